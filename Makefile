@@ -1,0 +1,37 @@
+# Every target may be run on a fresh machine: it first installs and fetches what it needs, and does nothing twice.
+# One cargo profile (--release) everywhere, so that llama.cpp is compiled once.
+
+CARGO   ?= cargo
+PROFILE := --release --locked
+MODEL   := models/SmolLM2-135M-Instruct.Q4_1.gguf
+PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
+
+# Rust may have been installed a minute ago, in a shell that does not know it yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: help setup model build chat test lint install
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+
+setup: ## install what building needs and this machine lacks
+	@scripts/setup
+
+model: ## fetch the default model (98 MB) into models/
+	@scripts/fetch-model
+
+build: setup ## build the program (the first time takes minutes: llama.cpp)
+	$(CARGO) build $(PROFILE)
+
+chat: setup model build ## do all of that, then chat with the default model
+	@exec $(PROGRAM) -m $(MODEL)
+
+test: setup model ## run every test; ARGS are for the test programs, as in make test ARGS=--show-output
+	$(CARGO) test $(PROFILE) --no-fail-fast -- $(ARGS)
+
+lint: setup ## check the format; clippy with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --all-targets -- -D warnings
+
+install: build model ## put the program into PREFIX/bin and the default model into your models folder
+	@PREFIX='$(PREFIX)' scripts/install $(PROGRAM) $(MODEL)

@@ -1,0 +1,274 @@
+//! The local backend: a thread of its own that loads a model file and answers with the engine.
+//!
+//! Requests queue up; loading begins at once and is tried again by the next request if it failed or was stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::probe;
+use super::{Answering, Backend, Description, Loading, Rendered, Told};
+use crate::chat::{Counts, Stats, Turn};
+use crate::engine::Engine;
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights};
+use crate::error::Failure;
+
+/// Everything that is settled before the engine's thread starts.
+pub struct Spec {
+    pub description: Description,
+    pub path: PathBuf,
+    pub load: LoadOptions,
+    pub context: ContextOptions,
+    /// The Jinja source of the chat template; `None`: a base model.
+    pub template: Option<String>,
+    pub template_args: Vec<(String, String)>,
+    /// Set if the file has never been loaded: tried out first by a child process, given these arguments.
+    pub probe: Option<Probe>,
+}
+
+/// How an unknown file is tried out, and what to do when it passed.
+pub struct Probe {
+    pub args: Vec<String>,
+    pub passed: Box<dyn Fn() + Send>,
+}
+
+pub struct Local {
+    description: Description,
+    requests: Option<Sender<Request>>,
+    /// The number of the newest request: older reading ahead gives way to it.
+    newest: Arc<AtomicU64>,
+    loading: Arc<Loading>,
+    cancel: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Request {
+    number: u64,
+    job: Job,
+}
+
+enum Job {
+    Load {
+        told: Sender<Told>,
+        cancel: Arc<AtomicBool>,
+    },
+    Prepare(Turn),
+    Reply {
+        turn: Turn,
+        told: Sender<Told>,
+        cancel: Arc<AtomicBool>,
+    },
+    Count(Turn, Sender<Result<Counts, Failure>>),
+    Render(Turn, Sender<Result<Rendered, Failure>>),
+}
+
+impl Local {
+    /// Starts the thread and the loading.
+    pub fn start(spec: Spec) -> Local {
+        let (requests, inbox) = channel();
+        let newest = Arc::new(AtomicU64::new(0));
+        let loading = Arc::new(Loading::default());
+        let description = spec.description.clone();
+        let worker = Worker {
+            spec,
+            newest: newest.clone(),
+            loading: loading.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker.run(&inbox));
+        let mut local = Local {
+            description,
+            requests: Some(requests),
+            newest,
+            loading,
+            cancel: Arc::default(),
+            thread: thread.ok(),
+        };
+        drop(local.load());
+        local
+    }
+
+    fn send(&mut self, job: Job) {
+        let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(requests) = &self.requests {
+            let _ = requests.send(Request { number, job }); // if the thread is gone the reader of the answer sees it
+        }
+    }
+
+    fn answering(&mut self, job: impl FnOnce(Sender<Told>, Arc<AtomicBool>) -> Job) -> Answering {
+        let (told, inbox) = channel();
+        self.cancel = Arc::default();
+        self.send(job(told, self.cancel.clone()));
+        Answering::new(inbox, self.cancel.clone(), self.loading.clone())
+    }
+
+    fn ask<T>(&mut self, job: impl FnOnce(Sender<Result<T, Failure>>) -> Job) -> Result<T, Failure> {
+        let (answer, inbox) = channel();
+        self.send(job(answer));
+        let gone = |_| Err(Failure::new("the engine has stopped: this is a bug in fireside"));
+        inbox.recv().unwrap_or_else(gone)
+    }
+}
+
+impl Backend for Local {
+    fn load(&mut self) -> Answering {
+        self.answering(|told, cancel| Job::Load { told, cancel })
+    }
+
+    fn prepare(&mut self, turn: Turn) {
+        self.send(Job::Prepare(turn));
+    }
+
+    fn reply(&mut self, turn: Turn) -> Answering {
+        self.answering(|told, cancel| Job::Reply { turn, told, cancel })
+    }
+
+    fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
+        self.ask(|answer| Job::Count(turn, answer))
+    }
+
+    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
+        self.ask(|answer| Job::Render(turn, answer))
+    }
+
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    /// Stops whatever is going on and waits until the memory is free.
+    fn close(&mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        self.loading.abort.store(true, Ordering::Relaxed);
+        self.newest.fetch_add(1, Ordering::Relaxed);
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic there was already reported to whoever waited for an answer
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What lives on the engine's thread.
+struct Worker {
+    spec: Spec,
+    newest: Arc<AtomicU64>,
+    loading: Arc<Loading>,
+}
+
+impl Worker {
+    fn run(mut self, inbox: &Receiver<Request>) {
+        while let Ok(request) = inbox.recv() {
+            if request.job.cancelled() {
+                request.job.refuse(Failure::interrupted());
+                continue;
+            }
+            let started = Instant::now();
+            match self.load() {
+                Ok(weights) => return self.serve(&weights, request, started.elapsed(), inbox),
+                Err(failure) => request.job.refuse(failure),
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Weights, Failure> {
+        self.loading.abort.store(false, Ordering::Relaxed);
+        self.loading.done.store(0, Ordering::Relaxed);
+        self.loading.active.store(true, Ordering::Relaxed);
+        let weights = self.load_watched();
+        self.loading.active.store(false, Ordering::Relaxed);
+        weights
+    }
+
+    fn load_watched(&mut self) -> Result<Weights, Failure> {
+        let path = self.spec.path.display();
+        if let Some(probe) = &self.spec.probe {
+            probe::run(&self.spec.path, &probe.args, &self.loading.abort)?;
+            (probe.passed)();
+            self.spec.probe = None;
+        }
+        let loading = self.loading.clone();
+        let progress = move |fraction: f32| {
+            loading.done.store((fraction * 1000.0) as u32, Ordering::Relaxed);
+            !loading.abort.load(Ordering::Relaxed)
+        };
+        Weights::load(&self.spec.path, &self.spec.load, progress).map_err(|error| {
+            if self.loading.abort.load(Ordering::Relaxed) {
+                Failure::interrupted()
+            } else {
+                Failure::new(format!("could not load {path}: {error}"))
+            }
+        })
+    }
+
+    fn serve(&self, weights: &Weights, first: Request, load: Duration, inbox: &Receiver<Request>) {
+        let llama = Llama::new(weights, self.spec.context.clone());
+        let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
+            Ok(engine) => engine,
+            Err(failure) => {
+                for request in std::iter::once(first).chain(inbox) {
+                    request.job.refuse(failure.clone());
+                }
+                return;
+            }
+        };
+        for request in std::iter::once(first).chain(inbox) {
+            let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
+            match request.job {
+                Job::Load { told, .. } => {
+                    let _ = told.send(Told::Ready);
+                }
+                Job::Prepare(turn) => {
+                    // What cannot be read ahead will fail again, and be reported, when it is asked for.
+                    let _ = engine.prepare(&turn, &superseded);
+                }
+                Job::Reply { turn, told, cancel } => {
+                    let done = engine.reply(&turn, &cancel, &mut |event| {
+                        let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
+                    });
+                    let _ = told.send(Told::Done(done.map(|stats| Stats { load, ..stats })));
+                }
+                Job::Count(turn, answer) => {
+                    let _ = answer.send(engine.count(&turn));
+                }
+                Job::Render(turn, answer) => {
+                    let rendered = engine.prompt(&turn).map(|prompt| Rendered {
+                        tokens: engine.pieces(&prompt),
+                        text: prompt.text,
+                        notes: prompt.notes,
+                    });
+                    let _ = answer.send(rendered);
+                }
+            }
+        }
+    }
+}
+
+impl Job {
+    fn cancelled(&self) -> bool {
+        matches!(self, Job::Load { cancel, .. } | Job::Reply { cancel, .. } if cancel.load(Ordering::Relaxed))
+    }
+
+    fn refuse(self, failure: Failure) {
+        match self {
+            Job::Prepare(_) => {} // tried again, and reported, by the next request that waits for it
+            Job::Load { told, .. } | Job::Reply { told, .. } => {
+                let _ = told.send(Told::Done(Err(failure)));
+            }
+            Job::Count(_, answer) => {
+                let _ = answer.send(Err(failure));
+            }
+            Job::Render(_, answer) => {
+                let _ = answer.send(Err(failure));
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Who answers a conversation. A backend gets the whole of it every turn; what it remembers is its own affair.
+
+pub mod local;
+mod probe;
+pub mod script;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use crate::chat::{Counts, Event, Stats, Turn};
+use crate::error::Failure;
+
+/// Answers conversations, one turn at a time, in the background.
+pub trait Backend {
+    /// Says `Ready` when the model is loaded, or why it cannot be.
+    fn load(&mut self) -> Answering;
+    /// Reads ahead while the user types; the next call of any kind ends it.
+    fn prepare(&mut self, turn: Turn);
+    /// Begins to answer.
+    fn reply(&mut self, turn: Turn) -> Answering;
+    /// How much of the context a turn takes. Waits until the model is loaded.
+    fn count(&mut self, turn: Turn) -> Result<Counts, Failure>;
+    /// Exactly what the model would be given. Waits until the model is loaded.
+    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure>;
+    /// Known from the beginning, before anything is loaded.
+    fn describe(&self) -> &Description;
+    /// Gives memory back; nothing may be asked afterwards.
+    fn close(&mut self) {}
+}
+
+/// What answers, for banners and records.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    pub name: String,
+    pub path: Option<PathBuf>,
+    /// Tells this file's contents from any other's.
+    pub fingerprint: String,
+    /// Architecture, size and the like, one line.
+    pub facts: String,
+    /// What it runs on, one line.
+    pub device: String,
+    /// What the user should know before starting, a line each.
+    pub warnings: Vec<String>,
+    /// Whether it was made to hold conversations; otherwise it completes text.
+    pub chats: bool,
+    /// The chat template's source, empty if there is none.
+    pub template: String,
+    /// Most tokens of context.
+    pub context_limit: usize,
+}
+
+/// A prompt as the model sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    pub text: String,
+    /// Token ids with the text they stand for.
+    pub tokens: Vec<(i32, String)>,
+    pub notes: Vec<String>,
+}
+
+/// What a backend says while it works; `Ready` or `Done` is the last.
+#[derive(Debug)]
+pub enum Told {
+    Event(Event),
+    Ready,
+    Done(Result<Stats, Failure>),
+}
+
+/// How far loading has come, shared between the thread that loads and the one that waits.
+#[derive(Debug, Default)]
+pub struct Loading {
+    pub(crate) active: AtomicBool,
+    pub(crate) abort: AtomicBool,
+    /// In thousandths.
+    pub(crate) done: AtomicU32,
+}
+
+/// An answer being made. Dropping it does not stop it; [`Answering::cancel`] does.
+pub struct Answering {
+    told: Receiver<Told>,
+    /// Received while text was being gathered, not yet handed out.
+    held: RefCell<Option<Told>>,
+    cancel: Arc<AtomicBool>,
+    loading: Arc<Loading>,
+}
+
+impl Answering {
+    pub(crate) fn new(told: Receiver<Told>, cancel: Arc<AtomicBool>, loading: Arc<Loading>) -> Answering {
+        Answering {
+            told,
+            held: RefCell::new(None),
+            cancel,
+            loading,
+        }
+    }
+
+    /// The next thing said, or `None` if nothing was for `patience`. Text that has piled up behind a slow reader comes
+    /// as one piece. A backend that died is a failure.
+    pub fn next(&self, patience: Duration) -> Option<Told> {
+        if let Some(told) = self.held.take() {
+            return Some(told);
+        }
+        match self.told.recv_timeout(patience) {
+            Ok(Told::Event(Event::Text(text))) => Some(Told::Event(Event::Text(self.gather(text)))),
+            Ok(told) => Some(told),
+            Err(RecvTimeoutError::Timeout) if self.loading.active.load(Ordering::Relaxed) => {
+                let fraction = self.loading.done.load(Ordering::Relaxed) as f32 / 1000.0;
+                Some(Told::Event(Event::Loading { fraction }))
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Told::Done(Err(Failure::new(
+                "the engine has stopped: this is a bug in fireside",
+            )))),
+        }
+    }
+
+    fn gather(&self, mut text: String) -> String {
+        while let Ok(told) = self.told.try_recv() {
+            match told {
+                Told::Event(Event::Text(more)) => text.push_str(&more),
+                other => {
+                    self.held.replace(Some(other));
+                    break;
+                }
+            }
+        }
+        text
+    }
+
+    /// Asks for an end at the next token, the next chunk of the prompt, or the next part of the file.
+    pub fn cancel(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        if self.loading.active.load(Ordering::Relaxed) {
+            self.loading.abort.store(true, Ordering::Relaxed);
+        }
+    }
+}

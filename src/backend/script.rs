@@ -1,0 +1,143 @@
+//! A backend for tests: answers are read from a file, so that a chat is instant and exact.
+//!
+//! Each line of the file is one answer with `\n` for a line break, in the order in which they are asked for, and
+//! over again from the first. `\p` makes a pause of 50 ms; a line that begins with `!` fails with the rest of the
+//! line. Tokens are words.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::{Answering, Backend, Description, Loading, Rendered, Told};
+use crate::chat::{Counts, Event, Message, Stats, StopReason, Turn};
+use crate::error::Failure;
+
+const PAUSE: Duration = Duration::from_millis(50);
+const LIMIT: usize = 1000;
+
+pub struct Script {
+    answers: Vec<String>,
+    next: usize,
+    description: Description,
+}
+
+impl Script {
+    pub fn read(path: &Path) -> Result<Script, Failure> {
+        let cannot = |e| Failure::new(format!("could not read the script {}: {e}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let answers: Vec<String> = text.lines().map(|line| line.replace("\\n", "\n")).collect();
+        if answers.is_empty() {
+            return Err(Failure::new(format!("the script {} is empty", path.display())));
+        }
+        let description = Description {
+            name: "script".into(),
+            facts: format!("{} answers", answers.len()),
+            device: "no model".into(),
+            chats: true,
+            context_limit: LIMIT,
+            ..Description::default()
+        };
+        Ok(Script {
+            answers,
+            next: 0,
+            description,
+        })
+    }
+}
+
+impl Backend for Script {
+    fn load(&mut self) -> Answering {
+        let (told, inbox) = channel();
+        let _ = told.send(Told::Ready);
+        Answering::new(inbox, Arc::default(), Arc::new(Loading::default()))
+    }
+
+    fn prepare(&mut self, _turn: Turn) {}
+
+    fn reply(&mut self, turn: Turn) -> Answering {
+        let answer = self.answers[self.next % self.answers.len()].clone();
+        self.next += 1;
+        let (told, inbox) = channel();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let watched = cancel.clone();
+        std::thread::spawn(move || perform(&answer, &turn, &told, &watched));
+        Answering::new(inbox, cancel, Arc::new(Loading::default()))
+    }
+
+    fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
+        Ok(Counts {
+            prompt: words(&turn.messages),
+            cached: 0,
+            limit: LIMIT,
+            reading: Duration::ZERO,
+        })
+    }
+
+    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
+        let line = |m: &Message| format!("[{}] {}", m.role.name(), m.content());
+        let lines: Vec<String> = turn.messages.iter().map(line).collect();
+        let text = lines.join("\n") + &turn.begun;
+        let tokens = (0..)
+            .zip(text.split_inclusive(char::is_whitespace).map(String::from))
+            .collect();
+        Ok(Rendered {
+            text,
+            tokens,
+            notes: Vec::new(),
+        })
+    }
+
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+}
+
+fn words(messages: &[Message]) -> usize {
+    messages
+        .iter()
+        .map(|m| m.content().split_whitespace().count())
+        .sum()
+}
+
+fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) {
+    if let Some(reason) = answer.strip_prefix('!') {
+        let _ = told.send(Told::Done(Err(Failure::new(reason))));
+        return;
+    }
+    let started = Instant::now();
+    let mut stop = StopReason::End;
+    let mut generated = 0;
+    for word in answer.split_inclusive(' ') {
+        let mut word = word;
+        while let Some(rest) = word.strip_prefix("\\p") {
+            std::thread::sleep(PAUSE);
+            word = rest;
+        }
+        if cancel.load(Ordering::Relaxed) {
+            stop = StopReason::Interrupted;
+            break;
+        }
+        if generated >= turn.predict as usize {
+            stop = StopReason::Length;
+            break;
+        }
+        generated += 1;
+        let _ = told.send(Told::Event(Event::Text(word.to_string())));
+    }
+    let prompt_tokens = words(&turn.messages);
+    let stats = Stats {
+        stop,
+        prompt_tokens,
+        cached_tokens: 0,
+        generated_tokens: generated,
+        load: Duration::ZERO,
+        prompt: Duration::from_millis(1),
+        generation: started.elapsed(),
+        context_used: prompt_tokens + generated,
+        context_limit: LIMIT,
+        seed: turn.seed,
+    };
+    let _ = told.send(Told::Done(Ok(stats)));
+}

@@ -1,0 +1,125 @@
+//! What a backend is asked for and what it says while it works: a turn in, events out, stats at the end.
+
+use std::time::Duration;
+
+use super::message::Message;
+use super::settings::Settings;
+
+/// One thing to answer: the whole conversation, and how.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    pub messages: Vec<Message>,
+    /// The beginning of the answer, already written: the model goes on after it.
+    pub begun: String,
+    /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
+    pub raw: bool,
+    /// With `raw`: control tokens written out in the text count as such.
+    pub special: bool,
+    pub settings: Settings,
+    /// The seed of this answer.
+    pub seed: u32,
+    /// Most tokens to write, the context's end apart.
+    pub predict: u32,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// The model ended it.
+    End,
+    /// The limit of tokens to write was reached.
+    Length,
+    /// One of the user's stop strings came.
+    Stop,
+    /// The context is full.
+    Context,
+    /// The model repeated itself without end.
+    Repetition,
+    /// The user stopped it.
+    Interrupted,
+    /// Something failed.
+    Error,
+}
+
+impl StopReason {
+    pub fn name(self) -> &'static str {
+        match self {
+            StopReason::End => "end",
+            StopReason::Length => "length",
+            StopReason::Stop => "stop",
+            StopReason::Context => "context",
+            StopReason::Repetition => "repetition",
+            StopReason::Interrupted => "interrupted",
+            StopReason::Error => "error",
+        }
+    }
+
+    /// Whether `/more` could go on where the answer ended.
+    pub fn was_cut(self) -> bool {
+        matches!(
+            self,
+            StopReason::Length | StopReason::Context | StopReason::Interrupted | StopReason::Repetition
+        )
+    }
+}
+
+/// What happens while an answer is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The model file is being loaded; 0 to 1.
+    Loading { fraction: f32 },
+    /// The prompt is being read; both in tokens, what was cached not counted.
+    Reading { done: usize, total: usize },
+    /// The next piece of the answer, whole characters.
+    Text(String),
+    /// Something the user should know, one line.
+    Notice(String),
+}
+
+/// How an answer went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    pub stop: StopReason,
+    /// Every token the model was given, control tokens included.
+    pub prompt_tokens: usize,
+    /// Of these, the ones that were not read again.
+    pub cached_tokens: usize,
+    pub generated_tokens: usize,
+    pub load: Duration,
+    pub prompt: Duration,
+    /// From the first token asked for to the last.
+    pub generation: Duration,
+    /// Tokens of context in use, and the most there can be.
+    pub context_used: usize,
+    pub context_limit: usize,
+    pub seed: u32,
+}
+
+impl Stats {
+    /// Tokens a second at which the prompt was read; `None` if nothing was.
+    pub fn prompt_speed(&self) -> Option<f64> {
+        speed(self.prompt_tokens - self.cached_tokens, self.prompt)
+    }
+
+    /// Tokens a second at which the answer was written; `None` if nothing was.
+    pub fn generation_speed(&self) -> Option<f64> {
+        speed(self.generated_tokens, self.generation)
+    }
+}
+
+fn speed(tokens: usize, time: Duration) -> Option<f64> {
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+}
+
+/// How much of the context a conversation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Tokens of the whole prompt.
+    pub prompt: usize,
+    /// Of these, the ones already evaluated.
+    pub cached: usize,
+    /// The most there can be.
+    pub limit: usize,
+    /// How long reading the rest will take, as far as can be told.
+    pub reading: Duration,
+}

@@ -1,0 +1,93 @@
+//! One message of a conversation: who speaks, what was typed, what was attached. Plain data.
+
+use serde::{Deserialize, Serialize};
+
+/// Who a message is from, in the words chat templates use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// A text file given along with a message. `text` has lost one trailing newline, as piped text has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub name: String,
+    pub text: String,
+}
+
+/// What one party said. The model sees [`Message::content`]; the parts stay apart so that they can be edited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+}
+
+impl Message {
+    pub fn new(role: Role, text: impl Into<String>) -> Message {
+        Message {
+            role,
+            text: text.into(),
+            attachments: Vec::new(),
+        }
+    }
+
+    /// The text the model is given: every attachment followed by a blank line, then the text itself.
+    pub fn content(&self) -> String {
+        let parts = self.attachments.iter().map(|a| a.text.as_str());
+        join_parts(parts.chain([self.text.as_str()]))
+    }
+}
+
+/// Joins documents and the instruction that follows them, a blank line between two; absent parts leave none.
+pub fn join_parts<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
+    parts.join("\n\n")
+}
+
+/// Removes exactly one newline at the end (`\n` or `\r\n`), the one that editors and `echo` add.
+pub fn without_final_newline(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attachments_come_before_the_instruction() {
+        let mut message = Message::new(Role::User, "Summarise.");
+        message.attachments.push(Attachment {
+            name: "a.txt".into(),
+            text: "one\ntwo".into(),
+        });
+        assert_eq!(message.content(), "one\ntwo\n\nSummarise.");
+    }
+
+    #[test]
+    fn one_final_newline_goes_and_no_more() {
+        assert_eq!(without_final_newline("a\n\n".into()), "a\n");
+        assert_eq!(without_final_newline("a\r\n".into()), "a");
+        assert_eq!(without_final_newline("a".into()), "a");
+    }
+}

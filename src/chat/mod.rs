@@ -1,0 +1,11 @@
+//! What a conversation is made of: plain data that every other part shares. Imports nothing of them.
+
+pub mod message;
+pub mod conversation;
+pub mod settings;
+pub mod events;
+
+pub use conversation::Conversation;
+pub use events::{Counts, Event, Stats, StopReason, Turn};
+pub use message::{Attachment, Message, Role};
+pub use settings::Settings;

@@ -1,0 +1,309 @@
+//! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
+//!
+//! Flags that are settings come from the table in chat/settings.rs; llama.cpp's short forms of several letters are
+//! rewritten before clap sees them. Next: config.rs, which settles what holds.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Parser};
+
+use crate::chat::settings::{SETTINGS, Setting};
+use crate::error::Failure;
+
+/// Run open models on your own machine, in your terminal.
+///
+/// Without a prompt it opens a chat; with one it prints one answer; text piped in is given to the model before the
+/// prompt. Nothing leaves this machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fireside",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// What to ask, in quotes; or a verb: config
+    #[arg(value_name = "PROMPT")]
+    pub words: Vec<String>,
+    /// What to ask
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        help_heading = "Ask"
+    )]
+    pub prompt: Option<String>,
+    /// Give the model a text file before the prompt; may be given several times
+    #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
+    pub file: Vec<PathBuf>,
+    /// Answer, then stay in the chat
+    #[arg(short, long, help_heading = "Ask")]
+    pub interactive: bool,
+    /// Continue the text as it is, without a chat template
+    #[arg(long, help_heading = "Ask")]
+    pub raw: bool,
+    /// With --raw: control tokens written in the text count as such
+    #[arg(long, help_heading = "Ask")]
+    pub special: bool,
+    /// Do not read what is piped in
+    #[arg(long, help_heading = "Ask")]
+    pub no_stdin: bool,
+    /// Print what the model would be given, and stop
+    #[arg(long, help_heading = "Ask")]
+    pub dry_run: bool,
+    /// Print one JSON object with the answer and everything about it
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+    /// No colours, no progress bars, nothing that moves
+    #[arg(long, help_heading = "Output")]
+    pub plain: bool,
+    /// Nothing on stderr but failures
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+    /// llama.cpp's log and what was decided, on stderr
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub settings: Given,
+
+    /// Not yet.
+    #[arg(long, hide = true)]
+    pub server: Option<String>,
+    /// Not yet.
+    #[arg(long, hide = true)]
+    pub rpc: Option<String>,
+    /// Not yet.
+    #[arg(long, hide = true)]
+    pub draft_model: Option<String>,
+    /// For tests: who answers, as in script:FILE.
+    #[arg(long, hide = true)]
+    pub backend: Option<String>,
+    /// For tests: chat lines come from stdin.
+    #[arg(long, hide = true)]
+    pub repl_stdin: bool,
+    /// Load this file, evaluate one token, and say by the exit code whether that worked.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub probe: Option<PathBuf>,
+}
+
+/// The settings that were typed, in the table's order; a value each time one was given.
+#[derive(Debug, Clone, Default)]
+pub struct Given(pub Vec<(&'static str, String)>);
+
+impl clap::Args for Given {
+    fn augment_args(cmd: Command) -> Command {
+        SETTINGS.iter().fold(cmd, |cmd, row| cmd.arg(flag(row)))
+    }
+
+    fn augment_args_for_update(cmd: Command) -> Command {
+        Given::augment_args(cmd)
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Given, clap::Error> {
+        let mut given = Given::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for row in SETTINGS {
+            let values = matches.get_many::<String>(row.name).into_iter().flatten();
+            self.0.extend(values.map(|value| (row.name, value.clone())));
+        }
+        Ok(())
+    }
+}
+
+fn flag(row: &'static Setting) -> Arg {
+    let arg = Arg::new(row.name)
+        .long(row.name)
+        .visible_aliases(row.aliases.iter().copied())
+        .help(row.help)
+        .help_heading(row.group.heading())
+        .action(ArgAction::Append);
+    let arg = match row.short {
+        Some(short) => arg.short(short),
+        None => arg,
+    };
+    if row.value.is_empty() {
+        let arg = arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("on");
+        arg.value_name("on|off").hide_possible_values(true)
+    } else {
+        arg.value_name(row.value).allow_hyphen_values(true)
+    }
+}
+
+/// llama.cpp's short forms of several letters and what they stand for here; an empty word is dropped.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("-ngl", "--gpu-layers"),
+    ("-fa", "--flash-attn"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-sys", "--system-prompt"),
+    ("-sysf", "--system-prompt-file"),
+    ("-tb", "--threads-batch"),
+    ("-md", "--draft-model"),
+    ("-r", "--stop"),
+    ("-l", "--logit-bias"),
+    ("-st", ""),
+    ("-cnv", ""),
+    ("-no-cnv", ""),
+    ("--single-turn", ""),
+    ("--conversation", ""),
+    ("--no-conversation", ""),
+];
+
+/// Understands the command line, or says in a line what is wrong with it. Help and version are printed by clap.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Failure> {
+    let words: Vec<OsString> = translate(words.into_iter().collect());
+    Args::try_parse_from(words).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+        _ => usage_failure(&error),
+    })
+}
+
+fn translate(words: Vec<OsString>) -> Vec<OsString> {
+    let mut translated: Vec<OsString> = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        if text == "--" {
+            translated.push(word);
+            translated.extend(words);
+            break;
+        }
+        let spelling = SPELLINGS.iter().find(|(theirs, _)| *theirs == text);
+        if text == "-hf" {
+            let name = words.next().unwrap_or_default();
+            translated.extend(["--model".into(), format!("hf:{}", name.to_string_lossy()).into()]);
+            continue;
+        }
+        match spelling {
+            Some((_, "")) => continue,
+            Some((_, ours)) => translated.push(ours.into()),
+            None => translated.push(word.clone()),
+        }
+        if takes_value(spelling.map_or(text, |(_, ours)| ours)) {
+            translated.extend(words.next()); // whatever it looks like
+        }
+    }
+    translated
+}
+
+/// Whether the option, spelled our way, is followed by a value.
+fn takes_value(word: &str) -> bool {
+    if let Some(name) = word.strip_prefix("--") {
+        let of_table = SETTINGS
+            .iter()
+            .any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
+        return of_table
+            || matches!(
+                name,
+                "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model"
+            );
+    }
+    let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) => {
+            matches!(letter, 'p' | 'f') || SETTINGS.iter().any(|s| s.short == Some(letter))
+        }
+        _ => false,
+    }
+}
+
+/// clap's error as one line and a hint.
+fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let message = first
+        .strip_prefix("error: ")
+        .unwrap_or(first)
+        .trim_end_matches(':');
+    let message = match error.kind() {
+        ErrorKind::MissingRequiredArgument => {
+            text.lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ")
+        }
+        _ => message.to_string(),
+    };
+    let failure = Failure::usage(message);
+    match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(suggestion)) => failure.hint(format!("did you mean {suggestion}?")),
+        _ => failure.hint("fireside --help lists the options"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        let words = line.split(' ').map(OsString::from).collect();
+        translate(words)
+            .into_iter()
+            .map(|w| w.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn spellings_of_llama_cpp_are_ours() {
+        assert_eq!(
+            words("fireside -ngl 3 -st -p hi -tb 2"),
+            [
+                "fireside",
+                "--gpu-layers",
+                "3",
+                "-p",
+                "hi",
+                "--threads-batch",
+                "2"
+            ]
+        );
+        assert_eq!(words("fireside -hf a/b"), ["fireside", "--model", "hf:a/b"]);
+    }
+
+    #[test]
+    fn the_value_of_an_option_is_left_alone() {
+        assert_eq!(
+            words("fireside -p -st --temp 0"),
+            ["fireside", "-p", "-st", "--temp", "0"]
+        );
+        assert_eq!(words("fireside -- -st -fa"), ["fireside", "--", "-st", "-fa"]);
+    }
+
+    #[test]
+    fn settings_keep_what_was_typed() {
+        let args = parse(
+            [
+                "fireside", "--temp", "0", "--stop", "a", "--stop", "b", "--mlock", "-n", "-1",
+            ]
+            .map(OsString::from),
+        )
+        .unwrap();
+        let given: Vec<(&str, &str)> = args.settings.0.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        assert_eq!(
+            given,
+            [
+                ("mlock", "on"),
+                ("predict", "-1"),
+                ("stop", "a"),
+                ("stop", "b"),
+                ("temp", "0")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_flag_is_one_line_and_a_suggestion() {
+        let failure = parse(["fireside", "--tmep", "0"].map(OsString::from)).unwrap_err();
+        assert_eq!(failure.message, "unexpected argument '--tmep' found");
+        assert_eq!(failure.hint.as_deref(), Some("did you mean --temp?"));
+    }
+}

@@ -1,0 +1,227 @@
+//! 4 — which tokens are already evaluated: what is reused, what is read, when memory grows, what does not fit.
+//!
+//! The cache is the list of tokens in the model's memory. Every turn brings its whole prompt; only what follows the
+//! longest common prefix is evaluated. Next: sampler.rs.
+
+use std::ops::ControlFlow;
+
+use anyhow::Result;
+
+use super::llama::{Logits, Model, Token};
+
+/// Smallest context that is ever made, in tokens.
+const FIRST_CAPACITY: usize = 512;
+/// Room for the answer that a context is made with beyond the prompt.
+const ANSWER_ROOM: usize = 128;
+
+/// The tokens in a model's memory, in their order.
+#[derive(Debug, Default)]
+pub struct Cache {
+    tokens: Vec<Token>,
+}
+
+impl Cache {
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// Tokens at the beginning of `prompt` that need no reading. One is always left, for its logits.
+    pub fn common(&self, prompt: &[Token]) -> usize {
+        let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        same.min(prompt.len().saturating_sub(1))
+    }
+
+    /// Keeps the beginning that `prompt` shares and makes room for the rest; returns how many tokens were kept.
+    pub fn reuse(&mut self, model: &mut impl Model, prompt: &[Token]) -> Result<usize> {
+        let kept = model.truncate(self.common(prompt));
+        self.tokens.truncate(kept);
+        self.make_room(model, prompt.len(), prompt.len() + ANSWER_ROOM)?;
+        Ok(self.tokens.len())
+    }
+
+    /// Evaluates `prompt` from where the cache ends, in chunks cut at absolute multiples of the model's chunk so that
+    /// equal prompts are cut equally. Asks `go_on(tokens in memory)` between chunks. The last token gets logits.
+    pub fn read(
+        &mut self,
+        model: &mut impl Model,
+        prompt: &[Token],
+        go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        while self.tokens.len() < prompt.len() {
+            let start = self.tokens.len();
+            if go_on(start).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let end = ((start / model.chunk() + 1) * model.chunk()).min(prompt.len());
+            let logits = if end == prompt.len() {
+                Logits::Last
+            } else {
+                Logits::None
+            };
+            self.append(model, &prompt[start..end], logits)?;
+        }
+        Ok(go_on(self.tokens.len()))
+    }
+
+    /// Evaluates one more token and gives it logits. The caller has seen that it fits.
+    pub fn push(&mut self, model: &mut impl Model, token: Token) -> Result<()> {
+        let needed = self.tokens.len() + 1;
+        if needed > model.capacity() {
+            let before = self.tokens.clone();
+            if self.make_room(model, needed, needed)? < before.len() {
+                self.read(model, &before, &mut |_| ControlFlow::Continue(()))?
+                    .is_continue();
+            }
+        }
+        self.append(model, &[token], Logits::Last)
+    }
+
+    fn append(&mut self, model: &mut impl Model, tokens: &[Token], logits: Logits) -> Result<()> {
+        let done = model.decode(tokens, logits);
+        match done {
+            Ok(()) => self.tokens.extend_from_slice(tokens),
+            Err(_) => self.tokens.truncate(model.len()),
+        }
+        done
+    }
+
+    /// Grows the model's memory to hold `needed` tokens, `wanted` if it may; returns how many tokens are still there.
+    fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
+        if needed > model.capacity() {
+            let grown = model.grow(capacity_for(wanted, model.limit()));
+            self.tokens.truncate(model.len());
+            grown?;
+        }
+        Ok(self.tokens.len())
+    }
+}
+
+/// The size of the context that holds `tokens`: doubled from the smallest one, never above `limit`.
+pub fn capacity_for(tokens: usize, limit: usize) -> usize {
+    let mut capacity = FIRST_CAPACITY;
+    while capacity < tokens {
+        capacity *= 2;
+    }
+    capacity.min(limit)
+}
+
+/// Whether a prompt can be answered at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    Fit,
+    /// The prompt and one token of answer need more than there is.
+    Refuse {
+        prompt: usize,
+        limit: usize,
+    },
+}
+
+/// Decides before anything is evaluated. `prompt` and `limit` in tokens.
+pub fn plan(prompt: usize, limit: usize) -> Plan {
+    if prompt < limit {
+        Plan::Fit
+    } else {
+        Plan::Refuse { prompt, limit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::toy::Toy;
+    use super::*;
+
+    fn read(cache: &mut Cache, toy: &mut Toy, prompt: &[Token]) -> usize {
+        let kept = cache.reuse(toy, prompt).unwrap();
+        let flow = cache
+            .read(toy, prompt, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+        assert!(flow.is_continue());
+        assert_eq!(cache.tokens(), prompt);
+        assert_eq!(toy.memory(), prompt);
+        kept
+    }
+
+    #[test]
+    fn only_what_follows_the_common_prefix_is_read() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096));
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 0);
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4, 5]), 4);
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2);
+        assert_eq!(
+            read(&mut cache, &mut toy, &[1, 2, 9]),
+            2,
+            "the last token is read again for its logits"
+        );
+    }
+
+    #[test]
+    fn memory_that_cannot_be_cut_is_read_again() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096).uncuttable());
+        read(&mut cache, &mut toy, &[1, 2, 3]);
+        assert_eq!(
+            read(&mut cache, &mut toy, &[1, 2, 3, 4]),
+            3,
+            "going on needs no cut"
+        );
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 4]), 0);
+    }
+
+    #[test]
+    fn chunks_are_cut_at_absolute_positions() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096));
+        let prompt: Vec<Token> = (0..40).collect();
+        read(&mut cache, &mut toy, &prompt[..10]);
+        toy.batches.clear();
+        read(&mut cache, &mut toy, &prompt);
+        assert_eq!(toy.batches, [6, 16, 8], "the toy's chunk is 16");
+    }
+
+    #[test]
+    fn a_stop_between_chunks_leaves_cache_and_memory_equal() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096));
+        let prompt: Vec<Token> = (0..64).collect();
+        cache.reuse(&mut toy, &prompt).unwrap();
+        let mut stop_at_32 = |done| {
+            if done >= 32 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        assert!(cache.read(&mut toy, &prompt, &mut stop_at_32).unwrap().is_break());
+        assert_eq!(cache.tokens(), &prompt[..32]);
+        assert_eq!(toy.memory(), cache.tokens());
+    }
+
+    #[test]
+    fn growing_keeps_or_reads_again() {
+        for keeps in [true, false] {
+            let mut toy = Toy::new(2048);
+            toy.keeps_when_grown = keeps;
+            let mut cache = Cache::default();
+            let prompt: Vec<Token> = (0..600).map(|i| i % 200).collect();
+            read(&mut cache, &mut toy, &prompt[..500]);
+            for token in &prompt[500..] {
+                cache.push(&mut toy, *token).unwrap();
+            }
+            assert_eq!(cache.tokens(), prompt);
+            assert_eq!(toy.memory(), prompt);
+        }
+    }
+
+    #[test]
+    fn sizes_double_up_to_the_limit() {
+        assert_eq!(capacity_for(10, 8192), 512);
+        assert_eq!(capacity_for(513, 8192), 1024);
+        assert_eq!(capacity_for(1, 300), 300);
+        assert_eq!(capacity_for(9000, 8192), 8192);
+        assert_eq!(plan(511, 512), Plan::Fit);
+        assert_eq!(
+            plan(512, 512),
+            Plan::Refuse {
+                prompt: 512,
+                limit: 512
+            }
+        );
+    }
+}

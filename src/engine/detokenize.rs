@@ -1,0 +1,152 @@
+//! 9 — bytes of tokens → whole characters of text, with stop strings held back.
+//!
+//! A token may end in the middle of a character, and a stop string may begin in one token and end in another:
+//! what is not yet certain waits here. Next: mod.rs joins it all.
+
+/// Turns the bytes of one answer into text.
+#[derive(Debug, Default)]
+pub struct Detokenizer {
+    stops: Vec<String>,
+    /// Bytes of a character that is not complete yet; at most three.
+    bytes: Vec<u8>,
+    /// Text that may turn out to be the beginning of a stop string.
+    held: String,
+}
+
+/// What one push brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub text: String,
+    /// A stop string came: `text` ends before it, and the answer is over.
+    pub stopped: bool,
+}
+
+impl Detokenizer {
+    pub fn new(stops: &[String]) -> Detokenizer {
+        let stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
+        Detokenizer {
+            stops,
+            ..Detokenizer::default()
+        }
+    }
+
+    /// Takes the bytes of a token and gives the text that is certain now. Bytes that can be no UTF-8 become U+FFFD.
+    pub fn push(&mut self, bytes: &[u8]) -> Piece {
+        self.bytes.extend_from_slice(bytes);
+        let whole = whole_characters(&self.bytes);
+        let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
+        self.bytes.drain(..whole);
+        self.held.push_str(&text);
+        self.release()
+    }
+
+    /// The answer is over: all that waited. An incomplete character becomes U+FFFD.
+    pub fn finish(mut self) -> String {
+        self.held.push_str(&String::from_utf8_lossy(&self.bytes));
+        self.held
+    }
+
+    fn release(&mut self) -> Piece {
+        let first = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min();
+        if let Some(at) = first {
+            self.held.truncate(at);
+            self.bytes.clear();
+            return Piece {
+                text: std::mem::take(&mut self.held),
+                stopped: true,
+            };
+        }
+        let waiting = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
+        let kept = self.held.split_off(self.held.len() - waiting);
+        Piece {
+            text: std::mem::replace(&mut self.held, kept),
+            stopped: false,
+        }
+    }
+}
+
+/// How many bytes of `text`'s end are the beginning of `stop`, but not all of it.
+fn overlap(text: &str, stop: &str) -> usize {
+    let longest = stop.len().saturating_sub(1).min(text.len());
+    (1..=longest)
+        .rev()
+        .find(|n| stop.is_char_boundary(*n) && text.ends_with(&stop[..*n]))
+        .unwrap_or(0)
+}
+
+/// Length of the part of `bytes` that does not end inside a character that more bytes could complete.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let mut start = 0;
+    loop {
+        match std::str::from_utf8(&bytes[start..]) {
+            Ok(_) => return bytes.len(),
+            Err(e) => match e.error_len() {
+                Some(bad) => start += e.valid_up_to() + bad,
+                None => return start + e.valid_up_to(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(stops: &[&str], pieces: &[&[u8]]) -> (Vec<String>, bool) {
+        let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
+        let mut stream = Detokenizer::new(&stops);
+        let mut shown = Vec::new();
+        for bytes in pieces {
+            let piece = stream.push(bytes);
+            shown.push(piece.text);
+            if piece.stopped {
+                return (shown, true);
+            }
+        }
+        shown.push(stream.finish());
+        (shown, false)
+    }
+
+    #[test]
+    fn an_emoji_over_four_tokens_comes_whole() {
+        let (shown, _) = run(&[], &[b"a\xf0", b"\x9f", b"\x98", b"\x80b"]);
+        assert_eq!(shown, ["a", "", "", "😀b", ""]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_at_once() {
+        let (shown, _) = run(&[], &[b"\xff", b"\xc3", b"("]);
+        assert_eq!(shown, ["\u{fffd}", "", "\u{fffd}(", ""]);
+        assert_eq!(run(&[], &[b"\xf0\x9f"]).0, ["", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_stop_string_is_never_shown_even_in_parts() {
+        let (shown, stopped) = run(&["User:"], &[b"Hi\nUs", b"er", b": more"]);
+        assert_eq!((shown.concat().as_str(), stopped), ("Hi\n", true));
+        let (shown, stopped) = run(&["User:"], &[b"Us", b"ers: no"]);
+        assert_eq!((shown.concat().as_str(), stopped), ("Users: no", false));
+        let (shown, _) = run(&["END"], &[b"the EN"]);
+        assert_eq!(shown, ["the ", "EN"]);
+    }
+
+    #[test]
+    fn any_cutting_of_the_bytes_gives_the_same_text() {
+        let text = "né 😀 </s 日本 stop".as_bytes();
+        for a in 0..text.len() {
+            for b in a..text.len() {
+                let (shown, stopped) = run(&["</s>", " stop"], &[&text[..a], &text[a..b], &text[b..]]);
+                assert_eq!((shown.concat().as_str(), stopped), ("né 😀 </s 日本", true));
+            }
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this file names minijinja.
+//!
+//! A template comes out of a model file and is not to be trusted: it sees no file and no clock but the date, and its steps,
+//! its depth and its output are bounded. (What is not bounded is the memory of strings that it builds and does not write.)
+//! It knows nothing of roles or turns; `template.rs` decides what is rendered.
+
+use std::error::Error as _;
+use std::{fmt, io};
+
+use jiff::fmt::strtime::{BrokenDownTime, Config, PosixCustom};
+use minijinja::value::{Kwargs, Value, from_args};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior};
+use serde_json::Value as Json;
+
+/// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB.
+const DEPTH: usize = 100;
+
+/// Why a chat template gave no text. One line each; a template's own words are stripped of control characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    #[error("the chat template has a syntax error at line {line}: {detail}")]
+    Syntax { line: usize, detail: String },
+    /// The template called `raise_exception`.
+    #[error("the chat template raised: {0}")]
+    Raised(String),
+    #[error("the chat template does not end (stopped after {0} steps)")]
+    Endless(u64),
+    #[error("the chat template writes too much (stopped after {0} bytes)")]
+    TooLong(usize),
+    #[error("the chat template failed at line {line}: {detail}")]
+    Failed { line: usize, detail: String },
+}
+
+impl TemplateError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some("--chat-template chatml uses the built-in template, --chat-template FILE another one")
+    }
+}
+
+/// How much a render may do before it is stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Instructions of the template's program, some tens of millions a second.
+    pub steps: u64,
+    /// Bytes of output.
+    pub bytes: usize,
+}
+
+/// A template that parses.
+pub struct Jinja {
+    source: String,
+    env: Environment<'static>,
+}
+
+impl Jinja {
+    pub fn new(source: &str) -> Result<Jinja, TemplateError> {
+        let source = without_generation_tags(&source.replace("\r\n", "\n"));
+        let env = environment();
+        env.template_from_str(&source).map_err(|e| described(&e, 0))?;
+        Ok(Jinja { source, env })
+    }
+
+    /// Renders with the fields of `variables`. A template that stumbles over something undefined is run once more with
+    /// fields of undefined values being undefined, as llama.cpp has them.
+    pub fn render(&self, variables: &Json, bounds: Bounds) -> Result<String, TemplateError> {
+        let variables = Value::from_serialize(variables);
+        match self.attempt(&variables, bounds, UndefinedBehavior::Lenient) {
+            Err(TemplateError::Failed { line, detail }) => self
+                .attempt(&variables, bounds, UndefinedBehavior::Chainable)
+                .map_err(|_| TemplateError::Failed { line, detail }),
+            done => done,
+        }
+    }
+
+    fn attempt(
+        &self,
+        variables: &Value,
+        bounds: Bounds,
+        undefined: UndefinedBehavior,
+    ) -> Result<String, TemplateError> {
+        let mut env: Environment<'_> = self.env.clone();
+        env.set_undefined_behavior(undefined);
+        env.set_fuel(Some(bounds.steps));
+        let mut out = Bounded {
+            text: Vec::new(),
+            limit: bounds.bytes,
+            full: false,
+        };
+        let rendered = env
+            .template_from_str(&self.source)
+            .and_then(|t| t.render_captured_to(variables, &mut out).map(drop));
+        if out.full {
+            return Err(TemplateError::TooLong(bounds.bytes));
+        }
+        rendered.map_err(|e| described(&e, bounds.steps))?;
+        Ok(String::from_utf8(out.text).expect("minijinja writes whole strings"))
+    }
+}
+
+/// The day in local time, in the words of C's strftime; a directive that it does not know stays as it is.
+pub fn today(format: &str) -> String {
+    let config = Config::new().custom(PosixCustom::new()).lenient(true);
+    let now = BrokenDownTime::from(&jiff::Zoned::now());
+    now.to_string_with_config(&config, format).unwrap_or_default()
+}
+
+/// As transformers sets Jinja2 up: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of its own.
+fn environment() -> Environment<'static> {
+    let mut env = Environment::new();
+    env.set_trim_blocks(true);
+    env.set_lstrip_blocks(true);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_recursion_limit(DEPTH);
+    env.set_unknown_method_callback(method);
+    minijinja_contrib::add_to_environment(&mut env);
+    env.add_filter("length", length);
+    env.add_filter("count", length);
+    env.add_filter("tojson", tojson);
+    env.add_function("tojson", tojson);
+    env.add_function("raise_exception", raise);
+    env.add_function("strftime_now", |format: &str| today(format));
+    env
+}
+
+/// `{% generation %}` marks, for training, what the model wrote. Such a block becomes `{% if true %}`, which leaves the
+/// trimming around the tags as it was written.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start + 2);
+        out.push_str(before);
+        rest = tag;
+        let Some(end) = tag.find("%}") else { break };
+        let word = tag[..end].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let instead = match word {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => continue,
+        };
+        out.push_str(&tag[..end].replace(word, instead));
+        rest = &tag[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Output that stops growing at `limit`.
+struct Bounded {
+    text: Vec<u8>,
+    limit: usize,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > self.limit {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `raise_exception` was given, carried through minijinja's error as its source.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn raise(message: Value) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message.to_string())))
+}
+
+/// minijinja's error in our words: the innermost cause counts, because macros wrap what fails inside them.
+fn described(error: &Error, steps: u64) -> TemplateError {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        if let Some(Raised(message)) = source.downcast_ref() {
+            return TemplateError::Raised(one_line(message));
+        }
+        let Some(deeper) = source.downcast_ref() else {
+            break;
+        };
+        inner = deeper;
+    }
+    let line = inner.line().or(error.line()).unwrap_or(1);
+    let detail = match inner.detail() {
+        Some(detail) => one_line(detail),
+        None => inner.kind().to_string(),
+    };
+    match inner.kind() {
+        ErrorKind::OutOfFuel => TemplateError::Endless(steps),
+        ErrorKind::SyntaxError => TemplateError::Syntax { line, detail },
+        _ => TemplateError::Failed { line, detail },
+    }
+}
+
+/// At most 300 characters of `text`, white space as single spaces, other control characters gone.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// Jinja2 says that what is undefined has no elements; minijinja refuses to count them.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() {
+        return Ok(0);
+    }
+    let kind = value.kind();
+    let refusal = || Error::new(ErrorKind::InvalidOperation, format!("a {kind} has no length"));
+    value.len().ok_or_else(refusal)
+}
+
+/// Python's methods that minijinja-contrib lacks. Values never change once made, so the methods that would change them
+/// are refused by name (transformers' sandbox refuses them too).
+fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    if let Some(text) = value.as_str()
+        && let Some(result) = string_method(text, name, args)
+    {
+        return result;
+    }
+    let changes = [
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "remove",
+        "clear",
+        "update",
+        "setdefault",
+    ];
+    if value.as_str().is_none() && changes.contains(&name) {
+        let refusal = format!(
+            "{}.{name}() would change a value, and values do not change here",
+            value.kind()
+        );
+        return Err(Error::new(ErrorKind::InvalidOperation, refusal));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+}
+
+fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+    Some(match name {
+        "removeprefix" => {
+            from_args(args).map(|(p,): (&str,)| Value::from(text.strip_prefix(p).unwrap_or(text)))
+        }
+        "removesuffix" => {
+            from_args(args).map(|(s,): (&str,)| Value::from(text.strip_suffix(s).unwrap_or(text)))
+        }
+        "rsplit" => from_args(args).map(|(separator, most)| rsplit(text, separator, most)),
+        "partition" => from_args(args).map(|(separator,): (&str,)| match text.split_once(separator) {
+            Some((before, after)) => list([before, separator, after]),
+            None => list([text, "", ""]),
+        }),
+        "rpartition" => from_args(args).map(|(separator,): (&str,)| match text.rsplit_once(separator) {
+            Some((before, after)) => list([before, separator, after]),
+            None => list(["", "", text]),
+        }),
+        // minijinja-contrib never finishes counting an empty string.
+        "count" => from_args(args).map(|(what,): (&str,)| Value::from(text.matches(what).count())),
+        // Places are counted in characters, as slices are; minijinja-contrib counts bytes.
+        "find" => from_args(args).map(|(what,): (&str,)| place(text, text.find(what))),
+        "rfind" => from_args(args).map(|(what,): (&str,)| place(text, text.rfind(what))),
+        "casefold" => from_args(args).map(|()| Value::from(text.to_lowercase())),
+        _ => return None,
+    })
+}
+
+fn list<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {
+    parts.into_iter().map(Value::from).collect()
+}
+
+fn place(text: &str, byte: Option<usize>) -> Value {
+    byte.map_or(Value::from(-1), |byte| Value::from(text[..byte].chars().count()))
+}
+
+/// `str.rsplit`: pieces counted from the right, given from the left; white space when there is no separator.
+fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
+    let pieces = most
+        .and_then(|n| usize::try_from(n).ok())
+        .map_or(usize::MAX, |n| n.saturating_add(1));
+    let mut parts: Vec<&str> = Vec::new();
+    if let Some(separator) = separator {
+        parts.extend(text.rsplitn(pieces, separator));
+    } else {
+        let mut rest = text.trim_end();
+        while !rest.is_empty() {
+            if parts.len() + 1 == pieces {
+                parts.push(rest);
+                break;
+            }
+            let (before, word) = rest.rsplit_once(char::is_whitespace).unwrap_or(("", rest));
+            parts.push(word);
+            rest = before.trim_end();
+        }
+    }
+    list(parts.into_iter().rev())
+}
+
+/// `json.dumps` as transformers gives it to templates: nothing escaped for HTML, other alphabets as they are.
+fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
+    let indent = options.get::<Option<Value>>("indent")?;
+    let indent = indent.map(|indent| match indent.as_str() {
+        Some(text) => text.to_owned(),
+        None => " ".repeat(usize::try_from(indent).unwrap_or(0).min(64)),
+    });
+    let (mut item, mut key) = (
+        if indent.is_some() { "," } else { ", " }.to_owned(),
+        ": ".to_owned(),
+    );
+    if let Some((i, k)) = options.get::<Option<Value>>("separators")?.and_then(|pair| {
+        Some((
+            pair.get_item_by_index(0).ok()?.to_string(),
+            pair.get_item_by_index(1).ok()?.to_string(),
+        ))
+    }) {
+        (item, key) = (i, k);
+    }
+    let ascii = match ensure_ascii {
+        Some(ascii) => ascii,
+        None => options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+    };
+    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    options.assert_all_used()?;
+    let refusal = |e| Error::new(ErrorKind::BadSerialization, "not JSON").with_source(e);
+    let json = serde_json::to_value(value).map_err(refusal)?;
+    let mut writer = JsonWriter {
+        out: String::new(),
+        indent,
+        item,
+        key,
+        ascii,
+        sorted,
+    };
+    writer.value(&json, 0);
+    Ok(Value::from(writer.out))
+}
+
+struct JsonWriter {
+    out: String,
+    /// One level of indentation; none: all on one line.
+    indent: Option<String>,
+    item: String,
+    key: String,
+    ascii: bool,
+    sorted: bool,
+}
+
+impl JsonWriter {
+    fn value(&mut self, json: &Json, depth: usize) {
+        match json {
+            Json::Array(items) if !items.is_empty() => {
+                self.out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    self.next(i, depth + 1);
+                    self.value(item, depth + 1);
+                }
+                self.line(depth);
+                self.out.push(']');
+            }
+            Json::Object(fields) if !fields.is_empty() => {
+                let mut fields: Vec<(&String, &Json)> = fields.iter().collect();
+                if self.sorted {
+                    fields.sort_by_key(|field| field.0);
+                }
+                self.out.push('{');
+                for (i, (name, field)) in fields.into_iter().enumerate() {
+                    self.next(i, depth + 1);
+                    self.text(name);
+                    self.out.push_str(&self.key);
+                    self.value(field, depth + 1);
+                }
+                self.line(depth);
+                self.out.push('}');
+            }
+            Json::String(text) => self.text(text),
+            other => self.out.push_str(&other.to_string()),
+        }
+    }
+
+    fn next(&mut self, index: usize, depth: usize) {
+        if index > 0 {
+            self.out.push_str(&self.item);
+        }
+        self.line(depth);
+    }
+
+    fn line(&mut self, depth: usize) {
+        if let Some(indent) = &self.indent {
+            self.out.push('\n');
+            self.out.push_str(&indent.repeat(depth));
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let quoted = Json::from(text).to_string();
+        if !self.ascii {
+            self.out.push_str(&quoted);
+            return;
+        }
+        for c in quoted.chars() {
+            // U+FDD0 to U+FDEF are no characters: they are marks in the content, for whoever reads the prompt.
+            if (c.is_ascii() && c != '\u{7f}') || ('\u{fdd0}'..='\u{fdef}').contains(&c) {
+                self.out.push(c);
+                continue;
+            }
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                self.out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SMALL: Bounds = Bounds {
+        steps: 100_000,
+        bytes: 10_000,
+    };
+
+    fn render(source: &str, variables: Json) -> Result<String, TemplateError> {
+        Jinja::new(source)?.render(&variables, SMALL)
+    }
+
+    fn message(source: &str) -> String {
+        render(source, json!({})).unwrap_err().to_string()
+    }
+
+    // The expected texts are Python Jinja2's, set up as transformers does.
+
+    #[test]
+    fn white_space_is_trimmed_as_transformers_trims_it() {
+        let source =
+            "{% if true %}\r\n  a\r\n  {% if true %}\r\n  b  \r\n  {% endif %}\r\n{% endif %}\r\nlast\r\n";
+        assert_eq!(render(source, json!({})).unwrap(), "  a\n  b  \nlast");
+    }
+
+    #[test]
+    fn generation_tags_vanish_with_their_white_space() {
+        let source = "{% for m in all %}\n  {%- generation -%}\n   {{ m }}\n  {% endgeneration %}\n  after\n{% endfor %}";
+        assert_eq!(
+            render(source, json!({"all": ["a", "b"]})).unwrap(),
+            "a\n  after\nb\n  after\n"
+        );
+        assert_eq!(
+            without_generation_tags("{% generation_x %} {%"),
+            "{% generation_x %} {%"
+        );
+    }
+
+    #[test]
+    fn json_is_written_as_python_writes_it() {
+        let x = json!({"b": ["<a&'b>", 1, 1.5, true, null], "a": {"é😀": []}, "c": "\n\"\\\u{1}\u{7f}"});
+        let shown = |filter: &str| render(&format!("{{{{ {filter} }}}}"), json!({"x": x})).unwrap();
+        let plain = "{\"b\": [\"<a&'b>\", 1, 1.5, true, null], \"a\": {\"é😀\": []}, \"c\": \"\\n\\\"\\\\\\u0001\u{7f}\"}";
+        assert_eq!(shown("x|tojson"), plain);
+        assert_eq!(shown("tojson(x, ensure_ascii=false)"), plain);
+        assert_eq!(
+            shown("x|tojson(ensure_ascii=true, separators=(',', ':'))"),
+            "{\"b\":[\"<a&'b>\",1,1.5,true,null],\"a\":{\"\\u00e9\\ud83d\\ude00\":[]},\"c\":\"\\n\\\"\\\\\\u0001\\u007f\"}"
+        );
+        assert_eq!(
+            shown("x.b|tojson(indent=2)"),
+            "[\n  \"<a&'b>\",\n  1,\n  1.5,\n  true,\n  null\n]"
+        );
+        assert_eq!(shown("x.a|tojson(indent=2)"), "{\n  \"é😀\": []\n}");
+        assert_eq!(
+            shown("{'b': 1, 'a': 2}|tojson(sort_keys=true)"),
+            r#"{"a": 2, "b": 1}"#
+        );
+    }
+
+    #[test]
+    fn methods_are_pythons() {
+        for (expression, expected) in [
+            ("'a b  c'.rsplit(None, 1)", r#"["a b", "c"]"#),
+            ("'a,b,c'.rsplit(',', 1)", r#"["a,b", "c"]"#),
+            ("' x '.rsplit()", r#"["x"]"#),
+            ("'ab'.removeprefix('a') + 'ab'.removesuffix('x')", r#""bab""#),
+            (
+                "'k=v=w'.partition('=')[2] + 'k=v=w'.rpartition('=')[0]",
+                r#""v=wk=v""#,
+            ),
+            (
+                "['éab'.find('b'), 'x'.rfind('y'), 'aba'.count('a'), 'aba'.count('')]",
+                "[2, -1, 2, 4]",
+            ),
+            ("nothing|length", "0"),
+            ("'  x'.lstrip().upper().startswith('X')", "true"),
+        ] {
+            let source = format!("{{{{ ({expression})|tojson }}}}");
+            assert_eq!(render(&source, json!({})).unwrap(), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn loops_may_break_and_undefined_fields_have_undefined_fields() {
+        let source =
+            "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ a.b.c }}";
+        assert_eq!(render(source, json!({})).unwrap(), "01");
+        assert_eq!(
+            render("{{ strftime_now('%Y') }}", json!({})).unwrap(),
+            today("%Y")
+        );
+    }
+
+    #[test]
+    fn errors_are_one_line_in_the_templates_own_words() {
+        assert_eq!(
+            message("{{ raise_exception('no\n\x1b[31mway') }}"),
+            "the chat template raised: no [31mway"
+        );
+        let inside = "{% macro m() %}{{ raise_exception('deep') }}{% endmacro %}{{ m() }}";
+        assert_eq!(message(inside), "the chat template raised: deep");
+        assert!(message("a\n\n{% if %}").starts_with("the chat template has a syntax error at line 3: "));
+        assert_eq!(
+            message("\n{% set x = [] %}{{ x.append(1) }}"),
+            "the chat template failed at line 2: sequence.append() would change a value, and values do not change here"
+        );
+    }
+
+    #[test]
+    fn nothing_runs_for_ever() {
+        let stopped = "the chat template does not end (stopped after 100000 steps)";
+        let forever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        assert_eq!(message(forever), stopped);
+        let growing = "{% for a in range(9999) %}{{ 'word ' }}{% endfor %}";
+        assert_eq!(
+            message(growing),
+            "the chat template writes too much (stopped after 10000 bytes)"
+        );
+        for recursion in [
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
+            "{% for a in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
+            "{% macro m(x) %}{% call m(x) %}{{ caller() }}{% endcall %}{% endmacro %}{{ m(1) }}",
+        ] {
+            assert!(
+                message(recursion).starts_with("the chat template failed at line 1: "),
+                "{recursion}"
+            );
+        }
+        assert!(message(&"{% if true %}".repeat(9999)).contains("syntax error"));
+        assert!(message(&format!("{{{{ {}1", "(".repeat(9999))).contains("syntax error"));
+    }
+}

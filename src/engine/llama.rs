@@ -1,0 +1,506 @@
+//! 2 — llama.cpp behind a trait: model, vocabulary, context and what is held in its memory.
+//!
+//! Everything above this file works on [`Model`]; this file (with sampler.rs) is the only one that names the
+//! binding. It hides what the binding allows to go wrong: ids are checked before they reach C++, the log is kept
+//! for error messages, and positions never pass what the model can take. Next: tokens.rs.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+
+use super::sampler::Sampler;
+use crate::chat::settings::{Auto, CacheType, Sampling};
+
+/// A token id: an index into the vocabulary.
+pub type Token = i32;
+
+/// Which of the decoded tokens get logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    None,
+    Last,
+}
+
+/// What the engine needs of a language model. Memory is one sequence of tokens, appended to and cut at its end.
+pub trait Model {
+    /// Text to ids, nothing added. `special`: control tokens written in the text become such.
+    fn tokenize(&self, text: &str, special: bool) -> Vec<Token>;
+    /// The bytes a token stands for; none for a control token unless `special`.
+    fn piece(&self, token: Token, special: bool) -> Vec<u8>;
+    /// Whether the model says with this token that its answer is over.
+    fn ends(&self, token: Token) -> bool;
+    fn vocabulary(&self) -> &Vocabulary;
+    /// A fresh sampler chain for one answer.
+    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler>;
+
+    /// Tokens in memory.
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Tokens that memory has room for now.
+    fn capacity(&self) -> usize;
+    /// Tokens that memory may ever have room for.
+    fn limit(&self) -> usize;
+    /// Most tokens of one [`Model::decode`].
+    fn chunk(&self) -> usize;
+    /// Makes room for `capacity` tokens and returns how many of those in memory were kept.
+    fn grow(&mut self, capacity: usize) -> Result<usize>;
+    /// Forgets all but the first `len` tokens and returns how many were really kept: fewer where memory cannot be cut.
+    fn truncate(&mut self, len: usize) -> usize;
+    /// Evaluates tokens after those in memory; on failure memory is as it was or empty.
+    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()>;
+    /// The logits after the last token of the last decode that asked for them; one number a token of the vocabulary.
+    fn logits(&self) -> &[f32];
+}
+
+/// What is known of a vocabulary once a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    pub len: usize,
+    /// Begins every text, if the model wants that.
+    pub bos: Option<Token>,
+    pub add_bos: bool,
+    pub bos_text: String,
+    pub eos_text: String,
+    /// Texts that become one token when control tokens are parsed: (text, always parsed even when they are not).
+    pub markers: Vec<Marker>,
+    /// Whether a text gets a space before it (SentencePiece).
+    pub space_prefix: bool,
+}
+
+/// A text that the tokenizer may take for one special token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    pub token: Token,
+    pub text: String,
+    /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
+    pub control: bool,
+}
+
+/// What loading needs to know, all of it settled before.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// `None`: as many as fit.
+    pub gpu_layers: Option<u32>,
+    pub mmap: bool,
+    pub mlock: bool,
+}
+
+/// What a context needs to know.
+#[derive(Debug, Clone)]
+pub struct ContextOptions {
+    /// Most tokens of context.
+    pub limit: usize,
+    /// Tokens of one batch: a power of two.
+    pub chunk: usize,
+    pub threads: u32,
+    pub threads_batch: u32,
+    pub flash_attn: Auto,
+    pub cache_type_k: CacheType,
+    pub cache_type_v: CacheType,
+}
+
+/// Where llama.cpp's words go. Set once, before anything else of this file is called.
+pub struct Hooks {
+    /// Every line of its log; `None` keeps it quiet.
+    pub log: Option<fn(&str)>,
+    /// The reason for which it is about to abort the process. Should not return.
+    pub abort: fn(&str),
+}
+
+static HOOKS: OnceLock<Hooks> = OnceLock::new();
+static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Installs the hooks. Call it once, first thing in `main`, while there is one thread.
+pub fn install(hooks: Hooks) {
+    if HOOKS.set(hooks).is_err() {
+        return;
+    }
+    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile. The callbacks are
+    // `extern "C"` functions that do not unwind and live as long as the program.
+    unsafe {
+        std::env::set_var("GGML_NO_BACKTRACE", "1"); // no debugger is started when llama.cpp aborts
+        llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
+        llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
+        llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
+    }
+}
+
+extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    let Some(text) = c_text(text) else { return };
+    let line = text.trim_end();
+    if level == llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR
+        && !line.is_empty()
+        && let Ok(mut errors) = LAST_ERRORS.lock()
+    {
+        if errors.len() >= 20 {
+            errors.remove(0);
+        }
+        errors.push(line.to_string());
+    }
+    if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log) {
+        log(&text);
+    }
+}
+
+extern "C" fn on_abort(text: *const c_char) {
+    let reason = c_text(text).unwrap_or_default();
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.abort)(reason.trim());
+    }
+}
+
+fn c_text(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: llama.cpp hands its callbacks NUL-terminated strings that live during the call.
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
+}
+
+/// llama.cpp's own reason for the last failure: the first error line it wrote since `forget_errors`.
+fn reason() -> Option<String> {
+    let errors = LAST_ERRORS.lock().ok()?;
+    // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
+    let line = errors
+        .iter()
+        .find(|line| line.contains("error loading model: "))
+        .or_else(|| errors.first())?;
+    let reason = line
+        .split_once("error loading model: ")
+        .map_or(line.as_str(), |(_, reason)| reason);
+    Some(reason.to_string())
+}
+
+fn forget_errors() {
+    if let Ok(mut errors) = LAST_ERRORS.lock() {
+        errors.clear();
+    }
+}
+
+/// llama.cpp's start-up, done once.
+fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
+}
+
+/// A processor that can run a model.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub name: String,
+    pub description: String,
+    pub gpu: bool,
+}
+
+/// The processors llama.cpp was built for and found, the CPU included.
+pub fn devices() -> Vec<Device> {
+    backend();
+    let gpu = |kind| {
+        matches!(
+            kind,
+            LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu
+        )
+    };
+    let all = list_llama_ggml_backend_devices();
+    let known = all.into_iter().map(|d| Device {
+        name: d.name,
+        description: d.description,
+        gpu: gpu(d.device_type),
+    });
+    known.collect()
+}
+
+/// The instruction sets and libraries llama.cpp was built with, as it prints them.
+pub fn system_info() -> String {
+    backend();
+    // SAFETY: returns a pointer to a static string that nobody else writes now.
+    c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
+}
+
+/// A model file in memory.
+pub struct Weights {
+    model: LlamaModel,
+    vocabulary: Vocabulary,
+}
+
+impl Weights {
+    /// Loads a file. `progress` gets 0 to 1 and says whether to go on. The error is llama.cpp's own reason.
+    pub fn load(
+        path: &Path,
+        options: &LoadOptions,
+        progress: impl FnMut(f32) -> bool + 'static,
+    ) -> Result<Weights> {
+        forget_errors();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = stopped.clone();
+        let mut progress = progress;
+        let mut params = LlamaModelParams::default()
+            .with_use_mmap(options.mmap)
+            .with_use_mlock(options.mlock)
+            .with_progress_callback(move |fraction| {
+                let go_on = progress(fraction);
+                stop.store(!go_on, Ordering::Relaxed);
+                go_on
+            });
+        if let Some(layers) = options.gpu_layers {
+            params = params.with_n_gpu_layers(layers);
+        }
+        let loaded = LlamaModel::load_from_file(backend(), path, &params);
+        if stopped.load(Ordering::Relaxed) {
+            bail!("loading was stopped");
+        }
+        let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
+        let vocabulary = read_vocabulary(&model);
+        Ok(Weights { model, vocabulary })
+    }
+
+    /// Whether the memory of the past is a fixed-size state instead of one entry a token.
+    pub fn recurrent(&self) -> bool {
+        self.model.is_recurrent() || self.model.is_hybrid()
+    }
+}
+
+fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
+    let vocab = model.vocab();
+    let len = vocab.n_tokens().max(0);
+    let mut markers = Vec::new();
+    for id in 0..len {
+        let attr = vocab.attr(LlamaToken(id));
+        let control = attr.contains(LlamaTokenAttr::Control) || attr.contains(LlamaTokenAttr::Unknown);
+        if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
+            continue;
+        }
+        let text = vocab
+            .text(LlamaToken(id))
+            .map(|t| t.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        markers.push(Marker {
+            token: id,
+            text,
+            control,
+        });
+    }
+    let text_of = |token: LlamaToken| {
+        let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
+        text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
+    let space_prefix = model
+        .meta_val_str("tokenizer.ggml.add_space_prefix")
+        .map(|v| v == "true");
+    Vocabulary {
+        len: len as usize,
+        bos: (0..len).contains(&vocab.bos().0).then_some(vocab.bos().0),
+        add_bos: vocab.should_add_bos(),
+        bos_text: text_of(vocab.bos()),
+        eos_text: text_of(vocab.eos()),
+        markers,
+        space_prefix: space_prefix.unwrap_or(kind == "llama"),
+    }
+}
+
+/// One sequence of tokens being evaluated on loaded weights.
+pub struct Llama<'w> {
+    weights: &'w Weights,
+    options: ContextOptions,
+    /// Made when first needed, with the size then needed.
+    context: Option<LlamaContext<'w>>,
+    batch: LlamaBatch<'static>,
+    capacity: usize,
+    len: usize,
+}
+
+impl<'w> Llama<'w> {
+    pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
+        let batch = LlamaBatch::new(options.chunk, 1);
+        Llama {
+            weights,
+            options,
+            context: None,
+            batch,
+            capacity: 0,
+            len: 0,
+        }
+    }
+
+    fn open(&self, capacity: usize) -> Result<LlamaContext<'w>> {
+        let options = &self.options;
+        let chunk = options.chunk as u32;
+        let flash = match options.flash_attn {
+            Auto::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            Auto::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            Auto::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(capacity as u32))
+            .with_n_batch(chunk)
+            .with_n_ubatch(chunk)
+            .with_n_seq_max(1)
+            .with_n_threads(options.threads as i32)
+            .with_n_threads_batch(options.threads_batch as i32)
+            .with_flash_attention_policy(flash)
+            .with_type_k(cache_type(options.cache_type_k))
+            .with_type_v(cache_type(options.cache_type_v))
+            .with_swa_full(true) // a window-sized cache cannot be cut exactly
+            .with_no_perf(true);
+        forget_errors();
+        let context = self.weights.model.new_context(backend(), params);
+        context.map_err(|e| {
+            anyhow!(
+                "no context of {capacity} tokens: {}",
+                reason().unwrap_or_else(|| e.to_string())
+            )
+        })
+    }
+}
+
+impl Model for Llama<'_> {
+    fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
+        let tokens = self
+            .weights
+            .model
+            .vocab()
+            .tokenize(text.as_bytes(), false, special);
+        tokens.into_iter().map(|t| t.0).collect()
+    }
+
+    fn piece(&self, token: Token, special: bool) -> Vec<u8> {
+        if token < 0 || token as usize >= self.weights.vocabulary.len {
+            return Vec::new(); // C++ would end the process
+        }
+        self.weights
+            .model
+            .vocab()
+            .token_to_piece(LlamaToken(token), special, None)
+    }
+
+    fn ends(&self, token: Token) -> bool {
+        self.weights.model.vocab().is_eog(LlamaToken(token))
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.weights.vocabulary
+    }
+
+    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler> {
+        Sampler::for_model(&self.weights.model, sampling, seed, self.options.limit)
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn limit(&self) -> usize {
+        self.options.limit
+    }
+
+    fn chunk(&self) -> usize {
+        self.options.chunk
+    }
+
+    fn grow(&mut self, capacity: usize) -> Result<usize> {
+        if capacity <= self.capacity {
+            return Ok(self.len);
+        }
+        // The old context goes before the new one comes, so that both are never in memory together.
+        let old = self.context.take();
+        let flags = LlamaStateSeqFlags::empty();
+        let state = old
+            .as_ref()
+            .filter(|_| self.len > 0)
+            .and_then(|context| context.state_seq_get(0, flags).ok());
+        drop(old);
+        let kept = std::mem::take(&mut self.len);
+        self.capacity = 0;
+        let mut context = self.open(capacity)?;
+        if let Some(state) = state
+            && context.state_seq_set(&state, 0).is_ok()
+        {
+            self.len = kept;
+        }
+        self.context = Some(context);
+        self.capacity = capacity;
+        Ok(self.len)
+    }
+
+    fn truncate(&mut self, len: usize) -> usize {
+        let Some(context) = self.context.as_mut().filter(|_| len < self.len) else {
+            return self.len;
+        };
+        let cut = len > 0
+            && matches!(
+                context.clear_kv_cache_seq(Some(0), Some(len as u32), None),
+                Ok(true)
+            );
+        if cut {
+            self.len = len;
+        } else {
+            context.clear_kv_cache();
+            self.len = 0;
+        }
+        self.len
+    }
+
+    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
+        let context = self.context.as_mut().context("nothing was made room for")?;
+        let last = tokens.len().saturating_sub(1);
+        self.batch.clear();
+        for (i, token) in tokens.iter().enumerate() {
+            if *token < 0 || *token as usize >= self.weights.vocabulary.len {
+                bail!("token {token} is not in the vocabulary");
+            }
+            let wanted = logits == Logits::Last && i == last;
+            self.batch
+                .add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
+        }
+        match context.decode(&mut self.batch) {
+            Ok(()) => self.len += tokens.len(),
+            Err(error) => {
+                let len = self.len;
+                self.len += tokens.len(); // some of the batch may be in memory: cut it off
+                self.truncate(len);
+                return Err(error).context("llama.cpp could not evaluate the tokens");
+            }
+        }
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        let context = self.context.as_ref().expect("decode made a context");
+        context.get_logits_ith(-1)
+    }
+}
+
+fn cache_type(kind: CacheType) -> KvCacheType {
+    match kind {
+        CacheType::F32 => KvCacheType::F32,
+        CacheType::F16 => KvCacheType::F16,
+        CacheType::BF16 => KvCacheType::BF16,
+        CacheType::Q8_0 => KvCacheType::Q8_0,
+        CacheType::Q5_1 => KvCacheType::Q5_1,
+        CacheType::Q5_0 => KvCacheType::Q5_0,
+        CacheType::Q4_1 => KvCacheType::Q4_1,
+        CacheType::Q4_0 => KvCacheType::Q4_0,
+        CacheType::Iq4Nl => KvCacheType::IQ4_NL,
+    }
+}

@@ -1,0 +1,459 @@
+//! Messages → prompt text, with the places where content stands.
+//!
+//! A chat template is a small program that came with the model. It is given turns that suit any template (roles that
+//! alternate, one system message at the start), and what it cannot take is put to it in another shape: a system prompt
+//! inside the first user message, or content as a list of typed parts. What was changed is said in the notes.
+//!
+//! The places: content passes through a template untouched but for trimming, so a caller that puts a noncharacter
+//! (U+FDD0 to U+FDEF) into content finds it at the same place in the prompt; that is how `tokens.rs` keeps literal markers
+//! in content from becoming control tokens. Nothing here tokenises, and a BOS written by the template stays in the text.
+//! `jinja.rs` runs the program; `llama.rs` comes next.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+pub use super::jinja::TemplateError;
+use super::jinja::{Bounds, Jinja, today};
+use crate::chat::message::{Role, join_parts};
+
+/// One message as templates see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Turn {
+    pub fn new(role: Role, content: impl Into<String>) -> Turn {
+        Turn {
+            role,
+            content: content.into(),
+        }
+    }
+}
+
+/// What the model is given, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    pub text: String,
+    /// One line each: what had to be changed for the template's sake. The same at every render of a conversation.
+    pub notes: Vec<String>,
+}
+
+/// The compiled chat template of one model.
+pub struct Template {
+    source: String,
+    jinja: Jinja,
+    variables: Map<String, Value>,
+    shape: OnceLock<Shape>,
+}
+
+/// In which form a template takes messages.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
+    /// The system prompt is put into the first user message.
+    merged: bool,
+    /// Content is `[{"type": "text", "text": …}]` instead of a string.
+    typed: bool,
+}
+
+/// The template of a model that has none, by llama.cpp's name.
+pub fn builtin(name: &str) -> Option<&'static str> {
+    const CHATML: &str = "\
+{%- for message in messages -%}
+  {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}";
+    (name == "chatml").then_some(CHATML)
+}
+
+impl Template {
+    /// `bos` and `eos` are the texts of these tokens, empty if there are none. `args` are variables for the template, in
+    /// JSON or else plain text; they win over the variables set here (`bos_token`, `eos_token`, `date_string`, `datetime`).
+    /// `enable_thinking` is set only by `args`: templates differ in what they take its absence for.
+    pub fn new(
+        source: &str,
+        bos: &str,
+        eos: &str,
+        args: &[(String, String)],
+    ) -> Result<Template, TemplateError> {
+        let mut variables = Map::new();
+        variables.insert("bos_token".into(), bos.into());
+        variables.insert("eos_token".into(), eos.into());
+        for (name, value) in args {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into());
+            variables.insert(name.clone(), value);
+        }
+        Ok(Template {
+            source: source.to_owned(),
+            jinja: Jinja::new(source)?,
+            variables,
+            shape: OnceLock::new(),
+        })
+    }
+
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
+    pub fn render(&self, turns: &[Turn], open: bool) -> Result<Prompt, TemplateError> {
+        let turns = repair(turns);
+        let system = turns.first().filter(|turn| turn.role == Role::System);
+        let shape = *self.shape.get_or_init(|| self.probe());
+        let (text, merged) = match self.attempt(&turns, shape, open) {
+            Ok(text) => (text, shape.merged),
+            // Taken in the probe, refused here: some templates take a system message in some conversations only.
+            Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
+                if system.is_some() && !shape.merged =>
+            {
+                let merged = Shape {
+                    merged: true,
+                    ..shape
+                };
+                (self.attempt(&turns, merged, open).map_err(|_| error)?, true)
+            }
+            Err(error) => return Err(error),
+        };
+        let mut notes = Vec::new();
+        if merged && system.is_some_and(|turn| !turn.content.is_empty()) {
+            notes.push("the chat template has no system role: merged into the first user message".to_owned());
+        }
+        Ok(Prompt { text, notes })
+    }
+
+    /// Which shape the template takes, found by rendering conversations of one word a message. A template that shows no
+    /// content in any shape is left as it is: its own error says why.
+    fn probe(&self) -> Shape {
+        let (system, user) = ("Systemwort", "Benutzerwort");
+        let alone = [Turn::new(Role::User, user)];
+        let led = [Turn::new(Role::System, system), Turn::new(Role::User, user)];
+        let shows = |turns: &[Turn], shape, word| {
+            self.attempt(turns, shape, true)
+                .is_ok_and(|text| text.contains(word))
+        };
+        let better =
+            |turns: &[Turn], shape, other, word| !shows(turns, shape, word) && shows(turns, other, word);
+
+        let mut shape = Shape::default();
+        if better(&alone, shape, Shape { typed: true, ..shape }, user) {
+            shape.typed = true;
+        }
+        if better(
+            &led,
+            shape,
+            Shape {
+                merged: true,
+                ..shape
+            },
+            system,
+        ) {
+            shape.merged = true;
+        }
+        shape
+    }
+
+    fn attempt(&self, turns: &[Turn], shape: Shape, open: bool) -> Result<String, TemplateError> {
+        let merged = if shape.merged {
+            merge_system(turns)
+        } else {
+            turns.to_vec()
+        };
+        let messages: Vec<Value> = merged
+            .iter()
+            .map(|turn| match shape.typed {
+                true => {
+                    json!({"role": turn.role.name(), "content": [{"type": "text", "text": turn.content}]})
+                }
+                false => json!({"role": turn.role.name(), "content": turn.content}),
+            })
+            .collect();
+        let mut variables = self.variables.clone();
+        // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
+        variables
+            .entry("date_string")
+            .or_insert_with(|| today("%d %b %Y").into());
+        variables
+            .entry("datetime")
+            .or_insert_with(|| today("%b %d %Y").into());
+        variables.insert("messages".into(), messages.into());
+        variables.insert("add_generation_prompt".into(), open.into());
+        self.jinja.render(&variables.into(), bounds(&merged))
+    }
+}
+
+/// Forty times what the hungriest of 70 real templates asks for at 100 messages, six times at 1,000: some look at every
+/// message for every message. A template without end is stopped within a second.
+fn bounds(turns: &[Turn]) -> Bounds {
+    let count = turns.len();
+    let bytes: usize = turns.iter().map(|turn| turn.content.len()).sum();
+    Bounds {
+        steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
+        bytes: (1 << 20) + 4096 * count + 8 * bytes,
+    }
+}
+
+/// What every template can be given, otherwise in the order in which it was said:
+/// - an assistant turn of nothing but white space (a failed or cancelled answer) is dropped;
+/// - all system messages become one at the start: templates refuse or forget later ones, and at the start an instruction
+///   keeps its rank;
+/// - neighbours of one role become one turn, a blank line between them.
+///
+/// A single empty system or user message stays: the first switches off a template's default system prompt.
+pub fn repair(turns: &[Turn]) -> Vec<Turn> {
+    let blank = |turn: &Turn| turn.role == Role::Assistant && turn.content.trim().is_empty();
+    let (system, others): (Vec<&Turn>, Vec<&Turn>) = turns
+        .iter()
+        .filter(|turn| !blank(turn))
+        .partition(|turn| turn.role == Role::System);
+    let mut repaired: Vec<Turn> = Vec::new();
+    for turn in system.into_iter().chain(others) {
+        match repaired.last_mut() {
+            Some(last) if last.role == turn.role => {
+                last.content = join_parts([last.content.as_str(), &turn.content])
+            }
+            _ => repaired.push(turn.clone()),
+        }
+    }
+    repaired
+}
+
+/// Puts a leading system turn into the first user turn, or makes it one if there is no other.
+fn merge_system(turns: &[Turn]) -> Vec<Turn> {
+    let Some((system, rest)) = turns
+        .split_first()
+        .filter(|(first, _)| first.role == Role::System)
+    else {
+        return turns.to_vec();
+    };
+    let mut rest = rest.to_vec();
+    match rest.iter_mut().find(|turn| turn.role == Role::User) {
+        Some(user) => user.content = join_parts([system.content.as_str(), &user.content]),
+        None if system.content.is_empty() => {}
+        None => rest.insert(0, Turn::new(Role::User, system.content.clone())),
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tokenizer.chat_template` of SmolLM2-135M-Instruct.
+    const SMOLLM2: &str = r"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+    /// Refuses a system message and roles that do not alternate, as Gemma and the older Mistral templates do.
+    const STRICT: &str = r"{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
+
+    const LLAMA3: &str = r#"{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\n\n" }}
+{{- "Today Date: " + date_string + "\n\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}
+"#;
+
+    /// Says nothing of system messages, and forgets what an earlier answer thought.
+    const DEEPSEEK: &str = r"{{ bos_token }}{%- for message in messages %}{% if message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- elif message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}{%- endif %}{%- endfor %}{% if add_generation_prompt %}{{'<｜Assistant｜><think>\n'}}{% endif %}";
+
+    fn system(content: &str) -> Turn {
+        Turn::new(Role::System, content)
+    }
+
+    fn user(content: &str) -> Turn {
+        Turn::new(Role::User, content)
+    }
+
+    fn assistant(content: &str) -> Turn {
+        Turn::new(Role::Assistant, content)
+    }
+
+    fn template(source: &str) -> Template {
+        let args = [("date_string".to_owned(), "26 Jul 2024".to_owned())];
+        Template::new(source, "<s>", "</s>", &args).unwrap()
+    }
+
+    fn text(source: &str, turns: &[Turn]) -> String {
+        let prompt = template(source).render(turns, true).unwrap();
+        assert_eq!(prompt.notes, Vec::<String>::new());
+        prompt.text
+    }
+
+    // The expected texts are Python Jinja2's, set up as transformers does.
+
+    #[test]
+    fn the_default_system_prompt_stays_unless_one_is_given() {
+        assert_eq!(
+            text(SMOLLM2, &[user("Hi")]),
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+             <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        );
+        assert_eq!(
+            text(SMOLLM2, &[system(""), user("Hi")]),
+            "<|im_start|>system\n<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+        );
+        let turns = [system("Be brief."), user("Hi"), assistant("Yes?"), user("Go")];
+        assert_eq!(
+            template(SMOLLM2).render(&turns, false).unwrap().text,
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
+             <|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\nGo<|im_end|>\n"
+        );
+    }
+
+    #[test]
+    fn a_long_template_with_a_date() {
+        assert_eq!(
+            text(LLAMA3, &[system(" Be brief. "), user("Hi\n")]),
+            "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\nBe brief.<|eot_id|>\
+             <|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+        );
+        let undated =
+            Template::new("{{ date_string }}{{ enable_thinking is defined }}", "", "", &[]).unwrap();
+        assert_eq!(
+            undated.render(&[], true).unwrap().text,
+            today("%d %b %Y") + "False"
+        );
+    }
+
+    #[test]
+    fn a_template_that_refuses_gets_a_conversation_it_takes() {
+        let turns = [
+            system("Be brief."),
+            user("Hi"),
+            assistant("Yes?"),
+            user("One"),
+            assistant(" "),
+            user("Two"),
+        ];
+        let prompt = template(STRICT).render(&turns, true).unwrap();
+        assert_eq!(
+            prompt.text,
+            "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nYes?<end_of_turn>\n\
+             <start_of_turn>user\nOne\n\nTwo<end_of_turn>\n<start_of_turn>model\n"
+        );
+        assert_eq!(
+            prompt.notes,
+            ["the chat template has no system role: merged into the first user message"]
+        );
+
+        let error = template(STRICT)
+            .render(&[assistant("Hello"), user("Hi")], true)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the chat template raised: Conversation roles must alternate user/assistant/user/assistant/..."
+        );
+        assert!(error.hint().unwrap().contains("--chat-template chatml"));
+    }
+
+    #[test]
+    fn a_forgotten_system_message_is_merged_and_old_thoughts_go() {
+        let turns = [
+            user("Hi"),
+            assistant("<think>\nhm\n</think>\n\nHello"),
+            user("Bye"),
+        ];
+        let expected = "<s><｜User｜>Hi<｜Assistant｜>\n\nHello<｜end▁of▁sentence｜><｜User｜>Bye<｜Assistant｜><think>\n";
+        assert_eq!(text(DEEPSEEK, &turns), expected);
+        let prompt = template(DEEPSEEK)
+            .render(&[system("sys"), user("Hi")], true)
+            .unwrap();
+        assert_eq!(prompt.text, "<s><｜User｜>sys\n\nHi<｜Assistant｜><think>\n");
+        assert_eq!(prompt.notes.len(), 1);
+    }
+
+    #[test]
+    fn content_becomes_typed_parts_where_the_template_reads_parts() {
+        let parts = "{% for m in messages %}[{{ m.role }}]{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}";
+        assert_eq!(text(parts, &[system("S"), user("Hi")]), "[system]S[user]Hi");
+        let either = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}?{% endif %}{% endfor %}";
+        assert_eq!(text(either, &[user("Hi")]), "Hi");
+    }
+
+    #[test]
+    fn a_mark_in_content_passes_unchanged() {
+        let marked = "<\u{fdd0}|im_end|>";
+        for source in [
+            SMOLLM2,
+            STRICT,
+            LLAMA3,
+            DEEPSEEK,
+            "{{ messages|tojson(ensure_ascii=true) }}",
+        ] {
+            assert!(text(source, &[user(marked)]).contains(marked), "{source}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_json_or_text() {
+        let args = [
+            ("enable_thinking", "false"),
+            ("effort", "high"),
+            ("bos_token", "\"B\""),
+        ];
+        let args = args.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let source = "{{ bos_token }} {{ eos_token }} {{ not enable_thinking }} {{ effort }}";
+        let prompt = Template::new(source, "<s>", "</s>", &args)
+            .unwrap()
+            .render(&[user("Hi")], true)
+            .unwrap();
+        assert_eq!(prompt.text, "B </s> True high");
+    }
+
+    #[test]
+    fn chatml_is_built_in() {
+        let expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+        assert_eq!(text(builtin("chatml").unwrap(), &[user("Hi")]), expected);
+        assert_eq!(builtin("none"), None);
+    }
+
+    #[test]
+    fn repair_alternates_roles_behind_one_system_message() {
+        let turns = [
+            user("a"),
+            user("b"),
+            assistant(" \n"),
+            user("c"),
+            system("S"),
+            assistant("d"),
+            system("T"),
+        ];
+        assert_eq!(
+            repair(&turns),
+            [system("S\n\nT"), user("a\n\nb\n\nc"), assistant("d")]
+        );
+        let fine = [system(""), user(""), assistant("x")];
+        assert_eq!(repair(&fine), fine);
+    }
+
+    #[test]
+    fn a_template_without_end_stops_soon() {
+        let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        let started = std::time::Instant::now();
+        let error = template(endless)
+            .render(&[system("S"), user("Hi")], true)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("the chat template does not end (stopped after 20000"),
+            "{error}"
+        );
+        assert!(started.elapsed().as_secs() < 10);
+    }
+}

@@ -1,0 +1,136 @@
+//! A model for tests: bytes are tokens, memory is a list, and the answer is decided beforehand. No llama.cpp.
+
+use anyhow::Result;
+
+use super::llama::{Logits, Model, Token, Vocabulary};
+use super::sampler::Sampler;
+use crate::chat::settings::Sampling;
+
+const END: Token = 256;
+
+pub struct Toy {
+    pub vocabulary: Vocabulary,
+    pub limit: usize,
+    pub keeps_when_grown: bool,
+    /// Sizes of the batches decoded.
+    pub batches: Vec<usize>,
+    cuttable: bool,
+    memory: Vec<Token>,
+    capacity: usize,
+    says: Vec<Token>,
+    logits: Vec<f32>,
+    said: usize,
+}
+
+impl Toy {
+    pub fn new(limit: usize) -> Toy {
+        Toy {
+            vocabulary: Vocabulary {
+                len: 257,
+                ..Vocabulary::default()
+            },
+            limit,
+            keeps_when_grown: true,
+            batches: Vec::new(),
+            cuttable: true,
+            memory: Vec::new(),
+            capacity: 0,
+            says: Vec::new(),
+            logits: vec![0.0; 257],
+            said: 0,
+        }
+    }
+
+    /// A model that answers `text` to whatever it is asked.
+    pub fn saying(text: &str) -> Toy {
+        let says = text.bytes().map(Token::from).collect();
+        Toy {
+            says,
+            ..Toy::new(8192)
+        }
+    }
+
+    /// Memory like a recurrent model's: nothing of it can be forgotten but all.
+    pub fn uncuttable(mut self) -> Toy {
+        self.cuttable = false;
+        self
+    }
+
+    pub fn memory(&self) -> &[Token] {
+        &self.memory
+    }
+}
+
+impl Model for Toy {
+    fn tokenize(&self, text: &str, _special: bool) -> Vec<Token> {
+        text.bytes().map(Token::from).collect()
+    }
+
+    fn piece(&self, token: Token, _special: bool) -> Vec<u8> {
+        u8::try_from(token).map(|b| vec![b]).unwrap_or_default()
+    }
+
+    fn ends(&self, token: Token) -> bool {
+        token == END
+    }
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler> {
+        Ok(Sampler::for_logits(sampling, seed, self.vocabulary.len))
+    }
+
+    fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn chunk(&self) -> usize {
+        16
+    }
+
+    fn grow(&mut self, capacity: usize) -> Result<usize> {
+        self.capacity = capacity;
+        if !self.keeps_when_grown {
+            self.memory.clear();
+        }
+        Ok(self.memory.len())
+    }
+
+    fn truncate(&mut self, len: usize) -> usize {
+        if len < self.memory.len() {
+            self.memory.truncate(if self.cuttable { len } else { 0 });
+        }
+        self.memory.len()
+    }
+
+    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
+        assert!(tokens.len() <= self.chunk(), "a batch is larger than the chunk");
+        assert!(
+            self.memory.len() + tokens.len() <= self.capacity,
+            "more than there is room for"
+        );
+        self.memory.extend_from_slice(tokens);
+        self.batches.push(tokens.len());
+        if logits == Logits::Last {
+            self.logits.fill(0.0);
+            let next = self.says.get(self.said).copied().unwrap_or(END);
+            self.logits[next as usize] = 10.0;
+            self.said += 1;
+        }
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+}

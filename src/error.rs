@@ -1,0 +1,84 @@
+//! Failures as people meet them: one line of what was wrong, a hint where there is a remedy, and an exit code.
+
+use std::fmt;
+
+/// The program's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Answered, also when the user's own limit ended the answer.
+    Answered = 0,
+    /// Something failed.
+    Failed = 1,
+    /// The command line is wrong, or there was nothing to ask.
+    Usage = 2,
+    /// The prompt does not fit the context.
+    TooLong = 3,
+    /// The answer was cut short: context full, our own length limit, endless repetition.
+    Cut = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// A failure with what a person needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Failed,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The command line or a setting is wrong.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure {
+            exit: Exit::Usage,
+            ..Failure::new(message)
+        }
+    }
+
+    /// The user stopped it.
+    pub fn interrupted() -> Failure {
+        Failure {
+            exit: Exit::Interrupted,
+            ..Failure::new("interrupted")
+        }
+    }
+
+    pub fn exit(mut self, exit: Exit) -> Failure {
+        self.exit = exit;
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anyhow::Error> for Failure {
+    /// Keeps the code and hint of a failure inside; the message tells the whole chain on one line.
+    fn from(error: anyhow::Error) -> Failure {
+        let message = format!("{error:#}").replace('\n', " ");
+        let inner = error.chain().find_map(|e| e.downcast_ref::<Failure>()).cloned();
+        Failure {
+            message: message.clone(),
+            ..inner.unwrap_or(Failure::new(message))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Why a file cannot be used as a model: a cause in, one line for the user and, where there is a remedy, a hint out.
+//!
+//! The line completes "could not use model 'x': …" and never repeats the path. Also here: recognising what a file is when it
+//! is not GGUF, from its first bytes. Who finds the causes: `parse.rs` (the format) and `check.rs` (what the header says).
+
+use std::{fmt, io};
+
+/// A file that must not be given to llama.cpp, with the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The operating system refused to open or read the file.
+    #[error("{}", io_message(.0))]
+    Io(#[source] io::Error),
+    #[error("it is a folder, not a model file")]
+    Directory,
+    #[error("it is not a regular file")]
+    Special,
+    #[error("the file is empty")]
+    Empty,
+    /// Fewer bytes than the fixed part of a GGUF header, 24.
+    #[error("the file has only {bytes} bytes, too few for a GGUF file")]
+    Short { bytes: u64 },
+    #[error("it is not a GGUF file but {0}")]
+    Foreign(Foreign),
+    #[error("it is a GGUF file for big-endian machines; this one is little-endian")]
+    BigEndian,
+    #[error("it is a GGUF file of version {0}; llama.cpp reads versions 2 and 3")]
+    Version(u32),
+    /// The file ends before what its header announces.
+    #[error("the file ends too early: it has {file_size} bytes, but {place} ends at byte {needed}")]
+    Truncated {
+        place: String,
+        needed: u64,
+        file_size: u64,
+    },
+    /// The header contradicts the format.
+    #[error("the GGUF header is damaged: {0}")]
+    Malformed(String),
+    /// A well-formed GGUF file that holds something other than a language model.
+    #[error("it is {0}, not a chat model")]
+    NotChat(String),
+    /// A model that llama.cpp, or this program, cannot run.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A model whose own numbers contradict one another; llama.cpp would abort on it.
+    #[error("the model's metadata is not usable: {0}")]
+    Inconsistent(String),
+    /// One part of a model stored in several files, with what is wrong about the set.
+    #[error("the model is stored in {count} files, and {problem}")]
+    Split { count: u64, problem: String },
+}
+
+impl Refusal {
+    /// What the user can do about it, without a full stop; `None` where nothing sensible can be said.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Refusal::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                "check who may read the file (ls -l)"
+            }
+            Refusal::Directory => "name the .gguf file inside it",
+            Refusal::Empty | Refusal::Short { .. } | Refusal::Truncated { .. } => {
+                "the download was probably cut short: fetch the file again"
+            }
+            Refusal::Malformed(_) => "fetch the file again; if it stays so, the file was badly made",
+            Refusal::Foreign(foreign) => return foreign.hint().map(str::to_owned),
+            Refusal::BigEndian => {
+                "get the little-endian file, or convert it with gguf_convert_endian.py of llama.cpp"
+            }
+            Refusal::Version(1) => "the file is from 2023: get a newer conversion of the model",
+            Refusal::Version(_) => "the file may be newer than this program",
+            Refusal::NotChat(_) => "choose the file that holds the language model itself",
+            Refusal::Split { .. } => {
+                "put all parts into one folder under their original names and open the first"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal::Io(error)
+    }
+}
+
+fn io_message(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What a file without the GGUF magic is instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    LfsPointer,
+    Html,
+    /// A zip archive, as PyTorch writes since 1.6.
+    Zip,
+    /// A bare Python pickle, as PyTorch wrote before.
+    Pickle,
+    Safetensors,
+    /// llama.cpp's formats before GGUF (2023): `ggml`, `ggmf`, `ggjt`, and the LoRA format `ggla`.
+    OldGgml,
+    Gzip,
+    Json,
+    Text,
+    /// Nothing known; the first four bytes.
+    Unknown([u8; 4]),
+}
+
+impl Foreign {
+    /// Guesses from the first bytes of a file, at best 512 of them.
+    pub(super) fn recognise(head: &[u8]) -> Foreign {
+        let magic = [0, 1, 2, 3].map(|i| head.get(i).copied().unwrap_or(0));
+        let starts = |prefix: &[u8]| head.starts_with(prefix);
+        if starts(b"version https://git-lfs") {
+            return Foreign::LfsPointer;
+        }
+        match &magic {
+            b"PK\x03\x04" | b"PK\x05\x06" => return Foreign::Zip,
+            // Written as little-endian integers, so the letters stand backwards in the file.
+            b"lmgg" | b"fmgg" | b"tjgg" | b"algg" => return Foreign::OldGgml,
+            [0x1f, 0x8b, ..] => return Foreign::Gzip,
+            [0x80, 2..=5, ..] => return Foreign::Pickle,
+            _ => {}
+        }
+        // safetensors: the length of a JSON object in 8 bytes, then the object.
+        if head.get(8) == Some(&b'{') && head[5..8] == [0, 0, 0] {
+            return Foreign::Safetensors;
+        }
+        Foreign::of_text(head).unwrap_or(Foreign::Unknown(magic))
+    }
+
+    fn of_text(head: &[u8]) -> Option<Foreign> {
+        let readable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
+        // A multi-byte character may be cut at the end of what was read.
+        let whole = match std::str::from_utf8(head) {
+            Ok(text) => text,
+            Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
+            Err(_) => return None,
+        };
+        if whole.is_empty() || !head.iter().all(readable) {
+            return None;
+        }
+        let start = whole
+            .trim_start_matches('\u{feff}')
+            .trim_start()
+            .to_ascii_lowercase();
+        Some(
+            if ["<!doctype", "<html", "<?xml", "<head"]
+                .iter()
+                .any(|tag| start.starts_with(tag))
+            {
+                Foreign::Html
+            } else if start.starts_with('{') || start.starts_with('[') {
+                Foreign::Json
+            } else {
+                Foreign::Text
+            },
+        )
+    }
+
+    fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Foreign::LfsPointer => "run 'git lfs pull' there, or download the file itself",
+            Foreign::Html => "the download saved an error or login page: fetch the file itself",
+            Foreign::Zip | Foreign::Pickle | Foreign::Safetensors => {
+                "get a GGUF version of the model, or convert it with convert_hf_to_gguf.py of llama.cpp"
+            }
+            Foreign::OldGgml => {
+                "get a GGUF version of the model: llama.cpp has not read this format since 2023"
+            }
+            Foreign::Gzip => "unpack it first (gunzip)",
+            Foreign::Json | Foreign::Text | Foreign::Unknown(_) => return None,
+        })
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Foreign::LfsPointer => "a Git LFS pointer, a small text file that stands for the real one",
+            Foreign::Html => "a web page",
+            Foreign::Zip => "a zip archive, perhaps a PyTorch checkpoint",
+            Foreign::Pickle => "a Python pickle, perhaps a PyTorch checkpoint",
+            Foreign::Safetensors => "a safetensors file",
+            Foreign::OldGgml => "a file in a GGML format older than GGUF",
+            Foreign::Gzip => "gzip-compressed data",
+            Foreign::Json => "a JSON file",
+            Foreign::Text => "a text file",
+            Foreign::Unknown(magic) => {
+                return write!(
+                    f,
+                    "something unknown (it begins with \"{}\")",
+                    magic.escape_ascii()
+                );
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_files_are_recognised() {
+        let cases: [(&[u8], Foreign); 13] = [
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+                Foreign::LfsPointer,
+            ),
+            (b"  <!DOCTYPE html><html>", Foreign::Html),
+            (b"<html><body>404 Not Found</body>", Foreign::Html),
+            (b"PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaaa", Foreign::Zip),
+            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", Foreign::Pickle),
+            (
+                b"\x40\x00\x00\x00\x00\x00\x00\x00{\"__metadata__\":{}}",
+                Foreign::Safetensors,
+            ),
+            (b"tjgg\x03\x00\x00\x00", Foreign::OldGgml),
+            (b"lmgg\x03\x00\x00\x00", Foreign::OldGgml),
+            (b"\x1f\x8b\x08\x00", Foreign::Gzip),
+            (b"{\"model_type\": \"llama\"}", Foreign::Json),
+            ("Grüße, Welt".as_bytes(), Foreign::Text),
+            (b"\x00\x01\x02\x03zzzz", Foreign::Unknown([0, 1, 2, 3])),
+            (b"", Foreign::Unknown([0; 4])),
+        ];
+        for (head, expected) in cases {
+            assert_eq!(Foreign::recognise(head), expected, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_text_cut_inside_a_character_is_still_text() {
+        assert_eq!(Foreign::recognise(&"aü".as_bytes()[..2]), Foreign::Text);
+    }
+
+    #[test]
+    fn messages_are_one_line_and_hints_name_a_remedy() {
+        let missing = Refusal::Io(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(missing.to_string(), "no such file");
+        assert_eq!(missing.hint(), None);
+        let lfs = Refusal::Foreign(Foreign::LfsPointer);
+        assert!(
+            lfs.to_string()
+                .starts_with("it is not a GGUF file but a Git LFS pointer")
+        );
+        assert!(lfs.hint().is_some_and(|h| h.contains("git lfs pull")));
+        let cut = Refusal::Truncated {
+            place: "tensor 'a'".into(),
+            needed: 9,
+            file_size: 5,
+        };
+        assert_eq!(
+            cut.to_string(),
+            "the file ends too early: it has 5 bytes, but tensor 'a' ends at byte 9"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! A header in, nothing out, or what is wrong with its vocabulary: the last of the checks of `check.rs`.
+
+use std::collections::HashSet;
+
+use super::{Array, Header, Refusal, Value, check::broken};
+
+/// Values of `tokenizer.ggml.model`; the last group is made of merges.
+const TOKENIZERS: [&str; 5] = ["llama", "bert", "t5", "rwkv", "plamo2"];
+const MERGING_TOKENIZERS: [&str; 4] = ["gpt2", "hybriddna", "whitespace", "gemma4"];
+
+/// Refuses a vocabulary that llama.cpp would abort on or not load, saying why.
+pub(super) fn check(header: &Header) -> Result<(), Refusal> {
+    let Some(model) = header.str("tokenizer.ggml.model") else {
+        return broken("it has no tokenizer (tokenizer.ggml.model)");
+    };
+    if matches!(model, "none" | "no_vocab") {
+        return broken("it has no vocabulary");
+    }
+    let merging = MERGING_TOKENIZERS.contains(&model);
+    if !merging && !TOKENIZERS.contains(&model) {
+        return broken(format!("its tokenizer '{model}' is unknown"));
+    }
+    let Some(tokens) = header
+        .array("tokenizer.ggml.tokens")
+        .filter(|tokens| !tokens.is_empty())
+    else {
+        return broken("it has no tokens (tokenizer.ggml.tokens)");
+    };
+    one_per_token(
+        header,
+        "tokenizer.ggml.scores",
+        tokens.len(),
+        &["float32", "int32"],
+    )?;
+    one_per_token(header, "tokenizer.ggml.token_type", tokens.len(), &["int32"])?;
+    // Kimi K2's tokens are their own ranks.
+    let needs_merges = merging && header.str("tokenizer.ggml.pre") != Some("kimi-k2");
+    if needs_merges && header.strings("tokenizer.ggml.merges").is_none() {
+        return broken("its tokenizer lacks the merges (tokenizer.ggml.merges)");
+    }
+    distinct(tokens)
+}
+
+/// An optional array next to the tokens: it may be longer than they are, never shorter.
+fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -> Result<(), Refusal> {
+    match header.get(key) {
+        None => Ok(()),
+        Some(Value::Array(array)) if !elements.contains(&array.element_name()) => broken(format!(
+            "{key} holds {}, not {}",
+            array.element_name(),
+            elements[0]
+        )),
+        Some(Value::Array(array)) if array.len() < tokens => {
+            broken(format!("{key} has {} entries for {tokens} tokens", array.len()))
+        }
+        Some(Value::Array(_)) => Ok(()),
+        Some(_) => broken(format!("{key} is not an array")),
+    }
+}
+
+/// llama.cpp asserts that no two tokens are the same. It reads them as C strings, so they end at a zero byte, and gives
+/// those that are empty then a name of their own.
+fn distinct(tokens: Array) -> Result<(), Refusal> {
+    let Some(texts) = tokens.strings() else {
+        return broken("tokenizer.ggml.tokens does not hold text");
+    };
+    let mut seen = HashSet::with_capacity(tokens.len());
+    for text in texts {
+        let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+        if end > 0 && !seen.insert(&text[..end]) {
+            return broken(format!("the token \"{}\" appears twice", text.escape_ascii()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{parse, sample::Sample},
+        *,
+    };
+
+    fn header(sample: &Sample) -> Header {
+        let bytes = sample.bytes();
+        parse::parse(&bytes[..], bytes.len() as u64).expect("well-formed")
+    }
+
+    fn refusal(sample: &Sample) -> String {
+        check(&header(sample))
+            .expect_err("the sample must be refused")
+            .to_string()
+    }
+
+    fn with(extra: impl FnOnce(Sample) -> Sample) -> Sample {
+        extra(
+            Sample::default()
+                .text("tokenizer.ggml.model", "llama")
+                .texts("tokenizer.ggml.tokens", &["a", "b"]),
+        )
+    }
+
+    #[test]
+    fn vocabularies_that_fail() {
+        let tok = |model| Sample::default().text("tokenizer.ggml.model", model);
+        assert!(refusal(&Sample::default()).contains("no tokenizer"));
+        assert!(refusal(&tok("none")).contains("no vocabulary"));
+        assert!(refusal(&tok("magic")).contains("'magic'"));
+        assert!(refusal(&tok("llama")).contains("no tokens"));
+        assert!(refusal(&tok("llama").i32s("tokenizer.ggml.tokens", &[1])).contains("hold text"));
+        assert!(refusal(&tok("gpt2").texts("tokenizer.ggml.tokens", &["a"])).contains("merges"));
+        assert!(refusal(&tok("llama").texts("tokenizer.ggml.tokens", &["a", "a"])).contains("appears twice"));
+        assert!(
+            refusal(&tok("llama").texts("tokenizer.ggml.tokens", &["a\0b", "a\0c"]))
+                .contains("appears twice")
+        );
+        assert!(refusal(&with(|s| s.f32s("tokenizer.ggml.scores", &[0.0]))).contains("1 entries for 2"));
+        assert!(
+            refusal(&with(|s| s.f32s("tokenizer.ggml.token_type", &[0.0; 2]))).contains("float32, not int32")
+        );
+        assert!(refusal(&with(|s| s.u32("tokenizer.ggml.token_type", 1))).contains("not an array"));
+        check(&header(
+            &tok("llama").texts("tokenizer.ggml.tokens", &["", "\0", "a"]),
+        ))
+        .expect("empty tokens are renamed");
+    }
+}

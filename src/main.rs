@@ -1,0 +1,30 @@
+//! Parse, run, leave; a failure becomes a line and an exit code.
+
+use std::time::Instant;
+
+use fireside::engine::llama::{self, Hooks};
+use fireside::error::Exit;
+use fireside::ui::{self, terminal};
+use fireside::{cli, start};
+
+fn main() {
+    let started = Instant::now();
+    let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
+    llama::install(Hooks {
+        log: verbose.then_some(ui::log as fn(&str)),
+        abort: die,
+    });
+    let exit = match cli::parse(std::env::args_os()) {
+        Ok(args) => start::run(args, started),
+        Err(failure) => start::report(&failure),
+    };
+    // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
+    signal_hook::low_level::exit(exit as i32);
+}
+
+/// llama.cpp is about to abort the process: say why and leave the terminal as it was.
+fn die(reason: &str) {
+    terminal::restore();
+    ui::last_line(&format!("fireside: llama.cpp stopped: {reason}"));
+    signal_hook::low_level::exit(Exit::Failed as i32);
+}

@@ -1,0 +1,300 @@
+//! One question, one answer: what was typed, piped and attached → the model's words on stdout and an exit code.
+
+use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::chat::message::{join_parts, without_final_newline};
+use crate::chat::settings::{Group, SETTINGS};
+use crate::chat::{Attachment, Event, Message, Role, StopReason};
+use crate::error::{Exit, Failure};
+use crate::session::{Answer, Session};
+use crate::ui::{Screen, stats, terminal};
+
+/// Most tokens of an answer when the user sets no limit.
+pub const PREDICT: u32 = 2048;
+/// How long to wait for the end of stdin before saying so.
+const STDIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What to ask: attached files, then what was piped in, then the prompt. `None` if that is nothing.
+pub fn question(
+    prompt: Option<&str>,
+    files: &[impl AsRef<Path>],
+    piped: Option<String>,
+) -> Result<Option<Message>, Failure> {
+    let mut message = Message::new(Role::User, "");
+    for file in files {
+        message.attachments.push(attach(file.as_ref())?);
+    }
+    let piped = piped.filter(|text| !text.is_empty());
+    message.text = match (prompt, piped) {
+        (Some(prompt), Some(piped)) if prompt.contains("{stdin}") => prompt.replace("{stdin}", &piped),
+        (prompt, piped) => join_parts([piped.as_deref().unwrap_or_default(), prompt.unwrap_or_default()]),
+    };
+    let nothing = message.text.is_empty() && message.attachments.iter().all(|a| a.text.is_empty());
+    Ok((!nothing).then_some(message))
+}
+
+/// Reads a text file to be given along with a message.
+pub fn attach(path: &Path) -> Result<Attachment, Failure> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|e| {
+        let why = if path.is_dir() {
+            "it is a folder".to_string()
+        } else {
+            e.to_string()
+        };
+        Failure::new(format!("could not read {shown}: {why}"))
+    })?;
+    let text = utf8(bytes).map_err(|at| {
+        Failure::new(format!(
+            "{shown} is not UTF-8 text: the first bad byte is at offset {at}"
+        ))
+        .hint("only text can be attached; iconv converts other encodings")
+    })?;
+    Ok(Attachment {
+        name: shown.to_string(),
+        text: without_final_newline(text),
+    })
+}
+
+/// Everything piped in, without one newline at its end; `None` on a terminal.
+pub fn read_stdin(screen_says: impl Fn() + Send + 'static) -> Result<Option<String>, Failure> {
+    if io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let ended = Arc::new(AtomicBool::new(false));
+    let watched = ended.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(STDIN_PATIENCE);
+        if !watched.load(Ordering::Relaxed) {
+            screen_says();
+        }
+    });
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut bytes);
+    ended.store(true, Ordering::Relaxed);
+    match read {
+        Ok(_) => {}
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
+        Err(e) => return Err(Failure::new(format!("could not read stdin: {e}"))),
+    }
+    let text = utf8(bytes).map_err(|at| {
+        Failure::new(format!(
+            "stdin is not UTF-8 text: the first bad byte is at offset {at}"
+        ))
+        .hint("iconv converts other encodings; --no-stdin leaves stdin alone")
+    })?;
+    Ok(Some(without_final_newline(text)))
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String, usize> {
+    String::from_utf8(bytes).map_err(|e| e.utf8_error().valid_up_to())
+}
+
+/// How the answer is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    pub json: bool,
+    pub stats: bool,
+    /// When the process began.
+    pub started: Instant,
+}
+
+/// Asks and shows the answer as it comes. Returns the exit code.
+pub fn run(
+    session: &mut Session,
+    message: Message,
+    screen: &mut Screen,
+    manner: Manner,
+) -> Result<Exit, Failure> {
+    session.default_predict = PREDICT;
+    let mut output: io::Result<()> = Ok(());
+    let mut first_token = None;
+    let said = session.say(message, &mut |event| {
+        if terminal::interrupted() {
+            return ControlFlow::Break(());
+        }
+        let Some(event) = event else {
+            return ControlFlow::Continue(());
+        };
+        screen.show_progress(event);
+        if let Event::Text(text) = event {
+            first_token.get_or_insert_with(|| manner.started.elapsed());
+            if !manner.json {
+                output = screen.answer(text);
+            }
+        }
+        if output.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    screen.end_progress();
+    match said {
+        Ok(answer) => {
+            let answer = answer.clone();
+            finish(session, &answer, first_token, screen, manner, output)
+        }
+        Err(_) if output.is_err() => gone(output),
+        Err(undone) => {
+            screen.end_raw_answer();
+            Err(undone.failure)
+        }
+    }
+}
+
+fn finish(
+    session: &Session,
+    answer: &Answer,
+    first_token: Option<Duration>,
+    screen: &mut Screen,
+    manner: Manner,
+    output: io::Result<()>,
+) -> Result<Exit, Failure> {
+    let stop = answer.stats.stop;
+    let written = output.and_then(|()| match (manner.json, session.raw) {
+        (true, _) => screen.output(&answered(session, answer, first_token, manner.started).to_string()),
+        (false, true) => {
+            screen.end_raw_answer();
+            Ok(())
+        }
+        (false, false) => screen.end_answer(),
+    });
+    if written.is_err() {
+        return gone(written);
+    }
+    let own_limit = stop == StopReason::Length && session.settings.predict.is_none();
+    if stop != StopReason::Length || own_limit {
+        stats::cut(stop).into_iter().for_each(|line| screen.note(line));
+    }
+    if manner.stats {
+        screen.stats(&answer.stats, first_token);
+    }
+    Ok(match stop {
+        StopReason::Interrupted => Exit::Interrupted,
+        StopReason::Context | StopReason::Repetition => Exit::Cut,
+        StopReason::Length if own_limit => Exit::Cut,
+        _ => Exit::Answered,
+    })
+}
+
+/// A reader that went away has had enough, which is no failure; any other trouble with stdout is one.
+fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
+    match output {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write the answer: {e}")))
+        }
+        _ => Ok(Exit::Answered),
+    }
+}
+
+/// `--json`'s object for an answer.
+fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, started: Instant) -> Value {
+    let stats = &answer.stats;
+    let seconds = |time: Duration| json!(time.as_secs_f64());
+    json!({
+        "text": answer.text,
+        "thinking": null,
+        "stop_reason": stats.stop.name(),
+        "tokens": {
+            "prompt": stats.prompt_tokens,
+            "cached": stats.cached_tokens,
+            "generated": stats.generated_tokens,
+        },
+        "timings": {
+            "load": seconds(stats.load),
+            "prompt": seconds(stats.prompt),
+            "first_token": first_token.map(seconds),
+            "generation": seconds(stats.generation),
+            "total": seconds(started.elapsed()),
+        },
+        "speed": { "prompt": stats.prompt_speed(), "generation": stats.generation_speed() },
+        "seed": stats.seed,
+        "model": model(Some(session)),
+        "sampling": sampling(session),
+        "error": null,
+    })
+}
+
+/// `--json`'s object where there is no answer: the same fields, and why.
+pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) -> Value {
+    let stop = if failure.exit == Exit::Interrupted {
+        StopReason::Interrupted
+    } else {
+        StopReason::Error
+    };
+    json!({
+        "text": "",
+        "thinking": null,
+        "stop_reason": stop.name(),
+        "tokens": { "prompt": 0, "cached": 0, "generated": 0 },
+        "timings": {
+            "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,
+            "total": started.elapsed().as_secs_f64(),
+        },
+        "speed": { "prompt": null, "generation": null },
+        "seed": session.and_then(|s| s.settings.sampling.seed),
+        "model": model(session),
+        "sampling": session.map_or(json!({}), sampling),
+        "error": { "message": failure.message, "hint": failure.hint },
+    })
+}
+
+fn model(session: Option<&Session>) -> Value {
+    session.map_or(Value::Null, |session| {
+        let model = session.model();
+        json!({ "name": model.name, "path": model.path, "fingerprint": model.fingerprint })
+    })
+}
+
+/// Every sampling setting by its name: numbers as numbers, the rest as it is written on the command line.
+fn sampling(session: &Session) -> Value {
+    let rows = SETTINGS
+        .iter()
+        .filter(|row| row.group == Group::Sampling && row.name != "seed");
+    let value = |text: String| text.parse::<f64>().map_or(json!(text), |number| json!(number));
+    Value::Object(
+        rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings))))
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(prompt: Option<&str>, piped: Option<&str>) -> Option<String> {
+        let no_files: [&Path; 0] = [];
+        question(prompt, &no_files, piped.map(String::from))
+            .unwrap()
+            .map(|m| m.content())
+    }
+
+    #[test]
+    fn documents_come_first_and_the_instruction_last() {
+        assert_eq!(
+            content(Some("Summarise."), Some("a\nb")).unwrap(),
+            "a\nb\n\nSummarise."
+        );
+        assert_eq!(content(None, Some("a")).unwrap(), "a");
+        assert_eq!(content(Some("q"), None).unwrap(), "q");
+        assert_eq!(content(None, None), None);
+        assert_eq!(content(None, Some("")), None);
+    }
+
+    #[test]
+    fn a_slot_takes_what_was_piped_in() {
+        assert_eq!(
+            content(Some("Spell {stdin}, {stdin}!"), Some("7")).unwrap(),
+            "Spell 7, 7!"
+        );
+        assert_eq!(content(Some("Spell {stdin}"), None).unwrap(), "Spell {stdin}");
+    }
+}

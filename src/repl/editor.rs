@@ -1,0 +1,400 @@
+//! Lines from the user: edited on a terminal, or read plainly from a pipe or a terminal that can do no more.
+//!
+//! The only file naming rustyline. A message may have several lines: pasted, joined with Ctrl-J, continued with a
+//! trailing `\`, or between `"""` marks. It comes out whole, without the marks.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::sync::{Arc, Mutex};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::config::{Behavior, CompletionType};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{
+    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Highlighter,
+    Hinter, KeyEvent, RepeatCount,
+};
+
+use crate::error::Failure;
+use crate::ui::{last_line, terminal};
+
+/// Lines kept from one session to the next.
+const HISTORY: usize = 10_000;
+
+/// What the user did at the prompt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    Text(String),
+    /// Ctrl-C, with what had been typed.
+    Interrupted(String),
+    /// Ctrl-D, or the end of the input.
+    End,
+}
+
+/// Names that Tab completes, given the words before the cursor; `None`: file names.
+pub type Complete = fn(&str, &[String]) -> Option<(usize, Vec<String>)>;
+
+pub struct Editor(Kind);
+
+enum Kind {
+    Full(Box<Full>),
+    Plain(Plain),
+}
+
+impl Editor {
+    /// An editor on the terminal; the plain one where TERM says that the terminal can do no more.
+    pub fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
+        if crate::ui::dumb() {
+            let device =
+                terminal::device().ok_or_else(|| Failure::usage("there is no terminal to chat on"))?;
+            return Ok(Editor(Kind::Plain(Plain::on_terminal(device))));
+        }
+        Full::new(history, complete).map(|full| Editor(Kind::Full(Box::new(full))))
+    }
+
+    /// Lines from stdin, for tests.
+    pub fn on_stdin() -> Editor {
+        Editor(Kind::Plain(Plain {
+            input: Box::new(BufReader::new(std::io::stdin())),
+            device: None,
+            prompt: false,
+        }))
+    }
+
+    /// The names `/model` and the like complete may change: tells the editor.
+    pub fn set_names(&mut self, names: Vec<String>) {
+        if let Kind::Full(full) = &mut self.0
+            && let Some(helper) = full.editor.helper_mut()
+        {
+            helper.names = names;
+        }
+    }
+
+    /// The next line, beginning with `initial` if there is any.
+    pub fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+        match &mut self.0 {
+            Kind::Full(full) => full.read(prompt, initial),
+            Kind::Plain(plain) => plain.read(prompt, initial),
+        }
+    }
+}
+
+/// Whether the message goes on in the next line.
+fn unfinished(text: &str) -> bool {
+    let text = text.trim_start();
+    match text.strip_prefix("\"\"\"") {
+        Some(rest) => !rest.trim_end().ends_with("\"\"\""),
+        None => text.ends_with('\\'),
+    }
+}
+
+/// The message without the marks that held it together.
+fn finished(text: &str) -> String {
+    let trimmed = text.trim();
+    let block = trimmed
+        .strip_prefix("\"\"\"")
+        .and_then(|rest| rest.strip_suffix("\"\"\""));
+    match block {
+        Some(block) => block
+            .strip_prefix('\n')
+            .unwrap_or(block)
+            .trim_end_matches('\n')
+            .to_string(),
+        None => text.replace("\\\n", "\n"),
+    }
+}
+
+/// Opens `text` in the user's editor and returns it as it was saved.
+pub fn in_external_editor(text: &str) -> Result<String, Failure> {
+    let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    let Some(editor) = set("VISUAL").or_else(|| set("EDITOR")) else {
+        return Err(Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano"));
+    };
+    let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
+    let mut file = tempfile::Builder::new()
+        .prefix("fireside-")
+        .suffix(".md")
+        .tempfile()
+        .map_err(cannot)?;
+    file.write_all(text.as_bytes()).map_err(cannot)?;
+    let run = format!("{editor} \"$1\"");
+    let status = Process::new("sh")
+        .args(["-c", &run, "sh"])
+        .arg(file.path())
+        .status()
+        .map_err(cannot)?;
+    if !status.success() {
+        return Err(Failure::new(format!(
+            "the editor '{editor}' ended with a failure; the message is as it was"
+        )));
+    }
+    let mut bytes = Vec::new();
+    File::open(file.path())
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(cannot)?;
+    let edited =
+        String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
+    Ok(crate::chat::message::without_final_newline(edited))
+}
+
+/// rustyline with our keys.
+struct Full {
+    editor: rustyline::Editor<Assistant, FileHistory>,
+    history: Option<PathBuf>,
+    left: Left,
+}
+
+/// What a key that ends the line left behind: rustyline itself does not hand out an interrupted line.
+#[derive(Debug, Clone, Default)]
+struct Left(Arc<Mutex<Option<(String, Why)>>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Interrupt,
+    Edit,
+}
+
+struct LeaveLine {
+    left: Left,
+    why: Why,
+}
+
+impl ConditionalEventHandler for LeaveLine {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        if let Ok(mut left) = self.left.0.lock() {
+            *left = Some((ctx.line().to_string(), self.why));
+        }
+        Some(Cmd::Interrupt)
+    }
+}
+
+impl Full {
+    fn new(history: Option<PathBuf>, complete: Complete) -> Result<Full, Failure> {
+        let cannot = |e: ReadlineError| Failure::new(format!("could not use the terminal: {e}"));
+        let config = Config::builder()
+            .behavior(Behavior::PreferTerm)
+            .completion_type(CompletionType::List)
+            .max_history_size(HISTORY)
+            .and_then(|config| config.history_ignore_dups(true))
+            .map_err(cannot)?
+            .bracketed_paste(true)
+            .build();
+        let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
+        editor.set_helper(Some(Assistant {
+            complete,
+            files: FilenameCompleter::new(),
+            names: Vec::new(),
+        }));
+        let left = Left::default();
+        let leave = |why| {
+            EventHandler::Conditional(Box::new(LeaveLine {
+                left: left.clone(),
+                why,
+            }))
+        };
+        editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
+        editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
+        let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
+        editor.bind_sequence(edit, leave(Why::Edit));
+        let history = history.filter(|path| usable(path));
+        if let Some(path) = &history {
+            let _ = editor.load_history(path); // there is none the first time
+        }
+        Ok(Full {
+            editor,
+            history,
+            left,
+        })
+    }
+
+    fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+        let mut initial = initial.to_string();
+        loop {
+            let line = if initial.is_empty() {
+                self.editor.readline(prompt)
+            } else {
+                self.editor.readline_with_initial(prompt, (&initial, ""))
+            };
+            match line {
+                Ok(line) => {
+                    self.remember(&line);
+                    return Ok(Line::Text(finished(&line)));
+                }
+                Err(ReadlineError::Interrupted) => {
+                    match self.left.0.lock().ok().and_then(|mut left| left.take()) {
+                        Some((line, Why::Edit)) => {
+                            initial = in_external_editor(&line).unwrap_or_else(|failure| {
+                                last_line(&format!("fireside: {failure}"));
+                                line
+                            });
+                        }
+                        left => {
+                            let line = left.map(|(line, _)| line).unwrap_or_default();
+                            self.remember(&line);
+                            return Ok(Line::Interrupted(line));
+                        }
+                    }
+                }
+                Err(ReadlineError::Eof) => return Ok(Line::End),
+                Err(ReadlineError::Signal(_)) => {}
+                Err(e) => return Err(Failure::new(format!("could not read from the terminal: {e}"))),
+            }
+        }
+    }
+
+    fn remember(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        let _ = self.editor.add_history_entry(line); // in memory; says whether it was a repetition
+        if let Some(path) = &self.history
+            && let Err(e) = self.editor.append_history(path)
+        {
+            last_line(&format!(
+                "fireside: typed lines are not kept: {}: {e}",
+                path.display()
+            ));
+            self.history = None;
+        }
+    }
+}
+
+/// Whether the line history can be kept; warns once if not.
+fn usable(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let open = || {
+        std::fs::create_dir_all(folder)?;
+        let fresh = !path.exists();
+        let file = File::options().append(true).create(true).open(path)?;
+        if fresh {
+            use std::os::unix::fs::PermissionsExt;
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            std::fs::remove_file(path)?; // rustyline writes its own beginning
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    match open() {
+        Ok(()) => true,
+        Err(e) => {
+            last_line(&format!(
+                "fireside: typed lines are not kept: {}: {e}",
+                path.display()
+            ));
+            false
+        }
+    }
+}
+
+#[derive(Helper, Hinter, Highlighter)]
+struct Assistant {
+    complete: Complete,
+    files: FilenameCompleter,
+    names: Vec<String>,
+}
+
+impl Validator for Assistant {
+    fn validate(&self, ctx: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
+        Ok(if unfinished(ctx.input()) {
+            ValidationResult::Incomplete
+        } else {
+            ValidationResult::Valid(None)
+        })
+    }
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
+        match (self.complete)(&line[..pos], &self.names) {
+            Some((start, names)) => {
+                let pair = |name: String| Pair {
+                    display: name.trim_end().to_string(),
+                    replacement: name,
+                };
+                Ok((start, names.into_iter().map(pair).collect()))
+            }
+            None => self.files.complete(line, pos, ctx),
+        }
+    }
+}
+
+/// One line after the other, without editing.
+struct Plain {
+    input: Box<dyn BufRead>,
+    /// The terminal, where Ctrl-C must be noticed while waiting.
+    device: Option<OwnedFd>,
+    prompt: bool,
+}
+
+impl Plain {
+    fn on_terminal(device: File) -> Plain {
+        let watched = device.try_clone().ok().map(OwnedFd::from);
+        Plain {
+            input: Box::new(BufReader::new(device)),
+            device: watched,
+            prompt: true,
+        }
+    }
+
+    fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+        let mut text = String::new();
+        if !initial.is_empty() && self.prompt {
+            last_line(&format!("(not sent: {initial})"));
+        }
+        loop {
+            if self.prompt {
+                crate::ui::log(if text.is_empty() { prompt } else { "… " });
+            }
+            if self.device.as_ref().is_some_and(interrupted_while_waiting) {
+                crate::ui::log("\n");
+                return Ok(Line::Interrupted(text));
+            }
+            let read = self.input.read_line(&mut text);
+            let read = read.map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+            if read == 0 && text.is_empty() {
+                return Ok(Line::End);
+            }
+            let whole = text.strip_suffix('\n').unwrap_or(&text);
+            if read == 0 || !unfinished(whole) {
+                return Ok(Line::Text(finished(whole)));
+            }
+        }
+    }
+}
+
+/// Waits for something to read; Ctrl-C ends the waiting.
+fn interrupted_while_waiting(device: &OwnedFd) -> bool {
+    let mut wanted = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut wanted, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) if terminal::interrupted() => return true,
+            Err(nix::errno::Errno::EINTR) => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_and_backslashes_hold_lines_together() {
+        assert!(unfinished("\"\"\"one"));
+        assert!(unfinished("\"\"\"one\ntwo"));
+        assert!(!unfinished("\"\"\"one\ntwo\"\"\""));
+        assert!(unfinished("\"\"\""));
+        assert!(unfinished("one \\"));
+        assert!(!unfinished("a \"\"\" in the middle"));
+        assert_eq!(finished("\"\"\"\none\ntwo\n\"\"\""), "one\ntwo");
+        assert_eq!(finished("one \\\ntwo"), "one \ntwo");
+        assert_eq!(finished("  indented"), "  indented");
+    }
+}

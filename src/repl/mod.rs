@@ -1,0 +1,233 @@
+//! The chat: reads a line, runs a command or asks the model, shows the answer, and goes on whatever happens.
+
+pub mod commands;
+mod editor;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use self::commands::Next;
+use self::editor::{Editor, Line};
+use crate::chat::conversation::NodeId;
+use crate::chat::settings::Setting;
+use crate::chat::{Attachment, Event, Message, Role, StopReason};
+use crate::error::{Exit, Failure};
+use crate::session::{Opener, Session, Undone};
+use crate::store::models;
+use crate::ui::terminal::{self, Hushed};
+use crate::ui::{Screen, stats};
+
+/// From this share of the context on the user is told how much is left.
+const NEARLY_FULL: f64 = 0.8;
+const PROMPT: &str = "> ";
+
+/// What to ask the model for.
+pub enum Ask {
+    Say(Message),
+    Retry,
+    More,
+    /// This message instead of the one at that place.
+    Instead(NodeId, Message),
+}
+
+/// A running chat.
+pub struct Chat<'a> {
+    pub session: &'a mut Session,
+    pub screen: &'a mut Screen,
+    /// Goes with the next message.
+    pub attached: Vec<Attachment>,
+    open: Opener,
+}
+
+/// Where the lines come from.
+pub enum Lines {
+    Terminal {
+        history: Option<PathBuf>,
+    },
+    /// For tests.
+    Stdin,
+}
+
+/// Chats until the user leaves.
+pub fn run(session: &mut Session, screen: &mut Screen, lines: Lines, open: Opener) -> Result<Exit, Failure> {
+    let mut editor = match lines {
+        Lines::Terminal { history } => Editor::on_terminal(history, commands::complete)?,
+        Lines::Stdin => Editor::on_stdin(),
+    };
+    session.default_predict = crate::session::NO_LIMIT;
+    let mut chat = Chat {
+        session,
+        screen,
+        attached: Vec::new(),
+        open,
+    };
+    editor.set_names(chat.model_names());
+    chat.run(&mut editor)
+}
+
+impl Chat<'_> {
+    fn run(&mut self, editor: &mut Editor) -> Result<Exit, Failure> {
+        let mut initial = String::new();
+        let mut leaving = false; // Ctrl-C was just pressed at an empty line
+        loop {
+            self.session.prepare();
+            let line = editor.read(PROMPT, &std::mem::take(&mut initial))?;
+            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over
+            let next = match line {
+                Line::End => Next::Quit,
+                Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
+                Line::Interrupted(_) if leaving => Next::Quit,
+                Line::Interrupted(_) => {
+                    leaving = true;
+                    self.screen.note("Ctrl-C once more, or Ctrl-D, leaves");
+                    continue;
+                }
+                Line::Text(text) => self.understand(text),
+            };
+            leaving = false;
+            match next {
+                Next::Prompt => {}
+                Next::Ask(ask) => initial = self.ask(ask)?,
+                Next::Edit(text) => initial = text,
+                Next::Quit => return Ok(Exit::Answered),
+            }
+        }
+    }
+
+    fn understand(&mut self, text: String) -> Next {
+        if text.starts_with('/') && !text.contains('\n') || text.starts_with("/system ") {
+            return commands::run(self, &text).unwrap_or_else(|failure| {
+                self.screen.failure(&failure);
+                Next::Prompt
+            });
+        }
+        if text.trim().is_empty() && self.attached.is_empty() {
+            return Next::Prompt;
+        }
+        let attachments = std::mem::take(&mut self.attached);
+        Next::Ask(Ask::Say(Message {
+            attachments,
+            ..Message::new(Role::User, text.trim_end())
+        }))
+    }
+
+    /// Asks and shows the answer as it comes. Returns what is to be put back into the editor.
+    fn ask(&mut self, ask: Ask) -> Result<String, Failure> {
+        let hushed = Hushed::new();
+        let mut broken = Ok(());
+        let screen = &mut *self.screen;
+        let watch = &mut |event: Option<&Event>| {
+            hushed.after_resume();
+            if let Some(event) = event {
+                screen.show_progress(event);
+                if let Event::Text(text) = event {
+                    broken = screen.answer(text);
+                }
+            }
+            if broken.is_err() || terminal::interrupted() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let asked = match ask {
+            Ask::Say(message) => self.session.say(message, watch),
+            Ask::Retry => self.session.retry(watch),
+            Ask::More => self.session.more(watch),
+            Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
+        };
+        let asked = asked.map(|answer| answer.clone());
+        drop(hushed);
+        if let Err(e) = broken {
+            return Err(Failure::new(format!("could not write the answer: {e}")));
+        }
+        match asked {
+            Ok(answer) => {
+                self.screen
+                    .end_answer()
+                    .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
+                self.after(&answer);
+                Ok(String::new())
+            }
+            Err(undone) => Ok(self.put_back(undone)),
+        }
+    }
+
+    fn after(&mut self, answer: &crate::session::Answer) {
+        let stats = &answer.stats;
+        if let Some(cut) = stats::cut(stats.stop) {
+            let goes_on = matches!(stats.stop, StopReason::Interrupted | StopReason::Length);
+            self.screen
+                .note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
+        }
+        if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
+            self.screen.stats(stats, answer.first_token);
+        }
+        let limit = stats.context_limit as f64;
+        if stats.context_limit > 0 && stats.context_used as f64 >= NEARLY_FULL * limit {
+            let left = stats.context_limit.saturating_sub(stats.context_used);
+            self.screen.note(&format!(
+                "the context is nearly full: {left} tokens are left; /clear begins a new conversation"
+            ));
+        }
+    }
+
+    fn put_back(&mut self, undone: Undone) -> String {
+        self.screen.end_progress();
+        self.screen.end_raw_answer();
+        match undone.failure.exit {
+            Exit::Interrupted => self.screen.note("stopped before the answer began"),
+            _ => self.screen.failure(&undone.failure),
+        }
+        let Some(message) = undone.message else {
+            return String::new();
+        };
+        self.attached = message.attachments;
+        message.text
+    }
+
+    fn model_names(&self) -> Vec<String> {
+        let folder = self.session.config.paths.as_ref().map(|p| &p.models);
+        folder
+            .map(|folder| {
+                models::list(folder)
+                    .iter()
+                    .map(|file| models::name(file))
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
+        let config = self.session.config.clone();
+        let open = self.open;
+        self.watched(|session, watch| session.change_model(wanted, config, open, watch))
+    }
+
+    fn set(&mut self, row: &'static Setting, value: &str) -> Result<(), Failure> {
+        let open = self.open;
+        self.watched(|session, watch| session.set(row, value, open, watch))?;
+        self.screen.set_color(self.session.settings.color);
+        Ok(())
+    }
+
+    /// Something that may load a model: shows how far it is, and Ctrl-C stops it.
+    fn watched(
+        &mut self,
+        act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let hushed = Hushed::new();
+        let screen = &mut *self.screen;
+        let done = act(self.session, &mut |event| {
+            hushed.after_resume();
+            event.into_iter().for_each(|event| screen.show_progress(event));
+            if terminal::interrupted() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        self.screen.end_progress();
+        done
+    }
+}

@@ -1,0 +1,364 @@
+//! A conversation being held: its messages, its settings and who answers. One turn at a time, kept or rolled back.
+//!
+//! The chat, one-shot runs and `-i` all ask through here, so that they cannot differ in what a turn means.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::backend::{Answering, Backend, Description, Rendered, Told};
+use crate::chat::conversation::NodeId;
+use crate::chat::settings::{Effect, Setting};
+use crate::chat::{Conversation, Counts, Event, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::config::{Assignment, Config, Source};
+use crate::error::Failure;
+
+/// Most tokens of an answer in a chat: none of our own, the context ends it.
+pub const NO_LIMIT: u32 = u32::MAX;
+/// How long to wait for an event before asking whether to go on.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a stopped answer may take to report its figures before they are done without.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// A finished answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub text: String,
+    pub stats: Stats,
+    /// From the question to the first piece of text.
+    pub first_token: Option<Duration>,
+}
+
+/// A turn that was not kept: the conversation is as it was before.
+#[derive(Debug)]
+pub struct Undone {
+    pub failure: Failure,
+    /// What the user had said, to be put back into the editor.
+    pub message: Option<Message>,
+}
+
+/// Sees every event, and `None` now and then; decides whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
+
+/// A backend that can be started, and what its model advises.
+pub struct Candidate {
+    pub start: Box<dyn FnOnce() -> Box<dyn Backend>>,
+    pub settings: Settings,
+    pub advice: Vec<Assignment>,
+}
+
+/// Finds a model by its name.
+pub type Opener = fn(&Config, &str) -> Result<Candidate, Failure>;
+
+pub struct Session {
+    pub conversation: Conversation,
+    pub settings: Settings,
+    pub config: Config,
+    advice: Vec<Assignment>,
+    backend: Box<dyn Backend>,
+    /// Tokens an answer may have when the user set no limit.
+    pub default_predict: u32,
+    /// Complete text instead of chatting.
+    pub raw: bool,
+    pub special: bool,
+    pub last: Option<Answer>,
+}
+
+impl Session {
+    /// Starts the backend, which begins to load at once.
+    pub fn new(config: Config, candidate: Candidate) -> Session {
+        let Candidate {
+            start,
+            settings,
+            advice,
+        } = candidate;
+        Session {
+            conversation: Conversation::new(settings.system_prompt.clone()),
+            settings,
+            config,
+            advice,
+            backend: start(),
+            default_predict: NO_LIMIT,
+            raw: false,
+            special: false,
+            last: None,
+        }
+    }
+
+    pub fn model(&self) -> &Description {
+        self.backend.describe()
+    }
+
+    /// Where the value of a setting came from.
+    pub fn source(&self, row: &Setting) -> Source {
+        self.config.source(row.name, &self.advice)
+    }
+
+    /// The turn that would be asked for now.
+    fn turn(&self, messages: Vec<Message>, begun: String) -> Turn {
+        Turn {
+            messages,
+            begun,
+            raw: self.raw,
+            special: self.special,
+            settings: self.settings.clone(),
+            seed: self.seed(),
+            predict: self.settings.predict.unwrap_or(self.default_predict),
+        }
+    }
+
+    /// The seed that was set, moved on for every further answer to the same message, or a fresh one.
+    fn seed(&self) -> u32 {
+        let others = self.conversation.branches(self.conversation.head()) as u32;
+        let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
+        self.settings
+            .sampling
+            .seed
+            .map_or_else(fresh, |seed| seed.wrapping_add(others))
+    }
+
+    /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
+    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        self.conversation.add(message.clone(), None);
+        self.answer(String::new(), watch).map_err(|failure| {
+            self.conversation.move_to(before);
+            Undone {
+                failure,
+                message: Some(message),
+            }
+        })?;
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Another answer to the last message of the user, beside the one there is.
+    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        let nothing = || Failure::new("there is nothing to answer again");
+        let question = self.conversation.last_user();
+        let question = question.ok_or_else(nothing).map_err(|failure| Undone {
+            failure,
+            message: None,
+        })?;
+        self.conversation.move_to(Some(question));
+        self.redo(before, String::new(), watch)
+    }
+
+    /// Goes on with the last answer where it ended.
+    pub fn more(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        let Some(answer) = self.conversation.last_answer() else {
+            let failure = Failure::new("there is no answer to go on with");
+            return Err(Undone {
+                failure,
+                message: None,
+            });
+        };
+        let begun = self.conversation.message(answer).text.clone();
+        self.conversation.move_to(self.conversation.parent(answer));
+        self.redo(before, begun, watch)
+    }
+
+    fn redo(&mut self, before: Option<NodeId>, begun: String, watch: Watch) -> Result<&Answer, Undone> {
+        self.answer(begun, watch).map_err(|failure| {
+            self.conversation.move_to(before);
+            Undone {
+                failure,
+                message: None,
+            }
+        })?;
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Takes back the last exchange; returns what the user had said.
+    pub fn undo(&mut self) -> Option<Message> {
+        let question = self.conversation.last_user()?;
+        self.conversation.move_to(self.conversation.parent(question));
+        Some(self.conversation.message(question).clone())
+    }
+
+    /// Says `message` instead of what was said at `place`, as a branch of its own.
+    pub fn say_instead(&mut self, place: NodeId, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        self.conversation.move_to(self.conversation.parent(place));
+        let after = self.conversation.head();
+        if let Err(undone) = self.say(message, watch) {
+            debug_assert_eq!(self.conversation.head(), after);
+            self.conversation.move_to(before);
+            return Err(undone);
+        }
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Begins a new conversation with the same settings.
+    pub fn clear(&mut self) {
+        self.conversation = Conversation::new(self.conversation.system.take());
+        self.last = None;
+    }
+
+    /// Asks for an answer to the path to the head and adds it there.
+    fn answer(&mut self, begun: String, watch: Watch) -> Result<(), Failure> {
+        let turn = self.turn(self.conversation.view(), begun.clone());
+        let seed = turn.seed;
+        let asked = Instant::now();
+        let answering = self.backend.reply(turn);
+        let mut text = begun.clone();
+        let mut first_token = None;
+        let stats = loop {
+            let told = answering.next(PATIENCE);
+            let event = match told {
+                Some(Told::Done(done)) => break done?,
+                Some(Told::Event(event)) => Some(event),
+                Some(Told::Ready) | None => None,
+            };
+            if let Some(Event::Text(piece)) = &event {
+                first_token.get_or_insert(asked.elapsed());
+                text.push_str(piece);
+            }
+            if watch(event.as_ref()).is_break() {
+                answering.cancel();
+                break last_words(&answering, seed);
+            }
+        };
+        if stats.stop == StopReason::Interrupted && text == begun {
+            return Err(Failure::interrupted());
+        }
+        self.conversation
+            .add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
+        self.last = Some(Answer {
+            text,
+            stats,
+            first_token,
+        });
+        Ok(())
+    }
+
+    /// Reads ahead while the user types.
+    pub fn prepare(&mut self) {
+        let turn = self.turn(self.conversation.view(), String::new());
+        self.backend.prepare(turn);
+    }
+
+    /// What the conversation takes of the context, with `next` said at its end.
+    pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
+        let turn = self.next_turn(next);
+        self.backend.count(turn)
+    }
+
+    /// What the model would be given, with `next` said at its end.
+    pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Failure> {
+        let turn = self.next_turn(next);
+        self.backend.render(turn)
+    }
+
+    /// What the model was given for its last answer.
+    pub fn render_last(&mut self) -> Result<Rendered, Failure> {
+        let mut messages = self.conversation.view();
+        if messages.last().is_some_and(|m| m.role == Role::Assistant) {
+            messages.pop();
+        }
+        let turn = self.turn(messages, String::new());
+        self.backend.render(turn)
+    }
+
+    fn next_turn(&self, next: Option<&Message>) -> Turn {
+        let messages = self.conversation.view().into_iter().chain(next.cloned());
+        self.turn(messages.collect(), String::new())
+    }
+
+    /// Changes a setting from now on; loads the model again where the setting needs that.
+    pub fn set(
+        &mut self,
+        row: &'static Setting,
+        value: &str,
+        open: Opener,
+        watch: Watch,
+    ) -> Result<(), Failure> {
+        if row.effect == Effect::Start {
+            return Err(Failure::usage(format!(
+                "{} can only be given when fireside starts",
+                row.name
+            )));
+        }
+        let mut config = self.config.clone();
+        config.set(row, value)?;
+        if row.effect == Effect::Reload {
+            return self.change_model(&self.model_name(), config, open, watch);
+        }
+        self.settings = config.settle(&self.advice)?;
+        self.config = config;
+        Ok(())
+    }
+
+    fn model_name(&self) -> String {
+        let model = self.model();
+        model
+            .path
+            .as_ref()
+            .map_or(model.name.clone(), |p| p.display().to_string())
+    }
+
+    /// Goes on with the model called `wanted`, run as `config` says. If it cannot be used, the old one stays.
+    pub fn change_model(
+        &mut self,
+        wanted: &str,
+        config: Config,
+        open: Opener,
+        watch: Watch,
+    ) -> Result<(), Failure> {
+        let candidate = open(&config, wanted)?;
+        let old = self.model_name();
+        self.backend.close(); // before the new one is loaded: both may not fit
+        self.backend = (candidate.start)();
+        if let Err(failure) = self.wait_until_loaded(watch) {
+            self.backend.close();
+            self.backend = (open(&self.config, &old)?.start)();
+            return Err(failure);
+        }
+        self.settings = candidate.settings;
+        self.advice = candidate.advice;
+        self.config = config;
+        Ok(())
+    }
+
+    fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Failure> {
+        let loading = self.backend.load();
+        loop {
+            let event = match loading.next(PATIENCE) {
+                Some(Told::Ready) => return Ok(()),
+                Some(Told::Done(done)) => return done.map(|_| ()),
+                Some(Told::Event(event)) => Some(event),
+                None => None,
+            };
+            if watch(event.as_ref()).is_break() {
+                loading.cancel();
+                return Err(Failure::interrupted());
+            }
+        }
+    }
+}
+
+/// What a stopped answer still has to say, or figures without it if that takes too long.
+fn last_words(answering: &Answering, seed: u32) -> Stats {
+    let deadline = Instant::now() + LAST_WORDS;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        if let Some(Told::Done(Ok(stats))) = answering.next(left) {
+            return Stats {
+                stop: StopReason::Interrupted,
+                ..stats
+            };
+        }
+    }
+    Stats {
+        stop: StopReason::Interrupted,
+        prompt_tokens: 0,
+        cached_tokens: 0,
+        generated_tokens: 0,
+        load: Duration::ZERO,
+        prompt: Duration::ZERO,
+        generation: Duration::ZERO,
+        context_used: 0,
+        context_limit: 0,
+        seed,
+    }
+}

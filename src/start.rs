@@ -1,0 +1,411 @@
+//! The command line as understood → a chat, an answer, or one of the verbs.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::backend::local::Local;
+use crate::backend::script::Script;
+use crate::backend::{Backend, Description};
+use crate::chat::settings::Auto;
+use crate::chat::{Message, Settings};
+use crate::cli::Args;
+use crate::config::Config;
+use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
+use crate::error::{Exit, Failure};
+use crate::oneshot::{self, Manner};
+use crate::repl::{self, Lines};
+use crate::session::{Candidate, Opener, Session};
+use crate::store::known::Known;
+use crate::store::models;
+use crate::ui::{Screen, Style, terminal};
+use crate::verbs::{self, Words};
+use crate::{engine, model};
+
+/// Does what the command line asks for.
+pub fn run(args: Args, started: Instant) -> Exit {
+    if let Some(path) = &args.probe {
+        return probe(path, &args);
+    }
+    let config = match Config::resolve(&args.settings) {
+        Ok(config) => config,
+        Err(failure) => return report(&failure),
+    };
+    let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
+    let mut screen = Screen::new(Style {
+        color,
+        plain: args.plain,
+        quiet: args.quiet,
+    });
+    let mut run = Run {
+        args,
+        config,
+        screen: &mut screen,
+        started,
+        session: None,
+    };
+    match run.choose() {
+        Ok(exit) => exit,
+        Err(failure) => run.fail(&failure),
+    }
+}
+
+/// Says what is wrong before there is a screen.
+pub fn report(failure: &Failure) -> Exit {
+    Screen::new(Style {
+        color: Auto::Auto,
+        plain: false,
+        quiet: false,
+    })
+    .failure(failure);
+    failure.exit
+}
+
+struct Run<'a> {
+    args: Args,
+    config: Config,
+    screen: &'a mut Screen,
+    started: Instant,
+    session: Option<Session>,
+}
+
+impl Run<'_> {
+    fn choose(&mut self) -> Result<Exit, Failure> {
+        self.refuse_what_is_not_there_yet()?;
+        let prompt = match verbs::understand(&self.args.words)? {
+            Words::Config => {
+                let text = verbs::config(&self.config)?;
+                return self.print(&text);
+            }
+            Words::Prompt(_) if self.args.prompt.is_some() => {
+                return Err(
+                    Failure::usage("the prompt was given twice").hint("leave out either -p or the words")
+                );
+            }
+            Words::Prompt(prompt) => Some(prompt),
+            Words::Nothing => self.args.prompt.clone(),
+        };
+        if self.args.special && !self.args.raw {
+            return Err(Failure::usage("--special goes with --raw"));
+        }
+        if prompt.as_ref().is_some_and(|p| p.is_empty()) {
+            return Err(Failure::usage("the prompt is empty"));
+        }
+        terminal::watch_signals();
+        let piped = !std::io::stdin().is_terminal() && !self.args.no_stdin && !self.args.repl_stdin;
+        let asks = prompt.is_some() || !self.args.file.is_empty();
+        if !asks && !piped && !self.wants_chat() {
+            return Err(nothing_to_ask());
+        }
+        if self.args.interactive
+            && (self.args.json || (terminal::device().is_none() && !self.args.repl_stdin))
+        {
+            let why = if self.args.json {
+                "--json prints one answer"
+            } else {
+                "there is no terminal"
+            };
+            return Err(Failure::usage(format!(
+                "-i opens a chat after the answer, but {why}"
+            )));
+        }
+        if !asks && !piped {
+            return self.chat();
+        }
+        self.ask(prompt, piped)
+    }
+
+    fn wants_chat(&self) -> bool {
+        let lines = std::io::stdin().is_terminal() || self.args.repl_stdin;
+        lines && !self.args.json && !self.args.dry_run && !self.args.raw
+    }
+
+    fn refuse_what_is_not_there_yet(&self) -> Result<(), Failure> {
+        let asked = [
+            ("server", &self.args.server),
+            ("rpc", &self.args.rpc),
+            ("draft-model", &self.args.draft_model),
+        ];
+        match asked.iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(Failure::usage(format!("--{name} is not there yet"))),
+            None => Ok(()),
+        }
+    }
+
+    /// One answer, and with `-i` a chat after it.
+    fn ask(&mut self, prompt: Option<String>, piped: bool) -> Result<Exit, Failure> {
+        let known_to_ask = prompt.is_some();
+        if known_to_ask {
+            self.open_session()?; // loads while stdin is read
+        }
+        let piped = if piped {
+            oneshot::read_stdin(waiting_for_stdin(self.args.quiet))?
+        } else {
+            None
+        };
+        let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
+        let message = question.ok_or_else(nothing_to_ask)?;
+        if !known_to_ask {
+            self.open_session()?;
+        }
+        if self.args.dry_run {
+            return self.dry_run(&message);
+        }
+        let (json, raw, special) = (self.args.json, self.args.raw, self.args.special);
+        let session = self.session.as_mut().expect("opened above");
+        session.raw = raw;
+        session.special = special;
+        let stats = session.settings.stats == Some(true);
+        if !self.args.interactive {
+            terminal::end_on_second_interrupt();
+        }
+        warn(session, self.screen, raw);
+        let manner = Manner {
+            json,
+            stats,
+            started: self.started,
+        };
+        let exit = oneshot::run(session, message, self.screen, manner)?;
+        if self.args.interactive && exit != Exit::Interrupted {
+            return self.chat();
+        }
+        Ok(exit)
+    }
+
+    fn dry_run(&mut self, message: &Message) -> Result<Exit, Failure> {
+        let session = self.session.as_mut().expect("opened before");
+        session.raw = self.args.raw;
+        session.special = self.args.special;
+        let rendered = session.render(Some(message))?;
+        let counts = session.count(Some(message))?;
+        self.print(&rendered.text)?;
+        self.screen.note(&format!(
+            "{} tokens; the context holds {}",
+            counts.prompt, counts.limit
+        ));
+        Ok(Exit::Answered)
+    }
+
+    fn chat(&mut self) -> Result<Exit, Failure> {
+        if self.args.raw {
+            return Err(Failure::usage(
+                "--raw completes one text: give it a prompt or pipe one in",
+            ));
+        }
+        let lines = match self.args.repl_stdin {
+            true => Lines::Stdin,
+            false => Lines::Terminal {
+                history: self.config.paths.as_ref().map(|p| p.line_history.clone()),
+            },
+        };
+        let first = self.session.is_none();
+        if first {
+            self.open_session()?;
+        }
+        let session = self.session.as_mut().expect("opened above");
+        if first {
+            banner(session.model(), self.screen);
+        }
+        repl::run(session, self.screen, lines, opener(&self.args))
+    }
+
+    fn open_session(&mut self) -> Result<(), Failure> {
+        let wanted = self.which_model()?;
+        let candidate = opener(&self.args)(&self.config, &wanted)?;
+        let mut session = Session::new(self.config.clone(), candidate);
+        session.conversation.system = system_prompt(&session.settings)?;
+        if self.args.verbose {
+            self.screen
+                .note(&format!("{}; {}", session.model().facts, session.model().device));
+            self.screen.note(&build_notes());
+        }
+        if let (Some(paths), Some(path)) = (&self.config.paths, &session.model().path) {
+            Known::at(Some(paths.known_models.clone())).remember_last_used(path);
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn which_model(&mut self) -> Result<String, Failure> {
+        if let Some(backend) = &self.args.backend {
+            return Ok(backend.clone());
+        }
+        if let Some(wanted) = self.config.settle(&[])?.model {
+            return Ok(wanted);
+        }
+        let path = match model::usual(&self.config) {
+            Ok(path) => path,
+            Err(none) if none.is_empty() => return Err(model::none_found(&self.config)),
+            Err(several) => self.pick(&several)?,
+        };
+        Ok(path.display().to_string())
+    }
+
+    /// Several models and no word which: on a terminal a question, else an error that names them.
+    fn pick(&mut self, several: &[std::path::PathBuf]) -> Result<std::path::PathBuf, Failure> {
+        let names: Vec<String> = several.iter().map(|file| models::name(file)).collect();
+        let ambiguous = || {
+            Failure::new("there are several models and none was named")
+                .hint(format!("give one of them with -m: {}", names.join(", ")))
+        };
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(ambiguous());
+        }
+        let list: Vec<String> = (1..)
+            .zip(&names)
+            .map(|(n, name)| format!("{n:3}  {name}"))
+            .collect();
+        self.screen.show(&format!("Which model?\n{}", list.join("\n")));
+        let mut line = String::new();
+        std::io::stdin()
+            .read_line(&mut line)
+            .map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+        let chosen = line
+            .trim()
+            .parse::<usize>()
+            .ok()
+            .and_then(|n| several.get(n.checked_sub(1)?));
+        let chosen = chosen.or_else(|| {
+            several
+                .iter()
+                .find(|file| models::name(file).eq_ignore_ascii_case(line.trim()))
+        });
+        chosen.cloned().ok_or_else(ambiguous)
+    }
+
+    fn print(&mut self, text: &str) -> Result<Exit, Failure> {
+        match self.screen.output(text) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(format!("could not write to stdout: {e}")))
+            }
+            _ => Ok(Exit::Answered),
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Exit {
+        if failure.exit == Exit::Interrupted {
+            self.screen.end_progress();
+        } else {
+            self.screen.failure(failure);
+        }
+        if self.args.json && failure.exit != Exit::Usage {
+            let object = oneshot::failed(self.session.as_ref(), failure, self.started);
+            let _ = self.screen.output(&object.to_string()); // the failure above is the more important one
+        }
+        failure.exit
+    }
+}
+
+fn nothing_to_ask() -> Failure {
+    Failure::usage("there is nothing to ask")
+        .hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
+}
+
+fn waiting_for_stdin(quiet: bool) -> impl Fn() + Send + 'static {
+    move || {
+        if !quiet {
+            crate::ui::last_line("reading stdin to its end (--no-stdin leaves it alone)");
+        }
+    }
+}
+
+/// How models are opened: really, or from a script of answers in tests.
+fn opener(args: &Args) -> Opener {
+    match args.backend {
+        Some(_) => |config, wanted| {
+            let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
+            let script = Script::read(Path::new(&path))?;
+            let settings = config.settle(&[])?;
+            Ok(Candidate {
+                start: Box::new(move || Box::new(script) as Box<dyn Backend>),
+                settings,
+                advice: Vec::new(),
+            })
+        },
+        None => |config, wanted| {
+            let opened = model::open(config, wanted)?;
+            let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
+            Ok(Candidate {
+                start,
+                settings: opened.settings,
+                advice: opened.advice,
+            })
+        },
+    }
+}
+
+fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
+    match (&settings.system_prompt, &settings.system_prompt_file) {
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "--system-prompt and --system-prompt-file exclude each other",
+        )),
+        (None, Some(file)) => oneshot::attach(file).map(|file| Some(file.text)),
+        (text, None) => Ok(text.clone()),
+    }
+}
+
+fn banner(model: &Description, screen: &mut Screen) {
+    screen.note(&format!("fireside {}: {}", env!("CARGO_PKG_VERSION"), model.name));
+    screen.note(&format!(
+        "{}; {}; context up to {}",
+        model.facts, model.device, model.context_limit
+    ));
+    model.warnings.iter().for_each(|warning| screen.note(warning));
+    if !model.chats {
+        screen.note(
+            "this is a base model without a chat template: it goes on with your text instead of answering",
+        );
+    }
+    screen.note("/help lists the commands, Ctrl-D leaves");
+}
+
+/// What a one-shot run must know: nothing, unless the model was not made for what is asked.
+fn warn(session: &Session, screen: &mut Screen, raw: bool) {
+    if !session.model().chats && !raw {
+        screen.note(
+            "this is a base model without a chat template: it goes on with your text instead of answering",
+        );
+    }
+}
+
+/// How llama.cpp was built, and a warning if it could be faster.
+fn build_notes() -> String {
+    let info = system_info();
+    let native = cfg!(target_feature = "avx2") || cfg!(target_arch = "aarch64");
+    let slow = if native {
+        ""
+    } else {
+        "\nbuilt without this processor's instructions: slower than it could be"
+    };
+    format!("llama.cpp: {}{slow}", info.trim())
+}
+
+/// The child of backend/probe.rs: loads a file, evaluates one token, and says by the exit code whether that worked.
+fn probe(path: &Path, args: &Args) -> Exit {
+    let tried = Config::resolve(&args.settings).and_then(|config| {
+        let settings = config.settle(&[])?;
+        let load = LoadOptions {
+            gpu_layers: settings.gpu_layers,
+            mmap: !settings.no_mmap,
+            mlock: settings.mlock,
+        };
+        let context = ContextOptions {
+            limit: 256,
+            chunk: 64,
+            threads: 1,
+            threads_batch: 1,
+            flash_attn: settings.flash_attn,
+            cache_type_k: settings.cache_type_k,
+            cache_type_v: settings.cache_type_v,
+        };
+        let weights = Weights::load(path, &load, |_| true)?;
+        Ok(engine::try_out(&weights, context)?)
+    });
+    match tried {
+        Ok(()) => Exit::Answered,
+        Err(failure) => {
+            crate::ui::last_line(&format!("fireside: {failure}"));
+            Exit::Failed
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What was learnt about model files: their fingerprints, which were loaded before, which was used last.
+//!
+//! A small JSON file in the user's state folder. It only saves work: if it is missing, damaged or cannot be written,
+//! everything is found out again.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Contents {
+    /// The model used last.
+    last: Option<PathBuf>,
+    files: BTreeMap<PathBuf, KnownFile>,
+}
+
+/// A file as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownFile {
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: u64,
+    pub fingerprint: String,
+    /// The build of llama.cpp that loaded it, if one did.
+    pub loaded_by: Option<String>,
+}
+
+/// The file in which it is kept. Cheap to make; read at every use, so that several processes share it.
+#[derive(Debug, Clone)]
+pub struct Known {
+    file: Option<PathBuf>,
+}
+
+impl Known {
+    /// `None` keeps nothing.
+    pub fn at(file: Option<PathBuf>) -> Known {
+        Known { file }
+    }
+
+    fn read(&self) -> Contents {
+        let text = self
+            .file
+            .as_ref()
+            .and_then(|file| std::fs::read_to_string(file).ok());
+        text.and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
+    }
+
+    /// What is known of a file, if it has not changed since.
+    pub fn file(&self, path: &Path) -> Option<KnownFile> {
+        let (size, modified) = stamp(path)?;
+        let known = self.read().files.remove(&absolute(path))?;
+        (known.size == size && known.modified == modified).then_some(known)
+    }
+
+    pub fn last_used(&self) -> Option<PathBuf> {
+        self.read().last.filter(|path| path.exists())
+    }
+
+    /// Remembers a file. Whether that worked does not matter to anyone.
+    pub fn remember(&self, path: &Path, fingerprint: &str, loaded_by: Option<String>) {
+        let Some((size, modified)) = stamp(path) else {
+            return;
+        };
+        let known = KnownFile {
+            size,
+            modified,
+            fingerprint: fingerprint.to_string(),
+            loaded_by,
+        };
+        self.change(|contents| {
+            contents.files.insert(absolute(path), known);
+        });
+    }
+
+    pub fn remember_last_used(&self, path: &Path) {
+        let path = absolute(path);
+        if self.read().last.as_ref() != Some(&path) {
+            self.change(|contents| contents.last = Some(path));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Contents)) {
+        let Some(file) = &self.file else { return };
+        let mut contents = self.read();
+        change(&mut contents);
+        let _ = write_whole(file, &contents); // only saves work, see above
+    }
+}
+
+fn write_whole(file: &Path, contents: &Contents) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut part = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
+    part.write_all(serde_json::to_string_pretty(contents)?.as_bytes())?;
+    part.persist(file)?;
+    Ok(())
+}
+
+fn stamp(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((metadata.len(), modified.as_nanos() as u64))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_unknown_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("m.gguf");
+        std::fs::write(&model, "one").unwrap();
+        let known = Known::at(Some(folder.path().join("state/known.json")));
+        assert_eq!(known.file(&model), None);
+        known.remember(&model, "abc", Some("b1".into()));
+        known.remember_last_used(&model);
+        assert_eq!(known.file(&model).unwrap().fingerprint, "abc");
+        assert_eq!(known.last_used().unwrap(), model);
+        std::fs::write(&model, "other").unwrap();
+        assert_eq!(known.file(&model), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_reason_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("known.json");
+        std::fs::write(&file, "{ not json").unwrap();
+        assert_eq!(Known::at(Some(file)).last_used(), None);
+        assert_eq!(Known::at(Some("/proc/no/such/place".into())).last_used(), None);
+        assert_eq!(Known::at(None).last_used(), None);
+    }
+}

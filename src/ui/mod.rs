@@ -1,0 +1,188 @@
+//! The only code that prints. stdout carries the model's words; everything else goes to stderr.
+
+mod progress;
+pub mod stats;
+pub mod terminal;
+mod visible;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use crate::chat::settings::Auto;
+use crate::chat::{Event, Stats};
+use crate::error::Failure;
+use progress::Progress;
+pub use visible::visible;
+
+/// What may be shown, settled once.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    pub color: Auto,
+    /// Nothing that moves, no colours.
+    pub plain: bool,
+    /// Nothing but answers and failures.
+    pub quiet: bool,
+}
+
+/// Where answers and everything about them are shown.
+pub struct Screen {
+    style: Style,
+    answers_to_terminal: bool,
+    errors_to_terminal: bool,
+    /// Whether the answer so far ends with a newline; `None` before its first character.
+    at_line_start: Option<bool>,
+    progress: Progress,
+}
+
+impl Screen {
+    pub fn new(style: Style) -> Screen {
+        let errors_to_terminal = io::stderr().is_terminal();
+        let moving = errors_to_terminal && !style.plain && !style.quiet && !dumb();
+        Screen {
+            style,
+            answers_to_terminal: io::stdout().is_terminal(),
+            errors_to_terminal,
+            at_line_start: None,
+            progress: Progress::new(moving),
+        }
+    }
+
+    pub fn set_color(&mut self, color: Auto) {
+        self.style.color = color;
+    }
+
+    /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible.
+    pub fn answer(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.progress.clear();
+        self.at_line_start = Some(text.ends_with('\n'));
+        let mut out = io::stdout().lock();
+        if self.answers_to_terminal {
+            out.write_all(visible(text).as_bytes())?;
+        } else {
+            out.write_all(text.as_bytes())?;
+        }
+        out.flush()
+    }
+
+    /// The answer is over: a newline if it lacks one.
+    pub fn end_answer(&mut self) -> io::Result<()> {
+        self.progress.clear();
+        if self.at_line_start.take() == Some(true) {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// The answer is over and nothing may be added to it.
+    pub fn end_raw_answer(&mut self) {
+        self.progress.clear();
+        self.at_line_start = None;
+    }
+
+    /// Text that was asked for on stdout, such as `--json`'s object.
+    pub fn output(&mut self, text: &str) -> io::Result<()> {
+        self.progress.clear();
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;
+        out.flush()
+    }
+
+    /// Shows how far loading and reading have come.
+    pub fn show_progress(&mut self, event: &Event) {
+        match event {
+            Event::Loading { fraction } => self.progress.loading(*fraction),
+            Event::Reading { done, total } => self.progress.reading(*done, *total),
+            Event::Text(_) => self.progress.clear(),
+            Event::Notice(line) => self.note(line),
+        }
+    }
+
+    pub fn end_progress(&mut self) {
+        self.progress.clear();
+    }
+
+    /// A line for the user, dim.
+    pub fn note(&mut self, line: &str) {
+        if self.style.quiet {
+            return;
+        }
+        self.progress.clear();
+        self.to_stderr(line, "2");
+    }
+
+    /// Text that a command was asked for, as it is; quiet does not silence what was asked for.
+    pub fn show(&mut self, text: &str) {
+        self.progress.clear();
+        self.to_stderr(text, "");
+    }
+
+    /// `fireside: …` and, where there is one, `hint: …`.
+    pub fn failure(&mut self, failure: &Failure) {
+        self.progress.clear();
+        self.to_stderr(&format!("fireside: {}", one_line(&failure.message)), "31");
+        if let Some(hint) = &failure.hint {
+            self.to_stderr(&format!("hint: {}", one_line(hint)), "2");
+        }
+    }
+
+    /// The line with figures after an answer.
+    pub fn stats(&mut self, stats: &Stats, first_token: Option<Duration>) {
+        self.note(&stats::line(stats, first_token));
+    }
+
+    fn to_stderr(&self, text: &str, color: &str) {
+        let text = if self.errors_to_terminal {
+            visible(text).into_owned()
+        } else {
+            text.to_string()
+        };
+        let line = if color.is_empty() || !self.colored() {
+            format!("{text}\n")
+        } else {
+            format!("\x1b[{color}m{text}\x1b[0m\n")
+        };
+        let _ = io::stderr().lock().write_all(line.as_bytes()); // there is nowhere left to report to
+    }
+
+    fn colored(&self) -> bool {
+        match self.style.color {
+            Auto::On => true,
+            Auto::Off => false,
+            Auto::Auto => {
+                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+                self.errors_to_terminal && !self.style.plain && !unwanted && !dumb()
+            }
+        }
+    }
+}
+
+/// A terminal that can only write one line after the other.
+pub fn dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+fn one_line(text: &str) -> String {
+    text.split('\n')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// One line on stderr, for where there is no screen yet or any more.
+pub fn last_line(line: &str) {
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{}\n", one_line(line)).as_bytes());
+}
+
+/// A piece of llama.cpp's log, as it is.
+pub fn log(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,65 @@
+//! One line on stderr that shows how far loading and reading have come. The only file naming indicatif.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Reading that takes less than this is not worth a line.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Progress {
+    moving: bool,
+    bar: Option<ProgressBar>,
+    reading_since: Option<Instant>,
+}
+
+impl Progress {
+    /// `moving`: whether stderr is a terminal that may be drawn on.
+    pub(super) fn new(moving: bool) -> Progress {
+        Progress {
+            moving,
+            bar: None,
+            reading_since: None,
+        }
+    }
+
+    pub(super) fn loading(&mut self, fraction: f32) {
+        if !self.moving {
+            return;
+        }
+        let bar = self.bar("loading {bar:20} {percent}%", 1000);
+        bar.set_position((fraction * 1000.0) as u64);
+    }
+
+    /// Tokens. A percentage and the time left appear after a second.
+    pub(super) fn reading(&mut self, done: usize, total: usize) {
+        let since = *self.reading_since.get_or_insert_with(Instant::now);
+        if done >= total || total == 0 {
+            return self.clear();
+        }
+        if !self.moving || since.elapsed() < PATIENCE {
+            return;
+        }
+        let left = since.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
+        let bar = self.bar("reading {bar:20} {percent}% {msg}", total as u64);
+        bar.set_position(done as u64);
+        bar.set_message(format!("{left:.0} s left"));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.reading_since = None;
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn bar(&mut self, template: &str, length: u64) -> &ProgressBar {
+        if self.bar.as_ref().is_some_and(|bar| bar.length() != Some(length)) {
+            self.bar.take().into_iter().for_each(|bar| bar.finish_and_clear());
+        }
+        self.bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template(template).expect("the templates above are valid");
+            ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr()).with_style(style)
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! The figures of an answer → words.
+
+use std::time::Duration;
+
+use crate::chat::{Stats, StopReason};
+
+/// One line: tokens, speed, context.
+pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
+    let mut parts = vec![format!("{} tokens", stats.generated_tokens)];
+    if let Some(speed) = stats.generation_speed() {
+        parts.push(format!("{speed:.0} tokens/s"));
+    }
+    if let Some(first) = first_token {
+        parts.push(format!("first after {:.2} s", first.as_secs_f64()));
+    }
+    if stats.context_limit > 0 {
+        parts.push(format!(
+            "context {} of {}",
+            stats.context_used, stats.context_limit
+        ));
+    }
+    parts.join(", ")
+}
+
+/// Several lines: everything that was measured.
+pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
+    let speed = |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {s:.1} tokens/s"));
+    let seconds = |time: Duration| format!("{:.3} s", time.as_secs_f64());
+    let prompt = seconds(stats.prompt) + &speed(stats.prompt_speed());
+    let written = seconds(stats.generation) + &speed(stats.generation_speed());
+    let mut rows = vec![
+        (
+            "prompt",
+            format!(
+                "{} tokens, {} of them not read again",
+                stats.prompt_tokens, stats.cached_tokens
+            ),
+        ),
+        ("reading", prompt),
+        (
+            "answer",
+            format!(
+                "{} tokens, ended by {}",
+                stats.generated_tokens,
+                ending(stats.stop)
+            ),
+        ),
+        ("writing", written),
+        ("loading", seconds(stats.load)),
+        (
+            "context",
+            format!("{} of {} tokens", stats.context_used, stats.context_limit),
+        ),
+        ("seed", stats.seed.to_string()),
+    ];
+    if let Some(first) = first_token {
+        rows.insert(4, ("first token", format!("after {}", seconds(first))));
+    }
+    let lines: Vec<String> = rows
+        .into_iter()
+        .map(|(name, value)| format!("{name:12} {value}"))
+        .collect();
+    lines.join("\n")
+}
+
+fn ending(stop: StopReason) -> &'static str {
+    match stop {
+        StopReason::End => "the model",
+        StopReason::Length => "the limit of tokens",
+        StopReason::Stop => "a stop string",
+        StopReason::Context => "the end of the context",
+        StopReason::Repetition => "endless repetition",
+        StopReason::Interrupted => "you",
+        StopReason::Error => "a failure",
+    }
+}
+
+/// What the user should know about the end of an answer; nothing if the model ended it.
+pub fn cut(stop: StopReason) -> Option<&'static str> {
+    match stop {
+        StopReason::End | StopReason::Stop | StopReason::Error => None,
+        StopReason::Length => Some("cut short: the limit of tokens was reached (--predict)"),
+        StopReason::Context => Some("cut short: the context is full (a larger --ctx-size holds more)"),
+        StopReason::Repetition => Some("cut short: the model was repeating itself without end"),
+        StopReason::Interrupted => Some("stopped"),
+    }
+}
