@@ -224,9 +224,9 @@ fn build() -> String {
 /// Tokens evaluated at once, a power of two fixed per model: large models get small chunks, so that Ctrl-C is heard.
 fn chunk(header: &Header) -> usize {
     match gguf::memory::weights_bytes(header) >> 20 {
-        ..2_000 => 512,
-        ..8_000 => 256,
-        ..32_000 => 128,
+        0..2_000 => 512,
+        2_000..8_000 => 256,
+        8_000..32_000 => 128,
         _ => 64,
     }
 }
@@ -303,8 +303,8 @@ fn bits(kind: CacheType) -> f64 {
 /// Bytes for people: `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     match bytes {
-        ..1_048_576 => format!("{} KiB", bytes >> 10),
-        ..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
+        0..1_048_576 => format!("{} KiB", bytes >> 10),
+        1_048_576..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
@@ -317,7 +317,7 @@ fn facts(header: &Header) -> String {
         .map(|t| t.dims.iter().product::<u64>())
         .sum();
     let parameters = match parameters {
-        ..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
+        0..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
         _ => format!("{:.1} billion parameters", parameters as f64 / 1e9),
     };
     format!(

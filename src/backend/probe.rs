@@ -11,7 +11,7 @@ use crate::error::Failure;
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Loads `path` in a child of this program (`--probe`). The failure says why the file cannot be used.
-pub fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| Failure::new(format!("could not try out {}: {e}", path.display()));
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)

@@ -283,15 +283,13 @@ impl Setting {
 
     /// Values worth offering on Tab.
     pub fn choices(&self) -> Vec<&'static str> {
+        if !self.value.contains('|') {
+            return Vec::new();
+        }
         self.value
-            .contains('|')
-            .then(|| {
-                self.value
-                    .split('|')
-                    .filter(|c| c.chars().all(|c| !c.is_uppercase()))
-                    .collect()
-            })
-            .unwrap_or_default()
+            .split('|')
+            .filter(|choice| !choice.contains(char::is_uppercase))
+            .collect()
     }
 }
 

@@ -40,7 +40,7 @@ impl TemplateError {
 
 /// How much a render may do before it is stopped.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// Instructions of the template's program, some tens of millions a second.
     pub steps: u64,
     /// Bytes of output.
@@ -48,13 +48,13 @@ pub struct Bounds {
 }
 
 /// A template that parses.
-pub struct Jinja {
+pub(super) struct Jinja {
     source: String,
     env: Environment<'static>,
 }
 
 impl Jinja {
-    pub fn new(source: &str) -> Result<Jinja, TemplateError> {
+    pub(super) fn new(source: &str) -> Result<Jinja, TemplateError> {
         let source = without_generation_tags(&source.replace("\r\n", "\n"));
         let env = environment();
         env.template_from_str(&source).map_err(|e| described(&e, 0))?;
@@ -63,7 +63,7 @@ impl Jinja {
 
     /// Renders with the fields of `variables`. A template that stumbles over something undefined is run once more with
     /// fields of undefined values being undefined, as llama.cpp has them.
-    pub fn render(&self, variables: &Json, bounds: Bounds) -> Result<String, TemplateError> {
+    pub(super) fn render(&self, variables: &Json, bounds: Bounds) -> Result<String, TemplateError> {
         let variables = Value::from_serialize(variables);
         match self.attempt(&variables, bounds, UndefinedBehavior::Lenient) {
             Err(TemplateError::Failed { line, detail }) => self
@@ -99,7 +99,7 @@ impl Jinja {
 }
 
 /// The day in local time, in the words of C's strftime; a directive that it does not know stays as it is.
-pub fn today(format: &str) -> String {
+pub(super) fn today(format: &str) -> String {
     let config = Config::new().custom(PosixCustom::new()).lenient(true);
     let now = BrokenDownTime::from(&jiff::Zoned::now());
     now.to_string_with_config(&config, format).unwrap_or_default()

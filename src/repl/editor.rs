@@ -29,7 +29,7 @@ const HISTORY: usize = 10_000;
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub(super) enum Line {
     Text(String),
     /// Ctrl-C, with what had been typed.
     Interrupted(String),
@@ -38,9 +38,9 @@ pub enum Line {
 }
 
 /// Names that Tab completes, given the words before the cursor; `None`: file names.
-pub type Complete = fn(&str, &[String]) -> Option<(usize, Vec<String>)>;
+pub(super) type Complete = fn(&str, &[String]) -> Option<(usize, Vec<String>)>;
 
-pub struct Editor(Kind);
+pub(super) struct Editor(Kind);
 
 enum Kind {
     Full(Box<Full>),
@@ -49,7 +49,7 @@ enum Kind {
 
 impl Editor {
     /// An editor on the terminal; the plain one where TERM says that the terminal can do no more.
-    pub fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
+    pub(super) fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
         if crate::ui::dumb() {
             let device =
                 terminal::device().ok_or_else(|| Failure::usage("there is no terminal to chat on"))?;
@@ -59,7 +59,7 @@ impl Editor {
     }
 
     /// Lines from stdin, for tests.
-    pub fn on_stdin() -> Editor {
+    pub(super) fn on_stdin() -> Editor {
         Editor(Kind::Plain(Plain {
             input: Box::new(BufReader::new(std::io::stdin())),
             device: None,
@@ -68,7 +68,7 @@ impl Editor {
     }
 
     /// The names `/model` and the like complete may change: tells the editor.
-    pub fn set_names(&mut self, names: Vec<String>) {
+    pub(super) fn set_names(&mut self, names: Vec<String>) {
         if let Kind::Full(full) = &mut self.0
             && let Some(helper) = full.editor.helper_mut()
         {
@@ -77,7 +77,7 @@ impl Editor {
     }
 
     /// The next line, beginning with `initial` if there is any.
-    pub fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         match &mut self.0 {
             Kind::Full(full) => full.read(prompt, initial),
             Kind::Plain(plain) => plain.read(prompt, initial),
@@ -111,7 +111,7 @@ fn finished(text: &str) -> String {
 }
 
 /// Opens `text` in the user's editor and returns it as it was saved.
-pub fn in_external_editor(text: &str) -> Result<String, Failure> {
+pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
     let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let Some(editor) = set("VISUAL").or_else(|| set("EDITOR")) else {
         return Err(Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano"));

@@ -136,7 +136,7 @@ impl Chat<'_> {
             Ask::More => self.session.more(watch),
             Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
         };
-        let asked = asked.map(|answer| answer.clone());
+        let asked = asked.cloned();
         drop(hushed);
         if let Err(e) = broken {
             return Err(Failure::new(format!("could not write the answer: {e}")));

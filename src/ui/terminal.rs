@@ -27,7 +27,7 @@ pub fn watch_signals() {
     }
     if let Ok(mut ending) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP]) {
         std::thread::spawn(move || {
-            for signal in ending.forever() {
+            if let Some(signal) = ending.forever().next() {
                 restore();
                 signal_hook::low_level::exit(128 + signal);
             }

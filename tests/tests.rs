@@ -1,0 +1,16 @@
+//! All tests that drive the program from outside, as one binary. A new test goes into the file of its subject.
+
+mod support;
+
+// The layout of the code, and the README against it.
+mod tidy;
+// The command line: options, exit codes, stdout against stderr, pipes.
+mod cli;
+// Files that are no models, broken, or too large.
+mod files;
+// The chat, line by line, without a terminal.
+mod repl;
+// The chat in a real pseudo-terminal.
+mod pty;
+// Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
+mod exact;
