@@ -1,1 +1,439 @@
-//! TODO
+//! Answers are those of a plain llama.cpp loop, and stay so whatever was cached, cut, grown or read again before.
+//!
+//! Quantised kernels give slightly different numbers for different batch sizes. Where two answers part, the test looks
+//! at the logits there: if the two best are closer than that noise, it is counted as a near tie and printed; anything
+//! else fails.
+
+use std::mem::ManuallyDrop;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fireside::chat::settings::{Auto, CacheType, Settings};
+use fireside::chat::{Attachment, Event, Message, Role, StopReason, Turn};
+use fireside::engine::Engine;
+use fireside::engine::llama::{
+    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
+};
+use fireside::gguf;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+
+use crate::support::{default_model, tiny};
+
+/// Logits of the default model (Q4_1) move by up to this much with the batch size.
+const QUANTISED_NOISE: f32 = 1.1;
+/// The tiny models are f32 and are run with an f32 KV cache and without flash attention, whose kernels round to f16.
+const FLOAT_NOISE: f32 = 0.002;
+const CHUNK: usize = 512;
+const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"];
+
+struct Subject {
+    weights: Weights,
+    template: Option<String>,
+    limit: usize,
+    noise: f32,
+}
+
+impl Subject {
+    fn load(path: &Path, noise: f32) -> Subject {
+        llama::install(Hooks { log: None, abort: |_| {} });
+        let header = gguf::read(path).unwrap();
+        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false };
+        Subject {
+            weights: Weights::load(path, &options, |_| true).unwrap(),
+            template: header.str("tokenizer.chat_template").map(String::from),
+            limit: gguf::memory::trained_context(&header).unwrap().min(4096) as usize,
+            noise,
+        }
+    }
+
+    fn model(&self) -> Llama<'_> {
+        let (cache, flash_attn) = match self.noise {
+            FLOAT_NOISE => (CacheType::F32, Auto::Off),
+            _ => (CacheType::F16, Auto::Auto),
+        };
+        let context = ContextOptions {
+            limit: self.limit,
+            chunk: CHUNK,
+            threads: 2,
+            threads_batch: 2,
+            flash_attn,
+            cache_type_k: cache,
+            cache_type_v: cache,
+        };
+        Llama::new(&self.weights, context)
+    }
+
+    fn engine(&self) -> Engine<Llama<'_>> {
+        Engine::new(self.model(), self.template.as_deref(), &[]).unwrap()
+    }
+
+    /// The distance of the two best logits after these tokens.
+    fn margin(&self, tokens: &[Token]) -> f32 {
+        let mut model = self.model();
+        model.grow(tokens.len() + 1).unwrap();
+        for chunk in tokens.chunks(CHUNK) {
+            model.decode(chunk, Logits::Last).unwrap();
+        }
+        let mut logits = model.logits().to_vec();
+        logits.sort_by(|a, b| b.total_cmp(a));
+        logits[0] - logits[1]
+    }
+}
+
+/// The default model, loaded once.
+fn default_subject() -> Option<&'static Subject> {
+    static SUBJECT: OnceLock<Option<Subject>> = OnceLock::new();
+    SUBJECT.get_or_init(|| default_model().map(|path| Subject::load(&path, QUANTISED_NOISE))).as_ref()
+}
+
+fn turn(messages: &[Message], predict: u32) -> Turn {
+    let mut settings = Settings::default();
+    settings.sampling.temp = 0.0;
+    Turn {
+        messages: messages.to_vec(),
+        begun: String::new(),
+        raw: false,
+        special: false,
+        settings,
+        seed: 7,
+        predict,
+    }
+}
+
+fn user(text: &str) -> Message {
+    Message::new(Role::User, text)
+}
+
+/// What an engine wrote: the text, the tokens it evaluated (prompt included), and why it ended.
+struct Answer {
+    text: String,
+    tokens: Vec<Token>,
+    stop: StopReason,
+}
+
+fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
+    let mut text = String::new();
+    let stats = engine.reply(turn, &AtomicBool::new(false), &mut |event| {
+        if let Event::Text(piece) = event {
+            text.push_str(&piece);
+        }
+    });
+    Answer { text, tokens: engine.evaluated().to_vec(), stop: stats.unwrap().stop }
+}
+
+const PROMPTS: [&str; 10] = [
+    "What is the capital of France?",
+    "Write a haiku about the sea.",
+    "Explain photosynthesis to a child.",
+    "def fibonacci(n):",
+    "List three uses of a paper clip.",
+    "Übersetze ins Deutsche: good morning",
+    "Why do cats purr?\n\nAnswer briefly.",
+    "1, 1, 2, 3, 5, 8,",
+    "Tell me a story about a dragon who was afraid of fire 🐉.",
+    "What is the difference between TCP and UDP?",
+];
+
+/// llama.cpp as its own examples use it: read the prompt in batches, take a token, decode it, and so on.
+fn plain_loop(
+    model: &LlamaModel,
+    backend: &LlamaBackend,
+    prompt: &[Token],
+    n: usize,
+    sampler: &mut LlamaSampler,
+) -> Vec<Token> {
+    let params = LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(2048))
+        .with_n_batch(CHUNK as u32)
+        .with_n_ubatch(CHUNK as u32)
+        .with_n_threads(2)
+        .with_n_threads_batch(2);
+    let mut context = model.new_context(backend, params).unwrap();
+    let mut batch = LlamaBatch::new(CHUNK, 1);
+    let mut position = 0;
+    let mut decode = |context: &mut llama_cpp_2::context::LlamaContext, tokens: &[Token]| {
+        batch.clear();
+        for (i, token) in tokens.iter().enumerate() {
+            batch.add(LlamaToken(*token), position, &[0], i + 1 == tokens.len()).unwrap();
+            position += 1;
+        }
+        context.decode(&mut batch).unwrap();
+    };
+    prompt.chunks(CHUNK).for_each(|chunk| decode(&mut context, chunk));
+    let mut tokens = prompt.to_vec();
+    for _ in 0..n {
+        let next = sampler.sample(&context, -1);
+        if model.vocab().is_eog(next) {
+            break;
+        }
+        tokens.push(next.0);
+        decode(&mut context, &[next.0]);
+    }
+    tokens
+}
+
+/// Runs `check` with llama.cpp's own model and every prompt's tokens as fireside makes them.
+fn against_plain_loop(settle: impl Fn(&mut Settings), mut sampler: impl FnMut() -> LlamaSampler) {
+    let (Some(subject), Some(path)) = (default_subject(), default_model()) else { return };
+    let backend = &ManuallyDrop::new(LlamaBackend {}); // loading the subject has started llama.cpp already
+    let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).unwrap();
+    for prompt in PROMPTS {
+        let mut turn = turn(&[user(prompt)], 48);
+        settle(&mut turn.settings);
+        let mut engine = subject.engine();
+        let tokens = engine.prompt(&turn).unwrap().tokens;
+        let ours = answer(&mut engine, &turn).tokens;
+        let theirs = plain_loop(&model, backend, &tokens, 48, &mut sampler());
+        assert_eq!(ours, theirs[..ours.len()], "{prompt}");
+        assert!(theirs.len() - ours.len() <= 1, "{prompt}: ours ended early"); // our last token is not evaluated
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_a_plain_loop() {
+    against_plain_loop(|_| {}, LlamaSampler::greedy);
+}
+
+#[test]
+fn sampled_tokens_are_those_of_llama_cpps_default_chain() {
+    let chain = || {
+        LlamaSampler::chain_simple([
+            LlamaSampler::penalties(49152, 64, 1.0, 0.0, 0.0),
+            LlamaSampler::top_n_sigma(-1.0),
+            LlamaSampler::top_k(40),
+            LlamaSampler::typical(1.0, 0),
+            LlamaSampler::top_p(0.95, 0),
+            LlamaSampler::min_p(0.05, 0),
+            LlamaSampler::xtc(0.0, 0.1, 0, 7),
+            LlamaSampler::temp_ext(0.8, 0.0, 1.0),
+            LlamaSampler::dist(7),
+        ])
+    };
+    against_plain_loop(|settings| settings.sampling.temp = 0.8, chain);
+}
+
+/// Texts that a tokenizer may stumble over, none of which spells a marker.
+const BENIGN: [&str; 9] = [
+    "Hello, world",
+    "  leading and trailing  ",
+    "tabs\tand\r\nlines\n\n\nmore",
+    "a < b && b > c; x |= y",
+    "naïve café – “quoted” … 日本語 العربية 👩‍👩‍👧‍👦",
+    "1234567890 3.14159 -0x1F",
+    "if (a) { return b; } // <html> [INST] </s",
+    "\u{0}\u{1}\u{7f}",
+    "<",
+];
+
+#[test]
+fn harmless_text_gets_exactly_llama_cpps_ids() {
+    let models =
+        TINY.iter().map(|name| (Some(tiny(name)), FLOAT_NOISE)).chain([(default_model(), QUANTISED_NOISE)]);
+    for (path, noise) in models {
+        let Some(path) = path else { continue };
+        let subject = Subject::load(&path, noise);
+        let (engine, model) = (subject.engine(), subject.model());
+        for text in BENIGN {
+            let said = [user(text), Message::new(Role::Assistant, text), user("and?")];
+            let prompt = engine.prompt(&turn(&said, 1)).unwrap();
+            let vocabulary = model.vocabulary();
+            let mut plain = model.tokenize(&prompt.text, true);
+            if vocabulary.add_bos && plain.first() != vocabulary.bos.as_ref() {
+                plain.insert(0, vocabulary.bos.unwrap());
+            }
+            assert_eq!(prompt.tokens, plain, "{}: {text:?}", path.display());
+        }
+    }
+}
+
+/// How often each special token occurs.
+fn special_counts(subject: &Subject, tokens: &[Token]) -> Vec<(Token, usize)> {
+    let model = subject.model();
+    let special: Vec<Token> = model.vocabulary().markers.iter().map(|m| m.token).collect();
+    special.into_iter().map(|id| (id, tokens.iter().filter(|t| **t == id).count())).collect()
+}
+
+#[test]
+fn no_marker_in_content_becomes_a_token() {
+    let names = ["llama-bpe", "llama-spm", "gemma3"];
+    let tiny = names.map(|name| Subject::load(&tiny(name), FLOAT_NOISE));
+    let mut compared = 0;
+    for subject in tiny.iter().chain(default_subject()) {
+        let engine = subject.engine();
+        let template = subject.template.as_deref().unwrap();
+        let markers = subject.model().vocabulary().markers.clone();
+        let guarded = markers.iter().filter(|m| m.control || template.contains(&m.text));
+        for marker in guarded.filter(|m| !m.text.trim().is_empty()) {
+            let m = &marker.text;
+            for content in [
+                m.clone(),
+                format!("{m} x"),
+                format!("x {m}"),
+                format!("a{m}b"),
+                format!("{m}{m}"),
+                format!("{m}\n"),
+            ] {
+                let conversation = |content: &str| {
+                    let mut file = user("q");
+                    file.attachments.push(Attachment { name: "f".into(), text: content.into() });
+                    vec![
+                        Message::new(Role::System, content),
+                        user(content),
+                        Message::new(Role::Assistant, content),
+                        file,
+                    ]
+                };
+                let turn_with =
+                    |content: &str| Turn { begun: content.to_string(), ..turn(&conversation(content), 1) };
+                let hostile = engine.prompt(&turn_with(&content)).unwrap();
+                let harmless = engine.prompt(&turn_with("x y")).unwrap();
+                let same =
+                    special_counts(subject, &hostile.tokens) == special_counts(subject, &harmless.tokens);
+                assert!(same, "{content:?} became a control token");
+                assert_eq!(
+                    hostile.text.matches(m).count(),
+                    harmless.text.matches(m).count() + 5 * content.matches(m).count()
+                );
+                let read = String::from_utf8(
+                    hostile.tokens.iter().flat_map(|t| subject.model().piece(*t, true)).collect(),
+                );
+                assert!(
+                    read.unwrap().trim_start().ends_with(content.trim_start()),
+                    "the model reads the same characters"
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 100, "only {compared} cases");
+}
+
+#[test]
+fn no_marker_across_the_edge_of_content_becomes_a_token() {
+    let subject = Subject::load(&tiny("llama-bpe"), FLOAT_NOISE);
+    let template = "{% for m in messages %}<|im_{{ m.content }}|im_end|>\n{% endfor %}";
+    let engine = Engine::new(subject.model(), Some(template), &[]).unwrap();
+    for content in ["end|>", "start|>", "end|> and <", "x<", "<", "end|><"] {
+        let hostile = engine.prompt(&turn(&[user(content)], 1)).unwrap();
+        let specials = special_counts(&subject, &hostile.tokens);
+        assert!(specials.iter().all(|(_, count)| *count == 0), "{content:?} gave {specials:?}");
+        let read: Vec<u8> = hostile.tokens.iter().flat_map(|t| subject.model().piece(*t, true)).collect();
+        assert_eq!(String::from_utf8(read).unwrap(), format!("<|im_{content}|im_end|>\n"));
+    }
+}
+
+/// A small generator, so that a failure can be repeated: Knuth's MMIX constants.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+/// Says, undoes, edits, retries, changes the system prompt, cancels and outgrows the context at random. After every
+/// step the answer must be that of an engine which has never seen anything else. Returns (answers, near ties).
+fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
+    let mut chance = Chance(seed);
+    let mut engine = subject.engine();
+    let mut messages: Vec<Message> = Vec::new();
+    let mut system: Option<Message> = None;
+    let mut near_ties = 0;
+    for step in 0..steps {
+        let what = chance.below(7);
+        match what {
+            0 if messages.len() >= 2 => messages.truncate(messages.len() - 2), // undo
+            1 if messages.len() >= 2 => {
+                let place = chance.below(messages.len() / 2) * 2;
+                messages.truncate(place); // edit an earlier message
+            }
+            2 => {
+                system = [None, Some("Be brief."), Some("You are a pirate.")][chance.below(3)]
+                    .map(|t| Message::new(Role::System, t))
+            }
+            _ => {}
+        }
+        if !(what == 3 && messages.len() >= 2) {
+            let words = ["tree", "moon 7", "née", "a long walk", "x = y"];
+            let count = if chance.below(5) == 0 { 80 } else { 1 + chance.below(12) }; // some outgrow the context
+            let text: Vec<&str> = (0..count).map(|_| words[chance.below(words.len())]).collect();
+            messages.push(user(&text.join(" ")));
+        } else {
+            messages.pop(); // retry
+        }
+        let view: Vec<Message> = system.iter().chain(&messages).cloned().collect();
+        let asked = turn(&view, 12);
+        if engine.prompt(&asked).unwrap().tokens.len() + 20 > subject.limit {
+            messages.clear();
+            continue;
+        }
+        if chance.below(4) == 0 {
+            cancelled(&mut engine, &asked, chance.below(4));
+        }
+        let ours = answer(&mut engine, &asked);
+        let fresh = answer(&mut subject.engine(), &asked);
+        if ours.tokens != fresh.tokens || ours.text != fresh.text || ours.stop != fresh.stop {
+            let same = ours.tokens.iter().zip(&fresh.tokens).take_while(|(a, b)| a == b).count();
+            let margin = subject.margin(&fresh.tokens[..same]);
+            assert!(margin < subject.noise, "seed {seed}, step {step}: answers part at a margin of {margin}");
+            near_ties += 1;
+        }
+        messages.push(Message::new(Role::Assistant, ours.text));
+    }
+    (steps, near_ties)
+}
+
+/// Asks and stops after so many pieces of text, or while the prompt is being read.
+fn cancelled(engine: &mut Engine<Llama>, turn: &Turn, after: usize) {
+    let cancel = AtomicBool::new(after == 0);
+    let mut pieces = 0;
+    let stats = engine.reply(turn, &cancel, &mut |event| {
+        pieces += usize::from(matches!(event, Event::Text(_)));
+        cancel.fetch_or(pieces >= after, Ordering::Relaxed);
+    });
+    assert!(pieces <= after + 1 && stats.is_ok());
+}
+
+fn walk_and_report(name: &str, subject: &Subject, steps: usize) {
+    let (answers, near_ties) = random_walk(subject, steps, 20);
+    println!("{name}: {answers} answers compared, {near_ties} near ties");
+}
+
+#[test]
+fn a_cached_answer_is_that_of_a_fresh_process_default_model() {
+    if let Some(subject) = default_subject() {
+        walk_and_report("default model", subject, 12);
+    }
+}
+
+#[test]
+fn a_cached_answer_is_that_of_a_fresh_process_tiny_models() {
+    for name in TINY {
+        walk_and_report(name, &Subject::load(&tiny(name), FLOAT_NOISE), 40);
+    }
+}
+
+#[test]
+fn reading_ahead_changes_nothing_and_saves_reading() {
+    for name in TINY {
+        let subject = Subject::load(&tiny(name), FLOAT_NOISE);
+        let said = [user("Good morning"), Message::new(Role::Assistant, "Hello there")];
+        let mut ahead = subject.engine();
+        ahead.prepare(&turn(&said, 10), &|| false).unwrap();
+        let next = turn(&[&said[..], &[user("How are you?")]].concat(), 10);
+        let read_before = ahead.count(&next).unwrap().cached;
+        assert!(read_before > 10, "{name}: only {read_before} tokens were read ahead");
+        let ours = answer(&mut ahead, &next);
+        let fresh = answer(&mut subject.engine(), &next);
+        assert_eq!(ours.text, fresh.text, "{name}");
+    }
+}

@@ -126,19 +126,23 @@ pub struct Hooks {
 static HOOKS: OnceLock<Hooks> = OnceLock::new();
 static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Installs the hooks. Call it once, first thing in `main`, while there is one thread.
+/// Installs the hooks; only the first call counts.
 pub fn install(hooks: Hooks) {
     if HOOKS.set(hooks).is_err() {
         return;
     }
-    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile. The callbacks are
-    // `extern "C"` functions that do not unwind and live as long as the program.
+    // SAFETY: the callbacks are `extern "C"` functions that do not unwind and live as long as the program.
     unsafe {
-        std::env::set_var("GGML_NO_BACKTRACE", "1"); // no debugger is started when llama.cpp aborts
         llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
     }
+}
+
+/// Keeps llama.cpp from starting a debugger when it aborts. First thing in `main`, while there is one thread.
+pub fn without_debugger() {
+    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile.
+    unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
 }
 
 extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
@@ -178,13 +182,9 @@ fn c_text(text: *const c_char) -> Option<String> {
 fn reason() -> Option<String> {
     let errors = LAST_ERRORS.lock().ok()?;
     // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
-    let line = errors
-        .iter()
-        .find(|line| line.contains("error loading model: "))
-        .or_else(|| errors.first())?;
-    let reason = line
-        .split_once("error loading model: ")
-        .map_or(line.as_str(), |(_, reason)| reason);
+    let line =
+        errors.iter().find(|line| line.contains("error loading model: ")).or_else(|| errors.first())?;
+    let reason = line.split_once("error loading model: ").map_or(line.as_str(), |(_, reason)| reason);
     Some(reason.to_string())
 }
 
@@ -211,18 +211,10 @@ pub struct Device {
 /// The processors llama.cpp was built for and found, the CPU included.
 pub fn devices() -> Vec<Device> {
     backend();
-    let gpu = |kind| {
-        matches!(
-            kind,
-            LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu
-        )
-    };
+    let gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
     let all = list_llama_ggml_backend_devices();
-    let known = all.into_iter().map(|d| Device {
-        name: d.name,
-        description: d.description,
-        gpu: gpu(d.device_type),
-    });
+    let known =
+        all.into_iter().map(|d| Device { name: d.name, description: d.description, gpu: gpu(d.device_type) });
     known.collect()
 }
 
@@ -237,6 +229,8 @@ pub fn system_info() -> String {
 pub struct Weights {
     model: LlamaModel,
     vocabulary: Vocabulary,
+    /// Tokens that the layers with a sliding window look back at, if there are such layers.
+    window: Option<usize>,
 }
 
 impl Weights {
@@ -267,13 +261,20 @@ impl Weights {
         }
         let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
         let vocabulary = read_vocabulary(&model);
-        Ok(Weights { model, vocabulary })
+        let window = sliding_window(&model);
+        Ok(Weights { model, vocabulary, window })
     }
 
     /// Whether the memory of the past is a fixed-size state instead of one entry a token.
     pub fn recurrent(&self) -> bool {
         self.model.is_recurrent() || self.model.is_hybrid()
     }
+}
+
+fn sliding_window(model: &LlamaModel) -> Option<usize> {
+    let arch = model.meta_val_str("general.architecture").ok()?;
+    let window = model.meta_val_str(&format!("{arch}.attention.sliding_window")).ok()?;
+    window.parse().ok().filter(|window| *window > 0)
 }
 
 fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
@@ -286,24 +287,15 @@ fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
         if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
             continue;
         }
-        let text = vocab
-            .text(LlamaToken(id))
-            .map(|t| t.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        markers.push(Marker {
-            token: id,
-            text,
-            control,
-        });
+        let text = vocab.text(LlamaToken(id)).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
+        markers.push(Marker { token: id, text, control });
     }
     let text_of = |token: LlamaToken| {
         let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
         text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
     };
     let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
-    let space_prefix = model
-        .meta_val_str("tokenizer.ggml.add_space_prefix")
-        .map(|v| v == "true");
+    let space_prefix = model.meta_val_str("tokenizer.ggml.add_space_prefix").map(|v| v == "true");
     Vocabulary {
         len: len as usize,
         bos: (0..len).contains(&vocab.bos().0).then_some(vocab.bos().0),
@@ -329,14 +321,7 @@ pub struct Llama<'w> {
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
         let batch = LlamaBatch::new(options.chunk, 1);
-        Llama {
-            weights,
-            options,
-            context: None,
-            batch,
-            capacity: 0,
-            len: 0,
-        }
+        Llama { weights, options, context: None, batch, capacity: 0, len: 0 }
     }
 
     fn open(&self, capacity: usize) -> Result<LlamaContext<'w>> {
@@ -362,21 +347,14 @@ impl<'w> Llama<'w> {
         forget_errors();
         let context = self.weights.model.new_context(backend(), params);
         context.map_err(|e| {
-            anyhow!(
-                "no context of {capacity} tokens: {}",
-                reason().unwrap_or_else(|| e.to_string())
-            )
+            anyhow!("no context of {capacity} tokens: {}", reason().unwrap_or_else(|| e.to_string()))
         })
     }
 }
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        let tokens = self
-            .weights
-            .model
-            .vocab()
-            .tokenize(text.as_bytes(), false, special);
+        let tokens = self.weights.model.vocab().tokenize(text.as_bytes(), false, special);
         tokens.into_iter().map(|t| t.0).collect()
     }
 
@@ -384,10 +362,7 @@ impl Model for Llama<'_> {
         if token < 0 || token as usize >= self.weights.vocabulary.len {
             return Vec::new(); // C++ would end the process
         }
-        self.weights
-            .model
-            .vocab()
-            .token_to_piece(LlamaToken(token), special, None)
+        self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None)
     }
 
     fn ends(&self, token: Token) -> bool {
@@ -425,10 +400,8 @@ impl Model for Llama<'_> {
         // The old context goes before the new one comes, so that both are never in memory together.
         let old = self.context.take();
         let flags = LlamaStateSeqFlags::empty();
-        let state = old
-            .as_ref()
-            .filter(|_| self.len > 0)
-            .and_then(|context| context.state_seq_get(0, flags).ok());
+        let state =
+            old.as_ref().filter(|_| self.len > 0).and_then(|context| context.state_seq_get(0, flags).ok());
         drop(old);
         let kept = std::mem::take(&mut self.len);
         self.capacity = 0;
@@ -447,12 +420,11 @@ impl Model for Llama<'_> {
         let Some(context) = self.context.as_mut().filter(|_| len < self.len) else {
             return self.len;
         };
-        let cut = len > 0
-            && matches!(
-                context.clear_kv_cache_seq(Some(0), Some(len as u32), None),
-                Ok(true)
-            );
-        if cut {
+        // A cache of a sliding window may have given old cells to new tokens: what the window needs must all be there.
+        let oldest = context.kv_cache_seq_pos_min(0).max(0) as usize;
+        let whole = oldest <= len.saturating_sub(self.weights.window.unwrap_or(len));
+        let mut cut = || context.clear_kv_cache_seq(Some(0), Some(len as u32), None);
+        if len > 0 && whole && matches!(cut(), Ok(true)) {
             self.len = len;
         } else {
             context.clear_kv_cache();
@@ -470,8 +442,7 @@ impl Model for Llama<'_> {
                 bail!("token {token} is not in the vocabulary");
             }
             let wanted = logits == Logits::Last && i == last;
-            self.batch
-                .add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
+            self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
         }
         match context.decode(&mut self.batch) {
             Ok(()) => self.len += tokens.len(),
