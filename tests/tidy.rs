@@ -1,1 +1,207 @@
-//! TODO
+//! The layout that the code promises: which part may import which, one crate in one file, a header in every file; and
+//! the README's tables against the code. `UPDATE_README=1 cargo test --release tidy` rewrites the tables.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, CommandFactory};
+use fireside::cli::Args;
+use fireside::repl::commands::COMMANDS;
+use fireside::store::catalog::catalog;
+
+use crate::support::repository;
+
+/// Longest source file, tests included.
+const MOST_LINES: usize = 600;
+
+/// What each part may import besides itself. `main` and `start` may import everything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("repl", &["session", "model", "oneshot", "store", "ui", "chat", "error", "nearest"]),
+    ("oneshot", &["session", "ui", "chat", "error"]),
+    ("verbs", &["config", "chat", "error", "nearest"]),
+    ("session", &["backend", "config", "chat", "error"]),
+    ("model", &["backend", "config", "engine", "gguf", "store", "chat", "error"]),
+    ("config", &["cli", "chat", "error", "nearest"]),
+    ("cli", &["chat", "error"]),
+    ("backend", &["engine", "chat", "error"]),
+    ("engine", &["chat", "error"]),
+    ("store", &["chat", "error", "nearest"]),
+    ("ui", &["chat", "error"]),
+    ("gguf", &[]),
+    ("chat", &[]),
+    ("nearest", &[]),
+    ("error", &[]),
+];
+
+/// Crates that only these files may name.
+const HOMES: &[(&str, &[&str])] = &[
+    ("llama_cpp_2", &["engine/llama.rs", "engine/sampler.rs"]),
+    ("llama_cpp_sys_2", &["engine/llama.rs"]),
+    ("minijinja", &["engine/jinja.rs"]),
+    ("aho_corasick", &["engine/tokens.rs"]),
+    ("rustyline", &["repl/editor.rs"]),
+    ("indicatif", &["ui/progress.rs"]),
+    ("clap", &["cli.rs"]),
+    ("etcetera", &["config.rs"]),
+    ("sha2", &["gguf/fingerprint.rs"]),
+];
+
+fn sources() -> Vec<(String, String)> {
+    let root = repository().join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_string();
+                files.push((name, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 30);
+    files
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_is_not_too_long() {
+    for (name, text) in sources() {
+        assert!(text.starts_with("//! "), "{name} has no header");
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "{name} has {lines} lines: are these two files?");
+    }
+}
+
+#[test]
+fn arrows_point_down_only() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
+    for (name, text) in sources() {
+        let part = name.split(['/', '.']).next().unwrap();
+        let Some(allowed) = allowed.get(part) else {
+            assert!(["main", "lib", "start"].contains(&part), "{part} has no row in ARROWS");
+            continue;
+        };
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for import in code.split("crate::").skip(1) {
+            let to: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(to.is_empty() || to == part || allowed.contains(&to.as_str()), "{name} imports {to}");
+        }
+    }
+}
+
+#[test]
+fn each_heavy_crate_is_named_in_one_place() {
+    for (name, text) in sources() {
+        for (heavy, homes) in HOMES {
+            let named = text
+                .lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(&format!("{heavy}::")));
+            assert!(!named || homes.contains(&name.as_str()), "{name} names {heavy}");
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_llama_rs() {
+    for (name, text) in sources() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+        assert!(!found || name == "engine/llama.rs", "{name} has unsafe code");
+    }
+}
+
+#[test]
+fn the_default_model_is_the_same_everywhere() {
+    let entry = catalog().values().find(|entry| entry.demonstration).unwrap();
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    assert!(read("Makefile").contains(&entry.file));
+    for fact in [entry.file.clone(), entry.sha256.clone(), entry.size.to_string()] {
+        assert!(read("scripts/fetch-model").contains(&fact), "scripts/fetch-model lacks {fact}");
+    }
+}
+
+#[test]
+fn the_readmes_tables_are_those_of_the_code() {
+    let path = repository().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let fresh = replaced(&replaced(&readme, "options", &options()), "commands", &commands());
+    if std::env::var_os("UPDATE_README").is_some() {
+        return fs::write(&path, &fresh).unwrap();
+    }
+    assert!(
+        readme == fresh,
+        "a table of the README is out of date: UPDATE_README=1 cargo test --release tidy"
+    );
+}
+
+/// The text with what stands between `<!-- name -->` and `<!-- end -->` replaced.
+fn replaced(text: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- {name} -->\n");
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("the README lacks {begin}"));
+    let (_, after) = rest.split_once("<!-- end -->").expect("the README lacks <!-- end -->");
+    format!("{before}{begin}{table}<!-- end -->{after}")
+}
+
+fn options() -> String {
+    let command = Args::command();
+    let shown: Vec<&Arg> =
+        command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()).collect();
+    let mut groups: Vec<&str> = Vec::new();
+    for arg in &shown {
+        let group = arg.get_help_heading().unwrap_or_default();
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let mut table = String::new();
+    for group in groups {
+        table += &format!("\n**{group}**\n\n| option | |\n|---|---|\n");
+        for arg in shown.iter().filter(|arg| arg.get_help_heading().unwrap_or_default() == group) {
+            table += &format!(
+                "| {} | {} |\n",
+                spelled(arg),
+                cell(&arg.get_help().unwrap_or_default().to_string())
+            );
+        }
+    }
+    table + "\n"
+}
+
+fn spelled(arg: &Arg) -> String {
+    let short = arg.get_short().map_or(String::new(), |s| format!("`-{s}`, "));
+    let takes = arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
+    let value = arg.get_value_names().filter(|_| takes).map_or(String::new(), |v| format!(" {}", v[0]));
+    let aliases: Vec<String> =
+        arg.get_visible_aliases().unwrap_or_default().iter().map(|a| format!(", `--{a}`")).collect();
+    format!("{short}`--{}{}`{}", arg.get_long().unwrap(), cell(&value), aliases.concat())
+}
+
+fn commands() -> String {
+    let mut table = String::from("| command | |\n|---|---|\n");
+    for c in COMMANDS {
+        let aliases: Vec<String> = c.aliases.iter().map(|a| format!(" `/{a}`")).collect();
+        let usage = format!("/{} {}", c.name, c.takes);
+        table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(c.help));
+    }
+    table
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[test]
+fn what_the_readme_links_to_is_there() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    for link in readme.split("](").skip(1) {
+        let target = link.split(')').next().unwrap();
+        let file = target.split('#').next().unwrap();
+        assert!(
+            file.is_empty() || file.contains("://") || Path::new(&repository().join(file)).exists(),
+            "{target}"
+        );
+    }
+}
