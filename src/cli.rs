@@ -19,37 +19,37 @@ use crate::error::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Args {
-    /// What to ask, in quotes; or a verb: config
+    /// what to ask, in quotes; or a verb: config
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
-    /// What to ask
+    /// what to ask
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
-    /// Give the model a text file before the prompt; may be given several times
+    /// give the model a text file before the prompt; may be given several times
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
     pub file: Vec<PathBuf>,
-    /// Answer, then stay in the chat
+    /// answer, then stay in the chat
     #[arg(short, long, help_heading = "Ask")]
     pub interactive: bool,
-    /// Continue the text as it is, without a chat template
+    /// continue the text as it is, without a chat template
     #[arg(long, help_heading = "Ask")]
     pub raw: bool,
-    /// With --raw: control tokens written in the text count as such
+    /// with --raw: control tokens written in the text count as such
     #[arg(long, help_heading = "Ask")]
     pub special: bool,
-    /// Do not read what is piped in
+    /// do not read what is piped in
     #[arg(long, help_heading = "Ask")]
     pub no_stdin: bool,
-    /// Print what the model would be given, and stop
+    /// print what the model would be given, and stop
     #[arg(long, help_heading = "Ask")]
     pub dry_run: bool,
-    /// Print one JSON object with the answer and everything about it
+    /// print one JSON object with the answer and everything about it
     #[arg(long, help_heading = "Output")]
     pub json: bool,
-    /// No colours, no progress bars, nothing that moves
+    /// no colours, no progress bars, nothing that moves
     #[arg(long, help_heading = "Output")]
     pub plain: bool,
-    /// Nothing on stderr but failures
+    /// nothing on stderr but failures
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
     /// llama.cpp's log and what was decided, on stderr
@@ -67,10 +67,10 @@ pub struct Args {
     /// Not yet.
     #[arg(long, hide = true)]
     pub draft_model: Option<String>,
-    /// For tests: who answers, as in script:FILE.
+    /// for tests: who answers, as in script:FILE.
     #[arg(long, hide = true)]
     pub backend: Option<String>,
-    /// For tests: chat lines come from stdin.
+    /// for tests: chat lines come from stdin.
     #[arg(long, hide = true)]
     pub repl_stdin: bool,
     /// Load this file, evaluate one token, and say by the exit code whether that worked.

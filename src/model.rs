@@ -101,6 +101,12 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     Ok(Opened { spec, settings, advice })
 }
 
+/// What the model at `path` advises, as far as its header can be read.
+pub fn advised(path: &Path) -> Vec<Assignment> {
+    let entry = path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()));
+    gguf::read(path).map(|header| advice(&header, entry)).unwrap_or_default()
+}
+
 /// What the file's authors and the catalogue recommend; the file wins.
 fn advice(header: &Header, entry: Option<&'static Entry>) -> Vec<Assignment> {
     let mut advice = Vec::new();
@@ -276,7 +282,7 @@ fn facts(header: &Header) -> String {
 fn demonstration(entry: Option<&Entry>) -> Option<String> {
     let entry = entry.filter(|entry| entry.demonstration)?;
     Some(format!(
-        "{} is a demonstration: it shows how fireside works but knows little; for real use give a larger GGUF model with -m",
+        "{} is a demonstration: it shows how fireside works but knows little; for a real model: fireside -m FILE.gguf",
         entry.title
     ))
 }

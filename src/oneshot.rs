@@ -238,7 +238,10 @@ fn model(session: Option<&Session>) -> Value {
 /// Every sampling setting by its name: numbers as numbers, the rest as it is written on the command line.
 fn sampling(session: &Session) -> Value {
     let rows = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
-    let value = |text: String| text.parse::<f64>().map_or(json!(text), |number| json!(number));
+    let value = |text: String| {
+        let whole = text.parse::<i64>().map(|number| json!(number));
+        whole.unwrap_or_else(|_| text.parse::<f64>().map_or(json!(text), |number| json!(number)))
+    };
     Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings)))).collect())
 }
 

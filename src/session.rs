@@ -62,6 +62,7 @@ pub struct Session {
     pub raw: bool,
     pub special: bool,
     pub last: Option<Answer>,
+    last_turn: Option<Turn>,
 }
 
 impl Session {
@@ -78,6 +79,7 @@ impl Session {
             raw: false,
             special: false,
             last: None,
+            last_turn: None,
         }
     }
 
@@ -175,12 +177,13 @@ impl Session {
     pub fn clear(&mut self) {
         self.conversation = Conversation::new(self.conversation.system.take());
         self.last = None;
+        self.last_turn = None;
     }
 
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, begun: String, watch: Watch) -> Result<(), Failure> {
         let turn = self.turn(self.conversation.view(), begun.clone());
-        let seed = turn.seed;
+        let (seed, asked_for) = (turn.seed, turn.clone());
         let asked = Instant::now();
         let answering = self.backend.reply(turn);
         let mut text = begun.clone();
@@ -206,6 +209,7 @@ impl Session {
         }
         self.conversation.add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
         self.last = Some(Answer { text, stats, first_token });
+        self.last_turn = Some(asked_for);
         Ok(())
     }
 
@@ -227,13 +231,9 @@ impl Session {
         self.backend.render(turn)
     }
 
-    /// What the model was given for its last answer.
+    /// What the model was given for its last answer, or what it would be given now if there was none.
     pub fn render_last(&mut self) -> Result<Rendered, Failure> {
-        let mut messages = self.conversation.view();
-        if messages.last().is_some_and(|m| m.role == Role::Assistant) {
-            messages.pop();
-        }
-        let turn = self.turn(messages, String::new());
+        let turn = self.last_turn.clone().unwrap_or_else(|| self.next_turn(None));
         self.backend.render(turn)
     }
 

@@ -10,7 +10,7 @@ use crate::backend::{Backend, Description};
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::Args;
-use crate::config::Config;
+use crate::config::{Assignment, Config};
 use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
 use crate::error::{Exit, Failure};
 use crate::oneshot::{self, Manner};
@@ -59,7 +59,7 @@ impl Run<'_> {
         self.refuse_what_is_not_there_yet()?;
         let prompt = match verbs::understand(&self.args.words)? {
             Words::Config => {
-                let text = verbs::config(&self.config)?;
+                let text = verbs::config(&self.config, &self.advice()?)?;
                 return self.print(&text);
             }
             Words::Prompt(_) if self.args.prompt.is_some() => {
@@ -184,6 +184,13 @@ impl Run<'_> {
         }
         self.session = Some(session);
         Ok(())
+    }
+
+    /// What the model that would be used advises; nothing if there is none.
+    fn advice(&self) -> Result<Vec<Assignment>, Failure> {
+        let folder = self.config.paths.as_ref().map(|paths| paths.models.as_path());
+        let named = self.config.settle(&[])?.model.map(|wanted| models::find(&wanted, folder)).transpose()?;
+        Ok(named.or_else(|| model::usual(&self.config).ok()).map_or_else(Vec::new, |path| model::advised(&path)))
     }
 
     fn which_model(&mut self) -> Result<String, Failure> {

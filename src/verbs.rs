@@ -1,7 +1,7 @@
 //! The verbs that are not about talking: `fireside config`, and what the others will be.
 
 use crate::chat::settings::SETTINGS;
-use crate::config::Config;
+use crate::config::{Assignment, Config};
 use crate::error::Failure;
 use crate::nearest::nearest;
 
@@ -63,9 +63,9 @@ pub fn understand(words: &[String]) -> Result<Words, Failure> {
     })
 }
 
-/// Every setting with its value and where that came from. `advice` of a model is not asked for: it is not loaded.
-pub fn config(config: &Config) -> Result<String, Failure> {
-    let settings = config.settle(&[])?;
+/// Every setting with its value and where that came from, given what the model advises.
+pub fn config(config: &Config, advice: &[Assignment]) -> Result<String, Failure> {
+    let settings = config.settle(advice)?;
     let mut lines = vec![match &config.paths {
         Some(paths) => {
             format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
@@ -74,7 +74,7 @@ pub fn config(config: &Config) -> Result<String, Failure> {
     }];
     for row in SETTINGS {
         let value = (row.get)(&settings);
-        lines.push(format!("{:22} {:28} # {}", row.name, value, config.source(row.name, &[]).name()));
+        lines.push(format!("{:22} {:28} # {}", row.name, value, config.source(row.name, advice).name()));
     }
     Ok(lines.join("\n"))
 }

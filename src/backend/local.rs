@@ -89,6 +89,7 @@ impl Local {
     fn answering(&mut self, job: impl FnOnce(Sender<Told>, Arc<AtomicBool>) -> Job) -> Answering {
         let (told, inbox) = channel();
         self.cancel = Arc::default();
+        self.loading.abort.store(false, Ordering::Relaxed); // of an earlier request
         self.send(job(told, self.cancel.clone()));
         Answering::new(inbox, self.cancel.clone(), self.loading.clone())
     }
@@ -158,6 +159,9 @@ impl Worker {
                 request.job.refuse(Failure::interrupted());
                 continue;
             }
+            if matches!(request.job, Job::Prepare(_)) {
+                continue; // a load that failed or was stopped is tried again only for a question
+            }
             let started = Instant::now();
             match self.load() {
                 Ok(weights) => return self.serve(&weights, request, started.elapsed(), inbox),
@@ -167,7 +171,6 @@ impl Worker {
     }
 
     fn load(&mut self) -> Result<Weights, Failure> {
-        self.loading.abort.store(false, Ordering::Relaxed);
         self.loading.done.store(0, Ordering::Relaxed);
         self.loading.active.store(true, Ordering::Relaxed);
         let weights = self.load_watched();

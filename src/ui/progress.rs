@@ -6,21 +6,25 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Reading that takes less than this is not worth a line.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for loading.
+const LOADING_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct Progress {
     moving: bool,
     bar: Option<ProgressBar>,
+    loading_since: Option<Instant>,
     reading_since: Option<Instant>,
 }
 
 impl Progress {
     /// `moving`: whether stderr is a terminal that may be drawn on.
     pub(super) fn new(moving: bool) -> Progress {
-        Progress { moving, bar: None, reading_since: None }
+        Progress { moving, bar: None, loading_since: None, reading_since: None }
     }
 
     pub(super) fn loading(&mut self, fraction: f32) {
-        if !self.moving {
+        let since = *self.loading_since.get_or_insert_with(Instant::now);
+        if !self.moving || since.elapsed() < LOADING_PATIENCE {
             return;
         }
         let bar = self.bar("loading {bar:20} {percent}%", 1000);
@@ -43,6 +47,7 @@ impl Progress {
     }
 
     pub(super) fn clear(&mut self) {
+        self.loading_since = None;
         self.reading_since = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
