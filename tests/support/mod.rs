@@ -68,6 +68,7 @@ impl Home {
             ("HOME".into(), self.folder.path().into()),
             ("TERM".into(), "xterm-256color".into()),
             ("LANG".into(), "C.UTF-8".into()),
+            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         environment
