@@ -12,7 +12,7 @@ use crate::chat::{Message, Settings};
 use crate::cli::Args;
 use crate::config::Config;
 use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, reason};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
@@ -42,6 +42,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
         config,
         screen: &mut screen,
         started,
+        understood: false,
         session: None,
     };
     match run.choose() {
@@ -66,6 +67,8 @@ struct Run<'a> {
     config: Config,
     screen: &'a mut Screen,
     started: Instant,
+    /// The command line made sense: from here on `--json` prints an object whatever happens.
+    understood: bool,
     session: Option<Session>,
 }
 
@@ -109,6 +112,10 @@ impl Run<'_> {
                 "-i opens a chat after the answer, but {why}"
             )));
         }
+        if self.args.json && self.args.dry_run {
+            return Err(Failure::usage("--dry-run prints the prompt as it is, not JSON"));
+        }
+        self.understood = true;
         if !asks && !piped {
             return self.chat();
         }
@@ -139,7 +146,8 @@ impl Run<'_> {
             self.open_session()?; // loads while stdin is read
         }
         let piped = if piped {
-            oneshot::read_stdin(waiting_for_stdin(self.args.quiet))?
+            let screen = &mut *self.screen;
+            oneshot::read_stdin(|| screen.note("reading stdin to its end (--no-stdin leaves it alone)"))?
         } else {
             None
         };
@@ -176,6 +184,7 @@ impl Run<'_> {
         let session = self.session.as_mut().expect("opened before");
         session.raw = self.args.raw;
         session.special = self.args.special;
+        terminal::end_on_interrupt();
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
         self.print(&rendered.text)?;
@@ -259,7 +268,7 @@ impl Run<'_> {
         let mut line = String::new();
         std::io::stdin()
             .read_line(&mut line)
-            .map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+            .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))?;
         let chosen = line
             .trim()
             .parse::<usize>()
@@ -276,7 +285,7 @@ impl Run<'_> {
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
         match self.screen.output(text) {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(format!("could not write to stdout: {e}")))
+                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
             }
             _ => Ok(Exit::Answered),
         }
@@ -288,7 +297,7 @@ impl Run<'_> {
         } else {
             self.screen.failure(failure);
         }
-        if self.args.json && failure.exit != Exit::Usage {
+        if self.args.json && self.understood {
             let object = oneshot::failed(self.session.as_ref(), failure, self.started);
             let _ = self.screen.output(&object.to_string()); // the failure above is the more important one
         }
@@ -299,14 +308,6 @@ impl Run<'_> {
 fn nothing_to_ask() -> Failure {
     Failure::usage("there is nothing to ask")
         .hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
-}
-
-fn waiting_for_stdin(quiet: bool) -> impl Fn() + Send + 'static {
-    move || {
-        if !quiet {
-            crate::ui::last_line("reading stdin to its end (--no-stdin leaves it alone)");
-        }
-    }
 }
 
 /// How models are opened: really, or from a script of answers in tests.
