@@ -135,12 +135,31 @@ fn many_markers_in_the_text_take_no_time() {
     done.failed(3, "the prompt is too long");
 }
 
+/// Twenty tokens chosen among all of the vocabulary, nearly at random.
+fn varied(seed: &str) -> [&str; 10] {
+    [
+        "-p",
+        "Hi",
+        "-n",
+        "20",
+        "--temp",
+        "9",
+        "--samplers",
+        "temp",
+        "--seed",
+        seed,
+    ]
+}
+
 #[test]
 fn a_seed_decides_the_answer() {
     let home = Home::new();
     let with = |seed: &str| {
-        let args = ["-p", "Hi", "-n", "20", "--temp", "1.5", "--seed", seed];
-        home.run(&args).model(&tiny("llama-bpe")).done().code(0).stdout
+        home.run(&varied(seed))
+            .model(&tiny("llama-bpe"))
+            .done()
+            .code(0)
+            .stdout
     };
     assert_eq!(with("7"), with("7"));
     assert_ne!(with("7"), with("8"));
@@ -150,8 +169,12 @@ fn a_seed_decides_the_answer() {
 fn without_a_seed_answers_differ_and_the_one_used_is_told() {
     let home = Home::new();
     let ask = |seed: &str| {
-        let args = ["-p", "Hi", "-n", "20", "--temp", "1.5", "--json", "-s", seed];
-        home.run(&args).model(&tiny("llama-bpe")).done().code(0).json()
+        home.run(&varied(seed))
+            .arg("--json")
+            .model(&tiny("llama-bpe"))
+            .done()
+            .code(0)
+            .json()
     };
     let (one, other) = (ask("-1"), ask("-1"));
     assert_ne!(one["seed"], other["seed"]);

@@ -109,7 +109,7 @@ fn a_file_nobody_may_read_is_one_line() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let model = home.write("locked.gguf", tiny_bytes());
-    std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&model).is_ok() {
         // Permissions do not stop root; a file where a folder is expected stops everybody.
         tried(&home, &model.join("inside.gguf")).failed(1, "could not use the model");
@@ -163,9 +163,9 @@ fn a_version_from_the_future_is_one_line() {
 
 #[test]
 fn damage_anywhere_in_the_header_never_ends_in_a_signal() {
-    // One byte changed, in 60 places spread over the header: an answer or one line, whatever llama.cpp makes of it.
+    // One byte changed, in 30 places spread over the header: an answer or one line, whatever llama.cpp makes of it.
     let (home, bytes) = (Home::new(), tiny_bytes());
-    for place in (0..60).map(|n| 24 + n * 199) {
+    for place in (0..30).map(|n| 24 + n * 401) {
         let mut damaged = bytes.clone();
         damaged[place] ^= 0x41;
         let done = tried(&home, &home.write("damaged.gguf", damaged));

@@ -79,6 +79,9 @@ impl Home {
             ("HOME".into(), self.folder.path().into()),
             ("TERM".into(), "xterm-256color".into()),
             ("LANG".into(), "C.UTF-8".into()),
+            // llama.cpp's threads wait for one another by spinning: on a busy machine two are hundreds of times slower.
+            ("FIRESIDE_THREADS".into(), "1".into()),
+            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         environment
