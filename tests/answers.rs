@@ -126,15 +126,6 @@ fn markers_in_raw_text_count_only_with_special() {
     assert!(tokens(&[]) > 10);
 }
 
-#[test]
-fn many_markers_in_the_text_take_no_time() {
-    // Each marker is a cut in the text; with 40,000 cuts, work per pair of cuts would take minutes.
-    let done = run(&Home::new(), &[""; 0])
-        .stdin("<|im_start|>".repeat(40_000))
-        .done();
-    done.failed(3, "the prompt is too long");
-}
-
 /// Twenty tokens chosen among all of the vocabulary, nearly at random.
 fn varied(seed: &str) -> [&str; 10] {
     [
