@@ -10,10 +10,7 @@ use fireside::{cli, start};
 fn main() {
     let started = Instant::now();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
-    llama::install(Hooks {
-        log: verbose.then_some(ui::log as fn(&str)),
-        abort: die,
-    });
+    llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
         Ok(args) => start::run(args, started),
         Err(failure) => start::report(&failure),
@@ -25,9 +22,7 @@ fn main() {
 /// llama.cpp is about to abort the process: say why and leave the terminal as it was.
 fn die(reason: &str) {
     terminal::restore();
-    let reason = reason
-        .rsplit_once("/llama.cpp/")
-        .map_or(reason, |(_, inside)| inside); // not where it was built
+    let reason = reason.rsplit_once("/llama.cpp/").map_or(reason, |(_, inside)| inside); // not where it was built
     ui::last_line(&format!("fireside: llama.cpp stopped: {reason}"));
     signal_hook::low_level::exit(Exit::Failed as i32);
 }

@@ -48,11 +48,7 @@ pub fn question(
 pub fn attach(path: &Path) -> Result<Attachment, Failure> {
     let name = path.display().to_string();
     let bytes = File::open(path).and_then(read_bounded).map_err(|e| {
-        let why = if path.is_dir() {
-            "it is a folder".to_string()
-        } else {
-            reason(&e)
-        };
+        let why = if path.is_dir() { "it is a folder".to_string() } else { reason(&e) };
         Failure::new(format!("could not read {name}: {why}"))
     })?;
     let text = text_of(bytes, &name)?;
@@ -96,18 +92,13 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 /// The text in `bytes`, which came from `what`.
 fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
     if bytes.len() as u64 > MOST_BYTES {
-        let message = format!(
-            "{what} is longer than {} MiB: no context holds that",
-            MOST_BYTES >> 20
-        );
+        let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
         return Err(Failure::new(message).exit(Exit::TooLong));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::new(format!(
-            "{what} is not UTF-8 text: the first bad byte is at offset {at}"
-        ))
-        .hint("iconv converts other encodings; files that are not text cannot be given to the model")
+        Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
+            .hint("iconv converts other encodings; files that are not text cannot be given to the model")
     })?;
     Ok(without_final_newline(text))
 }
@@ -145,11 +136,7 @@ pub fn run(
                 output = screen.answer(text);
             }
         }
-        if output.is_err() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if output.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     screen.end_progress();
     match said {
@@ -203,10 +190,9 @@ fn finish(
 /// A reader that went away has had enough, which is no failure; any other trouble with stdout is one.
 fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
     match output {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(
-            "could not write the answer: {}",
-            reason(&e)
-        ))),
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write the answer: {}", reason(&e))))
+        }
         _ => Ok(Exit::Answered),
     }
 }
@@ -241,11 +227,7 @@ fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, s
 
 /// `--json`'s object where there is no answer: the same fields, and why.
 pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) -> Value {
-    let stop = if failure.exit == Exit::Interrupted {
-        StopReason::Interrupted
-    } else {
-        StopReason::Error
-    };
+    let stop = if failure.exit == Exit::Interrupted { StopReason::Interrupted } else { StopReason::Error };
     json!({
         "text": "",
         "thinking": null,
@@ -272,14 +254,9 @@ fn model(session: Option<&Session>) -> Value {
 
 /// Every sampling setting by its name: numbers as numbers, the rest as it is written on the command line.
 fn sampling(session: &Session) -> Value {
-    let rows = SETTINGS
-        .iter()
-        .filter(|row| row.group == Group::Sampling && row.name != "seed");
+    let rows = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
     let value = |text: String| text.parse::<f64>().map_or(json!(text), |number| json!(number));
-    Value::Object(
-        rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings))))
-            .collect(),
-    )
+    Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings)))).collect())
 }
 
 #[cfg(test)]
@@ -288,17 +265,12 @@ mod tests {
 
     fn content(prompt: Option<&str>, piped: Option<&str>) -> Option<String> {
         let no_files: [&Path; 0] = [];
-        question(prompt, &no_files, piped.map(String::from))
-            .unwrap()
-            .map(|m| m.content())
+        question(prompt, &no_files, piped.map(String::from)).unwrap().map(|m| m.content())
     }
 
     #[test]
     fn documents_come_first_and_the_instruction_last() {
-        assert_eq!(
-            content(Some("Summarise."), Some("a\nb")).unwrap(),
-            "a\nb\n\nSummarise."
-        );
+        assert_eq!(content(Some("Summarise."), Some("a\nb")).unwrap(), "a\nb\n\nSummarise.");
         assert_eq!(content(None, Some("a")).unwrap(), "a");
         assert_eq!(content(Some("q"), None).unwrap(), "q");
         assert_eq!(content(None, None), None);
@@ -307,10 +279,7 @@ mod tests {
 
     #[test]
     fn a_slot_takes_what_was_piped_in() {
-        assert_eq!(
-            content(Some("Spell {stdin}, {stdin}!"), Some("7")).unwrap(),
-            "Spell 7, 7!"
-        );
+        assert_eq!(content(Some("Spell {stdin}, {stdin}!"), Some("7")).unwrap(), "Spell 7, 7!");
         assert_eq!(content(Some("Spell {stdin}"), None).unwrap(), "Spell {stdin}");
     }
 }

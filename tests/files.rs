@@ -6,9 +6,7 @@ use crate::support::{Done, GGUF_STRING, Home, tiny, with_metadata};
 
 /// A one-shot run with this model.
 fn tried(home: &Home, model: &Path) -> Done {
-    home.run(&["-p", "Hi", "-n", "1", "--temp", "0"])
-        .model(model)
-        .done()
+    home.run(&["-p", "Hi", "-n", "1", "--temp", "0"]).model(model).done()
 }
 
 fn tiny_bytes() -> Vec<u8> {
@@ -19,11 +17,7 @@ fn tiny_bytes() -> Vec<u8> {
 fn patched(key: &str, change: impl Fn(&mut [u8])) -> Done {
     let home = Home::new();
     let mut bytes = tiny_bytes();
-    let at = bytes
-        .windows(key.len())
-        .position(|w| w == key.as_bytes())
-        .unwrap()
-        + key.len();
+    let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap() + key.len();
     change(&mut bytes[at..]);
     tried(&home, &home.write("patched.gguf", bytes))
 }
@@ -33,9 +27,7 @@ fn a_name_that_is_no_model_gets_the_nearest() {
     let home = Home::new();
     home.write(".local/share/fireside/models/Gentle-Owl-3B.gguf", "");
     let hint = |name: &str| {
-        home.run(&["-p", "Hi", "-m", name])
-            .done()
-            .failed(1, &format!("there is no model '{name}'"))
+        home.run(&["-p", "Hi", "-m", name]).done().failed(1, &format!("there is no model '{name}'"))
     };
     hint("gentle-olw-3b").hint("did you mean Gentle-Owl-3B?");
     hint("owl").hint("did you mean Gentle-Owl-3B?");
@@ -47,9 +39,7 @@ fn a_name_that_is_no_model_gets_the_nearest() {
 fn a_path_where_nothing_is_gets_its_neighbour() {
     let home = Home::new();
     let near = home.write("models/owl.gguf", "").with_file_name("olw.gguf");
-    tried(&home, &near)
-        .failed(1, "no such file")
-        .hint("models/owl.gguf?");
+    tried(&home, &near).failed(1, "no such file").hint("models/owl.gguf?");
     tried(&home, &home.path("models/quite-different.gguf")).failed(1, "no such file");
 }
 
@@ -69,19 +59,13 @@ fn what_is_no_model_file_is_named_for_what_it_is() {
         ("short.gguf", b"GGUF", "has only 4 bytes"),
         ("text.gguf", b"Dear model,\nplease be one.\n", "a text file"),
         ("page.gguf", b"<!DOCTYPE html><html>404</html>", "a web page"),
-        (
-            "archive.gguf",
-            b"PK\x03\x04............................",
-            "a zip archive",
-        ),
+        ("archive.gguf", b"PK\x03\x04............................", "a zip archive"),
         ("noise.gguf", &[0x93; 64], "not a GGUF file"),
         ("zeros.gguf", &[0; 4096], "not a GGUF file"),
     ] {
         tried(&home, &home.write(file, contents)).failed(1, why);
     }
-    tried(&home, &home.path("folder.gguf"))
-        .failed(1, "it is a folder")
-        .hint(".gguf file inside");
+    tried(&home, &home.path("folder.gguf")).failed(1, "it is a folder").hint(".gguf file inside");
     tried(&home, Path::new("/dev/zero")).failed(1, "not a regular file");
 }
 
@@ -134,23 +118,16 @@ fn numbers_in_the_header_that_lie_are_one_line() {
         let home = Home::new();
         let mut bytes = tiny_bytes();
         bytes[at..at + 8].copy_from_slice(&huge);
-        tried(&home, &home.write("lies.gguf", bytes))
-            .failed(1, "could not use the model")
-            .says(why);
+        tried(&home, &home.write("lies.gguf", bytes)).failed(1, "could not use the model").says(why);
     }
     let set = |value: u32| move |rest: &mut [u8]| rest[4..8].copy_from_slice(&value.to_le_bytes());
     patched("llama.block_count", set(100_000)).failed(1, "block_count");
     patched("llama.embedding_length", set(0)).failed(1, "embedding_length");
     patched("llama.block_count", set(3)).failed(1, "could not load");
     patched("llama.attention.head_count", set(7)).failed(1, "could not");
-    patched("tokenizer.ggml.tokens", |rest| {
-        rest[8..16].copy_from_slice(&u64::MAX.to_le_bytes())
-    })
-    .failed(1, "could not use");
-    patched("general.architecture", |rest| {
-        rest[12..17].copy_from_slice(b"lamma")
-    })
-    .failed(1, "could not");
+    patched("tokenizer.ggml.tokens", |rest| rest[8..16].copy_from_slice(&u64::MAX.to_le_bytes()))
+        .failed(1, "could not use");
+    patched("general.architecture", |rest| rest[12..17].copy_from_slice(b"lamma")).failed(1, "could not");
 }
 
 #[test]
@@ -169,10 +146,7 @@ fn damage_anywhere_in_the_header_never_ends_in_a_signal() {
         let mut damaged = bytes.clone();
         damaged[place] ^= 0x41;
         let done = tried(&home, &home.write("damaged.gguf", damaged));
-        assert!(
-            matches!(done.code, Some(0 | 1 | 3 | 4)),
-            "byte {place}: {done:#?}"
-        );
+        assert!(matches!(done.code, Some(0 | 1 | 3 | 4)), "byte {place}: {done:#?}");
         if done.code == Some(1) {
             done.failed(1, "");
         }
@@ -196,25 +170,15 @@ fn a_file_that_makes_llama_cpp_abort_is_one_line_with_its_reason() {
 
 #[test]
 fn the_reason_of_llama_cpp_is_shown() {
-    let done = patched("tokenizer.ggml.pre", |rest| {
-        rest[12..17].copy_from_slice(b"magic")
-    });
-    done.failed(1, "could not load")
-        .says("unknown pre-tokenizer type");
+    let done = patched("tokenizer.ggml.pre", |rest| rest[12..17].copy_from_slice(b"magic"));
+    done.failed(1, "could not load").says("unknown pre-tokenizer type");
 }
 
 #[test]
 fn the_chat_goes_on_with_a_good_model_after_a_bad_one() {
     let home = Home::new();
-    let chat = format!(
-        "/model {}\n/model {}\nHi\n",
-        tiny("aborts").display(),
-        tiny("llama-spm").display()
-    );
-    let run = home
-        .run(&["--repl-stdin", "-n", "3", "--temp", "0"])
-        .model(&tiny("llama-bpe"))
-        .stdin(chat);
+    let chat = format!("/model {}\n/model {}\nHi\n", tiny("aborts").display(), tiny("llama-spm").display());
+    let run = home.run(&["--repl-stdin", "-n", "3", "--temp", "0"]).model(&tiny("llama-bpe")).stdin(chat);
     let done = run.done().code(0).says("llama.cpp stopped");
     assert!(!done.stdout.trim().is_empty(), "{done:#?}");
 }
@@ -226,22 +190,14 @@ fn a_model_that_loaded_is_not_tried_out_again() {
     let state = home.path(".local/state/fireside/models.json");
     tried(&home, &model).code(0);
     let known = std::fs::read_to_string(&state).unwrap();
-    assert!(
-        known.contains("model.gguf") && known.contains("\"loaded_by\": \"fireside"),
-        "{known}"
-    );
+    assert!(known.contains("model.gguf") && known.contains("\"loaded_by\": \"fireside"), "{known}");
     // A file that kills the program that tries it out, under the name, size and time of the good one: it is believed to
     // be good, so it ends the program itself, where a trial would have said that loading failed.
     let modified = std::fs::metadata(&model).unwrap().modified().unwrap();
     let mut bad = std::fs::read(tiny("aborts")).unwrap();
     bad.resize(tiny_bytes().len(), 0);
     std::fs::write(&model, bad).unwrap();
-    std::fs::File::options()
-        .write(true)
-        .open(&model)
-        .unwrap()
-        .set_modified(modified)
-        .unwrap();
+    std::fs::File::options().write(true).open(&model).unwrap().set_modified(modified).unwrap();
     let done = tried(&home, &model).code(1).says("llama.cpp stopped");
     assert!(!done.stderr.contains("could not load"), "{done:#?}");
 }
@@ -266,12 +222,8 @@ fn a_damaged_memory_of_models_does_no_harm() {
 
 #[test]
 fn a_context_that_memory_cannot_hold_is_refused_with_figures_and_remedies() {
-    let run = Home::new()
-        .run(&["-p", "Hi", "-c", "2000000000"])
-        .model(&tiny("llama-bpe"));
-    let done = run
-        .done()
-        .failed(1, "not enough memory: 2000000000 tokens of context need");
+    let run = Home::new().run(&["-p", "Hi", "-c", "2000000000"]).model(&tiny("llama-bpe"));
+    let done = run.done().failed(1, "not enough memory: 2000000000 tokens of context need");
     done.hint("would fit");
 }
 
@@ -290,16 +242,7 @@ fn a_prompt_beyond_the_learnt_positions_is_refused() {
 
 #[test]
 fn an_answer_stops_at_the_last_learnt_position() {
-    let args = [
-        "-q",
-        "-p",
-        "Once upon a time",
-        "--temp",
-        "0",
-        "-n",
-        "-1",
-        "--json",
-    ];
+    let args = ["-q", "-p", "Once upon a time", "--temp", "0", "-n", "-1", "--json"];
     let object = Home::new().run(&args).model(&tiny("base")).done().code(4).json();
     assert_eq!(object["stop_reason"], "context");
     let count = |name: &str| object["tokens"][name].as_u64().unwrap();
@@ -313,10 +256,7 @@ fn an_answer_stops_at_the_last_learnt_position() {
 #[test]
 fn a_template_in_the_file_that_is_wrong_is_one_line() {
     let base = std::fs::read(tiny("base")).unwrap();
-    for (template, why) in [
-        ("{% for %}", "template"),
-        ("{{ raise_exception('never') }}", "never"),
-    ] {
+    for (template, why) in [("{% for %}", "template"), ("{{ raise_exception('never') }}", "never")] {
         let home = Home::new();
         let text = [&(template.len() as u64).to_le_bytes()[..], template.as_bytes()].concat();
         let bytes = with_metadata(&base, "tokenizer.chat_template", GGUF_STRING, &text);

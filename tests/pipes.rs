@@ -4,17 +4,10 @@ use crate::support::{Home, tiny};
 
 /// What the tiny chat model is given for these arguments, between its markers.
 fn asked(home: &Home, args: &[&str], stdin: &str) -> String {
-    let run = home
-        .run(args)
-        .arg("--dry-run")
-        .stdin(stdin)
-        .model(&tiny("llama-bpe"));
+    let run = home.run(args).arg("--dry-run").stdin(stdin).model(&tiny("llama-bpe"));
     let prompt = run.done().code(0).stdout;
     let content = prompt.strip_prefix("<|im_start|>user\n").unwrap();
-    content
-        .strip_suffix("<|im_end|>\n<|im_start|>assistant\n")
-        .unwrap()
-        .to_string()
+    content.strip_suffix("<|im_end|>\n<|im_start|>assistant\n").unwrap().to_string()
 }
 
 #[test]
@@ -22,11 +15,7 @@ fn files_come_first_then_stdin_then_the_prompt() {
     let home = Home::new();
     home.write("a.txt", "first\n");
     home.write("b.txt", "second\n\n");
-    let content = asked(
-        &home,
-        &["-f", "a.txt", "--file", "b.txt", "-p", "What?"],
-        "third\n",
-    );
+    let content = asked(&home, &["-f", "a.txt", "--file", "b.txt", "-p", "What?"], "third\n");
     assert_eq!(content, "first\n\nsecond\n\n\nthird\n\nWhat?");
 }
 
@@ -41,20 +30,10 @@ fn files_and_stdin_alone_are_questions_too() {
 #[test]
 fn the_slot_takes_stdin_at_every_occurrence() {
     let home = Home::new();
-    assert_eq!(
-        asked(&home, &["-p", "Spell {stdin} and {stdin}."], "7\n"),
-        "Spell 7 and 7."
-    );
+    assert_eq!(asked(&home, &["-p", "Spell {stdin} and {stdin}."], "7\n"), "Spell 7 and 7.");
     assert_eq!(asked(&home, &["-p", "Spell {stdin}."], ""), "Spell {stdin}.");
-    assert_eq!(
-        asked(&home, &["-p", "Spell {stdin}.", "--no-stdin"], "7"),
-        "Spell {stdin}."
-    );
-    assert_eq!(
-        asked(&home, &["-p", "Spell {stdin}."], "{stdin}"),
-        "Spell {stdin}.",
-        "put in once"
-    );
+    assert_eq!(asked(&home, &["-p", "Spell {stdin}.", "--no-stdin"], "7"), "Spell {stdin}.");
+    assert_eq!(asked(&home, &["-p", "Spell {stdin}."], "{stdin}"), "Spell {stdin}.", "put in once");
 }
 
 #[test]
@@ -63,17 +42,10 @@ fn exactly_one_newline_is_taken_from_the_end_of_stdin() {
     assert_eq!(asked(&home, &[], "a\n\n"), "a\n");
     assert_eq!(asked(&home, &[], "a\r\n"), "a");
     assert_eq!(asked(&home, &[], " a "), " a ");
-    let raw = home
-        .run(&["--raw", "--dry-run"])
-        .stdin("Once upon\n")
-        .model(&tiny("llama-bpe"))
-        .done();
+    let raw = home.run(&["--raw", "--dry-run"]).stdin("Once upon\n").model(&tiny("llama-bpe")).done();
     raw.code(0).stdout("Once upon\n"); // the newline here is the one that ends what is printed
     let tokens = |text: &str| {
-        let run = home
-            .run(&["--raw", "--json", "-n", "0"])
-            .stdin(text)
-            .model(&tiny("llama-bpe"));
+        let run = home.run(&["--raw", "--json", "-n", "0"]).stdin(text).model(&tiny("llama-bpe"));
         run.done().code(0).json()["tokens"]["prompt"].clone()
     };
     assert_eq!(tokens("Once upon\n"), tokens("Once upon"));
@@ -92,12 +64,7 @@ fn empty_stdin_counts_as_absent() {
         let run = home.run(&[""; 0]).stdin(nothing).model(&tiny("llama-bpe"));
         run.done().failed(2, "nothing to ask");
     }
-    home.scripted("yes\n", &["-p", "a"])
-        .stdin("")
-        .done()
-        .code(0)
-        .stdout("yes\n")
-        .stderr("");
+    home.scripted("yes\n", &["-p", "a"]).stdin("").done().code(0).stdout("yes\n").stderr("");
 }
 
 #[test]
@@ -105,44 +72,18 @@ fn closed_stdin_counts_as_absent() {
     use std::process::{Command, Stdio};
     let home = Home::new();
     let mut shell = Command::new("sh");
-    shell.args([
-        "-c",
-        "exec \"$@\" <&-",
-        "sh",
-        crate::support::program(),
-        "-p",
-        "a",
-        "-n",
-        "0",
-        "-m",
-    ]);
-    let output = shell
-        .arg(tiny("llama-bpe"))
-        .env_clear()
-        .envs(home.environment())
-        .stdin(Stdio::piped())
-        .output();
-    crate::support::Done::from(output.unwrap())
-        .code(0)
-        .stdout("\n")
-        .stderr("");
+    shell.args(["-c", "exec \"$@\" <&-", "sh", crate::support::program(), "-p", "a", "-n", "0", "-m"]);
+    let output =
+        shell.arg(tiny("llama-bpe")).env_clear().envs(home.environment()).stdin(Stdio::piped()).output();
+    crate::support::Done::from(output.unwrap()).code(0).stdout("\n").stderr("");
 }
 
 #[test]
 fn stdin_that_is_not_utf8_is_refused_with_the_offset() {
     let home = Home::new();
-    let done = home
-        .run(&["-p", "a"])
-        .stdin(b"abc\xffd".to_vec())
-        .model(&tiny("llama-bpe"))
-        .done();
-    done.failed(1, "stdin is not UTF-8 text: the first bad byte is at offset 3")
-        .hint("iconv");
-    let cut = home
-        .run(&[""; 0])
-        .stdin("né".as_bytes()[..2].to_vec())
-        .model(&tiny("llama-bpe"))
-        .done();
+    let done = home.run(&["-p", "a"]).stdin(b"abc\xffd".to_vec()).model(&tiny("llama-bpe")).done();
+    done.failed(1, "stdin is not UTF-8 text: the first bad byte is at offset 3").hint("iconv");
+    let cut = home.run(&[""; 0]).stdin("né".as_bytes()[..2].to_vec()).model(&tiny("llama-bpe")).done();
     cut.failed(1, "offset 1");
     home.run(&["-p", "a", "-n", "0", "--no-stdin"])
         .stdin(b"\xff".to_vec())
@@ -159,34 +100,23 @@ fn an_attached_file_that_cannot_be_read_is_one_line() {
     for (file, why) in [
         ("nosuch.txt", "could not read nosuch.txt: no such file"),
         ("folder", "could not read folder: it is a folder"),
-        (
-            "bytes.bin",
-            "bytes.bin is not UTF-8 text: the first bad byte is at offset 2",
-        ),
+        ("bytes.bin", "bytes.bin is not UTF-8 text: the first bad byte is at offset 2"),
     ] {
-        home.run(&["-p", "a", "-f", file])
-            .model(&tiny("llama-bpe"))
-            .done()
-            .failed(1, why);
+        home.run(&["-p", "a", "-f", file]).model(&tiny("llama-bpe")).done().failed(1, why);
     }
 }
 
 #[test]
 fn sources_without_an_end_are_refused() {
     let home = Home::new();
-    let done = home
-        .run(&["-p", "a", "-f", "/dev/zero"])
-        .model(&tiny("llama-bpe"))
-        .done();
+    let done = home.run(&["-p", "a", "-f", "/dev/zero"]).model(&tiny("llama-bpe")).done();
     done.failed(3, "/dev/zero is longer than 64 MiB");
 }
 
 #[test]
 fn stdin_that_does_not_end_is_mentioned_after_a_second() {
     let mut running = Home::new().scripted("yes\n", &["-p", "a"]).stdin("slow").start();
-    running
-        .stderr
-        .wait_for("reading stdin to its end (--no-stdin leaves it alone)\n");
+    running.stderr.wait_for("reading stdin to its end (--no-stdin leaves it alone)\n");
     running.write(b"er");
     running.close_stdin();
     running.done().code(0).stdout("yes\n");
@@ -194,10 +124,7 @@ fn stdin_that_does_not_end_is_mentioned_after_a_second() {
 
 #[test]
 fn quiet_does_not_mention_it() {
-    let running = Home::new()
-        .scripted("yes\n", &["-p", "a", "-q", "--no-stdin"])
-        .stdin("open")
-        .start();
+    let running = Home::new().scripted("yes\n", &["-p", "a", "-q", "--no-stdin"]).stdin("open").start();
     running.done().code(0).stdout("yes\n").stderr("");
 }
 
@@ -212,49 +139,31 @@ fn ctrl_c_while_stdin_is_read_ends_at_once() {
 #[test]
 fn the_answer_gets_a_newline_only_if_it_lacks_one() {
     let home = Home::new();
-    home.scripted("yes\n", &["-p", "a"])
-        .done()
-        .code(0)
-        .stdout("yes\n");
-    home.scripted("yes\\n\n", &["-p", "a"])
-        .done()
-        .code(0)
-        .stdout("yes\n");
-    home.scripted("yes\n", &["-p", "a", "--raw"])
-        .done()
-        .code(0)
-        .stdout("yes");
+    home.scripted("yes\n", &["-p", "a"]).done().code(0).stdout("yes\n");
+    home.scripted("yes\\n\n", &["-p", "a"]).done().code(0).stdout("yes\n");
+    home.scripted("yes\n", &["-p", "a", "--raw"]).done().code(0).stdout("yes");
 }
 
 #[test]
 fn control_characters_of_the_answer_go_through_a_pipe_unchanged() {
     let home = Home::new();
     let answer = "\x1b[31mred\x07 \u{202e}dér\t.\r!";
-    let done = home
-        .scripted(&format!("{answer}\n"), &["-p", "a", "--color", "always"])
-        .done();
+    let done = home.scripted(&format!("{answer}\n"), &["-p", "a", "--color", "always"]).done();
     done.code(0).stdout(&format!("{answer}\n"));
 }
 
 #[test]
 fn stats_and_notices_go_to_stderr() {
-    let done = Home::new()
-        .scripted("one two\n", &["-p", "a", "--stats"])
-        .done()
-        .code(0);
+    let done = Home::new().scripted("one two\n", &["-p", "a", "--stats"]).done().code(0);
     done.stdout("one two\n").says("2 tokens");
 }
 
 #[test]
 fn quiet_silences_everything_but_failures() {
     let home = Home::new();
-    let run = home
-        .run(&["-p", "word", "-q", "--stats", "--temp", "0"])
-        .model(&tiny("base"));
+    let run = home.run(&["-p", "word", "-q", "--stats", "--temp", "0"]).model(&tiny("base"));
     run.done().code(4).stderr("");
-    home.run(&["-q", "-p", "a", "-m", "nosuch"])
-        .done()
-        .failed(1, "nosuch");
+    home.run(&["-q", "-p", "a", "-m", "nosuch"]).done().failed(1, "nosuch");
 }
 
 #[test]
@@ -282,12 +191,7 @@ fn a_reader_that_never_was_ends_the_run_quietly() {
 #[test]
 fn a_full_disk_behind_stdout_is_one_line() {
     let home = Home::new();
-    for args in [
-        &["-p", "a"][..],
-        &["-p", "a", "--raw"],
-        &["-p", "a", "--json"],
-        &["config"],
-    ] {
+    for args in [&["-p", "a"][..], &["-p", "a", "--raw"], &["-p", "a", "--json"], &["config"]] {
         let done = home.scripted("yes\n", args).done_into("/dev/full");
         assert_eq!(done.stderr.lines().count(), 1, "{done:#?}");
         done.failed(1, "no space left on device");
@@ -305,9 +209,7 @@ fn ctrl_c_keeps_what_was_written() {
 
 #[test]
 fn ctrl_c_stops_a_model_that_writes() {
-    let args = [
-        "-p", "Hi", "-n", "-1", "-c", "60000", "--temp", "5", "--seed", "1",
-    ];
+    let args = ["-p", "Hi", "-n", "-1", "-c", "60000", "--temp", "5", "--seed", "1"];
     let mut running = Home::new().run(&args).model(&tiny("mamba")).start();
     running.stdout.wait_for(" ");
     running.interrupt();
@@ -318,11 +220,7 @@ fn ctrl_c_stops_a_model_that_writes() {
 #[test]
 fn ctrl_c_stops_the_reading_of_a_long_prompt() {
     let text = "word ".repeat(400_000);
-    let mut running = Home::new()
-        .run(&["-c", "500000", "-v"])
-        .stdin(text)
-        .model(&tiny("llama-bpe"))
-        .start();
+    let mut running = Home::new().run(&["-c", "500000", "-v"]).stdin(text).model(&tiny("llama-bpe")).start();
     running.close_stdin();
     running.stderr.wait_for("llama_context: n_ctx "); // the memory for the prompt is made: reading begins
     running.interrupt();

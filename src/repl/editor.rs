@@ -97,15 +97,9 @@ fn unfinished(text: &str) -> bool {
 /// The message without the marks that held it together.
 fn finished(text: &str) -> String {
     let trimmed = text.trim();
-    let block = trimmed
-        .strip_prefix("\"\"\"")
-        .and_then(|rest| rest.strip_suffix("\"\"\""));
+    let block = trimmed.strip_prefix("\"\"\"").and_then(|rest| rest.strip_suffix("\"\"\""));
     match block {
-        Some(block) => block
-            .strip_prefix('\n')
-            .unwrap_or(block)
-            .trim_end_matches('\n')
-            .to_string(),
+        Some(block) => block.strip_prefix('\n').unwrap_or(block).trim_end_matches('\n').to_string(),
         None => text.replace("\\\n", "\n"),
     }
 }
@@ -117,27 +111,17 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
         return Err(Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano"));
     };
     let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
-    let mut file = tempfile::Builder::new()
-        .prefix("fireside-")
-        .suffix(".md")
-        .tempfile()
-        .map_err(cannot)?;
+    let mut file = tempfile::Builder::new().prefix("fireside-").suffix(".md").tempfile().map_err(cannot)?;
     file.write_all(text.as_bytes()).map_err(cannot)?;
     let run = format!("{editor} \"$1\"");
-    let status = Process::new("sh")
-        .args(["-c", &run, "sh"])
-        .arg(file.path())
-        .status()
-        .map_err(cannot)?;
+    let status = Process::new("sh").args(["-c", &run, "sh"]).arg(file.path()).status().map_err(cannot)?;
     if !status.success() {
         return Err(Failure::new(format!(
             "the editor '{editor}' ended with a failure; the message is as it was"
         )));
     }
     let mut bytes = Vec::new();
-    File::open(file.path())
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(cannot)?;
+    File::open(file.path()).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
     let edited =
         String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
     Ok(crate::chat::message::without_final_newline(edited))
@@ -186,18 +170,9 @@ impl Full {
             .bracketed_paste(true)
             .build();
         let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
-        editor.set_helper(Some(Assistant {
-            complete,
-            files: FilenameCompleter::new(),
-            names: Vec::new(),
-        }));
+        editor.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), names: Vec::new() }));
         let left = Left::default();
-        let leave = |why| {
-            EventHandler::Conditional(Box::new(LeaveLine {
-                left: left.clone(),
-                why,
-            }))
-        };
+        let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
         let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
@@ -206,11 +181,7 @@ impl Full {
         if let Some(path) = &history {
             let _ = editor.load_history(path); // there is none the first time
         }
-        Ok(Full {
-            editor,
-            history,
-            left,
-        })
+        Ok(Full { editor, history, left })
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
@@ -256,10 +227,7 @@ impl Full {
         if let Some(path) = &self.history
             && let Err(e) = self.editor.append_history(path)
         {
-            last_line(&format!(
-                "fireside: typed lines are not kept: {}: {e}",
-                path.display()
-            ));
+            last_line(&format!("fireside: typed lines are not kept: {}: {e}", path.display()));
             self.history = None;
         }
     }
@@ -282,10 +250,7 @@ fn usable(path: &Path) -> bool {
     match open() {
         Ok(()) => true,
         Err(e) => {
-            last_line(&format!(
-                "fireside: typed lines are not kept: {}: {e}",
-                path.display()
-            ));
+            last_line(&format!("fireside: typed lines are not kept: {}: {e}", path.display()));
             false
         }
     }
@@ -300,11 +265,7 @@ struct Assistant {
 
 impl Validator for Assistant {
     fn validate(&self, ctx: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        Ok(if unfinished(ctx.input()) {
-            ValidationResult::Incomplete
-        } else {
-            ValidationResult::Valid(None)
-        })
+        Ok(if unfinished(ctx.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
@@ -314,10 +275,7 @@ impl Completer for Assistant {
     fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
         match (self.complete)(&line[..pos], &self.names) {
             Some((start, names)) => {
-                let pair = |name: String| Pair {
-                    display: name.trim_end().to_string(),
-                    replacement: name,
-                };
+                let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
                 Ok((start, names.into_iter().map(pair).collect()))
             }
             None => self.files.complete(line, pos, ctx),
@@ -336,11 +294,7 @@ struct Plain {
 impl Plain {
     fn on_terminal(device: File) -> Plain {
         let watched = device.try_clone().ok().map(OwnedFd::from);
-        Plain {
-            input: Box::new(BufReader::new(device)),
-            device: watched,
-            prompt: true,
-        }
+        Plain { input: Box::new(BufReader::new(device)), device: watched, prompt: true }
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {

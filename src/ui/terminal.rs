@@ -37,9 +37,7 @@ pub fn watch_signals() {
 
 /// Whether Ctrl-C was pressed since this was asked last.
 pub fn interrupted() -> bool {
-    INTERRUPTED
-        .get()
-        .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+    INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
 /// From now on the second Ctrl-C ends the program at once: for one-shot runs, which may be stuck writing to a reader
@@ -85,10 +83,7 @@ impl Hushed {
 
     /// After Ctrl-Z and `fg` the shell has set the terminal its own way: set it ours again.
     pub fn after_resume(&self) {
-        if RESUMED
-            .get()
-            .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
-        {
+        if RESUMED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed)) {
             self.apply();
         }
     }

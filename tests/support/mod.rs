@@ -37,10 +37,7 @@ pub fn default_model() -> Option<PathBuf> {
 
 /// Says that a test did not run, and why; in CI that is a failure.
 pub fn cannot_run(why: &str) {
-    assert!(
-        std::env::var_os("FIRESIDE_TEST_NO_SKIP").is_none(),
-        "cannot run: {why}"
-    );
+    assert!(std::env::var_os("FIRESIDE_TEST_NO_SKIP").is_none(), "cannot run: {why}");
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
@@ -56,9 +53,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
-        Home {
-            folder: Rc::new(TempDir::new().unwrap()),
-        }
+        Home { folder: Rc::new(TempDir::new().unwrap()) }
     }
 
     pub fn path(&self, inside: &str) -> PathBuf {
@@ -90,25 +85,16 @@ impl Home {
     /// A run of the program in this home.
     pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Run {
         let mut command = Command::new(program());
-        command
-            .args(args.iter().map(AsRef::as_ref))
-            .env_clear()
-            .envs(self.environment());
+        command.args(args.iter().map(AsRef::as_ref)).env_clear().envs(self.environment());
         command.current_dir(self.folder.path());
-        Run {
-            command,
-            stdin: None,
-            _home: self.folder.clone(),
-        }
+        Run { command, stdin: None, _home: self.folder.clone() }
     }
 
     /// A run whose answers come from a script: each line one answer (see src/backend/script.rs).
     pub fn scripted<S: AsRef<str>>(&self, answers: &str, args: &[S]) -> Run {
         let script = self.write("script.txt", answers);
         let mut run = self.run(args);
-        run.command
-            .arg("--backend")
-            .arg(format!("script:{}", script.display()));
+        run.command.arg("--backend").arg(format!("script:{}", script.display()));
         run
     }
 }
@@ -153,11 +139,7 @@ impl Run {
     /// Runs to the end with stdout going into `file`.
     pub fn done_into(mut self, file: &str) -> Done {
         let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
-        let output = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(Stdio::piped());
+        let output = self.command.stdin(Stdio::null()).stdout(file).stderr(Stdio::piped());
         Done::from(output.spawn().unwrap().wait_with_output().unwrap())
     }
 
@@ -168,13 +150,7 @@ impl Run {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (stdout, stderr) = (Heard::from(stdout), Heard::from(stderr));
-        let mut running = Running {
-            child,
-            stdin,
-            stdout,
-            stderr,
-            _home: self._home,
-        };
+        let mut running = Running { child, stdin, stdout, stderr, _home: self._home };
         match self.stdin {
             Some(bytes) => running.write(&bytes),
             None => running.stdin = None,
@@ -184,17 +160,8 @@ impl Run {
 
     /// Runs to the end.
     pub fn done(mut self) -> Done {
-        self.command.stdin(if self.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
-        let mut child = self
-            .command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(bytes) = self.stdin {
             let mut pipe = child.stdin.take().unwrap();
             std::thread::spawn(move || pipe.write_all(&bytes)); // a program that does not read it all is no failure
@@ -252,30 +219,16 @@ impl Done {
     #[track_caller]
     pub fn failed(self, code: i32, part: &str) -> Done {
         let done = self.code(code).stdout("");
-        let failures: Vec<&str> = done
-            .stderr
-            .lines()
-            .filter(|l| l.starts_with("fireside: "))
-            .collect();
+        let failures: Vec<&str> = done.stderr.lines().filter(|l| l.starts_with("fireside: ")).collect();
         assert_eq!(failures.len(), 1, "one failure line; {done:#?}");
-        assert!(
-            failures[0].contains(part),
-            "the failure lacks {part:?}; {done:#?}"
-        );
-        assert!(
-            !done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"),
-            "{done:#?}"
-        );
+        assert!(failures[0].contains(part), "the failure lacks {part:?}; {done:#?}");
+        assert!(!done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"), "{done:#?}");
         done
     }
 
     #[track_caller]
     pub fn hint(self, part: &str) -> Done {
-        let hint = self
-            .stderr
-            .lines()
-            .find(|l| l.starts_with("hint: "))
-            .unwrap_or_default();
+        let hint = self.stderr.lines().find(|l| l.starts_with("hint: ")).unwrap_or_default();
         assert!(hint.contains(part), "the hint lacks {part:?}; {self:#?}");
         self
     }
@@ -322,11 +275,7 @@ impl Running {
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
-        Done {
-            code: status.code(),
-            stdout: self.stdout.all(),
-            stderr: self.stderr.all(),
-        }
+        Done { code: status.code(), stdout: self.stdout.all(), stderr: self.stderr.all() }
     }
 }
 
@@ -347,10 +296,7 @@ impl Heard {
                 }
             }
         });
-        Heard {
-            pieces: heard,
-            bytes: Vec::new(),
-        }
+        Heard { pieces: heard, bytes: Vec::new() }
     }
 
     /// Waits until `part` was written.
@@ -394,9 +340,7 @@ pub fn with_metadata(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8>
         |key: &str, kind: u32, value: &[u8]| [&text(key.as_bytes())[..], &kind.to_le_bytes(), value].concat();
     let mut added = entry(key, kind, value);
     let filler = |length: usize| entry("test.filler", GGUF_STRING, &text(&vec![b'.'; length]));
-    let length = (0..32)
-        .find(|n| (added.len() + filler(*n).len()) % 32 == 0)
-        .unwrap();
+    let length = (0..32).find(|n| (added.len() + filler(*n).len()) % 32 == 0).unwrap();
     added.extend(filler(length));
     let entries = u64::from_le_bytes(gguf[16..24].try_into().unwrap()) + 2;
     [&gguf[..16], &entries.to_le_bytes(), &added, &gguf[24..]].concat()
