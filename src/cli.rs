@@ -168,8 +168,9 @@ fn translate(words: Vec<OsString>) -> Vec<OsString> {
         }
         let spelling = SPELLINGS.iter().find(|(theirs, _)| *theirs == text);
         if text == "-hf" {
-            let name = words.next().unwrap_or_default();
-            translated.extend(["--model".into(), format!("hf:{}", name.to_string_lossy()).into()]);
+            translated.push("--model".into()); // which says what is missing if nothing follows
+            let name = words.next();
+            translated.extend(name.map(|name| format!("hf:{}", name.to_string_lossy()).into()));
             continue;
         }
         match spelling {

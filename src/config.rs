@@ -6,7 +6,7 @@ use etcetera::BaseStrategy;
 
 use crate::chat::settings::{SETTINGS, Setting, Settings, setting};
 use crate::cli::Given;
-use crate::error::Failure;
+use crate::error::{Failure, reason};
 
 /// Where a setting's value comes from; later ones win.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,9 +72,13 @@ impl Config {
             assignments.extend(read_file(&paths.config_file)?);
         }
         for row in SETTINGS {
-            if let Ok(value) = std::env::var(row.env()) {
-                assignments.push(Assignment { setting: row, value, source: Source::Environment });
-            }
+            let Some(value) = std::env::var_os(row.env()) else {
+                continue;
+            };
+            let value = value
+                .into_string()
+                .map_err(|_| Failure::usage(format!("{} is not UTF-8 text", row.env())))?;
+            assignments.push(Assignment { setting: row, value, source: Source::Environment });
         }
         for (name, value) in &given.0 {
             let row = setting(name).expect("flags are made from the table");
@@ -136,8 +140,12 @@ impl Assignment {
 impl Paths {
     fn find() -> Option<Paths> {
         let base = etcetera::choose_base_strategy().ok()?;
+        if !base.home_dir().is_absolute() {
+            return None; // HOME is empty or relative: the current folder is nobody's home
+        }
         let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
-        let models = std::env::var_os("FIRESIDE_MODELS").map(PathBuf::from);
+        let models =
+            std::env::var_os("FIRESIDE_MODELS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         Some(Paths {
             config_file: base.config_dir().join("fireside").join("config.toml"),
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
@@ -157,7 +165,11 @@ fn read_file(path: &Path) -> Result<Vec<Assignment>, Failure> {
             return Ok(Vec::new());
         }
         Err(e) => {
-            return Err(Failure::usage(format!("could not read the config file {}: {e}", path.display())));
+            return Err(Failure::usage(format!(
+                "could not read the config file {}: {}",
+                path.display(),
+                reason(&e)
+            )));
         }
     };
     parse_file(&text).map_err(|why| {

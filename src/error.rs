@@ -1,6 +1,6 @@
 //! Failures as people meet them: one line of what was wrong, a hint where there is a remedy, and an exit code.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// The program's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub enum Exit {
     Cut = 4,
     /// Ctrl-C.
     Interrupted = 130,
+}
+
+/// Why the system refused, in words alone: without Rust's `(os error 2)`.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
 }
 
 /// A failure with what a person needs to know.

@@ -23,6 +23,7 @@ fn main() {
 /// llama.cpp is about to abort the process: say why and leave the terminal as it was.
 fn die(reason: &str) {
     terminal::restore();
+    let reason = reason.rsplit_once("/llama.cpp/").map_or(reason, |(_, inside)| inside); // not where it was built
     ui::last_line(&format!("fireside: llama.cpp stopped: {reason}"));
     signal_hook::low_level::exit(Exit::Failed as i32);
 }

@@ -9,7 +9,7 @@ use crate::chat::settings::{CacheType, CtxSize, Effect, SETTINGS, Settings, sett
 use crate::config::{Assignment, Config, Source};
 use crate::engine::llama::{self, ContextOptions, LoadOptions};
 use crate::engine::template;
-use crate::error::Failure;
+use crate::error::{Failure, reason};
 use crate::gguf::{self, Header};
 use crate::store::catalog::{Entry, entry_for_file};
 use crate::store::known::Known;
@@ -152,7 +152,7 @@ fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>,
         return Ok(Some(builtin.to_string()));
     }
     std::fs::read_to_string(wanted).map(Some).map_err(|e| {
-        Failure::new(format!("could not read the chat template {wanted}: {e}"))
+        Failure::new(format!("could not read the chat template {wanted}: {}", reason(&e)))
             .hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
     })
 }
@@ -172,7 +172,7 @@ fn fingerprint(
     let fingerprint = match before {
         Some(file) => file.fingerprint,
         None => gguf::fingerprint(&path, header)
-            .map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))?,
+            .map_err(|e| Failure::new(format!("could not read {}: {}", path.display(), reason(&e))))?,
     };
     let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
     let given = of_model.filter(|row| row.name != "chat-template").map(|row| (row, (row.get)(settings)));

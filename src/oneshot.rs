@@ -1,10 +1,10 @@
 //! One question, one answer: what was typed, piped and attached → the model's words on stdout and an exit code.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,14 +12,18 @@ use serde_json::{Value, json};
 use crate::chat::message::{join_parts, without_final_newline};
 use crate::chat::settings::{Group, SETTINGS};
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, reason};
 use crate::session::{Answer, Session};
 use crate::ui::{Screen, stats, terminal};
 
 /// Most tokens of an answer when the user sets no limit.
 pub const PREDICT: u32 = 2048;
+/// Longest text that is read, in bytes: more than the largest context there is.
+const MOST_BYTES: u64 = 64 << 20;
 /// How long to wait for the end of stdin before saying so.
 const STDIN_PATIENCE: Duration = Duration::from_secs(1);
+/// How often to look for Ctrl-C meanwhile.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What to ask: attached files, then what was piped in, then the prompt. `None` if that is nothing.
 pub fn question(
@@ -42,48 +46,61 @@ pub fn question(
 
 /// Reads a text file to be given along with a message.
 pub fn attach(path: &Path) -> Result<Attachment, Failure> {
-    let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|e| {
-        let why = if path.is_dir() { "it is a folder".to_string() } else { e.to_string() };
-        Failure::new(format!("could not read {shown}: {why}"))
+    let name = path.display().to_string();
+    let bytes = File::open(path).and_then(read_bounded).map_err(|e| {
+        let why = if path.is_dir() { "it is a folder".to_string() } else { reason(&e) };
+        Failure::new(format!("could not read {name}: {why}"))
     })?;
-    let text = utf8(bytes).map_err(|at| {
-        Failure::new(format!("{shown} is not UTF-8 text: the first bad byte is at offset {at}"))
-            .hint("only text can be attached; iconv converts other encodings")
-    })?;
-    Ok(Attachment { name: shown.to_string(), text: without_final_newline(text) })
+    let text = text_of(bytes, &name)?;
+    Ok(Attachment { name, text })
 }
 
-/// Everything piped in, without one newline at its end; `None` on a terminal.
-pub fn read_stdin(screen_says: impl Fn() + Send + 'static) -> Result<Option<String>, Failure> {
+/// Everything piped in, without one newline at its end; `None` on a terminal. Calls `waiting` if that takes long.
+pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
     if io::stdin().is_terminal() {
         return Ok(None);
     }
-    let ended = Arc::new(AtomicBool::new(false));
-    let watched = ended.clone();
-    std::thread::spawn(move || {
-        std::thread::sleep(STDIN_PATIENCE);
-        if !watched.load(Ordering::Relaxed) {
-            screen_says();
+    let (sender, inbox) = channel();
+    std::thread::spawn(move || sender.send(read_bounded(io::stdin().lock()))); // so that Ctrl-C is heard meanwhile
+    let started = Instant::now();
+    let mut waiting = Some(waiting);
+    let read = loop {
+        match inbox.recv_timeout(PATIENCE) {
+            Ok(read) => break read,
+            Err(_) if terminal::interrupted() => return Err(Failure::interrupted()),
+            Err(_) if started.elapsed() >= STDIN_PATIENCE => {
+                waiting.take().into_iter().for_each(|says| says())
+            }
+            Err(_) => {}
         }
-    });
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().read_to_end(&mut bytes);
-    ended.store(true, Ordering::Relaxed);
-    match read {
-        Ok(_) => {}
+    };
+    let bytes = match read {
+        Ok(bytes) => bytes,
         Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
-        Err(e) => return Err(Failure::new(format!("could not read stdin: {e}"))),
-    }
-    let text = utf8(bytes).map_err(|at| {
-        Failure::new(format!("stdin is not UTF-8 text: the first bad byte is at offset {at}"))
-            .hint("iconv converts other encodings; --no-stdin leaves stdin alone")
-    })?;
-    Ok(Some(without_final_newline(text)))
+        Err(e) => return Err(Failure::new(format!("could not read stdin: {}", reason(&e)))),
+    };
+    text_of(bytes, "stdin").map(Some)
 }
 
-fn utf8(bytes: Vec<u8>) -> Result<String, usize> {
-    String::from_utf8(bytes).map_err(|e| e.utf8_error().valid_up_to())
+/// All of it, or one byte more than could be of use, so that an endless source ends.
+fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text in `bytes`, which came from `what`.
+fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
+    if bytes.len() as u64 > MOST_BYTES {
+        let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
+        return Err(Failure::new(message).exit(Exit::TooLong));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
+            .hint("iconv converts other encodings; files that are not text cannot be given to the model")
+    })?;
+    Ok(without_final_newline(text))
 }
 
 /// How the answer is wanted.
@@ -174,7 +191,7 @@ fn finish(
 fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
     match output {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("could not write the answer: {e}")))
+            Err(Failure::new(format!("could not write the answer: {}", reason(&e))))
         }
         _ => Ok(Exit::Answered),
     }

@@ -12,7 +12,7 @@ use crate::chat::{Message, Settings};
 use crate::cli::Args;
 use crate::config::{Assignment, Config};
 use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
-use crate::error::{Exit, Failure};
+use crate::error::{Exit, Failure, reason};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
@@ -33,7 +33,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
     };
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
-    let mut run = Run { args, config, screen: &mut screen, started, session: None };
+    let mut run = Run { args, config, screen: &mut screen, started, understood: false, session: None };
     match run.choose() {
         Ok(exit) => exit,
         Err(failure) => run.fail(&failure),
@@ -51,6 +51,8 @@ struct Run<'a> {
     config: Config,
     screen: &'a mut Screen,
     started: Instant,
+    /// The command line made sense: from here on `--json` prints an object whatever happens.
+    understood: bool,
     session: Option<Session>,
 }
 
@@ -88,6 +90,10 @@ impl Run<'_> {
             let why = if self.args.json { "--json prints one answer" } else { "there is no terminal" };
             return Err(Failure::usage(format!("-i opens a chat after the answer, but {why}")));
         }
+        if self.args.json && self.args.dry_run {
+            return Err(Failure::usage("--dry-run prints the prompt as it is, not JSON"));
+        }
+        self.understood = true;
         if !asks && !piped {
             return self.chat();
         }
@@ -114,7 +120,12 @@ impl Run<'_> {
         if known_to_ask {
             self.open_session()?; // loads while stdin is read
         }
-        let piped = if piped { oneshot::read_stdin(waiting_for_stdin(self.args.quiet))? } else { None };
+        let piped = if piped {
+            let screen = &mut *self.screen;
+            oneshot::read_stdin(|| screen.note("reading stdin to its end (--no-stdin leaves it alone)"))?
+        } else {
+            None
+        };
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
@@ -144,6 +155,7 @@ impl Run<'_> {
         let session = self.session.as_mut().expect("opened before");
         session.raw = self.args.raw;
         session.special = self.args.special;
+        terminal::end_on_interrupt();
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
         self.print(&rendered.text)?;
@@ -190,7 +202,9 @@ impl Run<'_> {
     fn advice(&self) -> Result<Vec<Assignment>, Failure> {
         let folder = self.config.paths.as_ref().map(|paths| paths.models.as_path());
         let named = self.config.settle(&[])?.model.map(|wanted| models::find(&wanted, folder)).transpose()?;
-        Ok(named.or_else(|| model::usual(&self.config).ok()).map_or_else(Vec::new, |path| model::advised(&path)))
+        Ok(named
+            .or_else(|| model::usual(&self.config).ok())
+            .map_or_else(Vec::new, |path| model::advised(&path)))
     }
 
     fn which_model(&mut self) -> Result<String, Failure> {
@@ -223,7 +237,7 @@ impl Run<'_> {
         let mut line = String::new();
         std::io::stdin()
             .read_line(&mut line)
-            .map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+            .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))?;
         let chosen = line.trim().parse::<usize>().ok().and_then(|n| several.get(n.checked_sub(1)?));
         let chosen = chosen
             .or_else(|| several.iter().find(|file| models::name(file).eq_ignore_ascii_case(line.trim())));
@@ -233,7 +247,7 @@ impl Run<'_> {
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
         match self.screen.output(text) {
             Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(format!("could not write to stdout: {e}")))
+                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
             }
             _ => Ok(Exit::Answered),
         }
@@ -245,7 +259,7 @@ impl Run<'_> {
         } else {
             self.screen.failure(failure);
         }
-        if self.args.json && failure.exit != Exit::Usage {
+        if self.args.json && self.understood {
             let object = oneshot::failed(self.session.as_ref(), failure, self.started);
             let _ = self.screen.output(&object.to_string()); // the failure above is the more important one
         }
@@ -256,14 +270,6 @@ impl Run<'_> {
 fn nothing_to_ask() -> Failure {
     Failure::usage("there is nothing to ask")
         .hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
-}
-
-fn waiting_for_stdin(quiet: bool) -> impl Fn() + Send + 'static {
-    move || {
-        if !quiet {
-            crate::ui::last_line("reading stdin to its end (--no-stdin leaves it alone)");
-        }
-    }
 }
 
 /// How models are opened: really, or from a script of answers in tests.

@@ -40,14 +40,17 @@ pub fn understand(words: &[String]) -> Result<Words, Failure> {
     if words.len() == 1 && first.contains(char::is_whitespace) {
         return Ok(Words::Prompt(first.clone()));
     }
-    if first == "config" && words.len() == 1 {
-        return Ok(Words::Config);
+    if first == "config" {
+        return match words.len() {
+            1 => Ok(Words::Config),
+            _ => Err(Failure::usage(format!("config takes nothing after it, not '{}'", words[1]))),
+        };
     }
     if PLANNED.contains(&first.as_str()) {
         return Err(Failure::usage(format!("'{first}' is not there yet"))
             .hint(format!("as a prompt it would be: fireside -p {first}")));
     }
-    if words.len() > 1 && !VERBS.contains(&first.as_str()) {
+    if words.len() > 1 {
         let prompt = words.join(" ");
         return Err(Failure::usage("a prompt must be one word to the shell")
             .hint(format!("put it in quotes: fireside \"{prompt}\"")));

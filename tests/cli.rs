@@ -1,1 +1,303 @@
-//! TODO
+//! The command line: verbs, options, where a value comes from, what is wrong usage.
+
+use crate::support::{GGUF_F32, Home, tiny, with_metadata};
+
+/// A chat-model run that ends at once, for tests of what comes before an answer.
+const PROMPT: [&str; 4] = ["-p", "Hi", "-n", "0"];
+
+#[test]
+fn nothing_to_ask_is_wrong_usage_and_says_how_to_ask() {
+    let home = Home::new();
+    home.run(&["-q"]).done().failed(2, "nothing to ask").hint("fireside -p");
+    home.run(&["--no-stdin"]).stdin("Hi").done().failed(2, "nothing to ask");
+}
+
+#[test]
+fn an_empty_prompt_is_wrong_usage() {
+    let home = Home::new();
+    home.run(&["-p", ""]).done().failed(2, "the prompt is empty");
+    home.run(&[""]).done().failed(2, "the prompt is empty");
+}
+
+#[test]
+fn words_with_white_space_are_the_prompt() {
+    let home = Home::new();
+    let asked = home.scripted("yes\n", &["Why is the sky blue?"]).done();
+    asked.code(0).stdout("yes\n").stderr("");
+    let dry = home.run(&["Why so?", "--dry-run"]).model(&tiny("llama-bpe")).done();
+    dry.code(0).stdout("<|im_start|>user\nWhy so?<|im_end|>\n<|im_start|>assistant\n");
+}
+
+#[test]
+fn one_word_is_no_prompt_and_the_hint_says_how_to_make_it_one() {
+    let home = Home::new();
+    let done = home.run(&["banana"]).done();
+    done.failed(2, "no verb 'banana'").hint("fireside -p \"banana\"");
+    let done = home.run(&["confg"]).done();
+    done.failed(2, "no verb 'confg'").hint("did you mean config?");
+    let done = home.run(&["why", "is", "it"]).done();
+    done.failed(2, "one word").hint("fireside \"why is it\"");
+}
+
+#[test]
+fn verbs_to_come_are_named_as_such() {
+    let home = Home::new();
+    for verb in ["pull", "list", "ls", "history", "bench", "doctor"] {
+        home.run(&[verb]).done().failed(2, "not there yet").hint("fireside -p");
+    }
+}
+
+#[test]
+fn config_takes_nothing_after_it() {
+    Home::new().run(&["config", "temp"]).done().failed(2, "nothing after it, not 'temp'");
+}
+
+#[test]
+fn a_prompt_given_twice_is_wrong_usage() {
+    Home::new().run(&["-p", "a", "b c"]).done().failed(2, "given twice");
+}
+
+#[test]
+fn a_misspelled_option_gets_the_one_meant() {
+    let home = Home::new();
+    home.run(&["--tmep", "0"]).done().failed(2, "--tmep").hint("--temp");
+    home.run(&["-p", "a", "--temp"]).done().failed(2, "a value is required");
+}
+
+#[test]
+fn options_out_of_range_say_the_range_before_any_model_is_looked_for() {
+    let home = Home::new();
+    for (option, value, range) in [
+        ("--temp", "-1", "from 0 to 100"),
+        ("--temp", "NaN", "from 0 to 100"),
+        ("--temp", "inf", "from 0 to 100"),
+        ("--top-p", "1.5", "from 0 to 1"),
+        ("--top-k", "-2", "from 0"),
+        ("-n", "-3", "--predict must be a number from 0"),
+        ("-c", "3", "from 16"),
+        ("-c", "99999999999", "from 16"),
+        ("-t", "9999", "from 1 to 512"),
+        ("--seed", "-2", "from 0 to 4294967295"),
+        ("--mirostat", "3", "from 0 to 2"),
+        ("--flash-attn", "maybe", "one of auto on off"),
+        ("--cache-type-k", "q3", "one of f32"),
+        ("--samplers", "top_k;magic", "no stage 'magic'"),
+        ("--logit-bias", "abc", "a token id and a number"),
+        ("--template-arg", "novalue", "KEY=VALUE"),
+        ("--stop", "", "must not be empty"),
+        ("--color", "blue", "one of auto always never"),
+        ("--model", "", "must not be empty"),
+    ] {
+        let done = home.run(&["-p", "a", option, value]).done();
+        done.failed(2, &format!("not '{value}'")).says(range);
+    }
+}
+
+#[test]
+fn a_switch_takes_on_and_off_and_nothing_else() {
+    let home = Home::new();
+    home.run(&["-p", "a", "--no-mmap=maybe"]).done().failed(2, "--no-mmap must be one of on off");
+    let done = home.run(&PROMPT).arg("--no-mmap=on").arg("--mlock=off").model(&tiny("llama-bpe")).done();
+    done.code(0).stdout("\n").stderr("");
+}
+
+#[test]
+fn a_bias_for_a_token_outside_the_vocabulary_is_wrong_usage() {
+    let run = Home::new().run(&["-p", "a", "--logit-bias", "99999999+1"]);
+    run.model(&tiny("llama-bpe")).done().failed(2, "token 99999999 is not in the vocabulary");
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    let home = Home::new();
+    for option in ["--server", "--rpc", "--draft-model", "-md"] {
+        home.run(&["-p", "a", option, "x"]).done().failed(2, "not there yet");
+    }
+    for args in [["-m", "hf:owner/name"], ["-hf", "owner/name"]] {
+        let done = home.run(&["-p", "a"]).arg(args[0]).arg(args[1]).done();
+        done.failed(2, "'hf:owner/name' is not possible yet").hint("download");
+    }
+}
+
+#[test]
+fn a_repository_option_without_its_value_is_wrong_usage() {
+    Home::new().run(&["-p", "a", "-hf"]).done().failed(2, "a value is required for '--model");
+}
+
+#[test]
+fn spellings_of_llama_cpp_mean_the_same_here() {
+    let home = Home::new();
+    let args = "-st -no-cnv -cnv -ngl 0 -fa on -ctk f32 -ctv f32 -tb 1 -t 1 -sys Briefly. --temperature 0 --n-predict 0";
+    let args: Vec<&str> = args.split(' ').collect();
+    let run = home.run(&args).arg("-p").arg("Hi").arg("--dry-run").model(&tiny("llama-bpe"));
+    let prompt =
+        "<|im_start|>system\nBriefly.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    run.done().code(0).stdout(prompt);
+    let listed = home.run(&args).arg("config").done().code(0).stdout;
+    for row in ["gpu-layers 0", "flash-attn on", "cache-type-k f32", "threads-batch 1", "temp 0", "predict 0"]
+    {
+        assert!(rows(&listed).contains(&format!("{row} # flag")), "{row} in {listed}");
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_wrong_usage_and_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let bad = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let home = Home::new();
+    for option in ["-p", "-m", "--stop", "--nonsense"] {
+        home.run(&[option]).arg(bad).done().failed(2, "");
+    }
+    home.run(&["-p", "a", "-f"]).arg(bad).model(&tiny("llama-bpe")).done().failed(1, "no such file");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let home = Home::new();
+    let help = home.run(&["--help"]).done().code(0).stderr("");
+    assert!(help.stdout.contains("--system-prompt-file"), "{help:#?}");
+    let version = format!("fireside {}\n", env!("CARGO_PKG_VERSION"));
+    home.run(&["-V"]).done().code(0).stdout(&version).stderr("");
+}
+
+#[test]
+fn hidden_options_are_not_in_the_help() {
+    let help = Home::new().run(&["--help"]).done().stdout;
+    for hidden in ["--probe", "--repl-stdin", "--backend", "--server"] {
+        assert!(!help.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn staying_in_the_chat_needs_a_terminal() {
+    let run = Home::new().run(&["-i", "-p", "Hi"]).without_terminal().model(&tiny("llama-bpe"));
+    run.done().failed(2, "no terminal");
+}
+
+#[test]
+fn staying_in_the_chat_excludes_one_json_object() {
+    Home::new().run(&["-i", "-p", "Hi", "--json"]).done().failed(2, "--json");
+}
+
+#[test]
+fn special_goes_with_raw_only() {
+    Home::new().run(&["-p", "Hi", "--special"]).done().failed(2, "--raw");
+}
+
+#[test]
+fn without_any_model_the_error_says_how_to_get_one() {
+    let home = Home::new();
+    home.run(&["-p", "Hi"]).done().failed(1, "no model was named").hint("-m FILE.gguf");
+    home.write("here.gguf", std::fs::read(tiny("llama-bpe")).unwrap()); // the current folder is never searched
+    home.run(&["-p", "Hi"]).done().failed(1, "no model was named");
+}
+
+#[test]
+fn the_only_model_of_the_folder_is_used_and_two_are_a_question() {
+    let home = Home::new();
+    let model = std::fs::read(tiny("llama-bpe")).unwrap();
+    home.write("models/one.gguf", &model);
+    let models = home.path("models");
+    home.run(&PROMPT).env("FIRESIDE_MODELS", &models).done().code(0);
+    home.write("models/two.gguf", &model);
+    home.run(&PROMPT).env("FIRESIDE_MODELS", &models).done().code(0); // the one used last
+    std::fs::remove_dir_all(home.path(".local")).unwrap();
+    let done = home.run(&PROMPT).env("FIRESIDE_MODELS", &models).done();
+    done.failed(1, "several models").hint("one, two");
+}
+
+#[test]
+fn a_model_is_found_by_its_name_in_any_case() {
+    let home = Home::new();
+    home.write("models/Tiny-One.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    for name in ["tiny-one", "Tiny-One.gguf"] {
+        let run = home.run(&PROMPT).env("FIRESIDE_MODELS", home.path("models"));
+        run.env("FIRESIDE_MODEL", name).done().code(0).stderr("");
+    }
+}
+
+#[test]
+fn flags_beat_environment_beats_file_and_config_says_which() {
+    let home = Home::new();
+    home.write(".config/fireside/config.toml", "temp = 0.1\ntop-k = 5\ntop_p = 0.5\nstop = [\"a\", \"b\"]\n");
+    let run = home.run(&["--temp", "0.3", "config"]).env("FIRESIDE_TEMP", "0.2").env("FIRESIDE_TOP_K", "6");
+    let listed = run.done().code(0).stderr("").stdout;
+    for row in [
+        "temp 0.3 # flag",
+        "top-k 6 # environment",
+        "top-p 0.5 # config file",
+        "stop a, b # config file",
+        "min-p 0.05 # default",
+    ] {
+        assert!(rows(&listed).contains(&row.to_string()), "{row} in {listed}");
+    }
+}
+
+/// What `config` prints, each line with single blanks.
+fn rows(listed: &str) -> Vec<String> {
+    listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_file_beats_the_models_advice_beats_the_catalogues() {
+    let home = Home::new();
+    let plain = std::fs::read(tiny("llama-bpe")).unwrap();
+    let advised = with_metadata(&plain, "general.sampling.temp", GGUF_F32, &0.25f32.to_le_bytes());
+    // The catalogue knows this name and advises temp 0.2, top-p 0.9.
+    let model = home.write("SmolLM2-135M-Instruct.Q4_1.gguf", advised);
+    let sampling = || home.run(&PROMPT).arg("--json").model(&model).done().code(0).json()["sampling"].clone();
+    assert_eq!((&sampling()["temp"], &sampling()["top-p"]), (&0.25.into(), &0.9.into()));
+    home.write(".config/fireside/config.toml", "temp = 0.75\n");
+    assert_eq!(sampling()["temp"], 0.75);
+}
+
+#[test]
+fn a_broken_config_file_is_named_with_what_is_wrong() {
+    let home = Home::new();
+    for (text, why) in [
+        ("temp = ", "config.toml is wrong"),
+        ("tepm = 1\n", "there is no setting 'tepm', did you mean temp?"),
+        ("temp = \"hot\"\n", "temp in the config file must be a number"),
+        ("temp = [1, 2]\n", "temp in the config file must be a number"),
+        ("[sampling]\ntemp = 1\n", "there is no setting 'sampling'"),
+        ("temp = 0.5\ntemp = 0.6\n", "config.toml is wrong"),
+    ] {
+        home.write(".config/fireside/config.toml", text);
+        home.run(&PROMPT).done().failed(2, why);
+    }
+    home.write(".config/fireside/config.toml", b"temp = 1 # \xff\n");
+    home.run(&PROMPT).done().failed(2, "could not read the config file");
+}
+
+#[test]
+fn a_folder_where_the_config_file_should_be_is_one_line() {
+    let home = Home::new();
+    home.write(".config/fireside/config.toml/inside", "");
+    home.run(&PROMPT).done().failed(2, "could not read the config file");
+}
+
+#[test]
+fn an_environment_variable_that_is_wrong_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    home.run(&PROMPT).env("FIRESIDE_TEMP", "hot").done().failed(2, "FIRESIDE_TEMP must be a number");
+    let bad = std::ffi::OsStr::from_bytes(b"\xff");
+    home.run(&PROMPT).env("FIRESIDE_TEMP", bad).done().failed(2, "FIRESIDE_TEMP is not UTF-8");
+}
+
+#[test]
+fn a_home_that_cannot_be_used_is_no_reason_not_to_answer() {
+    let home = Home::new();
+    let file = home.write("file", "not a folder");
+    for nowhere in [file.as_path(), "/proc/no/such/place".as_ref(), "relative".as_ref()] {
+        let done = home.run(&PROMPT).env("HOME", nowhere).model(&tiny("llama-bpe")).done();
+        done.code(0).stdout("\n").stderr("");
+    }
+    assert!(!home.path("relative").exists(), "the current folder is nobody's home");
+}
+
+#[test]
+fn without_a_home_config_says_that_nothing_is_kept() {
+    let listed = Home::new().run(&["config"]).env("HOME", "relative").done().code(0).stdout;
+    assert!(listed.starts_with("# no home folder"), "{listed}");
+}

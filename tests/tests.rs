@@ -6,6 +6,12 @@ mod support;
 mod tidy;
 // The command line: options, exit codes, stdout against stderr, pipes.
 mod cli;
+// `--json`.
+mod json;
+// What goes in through pipes and comes out through them, and Ctrl-C.
+mod pipes;
+// How answers are made and how they end: limits, stop strings, seeds, templates.
+mod answers;
 // Files that are no models, broken, or too large.
 mod files;
 // The chat, line by line, without a terminal.

@@ -5,14 +5,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::error::Failure;
+use crate::error::{Failure, reason};
 
 /// How often the child is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Loads `path` in a child of this program (`--probe`). The failure says why the file cannot be used.
 pub(super) fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
-    let cannot = |e: std::io::Error| Failure::new(format!("could not try out {}: {e}", path.display()));
+    let cannot =
+        |e: std::io::Error| Failure::new(format!("could not try out {}: {}", path.display(), reason(&e)));
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
         .arg("--probe")

@@ -75,6 +75,9 @@ impl<M: Model> Engine<M> {
     ) -> Result<Stats, Failure> {
         let prompt = self.prompt(turn)?;
         let limit = self.model.limit();
+        if prompt.tokens.is_empty() {
+            return Err(empty_prompt());
+        }
         if let Plan::Refuse { prompt, limit } = cache::plan(prompt.tokens.len(), limit) {
             return Err(too_long(prompt, limit));
         }
@@ -236,6 +239,12 @@ fn template_failure(error: template::TemplateError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+/// Without a single token there are no logits to begin with.
+fn empty_prompt() -> Failure {
+    Failure::new("the chat template makes nothing of what was said: the model would be given no text at all")
+        .hint("--chat-template chatml uses the built-in template, --raw none")
 }
 
 fn too_long(prompt: usize, limit: usize) -> Failure {

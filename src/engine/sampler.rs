@@ -3,7 +3,7 @@
 //! Order and defaults are those of llama.cpp's `common_sampler_init`; stages that are switched off are left out,
 //! which changes no result. Next: generate.rs.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
@@ -13,6 +13,7 @@ use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::llama::Token;
 use crate::chat::settings::{Sampling, Stage};
+use crate::error::Failure;
 
 /// A sampler chain with what it remembers of the tokens so far.
 pub struct Sampler {
@@ -36,7 +37,8 @@ impl Sampler {
         let mut biases: Vec<LlamaLogitBias> = Vec::new();
         for (token, bias) in &sampling.logit_bias {
             if *token >= n_vocab {
-                bail!("--logit-bias: token {token} is not in the vocabulary of {n_vocab}");
+                let message = format!("--logit-bias: token {token} is not in the vocabulary of {n_vocab}");
+                return Err(Failure::usage(message).into());
             }
             biases.push(LlamaLogitBias::new(LlamaToken(*token), *bias));
         }

@@ -135,7 +135,7 @@ pub fn encode(model: &impl Model, text: &str, cuts: &[usize]) -> Vec<Token> {
     let mut tokens: Vec<Token> = bos.into_iter().collect();
     for end in cuts.iter().copied().chain([text.len()]) {
         let piece = &text[start..end];
-        let cut_before = start > 0 && cuts.contains(&start);
+        let cut_before = start > 0 && cuts.binary_search(&start).is_ok(); // sorted, and there may be many
         if cut_before && vocabulary.space_prefix {
             tokens.extend(encode_inside(model, piece));
         } else {

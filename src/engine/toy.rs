@@ -8,9 +8,9 @@ use crate::chat::settings::Sampling;
 
 const END: Token = 256;
 
-pub struct Toy {
-    pub vocabulary: Vocabulary,
-    pub limit: usize,
+pub(super) struct Toy {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) limit: usize,
     pub keeps_when_grown: bool,
     /// Sizes of the batches decoded.
     pub batches: Vec<usize>,
@@ -23,7 +23,7 @@ pub struct Toy {
 }
 
 impl Toy {
-    pub fn new(limit: usize) -> Toy {
+    pub(super) fn new(limit: usize) -> Toy {
         Toy {
             vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
@@ -39,18 +39,18 @@ impl Toy {
     }
 
     /// A model that answers `text` to whatever it is asked.
-    pub fn saying(text: &str) -> Toy {
+    pub(super) fn saying(text: &str) -> Toy {
         let says = text.bytes().map(Token::from).collect();
         Toy { says, ..Toy::new(8192) }
     }
 
     /// Memory like a recurrent model's: nothing of it can be forgotten but all.
-    pub fn uncuttable(mut self) -> Toy {
+    pub(super) fn uncuttable(mut self) -> Toy {
         self.cuttable = false;
         self
     }
 
-    pub fn memory(&self) -> &[Token] {
+    pub(super) fn memory(&self) -> &[Token] {
         &self.memory
     }
 }

@@ -32,8 +32,11 @@ pub fn find(wanted: &str, folder: Option<&Path>) -> Result<PathBuf, Failure> {
     }
     let path = Path::new(wanted);
     let looks_like_path = wanted.contains('/') || is_gguf(path);
-    if looks_like_path && (path.symlink_metadata().is_ok() || wanted.contains('/')) {
+    if looks_like_path && path.symlink_metadata().is_ok() {
         return Ok(path.to_path_buf()); // what is wrong with it is said when it is read
+    }
+    if wanted.contains('/') {
+        return Err(missing(path));
     }
     let files = folder.map(list).unwrap_or_default();
     let named = |file: &&PathBuf, wanted: &str| {
@@ -50,6 +53,18 @@ pub fn find(wanted: &str, folder: Option<&Path>) -> Result<PathBuf, Failure> {
         return there.cloned().ok_or_else(missing);
     }
     Err(unknown(wanted, &files, folder))
+}
+
+/// A path where nothing is: perhaps a neighbour was meant.
+fn missing(path: &Path) -> Failure {
+    let failure = Failure::new(format!("could not use the model {}: no such file", path.display()));
+    let beside = path.parent().map(list).unwrap_or_default();
+    let names: Vec<String> = beside.iter().map(|file| name(file)).collect();
+    let close = nearest(&name(path), names.iter().map(String::as_str));
+    match beside.iter().find(|file| Some(&*name(file)) == close) {
+        Some(close) => failure.hint(format!("did you mean {}?", close.display())),
+        None => failure,
+    }
 }
 
 fn unknown(wanted: &str, files: &[PathBuf], folder: Option<&Path>) -> Failure {
@@ -79,7 +94,9 @@ mod tests {
         assert!(find("tiny-model").unwrap().ends_with("Tiny-Model.gguf"));
         assert!(find("tiny-model.gguf").is_ok());
         assert_eq!(find("tiny-modle").unwrap_err().hint.unwrap(), "did you mean Tiny-Model?");
-        assert!(find("/no/such/file.gguf").is_ok(), "a path is a path");
+        assert!(find("/no/such/file.gguf").unwrap_err().message.ends_with("no such file"));
+        let near = folder.path().join("tiny-modle.gguf").display().to_string();
+        assert!(find(&near).unwrap_err().hint.unwrap().ends_with("/Tiny-Model.gguf?"));
         assert!(find("hf:a/b").unwrap_err().message.contains("not possible yet"));
         assert!(find("smollm2-135m").unwrap_err().hint.is_some());
     }

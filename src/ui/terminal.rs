@@ -40,12 +40,18 @@ pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
-/// A second Ctrl-C while the first has not been acted upon ends the program at once: for one-shot runs, which may be
-/// stuck writing to a reader that does not read.
+/// From now on the second Ctrl-C ends the program at once: for one-shot runs, which may be stuck writing to a reader
+/// that does not read.
 pub fn end_on_second_interrupt() {
-    let flag = INTERRUPTED.get_or_init(Arc::default);
-    let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, flag.clone());
-    let _ = signal_hook::flag::register(SIGINT, flag.clone()); // after the shutdown: the first only sets the flag
+    let first = Arc::<AtomicBool>::default();
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, first.clone());
+    let _ = signal_hook::flag::register(SIGINT, first); // after the shutdown, so that the first only sets the flag
+}
+
+/// From now on Ctrl-C ends the program at once: where nothing can be lost.
+pub fn end_on_interrupt() {
+    let always = Arc::new(AtomicBool::new(true));
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, always);
 }
 
 /// The terminal itself, wherever stdin and stdout lead.

@@ -1,9 +1,15 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
-use std::ffi::OsString;
-use std::io::Write;
+#![allow(unreachable_pub)] // one binary: pub means for the other files
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -42,12 +48,12 @@ pub fn program() -> &'static str {
 
 /// A home folder for one test: configuration, models, history and state live and die there.
 pub struct Home {
-    folder: TempDir,
+    folder: Rc<TempDir>,
 }
 
 impl Home {
     pub fn new() -> Home {
-        Home { folder: TempDir::new().unwrap() }
+        Home { folder: Rc::new(TempDir::new().unwrap()) }
     }
 
     pub fn path(&self, inside: &str) -> PathBuf {
@@ -68,6 +74,8 @@ impl Home {
             ("HOME".into(), self.folder.path().into()),
             ("TERM".into(), "xterm-256color".into()),
             ("LANG".into(), "C.UTF-8".into()),
+            // llama.cpp's threads wait for one another by spinning: on a busy machine two are hundreds of times slower.
+            ("FIRESIDE_THREADS".into(), "1".into()),
             ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
@@ -79,7 +87,7 @@ impl Home {
         let mut command = Command::new(program());
         command.args(args.iter().map(AsRef::as_ref)).env_clear().envs(self.environment());
         command.current_dir(self.folder.path());
-        Run { command, stdin: None }
+        Run { command, stdin: None, _home: self.folder.clone() }
     }
 
     /// A run whose answers come from a script: each line one answer (see src/backend/script.rs).
@@ -95,6 +103,8 @@ impl Home {
 pub struct Run {
     command: Command,
     stdin: Option<Vec<u8>>,
+    /// Lives as long as the run.
+    _home: Rc<TempDir>,
 }
 
 impl Run {
@@ -111,6 +121,41 @@ impl Run {
     pub fn model(mut self, path: &Path) -> Run {
         self.command.arg("-m").arg(path);
         self
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Run {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Without a terminal device, also where the tests themselves have one.
+    pub fn without_terminal(mut self) -> Run {
+        let detach = || nix::unistd::setsid().map(drop).map_err(std::io::Error::from);
+        // SAFETY: setsid may be called between fork and exec.
+        unsafe { self.command.pre_exec(detach) };
+        self
+    }
+
+    /// Runs to the end with stdout going into `file`.
+    pub fn done_into(mut self, file: &str) -> Done {
+        let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+        let output = self.command.stdin(Stdio::null()).stdout(file).stderr(Stdio::piped());
+        Done::from(output.spawn().unwrap().wait_with_output().unwrap())
+    }
+
+    /// Starts it, to be talked with while it runs.
+    pub fn start(mut self) -> Running {
+        let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (stdout, stderr) = (Heard::from(stdout), Heard::from(stderr));
+        let mut running = Running { child, stdin, stdout, stderr, _home: self._home };
+        match self.stdin {
+            Some(bytes) => running.write(&bytes),
+            None => running.stdin = None,
+        }
+        running
     }
 
     /// Runs to the end.
@@ -188,3 +233,118 @@ impl Done {
         self
     }
 }
+
+/// How long anything may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run that goes on. Its stdin is open if `stdin` was given, and stays so until `close_stdin`.
+pub struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pub stdout: Heard,
+    pub stderr: Heard,
+    _home: Rc<TempDir>,
+}
+
+impl Running {
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// What Ctrl-C does.
+    pub fn interrupt(&self) {
+        let process = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn done(mut self) -> Done {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() > deadline => {
+                    self.child.kill().unwrap();
+                    panic!("it hangs; stderr: {}", self.stderr.all());
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        Done { code: status.code(), stdout: self.stdout.all(), stderr: self.stderr.all() }
+    }
+}
+
+/// What a run writes, heard while it runs.
+pub struct Heard {
+    pieces: Receiver<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Heard {
+    fn from(mut source: impl Read + Send + 'static) -> Heard {
+        let (pieces, heard) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = source.read(&mut buffer) {
+                if pieces.send(buffer[..n].to_vec()).is_err() {
+                    return; // nobody listens any more: the pipe closes
+                }
+            }
+        });
+        Heard { pieces: heard, bytes: Vec::new() }
+    }
+
+    /// Waits until `part` was written.
+    #[track_caller]
+    pub fn wait_for(&mut self, part: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !String::from_utf8_lossy(&self.bytes).contains(part) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.pieces.recv_timeout(left) {
+                Ok(piece) => self.bytes.extend(piece),
+                Err(_) => panic!("no {part:?} in {:?}", String::from_utf8_lossy(&self.bytes)),
+            }
+        }
+    }
+
+    /// Closes this end of the pipe once the next piece was heard.
+    pub fn close(&mut self) {
+        self.pieces = channel().1;
+    }
+
+    fn all(&mut self) -> String {
+        self.bytes.extend(self.pieces.iter().flatten());
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl Done {
+    /// stdout as one JSON object.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.stdout.lines().count(), 1, "one line; {self:#?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}; {self:#?}"))
+    }
+}
+
+/// A GGUF file's bytes with one more entry of metadata: `kind` is GGUF's number of its type, `value` its bytes. `key`
+/// must not be there yet. A second, meaningless entry keeps the weights where their alignment wants them.
+pub fn with_metadata(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let text = |text: &[u8]| [&(text.len() as u64).to_le_bytes(), text].concat();
+    let entry =
+        |key: &str, kind: u32, value: &[u8]| [&text(key.as_bytes())[..], &kind.to_le_bytes(), value].concat();
+    let mut added = entry(key, kind, value);
+    let filler = |length: usize| entry("test.filler", GGUF_STRING, &text(&vec![b'.'; length]));
+    let length = (0..32).find(|n| (added.len() + filler(*n).len()) % 32 == 0).unwrap();
+    added.extend(filler(length));
+    let entries = u64::from_le_bytes(gguf[16..24].try_into().unwrap()) + 2;
+    [&gguf[..16], &entries.to_le_bytes(), &added, &gguf[24..]].concat()
+}
+
+pub const GGUF_F32: u32 = 6;
+pub const GGUF_STRING: u32 = 8;
