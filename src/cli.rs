@@ -1,6 +1,6 @@
 //! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
 //!
-//! Flags that are settings come from the table in chat/settings.rs; llama.cpp's short forms of several letters are
+//! Flags that are settings come from the table in chat/options.rs; llama.cpp's short forms of several letters are
 //! rewritten before clap sees them. Next: config.rs, which settles what holds.
 
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Parser};
 
-use crate::chat::settings::{SETTINGS, Setting};
+use crate::chat::options::{SETTINGS, Setting};
 use crate::error::Failure;
 
 /// Run open models on your own machine, in your terminal.

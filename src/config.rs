@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-use crate::chat::settings::{SETTINGS, Setting, Settings, setting};
+use crate::chat::options::{SETTINGS, Setting, setting};
+use crate::chat::settings::Settings;
 use crate::cli::Given;
 use crate::error::{Failure, reason};
 

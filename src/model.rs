@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::Description;
 use crate::backend::local::{Probe, Spec};
-use crate::chat::settings::{CacheType, CtxSize, Effect, SETTINGS, Settings, setting};
+use crate::chat::options::{Effect, SETTINGS, setting};
+use crate::chat::settings::{CacheType, CtxSize, Settings};
 use crate::config::{Assignment, Config, Source};
 use crate::engine::llama::{self, ContextOptions, LoadOptions};
 use crate::engine::template;

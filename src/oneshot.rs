@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::chat::message::{join_parts, without_final_newline};
-use crate::chat::settings::{Group, SETTINGS};
+use crate::chat::options::{Group, SETTINGS};
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
 use crate::session::{Answer, Session};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Answering, Backend, Description, Rendered, Told};
 use crate::chat::conversation::NodeId;
-use crate::chat::settings::{Effect, Setting};
+use crate::chat::options::{Effect, Setting};
 use crate::chat::{Conversation, Counts, Event, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;

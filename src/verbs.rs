@@ -1,6 +1,6 @@
 //! The verbs that are not about talking: `fireside config`, and what the others will be.
 
-use crate::chat::settings::SETTINGS;
+use crate::chat::options::SETTINGS;
 use crate::config::{Assignment, Config};
 use crate::error::Failure;
 use crate::nearest::nearest;

@@ -3,6 +3,7 @@
 pub mod message;
 pub mod conversation;
 pub mod settings;
+pub mod options;
 pub mod events;
 
 pub use conversation::Conversation;

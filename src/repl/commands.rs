@@ -1,7 +1,7 @@
 //! The slash commands, in one table that drives dispatch, Tab, `/help` and the README.
 
 use super::{Ask, Chat};
-use crate::chat::settings::{Effect, SETTINGS, Setting, setting};
+use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::model::size;

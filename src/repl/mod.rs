@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use self::commands::Next;
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
-use crate::chat::settings::Setting;
+use crate::chat::options::Setting;
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
 use crate::session::{Opener, Session, Undone};

@@ -1,0 +1,472 @@
+//! Every setting a person can make, in one table: its name, what it takes, what it means, how it is read and shown.
+//!
+//! The table drives the flags, the environment (`FIRESIDE_…`), the config file, `/set`, Tab completion, `--json`'s
+//! `sampling` and the README. Values arrive as text and end in [`Settings`].
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::settings::{Auto, CacheType, CtxSize, Sampling, Settings, Stage};
+
+/// The table's groups, in the order of `--help` and of the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    Model,
+    Ask,
+    Answer,
+    Sampling,
+    Output,
+    Template,
+}
+
+impl Group {
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Model => "Model",
+            Group::Ask => "Ask",
+            Group::Answer => "Answer",
+            Group::Sampling => "Sampling",
+            Group::Output => "Output",
+            Group::Template => "Template",
+        }
+    }
+}
+
+/// When a change made in a running chat takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// With the next answer.
+    Now,
+    /// After the model is loaded again, which `/set` does.
+    Reload,
+    /// Only when the program starts.
+    Start,
+}
+
+const CACHE_TYPES: &[(&str, CacheType)] = &[
+    ("f32", CacheType::F32),
+    ("f16", CacheType::F16),
+    ("bf16", CacheType::BF16),
+    ("q8_0", CacheType::Q8_0),
+    ("q5_1", CacheType::Q5_1),
+    ("q5_0", CacheType::Q5_0),
+    ("q4_1", CacheType::Q4_1),
+    ("q4_0", CacheType::Q4_0),
+    ("iq4_nl", CacheType::Iq4Nl),
+];
+
+const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
+const COLOR: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
+const SWITCH: &[(&str, bool)] =
+    &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
+
+/// llama.cpp's names of the stages, and the spellings that its command line takes as well.
+const STAGES: &[(&str, Stage)] = &[
+    ("penalties", Stage::Penalties),
+    ("dry", Stage::Dry),
+    ("top_n_sigma", Stage::TopNSigma),
+    ("top_k", Stage::TopK),
+    ("typ_p", Stage::TypicalP),
+    ("top_p", Stage::TopP),
+    ("min_p", Stage::MinP),
+    ("xtc", Stage::Xtc),
+    ("temperature", Stage::Temperature),
+    ("top-n-sigma", Stage::TopNSigma),
+    ("top-k", Stage::TopK),
+    ("typical-p", Stage::TypicalP),
+    ("typical", Stage::TypicalP),
+    ("typ", Stage::TypicalP),
+    ("top-p", Stage::TopP),
+    ("nucleus", Stage::TopP),
+    ("min-p", Stage::MinP),
+    ("temp", Stage::Temperature),
+];
+
+type Set = fn(&mut Settings, &str) -> Result<(), String>;
+type Get = fn(&Settings) -> String;
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// The long flag, the config key, the name for `/set`; in the environment `FIRESIDE_` and capitals.
+    pub name: &'static str,
+    pub short: Option<char>,
+    /// Other spellings users bring along.
+    pub aliases: &'static [&'static str],
+    /// What it takes; empty for a switch.
+    pub value: &'static str,
+    pub group: Group,
+    pub help: &'static str,
+    pub effect: Effect,
+    /// Given more than once it adds to what is there.
+    pub repeats: bool,
+    pub set: Set,
+    pub get: Get,
+}
+
+impl Setting {
+    /// The name of its environment variable.
+    pub fn env(&self) -> String {
+        format!("FIRESIDE_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    /// Values worth offering on Tab.
+    pub fn choices(&self) -> Vec<&'static str> {
+        if !self.value.contains('|') {
+            return Vec::new();
+        }
+        self.value.split('|').filter(|choice| !choice.contains(char::is_uppercase)).collect()
+    }
+}
+
+/// The row called `name`, by its name, an alias, or the name with `_` for `-`.
+pub fn setting(name: &str) -> Option<&'static Setting> {
+    let name = name.replace('_', "-");
+    SETTINGS.iter().find(|s| s.name == name || s.aliases.contains(&name.as_str()))
+}
+
+const fn row(
+    name: &'static str,
+    value: &'static str,
+    group: Group,
+    help: &'static str,
+    set: Set,
+    get: Get,
+) -> Setting {
+    let effect = match group {
+        Group::Model => Effect::Reload,
+        Group::Ask | Group::Template => Effect::Start,
+        Group::Answer | Group::Sampling | Group::Output => Effect::Now,
+    };
+    Setting { name, short: None, aliases: &[], value, group, help, effect, repeats: false, set, get }
+}
+
+impl Setting {
+    const fn short(mut self, short: char) -> Setting {
+        self.short = Some(short);
+        self
+    }
+    const fn aliases(mut self, aliases: &'static [&'static str]) -> Setting {
+        self.aliases = aliases;
+        self
+    }
+    const fn start(mut self) -> Setting {
+        self.effect = Effect::Start;
+        self
+    }
+    const fn reload(mut self) -> Setting {
+        self.effect = Effect::Reload;
+        self
+    }
+    const fn repeats(mut self) -> Setting {
+        self.repeats = true;
+        self
+    }
+}
+
+/// The table.
+pub const SETTINGS: &[Setting] = &[
+    row("model", "NAME|PATH", Group::Model, "the model: a name in the models folder or a GGUF file",
+        |s, v| text(v).map(|v| s.model = Some(v)), |s| s.model.clone().unwrap_or_default()).short('m').start(),
+    row("ctx-size", "N|auto", Group::Model, "tokens of context; auto grows with the conversation, 0 is the model's full context",
+        |s, v| ctx_size(v).map(|v| s.ctx_size = v), |s| show_ctx_size(s.ctx_size)).short('c'),
+    row("threads", "N", Group::Model, "threads for writing; one a physical core if not given",
+        |s, v| threads(v).map(|v| s.threads = v), |s| or_auto(&s.threads)).short('t'),
+    row("threads-batch", "N", Group::Model, "threads for reading the prompt; as --threads if not given",
+        |s, v| threads(v).map(|v| s.threads_batch = v), |s| or_auto(&s.threads_batch)),
+    row("gpu-layers", "N|auto", Group::Model, "layers to put on the GPU; as many as fit if not given",
+        |s, v| gpu_layers(v).map(|v| s.gpu_layers = v), |s| or_auto(&s.gpu_layers)).aliases(&["n-gpu-layers"]),
+    row("flash-attn", "auto|on|off", Group::Model, "flash attention",
+        |s, v| one_of(v, AUTO).map(|v| s.flash_attn = v), |s| name_of(&s.flash_attn, AUTO)),
+    row("cache-type-k", "TYPE", Group::Model, "element type of the KV cache's keys: f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl",
+        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_k = v), |s| name_of(&s.cache_type_k, CACHE_TYPES)),
+    row("cache-type-v", "TYPE", Group::Model, "element type of the KV cache's values",
+        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_v = v), |s| name_of(&s.cache_type_v, CACHE_TYPES)),
+    row("no-mmap", "", Group::Model, "read the weights into memory instead of mapping the file",
+        |s, v| one_of(v, SWITCH).map(|v| s.no_mmap = v), |s| name_of(&s.no_mmap, SWITCH)),
+    row("mlock", "", Group::Model, "keep the weights in memory, never swapped out",
+        |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
+    row("system-prompt", "TEXT", Group::Ask, "what the model is told about its task before the conversation",
+        |s, v| text(v).map(|v| s.system_prompt = Some(v)), |s| s.system_prompt.clone().unwrap_or_default()).aliases(&["system"]),
+    row("system-prompt-file", "FILE", Group::Ask, "the same, read from a file",
+        |s, v| text(v).map(|v| s.system_prompt_file = Some(v.into())), |s| show_path(&s.system_prompt_file)),
+    row("predict", "N", Group::Answer, "most tokens of one answer; -1: no limit but the context",
+        |s, v| predict(v).map(|v| s.predict = v), |s| show_predict(s.predict)).short('n').aliases(&["n-predict"]),
+    row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times",
+        |s, v| text(v).map(|v| s.stop.push(v)), |s| s.stop.join(", ")).aliases(&["reverse-prompt"]).repeats(),
+    row("temp", "T", Group::Sampling, "temperature: 0 always takes the likeliest token, higher is more varied",
+        |s, v| number(v, 0.0..=100.0).map(|v| s.sampling.temp = v), |s| s.sampling.temp.to_string()).aliases(&["temperature"]),
+    row("top-k", "K", Group::Sampling, "choose among the K likeliest tokens; 0: all",
+        |s, v| number(v, 0..=i32::MAX).map(|v| s.sampling.top_k = v), |s| s.sampling.top_k.to_string()),
+    row("top-p", "P", Group::Sampling, "choose among the likeliest tokens that together reach probability P; 1: all",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.top_p = v), |s| s.sampling.top_p.to_string()),
+    row("min-p", "P", Group::Sampling, "leave out tokens less likely than P times the likeliest; 0: none",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.min_p = v), |s| s.sampling.min_p.to_string()),
+    row("typical-p", "P", Group::Sampling, "locally typical sampling; 1: off",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.typical_p = v), |s| s.sampling.typical_p.to_string()).aliases(&["typical"]),
+    row("top-n-sigma", "N", Group::Sampling, "leave out tokens whose logit is more than N standard deviations below the best; -1: off",
+        |s, v| number(v, -1.0..=100.0).map(|v| s.sampling.top_n_sigma = v), |s| s.sampling.top_n_sigma.to_string()).aliases(&["top-nsigma"]),
+    row("xtc-probability", "P", Group::Sampling, "how often to leave out the likeliest tokens (XTC); 0: never",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.xtc_probability = v), |s| s.sampling.xtc_probability.to_string()),
+    row("xtc-threshold", "P", Group::Sampling, "how likely a token must be for XTC to leave it out; above 0.5: off",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.xtc_threshold = v), |s| s.sampling.xtc_threshold.to_string()),
+    row("dry-multiplier", "X", Group::Sampling, "strength of the DRY penalty on repeated sequences; 0: off",
+        |s, v| number(v, 0.0..=100.0).map(|v| s.sampling.dry_multiplier = v), |s| s.sampling.dry_multiplier.to_string()),
+    row("dry-base", "X", Group::Sampling, "base of the DRY penalty's growth with the length of the repetition",
+        |s, v| number(v, 1.0..=100.0).map(|v| s.sampling.dry_base = v), |s| s.sampling.dry_base.to_string()),
+    row("dry-allowed-length", "N", Group::Sampling, "longest repetition that DRY lets pass",
+        |s, v| number(v, 0..=i32::MAX).map(|v| s.sampling.dry_allowed_length = v), |s| s.sampling.dry_allowed_length.to_string()),
+    row("dry-penalty-last-n", "N", Group::Sampling, "tokens DRY looks back at; 0: off, -1: the whole context",
+        |s, v| number(v, -1..=i32::MAX).map(|v| s.sampling.dry_penalty_last_n = v), |s| s.sampling.dry_penalty_last_n.to_string()),
+    row("dry-sequence-breaker", "TEXT", Group::Sampling, "text that ends a repetition for DRY; may be given several times, the first replaces the usual ones, 'none' clears them",
+        |s, v| dry_breaker(v).map(|v| v.apply(&mut s.sampling.dry_sequence_breakers)), |s| show_list(&s.sampling.dry_sequence_breakers)).repeats(),
+    row("repeat-penalty", "X", Group::Sampling, "penalty on tokens seen lately; 1: off",
+        |s, v| number(v, 0.01..=100.0).map(|v| s.sampling.repeat_penalty = v), |s| s.sampling.repeat_penalty.to_string()),
+    row("repeat-last-n", "N", Group::Sampling, "tokens the penalties look back at; 0: off, -1: the whole context",
+        |s, v| number(v, -1..=i32::MAX).map(|v| s.sampling.repeat_last_n = v), |s| s.sampling.repeat_last_n.to_string()),
+    row("presence-penalty", "X", Group::Sampling, "penalty on tokens that occurred at all; 0: off",
+        |s, v| number(v, -100.0..=100.0).map(|v| s.sampling.presence_penalty = v), |s| s.sampling.presence_penalty.to_string()),
+    row("frequency-penalty", "X", Group::Sampling, "penalty on tokens by how often they occurred; 0: off",
+        |s, v| number(v, -100.0..=100.0).map(|v| s.sampling.frequency_penalty = v), |s| s.sampling.frequency_penalty.to_string()),
+    row("mirostat", "0|1|2", Group::Sampling, "Mirostat sampling instead of the chain: 0 off, 1 Mirostat, 2 Mirostat 2.0",
+        |s, v| number(v, 0..=2).map(|v| s.sampling.mirostat = v), |s| s.sampling.mirostat.to_string()),
+    row("mirostat-ent", "X", Group::Sampling, "Mirostat's target entropy",
+        |s, v| number(v, 0.0..=100.0).map(|v| s.sampling.mirostat_ent = v), |s| s.sampling.mirostat_ent.to_string()),
+    row("mirostat-lr", "X", Group::Sampling, "Mirostat's learning rate",
+        |s, v| number(v, 0.0..=1.0).map(|v| s.sampling.mirostat_lr = v), |s| s.sampling.mirostat_lr.to_string()),
+    row("samplers", "LIST", Group::Sampling, "the stages of the sampler chain in their order, separated by ; or ,",
+        |s, v| stages(v).map(|v| s.sampling.samplers = v), |s| show_stages(&s.sampling.samplers)),
+    row("seed", "N", Group::Sampling, "seed of the random choices; -1: a fresh one for every answer",
+        |s, v| seed(v).map(|v| s.sampling.seed = v), |s| s.sampling.seed.map_or("-1".into(), |s| s.to_string())).short('s'),
+    row("logit-bias", "ID+X", Group::Sampling, "add X to a token's logit, as in 15043+1 or 15043-inf; may be given several times",
+        |s, v| logit_bias(v).map(|v| s.sampling.logit_bias.push(v)), |s| show_biases(&s.sampling.logit_bias)).repeats(),
+    row("stats", "", Group::Output, "a line with speed and context use after an answer (a chat shows it unless it is set off)",
+        |s, v| one_of(v, SWITCH).map(|v| s.stats = Some(v)), |s| s.stats.map_or("auto".into(), |on| name_of(&on, SWITCH))),
+    row("color", "auto|always|never", Group::Output, "colours on the terminal",
+        |s, v| one_of(v, COLOR).map(|v| s.color = v), |s| name_of(&s.color, COLOR)),
+    row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or a built-in one by name, instead of the model's",
+        |s, v| text(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone().unwrap_or_default()).reload(),
+    row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times",
+        |s, v| key_value(v).map(|v| s.template_args.push(v)), |s| show_pairs(&s.template_args)).reload().repeats(),
+];
+
+fn text(value: &str) -> Result<String, String> {
+    if value.is_empty() { Err("must not be empty".into()) } else { Ok(value.to_string()) }
+}
+
+/// A number within `range`, both ends allowed; never NaN or infinite.
+fn number<T: FromStr + PartialOrd + Display>(value: &str, range: RangeInclusive<T>) -> Result<T, String> {
+    match value.trim().parse::<T>() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
+    found.map(|(_, v)| *v).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("must be one of {}", names.join(" "))
+    })
+}
+
+fn name_of<T: PartialEq>(value: &T, names: &[(&str, T)]) -> String {
+    names.iter().find(|(_, v)| v == value).map_or(String::new(), |(name, _)| name.to_string())
+}
+
+fn ctx_size(value: &str) -> Result<CtxSize, String> {
+    match value.trim() {
+        "auto" => Ok(CtxSize::Auto),
+        "0" => Ok(CtxSize::Trained),
+        n => match number::<u32>(n, 16..=i32::MAX as u32) {
+            Ok(n) => Ok(CtxSize::Tokens(n)),
+            Err(_) => Err(format!("must be auto, 0, or a number of tokens from 16 to {}", i32::MAX)),
+        },
+    }
+}
+
+fn show_ctx_size(size: CtxSize) -> String {
+    match size {
+        CtxSize::Auto => "auto".into(),
+        CtxSize::Trained => "0".into(),
+        CtxSize::Tokens(n) => n.to_string(),
+    }
+}
+
+/// `auto`, 0 and -1 (llama.cpp's) leave the choice to us.
+fn threads(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" | "0" | "-1" => Ok(None),
+        n => number(n, 1..=512).map(Some),
+    }
+}
+
+fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" | "-1" => Ok(None),
+        "all" => Ok(Some(9999)),
+        n => number(n, 0..=9999).map(Some),
+    }
+}
+
+/// `-1` and `-2` (llama.cpp's) mean no limit of our own.
+fn predict(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "-1" | "-2" => Ok(Some(u32::MAX)),
+        n => number(n, 0..=i32::MAX as u32).map(Some),
+    }
+}
+
+fn show_predict(predict: Option<u32>) -> String {
+    match predict {
+        None => "auto".into(),
+        Some(u32::MAX) => "-1".into(),
+        Some(n) => n.to_string(),
+    }
+}
+
+fn seed(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "-1" | "random" => Ok(None),
+        n => number(n, 0..=u32::MAX).map(Some),
+    }
+}
+
+fn stages(value: &str) -> Result<Vec<Stage>, String> {
+    let names = value.split([';', ',']).map(str::trim).filter(|name| !name.is_empty());
+    let mut stages = Vec::new();
+    for name in names {
+        match STAGES.iter().find(|(known, _)| *known == name) {
+            Some((_, stage)) => stages.push(*stage),
+            None => {
+                let known: Vec<&str> = STAGES[..9].iter().map(|(name, _)| *name).collect();
+                return Err(format!("has no stage '{name}'; there are {}", known.join(" ")));
+            }
+        }
+    }
+    Ok(stages)
+}
+
+fn show_stages(stages: &[Stage]) -> String {
+    let names: Vec<String> = stages.iter().map(|stage| name_of(stage, STAGES)).collect();
+    names.join(";")
+}
+
+fn logit_bias(value: &str) -> Result<(i32, f32), String> {
+    let wrong = || "must be a token id and a number, as in 15043+1 or 15043-inf".to_string();
+    let sign = value.find(['+', '-']).ok_or_else(wrong)?;
+    let id = value[..sign].trim().parse::<u32>().map_err(|_| wrong())?;
+    let bias = value[sign..].trim().parse::<f32>().map_err(|_| wrong())?;
+    if bias.is_nan() || bias == f32::INFINITY || id > i32::MAX as u32 {
+        return Err(wrong());
+    }
+    Ok((id as i32, bias))
+}
+
+fn key_value(value: &str) -> Result<(String, String), String> {
+    match value.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err("must be KEY=VALUE".into()),
+    }
+}
+
+enum Breaker {
+    None,
+    Add(String),
+}
+
+impl Breaker {
+    fn apply(self, breakers: &mut Vec<String>) {
+        if *breakers == Sampling::default().dry_sequence_breakers {
+            breakers.clear();
+        }
+        match self {
+            Breaker::None => breakers.clear(),
+            Breaker::Add(text) => breakers.push(text),
+        }
+    }
+}
+
+fn dry_breaker(value: &str) -> Result<Breaker, String> {
+    match value {
+        "none" => Ok(Breaker::None),
+        v if v.contains('\0') => Err("must not contain a NUL character".into()),
+        v => text(v).map(|v| Breaker::Add(v.replace("\\n", "\n"))),
+    }
+}
+
+fn or_auto<T: Display>(value: &Option<T>) -> String {
+    value.as_ref().map_or("auto".into(), T::to_string)
+}
+
+fn show_path(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or(String::new(), |p| p.display().to_string())
+}
+
+fn show_list(list: &[String]) -> String {
+    let shown: Vec<String> = list.iter().map(|item| item.replace('\n', "\\n")).collect();
+    shown.join(" ")
+}
+
+fn show_pairs(pairs: &[(String, String)]) -> String {
+    let shown: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    shown.join(" ")
+}
+
+fn show_biases(biases: &[(i32, f32)]) -> String {
+    let shown: Vec<String> = biases.iter().map(|(id, bias)| format!("{id}{bias:+}")).collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        (setting(name).expect("a setting of the table").set)(&mut settings, value).map(|()| settings)
+    }
+
+    #[test]
+    fn what_a_setting_shows_can_be_set_again() {
+        let defaults = Settings::default();
+        for row in SETTINGS.iter().filter(|row| !row.repeats) {
+            let shown = (row.get)(&defaults);
+            if shown.is_empty() || (row.name == "stats" || row.name == "predict") {
+                continue; // nothing set: shown as nothing or as "auto", which is no value
+            }
+            let again = set(row.name, &shown).unwrap_or_else(|e| panic!("--{} {shown}: {e}", row.name));
+            assert_eq!((row.get)(&again), shown, "--{}", row.name);
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_with_the_range() {
+        assert_eq!(set("top-p", "1.5").unwrap_err(), "must be a number from 0 to 1");
+        assert!(set("temp", "nan").is_err());
+        assert!(set("temp", "-0.1").is_err());
+        assert!(set("ctx-size", "3").is_err());
+        assert!(set("seed", "4294967296").is_err());
+    }
+
+    #[test]
+    fn spellings_that_users_bring() {
+        assert_eq!(set("temperature", "0.5").unwrap().sampling.temp, 0.5);
+        assert_eq!(set("top_k", "7").unwrap().sampling.top_k, 7);
+        let chain = set("samplers", "top-k;temperature").unwrap().sampling.samplers;
+        assert_eq!(chain, [Stage::TopK, Stage::Temperature]);
+        assert_eq!(set("logit-bias", "15-inf").unwrap().sampling.logit_bias, [(15, f32::NEG_INFINITY)]);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> =
+            SETTINGS.iter().flat_map(|s| s.aliases.iter().copied().chain([s.name])).collect();
+        let before = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), before);
+    }
+}
