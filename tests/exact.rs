@@ -403,6 +403,7 @@ fn cancelled(engine: &mut Engine<Llama>, turn: &Turn, after: usize) {
     assert!(pieces <= after + 1 && stats.is_ok());
 }
 
+#[allow(clippy::print_stdout)] // the count of near ties is a result
 fn walk_and_report(name: &str, subject: &Subject, steps: usize) {
     let (answers, near_ties) = random_walk(subject, steps, 20);
     println!("{name}: {answers} answers compared, {near_ties} near ties");
