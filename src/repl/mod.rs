@@ -14,8 +14,7 @@ use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
-use crate::ui::terminal::{self, Hushed};
-use crate::ui::{Screen, stats};
+use crate::ui::{Screen, stats, terminal};
 
 /// From this share of the context on the user is told how much is left.
 const NEARLY_FULL: f64 = 0.8;
@@ -113,11 +112,9 @@ impl Chat<'_> {
 
     /// Asks and shows the answer as it comes. Returns what is to be put back into the editor.
     fn ask(&mut self, ask: Ask) -> Result<String, Failure> {
-        let hushed = Hushed::new();
         let mut broken = Ok(());
         let screen = &mut *self.screen;
         let watch = &mut |event: Option<&Event>| {
-            hushed.after_resume();
             if let Some(event) = event {
                 screen.show_progress(event);
                 if let Event::Text(text) = event {
@@ -137,7 +134,6 @@ impl Chat<'_> {
             Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
         };
         let asked = asked.cloned();
-        drop(hushed);
         if let Err(e) = broken {
             return Err(Failure::new(format!("could not write the answer: {e}")));
         }
@@ -216,10 +212,8 @@ impl Chat<'_> {
         &mut self,
         act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let hushed = Hushed::new();
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
-            hushed.after_resume();
             event.into_iter().for_each(|event| screen.show_progress(event));
             if terminal::interrupted() {
                 ControlFlow::Break(())
