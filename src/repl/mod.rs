@@ -47,8 +47,14 @@ pub enum Lines {
     Stdin,
 }
 
-/// Chats until the user leaves.
-pub fn run(session: &mut Session, screen: &mut Screen, lines: Lines, open: Opener) -> Result<Exit, Failure> {
+/// Chats until the user leaves, beginning with the answer to `first` if there is something to answer already.
+pub fn run(
+    session: &mut Session,
+    screen: &mut Screen,
+    lines: Lines,
+    open: Opener,
+    first: Option<Message>,
+) -> Result<Exit, Failure> {
     let mut editor = match lines {
         Lines::Terminal { history } => Editor::on_terminal(history, commands::complete)?,
         Lines::Stdin => Editor::on_stdin(),
@@ -61,12 +67,15 @@ pub fn run(session: &mut Session, screen: &mut Screen, lines: Lines, open: Opene
         open,
     };
     editor.set_names(chat.model_names());
-    chat.run(&mut editor)
+    let initial = match first {
+        Some(message) => chat.ask(Ask::Say(message))?,
+        None => String::new(),
+    };
+    chat.run(&mut editor, initial)
 }
 
 impl Chat<'_> {
-    fn run(&mut self, editor: &mut Editor) -> Result<Exit, Failure> {
-        let mut initial = String::new();
+    fn run(&mut self, editor: &mut Editor, mut initial: String) -> Result<Exit, Failure> {
         let mut leaving = false; // Ctrl-C was just pressed at an empty line
         loop {
             self.session.prepare();
@@ -169,8 +178,7 @@ impl Chat<'_> {
     }
 
     fn put_back(&mut self, undone: Undone) -> String {
-        self.screen.end_progress();
-        self.screen.end_raw_answer();
+        self.screen.break_off();
         match undone.failure.exit {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
             _ => self.screen.failure(&undone.failure),
