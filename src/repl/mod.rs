@@ -202,6 +202,11 @@ impl Chat<'_> {
             .unwrap_or_default()
     }
 
+    /// Waits for the model, where something is asked that only it can tell.
+    fn wait_for_model(&mut self) -> Result<(), Failure> {
+        self.watched(|session, watch| session.wait_until_loaded(watch))
+    }
+
     fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
         let config = self.session.config.clone();
         let open = self.open;
