@@ -8,7 +8,7 @@ use crate::chat::settings::Sampling;
 
 const END: Token = 256;
 
-pub struct Toy {
+pub(super) struct Toy {
     pub vocabulary: Vocabulary,
     pub limit: usize,
     pub keeps_when_grown: bool,
@@ -23,7 +23,7 @@ pub struct Toy {
 }
 
 impl Toy {
-    pub fn new(limit: usize) -> Toy {
+    pub(super) fn new(limit: usize) -> Toy {
         Toy {
             vocabulary: Vocabulary {
                 len: 257,
@@ -42,7 +42,7 @@ impl Toy {
     }
 
     /// A model that answers `text` to whatever it is asked.
-    pub fn saying(text: &str) -> Toy {
+    pub(super) fn saying(text: &str) -> Toy {
         let says = text.bytes().map(Token::from).collect();
         Toy {
             says,
@@ -51,12 +51,12 @@ impl Toy {
     }
 
     /// Memory like a recurrent model's: nothing of it can be forgotten but all.
-    pub fn uncuttable(mut self) -> Toy {
+    pub(super) fn uncuttable(mut self) -> Toy {
         self.cuttable = false;
         self
     }
 
-    pub fn memory(&self) -> &[Token] {
+    pub(super) fn memory(&self) -> &[Token] {
         &self.memory
     }
 }
