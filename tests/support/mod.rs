@@ -1,5 +1,7 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
+pub mod pty;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,6 +75,7 @@ impl Home {
             ("HOME".into(), self.folder.path().into()),
             ("TERM".into(), "xterm-256color".into()),
             ("LANG".into(), "C.UTF-8".into()),
+            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         environment
