@@ -381,9 +381,12 @@ impl Plain {
 fn interrupted_while_waiting(device: &OwnedFd) -> bool {
     let mut wanted = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut wanted, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) if terminal::interrupted() => return true,
-            Err(nix::errno::Errno::EINTR) => {}
+        if terminal::interrupted() {
+            return true;
+        }
+        // Not for ever: Ctrl-C may come just before the waiting begins, or to another thread.
+        match poll(&mut wanted, PollTimeout::from(50u8)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             _ => return false,
         }
     }

@@ -79,8 +79,8 @@ impl Chat<'_> {
         let mut leaving = false; // Ctrl-C was just pressed at an empty line
         loop {
             self.session.prepare();
+            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
             let line = editor.read(PROMPT, &std::mem::take(&mut initial))?;
-            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over
             let next = match line {
                 Line::End => Next::Quit,
                 Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
