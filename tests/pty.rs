@@ -87,6 +87,26 @@ fn ctrl_c_stops_an_answer_and_more_goes_on() {
 }
 
 #[test]
+fn ctrl_backslash_loses_nothing() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &slow());
+    terminal
+        .keys("Co")
+        .keys("\x1c")
+        .keys("unt")
+        .at("> Count")
+        .keys(ENTER);
+    terminal
+        .sees("w2 ")
+        .keys("\x1c")
+        .sees("w4 ")
+        .keys(CTRL_C)
+        .sees("stopped")
+        .at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
 fn ctrl_c_before_the_first_word_puts_the_message_back() {
     let home = Home::new();
     let silence = "\\p".repeat(600) + "late\nat once\n";

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{InputFlags, LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
+};
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
@@ -118,6 +120,7 @@ impl Hushed {
         if let (Some(terminal), Some(mut quiet)) = (device(), original()) {
             quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
             quiet.local_flags.insert(LocalFlags::ISIG | LocalFlags::NOFLSH); // Ctrl-C forgets nothing typed before it
+            quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize]; // Ctrl-\ ends nothing
             quiet.input_flags.remove(InputFlags::ICRNL); // Enter typed ahead must still be Enter for the editor
             let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
         }
