@@ -17,24 +17,13 @@ use crate::error::Failure;
 /// Without a prompt it opens a chat; with one it prints one answer; text piped in is given to the model before the
 /// prompt. Nothing leaves this machine.
 #[derive(Debug, Parser)]
-#[command(
-    name = "fireside",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 100
-)]
+#[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Args {
     /// What to ask, in quotes; or a verb: config
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
     /// What to ask
-    #[arg(
-        short,
-        long,
-        value_name = "TEXT",
-        allow_hyphen_values = true,
-        help_heading = "Ask"
-    )]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
     /// Give the model a text file before the prompt; may be given several times
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
@@ -131,10 +120,7 @@ fn flag(row: &'static Setting) -> Arg {
         None => arg,
     };
     if row.value.is_empty() {
-        let arg = arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("on");
+        let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("on");
         arg.value_name("on|off").hide_possible_values(true)
     } else {
         arg.value_name(row.value).allow_hyphen_values(true)
@@ -201,14 +187,10 @@ fn translate(words: Vec<OsString>) -> Vec<OsString> {
 /// Whether the option, spelled our way, is followed by a value.
 fn takes_value(word: &str) -> bool {
     if let Some(name) = word.strip_prefix("--") {
-        let of_table = SETTINGS
-            .iter()
-            .any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
+        let of_table =
+            SETTINGS.iter().any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
         return of_table
-            || matches!(
-                name,
-                "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model"
-            );
+            || matches!(name, "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model");
     }
     let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
     match (letters.next(), letters.next()) {
@@ -223,10 +205,7 @@ fn takes_value(word: &str) -> bool {
 fn usage_failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
-    let message = first
-        .strip_prefix("error: ")
-        .unwrap_or(first)
-        .trim_end_matches(':');
+    let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
     let message = match error.kind() {
         ErrorKind::MissingRequiredArgument => {
             text.lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ")
@@ -246,58 +225,33 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         let words = line.split(' ').map(OsString::from).collect();
-        translate(words)
-            .into_iter()
-            .map(|w| w.into_string().unwrap())
-            .collect()
+        translate(words).into_iter().map(|w| w.into_string().unwrap()).collect()
     }
 
     #[test]
     fn spellings_of_llama_cpp_are_ours() {
         assert_eq!(
             words("fireside -ngl 3 -st -p hi -tb 2"),
-            [
-                "fireside",
-                "--gpu-layers",
-                "3",
-                "-p",
-                "hi",
-                "--threads-batch",
-                "2"
-            ]
+            ["fireside", "--gpu-layers", "3", "-p", "hi", "--threads-batch", "2"]
         );
         assert_eq!(words("fireside -hf a/b"), ["fireside", "--model", "hf:a/b"]);
     }
 
     #[test]
     fn the_value_of_an_option_is_left_alone() {
-        assert_eq!(
-            words("fireside -p -st --temp 0"),
-            ["fireside", "-p", "-st", "--temp", "0"]
-        );
+        assert_eq!(words("fireside -p -st --temp 0"), ["fireside", "-p", "-st", "--temp", "0"]);
         assert_eq!(words("fireside -- -st -fa"), ["fireside", "--", "-st", "-fa"]);
     }
 
     #[test]
     fn settings_keep_what_was_typed() {
         let args = parse(
-            [
-                "fireside", "--temp", "0", "--stop", "a", "--stop", "b", "--mlock", "-n", "-1",
-            ]
-            .map(OsString::from),
+            ["fireside", "--temp", "0", "--stop", "a", "--stop", "b", "--mlock", "-n", "-1"]
+                .map(OsString::from),
         )
         .unwrap();
         let given: Vec<(&str, &str)> = args.settings.0.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        assert_eq!(
-            given,
-            [
-                ("mlock", "on"),
-                ("predict", "-1"),
-                ("stop", "a"),
-                ("stop", "b"),
-                ("temp", "0")
-            ]
-        );
+        assert_eq!(given, [("mlock", "on"), ("predict", "-1"), ("stop", "a"), ("stop", "b"), ("temp", "0")]);
     }
 
     #[test]

@@ -73,20 +73,12 @@ impl Config {
         }
         for row in SETTINGS {
             if let Ok(value) = std::env::var(row.env()) {
-                assignments.push(Assignment {
-                    setting: row,
-                    value,
-                    source: Source::Environment,
-                });
+                assignments.push(Assignment { setting: row, value, source: Source::Environment });
             }
         }
         for (name, value) in &given.0 {
             let row = setting(name).expect("flags are made from the table");
-            assignments.push(Assignment {
-                setting: row,
-                value: value.clone(),
-                source: Source::Flag,
-            });
+            assignments.push(Assignment { setting: row, value: value.clone(), source: Source::Flag });
         }
         let config = Config { assignments, paths };
         config.settle(&[])?;
@@ -105,24 +97,16 @@ impl Config {
 
     /// Where the value of a setting that holds came from.
     pub fn source(&self, name: &str, advice: &[Assignment]) -> Source {
-        let holding = self
-            .in_force(advice)
-            .into_iter()
-            .filter(|a| a.setting.name == name);
+        let holding = self.in_force(advice).into_iter().filter(|a| a.setting.name == name);
         holding.map(|a| a.source.clone()).max().unwrap_or(Source::Default)
     }
 
     /// Makes a setting from now on, over what was said before. The value has been checked.
     pub fn set(&mut self, row: &'static Setting, value: &str) -> Result<(), Failure> {
-        let assignment = Assignment {
-            setting: row,
-            value: value.to_string(),
-            source: Source::Chat,
-        };
+        let assignment = Assignment { setting: row, value: value.to_string(), source: Source::Chat };
         (row.set)(&mut Settings::default(), value).map_err(|why| assignment.failure(&why))?;
         if row.repeats {
-            self.assignments
-                .retain(|a| a.setting.name != row.name || a.source != Source::Chat);
+            self.assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
         }
         self.assignments.push(assignment);
         Ok(())
@@ -131,16 +115,8 @@ impl Config {
     /// Of every setting the values of its highest source only, lowest sources first.
     fn in_force<'a>(&'a self, advice: &'a [Assignment]) -> Vec<&'a Assignment> {
         let all: Vec<&Assignment> = advice.iter().chain(&self.assignments).collect();
-        let highest = |name| {
-            all.iter()
-                .filter(|a| a.setting.name == name)
-                .map(|a| &a.source)
-                .max()
-        };
-        all.iter()
-            .copied()
-            .filter(|a| Some(&a.source) == highest(a.setting.name))
-            .collect()
+        let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| &a.source).max();
+        all.iter().copied().filter(|a| Some(&a.source) == highest(a.setting.name)).collect()
     }
 }
 
@@ -160,10 +136,7 @@ impl Assignment {
 impl Paths {
     fn find() -> Option<Paths> {
         let base = etcetera::choose_base_strategy().ok()?;
-        let state = base
-            .state_dir()
-            .unwrap_or_else(|| base.data_dir())
-            .join("fireside");
+        let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
         let models = std::env::var_os("FIRESIDE_MODELS").map(PathBuf::from);
         Some(Paths {
             config_file: base.config_dir().join("fireside").join("config.toml"),
@@ -184,10 +157,7 @@ fn read_file(path: &Path) -> Result<Vec<Assignment>, Failure> {
             return Ok(Vec::new());
         }
         Err(e) => {
-            return Err(Failure::usage(format!(
-                "could not read the config file {}: {e}",
-                path.display()
-            )));
+            return Err(Failure::usage(format!("could not read the config file {}: {e}", path.display())));
         }
     };
     parse_file(&text).map_err(|why| {
@@ -197,9 +167,7 @@ fn read_file(path: &Path) -> Result<Vec<Assignment>, Failure> {
 }
 
 fn parse_file(text: &str) -> Result<Vec<Assignment>, String> {
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| e.message().to_string())?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
     let mut assignments = Vec::new();
     for (name, value) in table {
         let row = setting(&name).ok_or_else(|| {
@@ -211,18 +179,13 @@ fn parse_file(text: &str) -> Result<Vec<Assignment>, String> {
         })?;
         let values = match value {
             toml::Value::Array(values) if row.repeats => values,
-            toml::Value::Table(pairs) if row.repeats => pairs
-                .into_iter()
-                .map(|(k, v)| format!("{k}={}", plain(&v)).into())
-                .collect(),
+            toml::Value::Table(pairs) if row.repeats => {
+                pairs.into_iter().map(|(k, v)| format!("{k}={}", plain(&v)).into()).collect()
+            }
             value => vec![value],
         };
         for value in values {
-            assignments.push(Assignment {
-                setting: row,
-                value: plain(&value),
-                source: Source::File,
-            });
+            assignments.push(Assignment { setting: row, value: plain(&value), source: Source::File });
         }
     }
     Ok(assignments)
@@ -240,30 +203,17 @@ mod tests {
     use super::*;
 
     fn given(name: &str, value: &str, source: Source) -> Assignment {
-        Assignment {
-            setting: setting(name).unwrap(),
-            value: value.into(),
-            source,
-        }
+        Assignment { setting: setting(name).unwrap(), value: value.into(), source }
     }
 
     fn config(assignments: Vec<Assignment>) -> Config {
-        Config {
-            assignments,
-            paths: None,
-        }
+        Config { assignments, paths: None }
     }
 
     #[test]
     fn the_higher_source_wins_and_is_named() {
-        let config = config(vec![
-            given("temp", "0.5", Source::File),
-            given("temp", "0.1", Source::Flag),
-        ]);
-        let advice = [
-            given("temp", "0.2", Source::Catalogue),
-            given("top-p", "0.9", Source::Catalogue),
-        ];
+        let config = config(vec![given("temp", "0.5", Source::File), given("temp", "0.1", Source::Flag)]);
+        let advice = [given("temp", "0.2", Source::Catalogue), given("top-p", "0.9", Source::Catalogue)];
         let settings = config.settle(&advice).unwrap();
         assert_eq!((settings.sampling.temp, settings.sampling.top_p), (0.1, 0.9));
         assert_eq!(config.source("temp", &advice), Source::Flag);
@@ -286,15 +236,9 @@ mod tests {
         let parsed =
             parse_file("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n").unwrap();
         let settings = config(parsed).settle(&[]).unwrap();
-        assert_eq!(
-            (settings.sampling.temp, settings.stop.len(), settings.mlock),
-            (0.2, 2, true)
-        );
+        assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
         assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
-        assert_eq!(
-            parse_file("tepm = 1").unwrap_err(),
-            "there is no setting 'tepm', did you mean temp?"
-        );
+        assert_eq!(parse_file("tepm = 1").unwrap_err(), "there is no setting 'tepm', did you mean temp?");
         assert!(parse_file("temp = ").is_err());
     }
 }

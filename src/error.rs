@@ -29,27 +29,17 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure {
-            exit: Exit::Failed,
-            message: message.into(),
-            hint: None,
-        }
+        Failure { exit: Exit::Failed, message: message.into(), hint: None }
     }
 
     /// The command line or a setting is wrong.
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure {
-            exit: Exit::Usage,
-            ..Failure::new(message)
-        }
+        Failure { exit: Exit::Usage, ..Failure::new(message) }
     }
 
     /// The user stopped it.
     pub fn interrupted() -> Failure {
-        Failure {
-            exit: Exit::Interrupted,
-            ..Failure::new("interrupted")
-        }
+        Failure { exit: Exit::Interrupted, ..Failure::new("interrupted") }
     }
 
     pub fn exit(mut self, exit: Exit) -> Failure {
@@ -76,9 +66,6 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
         let message = format!("{error:#}").replace('\n', " ");
         let inner = error.chain().find_map(|e| e.downcast_ref::<Failure>()).cloned();
-        Failure {
-            message: message.clone(),
-            ..inner.unwrap_or(Failure::new(message))
-        }
+        Failure { message: message.clone(), ..inner.unwrap_or(Failure::new(message)) }
     }
 }

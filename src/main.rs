@@ -10,10 +10,7 @@ use fireside::{cli, start};
 fn main() {
     let started = Instant::now();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
-    llama::install(Hooks {
-        log: verbose.then_some(ui::log as fn(&str)),
-        abort: die,
-    });
+    llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
         Ok(args) => start::run(args, started),
         Err(failure) => start::report(&failure),

@@ -52,14 +52,9 @@ pub fn usual(config: &Config) -> Result<PathBuf, Vec<PathBuf>> {
 
 /// Says how to get a model.
 pub fn none_found(config: &Config) -> Failure {
-    let folder = config
-        .paths
-        .as_ref()
-        .map(|p| format!(", or put one into {}", p.models.display()));
-    Failure::new("no model was named and none was found").hint(format!(
-        "give a GGUF file with -m FILE.gguf{}",
-        folder.unwrap_or_default()
-    ))
+    let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
+    Failure::new("no model was named and none was found")
+        .hint(format!("give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
 }
 
 /// Reads a file's header and settles what follows from it. Nothing is loaded yet.
@@ -69,9 +64,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         let failure = Failure::new(format!("could not use the model {}: {refusal}", path.display()));
         refusal.hint().into_iter().fold(failure, Failure::hint)
     })?;
-    let entry = path
-        .file_name()
-        .and_then(|name| entry_for_file(&name.to_string_lossy()));
+    let entry = path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()));
     let advice = advice(&header, entry);
     let settings = config.settle(&advice)?;
     let known = Known::at(config.paths.as_ref().map(|p| p.known_models.clone()));
@@ -101,26 +94,11 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
     };
-    let load = LoadOptions {
-        gpu_layers: settings.gpu_layers,
-        mmap: !settings.no_mmap,
-        mlock: settings.mlock,
-    };
+    let load =
+        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
     let template_args = settings.template_args.clone();
-    let spec = Spec {
-        description,
-        path: path.to_path_buf(),
-        load,
-        context,
-        template,
-        template_args,
-        probe,
-    };
-    Ok(Opened {
-        spec,
-        settings,
-        advice,
-    })
+    let spec = Spec { description, path: path.to_path_buf(), load, context, template, template_args, probe };
+    Ok(Opened { spec, settings, advice })
 }
 
 /// What the file's authors and the catalogue recommend; the file wins.
@@ -128,11 +106,7 @@ fn advice(header: &Header, entry: Option<&'static Entry>) -> Vec<Assignment> {
     let mut advice = Vec::new();
     let mut add = |name: &str, value: String, source: Source| {
         let valid = setting(name).filter(|row| (row.set)(&mut Settings::default(), &value).is_ok());
-        advice.extend(valid.map(|setting| Assignment {
-            setting,
-            value,
-            source,
-        }));
+        advice.extend(valid.map(|setting| Assignment { setting, value, source }));
     };
     for (name, value) in entry.iter().flat_map(|entry| &entry.sampling) {
         add(name, value.to_string(), Source::Catalogue);
@@ -142,9 +116,7 @@ fn advice(header: &Header, entry: Option<&'static Entry>) -> Vec<Assignment> {
         let value = header.str(&key).map(String::from);
         let value = value.or_else(|| header.float(&key).map(|x| x.to_string()));
         let value = value.or_else(|| header.uint(&key).map(|x| x.to_string()));
-        value
-            .into_iter()
-            .for_each(|value| add(name, value, Source::Model));
+        value.into_iter().for_each(|value| add(name, value, Source::Model));
     }
     advice
 }
@@ -167,9 +139,7 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
 
 fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
     let Some(wanted) = &settings.chat_template else {
-        let own = header
-            .str("tokenizer.chat_template")
-            .filter(|t| !t.trim().is_empty());
+        let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
         return Ok(own.map(|own| template::builtin(own).unwrap_or(own).to_string()));
     };
     if let Some(builtin) = template::builtin(wanted) {
@@ -190,10 +160,7 @@ fn fingerprint(
     let path = header.path.clone();
     let build = build();
     let before = known.file(&path);
-    if let Some(file) = before
-        .as_ref()
-        .filter(|file| file.loaded_by.as_deref() == Some(&build))
-    {
+    if let Some(file) = before.as_ref().filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
     }
     let fingerprint = match before {
@@ -201,16 +168,10 @@ fn fingerprint(
         None => gguf::fingerprint(&path, header)
             .map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))?,
     };
-    let of_model = SETTINGS
-        .iter()
-        .filter(|row| row.effect == Effect::Reload && !row.repeats);
-    let given = of_model
-        .filter(|row| row.name != "chat-template")
-        .map(|row| (row, (row.get)(settings)));
+    let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
+    let given = of_model.filter(|row| row.name != "chat-template").map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
-    let args = changed
-        .map(|(row, value)| format!("--{}={value}", row.name))
-        .collect();
+    let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).collect();
     let (known, print) = (known.clone(), fingerprint.clone());
     let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
     Ok((fingerprint, Some(Probe { args, passed })))
@@ -240,11 +201,8 @@ fn context_limit(header: &Header, settings: &Settings, chunk: usize) -> Result<u
         CtxSize::Tokens(n) => n as usize,
     };
     if wanted > trained && gguf::memory::learned_positions(header) {
-        return Err(
-            Failure::usage(format!("--ctx-size {wanted} is more than this model can take")).hint(format!(
-                "it has learnt {trained} positions and no more: --ctx-size {trained}"
-            )),
-        );
+        return Err(Failure::usage(format!("--ctx-size {wanted} is more than this model can take"))
+            .hint(format!("it has learnt {trained} positions and no more: --ctx-size {trained}")));
     }
     let Some(available) = gguf::memory::available_memory() else {
         return Ok(wanted);
@@ -259,11 +217,7 @@ fn context_limit(header: &Header, settings: &Settings, chunk: usize) -> Result<u
         return Ok(wanted); // memory of the GPU is llama.cpp's to judge
     }
     let room = available.saturating_sub(fixed) as f64;
-    let fits = if per_token > 0.0 {
-        (room / per_token) as usize
-    } else {
-        usize::MAX
-    };
+    let fits = if per_token > 0.0 { (room / per_token) as usize } else { usize::MAX };
     if available < fixed || fits < SMALLEST_CONTEXT.min(wanted) {
         return Err(Failure::new(format!(
             "not enough memory: the model needs {} and {} are free",
@@ -312,19 +266,12 @@ pub fn size(bytes: u64) -> String {
 
 fn facts(header: &Header) -> String {
     let arch = header.architecture().unwrap_or("unknown architecture");
-    let parameters: u64 = header
-        .tensors
-        .iter()
-        .map(|t| t.dims.iter().product::<u64>())
-        .sum();
+    let parameters: u64 = header.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum();
     let parameters = match parameters {
         0..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
         _ => format!("{:.1} billion parameters", parameters as f64 / 1e9),
     };
-    format!(
-        "{arch}, {parameters}, {}",
-        size(gguf::memory::weights_bytes(header))
-    )
+    format!("{arch}, {parameters}, {}", size(gguf::memory::weights_bytes(header)))
 }
 
 fn demonstration(entry: Option<&Entry>) -> Option<String> {
@@ -338,30 +285,19 @@ fn demonstration(entry: Option<&Entry>) -> Option<String> {
 /// What the model will run on, and a warning when a GPU is there but not used.
 fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
     let layers = header.arch_uint("block_count").unwrap_or(0) + 1; // the output counts as one, as in llama.cpp
-    let gpus: Vec<String> = llama::devices()
-        .into_iter()
-        .filter(|d| d.gpu)
-        .map(|d| d.description)
-        .collect();
+    let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
     let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
-    let threads = if threads == 1 {
-        "1 thread".into()
-    } else {
-        format!("{threads} threads")
-    };
+    let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
     match gpus.first() {
-        Some(gpu) if on_gpu > 0 => (
-            format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"),
-            None,
-        ),
+        Some(gpu) if on_gpu > 0 => {
+            (format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"), None)
+        }
         Some(gpu) => {
             let warning = format!("{gpu} is there but not used: --gpu-layers is 0");
             (format!("CPU, {threads}"), Some(warning))
         }
         None => {
-            let there = ["/proc/driver/nvidia/gpus", "/dev/kfd"]
-                .iter()
-                .any(|p| Path::new(p).exists());
+            let there = ["/proc/driver/nvidia/gpus", "/dev/kfd"].iter().any(|p| Path::new(p).exists());
             let warning = "a GPU is there but not used: this fireside was built without it (cargo features cuda, vulkan)";
             (format!("CPU, {threads}"), there.then(|| warning.to_string()))
         }
@@ -376,20 +312,13 @@ fn physical_cores() -> u32 {
         std::fs::read_to_string(file).ok()
     };
     let cores: BTreeSet<String> = allowed_cpus().into_iter().filter_map(siblings).collect();
-    if cores.is_empty() {
-        logical
-    } else {
-        (cores.len() as u32).min(logical)
-    }
+    if cores.is_empty() { logical } else { (cores.len() as u32).min(logical) }
 }
 
 /// The processors the kernel lets this process use, as `/proc` lists them: `0-3,8`.
 fn allowed_cpus() -> Vec<u32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)

@@ -44,23 +44,14 @@ pub fn question(
 pub fn attach(path: &Path) -> Result<Attachment, Failure> {
     let shown = path.display();
     let bytes = std::fs::read(path).map_err(|e| {
-        let why = if path.is_dir() {
-            "it is a folder".to_string()
-        } else {
-            e.to_string()
-        };
+        let why = if path.is_dir() { "it is a folder".to_string() } else { e.to_string() };
         Failure::new(format!("could not read {shown}: {why}"))
     })?;
     let text = utf8(bytes).map_err(|at| {
-        Failure::new(format!(
-            "{shown} is not UTF-8 text: the first bad byte is at offset {at}"
-        ))
-        .hint("only text can be attached; iconv converts other encodings")
+        Failure::new(format!("{shown} is not UTF-8 text: the first bad byte is at offset {at}"))
+            .hint("only text can be attached; iconv converts other encodings")
     })?;
-    Ok(Attachment {
-        name: shown.to_string(),
-        text: without_final_newline(text),
-    })
+    Ok(Attachment { name: shown.to_string(), text: without_final_newline(text) })
 }
 
 /// Everything piped in, without one newline at its end; `None` on a terminal.
@@ -85,10 +76,8 @@ pub fn read_stdin(screen_says: impl Fn() + Send + 'static) -> Result<Option<Stri
         Err(e) => return Err(Failure::new(format!("could not read stdin: {e}"))),
     }
     let text = utf8(bytes).map_err(|at| {
-        Failure::new(format!(
-            "stdin is not UTF-8 text: the first bad byte is at offset {at}"
-        ))
-        .hint("iconv converts other encodings; --no-stdin leaves stdin alone")
+        Failure::new(format!("stdin is not UTF-8 text: the first bad byte is at offset {at}"))
+            .hint("iconv converts other encodings; --no-stdin leaves stdin alone")
     })?;
     Ok(Some(without_final_newline(text)))
 }
@@ -130,11 +119,7 @@ pub fn run(
                 output = screen.answer(text);
             }
         }
-        if output.is_err() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if output.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     screen.end_progress();
     match said {
@@ -225,11 +210,7 @@ fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, s
 
 /// `--json`'s object where there is no answer: the same fields, and why.
 pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) -> Value {
-    let stop = if failure.exit == Exit::Interrupted {
-        StopReason::Interrupted
-    } else {
-        StopReason::Error
-    };
+    let stop = if failure.exit == Exit::Interrupted { StopReason::Interrupted } else { StopReason::Error };
     json!({
         "text": "",
         "thinking": null,
@@ -256,14 +237,9 @@ fn model(session: Option<&Session>) -> Value {
 
 /// Every sampling setting by its name: numbers as numbers, the rest as it is written on the command line.
 fn sampling(session: &Session) -> Value {
-    let rows = SETTINGS
-        .iter()
-        .filter(|row| row.group == Group::Sampling && row.name != "seed");
+    let rows = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
     let value = |text: String| text.parse::<f64>().map_or(json!(text), |number| json!(number));
-    Value::Object(
-        rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings))))
-            .collect(),
-    )
+    Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings)))).collect())
 }
 
 #[cfg(test)]
@@ -272,17 +248,12 @@ mod tests {
 
     fn content(prompt: Option<&str>, piped: Option<&str>) -> Option<String> {
         let no_files: [&Path; 0] = [];
-        question(prompt, &no_files, piped.map(String::from))
-            .unwrap()
-            .map(|m| m.content())
+        question(prompt, &no_files, piped.map(String::from)).unwrap().map(|m| m.content())
     }
 
     #[test]
     fn documents_come_first_and_the_instruction_last() {
-        assert_eq!(
-            content(Some("Summarise."), Some("a\nb")).unwrap(),
-            "a\nb\n\nSummarise."
-        );
+        assert_eq!(content(Some("Summarise."), Some("a\nb")).unwrap(), "a\nb\n\nSummarise.");
         assert_eq!(content(None, Some("a")).unwrap(), "a");
         assert_eq!(content(Some("q"), None).unwrap(), "q");
         assert_eq!(content(None, None), None);
@@ -291,10 +262,7 @@ mod tests {
 
     #[test]
     fn a_slot_takes_what_was_piped_in() {
-        assert_eq!(
-            content(Some("Spell {stdin}, {stdin}!"), Some("7")).unwrap(),
-            "Spell 7, 7!"
-        );
+        assert_eq!(content(Some("Spell {stdin}, {stdin}!"), Some("7")).unwrap(), "Spell 7, 7!");
         assert_eq!(content(Some("Spell {stdin}"), None).unwrap(), "Spell {stdin}");
     }
 }

@@ -67,11 +67,7 @@ pub struct Session {
 impl Session {
     /// Starts the backend, which begins to load at once.
     pub fn new(config: Config, candidate: Candidate) -> Session {
-        let Candidate {
-            start,
-            settings,
-            advice,
-        } = candidate;
+        let Candidate { start, settings, advice } = candidate;
         Session {
             conversation: Conversation::new(settings.system_prompt.clone()),
             settings,
@@ -111,10 +107,7 @@ impl Session {
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
-        self.settings
-            .sampling
-            .seed
-            .map_or_else(fresh, |seed| seed.wrapping_add(others))
+        self.settings.sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
     /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
@@ -123,10 +116,7 @@ impl Session {
         self.conversation.add(message.clone(), None);
         self.answer(String::new(), watch).map_err(|failure| {
             self.conversation.move_to(before);
-            Undone {
-                failure,
-                message: Some(message),
-            }
+            Undone { failure, message: Some(message) }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -136,10 +126,7 @@ impl Session {
         let before = self.conversation.head();
         let nothing = || Failure::new("there is nothing to answer again");
         let question = self.conversation.last_user();
-        let question = question.ok_or_else(nothing).map_err(|failure| Undone {
-            failure,
-            message: None,
-        })?;
+        let question = question.ok_or_else(nothing).map_err(|failure| Undone { failure, message: None })?;
         self.conversation.move_to(Some(question));
         self.redo(before, String::new(), watch)
     }
@@ -149,10 +136,7 @@ impl Session {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
             let failure = Failure::new("there is no answer to go on with");
-            return Err(Undone {
-                failure,
-                message: None,
-            });
+            return Err(Undone { failure, message: None });
         };
         let begun = self.conversation.message(answer).text.clone();
         self.conversation.move_to(self.conversation.parent(answer));
@@ -162,10 +146,7 @@ impl Session {
     fn redo(&mut self, before: Option<NodeId>, begun: String, watch: Watch) -> Result<&Answer, Undone> {
         self.answer(begun, watch).map_err(|failure| {
             self.conversation.move_to(before);
-            Undone {
-                failure,
-                message: None,
-            }
+            Undone { failure, message: None }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -223,13 +204,8 @@ impl Session {
         if stats.stop == StopReason::Interrupted && text == begun {
             return Err(Failure::interrupted());
         }
-        self.conversation
-            .add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
-        self.last = Some(Answer {
-            text,
-            stats,
-            first_token,
-        });
+        self.conversation.add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
+        self.last = Some(Answer { text, stats, first_token });
         Ok(())
     }
 
@@ -275,10 +251,7 @@ impl Session {
         watch: Watch,
     ) -> Result<(), Failure> {
         if row.effect == Effect::Start {
-            return Err(Failure::usage(format!(
-                "{} can only be given when fireside starts",
-                row.name
-            )));
+            return Err(Failure::usage(format!("{} can only be given when fireside starts", row.name)));
         }
         let mut config = self.config.clone();
         config.set(row, value)?;
@@ -292,10 +265,7 @@ impl Session {
 
     fn model_name(&self) -> String {
         let model = self.model();
-        model
-            .path
-            .as_ref()
-            .map_or(model.name.clone(), |p| p.display().to_string())
+        model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
     }
 
     /// Goes on with the model called `wanted`, run as `config` says. If it cannot be used, the old one stays.
@@ -344,10 +314,7 @@ fn last_words(answering: &Answering, seed: u32) -> Stats {
     let deadline = Instant::now() + LAST_WORDS;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         if let Some(Told::Done(Ok(stats))) = answering.next(left) {
-            return Stats {
-                stop: StopReason::Interrupted,
-                ..stats
-            };
+            return Stats { stop: StopReason::Interrupted, ..stats };
         }
     }
     Stats {

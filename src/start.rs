@@ -32,18 +32,8 @@ pub fn run(args: Args, started: Instant) -> Exit {
         Err(failure) => return report(&failure),
     };
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
-    let mut screen = Screen::new(Style {
-        color,
-        plain: args.plain,
-        quiet: args.quiet,
-    });
-    let mut run = Run {
-        args,
-        config,
-        screen: &mut screen,
-        started,
-        session: None,
-    };
+    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
+    let mut run = Run { args, config, screen: &mut screen, started, session: None };
     match run.choose() {
         Ok(exit) => exit,
         Err(failure) => run.fail(&failure),
@@ -52,12 +42,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
 
 /// Says what is wrong before there is a screen.
 pub fn report(failure: &Failure) -> Exit {
-    Screen::new(Style {
-        color: Auto::Auto,
-        plain: false,
-        quiet: false,
-    })
-    .failure(failure);
+    Screen::new(Style { color: Auto::Auto, plain: false, quiet: false }).failure(failure);
     failure.exit
 }
 
@@ -100,14 +85,8 @@ impl Run<'_> {
         if self.args.interactive
             && (self.args.json || (terminal::device().is_none() && !self.args.repl_stdin))
         {
-            let why = if self.args.json {
-                "--json prints one answer"
-            } else {
-                "there is no terminal"
-            };
-            return Err(Failure::usage(format!(
-                "-i opens a chat after the answer, but {why}"
-            )));
+            let why = if self.args.json { "--json prints one answer" } else { "there is no terminal" };
+            return Err(Failure::usage(format!("-i opens a chat after the answer, but {why}")));
         }
         if self.args.interactive && self.args.raw {
             return Err(Failure::usage("--raw completes one text, and -i opens a chat"));
@@ -124,11 +103,8 @@ impl Run<'_> {
     }
 
     fn refuse_what_is_not_there_yet(&self) -> Result<(), Failure> {
-        let asked = [
-            ("server", &self.args.server),
-            ("rpc", &self.args.rpc),
-            ("draft-model", &self.args.draft_model),
-        ];
+        let asked =
+            [("server", &self.args.server), ("rpc", &self.args.rpc), ("draft-model", &self.args.draft_model)];
         match asked.iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => Err(Failure::usage(format!("--{name} is not there yet"))),
             None => Ok(()),
@@ -141,11 +117,7 @@ impl Run<'_> {
         if known_to_ask {
             self.open_session()?; // loads while stdin is read
         }
-        let piped = if piped {
-            oneshot::read_stdin(waiting_for_stdin(self.args.quiet))?
-        } else {
-            None
-        };
+        let piped = if piped { oneshot::read_stdin(waiting_for_stdin(self.args.quiet))? } else { None };
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
@@ -164,11 +136,7 @@ impl Run<'_> {
             return self.chat(Some(message));
         }
         terminal::end_on_second_interrupt();
-        let manner = Manner {
-            json,
-            stats,
-            started: self.started,
-        };
+        let manner = Manner { json, stats, started: self.started };
         oneshot::run(session, message, self.screen, manner)
     }
 
@@ -179,25 +147,18 @@ impl Run<'_> {
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
         self.print(&rendered.text)?;
-        self.screen.note(&format!(
-            "{} tokens; the context holds {}",
-            counts.prompt, counts.limit
-        ));
+        self.screen.note(&format!("{} tokens; the context holds {}", counts.prompt, counts.limit));
         Ok(Exit::Answered)
     }
 
     /// A chat, which begins with the answer to `question` if there is one.
     fn chat(&mut self, question: Option<Message>) -> Result<Exit, Failure> {
         if self.args.raw {
-            return Err(Failure::usage(
-                "--raw completes one text: give it a prompt or pipe one in",
-            ));
+            return Err(Failure::usage("--raw completes one text: give it a prompt or pipe one in"));
         }
         let lines = match self.args.repl_stdin {
             true => Lines::Stdin,
-            false => Lines::Terminal {
-                history: self.config.paths.as_ref().map(|p| p.line_history.clone()),
-            },
+            false => Lines::Terminal { history: self.config.paths.as_ref().map(|p| p.line_history.clone()) },
         };
         let first = self.session.is_none();
         if first {
@@ -216,8 +177,7 @@ impl Run<'_> {
         let mut session = Session::new(self.config.clone(), candidate);
         session.conversation.system = system_prompt(&session.settings)?;
         if self.args.verbose {
-            self.screen
-                .note(&format!("{}; {}", session.model().facts, session.model().device));
+            self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes());
         }
         if let (Some(paths), Some(path)) = (&self.config.paths, &session.model().path) {
@@ -252,25 +212,15 @@ impl Run<'_> {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Err(ambiguous());
         }
-        let list: Vec<String> = (1..)
-            .zip(&names)
-            .map(|(n, name)| format!("{n:3}  {name}"))
-            .collect();
+        let list: Vec<String> = (1..).zip(&names).map(|(n, name)| format!("{n:3}  {name}")).collect();
         self.screen.show(&format!("Which model?\n{}", list.join("\n")));
         let mut line = String::new();
         std::io::stdin()
             .read_line(&mut line)
             .map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
-        let chosen = line
-            .trim()
-            .parse::<usize>()
-            .ok()
-            .and_then(|n| several.get(n.checked_sub(1)?));
-        let chosen = chosen.or_else(|| {
-            several
-                .iter()
-                .find(|file| models::name(file).eq_ignore_ascii_case(line.trim()))
-        });
+        let chosen = line.trim().parse::<usize>().ok().and_then(|n| several.get(n.checked_sub(1)?));
+        let chosen = chosen
+            .or_else(|| several.iter().find(|file| models::name(file).eq_ignore_ascii_case(line.trim())));
         chosen.cloned().ok_or_else(ambiguous)
     }
 
@@ -326,20 +276,16 @@ fn opener(args: &Args) -> Opener {
         None => |config, wanted| {
             let opened = model::open(config, wanted)?;
             let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
-            Ok(Candidate {
-                start,
-                settings: opened.settings,
-                advice: opened.advice,
-            })
+            Ok(Candidate { start, settings: opened.settings, advice: opened.advice })
         },
     }
 }
 
 fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
     match (&settings.system_prompt, &settings.system_prompt_file) {
-        (Some(_), Some(_)) => Err(Failure::usage(
-            "--system-prompt and --system-prompt-file exclude each other",
-        )),
+        (Some(_), Some(_)) => {
+            Err(Failure::usage("--system-prompt and --system-prompt-file exclude each other"))
+        }
         (None, Some(file)) => oneshot::attach(file).map(|file| Some(file.text)),
         (text, None) => Ok(text.clone()),
     }
@@ -347,10 +293,7 @@ fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
 
 fn banner(model: &Description, screen: &mut Screen) {
     screen.note(&format!("fireside {}: {}", env!("CARGO_PKG_VERSION"), model.name));
-    screen.note(&format!(
-        "{}; {}; context up to {}",
-        model.facts, model.device, model.context_limit
-    ));
+    screen.note(&format!("{}; {}; context up to {}", model.facts, model.device, model.context_limit));
     model.warnings.iter().for_each(|warning| screen.note(warning));
     if !model.chats {
         screen.note(
@@ -373,11 +316,8 @@ fn warn(session: &Session, screen: &mut Screen, raw: bool) {
 fn build_notes() -> String {
     let info = system_info();
     let native = cfg!(target_feature = "avx2") || cfg!(target_arch = "aarch64");
-    let slow = if native {
-        ""
-    } else {
-        "\nbuilt without this processor's instructions: slower than it could be"
-    };
+    let slow =
+        if native { "" } else { "\nbuilt without this processor's instructions: slower than it could be" };
     format!("llama.cpp: {}{slow}", info.trim())
 }
 
@@ -385,11 +325,8 @@ fn build_notes() -> String {
 fn probe(path: &Path, args: &Args) -> Exit {
     let tried = Config::resolve(&args.settings).and_then(|config| {
         let settings = config.settle(&[])?;
-        let load = LoadOptions {
-            gpu_layers: settings.gpu_layers,
-            mmap: !settings.no_mmap,
-            mlock: settings.mlock,
-        };
+        let load =
+            LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
         let context = ContextOptions {
             limit: 256,
             chunk: 64,

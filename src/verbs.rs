@@ -67,21 +67,14 @@ pub fn understand(words: &[String]) -> Result<Words, Failure> {
 pub fn config(config: &Config) -> Result<String, Failure> {
     let settings = config.settle(&[])?;
     let mut lines = vec![match &config.paths {
-        Some(paths) => format!(
-            "# config file: {}\n# models: {}",
-            paths.config_file.display(),
-            paths.models.display()
-        ),
+        Some(paths) => {
+            format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
+        }
         None => "# no home folder: no config file is read and nothing is kept".into(),
     }];
     for row in SETTINGS {
         let value = (row.get)(&settings);
-        lines.push(format!(
-            "{:22} {:28} # {}",
-            row.name,
-            value,
-            config.source(row.name, &[]).name()
-        ));
+        lines.push(format!("{:22} {:28} # {}", row.name, value, config.source(row.name, &[]).name()));
     }
     Ok(lines.join("\n"))
 }
@@ -96,39 +89,16 @@ mod tests {
 
     #[test]
     fn white_space_makes_a_prompt() {
-        assert_eq!(
-            words(&["Why is the sky blue?"]).unwrap(),
-            Words::Prompt("Why is the sky blue?".into())
-        );
+        assert_eq!(words(&["Why is the sky blue?"]).unwrap(), Words::Prompt("Why is the sky blue?".into()));
         assert_eq!(words(&["config"]).unwrap(), Words::Config);
         assert_eq!(words(&[]).unwrap(), Words::Nothing);
     }
 
     #[test]
     fn one_word_is_a_verb_or_a_hint() {
-        assert!(
-            words(&["confg"])
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .starts_with("did you mean config?")
-        );
-        assert_eq!(
-            words(&["banana"]).unwrap_err().hint.unwrap(),
-            "to ask that: fireside -p \"banana\""
-        );
-        assert!(
-            words(&["why", "is"])
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .contains("\"why is\"")
-        );
-        assert!(
-            words(&["pull", "x"])
-                .unwrap_err()
-                .message
-                .contains("not there yet")
-        );
+        assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
+        assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
+        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
+        assert!(words(&["pull", "x"]).unwrap_err().message.contains("not there yet"));
     }
 }

@@ -29,15 +29,8 @@ fn a_line_is_answered_with_a_line_of_stats_after_it() {
     let home = Home::new();
     let mut terminal = chat(&home);
     terminal.sees("/help lists the commands, Ctrl-D leaves");
-    terminal
-        .line("Hi")
-        .sees("> Hi\nOne.\n1 token, ")
-        .sees("context 2 of 1000\n> ")
-        .at_prompt();
-    terminal
-        .line("/set stats off")
-        .sees("stats is off\n> ")
-        .at_prompt();
+    terminal.line("Hi").sees("> Hi\nOne.\n1 token, ").sees("context 2 of 1000\n> ").at_prompt();
+    terminal.line("/set stats off").sees("stats is off\n> ").at_prompt();
     terminal.line("Ho").sees("> Ho\nTwo.\n>").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
@@ -57,10 +50,7 @@ fn ctrl_c_clears_the_line_and_up_brings_it_back() {
 fn ctrl_c_twice_at_an_empty_line_leaves() {
     let home = Home::new();
     let mut terminal = chat(&home);
-    terminal
-        .keys(CTRL_C)
-        .sees("Ctrl-C once more, or Ctrl-D, leaves")
-        .at_prompt();
+    terminal.keys(CTRL_C).sees("Ctrl-C once more, or Ctrl-D, leaves").at_prompt();
     terminal.line("Hi").sees("One.").at_prompt();
     terminal.wiped().keys(CTRL_C).sees("Ctrl-C once more").at_prompt(); // the answer came between: this is the first
     assert_eq!(terminal.keys(CTRL_C).ends(), 0);
@@ -81,19 +71,8 @@ fn typed_lines_are_there_in_the_next_session_and_private() {
     let home = Home::new();
     let mut terminal = chat(&home);
     terminal.line("first").sees("One.").at_prompt();
-    terminal
-        .keys("one")
-        .keys(CTRL_J)
-        .keys("two")
-        .at("two")
-        .keys(ENTER)
-        .sees("Two.")
-        .at_prompt();
-    terminal
-        .keys("given up")
-        .at("> given up")
-        .keys(CTRL_C)
-        .at_prompt();
+    terminal.keys("one").keys(CTRL_J).keys("two").at("two").keys(ENTER).sees("Two.").at_prompt();
+    terminal.keys("given up").at("> given up").keys(CTRL_C).at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
     drop(terminal);
 
@@ -106,12 +85,7 @@ fn typed_lines_are_there_in_the_next_session_and_private() {
     terminal.keys(UP).sees("> one\ntwo").keys(ENTER).sees("One.");
     model_saw(&mut terminal, "[user] one\ntwo\n");
     terminal.at_prompt().wiped();
-    terminal
-        .keys(CTRL_R)
-        .keys("fir")
-        .sees("first")
-        .keys(ENTER)
-        .sees("Two.");
+    terminal.keys(CTRL_R).keys("fir").sees("first").keys(ENTER).sees("Two.");
     model_saw(&mut terminal, "[user] first\n");
     assert_eq!(terminal.at_prompt().keys(CTRL_D).ends(), 0);
 }
@@ -121,11 +95,7 @@ fn a_history_that_cannot_be_kept_is_a_warning() {
     let home = Home::new();
     home.write(".local/state", "a file where a folder should be");
     let mut terminal = chat(&home);
-    terminal
-        .line("Hi")
-        .sees("fireside: typed lines are not kept: ")
-        .sees("One.")
-        .at_prompt();
+    terminal.line("Hi").sees("fireside: typed lines are not kept: ").sees("One.").at_prompt();
     terminal.wiped().line("Ho").sees("Two.").at_prompt();
     assert!(!terminal.screen().contains("not kept"), "said twice");
     terminal.keys(UP).at("> Ho"); // kept while it runs
@@ -138,49 +108,14 @@ fn tab_completes_commands_settings_values_and_paths() {
     home.write("folder/deeper.txt", "d e\n");
     let mut terminal = chat(&home);
     terminal.keys("/und").keys(TAB).at("> /undo ").keys(CTRL_U);
-    terminal
-        .keys("/set rep")
-        .keys(TAB)
-        .at("> /set repeat-")
-        .keys(CTRL_U);
-    terminal
-        .keys("/set flash-attn of")
-        .keys(TAB)
-        .at("> /set flash-attn off ")
-        .keys(CTRL_U);
-    terminal
-        .keys("/show pro")
-        .keys(TAB)
-        .at("> /show prompt ")
-        .keys(CTRL_U);
-    terminal
-        .keys("/file fol")
-        .keys(TAB)
-        .at("> /file folder/")
-        .keys(TAB)
-        .at("> /file folder/deeper.txt");
-    terminal
-        .keys(CTRL_U)
-        .keys("/file som")
-        .keys(TAB)
-        .at("> /file some\\ notes.txt");
-    terminal
-        .keys(ENTER)
-        .sees("attached some notes.txt: 5 bytes, 3 tokens")
-        .at_prompt();
-    terminal
-        .keys("plain wor")
-        .keys(TAB)
-        .keys("ds")
-        .at("> plain words")
-        .keys(CTRL_U);
-    terminal
-        .keys("/s")
-        .keys(TAB)
-        .keys(TAB)
-        .sees("/s\nset")
-        .sees("stats")
-        .sees("system");
+    terminal.keys("/set rep").keys(TAB).at("> /set repeat-").keys(CTRL_U);
+    terminal.keys("/set flash-attn of").keys(TAB).at("> /set flash-attn off ").keys(CTRL_U);
+    terminal.keys("/show pro").keys(TAB).at("> /show prompt ").keys(CTRL_U);
+    terminal.keys("/file fol").keys(TAB).at("> /file folder/").keys(TAB).at("> /file folder/deeper.txt");
+    terminal.keys(CTRL_U).keys("/file som").keys(TAB).at("> /file some\\ notes.txt");
+    terminal.keys(ENTER).sees("attached some notes.txt: 5 bytes, 3 tokens").at_prompt();
+    terminal.keys("plain wor").keys(TAB).keys("ds").at("> plain words").keys(CTRL_U);
+    terminal.keys("/s").keys(TAB).keys(TAB).sees("/s\nset").sees("stats").sees("system");
 }
 
 #[test]
@@ -197,36 +132,22 @@ fn a_pasted_block_is_one_message() {
 fn ctrl_j_backslash_and_quotes_go_on_in_the_next_line() {
     let home = Home::new();
     let mut terminal = chat(&home);
-    terminal
-        .keys("one")
-        .keys(CTRL_J)
-        .keys("two")
-        .keys(ENTER)
-        .sees("One.");
+    terminal.keys("one").keys(CTRL_J).keys("two").keys(ENTER).sees("One.");
     model_saw(&mut terminal, "[user] one\ntwo\n");
     terminal.at_prompt().wiped().line("/clear").at_prompt();
     terminal.line("one\\").line("two").sees("Two.");
     model_saw(&mut terminal, "[user] one\ntwo\n");
     terminal.at_prompt().wiped().line("/clear").at_prompt();
-    terminal
-        .line("\"\"\"one")
-        .line("/exit")
-        .line("two\"\"\"")
-        .sees("Three.");
+    terminal.line("\"\"\"one").line("/exit").line("two\"\"\"").sees("Three.");
     model_saw(&mut terminal, "[user] one\n/exit\ntwo\n");
 }
 
 #[test]
 fn ctrl_x_ctrl_e_opens_the_editor_with_the_line() {
     let home = Home::new();
-    let script = home.write(
-        "editor.sh",
-        "sed -i 's/red/blue/; $a more' \"$1\"; stty -a > modes",
-    );
-    let setup = Setup {
-        environment: vec![("EDITOR", format!("sh '{}'", script.display()))],
-        ..Setup::default()
-    };
+    let script = home.write("editor.sh", "sed -i 's/red/blue/; $a more' \"$1\"; stty -a > modes");
+    let setup =
+        Setup { environment: vec![("EDITOR", format!("sh '{}'", script.display()))], ..Setup::default() };
     let mut terminal = chat_as(&home, &setup);
     terminal.keys("a red car").at("> a red car").keys(CTRL_X_CTRL_E);
     terminal.sees("> a blue car\nmore").keys(ENTER).sees("One.");
@@ -244,32 +165,18 @@ fn without_an_editor_the_line_stays() {
     let home = Home::new();
     let mut terminal = chat(&home);
     terminal.keys("kept").at("> kept").keys(CTRL_X_CTRL_E);
-    terminal
-        .sees("fireside: no editor is set\nhint: set EDITOR")
-        .at("> kept");
+    terminal.sees("fireside: no editor is set\nhint: set EDITOR").at("> kept");
 }
 
 #[test]
 fn twenty_columns_are_enough() {
     let home = Home::new();
-    let setup = Setup {
-        columns: 20,
-        ..Setup::default()
-    };
+    let setup = Setup { columns: 20, ..Setup::default() };
     let mut terminal = chat_as(&home, &setup);
     let long = "a message that is much longer than the window is wide";
-    terminal
-        .keys(long)
-        .sees_wrapped(&format!("> {long}"))
-        .keys(ENTER)
-        .sees("One.")
-        .at_prompt();
+    terminal.keys(long).sees_wrapped(&format!("> {long}")).keys(ENTER).sees("One.").at_prompt();
     terminal.line("/help").sees("Ctrl-R searches").at_prompt();
-    terminal
-        .wiped()
-        .line("/show prompt")
-        .sees_wrapped(&format!("[user] {long}"))
-        .at_prompt();
+    terminal.wiped().line("/show prompt").sees_wrapped(&format!("[user] {long}")).at_prompt();
 }
 
 #[test]
@@ -281,35 +188,18 @@ fn the_window_may_change_while_one_types() {
     terminal.resize(20).keys(" and ended in a narrow one");
     terminal.sees("rrow one").keys(ENTER).sees("One.").at_prompt();
     terminal.resize(100);
-    model_saw(
-        &mut terminal,
-        &format!("[user] {begun} and ended in a narrow one\n"),
-    );
+    model_saw(&mut terminal, &format!("[user] {begun} and ended in a narrow one\n"));
 }
 
 #[test]
 fn a_dumb_terminal_gets_plain_lines() {
     let home = Home::new();
-    let setup = Setup {
-        environment: vec![("TERM", "dumb".into())],
-        ..Setup::default()
-    };
+    let setup = Setup { environment: vec![("TERM", "dumb".into())], ..Setup::default() };
     let mut terminal = chat_as(&home, &setup);
     terminal.line("Hi").sees("> Hi\nOne.\n1 token, ").at_prompt();
-    terminal
-        .line("one\\")
-        .at("… ")
-        .line("two")
-        .sees("Two.")
-        .at_prompt();
+    terminal.line("one\\").at("… ").line("two").sees("Two.").at_prompt();
     terminal.keys(CTRL_C).sees("Ctrl-C once more").at_prompt();
-    terminal
-        .line("/show prompt")
-        .sees("[user] one\ntwo\n")
-        .at_prompt();
-    assert!(
-        !terminal.bytes().contains(&0x1b),
-        "an escape sequence on a dumb terminal"
-    );
+    terminal.line("/show prompt").sees("[user] one\ntwo\n").at_prompt();
+    assert!(!terminal.bytes().contains(&0x1b), "an escape sequence on a dumb terminal");
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }

@@ -29,11 +29,7 @@ fn one_can_type_before_the_model_is_loaded() {
         return;
     };
     terminal.keys("Hello").sees("is a demonstration").at("> Hello"); // typed before there was a prompt
-    terminal
-        .keys(ENTER)
-        .sees("8 tokens, ")
-        .sees("context ")
-        .at_prompt();
+    terminal.keys(ENTER).sees("8 tokens, ").sees("context ").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -44,18 +40,11 @@ fn ctrl_c_while_the_model_is_loading_keeps_the_message() {
         return;
     };
     terminal.at_prompt().entered("Hello").keys(CTRL_C);
-    terminal.sees("stopped").wait(
-        "the prompt, with the message if no word of the answer came",
-        |screen| {
-            let last = screen.contents().lines().last().unwrap_or_default().to_string();
-            last.trim_end() == ">" || last == "> Hello"
-        },
-    );
-    terminal
-        .keys(CTRL_U)
-        .line("/clear")
-        .sees("a new conversation")
-        .at_prompt();
+    terminal.sees("stopped").wait("the prompt, with the message if no word of the answer came", |screen| {
+        let last = screen.contents().lines().last().unwrap_or_default().to_string();
+        last.trim_end() == ">" || last == "> Hello"
+    });
+    terminal.keys(CTRL_U).line("/clear").sees("a new conversation").at_prompt();
     terminal.line("Hello").sees("8 tokens, ").at_prompt();
 }
 
@@ -63,26 +52,11 @@ fn ctrl_c_while_the_model_is_loading_keeps_the_message() {
 fn ctrl_c_stops_an_answer_and_more_goes_on() {
     let home = Home::new();
     let mut terminal = scripted(&home, &(slow() + "and so on.\n"));
-    terminal
-        .line("Count")
-        .sees("w3 ")
-        .keys(CTRL_C)
-        .sees("stopped; /more goes on")
-        .at_prompt();
+    terminal.line("Count").sees("w3 ").keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
     terminal.line("/show prompt").sees("[user] Count\n").at_prompt();
     terminal.wiped().line("/more").sees("and so on.").at_prompt();
-    terminal
-        .wiped()
-        .line("Hi")
-        .sees("w1 ")
-        .keys(CTRL_C)
-        .sees("stopped")
-        .at_prompt();
-    terminal
-        .wiped()
-        .line("/show prompt")
-        .sees("[assistant] w1 w2 w3 ")
-        .sees("and so on.\n[user] Hi\n");
+    terminal.wiped().line("Hi").sees("w1 ").keys(CTRL_C).sees("stopped").at_prompt();
+    terminal.wiped().line("/show prompt").sees("[assistant] w1 w2 w3 ").sees("and so on.\n[user] Hi\n");
     assert_eq!(terminal.at_prompt().keys(CTRL_D).ends(), 0);
 }
 
@@ -90,19 +64,8 @@ fn ctrl_c_stops_an_answer_and_more_goes_on() {
 fn ctrl_backslash_loses_nothing() {
     let home = Home::new();
     let mut terminal = scripted(&home, &slow());
-    terminal
-        .keys("Co")
-        .keys("\x1c")
-        .keys("unt")
-        .at("> Count")
-        .keys(ENTER);
-    terminal
-        .sees("w2 ")
-        .keys("\x1c")
-        .sees("w4 ")
-        .keys(CTRL_C)
-        .sees("stopped")
-        .at_prompt();
+    terminal.keys("Co").keys("\x1c").keys("unt").at("> Count").keys(ENTER);
+    terminal.sees("w2 ").keys("\x1c").sees("w4 ").keys(CTRL_C).sees("stopped").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -112,9 +75,7 @@ fn ctrl_c_before_the_first_word_puts_the_message_back() {
     let silence = "\\p".repeat(600) + "late\nat once\n";
     let mut terminal = scripted(&home, &silence);
     terminal.entered("A question").keys(CTRL_C);
-    terminal
-        .sees("stopped before the answer began")
-        .at("> A question");
+    terminal.sees("stopped before the answer began").at("> A question");
     terminal.keys(ENTER).sees("at once").at_prompt();
     terminal.line("/show prompt").sees("[user] A question\n>");
 }
@@ -122,36 +83,16 @@ fn ctrl_c_before_the_first_word_puts_the_message_back() {
 #[test]
 fn ctrl_c_while_a_long_prompt_is_read_puts_the_message_back() {
     let home = Home::new();
-    home.write(
-        "long.txt",
-        "The quick brown fox jumps over the lazy dog. ".repeat(700),
-    );
+    home.write("long.txt", "The quick brown fox jumps over the lazy dog. ".repeat(700));
     let Some(mut terminal) = with_default_model(&home, &["-n", "8"]) else {
         return;
     };
-    terminal
-        .at_prompt()
-        .line("/file long.txt")
-        .sees("it goes with your next message")
-        .at_prompt();
-    terminal
-        .line("Summarise.")
-        .sees("reading ")
-        .sees(" s left")
-        .keys(CTRL_C);
-    terminal
-        .sees("stopped before the answer began")
-        .at("> Summarise.");
+    terminal.at_prompt().line("/file long.txt").sees("it goes with your next message").at_prompt();
+    terminal.line("Summarise.").sees("reading ").sees(" s left").keys(CTRL_C);
+    terminal.sees("stopped before the answer began").at("> Summarise.");
     assert!(!terminal.screen().contains("reading "), "the bar is gone");
-    terminal
-        .keys(CTRL_U)
-        .line("/file")
-        .sees("attached: long.txt")
-        .at_prompt();
-    terminal
-        .line("/file none")
-        .sees("nothing is attached")
-        .at_prompt();
+    terminal.keys(CTRL_U).line("/file").sees("attached: long.txt").at_prompt();
+    terminal.line("/file none").sees("nothing is attached").at_prompt();
     terminal.line("Hello").sees("8 tokens, ").at_prompt();
 }
 
@@ -160,19 +101,10 @@ fn what_is_typed_while_it_writes_is_kept_for_the_next_line() {
     let home = Home::new();
     let answer = (1..=30).map(|n| format!("\\pw{n} ")).collect::<String>();
     let mut terminal = scripted(&home, &format!("{answer}\nTwo.\n{}", slow()));
-    terminal
-        .line("Count")
-        .sees("w2 ")
-        .keys("second")
-        .keys(ENTER)
-        .keys("thi");
+    terminal.line("Count").sees("w2 ").keys("second").keys(ENTER).keys("thi");
     terminal.sees("w30").sees("> second\nTwo.\n").at("> thi");
     assert!(!terminal.screen().contains("w2 second"), "shown amid the answer");
-    terminal
-        .keys("rd")
-        .keys(ENTER)
-        .sees("> third\nw1 ")
-        .keys("fourth");
+    terminal.keys("rd").keys(ENTER).sees("> third\nw1 ").keys("fourth");
     terminal.keys(CTRL_C).sees("stopped").at("> fourth"); // Ctrl-C stops the answer and forgets nothing
 }
 
@@ -181,20 +113,9 @@ fn the_window_may_change_while_it_writes() {
     let home = Home::new();
     let answer = (1..=30).map(|n| format!("\\pw{n} ")).collect::<String>();
     let mut terminal = scripted(&home, &format!("{answer}\nTwo.\n"));
-    terminal
-        .line("Count")
-        .sees("w2 ")
-        .resize(20)
-        .sees("w30")
-        .at_prompt();
+    terminal.line("Count").sees("w2 ").resize(20).sees("w30").at_prompt();
     let long = "a message longer than the narrow window";
-    terminal
-        .wiped()
-        .keys(long)
-        .sees_wrapped(&format!("> {long}"))
-        .keys(ENTER)
-        .sees("Two.")
-        .at_prompt();
+    terminal.wiped().keys(long).sees_wrapped(&format!("> {long}")).keys(ENTER).sees("Two.").at_prompt();
 }
 
 #[test]
@@ -202,30 +123,17 @@ fn what_the_model_writes_cannot_touch_the_terminal() {
     let home = Home::new();
     let mut terminal = scripted(&home, "a\x1b[2Jb \x1b]0;title\x07c \u{9b}31md\re \u{202e}f\n");
     terminal.sees("/help lists").line("Hi");
-    terminal
-        .sees("a␛[2Jb ␛]0;title␇c <U+009B>31md␍e <U+202E>f")
-        .sees("/help lists");
+    terminal.sees("a␛[2Jb ␛]0;title␇c <U+009B>31md␍e <U+202E>f").sees("/help lists");
     terminal.at_prompt();
     terminal.line("/show prompt").at_prompt();
-    terminal
-        .wiped()
-        .line("Hm")
-        .sees("a␛")
-        .at_prompt()
-        .line("/show prompt")
-        .sees("[assistant] a␛[2Jb");
+    terminal.wiped().line("Hm").sees("a␛").at_prompt().line("/show prompt").sees("[assistant] a␛[2Jb");
 }
 
 /// A shell with job control, in which `$FIRESIDE` is the program.
 fn shell(home: &Home, shell: &str, answers: &str) -> Terminal {
-    let command = [crate::support::program().to_string()]
-        .into_iter()
-        .chain(home.script("answers", answers));
+    let command = [crate::support::program().to_string()].into_iter().chain(home.script("answers", answers));
     let setup = Setup {
-        environment: vec![
-            ("FIRESIDE", command.collect::<Vec<_>>().join(" ")),
-            ("PS1", "shell: ".into()),
-        ],
+        environment: vec![("FIRESIDE", command.collect::<Vec<_>>().join(" ")), ("PS1", "shell: ".into())],
         ..Setup::default()
     };
     let mut terminal = home.shell_command(&setup, &format!("exec {shell}"), &[]);
@@ -238,21 +146,10 @@ fn ctrl_z_at_the_prompt_and_back() {
     for kind in ["sh -i", "bash --norc --noediting -i"] {
         let home = Home::new();
         let mut terminal = shell(&home, kind, "One.\n");
-        terminal
-            .keys("half a li")
-            .at("> half a li")
-            .keys(CTRL_Z)
-            .at("shell: ");
+        terminal.keys("half a li").at("> half a li").keys(CTRL_Z).at("shell: ");
         assert!(terminal.is_as_found(), "{kind}: the shell's terminal");
-        terminal
-            .line("echo $((40 + 2))")
-            .sees("echo $((40 + 2))\n42\n")
-            .at("shell: ");
-        terminal
-            .line("fg")
-            .at("> half a li")
-            .keys("ne")
-            .at("> half a line");
+        terminal.line("echo $((40 + 2))").sees("echo $((40 + 2))\n42\n").at("shell: ");
+        terminal.line("fg").at("> half a li").keys("ne").at("> half a line");
         terminal.keys(ENTER).sees("> half a line\nOne.").at_prompt();
         terminal.keys(CTRL_D).at("shell: ");
         assert!(terminal.is_as_found(), "{kind}: the terminal at the end");
@@ -267,10 +164,7 @@ fn ctrl_z_while_it_writes_and_back() {
         let mut terminal = shell(&home, kind, &format!("{answer}\nTwo.\n"));
         terminal.line("Count").sees("w3 ").keys(CTRL_Z).at("shell: ");
         assert!(terminal.is_as_found(), "{kind}: the shell's terminal");
-        terminal
-            .line("echo $((40 + 2))")
-            .sees("echo $((40 + 2))\n42\n")
-            .at("shell: ");
+        terminal.line("echo $((40 + 2))").sees("echo $((40 + 2))\n42\n").at("shell: ");
         terminal.line("fg").keys("ahead").sees("w30").at("> ahead");
         terminal.keys(ENTER).sees("> ahead\nTwo.").at_prompt();
         terminal.keys(CTRL_D).at("shell: ");
@@ -282,14 +176,7 @@ fn ctrl_z_while_it_writes_and_back() {
 fn ctrl_z_where_no_shell_could_continue_does_nothing() {
     let home = Home::new();
     let mut terminal = scripted(&home, "One.\n");
-    terminal
-        .keys("Hi")
-        .at("> Hi")
-        .keys(CTRL_Z)
-        .sees("> Hi\n> Hi")
-        .keys(ENTER)
-        .sees("One.")
-        .at_prompt();
+    terminal.keys("Hi").at("> Hi").keys(CTRL_Z).sees("> Hi\n> Hi").keys(ENTER).sees("One.").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -318,11 +205,7 @@ fn a_failed_start_leaves_the_terminal_alone() {
     let home = Home::new();
     let mut terminal = home.terminal(&["-m", "nowhere.gguf"]);
     assert_eq!(terminal.ends(), 1);
-    assert!(
-        terminal.screen().starts_with("fireside: "),
-        "{}",
-        terminal.screen()
-    );
+    assert!(terminal.screen().starts_with("fireside: "), "{}", terminal.screen());
 }
 
 #[test]
@@ -332,12 +215,7 @@ fn a_piped_document_is_answered_and_then_talked_about() {
     let words = [crate::support::program().to_string(), option, script];
     let line = "printf 'a document\\n' | \"$@\" -i -p 'What is this?'; echo left with $?";
     let mut terminal = home.shell_command(&Setup::default(), line, &words);
-    terminal
-        .sees("One.\n")
-        .at_prompt()
-        .line("And now?")
-        .sees("> And now?\nTwo.")
-        .at_prompt();
+    terminal.sees("One.\n").at_prompt().line("And now?").sees("> And now?\nTwo.").at_prompt();
     terminal
         .wiped()
         .line("/show prompt")
@@ -352,11 +230,7 @@ fn ctrl_c_stops_the_first_answer_of_an_interactive_run_too() {
     let mut args = home.script("answers", &slow()).to_vec();
     args.extend(["-i", "-p", "Count"].map(String::from));
     let mut terminal = home.terminal(&args);
-    terminal
-        .sees("w2 ")
-        .keys(CTRL_C)
-        .sees("stopped; /more goes on")
-        .at_prompt();
+    terminal.sees("w2 ").keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -368,46 +242,23 @@ fn twenty_turns() {
     };
     let model = model.to_str().unwrap();
     let editor = home.write("editor.sh", "sed -i 's/turn/round/' \"$1\"");
-    let setup = Setup {
-        environment: vec![("EDITOR", format!("sh '{}'", editor.display()))],
-        ..Setup::default()
-    };
+    let setup =
+        Setup { environment: vec![("EDITOR", format!("sh '{}'", editor.display()))], ..Setup::default() };
     let mut terminal = home.terminal_as(&setup, &["-m", model, "--temp", "0", "-t", "1", "-n", "6"]);
     let turn = |terminal: &mut Terminal, line: &str| {
-        terminal
-            .at_prompt()
-            .wiped()
-            .line(line)
-            .sees(" tokens, ")
-            .at_prompt();
+        terminal.at_prompt().wiped().line(line).sees(" tokens, ").at_prompt();
     };
     for n in 1..=6 {
         turn(&mut terminal, &format!("This is turn {n}."));
     }
-    terminal
-        .wiped()
-        .line("/undo")
-        .sees("taken back: This is turn 6.")
-        .at_prompt();
+    terminal.wiped().line("/undo").sees("taken back: This is turn 6.").at_prompt();
     turn(&mut terminal, "/retry");
     turn(&mut terminal, "/edit");
-    terminal
-        .wiped()
-        .line("/show prompt")
-        .sees("turn 4.")
-        .sees("This is round 5.")
-        .at_prompt();
-    terminal
-        .line("/set predict 5000")
-        .sees("predict is 5000")
-        .at_prompt();
+    terminal.wiped().line("/show prompt").sees("turn 4.").sees("This is round 5.").at_prompt();
+    terminal.line("/set predict 5000").sees("predict is 5000").at_prompt();
     terminal.wiped().line("Write a very long story about a fox.");
     terminal.wait("some words of the story", |screen| {
-        screen
-            .contents()
-            .lines()
-            .nth(1)
-            .is_some_and(|line| line.len() > 20)
+        screen.contents().lines().nth(1).is_some_and(|line| line.len() > 20)
     });
     terminal.keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
     terminal.line("/set predict 6").sees("predict is 6").at_prompt();
@@ -434,13 +285,7 @@ fn twenty_turns() {
     let before = terminal.bytes().len();
     terminal.wiped().line("/show prompt").sees("turn 20.").at_prompt();
     let prompt = String::from_utf8_lossy(&terminal.bytes()[before..]).into_owned(); // longer than the screen
-    for kept in [
-        "turn 4.",
-        "This is round 5.",
-        "about a fox.",
-        "turn 13.",
-        "turn 16.",
-    ] {
+    for kept in ["turn 4.", "This is round 5.", "about a fox.", "turn 13.", "turn 16."] {
         assert!(prompt.contains(kept), "{kept} is gone:\n{prompt}");
     }
     assert!(!prompt.contains("turn 6."), "taken back:\n{prompt}");

@@ -10,10 +10,7 @@ fn chat(answers: &str, lines: &str) -> Done {
 }
 
 fn chat_at(home: &Home, answers: &str, lines: &str) -> Done {
-    home.scripted(answers, &["--repl-stdin", "-q", "--seed", "1"])
-        .stdin(lines)
-        .done()
-        .code(0)
+    home.scripted(answers, &["--repl-stdin", "-q", "--seed", "1"]).stdin(lines).done().code(0)
 }
 
 /// An editor that does `command` to the file "$1".
@@ -51,9 +48,7 @@ fn help_lists_every_command_and_explains_one() {
     }
     let one = "/retry \nget another answer to the last message\nalso: /regen\n";
     chat("x\n", "/help retry\n/help /retry\n/help regen\n").stderr(&one.repeat(3));
-    chat("x\n", "/help rety\n")
-        .failed(0, "there is no command /rety")
-        .hint("did you mean /retry?");
+    chat("x\n", "/help rety\n").failed(0, "there is no command /rety").hint("did you mean /retry?");
 }
 
 #[test]
@@ -66,13 +61,9 @@ fn exit_bye_and_quit_leave() {
 
 #[test]
 fn an_unknown_command_says_which_was_probably_meant() {
-    chat("x\n", "/undoo\n")
-        .failed(0, "there is no command /undoo")
-        .hint("did you mean /undo?");
+    chat("x\n", "/undoo\n").failed(0, "there is no command /undoo").hint("did you mean /undo?");
     chat("x\n", "/byee\n").failed(0, "/byee").hint("/bye?");
-    chat("x\n", "/zzzzzzzz\n")
-        .failed(0, "/zzzzzzzz")
-        .hint("/help lists the commands");
+    chat("x\n", "/zzzzzzzz\n").failed(0, "/zzzzzzzz").hint("/help lists the commands");
 }
 
 #[test]
@@ -85,12 +76,9 @@ fn a_message_may_begin_with_a_slash_after_a_space() {
 #[test]
 fn clear_begins_anew_and_keeps_the_system_prompt() {
     for word in ["/clear", "/new"] {
-        chat(
-            "One.\nTwo.\n",
-            &format!("/system Be brief.\nHi\n{word}\nHo\n/show prompt\n"),
-        )
-        .stdout("One.\nTwo.\n")
-        .stderr("[system] Be brief.\n[user] Ho\n");
+        chat("One.\nTwo.\n", &format!("/system Be brief.\nHi\n{word}\nHo\n/show prompt\n"))
+            .stdout("One.\nTwo.\n")
+            .stderr("[system] Be brief.\n[user] Ho\n");
     }
 }
 
@@ -108,12 +96,9 @@ fn undo_takes_back_one_exchange_after_the_other() {
 
 #[test]
 fn retry_puts_another_answer_in_the_place_of_the_last() {
-    chat(
-        "One.\nTwo.\nThree.\nFour.\n",
-        "Hi\n/retry\n/regen\nHo\n/show prompt\n",
-    )
-    .stdout("One.\nTwo.\nThree.\nFour.\n")
-    .stderr("[user] Hi\n[assistant] Three.\n[user] Ho\n");
+    chat("One.\nTwo.\nThree.\nFour.\n", "Hi\n/retry\n/regen\nHo\n/show prompt\n")
+        .stdout("One.\nTwo.\nThree.\nFour.\n")
+        .stderr("[user] Hi\n[assistant] Three.\n[user] Ho\n");
     chat("One.\n", "/retry\n").failed(0, "there is nothing to answer again");
 }
 
@@ -142,15 +127,11 @@ fn edit_sends_a_message_again_as_it_was_changed() {
             .done()
             .code(0)
     };
-    run("a red car\n/edit\n/show prompt\n")
-        .stdout("One.\nTwo.\n")
-        .stderr("[user] a blue car\n");
+    run("a red car\n/edit\n/show prompt\n").stdout("One.\nTwo.\n").stderr("[user] a blue car\n");
     run("a red car\na tree\n/edit 1\nhm\n/show prompt\n")
         .stdout("One.\nTwo.\nThree.\nOne.\n")
         .stderr("[user] a blue car\n[assistant] Three.\n[user] hm\n");
-    run("a tree\n/edit\n/show prompt\n")
-        .stdout("One.\n")
-        .stderr("[user] a tree\n");
+    run("a tree\n/edit\n/show prompt\n").stdout("One.\n").stderr("[user] a tree\n");
     run("a tree\n/edit 2\n").says("/edit takes the number of one of your messages, 1 to 1, not '2'");
 }
 
@@ -165,9 +146,7 @@ fn an_editor_that_fails_or_is_missing_changes_nothing() {
         .stdout("One.\n")
         .says("ended with a failure")
         .says("[user] Hi\n");
-    chat("One.\n", "Hi\n/edit\n")
-        .says("no editor is set")
-        .hint("set EDITOR");
+    chat("One.\n", "Hi\n/edit\n").says("no editor is set").hint("set EDITOR");
 }
 
 #[test]
@@ -187,9 +166,7 @@ fn a_failure_leaves_the_conversation_as_it_was_and_the_chat_goes_on() {
 fn blocks_and_backslashes_make_one_message_of_several_lines() {
     let shown = "[user] one\ntwo\n";
     for lines in ["\"\"\"one\ntwo\"\"\"", "\"\"\"\none\ntwo\n\"\"\"", "one\\\ntwo"] {
-        chat("Fine.\n", &format!("{lines}\n/show prompt\n"))
-            .stdout("Fine.\n")
-            .stderr(shown);
+        chat("Fine.\n", &format!("{lines}\n/show prompt\n")).stdout("Fine.\n").stderr(shown);
     }
     chat("Fine.\n", "\"\"\"\n/exit\n\n  kept\n\"\"\"\n/show prompt\n")
         .stdout("Fine.\n")
@@ -200,17 +177,14 @@ fn blocks_and_backslashes_make_one_message_of_several_lines() {
 #[test]
 fn a_system_prompt_holds_from_the_next_message_on() {
     let home = Home::new();
-    home.scripted(
-        "One.\nTwo.\nThree.\n",
-        &["--repl-stdin", "--system-prompt", "Be brief."],
-    )
-    .stdin("/system\nHi\n/system Be long.\n/system\nHo\n/show prompt\n/system none\n/show system\n")
-    .done()
-    .stdout("One.\nTwo.\n")
-    .says("Be brief.\n")
-    .says("the system prompt holds from the next message on\nBe long.\n")
-    .says("[system] Be long.\n[user] Hi\n[assistant] One.\n[user] Ho\n")
-    .says("no system prompt from now on\nthere is no system prompt of yours");
+    home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin", "--system-prompt", "Be brief."])
+        .stdin("/system\nHi\n/system Be long.\n/system\nHo\n/show prompt\n/system none\n/show system\n")
+        .done()
+        .stdout("One.\nTwo.\n")
+        .says("Be brief.\n")
+        .says("the system prompt holds from the next message on\nBe long.\n")
+        .says("[system] Be long.\n[user] Hi\n[assistant] One.\n[user] Ho\n")
+        .says("no system prompt from now on\nthere is no system prompt of yours");
 }
 
 #[test]
@@ -224,14 +198,8 @@ fn set_shows_and_changes_settings() {
         .says("temp is 0.5\n")
         .says("stop is the end");
     let row = |name: &str| {
-        let line = done
-            .stderr
-            .lines()
-            .find(|line| line.split_whitespace().next() == Some(name));
-        line.unwrap_or_default()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
+        let line = done.stderr.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
     };
     assert!(row("top-k").starts_with("top-k 7 "), "{done:#?}");
     assert!(row("temp").starts_with("temp 0.8 "), "{done:#?}");
@@ -242,12 +210,8 @@ fn set_explains_what_it_does_not_know() {
     chat("x\n", "/set parameter temperature 0.5\n")
         .failed(0, "there is no setting 'parameter'")
         .hint("/set temp 0.5");
-    chat("x\n", "/set tempp 1\n")
-        .failed(0, "tempp")
-        .hint("did you mean /set temp?");
-    chat("x\n", "/set verbose\n")
-        .failed(0, "verbose")
-        .hint("/set stats on");
+    chat("x\n", "/set tempp 1\n").failed(0, "tempp").hint("did you mean /set temp?");
+    chat("x\n", "/set verbose\n").failed(0, "verbose").hint("/set stats on");
     chat("x\n", "/set temp hot\n").failed(0, "hot");
     chat("x\n", "/set temp -1\n").failed(0, "-1");
 }
@@ -268,36 +232,25 @@ fn stats_can_be_turned_off_and_asked_for() {
         .stdout("One.\nTwo.\n")
         .says("fireside: there is no answer yet\n")
         .says("answer       1 token, ended by the model");
-    assert_eq!(
-        done.stderr.matches("of 1000\n").count(),
-        1,
-        "one line of stats; {done:#?}"
-    );
+    assert_eq!(done.stderr.matches("of 1000\n").count(), 1, "one line of stats; {done:#?}");
 }
 
 #[test]
 fn show_tells_what_is_in_force() {
     for lines in ["/show\n", "/show model\n", "/model\n"] {
-        chat("x\n", lines)
-            .stdout("")
-            .says("model        script\n")
-            .says("up to 1000 tokens");
+        chat("x\n", lines).stdout("").says("model        script\n").says("up to 1000 tokens");
     }
     chat("x\n", "/show settings\n").says("top-k");
     chat("x\n", "/show template\n").says("no chat template");
-    chat("x\n", "/show nothing\n")
-        .failed(0, "'nothing'")
-        .hint("model settings prompt template system");
+    chat("x\n", "/show nothing\n").failed(0, "'nothing'").hint("model settings prompt template system");
 }
 
 #[test]
 fn tokens_and_context_count_what_the_model_saw() {
-    chat("One two.\n", "Hi there\n/tokens\n/context\n")
-        .stdout("One two.\n")
-        .stderr(
-            "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n\
+    chat("One two.\n", "Hi there\n/tokens\n/context\n").stdout("One two.\n").stderr(
+        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n\
              4 of 1000 tokens (0 %), 2 messages, 0 tokens already read\n",
-        );
+    );
 }
 
 #[test]
@@ -323,9 +276,7 @@ fn files_that_cannot_be_attached_say_why() {
     home.write("folder/x", "");
     chat_at(&home, "x\n", "/file missing.txt\n").failed(0, "missing.txt");
     chat_at(&home, "x\n", "/file folder\n").failed(0, "it is a folder");
-    chat_at(&home, "x\n", "/file bytes\n")
-        .failed(0, "offset 2")
-        .hint("iconv");
+    chat_at(&home, "x\n", "/file bytes\n").failed(0, "offset 2").hint("iconv");
     home.write("long", "word ".repeat(1200));
     let done = home.scripted("One.\n", &["--repl-stdin"]);
     done.stdin("/file long\n/file none\nHi\n/show prompt\n")
@@ -338,13 +289,9 @@ fn files_that_cannot_be_attached_say_why() {
 fn a_failed_message_keeps_its_files() {
     let home = Home::new();
     home.write("notes", "a b c\n");
-    chat_at(
-        &home,
-        "!no\nOne.\n",
-        "/file notes\nSum up.\n/file\nSum up.\n/show prompt\n",
-    )
-    .stdout("One.\n")
-    .stderr("fireside: no\nattached: notes\n[user] a b c\n\nSum up.\n");
+    chat_at(&home, "!no\nOne.\n", "/file notes\nSum up.\n/file\nSum up.\n/show prompt\n")
+        .stdout("One.\n")
+        .stderr("fireside: no\nattached: notes\n[user] a b c\n\nSum up.\n");
 }
 
 #[test]
@@ -383,17 +330,11 @@ fn another_model_keeps_the_conversation() {
         bpe.display()
     ));
     assert!(before.stderr.contains("Hi<|im_end|>"), "{before:#?}");
-    assert!(
-        there_and_back.stdout.starts_with(&before.stdout),
-        "{there_and_back:#?}"
-    );
+    assert!(there_and_back.stdout.starts_with(&before.stdout), "{there_and_back:#?}");
     there_and_back.stderr(&before.stderr.repeat(2));
-    run(format!(
-        "Hi\n/model {}\nHo\n/show prompt\n/show model\n",
-        spm.display()
-    ))
-    .says("Hi")
-    .says("llama-spm");
+    run(format!("Hi\n/model {}\nHo\n/show prompt\n/show model\n", spm.display()))
+        .says("Hi")
+        .says("llama-spm");
 }
 
 #[test]
@@ -415,23 +356,15 @@ fn a_model_that_cannot_be_used_leaves_the_old_one() {
 fn tokens_and_prompts_of_a_real_model_can_be_seen() {
     let home = Home::new();
     home.write("notes", "a b c\n");
-    home.run(&[
-        "--repl-stdin",
-        "--temp",
-        "0",
-        "-n",
-        "4",
-        "--system-prompt",
-        "Be brief.",
-    ])
-    .model(&tiny("llama-bpe"))
-    .stdin("/file notes\n/context\nHi\n/show template\n/show prompt\n/tokens\n/context\n/stats\n")
-    .done()
-    .code(0)
-    .says("it goes with your next message")
-    .says("Be brief.")
-    .says(" tokens already read")
-    .says("first token");
+    home.run(&["--repl-stdin", "--temp", "0", "-n", "4", "--system-prompt", "Be brief."])
+        .model(&tiny("llama-bpe"))
+        .stdin("/file notes\n/context\nHi\n/show template\n/show prompt\n/tokens\n/context\n/stats\n")
+        .done()
+        .code(0)
+        .says("it goes with your next message")
+        .says("Be brief.")
+        .says(" tokens already read")
+        .says("first token");
 }
 
 /// Every command of the table is typed somewhere in this file.
@@ -440,15 +373,8 @@ fn every_command_is_in_a_transcript() {
     let here = include_str!("repl.rs");
     for command in COMMANDS {
         for name in [&command.name].into_iter().chain(command.aliases) {
-            let typed = [
-                format!("\"/{name}"),
-                format!("\\n/{name}"),
-                format!("{{word}}\\n/{name}"),
-            ];
-            assert!(
-                typed.iter().any(|text| here.contains(text)),
-                "/{name} is in no transcript"
-            );
+            let typed = [format!("\"/{name}"), format!("\\n/{name}"), format!("{{word}}\\n/{name}")];
+            assert!(typed.iter().any(|text| here.contains(text)), "/{name} is in no transcript");
         }
     }
 }

@@ -51,16 +51,9 @@ struct Request {
 }
 
 enum Job {
-    Load {
-        told: Sender<Told>,
-        cancel: Arc<AtomicBool>,
-    },
+    Load { told: Sender<Told>, cancel: Arc<AtomicBool> },
     Prepare(Turn),
-    Reply {
-        turn: Turn,
-        told: Sender<Told>,
-        cancel: Arc<AtomicBool>,
-    },
+    Reply { turn: Turn, told: Sender<Told>, cancel: Arc<AtomicBool> },
     Count(Turn, Sender<Result<Counts, Failure>>),
     Render(Turn, Sender<Result<Rendered, Failure>>),
 }
@@ -72,14 +65,8 @@ impl Local {
         let newest = Arc::new(AtomicU64::new(0));
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
-        let worker = Worker {
-            spec,
-            newest: newest.clone(),
-            loading: loading.clone(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || worker.run(&inbox));
+        let worker = Worker { spec, newest: newest.clone(), loading: loading.clone() };
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(&inbox));
         let mut local = Local {
             description,
             requests: Some(requests),

@@ -90,12 +90,7 @@ pub struct Answering {
 
 impl Answering {
     pub(crate) fn new(told: Receiver<Told>, cancel: Arc<AtomicBool>, loading: Arc<Loading>) -> Answering {
-        Answering {
-            told,
-            held: RefCell::new(None),
-            cancel,
-            loading,
-        }
+        Answering { told, held: RefCell::new(None), cancel, loading }
     }
 
     /// The next thing said, or `None` if nothing was for `patience`. Text that has piled up behind a slow reader comes
@@ -112,9 +107,9 @@ impl Answering {
                 Some(Told::Event(Event::Loading { fraction }))
             }
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Told::Done(Err(Failure::new(
-                "the engine has stopped: this is a bug in fireside",
-            )))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Some(Told::Done(Err(Failure::new("the engine has stopped: this is a bug in fireside"))))
+            }
         }
     }
 

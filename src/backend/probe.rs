@@ -39,20 +39,15 @@ pub(super) fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<()
         return Ok(());
     }
     let reason = last_words(child).unwrap_or_else(|| how_it_ended(status));
-    Err(
-        Failure::new(format!("could not load {}: {reason}", path.display()))
-            .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"),
-    )
+    Err(Failure::new(format!("could not load {}: {reason}", path.display()))
+        .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"))
 }
 
 /// The reason the child gave: the last line that it wrote under the program's name.
 fn last_words(child: Child) -> Option<String> {
     let output = child.wait_with_output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = text
-        .lines()
-        .rev()
-        .find_map(|line| line.strip_prefix("fireside: "))?;
+    let line = text.lines().rev().find_map(|line| line.strip_prefix("fireside: "))?;
     Some(line.to_string())
 }
 

@@ -39,11 +39,7 @@ impl Script {
             context_limit: LIMIT,
             ..Description::default()
         };
-        Ok(Script {
-            answers,
-            next: 0,
-            description,
-        })
+        Ok(Script { answers, next: 0, description })
     }
 }
 
@@ -67,26 +63,15 @@ impl Backend for Script {
     }
 
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
-        Ok(Counts {
-            prompt: words(&turn.messages),
-            cached: 0,
-            limit: LIMIT,
-            reading: Duration::ZERO,
-        })
+        Ok(Counts { prompt: words(&turn.messages), cached: 0, limit: LIMIT, reading: Duration::ZERO })
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
         let line = |m: &Message| format!("[{}] {}", m.role.name(), m.content());
         let lines: Vec<String> = turn.messages.iter().map(line).collect();
         let text = lines.join("\n") + &turn.begun;
-        let tokens = (0..)
-            .zip(text.split_inclusive(char::is_whitespace).map(String::from))
-            .collect();
-        Ok(Rendered {
-            text,
-            tokens,
-            notes: Vec::new(),
-        })
+        let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
+        Ok(Rendered { text, tokens, notes: Vec::new() })
     }
 
     fn describe(&self) -> &Description {
@@ -95,10 +80,7 @@ impl Backend for Script {
 }
 
 fn words(messages: &[Message]) -> usize {
-    messages
-        .iter()
-        .map(|m| m.content().split_whitespace().count())
-        .sum()
+    messages.iter().map(|m| m.content().split_whitespace().count()).sum()
 }
 
 fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) {

@@ -27,10 +27,7 @@ pub struct Conversation {
 
 impl Conversation {
     pub fn new(system: Option<String>) -> Conversation {
-        Conversation {
-            system,
-            ..Conversation::default()
-        }
+        Conversation { system, ..Conversation::default() }
     }
 
     /// The last message of the path, which the next one follows.
@@ -46,11 +43,7 @@ impl Conversation {
     /// Adds a message after the head and makes it the head.
     pub fn add(&mut self, message: Message, stop: Option<StopReason>) -> NodeId {
         let id = NodeId(self.nodes.len());
-        self.nodes.push(Node {
-            parent: self.head,
-            message,
-            stop,
-        });
+        self.nodes.push(Node { parent: self.head, message, stop });
         self.head = Some(id);
         id
     }
@@ -81,21 +74,13 @@ impl Conversation {
 
     /// What the model is given: the system prompt, if any, and the path to the head.
     pub fn view(&self) -> Vec<Message> {
-        let system = self
-            .system
-            .iter()
-            .map(|text| Message::new(Role::System, text.clone()));
-        system
-            .chain(self.path().into_iter().map(|id| self.message(id).clone()))
-            .collect()
+        let system = self.system.iter().map(|text| Message::new(Role::System, text.clone()));
+        system.chain(self.path().into_iter().map(|id| self.message(id).clone())).collect()
     }
 
     /// The last thing the user said on the path.
     pub fn last_user(&self) -> Option<NodeId> {
-        self.path()
-            .into_iter()
-            .rev()
-            .find(|id| self.message(*id).role == Role::User)
+        self.path().into_iter().rev().find(|id| self.message(*id).role == Role::User)
     }
 
     /// The last answer, if the path ends with one.
@@ -105,10 +90,7 @@ impl Conversation {
 
     /// The messages of the user on the path, oldest first.
     pub fn user_messages(&self) -> Vec<NodeId> {
-        self.path()
-            .into_iter()
-            .filter(|id| self.message(*id).role == Role::User)
-            .collect()
+        self.path().into_iter().filter(|id| self.message(*id).role == Role::User).collect()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -39,11 +39,7 @@ pub struct Message {
 
 impl Message {
     pub fn new(role: Role, text: impl Into<String>) -> Message {
-        Message {
-            role,
-            text: text.into(),
-            attachments: Vec::new(),
-        }
+        Message { role, text: text.into(), attachments: Vec::new() }
     }
 
     /// The text the model is given: every attachment followed by a blank line, then the text itself.
@@ -77,10 +73,7 @@ mod tests {
     #[test]
     fn attachments_come_before_the_instruction() {
         let mut message = Message::new(Role::User, "Summarise.");
-        message.attachments.push(Attachment {
-            name: "a.txt".into(),
-            text: "one\ntwo".into(),
-        });
+        message.attachments.push(Attachment { name: "a.txt".into(), text: "one\ntwo".into() });
         assert_eq!(message.content(), "one\ntwo\n\nSummarise.");
     }
 

@@ -91,14 +91,8 @@ const CACHE_TYPES: &[(&str, CacheType)] = &[
 
 const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
 const COLOR: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
-const SWITCH: &[(&str, bool)] = &[
-    ("on", true),
-    ("off", false),
-    ("true", true),
-    ("false", false),
-    ("1", true),
-    ("0", false),
-];
+const SWITCH: &[(&str, bool)] =
+    &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
 
 /// One stage of llama.cpp's sampler chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,19 +280,14 @@ impl Setting {
         if !self.value.contains('|') {
             return Vec::new();
         }
-        self.value
-            .split('|')
-            .filter(|choice| !choice.contains(char::is_uppercase))
-            .collect()
+        self.value.split('|').filter(|choice| !choice.contains(char::is_uppercase)).collect()
     }
 }
 
 /// The row called `name`, by its name, an alias, or the name with `_` for `-`.
 pub fn setting(name: &str) -> Option<&'static Setting> {
     let name = name.replace('_', "-");
-    SETTINGS
-        .iter()
-        .find(|s| s.name == name || s.aliases.contains(&name.as_str()))
+    SETTINGS.iter().find(|s| s.name == name || s.aliases.contains(&name.as_str()))
 }
 
 const fn row(
@@ -314,18 +303,7 @@ const fn row(
         Group::Ask | Group::Template => Effect::Start,
         Group::Answer | Group::Sampling | Group::Output => Effect::Now,
     };
-    Setting {
-        name,
-        short: None,
-        aliases: &[],
-        value,
-        group,
-        help,
-        effect,
-        repeats: false,
-        set,
-        get,
-    }
+    Setting { name, short: None, aliases: &[], value, group, help, effect, repeats: false, set, get }
 }
 
 impl Setting {
@@ -438,29 +416,19 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 fn text(value: &str) -> Result<String, String> {
-    if value.is_empty() {
-        Err("must not be empty".into())
-    } else {
-        Ok(value.to_string())
-    }
+    if value.is_empty() { Err("must not be empty".into()) } else { Ok(value.to_string()) }
 }
 
 /// A number within `range`, both ends allowed; never NaN or infinite.
 fn number<T: FromStr + PartialOrd + Display>(value: &str, range: RangeInclusive<T>) -> Result<T, String> {
     match value.trim().parse::<T>() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!(
-            "must be a number from {} to {}",
-            range.start(),
-            range.end()
-        )),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
     }
 }
 
 fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
-    let found = names
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
     found.map(|(_, v)| *v).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         format!("must be one of {}", names.join(" "))
@@ -468,10 +436,7 @@ fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
 }
 
 fn name_of<T: PartialEq>(value: &T, names: &[(&str, T)]) -> String {
-    names
-        .iter()
-        .find(|(_, v)| v == value)
-        .map_or(String::new(), |(name, _)| name.to_string())
+    names.iter().find(|(_, v)| v == value).map_or(String::new(), |(name, _)| name.to_string())
 }
 
 fn ctx_size(value: &str) -> Result<CtxSize, String> {
@@ -480,10 +445,7 @@ fn ctx_size(value: &str) -> Result<CtxSize, String> {
         "0" => Ok(CtxSize::Trained),
         n => match number::<u32>(n, 16..=i32::MAX as u32) {
             Ok(n) => Ok(CtxSize::Tokens(n)),
-            Err(_) => Err(format!(
-                "must be auto, 0, or a number of tokens from 16 to {}",
-                i32::MAX
-            )),
+            Err(_) => Err(format!("must be auto, 0, or a number of tokens from 16 to {}", i32::MAX)),
         },
     }
 }
@@ -536,10 +498,7 @@ fn seed(value: &str) -> Result<Option<u32>, String> {
 }
 
 fn stages(value: &str) -> Result<Vec<Stage>, String> {
-    let names = value
-        .split([';', ','])
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
+    let names = value.split([';', ',']).map(str::trim).filter(|name| !name.is_empty());
     let mut stages = Vec::new();
     for name in names {
         match STAGES.iter().find(|(known, _)| *known == name) {
@@ -661,18 +620,13 @@ mod tests {
         assert_eq!(set("top_k", "7").unwrap().sampling.top_k, 7);
         let chain = set("samplers", "top-k;temperature").unwrap().sampling.samplers;
         assert_eq!(chain, [Stage::TopK, Stage::Temperature]);
-        assert_eq!(
-            set("logit-bias", "15-inf").unwrap().sampling.logit_bias,
-            [(15, f32::NEG_INFINITY)]
-        );
+        assert_eq!(set("logit-bias", "15-inf").unwrap().sampling.logit_bias, [(15, f32::NEG_INFINITY)]);
     }
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<&str> = SETTINGS
-            .iter()
-            .flat_map(|s| s.aliases.iter().copied().chain([s.name]))
-            .collect();
+        let mut names: Vec<&str> =
+            SETTINGS.iter().flat_map(|s| s.aliases.iter().copied().chain([s.name])).collect();
         let before = names.len();
         names.sort();
         names.dedup();

@@ -53,11 +53,7 @@ impl Cache {
                 return Ok(ControlFlow::Break(()));
             }
             let end = ((start / model.chunk() + 1) * model.chunk()).min(prompt.len());
-            let logits = if end == prompt.len() {
-                Logits::Last
-            } else {
-                Logits::None
-            };
+            let logits = if end == prompt.len() { Logits::Last } else { Logits::None };
             self.append(model, &prompt[start..end], logits)?;
         }
         Ok(go_on(self.tokens.len()))
@@ -69,8 +65,7 @@ impl Cache {
         if needed > model.capacity() {
             let before = self.tokens.clone();
             if self.make_room(model, needed, needed)? < before.len() {
-                self.read(model, &before, &mut |_| ControlFlow::Continue(()))?
-                    .is_continue();
+                self.read(model, &before, &mut |_| ControlFlow::Continue(()))?.is_continue();
             }
         }
         self.append(model, &[token], Logits::Last)
@@ -118,11 +113,7 @@ pub enum Plan {
 
 /// Decides before anything is evaluated. `prompt` and `limit` in tokens.
 pub fn plan(prompt: usize, limit: usize) -> Plan {
-    if prompt < limit {
-        Plan::Fit
-    } else {
-        Plan::Refuse { prompt, limit }
-    }
+    if prompt < limit { Plan::Fit } else { Plan::Refuse { prompt, limit } }
 }
 
 #[cfg(test)]
@@ -132,9 +123,7 @@ mod tests {
 
     fn read(cache: &mut Cache, toy: &mut Toy, prompt: &[Token]) -> usize {
         let kept = cache.reuse(toy, prompt).unwrap();
-        let flow = cache
-            .read(toy, prompt, &mut |_| ControlFlow::Continue(()))
-            .unwrap();
+        let flow = cache.read(toy, prompt, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(flow.is_continue());
         assert_eq!(cache.tokens(), prompt);
         assert_eq!(toy.memory(), prompt);
@@ -147,22 +136,14 @@ mod tests {
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 0);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4, 5]), 4);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2);
-        assert_eq!(
-            read(&mut cache, &mut toy, &[1, 2, 9]),
-            2,
-            "the last token is read again for its logits"
-        );
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2, "the last token is read again for its logits");
     }
 
     #[test]
     fn memory_that_cannot_be_cut_is_read_again() {
         let (mut cache, mut toy) = (Cache::default(), Toy::new(4096).uncuttable());
         read(&mut cache, &mut toy, &[1, 2, 3]);
-        assert_eq!(
-            read(&mut cache, &mut toy, &[1, 2, 3, 4]),
-            3,
-            "going on needs no cut"
-        );
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 3, "going on needs no cut");
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 4]), 0);
     }
 
@@ -182,11 +163,7 @@ mod tests {
         let prompt: Vec<Token> = (0..64).collect();
         cache.reuse(&mut toy, &prompt).unwrap();
         let mut stop_at_32 = |done| {
-            if done >= 32 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if done >= 32 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         assert!(cache.read(&mut toy, &prompt, &mut stop_at_32).unwrap().is_break());
         assert_eq!(cache.tokens(), &prompt[..32]);
@@ -216,12 +193,6 @@ mod tests {
         assert_eq!(capacity_for(1, 300), 300);
         assert_eq!(capacity_for(9000, 8192), 8192);
         assert_eq!(plan(511, 512), Plan::Fit);
-        assert_eq!(
-            plan(512, 512),
-            Plan::Refuse {
-                prompt: 512,
-                limit: 512
-            }
-        );
+        assert_eq!(plan(512, 512), Plan::Refuse { prompt: 512, limit: 512 });
     }
 }

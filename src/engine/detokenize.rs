@@ -24,10 +24,7 @@ pub struct Piece {
 impl Detokenizer {
     pub fn new(stops: &[String]) -> Detokenizer {
         let stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
-        Detokenizer {
-            stops,
-            ..Detokenizer::default()
-        }
+        Detokenizer { stops, ..Detokenizer::default() }
     }
 
     /// Takes the bytes of a token and gives the text that is certain now. Bytes that can be no UTF-8 become U+FFFD.
@@ -47,40 +44,22 @@ impl Detokenizer {
     }
 
     fn release(&mut self) -> Piece {
-        let first = self
-            .stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
-            .min();
+        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         if let Some(at) = first {
             self.held.truncate(at);
             self.bytes.clear();
-            return Piece {
-                text: std::mem::take(&mut self.held),
-                stopped: true,
-            };
+            return Piece { text: std::mem::take(&mut self.held), stopped: true };
         }
-        let waiting = self
-            .stops
-            .iter()
-            .map(|stop| overlap(&self.held, stop))
-            .max()
-            .unwrap_or(0);
+        let waiting = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let kept = self.held.split_off(self.held.len() - waiting);
-        Piece {
-            text: std::mem::replace(&mut self.held, kept),
-            stopped: false,
-        }
+        Piece { text: std::mem::replace(&mut self.held, kept), stopped: false }
     }
 }
 
 /// How many bytes of `text`'s end are the beginning of `stop`, but not all of it.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = stop.len().saturating_sub(1).min(text.len());
-    (1..=longest)
-        .rev()
-        .find(|n| stop.is_char_boundary(*n) && text.ends_with(&stop[..*n]))
-        .unwrap_or(0)
+    (1..=longest).rev().find(|n| stop.is_char_boundary(*n) && text.ends_with(&stop[..*n])).unwrap_or(0)
 }
 
 /// Length of the part of `bytes` that does not end inside a character that more bytes could complete.

@@ -51,10 +51,7 @@ pub fn generate(
             show(piece.text);
         }
         if piece.stopped {
-            return Ok(Written {
-                stop: StopReason::Stop,
-                tokens,
-            });
+            return Ok(Written { stop: StopReason::Stop, tokens });
         }
         if repetition.endless(next) {
             break StopReason::Repetition;
@@ -86,10 +83,7 @@ impl Repetition {
     const ENDLESS: usize = 512;
 
     fn new() -> Repetition {
-        Repetition {
-            tokens: Vec::new(),
-            runs: [0; Repetition::LONGEST_PERIOD],
-        }
+        Repetition { tokens: Vec::new(), runs: [0; Repetition::LONGEST_PERIOD] }
     }
 
     fn endless(&mut self, token: Token) -> bool {
@@ -114,17 +108,12 @@ mod tests {
         let mut cache = Cache::default();
         let prompt = [1, 2, 3];
         cache.reuse(toy, &prompt).unwrap();
-        let flow = cache
-            .read(toy, &prompt, &mut |_| ControlFlow::Continue(()))
-            .unwrap();
+        let flow = cache.read(toy, &prompt, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(flow.is_continue());
         let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
         let writing = Writing {
             sampler: Sampler::for_logits(
-                &Sampling {
-                    temp: 0.0,
-                    ..Sampling::default()
-                },
+                &Sampling { temp: 0.0, ..Sampling::default() },
                 1,
                 toy.vocabulary.len,
             ),
@@ -140,28 +129,13 @@ mod tests {
 
     #[test]
     fn each_way_to_end() {
-        assert_eq!(
-            write(&mut Toy::saying("hello"), 100, &[]),
-            ("hello".into(), StopReason::End, 5)
-        );
-        assert_eq!(
-            write(&mut Toy::saying("hello"), 3, &[]),
-            ("hel".into(), StopReason::Length, 3)
-        );
-        assert_eq!(
-            write(&mut Toy::saying("hello"), 0, &[]),
-            (String::new(), StopReason::Length, 0)
-        );
-        assert_eq!(
-            write(&mut Toy::saying("hello"), 100, &["lo"]),
-            ("hel".into(), StopReason::Stop, 5)
-        );
+        assert_eq!(write(&mut Toy::saying("hello"), 100, &[]), ("hello".into(), StopReason::End, 5));
+        assert_eq!(write(&mut Toy::saying("hello"), 3, &[]), ("hel".into(), StopReason::Length, 3));
+        assert_eq!(write(&mut Toy::saying("hello"), 0, &[]), (String::new(), StopReason::Length, 0));
+        assert_eq!(write(&mut Toy::saying("hello"), 100, &["lo"]), ("hel".into(), StopReason::Stop, 5));
         let mut small = Toy::saying("hello");
         small.limit = 5;
-        assert_eq!(
-            write(&mut small, 100, &[]),
-            ("hel".into(), StopReason::Context, 3)
-        );
+        assert_eq!(write(&mut small, 100, &[]), ("hel".into(), StopReason::Context, 3));
     }
 
     #[test]

@@ -82,11 +82,7 @@ impl Jinja {
         let mut env: Environment<'_> = self.env.clone();
         env.set_undefined_behavior(undefined);
         env.set_fuel(Some(bounds.steps));
-        let mut out = Bounded {
-            text: Vec::new(),
-            limit: bounds.bytes,
-            full: false,
-        };
+        let mut out = Bounded { text: Vec::new(), limit: bounds.bytes, full: false };
         let rendered = env
             .template_from_str(&self.source)
             .and_then(|t| t.render_captured_to(variables, &mut out).map(drop));
@@ -233,21 +229,10 @@ fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Va
     {
         return result;
     }
-    let changes = [
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "remove",
-        "clear",
-        "update",
-        "setdefault",
-    ];
+    let changes = ["append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault"];
     if value.as_str().is_none() && changes.contains(&name) {
-        let refusal = format!(
-            "{}.{name}() would change a value, and values do not change here",
-            value.kind()
-        );
+        let refusal =
+            format!("{}.{name}() would change a value, and values do not change here", value.kind());
         return Err(Error::new(ErrorKind::InvalidOperation, refusal));
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
@@ -290,9 +275,7 @@ fn place(text: &str, byte: Option<usize>) -> Value {
 
 /// `str.rsplit`: pieces counted from the right, given from the left; white space when there is no separator.
 fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
-    let pieces = most
-        .and_then(|n| usize::try_from(n).ok())
-        .map_or(usize::MAX, |n| n.saturating_add(1));
+    let pieces = most.and_then(|n| usize::try_from(n).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
     let mut parts: Vec<&str> = Vec::new();
     if let Some(separator) = separator {
         parts.extend(text.rsplitn(pieces, separator));
@@ -318,15 +301,9 @@ fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<
         Some(text) => text.to_owned(),
         None => " ".repeat(usize::try_from(indent).unwrap_or(0).min(64)),
     });
-    let (mut item, mut key) = (
-        if indent.is_some() { "," } else { ", " }.to_owned(),
-        ": ".to_owned(),
-    );
+    let (mut item, mut key) = (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
     if let Some((i, k)) = options.get::<Option<Value>>("separators")?.and_then(|pair| {
-        Some((
-            pair.get_item_by_index(0).ok()?.to_string(),
-            pair.get_item_by_index(1).ok()?.to_string(),
-        ))
+        Some((pair.get_item_by_index(0).ok()?.to_string(), pair.get_item_by_index(1).ok()?.to_string()))
     }) {
         (item, key) = (i, k);
     }
@@ -338,14 +315,7 @@ fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<
     options.assert_all_used()?;
     let refusal = |e| Error::new(ErrorKind::BadSerialization, "not JSON").with_source(e);
     let json = serde_json::to_value(value).map_err(refusal)?;
-    let mut writer = JsonWriter {
-        out: String::new(),
-        indent,
-        item,
-        key,
-        ascii,
-        sorted,
-    };
+    let mut writer = JsonWriter { out: String::new(), indent, item, key, ascii, sorted };
     writer.value(&json, 0);
     Ok(Value::from(writer.out))
 }
@@ -431,10 +401,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Bounds = Bounds {
-        steps: 100_000,
-        bytes: 10_000,
-    };
+    const SMALL: Bounds = Bounds { steps: 100_000, bytes: 10_000 };
 
     fn render(source: &str, variables: Json) -> Result<String, TemplateError> {
         Jinja::new(source)?.render(&variables, SMALL)
@@ -456,14 +423,8 @@ mod tests {
     #[test]
     fn generation_tags_vanish_with_their_white_space() {
         let source = "{% for m in all %}\n  {%- generation -%}\n   {{ m }}\n  {% endgeneration %}\n  after\n{% endfor %}";
-        assert_eq!(
-            render(source, json!({"all": ["a", "b"]})).unwrap(),
-            "a\n  after\nb\n  after\n"
-        );
-        assert_eq!(
-            without_generation_tags("{% generation_x %} {%"),
-            "{% generation_x %} {%"
-        );
+        assert_eq!(render(source, json!({"all": ["a", "b"]})).unwrap(), "a\n  after\nb\n  after\n");
+        assert_eq!(without_generation_tags("{% generation_x %} {%"), "{% generation_x %} {%");
     }
 
     #[test]
@@ -477,15 +438,9 @@ mod tests {
             shown("x|tojson(ensure_ascii=true, separators=(',', ':'))"),
             "{\"b\":[\"<a&'b>\",1,1.5,true,null],\"a\":{\"\\u00e9\\ud83d\\ude00\":[]},\"c\":\"\\n\\\"\\\\\\u0001\\u007f\"}"
         );
-        assert_eq!(
-            shown("x.b|tojson(indent=2)"),
-            "[\n  \"<a&'b>\",\n  1,\n  1.5,\n  true,\n  null\n]"
-        );
+        assert_eq!(shown("x.b|tojson(indent=2)"), "[\n  \"<a&'b>\",\n  1,\n  1.5,\n  true,\n  null\n]");
         assert_eq!(shown("x.a|tojson(indent=2)"), "{\n  \"é😀\": []\n}");
-        assert_eq!(
-            shown("{'b': 1, 'a': 2}|tojson(sort_keys=true)"),
-            r#"{"a": 2, "b": 1}"#
-        );
+        assert_eq!(shown("{'b': 1, 'a': 2}|tojson(sort_keys=true)"), r#"{"a": 2, "b": 1}"#);
     }
 
     #[test]
@@ -495,14 +450,8 @@ mod tests {
             ("'a,b,c'.rsplit(',', 1)", r#"["a,b", "c"]"#),
             ("' x '.rsplit()", r#"["x"]"#),
             ("'ab'.removeprefix('a') + 'ab'.removesuffix('x')", r#""bab""#),
-            (
-                "'k=v=w'.partition('=')[2] + 'k=v=w'.rpartition('=')[0]",
-                r#""v=wk=v""#,
-            ),
-            (
-                "['éab'.find('b'), 'x'.rfind('y'), 'aba'.count('a'), 'aba'.count('')]",
-                "[2, -1, 2, 4]",
-            ),
+            ("'k=v=w'.partition('=')[2] + 'k=v=w'.rpartition('=')[0]", r#""v=wk=v""#),
+            ("['éab'.find('b'), 'x'.rfind('y'), 'aba'.count('a'), 'aba'.count('')]", "[2, -1, 2, 4]"),
             ("nothing|length", "0"),
             ("'  x'.lstrip().upper().startswith('X')", "true"),
         ] {
@@ -516,10 +465,7 @@ mod tests {
         let source =
             "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ a.b.c }}";
         assert_eq!(render(source, json!({})).unwrap(), "01");
-        assert_eq!(
-            render("{{ strftime_now('%Y') }}", json!({})).unwrap(),
-            today("%Y")
-        );
+        assert_eq!(render("{{ strftime_now('%Y') }}", json!({})).unwrap(), today("%Y"));
     }
 
     #[test]
@@ -543,20 +489,14 @@ mod tests {
         let forever = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         assert_eq!(message(forever), stopped);
         let growing = "{% for a in range(9999) %}{{ 'word ' }}{% endfor %}";
-        assert_eq!(
-            message(growing),
-            "the chat template writes too much (stopped after 10000 bytes)"
-        );
+        assert_eq!(message(growing), "the chat template writes too much (stopped after 10000 bytes)");
         for recursion in [
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             "{% macro m() %}{{ m() }}{{ m() }}{% endmacro %}{{ m() }}",
             "{% for a in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
             "{% macro m(x) %}{% call m(x) %}{{ caller() }}{% endcall %}{% endmacro %}{{ m(1) }}",
         ] {
-            assert!(
-                message(recursion).starts_with("the chat template failed at line 1: "),
-                "{recursion}"
-            );
+            assert!(message(recursion).starts_with("the chat template failed at line 1: "), "{recursion}");
         }
         assert!(message(&"{% if true %}".repeat(9999)).contains("syntax error"));
         assert!(message(&format!("{{{{ {}1", "(".repeat(9999))).contains("syntax error"));

@@ -178,13 +178,9 @@ fn c_text(text: *const c_char) -> Option<String> {
 fn reason() -> Option<String> {
     let errors = LAST_ERRORS.lock().ok()?;
     // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
-    let line = errors
-        .iter()
-        .find(|line| line.contains("error loading model: "))
-        .or_else(|| errors.first())?;
-    let reason = line
-        .split_once("error loading model: ")
-        .map_or(line.as_str(), |(_, reason)| reason);
+    let line =
+        errors.iter().find(|line| line.contains("error loading model: ")).or_else(|| errors.first())?;
+    let reason = line.split_once("error loading model: ").map_or(line.as_str(), |(_, reason)| reason);
     Some(reason.to_string())
 }
 
@@ -211,18 +207,10 @@ pub struct Device {
 /// The processors llama.cpp was built for and found, the CPU included.
 pub fn devices() -> Vec<Device> {
     backend();
-    let gpu = |kind| {
-        matches!(
-            kind,
-            LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu
-        )
-    };
+    let gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
     let all = list_llama_ggml_backend_devices();
-    let known = all.into_iter().map(|d| Device {
-        name: d.name,
-        description: d.description,
-        gpu: gpu(d.device_type),
-    });
+    let known =
+        all.into_iter().map(|d| Device { name: d.name, description: d.description, gpu: gpu(d.device_type) });
     known.collect()
 }
 
@@ -286,24 +274,15 @@ fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
         if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
             continue;
         }
-        let text = vocab
-            .text(LlamaToken(id))
-            .map(|t| t.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        markers.push(Marker {
-            token: id,
-            text,
-            control,
-        });
+        let text = vocab.text(LlamaToken(id)).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
+        markers.push(Marker { token: id, text, control });
     }
     let text_of = |token: LlamaToken| {
         let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
         text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
     };
     let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
-    let space_prefix = model
-        .meta_val_str("tokenizer.ggml.add_space_prefix")
-        .map(|v| v == "true");
+    let space_prefix = model.meta_val_str("tokenizer.ggml.add_space_prefix").map(|v| v == "true");
     Vocabulary {
         len: len as usize,
         bos: (0..len).contains(&vocab.bos().0).then_some(vocab.bos().0),
@@ -329,14 +308,7 @@ pub struct Llama<'w> {
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
         let batch = LlamaBatch::new(options.chunk, 1);
-        Llama {
-            weights,
-            options,
-            context: None,
-            batch,
-            capacity: 0,
-            len: 0,
-        }
+        Llama { weights, options, context: None, batch, capacity: 0, len: 0 }
     }
 
     fn open(&self, capacity: usize) -> Result<LlamaContext<'w>> {
@@ -362,21 +334,14 @@ impl<'w> Llama<'w> {
         forget_errors();
         let context = self.weights.model.new_context(backend(), params);
         context.map_err(|e| {
-            anyhow!(
-                "no context of {capacity} tokens: {}",
-                reason().unwrap_or_else(|| e.to_string())
-            )
+            anyhow!("no context of {capacity} tokens: {}", reason().unwrap_or_else(|| e.to_string()))
         })
     }
 }
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        let tokens = self
-            .weights
-            .model
-            .vocab()
-            .tokenize(text.as_bytes(), false, special);
+        let tokens = self.weights.model.vocab().tokenize(text.as_bytes(), false, special);
         tokens.into_iter().map(|t| t.0).collect()
     }
 
@@ -384,10 +349,7 @@ impl Model for Llama<'_> {
         if token < 0 || token as usize >= self.weights.vocabulary.len {
             return Vec::new(); // C++ would end the process
         }
-        self.weights
-            .model
-            .vocab()
-            .token_to_piece(LlamaToken(token), special, None)
+        self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None)
     }
 
     fn ends(&self, token: Token) -> bool {
@@ -425,10 +387,8 @@ impl Model for Llama<'_> {
         // The old context goes before the new one comes, so that both are never in memory together.
         let old = self.context.take();
         let flags = LlamaStateSeqFlags::empty();
-        let state = old
-            .as_ref()
-            .filter(|_| self.len > 0)
-            .and_then(|context| context.state_seq_get(0, flags).ok());
+        let state =
+            old.as_ref().filter(|_| self.len > 0).and_then(|context| context.state_seq_get(0, flags).ok());
         drop(old);
         let kept = std::mem::take(&mut self.len);
         self.capacity = 0;
@@ -447,11 +407,7 @@ impl Model for Llama<'_> {
         let Some(context) = self.context.as_mut().filter(|_| len < self.len) else {
             return self.len;
         };
-        let cut = len > 0
-            && matches!(
-                context.clear_kv_cache_seq(Some(0), Some(len as u32), None),
-                Ok(true)
-            );
+        let cut = len > 0 && matches!(context.clear_kv_cache_seq(Some(0), Some(len as u32), None), Ok(true));
         if cut {
             self.len = len;
         } else {
@@ -470,8 +426,7 @@ impl Model for Llama<'_> {
                 bail!("token {token} is not in the vocabulary");
             }
             let wanted = logits == Logits::Last && i == last;
-            self.batch
-                .add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
+            self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
         }
         match context.decode(&mut self.batch) {
             Ok(()) => self.len += tokens.len(),

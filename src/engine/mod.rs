@@ -63,13 +63,7 @@ impl<M: Model> Engine<M> {
         let template = template.map(compile).transpose().map_err(template_failure)?;
         let sample = template.as_ref().map(sample_render).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
-        Ok(Engine {
-            model,
-            cache: Cache::default(),
-            template,
-            markers,
-            pace: None,
-        })
+        Ok(Engine { model, cache: Cache::default(), template, markers, pace: None })
     }
 
     /// Answers a turn. On failure the model's memory stays usable.
@@ -84,11 +78,7 @@ impl<M: Model> Engine<M> {
         if let Plan::Refuse { prompt, limit } = cache::plan(prompt.tokens.len(), limit) {
             return Err(too_long(prompt, limit));
         }
-        prompt
-            .notes
-            .iter()
-            .cloned()
-            .for_each(|note| show(Event::Notice(note)));
+        prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
         let mut sampler = self.model.sampler(&turn.settings.sampling, turn.seed)?;
         sampler.see(&prompt.tokens);
 
@@ -112,15 +102,9 @@ impl<M: Model> Engine<M> {
             return Ok(stats);
         }
         let text = Detokenizer::new(&turn.settings.stop);
-        let writing = Writing {
-            sampler,
-            text,
-            predict: turn.predict,
-            cancel,
-        };
-        let written = generate(&mut self.model, &mut self.cache, writing, &mut |text| {
-            show(Event::Text(text))
-        })?;
+        let writing = Writing { sampler, text, predict: turn.predict, cancel };
+        let written =
+            generate(&mut self.model, &mut self.cache, writing, &mut |text| show(Event::Text(text)))?;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.generation = started.elapsed() - read;
@@ -138,15 +122,8 @@ impl<M: Model> Engine<M> {
         let total = prompt.len() - cached;
         let started = Instant::now();
         let flow = self.cache.read(&mut self.model, prompt, &mut |done| {
-            show(Event::Reading {
-                done: done - cached,
-                total,
-            });
-            if cancel.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            show(Event::Reading { done: done - cached, total });
+            if cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         if flow.is_continue() && total >= PACE_TOKENS {
             self.pace = Some(started.elapsed().as_secs_f64() / total as f64);
@@ -175,11 +152,7 @@ impl<M: Model> Engine<M> {
         }
         self.cache.reuse(&mut self.model, ahead)?;
         let go_on = |_| {
-            if superseded() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if superseded() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let _stopped = self.cache.read(&mut self.model, ahead, &mut { go_on })?;
         Ok(())
@@ -197,12 +170,7 @@ impl<M: Model> Engine<M> {
         }
         let cached = self.cache.common(&prompt);
         let reading = Duration::from_secs_f64(self.pace.unwrap_or(0.0) * (length - cached) as f64);
-        Ok(Counts {
-            prompt: length,
-            cached,
-            limit,
-            reading,
-        })
+        Ok(Counts { prompt: length, cached, limit, reading })
     }
 
     /// The exact prompt of a turn: text and ids.
@@ -215,29 +183,18 @@ impl<M: Model> Engine<M> {
 
     fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
         let contents: Vec<String> = turn.messages.iter().map(Message::content).collect();
-        let texts = contents
-            .iter()
-            .map(String::as_str)
-            .chain([template.source(), turn.begun.as_str()]);
+        let texts = contents.iter().map(String::as_str).chain([template.source(), turn.begun.as_str()]);
         let marks = Marks::absent_from(texts)?;
-        let guarded = turn
-            .messages
-            .iter()
-            .zip(&contents)
-            .map(|(message, content)| template::Turn {
-                role: message.role,
-                content: self.markers.guard(content, marks),
-            });
+        let guarded = turn.messages.iter().zip(&contents).map(|(message, content)| template::Turn {
+            role: message.role,
+            content: self.markers.guard(content, marks),
+        });
         let guarded: Vec<template::Turn> = guarded.collect();
         let mut rendered = template.render(&guarded, true).map_err(template_failure)?;
         rendered.text.push_str(&self.markers.guard(&turn.begun, marks));
         let (text, cuts) = self.markers.cuts(&rendered.text, marks);
         let tokens = tokens::encode(&self.model, &text, &cuts);
-        Ok(Prompt {
-            text,
-            tokens,
-            notes: rendered.notes,
-        })
+        Ok(Prompt { text, tokens, notes: rendered.notes })
     }
 
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
@@ -245,20 +202,12 @@ impl<M: Model> Engine<M> {
         let contents: Vec<String> = turn.messages.iter().map(Message::content).collect();
         let text = contents.join("\n") + &turn.begun;
         let vocabulary = self.model.vocabulary();
-        let mut tokens: Vec<Token> = vocabulary
-            .bos
-            .filter(|_| vocabulary.add_bos)
-            .into_iter()
-            .collect();
+        let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();
         tokens.extend(self.model.tokenize(&text, turn.raw && turn.special));
         if tokens.is_empty() {
             tokens.extend(vocabulary.bos); // nothing at all cannot be evaluated
         }
-        Prompt {
-            text,
-            tokens,
-            notes: Vec::new(),
-        }
+        Prompt { text, tokens, notes: Vec::new() }
     }
 
     /// A token as it stands in the vocabulary, control tokens written out.
@@ -269,19 +218,9 @@ impl<M: Model> Engine<M> {
 
 /// What the template writes around a small conversation: shows which markers are its own.
 fn sample_render(template: &Template) -> String {
-    let turn = |role, content: &str| template::Turn {
-        role,
-        content: content.into(),
-    };
-    let turns = [
-        turn(Role::User, "a"),
-        turn(Role::Assistant, "b"),
-        turn(Role::User, "c"),
-    ];
-    let rendered = template
-        .render(&turns, true)
-        .map(|prompt| prompt.text)
-        .unwrap_or_default();
+    let turn = |role, content: &str| template::Turn { role, content: content.into() };
+    let turns = [turn(Role::User, "a"), turn(Role::Assistant, "b"), turn(Role::User, "c")];
+    let rendered = template.render(&turns, true).map(|prompt| prompt.text).unwrap_or_default();
     rendered + template.source()
 }
 
@@ -304,11 +243,7 @@ fn too_long(prompt: usize, limit: usize) -> Failure {
 impl<M: Model> Engine<M> {
     /// Text of the prompt's tokens, an entry each, for showing.
     pub fn pieces(&self, prompt: &Prompt) -> Vec<(Token, String)> {
-        prompt
-            .tokens
-            .iter()
-            .map(|token| (*token, self.piece(*token)))
-            .collect()
+        prompt.tokens.iter().map(|token| (*token, self.piece(*token))).collect()
     }
 }
 
@@ -320,7 +255,5 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     let first = vocabulary.bos.unwrap_or(0);
     model.decode(&[first], llama::Logits::Last)?;
     let best = model.logits().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    best.is_finite()
-        .then_some(())
-        .context("the model's output is not a number: the file may be damaged")
+    best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")
 }

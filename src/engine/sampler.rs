@@ -41,26 +41,14 @@ impl Sampler {
             biases.push(LlamaLogitBias::new(LlamaToken(*token), *bias));
         }
         let vocab = model.vocab();
-        biases.extend(
-            vocab
-                .suppress_tokens()
-                .iter()
-                .map(|t| LlamaLogitBias::new(*t, f32::NEG_INFINITY)),
-        );
+        biases.extend(vocab.suppress_tokens().iter().map(|t| LlamaLogitBias::new(*t, f32::NEG_INFINITY)));
         if !biases.is_empty() {
             stages.push(LlamaSampler::logit_bias(n_vocab, &biases));
         }
         let dry = |last_n| {
             let breakers = &sampling.dry_sequence_breakers;
             let (multiplier, base) = (sampling.dry_multiplier, sampling.dry_base);
-            LlamaSampler::dry(
-                model,
-                multiplier,
-                base,
-                sampling.dry_allowed_length,
-                last_n,
-                breakers,
-            )
+            LlamaSampler::dry(model, multiplier, base, sampling.dry_allowed_length, last_n, breakers)
         };
         stages.extend(chain(sampling, seed, n_vocab, limit, &dry));
         Ok(Sampler {
@@ -73,10 +61,7 @@ impl Sampler {
     /// The chain without a model: for tests on made-up logits. DRY, which needs a vocabulary, is left out.
     #[cfg(test)]
     pub(super) fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
-        let sampling = Sampling {
-            dry_multiplier: 0.0,
-            ..sampling.clone()
-        };
+        let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
         let none = |_| unreachable!("DRY is off");
         let stages = chain(&sampling, seed, n_vocab as i32, n_vocab, &none);
         Sampler {
@@ -97,11 +82,9 @@ impl Sampler {
     pub fn pick(&mut self, logits: &[f32]) -> Result<Token> {
         let candidates = &mut self.candidates;
         candidates.data.clear();
-        candidates.data.extend(
-            (0i32..)
-                .zip(logits)
-                .map(|(id, l)| LlamaTokenData::new(LlamaToken(id), *l, 0.0)),
-        );
+        candidates
+            .data
+            .extend((0i32..).zip(logits).map(|(id, l)| LlamaTokenData::new(LlamaToken(id), *l, 0.0)));
         candidates.selected = None;
         candidates.sorted = false;
         candidates.apply_sampler(&mut self.chain);
@@ -170,11 +153,7 @@ fn chain(s: &Sampling, seed: u32, n_vocab: i32, limit: usize, dry: Dry) -> Vec<L
         }
         Stage::Temperature => Some(LlamaSampler::temp(s.temp)),
     };
-    s.samplers
-        .iter()
-        .filter_map(stage)
-        .chain([LlamaSampler::dist(seed)])
-        .collect()
+    s.samplers.iter().filter_map(stage).chain([LlamaSampler::dist(seed)]).collect()
 }
 
 #[cfg(test)]
@@ -182,10 +161,7 @@ mod tests {
     use super::*;
 
     fn greedy() -> Sampling {
-        Sampling {
-            temp: 0.0,
-            ..Sampling::default()
-        }
+        Sampling { temp: 0.0, ..Sampling::default() }
     }
 
     #[test]
@@ -199,9 +175,7 @@ mod tests {
         let logits: Vec<f32> = (0..50).map(|i| (i % 7) as f32 / 3.0).collect();
         let run = |seed| {
             let mut sampler = Sampler::for_logits(&Sampling::default(), seed, 50);
-            (0..20)
-                .map(|_| sampler.pick(&logits).unwrap())
-                .collect::<Vec<_>>()
+            (0..20).map(|_| sampler.pick(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
@@ -209,10 +183,7 @@ mod tests {
 
     #[test]
     fn a_penalty_sees_the_prompt() {
-        let sampling = Sampling {
-            repeat_penalty: 10.0,
-            ..greedy()
-        };
+        let sampling = Sampling { repeat_penalty: 10.0, ..greedy() };
         let mut sampler = Sampler::for_logits(&sampling, 1, 3);
         sampler.see(&[1]);
         assert_eq!(sampler.pick(&[1.0, 2.0, 0.5]).unwrap(), 0);

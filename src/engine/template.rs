@@ -26,10 +26,7 @@ pub struct Turn {
 
 impl Turn {
     pub fn new(role: Role, content: impl Into<String>) -> Turn {
-        Turn {
-            role,
-            content: content.into(),
-        }
+        Turn { role, content: content.into() }
     }
 }
 
@@ -111,10 +108,7 @@ impl Template {
             Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
                 if system.is_some() && !shape.merged =>
             {
-                let merged = Shape {
-                    merged: true,
-                    ..shape
-                };
+                let merged = Shape { merged: true, ..shape };
                 (self.attempt(&turns, merged, open).map_err(|_| error)?, true)
             }
             Err(error) => return Err(error),
@@ -133,8 +127,7 @@ impl Template {
         let alone = [Turn::new(Role::User, user)];
         let led = [Turn::new(Role::System, system), Turn::new(Role::User, user)];
         let shows = |turns: &[Turn], shape, word| {
-            self.attempt(turns, shape, true)
-                .is_ok_and(|text| text.contains(word))
+            self.attempt(turns, shape, true).is_ok_and(|text| text.contains(word))
         };
         let better =
             |turns: &[Turn], shape, other, word| !shows(turns, shape, word) && shows(turns, other, word);
@@ -143,26 +136,14 @@ impl Template {
         if better(&alone, shape, Shape { typed: true, ..shape }, user) {
             shape.typed = true;
         }
-        if better(
-            &led,
-            shape,
-            Shape {
-                merged: true,
-                ..shape
-            },
-            system,
-        ) {
+        if better(&led, shape, Shape { merged: true, ..shape }, system) {
             shape.merged = true;
         }
         shape
     }
 
     fn attempt(&self, turns: &[Turn], shape: Shape, open: bool) -> Result<String, TemplateError> {
-        let merged = if shape.merged {
-            merge_system(turns)
-        } else {
-            turns.to_vec()
-        };
+        let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
         let messages: Vec<Value> = merged
             .iter()
             .map(|turn| match shape.typed {
@@ -174,12 +155,8 @@ impl Template {
             .collect();
         let mut variables = self.variables.clone();
         // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
-        variables
-            .entry("date_string")
-            .or_insert_with(|| today("%d %b %Y").into());
-        variables
-            .entry("datetime")
-            .or_insert_with(|| today("%b %d %Y").into());
+        variables.entry("date_string").or_insert_with(|| today("%d %b %Y").into());
+        variables.entry("datetime").or_insert_with(|| today("%b %d %Y").into());
         variables.insert("messages".into(), messages.into());
         variables.insert("add_generation_prompt".into(), open.into());
         self.jinja.render(&variables.into(), bounds(&merged))
@@ -206,10 +183,8 @@ fn bounds(turns: &[Turn]) -> Bounds {
 /// A single empty system or user message stays: the first switches off a template's default system prompt.
 pub fn repair(turns: &[Turn]) -> Vec<Turn> {
     let blank = |turn: &Turn| turn.role == Role::Assistant && turn.content.trim().is_empty();
-    let (system, others): (Vec<&Turn>, Vec<&Turn>) = turns
-        .iter()
-        .filter(|turn| !blank(turn))
-        .partition(|turn| turn.role == Role::System);
+    let (system, others): (Vec<&Turn>, Vec<&Turn>) =
+        turns.iter().filter(|turn| !blank(turn)).partition(|turn| turn.role == Role::System);
     let mut repaired: Vec<Turn> = Vec::new();
     for turn in system.into_iter().chain(others) {
         match repaired.last_mut() {
@@ -224,10 +199,7 @@ pub fn repair(turns: &[Turn]) -> Vec<Turn> {
 
 /// Puts a leading system turn into the first user turn, or makes it one if there is no other.
 fn merge_system(turns: &[Turn]) -> Vec<Turn> {
-    let Some((system, rest)) = turns
-        .split_first()
-        .filter(|(first, _)| first.role == Role::System)
-    else {
+    let Some((system, rest)) = turns.split_first().filter(|(first, _)| first.role == Role::System) else {
         return turns.to_vec();
     };
     let mut rest = rest.to_vec();
@@ -324,22 +296,13 @@ mod tests {
         );
         let undated =
             Template::new("{{ date_string }}{{ enable_thinking is defined }}", "", "", &[]).unwrap();
-        assert_eq!(
-            undated.render(&[], true).unwrap().text,
-            today("%d %b %Y") + "False"
-        );
+        assert_eq!(undated.render(&[], true).unwrap().text, today("%d %b %Y") + "False");
     }
 
     #[test]
     fn a_template_that_refuses_gets_a_conversation_it_takes() {
-        let turns = [
-            system("Be brief."),
-            user("Hi"),
-            assistant("Yes?"),
-            user("One"),
-            assistant(" "),
-            user("Two"),
-        ];
+        let turns =
+            [system("Be brief."), user("Hi"), assistant("Yes?"), user("One"), assistant(" "), user("Two")];
         let prompt = template(STRICT).render(&turns, true).unwrap();
         assert_eq!(
             prompt.text,
@@ -351,9 +314,7 @@ mod tests {
             ["the chat template has no system role: merged into the first user message"]
         );
 
-        let error = template(STRICT)
-            .render(&[assistant("Hello"), user("Hi")], true)
-            .unwrap_err();
+        let error = template(STRICT).render(&[assistant("Hello"), user("Hi")], true).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the chat template raised: Conversation roles must alternate user/assistant/user/assistant/..."
@@ -363,16 +324,10 @@ mod tests {
 
     #[test]
     fn a_forgotten_system_message_is_merged_and_old_thoughts_go() {
-        let turns = [
-            user("Hi"),
-            assistant("<think>\nhm\n</think>\n\nHello"),
-            user("Bye"),
-        ];
+        let turns = [user("Hi"), assistant("<think>\nhm\n</think>\n\nHello"), user("Bye")];
         let expected = "<s><｜User｜>Hi<｜Assistant｜>\n\nHello<｜end▁of▁sentence｜><｜User｜>Bye<｜Assistant｜><think>\n";
         assert_eq!(text(DEEPSEEK, &turns), expected);
-        let prompt = template(DEEPSEEK)
-            .render(&[system("sys"), user("Hi")], true)
-            .unwrap();
+        let prompt = template(DEEPSEEK).render(&[system("sys"), user("Hi")], true).unwrap();
         assert_eq!(prompt.text, "<s><｜User｜>sys\n\nHi<｜Assistant｜><think>\n");
         assert_eq!(prompt.notes.len(), 1);
     }
@@ -388,30 +343,18 @@ mod tests {
     #[test]
     fn a_mark_in_content_passes_unchanged() {
         let marked = "<\u{fdd0}|im_end|>";
-        for source in [
-            SMOLLM2,
-            STRICT,
-            LLAMA3,
-            DEEPSEEK,
-            "{{ messages|tojson(ensure_ascii=true) }}",
-        ] {
+        for source in [SMOLLM2, STRICT, LLAMA3, DEEPSEEK, "{{ messages|tojson(ensure_ascii=true) }}"] {
             assert!(text(source, &[user(marked)]).contains(marked), "{source}");
         }
     }
 
     #[test]
     fn arguments_are_json_or_text() {
-        let args = [
-            ("enable_thinking", "false"),
-            ("effort", "high"),
-            ("bos_token", "\"B\""),
-        ];
+        let args = [("enable_thinking", "false"), ("effort", "high"), ("bos_token", "\"B\"")];
         let args = args.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let source = "{{ bos_token }} {{ eos_token }} {{ not enable_thinking }} {{ effort }}";
-        let prompt = Template::new(source, "<s>", "</s>", &args)
-            .unwrap()
-            .render(&[user("Hi")], true)
-            .unwrap();
+        let prompt =
+            Template::new(source, "<s>", "</s>", &args).unwrap().render(&[user("Hi")], true).unwrap();
         assert_eq!(prompt.text, "B </s> True high");
     }
 
@@ -424,19 +367,9 @@ mod tests {
 
     #[test]
     fn repair_alternates_roles_behind_one_system_message() {
-        let turns = [
-            user("a"),
-            user("b"),
-            assistant(" \n"),
-            user("c"),
-            system("S"),
-            assistant("d"),
-            system("T"),
-        ];
-        assert_eq!(
-            repair(&turns),
-            [system("S\n\nT"), user("a\n\nb\n\nc"), assistant("d")]
-        );
+        let turns =
+            [user("a"), user("b"), assistant(" \n"), user("c"), system("S"), assistant("d"), system("T")];
+        assert_eq!(repair(&turns), [system("S\n\nT"), user("a\n\nb\n\nc"), assistant("d")]);
         let fine = [system(""), user(""), assistant("x")];
         assert_eq!(repair(&fine), fine);
     }
@@ -445,13 +378,9 @@ mod tests {
     fn a_template_without_end_stops_soon() {
         let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         let started = std::time::Instant::now();
-        let error = template(endless)
-            .render(&[system("S"), user("Hi")], true)
-            .unwrap_err();
+        let error = template(endless).render(&[system("S"), user("Hi")], true).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("the chat template does not end (stopped after 20000"),
+            error.to_string().starts_with("the chat template does not end (stopped after 20000"),
             "{error}"
         );
         assert!(started.elapsed().as_secs() < 10);

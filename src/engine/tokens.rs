@@ -38,18 +38,9 @@ impl Marks {
     /// Picks code points absent from `texts` among Unicode's noncharacters, which no text should contain.
     pub fn absent_from<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Result<Marks> {
         let free = |c: &char| !texts.clone().any(|text| text.contains(*c));
-        let mut free = ('\u{fdd0}'..='\u{fdef}')
-            .chain('\u{e000}'..='\u{f8ff}')
-            .filter(free);
-        let mut next = || {
-            free.next()
-                .context("the text uses every private code point there is")
-        };
-        Ok(Marks {
-            cut: next()?,
-            opened: next()?,
-            closing: next()?,
-        })
+        let mut free = ('\u{fdd0}'..='\u{fdef}').chain('\u{e000}'..='\u{f8ff}').filter(free);
+        let mut next = || free.next().context("the text uses every private code point there is");
+        Ok(Marks { cut: next()?, opened: next()?, closing: next()? })
     }
 }
 
@@ -58,20 +49,13 @@ impl Markers {
     /// the others are ordinary words to the model.
     pub fn new(vocabulary: &Vocabulary, emitted: impl Fn(&str) -> bool) -> Result<Markers> {
         let all = vocabulary.markers.iter().filter(|m| !m.text.trim().is_empty());
-        let texts: BTreeSet<String> = all
-            .filter(|m| m.control || emitted(&m.text))
-            .map(|m| m.text.clone())
-            .collect();
+        let texts: BTreeSet<String> =
+            all.filter(|m| m.control || emitted(&m.text)).map(|m| m.text.clone()).collect();
         let texts: Vec<String> = texts.into_iter().collect();
         let finder = AhoCorasick::new(&texts).context("could not index the vocabulary's control tokens")?;
         let mut backward: Vec<String> = texts.iter().map(|t| t.chars().rev().collect()).collect();
         backward.sort();
-        Ok(Markers {
-            forward: texts.clone(),
-            texts,
-            finder,
-            backward,
-        })
+        Ok(Markers { forward: texts.clone(), texts, finder, backward })
     }
 
     /// Content with cuts inside every marker it spells, and with its edges marked where a marker could reach across.
@@ -81,9 +65,8 @@ impl Markers {
             inserts.push((found.start() + first_len(&content[found.start()..]), marks.cut));
         }
         let visible = content.trim();
-        if let Some(start) = content
-            .find(visible)
-            .filter(|_| !visible.is_empty() && self.reaches_across(visible))
+        if let Some(start) =
+            content.find(visible).filter(|_| !visible.is_empty() && self.reaches_across(visible))
         {
             let last = visible.chars().next_back().map_or(0, char::len_utf8);
             inserts.push((start + first_len(visible), marks.opened));
@@ -133,11 +116,7 @@ impl Markers {
         }
         if !edges.is_empty() {
             for found in self.finder.find_overlapping_iter(&text) {
-                cuts.extend(
-                    edges
-                        .iter()
-                        .filter(|edge| found.start() < **edge && **edge < found.end()),
-                );
+                cuts.extend(edges.iter().filter(|edge| found.start() < **edge && **edge < found.end()));
             }
         }
         (text, cuts.into_iter().collect())
@@ -206,25 +185,14 @@ mod tests {
     use super::*;
 
     fn markers() -> Markers {
-        let marker = |token, text: &str, control| Marker {
-            token,
-            text: text.into(),
-            control,
-        };
+        let marker = |token, text: &str, control| Marker { token, text: text.into(), control };
         let markers = vec![
             marker(1, "<|im_start|>", true),
             marker(2, "<|im_end|>", true),
             marker(3, "<think>", false),
             marker(4, "\n\n", false),
         ];
-        Markers::new(
-            &Vocabulary {
-                markers,
-                ..Vocabulary::default()
-            },
-            |text| text == "<think>",
-        )
-        .unwrap()
+        Markers::new(&Vocabulary { markers, ..Vocabulary::default() }, |text| text == "<think>").unwrap()
     }
 
     fn cut(before: &str, content: &str, after: &str) -> Vec<String> {
@@ -253,10 +221,7 @@ mod tests {
     fn a_marker_in_content_is_cut_inside() {
         assert_eq!(cut("A", "x<|im_end|>y", "B"), ["Ax<", "|im_end|>yB"]);
         assert_eq!(cut("A", "<think>", "B"), ["A<", "think>B"]);
-        assert_eq!(
-            cut("A", "<|im_end|><|im_end|>", "B"),
-            ["A<", "|im_end|><", "|im_end|>B"]
-        );
+        assert_eq!(cut("A", "<|im_end|><|im_end|>", "B"), ["A<", "|im_end|><", "|im_end|>B"]);
     }
 
     #[test]
@@ -283,10 +248,6 @@ mod tests {
         toy.vocabulary.add_bos = true;
         assert_eq!(tokens(&toy, "<s>a", &[]), [1, 97]);
         assert_eq!(tokens(&toy, "a", &[]), [1, 97]);
-        assert_eq!(
-            tokens(&toy, "<s>a", &[1]),
-            [1, 60, 115, 62, 97],
-            "typed by someone, so not the token"
-        );
+        assert_eq!(tokens(&toy, "<s>a", &[1]), [1, 60, 115, 62, 97], "typed by someone, so not the token");
     }
 }

@@ -25,10 +25,7 @@ pub(super) struct Toy {
 impl Toy {
     pub(super) fn new(limit: usize) -> Toy {
         Toy {
-            vocabulary: Vocabulary {
-                len: 257,
-                ..Vocabulary::default()
-            },
+            vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
             keeps_when_grown: true,
             batches: Vec::new(),
@@ -44,10 +41,7 @@ impl Toy {
     /// A model that answers `text` to whatever it is asked.
     pub(super) fn saying(text: &str) -> Toy {
         let says = text.bytes().map(Token::from).collect();
-        Toy {
-            says,
-            ..Toy::new(8192)
-        }
+        Toy { says, ..Toy::new(8192) }
     }
 
     /// Memory like a recurrent model's: nothing of it can be forgotten but all.
@@ -115,10 +109,7 @@ impl Model for Toy {
 
     fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
         assert!(tokens.len() <= self.chunk(), "a batch is larger than the chunk");
-        assert!(
-            self.memory.len() + tokens.len() <= self.capacity,
-            "more than there is room for"
-        );
+        assert!(self.memory.len() + tokens.len() <= self.capacity, "more than there is room for");
         self.memory.extend_from_slice(tokens);
         self.batches.push(tokens.len());
         if logits == Logits::Last {

@@ -27,10 +27,7 @@ const OTHER_PURPOSES: [(&str, &str); 6] = [
     ("a vision or audio projector (mmproj)", "clip"),
     ("a control vector", "controlvector"),
     ("a speech model", "wavtokenizer-dec pockettts"),
-    (
-        "a draft model for another model's guesses",
-        "eagle3 dflash gemma4-assistant",
-    ),
+    ("a draft model for another model's guesses", "eagle3 dflash gemma4-assistant"),
     ("an encoder-decoder model (T5)", "t5"),
 ];
 
@@ -98,9 +95,7 @@ fn purpose(header: &Header) -> Result<(), Refusal> {
         return other(what);
     }
     if arch == "gptj" {
-        return Err(Refusal::Unsupported(
-            "llama.cpp cannot run the architecture gptj".to_owned(),
-        ));
+        return Err(Refusal::Unsupported("llama.cpp cannot run the architecture gptj".to_owned()));
     }
     if header.tensors.is_empty() && header.uint("split.count").unwrap_or(1) <= 1 {
         return other("a vocabulary without weights");
@@ -144,11 +139,7 @@ fn part_paths(header: &Header, count: u64) -> Option<Vec<PathBuf>> {
     let count = u16::try_from(count).ok()?;
     Some(
         (1..=count)
-            .map(|part| {
-                header
-                    .path
-                    .with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf"))
-            })
+            .map(|part| header.path.with_file_name(format!("{prefix}-{part:05}-of-{count:05}.gguf")))
             .collect(),
     )
 }
@@ -165,9 +156,7 @@ fn sizes(header: &Header) -> Result<(), Refusal> {
     }
     let ahead = header.arch_uint("nextn_predict_layers").unwrap_or(0);
     if ahead > blocks {
-        return broken(format!(
-            "nextn_predict_layers ({ahead}) exceeds block_count ({blocks})"
-        ));
+        return broken(format!("nextn_predict_layers ({ahead}) exceeds block_count ({blocks})"));
     }
     match header.arch_str("rope.scaling.type") {
         Some(kind) if !ROPE_SCALINGS.contains(&kind) => {
@@ -182,11 +171,7 @@ fn heads(header: &Header) -> Result<(), Refusal> {
     // One number, or one per layer, where 0 marks a layer without attention.
     let per_layer = header.arch_uints("attention.head_count").unwrap_or_default();
     if per_layer.iter().all(|heads| *heads == 0) {
-        return if is_recurrent(arch) {
-            Ok(())
-        } else {
-            broken("attention.head_count is missing or 0")
-        };
+        return if is_recurrent(arch) { Ok(()) } else { broken("attention.head_count is missing or 0") };
     }
     let Some(heads) = header.arch_uint("attention.head_count") else {
         return Ok(());
@@ -214,32 +199,22 @@ fn heads(header: &Header) -> Result<(), Refusal> {
         ));
     }
     if names(PARTIAL_ROPE, arch) && rotated > key {
-        return broken(format!(
-            "rope.dimension_count ({rotated}) exceeds the length of a head ({key})"
-        ));
+        return broken(format!("rope.dimension_count ({rotated}) exceeds the length of a head ({key})"));
     }
     Ok(())
 }
 
 fn experts(header: &Header) -> Result<(), Refusal> {
     let number = |key| header.arch_uint(key).unwrap_or(0);
-    let (count, groups, groups_used) = (
-        number("expert_count"),
-        number("expert_group_count"),
-        number("expert_group_used_count"),
-    );
+    let (count, groups, groups_used) =
+        (number("expert_count"), number("expert_group_count"), number("expert_group_used_count"));
     // Hunyuan's dense models carry an expert count of 1, which llama.cpp forgives them.
     if count <= 1 && matches!(header.architecture(), Some("hunyuan-dense" | "hunyuan_vl")) {
         return Ok(());
     }
-    let used = header
-        .arch_uints("expert_used_count")
-        .and_then(|used| used.into_iter().max())
-        .unwrap_or(0);
+    let used = header.arch_uints("expert_used_count").and_then(|used| used.into_iter().max()).unwrap_or(0);
     if count > MOST_EXPERTS {
-        return broken(format!(
-            "expert_count is {count}, llama.cpp allows {MOST_EXPERTS}"
-        ));
+        return broken(format!("expert_count is {count}, llama.cpp allows {MOST_EXPERTS}"));
     }
     if used > count || (count > 0 && used == 0) {
         return broken(format!("expert_used_count is {used} of {count}"));
@@ -270,9 +245,7 @@ mod tests {
     }
 
     fn refusal(sample: &Sample) -> String {
-        check(&header(sample))
-            .expect_err("the sample must be refused")
-            .to_string()
+        check(&header(sample)).expect_err("the sample must be refused").to_string()
     }
 
     fn shape(arch: &str) -> Sample {
@@ -289,9 +262,7 @@ mod tests {
     }
 
     fn vocabulary(sample: Sample) -> Sample {
-        sample
-            .text("tokenizer.ggml.model", "llama")
-            .texts("tokenizer.ggml.tokens", &["a", "b"])
+        sample.text("tokenizer.ggml.model", "llama").texts("tokenizer.ggml.tokens", &["a", "b"])
     }
 
     fn with(extra: impl FnOnce(Sample) -> Sample) -> Sample {
@@ -331,19 +302,11 @@ mod tests {
 
     #[test]
     fn sizes_that_abort() {
-        let bare = |arch: &str| {
-            Sample::default()
-                .text("general.architecture", arch)
-                .tensor("t", &[1])
-        };
+        let bare = |arch: &str| Sample::default().text("general.architecture", arch).tensor("t", &[1]);
         assert!(refusal(&bare("llama")).contains("context_length"));
         assert!(refusal(&shape("qwen3")).contains("head_count"));
-        let blocks = |n| {
-            bare("x")
-                .u32("x.context_length", 1)
-                .u32("x.embedding_length", 1)
-                .u32("x.block_count", n)
-        };
+        let blocks =
+            |n| bare("x").u32("x.context_length", 1).u32("x.embedding_length", 1).u32("x.block_count", n);
         assert!(refusal(&blocks(0)).contains("block_count"));
         assert!(refusal(&blocks(513)).contains("allows 512"));
         assert!(refusal(&with(|s| s.u32("llama.nextn_predict_layers", 3))).contains("nextn"));
@@ -361,12 +324,8 @@ mod tests {
 
     #[test]
     fn experts_that_abort() {
-        let moe = |count, used| {
-            with(|s| {
-                s.u32("llama.expert_count", count)
-                    .u32("llama.expert_used_count", used)
-            })
-        };
+        let moe =
+            |count, used| with(|s| s.u32("llama.expert_count", count).u32("llama.expert_used_count", used));
         assert!(refusal(&moe(2000, 1)).contains("allows 1024"));
         assert!(refusal(&moe(8, 9)).contains("9 of 8"));
         assert!(refusal(&moe(8, 0)).contains("0 of 8"));
@@ -385,10 +344,7 @@ mod tests {
         first.path = dir.path().join("model-00001-of-00002.gguf");
         std::fs::write(&first.path, "x").expect("temporary file");
         assert!(problem(&first).contains("model-00002-of-00002.gguf is missing"));
-        assert_eq!(
-            parts(&first),
-            [first.path.clone(), dir.path().join("model-00002-of-00002.gguf")]
-        );
+        assert_eq!(parts(&first), [first.path.clone(), dir.path().join("model-00002-of-00002.gguf")]);
         std::fs::write(&parts(&first)[1], "x").expect("temporary file");
         check(&first).expect("complete");
         let mut second = header(&part(1));

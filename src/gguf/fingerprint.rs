@@ -45,9 +45,7 @@ fn samples(data_start: u64, file_size: u64) -> Vec<(u64, u64)> {
     let data = file_size.saturating_sub(data_start);
     if data <= SAMPLES * SAMPLE {
         let count = data.div_ceil(SAMPLE);
-        return (0..count)
-            .map(|i| (data_start + i * SAMPLE, SAMPLE.min(data - i * SAMPLE)))
-            .collect();
+        return (0..count).map(|i| (data_start + i * SAMPLE, SAMPLE.min(data - i * SAMPLE))).collect();
     }
     let last = data - SAMPLE;
     // Divided before multiplied, so that no file is too large.
@@ -64,14 +62,9 @@ mod tests {
 
     #[test]
     fn samples_stay_inside_the_data_and_reach_both_ends() {
-        for (start, size) in [
-            (0, 0),
-            (32, 32),
-            (64, 65),
-            (64, 64 + 5000),
-            (96, 96 + SAMPLES * SAMPLE + 1),
-            (96, u64::MAX),
-        ] {
+        for (start, size) in
+            [(0, 0), (32, 32), (64, 65), (64, 64 + 5000), (96, 96 + SAMPLES * SAMPLE + 1), (96, u64::MAX)]
+        {
             let found = samples(start, size);
             assert!(found.iter().all(|(at, len)| *at >= start && at + len <= size));
             if let (Some(first), Some(last)) = (found.first(), found.last()) {
@@ -96,13 +89,7 @@ mod tests {
         *data.last_mut().expect("not empty") ^= 1;
         assert_ne!(of(&data), print);
         assert_ne!(of(&[&bytes[..], b"more"].concat()), print);
-        assert_ne!(
-            of(&Sample::default()
-                .text("general.name", "two")
-                .tensor("t", &[64])
-                .bytes()),
-            print
-        );
+        assert_ne!(of(&Sample::default().text("general.name", "two").tensor("t", &[64]).bytes()), print);
     }
 
     #[test]

@@ -23,22 +23,14 @@ pub(super) struct Input<R> {
 
 impl<R: Read> Input<R> {
     pub(super) fn new(file: R, size: u64) -> Input<R> {
-        Input {
-            file,
-            size,
-            bytes: Vec::new(),
-            at: 0,
-            place: "the fixed part of the header".to_owned(),
-        }
+        Input { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
     }
 
     /// The next `len` bytes, as a range of `bytes`.
     pub(super) fn take(&mut self, len: u64) -> Result<Range<usize>, Refusal> {
         let start = self.at as u64;
-        let end = start
-            .checked_add(len)
-            .filter(|end| *end <= self.size)
-            .ok_or_else(|| self.truncated(len))?;
+        let end =
+            start.checked_add(len).filter(|end| *end <= self.size).ok_or_else(|| self.truncated(len))?;
         if end > LARGEST_HEADER {
             return Err(self.malformed("it is longer than 256 MiB"));
         }
@@ -55,11 +47,7 @@ impl<R: Read> Input<R> {
             let got = self.file.by_ref().take(want).read_to_end(&mut self.bytes)?;
             if got == 0 {
                 // It shrank since its size was asked.
-                return Err(Refusal::Truncated {
-                    place: self.place.clone(),
-                    needed: end,
-                    file_size: have,
-                });
+                return Err(Refusal::Truncated { place: self.place.clone(), needed: end, file_size: have });
             }
         }
         Ok(())
@@ -67,9 +55,7 @@ impl<R: Read> Input<R> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Refusal> {
         let range = self.take(N as u64)?;
-        Ok(self.bytes[range]
-            .try_into()
-            .expect("take gives exactly the bytes asked for"))
+        Ok(self.bytes[range].try_into().expect("take gives exactly the bytes asked for"))
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, Refusal> {
@@ -96,9 +82,7 @@ impl<R: Read> Input<R> {
         if count <= room {
             return Ok(());
         }
-        Err(self.malformed(&format!(
-            "it announces {count} {what}, the file has room for {room} at most"
-        )))
+        Err(self.malformed(&format!("it announces {count} {what}, the file has room for {room} at most")))
     }
 
     pub(super) fn malformed(&self, problem: &str) -> Refusal {

@@ -70,11 +70,7 @@ impl Layers {
         // Layers that predict further tokens, and layers that reuse an earlier layer's cache, have none of their own.
         let without =
             number("nextn_predict_layers").unwrap_or(0) + number("attention.shared_kv_layers").unwrap_or(0);
-        let count = if is_recurrent(arch) {
-            0
-        } else {
-            all.saturating_sub(without)
-        };
+        let count = if is_recurrent(arch) { 0 } else { all.saturating_sub(without) };
         let queries = header.arch_uints("attention.head_count").unwrap_or_default();
         let per_head = match queries.iter().find(|heads| **heads > 0) {
             Some(heads) => number("embedding_length").unwrap_or(0) / heads,
@@ -89,11 +85,7 @@ impl Layers {
             number("attention.value_length_swa").unwrap_or(full.1),
         );
         let has_interval = matches!(arch, "qwen3next" | "qwen35" | "qwen35moe");
-        let interval = if has_interval {
-            number("full_attention_interval").unwrap_or(4)
-        } else {
-            1
-        };
+        let interval = if has_interval { number("full_attention_interval").unwrap_or(4) } else { 1 };
         Layers {
             count: count as usize,
             heads: header.arch_uints("attention.head_count_kv").unwrap_or(queries),
@@ -115,20 +107,14 @@ impl Layers {
     }
 
     fn lengths(&self, layer: usize) -> (u64, u64) {
-        if self.window.get(layer).copied().unwrap_or(false) {
-            self.windowed
-        } else {
-            self.full
-        }
+        if self.window.get(layer).copied().unwrap_or(false) { self.windowed } else { self.full }
     }
 }
 
 fn window_layers(header: &Header) -> Vec<bool> {
     let arch = header.architecture().unwrap_or_default();
     let pattern = header.array(&format!("{arch}.attention.sliding_window_pattern"));
-    pattern.map_or_else(Vec::new, |p| {
-        p.iter().map(|v| v == super::Value::Bool(true)).collect()
-    })
+    pattern.map_or_else(Vec::new, |p| p.iter().map(|v| v == super::Value::Bool(true)).collect())
 }
 
 fn available_under(root: &Path) -> Option<u64> {
@@ -140,9 +126,7 @@ fn available_under(root: &Path) -> Option<u64> {
 
 /// The line `MemAvailable:  123 kB` of `/proc/meminfo`, in bytes.
 fn mem_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -153,45 +137,25 @@ fn group_left(root: &Path, line: &str) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
     let (mount, files) = match controllers {
-        "" => (
-            "sys/fs/cgroup",
-            ["memory.max", "memory.current", "inactive_file "],
-        ),
+        "" => ("sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file "]),
         c if c.split(',').any(|name| name == "memory") => (
             "sys/fs/cgroup/memory",
-            [
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file ",
-            ],
+            ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "],
         ),
         _ => return None,
     };
     let mount = root.join(mount);
     // Inside a container the path may name a group that is not visible; the mount itself is always tried.
     let inner = mount.join(group.trim_start_matches('/'));
-    inner
-        .ancestors()
-        .take_while(|dir| dir.starts_with(&mount))
-        .filter_map(|dir| left_in(dir, files))
-        .min()
+    inner.ancestors().take_while(|dir| dir.starts_with(&mount)).filter_map(|dir| left_in(dir, files)).min()
 }
 
 /// Limit minus usage; file pages that the kernel would drop first do not count as used. `None` without a limit.
 fn left_in(group: &Path, [limit, usage, droppable]: [&str; 3]) -> Option<u64> {
-    let number = |name: &str| {
-        fs::read_to_string(group.join(name))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
+    let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, usage) = (number(limit)?, number(usage)?);
     let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-    let cached = stat
-        .lines()
-        .find_map(|line| line.strip_prefix(droppable)?.trim().parse().ok())
-        .unwrap_or(0);
+    let cached = stat.lines().find_map(|line| line.strip_prefix(droppable)?.trim().parse().ok()).unwrap_or(0);
     Some(limit.saturating_sub(usage.saturating_sub(cached)))
 }
 
@@ -204,9 +168,7 @@ mod tests {
 
     fn model(arch: &str, numbers: &[(&str, u32)]) -> Sample {
         let named = Sample::default().text("general.architecture", arch);
-        numbers
-            .iter()
-            .fold(named, |s, (key, n)| s.u32(&format!("{arch}.{key}"), *n))
+        numbers.iter().fold(named, |s, (key, n)| s.u32(&format!("{arch}.{key}"), *n))
     }
 
     fn header(sample: &Sample) -> Header {
@@ -218,11 +180,8 @@ mod tests {
         kv_bytes_per_token(&header(sample), 16.0, 16.0)
     }
 
-    const PLAIN: [(&str, u32); 3] = [
-        ("block_count", 2),
-        ("embedding_length", 64),
-        ("attention.head_count", 4),
-    ];
+    const PLAIN: [(&str, u32); 3] =
+        [("block_count", 2), ("embedding_length", 64), ("attention.head_count", 4)];
 
     #[test]
     fn kv_bytes_follow_the_heads() {
@@ -230,24 +189,16 @@ mod tests {
         assert_eq!(f16(&model("llama", &PLAIN)), 2.0 * 4.0 * 16.0 * 2.0 * 2.0);
         let shared = model("llama", &PLAIN).u32("llama.attention.head_count_kv", 1);
         assert_eq!(f16(&shared), 2.0 * 16.0 * 2.0 * 2.0);
-        let wide = shared
-            .u32("llama.attention.key_length", 32)
-            .u32("llama.attention.value_length", 8);
+        let wide = shared.u32("llama.attention.key_length", 32).u32("llama.attention.value_length", 8);
         assert_eq!(f16(&wide), 2.0 * (32.0 + 8.0) * 2.0);
-        assert_eq!(
-            kv_bytes_per_token(&header(&wide), 8.5, 16.0),
-            2.0 * (32.0 * 8.5 + 8.0 * 16.0) / 8.0
-        );
+        assert_eq!(kv_bytes_per_token(&header(&wide), 8.5, 16.0), 2.0 * (32.0 * 8.5 + 8.0 * 16.0) / 8.0);
     }
 
     #[test]
     fn layers_without_attention_cost_nothing() {
         let per_layer = model("jamba", &PLAIN).i32s("jamba.attention.head_count_kv", &[0, 2]);
         assert_eq!(f16(&per_layer), 2.0 * 16.0 * 2.0 * 2.0);
-        assert_eq!(
-            f16(&model("mamba", &[("block_count", 2), ("embedding_length", 64)])),
-            0.0
-        );
+        assert_eq!(f16(&model("mamba", &[("block_count", 2), ("embedding_length", 64)])), 0.0);
         let mut numbers = PLAIN.to_vec();
         numbers[0].1 = 8;
         assert_eq!(f16(&model("qwen3next", &numbers)), f16(&model("llama", &PLAIN)));
@@ -275,18 +226,12 @@ mod tests {
 
     #[test]
     fn weights_context_and_positions() {
-        let gpt2 = header(
-            &model("gpt2", &[("context_length", 256)])
-                .tensor("a", &[4, 4])
-                .tensor("b", &[3]),
-        );
+        let gpt2 = header(&model("gpt2", &[("context_length", 256)]).tensor("a", &[4, 4]).tensor("b", &[3]));
         assert_eq!(weights_bytes(&gpt2), 76);
         assert_eq!(trained_context(&gpt2), Some(256));
         assert!(learned_positions(&gpt2));
         assert!(!learned_positions(&header(&model("llama", &[]))));
-        assert!(learned_positions(&header(
-            &model("mpt", &[]).tensor("position_embd.weight", &[4, 4])
-        )));
+        assert!(learned_positions(&header(&model("mpt", &[]).tensor("position_embd.weight", &[4, 4]))));
         assert_eq!(trained_context(&header(&model("llama", &[]))), None);
     }
 

@@ -133,10 +133,7 @@ pub fn read(path: &Path) -> Result<Header, Refusal> {
         return Err(Refusal::Special);
     }
     let header = parse::parse(File::open(path)?, about.len())?;
-    Ok(Header {
-        path: path.to_owned(),
-        ..header
-    })
+    Ok(Header { path: path.to_owned(), ..header })
 }
 
 impl Header {
@@ -152,9 +149,7 @@ impl Header {
 
     /// Every key with its value, in file order.
     pub fn entries(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
-        self.fields
-            .iter()
-            .filter_map(|field| Some((field.key.as_str(), self.get(&field.key)?)))
+        self.fields.iter().filter_map(|field| Some((field.key.as_str(), self.get(&field.key)?)))
     }
 
     /// A text value; `None` also if it is not UTF-8.
@@ -415,20 +410,14 @@ mod tests {
     fn entries_keep_the_order_of_the_file() {
         let h = header();
         let keys: Vec<&str> = h.entries().map(|(key, _)| key).collect();
-        assert_eq!(
-            keys[..3],
-            ["general.architecture", "llama.block_count", "negative"]
-        );
+        assert_eq!(keys[..3], ["general.architecture", "llama.block_count", "negative"]);
     }
 
     #[test]
     fn what_is_not_a_file_is_refused() {
         let dir = tempfile::tempdir().expect("temporary folder");
         assert!(matches!(read(dir.path()), Err(Refusal::Directory)));
-        assert!(matches!(
-            read(&dir.path().join("absent.gguf")),
-            Err(Refusal::Io(_))
-        ));
+        assert!(matches!(read(&dir.path().join("absent.gguf")), Err(Refusal::Io(_))));
         let path = dir.path().join("good.gguf");
         fs::write(&path, Sample::default().bytes()).expect("temporary file");
         assert_eq!(read(&path).expect("the sample is valid").path, path);

@@ -168,29 +168,18 @@ fn read_tensor(input: &mut Input<impl Read>, name: String) -> Result<Tensor, Ref
     if rank > 4 {
         return Err(input.malformed(&format!("it has {rank} dimensions, llama.cpp knows 4")));
     }
-    let dims = (0..rank)
-        .map(|_| input.u64())
-        .collect::<Result<Vec<u64>, Refusal>>()?;
+    let dims = (0..rank).map(|_| input.u64()).collect::<Result<Vec<u64>, Refusal>>()?;
     let kind = input.u32()?;
     let bytes = tensor_bytes(&dims, kind).map_err(|problem| input.malformed(&problem))?;
     let offset = input.u64()?;
-    Ok(Tensor {
-        name,
-        dims,
-        kind,
-        offset,
-        bytes,
-    })
+    Ok(Tensor { name, dims, kind, offset, bytes })
 }
 
 /// Size of a tensor's data, or what is wrong with its shape and type.
 fn tensor_bytes(dims: &[u64], kind: u32) -> Result<u64, String> {
     let element = element_type(kind).ok_or_else(|| format!("its element type, {kind}, does not exist"))?;
     if element.removed() {
-        return Err(format!(
-            "its element type, {}, is no longer supported",
-            type_name(kind)
-        ));
+        return Err(format!("its element type, {}, is no longer supported", type_name(kind)));
     }
     if dims.contains(&0) {
         return Err("a dimension is 0".to_owned());
@@ -202,9 +191,7 @@ fn tensor_bytes(dims: &[u64], kind: u32) -> Result<u64, String> {
             element.block, element.name
         ));
     }
-    let elements = dims
-        .iter()
-        .try_fold(1u64, |product, dim| product.checked_mul(*dim));
+    let elements = dims.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim));
     elements
         .filter(|n| i64::try_from(*n).is_ok())
         .and_then(|n| (n / element.block).checked_mul(element.bytes))
@@ -226,9 +213,7 @@ fn check_layout(header: &Header) -> Result<(), Refusal> {
     let mut expected = 0u64;
     let mut cut = None;
     for tensor in &header.tensors {
-        let Tensor {
-            name, offset, bytes, ..
-        } = tensor;
+        let Tensor { name, offset, bytes, .. } = tensor;
         if !offset.is_multiple_of(header.alignment) {
             let align = header.alignment;
             return Err(Refusal::Malformed(format!(
@@ -236,18 +221,13 @@ fn check_layout(header: &Header) -> Result<(), Refusal> {
             )));
         }
         if *offset != expected {
-            let relation = if *offset < expected {
-                "overlaps the one before it"
-            } else {
-                "leaves a gap before it"
-            };
+            let relation =
+                if *offset < expected { "overlaps the one before it" } else { "leaves a gap before it" };
             return Err(Refusal::Malformed(format!(
                 "tensor '{name}' {relation}: it is at offset {offset}, expected {expected}"
             )));
         }
-        let end = offset
-            .checked_add(*bytes)
-            .and_then(|end| end.checked_next_multiple_of(header.alignment));
+        let end = offset.checked_add(*bytes).and_then(|end| end.checked_next_multiple_of(header.alignment));
         expected =
             end.ok_or_else(|| Refusal::Malformed(format!("tensor '{name}' reaches beyond any file")))?;
         let needed = header.data_start.saturating_add(offset + bytes);
@@ -257,11 +237,9 @@ fn check_layout(header: &Header) -> Result<(), Refusal> {
     }
     match cut {
         None => Ok(()),
-        Some((name, needed)) => Err(Refusal::Truncated {
-            place: format!("tensor '{name}'"),
-            needed,
-            file_size: header.file_size,
-        }),
+        Some((name, needed)) => {
+            Err(Refusal::Truncated { place: format!("tensor '{name}'"), needed, file_size: header.file_size })
+        }
     }
 }
 
@@ -287,19 +265,11 @@ mod tests {
     }
 
     fn refusal(sample: &Sample) -> String {
-        parse_bytes(&sample.bytes())
-            .expect_err("the sample is broken")
-            .to_string()
+        parse_bytes(&sample.bytes()).expect_err("the sample is broken").to_string()
     }
 
     fn tensor(name: &str, dims: &[u64], kind: u32, offset: u64) -> Record {
-        Record {
-            name: name.into(),
-            dims: dims.into(),
-            kind,
-            offset,
-            data: vec![0; 64],
-        }
+        Record { name: name.into(), dims: dims.into(), kind, offset, data: vec![0; 64] }
     }
 
     #[test]
@@ -310,13 +280,7 @@ mod tests {
         assert_eq!(header.file_size, bytes.len() as u64);
         assert_eq!(header.data_start % 32, 0);
         assert!(header.metadata_bytes <= header.data_start && header.data_start < header.metadata_bytes + 32);
-        let two = Tensor {
-            name: "two".into(),
-            dims: vec![3],
-            kind: 0,
-            offset: 32,
-            bytes: 12,
-        };
+        let two = Tensor { name: "two".into(), dims: vec![3], kind: 0, offset: 32, bytes: 12 };
         assert_eq!(header.tensors[1], two);
     }
 
@@ -341,18 +305,9 @@ mod tests {
     fn no_mutation_panics_or_allocates_more_than_the_file() {
         let bytes = small().bytes();
         for at in 0..bytes.len() {
-            for value in [
-                0,
-                1,
-                8,
-                9,
-                0x7f,
-                0x80,
-                0xff,
-                bytes[at] ^ 1,
-                bytes[at] ^ 0x80,
-                bytes[at].wrapping_add(1),
-            ] {
+            for value in
+                [0, 1, 8, 9, 0x7f, 0x80, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x80, bytes[at].wrapping_add(1)]
+            {
                 let mut mutant = bytes.clone();
                 mutant[at] = value;
                 if let Ok(header) = parse_bytes(&mutant) {
@@ -379,19 +334,10 @@ mod tests {
         assert!(matches!(with(0), Err(Refusal::Version(0))));
         assert!(matches!(with(4), Err(Refusal::Version(4))));
         assert!(matches!(with(3u32.swap_bytes()), Err(Refusal::BigEndian)));
-        assert!(matches!(
-            parse_bytes(b"FUGG0000000000000000000000000"),
-            Err(Refusal::BigEndian)
-        ));
+        assert!(matches!(parse_bytes(b"FUGG0000000000000000000000000"), Err(Refusal::BigEndian)));
         assert!(matches!(parse_bytes(b""), Err(Refusal::Empty)));
-        assert!(matches!(
-            parse_bytes(b"GGUF\x03\0\0\0"),
-            Err(Refusal::Short { bytes: 8 })
-        ));
-        assert!(matches!(
-            parse_bytes(b"<html></html>"),
-            Err(Refusal::Foreign(Foreign::Html))
-        ));
+        assert!(matches!(parse_bytes(b"GGUF\x03\0\0\0"), Err(Refusal::Short { bytes: 8 })));
+        assert!(matches!(parse_bytes(b"<html></html>"), Err(Refusal::Foreign(Foreign::Html))));
     }
 
     #[test]
@@ -405,10 +351,7 @@ mod tests {
         let long = Sample::default().array("a", 5, u64::MAX / 2, &[]);
         assert!(refusal(&long).contains("elements"));
         let text = Sample::default().raw("a", 8, &u64::MAX.to_le_bytes());
-        assert!(matches!(
-            parse_bytes(&text.bytes()),
-            Err(Refusal::Truncated { .. })
-        ));
+        assert!(matches!(parse_bytes(&text.bytes()), Err(Refusal::Truncated { .. })));
     }
 
     #[test]
@@ -447,10 +390,7 @@ mod tests {
         assert!(with(tensor("t", &[16], 0, 128)).contains("gap"));
         let beyond = small().record(tensor("t", &[1 << 20], 0, 64)).bytes();
         let refused = parse_bytes(&beyond).expect_err("data missing");
-        assert!(
-            matches!(&refused, Refusal::Truncated { place, .. } if place == "tensor 't'"),
-            "{refused}"
-        );
+        assert!(matches!(&refused, Refusal::Truncated { place, .. } if place == "tensor 't'"), "{refused}");
     }
 
     #[test]

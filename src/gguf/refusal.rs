@@ -28,11 +28,7 @@ pub enum Refusal {
     Version(u32),
     /// The file ends before what its header announces.
     #[error("the file ends too early: it has {file_size} bytes, but {place} ends at byte {needed}")]
-    Truncated {
-        place: String,
-        needed: u64,
-        file_size: u64,
-    },
+    Truncated { place: String, needed: u64, file_size: u64 },
     /// The header contradicts the format.
     #[error("the GGUF header is damaged: {0}")]
     Malformed(String),
@@ -145,22 +141,14 @@ impl Foreign {
         if whole.is_empty() || !head.iter().all(readable) {
             return None;
         }
-        let start = whole
-            .trim_start_matches('\u{feff}')
-            .trim_start()
-            .to_ascii_lowercase();
-        Some(
-            if ["<!doctype", "<html", "<?xml", "<head"]
-                .iter()
-                .any(|tag| start.starts_with(tag))
-            {
-                Foreign::Html
-            } else if start.starts_with('{') || start.starts_with('[') {
-                Foreign::Json
-            } else {
-                Foreign::Text
-            },
-        )
+        let start = whole.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
+        Some(if ["<!doctype", "<html", "<?xml", "<head"].iter().any(|tag| start.starts_with(tag)) {
+            Foreign::Html
+        } else if start.starts_with('{') || start.starts_with('[') {
+            Foreign::Json
+        } else {
+            Foreign::Text
+        })
     }
 
     fn hint(self) -> Option<&'static str> {
@@ -192,11 +180,7 @@ impl fmt::Display for Foreign {
             Foreign::Json => "a JSON file",
             Foreign::Text => "a text file",
             Foreign::Unknown(magic) => {
-                return write!(
-                    f,
-                    "something unknown (it begins with \"{}\")",
-                    magic.escape_ascii()
-                );
+                return write!(f, "something unknown (it begins with \"{}\")", magic.escape_ascii());
             }
         })
     }
@@ -209,18 +193,12 @@ mod tests {
     #[test]
     fn foreign_files_are_recognised() {
         let cases: [(&[u8], Foreign); 13] = [
-            (
-                b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
-                Foreign::LfsPointer,
-            ),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", Foreign::LfsPointer),
             (b"  <!DOCTYPE html><html>", Foreign::Html),
             (b"<html><body>404 Not Found</body>", Foreign::Html),
             (b"PK\x03\x04aaaaaaaaaaaaaaaaaaaaaaaa", Foreign::Zip),
             (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", Foreign::Pickle),
-            (
-                b"\x40\x00\x00\x00\x00\x00\x00\x00{\"__metadata__\":{}}",
-                Foreign::Safetensors,
-            ),
+            (b"\x40\x00\x00\x00\x00\x00\x00\x00{\"__metadata__\":{}}", Foreign::Safetensors),
             (b"tjgg\x03\x00\x00\x00", Foreign::OldGgml),
             (b"lmgg\x03\x00\x00\x00", Foreign::OldGgml),
             (b"\x1f\x8b\x08\x00", Foreign::Gzip),
@@ -245,19 +223,9 @@ mod tests {
         assert_eq!(missing.to_string(), "no such file");
         assert_eq!(missing.hint(), None);
         let lfs = Refusal::Foreign(Foreign::LfsPointer);
-        assert!(
-            lfs.to_string()
-                .starts_with("it is not a GGUF file but a Git LFS pointer")
-        );
+        assert!(lfs.to_string().starts_with("it is not a GGUF file but a Git LFS pointer"));
         assert!(lfs.hint().is_some_and(|h| h.contains("git lfs pull")));
-        let cut = Refusal::Truncated {
-            place: "tensor 'a'".into(),
-            needed: 9,
-            file_size: 5,
-        };
-        assert_eq!(
-            cut.to_string(),
-            "the file ends too early: it has 5 bytes, but tensor 'a' ends at byte 9"
-        );
+        let cut = Refusal::Truncated { place: "tensor 'a'".into(), needed: 9, file_size: 5 };
+        assert_eq!(cut.to_string(), "the file ends too early: it has 5 bytes, but tensor 'a' ends at byte 9");
     }
 }

@@ -20,12 +20,7 @@ pub(super) struct Record {
 
 impl Default for Sample {
     fn default() -> Sample {
-        Sample {
-            version: 3,
-            keys: 0,
-            metadata: Vec::new(),
-            tensors: Vec::new(),
-        }
+        Sample { version: 3, keys: 0, metadata: Vec::new(), tensors: Vec::new() }
     }
 }
 
@@ -86,17 +81,8 @@ impl Sample {
     /// A tensor of f32 zeros, placed after the others.
     pub(super) fn tensor(self, name: &str, dims: &[u64]) -> Sample {
         let bytes = dims.iter().product::<u64>() as usize * 4;
-        let offset = self
-            .tensors
-            .last()
-            .map_or(0, |t| (t.offset + t.data.len() as u64).next_multiple_of(32));
-        self.record(Record {
-            name: name.into(),
-            dims: dims.into(),
-            kind: 0,
-            offset,
-            data: vec![0; bytes],
-        })
+        let offset = self.tensors.last().map_or(0, |t| (t.offset + t.data.len() as u64).next_multiple_of(32));
+        self.record(Record { name: name.into(), dims: dims.into(), kind: 0, offset, data: vec![0; bytes] })
     }
 
     /// A tensor with a record of one's own making.

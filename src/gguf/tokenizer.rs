@@ -20,18 +20,10 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     if !merging && !TOKENIZERS.contains(&model) {
         return broken(format!("its tokenizer '{model}' is unknown"));
     }
-    let Some(tokens) = header
-        .array("tokenizer.ggml.tokens")
-        .filter(|tokens| !tokens.is_empty())
-    else {
+    let Some(tokens) = header.array("tokenizer.ggml.tokens").filter(|tokens| !tokens.is_empty()) else {
         return broken("it has no tokens (tokenizer.ggml.tokens)");
     };
-    one_per_token(
-        header,
-        "tokenizer.ggml.scores",
-        tokens.len(),
-        &["float32", "int32"],
-    )?;
+    one_per_token(header, "tokenizer.ggml.scores", tokens.len(), &["float32", "int32"])?;
     one_per_token(header, "tokenizer.ggml.token_type", tokens.len(), &["int32"])?;
     // Kimi K2's tokens are their own ranks.
     let needs_merges = merging && header.str("tokenizer.ggml.pre") != Some("kimi-k2");
@@ -45,11 +37,9 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
 fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -> Result<(), Refusal> {
     match header.get(key) {
         None => Ok(()),
-        Some(Value::Array(array)) if !elements.contains(&array.element_name()) => broken(format!(
-            "{key} holds {}, not {}",
-            array.element_name(),
-            elements[0]
-        )),
+        Some(Value::Array(array)) if !elements.contains(&array.element_name()) => {
+            broken(format!("{key} holds {}, not {}", array.element_name(), elements[0]))
+        }
         Some(Value::Array(array)) if array.len() < tokens => {
             broken(format!("{key} has {} entries for {tokens} tokens", array.len()))
         }
@@ -87,9 +77,7 @@ mod tests {
     }
 
     fn refusal(sample: &Sample) -> String {
-        check(&header(sample))
-            .expect_err("the sample must be refused")
-            .to_string()
+        check(&header(sample)).expect_err("the sample must be refused").to_string()
     }
 
     fn with(extra: impl FnOnce(Sample) -> Sample) -> Sample {
@@ -119,9 +107,7 @@ mod tests {
             refusal(&with(|s| s.f32s("tokenizer.ggml.token_type", &[0.0; 2]))).contains("float32, not int32")
         );
         assert!(refusal(&with(|s| s.u32("tokenizer.ggml.token_type", 1))).contains("not an array"));
-        check(&header(
-            &tok("llama").texts("tokenizer.ggml.tokens", &["", "\0", "a"]),
-        ))
-        .expect("empty tokens are renamed");
+        check(&header(&tok("llama").texts("tokenizer.ggml.tokens", &["", "\0", "a"])))
+            .expect("empty tokens are renamed");
     }
 }

@@ -21,11 +21,7 @@ impl ElementType {
 
     /// Mean bits per element, the block's scale included: 16 for `f16`, 8.5 for `q8_0`.
     pub fn bits(self) -> f64 {
-        if self.removed() {
-            0.0
-        } else {
-            self.bytes as f64 * 8.0 / self.block as f64
-        }
+        if self.removed() { 0.0 } else { self.bytes as f64 * 8.0 / self.block as f64 }
     }
 }
 

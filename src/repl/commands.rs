@@ -52,75 +52,22 @@ const fn row(
         Some((name, aliases)) => (*name, aliases),
         None => panic!("a command has a name"),
     };
-    Command {
-        name,
-        aliases,
-        takes,
-        help,
-        argument,
-        run,
-    }
+    Command { name, aliases, takes, help, argument, run }
 }
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
-    row(
-        &["help", "?"],
-        "[COMMAND]",
-        Argument::None,
-        "list the commands, or explain one",
-        help,
-    ),
-    row(
-        &["exit", "bye", "quit"],
-        "",
-        Argument::None,
-        "leave (also Ctrl-D)",
-        |_, _| Ok(Next::Quit),
-    ),
-    row(
-        &["clear", "new"],
-        "",
-        Argument::None,
-        "begin a new conversation",
-        clear,
-    ),
+    row(&["help", "?"], "[COMMAND]", Argument::None, "list the commands, or explain one", help),
+    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Next::Quit)),
+    row(&["clear", "new"], "", Argument::None, "begin a new conversation", clear),
     row(&["undo"], "", Argument::None, "take back the last exchange", undo),
-    row(
-        &["retry", "regen"],
-        "",
-        Argument::None,
-        "get another answer to the last message",
-        |_, _| Ok(Next::Ask(Ask::Retry)),
-    ),
-    row(
-        &["more"],
-        "",
-        Argument::None,
-        "go on with an answer that was cut",
-        |_, _| Ok(Next::Ask(Ask::More)),
-    ),
-    row(
-        &["edit"],
-        "[N]",
-        Argument::None,
-        "change your last message, or your N-th, and send it again",
-        edit,
-    ),
-    row(
-        &["system"],
-        "[TEXT|none]",
-        Argument::None,
-        "show or change the system prompt",
-        system,
-    ),
-    row(
-        &["set"],
-        "[NAME [VALUE]]",
-        Argument::Setting,
-        "show or change settings, as in /set temp 0.5",
-        set,
-    ),
+    row(&["retry", "regen"], "", Argument::None, "get another answer to the last message", |_, _| {
+        Ok(Next::Ask(Ask::Retry))
+    }),
+    row(&["more"], "", Argument::None, "go on with an answer that was cut", |_, _| Ok(Next::Ask(Ask::More))),
+    row(&["edit"], "[N]", Argument::None, "change your last message, or your N-th, and send it again", edit),
+    row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
+    row(&["set"], "[NAME [VALUE]]", Argument::Setting, "show or change settings, as in /set temp 0.5", set),
     row(
         &["show"],
         "[WHAT]",
@@ -128,50 +75,18 @@ pub const COMMANDS: &[Command] = &[
         "show the model, settings, prompt (exactly what it saw), template or system",
         show,
     ),
-    row(
-        &["model"],
-        "[NAME|PATH]",
-        Argument::Model,
-        "show the model, or go on with another",
-        model,
-    ),
-    row(
-        &["file", "read"],
-        "[PATH|none]",
-        Argument::Path,
-        "attach a text file to the next message",
-        file,
-    ),
-    row(
-        &["tokens"],
-        "",
-        Argument::None,
-        "the tokens of what the model saw, with their ids",
-        tokens,
-    ),
-    row(
-        &["context"],
-        "",
-        Argument::None,
-        "how much of the context is in use",
-        context,
-    ),
-    row(
-        &["stats"],
-        "",
-        Argument::None,
-        "the figures of the last answer",
-        show_stats,
-    ),
+    row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or go on with another", model),
+    row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
+    row(&["tokens"], "", Argument::None, "the tokens of what the model saw, with their ids", tokens),
+    row(&["context"], "", Argument::None, "how much of the context is in use", context),
+    row(&["stats"], "", Argument::None, "the figures of the last answer", show_stats),
 ];
 
 const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
 
 /// The command called `name`.
 pub fn command(name: &str) -> Option<&'static Command> {
-    COMMANDS
-        .iter()
-        .find(|c| c.name == name || c.aliases.contains(&name))
+    COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name))
 }
 
 /// Runs a line that begins with a slash.
@@ -185,9 +100,7 @@ pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    let names = COMMANDS
-        .iter()
-        .flat_map(|c| c.aliases.iter().copied().chain([c.name]));
+    let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
     let failure = Failure::new(format!("there is no command /{name}"));
     match nearest(name, names) {
         Some(close) => failure.hint(format!("did you mean /{close}?")),
@@ -203,9 +116,7 @@ pub fn complete(line: &str, names: &[String]) -> Option<(usize, Vec<String>)> {
         return Some((line.len(), Vec::new()));
     };
     let Some((name, rest)) = typed.split_once(char::is_whitespace) else {
-        let all = COMMANDS
-            .iter()
-            .flat_map(|c| c.aliases.iter().copied().chain([c.name]));
+        let all = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
         return Some((1, matching(typed, all)));
     };
     let rest = rest.trim_start();
@@ -216,11 +127,7 @@ pub fn complete(line: &str, names: &[String]) -> Option<(usize, Vec<String>)> {
         Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
         Argument::Model => {
             let offered = matching(rest, names.iter().map(String::as_str));
-            if offered.is_empty() {
-                None
-            } else {
-                Some((start, offered))
-            }
+            if offered.is_empty() { None } else { Some((start, offered)) }
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| row.name)))),
@@ -233,10 +140,7 @@ pub fn complete(line: &str, names: &[String]) -> Option<(usize, Vec<String>)> {
 }
 
 fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = names
-        .filter(|n| n.starts_with(typed))
-        .map(|n| format!("{n} "))
-        .collect();
+    let mut names: Vec<String> = names.filter(|n| n.starts_with(typed)).map(|n| format!("{n} ")).collect();
     names.sort();
     names
 }
@@ -250,23 +154,13 @@ fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
     if !name.is_empty() {
         let command = command(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
         let aliases: Vec<String> = command.aliases.iter().map(|a| format!("/{a}")).collect();
-        let also = if aliases.is_empty() {
-            String::new()
-        } else {
-            format!("\nalso: {}", aliases.join(" "))
-        };
-        chat.screen.show(&format!(
-            "/{} {}\n{}{also}",
-            command.name, command.takes, command.help
-        ));
+        let also = if aliases.is_empty() { String::new() } else { format!("\nalso: {}", aliases.join(" ")) };
+        chat.screen.show(&format!("/{} {}\n{}{also}", command.name, command.takes, command.help));
         return Ok(Next::Prompt);
     }
     let usage = |c: &Command| format!("/{} {}", c.name, c.takes);
     let width = COMMANDS.iter().map(|c| usage(c).len()).max().unwrap_or(0);
-    let lines: Vec<String> = COMMANDS
-        .iter()
-        .map(|c| format!("{:width$}  {}", usage(c), c.help))
-        .collect();
+    let lines: Vec<String> = COMMANDS.iter().map(|c| format!("{:width$}  {}", usage(c), c.help)).collect();
     chat.screen.show(&lines.join("\n"));
     chat.screen.show(KEYS);
     Ok(Next::Prompt)
@@ -285,10 +179,7 @@ fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let message = chat
-        .session
-        .undo()
-        .ok_or_else(|| Failure::new("there is nothing to take back"))?;
+    let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
     chat.screen.note(&format!("taken back: {}", short(&message.text)));
     Ok(Next::Prompt)
 }
@@ -300,16 +191,12 @@ fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
     }
     let place = match which {
         "" => said.len(),
-        n => n
-            .parse()
-            .ok()
-            .filter(|n| (1..=said.len()).contains(n))
-            .ok_or_else(|| {
-                Failure::new(format!(
-                    "/edit takes the number of one of your messages, 1 to {}, not '{n}'",
-                    said.len()
-                ))
-            })?,
+        n => n.parse().ok().filter(|n| (1..=said.len()).contains(n)).ok_or_else(|| {
+            Failure::new(format!(
+                "/edit takes the number of one of your messages, 1 to {}, not '{n}'",
+                said.len()
+            ))
+        })?,
     };
     let place = said[place - 1];
     let before = chat.session.conversation.message(place).clone();
@@ -325,9 +212,9 @@ fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     match text {
         "" => match &chat.session.conversation.system {
             Some(system) => chat.screen.show(system),
-            None => chat
-                .screen
-                .show("there is no system prompt of yours; the model's template may have its own"),
+            None => {
+                chat.screen.show("there is no system prompt of yours; the model's template may have its own")
+            }
         },
         "none" => {
             chat.session.conversation.system = None;
@@ -335,8 +222,7 @@ fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
         }
         text => {
             chat.session.conversation.system = Some(text.to_string());
-            chat.screen
-                .note("the system prompt holds from the next message on");
+            chat.screen.note("the system prompt holds from the next message on");
         }
     }
     Ok(Next::Prompt)
@@ -352,32 +238,22 @@ fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
     }
     let row = setting(name).ok_or_else(|| no_setting(name, value))?;
     if value.is_empty() {
-        chat.screen
-            .show(&format!("{}\n  {}", shown_setting(chat, row), row.help));
+        chat.screen.show(&format!("{}\n  {}", shown_setting(chat, row), row.help));
         return Ok(Next::Prompt);
     }
     chat.set(row, unquoted(value))?;
-    chat.screen
-        .note(&format!("{} is {}", row.name, (row.get)(&chat.session.settings)));
+    chat.screen.note(&format!("{} is {}", row.name, (row.get)(&chat.session.settings)));
     Ok(Next::Prompt)
 }
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let source = chat.session.source(row);
-    format!(
-        "{:22} {:24} {}",
-        row.name,
-        (row.get)(&chat.session.settings),
-        source.name()
-    )
+    format!("{:22} {:24} {}", row.name, (row.get)(&chat.session.settings), source.name())
 }
 
 /// `"two words"` → `two words`; the shell would have done it.
 fn unquoted(value: &str) -> &str {
-    value
-        .strip_prefix('"')
-        .and_then(|v| v.strip_suffix('"'))
-        .unwrap_or(value)
+    value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
@@ -419,10 +295,7 @@ fn show(chat: &mut Chat, what: &str) -> Result<Next, Failure> {
 
 fn described(chat: &Chat) -> String {
     let model = chat.session.model();
-    let path = model
-        .path
-        .as_ref()
-        .map_or(String::new(), |p| p.display().to_string());
+    let path = model.path.as_ref().map_or(String::new(), |p| p.display().to_string());
     let rows = [
         ("model", model.name.clone()),
         ("file", path),
@@ -430,20 +303,10 @@ fn described(chat: &Chat) -> String {
         ("kind", model.facts.clone()),
         ("runs on", model.device.clone()),
         ("context", format!("up to {} tokens", model.context_limit)),
-        (
-            "made for",
-            if model.chats {
-                "conversations".into()
-            } else {
-                "completing text".to_string()
-            },
-        ),
+        ("made for", if model.chats { "conversations".into() } else { "completing text".to_string() }),
     ];
-    let lines: Vec<String> = rows
-        .iter()
-        .filter(|(_, v)| !v.is_empty())
-        .map(|(n, v)| format!("{n:12} {v}"))
-        .collect();
+    let lines: Vec<String> =
+        rows.iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| format!("{n:12} {v}")).collect();
     lines.join("\n")
 }
 
@@ -517,13 +380,8 @@ fn expanded(path: &str) -> String {
 fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.wait_for_model()?;
     let rendered = chat.session.render_last()?;
-    let lines: Vec<String> = rendered
-        .tokens
-        .iter()
-        .map(|(id, piece)| format!("{id:7} {piece:?}"))
-        .collect();
-    chat.screen
-        .show(&format!("{}\n{} tokens", lines.join("\n"), rendered.tokens.len()));
+    let lines: Vec<String> = rendered.tokens.iter().map(|(id, piece)| format!("{id:7} {piece:?}")).collect();
+    chat.screen.show(&format!("{}\n{} tokens", lines.join("\n"), rendered.tokens.len()));
     Ok(Next::Prompt)
 }
 
@@ -540,11 +398,7 @@ fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 fn show_stats(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let answer = chat
-        .session
-        .last
-        .as_ref()
-        .ok_or_else(|| Failure::new("there is no answer yet"))?;
+    let answer = chat.session.last.as_ref().ok_or_else(|| Failure::new("there is no answer yet"))?;
     let table = stats::table(&answer.stats, answer.first_token);
     chat.screen.show(&table);
     Ok(Next::Prompt)
@@ -565,10 +419,8 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<&str> = COMMANDS
-            .iter()
-            .flat_map(|c| c.aliases.iter().copied().chain([c.name]))
-            .collect();
+        let mut names: Vec<&str> =
+            COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name])).collect();
         let before = names.len();
         names.sort();
         names.dedup();

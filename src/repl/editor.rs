@@ -98,15 +98,9 @@ fn unfinished(text: &str) -> bool {
 /// The message without the marks that held it together.
 fn finished(text: &str) -> String {
     let trimmed = text.trim();
-    let block = trimmed
-        .strip_prefix("\"\"\"")
-        .and_then(|rest| rest.strip_suffix("\"\"\""));
+    let block = trimmed.strip_prefix("\"\"\"").and_then(|rest| rest.strip_suffix("\"\"\""));
     match block {
-        Some(block) => block
-            .strip_prefix('\n')
-            .unwrap_or(block)
-            .trim_end_matches('\n')
-            .to_string(),
+        Some(block) => block.strip_prefix('\n').unwrap_or(block).trim_end_matches('\n').to_string(),
         None => text.replace("\\\n", "\n"),
     }
 }
@@ -118,15 +112,10 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
         return Err(Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano"));
     };
     let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
-    let mut file = tempfile::Builder::new()
-        .prefix("fireside-")
-        .suffix(".md")
-        .tempfile()
-        .map_err(cannot)?;
+    let mut file = tempfile::Builder::new().prefix("fireside-").suffix(".md").tempfile().map_err(cannot)?;
     file.write_all(text.as_bytes()).map_err(cannot)?;
     let mut run = Process::new("sh");
-    run.args(["-c", &format!("{editor} \"$1\""), "sh"])
-        .arg(file.path());
+    run.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file.path());
     if let Some((input, output)) = terminal::device().and_then(|t| Some((t.try_clone().ok()?, t))) {
         run.stdin(input).stdout(output); // ours may lead elsewhere
     }
@@ -138,9 +127,7 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
         )));
     }
     let mut bytes = Vec::new();
-    File::open(file.path())
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(cannot)?;
+    File::open(file.path()).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
     let edited =
         String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
     Ok(crate::chat::message::without_final_newline(edited))
@@ -179,11 +166,8 @@ struct LeaveLine {
 
 impl ConditionalEventHandler for LeaveLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
-        *self.left.lock().expect("nobody panics holding it") = Some(LeftLine {
-            line: ctx.line().to_string(),
-            position: ctx.pos(),
-            why: self.why,
-        });
+        *self.left.lock().expect("nobody panics holding it") =
+            Some(LeftLine { line: ctx.line().to_string(), position: ctx.pos(), why: self.why });
         Some(Cmd::Interrupt)
     }
 }
@@ -200,18 +184,9 @@ impl Full {
             .bracketed_paste(true)
             .build();
         let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
-        editor.set_helper(Some(Assistant {
-            complete,
-            files: FilenameCompleter::new(),
-            names: Vec::new(),
-        }));
+        editor.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), names: Vec::new() }));
         let left = Left::default();
-        let leave = |why| {
-            EventHandler::Conditional(Box::new(LeaveLine {
-                left: left.clone(),
-                why,
-            }))
-        };
+        let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
         editor.bind_sequence(KeyEvent::ctrl('Z'), leave(Why::Suspend));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
@@ -221,21 +196,13 @@ impl Full {
             let _ = path.parent().map(std::fs::create_dir_all); // if it cannot be made, keeping the first line says so
             let _ = editor.load_history(path); // there is none the first time
         }
-        Ok(Full {
-            editor,
-            history,
-            left,
-            _hushed: Hushed::new(),
-        })
+        Ok(Full { editor, history, left, _hushed: Hushed::new() })
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         let mut initial = (initial.to_string(), String::new());
         loop {
-            match self
-                .editor
-                .readline_with_initial(prompt, (&initial.0, &initial.1))
-            {
+            match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
                 Ok(line) => {
                     self.remember(&line);
                     return Ok(Line::Text(finished(&line)));
@@ -279,10 +246,7 @@ impl Full {
         if let Some(path) = &self.history
             && let Err(e) = self.editor.append_history(path)
         {
-            last_line(&format!(
-                "fireside: typed lines are not kept: {}: {e}",
-                path.display()
-            ));
+            last_line(&format!("fireside: typed lines are not kept: {}: {e}", path.display()));
             self.history = None;
         }
     }
@@ -290,10 +254,7 @@ impl Full {
 
 fn show(failure: &Failure) {
     last_line(&format!("fireside: {failure}"));
-    failure
-        .hint
-        .iter()
-        .for_each(|hint| last_line(&format!("hint: {hint}")));
+    failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
 }
 
 #[derive(Helper, Hinter, Highlighter)]
@@ -305,11 +266,7 @@ struct Assistant {
 
 impl Validator for Assistant {
     fn validate(&self, ctx: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        Ok(if unfinished(ctx.input()) {
-            ValidationResult::Incomplete
-        } else {
-            ValidationResult::Valid(None)
-        })
+        Ok(if unfinished(ctx.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
@@ -319,10 +276,7 @@ impl Completer for Assistant {
     fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
         match (self.complete)(&line[..pos], &self.names) {
             Some((start, names)) => {
-                let pair = |name: String| Pair {
-                    display: name.trim_end().to_string(),
-                    replacement: name,
-                };
+                let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
                 Ok((start, names.into_iter().map(pair).collect()))
             }
             None => self.files.complete(line, pos, ctx),
@@ -341,11 +295,7 @@ struct Plain {
 impl Plain {
     fn on_terminal(device: File) -> Plain {
         let watched = device.try_clone().ok().map(OwnedFd::from);
-        Plain {
-            input: Box::new(BufReader::new(device)),
-            device: watched,
-            prompt: true,
-        }
+        Plain { input: Box::new(BufReader::new(device)), device: watched, prompt: true }
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {

@@ -60,12 +60,7 @@ pub fn run(
         Lines::Stdin => Editor::on_stdin(),
     };
     session.default_predict = crate::session::NO_LIMIT;
-    let mut chat = Chat {
-        session,
-        screen,
-        attached: Vec::new(),
-        open,
-    };
+    let mut chat = Chat { session, screen, attached: Vec::new(), open };
     editor.set_names(chat.model_names());
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message))?,
@@ -113,10 +108,7 @@ impl Chat<'_> {
             return Next::Prompt;
         }
         let attachments = std::mem::take(&mut self.attached);
-        Next::Ask(Ask::Say(Message {
-            attachments,
-            ..Message::new(Role::User, text.trim_end())
-        }))
+        Next::Ask(Ask::Say(Message { attachments, ..Message::new(Role::User, text.trim_end()) }))
     }
 
     /// Asks and shows the answer as it comes. Returns what is to be put back into the editor.
@@ -162,8 +154,7 @@ impl Chat<'_> {
         let stats = &answer.stats;
         if let Some(cut) = stats::cut(stats.stop) {
             let goes_on = matches!(stats.stop, StopReason::Interrupted | StopReason::Length);
-            self.screen
-                .note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
+            self.screen.note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
         }
         if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
             self.screen.stats(stats, answer.first_token);
@@ -193,12 +184,7 @@ impl Chat<'_> {
     fn model_names(&self) -> Vec<String> {
         let folder = self.session.config.paths.as_ref().map(|p| &p.models);
         folder
-            .map(|folder| {
-                models::list(folder)
-                    .iter()
-                    .map(|file| models::name(file))
-                    .collect()
-            })
+            .map(|folder| models::list(folder).iter().map(|file| models::name(file)).collect())
             .unwrap_or_default()
     }
 
@@ -228,11 +214,7 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             event.into_iter().for_each(|event| screen.show_progress(event));
-            if terminal::interrupted() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.screen.end_progress();
         done

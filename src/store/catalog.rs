@@ -36,9 +36,7 @@ pub fn catalog() -> &'static BTreeMap<String, Entry> {
 
 /// The entry for a file, told by its name.
 pub fn entry_for_file(file: &str) -> Option<&'static Entry> {
-    catalog()
-        .values()
-        .find(|entry| entry.file.eq_ignore_ascii_case(file))
+    catalog().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 
 #[cfg(test)]

@@ -42,12 +42,8 @@ impl Known {
     }
 
     fn read(&self) -> Contents {
-        let text = self
-            .file
-            .as_ref()
-            .and_then(|file| std::fs::read_to_string(file).ok());
-        text.and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+        let text = self.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// What is known of a file, if it has not changed since.
@@ -66,12 +62,7 @@ impl Known {
         let Some((size, modified)) = stamp(path) else {
             return;
         };
-        let known = KnownFile {
-            size,
-            modified,
-            fingerprint: fingerprint.to_string(),
-            loaded_by,
-        };
+        let known = KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by };
         self.change(|contents| {
             contents.files.insert(absolute(path), known);
         });

@@ -20,10 +20,7 @@ fn is_gguf(path: &Path) -> bool {
 
 /// The name a file goes by.
 pub fn name(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The file called `wanted`: a path, a file of the folder (with or without `.gguf`, any case), or a short name of the
@@ -48,10 +45,7 @@ pub fn find(wanted: &str, folder: Option<&Path>) -> Result<PathBuf, Failure> {
     }
     if let Some(entry) = catalog().get(&wanted.to_lowercase()) {
         let there = files.iter().find(|file| named(file, &entry.file));
-        let how = entry
-            .fetch
-            .clone()
-            .unwrap_or(format!("download {} from {}", entry.file, entry.repository));
+        let how = entry.fetch.clone().unwrap_or(format!("download {} from {}", entry.file, entry.repository));
         let missing = || Failure::new(format!("the model '{wanted}' is not in the models folder")).hint(how);
         return there.cloned().ok_or_else(missing);
     }
@@ -59,21 +53,16 @@ pub fn find(wanted: &str, folder: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 fn unknown(wanted: &str, files: &[PathBuf], folder: Option<&Path>) -> Failure {
-    let names: Vec<String> = files
-        .iter()
-        .map(|f| name(f))
-        .chain(catalog().keys().cloned())
-        .collect();
+    let names: Vec<String> = files.iter().map(|f| name(f)).chain(catalog().keys().cloned()).collect();
     let lower = wanted.to_lowercase();
     let close = nearest(wanted, names.iter().map(String::as_str)).map(String::from);
     let close = close.or_else(|| names.iter().find(|n| n.to_lowercase().contains(&lower)).cloned());
     let failure = Failure::new(format!("there is no model '{wanted}'"));
     match (close, folder) {
         (Some(close), _) => failure.hint(format!("did you mean {close}?")),
-        (None, Some(folder)) => failure.hint(format!(
-            "give the path of a GGUF file, or put one into {}",
-            folder.display()
-        )),
+        (None, Some(folder)) => {
+            failure.hint(format!("give the path of a GGUF file, or put one into {}", folder.display()))
+        }
         (None, None) => failure.hint("give the path of a GGUF file"),
     }
 }
@@ -89,10 +78,7 @@ mod tests {
         let find = |wanted: &str| find(wanted, Some(folder.path()));
         assert!(find("tiny-model").unwrap().ends_with("Tiny-Model.gguf"));
         assert!(find("tiny-model.gguf").is_ok());
-        assert_eq!(
-            find("tiny-modle").unwrap_err().hint.unwrap(),
-            "did you mean Tiny-Model?"
-        );
+        assert_eq!(find("tiny-modle").unwrap_err().hint.unwrap(), "did you mean Tiny-Model?");
         assert!(find("/no/such/file.gguf").is_ok(), "a path is a path");
         assert!(find("hf:a/b").unwrap_err().message.contains("not possible yet"));
         assert!(find("smollm2-135m").unwrap_err().hint.is_some());

@@ -145,11 +145,7 @@ impl Screen {
     }
 
     fn to_stderr(&self, text: &str, color: &str) {
-        let text = if self.errors_to_terminal {
-            visible(text).into_owned()
-        } else {
-            text.to_string()
-        };
+        let text = if self.errors_to_terminal { visible(text).into_owned() } else { text.to_string() };
         let line = if color.is_empty() || !self.colored() {
             format!("{text}\n")
         } else {
@@ -176,18 +172,12 @@ pub fn dumb() -> bool {
 }
 
 fn one_line(text: &str) -> String {
-    text.split('\n')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    text.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// One line on stderr, for where there is no screen yet or any more.
 pub fn last_line(line: &str) {
-    let _ = io::stderr()
-        .lock()
-        .write_all(format!("{}\n", one_line(line)).as_bytes());
+    let _ = io::stderr().lock().write_all(format!("{}\n", one_line(line)).as_bytes());
 }
 
 /// A piece of llama.cpp's log, as it is.

@@ -16,11 +16,7 @@ pub(super) struct Progress {
 impl Progress {
     /// `moving`: whether stderr is a terminal that may be drawn on.
     pub(super) fn new(moving: bool) -> Progress {
-        Progress {
-            moving,
-            bar: None,
-            reading_since: None,
-        }
+        Progress { moving, bar: None, reading_since: None }
     }
 
     pub(super) fn loading(&mut self, fraction: f32) {

@@ -14,10 +14,7 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
         parts.push(format!("first after {:.2} s", first.as_secs_f64()));
     }
     if stats.context_limit > 0 {
-        parts.push(format!(
-            "context {} of {}",
-            stats.context_used, stats.context_limit
-        ));
+        parts.push(format!("context {} of {}", stats.context_used, stats.context_limit));
     }
     parts.join(", ")
 }
@@ -36,36 +33,19 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let mut rows = vec![
         (
             "prompt",
-            format!(
-                "{}, {} of them not read again",
-                tokens(stats.prompt_tokens),
-                stats.cached_tokens
-            ),
+            format!("{}, {} of them not read again", tokens(stats.prompt_tokens), stats.cached_tokens),
         ),
         ("reading", prompt),
-        (
-            "answer",
-            format!(
-                "{}, ended by {}",
-                tokens(stats.generated_tokens),
-                ending(stats.stop)
-            ),
-        ),
+        ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
         ("writing", written),
         ("loading", seconds(stats.load)),
-        (
-            "context",
-            format!("{} of {} tokens", stats.context_used, stats.context_limit),
-        ),
+        ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),
         ("seed", stats.seed.to_string()),
     ];
     if let Some(first) = first_token {
         rows.insert(4, ("first token", format!("after {}", seconds(first))));
     }
-    let lines: Vec<String> = rows
-        .into_iter()
-        .map(|(name, value)| format!("{name:12} {value}"))
-        .collect();
+    let lines: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:12} {value}")).collect();
     lines.join("\n")
 }
 

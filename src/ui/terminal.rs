@@ -44,9 +44,7 @@ pub fn watch_signals() {
 
 /// Whether Ctrl-C was pressed since this was asked last.
 pub fn interrupted() -> bool {
-    INTERRUPTED
-        .get()
-        .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+    INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
 /// A second Ctrl-C while the first has not been acted upon ends the program at once: for one-shot runs, which may be

@@ -33,10 +33,7 @@ pub fn default_model() -> Option<PathBuf> {
 
 /// Says that a test did not run, and why; in CI that is a failure.
 pub fn cannot_run(why: &str) {
-    assert!(
-        std::env::var_os("FIRESIDE_TEST_NO_SKIP").is_none(),
-        "cannot run: {why}"
-    );
+    assert!(std::env::var_os("FIRESIDE_TEST_NO_SKIP").is_none(), "cannot run: {why}");
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
@@ -52,9 +49,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
-        Home {
-            folder: TempDir::new().unwrap(),
-        }
+        Home { folder: TempDir::new().unwrap() }
     }
 
     pub fn path(&self, inside: &str) -> PathBuf {
@@ -84,10 +79,7 @@ impl Home {
     /// A run of the program in this home.
     pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Run {
         let mut command = Command::new(program());
-        command
-            .args(args.iter().map(AsRef::as_ref))
-            .env_clear()
-            .envs(self.environment());
+        command.args(args.iter().map(AsRef::as_ref)).env_clear().envs(self.environment());
         command.current_dir(self.folder.path());
         Run { command, stdin: None }
     }
@@ -96,9 +88,7 @@ impl Home {
     pub fn scripted<S: AsRef<str>>(&self, answers: &str, args: &[S]) -> Run {
         let script = self.write("script.txt", answers);
         let mut run = self.run(args);
-        run.command
-            .arg("--backend")
-            .arg(format!("script:{}", script.display()));
+        run.command.arg("--backend").arg(format!("script:{}", script.display()));
         run
     }
 }
@@ -127,17 +117,8 @@ impl Run {
 
     /// Runs to the end.
     pub fn done(mut self) -> Done {
-        self.command.stdin(if self.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        });
-        let mut child = self
-            .command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(bytes) = self.stdin {
             let mut pipe = child.stdin.take().unwrap();
             std::thread::spawn(move || pipe.write_all(&bytes)); // a program that does not read it all is no failure
@@ -195,30 +176,16 @@ impl Done {
     #[track_caller]
     pub fn failed(self, code: i32, part: &str) -> Done {
         let done = self.code(code).stdout("");
-        let failures: Vec<&str> = done
-            .stderr
-            .lines()
-            .filter(|l| l.starts_with("fireside: "))
-            .collect();
+        let failures: Vec<&str> = done.stderr.lines().filter(|l| l.starts_with("fireside: ")).collect();
         assert_eq!(failures.len(), 1, "one failure line; {done:#?}");
-        assert!(
-            failures[0].contains(part),
-            "the failure lacks {part:?}; {done:#?}"
-        );
-        assert!(
-            !done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"),
-            "{done:#?}"
-        );
+        assert!(failures[0].contains(part), "the failure lacks {part:?}; {done:#?}");
+        assert!(!done.stderr.contains("panicked") && !done.stderr.contains("RUST_BACKTRACE"), "{done:#?}");
         done
     }
 
     #[track_caller]
     pub fn hint(self, part: &str) -> Done {
-        let hint = self
-            .stderr
-            .lines()
-            .find(|l| l.starts_with("hint: "))
-            .unwrap_or_default();
+        let hint = self.stderr.lines().find(|l| l.starts_with("hint: ")).unwrap_or_default();
         assert!(hint.contains(part), "the hint lacks {part:?}; {self:#?}");
         self
     }

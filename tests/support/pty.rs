@@ -51,10 +51,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup {
-            columns: 100,
-            environment: Vec::new(),
-        }
+        Setup { columns: 100, environment: Vec::new() }
     }
 }
 
@@ -95,12 +92,7 @@ impl Home {
         let output = process.get_file_handle().unwrap();
         let writes = shown.clone();
         std::thread::spawn(move || show(output, &writes));
-        Terminal {
-            process,
-            master,
-            shown,
-            _alone: alone,
-        }
+        Terminal { process, master, shown, _alone: alone }
     }
 
     /// `--backend` for answers from a script, kept in a file called `name`.
@@ -170,9 +162,7 @@ impl Terminal {
     /// Waits until this text is on the screen, wherever its lines are broken.
     #[track_caller]
     pub fn sees_wrapped(&mut self, text: &str) -> &mut Terminal {
-        self.wait(&format!("{text:?}"), |screen| {
-            screen.contents().replace('\n', "").contains(text)
-        })
+        self.wait(&format!("{text:?}"), |screen| screen.contents().replace('\n', "").contains(text))
     }
 
     /// Types a line, presses Enter, and waits until the editor has given the terminal back.
@@ -222,19 +212,8 @@ impl Terminal {
 
     /// Changes the size of the window, as a user drags it.
     pub fn resize(&mut self, columns: u16) -> &mut Terminal {
-        let size = Winsize {
-            ws_row: ROWS,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        self.shown
-            .0
-            .lock()
-            .unwrap()
-            .screen
-            .screen_mut()
-            .set_size(cells(ROWS), cells(columns));
+        let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        self.shown.0.lock().unwrap().screen.screen_mut().set_size(cells(ROWS), cells(columns));
         tcsetwinsize(&self.master, size).unwrap();
         self
     }
@@ -247,9 +226,7 @@ impl Terminal {
     /// Whether typing is shown, comes line by line, and Enter is a newline: as a shell hands the terminal over.
     pub fn is_as_found(&self) -> bool {
         let modes = tcgetattr(&self.master).unwrap();
-        modes
-            .local_modes
-            .contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
+        modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
             && modes.input_modes.contains(InputModes::ICRNL)
     }
 
