@@ -264,7 +264,8 @@ fn bits(kind: CacheType) -> f64 {
 /// Bytes for people: `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     match bytes {
-        0..1_048_576 => format!("{} KiB", bytes >> 10),
+        0..1024 => format!("{bytes} bytes"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
         1_048_576..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }

@@ -291,7 +291,8 @@ impl Session {
         Ok(())
     }
 
-    fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Failure> {
+    /// Returns when the model can be used.
+    pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Failure> {
         let loading = self.backend.load();
         loop {
             let event = match loading.next(PATIENCE) {

@@ -93,9 +93,12 @@ impl Run<'_> {
         if self.args.json && self.args.dry_run {
             return Err(Failure::usage("--dry-run prints the prompt as it is, not JSON"));
         }
+        if self.args.interactive && self.args.raw {
+            return Err(Failure::usage("--raw completes one text, and -i opens a chat"));
+        }
         self.understood = true;
         if !asks && !piped {
-            return self.chat();
+            return self.chat(None);
         }
         self.ask(prompt, piped)
     }
@@ -139,16 +142,13 @@ impl Run<'_> {
         session.raw = raw;
         session.special = special;
         let stats = session.settings.stats == Some(true);
-        if !self.args.interactive {
-            terminal::end_on_second_interrupt();
-        }
         warn(session, self.screen, raw);
-        let manner = Manner { json, stats, started: self.started };
-        let exit = oneshot::run(session, message, self.screen, manner)?;
-        if self.args.interactive && exit != Exit::Interrupted {
-            return self.chat();
+        if self.args.interactive {
+            return self.chat(Some(message));
         }
-        Ok(exit)
+        terminal::end_on_second_interrupt();
+        let manner = Manner { json, stats, started: self.started };
+        oneshot::run(session, message, self.screen, manner)
     }
 
     fn dry_run(&mut self, message: &Message) -> Result<Exit, Failure> {
@@ -163,7 +163,8 @@ impl Run<'_> {
         Ok(Exit::Answered)
     }
 
-    fn chat(&mut self) -> Result<Exit, Failure> {
+    /// A chat, which begins with the answer to `question` if there is one.
+    fn chat(&mut self, question: Option<Message>) -> Result<Exit, Failure> {
         if self.args.raw {
             return Err(Failure::usage("--raw completes one text: give it a prompt or pipe one in"));
         }
@@ -179,7 +180,7 @@ impl Run<'_> {
         if first {
             banner(session.model(), self.screen);
         }
-        repl::run(session, self.screen, lines, opener(&self.args))
+        repl::run(session, self.screen, lines, opener(&self.args), question)
     }
 
     fn open_session(&mut self) -> Result<(), Failure> {

@@ -1,1 +1,380 @@
-//! TODO
+//! The chat, line by line, without a terminal: whole transcripts, answers on stdout and all the rest on stderr.
+
+use fireside::repl::commands::COMMANDS;
+
+use crate::support::{Done, Home, tiny};
+
+/// Chat lines in, answers from a script out.
+fn chat(answers: &str, lines: &str) -> Done {
+    chat_at(&Home::new(), answers, lines)
+}
+
+fn chat_at(home: &Home, answers: &str, lines: &str) -> Done {
+    home.scripted(answers, &["--repl-stdin", "-q", "--seed", "1"]).stdin(lines).done().code(0)
+}
+
+/// An editor that does `command` to the file "$1".
+fn editor(home: &Home, command: &str) -> String {
+    let path = home.write("editor.sh", command);
+    format!("sh '{}'", path.display())
+}
+
+#[test]
+fn answers_go_to_stdout_and_everything_else_to_stderr() {
+    let home = Home::new();
+    home.scripted("Hello.\nTwo\\nlines\n", &["--repl-stdin"])
+        .stdin("Hi\nAnd again\n/exit\nnever asked\n")
+        .done()
+        .code(0)
+        .stdout("Hello.\nTwo\nlines\n")
+        .says("fireside 0.1.0: script")
+        .says("/help lists the commands")
+        .says("context 2 of 1000");
+}
+
+#[test]
+fn the_end_of_the_lines_is_the_end_of_the_chat() {
+    chat("Hello.\n", "Hi").stdout("Hello.\n").stderr("");
+    chat("Hello.\n", "").stdout("").stderr("");
+    chat("Hello.\n", "\n   \n").stdout("").stderr("");
+}
+
+#[test]
+fn help_lists_every_command_and_explains_one() {
+    let done = chat("x\n", "/help\n/?\n").stdout("");
+    for command in COMMANDS {
+        let line = format!("/{}", command.name);
+        assert_eq!(done.stderr.matches(command.help).count(), 2, "{line}; {done:#?}");
+    }
+    let one = "/retry \nget another answer to the last message\nalso: /regen\n";
+    chat("x\n", "/help retry\n/help /retry\n/help regen\n").stderr(&one.repeat(3));
+    chat("x\n", "/help rety\n").failed(0, "there is no command /rety").hint("did you mean /retry?");
+}
+
+#[test]
+fn exit_bye_and_quit_leave() {
+    for word in ["/exit", "/bye", "/quit", "  /exit  ", "/EXIT"] {
+        let line = word.trim_start();
+        chat("no\n", &format!("{line}\nHi\n")).stdout("").stderr("");
+    }
+}
+
+#[test]
+fn an_unknown_command_says_which_was_probably_meant() {
+    chat("x\n", "/undoo\n").failed(0, "there is no command /undoo").hint("did you mean /undo?");
+    chat("x\n", "/byee\n").failed(0, "/byee").hint("/bye?");
+    chat("x\n", "/zzzzzzzz\n").failed(0, "/zzzzzzzz").hint("/help lists the commands");
+}
+
+#[test]
+fn a_message_may_begin_with_a_slash_after_a_space() {
+    chat("Fine.\n", " /tmp is a folder\n/show prompt\n")
+        .stdout("Fine.\n")
+        .stderr("[user]  /tmp is a folder\n");
+}
+
+#[test]
+fn clear_begins_anew_and_keeps_the_system_prompt() {
+    for word in ["/clear", "/new"] {
+        chat("One.\nTwo.\n", &format!("/system Be brief.\nHi\n{word}\nHo\n/show prompt\n"))
+            .stdout("One.\nTwo.\n")
+            .stderr("[system] Be brief.\n[user] Ho\n");
+    }
+}
+
+#[test]
+fn undo_takes_back_one_exchange_after_the_other() {
+    let home = Home::new();
+    home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin"])
+        .stdin("first\nsecond\n/undo\n/undo\n/undo\nthird\n/show prompt\n")
+        .done()
+        .code(0)
+        .stdout("One.\nTwo.\nThree.\n")
+        .says("taken back: second\ntaken back: first\nfireside: there is nothing to take back\n")
+        .says("[user] third\n");
+}
+
+#[test]
+fn retry_puts_another_answer_in_the_place_of_the_last() {
+    chat("One.\nTwo.\nThree.\nFour.\n", "Hi\n/retry\n/regen\nHo\n/show prompt\n")
+        .stdout("One.\nTwo.\nThree.\nFour.\n")
+        .stderr("[user] Hi\n[assistant] Three.\n[user] Ho\n");
+    chat("One.\n", "/retry\n").failed(0, "there is nothing to answer again");
+}
+
+#[test]
+fn more_goes_on_with_a_cut_answer() {
+    let home = Home::new();
+    let answers = "one two three\n four\nfive\n";
+    home.scripted(answers, &["--repl-stdin", "-n", "2"])
+        .stdin("Count\n/more\nOn\n/show prompt\n")
+        .done()
+        .code(0)
+        .stdout("one two \n four\nfive\n")
+        .says("cut short: the limit of tokens was reached (--predict); /more goes on")
+        .says("[user] Count\n[assistant] one two  four\n[user] On\n");
+    chat("One.\n", "/more\n").failed(0, "there is no answer to go on with");
+}
+
+#[test]
+fn edit_sends_a_message_again_as_it_was_changed() {
+    let home = Home::new();
+    let sed = editor(&home, "sed -i s/red/blue/ \"$1\"");
+    let run = |lines: &str| {
+        home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin", "-q"])
+            .env("EDITOR", &sed)
+            .stdin(lines)
+            .done()
+            .code(0)
+    };
+    run("a red car\n/edit\n/show prompt\n").stdout("One.\nTwo.\n").stderr("[user] a blue car\n");
+    run("a red car\na tree\n/edit 1\nhm\n/show prompt\n")
+        .stdout("One.\nTwo.\nThree.\nOne.\n")
+        .stderr("[user] a blue car\n[assistant] Three.\n[user] hm\n");
+    run("a tree\n/edit\n/show prompt\n").stdout("One.\n").stderr("[user] a tree\n");
+    run("a tree\n/edit 2\n").says("/edit takes the number of one of your messages, 1 to 1, not '2'");
+}
+
+#[test]
+fn an_editor_that_fails_or_is_missing_changes_nothing() {
+    let home = Home::new();
+    let failing = editor(&home, "echo lost > \"$1\"; exit 3");
+    home.scripted("One.\n", &["--repl-stdin", "-q"])
+        .env("EDITOR", &failing)
+        .stdin("Hi\n/edit\n/show prompt\n")
+        .done()
+        .stdout("One.\n")
+        .says("ended with a failure")
+        .says("[user] Hi\n");
+    chat("One.\n", "Hi\n/edit\n").says("no editor is set").hint("set EDITOR");
+}
+
+#[test]
+fn a_failure_leaves_the_conversation_as_it_was_and_the_chat_goes_on() {
+    chat(
+        "One.\n!out of luck\nTwo.\n!again\n!and again\nThree.\n",
+        "first\nsecond\n/show prompt\nsecond\n/retry\n/more\nthird\n/show prompt\n",
+    )
+    .stdout("One.\nTwo.\nThree.\n")
+    .stderr(
+        "fireside: out of luck\n[user] first\nfireside: again\nfireside: and again\n\
+         [user] first\n[assistant] One.\n[user] second\n[assistant] Two.\n[user] third\n",
+    );
+}
+
+#[test]
+fn blocks_and_backslashes_make_one_message_of_several_lines() {
+    let shown = "[user] one\ntwo\n";
+    for lines in ["\"\"\"one\ntwo\"\"\"", "\"\"\"\none\ntwo\n\"\"\"", "one\\\ntwo"] {
+        chat("Fine.\n", &format!("{lines}\n/show prompt\n")).stdout("Fine.\n").stderr(shown);
+    }
+    chat("Fine.\n", "\"\"\"\n/exit\n\n  kept\n\"\"\"\n/show prompt\n")
+        .stdout("Fine.\n")
+        .stderr("[user] /exit\n\n  kept\n");
+    chat("Fine.\n", "\"\"\"never closed\n/exit\n").stdout("Fine.\n");
+}
+
+#[test]
+fn a_system_prompt_holds_from_the_next_message_on() {
+    let home = Home::new();
+    home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin", "--system-prompt", "Be brief."])
+        .stdin("/system\nHi\n/system Be long.\n/system\nHo\n/show prompt\n/system none\n/show system\n")
+        .done()
+        .stdout("One.\nTwo.\n")
+        .says("Be brief.\n")
+        .says("the system prompt holds from the next message on\nBe long.\n")
+        .says("[system] Be long.\n[user] Hi\n[assistant] One.\n[user] Ho\n")
+        .says("no system prompt from now on\nthere is no system prompt of yours");
+}
+
+#[test]
+fn set_shows_and_changes_settings() {
+    let home = Home::new();
+    let done = home
+        .scripted("x\n", &["--repl-stdin", "--top-k", "7"])
+        .stdin("/set\n/set temp\n/set temp 0.5\n/set temp\n/set stop \"the end\"\n")
+        .done()
+        .stdout("")
+        .says("temp is 0.5\n")
+        .says("stop is the end");
+    let row = |name: &str| {
+        let line = done.stderr.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(row("top-k").starts_with("top-k 7 "), "{done:#?}");
+    assert!(row("temp").starts_with("temp 0.8 "), "{done:#?}");
+}
+
+#[test]
+fn set_explains_what_it_does_not_know() {
+    chat("x\n", "/set parameter temperature 0.5\n")
+        .failed(0, "there is no setting 'parameter'")
+        .hint("/set temp 0.5");
+    chat("x\n", "/set tempp 1\n").failed(0, "tempp").hint("did you mean /set temp?");
+    chat("x\n", "/set verbose\n").failed(0, "verbose").hint("/set stats on");
+    chat("x\n", "/set temp hot\n").failed(0, "hot");
+    chat("x\n", "/set temp -1\n").failed(0, "-1");
+}
+
+#[test]
+fn a_setting_out_of_range_changes_nothing() {
+    let done = chat("x\n", "/set top-p 2\n/set top-p\n");
+    assert!(done.stderr.contains("0.95"), "{done:#?}");
+}
+
+#[test]
+fn stats_can_be_turned_off_and_asked_for() {
+    let home = Home::new();
+    let done = home
+        .scripted("One.\nTwo.\n", &["--repl-stdin"])
+        .stdin("/stats\nHi\n/set stats off\nHo\n/stats\n")
+        .done()
+        .stdout("One.\nTwo.\n")
+        .says("fireside: there is no answer yet\n")
+        .says("answer       1 token, ended by the model");
+    assert_eq!(done.stderr.matches("of 1000\n").count(), 1, "one line of stats; {done:#?}");
+}
+
+#[test]
+fn show_tells_what_is_in_force() {
+    for lines in ["/show\n", "/show model\n", "/model\n"] {
+        chat("x\n", lines).stdout("").says("model        script\n").says("up to 1000 tokens");
+    }
+    chat("x\n", "/show settings\n").says("top-k");
+    chat("x\n", "/show template\n").says("no chat template");
+    chat("x\n", "/show nothing\n").failed(0, "'nothing'").hint("model settings prompt template system");
+}
+
+#[test]
+fn tokens_and_context_count_what_the_model_saw() {
+    chat("One two.\n", "Hi there\n/tokens\n/context\n").stdout("One two.\n").stderr(
+        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n\
+             4 of 1000 tokens (0 %), 2 messages, 0 tokens already read\n",
+    );
+}
+
+#[test]
+fn a_file_goes_with_the_next_message_only() {
+    let home = Home::new();
+    home.write("my notes.txt", "a b c\n");
+    home.scripted("One.\nTwo.\n", &["--repl-stdin"])
+        .stdin("/file\n/file my notes.txt\n/read \"my notes.txt\"\n/file\nSummarise.\nAnd?\n/show prompt\n")
+        .done()
+        .stdout("One.\nTwo.\n")
+        .says("nothing is attached\n")
+        .says(
+            "attached my notes.txt: 5 bytes, 3 tokens, about 0.0 s to read; it goes with your next message\n",
+        )
+        .says("attached: my notes.txt, my notes.txt\n")
+        .says("[user] a b c\n\na b c\n\nSummarise.\n[assistant] One.\n[user] And?\n");
+}
+
+#[test]
+fn files_that_cannot_be_attached_say_why() {
+    let home = Home::new();
+    home.write("bytes", b"ab\xff");
+    home.write("folder/x", "");
+    chat_at(&home, "x\n", "/file missing.txt\n").failed(0, "missing.txt");
+    chat_at(&home, "x\n", "/file folder\n").failed(0, "it is a folder");
+    chat_at(&home, "x\n", "/file bytes\n").failed(0, "offset 2").hint("iconv");
+    home.write("long", "word ".repeat(1200));
+    let done = home.scripted("One.\n", &["--repl-stdin"]);
+    done.stdin("/file long\n/file none\nHi\n/show prompt\n")
+        .done()
+        .says("more than the context of 1000 tokens holds: /file none takes it back\nnothing is attached\n")
+        .says("[user] Hi\n");
+}
+
+#[test]
+fn a_failed_message_keeps_its_files() {
+    let home = Home::new();
+    home.write("notes", "a b c\n");
+    chat_at(&home, "!no\nOne.\n", "/file notes\nSum up.\n/file\nSum up.\n/show prompt\n")
+        .stdout("One.\n")
+        .stderr("fireside: no\nattached: notes\n[user] a b c\n\nSum up.\n");
+}
+
+#[test]
+fn a_home_path_is_understood() {
+    let home = Home::new();
+    home.write("a b(1).txt", "a b c\n");
+    chat_at(&home, "One.\n", "/file ~/a\\ b\\(1).txt\n/file\n").says("a b(1).txt");
+}
+
+#[test]
+fn another_script_goes_on_with_the_conversation() {
+    let home = Home::new();
+    home.write("other.txt", "From the other.\n");
+    let lines = "Hi\n/model other.txt\nHo\n/show prompt\n/model missing.txt\nStill?\n";
+    chat_at(&home, "One.\n", lines)
+        .stdout("One.\nFrom the other.\nFrom the other.\n")
+        .says("[user] Hi\n[assistant] One.\n[user] Ho\n")
+        .says("fireside: could not read the script missing.txt");
+}
+
+#[test]
+fn another_model_keeps_the_conversation() {
+    let home = Home::new();
+    let run = |lines: String| {
+        home.run(&["--repl-stdin", "-q", "--temp", "0", "-n", "4"])
+            .model(&tiny("llama-bpe"))
+            .stdin(lines)
+            .done()
+            .code(0)
+    };
+    let (spm, bpe) = (tiny("llama-spm"), tiny("llama-bpe"));
+    let before = run("Hi\nHo\n/show prompt\n".into());
+    let there_and_back = run(format!(
+        "Hi\nHo\n/show prompt\n/model {}\nHe\n/undo\n/model {}\n/show prompt\n",
+        spm.display(),
+        bpe.display()
+    ));
+    assert!(before.stderr.contains("Hi<|im_end|>"), "{before:#?}");
+    assert!(there_and_back.stdout.starts_with(&before.stdout), "{there_and_back:#?}");
+    there_and_back.stderr(&before.stderr.repeat(2));
+    run(format!("Hi\n/model {}\nHo\n/show prompt\n/show model\n", spm.display()))
+        .says("Hi")
+        .says("llama-spm");
+}
+
+#[test]
+fn a_model_that_cannot_be_used_leaves_the_old_one() {
+    let home = Home::new();
+    home.write("broken.gguf", "no model");
+    let done = home
+        .run(&["--repl-stdin", "-q", "--temp", "0", "-n", "4"])
+        .model(&tiny("llama-bpe"))
+        .stdin("Hi\n/model broken.gguf\n/model nowhere.gguf\n/show model\nHi\n")
+        .done()
+        .code(0);
+    assert_eq!(done.stderr.matches("fireside: ").count(), 2, "{done:#?}");
+    assert!(done.stderr.contains("llama-bpe"), "{done:#?}");
+    assert_eq!(done.stdout.lines().count() % 2, 0, "two answers; {done:#?}");
+}
+
+#[test]
+fn tokens_and_prompts_of_a_real_model_can_be_seen() {
+    let home = Home::new();
+    home.write("notes", "a b c\n");
+    home.run(&["--repl-stdin", "--temp", "0", "-n", "4", "--system-prompt", "Be brief."])
+        .model(&tiny("llama-bpe"))
+        .stdin("/file notes\n/context\nHi\n/show template\n/show prompt\n/tokens\n/context\n/stats\n")
+        .done()
+        .code(0)
+        .says("it goes with your next message")
+        .says("Be brief.")
+        .says(" tokens already read")
+        .says("first token");
+}
+
+/// Every command of the table is typed somewhere in this file.
+#[test]
+fn every_command_is_in_a_transcript() {
+    let here = include_str!("repl.rs");
+    for command in COMMANDS {
+        for name in [&command.name].into_iter().chain(command.aliases) {
+            let typed = [format!("\"/{name}"), format!("\\n/{name}"), format!("{{word}}\\n/{name}")];
+            assert!(typed.iter().any(|text| here.contains(text)), "/{name} is in no transcript");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! All tests that drive the program from outside, as one binary. A new test goes into the file of its subject.
 
+#[allow(unreachable_pub)] // a library for the rest, as if it were a crate
 mod support;
 
 // The layout of the code, and the README against it.
@@ -16,7 +17,8 @@ mod answers;
 mod files;
 // The chat, line by line, without a terminal.
 mod repl;
-// The chat in a real pseudo-terminal.
+// The chat in a real pseudo-terminal: the line being typed, and everything around it.
+mod keys;
 mod pty;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 mod exact;

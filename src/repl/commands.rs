@@ -65,20 +65,14 @@ pub const COMMANDS: &[Command] = &[
         Ok(Next::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "go on with an answer that was cut", |_, _| Ok(Next::Ask(Ask::More))),
-    row(
-        &["edit"],
-        "[N]",
-        Argument::None,
-        "change your last message, or your N-th, in $EDITOR and send it again",
-        edit,
-    ),
+    row(&["edit"], "[N]", Argument::None, "change your last message, or your N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
     row(&["set"], "[NAME [VALUE]]", Argument::Setting, "show or change settings, as in /set temp 0.5", set),
     row(
         &["show"],
-        "[model|settings|prompt|template|system]",
+        "[WHAT]",
         Argument::Words(SHOWS),
-        "show what is in force; prompt is exactly what the model saw",
+        "show the model, settings, prompt (exactly what it saw), template or system",
         show,
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or go on with another", model),
@@ -164,17 +158,18 @@ fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
         chat.screen.show(&format!("/{} {}\n{}{also}", command.name, command.takes, command.help));
         return Ok(Next::Prompt);
     }
-    let usage = |c: &Command| format!("/{} {}", c.name, c.takes).trim_end().to_string();
-    let width = COMMANDS.iter().map(|c| usage(c).len()).filter(|len| *len < 30).max().unwrap_or(0);
+    let usage = |c: &Command| format!("/{} {}", c.name, c.takes);
+    let width = COMMANDS.iter().map(|c| usage(c).len()).max().unwrap_or(0);
     let lines: Vec<String> = COMMANDS.iter().map(|c| format!("{:width$}  {}", usage(c), c.help)).collect();
     chat.screen.show(&lines.join("\n"));
     chat.screen.show(KEYS);
     Ok(Next::Prompt)
 }
 
-const KEYS: &str =
-    "Ctrl-C stops an answer, Ctrl-D leaves. \\ at the end of a line or Ctrl-J goes on in the next line,
-\"\"\" … \"\"\" holds a block, Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what you typed.";
+const KEYS: &str = "
+Ctrl-C stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
+A message goes on in the next line after Ctrl-J or \\, and between \"\"\" and \"\"\".
+Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";
 
 fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.session.clear();
@@ -280,7 +275,10 @@ fn show(chat: &mut Chat, what: &str) -> Result<Next, Failure> {
     let text = match what {
         "" | "model" | "info" => described(chat),
         "settings" | "parameters" => return set(chat, ""),
-        "prompt" => chat.session.render_last()?.text,
+        "prompt" => {
+            chat.wait_for_model()?;
+            chat.session.render_last()?.text
+        }
         "template" if chat.session.model().template.is_empty() => {
             "the model has no chat template: it completes text".into()
         }
@@ -318,7 +316,7 @@ fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
         chat.screen.show(&text);
         return Ok(Next::Prompt);
     }
-    chat.change_model(wanted)?;
+    chat.change_model(&expanded(unquoted(wanted)))?;
     let model = chat.session.model();
     let line = format!("now {} ({}); the conversation goes on", model.name, model.facts);
     chat.screen.note(&line);
@@ -342,6 +340,7 @@ fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     let path = expanded(unquoted(path));
     let attachment = attach(std::path::Path::new(&path))?;
     let bytes = attachment.text.len() as u64;
+    chat.wait_for_model()?;
     chat.attached.push(attachment);
     let mut message = Message::new(Role::User, "");
     let without = chat.session.count(Some(&message))?;
@@ -362,16 +361,24 @@ fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     Ok(Next::Prompt)
 }
 
-/// `~/x` → the home folder's x, as the shell would have it; backslashes before spaces go.
+/// `~/x` → the home folder's x, as the shell would have it; the backslashes that Tab puts before spaces and the like go.
 fn expanded(path: &str) -> String {
-    let path = path.replace("\\ ", " ");
-    match (path.strip_prefix("~/"), std::env::var("HOME")) {
+    let mut plain = String::new();
+    let mut escaped = false;
+    for c in path.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            plain.push(c);
+        }
+    }
+    match (plain.strip_prefix("~/"), std::env::var("HOME")) {
         (Some(rest), Ok(home)) => format!("{home}/{rest}"),
-        _ => path,
+        _ => plain,
     }
 }
 
 fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.wait_for_model()?;
     let rendered = chat.session.render_last()?;
     let lines: Vec<String> = rendered.tokens.iter().map(|(id, piece)| format!("{id:7} {piece:?}")).collect();
     chat.screen.show(&format!("{}\n{} tokens", lines.join("\n"), rendered.tokens.len()));
@@ -379,6 +386,7 @@ fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.wait_for_model()?;
     let counts = chat.session.count(None)?;
     let messages = chat.session.conversation.path().len();
     let percent = counts.prompt * 100 / counts.limit.max(1);

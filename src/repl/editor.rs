@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,8 @@ use rustyline::{
 };
 
 use crate::error::Failure;
-use crate::ui::{last_line, terminal};
+use crate::ui::last_line;
+use crate::ui::terminal::{self, Hushed};
 
 /// Lines kept from one session to the next.
 const HISTORY: usize = 10_000;
@@ -113,8 +114,13 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
     let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
     let mut file = tempfile::Builder::new().prefix("fireside-").suffix(".md").tempfile().map_err(cannot)?;
     file.write_all(text.as_bytes()).map_err(cannot)?;
-    let run = format!("{editor} \"$1\"");
-    let status = Process::new("sh").args(["-c", &run, "sh"]).arg(file.path()).status().map_err(cannot)?;
+    let mut run = Process::new("sh");
+    run.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file.path());
+    if let Some((input, output)) = terminal::device().and_then(|t| Some((t.try_clone().ok()?, t))) {
+        run.stdin(input).stdout(output); // ours may lead elsewhere
+    }
+    let status = terminal::as_found(|| run.status()).map_err(cannot)?;
+    let _ = terminal::interrupted(); // a Ctrl-C there was meant for the editor
     if !status.success() {
         return Err(Failure::new(format!(
             "the editor '{editor}' ended with a failure; the message is as it was"
@@ -132,16 +138,25 @@ struct Full {
     editor: rustyline::Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
     left: Left,
+    _hushed: Hushed,
 }
 
 /// What a key that ends the line left behind: rustyline itself does not hand out an interrupted line.
-#[derive(Debug, Clone, Default)]
-struct Left(Arc<Mutex<Option<(String, Why)>>>);
+type Left = Arc<Mutex<Option<LeftLine>>>;
+
+#[derive(Debug)]
+struct LeftLine {
+    line: String,
+    /// Of the cursor, in bytes.
+    position: usize,
+    why: Why,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Interrupt,
     Edit,
+    Suspend,
 }
 
 struct LeaveLine {
@@ -151,9 +166,8 @@ struct LeaveLine {
 
 impl ConditionalEventHandler for LeaveLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
-        if let Ok(mut left) = self.left.0.lock() {
-            *left = Some((ctx.line().to_string(), self.why));
-        }
+        *self.left.lock().expect("nobody panics holding it") =
+            Some(LeftLine { line: ctx.line().to_string(), position: ctx.pos(), why: self.why });
         Some(Cmd::Interrupt)
     }
 }
@@ -174,49 +188,54 @@ impl Full {
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
+        editor.bind_sequence(KeyEvent::ctrl('Z'), leave(Why::Suspend));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
         let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
         editor.bind_sequence(edit, leave(Why::Edit));
-        let history = history.filter(|path| usable(path));
         if let Some(path) = &history {
+            let _ = path.parent().map(std::fs::create_dir_all); // if it cannot be made, keeping the first line says so
             let _ = editor.load_history(path); // there is none the first time
         }
-        Ok(Full { editor, history, left })
+        Ok(Full { editor, history, left, _hushed: Hushed::new() })
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
-        let mut initial = initial.to_string();
+        let mut initial = (initial.to_string(), String::new());
         loop {
-            let line = if initial.is_empty() {
-                self.editor.readline(prompt)
-            } else {
-                self.editor.readline_with_initial(prompt, (&initial, ""))
-            };
-            match line {
+            match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
                 Ok(line) => {
                     self.remember(&line);
                     return Ok(Line::Text(finished(&line)));
                 }
-                Err(ReadlineError::Interrupted) => {
-                    match self.left.0.lock().ok().and_then(|mut left| left.take()) {
-                        Some((line, Why::Edit)) => {
-                            initial = in_external_editor(&line).unwrap_or_else(|failure| {
-                                last_line(&format!("fireside: {failure}"));
-                                line
-                            });
-                        }
-                        left => {
-                            let line = left.map(|(line, _)| line).unwrap_or_default();
-                            self.remember(&line);
-                            return Ok(Line::Interrupted(line));
-                        }
+                Err(ReadlineError::Interrupted) => match self.take_left() {
+                    Some(left) if left.why == Why::Edit => {
+                        let edited = in_external_editor(&left.line);
+                        initial.0 = edited.unwrap_or_else(|failure| {
+                            show(&failure);
+                            left.line
+                        });
+                        initial.1.clear();
                     }
-                }
+                    Some(left) if left.why == Why::Suspend => {
+                        terminal::suspend();
+                        let (before, after) = left.line.split_at(left.position);
+                        initial = (before.to_string(), after.to_string());
+                    }
+                    left => {
+                        let line = left.map(|left| left.line).unwrap_or_default();
+                        self.remember(&line);
+                        return Ok(Line::Interrupted(line));
+                    }
+                },
                 Err(ReadlineError::Eof) => return Ok(Line::End),
                 Err(ReadlineError::Signal(_)) => {}
                 Err(e) => return Err(Failure::new(format!("could not read from the terminal: {e}"))),
             }
         }
+    }
+
+    fn take_left(&self) -> Option<LeftLine> {
+        self.left.lock().expect("nobody panics holding it").take()
     }
 
     fn remember(&mut self, line: &str) {
@@ -233,27 +252,9 @@ impl Full {
     }
 }
 
-/// Whether the line history can be kept; warns once if not.
-fn usable(path: &Path) -> bool {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let open = || {
-        std::fs::create_dir_all(folder)?;
-        let fresh = !path.exists();
-        let file = File::options().append(true).create(true).open(path)?;
-        if fresh {
-            use std::os::unix::fs::PermissionsExt;
-            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-            std::fs::remove_file(path)?; // rustyline writes its own beginning
-        }
-        Ok::<(), std::io::Error>(())
-    };
-    match open() {
-        Ok(()) => true,
-        Err(e) => {
-            last_line(&format!("fireside: typed lines are not kept: {}: {e}", path.display()));
-            false
-        }
-    }
+fn show(failure: &Failure) {
+    last_line(&format!("fireside: {failure}"));
+    failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
 }
 
 #[derive(Helper, Hinter, Highlighter)]
@@ -313,6 +314,9 @@ impl Plain {
             let read = self.input.read_line(&mut text);
             let read = read.map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
             if read == 0 && text.is_empty() {
+                if self.prompt {
+                    crate::ui::log("\n");
+                }
                 return Ok(Line::End);
             }
             let whole = text.strip_suffix('\n').unwrap_or(&text);
@@ -327,9 +331,12 @@ impl Plain {
 fn interrupted_while_waiting(device: &OwnedFd) -> bool {
     let mut wanted = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut wanted, PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) if terminal::interrupted() => return true,
-            Err(nix::errno::Errno::EINTR) => {}
+        if terminal::interrupted() {
+            return true;
+        }
+        // Not for ever: Ctrl-C may come just before the waiting begins, or to another thread.
+        match poll(&mut wanted, PollTimeout::from(50u8)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             _ => return false,
         }
     }

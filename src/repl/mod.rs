@@ -14,8 +14,7 @@ use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
-use crate::ui::terminal::{self, Hushed};
-use crate::ui::{Screen, stats};
+use crate::ui::{Screen, stats, terminal};
 
 /// From this share of the context on the user is told how much is left.
 const NEARLY_FULL: f64 = 0.8;
@@ -48,8 +47,14 @@ pub enum Lines {
     Stdin,
 }
 
-/// Chats until the user leaves.
-pub fn run(session: &mut Session, screen: &mut Screen, lines: Lines, open: Opener) -> Result<Exit, Failure> {
+/// Chats until the user leaves, beginning with the answer to `first` if there is something to answer already.
+pub fn run(
+    session: &mut Session,
+    screen: &mut Screen,
+    lines: Lines,
+    open: Opener,
+    first: Option<Message>,
+) -> Result<Exit, Failure> {
     let mut editor = match lines {
         Lines::Terminal { history } => Editor::on_terminal(history, commands::complete)?,
         Lines::Stdin => Editor::on_stdin(),
@@ -57,17 +62,20 @@ pub fn run(session: &mut Session, screen: &mut Screen, lines: Lines, open: Opene
     session.default_predict = crate::session::NO_LIMIT;
     let mut chat = Chat { session, screen, attached: Vec::new(), open };
     editor.set_names(chat.model_names());
-    chat.run(&mut editor)
+    let initial = match first {
+        Some(message) => chat.ask(Ask::Say(message))?,
+        None => String::new(),
+    };
+    chat.run(&mut editor, initial)
 }
 
 impl Chat<'_> {
-    fn run(&mut self, editor: &mut Editor) -> Result<Exit, Failure> {
-        let mut initial = String::new();
+    fn run(&mut self, editor: &mut Editor, mut initial: String) -> Result<Exit, Failure> {
         let mut leaving = false; // Ctrl-C was just pressed at an empty line
         loop {
             self.session.prepare();
+            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
             let line = editor.read(PROMPT, &std::mem::take(&mut initial))?;
-            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over
             let next = match line {
                 Line::End => Next::Quit,
                 Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
@@ -105,11 +113,9 @@ impl Chat<'_> {
 
     /// Asks and shows the answer as it comes. Returns what is to be put back into the editor.
     fn ask(&mut self, ask: Ask) -> Result<String, Failure> {
-        let hushed = Hushed::new();
         let mut broken = Ok(());
         let screen = &mut *self.screen;
         let watch = &mut |event: Option<&Event>| {
-            hushed.after_resume();
             if let Some(event) = event {
                 screen.show_progress(event);
                 if let Event::Text(text) = event {
@@ -129,7 +135,6 @@ impl Chat<'_> {
             Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
         };
         let asked = asked.cloned();
-        drop(hushed);
         if let Err(e) = broken {
             return Err(Failure::new(format!("could not write the answer: {e}")));
         }
@@ -164,8 +169,7 @@ impl Chat<'_> {
     }
 
     fn put_back(&mut self, undone: Undone) -> String {
-        self.screen.end_progress();
-        self.screen.end_raw_answer();
+        self.screen.break_off();
         match undone.failure.exit {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
             _ => self.screen.failure(&undone.failure),
@@ -182,6 +186,11 @@ impl Chat<'_> {
         folder
             .map(|folder| models::list(folder).iter().map(|file| models::name(file)).collect())
             .unwrap_or_default()
+    }
+
+    /// Waits for the model, where something is asked that only it can tell.
+    fn wait_for_model(&mut self) -> Result<(), Failure> {
+        self.watched(|session, watch| session.wait_until_loaded(watch))
     }
 
     fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
@@ -202,10 +211,8 @@ impl Chat<'_> {
         &mut self,
         act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let hushed = Hushed::new();
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
-            hushed.after_resume();
             event.into_iter().for_each(|event| screen.show_progress(event));
             if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -84,6 +84,14 @@ impl Screen {
         self.at_line_start = None;
     }
 
+    /// The answer broke off: what follows begins on a line of its own.
+    pub fn break_off(&mut self) {
+        self.progress.clear();
+        if self.at_line_start.take() == Some(false) {
+            let _ = io::stdout().lock().write_all(b"\n"); // the reason for breaking off is told anyway
+        }
+    }
+
     /// Text that was asked for on stdout, such as `--json`'s object.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
         self.progress.clear();

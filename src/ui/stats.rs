@@ -6,7 +6,7 @@ use crate::chat::{Stats, StopReason};
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
-    let mut parts = vec![format!("{} tokens", stats.generated_tokens)];
+    let mut parts = vec![tokens(stats.generated_tokens)];
     if let Some(speed) = stats.generation_speed() {
         parts.push(format!("{speed:.0} tokens/s"));
     }
@@ -19,6 +19,11 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
     parts.join(", ")
 }
 
+/// `1 token`, `2 tokens`.
+fn tokens(count: usize) -> String {
+    format!("{count} token{}", if count == 1 { "" } else { "s" })
+}
+
 /// Several lines: everything that was measured.
 pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let speed = |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {s:.1} tokens/s"));
@@ -26,9 +31,12 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let prompt = seconds(stats.prompt) + &speed(stats.prompt_speed());
     let written = seconds(stats.generation) + &speed(stats.generation_speed());
     let mut rows = vec![
-        ("prompt", format!("{} tokens, {} of them not read again", stats.prompt_tokens, stats.cached_tokens)),
+        (
+            "prompt",
+            format!("{}, {} of them not read again", tokens(stats.prompt_tokens), stats.cached_tokens),
+        ),
         ("reading", prompt),
-        ("answer", format!("{} tokens, ended by {}", stats.generated_tokens, ending(stats.stop))),
+        ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
         ("writing", written),
         ("loading", seconds(stats.load)),
         ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),

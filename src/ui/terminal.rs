@@ -1,35 +1,42 @@
 //! The terminal's state: Ctrl-C noticed, typing kept quiet while the model writes, everything put back at the end.
 
 use std::fs::{File, OpenOptions};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use nix::sys::termios::{InputFlags, LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
+};
+use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-/// The process was stopped (Ctrl-Z) and goes on.
-static RESUMED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// How the terminal was when the program started.
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
+const UNBROKEN: &str = "nobody panics holding it";
+/// How often Ctrl-Z was acted upon.
+static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
+/// Tells the terminal to mark pasted text no more: the editor is gone.
+const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 
-/// From now on Ctrl-C sets a flag instead of ending the program, and ending it by a signal puts the terminal back.
+/// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back.
 pub fn watch_signals() {
-    let flag = |signal, slot: &OnceLock<Arc<AtomicBool>>| {
-        let flag = slot.get_or_init(Arc::default);
-        let _ = signal_hook::flag::register(signal, flag.clone()); // without it Ctrl-C ends the program, no worse
-    };
-    flag(SIGINT, &INTERRUPTED);
-    flag(SIGCONT, &RESUMED);
-    if let Some(terminal) = device() {
-        *ORIGINAL.lock().expect("nobody panics holding it") = tcgetattr(&terminal).ok();
-    }
-    if let Ok(mut ending) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP]) {
+    let flag = INTERRUPTED.get_or_init(Arc::default);
+    let _ = signal_hook::flag::register(SIGINT, flag.clone()); // without it Ctrl-C ends the program, no worse
+    *ORIGINAL.lock().expect(UNBROKEN) = device().and_then(|terminal| tcgetattr(terminal).ok());
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP]) {
         std::thread::spawn(move || {
-            if let Some(signal) = ending.forever().next() {
-                restore();
-                signal_hook::low_level::exit(128 + signal);
+            for signal in signals.forever() {
+                if signal == SIGTSTP {
+                    stop();
+                } else {
+                    restore();
+                    signal_hook::low_level::exit(128 + signal);
+                }
             }
         });
     }
@@ -59,44 +66,69 @@ pub fn device() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
 }
 
-/// Puts the terminal back as it was when the program started.
+fn original() -> Option<Termios> {
+    ORIGINAL.lock().expect(UNBROKEN).clone()
+}
+
+/// Puts the terminal back as it was when the program started, if it is still ours to change.
 pub fn restore() {
-    let original = ORIGINAL.try_lock().ok().and_then(|original| original.clone());
-    if let (Some(terminal), Some(original)) = (device(), original) {
+    let (Some(mut terminal), Some(original)) = (device(), original()) else {
+        return;
+    };
+    let ours = tcgetpgrp(&terminal) == Ok(getpgrp());
+    if ours && tcgetattr(&terminal).as_ref() != Ok(&original) {
+        let _ = terminal.write_all(NO_PASTE_MARKS);
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
 }
 
-/// While it lives, what is typed is not shown but kept for the next line; Ctrl-C and Ctrl-Z still work.
-pub struct Hushed {
-    terminal: Option<(File, Termios)>,
+/// Runs something with the terminal as it was when the program started.
+pub fn as_found<T>(run: impl FnOnce() -> T) -> T {
+    let terminal = device();
+    let mode = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
+    restore();
+    let result = run();
+    if let (Some(terminal), Some(mode)) = (terminal, mode) {
+        let _ = tcsetattr(terminal, SetArg::TCSANOW, &mode);
+    }
+    result
 }
+
+/// Does what Ctrl-Z does; returns when the shell lets the program go on.
+pub fn suspend() {
+    let before = SUSPENDED.load(Ordering::Relaxed);
+    let _ = kill(Pid::from_raw(0), Signal::SIGTSTP); // everyone in this pipeline
+    for _ in 0..500 {
+        if SUSPENDED.load(Ordering::Relaxed) != before {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1)); // until the signal has reached the thread that acts upon it
+    }
+}
+
+/// Stops until the shell continues the program; does nothing where no shell could.
+fn stop() {
+    let under_a_shell = getsid(None) != Ok(getpgrp());
+    if under_a_shell {
+        let _ = as_found(|| signal_hook::low_level::raise(SIGSTOP));
+    }
+    SUSPENDED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// While it lives, what is typed outside the editor is not shown but kept for the next line; Ctrl-C and Ctrl-Z still
+/// work.
+pub struct Hushed(());
 
 impl Hushed {
     pub fn new() -> Hushed {
-        let terminal =
-            device().and_then(|terminal| tcgetattr(&terminal).ok().map(|before| (terminal, before)));
-        let hushed = Hushed { terminal };
-        hushed.apply();
-        hushed
-    }
-
-    /// After Ctrl-Z and `fg` the shell has set the terminal its own way: set it ours again.
-    pub fn after_resume(&self) {
-        if RESUMED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed)) {
-            self.apply();
+        if let (Some(terminal), Some(mut quiet)) = (device(), original()) {
+            quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
+            quiet.local_flags.insert(LocalFlags::ISIG | LocalFlags::NOFLSH); // Ctrl-C forgets nothing typed before it
+            quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize]; // Ctrl-\ ends nothing
+            quiet.input_flags.remove(InputFlags::ICRNL); // Enter typed ahead must still be Enter for the editor
+            let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
         }
-    }
-
-    fn apply(&self) {
-        let Some((terminal, before)) = &self.terminal else {
-            return;
-        };
-        let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
-        quiet.local_flags.insert(LocalFlags::ISIG);
-        quiet.input_flags.remove(InputFlags::ICRNL); // Enter typed ahead must still be Enter for the editor
-        let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
+        Hushed(())
     }
 }
 
@@ -108,8 +140,6 @@ impl Default for Hushed {
 
 impl Drop for Hushed {
     fn drop(&mut self) {
-        if let Some((terminal, before)) = &self.terminal {
-            let _ = tcsetattr(terminal, SetArg::TCSANOW, before);
-        }
+        restore();
     }
 }

@@ -1,6 +1,7 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
-#![allow(unreachable_pub)] // one binary: pub means for the other files
+
+pub mod pty;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};

@@ -1,0 +1,205 @@
+//! The prompt in a real pseudo-terminal: what keys do to the line being typed.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::Home;
+use crate::support::pty::*;
+
+/// A chat whose answers are One, Two, Three and so on.
+const ANSWERS: &str = "One.\nTwo.\nThree.\nFour.\nFive.\n";
+
+fn chat(home: &Home) -> Terminal {
+    chat_as(home, &Setup::default())
+}
+
+fn chat_as(home: &Home, setup: &Setup) -> Terminal {
+    let mut terminal = home.terminal_as(setup, &home.script("answers", ANSWERS));
+    terminal.at_prompt();
+    terminal
+}
+
+/// What the model was given, as `/show prompt` tells it.
+#[track_caller]
+fn model_saw(terminal: &mut Terminal, text: &str) {
+    terminal.at_prompt().wiped().line("/show prompt").sees(text);
+}
+
+#[test]
+fn a_line_is_answered_with_a_line_of_stats_after_it() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.sees("/help lists the commands, Ctrl-D leaves");
+    terminal.line("Hi").sees("> Hi\nOne.\n1 token, ").sees("context 2 of 1000\n> ").at_prompt();
+    terminal.line("/set stats off").sees("stats is off\n> ").at_prompt();
+    terminal.line("Ho").sees("> Ho\nTwo.\n>").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn ctrl_c_clears_the_line_and_up_brings_it_back() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys("not quite").at("> not quite");
+    terminal.keys(CTRL_C).at_prompt().sees("> not quite\n>");
+    terminal.keys(UP).at("> not quite");
+    terminal.line(" right").sees("> not quite right\nOne.");
+    model_saw(&mut terminal, "[user] not quite right\n");
+}
+
+#[test]
+fn ctrl_c_twice_at_an_empty_line_leaves() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys(CTRL_C).sees("Ctrl-C once more, or Ctrl-D, leaves").at_prompt();
+    terminal.line("Hi").sees("One.").at_prompt();
+    terminal.wiped().keys(CTRL_C).sees("Ctrl-C once more").at_prompt(); // the answer came between: this is the first
+    assert_eq!(terminal.keys(CTRL_C).ends(), 0);
+}
+
+#[test]
+fn ctrl_d_leaves_only_at_an_empty_line() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys("ab").at("> ab").keys("\x1b[D").keys(CTRL_D); // deletes the character under the cursor
+    terminal.wait("> a", |screen| screen.contents().trim_end().ends_with("> a"));
+    terminal.keys("\x7f").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn typed_lines_are_there_in_the_next_session_and_private() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.line("first").sees("One.").at_prompt();
+    terminal.keys("one").keys(CTRL_J).keys("two").at("two").keys(ENTER).sees("Two.").at_prompt();
+    terminal.keys("given up").at("> given up").keys(CTRL_C).at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop(terminal);
+
+    let file = home.path(".local/state/fireside/lines");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut terminal = chat(&home);
+    terminal.keys(UP).at("> given up");
+    terminal.keys(UP).sees("> one\ntwo").keys(ENTER).sees("One.");
+    model_saw(&mut terminal, "[user] one\ntwo\n");
+    terminal.at_prompt().wiped();
+    terminal.keys(CTRL_R).keys("fir").sees("first").keys(ENTER).sees("Two.");
+    model_saw(&mut terminal, "[user] first\n");
+    assert_eq!(terminal.at_prompt().keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn a_history_that_cannot_be_kept_is_a_warning() {
+    let home = Home::new();
+    home.write(".local/state", "a file where a folder should be");
+    let mut terminal = chat(&home);
+    terminal.line("Hi").sees("fireside: typed lines are not kept: ").sees("One.").at_prompt();
+    terminal.wiped().line("Ho").sees("Two.").at_prompt();
+    assert!(!terminal.screen().contains("not kept"), "said twice");
+    terminal.keys(UP).at("> Ho"); // kept while it runs
+}
+
+#[test]
+fn tab_completes_commands_settings_values_and_paths() {
+    let home = Home::new();
+    home.write("some notes.txt", "a b c\n");
+    home.write("folder/deeper.txt", "d e\n");
+    let mut terminal = chat(&home);
+    terminal.keys("/und").keys(TAB).at("> /undo ").keys(CTRL_U);
+    terminal.keys("/set rep").keys(TAB).at("> /set repeat-").keys(CTRL_U);
+    terminal.keys("/set flash-attn of").keys(TAB).at("> /set flash-attn off ").keys(CTRL_U);
+    terminal.keys("/show pro").keys(TAB).at("> /show prompt ").keys(CTRL_U);
+    terminal.keys("/file fol").keys(TAB).at("> /file folder/").keys(TAB).at("> /file folder/deeper.txt");
+    terminal.keys(CTRL_U).keys("/file som").keys(TAB).at("> /file some\\ notes.txt");
+    terminal.keys(ENTER).sees("attached some notes.txt: 5 bytes, 3 tokens").at_prompt();
+    terminal.keys("plain wor").keys(TAB).keys("ds").at("> plain words").keys(CTRL_U);
+    terminal.keys("/s").keys(TAB).keys(TAB).sees("/s\nset").sees("stats").sees("system");
+}
+
+#[test]
+fn a_pasted_block_is_one_message() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys("\x1b[200~first line\r\r  /exit\rlast \x1b[31mline\r\x1b[201~");
+    terminal.sees("> first line\n\n  /exit\nlast ");
+    terminal.keys(ENTER).sees("One.");
+    model_saw(&mut terminal, "[user] first line\n\n  /exit\nlast line\n");
+}
+
+#[test]
+fn ctrl_j_backslash_and_quotes_go_on_in_the_next_line() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys("one").keys(CTRL_J).keys("two").keys(ENTER).sees("One.");
+    model_saw(&mut terminal, "[user] one\ntwo\n");
+    terminal.at_prompt().wiped().line("/clear").at_prompt();
+    terminal.line("one\\").line("two").sees("Two.");
+    model_saw(&mut terminal, "[user] one\ntwo\n");
+    terminal.at_prompt().wiped().line("/clear").at_prompt();
+    terminal.line("\"\"\"one").line("/exit").line("two\"\"\"").sees("Three.");
+    model_saw(&mut terminal, "[user] one\n/exit\ntwo\n");
+}
+
+#[test]
+fn ctrl_x_ctrl_e_opens_the_editor_with_the_line() {
+    let home = Home::new();
+    let script = home.write("editor.sh", "sed -i 's/red/blue/; $a more' \"$1\"; stty -a > modes");
+    let setup =
+        Setup { environment: vec![("EDITOR", format!("sh '{}'", script.display()))], ..Setup::default() };
+    let mut terminal = chat_as(&home, &setup);
+    terminal.keys("a red car").at("> a red car").keys(CTRL_X_CTRL_E);
+    terminal.sees("> a blue car\nmore").keys(ENTER).sees("One.");
+    model_saw(&mut terminal, "[user] a blue car\nmore\n");
+    let modes = std::fs::read_to_string(home.path("modes")).unwrap();
+    for mode in [" icanon", " echo ", " icrnl"] {
+        assert!(modes.contains(mode), "the editor got another terminal: {modes}");
+    }
+    terminal.at_prompt().wiped().line("/edit").sees("Two."); // adds a line every time
+    model_saw(&mut terminal, "[user] a blue car\nmore\nmore\n");
+}
+
+#[test]
+fn without_an_editor_the_line_stays() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.keys("kept").at("> kept").keys(CTRL_X_CTRL_E);
+    terminal.sees("fireside: no editor is set\nhint: set EDITOR").at("> kept");
+}
+
+#[test]
+fn twenty_columns_are_enough() {
+    let home = Home::new();
+    let setup = Setup { columns: 20, ..Setup::default() };
+    let mut terminal = chat_as(&home, &setup);
+    let long = "a message that is much longer than the window is wide";
+    terminal.keys(long).sees_wrapped(&format!("> {long}")).keys(ENTER).sees("One.").at_prompt();
+    terminal.line("/help").sees("Ctrl-R searches").at_prompt();
+    terminal.wiped().line("/show prompt").sees_wrapped(&format!("[user] {long}")).at_prompt();
+}
+
+#[test]
+fn the_window_may_change_while_one_types() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    let begun = "a message begun in a wide window";
+    terminal.keys(begun).at(&format!("> {begun}"));
+    terminal.resize(20).keys(" and ended in a narrow one");
+    terminal.sees("rrow one").keys(ENTER).sees("One.").at_prompt();
+    terminal.resize(100);
+    model_saw(&mut terminal, &format!("[user] {begun} and ended in a narrow one\n"));
+}
+
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    let home = Home::new();
+    let setup = Setup { environment: vec![("TERM", "dumb".into())], ..Setup::default() };
+    let mut terminal = chat_as(&home, &setup);
+    terminal.line("Hi").sees("> Hi\nOne.\n1 token, ").at_prompt();
+    terminal.line("one\\").at("… ").line("two").sees("Two.").at_prompt();
+    terminal.keys(CTRL_C).sees("Ctrl-C once more").at_prompt();
+    terminal.line("/show prompt").sees("[user] one\ntwo\n").at_prompt();
+    assert!(!terminal.bytes().contains(&0x1b), "an escape sequence on a dumb terminal");
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
