@@ -62,7 +62,8 @@ pub struct Session {
     pub raw: bool,
     pub special: bool,
     pub last: Option<Answer>,
-    last_turn: Option<Turn>,
+    /// The answer that was given last, and the turn it answered.
+    answered: Option<(NodeId, Turn)>,
 }
 
 impl Session {
@@ -79,7 +80,7 @@ impl Session {
             raw: false,
             special: false,
             last: None,
-            last_turn: None,
+            answered: None,
         }
     }
 
@@ -177,7 +178,7 @@ impl Session {
     pub fn clear(&mut self) {
         self.conversation = Conversation::new(self.conversation.system.take());
         self.last = None;
-        self.last_turn = None;
+        self.answered = None;
     }
 
     /// Asks for an answer to the path to the head and adds it there.
@@ -207,9 +208,9 @@ impl Session {
         if stats.stop == StopReason::Interrupted && text == begun {
             return Err(Failure::interrupted());
         }
-        self.conversation.add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
+        let answer = self.conversation.add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
         self.last = Some(Answer { text, stats, first_token });
-        self.last_turn = Some(asked_for);
+        self.answered = Some((answer, asked_for));
         Ok(())
     }
 
@@ -231,9 +232,17 @@ impl Session {
         self.backend.render(turn)
     }
 
-    /// What the model was given for its last answer, or what it would be given now if there was none.
+    /// What the model was given for the answer at the head, or what it would be given now if there is none.
     pub fn render_last(&mut self) -> Result<Rendered, Failure> {
-        let turn = self.last_turn.clone().unwrap_or_else(|| self.next_turn(None));
+        let head = self.conversation.head();
+        let turn = match &self.answered {
+            Some((answer, turn)) if Some(*answer) == head => turn.clone(),
+            _ => {
+                let mut messages = self.conversation.view();
+                messages.pop_if(|message| message.role == Role::Assistant);
+                self.turn(messages, String::new())
+            }
+        };
         self.backend.render(turn)
     }
 

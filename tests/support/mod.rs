@@ -1,6 +1,5 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
-
 pub mod pty;
 
 use std::ffi::{OsStr, OsString};
