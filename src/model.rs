@@ -91,6 +91,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         facts: facts(&header),
         device,
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
+        cautions: cautions(&header, limit, template.is_some()),
         chats: template.is_some(),
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
@@ -287,6 +288,13 @@ fn demonstration(entry: Option<&Entry>) -> Option<String> {
         "{} is a demonstration: it shows how fireside works but knows little; for a real model: fireside -m FILE.gguf",
         entry.title
     ))
+}
+
+fn cautions(header: &Header, limit: usize, chats: bool) -> Vec<String> {
+    let trained = gguf::memory::trained_context(header).map_or(limit, |n| n as usize);
+    let base = "this is a base model without a chat template: it goes on with your text instead of answering";
+    let far = format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
+    [(!chats).then(|| base.to_string()), (limit > trained).then_some(far)].into_iter().flatten().collect()
 }
 
 /// What the model will run on, and a warning when a GPU is there but not used.

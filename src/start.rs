@@ -142,7 +142,9 @@ impl Run<'_> {
         session.raw = raw;
         session.special = special;
         let stats = session.settings.stats == Some(true);
-        warn(session, self.screen, raw);
+        if !raw {
+            session.model().cautions.iter().for_each(|line| self.screen.note(line));
+        }
         if self.args.interactive {
             return self.chat(Some(message));
         }
@@ -307,22 +309,8 @@ fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
 fn banner(model: &Description, screen: &mut Screen) {
     screen.note(&format!("fireside {}: {}", env!("CARGO_PKG_VERSION"), model.name));
     screen.note(&format!("{}; {}; context up to {}", model.facts, model.device, model.context_limit));
-    model.warnings.iter().for_each(|warning| screen.note(warning));
-    if !model.chats {
-        screen.note(
-            "this is a base model without a chat template: it goes on with your text instead of answering",
-        );
-    }
+    model.warnings.iter().chain(&model.cautions).for_each(|line| screen.note(line));
     screen.note("/help lists the commands, Ctrl-D leaves");
-}
-
-/// What a one-shot run must know: nothing, unless the model was not made for what is asked.
-fn warn(session: &Session, screen: &mut Screen, raw: bool) {
-    if !session.model().chats && !raw {
-        screen.note(
-            "this is a base model without a chat template: it goes on with your text instead of answering",
-        );
-    }
 }
 
 /// How llama.cpp was built, and a warning if it could be faster.

@@ -38,7 +38,7 @@ fn our_own_limit_cuts_the_answer_short() {
 fn a_context_that_fills_up_cuts_the_answer_short() {
     let done = run(&Home::new(), &["-p", "Hi", "-c", "40"]).done().code(4);
     assert!(!done.stdout.is_empty());
-    done.stderr("cut short: the context is full (a larger --ctx-size holds more)\n");
+    done.stderr("cut short: the context is full (a larger ctx-size holds more)\n");
 }
 
 #[test]

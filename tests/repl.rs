@@ -111,7 +111,7 @@ fn more_goes_on_with_a_cut_answer() {
         .done()
         .code(0)
         .stdout("one two \n four\nfive\n")
-        .says("cut short: the limit of tokens was reached (--predict); /more goes on")
+        .says("cut short: the limit of tokens was reached (predict); /more goes on")
         .says("[user] Count\n[assistant] one two  four\n[user] On\n");
     chat("One.\n", "/more\n").failed(0, "there is no answer to go on with");
 }

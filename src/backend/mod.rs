@@ -43,8 +43,10 @@ pub struct Description {
     pub facts: String,
     /// What it runs on, one line.
     pub device: String,
-    /// What the user should know before starting, a line each.
+    /// What the user should know before a chat, a line each.
     pub warnings: Vec<String>,
+    /// What the user should know about every answer, a line each.
+    pub cautions: Vec<String>,
     /// Whether it was made to hold conversations; otherwise it completes text.
     pub chats: bool,
     /// The chat template's source, empty if there is none.

@@ -59,6 +59,8 @@ const CACHE_TYPES: &[(&str, CacheType)] = &[
 
 const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
 const COLOR: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
+const STATS: &[(&str, Option<bool>)] =
+    &[("auto", None), ("on", Some(true)), ("off", Some(false)), ("true", Some(true)), ("false", Some(false))];
 const SWITCH: &[(&str, bool)] =
     &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
 
@@ -243,7 +245,7 @@ pub const SETTINGS: &[Setting] = &[
     row("logit-bias", "ID+X", Group::Sampling, "add X to a token's logit, as in 15043+1 or 15043-inf; may be given several times",
         |s, v| logit_bias(v).map(|v| s.sampling.logit_bias.push(v)), |s| show_biases(&s.sampling.logit_bias)).repeats(),
     row("stats", "", Group::Output, "a line with speed and context use after an answer (a chat shows it unless it is set off)",
-        |s, v| one_of(v, SWITCH).map(|v| s.stats = Some(v)), |s| s.stats.map_or("auto".into(), |on| name_of(&on, SWITCH))),
+        |s, v| one_of(v, STATS).map(|v| s.stats = v), |s| name_of(&s.stats, STATS)),
     row("color", "auto|always|never", Group::Output, "colours on the terminal",
         |s, v| one_of(v, COLOR).map(|v| s.color = v), |s| name_of(&s.color, COLOR)),
     row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or a built-in one by name, instead of the model's",
@@ -314,6 +316,7 @@ fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
 /// `-1` and `-2` (llama.cpp's) mean no limit of our own.
 fn predict(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
+        "auto" => Ok(None),
         "-1" | "-2" => Ok(Some(u32::MAX)),
         n => number(n, 0..=i32::MAX as u32).map(Some),
     }
@@ -434,8 +437,8 @@ mod tests {
         let defaults = Settings::default();
         for row in SETTINGS.iter().filter(|row| !row.repeats) {
             let shown = (row.get)(&defaults);
-            if shown.is_empty() || (row.name == "stats" || row.name == "predict") {
-                continue; // nothing set: shown as nothing or as "auto", which is no value
+            if shown.is_empty() {
+                continue; // nothing is set
             }
             let again = set(row.name, &shown).unwrap_or_else(|e| panic!("--{} {shown}: {e}", row.name));
             assert_eq!((row.get)(&again), shown, "--{}", row.name);

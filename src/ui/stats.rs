@@ -65,8 +65,8 @@ fn ending(stop: StopReason) -> &'static str {
 pub fn cut(stop: StopReason) -> Option<&'static str> {
     match stop {
         StopReason::End | StopReason::Stop | StopReason::Error => None,
-        StopReason::Length => Some("cut short: the limit of tokens was reached (--predict)"),
-        StopReason::Context => Some("cut short: the context is full (a larger --ctx-size holds more)"),
+        StopReason::Length => Some("cut short: the limit of tokens was reached (predict)"),
+        StopReason::Context => Some("cut short: the context is full (a larger ctx-size holds more)"),
         StopReason::Repetition => Some("cut short: the model was repeating itself without end"),
         StopReason::Interrupted => Some("stopped"),
     }
