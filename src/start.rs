@@ -34,10 +34,9 @@ pub fn run(args: Args, started: Instant) -> Exit {
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
     let mut run = Run { args, config, screen: &mut screen, started, understood: false, session: None };
-    match run.choose() {
-        Ok(exit) => exit,
-        Err(failure) => run.fail(&failure),
-    }
+    let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
+    std::mem::forget(run.session); // the process ends: nothing is freed first, and no evaluation waited for
+    exit
 }
 
 /// Says what is wrong before there is a screen.
