@@ -293,7 +293,8 @@ fn demonstration(entry: Option<&Entry>) -> Option<String> {
 fn cautions(header: &Header, limit: usize, chats: bool) -> Vec<String> {
     let trained = gguf::memory::trained_context(header).map_or(limit, |n| n as usize);
     let base = "this is a base model without a chat template: it goes on with your text instead of answering";
-    let far = format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
+    let far =
+        format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
     [(!chats).then(|| base.to_string()), (limit > trained).then_some(far)].into_iter().flatten().collect()
 }
 

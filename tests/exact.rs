@@ -62,8 +62,8 @@ impl Subject {
         let context = ContextOptions {
             limit: self.limit,
             chunk: CHUNK,
-            threads: 2,
-            threads_batch: 2,
+            threads: 1, // two would spin against the tests beside them
+            threads_batch: 1,
             flash_attn,
             cache_type_k: cache,
             cache_type_v: cache,
@@ -154,8 +154,8 @@ fn plain_loop(
         .with_n_ctx(NonZeroU32::new(2048))
         .with_n_batch(CHUNK as u32)
         .with_n_ubatch(CHUNK as u32)
-        .with_n_threads(2)
-        .with_n_threads_batch(2);
+        .with_n_threads(1)
+        .with_n_threads_batch(1);
     let mut context = model.new_context(backend, params).unwrap();
     let mut batch = LlamaBatch::new(CHUNK, 1);
     let mut position = 0;
@@ -436,5 +436,43 @@ fn reading_ahead_changes_nothing_and_saves_reading() {
         let ours = answer(&mut ahead, &next);
         let fresh = answer(&mut subject.engine(), &next);
         assert_eq!(ours.text, fresh.text, "{name}");
+    }
+}
+
+/// What the default model answers at temperature 0 in at most 24 tokens.
+const GOLDEN: [(&str, &str); 3] = [
+    ("What is 2+2?", "The answer to this classic math problem is 4."),
+    (
+        "Name three primary colours.",
+        "The primary colours are:\n\nRed is the most fundamental colour and is often associated with fire and blood.\nBlue",
+    ),
+    (
+        "Write one sentence about the sea.",
+        "The sea is a vast and mysterious realm, teeming with life and unending in its own way, a testament to the",
+    ),
+];
+
+#[test]
+#[allow(clippy::print_stdout)] // near ties are a result
+fn golden_answers_of_the_default_model() {
+    let Some(subject) = default_subject() else { return };
+    for (question, expected) in GOLDEN {
+        let asked = turn(&[user(question)], 24);
+        let mut engine = subject.engine();
+        let prompt = engine.prompt(&asked).unwrap().tokens.len();
+        let ours = answer(&mut engine, &asked);
+        if ours.text == expected {
+            continue;
+        }
+        // Another processor has other kernels: where does the answer leave the expected one, and by how little?
+        let model = subject.model();
+        let text = |n: usize| -> Vec<u8> {
+            ours.tokens[prompt..n].iter().flat_map(|t| model.piece(*t, false)).collect()
+        };
+        let same =
+            (prompt..ours.tokens.len()).take_while(|n| expected.as_bytes().starts_with(&text(n + 1))).count();
+        let margin = subject.margin(&ours.tokens[..prompt + same]);
+        assert!(margin < subject.noise, "{question:?} gave {:?} at a margin of {margin}", ours.text);
+        println!("{question:?}: a near tie, {:?}", ours.text);
     }
 }
