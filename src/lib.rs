@@ -8,6 +8,7 @@ pub mod cli;
 pub mod oneshot;
 pub mod repl;
 pub mod verbs;
+pub mod input;
 // One conversation, whoever asks.
 pub mod session;
 pub mod model;

@@ -12,6 +12,7 @@ use crate::engine::llama::{self, ContextOptions, LoadOptions};
 use crate::engine::template;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header};
+use crate::input;
 use crate::store::catalog::{Entry, entry_for_file};
 use crate::store::known::Known;
 use crate::store::models;
@@ -153,9 +154,9 @@ fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>,
     if let Some(builtin) = template::builtin(wanted) {
         return Ok(Some(builtin.to_string()));
     }
-    std::fs::read_to_string(wanted).map(Some).map_err(|e| {
-        Failure::new(format!("could not read the chat template {wanted}: {}", reason(&e)))
-            .hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
+    input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
+        message: format!("the chat template: {}", failure.message),
+        ..failure.hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
     })
 }
 
@@ -193,9 +194,9 @@ fn build() -> String {
 /// Tokens evaluated at once, a power of two fixed per model: large models get small chunks, so that Ctrl-C is heard.
 fn chunk(header: &Header) -> usize {
     match gguf::memory::weights_bytes(header) >> 20 {
-        0..2_000 => 512,
-        2_000..8_000 => 256,
-        8_000..32_000 => 128,
+        0..1_000 => 512,
+        1_000..4_000 => 256,
+        4_000..16_000 => 128,
         _ => 64,
     }
 }

@@ -1,29 +1,22 @@
 //! One question, one answer: what was typed, piped and attached → the model's words on stdout and an exit code.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::chat::message::{join_parts, without_final_newline};
+use crate::chat::message::join_parts;
 use crate::chat::options::{Group, SETTINGS};
-use crate::chat::{Attachment, Event, Message, Role, StopReason};
+use crate::chat::{Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
+use crate::input;
 use crate::session::{Answer, Session};
 use crate::ui::{Screen, stats, terminal};
 
 /// Most tokens of an answer when the user sets no limit.
 pub const PREDICT: u32 = 2048;
-/// Longest text that is read, in bytes: more than the largest context there is.
-const MOST_BYTES: u64 = 64 << 20;
-/// How long to wait for the end of stdin before saying so.
-const STDIN_PATIENCE: Duration = Duration::from_secs(1);
-/// How often to look for Ctrl-C meanwhile.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What to ask: attached files, then what was piped in, then the prompt. `None` if that is nothing.
 pub fn question(
@@ -33,7 +26,7 @@ pub fn question(
 ) -> Result<Option<Message>, Failure> {
     let mut message = Message::new(Role::User, "");
     for file in files {
-        message.attachments.push(attach(file.as_ref())?);
+        message.attachments.push(input::attach(file.as_ref())?);
     }
     let piped = piped.filter(|text| !text.is_empty());
     message.text = match (prompt, piped) {
@@ -42,65 +35,6 @@ pub fn question(
     };
     let nothing = message.text.is_empty() && message.attachments.iter().all(|a| a.text.is_empty());
     Ok((!nothing).then_some(message))
-}
-
-/// Reads a text file to be given along with a message.
-pub fn attach(path: &Path) -> Result<Attachment, Failure> {
-    let name = path.display().to_string();
-    let bytes = File::open(path).and_then(read_bounded).map_err(|e| {
-        let why = if path.is_dir() { "it is a folder".to_string() } else { reason(&e) };
-        Failure::new(format!("could not read {name}: {why}"))
-    })?;
-    let text = text_of(bytes, &name)?;
-    Ok(Attachment { name, text })
-}
-
-/// Everything piped in, without one newline at its end; `None` on a terminal. Calls `waiting` if that takes long.
-pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
-    if io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    let (sender, inbox) = channel();
-    std::thread::spawn(move || sender.send(read_bounded(io::stdin().lock()))); // so that Ctrl-C is heard meanwhile
-    let started = Instant::now();
-    let mut waiting = Some(waiting);
-    let read = loop {
-        match inbox.recv_timeout(PATIENCE) {
-            Ok(read) => break read,
-            Err(_) if terminal::interrupted() => return Err(Failure::interrupted()),
-            Err(_) if started.elapsed() >= STDIN_PATIENCE => {
-                waiting.take().into_iter().for_each(|says| says())
-            }
-            Err(_) => {}
-        }
-    };
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
-        Err(e) => return Err(Failure::new(format!("could not read stdin: {}", reason(&e)))),
-    };
-    text_of(bytes, "stdin").map(Some)
-}
-
-/// All of it, or one byte more than could be of use, so that an endless source ends.
-fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The text in `bytes`, which came from `what`.
-fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
-    if bytes.len() as u64 > MOST_BYTES {
-        let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
-        return Err(Failure::new(message).exit(Exit::TooLong));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
-            .hint("iconv converts other encodings; files that are not text cannot be given to the model")
-    })?;
-    Ok(without_final_newline(text))
 }
 
 /// How the answer is wanted.
@@ -126,11 +60,8 @@ pub fn run(
         if terminal::interrupted() {
             return ControlFlow::Break(());
         }
-        let Some(event) = event else {
-            return ControlFlow::Continue(());
-        };
         screen.show_progress(event);
-        if let Event::Text(text) = event {
+        if let Some(Event::Text(text)) = event {
             first_token.get_or_insert_with(|| manner.started.elapsed());
             if !manner.json {
                 output = screen.answer(text);

@@ -13,6 +13,7 @@ use crate::cli::Args;
 use crate::config::{Assignment, Config};
 use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
 use crate::error::{Exit, Failure, reason};
+use crate::input;
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
@@ -124,7 +125,7 @@ impl Run<'_> {
         }
         let piped = if piped {
             let screen = &mut *self.screen;
-            oneshot::read_stdin(|| screen.note("reading stdin to its end (--no-stdin leaves it alone)"))?
+            input::read_stdin(|| screen.note("reading stdin to its end (--no-stdin leaves it alone)"))?
         } else {
             None
         };
@@ -300,7 +301,7 @@ fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
         (Some(_), Some(_)) => {
             Err(Failure::usage("--system-prompt and --system-prompt-file exclude each other"))
         }
-        (None, Some(file)) => oneshot::attach(file).map(|file| Some(file.text)),
+        (None, Some(file)) => input::attach(file).map(|file| Some(file.text)),
         (text, None) => Ok(text.clone()),
     }
 }

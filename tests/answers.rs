@@ -239,7 +239,7 @@ fn a_template_that_is_no_template_is_one_line() {
 #[test]
 fn a_template_that_is_not_there_is_one_line() {
     let done = run(&Home::new(), &["-p", "Hi", "--chat-template", "nosuch"]).done();
-    done.failed(1, "could not read the chat template nosuch: no such file").hint("chatml");
+    done.failed(1, "the chat template: could not read nosuch: no such file").hint("chatml");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn options_out_of_range_say_the_range_before_any_model_is_looked_for() {
         ("--mirostat", "3", "from 0 to 2"),
         ("--flash-attn", "maybe", "one of auto on off"),
         ("--cache-type-k", "q3", "one of f32"),
-        ("--samplers", "top_k;magic", "no stage 'magic'"),
+        ("--samplers", "top_k;magic", "a list of these stages: penalties"),
         ("--logit-bias", "abc", "a token id and a number"),
         ("--template-arg", "novalue", "KEY=VALUE"),
         ("--stop", "", "must not be empty"),

@@ -137,6 +137,16 @@ fn ctrl_c_while_stdin_is_read_ends_at_once() {
 }
 
 #[test]
+fn ctrl_c_while_a_named_pipe_is_read_ends_at_once() {
+    let home = Home::new();
+    assert!(std::process::Command::new("mkfifo").arg(home.path("waits")).status().unwrap().success());
+    let mut running = home.scripted("yes\n", &["-p", "a", "-f", "waits", "-v"]).start();
+    running.stderr.wait_for("llama.cpp: "); // the file is what comes next, and nobody writes to it
+    running.interrupt();
+    running.done().code(130).stdout("");
+}
+
+#[test]
 fn the_answer_gets_a_newline_only_if_it_lacks_one() {
     let home = Home::new();
     home.scripted("yes\n", &["-p", "a"]).done().code(0).stdout("yes\n");

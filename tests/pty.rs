@@ -3,7 +3,7 @@
 use rexpect::process::Signal;
 
 use crate::support::pty::*;
-use crate::support::{Home, default_model, tiny};
+use crate::support::{Home, default_model, program, tiny};
 
 /// An answer of many words, 50 ms each.
 fn slow() -> String {
@@ -290,4 +290,25 @@ fn twenty_turns() {
     }
     assert!(!prompt.contains("turn 6."), "taken back:\n{prompt}");
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn a_line_typed_before_the_program_was_there_is_sent() {
+    let home = Home::new();
+    let words: Vec<String> =
+        [program().to_string()].into_iter().chain(home.script("answers", "One.\n")).collect();
+    let mut terminal = home.shell_command(&Setup::default(), "read start; exec \"$@\"", &words);
+    terminal.keys("go\rquick\r").sees("One.").at_prompt();
+    terminal.line("/show prompt").sees("[user] quick");
+}
+
+#[test]
+fn reading_that_takes_long_shows_how_far_it_is() {
+    let home = Home::new();
+    home.write("long.txt", "word ".repeat(60_000));
+    let model = tiny("llama-bpe");
+    let args = ["-m", model.to_str().unwrap(), "-t", "1", "-c", "200000", "-f", "long.txt"];
+    let mut terminal = home.terminal(&args);
+    terminal.sees("reading ").sees(" s left").keys(CTRL_C);
+    assert_eq!(terminal.ends(), 130);
 }

@@ -17,11 +17,12 @@ const MOST_LINES: usize = 600;
 
 /// What each part may import besides itself. `main` and `start` may import everything.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("repl", &["session", "model", "oneshot", "store", "ui", "chat", "error", "nearest"]),
-    ("oneshot", &["session", "ui", "chat", "error"]),
+    ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
+    ("oneshot", &["session", "input", "ui", "chat", "error"]),
     ("verbs", &["config", "chat", "error", "nearest"]),
     ("session", &["backend", "config", "chat", "error"]),
-    ("model", &["backend", "config", "engine", "gguf", "store", "chat", "error"]),
+    ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
+    ("input", &["ui", "chat", "error"]),
     ("config", &["cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
     ("backend", &["engine", "chat", "error"]),

@@ -318,7 +318,7 @@ fn predict(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" => Ok(None),
         "-1" | "-2" => Ok(Some(u32::MAX)),
-        n => number(n, 0..=i32::MAX as u32).map(Some),
+        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
     }
 }
 
@@ -345,7 +345,7 @@ fn stages(value: &str) -> Result<Vec<Stage>, String> {
             Some((_, stage)) => stages.push(*stage),
             None => {
                 let known: Vec<&str> = STAGES[..9].iter().map(|(name, _)| *name).collect();
-                return Err(format!("has no stage '{name}'; there are {}", known.join(" ")));
+                return Err(format!("must be a list of these stages: {}", known.join(" ")));
             }
         }
     }

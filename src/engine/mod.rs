@@ -250,9 +250,9 @@ fn empty_prompt() -> Failure {
 fn too_long(prompt: usize, limit: usize) -> Failure {
     let message =
         format!("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer");
-    Failure::new(message).exit(Exit::TooLong).hint(
-        "shorten it, give a larger --ctx-size if the model allows, or take a model with a longer context",
-    )
+    Failure::new(message)
+        .exit(Exit::TooLong)
+        .hint("shorten it, or raise --ctx-size (in a chat: /set ctx-size) if the model allows more")
 }
 
 /// Loads a file and lets it evaluate one token: what a file must be able to do to be called a model.

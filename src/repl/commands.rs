@@ -4,9 +4,9 @@ use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
+use crate::input::attach;
 use crate::model::size;
 use crate::nearest::nearest;
-use crate::oneshot::attach;
 use crate::ui::stats;
 
 /// What happens after a command.
@@ -319,7 +319,9 @@ fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
     chat.change_model(&expanded(unquoted(wanted)))?;
     let model = chat.session.model();
     let line = format!("now {} ({}); the conversation goes on", model.name, model.facts);
+    let cautions = model.cautions.clone();
     chat.screen.note(&line);
+    cautions.iter().for_each(|line| chat.screen.note(line));
     Ok(Next::Prompt)
 }
 
@@ -341,13 +343,13 @@ fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     let attachment = attach(std::path::Path::new(&path))?;
     let bytes = attachment.text.len() as u64;
     chat.wait_for_model()?;
-    chat.attached.push(attachment);
-    let mut message = Message::new(Role::User, "");
+    let mut message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
     let without = chat.session.count(Some(&message))?;
+    chat.attached.push(attachment);
     message.attachments = chat.attached.clone();
     let with = chat.session.count(Some(&message))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
-    let seconds = with.reading.as_secs_f64();
+    let seconds = with.reading.saturating_sub(without.reading).as_secs_f64();
     chat.screen.note(&format!(
         "attached {path}: {}, {tokens} tokens, about {seconds:.1} s to read; it goes with your next message",
         size(bytes)

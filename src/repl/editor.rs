@@ -3,6 +3,7 @@
 //! The only file naming rustyline. A message may have several lines: pasted, joined with Ctrl-J, continued with a
 //! trailing `\`, or between `"""` marks. It comes out whole, without the marks.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -138,6 +139,8 @@ struct Full {
     editor: rustyline::Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
     left: Left,
+    /// Typed before the editor was there.
+    earlier: VecDeque<String>,
     _hushed: Hushed,
 }
 
@@ -196,10 +199,21 @@ impl Full {
             let _ = path.parent().map(std::fs::create_dir_all); // if it cannot be made, keeping the first line says so
             let _ = editor.load_history(path); // there is none the first time
         }
-        Ok(Full { editor, history, left, _hushed: Hushed::new() })
+        Ok(Full {
+            editor,
+            history,
+            left,
+            earlier: terminal::lines_typed_ahead().into(),
+            _hushed: Hushed::new(),
+        })
     }
 
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+        if let Some(line) = self.earlier.pop_front() {
+            crate::ui::log(&format!("{prompt}{line}\n"));
+            self.remember(&line);
+            return Ok(Line::Text(finished(&line)));
+        }
         let mut initial = (initial.to_string(), String::new());
         loop {
             match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
@@ -274,13 +288,15 @@ impl Completer for Assistant {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
-        match (self.complete)(&line[..pos], &self.names) {
+        let (start, mut offered) = match (self.complete)(&line[..pos], &self.names) {
             Some((start, names)) => {
                 let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
-                Ok((start, names.into_iter().map(pair).collect()))
+                (start, names.into_iter().map(pair).collect())
             }
-            None => self.files.complete(line, pos, ctx),
-        }
+            None => self.files.complete(line, pos, ctx)?,
+        };
+        offered.retain(|pair| !pair.display.contains(char::is_control)); // a file's name must not act on the terminal
+        Ok((start, offered))
     }
 }
 

@@ -116,11 +116,9 @@ impl Chat<'_> {
         let mut broken = Ok(());
         let screen = &mut *self.screen;
         let watch = &mut |event: Option<&Event>| {
-            if let Some(event) = event {
-                screen.show_progress(event);
-                if let Event::Text(text) = event {
-                    broken = screen.answer(text);
-                }
+            screen.show_progress(event);
+            if let Some(Event::Text(text)) = event {
+                broken = screen.answer(text);
             }
             if broken.is_err() || terminal::interrupted() {
                 ControlFlow::Break(())
@@ -178,14 +176,14 @@ impl Chat<'_> {
             return String::new();
         };
         self.attached = message.attachments;
-        message.text
+        // What was typed meanwhile comes after it, on a line of its own.
+        message.text + if terminal::typed_ahead() { "\n" } else { "" }
     }
 
     fn model_names(&self) -> Vec<String> {
         let folder = self.session.config.paths.as_ref().map(|p| &p.models);
-        folder
-            .map(|folder| models::list(folder).iter().map(|file| models::name(file)).collect())
-            .unwrap_or_default()
+        let names = folder.into_iter().flat_map(|folder| models::list(folder));
+        names.map(|file| models::name(&file)).collect()
     }
 
     /// Waits for the model, where something is asked that only it can tell.
@@ -213,7 +211,7 @@ impl Chat<'_> {
     ) -> Result<(), Failure> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
-            event.into_iter().for_each(|event| screen.show_progress(event));
+            screen.show_progress(event);
             if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.screen.end_progress();

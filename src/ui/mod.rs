@@ -101,13 +101,14 @@ impl Screen {
         out.flush()
     }
 
-    /// Shows how far loading and reading have come.
-    pub fn show_progress(&mut self, event: &Event) {
+    /// Shows how far loading and reading have come; `None`: only time went by.
+    pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            Event::Loading { fraction } => self.progress.loading(*fraction),
-            Event::Reading { done, total } => self.progress.reading(*done, *total),
-            Event::Text(_) => self.progress.clear(),
-            Event::Notice(line) => self.note(line),
+            None => self.progress.tick(),
+            Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
+            Some(Event::Reading { done, total }) => self.progress.reading(*done, *total),
+            Some(Event::Text(_)) => self.progress.clear(),
+            Some(Event::Notice(line)) => self.note(line),
         }
     }
 

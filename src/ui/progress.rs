@@ -13,13 +13,20 @@ pub(super) struct Progress {
     moving: bool,
     bar: Option<ProgressBar>,
     loading_since: Option<Instant>,
-    reading_since: Option<Instant>,
+    reading: Option<Reading>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    since: Instant,
+    done: usize,
+    total: usize,
 }
 
 impl Progress {
     /// `moving`: whether stderr is a terminal that may be drawn on.
     pub(super) fn new(moving: bool) -> Progress {
-        Progress { moving, bar: None, loading_since: None, reading_since: None }
+        Progress { moving, bar: None, loading_since: None, reading: None }
     }
 
     pub(super) fn loading(&mut self, fraction: f32) {
@@ -33,22 +40,31 @@ impl Progress {
 
     /// Tokens. A percentage and the time left appear after a second.
     pub(super) fn reading(&mut self, done: usize, total: usize) {
-        let since = *self.reading_since.get_or_insert_with(Instant::now);
-        if done >= total || total == 0 {
+        let since = self.reading.map_or_else(Instant::now, |reading| reading.since);
+        if done >= total {
             return self.clear();
         }
+        self.reading = Some(Reading { since, done, total });
+        self.tick();
+    }
+
+    /// Time goes by: shows what is being read once that takes long.
+    pub(super) fn tick(&mut self) {
+        let Some(Reading { since, done, total }) = self.reading else { return };
         if !self.moving || since.elapsed() < PATIENCE {
             return;
         }
         let left = since.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
         let bar = self.bar("reading {bar:20} {percent}% {msg}", total as u64);
         bar.set_position(done as u64);
-        bar.set_message(format!("{left:.0} s left"));
+        if done > 0 {
+            bar.set_message(format!("{left:.0} s left"));
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.loading_since = None;
-        self.reading_since = None;
+        self.reading = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

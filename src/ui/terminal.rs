@@ -1,11 +1,13 @@
 //! The terminal's state: Ctrl-C noticed, typing kept quiet while the model writes, everything put back at the end.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{
     InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
@@ -64,6 +66,31 @@ pub fn end_on_interrupt() {
 /// The terminal itself, wherever stdin and stdout lead.
 pub fn device() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
+}
+
+/// Whether something was typed that nobody has read yet.
+pub fn typed_ahead() -> bool {
+    device().is_some_and(|terminal| {
+        let mut wanted = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wanted, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    })
+}
+
+/// The lines that were typed before the program took over the terminal, which hands out whole lines until then.
+pub fn lines_typed_ahead() -> Vec<String> {
+    let Some(mut terminal) = device() else { return Vec::new() };
+    let in_lines = tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON));
+    let mut lines = Vec::new();
+    let mut line = [0; 4096]; // the longest line that a terminal keeps
+    while in_lines && typed_ahead() {
+        match terminal.read(&mut line) {
+            Ok(length) if length > 0 => {
+                lines.push(String::from_utf8_lossy(&line[..length]).trim_end().to_string())
+            }
+            _ => break,
+        }
+    }
+    lines
 }
 
 fn original() -> Option<Termios> {

@@ -1,0 +1,105 @@
+//! Files and pipes → text: bounded, UTF-8, and never in the way of Ctrl-C.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use crate::chat::Attachment;
+use crate::chat::message::without_final_newline;
+use crate::error::{Exit, Failure, reason};
+use crate::ui::terminal;
+
+/// Longest text that is read, in bytes: more than the largest context there is.
+const MOST_BYTES: u64 = 64 << 20;
+/// How long to wait for the end of stdin before saying so.
+const STDIN_PATIENCE: Duration = Duration::from_secs(1);
+/// How often to look for Ctrl-C meanwhile.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Reads a text file to be given along with a message.
+pub fn attach(path: &Path) -> Result<Attachment, Failure> {
+    let name = path.display().to_string();
+    let text = without_final_newline(read_file(path)?);
+    Ok(Attachment { name, text })
+}
+
+/// All the text of a file, or of a pipe that has a name.
+pub fn read_file(path: &Path) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    let cannot = |why: String| Failure::new(format!("could not read {name}: {why}"));
+    if path.is_dir() {
+        return Err(cannot("it is a folder".into()));
+    }
+    let owned = path.to_path_buf();
+    let read = watched(move || {
+        let file = File::open(owned)?;
+        if file.is_terminal() {
+            return Err(io::Error::other("it is a terminal"));
+        }
+        read_bounded(file)
+    });
+    let bytes = read.until_done(|| {})?.map_err(|e| cannot(reason(&e)))?;
+    text_of(bytes, &name)
+}
+
+/// Everything piped in, without one newline at its end; `None` on a terminal. Calls `waiting` if that takes long.
+pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
+    if io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let bytes = match watched(|| read_bounded(io::stdin().lock())).until_done(waiting)? {
+        Ok(bytes) => bytes,
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
+        Err(e) => return Err(Failure::new(format!("could not read stdin: {}", reason(&e)))),
+    };
+    text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
+}
+
+/// Something being read by a thread of its own, because a pipe may keep it waiting for ever.
+struct Watched(std::sync::mpsc::Receiver<io::Result<Vec<u8>>>);
+
+fn watched(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> Watched {
+    let (sender, inbox) = channel();
+    std::thread::spawn(move || sender.send(read()));
+    Watched(inbox)
+}
+
+impl Watched {
+    /// Waits for the end, or for Ctrl-C, which is a failure. Calls `waiting` once if that takes long.
+    fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<Vec<u8>>, Failure> {
+        let started = Instant::now();
+        let mut waiting = Some(waiting);
+        loop {
+            match self.0.recv_timeout(PATIENCE) {
+                Ok(read) => return Ok(read),
+                Err(_) if terminal::interrupted() => return Err(Failure::interrupted()),
+                Err(_) if started.elapsed() >= STDIN_PATIENCE => {
+                    waiting.take().into_iter().for_each(|says| says());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// All of it, or one byte more than could be of use, so that an endless source ends.
+fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The text in `bytes`, which came from `what`.
+fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
+    if bytes.len() as u64 > MOST_BYTES {
+        let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
+        return Err(Failure::new(message).exit(Exit::TooLong));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
+            .hint("iconv converts other encodings; files that are not text cannot be given to the model")
+    })
+}
