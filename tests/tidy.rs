@@ -45,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif", &["ui/progress.rs"]),
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
+    ("textwrap", &["ui/mod.rs"]),
     ("sha2", &["gguf/fingerprint.rs"]),
 ];
 

@@ -122,7 +122,7 @@ impl Screen {
             return;
         }
         self.progress.clear();
-        self.to_stderr(line, "2");
+        self.to_stderr(&self.wrapped(line), "2");
     }
 
     /// Text that a command was asked for, as it is; quiet does not silence what was asked for.
@@ -134,10 +134,18 @@ impl Screen {
     /// `fireside: …` and, where there is one, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
         self.progress.clear();
-        self.to_stderr(&format!("fireside: {}", one_line(&failure.message)), "31");
+        self.to_stderr(&self.wrapped(&format!("fireside: {}", one_line(&failure.message))), "31");
         if let Some(hint) = &failure.hint {
-            self.to_stderr(&format!("hint: {}", one_line(hint)), "2");
+            self.to_stderr(&self.wrapped(&format!("hint: {}", one_line(hint))), "2");
         }
+    }
+
+    /// Our own words broken at spaces where the terminal would break them anywhere.
+    fn wrapped(&self, line: &str) -> String {
+        if !self.errors_to_terminal {
+            return line.to_string();
+        }
+        textwrap::fill(line, textwrap::Options::with_termwidth().break_words(false))
     }
 
     /// The line with figures after an answer.
