@@ -1,6 +1,7 @@
 //! A model's name → everything settled before it is loaded: file checked, memory counted, settings advised.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::backend::Description;
@@ -73,7 +74,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let chunk = chunk(&header);
     let limit = context_limit(&header, &settings, chunk)?;
     let template = chat_template(&header, &settings)?;
-    let (fingerprint, probe) = fingerprint(&header, &known, &settings)?;
+    let (fingerprint, probe) = fingerprint(&header, &known, &settings, template.as_deref())?;
     let threads = settings.threads.unwrap_or_else(physical_cores);
     let context = ContextOptions {
         limit,
@@ -146,7 +147,8 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
     ("mirostat_eta", "mirostat-lr"),
 ];
 
-fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
+/// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
+pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
     let Some(wanted) = &settings.chat_template else {
         let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
         return Ok(own.map(|own| template::builtin(own).unwrap_or(own).to_string()));
@@ -165,9 +167,10 @@ fn fingerprint(
     header: &Header,
     known: &Known,
     settings: &Settings,
+    template: Option<&str>,
 ) -> Result<(String, Option<Probe>), Failure> {
     let path = header.path.clone();
-    let build = build();
+    let build = verdict(settings, template);
     let before = known.file(&path);
     if let Some(file) = before.as_ref().filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
@@ -178,17 +181,24 @@ fn fingerprint(
             .map_err(|e| Failure::new(format!("could not read {}: {}", path.display(), reason(&e))))?,
     };
     let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
-    let given = of_model.filter(|row| row.name != "chat-template").map(|row| (row, (row.get)(settings)));
+    let given = of_model.map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
-    let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).collect();
+    let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
+    let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (known, print) = (known.clone(), fingerprint.clone());
     let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
     Ok((fingerprint, Some(Probe { args, passed })))
 }
 
-/// What a verdict on a file depends on besides the file.
-fn build() -> String {
-    format!("fireside {}", env!("CARGO_PKG_VERSION"))
+/// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.
+fn verdict(settings: &Settings, template: Option<&str>) -> String {
+    let build = format!("fireside {}", env!("CARGO_PKG_VERSION"));
+    if settings.chat_template.is_none() && settings.template_args.is_empty() {
+        return build;
+    }
+    let mut hasher = DefaultHasher::new();
+    (template, &settings.template_args).hash(&mut hasher);
+    format!("{build}, template {:016x}", hasher.finish())
 }
 
 /// Tokens evaluated at once, a power of two fixed per model: large models get small chunks, so that Ctrl-C is heard.

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use crate::backend::local::Local;
 use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
@@ -11,7 +13,8 @@ use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::Args;
 use crate::config::{Assignment, Config};
-use crate::engine::llama::{ContextOptions, LoadOptions, Weights, system_info};
+use crate::engine::Engine;
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, system_info};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::oneshot::{self, Manner};
@@ -21,7 +24,7 @@ use crate::store::known::Known;
 use crate::store::models;
 use crate::ui::{Screen, Style, terminal};
 use crate::verbs::{self, Words};
-use crate::{engine, model};
+use crate::{engine, gguf, model};
 
 /// Does what the command line asks for.
 pub fn run(args: Args, started: Instant) -> Exit {
@@ -322,29 +325,42 @@ fn build_notes() -> String {
     format!("llama.cpp: {}{slow}", info.trim())
 }
 
-/// The child of backend/probe.rs: loads a file, evaluates one token, and says by the exit code whether that worked.
+/// Memory that a child may use besides the model file, in bytes: a chat template that wants more is ended.
+const PROBE_MEMORY: u64 = 4 << 30;
+
+/// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
-    let tried = Config::resolve(&args.settings).and_then(|config| {
-        let settings = config.settle(&[])?;
-        let load =
-            LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
-        let context = ContextOptions {
-            limit: 256,
-            chunk: 64,
-            threads: 1,
-            threads_batch: 1,
-            flash_attn: settings.flash_attn,
-            cache_type_k: settings.cache_type_k,
-            cache_type_v: settings.cache_type_v,
-        };
-        let weights = Weights::load(path, &load, |_| true)?;
-        Ok(engine::try_out(&weights, context)?)
-    });
-    match tried {
+    match try_out(path, args) {
         Ok(()) => Exit::Answered,
         Err(failure) => {
             crate::ui::last_line(&format!("fireside: {failure}"));
             Exit::Failed
         }
     }
+}
+
+/// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
+/// template: what it merely refuses is said when it is asked to answer.
+fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
+    let settings = Config::resolve(&args.settings)?.settle(&[])?;
+    let load =
+        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
+    let context = ContextOptions {
+        limit: 256,
+        chunk: 64,
+        threads: 1,
+        threads_batch: 1,
+        flash_attn: settings.flash_attn,
+        cache_type_k: settings.cache_type_k,
+        cache_type_v: settings.cache_type_v,
+    };
+    let weights = Weights::load(path, &load, |_| true)?;
+    engine::try_out(&weights, context.clone())?;
+    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
+    let template = model::chat_template(&header, &settings)?;
+    let most = header.file_size.saturating_add(PROBE_MEMORY);
+    let _ = setrlimit(Resource::RLIMIT_DATA, most, most); // without it only the machine's memory is the limit
+    crate::ui::last_line("fireside: its chat template ended the process: it seems to want endless memory");
+    let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
+    Ok(())
 }

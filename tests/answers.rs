@@ -237,6 +237,12 @@ fn a_template_that_is_no_template_is_one_line() {
 }
 
 #[test]
+fn a_template_that_wants_endless_memory_is_one_line() {
+    let doubling = "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}";
+    templated(doubling, &[]).failed(1, "endless memory");
+}
+
+#[test]
 fn a_template_that_is_not_there_is_one_line() {
     let done = run(&Home::new(), &["-p", "Hi", "--chat-template", "nosuch"]).done();
     done.failed(1, "the chat template: could not read nosuch: no such file").hint("chatml");
