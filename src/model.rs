@@ -254,7 +254,8 @@ fn context_limit(header: &Header, settings: &Settings, chunk: usize) -> Result<u
             size(available)
         ))
         .hint(format!(
-            "--ctx-size {fits} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys"
+            "--ctx-size {} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys",
+            fits.min(trained)
         ))),
         _ => Ok(wanted),
     }
@@ -287,7 +288,8 @@ fn facts(header: &Header) -> String {
     let arch = header.architecture().unwrap_or("unknown architecture");
     let parameters: u64 = header.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum();
     let parameters = match parameters {
-        0..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
+        0..1_000_000 => format!("{} thousand parameters", parameters / 1_000),
+        1_000_000..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
         _ => format!("{:.1} billion parameters", parameters as f64 / 1e9),
     };
     format!("{arch}, {parameters}, {}", size(gguf::memory::weights_bytes(header)))
