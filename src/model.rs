@@ -201,9 +201,17 @@ fn verdict(settings: &Settings, template: Option<&str>) -> String {
     format!("{build}, template {:016x}", hasher.finish())
 }
 
+/// Bytes of the weights, in all files of a model that is stored in several.
+fn weights_bytes(header: &Header) -> u64 {
+    match &gguf::parts(header)[..] {
+        [] | [_] => gguf::memory::weights_bytes(header),
+        parts => parts.iter().filter_map(|part| std::fs::metadata(part).ok()).map(|part| part.len()).sum(),
+    }
+}
+
 /// Tokens evaluated at once, a power of two fixed per model: large models get small chunks, so that Ctrl-C is heard.
 fn chunk(header: &Header) -> usize {
-    match gguf::memory::weights_bytes(header) >> 20 {
+    match weights_bytes(header) >> 20 {
         0..1_000 => 512,
         1_000..4_000 => 256,
         4_000..16_000 => 128,
@@ -226,7 +234,7 @@ fn context_limit(header: &Header, settings: &Settings, chunk: usize) -> Result<u
     let Some(available) = gguf::memory::available_memory() else {
         return Ok(wanted);
     };
-    let weights = gguf::memory::weights_bytes(header);
+    let weights = weights_bytes(header);
     let fixed =
         weights + COMPUTE_BYTES + (weights as f64 * COMPUTE_SHARE) as u64 + (chunk as u64 * 16 * 1024);
     let per_token =
@@ -292,7 +300,7 @@ fn facts(header: &Header) -> String {
         1_000_000..1_000_000_000 => format!("{} million parameters", parameters / 1_000_000),
         _ => format!("{:.1} billion parameters", parameters as f64 / 1e9),
     };
-    format!("{arch}, {parameters}, {}", size(gguf::memory::weights_bytes(header)))
+    format!("{arch}, {parameters}, {}", size(weights_bytes(header)))
 }
 
 fn demonstration(entry: Option<&Entry>) -> Option<String> {

@@ -141,6 +141,10 @@ impl Session {
             let failure = Failure::new("there is no answer to go on with");
             return Err(Undone { failure, message: None });
         };
+        if self.conversation.stop_reason(answer) == Some(StopReason::End) {
+            let failure = Failure::new("the answer was not cut: the model had ended it");
+            return Err(Undone { failure: failure.hint("/retry gets another one"), message: None });
+        }
         let begun = self.conversation.message(answer).text.clone();
         self.conversation.move_to(self.conversation.parent(answer));
         self.redo(before, begun, watch)

@@ -152,14 +152,22 @@ fn an_editor_that_fails_or_is_missing_changes_nothing() {
 #[test]
 fn a_failure_leaves_the_conversation_as_it_was_and_the_chat_goes_on() {
     chat(
-        "One.\n!out of luck\nTwo.\n!again\n!and again\nThree.\n",
-        "first\nsecond\n/show prompt\nsecond\n/retry\n/more\nthird\n/show prompt\n",
+        "One.\n!out of luck\nTwo.\n!again\nThree.\n",
+        "first\nsecond\n/show prompt\nsecond\n/retry\nthird\n/show prompt\n",
     )
     .stdout("One.\nTwo.\nThree.\n")
     .stderr(
-        "fireside: out of luck\n[user] first\nfireside: again\nfireside: and again\n\
+        "fireside: out of luck\n[user] first\nfireside: again\n\
          [user] first\n[assistant] One.\n[user] second\n[assistant] Two.\n[user] third\n",
     );
+}
+
+#[test]
+fn more_goes_on_with_cut_answers_only_and_a_failure_leaves_them() {
+    let lines = "/set predict 1\nfirst\n/more\n/set predict -1\n/more\n/show prompt\n/more\n";
+    chat("One two.\n!out of luck\nthree.\n", lines)
+        .says("fireside: out of luck\n[user] firstOne \nfireside: the answer was not cut")
+        .hint("/retry");
 }
 
 #[test]

@@ -53,14 +53,6 @@ impl StopReason {
             StopReason::Error => "error",
         }
     }
-
-    /// Whether `/more` could go on where the answer ended.
-    pub fn was_cut(self) -> bool {
-        matches!(
-            self,
-            StopReason::Length | StopReason::Context | StopReason::Interrupted | StopReason::Repetition
-        )
-    }
 }
 
 /// What happens while an answer is made.

@@ -264,11 +264,6 @@ impl Weights {
         let window = sliding_window(&model);
         Ok(Weights { model, vocabulary, window })
     }
-
-    /// Whether the memory of the past is a fixed-size state instead of one entry a token.
-    pub fn recurrent(&self) -> bool {
-        self.model.is_recurrent() || self.model.is_hybrid()
-    }
 }
 
 fn sliding_window(model: &LlamaModel) -> Option<usize> {
