@@ -64,7 +64,8 @@ impl Run<'_> {
         self.refuse_what_is_not_there_yet()?;
         let prompt = match verbs::understand(&self.args.words)? {
             Words::Config => {
-                let text = verbs::config(&self.config, &self.advice()?)?;
+                let usual = model::usual(&self.config).ok();
+                let text = verbs::config(&self.config, usual.as_deref(), &self.advice()?)?;
                 return self.print(&text);
             }
             Words::Prompt(_) if self.args.prompt.is_some() => {

@@ -1,5 +1,7 @@
 //! The verbs that are not about talking: `fireside config`, and what the others will be.
 
+use std::path::Path;
+
 use crate::chat::options::SETTINGS;
 use crate::config::{Assignment, Config};
 use crate::error::Failure;
@@ -66,8 +68,9 @@ pub fn understand(words: &[String]) -> Result<Words, Failure> {
     })
 }
 
-/// Every setting with its value and where that came from, given what the model advises.
-pub fn config(config: &Config, advice: &[Assignment]) -> Result<String, Failure> {
+/// Every setting with its value and where that came from, given what the model advises. `model`: the one that is used
+/// when none is named.
+pub fn config(config: &Config, model: Option<&Path>, advice: &[Assignment]) -> Result<String, Failure> {
     let settings = config.settle(advice)?;
     let mut lines = vec![match &config.paths {
         Some(paths) => {
@@ -76,8 +79,11 @@ pub fn config(config: &Config, advice: &[Assignment]) -> Result<String, Failure>
         None => "# no home folder: no config file is read and nothing is kept".into(),
     }];
     for row in SETTINGS {
-        let value = (row.get)(&settings);
-        lines.push(format!("{:22} {:28} # {}", row.name, value, config.source(row.name, advice).name()));
+        let (mut value, mut source) = ((row.get)(&settings), config.source(row.name, advice).name());
+        if let Some(path) = model.filter(|_| row.name == "model" && value.is_empty()) {
+            (value, source) = (path.display().to_string(), "the one used last, or the only one");
+        }
+        lines.push(format!("{:22} {value:28} # {source}", row.name));
     }
     Ok(lines.join("\n"))
 }

@@ -12,6 +12,8 @@ use minijinja::value::{Kwargs, Value, from_args};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior};
 use serde_json::Value as Json;
 
+use super::json::PythonJson;
+
 /// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB.
 const DEPTH: usize = 100;
 
@@ -315,84 +317,7 @@ fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<
     options.assert_all_used()?;
     let refusal = |e| Error::new(ErrorKind::BadSerialization, "not JSON").with_source(e);
     let json = serde_json::to_value(value).map_err(refusal)?;
-    let mut writer = JsonWriter { out: String::new(), indent, item, key, ascii, sorted };
-    writer.value(&json, 0);
-    Ok(Value::from(writer.out))
-}
-
-struct JsonWriter {
-    out: String,
-    /// One level of indentation; none: all on one line.
-    indent: Option<String>,
-    item: String,
-    key: String,
-    ascii: bool,
-    sorted: bool,
-}
-
-impl JsonWriter {
-    fn value(&mut self, json: &Json, depth: usize) {
-        match json {
-            Json::Array(items) if !items.is_empty() => {
-                self.out.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    self.next(i, depth + 1);
-                    self.value(item, depth + 1);
-                }
-                self.line(depth);
-                self.out.push(']');
-            }
-            Json::Object(fields) if !fields.is_empty() => {
-                let mut fields: Vec<(&String, &Json)> = fields.iter().collect();
-                if self.sorted {
-                    fields.sort_by_key(|field| field.0);
-                }
-                self.out.push('{');
-                for (i, (name, field)) in fields.into_iter().enumerate() {
-                    self.next(i, depth + 1);
-                    self.text(name);
-                    self.out.push_str(&self.key);
-                    self.value(field, depth + 1);
-                }
-                self.line(depth);
-                self.out.push('}');
-            }
-            Json::String(text) => self.text(text),
-            other => self.out.push_str(&other.to_string()),
-        }
-    }
-
-    fn next(&mut self, index: usize, depth: usize) {
-        if index > 0 {
-            self.out.push_str(&self.item);
-        }
-        self.line(depth);
-    }
-
-    fn line(&mut self, depth: usize) {
-        if let Some(indent) = &self.indent {
-            self.out.push('\n');
-            self.out.push_str(&indent.repeat(depth));
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        let quoted = Json::from(text).to_string();
-        if !self.ascii {
-            self.out.push_str(&quoted);
-            return;
-        }
-        for c in quoted.chars() {
-            // U+FDD0 to U+FDEF are no characters: they are marks in the content, for whoever reads the prompt.
-            if (c.is_ascii() && c != '\u{7f}') || ('\u{fdd0}'..='\u{fdef}').contains(&c) {
-                self.out.push(c);
-                continue;
-            }
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                self.out.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
+    Ok(Value::from(PythonJson { indent, item, key, ascii, sorted }.write(&json)))
 }
 
 #[cfg(test)]

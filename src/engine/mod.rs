@@ -9,6 +9,7 @@
 
 pub mod template; // 1
 mod jinja;
+mod json;
 pub mod llama; // 2
 pub mod tokens; // 3
 pub mod cache; // 4
