@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::chat::options::{SETTINGS, Setting};
 use crate::error::Failure;
@@ -19,9 +19,11 @@ use crate::error::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Args {
-    /// what to ask, in quotes; or a verb: config
+    /// what to ask, in quotes
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
     /// what to ask
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
@@ -43,17 +45,17 @@ pub struct Args {
     /// print what the model would be given, and stop
     #[arg(long, help_heading = "Ask")]
     pub dry_run: bool,
-    /// print one JSON object with the answer and everything about it
-    #[arg(long, help_heading = "Output")]
+    /// print one JSON object: the answer and everything about it, or what a verb found
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
     /// no colours, no progress bars, nothing that moves
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
     /// nothing on stderr but failures
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// llama.cpp's log and what was decided, on stderr
-    #[arg(short, long, help_heading = "Output")]
+    #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
     #[command(flatten)]
     pub settings: Given,
@@ -76,6 +78,60 @@ pub struct Args {
     /// Load this file, evaluate one token, and say by the exit code whether that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
+}
+
+/// What can stand where a prompt could: the uses that are not about talking.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// fetch a model
+    ///
+    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Goes on where it was
+    /// interrupted.
+    Pull {
+        /// a short name of the catalogue, hf:OWNER/REPO[:QUANT] or a URL; the catalogue is printed if there is none
+        #[arg(value_name = "NAME|hf:OWNER/REPO[:QUANT]|URL")]
+        what: Option<String>,
+    },
+    /// the models on this machine, other programs' too
+    #[command(alias = "ls")]
+    List {
+        /// also files that no chat is possible with: projectors, embedding models, damaged files
+        #[arg(long)]
+        all: bool,
+    },
+    /// what a model is, what it needs, and what its licence allows
+    Show {
+        /// a model, or hf:OWNER/REPO[:QUANT] to read a remote file's header only; the usual model if left out
+        #[arg(value_name = "MODEL")]
+        model: Option<String>,
+        /// every tensor with its shape, type and size
+        #[arg(long)]
+        tensors: bool,
+        /// the chat template
+        #[arg(long)]
+        template: bool,
+        /// every key of the file's metadata
+        #[arg(long)]
+        metadata: bool,
+    },
+    /// remove a model that was fetched
+    Rm {
+        #[arg(value_name = "MODEL")]
+        model: String,
+        /// do not ask; twice: also where the file belongs to another program
+        #[arg(short, long, action = ArgAction::Count)]
+        yes: u8,
+    },
+    /// verify a model file: header, sizes, every number in it, its checksum if that is known
+    Check {
+        #[arg(value_name = "FILE|MODEL")]
+        file: String,
+    },
+    /// every setting with its value and where that comes from
+    Config {
+        #[command(flatten)]
+        settings: Given,
+    },
 }
 
 /// The settings that were typed, in the table's order; a value each time one was given.
@@ -147,6 +203,11 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("--no-conversation", ""),
 ];
 
+/// The names of the verbs.
+pub fn verbs() -> Vec<String> {
+    Args::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect()
+}
+
 /// Understands the command line, or says in a line what is wrong with it. Help and version are printed by clap.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Failure> {
     let words: Vec<OsString> = translate(words.into_iter().collect());
@@ -209,7 +270,8 @@ fn usage_failure(error: &clap::Error) -> Failure {
     let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
     let message = match error.kind() {
         ErrorKind::MissingRequiredArgument => {
-            text.lines().take(2).map(str::trim).collect::<Vec<_>>().join(" ")
+            let missing = text.lines().nth(1).unwrap_or_default().trim();
+            format!("{missing} is missing")
         }
         _ => message.to_string(),
     };

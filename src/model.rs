@@ -35,8 +35,12 @@ pub struct Opened {
 
 /// Finds out which model is meant and opens it.
 pub fn open(config: &Config, wanted: &str) -> Result<Opened, Failure> {
-    let folder = config.paths.as_ref().map(|p| p.models.as_path());
-    open_file(config, &models::find(wanted, folder)?)
+    open_file(config, &find(config, wanted)?)
+}
+
+/// The file that a name or path stands for.
+pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, Failure> {
+    models::find(wanted, config.paths.as_ref().map(|p| p.models.as_path()))
 }
 
 /// Which model is used when none is named: the one used last, or the only one in the models folder. Several: a list.

@@ -11,8 +11,8 @@ use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
-use crate::cli::Args;
-use crate::config::{Assignment, Config};
+use crate::cli::{Args, Verb};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, system_info};
 use crate::error::{Exit, Failure, reason};
@@ -23,13 +23,16 @@ use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
 use crate::store::models;
 use crate::ui::{Screen, Style, terminal};
-use crate::verbs::{self, Words};
+use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
 /// Does what the command line asks for.
-pub fn run(args: Args, started: Instant) -> Exit {
+pub fn run(mut args: Args, started: Instant) -> Exit {
     if let Some(path) = &args.probe {
         return probe(path, &args);
+    }
+    if let Some(Verb::Config { settings }) = &args.verb {
+        args.settings.0.extend(settings.0.iter().cloned());
     }
     let config = match Config::resolve(&args.settings) {
         Ok(config) => config,
@@ -62,20 +65,15 @@ struct Run<'a> {
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         self.refuse_what_is_not_there_yet()?;
-        let prompt = match verbs::understand(&self.args.words)? {
-            Words::Config => {
-                let usual = model::usual(&self.config).ok();
-                let text = verbs::config(&self.config, usual.as_deref(), &self.advice()?)?;
-                return self.print(&text);
-            }
-            Words::Prompt(_) if self.args.prompt.is_some() => {
-                return Err(
-                    Failure::usage("the prompt was given twice").hint("leave out either -p or the words")
-                );
-            }
-            Words::Prompt(prompt) => Some(prompt),
-            Words::Nothing => self.args.prompt.clone(),
-        };
+        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?;
+        if let Some(verb) = self.args.verb.take() {
+            let mut means = Means { config: &self.config, screen: self.screen, json: self.args.json };
+            return verbs::run(verb, &mut means);
+        }
+        if words.is_some() && self.args.prompt.is_some() {
+            return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));
+        }
+        let prompt = words.or(self.args.prompt.clone());
         if self.args.special && !self.args.raw {
             return Err(Failure::usage("--special goes with --raw"));
         }
@@ -203,15 +201,6 @@ impl Run<'_> {
         }
         self.session = Some(session);
         Ok(())
-    }
-
-    /// What the model that would be used advises; nothing if there is none.
-    fn advice(&self) -> Result<Vec<Assignment>, Failure> {
-        let folder = self.config.paths.as_ref().map(|paths| paths.models.as_path());
-        let named = self.config.settle(&[])?.model.map(|wanted| models::find(&wanted, folder)).transpose()?;
-        Ok(named
-            .or_else(|| model::usual(&self.config).ok())
-            .map_or_else(Vec::new, |path| model::advised(&path)))
     }
 
     fn which_model(&mut self) -> Result<String, Failure> {

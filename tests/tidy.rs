@@ -19,7 +19,7 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
-    ("verbs", &["config", "chat", "error", "nearest"]),
+    ("verbs", &["cli", "config", "model", "store", "gguf", "ui", "chat", "error", "nearest"]),
     ("session", &["backend", "config", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),

@@ -1,0 +1,91 @@
+//! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
+
+mod config;
+
+use crate::cli::{self, Verb};
+use crate::config::Config;
+use crate::error::{Exit, Failure, reason};
+use crate::nearest::nearest;
+use crate::ui::Screen;
+
+/// Verbs that are planned; they are named so that nobody takes them for prompts.
+const PLANNED: &[&str] = &["history", "bench", "convert", "worker", "doctor", "completions", "man"];
+
+/// What every verb works with.
+pub struct Means<'a> {
+    pub config: &'a Config,
+    pub screen: &'a mut Screen,
+    /// One JSON object is wanted on stdout.
+    pub json: bool,
+}
+
+impl Means<'_> {
+    /// Text that was asked for, on stdout.
+    fn print(&mut self, text: &str) -> Result<Exit, Failure> {
+        match self.screen.output(text) {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
+            }
+            _ => Ok(Exit::Answered),
+        }
+    }
+}
+
+/// Does what a verb says.
+pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Config { .. } => config::run(means),
+        _ => Err(Failure::usage("this verb is not there yet")),
+    }
+}
+
+/// The prompt among the words on the command line. A single word is none: it may be a mistyped verb.
+pub fn prompt(words: &[String], verb: Option<&Verb>) -> Result<Option<String>, Failure> {
+    let Some(first) = words.first() else {
+        return Ok(None);
+    };
+    if words.len() == 1 && verb.is_none() && first.contains(char::is_whitespace) {
+        return Ok(Some(first.clone()));
+    }
+    if PLANNED.contains(&first.as_str()) {
+        return Err(Failure::usage(format!("'{first}' is not there yet"))
+            .hint(format!("as a prompt it would be: fireside -p {first}")));
+    }
+    if words.len() > 1 || verb.is_some() {
+        return Err(Failure::usage("a prompt must be one word to the shell")
+            .hint("put all of it in quotes, as in: fireside \"Why is the sky blue?\""));
+    }
+    if first.is_empty() {
+        return Err(Failure::usage("the prompt is empty"));
+    }
+    let failure = Failure::usage(format!("there is no verb '{first}'"));
+    let as_prompt = format!("to ask that: fireside -p \"{first}\"");
+    let verbs = cli::verbs();
+    Err(match nearest(first, verbs.iter().map(String::as_str).chain(PLANNED.iter().copied())) {
+        Some(verb) => failure.hint(format!("did you mean {verb}? {as_prompt}")),
+        None => failure.hint(as_prompt),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Result<Option<String>, Failure> {
+        prompt(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>(), None)
+    }
+
+    #[test]
+    fn white_space_makes_a_prompt() {
+        assert_eq!(words(&["Why is the sky blue?"]).unwrap().as_deref(), Some("Why is the sky blue?"));
+        assert_eq!(words(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn one_word_is_a_verb_or_a_hint() {
+        assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
+        assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
+        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("in quotes"));
+        assert!(words(&["history", "x"]).unwrap_err().message.contains("not there yet"));
+    }
+}
