@@ -19,7 +19,7 @@ mod types;
 pub use check::{check, parts};
 pub use fingerprint::fingerprint;
 pub use refusal::{Foreign, Refusal};
-pub use types::{ElementType, element_type, type_name};
+pub use types::{ElementType, element_type, file_type_name, type_name};
 
 use std::{
     collections::HashMap,

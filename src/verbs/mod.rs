@@ -1,6 +1,10 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
 mod config;
+pub mod list;
+mod rm;
+mod sheet;
+mod show;
 
 use crate::cli::{self, Verb};
 use crate::config::Config;
@@ -20,22 +24,32 @@ pub struct Means<'a> {
 }
 
 impl Means<'_> {
-    /// Text that was asked for, on stdout.
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
-        match self.screen.output(text) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
-            }
-            _ => Ok(Exit::Answered),
+        print(self.screen, text)
+    }
+}
+
+/// Text that was asked for, on stdout. A reader that closed the pipe is no failure.
+pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
+    match screen.output(text) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
         }
+        _ => Ok(Exit::Answered),
     }
 }
 
 /// Does what a verb says.
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     match verb {
+        Verb::Pull { .. } => Err(Failure::usage("this verb is not there yet")),
+        Verb::List { all } => list::run(all, means),
+        Verb::Show { model, tensors, template, metadata } => {
+            show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, means)
+        }
+        Verb::Rm { model, yes } => rm::run(&model, yes, means),
+        Verb::Check { .. } => Err(Failure::usage("this verb is not there yet")),
         Verb::Config { .. } => config::run(means),
-        _ => Err(Failure::usage("this verb is not there yet")),
     }
 }
 
