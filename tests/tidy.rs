@@ -19,7 +19,7 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
-    ("verbs", &["cli", "config", "model", "store", "gguf", "ui", "chat", "error", "nearest"]),
+    ("verbs", &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error"]),
     ("session", &["backend", "config", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),

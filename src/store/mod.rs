@@ -7,3 +7,4 @@ pub mod licences;
 pub mod models;
 pub mod ollama;
 pub mod places;
+pub mod removal;

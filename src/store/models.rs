@@ -177,6 +177,16 @@ fn split_name(name: &str) -> Option<(&str, u32, u32)> {
     (1 <= number && number <= count).then_some((name, number, count))
 }
 
+/// The files of the model that `path` is, or is a part of: those that are there.
+pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
+    let name = name(path);
+    let Some((whole, _, count)) = split_name(&name) else {
+        return vec![path.to_path_buf()];
+    };
+    let part = |number| path.with_file_name(format!("{whole}-{number:05}-of-{count:05}.gguf"));
+    (1..=count).map(part).filter(|part| part.symlink_metadata().is_ok()).collect()
+}
+
 /// `OWNER/REPO` out of a path of the Hugging Face cache: `…/models--OWNER--REPO/snapshots/…`.
 fn repository(path: &Path) -> Option<String> {
     let folder =

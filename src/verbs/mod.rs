@@ -66,8 +66,9 @@ pub fn prompt(words: &[String], verb: Option<&Verb>) -> Result<Option<String>, F
             .hint(format!("as a prompt it would be: fireside -p {first}")));
     }
     if words.len() > 1 || verb.is_some() {
+        let more = if verb.is_some() { " …" } else { "" };
         return Err(Failure::usage("a prompt must be one word to the shell")
-            .hint("put all of it in quotes, as in: fireside \"Why is the sky blue?\""));
+            .hint(format!("put all of it in quotes: fireside \"{}{more}\"", words.join(" "))));
     }
     if first.is_empty() {
         return Err(Failure::usage("the prompt is empty"));
@@ -99,7 +100,7 @@ mod tests {
     fn one_word_is_a_verb_or_a_hint() {
         assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
         assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
-        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("in quotes"));
+        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
         assert!(words(&["history", "x"]).unwrap_err().message.contains("not there yet"));
     }
 }
