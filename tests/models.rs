@@ -93,6 +93,16 @@ fn every_listed_model_can_be_used_by_its_name() {
 }
 
 #[test]
+fn a_model_goes_by_its_own_name_whatever_its_file_is_called() {
+    let home = full();
+    home.write(&format!("{OWN}/One-00001-of-00001.gguf"), model(20));
+    for (name, called) in [("llama3.2", "llama3.2:latest"), ("one", "One"), ("studio", "Studio")] {
+        let run = home.run(&["-p", "Hi", "-n", "1", "--json", "-m", name]);
+        assert_eq!(run.done().code(0).json()["model"]["name"], called);
+    }
+}
+
+#[test]
 fn other_programs_variables_move_their_places() {
     let home = Home::new();
     hub_file(&home, "hub", "O/R", "A.gguf", &model(1));

@@ -98,7 +98,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     };
     let (device, gpu_warning) = device(&header, &settings, threads);
     let description = Description {
-        name: entry.map_or_else(|| models::name(path), |entry| entry.title.clone()),
+        name: entry.map_or_else(|| models::title(path, &places(config)), |entry| entry.title.clone()),
         path: Some(path.to_path_buf()),
         fingerprint,
         facts: facts(&header),

@@ -168,6 +168,17 @@ pub fn name(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// What the model in the file at `path` is called: as [`list`] calls it.
+pub fn title(path: &Path, places: &[Place]) -> String {
+    let name = name(path);
+    if let Some((whole, ..)) = split_name(&name) {
+        return whole.to_string();
+    }
+    let in_ollama = |place: &&Place| place.owner == Owner::Ollama && path.starts_with(&place.folder);
+    let stored = places.iter().filter(in_ollama).flat_map(|place| ollama::list(&place.folder));
+    stored.into_iter().find(|model| model.blob == path).map_or(name, |model| model.name)
+}
+
 /// `name-00002-of-00003` → name, 2, 3.
 fn split_name(name: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = name.rsplit_once("-of-")?;

@@ -149,7 +149,7 @@ impl Sheet {
         }
         if let Some(available) = self.available {
             lines.push(format!(
-                "{:18}{} are free on this machine: {}",
+                "{:18}{} are free on this machine now, so it fits: {}",
                 "",
                 size(available),
                 list::fits(self.about.fit(available))
