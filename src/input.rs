@@ -64,7 +64,7 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
     });
-    let line = line.until_done(|| {})?;
+    let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
     line.map(|line| line.trim().to_string())
         .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
 }

@@ -235,11 +235,18 @@ impl Run<'_> {
         let (head, rows) = table.split_once('\n').unwrap_or((&table, ""));
         let rows: Vec<String> = (1..).zip(rows.lines()).map(|(n, row)| format!("{n:3}  {row}")).collect();
         self.screen.show(&format!("     {head}\n{}", rows.join("\n")));
-        let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
-        let chosen = line.parse::<usize>().ok().and_then(|n| models.get(n.checked_sub(1)?));
-        let chosen =
-            chosen.or_else(|| models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line)));
-        chosen.map(|(model, _)| model.path.clone()).ok_or_else(unnamed)
+        loop {
+            let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
+            if line.is_empty() {
+                return Err(unnamed());
+            }
+            let by_number = line.parse::<usize>().ok().and_then(|n| models.get(n.checked_sub(1)?));
+            let by_name = || models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line));
+            match by_number.or_else(by_name) {
+                Some((model, _)) => return Ok(model.path.clone()),
+                None => self.screen.show(&format!("'{line}' is none of them")),
+            }
+        }
     }
 
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {

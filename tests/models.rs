@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::pty::*;
 use crate::support::{GGUF_STRING, Home, tiny, with_metadata};
 
 const OWN: &str = ".local/share/fireside/models";
@@ -323,4 +324,46 @@ fn rm_leaves_a_layer_that_another_ollama_model_uses() {
     assert!(exists(&format!("blobs/sha256-{DIGEST}")), "the licence both share");
     home.run(&["rm", "llama3.2", "-yy"]).done().code(0);
     assert!(!exists(&format!("blobs/sha256-{DIGEST}")));
+}
+
+#[test]
+fn without_a_name_a_terminal_shows_the_list_and_asks() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
+    home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
+    let mut terminal = home.terminal::<&str>(&[]);
+    terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
+    terminal.line("7").sees("'7' is none of them").line("two").sees("fireside 0.1.0: Two").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop(terminal); // there is one at a time
+    // From now on it is the one used last.
+    let mut terminal = home.terminal::<&str>(&[]);
+    terminal.sees("fireside 0.1.0: Two").at_prompt().keys("/model O").keys(TAB).at("> /model One ");
+    terminal.keys(CTRL_U).keys(CTRL_D).ends();
+    let done = Home::new().run(&["-p", "Hi"]).done();
+    done.failed(1, "no model was named and none was found").hint("fireside pull");
+}
+
+#[test]
+fn ctrl_c_at_the_question_leaves() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
+    let mut terminal = home.terminal::<&str>(&[]);
+    assert_eq!(terminal.sees("Which model?").keys(CTRL_C).ends(), 130);
+}
+
+#[test]
+fn rm_on_a_terminal_asks_once_for_ours_and_twice_for_others() {
+    let home = full();
+    let own = home.path(&format!("{OWN}/Own.gguf"));
+    assert_eq!(
+        home.terminal(&["rm", "own"]).sees("Remove Own").line("n").sees("nothing was removed").ends(),
+        0
+    );
+    assert!(own.exists());
+    assert_eq!(home.terminal(&["rm", "own"]).sees("Remove Own").line("y").sees("are free again").ends(), 0);
+    assert!(!own.exists());
+    let mut terminal = home.terminal(&["rm", "studio"]);
+    terminal.sees("Remove Studio").line("y").sees("it belongs to LM Studio").line("no");
+    assert_eq!(terminal.sees("nothing was removed").ends(), 0);
 }

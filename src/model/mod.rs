@@ -242,7 +242,7 @@ fn facts(header: &Header) -> String {
 fn demonstration(entry: Option<&Entry>) -> Option<String> {
     let entry = entry.filter(|entry| entry.demonstration)?;
     Some(format!(
-        "{} is a demonstration: it shows how fireside works but knows little; for a real model: fireside -m FILE.gguf",
+        "{} is a demonstration: it shows how fireside works but knows little; fireside pull lists real models",
         entry.title
     ))
 }
