@@ -15,6 +15,8 @@ mod pipes;
 mod answers;
 // Files that are no models, broken, or too large.
 mod files;
+// Thousands of damaged ones.
+mod mutants;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.

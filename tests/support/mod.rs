@@ -1,5 +1,6 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
+pub mod mutate;
 pub mod pty;
 
 use std::ffi::{OsStr, OsString};
@@ -41,9 +42,12 @@ pub fn cannot_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// The program, as built for this test run.
+/// The program, as built for this test run; `FIRESIDE_TEST_PROGRAM` names another one.
 pub fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_fireside")
+    static PROGRAM: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var("FIRESIDE_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_fireside").to_string())
+    })
 }
 
 /// A home folder for one test: configuration, models, history and state live and die there.
@@ -167,6 +171,62 @@ impl Run {
             std::thread::spawn(move || pipe.write_all(&bytes)); // a program that does not read it all is no failure
         }
         Done::from(child.wait_with_output().unwrap())
+    }
+}
+
+/// How a run ended and what it cost, the processes it started included.
+#[derive(Debug)]
+pub struct Measured {
+    pub done: Done,
+    pub signal: Option<i32>,
+    pub took: Duration,
+    /// Most memory of any one process, in bytes.
+    pub memory: u64,
+}
+
+impl Run {
+    /// Runs to the end, or for `most` and is killed then.
+    pub fn measured(mut self, most: Duration) -> Measured {
+        use std::os::unix::process::ExitStatusExt;
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = self.command.spawn().unwrap();
+        let pid = child.id() as i32;
+        let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let stdout = std::thread::spawn(move || read_all(&mut pipes.0));
+        let stderr = std::thread::spawn(move || read_all(&mut pipes.1));
+        let (ended, watched) = channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if watched.recv_timeout(most).is_err() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        });
+        let (status, memory) = wait4(pid);
+        let _ = ended.send(());
+        watch.join().unwrap();
+        let status = std::process::ExitStatus::from_raw(status);
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let done = Done { code: status.code(), stdout, stderr };
+        Measured { done, signal: status.signal(), took: started.elapsed(), memory }
+    }
+}
+
+fn read_all(source: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = source.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits for a child; its status as the system gives it, and the most memory that it or a child of its own used.
+fn wait4(pid: i32) -> (i32, u64) {
+    let mut status = 0;
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut usage: nix::libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are valid during the call; nobody else waits for this child.
+        if unsafe { nix::libc::wait4(pid, &mut status, 0, &mut usage) } == pid {
+            return (status, usage.ru_maxrss as u64 * 1024);
+        }
     }
 }
 
