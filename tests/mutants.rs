@@ -63,7 +63,8 @@ fn damaged_models_never_bring_the_program_down() {
         let run = tried(&home, &kept);
         panic!("seed {seed}: {done}\nin {}\n{:?}\n{run:#?}", kept.display(), complaint(&run));
     }
-    let (first, count) = (number("FIRESIDE_FIRST_MUTANT").unwrap_or(0), number("FIRESIDE_MUTANTS").unwrap_or(USUAL));
+    let (first, count) =
+        (number("FIRESIDE_FIRST_MUTANT").unwrap_or(0), number("FIRESIDE_MUTANTS").unwrap_or(USUAL));
     let (mut bad, mut codes, mut most, mut longest) = (Vec::new(), [0; 5], 0, Duration::ZERO);
     let started = Instant::now();
     for seed in first..first + count {
@@ -84,5 +85,10 @@ fn damaged_models_never_bring_the_program_down() {
         started.elapsed(),
         most >> 20
     );
-    assert!(bad.is_empty(), "{} of {count} mutants (FIRESIDE_MUTANT=SEED tries one again):\n{}", bad.len(), bad.join("\n"));
+    assert!(
+        bad.is_empty(),
+        "{} of {count} mutants (FIRESIDE_MUTANT=SEED tries one again):\n{}",
+        bad.len(),
+        bad.join("\n")
+    );
 }

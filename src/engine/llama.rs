@@ -136,7 +136,22 @@ pub fn install(hooks: Hooks) {
         llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
+        set_terminate(on_terminate);
     }
+}
+
+unsafe extern "C" {
+    /// `std::set_terminate` of C++, under which name every compiler here knows it.
+    #[link_name = "_ZSt13set_terminatePFvvE"]
+    fn set_terminate(handler: extern "C" fn()) -> *const c_void;
+}
+
+/// An exception that llama.cpp threw and nobody caught.
+extern "C" fn on_terminate() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
+    }
+    std::process::abort();
 }
 
 /// Keeps llama.cpp from starting a debugger when it aborts. First thing in `main`, while there is one thread.

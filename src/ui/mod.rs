@@ -1,5 +1,6 @@
 //! The only code that prints. stdout carries the model's words; everything else goes to stderr.
 
+pub mod crash;
 mod progress;
 pub mod stats;
 pub mod terminal;

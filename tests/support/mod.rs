@@ -198,7 +198,10 @@ impl Run {
         let (ended, watched) = channel::<()>();
         let watch = std::thread::spawn(move || {
             if watched.recv_timeout(most).is_err() {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
             }
         });
         let (status, memory) = wait4(pid);
