@@ -191,7 +191,7 @@ fn fingerprint(
     let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (known, print) = (known.clone(), fingerprint.clone());
     let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
-    Ok((fingerprint, Some(Probe { args, passed })))
+    Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
 }
 
 /// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.
@@ -206,7 +206,7 @@ fn verdict(settings: &Settings, template: Option<&str>) -> String {
 }
 
 /// Bytes of the weights, in all files of a model that is stored in several.
-fn weights_bytes(header: &Header) -> u64 {
+pub fn weights_bytes(header: &Header) -> u64 {
     match &gguf::parts(header)[..] {
         [] | [_] => gguf::memory::weights_bytes(header),
         parts => parts.iter().filter_map(|part| std::fs::metadata(part).ok()).map(|part| part.len()).sum(),

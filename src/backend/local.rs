@@ -31,6 +31,8 @@ pub struct Spec {
 
 /// How an unknown file is tried out, and what to do when it passed.
 pub struct Probe {
+    /// Of all files of the model.
+    pub bytes: u64,
     pub args: Vec<String>,
     pub passed: Box<dyn Fn() + Send>,
 }
@@ -181,7 +183,7 @@ impl Worker {
     fn load_watched(&mut self) -> Result<Weights, Failure> {
         let path = self.spec.path.display();
         if let Some(probe) = &self.spec.probe {
-            probe::run(&self.spec.path, &probe.args, &self.loading.abort)?;
+            probe::run(&self.spec.path, probe.bytes, &probe.args, &self.loading.abort)?;
             (probe.passed)();
             self.spec.probe = None;
         }

@@ -36,6 +36,9 @@ static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null
 /// Several threads may crash together: the first one speaks.
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
+/// What to say of an abort or a crash instead of the usual, in what is being done; null: nothing.
+static BLAMED: AtomicPtr<&'static str> = AtomicPtr::new(ptr::null_mut());
+
 /// From now on such an end is one line. Called first thing in `main`.
 pub fn install() {
     for (signal, _) in CAUSES {
@@ -64,6 +67,11 @@ pub fn install() {
     }));
 }
 
+/// What an end from now on would be due to.
+pub fn blame(cause: &'static str) {
+    BLAMED.store(Box::into_raw(Box::new(cause)), Ordering::Release); // never freed, like what `remember` stores
+}
+
 /// Remembers how the terminal was found, for a handler that has no time to ask.
 pub(super) fn remember(device: File, mode: &Termios) {
     let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
@@ -79,7 +87,10 @@ extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mu
     }
     // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
     let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
-    let cause = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
+    // SAFETY: null or a pointer from `blame`, which nobody frees.
+    let blamed = unsafe { BLAMED.load(Ordering::Acquire).as_ref() };
+    let usual = || CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
+    let cause = blamed.copied().unwrap_or_else(usual);
     restore();
     write(if is_terminal(libc::STDERR_FILENO) { b"\nfireside: " } else { b"fireside: " });
     write(if sent { SENT } else { cause }.as_bytes());
