@@ -9,10 +9,10 @@ mod check;
 mod fingerprint;
 mod input;
 pub mod memory;
-mod parse;
+pub(crate) mod parse;
 mod refusal;
-#[cfg(test)]
-mod sample;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sample;
 mod tokenizer;
 mod types;
 
