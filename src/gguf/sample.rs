@@ -54,6 +54,10 @@ impl Sample {
         self.raw(key, 7, &[u8::from(value)])
     }
 
+    pub(crate) fn u16(self, key: &str, value: u16) -> Sample {
+        self.raw(key, 2, &value.to_le_bytes())
+    }
+
     pub(crate) fn text(self, key: &str, value: &str) -> Sample {
         self.raw(key, 8, &packed(value.as_bytes()))
     }
