@@ -48,8 +48,13 @@ fn complaint(run: &Measured) -> Option<String> {
     })
 }
 
-fn tried(home: &Home, model: &Path) -> Measured {
-    home.run(&["-p", "Hi", "-n", "2", "--temp", "0"]).model(model).measured(LONGEST + Duration::from_secs(5))
+/// A run whose way of asking depends on the seed, too.
+fn tried(home: &Home, model: &Path, seed: u64) -> Measured {
+    let prompt = if seed % 2 == 0 { "Hi" } else { "Hé, \u{4e16}\u{754c} \u{1f525}\n~<s>" };
+    let temperature = if seed % 3 == 0 { "0.8" } else { "0" };
+    home.run(&["-p", prompt, "-n", "2", "--temp", temperature, "--seed", "1"])
+        .model(model)
+        .measured(LONGEST + Duration::from_secs(5))
 }
 
 #[test]
@@ -60,7 +65,7 @@ fn damaged_models_never_bring_the_program_down() {
         let (bytes, done) = mutant(seed);
         let kept = repository().join(format!("target/mutant-{seed}.gguf"));
         std::fs::write(&kept, bytes).unwrap();
-        let run = tried(&home, &kept);
+        let run = tried(&home, &kept, seed);
         panic!("seed {seed}: {done}\nin {}\n{:?}\n{run:#?}", kept.display(), complaint(&run));
     }
     let (first, count) =
@@ -69,7 +74,7 @@ fn damaged_models_never_bring_the_program_down() {
     let started = Instant::now();
     for seed in first..first + count {
         let (bytes, done) = mutant(seed);
-        let run = tried(&home, &home.write("mutant.gguf", bytes));
+        let run = tried(&home, &home.write("mutant.gguf", bytes), seed);
         (most, longest) = (most.max(run.memory), longest.max(run.took));
         if let Some(count) = run.done.code.and_then(|code| codes.get_mut(code as usize)) {
             *count += 1;

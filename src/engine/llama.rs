@@ -4,6 +4,7 @@
 //! binding. It hides what the binding allows to go wrong: ids are checked before they reach C++, the log is kept
 //! for error messages, and positions never pass what the model can take. Next: tokens.rs.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -22,6 +23,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
+use super::alphabet::Alphabet;
 use super::sampler::Sampler;
 use crate::chat::settings::{Auto, CacheType, Sampling};
 
@@ -246,6 +248,8 @@ pub struct Weights {
     vocabulary: Vocabulary,
     /// Tokens that the layers with a sliding window look back at, if there are such layers.
     window: Option<usize>,
+    /// What can be written, for a vocabulary that cannot write everything.
+    alphabet: Option<Alphabet>,
 }
 
 impl Weights {
@@ -277,8 +281,22 @@ impl Weights {
         let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
         let vocabulary = read_vocabulary(&model);
         let window = sliding_window(&model);
-        Ok(Weights { model, vocabulary, window })
+        let alphabet = alphabet(&model);
+        if alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(' ')) {
+            bail!("its vocabulary has no token for a space");
+        }
+        Ok(Weights { model, vocabulary, window, alphabet })
     }
+}
+
+/// What a SentencePiece vocabulary can write, where that is not everything.
+fn alphabet(model: &LlamaModel) -> Option<Alphabet> {
+    if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
+        return None;
+    }
+    let vocab = model.vocab();
+    let text = |id| vocab.text(LlamaToken(id)).map(CStr::to_bytes);
+    Alphabet::of((0..vocab.n_tokens().max(0)).filter_map(text))
 }
 
 fn sliding_window(model: &LlamaModel) -> Option<usize> {
@@ -364,6 +382,10 @@ impl<'w> Llama<'w> {
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
+        let text = match &self.weights.alphabet {
+            Some(alphabet) => Cow::Owned(text.chars().filter(|c| alphabet.has(*c)).collect()),
+            None => Cow::Borrowed(text),
+        };
         let tokens = self.weights.model.vocab().tokenize(text.as_bytes(), false, special);
         tokens.into_iter().map(|t| t.0).collect()
     }
