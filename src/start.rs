@@ -14,7 +14,7 @@ use crate::chat::{Message, Settings};
 use crate::cli::{Args, Verb};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, devices, system_info};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::oneshot::{self, Manner};
@@ -321,7 +321,7 @@ const TEMPLATE_MEMORY: u64 = 512 << 20;
 
 /// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
-    match try_out(path, args) {
+    match contained(|| try_out(path, args)) {
         Ok(()) => Exit::Answered,
         Err(failure) => {
             crate::ui::last_line(&format!("fireside: {failure}"));

@@ -13,7 +13,7 @@ use super::probe;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Stats, Turn};
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained};
 use crate::error::Failure;
 
 /// Everything that is settled before the engine's thread starts.
@@ -68,7 +68,8 @@ impl Local {
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
         let worker = Worker { spec, newest: newest.clone(), loading: loading.clone() };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(&inbox));
+        let thread =
+            std::thread::Builder::new().name("engine".into()).spawn(move || contained(|| worker.run(&inbox)));
         let mut local = Local {
             description,
             requests: Some(requests),

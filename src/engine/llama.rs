@@ -186,6 +186,17 @@ extern "C" fn on_abort(text: *const c_char) {
     }
 }
 
+/// Runs something that may call llama.cpp. A C++ exception that comes out of it ends here, in a panic that nobody can
+/// catch, where it would otherwise unwind through the whole thread.
+pub fn contained<T>(run: impl FnOnce() -> T) -> T {
+    extern "C" fn call<T, F: FnOnce() -> T>(run: &mut Option<F>, result: &mut Option<T>) {
+        *result = run.take().map(|run| run());
+    }
+    let mut result = None;
+    call(&mut Some(run), &mut result);
+    result.expect("call sets it")
+}
+
 fn c_text(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
@@ -274,7 +285,7 @@ impl Weights {
         if let Some(layers) = options.gpu_layers {
             params = params.with_n_gpu_layers(layers);
         }
-        let loaded = LlamaModel::load_from_file(backend(), path, &params);
+        let loaded = contained(|| LlamaModel::load_from_file(backend(), path, &params));
         if stopped.load(Ordering::Relaxed) {
             bail!("loading was stopped");
         }
@@ -373,7 +384,7 @@ impl<'w> Llama<'w> {
             .with_swa_full(true) // a window-sized cache cannot be cut exactly
             .with_no_perf(true);
         forget_errors();
-        let context = self.weights.model.new_context(backend(), params);
+        let context = contained(|| self.weights.model.new_context(backend(), params));
         context.map_err(|e| {
             anyhow!("no context of {capacity} tokens: {}", reason().unwrap_or_else(|| e.to_string()))
         })
@@ -386,7 +397,8 @@ impl Model for Llama<'_> {
             Some(alphabet) => Cow::Owned(text.chars().filter(|c| alphabet.has(*c)).collect()),
             None => Cow::Borrowed(text),
         };
-        let tokens = self.weights.model.vocab().tokenize(text.as_bytes(), false, special);
+        let vocab = self.weights.model.vocab();
+        let tokens = contained(|| vocab.tokenize(text.as_bytes(), false, special));
         tokens.into_iter().map(|t| t.0).collect()
     }
 
@@ -394,7 +406,7 @@ impl Model for Llama<'_> {
         if token < 0 || token as usize >= self.weights.vocabulary.len {
             return Vec::new(); // C++ would end the process
         }
-        self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None)
+        contained(|| self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None))
     }
 
     fn ends(&self, token: Token) -> bool {
@@ -476,7 +488,7 @@ impl Model for Llama<'_> {
             let wanted = logits == Logits::Last && i == last;
             self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
         }
-        match context.decode(&mut self.batch) {
+        match contained(|| context.decode(&mut self.batch)) {
             Ok(()) => self.len += tokens.len(),
             Err(error) => {
                 let len = self.len;

@@ -61,7 +61,12 @@ pub fn install() {
         if backtrace {
             usual(panic);
         }
-        super::last_line(&format!("fireside: an error in the program itself: {panic}"));
+        let told = panic.to_string();
+        if told.contains("cannot unwind") {
+            super::last_line("fireside: llama.cpp stopped: it threw an exception that nobody expected"); // see llama.rs
+        } else {
+            super::last_line(&format!("fireside: an error in the program itself: {told}"));
+        }
         super::last_line("hint: this is a bug in fireside: please report it with the line above");
         signal_hook::low_level::exit(FAILED);
     }));
