@@ -74,7 +74,17 @@ fn damaged_models_never_bring_the_program_down() {
     let started = Instant::now();
     for seed in first..first + count {
         let (bytes, done) = mutant(seed);
-        let run = tried(&home, &home.write("mutant.gguf", bytes), seed);
+        let file = home.write("mutant.gguf", bytes);
+        if seed % 5 == 0 {
+            let run = home.run(&["check"]).arg(&file).measured(LONGEST);
+            let wrong = complaint(&run).or_else(|| (run.memory > 64 << 20).then(|| "too much memory".into()));
+            bad.extend(
+                wrong.map(|wrong| {
+                    format!("seed {seed}: check: {wrong}: {done}\n    {}", run.done.stderr.trim())
+                }),
+            );
+        }
+        let run = tried(&home, &file, seed);
         (most, longest) = (most.max(run.memory), longest.max(run.took));
         if let Some(count) = run.done.code.and_then(|code| codes.get_mut(code as usize)) {
             *count += 1;

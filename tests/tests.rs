@@ -15,6 +15,8 @@ mod pipes;
 mod answers;
 // Files that are no models, broken, or too large.
 mod files;
+// `fireside check`.
+mod check;
 // Thousands of damaged ones.
 mod mutants;
 // The program itself hit by a signal.

@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -253,6 +253,16 @@ pub fn system_info() -> String {
     c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
 }
 
+/// ggml's own opinion of whether whole blocks of a type hold no NaN and no infinity; it writes to stderr what it finds.
+#[cfg(test)]
+pub(crate) fn are_numbers(kind: u32, blocks: &[u8]) -> bool {
+    let mut aligned = vec![0u64; blocks.len().div_ceil(8)];
+    // SAFETY: as many bytes as `blocks` has lie in `aligned`, which may hold any.
+    unsafe { std::ptr::copy_nonoverlapping(blocks.as_ptr(), aligned.as_mut_ptr().cast(), blocks.len()) };
+    // SAFETY: ggml reads the given number of bytes, which are aligned for every type it has.
+    unsafe { llama_cpp_sys_2::ggml_validate_row_data(kind, aligned.as_ptr().cast(), blocks.len()) }
+}
+
 /// A model file in memory.
 pub struct Weights {
     model: LlamaModel,

@@ -113,6 +113,11 @@ impl Screen {
         }
     }
 
+    /// Shows how far verifying a file has come, in bytes.
+    pub fn show_checking(&mut self, done: u64, total: u64) {
+        self.progress.checking(done, total);
+    }
+
     pub fn end_progress(&mut self) {
         self.progress.clear();
     }

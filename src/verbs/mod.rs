@@ -1,5 +1,6 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
+mod check;
 mod config;
 
 use crate::cli::{self, Verb};
@@ -35,6 +36,7 @@ impl Means<'_> {
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     match verb {
         Verb::Config { .. } => config::run(means),
+        Verb::Check { file } => check::run(means, &file),
         _ => Err(Failure::usage("this verb is not there yet")),
     }
 }

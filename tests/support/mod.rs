@@ -318,6 +318,20 @@ impl Running {
         self.stdin = None;
     }
 
+    /// Waits until the program has said what Ctrl-C is to do.
+    pub fn wait_for_handler(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("2");
+            if u64::from_str_radix(caught.trim(), 16).is_ok_and(|signals| signals & 2 != 0) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// What Ctrl-C does.
     pub fn interrupt(&self) {
         let process = nix::unistd::Pid::from_raw(self.child.id() as i32);

@@ -152,6 +152,25 @@ impl Document {
         out
     }
 
+    /// The same model in two files, as gguf-split writes them.
+    pub fn split_in_two(&mut self, random: &mut Random) -> (Vec<u8>, Vec<u8>) {
+        const U16: u32 = 2;
+        let all = self.tensors.len();
+        let numbers = |no: u16| {
+            [("split.no", no), ("split.count", 2)].map(|(key, n)| Entry {
+                key: key.into(),
+                kind: U16,
+                value: n.to_le_bytes().to_vec(),
+            })
+        };
+        let rest = self.tensors.split_off(1 + random.below(all - 2));
+        let second = Document { version: self.version, entries: numbers(1).into(), tensors: rest };
+        self.entries.extend(numbers(0));
+        let count = (all as i32).to_le_bytes().to_vec();
+        self.entries.push(Entry { key: b"split.tensors.count".to_vec(), kind: I32, value: count });
+        (self.bytes(), second.bytes())
+    }
+
     fn architecture(&self) -> String {
         let entry = self.entries.iter().find(|e| e.key == b"general.architecture");
         entry.map_or_else(String::new, |e| String::from_utf8_lossy(e.value.get(8..).unwrap_or(b"")).into())
