@@ -61,11 +61,15 @@ pub fn install() {
         if backtrace {
             usual(panic);
         }
-        let told = panic.to_string();
-        if told.contains("cannot unwind") {
+        let words = panic.payload();
+        let text = words.downcast_ref::<&str>().copied();
+        let text =
+            text.or_else(|| words.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+        if text.contains("cannot unwind") {
             super::last_line("fireside: llama.cpp stopped: it threw an exception that nobody expected"); // see llama.rs
         } else {
-            super::last_line(&format!("fireside: an error in the program itself: {told}"));
+            super::last_line(&format!("fireside: an error in the program itself{place}: {text}"));
         }
         super::last_line("hint: this is a bug in fireside: please report it with the line above");
         signal_hook::low_level::exit(FAILED);

@@ -1,6 +1,7 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
 pub mod mutate;
+mod odd;
 pub mod pty;
 
 use std::ffi::{OsStr, OsString};
@@ -316,6 +317,23 @@ impl Running {
 
     pub fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// Waits for the program to start a process of its own, and kills that.
+    pub fn kill_its_child(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten();
+            let read =
+                |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children")).ok();
+            let children: String = threads.flatten().filter_map(read).collect();
+            if let Some(child) = children.split_whitespace().next() {
+                let child = nix::unistd::Pid::from_raw(child.parse().unwrap());
+                return nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it started no process");
     }
 
     /// Waits until the program has said what Ctrl-C is to do.

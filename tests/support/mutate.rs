@@ -3,6 +3,7 @@
 //! Half of the changes keep the format intact and lie about the model, so that they reach llama.cpp; the others are blind.
 //! Everything follows from the seed.
 
+use super::odd::{ARCHITECTURES, KEYS, TEMPLATES, odd_bytes, odd_text, tensor_type, word};
 use super::{GGUF_F32, GGUF_STRING};
 
 const U32: u32 = 4;
@@ -231,7 +232,7 @@ impl Document {
     }
 
     fn add_entry(&mut self, random: &mut Random) -> String {
-        let key = random.pick(KEYS).replace("{}", &self.architecture());
+        let key = word(random, KEYS).replace("{}", &self.architecture());
         let kind = *random.pick(&[U32, U32, U32, GGUF_F32, BOOL, I32]);
         let array = random.below(4) == 0;
         let mut value = odd_bytes(random, width(kind), &[0; 8]);
@@ -249,7 +250,7 @@ impl Document {
 
     /// The same numbers and weights under another architecture's name.
     fn rename_architecture(&mut self, random: &mut Random) -> String {
-        let (old, new) = (self.architecture(), *random.pick(ARCHITECTURES));
+        let (old, new) = (self.architecture(), word(random, ARCHITECTURES));
         for entry in &mut self.entries {
             if entry.key == b"general.architecture" {
                 entry.value = text(new.as_bytes());
@@ -295,7 +296,7 @@ impl Document {
             }
             5 | 6 => {
                 let tensor = &mut self.tensors[at];
-                let (kind, block, bytes) = *random.pick(TYPES);
+                let (kind, block, bytes) = tensor_type(random);
                 tensor.kind = kind;
                 let elements = tensor.dims.iter().product::<u64>() as usize;
                 if random.below(5) > 0 {
@@ -376,64 +377,6 @@ fn change_array(value: &mut Vec<u8>, random: &mut Random) -> String {
     what
 }
 
-/// A number that somebody may have forgotten to think of, near the old one or far from it.
-fn odd_bytes(random: &mut Random, width: usize, old: &[u8]) -> Vec<u8> {
-    let mut wide = [0; 8];
-    wide[..old.len().min(8)].copy_from_slice(&old[..old.len().min(8)]);
-    let old = u64::from_le_bytes(wide);
-    let floats = [f32::NAN, f32::INFINITY, -1.0, 0.0, 1e30, 1e-30].map(|x| u64::from(x.to_bits()));
-    let new = match random.below(12) {
-        0 => old.wrapping_add(1),
-        1 => old.wrapping_sub(1),
-        2 => old.wrapping_mul(2),
-        3 => old / 2,
-        4 | 5 => *random.pick(&floats),
-        6 => random.next(),
-        _ => *random.pick(&[
-            0,
-            1,
-            2,
-            3,
-            5,
-            7,
-            8,
-            64,
-            255,
-            256,
-            512,
-            513,
-            1 << 20,
-            0x7fff_ffff,
-            1 << 31,
-            u64::MAX,
-        ]),
-    };
-    new.to_le_bytes()[..width.min(8)].to_vec()
-}
-
-fn odd_text(random: &mut Random, old: &[u8]) -> (Vec<u8>, String) {
-    let new: Vec<u8> = match random.below(9) {
-        0 => Vec::new(),
-        1 => b"\0".to_vec(),
-        2 => vec![b'a'; *random.pick(&[64, 4096, 100_000])],
-        3 => vec![0xff, 0xfe, 0xc0, 0x80],
-        4 => [old, old].concat(),
-        5 => old[..old.len() / 2].to_vec(),
-        6 => random.pick(WORDS).as_bytes().to_vec(),
-        7 => {
-            let mut new = old.to_vec();
-            if !new.is_empty() {
-                let at = random.below(new.len());
-                new[at] ^= 1 << random.below(8);
-            }
-            new
-        }
-        _ => "%s%n {{ \u{202e} \u{1f600}".as_bytes().to_vec(),
-    };
-    let shown = format!("{:?}", String::from_utf8_lossy(&new[..new.len().min(60)]));
-    (new, shown)
-}
-
 /// Changes the bytes themselves, wherever the header may end, and says what.
 pub fn blind(bytes: &mut Vec<u8>, random: &mut Random) -> String {
     let header = bytes.len().min(16_000);
@@ -473,205 +416,3 @@ pub fn blind(bytes: &mut Vec<u8>, random: &mut Random) -> String {
         }
     }
 }
-
-/// ggml's number of a type, elements in a block of it, bytes of a block.
-const TYPES: &[(u32, usize, usize)] = &[
-    (0, 1, 4),
-    (1, 1, 2),
-    (2, 32, 18),
-    (3, 32, 20),
-    (6, 32, 22),
-    (8, 32, 34),
-    (9, 32, 36),
-    (10, 256, 84),
-    (12, 256, 144),
-    (14, 256, 210),
-    (15, 256, 292),
-    (16, 256, 66),
-    (20, 32, 18),
-    (24, 1, 1),
-    (26, 1, 4),
-    (28, 1, 8),
-    (30, 1, 2),
-    (34, 256, 54),
-    (39, 32, 17),
-    (40, 64, 36),
-    (41, 128, 18),
-    (4, 32, 18),
-    (77, 1, 4),
-];
-
-const WORDS: &[&str] = &[
-    "llama",
-    "gpt2",
-    "bert",
-    "t5",
-    "rwkv",
-    "plamo2",
-    "none",
-    "no_vocab",
-    "gemma4",
-    "hybriddna",
-    "whitespace",
-    "default",
-    "llama-bpe",
-    "qwen2",
-    "kimi-k2",
-    "linear",
-    "yarn",
-    "longrope",
-    "magic",
-    "adapter",
-    "mmproj",
-    "<0x0A>",
-    "</s>",
-    "token_embd.weight",
-    "output.weight",
-    "blk.0.attn_norm.weight",
-    "blk.99.attn_q.weight",
-    "blk.0.ffn_gate_inp.weight",
-];
-
-const KEYS: &[&str] = &[
-    "{}.expert_count",
-    "{}.expert_used_count",
-    "{}.expert_group_count",
-    "{}.expert_group_used_count",
-    "{}.attention.key_length",
-    "{}.attention.value_length",
-    "{}.attention.key_length_mla",
-    "{}.attention.value_length_mla",
-    "{}.attention.key_length_swa",
-    "{}.attention.head_count_kv",
-    "{}.attention.sliding_window",
-    "{}.attention.sliding_window_pattern",
-    "{}.attention.shared_kv_layers",
-    "{}.attention.causal",
-    "{}.attention.layer_norm_epsilon",
-    "{}.attention.layer_norm_rms_epsilon",
-    "{}.rope.dimension_count",
-    "{}.rope.dimension_sections",
-    "{}.rope.freq_base",
-    "{}.rope.scaling.factor",
-    "{}.rope.scaling.type",
-    "{}.rope.scaling.original_context_length",
-    "{}.nextn_predict_layers",
-    "{}.embedding_length_out",
-    "{}.vocab_size",
-    "{}.pooling_type",
-    "{}.ssm.conv_kernel",
-    "{}.ssm.state_size",
-    "{}.ssm.group_count",
-    "{}.leading_dense_block_count",
-    "{}.logit_scale",
-    "{}.final_logit_softcapping",
-    "{}.attn_logit_softcapping",
-    "general.alignment",
-    "general.type",
-    "split.count",
-    "split.no",
-    "split.tensors.count",
-    "tokenizer.ggml.bos_token_id",
-    "tokenizer.ggml.eos_token_id",
-    "tokenizer.ggml.eot_token_id",
-    "tokenizer.ggml.unknown_token_id",
-    "tokenizer.ggml.padding_token_id",
-    "tokenizer.ggml.newline_token_id",
-    "tokenizer.ggml.add_bos_token",
-    "tokenizer.ggml.add_eos_token",
-    "tokenizer.ggml.add_sep_token",
-    "tokenizer.ggml.add_space_prefix",
-    "tokenizer.ggml.remove_extra_whitespaces",
-    "tokenizer.ggml.precompiled_charsmap",
-    "tokenizer.ggml.suppress_tokens",
-    "tokenizer.ggml.token_type_count",
-    "general.sampling.temp",
-    "general.sampling.top_k",
-];
-
-const ARCHITECTURES: &[&str] = &[
-    "llama",
-    "llama4",
-    "deci",
-    "falcon",
-    "grok",
-    "gpt2",
-    "gptj",
-    "gptneox",
-    "mpt",
-    "baichuan",
-    "starcoder",
-    "refact",
-    "bert",
-    "bloom",
-    "stablelm",
-    "qwen",
-    "qwen2",
-    "qwen2moe",
-    "qwen2vl",
-    "qwen3",
-    "qwen3moe",
-    "qwen3next",
-    "qwen35",
-    "phi2",
-    "phi3",
-    "plamo",
-    "plamo2",
-    "minicpm",
-    "minicpm3",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "gemma3n",
-    "gemma4",
-    "mamba",
-    "mamba2",
-    "jamba",
-    "falcon-h1",
-    "command-r",
-    "cohere2",
-    "olmo2",
-    "olmoe",
-    "deepseek",
-    "deepseek2",
-    "chatglm",
-    "glm4",
-    "glm4moe",
-    "bitnet",
-    "t5",
-    "nemotron",
-    "nemotron_h",
-    "exaone4",
-    "rwkv6",
-    "rwkv7",
-    "granite",
-    "granitemoe",
-    "granitehybrid",
-    "smollm3",
-    "gpt-oss",
-    "lfm2",
-    "dream",
-    "llada",
-    "hunyuan-dense",
-    "mistral3",
-    "kimi-linear",
-    "clip",
-    "wavtokenizer-dec",
-    "eagle3",
-    "pockettts",
-    "no-such-thing",
-    "",
-];
-
-const TEMPLATES: &[&str] = &[
-    "",
-    "{{ messages }}",
-    "{% for %}",
-    "{{ raise_exception('never') }}",
-    "{% for i in range(100000000) %}x{% endfor %}",
-    "{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
-    "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
-    "{{ 'x' * 10000000000 }}",
-    "{{ messages[10 ** 18]['content'][1 << 60] }}",
-    "{% for message in messages %}{{ message.content }}{% endfor %}\u{0}\u{1f600}<s></s><|im_end|>",
-];
