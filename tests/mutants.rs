@@ -3,6 +3,7 @@
 //! `FIRESIDE_MUTANTS=10000` tries that many; a failure names its seed, and `FIRESIDE_MUTANT=SEED` tries that one alone and
 //! keeps the file.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -65,11 +66,16 @@ fn believe(home: &Home, file: &Path) {
 
 /// A run whose way of asking depends on the seed, too.
 fn tried(home: &Home, model: &Path, seed: u64) -> Measured {
-    let prompt = if seed % 2 == 0 { "Hi" } else { "Hé, \u{4e16}\u{754c} \u{1f525}\n~<s>" };
-    let temperature = if seed % 3 == 0 { "0.8" } else { "0" };
+    let prompt = if seed.is_multiple_of(2) { "Hi" } else { "Hé, \u{4e16}\u{754c} \u{1f525}\n~<s>" };
+    let temperature = if seed.is_multiple_of(3) { "0.8" } else { "0" };
     home.run(&["-p", prompt, "-n", "2", "--temp", temperature, "--seed", "1"])
         .model(model)
         .measured(LONGEST + Duration::from_secs(5))
+}
+
+/// A line while it runs, for those who watch a long run.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[test]
@@ -93,7 +99,7 @@ fn damaged_models_never_bring_the_program_down() {
     for seed in first..first + count {
         let (bytes, done) = mutant(seed);
         let file = home.write("mutant.gguf", bytes);
-        if seed % 5 == 0 {
+        if seed.is_multiple_of(5) {
             let run = home.run(&["check"]).arg(&file).measured(LONGEST);
             let wrong = complaint(&run).or_else(|| (run.memory > 64 << 20).then(|| "too much memory".into()));
             bad.extend(
@@ -112,15 +118,16 @@ fn damaged_models_never_bring_the_program_down() {
         }
         if let Some(complaint) = complaint(&run) {
             let line = format!("seed {seed}: {complaint}: {done}\n    {}", run.done.stderr.trim());
-            eprintln!("{line}");
+            note(&line);
             bad.push(line);
         }
     }
-    eprintln!(
+    let summary = format!(
         "{count} mutants in {:?}; exit codes {codes:?}; at most {} MiB and {longest:?}",
         started.elapsed(),
         most >> 20
     );
+    note(&summary);
     assert!(
         bad.is_empty(),
         "{} of {count} mutants (FIRESIDE_MUTANT=SEED tries one again):\n{}",

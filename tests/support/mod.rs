@@ -187,6 +187,7 @@ pub struct Measured {
 
 impl Run {
     /// Runs to the end, or for `most` and is killed then.
+    #[allow(clippy::zombie_processes)] // wait4 waits for it
     pub fn measured(mut self, most: Duration) -> Measured {
         use std::os::unix::process::ExitStatusExt;
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
