@@ -14,7 +14,7 @@ use crate::chat::{Message, Settings};
 use crate::cli::{Args, Verb};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, system_info};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
 use crate::error::{Exit, Failure};
 use crate::input;
 use crate::model::about;
@@ -22,7 +22,7 @@ use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
-use crate::ui::{Screen, Style, terminal};
+use crate::ui::{Screen, Style, crash, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
@@ -319,12 +319,13 @@ fn build_notes() -> String {
     format!("llama.cpp: {}{slow}", info.trim())
 }
 
-/// Memory that a child may use besides the model file, in bytes: a chat template that wants more is ended.
-const PROBE_MEMORY: u64 = 4 << 30;
+/// Memory that a child may use besides twice the size of the model, and then for its chat template, in bytes.
+const PROBE_MEMORY: u64 = 1 << 30;
+const TEMPLATE_MEMORY: u64 = 512 << 20;
 
 /// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
-    match try_out(path, args) {
+    match contained(|| try_out(path, args)) {
         Ok(()) => Exit::Answered,
         Err(failure) => {
             crate::ui::last_line(&format!("fireside: {failure}"));
@@ -337,6 +338,11 @@ fn probe(path: &Path, args: &Args) -> Exit {
 /// template: what it merely refuses is said when it is asked to answer.
 fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     let settings = Config::resolve(&args.settings)?.settle(&[])?;
+    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
+    let bytes = model::memory::weights_bytes(&header);
+    if !devices().iter().any(|device| device.gpu) {
+        limit_memory(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
+    }
     let load =
         LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
     let context = ContextOptions {
@@ -350,11 +356,22 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     };
     let weights = Weights::load(path, &load, |_| true)?;
     engine::try_out(&weights, context.clone())?;
-    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
     let template = model::chat_template(&header, &settings)?;
-    let most = header.file_size.saturating_add(PROBE_MEMORY);
-    let _ = setrlimit(Resource::RLIMIT_DATA, most, most); // without it only the machine's memory is the limit
-    crate::ui::last_line("fireside: its chat template ended the process: it seems to want endless memory");
+    limit_memory(memory_used().saturating_add(TEMPLATE_MEMORY));
+    crash::blame("its chat template ended the process: it seems to want endless memory");
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())
+}
+
+/// Bounds what this process may have of memory besides files mapped into it; without that the machine's is the limit.
+fn limit_memory(bytes: u64) {
+    let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+}
+
+/// Bytes that count against that limit now.
+fn memory_used() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(PROBE_MEMORY, |kib| kib << 10)
 }

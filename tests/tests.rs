@@ -17,6 +17,12 @@ mod answers;
 mod models;
 // Files that are no models, broken, or too large.
 mod files;
+// `fireside check`.
+mod check;
+// Thousands of damaged ones.
+mod mutants;
+// The program itself hit by a signal.
+mod crash;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.

@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
@@ -107,11 +107,12 @@ fn each_heavy_crate_is_named_in_one_place() {
 }
 
 #[test]
-fn unsafe_code_stays_in_llama_rs() {
+fn unsafe_code_stays_in_two_files() {
     for (name, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
-        assert!(!found || name == "engine/llama.rs", "{name} has unsafe code");
+        let may = ["engine/llama.rs", "ui/crash.rs"].contains(&name.as_str());
+        assert!(!found || may, "{name} has unsafe code");
     }
 }
 

@@ -73,7 +73,7 @@ pub fn fit(needs: Needs, trained: Option<u32>, available: u64) -> Fit {
 }
 
 /// Bytes of the weights, in all files of a model that is stored in several.
-pub(super) fn weights_bytes(header: &Header) -> u64 {
+pub fn weights_bytes(header: &Header) -> u64 {
     match &gguf::parts(header)[..] {
         [] | [_] => gguf::memory::weights_bytes(header),
         parts => parts.iter().filter_map(|part| std::fs::metadata(part).ok()).map(|part| part.len()).sum(),

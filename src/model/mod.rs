@@ -214,7 +214,7 @@ fn fingerprint(
     let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (known, print) = (known.clone(), fingerprint.clone());
     let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
-    Ok((fingerprint, Some(Probe { args, passed })))
+    Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
 }
 
 /// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.

@@ -1,5 +1,6 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
+mod check;
 mod config;
 pub mod list;
 mod rm;
@@ -48,7 +49,7 @@ pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
             show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, means)
         }
         Verb::Rm { model, yes } => rm::run(&model, yes, means),
-        Verb::Check { .. } => Err(Failure::usage("this verb is not there yet")),
+        Verb::Check { file } => check::run(means, &file),
         Verb::Config { .. } => config::run(means),
     }
 }
