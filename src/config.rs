@@ -54,6 +54,8 @@ pub struct Paths {
     pub line_history: PathBuf,
     /// What is known of model files, and the model used last.
     pub known_models: PathBuf,
+    /// Which files fireside itself has fetched.
+    pub fetched: PathBuf,
 }
 
 /// Everything that was said about how to run, before a model's advice joins in.
@@ -152,6 +154,7 @@ impl Paths {
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
+            fetched: state.join("fetched.json"),
         })
     }
 }

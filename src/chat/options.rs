@@ -190,6 +190,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.no_mmap = v), |s| name_of(&s.no_mmap, SWITCH)),
     row("mlock", "", Group::Model, "keep the weights in memory, never swapped out",
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
+    row("offline", "", Group::Model, "use what is on this machine only: ask no network for models",
+        |s, v| one_of(v, SWITCH).map(|v| s.offline = v), |s| name_of(&s.offline, SWITCH)).start(),
     row("system-prompt", "TEXT", Group::Ask, "what the model is told about its task before the conversation",
         |s, v| text(v).map(|v| s.system_prompt = Some(v)), |s| s.system_prompt.clone().unwrap_or_default()).aliases(&["system"]),
     row("system-prompt-file", "FILE", Group::Ask, "the same, read from a file",

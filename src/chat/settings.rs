@@ -145,6 +145,8 @@ pub struct Settings {
     pub cache_type_v: CacheType,
     pub no_mmap: bool,
     pub mlock: bool,
+    /// Nothing is asked of any network.
+    pub offline: bool,
     pub system_prompt: Option<String>,
     pub system_prompt_file: Option<PathBuf>,
     /// Most tokens of one answer; `None`: the way of asking decides.
@@ -170,6 +172,7 @@ impl Default for Settings {
             cache_type_v: CacheType::F16,
             no_mmap: false,
             mlock: false,
+            offline: false,
             system_prompt: None,
             system_prompt_file: None,
             predict: None,

@@ -1,6 +1,7 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
 mod config;
+pub mod pull;
 
 use crate::cli::{self, Verb};
 use crate::config::Config;
@@ -35,6 +36,7 @@ impl Means<'_> {
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     match verb {
         Verb::Config { .. } => config::run(means),
+        Verb::Pull { what } => pull::run(what.as_deref(), means),
         _ => Err(Failure::usage("this verb is not there yet")),
     }
 }
