@@ -13,6 +13,8 @@ mod json;
 mod pipes;
 // How answers are made and how they end: limits, stop strings, seeds, templates.
 mod answers;
+// Fetching models.
+mod pull;
 // Files that are no models, broken, or too large.
 mod files;
 // The chat, line by line, without a terminal.

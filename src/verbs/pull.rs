@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Means;
 use crate::config::Config;
 use crate::error::{Exit, Failure};
+use crate::model::size;
 use crate::nearest::nearest;
 use crate::store::catalog::{Entry, catalog};
 use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
@@ -28,7 +29,7 @@ pub(super) fn run(what: Option<&str>, means: &mut Means) -> Result<Exit, Failure
         terminal::watch_signals();
         let source = source(what)?;
         let hub = hub(means.config)?;
-        let remote = look_up(&hub, &source)?;
+        let remote = look_up(&hub, &source, means.screen)?;
         fetch(&hub, &remote, means.screen).map(|fetched| (source, fetched))
     });
     match outcome {
@@ -88,8 +89,13 @@ pub fn hub(config: &Config) -> Result<Hub, Failure> {
 }
 
 /// Asks what would be fetched. Ctrl-C ends it.
-pub fn look_up(hub: &Hub, source: &Source) -> Result<Remote, Failure> {
-    let remote = hub.look_up_watched(&source.reference, &mut |_| unless_interrupted())?;
+pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote, Failure> {
+    let remote = hub.look_up_watched(&source.reference, &mut |event| {
+        if let Event::Notice(line) = event {
+            screen.note(&line);
+        }
+        unless_interrupted()
+    })?;
     match (&source.sha256, &remote.files[0].sha256) {
         (Some(known), Some(listed)) if !known.eq_ignore_ascii_case(listed) => Err(Failure::new(format!(
             "{} has changed since it came into the catalogue",
@@ -174,13 +180,4 @@ fn report(reference: &Reference, fetched: &Fetched, started: Instant) -> Value {
         object["files"] = files.collect();
     }
     object
-}
-
-/// Bytes for people: `1.5 GiB`.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
-        1_048_576..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::http::{Answer, Http, lost};
 use super::part::Part;
@@ -21,6 +21,8 @@ use crate::error::{Failure, reason};
 const CONNECTIONS: usize = 8;
 /// Bytes written at once, and most that an ended process loses of each connection.
 const BUFFER: usize = 512 * 1024;
+/// How long bytes may wait to be written.
+const BUFFER_PAUSE: Duration = Duration::from_millis(200);
 /// How often a file may turn out to be another one than was begun.
 const MOST_BEGINNINGS: u32 = 4;
 /// How often what was received is sent to the disk, so that a power cut loses little and the end need not wait.
@@ -468,10 +470,10 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Reads until the buffer is full or something is wrong; how much came, and what was wrong.
+/// Reads until the buffer is full, time is up or something is wrong; how much came, and what was wrong.
 fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), Trouble>) {
-    let mut filled = 0;
-    while filled < buffer.len() {
+    let (mut filled, begun) = (0, Instant::now());
+    while filled < buffer.len() && (filled == 0 || begun.elapsed() < BUFFER_PAUSE) {
         match body.read(&mut buffer[filled..]) {
             Ok(0) => return (filled, Err(Trouble::Lost("the connection was closed early".into()))),
             Ok(n) => filled += n,
