@@ -170,7 +170,8 @@ fn flag(row: &'static Setting) -> Arg {
         .visible_aliases(row.aliases.iter().copied())
         .help(row.help)
         .help_heading(row.group.heading())
-        .action(ArgAction::Append);
+        .action(ArgAction::Append)
+        .global(row.name == "offline"); // the only setting that verbs heed as well
     let arg = match row.short {
         Some(short) => arg.short(short),
         None => arg,

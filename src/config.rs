@@ -58,6 +58,8 @@ pub struct Paths {
     pub headers: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
+    /// Which files fireside itself has fetched.
+    pub fetched: PathBuf,
 }
 
 /// Everything that was said about how to run, before a model's advice joins in.
@@ -158,6 +160,7 @@ impl Paths {
             known_models: state.join("models.json"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
             home: base.home_dir().to_path_buf(),
+            fetched: state.join("fetched.json"),
         })
     }
 }

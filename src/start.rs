@@ -22,6 +22,7 @@ use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
+use crate::store::models::NotHere;
 use crate::ui::{Screen, Style, crash, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
@@ -66,6 +67,7 @@ impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         self.refuse_what_is_not_there_yet()?;
         let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?;
+        terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             let mut means = Means { config: &self.config, screen: self.screen, json: self.args.json };
             return verbs::run(verb, &mut means);
@@ -80,7 +82,6 @@ impl Run<'_> {
         if prompt.as_ref().is_some_and(|p| p.is_empty()) {
             return Err(Failure::usage("the prompt is empty"));
         }
-        terminal::watch_signals();
         let piped = !std::io::stdin().is_terminal() && !self.args.no_stdin && !self.args.repl_stdin;
         let asks = prompt.is_some() || !self.args.file.is_empty();
         if !asks && !piped && !self.wants_chat() {
@@ -208,13 +209,25 @@ impl Run<'_> {
             return Ok(backend.clone());
         }
         if let Some(wanted) = self.config.settle(&[])?.model {
-            return Ok(wanted);
+            return self.here(wanted);
         }
         let path = match model::usual(&self.config) {
             Some(path) => path,
             None => self.pick()?,
         };
         Ok(path.display().to_string())
+    }
+
+    /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
+    fn here(&mut self, wanted: String) -> Result<String, Failure> {
+        let Err(NotHere { failure, fetchable: Some(what) }) = model::find(&self.config, &wanted) else {
+            return Ok(wanted); // whatever is wrong with it is said when it is opened
+        };
+        if !input::can_ask() {
+            return Err(failure);
+        }
+        let fetched = verbs::pull::offer(&what, &self.config, self.screen)?;
+        fetched.map(|path| path.display().to_string()).ok_or(failure)
     }
 
     /// No word which model: on a terminal a question, else an error that names those there are.
@@ -231,7 +244,7 @@ impl Run<'_> {
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }
-        let table = verbs::list::table(&models);
+        let table = verbs::list::lines(&models);
         let (head, rows) = table.split_once('\n').unwrap_or((&table, ""));
         let rows: Vec<String> = (1..).zip(rows.lines()).map(|(n, row)| format!("{n:3}  {row}")).collect();
         self.screen.show(&format!("     {head}\n{}", rows.join("\n")));

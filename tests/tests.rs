@@ -15,6 +15,8 @@ mod pipes;
 mod answers;
 // The models on this machine: found, listed, shown, removed.
 mod models;
+// Fetching models.
+mod pull;
 // Files that are no models, broken, or too large.
 mod files;
 // `fireside check`.

@@ -46,7 +46,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
+    ("ureq", &["store/hub/http.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {

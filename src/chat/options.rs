@@ -192,6 +192,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
     row("model-folder", "FOLDER", Group::Model, "a further folder to look for models in; may be given several times",
         |s, v| text(v).map(|v| s.model_folders.push(v.into())), |s| show_paths(&s.model_folders)).start().repeats(),
+    row("offline", "", Group::Model, "use what is on this machine only: ask no network for models",
+        |s, v| one_of(v, SWITCH).map(|v| s.offline = v), |s| name_of(&s.offline, SWITCH)).start(),
     row("system-prompt", "TEXT", Group::Ask, "what the model is told about its task before the conversation",
         |s, v| text(v).map(|v| s.system_prompt = Some(v)), |s| s.system_prompt.clone().unwrap_or_default()).aliases(&["system"]),
     row("system-prompt-file", "FILE", Group::Ask, "the same, read from a file",

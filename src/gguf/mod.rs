@@ -32,6 +32,7 @@ pub use verify::{Verified, verify};
 use std::{
     collections::HashMap,
     fs::{self, File},
+    io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -140,7 +141,15 @@ pub fn read(path: &Path) -> Result<Header, Refusal> {
     if !about.is_file() {
         return Err(Refusal::Special);
     }
-    let header = parse::parse(File::open(path)?, about.len())?;
+    read_from(File::open(path)?, about.len(), path)
+}
+
+/// Reads the header of a file of `size` bytes that lies somewhere else, and would be at `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(file: impl io::Read, size: u64, path: &Path) -> Result<Header, Refusal> {
+    let header = parse::parse(file, size)?;
     Ok(Header { path: path.to_owned(), ..header })
 }
 

@@ -1,7 +1,9 @@
-//! What is on disk: model files by name wherever they lie, and what was learnt about them.
+//! What is on disk: model files by name wherever they lie, what was fetched, and what was learnt about them.
 
 pub mod catalog;
+pub mod fetched;
 pub mod headers;
+pub mod hub;
 pub mod known;
 pub mod licences;
 pub mod models;

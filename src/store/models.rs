@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::catalog::catalog;
+use super::catalog::{Entry, catalog};
+use super::hub::{self, Reference};
 use super::ollama;
 use super::places::{Owner, Place};
 use crate::error::Failure;
@@ -137,6 +138,11 @@ impl ModelFile {
         }
     }
 
+    /// Whether all its parts are here.
+    pub fn is_whole(&self) -> bool {
+        self.parts.0 == self.parts.1
+    }
+
     /// Whether `-m wanted` means this one exactly.
     fn is_called(&self, wanted: &str) -> bool {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -243,12 +249,17 @@ pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
         return Ok(model.path); // without a look into the other places
     }
     let models = list(places);
+    if let Some(reference) = Reference::parse(wanted) {
+        let here =
+            models.iter().find(|model| model.is_called(wanted)).or_else(|| of_reference(&models, &reference));
+        return here.map(|model| model.path.clone()).ok_or_else(|| not_fetched(wanted));
+    }
     let entry = catalog().get(&wanted.to_lowercase());
     let file = entry.map(|entry| Path::new(&entry.file)).map(name);
     let file = file.map(|file| split_name(&file).map_or(file.clone(), |(whole, ..)| whole.to_string()));
     let which: [&dyn Fn(&ModelFile) -> bool; 3] = [
         &|model| model.is_called(wanted),
-        &|model| file.as_ref().is_some_and(|file| model.is_called(file)),
+        &|model| file.as_ref().is_some_and(|file| model.is_whole() && model.is_called(file)),
         &|model| model.is_called_without_quantisation(wanted),
     ];
     for is_meant in which {
@@ -262,13 +273,11 @@ pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
         }
     }
     match entry {
-        Some(entry) if entry.fetch.is_some() => {
-            Err(not_fetched(wanted).hint(entry.fetch.clone().unwrap_or_default()).into())
+        Some(Entry { fetch: Some(command), .. }) => {
+            let failure = Failure::new(format!("the model '{wanted}' is not on this machine"));
+            Err(failure.hint(format!("it comes with: {command}")).into())
         }
-        Some(_) => Err(NotHere {
-            failure: not_fetched(wanted).hint(format!("fireside pull {wanted}")),
-            fetchable: Some(wanted.to_string()),
-        }),
+        Some(_) => Err(not_fetched(wanted)),
         None if wanted.contains('/') && !wanted.contains(':') => Err(missing(path).into()),
         None => Err(unknown(wanted, &models, places).into()),
     }
@@ -280,8 +289,31 @@ impl From<Failure> for NotHere {
     }
 }
 
-fn not_fetched(wanted: &str) -> Failure {
-    Failure::new(format!("the model '{wanted}' is not on this machine"))
+/// Something that `pull` could bring.
+fn not_fetched(wanted: &str) -> NotHere {
+    let failure = Failure::new(format!("the model '{wanted}' is not on this machine"));
+    let failure = failure.hint(format!("to fetch it: fireside pull {wanted}"));
+    NotHere { failure, fetchable: Some(wanted.to_string()) }
+}
+
+/// The model on this machine that `pull` would bring otherwise.
+fn of_reference<'a>(models: &'a [ModelFile], reference: &Reference) -> Option<&'a ModelFile> {
+    let file = |model: &'a ModelFile| model.path.file_name().unwrap_or_default().to_str().unwrap_or_default();
+    match reference {
+        Reference::Hub(wanted) => {
+            let of_it = |model: &&ModelFile| {
+                let repository = model.repository.as_ref();
+                model.is_whole()
+                    && repository.is_some_and(|name| name.eq_ignore_ascii_case(&wanted.repository))
+            };
+            let here: Vec<&ModelFile> = models.iter().filter(of_it).collect();
+            let name = hub::meant(here.iter().map(|model| (file(model), model.size)), &wanted.which)?;
+            here.into_iter().find(|model| file(model) == name)
+        }
+        Reference::Url(url) => models
+            .iter()
+            .find(|model| model.owner == Owner::User && url.ends_with(&format!("/{}", file(model)))),
+    }
 }
 
 fn ambiguous(wanted: &str, meant: &[&ModelFile]) -> Failure {

@@ -6,6 +6,8 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::hub;
+
 /// Whose folder it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
@@ -61,7 +63,7 @@ pub fn places(own: &Path, home: &Path, extra: &[PathBuf]) -> Vec<Place> {
     };
     add(Owner::User, vec![own.to_path_buf()]);
     add(Owner::Config, extra.iter().map(|folder| expanded(folder, home)).collect());
-    add(Owner::HuggingFace, vec![hub_cache(home)]);
+    add(Owner::HuggingFace, hub::cache_folder().into_iter().collect());
     add(Owner::LlamaCpp, vec![llama_cpp_cache(home)]);
     add(Owner::LmStudio, lm_studio(home));
     add(Owner::Gpt4All, gpt4all(home));
@@ -88,14 +90,6 @@ fn data(home: &Path) -> PathBuf {
     let mac = home.join("Library/Application Support");
     set("XDG_DATA_HOME")
         .unwrap_or_else(|| if cfg!(target_os = "macos") { mac } else { home.join(".local/share") })
-}
-
-/// As huggingface_hub finds it, which says `~/.cache` on every system.
-pub fn hub_cache(home: &Path) -> PathBuf {
-    let general = || set("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface");
-    set("HF_HUB_CACHE")
-        .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
-        .unwrap_or_else(|| set("HF_HOME").unwrap_or_else(general).join("hub"))
 }
 
 /// Newer releases keep the layout of Hugging Face in it, older ones plain files.

@@ -118,6 +118,11 @@ impl Screen {
         self.progress.checking(done, total);
     }
 
+    /// Shows how far fetching has come, in bytes.
+    pub fn show_fetching(&mut self, done: u64, total: u64) {
+        self.progress.fetching(done, total);
+    }
+
     pub fn end_progress(&mut self) {
         self.progress.clear();
     }

@@ -1,4 +1,4 @@
-//! One line on stderr that shows how far loading and reading have come. The only file naming indicatif.
+//! One line on stderr that shows how far loading, reading and fetching have come. The only file naming indicatif.
 
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,22 @@ impl Progress {
         bar.set_position(done as u64);
         if done > 0 {
             bar.set_message(format!("{left:.0} s left"));
+        }
+    }
+
+    /// Bytes. What was there before is not counted as speed.
+    pub(super) fn fetching(&mut self, done: u64, total: u64) {
+        if !self.moving || total == 0 {
+            return;
+        }
+        let new = self.bar.is_none();
+        let bar = self.bar(
+            "fetching {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            total,
+        );
+        bar.set_position(done);
+        if new {
+            bar.reset_eta();
         }
     }
 

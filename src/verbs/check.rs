@@ -41,7 +41,6 @@ struct Expected {
 
 pub(super) fn run(means: &mut Means, wanted: &str) -> Result<Exit, Failure> {
     let path = model::find(means.config, wanted)?;
-    terminal::watch_signals();
     let report = examine(means, &path)?;
     means.screen.end_progress();
     let text = if means.json { object(&path, &report).to_string() } else { lines(&path, &report) };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Means;
+use super::{Means, table};
 use crate::error::{Exit, Failure};
 use crate::gguf::memory::available_memory;
 use crate::model::about::{self, About, count};
@@ -20,7 +20,7 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     }
     match models.is_empty() {
         true => means.screen.note("no models are here; fireside pull lists some to fetch"),
-        false => _ = means.print(&table(&models))?,
+        false => _ = means.print(&lines(&models))?,
     }
     if hidden > 0 {
         let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
@@ -29,21 +29,15 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     Ok(Exit::Answered)
 }
 
-/// Columns with a line of headings.
-pub fn table(models: &[(ModelFile, About)]) -> String {
+/// A line for each model, under a line of headings.
+pub fn lines(models: &[(ModelFile, About)]) -> String {
     let available = available_memory();
     let mut rows = vec![
         ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"]
             .map(String::from),
     ];
     rows.extend(models.iter().map(|(model, about)| row(model, about, available)));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &[String; 9]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    table(&rows)
 }
 
 fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {
@@ -70,7 +64,7 @@ fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] 
 /// Why the model cannot be used as it is.
 fn problem(model: &ModelFile, about: &About) -> Option<String> {
     let (found, count) = model.parts;
-    let missing = (found < count).then(|| format!("no: {found} of {count} parts are here"));
+    let missing = (!model.is_whole()).then(|| format!("no: {found} of {count} parts are here"));
     missing.or_else(|| about.problem.as_ref().map(|problem| format!("no: {problem}")))
 }
 
@@ -94,7 +88,7 @@ fn object(model: &ModelFile, about: &About) -> Value {
         "context": about.context,
         "openness": about.openness(),
         "chat_template": about.chats,
-        "fits": fit.map(|fit| fit != Fit::No(0) && !matches!(fit, Fit::No(_))),
+        "fits": fit.map(|fit| !matches!(fit, Fit::No(_))),
         "owner": model.owner.name(),
         "repository": model.repository,
         "path": model.path,

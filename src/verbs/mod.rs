@@ -1,8 +1,10 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
+mod catalogue;
 mod check;
 mod config;
 pub mod list;
+pub mod pull;
 mod rm;
 mod sheet;
 mod show;
@@ -11,7 +13,7 @@ use crate::cli::{self, Verb};
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
 use crate::nearest::nearest;
-use crate::ui::Screen;
+use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
 const PLANNED: &[&str] = &["history", "bench", "convert", "worker", "doctor", "completions", "man"];
@@ -40,10 +42,26 @@ pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
     }
 }
 
+/// Rows of cells as columns, each as wide as its widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Does what a verb says.
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
+    if matches!(verb, Verb::Pull { what: None } | Verb::List { .. } | Verb::Show { .. } | Verb::Config { .. })
+    {
+        terminal::end_on_interrupt(); // they only tell
+    }
     match verb {
-        Verb::Pull { .. } => Err(Failure::usage("this verb is not there yet")),
+        Verb::Pull { what: None } => catalogue::run(means),
+        Verb::Pull { what: Some(what) } => pull::run(&what, means),
         Verb::List { all } => list::run(all, means),
         Verb::Show { model, tensors, template, metadata } => {
             show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, means)

@@ -7,6 +7,7 @@ use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::model::memory::size;
 use crate::model::{self, places};
+use crate::store::fetched::Fetched;
 use crate::store::models::{self, ModelFile};
 use crate::store::removal::Removal;
 
@@ -21,7 +22,9 @@ pub(super) fn run(wanted: &str, yes: u8, means: &mut Means) -> Result<Exit, Fail
         ))
         .hint("remove the file yourself if it is not wanted")
     })?;
-    if !agreed(&model, yes, means)? {
+    let fetched = Fetched::at(means.config.paths.as_ref().map(|paths| paths.fetched.clone()));
+    let ours = !model.owner.is_other_program() || fetched.contains(&model.path);
+    if !agreed(&model, ours, yes, means)? {
         means.screen.note("nothing was removed");
         return Ok(Exit::Answered);
     }
@@ -29,27 +32,28 @@ pub(super) fn run(wanted: &str, yes: u8, means: &mut Means) -> Result<Exit, Fail
     let freed = removal
         .carry_out()
         .map_err(|(file, e)| Failure::new(format!("could not remove {}: {}", file.display(), reason(&e))))?;
+    let _ = fetched.forget(&removal.files); // what is gone is nobody's
     if means.json {
         return means.print(&json!({ "removed": removal.files, "freed": freed }).to_string());
     }
     means.print(&format!("removed {}: {} are free again", model.name, size(freed)))
 }
 
-/// Asks as often as the file's owner makes necessary.
-fn agreed(model: &ModelFile, yes: u8, means: &mut Means) -> Result<bool, Failure> {
+/// Asks once where the file is `ours`, else twice.
+fn agreed(model: &ModelFile, ours: bool, yes: u8, means: &mut Means) -> Result<bool, Failure> {
     let owner = model.owner.name();
     let mut questions =
         vec![format!("Remove {} ({}, {})?", model.name, size(model.size), model.path.display())];
-    if model.owner.is_other_program() {
+    if !ours {
         questions.push(format!(
             "fireside did not fetch it: it belongs to {owner}, which will miss it. Remove it all the same?"
         ));
     }
     let left = questions.split_off(usize::from(yes).min(questions.len()));
     if !left.is_empty() && !input::can_ask() {
-        let (why, flags) = match model.owner.is_other_program() {
-            true => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
-            false => ("rm asks first".to_string(), "--yes"),
+        let (why, flags) = match ours {
+            false => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
+            true => ("rm asks first".to_string(), "--yes"),
         };
         return Err(Failure::usage(format!("{why}, and there is no terminal to ask on"))
             .hint(format!("to agree beforehand: fireside rm {} {flags}", model.name)));

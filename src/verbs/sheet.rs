@@ -80,6 +80,18 @@ impl Sheet {
         }
     }
 
+    /// The same of a file that is not here: its size, and what its page says of the licence, are known from elsewhere.
+    pub(super) fn of_remote(mut self, size: u64, licence: Option<&str>) -> Sheet {
+        self.about.licences.extend(licence.map(String::from));
+        self.openness = self.about.openness();
+        self.needs.weights = self.needs.weights.max(size);
+        self.about.weights = self.needs.weights;
+        self.file_size = size;
+        // Other parts are not looked for beside it.
+        self.problem = self.problem.filter(|_| self.about.family.is_empty());
+        self
+    }
+
     fn contexts(&self) -> Vec<u32> {
         let trained = self.about.context;
         let mut contexts: Vec<u32> =

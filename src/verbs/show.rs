@@ -2,10 +2,13 @@
 //!
 //! Reads the header of the file (of all parts of a split one) and nothing else. Next: sheet.rs, the summary.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
-use super::Means;
 use super::sheet::Sheet;
+use super::{Means, pull};
+use crate::chat::Settings;
 use crate::error::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
 use crate::model;
@@ -25,12 +28,15 @@ pub(super) struct Parts {
 
 pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Result<Exit, Failure> {
     let settings = means.config.settle(&[])?;
-    let path = match wanted.or(settings.model.as_deref()) {
-        Some(wanted) => model::find(means.config, wanted)?,
-        None => model::usual(means.config).ok_or_else(|| model::none_found(means.config))?,
+    let (headers, sheet) = match wanted.or(settings.model.as_deref()) {
+        Some(wanted) if wanted.starts_with("hf:") || wanted.contains("://") => {
+            remote(wanted, &settings, means)?
+        }
+        Some(wanted) => local(&model::find(means.config, wanted)?, &settings)?,
+        None => {
+            local(&model::usual(means.config).ok_or_else(|| model::none_found(means.config))?, &settings)?
+        }
     };
-    let headers = headers(&path)?;
-    let sheet = Sheet::of(&headers, &settings, path.display().to_string());
     if means.json {
         return means.print(&object(&sheet, &headers, parts).to_string());
     }
@@ -51,15 +57,28 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
     means.print(&text.join("\n"))
 }
 
-/// The header of the file, and those of the other parts if it is one of several.
-fn headers(path: &std::path::Path) -> Result<Vec<Header>, Failure> {
-    let read = |path: &std::path::Path| gguf::read(path).map_err(|refusal| model::refused(path, &refusal));
+/// A file on this machine: its header, and those of the other parts if it is one of several.
+fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, Sheet), Failure> {
+    let read = |path: &Path| gguf::read(path).map_err(|refusal| model::refused(path, &refusal));
     let mut headers = vec![read(path)?];
     let others = gguf::parts(&headers[0]);
     for part in others.iter().filter(|part| *part != path && part.exists()) {
         headers.push(read(part)?);
     }
-    Ok(headers)
+    let sheet = Sheet::of(&headers, settings, path.display().to_string());
+    Ok((headers, sheet))
+}
+
+/// A file on the hub: only the beginning of it comes over the network.
+fn remote(wanted: &str, settings: &Settings, means: &mut Means) -> Result<(Vec<Header>, Sheet), Failure> {
+    let source = pull::source(wanted)?;
+    let hub = pull::hub(means.config)?;
+    let remote = pull::look_up(&hub, &source, means.screen)?;
+    let first = &remote.files[0];
+    let header = gguf::read_from(hub.open(&remote)?, first.size, Path::new(&first.name));
+    let header = header.map_err(|refusal| model::refused(Path::new(wanted), &refusal))?;
+    let sheet = Sheet::of(std::slice::from_ref(&header), settings, remote.reference.to_string());
+    Ok((vec![header], sheet.of_remote(remote.size(), remote.licence.as_deref())))
 }
 
 fn object(sheet: &Sheet, headers: &[Header], parts: &Parts) -> Value {

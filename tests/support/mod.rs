@@ -1,5 +1,6 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
+pub mod hub;
 pub mod mutate;
 mod odd;
 pub mod pty;
@@ -355,6 +356,12 @@ impl Running {
     pub fn interrupt(&self) {
         let process = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+
+    /// What kill -9 does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for the end.

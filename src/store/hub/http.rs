@@ -1,0 +1,193 @@
+//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file naming ureq.
+//!
+//! Follows redirects itself, because the token may go to one host only. Decides nothing about trying again: retry.rs.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use ureq::http::HeaderMap;
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, ResponseExt};
+
+use super::retry::Trouble;
+use super::url::{join, origin};
+use crate::error::reason;
+
+/// Redirects followed before it counts as going in circles.
+const MOST_REDIRECTS: usize = 10;
+/// Connections kept open for the next request to the same host.
+const KEPT_CONNECTIONS: usize = 16;
+/// Bytes read from the network at once.
+const INPUT_BUFFER: usize = 256 * 1024;
+/// Of the body of a redirect, read so that its connection can be used again.
+const SMALL_BODY: u64 = 64 * 1024;
+
+/// Who asks, and how long it waits.
+pub(super) struct Http {
+    agent: Agent,
+    /// The only scheme, host and port that is given the token.
+    trusted: Option<String>,
+    token: Option<String>,
+}
+
+/// What a server answered.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    /// Where it came from in the end.
+    pub(super) url: String,
+    pub(super) body: Box<dyn Read + Send>,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok().map(str::trim)
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// `bytes 5-9/100`: the first byte, the last one, and how many there are in all.
+    pub(super) fn content_range(&self) -> Option<(u64, u64, u64)> {
+        let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
+    }
+
+    /// What tells this version of a file from another.
+    pub(super) fn validator(&self) -> Option<String> {
+        self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
+    }
+
+    /// Reads what is left of a short body, so that its connection can be used again.
+    pub(super) fn drain(self) {
+        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // only saves a connection
+    }
+}
+
+impl Http {
+    /// `patience`: how long to wait for a byte. The token goes to `endpoint` only.
+    pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("fireside/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_connect(Some(patience))
+            .timeout_resolve(Some(patience))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
+            .timeout_per_write(Some(patience))
+            .input_buffer_size(INPUT_BUFFER)
+            .max_idle_connections(KEPT_CONNECTIONS)
+            .max_idle_connections_per_host(KEPT_CONNECTIONS)
+            .build();
+        Http { agent: config.new_agent(), trusted: origin(endpoint).map(String::from), token }
+    }
+
+    /// Asks, wherever that leads.
+    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+        let mut url = url.to_string();
+        for _ in 0..MOST_REDIRECTS {
+            let answer = self.ask(&url, headers)?;
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            let target = answer.header("location").and_then(|location| join(&url, location));
+            let target = target.ok_or_else(|| Trouble::Wrong("redirects to nowhere".into()))?;
+            if url.starts_with("https:") && !target.starts_with("https:") {
+                return Err(Trouble::Wrong("redirects to an address that is not encrypted".into()));
+            }
+            answer.drain();
+            url = target;
+        }
+        Err(Trouble::Wrong("redirects in circles".into()))
+    }
+
+    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+        let mut request = self.agent.get(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = self.token.as_ref().filter(|_| self.trusts(url)) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.call().map_err(trouble)?;
+        let url = response.get_uri().to_string();
+        let (parts, body) = response.into_parts();
+        Ok(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            url,
+            body: Box::new(body.into_reader()),
+        })
+    }
+
+    /// Whether the token may be sent there.
+    pub(super) fn trusts(&self, url: &str) -> bool {
+        self.trusted
+            .as_deref()
+            .is_some_and(|trusted| origin(url).is_some_and(|o| o.eq_ignore_ascii_case(trusted)))
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+}
+
+/// What went wrong, in words.
+fn trouble(error: ureq::Error) -> Trouble {
+    use ureq::Error;
+    match error {
+        Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
+        Error::HostNotFound => Trouble::Lost("there is no such host, or no network".into()),
+        Error::Io(error) => Trouble::Lost(lost(&error)),
+        Error::ConnectionFailed | Error::BodyStalled => Trouble::Lost("the connection failed".into()),
+        Error::Protocol(_) | Error::LargeResponseHeader(..) => Trouble::Lost("the answer is no HTTP".into()),
+        Error::ConnectProxyFailed(why) => Trouble::Lost(format!("the proxy refused: {}", why.trim())),
+        Error::InvalidProxyUrl => Trouble::Wrong("needs a proxy whose address is wrong".into()),
+        Error::Tls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
+        Error::Rustls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
+        Error::BadUri(_) | Error::Http(_) => Trouble::Wrong("is not a valid address".into()),
+        other => Trouble::Wrong(format!("could not be reached: {other}")),
+    }
+}
+
+/// Why reading a body or a socket failed, in words.
+pub(super) fn lost(error: &io::Error) -> String {
+    if error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).is_some_and(is_timeout) {
+        return "nothing came for too long".into();
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the connection was closed early".into(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing came for too long".into(),
+        _ => reason(error),
+    }
+}
+
+fn is_timeout(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Timeout(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_goes_to_one_origin_only() {
+        let http = Http::new("http://hub.test:80", Some("secret".into()), Duration::from_secs(1));
+        assert!(http.trusts("http://hub.test:80/x") && http.trusts("http://HUB.test:80/"));
+        for other in [
+            "https://hub.test:80/x",
+            "http://hub.test:81/x",
+            "http://a.hub.test:80/",
+            "http://x@hub.test:80/",
+        ] {
+            assert!(!http.trusts(other), "{other}");
+        }
+    }
+}

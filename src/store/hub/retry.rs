@@ -1,0 +1,104 @@
+//! What went wrong with a request → try again, and when, or give up. Pure.
+
+use std::time::Duration;
+
+use super::http::Answer;
+
+/// Tries without a byte of progress before giving up.
+pub(super) const MOST_TRIES: u32 = 7;
+/// The longest that a server may ask to wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(330);
+
+/// What went wrong with one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The network's or the server's passing fault.
+    Lost(String),
+    /// The server asks to wait.
+    Busy { status: u16, wait: Option<Duration> },
+    /// The server refuses: its status, and the hub's own name for the error.
+    Refused { status: u16, code: String },
+    /// Not the file that was begun: from the beginning.
+    Changed(String),
+    /// Trying again would not help. Reads after the host's name.
+    Wrong(String),
+    /// This machine's disk.
+    Disk(String),
+}
+
+impl Trouble {
+    /// What a status means that is not the wanted one.
+    pub(super) fn of(answer: &Answer) -> Trouble {
+        match answer.status {
+            status @ (408 | 425 | 429 | 500 | 502 | 503 | 504) => {
+                Trouble::Busy { status, wait: answer.header("retry-after").and_then(wait) }
+            }
+            status => {
+                let code = answer.header("x-error-code").unwrap_or_default().to_string();
+                Trouble::Refused { status, code }
+            }
+        }
+    }
+
+    /// How long to wait before trying for the `tries`-th time again; `None`: that would not help. `patience` is the
+    /// time in which a byte should come.
+    pub(super) fn wait(&self, tries: u32, patience: Duration) -> Option<Duration> {
+        let backoff = (patience / 40) * 2u32.pow(tries.min(6).saturating_sub(1));
+        match self {
+            _ if tries > MOST_TRIES => None,
+            Trouble::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
+            Trouble::Lost(_) | Trouble::Busy { .. } => Some(backoff),
+            Trouble::Refused { .. } | Trouble::Changed(_) | Trouble::Wrong(_) | Trouble::Disk(_) => None,
+        }
+    }
+
+    /// In words that go after the host's name and a colon.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Trouble::Lost(why) | Trouble::Changed(why) | Trouble::Wrong(why) | Trouble::Disk(why) => {
+                why.clone()
+            }
+            Trouble::Busy { status: 429, wait: Some(wait) } => {
+                format!("too many requests, it asks to wait {} s", wait.as_secs())
+            }
+            Trouble::Busy { status: 429, .. } => "too many requests".into(),
+            Trouble::Busy { status, .. } => format!("the server is in trouble ({status})"),
+            Trouble::Refused { status, .. } => format!("the server answered {status}"),
+        }
+    }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn wait(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let left = then.duration_since(jiff::Timestamp::now());
+    Some(Duration::try_from(left).unwrap_or_default()) // a date gone by: at once
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_end() {
+        let lost = Trouble::Lost("x".into());
+        let patience = Duration::from_secs(20);
+        assert_eq!(lost.wait(1, patience), Some(Duration::from_millis(500)));
+        assert_eq!(lost.wait(3, patience), Some(Duration::from_secs(2)));
+        assert_eq!(lost.wait(7, patience), Some(Duration::from_secs(16)));
+        assert_eq!(lost.wait(8, patience), None);
+        assert_eq!(Trouble::Refused { status: 404, code: String::new() }.wait(1, patience), None);
+    }
+
+    #[test]
+    fn a_server_may_say_how_long_but_not_for_ever() {
+        let busy = |text| Trouble::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
+        assert_eq!(busy("7"), Some(Duration::from_secs(7)));
+        assert_eq!(busy("86400"), None);
+        assert_eq!(busy("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(busy("soon"), Some(Duration::from_millis(500)));
+    }
+}

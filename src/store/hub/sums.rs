@@ -1,0 +1,130 @@
+//! The checksum of a file, following its bytes as they come; and finding what is wrong when it is.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use super::transfer::{Ended, Transfer};
+use crate::error::Failure;
+
+/// Bytes read back at once.
+const CHUNK: usize = 1 << 20;
+
+pub(super) fn of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn hex(sum: Sha256) -> String {
+    sum.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
+}
+
+/// Follows a transfer to its end; gives the SHA-256 if it is the wanted one. `batch`: ranges worth asking for at once.
+pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, Ended> {
+    let mut follower = Follower { transfer, before: Vec::new(), chunk: vec![0; CHUNK] };
+    let sum = follower.from(0)?;
+    match &transfer.job.sha256 {
+        Some(wanted) if !sum.eq_ignore_ascii_case(wanted) => follower.repair(wanted, batch),
+        _ => Ok(sum),
+    }
+}
+
+struct Follower<'a> {
+    transfer: &'a Transfer<'a>,
+    /// The state before each range.
+    before: Vec<Sha256>,
+    chunk: Vec<u8>,
+}
+
+impl Follower<'_> {
+    /// The whole file's sum, when the ranges before `first` are known.
+    fn from(&mut self, first: usize) -> Result<String, Ended> {
+        let mut sum = self.before.get(first).cloned().unwrap_or_default();
+        self.before.truncate(first);
+        for index in first..self.transfer.part.ranges() {
+            self.before.push(sum.clone());
+            sum = self.range(index, sum)?;
+        }
+        Ok(hex(sum))
+    }
+
+    /// The state behind a range. What an earlier run left is compared with what that run received.
+    fn range(&mut self, index: usize, before: Sha256) -> Result<Sha256, Ended> {
+        let part = self.transfer.part;
+        let bounds = part.bounds(index);
+        loop {
+            let inherited = part.record(index).inherited;
+            let (mut sum, mut crc, mut at) = (before.clone(), crc32fast::Hasher::new(), 0);
+            while at < bounds.end - bounds.start {
+                let there = self.transfer.more_than(index, at)?;
+                let piece = &mut self.chunk[..CHUNK.min((there - at) as usize)];
+                self.transfer.read(piece, bounds.start + at)?;
+                sum.update(&*piece);
+                if inherited {
+                    crc.update(piece);
+                }
+                at += piece.len() as u64;
+            }
+            if !inherited || crc.finalize() == part.record(index).crc {
+                part.trust(index);
+                return Ok(sum);
+            }
+            self.transfer
+                .say(format!("part of {} was lost on the disk: fetching that again", self.transfer.job.name));
+            self.transfer.again(&[index])?;
+        }
+    }
+
+    /// The sum is wrong. What the disk lost is fetched again; if it lost nothing, wrong bytes came, and ranges are
+    /// fetched anew, some at a time, until the sum is right.
+    fn repair(&mut self, wanted: &str, batch: usize) -> Result<String, Ended> {
+        let part = self.transfer.part;
+        let name = self.transfer.job.name.clone();
+        let all: Vec<usize> = (0..part.ranges()).collect();
+        self.transfer.say(format!("the checksum of {name} is wrong: looking for the damaged part"));
+        let mut lost = Vec::new();
+        for index in &all {
+            if self.crc(*index)? != part.record(*index).crc {
+                lost.push(*index);
+            }
+        }
+        let batches = if lost.is_empty() { all.chunks(batch) } else { lost.chunks(lost.len()) };
+        for batch in batches {
+            let before: Vec<u32> = batch.iter().map(|index| part.record(*index).crc).collect();
+            self.transfer.again(batch)?;
+            for index in batch {
+                let bounds = part.bounds(*index);
+                self.transfer.more_than(*index, bounds.end - bounds.start - 1)?;
+            }
+            let other = batch.iter().zip(before).find(|(index, crc)| part.record(**index).crc != *crc);
+            let first = if lost.is_empty() { other.map(|(index, _)| *index) } else { batch.first().copied() };
+            if let Some(first) = first {
+                let sum = self.from(first)?;
+                if sum.eq_ignore_ascii_case(wanted) {
+                    return Ok(sum);
+                }
+            }
+        }
+        Err(Ended::Failed(
+            Failure::new(format!(
+                "{name} is not what the hub says: its SHA-256 is wrong, however often it is fetched"
+            ))
+            .hint("a proxy or the hub sends damaged bytes; try another network, or later"),
+        ))
+    }
+
+    /// The checksum of a range as it is on disk.
+    fn crc(&mut self, index: usize) -> Result<u32, Ended> {
+        let (bounds, mut crc) = (self.transfer.part.bounds(index), crc32fast::Hasher::new());
+        let mut at = bounds.start;
+        while at < bounds.end {
+            let piece = &mut self.chunk[..CHUNK.min((bounds.end - at) as usize)];
+            self.transfer.read(piece, at)?;
+            crc.update(piece);
+            at += piece.len() as u64;
+        }
+        Ok(crc.finalize())
+    }
+}

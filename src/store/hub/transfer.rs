@@ -1,0 +1,485 @@
+//! One file over several connections → a part on disk, complete and checked.
+//!
+//! Connections take ranges in order; the thread that began them follows with the checksum (sums.rs). Passing troubles
+//! are tried again where they occurred; a file that changed is begun again. Nothing of two versions is ever mixed.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::http::{Answer, Http, lost};
+use super::part::Part;
+use super::retry::Trouble;
+use super::sums;
+use super::url::{host, origin};
+use super::watch::Teller;
+use crate::error::{Failure, reason};
+
+/// Ranges fetched at the same time.
+const CONNECTIONS: usize = 8;
+/// Bytes written at once, and most that an ended process loses of each connection.
+const BUFFER: usize = 512 * 1024;
+/// How long bytes may wait to be written.
+const BUFFER_PAUSE: Duration = Duration::from_millis(200);
+/// How often a file may turn out to be another one than was begun.
+const MOST_BEGINNINGS: u32 = 4;
+/// How often what was received is sent to the disk, so that a power cut loses little and the end need not wait.
+const SYNC_PAUSE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(20);
+const UNBROKEN: &str = "nobody panics holding it";
+
+/// What to fetch.
+pub(super) struct Job {
+    /// For people.
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) size: u64,
+    /// What it must be; without it the server's word for the version holds.
+    pub(super) sha256: Option<String>,
+    /// ETag or date of the version that is wanted, where there is no checksum.
+    pub(super) validator: Option<String>,
+    pub(super) target: PathBuf,
+}
+
+impl Job {
+    /// Which version a part is of.
+    pub(super) fn version(&self) -> [u8; 32] {
+        match (&self.sha256, &self.validator) {
+            (Some(_), _) => [0; 32], // its name says it
+            (None, version) => sums::of(version.as_deref().unwrap_or_default().as_bytes()),
+        }
+    }
+}
+
+/// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
+pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Failure + Sync);
+
+/// Means of fetching, whatever the file.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) http: &'a Http,
+    pub(super) teller: &'a Teller,
+    pub(super) patience: Duration,
+    pub(super) refusal: Refusal<'a>,
+}
+
+/// Where a file is and what the server says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Located {
+    pub(super) url: String,
+    pub(super) size: Option<u64>,
+    pub(super) validator: Option<String>,
+    /// Whether it can be asked for in pieces.
+    pub(super) ranges: bool,
+}
+
+/// Why a transfer did not come to its end.
+pub(super) enum Ended {
+    /// To be begun again.
+    Changed(Trouble),
+    Failed(Failure),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Ended {
+        Ended::Failed(failure)
+    }
+}
+
+impl Line<'_> {
+    /// Does something again and again as long as that may help.
+    pub(super) fn persist<T>(
+        &self,
+        url: &str,
+        attempt: impl Fn() -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
+        let mut tries = 0;
+        loop {
+            match attempt() {
+                Ok(done) => return Ok(done),
+                Err(trouble) => {
+                    tries += 1;
+                    self.recover(url, &trouble, tries)?;
+                }
+            }
+        }
+    }
+
+    /// Waits before the next try, or says why there is none.
+    fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Failure> {
+        self.teller.check()?;
+        let Some(wait) = trouble.wait(tries, self.patience) else {
+            return Err(self.failure(url, trouble));
+        };
+        if tries > 1 || wait > self.patience / 4 {
+            let line = format!("{}: {}; trying again in {:.0?}", host(url), trouble.words(), wait);
+            self.teller.say_rarely(line, self.patience / 4);
+        }
+        self.teller.wait(wait)
+    }
+
+    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused { status, code } => (self.refusal)(*status, code),
+            Trouble::Disk(why) => Failure::new(format!("could not write what was fetched: {why}")),
+            Trouble::Wrong(why) => Failure::new(format!("{} {why}", host(url))),
+            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words()))
+                .hint("the same command goes on from here"),
+        }
+    }
+
+    /// Asks for one byte, to learn where the file is, how large, and whether it comes in pieces.
+    pub(super) fn locate(&self, url: &str) -> Result<Located, Trouble> {
+        let answer = self.http.get(url, &[("range", "bytes=0-0")])?;
+        let (url, validator) = (answer.url.clone(), answer.validator());
+        match answer.status {
+            206 => {
+                let (_, _, size) = answer.content_range().ok_or_else(|| other_bytes(&answer))?;
+                answer.drain();
+                Ok(Located { url, size: Some(size), validator, ranges: true })
+            }
+            200 => Ok(Located { url, size: answer.length(), validator, ranges: false }),
+            416 => Err(Trouble::Wrong("has an empty file there".into())),
+            _ => Err(Trouble::of(&answer)),
+        }
+    }
+
+    /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
+    pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Failure> {
+        let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
+        loop {
+            let located = self.persist(&job.url, || self.locate(&job.url))?;
+            self.settle(job, &located)?;
+            let part = Part::open(&job.target, job.size, job.version()).map_err(|e| disk(&e))?;
+            let versioned = job.sha256.is_some() || job.validator.is_some(); // else pieces may be of different files
+            let located = Located { ranges: located.ranges && in_pieces && versioned, ..located };
+            if !located.ranges {
+                part.reset_all().map_err(|e| disk(&e))?;
+            }
+            self.teller.found(part.done() as i64);
+            let in_this_round = self.teller.fetched();
+            let ended = match Transfer::new(*self, job, &part, located).run() {
+                Ok(sum) => return part.finish(&job.target).map(|()| sum).map_err(|e| disk(&e)),
+                Err(ended) => ended,
+            };
+            let trouble = match ended {
+                Ended::Failed(failure) => return Err(failure),
+                Ended::Changed(trouble) => trouble,
+            };
+            if let Trouble::Changed(why) = &trouble {
+                beginnings += 1;
+                if beginnings >= MOST_BEGINNINGS {
+                    return Err(Failure::new(format!("{} keeps changing: {why}", job.name)));
+                }
+                in_pieces = in_pieces && beginnings < 2;
+                self.teller.say(format!("{why}: {} is begun again", job.name));
+            } else {
+                tries = if self.teller.fetched() > in_this_round { 1 } else { tries + 1 };
+                beginnings += 1;
+                if beginnings > 2 * MOST_BEGINNINGS {
+                    return Err(self.failure(&job.url, &trouble));
+                }
+                self.recover(&job.url, &trouble, tries)?;
+            }
+            self.teller.found(-(part.done() as i64));
+            part.reset_all().map_err(|e| disk(&e))?;
+        }
+    }
+
+    /// What the server says of the file against what was said before.
+    fn settle(&self, job: &mut Job, located: &Located) -> Result<(), Failure> {
+        let size = located.size.unwrap_or(job.size);
+        if job.sha256.is_none() {
+            job.validator = located.validator.clone();
+            job.size = size;
+        } else if size != job.size {
+            let (has, lists) = (size, job.size);
+            return Err(Failure::new(format!("{} has {has} bytes, but the hub lists {lists}", job.name)));
+        }
+        Ok(())
+    }
+}
+
+fn disk(error: &std::io::Error) -> Failure {
+    Failure::new(format!("could not write what was fetched: {}", reason(error)))
+}
+
+fn other_bytes(answer: &Answer) -> Trouble {
+    let range = answer.header("content-range").unwrap_or_default();
+    Trouble::Lost(format!("other bytes than were asked for came ('{range}')"))
+}
+
+/// A transfer in progress, shared by its threads.
+pub(super) struct Transfer<'a> {
+    line: Line<'a>,
+    pub(super) job: &'a Job,
+    pub(super) part: &'a Part,
+    /// In pieces, or as one stream.
+    in_pieces: bool,
+    located: Mutex<Option<Located>>,
+    state: Mutex<State>,
+    /// Something of the state, or of the part's records, is different.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Ranges that nobody fetches yet.
+    queue: VecDeque<usize>,
+    over: bool,
+    ended: Option<Ended>,
+}
+
+impl<'a> Transfer<'a> {
+    fn new(line: Line<'a>, job: &'a Job, part: &'a Part, located: Located) -> Transfer<'a> {
+        let queue = (0..part.ranges()).filter(|index| !part.complete(*index)).collect();
+        let state = Mutex::new(State { queue, ..State::default() });
+        let (in_pieces, located) = (located.ranges, Mutex::new(Some(located)));
+        Transfer { line, job, part, in_pieces, located, state, changed: Condvar::new() }
+    }
+
+    fn run(&self) -> Result<String, Ended> {
+        std::thread::scope(|scope| {
+            let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
+            for _ in 0..connections {
+                scope.spawn(|| self.work());
+            }
+            scope.spawn(|| self.sync_now_and_then());
+            let sum = sums::follow(self, connections);
+            self.state().over = true;
+            self.changed.notify_all();
+            sum
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNBROKEN)
+    }
+
+    fn over(&self) -> bool {
+        self.line.teller.stopped() || self.state().over
+    }
+
+    fn sync_now_and_then(&self) {
+        let mut state = self.state();
+        while !state.over && !self.line.teller.stopped() {
+            let (next, waited) =
+                self.changed.wait_timeout_while(state, SYNC_PAUSE, |state| !state.over).expect(UNBROKEN);
+            drop(next);
+            if waited.timed_out() {
+                let _ = self.part.sync(); // what cannot be written is said at the end
+            }
+            state = self.state();
+        }
+    }
+
+    /// What each connection does.
+    fn work(&self) {
+        let mut buffer = vec![0; BUFFER];
+        while let Some(index) = self.next() {
+            let done =
+                if self.in_pieces { self.fetch_range(index, &mut buffer) } else { self.stream(&mut buffer) };
+            if let Err(ended) = done {
+                self.state().ended.get_or_insert(ended);
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let mut state = self.state();
+        loop {
+            if state.over || state.ended.is_some() || self.line.teller.stopped() {
+                return None;
+            }
+            if let Some(index) = state.queue.pop_front() {
+                return Some(index);
+            }
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
+        }
+    }
+
+    fn fetch_range(&self, index: usize, buffer: &mut [u8]) -> Result<(), Ended> {
+        let mut tries = 0;
+        while !self.part.complete(index) {
+            let before = self.part.record(index).done;
+            let Err(trouble) = self.attempt(index, buffer) else { continue };
+            if self.over() {
+                return Ok(()); // nobody wants it any more
+            }
+            if matches!(trouble, Trouble::Changed(_)) {
+                return Err(Ended::Changed(trouble));
+            }
+            tries = if self.part.record(index).done > before { 1 } else { tries + 1 };
+            self.line.recover(&self.job.url, &trouble, tries)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing of a range with one request.
+    fn attempt(&self, index: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+        let located = self.locate()?;
+        let bounds = self.part.bounds(index);
+        let (first, last) = (bounds.start + self.part.record(index).done, bounds.end - 1);
+        let range = format!("bytes={first}-{last}");
+        let version =
+            located.validator.as_deref().filter(|v| self.job.sha256.is_none() && !v.starts_with("W/"));
+        let headers = [("range", range.as_str()), ("if-range", version.unwrap_or_default())];
+        let answer = self.line.http.get(&located.url, &headers[..1 + usize::from(version.is_some())])?;
+        let same = self.job.sha256.is_some() || answer.validator() == located.validator;
+        match answer.status {
+            206 if !same => Err(Trouble::Changed("the file has changed meanwhile".into())),
+            206 => match answer.content_range() {
+                Some((_, _, size)) if size != self.job.size => {
+                    Err(Trouble::Changed("the file's size has changed meanwhile".into()))
+                }
+                Some(range) if range == (first, last, self.job.size) => self.receive(answer, index, buffer),
+                _ => Err(other_bytes(&answer)),
+            },
+            200 if same => Err(Trouble::Changed("the server no longer sends pieces of the file".into())),
+            200 => Err(Trouble::Changed("the file has changed meanwhile".into())),
+            416 => Err(Trouble::Changed("the server has no such piece of the file".into())),
+            401 | 403 | 404 | 410 if origin(&located.url) != origin(&self.job.url) => {
+                *self.located.lock().expect(UNBROKEN) = None;
+                Err(Trouble::Lost("the file's address has expired".into()))
+            }
+            _ => Err(Trouble::of(&answer)),
+        }
+    }
+
+    /// Where the file is now: addresses that the hub hands out expire.
+    fn locate(&self) -> Result<Located, Trouble> {
+        let mut located = self.located.lock().expect(UNBROKEN);
+        if located.is_none() {
+            *located = Some(self.line.locate(&self.job.url)?);
+        }
+        Ok(located.clone().expect("set above"))
+    }
+
+    /// The body → the part, until the range is complete.
+    fn receive(&self, mut answer: Answer, index: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+        let length = self.part.bounds(index).end - self.part.bounds(index).start;
+        loop {
+            let missing = length - self.part.record(index).done;
+            if missing == 0 {
+                answer.drain();
+                return Ok(());
+            }
+            let wanted = buffer.len().min(missing as usize);
+            let (filled, outcome) = fill(&mut answer.body, &mut buffer[..wanted]);
+            if self.over() {
+                return Err(Trouble::Lost("nobody wants it any more".into()));
+            }
+            self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
+            self.line.teller.received(filled as u64);
+            outcome?;
+        }
+    }
+
+    /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
+    fn stream(&self, buffer: &mut [u8]) -> Result<(), Ended> {
+        let outcome = self.locate().and_then(|located| {
+            let mut answer = self.line.http.get(&located.url, &[])?;
+            if answer.status != 200 {
+                return Err(Trouble::of(&answer));
+            }
+            if answer.length().is_some_and(|length| length != self.job.size) {
+                return Err(Trouble::Changed("the file's size has changed meanwhile".into()));
+            }
+            for index in 0..self.part.ranges() {
+                let body = std::mem::replace(&mut answer.body, Box::new(std::io::empty()));
+                answer.body = self.receive_stream(body, index, buffer)?;
+                self.changed.notify_all();
+            }
+            self.state().queue.clear();
+            Ok(())
+        });
+        match outcome {
+            Err(_) if self.over() => Ok(()),
+            Err(trouble @ (Trouble::Lost(_) | Trouble::Busy { .. } | Trouble::Changed(_))) => {
+                Err(Ended::Changed(trouble))
+            }
+            Err(trouble) => Err(Ended::Failed(self.line.failure(&self.job.url, &trouble))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn receive_stream(
+        &self,
+        mut body: Box<dyn Read + Send>,
+        index: usize,
+        buffer: &mut [u8],
+    ) -> Result<Box<dyn Read + Send>, Trouble> {
+        let bounds = self.part.bounds(index);
+        let mut missing = (bounds.end - bounds.start) as usize;
+        while missing > 0 {
+            let wanted = buffer.len().min(missing);
+            let (filled, outcome) = fill(&mut body, &mut buffer[..wanted]);
+            if self.over() {
+                return Err(Trouble::Lost("nobody wants it any more".into()));
+            }
+            self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
+            self.line.teller.received(filled as u64);
+            missing -= filled;
+            outcome?;
+        }
+        Ok(body)
+    }
+
+    // For sums.rs, which follows.
+
+    /// Waits until a range has more than `done` bytes; how many.
+    pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, Ended> {
+        let mut state = self.state();
+        loop {
+            let there = self.part.record(index).done;
+            if there > done {
+                return Ok(there);
+            }
+            self.line.teller.check()?;
+            if let Some(ended) = state.ended.take() {
+                return Err(ended);
+            }
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
+        }
+    }
+
+    /// Forgets ranges and has them fetched again.
+    pub(super) fn again(&self, indices: &[usize]) -> Result<(), Ended> {
+        if !self.in_pieces {
+            return Err(Ended::Changed(Trouble::Changed("what came is damaged".into())));
+        }
+        for index in indices {
+            self.line.teller.found(-(self.part.record(*index).done as i64));
+            self.part.reset(*index).map_err(|e| disk(&e))?;
+        }
+        self.state().queue.extend(indices);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    pub(super) fn say(&self, line: String) {
+        self.line.teller.say(line);
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
+        let failed = |e| Failure::new(format!("could not read what was fetched: {}", reason(&e)));
+        self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
+    }
+}
+
+/// Reads until the buffer is full, time is up or something is wrong; how much came, and what was wrong.
+fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), Trouble>) {
+    let (mut filled, begun) = (0, Instant::now());
+    while filled < buffer.len() && (filled == 0 || begun.elapsed() < BUFFER_PAUSE) {
+        match body.read(&mut buffer[filled..]) {
+            Ok(0) => return (filled, Err(Trouble::Lost("the connection was closed early".into()))),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return (filled, Err(Trouble::Lost(lost(&e)))),
+        }
+    }
+    (filled, Ok(()))
+}

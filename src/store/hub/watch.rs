@@ -1,0 +1,147 @@
+//! Work on the network, watched by the thread that asked for it: how far it has come goes out, the wish to stop goes in.
+//!
+//! The work has a thread of its own, so that whoever watches is never kept waiting by a network that does not answer.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::Failure;
+
+/// How often the watcher is asked whether to go on.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What the watcher is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Time went by; so much is there.
+    Progress(Progress),
+    /// Something that a person should know.
+    Notice(String),
+}
+
+/// How far a model has come, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of all its files, what is on this machine.
+    pub done: u64,
+    pub total: u64,
+    /// What came over the network in this run.
+    pub fetched: u64,
+}
+
+/// Who watches; `Break` ends the work.
+pub type Watch<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
+
+/// The work's end of the line. Cheap to copy.
+#[derive(Clone)]
+pub(super) struct Teller(Arc<Line>);
+
+struct Line {
+    stopped: AtomicBool,
+    done: AtomicU64,
+    total: AtomicU64,
+    fetched: AtomicU64,
+    notices: Mutex<Notices>,
+}
+
+struct Notices {
+    sender: Sender<String>,
+    /// The last one that may be repeated, and when it was said.
+    last: Option<Instant>,
+}
+
+/// Does `work` on another thread while `watch` watches. Stopped, it returns at once; the work ends as soon as it notices.
+pub(super) fn watched<T: Send + 'static>(
+    watch: Watch,
+    work: impl FnOnce(&Teller) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (sender, notices) = channel();
+    let teller = Teller(Arc::new(Line {
+        stopped: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        total: AtomicU64::new(0),
+        fetched: AtomicU64::new(0),
+        notices: Mutex::new(Notices { sender, last: None }),
+    }));
+    let (of_work, (finished, result)) = (teller.clone(), channel());
+    std::thread::spawn(move || finished.send(work(&of_work)));
+    loop {
+        let outcome = result.recv_timeout(TICK);
+        let told = notices.try_iter().map(Event::Notice);
+        for event in told.chain([Event::Progress(teller.progress())]) {
+            if watch(event).is_break() {
+                teller.0.stopped.store(true, Ordering::Relaxed);
+                return Err(Failure::interrupted());
+            }
+        }
+        match outcome {
+            Ok(outcome) => return outcome,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("fetching ended unexpectedly")),
+        }
+    }
+}
+
+impl Teller {
+    fn progress(&self) -> Progress {
+        let [done, total, fetched] =
+            [&self.0.done, &self.0.total, &self.0.fetched].map(|n| n.load(Ordering::Relaxed));
+        Progress { done: done.min(total), total, fetched }
+    }
+
+    /// How much there is in all.
+    pub(super) fn expect(&self, total: u64) {
+        self.0.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Bytes that turned out to be here already; negative: that they are not.
+    pub(super) fn found(&self, bytes: i64) {
+        self.0.done.fetch_add(bytes as u64, Ordering::Relaxed); // wraps, which is subtraction
+    }
+
+    /// Bytes that came over the network.
+    pub(super) fn received(&self, bytes: u64) {
+        self.0.done.fetch_add(bytes, Ordering::Relaxed);
+        self.0.fetched.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn fetched(&self) -> u64 {
+        self.0.fetched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn say(&self, line: String) {
+        let notices = self.0.notices.lock().expect("nobody panics holding it");
+        let _ = notices.sender.send(line); // nobody watches any more
+    }
+
+    /// Says what several threads may have to say, once in a while only.
+    pub(super) fn say_rarely(&self, line: String, pause: Duration) {
+        let mut notices = self.0.notices.lock().expect("nobody panics holding it");
+        if notices.last.is_none_or(|last| last.elapsed() >= pause) {
+            notices.last = Some(Instant::now());
+            let _ = notices.sender.send(line); // nobody watches any more
+        }
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Relaxed)
+    }
+
+    /// A failure once the watcher wants no more.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.stopped() { Err(Failure::interrupted()) } else { Ok(()) }
+    }
+
+    /// Waits, but not longer than wanted.
+    pub(super) fn wait(&self, time: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.check()?;
+            std::thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
+        }
+        self.check()
+    }
+}

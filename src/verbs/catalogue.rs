@@ -1,0 +1,58 @@
+//! `fireside pull` without a name: the models that have a short name, and what there is to know before fetching one.
+
+use serde_json::{Value, json};
+
+use super::{Means, table};
+use crate::error::{Exit, Failure};
+use crate::gguf::memory::available_memory;
+use crate::model::memory::{Needs, size};
+use crate::store::catalog::{Entry, catalog};
+use crate::store::licences::judge;
+
+pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
+    let mut entries: Vec<(&String, &Entry)> = catalog().iter().collect();
+    entries.sort_by_key(|(_, entry)| entry.size);
+    if means.json {
+        let models: Vec<Value> = entries.iter().map(|(name, entry)| object(name, entry)).collect();
+        return means.print(&json!({ "models": models }).to_string());
+    }
+    let available = available_memory();
+    let mut rows = vec![["NAME", "MODEL", "SIZE", "MEMORY", "FITS", "LICENCE"].map(String::from)];
+    rows.extend(entries.iter().map(|(name, entry)| row(name, entry, available)));
+    means.print(&table(&rows))
+}
+
+/// What a model takes at least: its weights and room to compute in, before any context.
+fn memory(entry: &Entry) -> u64 {
+    Needs { weights: entry.size, per_token: 0.0 }.fixed()
+}
+
+fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
+    let needed = memory(entry);
+    let fits = available.map_or("unknown", |available| if needed <= available { "yes" } else { "no" });
+    [
+        name.to_string(),
+        entry.title.clone(),
+        size(entry.size),
+        size(needed),
+        fits.into(),
+        format!("{} ({})", entry.licence, judge([entry.licence.as_str()]).kind.name()),
+    ]
+}
+
+fn object(name: &str, entry: &Entry) -> Value {
+    json!({
+        "name": name,
+        "title": entry.title,
+        "family": entry.family,
+        "repository": entry.repository,
+        "file": entry.file,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "memory": memory(entry),
+        "licence": entry.licence,
+        "openness": judge([entry.licence.as_str()]),
+        "sampling": entry.sampling.iter().map(|(name, value)| (name.clone(), json!(value.to_string()))).collect::<serde_json::Map<_, _>>(),
+        "fetch": entry.fetch,
+    })
+}

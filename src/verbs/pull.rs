@@ -1,0 +1,198 @@
+//! `fireside pull`: a model from the hub or a URL → this machine. Also what `-m` uses once the user has agreed.
+//!
+//! stdout is the path of the model's first file; everything else goes to stderr. How it is fetched is store/hub.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::Means;
+use crate::config::Config;
+use crate::error::{Exit, Failure};
+use crate::input;
+use crate::model::memory::size;
+use crate::nearest::nearest;
+use crate::store::catalog::{Entry, catalog};
+use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
+use crate::store::licences::judge;
+use crate::ui::{Screen, terminal};
+
+/// What a word after `pull` or `-m` stands for on a network.
+pub struct Source {
+    pub reference: Reference,
+    /// What its first file must be, where the catalogue says it.
+    sha256: Option<String>,
+}
+
+pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    match bring(what, means) {
+        Ok((_, fetched)) if !means.json => means.print(&fetched.files[0].path.display().to_string()),
+        Ok((source, fetched)) => means.print(&report(&source.reference, &fetched, started).to_string()),
+        Err(failure) => {
+            if means.json {
+                let error = json!({ "message": failure.message, "hint": failure.hint });
+                let _ = means.screen.output(&json!({ "error": error }).to_string()); // the failure is the more important one
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn bring(what: &str, means: &mut Means) -> Result<(Source, Fetched), Failure> {
+    let source = source(what)?;
+    let hub = hub(means.config)?;
+    let remote = look_up(&hub, &source, means.screen)?;
+    let fetched = fetch(&hub, &remote, means.screen)?;
+    Ok((source, fetched))
+}
+
+/// Asks whether to fetch what is not here, and does so. `None`: the user does not want it.
+pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
+    let source = source(what)?;
+    let about = catalog().get(&what.to_lowercase()).map_or(String::new(), |entry| {
+        let licence = judge([entry.licence.as_str()]);
+        let name = licence.licence.unwrap_or_default();
+        format!(" ({} from {}; {name}: {})", size(entry.size), entry.repository, licence.meaning)
+    });
+    if !input::confirm(screen, &format!("{what} is not on this machine. Fetch it{about}?"))? {
+        return Ok(None);
+    }
+    let hub = hub(config)?;
+    let remote = look_up(&hub, &source, screen)?;
+    fetch(&hub, &remote, screen).map(|fetched| Some(fetched.files[0].path.clone()))
+}
+
+/// What a word stands for: a reference, or a short name of the catalogue.
+pub fn source(what: &str) -> Result<Source, Failure> {
+    if let Some(reference) = Reference::parse(what) {
+        return Ok(Source { reference, sha256: None });
+    }
+    let names = catalog();
+    match names.get(&what.to_lowercase()) {
+        Some(Entry { fetch: Some(command), .. }) => {
+            Err(Failure::new(format!("{what} is not on the hub")).hint(format!("it comes with: {command}")))
+        }
+        Some(entry) => Ok(Source {
+            reference: Reference::file_of(&entry.repository, &entry.file),
+            sha256: Some(entry.sha256.clone()).filter(|sum| !sum.is_empty()),
+        }),
+        None => {
+            let failure = Failure::usage(format!(
+                "'{what}' is neither in the catalogue nor hf:OWNER/REPO[:QUANT] nor the URL of a .gguf file"
+            ));
+            let close = nearest(what, names.keys().map(String::as_str)).map(String::from);
+            let repository = format!("hf:{what}");
+            let close = close.or_else(|| Reference::parse(&repository).map(|_| repository));
+            Err(match close {
+                Some(close) => failure.hint(format!("did you mean {close}?")),
+                None => failure.hint("fireside pull lists the catalogue"),
+            })
+        }
+    }
+}
+
+/// The way to the hub, as the settings want it.
+pub fn hub(config: &Config) -> Result<Hub, Failure> {
+    Hub::from_environment(Places {
+        models: config.paths.as_ref().map(|paths| paths.models.clone()),
+        fetched: config.paths.as_ref().map(|paths| paths.fetched.clone()),
+        offline: config.settle(&[])?.offline,
+    })
+}
+
+/// Asks what would be fetched. Ctrl-C ends it.
+pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote, Failure> {
+    let remote = hub.look_up_watched(&source.reference, &mut |event| {
+        if let Event::Notice(line) = event {
+            screen.note(&line);
+        }
+        unless_interrupted()
+    })?;
+    match (&source.sha256, &remote.files[0].sha256) {
+        (Some(known), Some(listed)) if !known.eq_ignore_ascii_case(listed) => Err(Failure::new(format!(
+            "{} has changed since it came into the catalogue",
+            remote.files[0].name
+        ))
+        .hint(format!("to fetch it as it is now: fireside pull {}", remote.reference))),
+        _ => Ok(remote),
+    }
+}
+
+fn unless_interrupted() -> ControlFlow<()> {
+    if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// Fetches what was looked up, with progress on the screen. Ctrl-C ends it; the same again goes on from there.
+pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched, Failure> {
+    let started = Instant::now();
+    let missing = hub.missing(remote)?;
+    announce(remote, missing, screen);
+    let fetched = hub.fetch(remote, &mut |event| {
+        match event {
+            Event::Progress(progress) if missing > 0 => screen.show_fetching(progress.done, progress.total),
+            Event::Progress(_) => {}
+            Event::Notice(line) => screen.note(&line),
+        }
+        unless_interrupted()
+    });
+    screen.end_progress();
+    match &fetched {
+        Ok(fetched) if fetched.bytes > 0 => {
+            let seconds = started.elapsed().as_secs_f64();
+            let speed = size((fetched.bytes as f64 / seconds.max(0.001)) as u64);
+            screen.note(&format!("fetched {} in {seconds:.1} s, {speed}/s", size(fetched.bytes)));
+        }
+        Ok(_) => screen.note("everything was here already"),
+        Err(failure) if failure.exit == Exit::Interrupted => {
+            screen.note("interrupted: the same command goes on from here");
+        }
+        Err(_) => {}
+    }
+    fetched
+}
+
+/// The line before the first byte.
+fn announce(remote: &Remote, missing: u64, screen: &mut Screen) {
+    if missing == 0 {
+        return;
+    }
+    let first = &remote.files[0].name;
+    let name = if remote.files.len() > 1 {
+        format!("{first} and {} more", remote.files.len() - 1)
+    } else {
+        first.clone()
+    };
+    let from = match &remote.origin {
+        Origin::Hub { repository, .. } => format!(" from {repository}"),
+        Origin::Url => String::new(),
+    };
+    let rest = match remote.size() - missing {
+        0 => String::new(),
+        there => format!(", of which {} are here", size(there)),
+    };
+    let licence = remote.licence.as_ref().map_or(String::new(), |licence| format!("; licence: {licence}"));
+    screen.note(&format!("fetching {name}{from}: {}{rest}{licence}", size(remote.size())));
+}
+
+fn report(reference: &Reference, fetched: &Fetched, started: Instant) -> Value {
+    let first = &fetched.files[0];
+    let mut object = json!({
+        "reference": reference.to_string(),
+        "path": first.path,
+        "bytes": fetched.files.iter().map(|file| file.size).sum::<u64>(),
+        "fetched": fetched.bytes,
+        "sha256": first.sha256,
+        "seconds": (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+    });
+    if fetched.files.len() > 1 {
+        let files = fetched
+            .files
+            .iter()
+            .map(|file| json!({ "path": file.path, "bytes": file.size, "sha256": file.sha256 }));
+        object["files"] = files.collect();
+    }
+    object
+}
