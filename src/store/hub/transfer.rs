@@ -397,12 +397,12 @@ impl<'a> Transfer<'a> {
         while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most {
             std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
         }
-        if self.over() {
-            return Err(Trouble::Lost("nobody wants it any more".into()));
-        }
         self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
         self.line.teller.received(filled as u64);
         self.ahead.fetch_add(filled as i64, Relaxed);
+        if self.over() {
+            return Err(Trouble::Lost("nobody wants it any more".into()));
+        }
         outcome.map(|()| filled)
     }
 
