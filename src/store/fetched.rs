@@ -70,7 +70,7 @@ mod tests {
         let [a, b] = ["/x/a.gguf", "/x/b.gguf"].map(PathBuf::from);
         assert!(!fetched.contains(&a));
         fetched.remember(&[a.clone(), b.clone()]).unwrap();
-        fetched.forget(&[a.clone()]).unwrap();
+        fetched.forget(std::slice::from_ref(&a)).unwrap();
         assert!(!fetched.contains(&a) && fetched.contains(&b));
         assert!(Fetched::at(None).remember(&[a]).is_ok());
     }

@@ -142,6 +142,16 @@ impl Run {
         self
     }
 
+    /// Under strace, which writes the system calls of one kind into `log`; nothing else is different.
+    pub fn traced(self, calls: &str, log: &Path) -> Run {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-e", "signal=none", "-e", &format!("trace={calls}"), "-o"]).arg(log);
+        command.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        let environment = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(environment).current_dir(self.command.get_current_dir().unwrap());
+        Run { command, ..self }
+    }
+
     /// Runs to the end with stdout going into `file`.
     pub fn done_into(mut self, file: &str) -> Done {
         let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();

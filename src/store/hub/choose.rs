@@ -108,7 +108,7 @@ pub(super) fn choose(files: &[Candidate], which: &Which) -> Result<Offer, Unclea
         }
         Which::Usual => {
             let fitting = |quant: &&str| models.iter().filter(|offer| offer.is(quant)).cloned().collect();
-            let usual = USUAL.iter().find_map(|quant| plainest(fitting(&quant)));
+            let usual = USUAL.iter().find_map(|quant| plainest(fitting(quant)));
             usual.unwrap_or_else(|| match models.len() {
                 0 => Err(Unclear::Nothing),
                 1 => Ok(models[0].clone()),

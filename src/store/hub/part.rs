@@ -16,9 +16,9 @@ const MAGIC: &[u8; 8] = b"fireside";
 /// Bytes of the journal before its records, and of a record.
 const HEADER: usize = 64;
 const RECORD: usize = 16;
-/// What a journal is made of: ranges are a 32nd of the file, within these bounds.
+/// What a journal is made of: ranges are a 64th of the file, within these bounds.
 const SMALLEST_RANGE: u64 = 1 << 20;
-const LARGEST_RANGE: u64 = 64 << 20;
+const LARGEST_RANGE: u64 = 32 << 20;
 const UNBROKEN: &str = "nobody panics holding the records";
 
 /// How far a range has come.
@@ -37,8 +37,10 @@ pub(super) struct Part {
     journal: File,
     path: PathBuf,
     pub(super) size: u64,
-    range: u64,
+    /// Bytes of a range.
+    pub(super) range: u64,
     records: Mutex<Vec<Record>>,
+    writing: Mutex<()>,
 }
 
 impl Part {
@@ -54,7 +56,8 @@ impl Part {
             let range = range_length(size);
             (range, vec![Record::default(); size.div_ceil(range) as usize])
         });
-        let part = Part { data, journal, path, size, range, records: Mutex::new(records) };
+        let part =
+            Part { data, journal, path, size, range, records: Mutex::new(records), writing: Mutex::new(()) };
         if part.done() == 0 {
             part.journal.set_len(0)?;
             part.data.set_len(0)?;
@@ -99,7 +102,10 @@ impl Part {
     /// Adds bytes to a range, behind those that are there.
     pub(super) fn append(&self, index: usize, bytes: &[u8]) -> io::Result<()> {
         let mut record = self.record(index); // a range has one writer at a time
-        self.data.write_all_at(bytes, self.bounds(index).start + record.done)?;
+        {
+            let _one = self.writing.lock().expect(UNBROKEN);
+            self.data.write_all_at(bytes, self.bounds(index).start + record.done)?;
+        }
         let mut crc = crc32fast::Hasher::new_with_initial(record.crc);
         crc.update(bytes);
         record.done += bytes.len() as u64;
@@ -158,7 +164,7 @@ fn beside(target: &Path, kind: &str) -> PathBuf {
 }
 
 fn range_length(size: u64) -> u64 {
-    (size / 32).next_multiple_of(1 << 20).clamp(SMALLEST_RANGE, LARGEST_RANGE)
+    (size / 64).next_multiple_of(1 << 20).clamp(SMALLEST_RANGE, LARGEST_RANGE)
 }
 
 fn header(size: u64, range: u64, version: [u8; 32]) -> [u8; HEADER] {
@@ -271,7 +277,7 @@ mod tests {
     fn ranges_grow_with_the_file_within_bounds() {
         assert_eq!(
             [1, 98 << 20, 1 << 30, 80 << 30].map(range_length),
-            [1 << 20, 4 << 20, 32 << 20, 64 << 20]
+            [1 << 20, 2 << 20, 16 << 20, 32 << 20]
         );
     }
 }

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ use crate::error::{Failure, reason};
 
 /// Ranges fetched at the same time.
 const CONNECTIONS: usize = 8;
+/// Bytes that may wait for the checksum besides what the connections work on: on a fast network it must not be left behind.
+const AHEAD: i64 = 32 << 20;
 /// Bytes written at once, and most that an ended process loses of each connection.
 const BUFFER: usize = 512 * 1024;
 /// How long bytes may wait to be written.
@@ -220,6 +224,10 @@ pub(super) struct Transfer<'a> {
     in_pieces: bool,
     located: Mutex<Option<Located>>,
     state: Mutex<State>,
+    /// Bytes received and not yet part of the checksum. Negative after a resumption.
+    ahead: AtomicI64,
+    /// The checksum waits for bytes.
+    hungry: AtomicBool,
     /// Something of the state, or of the part's records, is different.
     changed: Condvar,
 }
@@ -237,7 +245,17 @@ impl<'a> Transfer<'a> {
         let queue = (0..part.ranges()).filter(|index| !part.complete(*index)).collect();
         let state = Mutex::new(State { queue, ..State::default() });
         let (in_pieces, located) = (located.ranges, Mutex::new(Some(located)));
-        Transfer { line, job, part, in_pieces, located, state, changed: Condvar::new() }
+        Transfer {
+            line,
+            job,
+            part,
+            in_pieces,
+            located,
+            state,
+            ahead: AtomicI64::new(0),
+            hungry: AtomicBool::new(false),
+            changed: Condvar::new(),
+        }
     }
 
     fn run(&self) -> Result<String, Ended> {
@@ -368,14 +386,24 @@ impl<'a> Transfer<'a> {
                 return Ok(());
             }
             let wanted = buffer.len().min(missing as usize);
-            let (filled, outcome) = fill(&mut answer.body, &mut buffer[..wanted]);
-            if self.over() {
-                return Err(Trouble::Lost("nobody wants it any more".into()));
-            }
-            self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
-            self.line.teller.received(filled as u64);
-            outcome?;
+            self.receive_some(&mut answer.body, index, &mut buffer[..wanted])?;
         }
+    }
+
+    /// What comes next → the part; how much that was.
+    fn receive_some(&self, body: &mut dyn Read, index: usize, buffer: &mut [u8]) -> Result<usize, Trouble> {
+        let (filled, outcome) = fill(body, buffer);
+        let most = CONNECTIONS as i64 * self.part.range as i64 + AHEAD;
+        while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most {
+            std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
+        }
+        self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
+        self.line.teller.received(filled as u64);
+        self.ahead.fetch_add(filled as i64, Relaxed);
+        if self.over() {
+            return Err(Trouble::Lost("nobody wants it any more".into()));
+        }
+        outcome.map(|()| filled)
     }
 
     /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
@@ -416,14 +444,7 @@ impl<'a> Transfer<'a> {
         let mut missing = (bounds.end - bounds.start) as usize;
         while missing > 0 {
             let wanted = buffer.len().min(missing);
-            let (filled, outcome) = fill(&mut body, &mut buffer[..wanted]);
-            if self.over() {
-                return Err(Trouble::Lost("nobody wants it any more".into()));
-            }
-            self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
-            self.line.teller.received(filled as u64);
-            missing -= filled;
-            outcome?;
+            missing -= self.receive_some(&mut body, index, &mut buffer[..wanted])?;
         }
         Ok(body)
     }
@@ -435,6 +456,7 @@ impl<'a> Transfer<'a> {
         let mut state = self.state();
         loop {
             let there = self.part.record(index).done;
+            self.hungry.store(there <= done, Relaxed);
             if there > done {
                 return Ok(there);
             }
@@ -465,6 +487,7 @@ impl<'a> Transfer<'a> {
     }
 
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
+        self.ahead.fetch_sub(buffer.len() as i64, Relaxed);
         let failed = |e| Failure::new(format!("could not read what was fetched: {}", reason(&e)));
         self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
     }
