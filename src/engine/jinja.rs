@@ -1,7 +1,8 @@
 //! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this file names minijinja.
 //!
 //! A template comes out of a model file and is not to be trusted: it sees no file and no clock but the date, and its steps,
-//! its depth and its output are bounded, and its memory (memory.rs): a template that wants more ends the program. It knows nothing of roles or turns; `template.rs` decides what is rendered.
+//! its depth and its output are bounded, and its memory (memory.rs): a template that wants more ends the program. It knows
+//! nothing of roles or turns; `template.rs` decides what is rendered.
 
 use std::error::Error as _;
 use std::{fmt, io};
