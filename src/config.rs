@@ -54,6 +54,10 @@ pub struct Paths {
     pub line_history: PathBuf,
     /// What is known of model files, and the model used last.
     pub known_models: PathBuf,
+    /// What the headers of model files say, so that a list need not read them again.
+    pub headers: PathBuf,
+    /// The user's home folder.
+    pub home: PathBuf,
 }
 
 /// Everything that was said about how to run, before a model's advice joins in.
@@ -152,6 +156,8 @@ impl Paths {
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
+            headers: base.cache_dir().join("fireside").join("headers.json"),
+            home: base.home_dir().to_path_buf(),
         })
     }
 }

@@ -13,6 +13,8 @@ mod json;
 mod pipes;
 // How answers are made and how they end: limits, stop strings, seeds, templates.
 mod answers;
+// The models on this machine: found, listed, shown, removed.
+mod models;
 // Files that are no models, broken, or too large.
 mod files;
 // `fireside check`.

@@ -19,7 +19,7 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
-    ("verbs", &["cli", "config", "model", "store", "gguf", "ui", "chat", "error", "nearest"]),
+    ("verbs", &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error"]),
     ("session", &["backend", "config", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
@@ -130,7 +130,8 @@ fn the_default_model_is_the_same_everywhere() {
 fn the_readmes_tables_are_those_of_the_code() {
     let path = repository().join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let fresh = replaced(&replaced(&readme, "options", &options()), "commands", &commands());
+    let tables = [("options", options()), ("commands", commands()), ("verbs", verbs())];
+    let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
         return fs::write(&path, &fresh).unwrap();
     }
@@ -190,6 +191,29 @@ fn commands() -> String {
         table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(c.help));
     }
     table
+}
+
+fn verbs() -> String {
+    let mut table = String::from("| verb | |\n|---|---|\n");
+    for verb in Args::command().get_subcommands() {
+        let own = |arg: &&Arg| !arg.is_global_set() && arg.get_help_heading().is_none();
+        let takes: Vec<String> = verb.get_arguments().filter(own).map(taken).collect();
+        let aliases: Vec<String> = verb.get_all_aliases().map(|alias| format!(" `{alias}`")).collect();
+        let about = verb.get_about().unwrap_or_default().to_string();
+        let usage = format!("{} {}", verb.get_name(), takes.join(" "));
+        table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(&about));
+    }
+    table
+}
+
+/// `MODEL`, `[MODEL]` or `[--all]`.
+fn taken(arg: &Arg) -> String {
+    let value = arg.get_value_names().map_or(String::new(), |names| names[0].to_string());
+    match arg.get_long() {
+        None if arg.is_required_set() => value,
+        None => format!("[{value}]"),
+        Some(long) => format!("[--{long}]"),
+    }
 }
 
 fn cell(text: &str) -> String {

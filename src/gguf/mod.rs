@@ -26,7 +26,7 @@ pub use check::check;
 pub use fingerprint::fingerprint;
 pub use refusal::{Foreign, Refusal};
 pub use split::parts;
-pub use types::{ElementType, element_type, type_name};
+pub use types::{ElementType, element_type, file_type_name, type_name};
 pub use verify::{Verified, verify};
 
 use std::{

@@ -1,5 +1,10 @@
-//! What is kept on disk: model files by name, and what was learnt about them.
+//! What is on disk: model files by name wherever they lie, and what was learnt about them.
 
 pub mod catalog;
+pub mod headers;
 pub mod known;
+pub mod licences;
 pub mod models;
+pub mod ollama;
+pub mod places;
+pub mod removal;

@@ -137,6 +137,12 @@ impl Screen {
         self.to_stderr(text, "");
     }
 
+    /// A question to the user, who answers on the same line.
+    pub fn question(&mut self, text: &str) {
+        self.progress.clear();
+        let _ = io::stderr().lock().write_all(visible(text).as_bytes()); // there is nowhere left to report to
+    }
+
     /// `fireside: …` and, where there is one, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
         self.progress.clear();

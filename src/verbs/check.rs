@@ -7,7 +7,8 @@ use serde_json::json;
 use super::Means;
 use crate::error::{Exit, Failure, reason};
 use crate::gguf::{self, Header, Refusal};
-use crate::model::{self, size};
+use crate::model;
+use crate::model::memory::size;
 use crate::store::catalog::entry_for_file;
 use crate::ui::terminal;
 

@@ -98,9 +98,9 @@ impl Home {
     /// A run whose answers come from a script: each line one answer (see src/backend/script.rs).
     pub fn scripted<S: AsRef<str>>(&self, answers: &str, args: &[S]) -> Run {
         let script = self.write("script.txt", answers);
-        let mut run = self.run(args);
-        run.command.arg("--backend").arg(format!("script:{}", script.display()));
-        run
+        let backend = ["--backend".to_string(), format!("script:{}", script.display())];
+        let args = backend.into_iter().chain(args.iter().map(|arg| arg.as_ref().to_string()));
+        self.run(&args.collect::<Vec<_>>()) // before the rest, which may begin with a verb
     }
 }
 
