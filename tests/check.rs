@@ -48,7 +48,7 @@ fn what_is_wrong_with_a_header_is_said() {
     checked(&home, &home.write("page.gguf", "<!DOCTYPE html>")).code(1).says("a web page");
     checked(&home, &home.path("nothing.gguf")).code(1).says("no such file");
     checked(&home, &home.path("")).code(1).says("a folder");
-    home.run(&["check", "smollm2-135m"]).done().failed(1, "not in the models folder");
+    home.run(&["check", "smollm2-135m"]).done().failed(1, "is not on this machine");
 }
 
 #[test]
