@@ -340,6 +340,9 @@ fn change_array(value: &mut Vec<u8>, random: &mut Random) -> String {
     let mut items: Vec<Vec<u8>> = Vec::new();
     let mut r = Reader(value, 12);
     for _ in 0..length {
+        if r.1 == r.0.len() {
+            break; // it already lies about its length
+        }
         let start = r.1;
         r.value(kind);
         items.push(r.0[start..r.1].to_vec());
