@@ -4,8 +4,6 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nix::sys::resource::{Resource, setrlimit};
-
 use crate::backend::local::Local;
 use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
@@ -23,7 +21,7 @@ use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
 use crate::store::models::NotHere;
-use crate::ui::{Screen, Style, crash, terminal};
+use crate::ui::{Screen, Style, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
@@ -332,9 +330,8 @@ fn build_notes() -> String {
     format!("llama.cpp: {}{slow}", info.trim())
 }
 
-/// Memory that a child may use besides twice the size of the model, and then for its chat template, in bytes.
+/// Memory that a child may use besides twice the size of the model, in bytes.
 const PROBE_MEMORY: u64 = 1 << 30;
-const TEMPLATE_MEMORY: u64 = 512 << 20;
 
 /// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
@@ -354,7 +351,7 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
     let bytes = model::memory::weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {
-        limit_memory(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
+        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
     }
     let load =
         LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
@@ -370,21 +367,6 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     let weights = Weights::load(path, &load, |_| true)?;
     engine::try_out(&weights, context.clone())?;
     let template = model::chat_template(&header, &settings)?;
-    limit_memory(memory_used().saturating_add(TEMPLATE_MEMORY));
-    crash::blame("its chat template ended the process: it seems to want endless memory");
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())
-}
-
-/// Bounds what this process may have of memory besides files mapped into it; without that the machine's is the limit.
-fn limit_memory(bytes: u64) {
-    let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
-}
-
-/// Bytes that count against that limit now.
-fn memory_used() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.map_or(PROBE_MEMORY, |kib| kib << 10)
 }

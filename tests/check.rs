@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::mutate::{Document, Random};
-use crate::support::{Done, Home, default_model, tiny};
+use crate::support::{Done, Home, alone, default_model, tiny};
 
 fn checked(home: &Home, file: &std::path::Path) -> Done {
     home.run(&["check", file.to_str().unwrap()]).done()
@@ -75,6 +75,9 @@ fn names_that_are_checksums_are_compared() {
 
 #[test]
 fn the_default_model_is_the_catalogues() {
+    if !alone("check::the_default_model_is_the_catalogues") {
+        return;
+    }
     let Some(model) = default_model() else { return };
     let run = Home::new().run(&["check"]).arg(&model).measured(Duration::from_secs(60));
     assert_eq!(run.done.code, Some(0), "{run:#?}");

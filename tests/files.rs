@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::support::mutate::Document;
 use crate::support::{Done, GGUF_STRING, Home, tiny, with_metadata};
 
 /// A one-shot run with this model.
@@ -127,7 +128,11 @@ fn numbers_in_the_header_that_lie_are_one_line() {
     patched("llama.attention.head_count", set(7)).failed(1, "could not");
     patched("tokenizer.ggml.tokens", |rest| rest[8..16].copy_from_slice(&u64::MAX.to_le_bytes()))
         .failed(1, "could not use");
-    patched("general.architecture", |rest| rest[12..17].copy_from_slice(b"lamma")).failed(1, "could not");
+    patched("general.architecture", |rest| rest[12..17].copy_from_slice(b"lamma"))
+        .failed(1, "does not know the architecture 'lamma'")
+        .hint("update it");
+    // Rotating nothing would take llama.cpp for ever.
+    patched("llama.rope.dimension_count", set(0)).failed(1, "rope.dimension_count");
 }
 
 #[test]
@@ -160,6 +165,28 @@ fn weights_that_are_not_numbers_are_one_line() {
     let weights = bytes.len() - 200_000;
     bytes[weights..].fill(0xff);
     tried(&home, &home.write("nan.gguf", bytes)).failed(1, "not a number");
+}
+
+#[test]
+fn characters_that_a_vocabulary_cannot_write_do_not_end_the_program() {
+    let home = Home::new();
+    let bytes = std::fs::read(tiny("llama-spm")).unwrap();
+    let at = bytes.windows(6).position(|w| w == b"<0xF0>").unwrap();
+    let lacking = [&bytes[..at], b"<0yF0>", &bytes[at + 6..]].concat();
+    let model = home.write("model.gguf", lacking);
+    let run = home.run(&["-q", "-p", "Hi \u{1f525}", "-n", "2", "--temp", "0"]).model(&model);
+    run.done().code(0).stderr("");
+}
+
+#[test]
+fn what_llama_cpp_says_at_length_is_cut() {
+    let long = "a".repeat(100_000);
+    let home = Home::new();
+    let mut document = Document::read(&tiny_bytes());
+    document.set_text("tokenizer.ggml.pre", &long);
+    let done = tried(&home, &home.write("model.gguf", document.bytes()));
+    let done = done.failed(1, "unknown pre-tokenizer type: 'aaa");
+    assert!(done.stderr.len() < 2000, "{}", done.stderr.len());
 }
 
 #[test]

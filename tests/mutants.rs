@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::support::mutate::{Document, Random, blind};
-use crate::support::{Home, Measured, repository, tiny};
+use crate::support::{Home, Measured, alone, repository, tiny};
 
 const USUAL: u64 = 150;
 const LONGEST: Duration = Duration::from_secs(60);
@@ -80,6 +80,9 @@ fn note(line: &str) {
 
 #[test]
 fn damaged_models_never_bring_the_program_down() {
+    if !alone("mutants::damaged_models_never_bring_the_program_down") {
+        return;
+    }
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
     let home = Home::new();
     if let Some(seed) = number("FIRESIDE_MUTANT") {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
-use fireside::repl::commands::COMMANDS;
 use fireside::model::memory::{Needs, size};
+use fireside::repl::commands::COMMANDS;
 use fireside::store::catalog::catalog;
 use fireside::store::licences::judge;
 
@@ -133,7 +133,8 @@ fn the_default_model_is_the_same_everywhere() {
 fn the_readmes_tables_are_those_of_the_code() {
     let path = repository().join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let tables = [("options", options()), ("commands", commands()), ("verbs", verbs()), ("catalog", models())];
+    let tables =
+        [("options", options()), ("commands", commands()), ("verbs", verbs()), ("catalog", models())];
     let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
         return fs::write(&path, &fresh).unwrap();
@@ -210,11 +211,14 @@ fn verbs() -> String {
 }
 
 fn models() -> String {
-    let mut table = String::from("| name | model | file | size | memory | licence | recommended |\n|---|---|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| name | model | file | size | memory | licence | recommended |\n|---|---|---|---|---|---|---|\n",
+    );
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     for (name, entry) in entries {
-        let advice: Vec<String> = entry.sampling.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let advice: Vec<String> =
+            entry.sampling.iter().map(|(key, value)| format!("{key} {value}")).collect();
         let needed = Needs { weights: entry.size, per_token: 0.0 }.fixed();
         let licence = format!("{}: {}", entry.licence, judge([entry.licence.as_str()]).kind.name());
         let cells = [

@@ -1,8 +1,8 @@
 //! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this file names minijinja.
 //!
 //! A template comes out of a model file and is not to be trusted: it sees no file and no clock but the date, and its steps,
-//! its depth and its output are bounded. (What is not bounded is the memory of strings that it builds and does not write.)
-//! It knows nothing of roles or turns; `template.rs` decides what is rendered.
+//! its depth and its output are bounded, and its memory (memory.rs): a template that wants more ends the program. It knows
+//! nothing of roles or turns; `template.rs` decides what is rendered.
 
 use std::error::Error as _;
 use std::{fmt, io};
@@ -13,6 +13,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehav
 use serde_json::Value as Json;
 
 use super::json::PythonJson;
+use super::memory;
 
 /// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB.
 const DEPTH: usize = 100;
@@ -85,9 +86,10 @@ impl Jinja {
         env.set_undefined_behavior(undefined);
         env.set_fuel(Some(bounds.steps));
         let mut out = Bounded { text: Vec::new(), limit: bounds.bytes, full: false };
-        let rendered = env
-            .template_from_str(&self.source)
-            .and_then(|t| t.render_captured_to(variables, &mut out).map(drop));
+        let rendered = memory::rendering(|| {
+            env.template_from_str(&self.source)
+                .and_then(|t| t.render_captured_to(variables, &mut out).map(drop))
+        });
         if out.full {
             return Err(TemplateError::TooLong(bounds.bytes));
         }

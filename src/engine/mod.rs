@@ -9,6 +9,7 @@
 
 pub mod template; // 1
 mod jinja;
+pub mod memory;
 mod json;
 pub mod llama; // 2
 mod alphabet;

@@ -18,7 +18,7 @@ const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
 /// Refuses a model that llama.cpp would abort on, or that cannot hold a conversation.
 ///
 /// # Errors
-/// The first [`Refusal`] found: `NotChat`, `Unsupported`, `Split` or `Inconsistent`.
+/// The first [`Refusal`] found: `NotChat`, `Architecture`, `Split` or `Inconsistent`.
 pub fn check(header: &Header) -> Result<(), Refusal> {
     purpose(header)?;
     split::check(header)?;

@@ -4,6 +4,7 @@
 //! cut while it is mapped into memory. A handler may only do what is safe inside a signal: it takes no lock and no memory.
 //! With engine/llama.rs the only file with unsafe code.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::IntoRawFd;
@@ -14,6 +15,7 @@ use nix::libc;
 use nix::sys::termios::Termios;
 
 use super::terminal;
+use crate::error::RENDERING;
 
 /// What is said, after the program's name, when the system itself sends the signal.
 const CAUSES: &[(libc::c_int, &str)] = &[
@@ -28,16 +30,15 @@ const CAUSES: &[(libc::c_int, &str)] = &[
 ];
 /// The same when somebody else sends it.
 const SENT: &str = "ended by a signal from outside";
-/// Exit code for both.
+/// The same while a chat template is rendered.
+const TEMPLATE: &str = "its chat template ended the process: it seems to want endless memory";
+/// Exit code for all of them.
 const FAILED: libc::c_int = 1;
 
 /// The terminal and the mode it was found in; null until there is one.
 static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null_mut());
 /// Several threads may crash together: the first one speaks.
 static CRASHED: AtomicBool = AtomicBool::new(false);
-
-/// What to say of an abort or a crash instead of the usual, in what is being done; null: nothing.
-static BLAMED: AtomicPtr<&'static str> = AtomicPtr::new(ptr::null_mut());
 
 /// From now on such an end is one line. Called first thing in `main`.
 pub fn install() {
@@ -76,9 +77,41 @@ pub fn install() {
     }));
 }
 
-/// What an end from now on would be due to.
-pub fn blame(cause: &'static str) {
-    BLAMED.store(Box::into_raw(Box::new(cause)), Ordering::Release); // never freed, like what `remember` stores
+/// The system's allocator, for which a template that asks for more than it may have is the end of the program: Rust's own
+/// end of it takes three lines.
+struct Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+// SAFETY: everything is the system's; a null pointer is handed on or ends the process.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps what GlobalAlloc asks for, which is what System asks for.
+        given(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        given(unsafe { System.realloc(at, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+fn given(memory: *mut u8) -> *mut u8 {
+    if memory.is_null() && RENDERING.load(Ordering::Relaxed) {
+        end(TEMPLATE);
+    }
+    memory
 }
 
 /// Remembers how the terminal was found, for a handler that has no time to ask.
@@ -88,21 +121,24 @@ pub(super) fn remember(device: File, mode: &Termios) {
 }
 
 extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
+    let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
+    let known = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
+    let cause = if RENDERING.load(Ordering::Relaxed) { TEMPLATE } else { known };
+    end(if sent { SENT } else { cause });
+}
+
+/// Ends the process with a line that says why. Takes no lock and no memory.
+fn end(why: &str) -> ! {
     if CRASHED.swap(true, Ordering::AcqRel) {
         loop {
             // SAFETY: only waits for a signal; the thread that came first ends the process.
             unsafe { libc::pause() };
         }
     }
-    // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
-    let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
-    // SAFETY: null or a pointer from `blame`, which nobody frees.
-    let blamed = unsafe { BLAMED.load(Ordering::Acquire).as_ref() };
-    let usual = || CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
-    let cause = blamed.copied().unwrap_or_else(usual);
     restore();
     write(if is_terminal(libc::STDERR_FILENO) { b"\nfireside: " } else { b"fireside: " });
-    write(if sent { SENT } else { cause }.as_bytes());
+    write(why.as_bytes());
     write(b"\n");
     // SAFETY: ends the process at once, without running anything.
     unsafe { libc::_exit(FAILED) };

@@ -186,6 +186,19 @@ impl Run {
     }
 }
 
+/// Runs this test again in a process of its own and returns false, unless this is that process. The memory of a program is
+/// measured from its start on, when it still is a copy of the one that started it.
+pub fn alone(test: &str) -> bool {
+    if std::env::var_os("FIRESIDE_TEST_ALONE").is_some_and(|name| name == test) {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("FIRESIDE_TEST_ALONE", test);
+    let done = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    false
+}
+
 /// How a run ended and what it cost, the processes it started included.
 #[derive(Debug)]
 pub struct Measured {

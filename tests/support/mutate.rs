@@ -172,6 +172,12 @@ impl Document {
         (self.bytes(), second.bytes())
     }
 
+    /// Changes a text that is there.
+    pub fn set_text(&mut self, key: &str, value: &str) {
+        let entry = self.entries.iter_mut().find(|entry| entry.key == key.as_bytes()).unwrap();
+        entry.value = text(value.as_bytes());
+    }
+
     fn architecture(&self) -> String {
         let entry = self.entries.iter().find(|e| e.key == b"general.architecture");
         entry.map_or_else(String::new, |e| String::from_utf8_lossy(e.value.get(8..).unwrap_or(b"")).into())
@@ -340,6 +346,9 @@ fn change_array(value: &mut Vec<u8>, random: &mut Random) -> String {
     let mut items: Vec<Vec<u8>> = Vec::new();
     let mut r = Reader(value, 12);
     for _ in 0..length {
+        if r.1 == r.0.len() {
+            break; // it already lies about its length
+        }
         let start = r.1;
         r.value(kind);
         items.push(r.0[start..r.1].to_vec());
