@@ -128,10 +128,7 @@ pub enum Verb {
         file: String,
     },
     /// every setting with its value and where that comes from
-    Config {
-        #[command(flatten)]
-        settings: Given,
-    },
+    Config,
 }
 
 /// The settings that were typed, in the table's order; a value each time one was given.
@@ -211,7 +208,7 @@ pub fn verbs() -> Vec<String> {
 
 /// Understands the command line, or says in a line what is wrong with it. Help and version are printed by clap.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Failure> {
-    let words: Vec<OsString> = translate(words.into_iter().collect());
+    let words: Vec<OsString> = hoist(translate(words.into_iter().collect()));
     Args::try_parse_from(words).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
         _ => usage_failure(&error),
@@ -245,6 +242,52 @@ fn translate(words: Vec<OsString>) -> Vec<OsString> {
         }
     }
     translated
+}
+
+/// Settings may stand behind a verb as well; clap wants them before it.
+fn hoist(words: Vec<OsString>) -> Vec<OsString> {
+    let command = Args::command();
+    let is_verb = |text: &str| {
+        command
+            .get_subcommands()
+            .any(|v| v.get_name() == text || v.get_all_aliases().any(|alias| alias == text))
+    };
+    let mut first = 1; // behind the program's name
+    while let Some(text) = words.get(first).map(|word| word.to_str().unwrap_or_default()) {
+        match text.starts_with('-') && text != "--" {
+            true => first += 1 + usize::from(takes_value(text)),
+            false if is_verb(text) => break,
+            false => return words, // a prompt
+        }
+    }
+    let mut rest = words.into_iter();
+    let mut hoisted: Vec<OsString> = rest.by_ref().take(first).collect();
+    let mut behind: Vec<OsString> = rest.by_ref().take(1).collect();
+    while let Some(word) = rest.next() {
+        let text = word.to_str().unwrap_or_default().to_string();
+        if text == "--" {
+            behind.push(word);
+            behind.extend(rest.by_ref());
+        } else if is_setting(&text) && (!takes_value(&text) || rest.len() > 0) {
+            hoisted.push(word);
+            if takes_value(&text) {
+                hoisted.extend(rest.next());
+            }
+        } else {
+            behind.push(word);
+        }
+    }
+    hoisted.extend(behind);
+    hoisted
+}
+
+/// Whether the word is the flag of a setting, perhaps with its value.
+fn is_setting(word: &str) -> bool {
+    let flag = word.split_once('=').map_or(word, |(flag, _)| flag);
+    match flag.strip_prefix("--") {
+        Some(name) => SETTINGS.iter().any(|s| s.name == name || s.aliases.contains(&name)),
+        None => SETTINGS.iter().any(|s| s.short.is_some_and(|short| flag == format!("-{short}"))),
+    }
 }
 
 /// Whether the option, spelled our way, is followed by a value.
@@ -316,6 +359,20 @@ mod tests {
         .unwrap();
         let given: Vec<(&str, &str)> = args.settings.0.iter().map(|(n, v)| (*n, v.as_str())).collect();
         assert_eq!(given, [("mlock", "on"), ("predict", "-1"), ("stop", "a"), ("stop", "b"), ("temp", "0")]);
+    }
+
+    #[test]
+    fn settings_may_stand_behind_a_verb() {
+        let hoisted = |line: &str| {
+            let words = hoist(line.split(' ').map(OsString::from).collect());
+            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(hoisted("fireside -q show -m x --tensors"), "fireside -q -m x show --tensors");
+        assert_eq!(hoisted("fireside pull x --offline --json"), "fireside --offline pull x --json");
+        assert_eq!(hoisted("fireside ls --model-folder=/m"), "fireside --model-folder=/m ls");
+        assert_eq!(hoisted("fireside -p list --temp 0"), "fireside -p list --temp 0");
+        assert_eq!(hoisted("fireside rm -- -m"), "fireside rm -- -m");
+        assert_eq!(hoisted("fireside show -m"), "fireside show -m");
     }
 
     #[test]

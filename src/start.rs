@@ -9,7 +9,7 @@ use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
-use crate::cli::{Args, Verb};
+use crate::cli::Args;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
@@ -26,12 +26,9 @@ use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
 /// Does what the command line asks for.
-pub fn run(mut args: Args, started: Instant) -> Exit {
+pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(path) = &args.probe {
         return probe(path, &args);
-    }
-    if let Some(Verb::Config { settings }) = &args.verb {
-        args.settings.0.extend(settings.0.iter().cloned());
     }
     let config = match Config::resolve(&args.settings) {
         Ok(config) => config,

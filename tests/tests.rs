@@ -17,6 +17,7 @@ mod answers;
 mod models;
 // Fetching models.
 mod pull;
+mod remote;
 // Files that are no models, broken, or too large.
 mod files;
 // `fireside check`.

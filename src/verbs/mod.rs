@@ -55,8 +55,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Does what a verb says.
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
-    if matches!(verb, Verb::Pull { what: None } | Verb::List { .. } | Verb::Show { .. } | Verb::Config { .. })
-    {
+    if matches!(verb, Verb::Pull { what: None } | Verb::List { .. } | Verb::Show { .. } | Verb::Config) {
         terminal::end_on_interrupt(); // they only tell
     }
     match verb {
@@ -68,7 +67,7 @@ pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         }
         Verb::Rm { model, yes } => rm::run(&model, yes, means),
         Verb::Check { file } => check::run(means, &file),
-        Verb::Config { .. } => config::run(means),
+        Verb::Config => config::run(means),
     }
 }
 
