@@ -56,6 +56,10 @@ pub struct Paths {
     pub known_models: PathBuf,
     /// Which files fireside itself has fetched.
     pub fetched: PathBuf,
+    /// What the headers of model files say, so that a list need not read them again.
+    pub headers: PathBuf,
+    /// The user's home folder.
+    pub home: PathBuf,
 }
 
 /// Everything that was said about how to run, before a model's advice joins in.
@@ -155,6 +159,8 @@ impl Paths {
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
             fetched: state.join("fetched.json"),
+            headers: base.cache_dir().join("fireside").join("headers.json"),
+            home: base.home_dir().to_path_buf(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Files and pipes → text: bounded, UTF-8, and never in the way of Ctrl-C.
+//! Files, pipes and answers to questions → text: bounded, UTF-8, and never in the way of Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::chat::Attachment;
 use crate::chat::message::without_final_newline;
 use crate::error::{Exit, Failure, reason};
-use crate::ui::terminal;
+use crate::ui::{Screen, terminal};
 
 /// Longest text that is read, in bytes: more than the largest context there is.
 const MOST_BYTES: u64 = 64 << 20;
@@ -57,18 +57,41 @@ pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
     text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
 }
 
-/// Something being read by a thread of its own, because a pipe may keep it waiting for ever.
-struct Watched(std::sync::mpsc::Receiver<io::Result<Vec<u8>>>);
+/// Asks on the terminal and returns what was typed, without white space around it.
+pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
+    screen.question(question);
+    let line = watched(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
+    line.map(|line| line.trim().to_string())
+        .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
+}
 
-fn watched(read: impl FnOnce() -> io::Result<Vec<u8>> + Send + 'static) -> Watched {
+/// Asks whether to do something; anything but yes is a no.
+pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Failure> {
+    let answer = ask(screen, &format!("{question} [y/N] "))?;
+    Ok(["y", "yes"].contains(&answer.to_lowercase().as_str()))
+}
+
+/// Whether there is somebody to ask.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Something being read by a thread of its own, because a pipe or a person may keep it waiting for ever.
+struct Watched<T>(std::sync::mpsc::Receiver<io::Result<T>>);
+
+fn watched<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Watched<T> {
     let (sender, inbox) = channel();
     std::thread::spawn(move || sender.send(read()));
     Watched(inbox)
 }
 
-impl Watched {
+impl<T> Watched<T> {
     /// Waits for the end, or for Ctrl-C, which is a failure. Calls `waiting` once if that takes long.
-    fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<Vec<u8>>, Failure> {
+    fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<T>, Failure> {
         let started = Instant::now();
         let mut waiting = Some(waiting);
         loop {

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use fireside::engine::llama::{self, Hooks};
 use fireside::error::Exit;
-use fireside::ui::{self, terminal};
+use fireside::ui::{self, crash, terminal};
 use fireside::{cli, start};
 
 fn main() {
     let started = Instant::now();
+    crash::install();
     llama::without_debugger();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });

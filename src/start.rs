@@ -1,7 +1,7 @@
 //! The command line as understood → a chat, an answer, or one of the verbs.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, setrlimit};
@@ -14,15 +14,15 @@ use crate::chat::{Message, Settings};
 use crate::cli::{Args, Verb};
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, system_info};
-use crate::error::{Exit, Failure, reason};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
+use crate::error::{Exit, Failure};
 use crate::input;
+use crate::model::about;
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
-use crate::store::models;
-use crate::ui::{Screen, Style, terminal};
+use crate::ui::{Screen, Style, crash, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
@@ -211,42 +211,46 @@ impl Run<'_> {
             return Ok(wanted);
         }
         let path = match model::usual(&self.config) {
-            Ok(path) => path,
-            Err(none) if none.is_empty() => return Err(model::none_found(&self.config)),
-            Err(several) => self.pick(&several)?,
+            Some(path) => path,
+            None => self.pick()?,
         };
         Ok(path.display().to_string())
     }
 
-    /// Several models and no word which: on a terminal a question, else an error that names them.
-    fn pick(&mut self, several: &[std::path::PathBuf]) -> Result<std::path::PathBuf, Failure> {
-        let names: Vec<String> = several.iter().map(|file| models::name(file)).collect();
-        let ambiguous = || {
-            Failure::new("there are several models and none was named")
-                .hint(format!("give one of them with -m: {}", names.join(", ")))
+    /// No word which model: on a terminal a question, else an error that names those there are.
+    fn pick(&mut self) -> Result<PathBuf, Failure> {
+        let mut models = about::all(&self.config);
+        models.retain(|(_, about)| about.problem.is_none());
+        let names: Vec<&str> = models.iter().map(|(model, _)| model.name.as_str()).collect();
+        let unnamed = || match names[..] {
+            [] => model::none_found(&self.config),
+            [only] => Failure::new("no model was named").hint(format!("there is one: -m {only}")),
+            _ => Failure::new("there are several models and none was named")
+                .hint(format!("give one of them with -m: {}", names.join(", "))),
         };
-        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-            return Err(ambiguous());
+        if models.is_empty() || !input::can_ask() {
+            return Err(unnamed());
         }
-        let list: Vec<String> = (1..).zip(&names).map(|(n, name)| format!("{n:3}  {name}")).collect();
-        self.screen.show(&format!("Which model?\n{}", list.join("\n")));
-        let mut line = String::new();
-        std::io::stdin()
-            .read_line(&mut line)
-            .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))?;
-        let chosen = line.trim().parse::<usize>().ok().and_then(|n| several.get(n.checked_sub(1)?));
-        let chosen = chosen
-            .or_else(|| several.iter().find(|file| models::name(file).eq_ignore_ascii_case(line.trim())));
-        chosen.cloned().ok_or_else(ambiguous)
+        let table = verbs::list::table(&models);
+        let (head, rows) = table.split_once('\n').unwrap_or((&table, ""));
+        let rows: Vec<String> = (1..).zip(rows.lines()).map(|(n, row)| format!("{n:3}  {row}")).collect();
+        self.screen.show(&format!("     {head}\n{}", rows.join("\n")));
+        loop {
+            let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
+            if line.is_empty() {
+                return Err(unnamed());
+            }
+            let by_number = line.parse::<usize>().ok().and_then(|n| models.get(n.checked_sub(1)?));
+            let by_name = || models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line));
+            match by_number.or_else(by_name) {
+                Some((model, _)) => return Ok(model.path.clone()),
+                None => self.screen.show(&format!("'{line}' is none of them")),
+            }
+        }
     }
 
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
-        match self.screen.output(text) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
-            }
-            _ => Ok(Exit::Answered),
-        }
+        verbs::print(self.screen, text)
     }
 
     fn fail(&mut self, failure: &Failure) -> Exit {
@@ -315,12 +319,13 @@ fn build_notes() -> String {
     format!("llama.cpp: {}{slow}", info.trim())
 }
 
-/// Memory that a child may use besides the model file, in bytes: a chat template that wants more is ended.
-const PROBE_MEMORY: u64 = 4 << 30;
+/// Memory that a child may use besides twice the size of the model, and then for its chat template, in bytes.
+const PROBE_MEMORY: u64 = 1 << 30;
+const TEMPLATE_MEMORY: u64 = 512 << 20;
 
 /// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
-    match try_out(path, args) {
+    match contained(|| try_out(path, args)) {
         Ok(()) => Exit::Answered,
         Err(failure) => {
             crate::ui::last_line(&format!("fireside: {failure}"));
@@ -333,6 +338,11 @@ fn probe(path: &Path, args: &Args) -> Exit {
 /// template: what it merely refuses is said when it is asked to answer.
 fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     let settings = Config::resolve(&args.settings)?.settle(&[])?;
+    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
+    let bytes = model::memory::weights_bytes(&header);
+    if !devices().iter().any(|device| device.gpu) {
+        limit_memory(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
+    }
     let load =
         LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
     let context = ContextOptions {
@@ -346,11 +356,22 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     };
     let weights = Weights::load(path, &load, |_| true)?;
     engine::try_out(&weights, context.clone())?;
-    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
     let template = model::chat_template(&header, &settings)?;
-    let most = header.file_size.saturating_add(PROBE_MEMORY);
-    let _ = setrlimit(Resource::RLIMIT_DATA, most, most); // without it only the machine's memory is the limit
-    crate::ui::last_line("fireside: its chat template ended the process: it seems to want endless memory");
+    limit_memory(memory_used().saturating_add(TEMPLATE_MEMORY));
+    crash::blame("its chat template ended the process: it seems to want endless memory");
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())
+}
+
+/// Bounds what this process may have of memory besides files mapped into it; without that the machine's is the limit.
+fn limit_memory(bytes: u64) {
+    let _ = setrlimit(Resource::RLIMIT_DATA, bytes, bytes);
+}
+
+/// Bytes that count against that limit now.
+fn memory_used() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map_or(PROBE_MEMORY, |kib| kib << 10)
 }

@@ -15,8 +15,16 @@ mod pipes;
 mod answers;
 // Fetching models.
 mod pull;
+// The models on this machine: found, listed, shown, removed.
+mod models;
 // Files that are no models, broken, or too large.
 mod files;
+// `fireside check`.
+mod check;
+// Thousands of damaged ones.
+mod mutants;
+// The program itself hit by a signal.
+mod crash;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.

@@ -19,7 +19,7 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
-    ("verbs", &["cli", "config", "model", "store", "gguf", "ui", "chat", "error", "nearest"]),
+    ("verbs", &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error"]),
     ("session", &["backend", "config", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
@@ -46,8 +46,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs", "store/hub/sums.rs"]),
     ("ureq", &["store/hub/http.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
@@ -108,11 +108,12 @@ fn each_heavy_crate_is_named_in_one_place() {
 }
 
 #[test]
-fn unsafe_code_stays_in_llama_rs() {
+fn unsafe_code_stays_in_two_files() {
     for (name, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
-        assert!(!found || name == "engine/llama.rs", "{name} has unsafe code");
+        let may = ["engine/llama.rs", "ui/crash.rs"].contains(&name.as_str());
+        assert!(!found || may, "{name} has unsafe code");
     }
 }
 
@@ -130,7 +131,8 @@ fn the_default_model_is_the_same_everywhere() {
 fn the_readmes_tables_are_those_of_the_code() {
     let path = repository().join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let fresh = replaced(&replaced(&readme, "options", &options()), "commands", &commands());
+    let tables = [("options", options()), ("commands", commands()), ("verbs", verbs())];
+    let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
         return fs::write(&path, &fresh).unwrap();
     }
@@ -190,6 +192,29 @@ fn commands() -> String {
         table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(c.help));
     }
     table
+}
+
+fn verbs() -> String {
+    let mut table = String::from("| verb | |\n|---|---|\n");
+    for verb in Args::command().get_subcommands() {
+        let own = |arg: &&Arg| !arg.is_global_set() && arg.get_help_heading().is_none();
+        let takes: Vec<String> = verb.get_arguments().filter(own).map(taken).collect();
+        let aliases: Vec<String> = verb.get_all_aliases().map(|alias| format!(" `{alias}`")).collect();
+        let about = verb.get_about().unwrap_or_default().to_string();
+        let usage = format!("{} {}", verb.get_name(), takes.join(" "));
+        table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(&about));
+    }
+    table
+}
+
+/// `MODEL`, `[MODEL]` or `[--all]`.
+fn taken(arg: &Arg) -> String {
+    let value = arg.get_value_names().map_or(String::new(), |names| names[0].to_string());
+    match arg.get_long() {
+        None if arg.is_required_set() => value,
+        None => format!("[{value}]"),
+        Some(long) => format!("[--{long}]"),
+    }
 }
 
 fn cell(text: &str) -> String {

@@ -13,8 +13,8 @@ use super::probe;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Stats, Turn};
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights};
-use crate::error::Failure;
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained};
+use crate::error::{Exit, Failure};
 
 /// Everything that is settled before the engine's thread starts.
 pub struct Spec {
@@ -31,6 +31,8 @@ pub struct Spec {
 
 /// How an unknown file is tried out, and what to do when it passed.
 pub struct Probe {
+    /// Of all files of the model.
+    pub bytes: u64,
     pub args: Vec<String>,
     pub passed: Box<dyn Fn() + Send>,
 }
@@ -66,7 +68,8 @@ impl Local {
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
         let worker = Worker { spec, newest: newest.clone(), loading: loading.clone() };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(&inbox));
+        let thread =
+            std::thread::Builder::new().name("engine".into()).spawn(move || contained(|| worker.run(&inbox)));
         let mut local = Local {
             description,
             requests: Some(requests),
@@ -154,6 +157,7 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, inbox: &Receiver<Request>) {
+        let mut unheard: Option<Failure> = None;
         while let Ok(request) = inbox.recv() {
             if request.job.cancelled() {
                 request.job.refuse(Failure::interrupted());
@@ -162,10 +166,19 @@ impl Worker {
             if matches!(request.job, Job::Prepare(_)) {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
+            // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
+            if let Some(failure) = unheard.take() {
+                request.job.refuse(failure);
+                continue;
+            }
             let started = Instant::now();
             match self.load() {
                 Ok(weights) => return self.serve(&weights, request, started.elapsed(), inbox),
-                Err(failure) => request.job.refuse(failure),
+                Err(failure) => {
+                    let lasts = failure.exit != Exit::Interrupted;
+                    let heard = request.job.refuse(failure.clone());
+                    unheard = Some(failure).filter(|_| lasts && !heard);
+                }
             }
         }
     }
@@ -181,7 +194,7 @@ impl Worker {
     fn load_watched(&mut self) -> Result<Weights, Failure> {
         let path = self.spec.path.display();
         if let Some(probe) = &self.spec.probe {
-            probe::run(&self.spec.path, &probe.args, &self.loading.abort)?;
+            probe::run(&self.spec.path, probe.bytes, &probe.args, &self.loading.abort)?;
             (probe.passed)();
             self.spec.probe = None;
         }
@@ -247,18 +260,13 @@ impl Job {
         matches!(self, Job::Load { cancel, .. } | Job::Reply { cancel, .. } if cancel.load(Ordering::Relaxed))
     }
 
-    fn refuse(self, failure: Failure) {
+    /// Whether somebody heard it.
+    fn refuse(self, failure: Failure) -> bool {
         match self {
-            Job::Prepare(_) => {} // tried again, and reported, by the next request that waits for it
-            Job::Load { told, .. } | Job::Reply { told, .. } => {
-                let _ = told.send(Told::Done(Err(failure)));
-            }
-            Job::Count(_, answer) => {
-                let _ = answer.send(Err(failure));
-            }
-            Job::Render(_, answer) => {
-                let _ = answer.send(Err(failure));
-            }
+            Job::Prepare(_) => true, // tried again, and reported, by the next request that waits for it
+            Job::Load { told, .. } | Job::Reply { told, .. } => told.send(Told::Done(Err(failure))).is_ok(),
+            Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
+            Job::Render(_, answer) => answer.send(Err(failure)).is_ok(),
         }
     }
 }

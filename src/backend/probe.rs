@@ -1,17 +1,31 @@
 //! Trying out an unknown model file in a child process, because llama.cpp ends the process on some bad files.
+//!
+//! Whatever the file does to the child, the answer here is one line: it is watched by the clock, and its memory is bounded
+//! by itself (start.rs).
 
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::libc::{SIGINT, SIGKILL};
 
 use crate::error::{Failure, reason};
 
 /// How often the child is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
+/// How long it may take: for a start, and for every gibibyte of the file on a disk as slow as they come.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_PER_GIB: Duration = Duration::from_secs(100);
+/// How much of what it says is kept, in bytes: the last words count.
+const WORDS: usize = 16 << 10;
 
-/// Loads `path` in a child of this program (`--probe`). The failure says why the file cannot be used.
-pub(super) fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
+/// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program (`--probe`). The failure says why the
+/// file cannot be used.
+pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
     let cannot =
         |e: std::io::Error| Failure::new(format!("could not try out {}: {}", path.display(), reason(&e)));
     let program = std::env::current_exe().map_err(cannot)?;
@@ -25,36 +39,63 @@ pub(super) fn run(path: &Path, args: &[String], abort: &AtomicBool) -> Result<()
         .stderr(Stdio::piped())
         .spawn()
         .map_err(cannot)?;
-    let status = loop {
+    let words = listen(&mut child);
+    let most = PATIENCE + PATIENCE_PER_GIB.mul_f64(bytes as f64 / f64::from(1 << 30));
+    let started = Instant::now();
+    let ended = loop {
         match child.try_wait().map_err(cannot)? {
-            Some(status) => break status,
+            Some(status) => break Some(status),
             None if abort.load(Ordering::Relaxed) => {
-                let _ = child.kill(); // it may just have ended by itself
-                let _ = child.wait();
+                end(&mut child);
                 return Err(Failure::interrupted());
+            }
+            None if started.elapsed() > most => {
+                end(&mut child);
+                break None;
             }
             None => std::thread::sleep(INTERVAL),
         }
     };
-    if status.success() {
-        return Ok(());
-    }
-    let reason = last_words(child).unwrap_or_else(|| how_it_ended(status));
+    let reason = match ended {
+        Some(status) if status.success() => return Ok(()),
+        Some(status) if status.signal() == Some(SIGINT) => return Err(Failure::interrupted()),
+        Some(status) => last_words(words).unwrap_or_else(|| how_it_ended(status)),
+        None => format!("trying it out was not over after {} seconds", most.as_secs()),
+    };
     Err(Failure::new(format!("could not load {}: {reason}", path.display()))
         .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"))
 }
 
+fn end(child: &mut Child) {
+    let _ = child.kill(); // it may just have ended by itself
+    let _ = child.wait();
+}
+
+/// Reads what the child says, however much that is, so that it never waits for a reader.
+fn listen(child: &mut Child) -> Option<JoinHandle<Vec<u8>>> {
+    let mut stderr = child.stderr.take()?;
+    let read = move || {
+        let (mut words, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(length @ 1..) = stderr.read(&mut piece) {
+            words.extend_from_slice(&piece[..length]);
+            words.drain(..words.len().saturating_sub(WORDS));
+        }
+        words
+    };
+    std::thread::Builder::new().spawn(read).ok()
+}
+
 /// The reason the child gave: the last line that it wrote under the program's name.
-fn last_words(child: Child) -> Option<String> {
-    let output = child.wait_with_output().ok()?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+fn last_words(words: Option<JoinHandle<Vec<u8>>>) -> Option<String> {
+    let words = words?.join().ok()?;
+    let text = String::from_utf8_lossy(&words);
     let line = text.lines().rev().find_map(|line| line.strip_prefix("fireside: "))?;
     Some(line.to_string())
 }
 
 fn how_it_ended(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match status.signal() {
+        Some(SIGKILL) => "the system ended it, probably because memory ran out".into(),
         Some(signal) => format!("llama.cpp was ended by signal {signal} while loading it"),
         None => "llama.cpp stopped while loading it".into(),
     }

@@ -1,8 +1,8 @@
 //! A backend for tests: answers are read from a file, so that a chat is instant and exact.
 //!
 //! Each line of the file is one answer with `\n` for a line break, in the order in which they are asked for, and
-//! over again from the first. `\p` makes a pause of 50 ms; a line that begins with `!` fails with the rest of the
-//! line. Tokens are words.
+//! over again from the first. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
+//! the rest of the line. Tokens are words.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +97,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
             std::thread::sleep(PAUSE);
             word = rest;
         }
+        assert!(!word.starts_with("\\!"), "as the script wants it");
         if cancel.load(Ordering::Relaxed) {
             stop = StopReason::Interrupted;
             break;

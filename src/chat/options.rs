@@ -170,7 +170,7 @@ impl Setting {
 
 /// The table.
 pub const SETTINGS: &[Setting] = &[
-    row("model", "NAME|PATH", Group::Model, "the model: a name in the models folder or a GGUF file",
+    row("model", "NAME|PATH|hf:OWNER/REPO[:QUANT]", Group::Model, "the model: a name that fireside list shows, a GGUF file, or what fireside pull takes",
         |s, v| text(v).map(|v| s.model = Some(v)), |s| s.model.clone().unwrap_or_default()).short('m').start(),
     row("ctx-size", "N|auto", Group::Model, "tokens of context; auto grows with the conversation, 0 is the model's full context",
         |s, v| ctx_size(v).map(|v| s.ctx_size = v), |s| show_ctx_size(s.ctx_size)).short('c'),
@@ -192,6 +192,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
     row("offline", "", Group::Model, "use what is on this machine only: ask no network for models",
         |s, v| one_of(v, SWITCH).map(|v| s.offline = v), |s| name_of(&s.offline, SWITCH)).start(),
+    row("model-folder", "FOLDER", Group::Model, "a further folder to look for models in; may be given several times",
+        |s, v| text(v).map(|v| s.model_folders.push(v.into())), |s| show_paths(&s.model_folders)).start().repeats(),
     row("system-prompt", "TEXT", Group::Ask, "what the model is told about its task before the conversation",
         |s, v| text(v).map(|v| s.system_prompt = Some(v)), |s| s.system_prompt.clone().unwrap_or_default()).aliases(&["system"]),
     row("system-prompt-file", "FILE", Group::Ask, "the same, read from a file",
@@ -408,6 +410,11 @@ fn or_auto<T: Display>(value: &Option<T>) -> String {
 
 fn show_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or(String::new(), |p| p.display().to_string())
+}
+
+fn show_paths(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    shown.join(", ")
 }
 
 fn show_list(list: &[String]) -> String {

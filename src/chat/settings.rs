@@ -147,6 +147,8 @@ pub struct Settings {
     pub mlock: bool,
     /// Nothing is asked of any network.
     pub offline: bool,
+    /// Where models are looked for besides the usual places.
+    pub model_folders: Vec<PathBuf>,
     pub system_prompt: Option<String>,
     pub system_prompt_file: Option<PathBuf>,
     /// Most tokens of one answer; `None`: the way of asking decides.
@@ -173,6 +175,7 @@ impl Default for Settings {
             no_mmap: false,
             mlock: false,
             offline: false,
+            model_folders: Vec::new(),
             system_prompt: None,
             system_prompt_file: None,
             predict: None,

@@ -4,6 +4,7 @@
 //! binding. It hides what the binding allows to go wrong: ids are checked before they reach C++, the log is kept
 //! for error messages, and positions never pass what the model can take. Next: tokens.rs.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -22,6 +23,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
+use super::alphabet::Alphabet;
 use super::sampler::Sampler;
 use crate::chat::settings::{Auto, CacheType, Sampling};
 
@@ -136,7 +138,22 @@ pub fn install(hooks: Hooks) {
         llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
         llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
+        set_terminate(on_terminate);
     }
+}
+
+unsafe extern "C" {
+    /// `std::set_terminate` of C++, under which name every compiler here knows it.
+    #[link_name = "_ZSt13set_terminatePFvvE"]
+    fn set_terminate(handler: extern "C" fn()) -> *const c_void;
+}
+
+/// An exception that llama.cpp threw and nobody caught.
+extern "C" fn on_terminate() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
+    }
+    std::process::abort();
 }
 
 /// Keeps llama.cpp from starting a debugger when it aborts. First thing in `main`, while there is one thread.
@@ -167,6 +184,17 @@ extern "C" fn on_abort(text: *const c_char) {
     if let Some(hooks) = HOOKS.get() {
         (hooks.abort)(reason.trim());
     }
+}
+
+/// Runs something that may call llama.cpp. A C++ exception that comes out of it ends here, in a panic that nobody can
+/// catch, where it would otherwise unwind through the whole thread.
+pub fn contained<T>(run: impl FnOnce() -> T) -> T {
+    extern "C" fn call<T, F: FnOnce() -> T>(run: &mut Option<F>, result: &mut Option<T>) {
+        *result = run.take().map(|run| run());
+    }
+    let mut result = None;
+    call(&mut Some(run), &mut result);
+    result.expect("call sets it")
 }
 
 fn c_text(text: *const c_char) -> Option<String> {
@@ -225,12 +253,24 @@ pub fn system_info() -> String {
     c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
 }
 
+/// ggml's own opinion of whether whole blocks of a type hold no NaN and no infinity; it writes to stderr what it finds.
+#[cfg(test)]
+pub(crate) fn are_numbers(kind: u32, blocks: &[u8]) -> bool {
+    let mut aligned = vec![0u64; blocks.len().div_ceil(8)];
+    // SAFETY: as many bytes as `blocks` has lie in `aligned`, which may hold any.
+    unsafe { std::ptr::copy_nonoverlapping(blocks.as_ptr(), aligned.as_mut_ptr().cast(), blocks.len()) };
+    // SAFETY: ggml reads the given number of bytes, which are aligned for every type it has.
+    unsafe { llama_cpp_sys_2::ggml_validate_row_data(kind, aligned.as_ptr().cast(), blocks.len()) }
+}
+
 /// A model file in memory.
 pub struct Weights {
     model: LlamaModel,
     vocabulary: Vocabulary,
     /// Tokens that the layers with a sliding window look back at, if there are such layers.
     window: Option<usize>,
+    /// What can be written, for a vocabulary that cannot write everything.
+    alphabet: Option<Alphabet>,
 }
 
 impl Weights {
@@ -255,15 +295,29 @@ impl Weights {
         if let Some(layers) = options.gpu_layers {
             params = params.with_n_gpu_layers(layers);
         }
-        let loaded = LlamaModel::load_from_file(backend(), path, &params);
+        let loaded = contained(|| LlamaModel::load_from_file(backend(), path, &params));
         if stopped.load(Ordering::Relaxed) {
             bail!("loading was stopped");
         }
         let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
         let vocabulary = read_vocabulary(&model);
         let window = sliding_window(&model);
-        Ok(Weights { model, vocabulary, window })
+        let alphabet = alphabet(&model);
+        if alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(' ')) {
+            bail!("its vocabulary has no token for a space");
+        }
+        Ok(Weights { model, vocabulary, window, alphabet })
     }
+}
+
+/// What a SentencePiece vocabulary can write, where that is not everything.
+fn alphabet(model: &LlamaModel) -> Option<Alphabet> {
+    if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
+        return None;
+    }
+    let vocab = model.vocab();
+    let text = |id| vocab.text(LlamaToken(id)).map(CStr::to_bytes);
+    Alphabet::of((0..vocab.n_tokens().max(0)).filter_map(text))
 }
 
 fn sliding_window(model: &LlamaModel) -> Option<usize> {
@@ -340,7 +394,7 @@ impl<'w> Llama<'w> {
             .with_swa_full(true) // a window-sized cache cannot be cut exactly
             .with_no_perf(true);
         forget_errors();
-        let context = self.weights.model.new_context(backend(), params);
+        let context = contained(|| self.weights.model.new_context(backend(), params));
         context.map_err(|e| {
             anyhow!("no context of {capacity} tokens: {}", reason().unwrap_or_else(|| e.to_string()))
         })
@@ -349,7 +403,12 @@ impl<'w> Llama<'w> {
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        let tokens = self.weights.model.vocab().tokenize(text.as_bytes(), false, special);
+        let text = match &self.weights.alphabet {
+            Some(alphabet) => Cow::Owned(text.chars().filter(|c| alphabet.has(*c)).collect()),
+            None => Cow::Borrowed(text),
+        };
+        let vocab = self.weights.model.vocab();
+        let tokens = contained(|| vocab.tokenize(text.as_bytes(), false, special));
         tokens.into_iter().map(|t| t.0).collect()
     }
 
@@ -357,7 +416,7 @@ impl Model for Llama<'_> {
         if token < 0 || token as usize >= self.weights.vocabulary.len {
             return Vec::new(); // C++ would end the process
         }
-        self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None)
+        contained(|| self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None))
     }
 
     fn ends(&self, token: Token) -> bool {
@@ -439,7 +498,7 @@ impl Model for Llama<'_> {
             let wanted = logits == Logits::Last && i == last;
             self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
         }
-        match context.decode(&mut self.batch) {
+        match contained(|| context.decode(&mut self.batch)) {
             Ok(()) => self.len += tokens.len(),
             Err(error) => {
                 let len = self.len;

@@ -11,6 +11,7 @@ pub mod template; // 1
 mod jinja;
 mod json;
 pub mod llama; // 2
+mod alphabet;
 pub mod tokens; // 3
 pub mod cache; // 4
 pub mod sampler; // 6

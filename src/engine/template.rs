@@ -38,6 +38,17 @@ pub struct Prompt {
     pub notes: Vec<String>,
 }
 
+/// What a template can express.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supports {
+    /// A system message in a place of its own.
+    pub system: bool,
+    /// Thinking before the answer.
+    pub thinking: bool,
+    /// A list of tools.
+    pub tools: bool,
+}
+
 /// The compiled chat template of one model.
 pub struct Template {
     source: String,
@@ -142,7 +153,41 @@ impl Template {
         shape
     }
 
+    /// What the template can express, found by rendering a word in each place.
+    pub fn supports(&self) -> Supports {
+        let (system, user, tool) = ("Systemwort", "Benutzerwort", "werkzeugwort");
+        let alone = [Turn::new(Role::User, user)];
+        let led = [Turn::new(Role::System, system), Turn::new(Role::User, user)];
+        let shape = Shape { merged: false, ..*self.shape.get_or_init(|| self.probe()) };
+        let render = |turns: &[Turn], name: &str, value: Value| {
+            self.attempt_with(turns, shape, true, Some((name, value))).unwrap_or_default()
+        };
+        let function = json!({"type": "function", "function": {
+            "name": tool, "description": "", "parameters": {"type": "object", "properties": {}, "required": []}
+        }});
+        let switches =
+            |name: &str, on: Value, off: Value| render(&alone, name, on) != render(&alone, name, off);
+        let marks = ["<think>", "reasoning_content", "[THINK]", "<|channel|>", "<seed:think>"];
+        Supports {
+            system: self.attempt(&led, shape, true).is_ok_and(|text| text.contains(system)),
+            thinking: switches("enable_thinking", true.into(), false.into())
+                || switches("thinking", true.into(), false.into())
+                || marks.iter().any(|mark| self.source.contains(mark)),
+            tools: render(&alone, "tools", json!([function])).contains(tool),
+        }
+    }
+
     fn attempt(&self, turns: &[Turn], shape: Shape, open: bool) -> Result<String, TemplateError> {
+        self.attempt_with(turns, shape, open, None)
+    }
+
+    fn attempt_with(
+        &self,
+        turns: &[Turn],
+        shape: Shape,
+        open: bool,
+        extra: Option<(&str, Value)>,
+    ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
         let messages: Vec<Value> = merged
             .iter()
@@ -159,6 +204,7 @@ impl Template {
         variables.entry("datetime").or_insert_with(|| today("%b %d %Y").into());
         variables.insert("messages".into(), messages.into());
         variables.insert("add_generation_prompt".into(), open.into());
+        variables.extend(extra.map(|(name, value)| (name.to_string(), value)));
         self.jinja.render(&variables.into(), bounds(&merged))
     }
 }
@@ -384,5 +430,20 @@ mod tests {
             "{error}"
         );
         assert!(started.elapsed().as_secs() < 10);
+    }
+
+    #[test]
+    fn what_a_template_supports_is_found_by_trying() {
+        let supports = |source| {
+            let Supports { system, thinking, tools } = template(source).supports();
+            (system, thinking, tools)
+        };
+        let plain = "{% for m in messages %}{{ m.content }}{% endfor %}";
+        assert_eq!(supports(plain), (true, false, false));
+        let refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}";
+        assert_eq!(supports(refusing), (false, false, false));
+        let hybrid = "{% for t in tools %}{{ t.function.name }}{% endfor %}{{ messages[-1].content }}\
+            {% if enable_thinking is false %}<no_thoughts>{% endif %}";
+        assert_eq!(supports(hybrid), (false, true, true));
     }
 }

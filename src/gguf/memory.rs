@@ -5,7 +5,7 @@
 
 use std::{fs, ops::Add, path::Path};
 
-use super::{Header, check::is_recurrent};
+use super::{Header, architectures::is_recurrent};
 
 /// Bytes of all tensors in this file, padding excluded. For a model in several files, add them up over [`super::parts`].
 pub fn weights_bytes(header: &Header) -> u64 {

@@ -2,24 +2,32 @@
 //!
 //! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs, one record per
 //! tensor, padding, the tensor data. [`read`] refuses what breaks the format, [`check`] what llama.cpp would abort on.
-//! Tensor data is never interpreted here. The files in order: `refusal.rs` (why not), `types.rs` (element types), `input.rs`
-//! and `parse.rs` (bytes → [`Header`]), `check.rs` and `tokenizer.rs`, `memory.rs` (sizes), `fingerprint.rs` (identity).
+//! Tensor data is looked at by [`verify`] only. The files in order: `refusal.rs` (why not), `types.rs` (element types), `input.rs`
+//! and `parse.rs` (bytes → [`Header`]), `check.rs` with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`,
+//! `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all of the data).
 
+mod architectures;
 mod check;
 mod fingerprint;
+mod heads;
 mod input;
 pub mod memory;
-mod parse;
+mod numbers;
+pub(crate) mod parse;
 mod refusal;
-#[cfg(test)]
-mod sample;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sample;
+mod split;
 mod tokenizer;
 mod types;
+mod verify;
 
-pub use check::{check, parts};
+pub use check::check;
 pub use fingerprint::fingerprint;
 pub use refusal::{Foreign, Refusal};
-pub use types::{ElementType, element_type, type_name};
+pub use split::parts;
+pub use types::{ElementType, element_type, file_type_name, type_name};
+pub use verify::{Verified, verify};
 
 use std::{
     collections::HashMap,

@@ -25,7 +25,7 @@ const SMALLEST_FIELD: u64 = 8 + 4;
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// Reads the header of a file of `size` bytes. `Header::path` is left empty.
-pub(super) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
+pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
     let mut input = Input::new(file, size);
     let version = fixed_part(&mut input)?;
     let tensor_count = input.u64()?;

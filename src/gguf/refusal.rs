@@ -35,9 +35,9 @@ pub enum Refusal {
     /// A well-formed GGUF file that holds something other than a language model.
     #[error("it is {0}, not a chat model")]
     NotChat(String),
-    /// A model that llama.cpp, or this program, cannot run.
-    #[error("{0}")]
-    Unsupported(String),
+    /// A kind of model that llama.cpp cannot run, by its name.
+    #[error("llama.cpp, as built into this program, does not know the architecture '{0}'")]
+    Architecture(String),
     /// A model whose own numbers contradict one another; llama.cpp would abort on it.
     #[error("the model's metadata is not usable: {0}")]
     Inconsistent(String),
@@ -65,6 +65,9 @@ impl Refusal {
             Refusal::Version(1) => "the file is from 2023: get a newer conversion of the model",
             Refusal::Version(_) => "the file may be newer than this program",
             Refusal::NotChat(_) => "choose the file that holds the language model itself",
+            Refusal::Architecture(_) => {
+                "the model may be newer than this program: update it, or take another model"
+            }
             Refusal::Split { .. } => {
                 "put all parts into one folder under their original names and open the first"
             }

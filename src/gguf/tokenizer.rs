@@ -30,7 +30,18 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     if needs_merges && header.strings("tokenizer.ggml.merges").is_none() {
         return broken("its tokenizer lacks the merges (tokenizer.ggml.merges)");
     }
-    distinct(tokens)
+    distinct(tokens)?;
+    embeddings(header, tokens.len())
+}
+
+/// The table of embeddings has a row for every token.
+fn embeddings(header: &Header, tokens: usize) -> Result<(), Refusal> {
+    match header.tensor("token_embd.weight").map(|tensor| &tensor.dims[..]) {
+        Some([_, rows]) if *rows != tokens as u64 => {
+            broken(format!("there are {tokens} tokens, but token_embd.weight has {rows} rows"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An optional array next to the tokens: it may be longer than they are, never shorter.
@@ -54,14 +65,20 @@ fn distinct(tokens: Array) -> Result<(), Refusal> {
     let Some(texts) = tokens.strings() else {
         return broken("tokenizer.ggml.tokens does not hold text");
     };
-    let mut seen = HashSet::with_capacity(tokens.len());
-    for text in texts {
+    let mut seen: HashSet<&[u8]> = HashSet::with_capacity(tokens.len());
+    let mut empty = Vec::new();
+    for (id, text) in texts.enumerate() {
         let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-        if end > 0 && !seen.insert(&text[..end]) {
+        if end == 0 {
+            empty.push(format!("[EMPTY_{id}]"));
+        } else if !seen.insert(&text[..end]) {
             return broken(format!("the token \"{}\" appears twice", text.escape_ascii()));
         }
     }
-    Ok(())
+    match empty.iter().find(|name| seen.contains(name.as_bytes())) {
+        Some(name) => broken(format!("the token \"{name}\" has the name that llama.cpp gives an empty one")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -109,5 +126,8 @@ mod tests {
         assert!(refusal(&with(|s| s.u32("tokenizer.ggml.token_type", 1))).contains("not an array"));
         check(&header(&tok("llama").texts("tokenizer.ggml.tokens", &["", "\0", "a"])))
             .expect("empty tokens are renamed");
+        let named = tok("llama").texts("tokenizer.ggml.tokens", &["a", "", "[EMPTY_1]"]);
+        assert!(refusal(&named).contains("[EMPTY_1]"));
+        assert!(refusal(&with(|s| s.tensor("token_embd.weight", &[8, 3]))).contains("has 3 rows"));
     }
 }

@@ -5,7 +5,7 @@ use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
-use crate::model::size;
+use crate::model::memory::size;
 use crate::nearest::nearest;
 use crate::ui::stats;
 
@@ -110,8 +110,8 @@ fn unknown(name: &str) -> Failure {
     }
 }
 
-/// What Tab offers for the line up to the cursor; `None`: file names.
-pub fn complete(line: &str, names: &[String]) -> Option<(usize, Vec<String>)> {
+/// What Tab offers for the line up to the cursor; `None`: file names. `models` names the models there are.
+pub fn complete(line: &str, models: impl Fn() -> Vec<String>) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
     };
@@ -126,7 +126,7 @@ pub fn complete(line: &str, names: &[String]) -> Option<(usize, Vec<String>)> {
         Argument::Path => None,
         Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
         Argument::Model => {
-            let offered = matching(rest, names.iter().map(String::as_str));
+            let offered = matching(rest, models().iter().map(String::as_str));
             if offered.is_empty() { None } else { Some((start, offered)) }
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn tab_knows_commands_settings_and_values() {
-        let offers = |line: &str| complete(line, &["tiny".to_string()]).map(|(_, names)| names);
+        let offers = |line: &str| complete(line, || vec!["tiny".to_string()]).map(|(_, names)| names);
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
         assert_eq!(offers("/set flash-attn o").unwrap(), ["off ", "on "]);

@@ -39,8 +39,8 @@ pub(super) enum Line {
     End,
 }
 
-/// Names that Tab completes, given the words before the cursor; `None`: file names.
-pub(super) type Complete = fn(&str, &[String]) -> Option<(usize, Vec<String>)>;
+/// What Tab offers for the line up to the cursor, and where in the line that begins; `None`: file names.
+pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
 
 pub(super) struct Editor(Kind);
 
@@ -67,15 +67,6 @@ impl Editor {
             device: None,
             prompt: false,
         }))
-    }
-
-    /// The names `/model` and the like complete may change: tells the editor.
-    pub(super) fn set_names(&mut self, names: Vec<String>) {
-        if let Kind::Full(full) = &mut self.0
-            && let Some(helper) = full.editor.helper_mut()
-        {
-            helper.names = names;
-        }
     }
 
     /// The next line, beginning with `initial` if there is any.
@@ -187,7 +178,7 @@ impl Full {
             .bracketed_paste(true)
             .build();
         let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
-        editor.set_helper(Some(Assistant { complete, files: FilenameCompleter::new(), names: Vec::new() }));
+        editor.set_helper(Some(Assistant { complete, files: FilenameCompleter::new() }));
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
@@ -275,7 +266,6 @@ fn show(failure: &Failure) {
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
-    names: Vec<String>,
 }
 
 impl Validator for Assistant {
@@ -288,7 +278,7 @@ impl Completer for Assistant {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let (start, mut offered) = match (self.complete)(&line[..pos], &self.names) {
+        let (start, mut offered) = match (self.complete)(&line[..pos]) {
             Some((start, names)) => {
                 let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
                 (start, names.into_iter().map(pair).collect())

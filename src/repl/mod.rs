@@ -12,6 +12,7 @@ use crate::chat::conversation::NodeId;
 use crate::chat::options::Setting;
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
+use crate::model;
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
 use crate::ui::{Screen, stats, terminal};
@@ -56,12 +57,15 @@ pub fn run(
     first: Option<Message>,
 ) -> Result<Exit, Failure> {
     let mut editor = match lines {
-        Lines::Terminal { history } => Editor::on_terminal(history, commands::complete)?,
+        Lines::Terminal { history } => {
+            let places = model::places(&session.config);
+            let names = move || models::list(&places).into_iter().map(|model| model.name).collect();
+            Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
+        }
         Lines::Stdin => Editor::on_stdin(),
     };
     session.default_predict = crate::session::NO_LIMIT;
     let mut chat = Chat { session, screen, attached: Vec::new(), open };
-    editor.set_names(chat.model_names());
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message))?,
         None => String::new(),
@@ -178,12 +182,6 @@ impl Chat<'_> {
         self.attached = message.attachments;
         // What was typed meanwhile comes after it, on a line of its own.
         message.text + if terminal::typed_ahead() { "\n" } else { "" }
-    }
-
-    fn model_names(&self) -> Vec<String> {
-        let folder = self.session.config.paths.as_ref().map(|p| &p.models);
-        let names = folder.into_iter().flat_map(|folder| models::list(folder));
-        names.map(|file| models::name(&file)).collect()
     }
 
     /// Waits for the model, where something is asked that only it can tell.

@@ -9,10 +9,12 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 pub struct Entry {
     pub title: String,
+    /// What people know it as.
+    pub family: String,
     pub repository: String,
     /// Name of the GGUF file.
     pub file: String,
-    /// SPDX identifier.
+    /// SPDX's identifier, or Hugging Face's where there is none.
     pub licence: String,
     /// Bytes of the file.
     pub size: u64,

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+
+use super::models::modified;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -83,7 +84,8 @@ impl Known {
     }
 }
 
-fn write_whole(file: &Path, contents: &Contents) -> std::io::Result<()> {
+/// Writes JSON so that a reader sees the old file or the new one, never half of it. Makes the folder.
+pub(super) fn write_whole(file: &Path, contents: &impl Serialize) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut part = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
@@ -93,9 +95,8 @@ fn write_whole(file: &Path, contents: &Contents) -> std::io::Result<()> {
 }
 
 fn stamp(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((metadata.len(), modified.as_nanos() as u64))
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.len(), modified(&about)))
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -1,7 +1,12 @@
-//! What is kept on disk: model files by name, what was fetched, and what was learnt about them.
+//! What is on disk: model files by name wherever they lie, how more of them get here, and what was learnt about them.
 
 pub mod catalog;
 pub mod fetched;
+pub mod headers;
 pub mod hub;
 pub mod known;
+pub mod licences;
 pub mod models;
+pub mod ollama;
+pub mod places;
+pub mod removal;

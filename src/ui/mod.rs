@@ -1,5 +1,6 @@
 //! The only code that prints. stdout carries the model's words; everything else goes to stderr.
 
+pub mod crash;
 mod progress;
 pub mod stats;
 pub mod terminal;
@@ -117,6 +118,11 @@ impl Screen {
         self.progress.fetching(done, total);
     }
 
+    /// Shows how far verifying a file has come, in bytes.
+    pub fn show_checking(&mut self, done: u64, total: u64) {
+        self.progress.checking(done, total);
+    }
+
     pub fn end_progress(&mut self) {
         self.progress.clear();
     }
@@ -134,6 +140,12 @@ impl Screen {
     pub fn show(&mut self, text: &str) {
         self.progress.clear();
         self.to_stderr(text, "");
+    }
+
+    /// A question to the user, who answers on the same line.
+    pub fn question(&mut self, text: &str) {
+        self.progress.clear();
+        let _ = io::stderr().lock().write_all(visible(text).as_bytes()); // there is nowhere left to report to
     }
 
     /// `fireside: …` and, where there is one, `hint: …`.
@@ -185,8 +197,15 @@ pub fn dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
+/// Longest failure or hint, in characters: what a damaged file has to say may be long.
+const LONGEST_LINE: usize = 1000;
+
 fn one_line(text: &str) -> String {
-    text.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let line = text.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST_LINE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 /// One line on stderr, for where there is no screen yet or any more.

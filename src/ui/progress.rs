@@ -38,6 +38,18 @@ impl Progress {
         bar.set_position((fraction * 1000.0) as u64);
     }
 
+    /// Bytes of a file that is verified.
+    pub(super) fn checking(&mut self, done: u64, total: u64) {
+        let since = *self.loading_since.get_or_insert_with(Instant::now);
+        if !self.moving || since.elapsed() < LOADING_PATIENCE {
+            return;
+        }
+        let left = since.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done.max(1) as f64;
+        let bar = self.bar("checking {bar:20} {percent}% {msg}", total);
+        bar.set_position(done);
+        bar.set_message(format!("{left:.0} s left"));
+    }
+
     /// Tokens. A percentage and the time left appear after a second.
     pub(super) fn reading(&mut self, done: usize, total: usize) {
         let since = self.reading.map_or_else(Instant::now, |reading| reading.since);

@@ -15,6 +15,8 @@ use nix::sys::termios::{
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
+use super::crash;
+
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// How the terminal was when the program started.
@@ -23,13 +25,18 @@ const UNBROKEN: &str = "nobody panics holding it";
 /// How often Ctrl-Z was acted upon.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
 /// Tells the terminal to mark pasted text no more: the editor is gone.
-const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
+pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 
 /// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back.
 pub fn watch_signals() {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     let _ = signal_hook::flag::register(SIGINT, flag.clone()); // without it Ctrl-C ends the program, no worse
-    *ORIGINAL.lock().expect(UNBROKEN) = device().and_then(|terminal| tcgetattr(terminal).ok());
+    if let Some(terminal) = device()
+        && let Ok(mode) = tcgetattr(&terminal)
+    {
+        *ORIGINAL.lock().expect(UNBROKEN) = Some(mode.clone());
+        crash::remember(terminal, &mode);
+    }
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP]) {
         std::thread::spawn(move || {
             for signal in signals.forever() {

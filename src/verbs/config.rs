@@ -11,7 +11,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
     }
     let config = means.config;
     let named = config.settle(&[])?.model.map(|wanted| model::find(config, &wanted)).transpose()?;
-    let usual = model::usual(config).ok();
+    let usual = model::usual(config);
     let advice = named.as_ref().or(usual.as_ref()).map_or_else(Vec::new, |path| model::advised(path));
     let settings = config.settle(&advice)?;
     let mut lines = vec![match &config.paths {

@@ -1,7 +1,12 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
+mod check;
 mod config;
+pub mod list;
 pub mod pull;
+mod rm;
+mod sheet;
+mod show;
 
 use crate::cli::{self, Verb};
 use crate::config::Config;
@@ -21,23 +26,32 @@ pub struct Means<'a> {
 }
 
 impl Means<'_> {
-    /// Text that was asked for, on stdout.
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
-        match self.screen.output(text) {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
-            }
-            _ => Ok(Exit::Answered),
+        print(self.screen, text)
+    }
+}
+
+/// Text that was asked for, on stdout. A reader that closed the pipe is no failure.
+pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
+    match screen.output(text) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
         }
+        _ => Ok(Exit::Answered),
     }
 }
 
 /// Does what a verb says.
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     match verb {
-        Verb::Config { .. } => config::run(means),
         Verb::Pull { what } => pull::run(what.as_deref(), means),
-        _ => Err(Failure::usage("this verb is not there yet")),
+        Verb::List { all } => list::run(all, means),
+        Verb::Show { model, tensors, template, metadata } => {
+            show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, means)
+        }
+        Verb::Rm { model, yes } => rm::run(&model, yes, means),
+        Verb::Check { file } => check::run(means, &file),
+        Verb::Config { .. } => config::run(means),
     }
 }
 
@@ -54,8 +68,9 @@ pub fn prompt(words: &[String], verb: Option<&Verb>) -> Result<Option<String>, F
             .hint(format!("as a prompt it would be: fireside -p {first}")));
     }
     if words.len() > 1 || verb.is_some() {
+        let more = if verb.is_some() { " …" } else { "" };
         return Err(Failure::usage("a prompt must be one word to the shell")
-            .hint("put all of it in quotes, as in: fireside \"Why is the sky blue?\""));
+            .hint(format!("put all of it in quotes: fireside \"{}{more}\"", words.join(" "))));
     }
     if first.is_empty() {
         return Err(Failure::usage("the prompt is empty"));
@@ -87,7 +102,7 @@ mod tests {
     fn one_word_is_a_verb_or_a_hint() {
         assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
         assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
-        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("in quotes"));
+        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
         assert!(words(&["history", "x"]).unwrap_err().message.contains("not there yet"));
     }
 }

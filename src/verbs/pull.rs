@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Means;
 use crate::config::Config;
 use crate::error::{Exit, Failure};
-use crate::model::size;
+use crate::model::memory::size;
 use crate::nearest::nearest;
 use crate::store::catalog::{Entry, catalog};
 use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};

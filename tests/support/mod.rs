@@ -1,6 +1,8 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
 pub mod hub;
+pub mod mutate;
+mod odd;
 pub mod pty;
 
 use std::ffi::{OsStr, OsString};
@@ -42,9 +44,12 @@ pub fn cannot_run(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// The program, as built for this test run.
+/// The program, as built for this test run; `FIRESIDE_TEST_PROGRAM` names another one.
 pub fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_fireside")
+    static PROGRAM: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var("FIRESIDE_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_fireside").to_string())
+    })
 }
 
 /// A home folder for one test: configuration, models, history and state live and die there.
@@ -94,9 +99,9 @@ impl Home {
     /// A run whose answers come from a script: each line one answer (see src/backend/script.rs).
     pub fn scripted<S: AsRef<str>>(&self, answers: &str, args: &[S]) -> Run {
         let script = self.write("script.txt", answers);
-        let mut run = self.run(args);
-        run.command.arg("--backend").arg(format!("script:{}", script.display()));
-        run
+        let backend = ["--backend".to_string(), format!("script:{}", script.display())];
+        let args = backend.into_iter().chain(args.iter().map(|arg| arg.as_ref().to_string()));
+        self.run(&args.collect::<Vec<_>>()) // before the rest, which may begin with a verb
     }
 }
 
@@ -178,6 +183,66 @@ impl Run {
             std::thread::spawn(move || pipe.write_all(&bytes)); // a program that does not read it all is no failure
         }
         Done::from(child.wait_with_output().unwrap())
+    }
+}
+
+/// How a run ended and what it cost, the processes it started included.
+#[derive(Debug)]
+pub struct Measured {
+    pub done: Done,
+    pub signal: Option<i32>,
+    pub took: Duration,
+    /// Most memory of any one process, in bytes.
+    pub memory: u64,
+}
+
+impl Run {
+    /// Runs to the end, or for `most` and is killed then.
+    #[allow(clippy::zombie_processes)] // wait4 waits for it
+    pub fn measured(mut self, most: Duration) -> Measured {
+        use std::os::unix::process::ExitStatusExt;
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = self.command.spawn().unwrap();
+        let pid = child.id() as i32;
+        let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let stdout = std::thread::spawn(move || read_all(&mut pipes.0));
+        let stderr = std::thread::spawn(move || read_all(&mut pipes.1));
+        let (ended, watched) = channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if watched.recv_timeout(most).is_err() {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        });
+        let (status, memory) = wait4(pid);
+        let _ = ended.send(());
+        watch.join().unwrap();
+        let status = std::process::ExitStatus::from_raw(status);
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let done = Done { code: status.code(), stdout, stderr };
+        Measured { done, signal: status.signal(), took: started.elapsed(), memory }
+    }
+}
+
+fn read_all(source: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = source.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits for a child; its status as the system gives it, and the most memory that it or a child of its own used.
+fn wait4(pid: i32) -> (i32, u64) {
+    let mut status = 0;
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut usage: nix::libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are valid during the call; nobody else waits for this child.
+        if unsafe { nix::libc::wait4(pid, &mut status, 0, &mut usage) } == pid {
+            return (status, usage.ru_maxrss as u64 * 1024);
+        }
     }
 }
 
@@ -264,6 +329,37 @@ impl Running {
 
     pub fn close_stdin(&mut self) {
         self.stdin = None;
+    }
+
+    /// Waits for the program to start a process of its own, and kills that.
+    pub fn kill_its_child(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten();
+            let read =
+                |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children")).ok();
+            let children: String = threads.flatten().filter_map(read).collect();
+            if let Some(child) = children.split_whitespace().next() {
+                let child = nix::unistd::Pid::from_raw(child.parse().unwrap());
+                return nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("it started no process");
+    }
+
+    /// Waits until the program has said what Ctrl-C is to do.
+    pub fn wait_for_handler(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("2");
+            if u64::from_str_radix(caught.trim(), 16).is_ok_and(|signals| signals & 2 != 0) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// What Ctrl-C does.

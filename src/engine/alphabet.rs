@@ -1,0 +1,68 @@
+//! The texts of all tokens in, out what can be written with them, where that is not everything.
+//!
+//! SentencePiece writes a character without a token of its own in bytes, each of which has a token; llama.cpp ends the
+//! process where one is missing. Such characters are left out of what it is given.
+
+use std::collections::HashSet;
+
+/// The characters and bytes that a vocabulary can write.
+pub(super) struct Alphabet {
+    characters: HashSet<char>,
+    bytes: HashSet<u8>,
+}
+
+impl Alphabet {
+    /// `None` where everything can be written.
+    pub(super) fn of<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<Alphabet> {
+        let mut alphabet = Alphabet { characters: HashSet::new(), bytes: HashSet::new() };
+        for text in tokens {
+            match *text {
+                [byte] => drop(alphabet.bytes.insert(byte)),
+                [b'<', b'0', b'x', high, low, b'>'] => alphabet.bytes.extend(hexadecimal(high, low)),
+                _ => {}
+            }
+            if alphabet.bytes.len() == 256 {
+                return None; // soon: they come first
+            }
+            let mut letters = std::str::from_utf8(text).unwrap_or_default().chars();
+            if let (Some(letter), None) = (letters.next(), letters.next()) {
+                alphabet.characters.insert(letter);
+            }
+        }
+        Some(alphabet)
+    }
+
+    pub(super) fn has(&self, character: char) -> bool {
+        let written = if character == ' ' { '\u{2581}' } else { character }; // how SentencePiece writes a space
+        let mut utf8 = [0; 4];
+        self.characters.contains(&written)
+            || written.encode_utf8(&mut utf8).bytes().all(|byte| self.bytes.contains(&byte))
+    }
+}
+
+/// The byte that two digits mean, as llama.cpp spells them.
+fn hexadecimal(high: u8, low: u8) -> Option<u8> {
+    let digit = |digit: u8| b"0123456789ABCDEF".iter().position(|known| *known == digit);
+    Some((digit(high)? << 4 | digit(low)?) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(tokens: &[&str]) -> Option<Alphabet> {
+        Alphabet::of(tokens.iter().map(|text| text.as_bytes()))
+    }
+
+    #[test]
+    fn what_can_be_written() {
+        let alphabet = of(&["a", "\u{2581}", "ab", "<0xC3>", "<0xA9>", "<0xc4>"]).expect("bytes are missing");
+        assert!(alphabet.has('a') && alphabet.has(' '));
+        assert!(!alphabet.has('b'), "no token is 'b' alone");
+        assert!(alphabet.has('é') && !alphabet.has('ã'), "é is C3 A9, ã is C3 A3");
+        let bytes: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
+        let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+        assert!(of(&bytes).is_none());
+        assert!(of(&bytes[1..]).is_some());
+    }
+}

@@ -1,0 +1,52 @@
+//! A header and the settings → what the model will run on, for people; and how many threads that is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::chat::Settings;
+use crate::engine::llama;
+use crate::gguf::Header;
+
+/// What the model will run on, and a warning when a GPU is there but not used.
+pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
+    let layers = header.arch_uint("block_count").unwrap_or(0) + 1; // the output counts as one, as in llama.cpp
+    let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
+    let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
+    let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+    match gpus.first() {
+        Some(gpu) if on_gpu > 0 => {
+            (format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"), None)
+        }
+        Some(gpu) => {
+            let warning = format!("{gpu} is there but not used: --gpu-layers is 0");
+            (format!("CPU, {threads}"), Some(warning))
+        }
+        None => {
+            let there = ["/proc/driver/nvidia/gpus", "/dev/kfd"].iter().any(|p| Path::new(p).exists());
+            let warning = "a GPU is there but not used: this fireside was built without it (cargo features cuda, vulkan)";
+            (format!("CPU, {threads}"), there.then(|| warning.to_string()))
+        }
+    }
+}
+
+/// Physical cores this process may run on, at least 1: more threads than that slow llama.cpp down.
+pub(super) fn physical_cores() -> u32 {
+    let logical = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let siblings = |cpu: u32| {
+        let file = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(file).ok()
+    };
+    let cores: BTreeSet<String> = allowed_cpus().into_iter().filter_map(siblings).collect();
+    if cores.is_empty() { logical } else { (cores.len() as u32).min(logical) }
+}
+
+/// The processors the kernel lets this process use, as `/proc` lists them: `0-3,8`.
+fn allowed_cpus() -> Vec<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}

@@ -1,0 +1,256 @@
+//! A model's name → everything settled before it is loaded: file checked, memory counted, settings advised.
+//!
+//! `memory.rs` says what fits, `device.rs` what it runs on, `about.rs` what a list shows of it.
+
+pub mod about;
+mod device;
+pub mod memory;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use crate::backend::Description;
+use crate::backend::local::{Probe, Spec};
+use crate::chat::options::{Effect, SETTINGS, setting};
+use crate::chat::settings::Settings;
+use crate::config::{Assignment, Config, Source};
+use crate::engine::llama::{ContextOptions, LoadOptions};
+pub use crate::engine::template::Supports;
+use crate::engine::template::{self, Template};
+use crate::error::{Failure, reason};
+use crate::gguf::{self, Header, Refusal};
+use crate::input;
+use crate::store::catalog::{Entry, entry_for_file};
+use crate::store::known::Known;
+use crate::store::models::{self, NotHere};
+use crate::store::places::{self, Owner, Place};
+use about::{About, count};
+use device::{device, physical_cores};
+use memory::{chunk, context_limit, size, weights_bytes};
+
+/// A model that was found and can be tried.
+pub struct Opened {
+    pub spec: Spec,
+    pub settings: Settings,
+    pub advice: Vec<Assignment>,
+}
+
+/// Finds out which model is meant and opens it.
+pub fn open(config: &Config, wanted: &str) -> Result<Opened, Failure> {
+    open_file(config, &find(config, wanted)?)
+}
+
+/// Where models are looked for.
+pub fn places(config: &Config) -> Vec<Place> {
+    let extra = config.settle(&[]).map(|settings| settings.model_folders).unwrap_or_default();
+    let paths = config.paths.as_ref();
+    paths.map_or_else(Vec::new, |paths| places::places(&paths.models, &paths.home, &extra))
+}
+
+/// The file that a name or path stands for.
+pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
+    models::find(wanted, &places(config))
+}
+
+/// Which model is used when none is named: the one used last, or the only one in the user's models folder.
+pub fn usual(config: &Config) -> Option<PathBuf> {
+    let paths = config.paths.as_ref()?;
+    if let Some(last) = Known::at(Some(paths.known_models.clone())).last_used() {
+        return Some(last);
+    }
+    let own: Vec<Place> = places(config).into_iter().filter(|place| place.owner == Owner::User).collect();
+    match &models::list(&own)[..] {
+        [only] => Some(only.path.clone()),
+        _ => None,
+    }
+}
+
+/// Says how to get a model.
+pub fn none_found(config: &Config) -> Failure {
+    let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
+    Failure::new("no model was named and none was found").hint(format!(
+        "fireside pull lists models to fetch; or give a GGUF file with -m FILE.gguf{}",
+        folder.unwrap_or_default()
+    ))
+}
+
+/// Reads a file's header and settles what follows from it. Nothing is loaded yet.
+pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
+    let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
+    let header = header.map_err(|refusal| refused(path, &refusal))?;
+    let entry = entry_of(path);
+    let advice = advice_of(&header);
+    let settings = config.settle(&advice)?;
+    let known = Known::at(config.paths.as_ref().map(|p| p.known_models.clone()));
+    let chunk = chunk(weights_bytes(&header));
+    let limit = context_limit(&header, &settings)?;
+    let template = chat_template(&header, &settings)?;
+    let (fingerprint, probe) = fingerprint(&header, &known, &settings, template.as_deref())?;
+    let threads = settings.threads.unwrap_or_else(physical_cores);
+    let context = ContextOptions {
+        limit,
+        chunk,
+        threads,
+        threads_batch: settings.threads_batch.unwrap_or(threads),
+        flash_attn: settings.flash_attn,
+        cache_type_k: settings.cache_type_k,
+        cache_type_v: settings.cache_type_v,
+    };
+    let (device, gpu_warning) = device(&header, &settings, threads);
+    let description = Description {
+        name: entry.map_or_else(|| models::title(path, &places(config)), |entry| entry.title.clone()),
+        path: Some(path.to_path_buf()),
+        fingerprint,
+        facts: facts(&header),
+        device,
+        warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
+        cautions: cautions(&header, limit, template.is_some()),
+        chats: template.is_some(),
+        template: template.clone().unwrap_or_default(),
+        context_limit: limit,
+    };
+    let load =
+        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
+    let template_args = settings.template_args.clone();
+    let spec = Spec { description, path: path.to_path_buf(), load, context, template, template_args, probe };
+    Ok(Opened { spec, settings, advice })
+}
+
+/// A file that cannot be used, for people.
+pub fn refused(path: &Path, refusal: &Refusal) -> Failure {
+    let failure = Failure::new(format!("could not use the model {}: {refusal}", path.display()));
+    refusal.hint().into_iter().fold(failure, Failure::hint)
+}
+
+/// What the catalogue says of a file.
+pub fn entry_of(path: &Path) -> Option<&'static Entry> {
+    path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))
+}
+
+/// What the model at `path` advises, as far as its header can be read.
+pub fn advised(path: &Path) -> Vec<Assignment> {
+    gguf::read(path).map(|header| advice_of(&header)).unwrap_or_default()
+}
+
+/// What the file's authors and the catalogue recommend; the file wins.
+pub fn advice_of(header: &Header) -> Vec<Assignment> {
+    let entry = entry_of(&header.path);
+    let mut advice = Vec::new();
+    let mut add = |name: &str, value: String, source: Source| {
+        let valid = setting(name).filter(|row| (row.set)(&mut Settings::default(), &value).is_ok());
+        advice.extend(valid.map(|setting| Assignment { setting, value, source }));
+    };
+    for (name, value) in entry.into_iter().flat_map(|entry| &entry.sampling) {
+        add(name, value.to_string(), Source::Catalogue);
+    }
+    for (key, name) in SAMPLING_KEYS {
+        let key = format!("general.sampling.{key}");
+        let value = header.str(&key).map(String::from);
+        let value = value.or_else(|| header.float(&key).map(|x| x.to_string()));
+        let value = value.or_else(|| header.uint(&key).map(|x| x.to_string()));
+        value.into_iter().for_each(|value| add(name, value, Source::Model));
+    }
+    advice
+}
+
+/// GGUF's `general.sampling.*` and the settings they stand for.
+const SAMPLING_KEYS: &[(&str, &str)] = &[
+    ("sequence", "samplers"),
+    ("top_k", "top-k"),
+    ("top_p", "top-p"),
+    ("min_p", "min-p"),
+    ("xtc_probability", "xtc-probability"),
+    ("xtc_threshold", "xtc-threshold"),
+    ("temp", "temp"),
+    ("penalty_last_n", "repeat-last-n"),
+    ("penalty_repeat", "repeat-penalty"),
+    ("mirostat", "mirostat"),
+    ("mirostat_tau", "mirostat-ent"),
+    ("mirostat_eta", "mirostat-lr"),
+];
+
+/// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
+pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
+    let Some(wanted) = &settings.chat_template else {
+        let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
+        return Ok(own.map(|own| template::builtin(own).unwrap_or(own).to_string()));
+    };
+    if let Some(builtin) = template::builtin(wanted) {
+        return Ok(Some(builtin.to_string()));
+    }
+    input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
+        message: format!("the chat template: {}", failure.message),
+        ..failure.hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
+    })
+}
+
+/// What a chat template supports; `None` if it cannot be read.
+pub fn supports(source: &str) -> Option<Supports> {
+    Template::new(source, "", "", &[]).ok().map(|template| template.supports())
+}
+
+/// The file's fingerprint, and how to try it out if this build of llama.cpp never loaded it.
+fn fingerprint(
+    header: &Header,
+    known: &Known,
+    settings: &Settings,
+    template: Option<&str>,
+) -> Result<(String, Option<Probe>), Failure> {
+    let path = header.path.clone();
+    let build = verdict(settings, template);
+    let before = known.file(&path);
+    if let Some(file) = before.as_ref().filter(|file| file.loaded_by.as_deref() == Some(&build)) {
+        return Ok((file.fingerprint.clone(), None));
+    }
+    let fingerprint = match before {
+        Some(file) => file.fingerprint,
+        None => gguf::fingerprint(&path, header)
+            .map_err(|e| Failure::new(format!("could not read {}: {}", path.display(), reason(&e))))?,
+    };
+    let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
+    let given = of_model.map(|row| (row, (row.get)(settings)));
+    let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
+    let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
+    let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
+    let (known, print) = (known.clone(), fingerprint.clone());
+    let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
+    Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
+}
+
+/// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.
+fn verdict(settings: &Settings, template: Option<&str>) -> String {
+    let build = format!("fireside {}", env!("CARGO_PKG_VERSION"));
+    if settings.chat_template.is_none() && settings.template_args.is_empty() {
+        return build;
+    }
+    let mut hasher = DefaultHasher::new();
+    (template, &settings.template_args).hash(&mut hasher);
+    format!("{build}, template {:016x}", hasher.finish())
+}
+
+fn facts(header: &Header) -> String {
+    let about = About::of(header);
+    format!(
+        "{}, {} parameters, {}, {}",
+        about.family,
+        count(about.parameters),
+        about.quantisation,
+        size(about.weights)
+    )
+}
+
+fn demonstration(entry: Option<&Entry>) -> Option<String> {
+    let entry = entry.filter(|entry| entry.demonstration)?;
+    Some(format!(
+        "{} is a demonstration: it shows how fireside works but knows little; fireside pull lists real models",
+        entry.title
+    ))
+}
+
+fn cautions(header: &Header, limit: usize, chats: bool) -> Vec<String> {
+    let trained = gguf::memory::trained_context(header).map_or(limit, |n| n as usize);
+    let base = "this is a base model without a chat template: it goes on with your text instead of answering";
+    let far =
+        format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
+    [(!chats).then(|| base.to_string()), (limit > trained).then_some(far)].into_iter().flatten().collect()
+}

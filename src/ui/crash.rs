@@ -1,0 +1,138 @@
+//! The end of the program by a signal of its own making or by a panic: one line, the terminal as it was found, exit code 1.
+//!
+//! Most of what is wrong with a model file is found before llama.cpp sees it; this is for what is not, and for a file that is
+//! cut while it is mapped into memory. A handler may only do what is safe inside a signal: it takes no lock and no memory.
+//! With engine/llama.rs the only file with unsafe code.
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use nix::libc;
+use nix::sys::termios::Termios;
+
+use super::terminal;
+
+/// What is said, after the program's name, when the system itself sends the signal.
+const CAUSES: &[(libc::c_int, &str)] = &[
+    (libc::SIGSEGV, "llama.cpp crashed: it used memory that is not there (SIGSEGV)"),
+    (libc::SIGBUS, "the model file was cut, removed or could not be read while in use (SIGBUS)"),
+    (
+        libc::SIGILL,
+        "this program was built for another processor: it used an instruction that this one lacks (SIGILL)",
+    ),
+    (libc::SIGFPE, "llama.cpp crashed: it divided by zero (SIGFPE)"),
+    (libc::SIGABRT, "the program gave up and ended itself (SIGABRT)"),
+];
+/// The same when somebody else sends it.
+const SENT: &str = "ended by a signal from outside";
+/// Exit code for both.
+const FAILED: libc::c_int = 1;
+
+/// The terminal and the mode it was found in; null until there is one.
+static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null_mut());
+/// Several threads may crash together: the first one speaks.
+static CRASHED: AtomicBool = AtomicBool::new(false);
+
+/// What to say of an abort or a crash instead of the usual, in what is being done; null: nothing.
+static BLAMED: AtomicPtr<&'static str> = AtomicPtr::new(ptr::null_mut());
+
+/// From now on such an end is one line. Called first thing in `main`.
+pub fn install() {
+    for (signal, _) in CAUSES {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: all fields are plain numbers or pointers that may be null, and all that matter are set here. The handler
+        // has the signature that SA_SIGINFO asks for and only calls what POSIX calls async-signal-safe. Rust's own start
+        // gave this thread an alternate stack for signals, as it does for every thread it starts.
+        unsafe {
+            let act = action.as_mut_ptr();
+            (*act).sa_sigaction = on_signal as *const () as usize;
+            (*act).sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigemptyset(&raw mut (*act).sa_mask);
+            libc::sigaction(*signal, act, ptr::null_mut());
+        }
+    }
+    let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        terminal::restore();
+        if backtrace {
+            usual(panic);
+        }
+        let words = panic.payload();
+        let text = words.downcast_ref::<&str>().copied();
+        let text =
+            text.or_else(|| words.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+        if text.contains("cannot unwind") {
+            super::last_line("fireside: llama.cpp stopped: it threw an exception that nobody expected"); // see llama.rs
+        } else {
+            super::last_line(&format!("fireside: an error in the program itself{place}: {text}"));
+        }
+        super::last_line("hint: this is a bug in fireside: please report it with the line above");
+        signal_hook::low_level::exit(FAILED);
+    }));
+}
+
+/// What an end from now on would be due to.
+pub fn blame(cause: &'static str) {
+    BLAMED.store(Box::into_raw(Box::new(cause)), Ordering::Release); // never freed, like what `remember` stores
+}
+
+/// Remembers how the terminal was found, for a handler that has no time to ask.
+pub(super) fn remember(device: File, mode: &Termios) {
+    let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
+    FOUND.store(found, Ordering::Release); // never freed: a handler may be reading the one before
+}
+
+extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    if CRASHED.swap(true, Ordering::AcqRel) {
+        loop {
+            // SAFETY: only waits for a signal; the thread that came first ends the process.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
+    let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
+    // SAFETY: null or a pointer from `blame`, which nobody frees.
+    let blamed = unsafe { BLAMED.load(Ordering::Acquire).as_ref() };
+    let usual = || CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
+    let cause = blamed.copied().unwrap_or_else(usual);
+    restore();
+    write(if is_terminal(libc::STDERR_FILENO) { b"\nfireside: " } else { b"fireside: " });
+    write(if sent { SENT } else { cause }.as_bytes());
+    write(b"\n");
+    // SAFETY: ends the process at once, without running anything.
+    unsafe { libc::_exit(FAILED) };
+}
+
+/// `terminal::restore` with nothing but calls that are safe in a handler.
+fn restore() {
+    // SAFETY: null or a pointer from `remember`, which nobody frees.
+    let Some((device, mode)) = (unsafe { FOUND.load(Ordering::Acquire).as_ref() }) else { return };
+    // SAFETY: the descriptor is open as long as the program runs and `mode` is a valid mode; all calls are
+    // async-signal-safe. Changing a terminal that another job owns would stop this process instead of ending it.
+    unsafe {
+        if libc::tcgetpgrp(*device) == libc::getpgrp() {
+            let marks = terminal::NO_PASTE_MARKS;
+            let mut now = MaybeUninit::<libc::termios>::zeroed();
+            if libc::tcgetattr(*device, now.as_mut_ptr()) == 0 && now.assume_init().c_lflag != mode.c_lflag {
+                libc::write(*device, marks.as_ptr().cast(), marks.len());
+            }
+            libc::tcsetattr(*device, libc::TCSANOW, mode);
+        }
+    }
+}
+
+fn is_terminal(descriptor: libc::c_int) -> bool {
+    let mut mode = MaybeUninit::<libc::termios>::zeroed();
+    // SAFETY: async-signal-safe, and the pointer is valid during the call.
+    unsafe { libc::tcgetattr(descriptor, mode.as_mut_ptr()) == 0 }
+}
+
+fn write(text: &[u8]) {
+    // SAFETY: async-signal-safe; pointer and length are those of the slice. There is nowhere left to report a failure to.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+}

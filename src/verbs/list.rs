@@ -1,0 +1,104 @@
+//! `fireside list`: the models on this machine, with what matters for choosing one.
+
+use serde_json::{Value, json};
+
+use super::Means;
+use crate::error::{Exit, Failure};
+use crate::gguf::memory::available_memory;
+use crate::model::about::{self, About, count};
+use crate::model::memory::{Fit, size};
+use crate::store::models::ModelFile;
+
+pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
+    let mut models = about::all(means.config);
+    let before = models.len();
+    models.retain(|(_, about)| all || about.problem.is_none());
+    let hidden = before - models.len();
+    if means.json {
+        let models: Vec<Value> = models.iter().map(|(model, about)| object(model, about)).collect();
+        return means.print(&json!({ "models": models }).to_string());
+    }
+    match models.is_empty() {
+        true => means.screen.note("no models are here; fireside pull lists some to fetch"),
+        false => _ = means.print(&table(&models))?,
+    }
+    if hidden > 0 {
+        let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
+        means.screen.note(&format!("{hidden} more {are} no usable model; fireside list --all shows {them}"));
+    }
+    Ok(Exit::Answered)
+}
+
+/// Columns with a line of headings.
+pub fn table(models: &[(ModelFile, About)]) -> String {
+    let available = available_memory();
+    let mut rows = vec![
+        ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"]
+            .map(String::from),
+    ];
+    rows.extend(models.iter().map(|(model, about)| row(model, about, available)));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &[String; 9]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {
+    let place = model.owner.name().to_string();
+    let (name, bytes) = (model.name.clone(), size(model.size));
+    if let Some(problem) = problem(model, about) {
+        let nothing = String::new;
+        return [name, nothing(), nothing(), nothing(), bytes, nothing(), nothing(), problem, place];
+    }
+    let fits = available.map_or("unknown".into(), |available| fits(about.fit(available)));
+    [
+        name,
+        about.family.clone(),
+        count(about.parameters),
+        about.quantisation.clone(),
+        bytes,
+        about.context.map_or(String::new(), |tokens| tokens.to_string()),
+        about.openness().kind.name().to_string(),
+        fits,
+        place,
+    ]
+}
+
+/// Why the model cannot be used as it is.
+fn problem(model: &ModelFile, about: &About) -> Option<String> {
+    let (found, count) = model.parts;
+    let missing = (found < count).then(|| format!("no: {found} of {count} parts are here"));
+    missing.or_else(|| about.problem.as_ref().map(|problem| format!("no: {problem}")))
+}
+
+/// Whether it fits, for people.
+pub(super) fn fits(fit: Fit) -> String {
+    match fit {
+        Fit::Yes => "yes".into(),
+        Fit::Short(tokens) => format!("with {tokens} tokens of context"),
+        Fit::No(needed) => format!("no: needs {}", size(needed)),
+    }
+}
+
+fn object(model: &ModelFile, about: &About) -> Value {
+    let fit = available_memory().map(|available| about.fit(available));
+    json!({
+        "name": model.name,
+        "family": about.family,
+        "parameters": about.parameters,
+        "quantisation": about.quantisation,
+        "size": model.size,
+        "context": about.context,
+        "openness": about.openness(),
+        "chat_template": about.chats,
+        "fits": fit.map(|fit| fit != Fit::No(0) && !matches!(fit, Fit::No(_))),
+        "owner": model.owner.name(),
+        "repository": model.repository,
+        "path": model.path,
+        "parts": { "found": model.parts.0, "count": model.parts.1 },
+        "problem": problem(model, about).map(|text| text.trim_start_matches("no: ").to_string()),
+    })
+}

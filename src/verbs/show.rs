@@ -1,0 +1,122 @@
+//! `fireside show`: what a model is, what it needs, what its template supports, and what its licence allows.
+//!
+//! Reads the header of the file (of all parts of a split one) and nothing else. Next: sheet.rs, the summary.
+
+use serde_json::{Map, Value, json};
+
+use super::Means;
+use super::sheet::Sheet;
+use crate::error::{Exit, Failure};
+use crate::gguf::{self, Header, Tensor, Value as Field};
+use crate::model;
+use crate::model::memory::size;
+
+/// Elements of a metadata array that are shown.
+const SHOWN: usize = 8;
+/// Characters of a text in the metadata that are shown.
+const LONGEST: usize = 200;
+
+/// What is wanted besides the summary, or instead of it.
+pub(super) struct Parts {
+    pub tensors: bool,
+    pub template: bool,
+    pub metadata: bool,
+}
+
+pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Result<Exit, Failure> {
+    let settings = means.config.settle(&[])?;
+    let path = match wanted.or(settings.model.as_deref()) {
+        Some(wanted) => model::find(means.config, wanted)?,
+        None => model::usual(means.config).ok_or_else(|| model::none_found(means.config))?,
+    };
+    let headers = headers(&path)?;
+    let sheet = Sheet::of(&headers, &settings, path.display().to_string());
+    if means.json {
+        return means.print(&object(&sheet, &headers, parts).to_string());
+    }
+    let mut text = Vec::new();
+    if parts.template {
+        let template = headers[0].str("tokenizer.chat_template");
+        text.push(template.ok_or_else(|| Failure::new("the model has no chat template"))?.to_string());
+    }
+    if parts.metadata {
+        text.extend(headers[0].entries().map(|(key, field)| format!("{key} = {}", shown(field))));
+    }
+    if parts.tensors {
+        text.extend(headers.iter().flat_map(|header| &header.tensors).map(tensor_line));
+    }
+    if text.is_empty() {
+        text.push(sheet.text());
+    }
+    means.print(&text.join("\n"))
+}
+
+/// The header of the file, and those of the other parts if it is one of several.
+fn headers(path: &std::path::Path) -> Result<Vec<Header>, Failure> {
+    let read = |path: &std::path::Path| gguf::read(path).map_err(|refusal| model::refused(path, &refusal));
+    let mut headers = vec![read(path)?];
+    let others = gguf::parts(&headers[0]);
+    for part in others.iter().filter(|part| *part != path && part.exists()) {
+        headers.push(read(part)?);
+    }
+    Ok(headers)
+}
+
+fn object(sheet: &Sheet, headers: &[Header], parts: &Parts) -> Value {
+    let mut object = sheet.json();
+    if parts.tensors {
+        let tensors = headers.iter().flat_map(|header| &header.tensors);
+        object["tensors"] = tensors.map(tensor_object).collect();
+    }
+    if parts.template {
+        object["template"] = json!(headers[0].str("tokenizer.chat_template"));
+    }
+    if parts.metadata {
+        let entries = headers[0].entries().map(|(key, field)| (key.to_string(), value(field)));
+        object["metadata"] = entries.collect::<Map<_, _>>().into();
+    }
+    object
+}
+
+fn tensor_object(tensor: &Tensor) -> Value {
+    let kind = gguf::type_name(tensor.kind);
+    json!({ "name": tensor.name, "shape": tensor.dims, "type": kind, "bytes": tensor.bytes })
+}
+
+fn tensor_line(tensor: &Tensor) -> String {
+    let shape: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
+    let kind = gguf::type_name(tensor.kind);
+    format!("{:40} {kind:8} {:24} {:>10}", tensor.name, shape.join(" x "), size(tensor.bytes))
+}
+
+/// A metadata value on one line, long ones cut with a word on how much there is.
+fn shown(field: Field) -> String {
+    match field {
+        Field::Array(array) => {
+            let some: Vec<String> = array.iter().take(SHOWN).map(|item| value(item).to_string()).collect();
+            let more = if array.len() > SHOWN { ", …" } else { "" };
+            format!("[{}{more}] ({} of {})", some.join(", "), array.len(), array.element_name())
+        }
+        Field::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            let start: String = text.chars().take(LONGEST).collect();
+            let more = text.chars().count() - start.chars().count();
+            let quoted = json!(start).to_string();
+            if more > 0 { format!("{quoted} … ({more} more characters)") } else { quoted }
+        }
+        single => value(single).to_string(),
+    }
+}
+
+/// A metadata value as JSON; numbers that JSON cannot write are text.
+fn value(field: Field) -> Value {
+    match field {
+        Field::Uint(n) => json!(n),
+        Field::Int(n) => json!(n),
+        Field::Float(x) if !x.is_finite() => json!(x.to_string()),
+        Field::Float(x) => json!(x),
+        Field::Bool(truth) => json!(truth),
+        Field::Text(text) => json!(String::from_utf8_lossy(text)),
+        Field::Array(array) => array.iter().map(value).collect(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What happens when the program itself is hit: a signal, or its model file cut under it. One line, exit code 1, and the
+//! terminal as it was found.
+
+use rexpect::process::Signal;
+
+use crate::support::{GGUF_STRING, Home, tiny, with_metadata};
+
+const SIGNALS: [Signal; 5] =
+    [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE];
+
+fn one_failure_line(text: &str) -> bool {
+    text.matches("fireside: ").count() == 1 && !text.contains("panicked") && !text.contains("overflowed")
+}
+
+#[test]
+fn a_signal_while_typing_leaves_the_terminal_as_it_was() {
+    for signal in SIGNALS {
+        let home = Home::new();
+        let mut terminal = home.terminal(&home.script("answers", "one\n"));
+        terminal.at_prompt().keys("half a li").at("> half a li").wiped();
+        assert_eq!(terminal.signal(signal).sees("fireside: ").ends(), 1, "{signal}");
+        let screen = terminal.screen();
+        assert!(one_failure_line(&screen), "{signal}: {screen}");
+    }
+}
+
+#[test]
+fn a_signal_while_an_answer_is_written_leaves_the_terminal_as_it_was() {
+    let home = Home::new();
+    let slow = (1..=600).map(|n| format!("\\pw{n} ")).collect::<String>() + "\n";
+    let mut terminal = home.terminal(&home.script("answers", &slow));
+    terminal.at_prompt().line("Count").sees("w2 ").wiped();
+    assert_eq!(terminal.signal(Signal::SIGSEGV).sees("from outside").ends(), 1);
+    let screen = terminal.screen();
+    assert!(one_failure_line(&screen), "{screen}");
+    assert!(screen.lines().any(|line| line.starts_with("fireside: ")), "a line of its own: {screen}");
+}
+
+#[test]
+fn a_panic_is_one_line_and_leaves_the_terminal_as_it_was() {
+    let home = Home::new();
+    let mut terminal = home.terminal(&home.script("answers", "one two \\!three\n"));
+    assert_eq!(terminal.at_prompt().line("Count").sees("hint: this is a bug").ends(), 1);
+    let screen = terminal.screen().replace('\n', "");
+    assert!(
+        screen.contains("an error in the program itself") && screen.contains("as the script wants it"),
+        "{screen}"
+    );
+    home.scripted("\\!\n", &["-p", "Hi"]).done().failed(1, "an error in the program itself").hint("a bug");
+}
+
+#[test]
+fn a_trial_that_is_killed_is_one_line() {
+    // Its template keeps the child busy long enough to be found.
+    let home = Home::new();
+    let template = "{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}";
+    let text = [&(template.len() as u64).to_le_bytes()[..], template.as_bytes()].concat();
+    let base = std::fs::read(tiny("base")).unwrap();
+    let bytes = with_metadata(&base, "tokenizer.chat_template", GGUF_STRING, &text);
+    let run = home.run(&["-p", "Hi"]).model(&home.write("model.gguf", bytes)).start();
+    run.kill_its_child();
+    run.done().failed(1, "could not load").says("the system ended it, probably because memory ran out");
+}
+
+#[test]
+fn a_model_file_that_is_cut_while_in_use_is_one_line() {
+    let home = Home::new();
+    let model = home.write("model.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    let mut run = home.run(&["--repl-stdin", "-n", "3", "--temp", "0"]).model(&model).stdin("Hi\n").start();
+    run.stderr.wait_for("tokens, "); // the answer is whole
+    std::fs::File::options().write(true).open(&model).unwrap().set_len(4096).unwrap();
+    run.write(b"Again\n");
+    let done = run.done().code(1).says("the model file was cut");
+    assert_eq!(done.stderr.matches("fireside: the model file").count(), 1, "{done:#?}");
+    assert!(!done.stderr.contains("panicked"), "{done:#?}");
+}

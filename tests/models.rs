@@ -1,0 +1,369 @@
+//! The models on this machine: found in every place, listed, shown, removed.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::pty::*;
+use crate::support::{GGUF_STRING, Home, tiny, with_metadata};
+
+const OWN: &str = ".local/share/fireside/models";
+const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn bytes(name: &str) -> Vec<u8> {
+    std::fs::read(tiny(name)).unwrap()
+}
+
+/// A different model each time it is asked for, so that none counts as a copy.
+fn model(number: u8) -> Vec<u8> {
+    let mut bytes = bytes("llama-bpe");
+    bytes.resize(bytes.len() + usize::from(number), 0);
+    bytes
+}
+
+/// Puts a blob with a snapshot of it into a Hugging Face cache.
+fn hub_file(home: &Home, hub: &str, repository: &str, file: &str, contents: &[u8]) -> PathBuf {
+    let folder = format!("{hub}/models--{}", repository.replace('/', "--"));
+    home.write(&format!("{folder}/blobs/{DIGEST}"), contents);
+    home.write(&format!("{folder}/refs/main"), "c0ffee");
+    let link = home.path(&format!("{folder}/snapshots/c0ffee/{file}"));
+    std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(format!("../../blobs/{DIGEST}"), &link).unwrap();
+    link
+}
+
+fn ollama_model(home: &Home, store: &str, name: &str, tag: &str, digit: char, contents: &[u8]) {
+    let digest = String::from(digit).repeat(64);
+    let layer = format!(r#"{{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:{digest}"}}"#);
+    let shared =
+        format!(r#"{{"mediaType":"application/vnd.ollama.image.license","digest":"sha256:{DIGEST}"}}"#);
+    home.write(
+        &format!("{store}/manifests/registry.ollama.ai/library/{name}/{tag}"),
+        format!(r#"{{"layers":[{layer},{shared}]}}"#),
+    );
+    home.write(&format!("{store}/blobs/sha256-{digest}"), contents);
+    home.write(&format!("{store}/blobs/sha256-{DIGEST}"), "a licence");
+}
+
+fn names(home: &Home, args: &[&str]) -> Vec<(String, String)> {
+    let args: Vec<&str> = ["list", "--json"].iter().chain(args).copied().collect();
+    let object = home.run(&args).done().code(0).json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_string();
+    object["models"].as_array().unwrap().iter().map(|m| (text(&m["name"]), text(&m["owner"]))).collect()
+}
+
+/// A home with a model in every place.
+fn full() -> Home {
+    let home = Home::new();
+    home.write(&format!("{OWN}/Own.gguf"), model(1));
+    home.write("elsewhere/Other.gguf", model(2));
+    home.write(".config/fireside/config.toml", "model-folder = [\"~/elsewhere\"]\n");
+    hub_file(&home, ".cache/huggingface/hub", "Owner/Some-GGUF", "Hub-Q4_K_M.gguf", &model(3));
+    home.write(".cache/llama.cpp/owner_repo_Cached.gguf", model(4));
+    home.write(".lmstudio/models/publisher/repo/Studio.gguf", model(5));
+    home.write(".local/share/nomic.ai/GPT4All/ForAll.gguf", model(6));
+    home.write(".local/share/Jan/data/llamacpp/models/jan/model.gguf", model(7));
+    ollama_model(&home, ".ollama/models", "llama3.2", "1b", 'a', &model(8));
+    ollama_model(&home, ".ollama/models", "llama3.2", "latest", 'b', &model(9));
+    home
+}
+
+#[test]
+fn every_place_is_looked_into() {
+    let expected = [
+        ("Own", "models folder"),
+        ("Other", "folder of the config"),
+        ("Hub-Q4_K_M", "Hugging Face cache"),
+        ("owner_repo_Cached", "llama.cpp cache"),
+        ("Studio", "LM Studio"),
+        ("ForAll", "GPT4All"),
+        ("model", "Jan"),
+        ("llama3.2:1b", "Ollama"),
+        ("llama3.2:latest", "Ollama"),
+    ];
+    assert_eq!(names(&full(), &[]), expected.map(|(name, owner)| (name.to_string(), owner.to_string())));
+}
+
+#[test]
+fn every_listed_model_can_be_used_by_its_name() {
+    let home = full();
+    for (name, _) in names(&home, &[]) {
+        home.run(&["-p", "Hi", "-n", "1", "--temp", "0", "-m", &name]).done().code(0);
+    }
+    for name in ["hub", "HUB-q4_k_m.gguf", "llama3.2"] {
+        home.run(&["-p", "Hi", "--dry-run", "-m", name]).done().code(0);
+    }
+}
+
+#[test]
+fn a_model_goes_by_its_own_name_whatever_its_file_is_called() {
+    let home = full();
+    home.write(&format!("{OWN}/One-00001-of-00001.gguf"), model(20));
+    for (name, called) in [("llama3.2", "llama3.2:latest"), ("one", "One"), ("studio", "Studio")] {
+        let run = home.run(&["-p", "Hi", "-n", "1", "--json", "-m", name]);
+        assert_eq!(run.done().code(0).json()["model"]["name"], called);
+    }
+}
+
+#[test]
+fn other_programs_variables_move_their_places() {
+    let home = Home::new();
+    hub_file(&home, "hub", "O/R", "A.gguf", &model(1));
+    home.write("cpp/B.gguf", model(2));
+    ollama_model(&home, "store", "c", "latest", 'c', &model(3));
+    home.write("studio/D.gguf", model(4));
+    let settings = format!("{{\"downloadsFolder\": \"{}\"}}", home.path("studio").display());
+    home.write(".lmstudio/settings.json", settings);
+    let ini = format!("[General]\nmodelPath={}\n", home.path("all").display());
+    home.write(".config/nomic.ai/GPT4All.ini", ini);
+    home.write("all/E.gguf", model(5));
+    let run = home.run(&["list", "--json"]).env("HF_HUB_CACHE", home.path("hub"));
+    let run = run.env("LLAMA_CACHE", home.path("cpp")).env("OLLAMA_MODELS", home.path("store"));
+    let object = run.done().code(0).json();
+    let names: Vec<&str> =
+        object["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["A", "B", "D", "E", "c:latest"]);
+}
+
+#[test]
+fn an_ambiguous_name_lists_the_candidates() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/Twin-Q4_K_M.gguf", model(1));
+    home.write(".lmstudio/models/a/b/Twin-Q8_0.gguf", model(2));
+    home.write(".lmstudio/models/a/c/Same.gguf", model(3));
+    home.write(".local/share/nomic.ai/GPT4All/Same.gguf", model(4));
+    let ask = |name: &str| home.run(&["-p", "Hi", "-m", name]).done().failed(2, "could be any of 2 models");
+    ask("twin").hint("Twin-Q4_K_M, Twin-Q8_0");
+    ask("same").hint("nomic.ai/GPT4All/Same.gguf");
+}
+
+#[test]
+fn the_table_says_what_matters_for_choosing() {
+    let home = Home::new();
+    let licence = [&10u64.to_le_bytes()[..], b"apache-2.0"].concat();
+    let open = with_metadata(&bytes("llama-bpe"), "general.license", GGUF_STRING, &licence);
+    home.write(&format!("{OWN}/Open.gguf"), open);
+    home.write(&format!("{OWN}/Broken.gguf"), "GGUF and no more than this is here");
+    home.write(&format!("{OWN}/Half-00001-of-00002.gguf"), bytes("base"));
+    let shown = home.run(&["list"]).done().code(0).says("1 more file is no usable model");
+    let rows: Vec<Vec<&str>> = shown
+        .stdout
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect())
+        .collect();
+    let heads = ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"];
+    assert_eq!(rows[0], heads);
+    assert_eq!(rows[1], ["Half", "246 KiB", "no: 1 of 2 parts are here", "models folder"]);
+    assert_eq!(
+        rows[2],
+        ["Open", "llama", "70K", "F32", "282 KiB", "4096", "open source", "yes", "models folder"]
+    );
+    assert_eq!(home.run(&["ls"]).done().code(0).stdout, shown.stdout);
+    let all = home.run(&["list", "--all"]).done().code(0);
+    assert!(
+        all.stdout.lines().any(|line| line.starts_with("Broken") && line.contains("no: it is a GGUF file")),
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn headers_are_kept_and_read_again_only_when_a_file_changes() {
+    let home = Home::new();
+    let file = home.write(&format!("{OWN}/M.gguf"), bytes("llama-bpe"));
+    let family =
+        |home: &Home| home.run(&["list", "--json"]).done().code(0).json()["models"][0]["family"].clone();
+    assert_eq!(family(&home), "llama");
+    // What was kept is believed …
+    let kept = home.path(".cache/fireside/headers.json");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    std::fs::write(&kept, text.replace("\"llama\"", "\"kept\"")).unwrap();
+    assert_eq!(family(&home), "kept");
+    // … until the file is another one.
+    std::fs::write(&file, bytes("mamba")).unwrap();
+    assert_eq!(family(&home), "mamba");
+    std::fs::write(&kept, "{ not json").unwrap();
+    assert_eq!(family(&home), "mamba");
+}
+
+#[test]
+fn nothing_found_is_said() {
+    Home::new().run(&["list"]).done().code(0).stdout("").says("fireside pull");
+    Home::new().run(&["list", "--json"]).done().code(0).stdout("{\"models\":[]}\n");
+}
+
+#[test]
+fn show_tells_everything_and_parts_of_it() {
+    let home = Home::new();
+    let file = home.write("m.gguf", bytes("gemma3"));
+    let path = file.to_str().unwrap();
+    let sheet = home.run(&["show", path]).done().code(0).stderr("").stdout;
+    for line in [
+        "architecture      gemma3",
+        "layers            2",
+        "heads             4",
+        "sliding window    64",
+        "context           4096 tokens",
+        "vocabulary        408 tokens (llama)",
+        "chat template     system no, thinking no, tools no",
+        "licence           none named: unknown",
+    ] {
+        assert!(sheet.contains(line), "no {line:?} in {sheet}");
+    }
+    let template = home.run(&["show", path, "--template"]).done().code(0).stdout;
+    assert!(template.contains("<start_of_turn>"), "{template}");
+    let tensors = home.run(&["show", path, "--tensors"]).done().code(0).stdout;
+    assert!(tensors.lines().count() > 20 && tensors.starts_with("token_embd.weight"), "{tensors}");
+    let metadata = home.run(&["show", path, "--metadata"]).done().code(0).stdout;
+    assert!(metadata.contains("gemma3.attention.sliding_window = 64\n"), "{metadata}");
+    let object =
+        home.run(&["show", path, "--json", "--tensors", "--metadata", "--template"]).done().code(0).json();
+    assert_eq!(object["architecture"], "gemma3");
+    assert_eq!(object["metadata"]["gemma3.block_count"], 2);
+    assert_eq!(object["tensors"][0]["name"], "token_embd.weight");
+    assert_eq!(object["supports"]["tools"], false);
+    assert_eq!(object["openness"]["kind"], "unknown");
+    let contexts = object["memory"]["contexts"].as_array().unwrap();
+    // One key and one value of 16 numbers of 2 bytes in each of 2 layers.
+    assert_eq!(contexts[0]["kv"], 2048 * 2 * 16 * 2 * 2);
+}
+
+#[test]
+fn show_without_a_name_shows_the_model_that_would_be_used() {
+    let home = Home::new();
+    home.run(&["show"]).done().failed(1, "no model was named and none was found");
+    home.write(&format!("{OWN}/Only.gguf"), bytes("mamba"));
+    assert!(home.run(&["show"]).done().code(0).stdout.contains("Only.gguf"));
+    home.run(&["show", "nosuch"]).done().failed(1, "there is no model 'nosuch'");
+}
+
+#[test]
+fn show_reads_the_header_only() {
+    let home = Home::new();
+    // The tiny model with one more tensor, of 40 GiB, of which the disk holds nothing.
+    let file = home.write("huge.gguf", huge(&bytes("llama-bpe"), 40 << 30));
+    let about = std::fs::File::options().write(true).open(&file).unwrap();
+    about.set_len(about.metadata().unwrap().len() + (40 << 30)).unwrap();
+    let object = home.run(&["show", file.to_str().unwrap(), "--json"]).done().code(0).json();
+    assert!(object["size"].as_u64().unwrap() > 40 << 30);
+    assert!(object["memory"]["weights"].as_u64().unwrap() > 40 << 30);
+}
+
+/// The header and data of `gguf` with a last tensor of so many bytes, which are for the caller to add.
+fn huge(gguf: &[u8], size: u64) -> Vec<u8> {
+    let tensors = u64::from_le_bytes(gguf[8..16].try_into().unwrap());
+    // The last record is that of the last tensor: its offset and size say where the new one begins.
+    let header = fireside::gguf::read(&tiny("llama-bpe")).unwrap();
+    let last = header.tensors.last().unwrap();
+    let offset = (last.offset + last.bytes).next_multiple_of(header.alignment);
+    let name = b"extra";
+    let record = [
+        &(name.len() as u64).to_le_bytes()[..],
+        name,
+        &1u32.to_le_bytes(),
+        &(size / 4).to_le_bytes(),
+        &0u32.to_le_bytes(),
+        &offset.to_le_bytes(),
+    ]
+    .concat();
+    let end = header.metadata_bytes as usize;
+    let mut bytes = [&gguf[..8], &(tensors + 1).to_le_bytes(), &gguf[16..end], &record].concat();
+    bytes.resize(bytes.len().next_multiple_of(header.alignment as usize), 0);
+    bytes.extend(&gguf[header.data_start as usize..]);
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes
+}
+
+#[test]
+fn rm_asks_and_says_what_it_freed() {
+    let home = Home::new();
+    let file = home.write(&format!("{OWN}/Gone.gguf"), bytes("base"));
+    home.run(&["rm", "gone"]).done().failed(2, "no terminal to ask on").hint("fireside rm Gone --yes");
+    assert!(file.exists());
+    home.run(&["rm", "gone", "--yes"]).done().code(0).stdout("removed Gone: 246 KiB are free again\n");
+    assert!(!file.exists());
+    home.run(&["rm", "gone", "--yes"]).done().failed(1, "there is no model 'gone'");
+    let outside = home.write("outside.gguf", bytes("base"));
+    home.run(&["rm", outside.to_str().unwrap(), "--yes"]).done().failed(2, "in none of the places");
+    assert!(outside.exists());
+}
+
+#[test]
+fn rm_removes_every_part() {
+    let home = Home::new();
+    for part in 1..=3 {
+        home.write(&format!("{OWN}/Big-0000{part}-of-00003.gguf"), "x".repeat(1000));
+    }
+    home.run(&["rm", "big", "-y"]).done().code(0).stdout("removed Big: 2 KiB are free again\n");
+    assert_eq!(std::fs::read_dir(home.path(OWN)).unwrap().count(), 0);
+}
+
+#[test]
+fn rm_takes_another_programs_file_only_when_asked_twice() {
+    let home = full();
+    let studio = home.path(".lmstudio/models/publisher/repo/Studio.gguf");
+    home.run(&["rm", "studio", "--yes"]).done().failed(2, "belongs to LM Studio").hint("--yes --yes");
+    assert!(studio.exists());
+    home.run(&["rm", "studio", "-yy"]).done().code(0);
+    assert!(!studio.exists() && home.path(".lmstudio/models").exists());
+}
+
+#[test]
+fn rm_takes_a_blob_and_what_pointed_to_it() {
+    let home = full();
+    let repository = home.path(".cache/huggingface/hub/models--Owner--Some-GGUF");
+    let object = home.run(&["rm", "hub", "-yy", "--json"]).done().code(0).json();
+    assert_eq!(object["freed"], model(3).len());
+    assert!(!repository.exists(), "nothing of the repository is left");
+}
+
+#[test]
+fn rm_leaves_a_layer_that_another_ollama_model_uses() {
+    let home = full();
+    let exists = |name: &str| Path::new(&home.path(&format!(".ollama/models/{name}"))).exists();
+    home.run(&["rm", "llama3.2:1b", "-yy"]).done().code(0);
+    assert!(!exists("manifests/registry.ollama.ai/library/llama3.2/1b"));
+    assert!(!exists(&format!("blobs/sha256-{}", "a".repeat(64))));
+    assert!(exists(&format!("blobs/sha256-{DIGEST}")), "the licence both share");
+    home.run(&["rm", "llama3.2", "-yy"]).done().code(0);
+    assert!(!exists(&format!("blobs/sha256-{DIGEST}")));
+}
+
+#[test]
+fn without_a_name_a_terminal_shows_the_list_and_asks() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
+    home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
+    let mut terminal = home.terminal::<&str>(&[]);
+    terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
+    terminal.line("7").sees("'7' is none of them").line("two").sees("fireside 0.1.0: Two").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop(terminal); // there is one at a time
+    // From now on it is the one used last.
+    let mut terminal = home.terminal::<&str>(&[]);
+    terminal.sees("fireside 0.1.0: Two").at_prompt().keys("/model O").keys(TAB).at("> /model One ");
+    terminal.keys(CTRL_U).keys(CTRL_D).ends();
+    let done = Home::new().run(&["-p", "Hi"]).done();
+    done.failed(1, "no model was named and none was found").hint("fireside pull");
+}
+
+#[test]
+fn ctrl_c_at_the_question_leaves() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
+    let mut terminal = home.terminal::<&str>(&[]);
+    assert_eq!(terminal.sees("Which model?").keys(CTRL_C).ends(), 130);
+}
+
+#[test]
+fn rm_on_a_terminal_asks_once_for_ours_and_twice_for_others() {
+    let home = full();
+    let own = home.path(&format!("{OWN}/Own.gguf"));
+    assert_eq!(
+        home.terminal(&["rm", "own"]).sees("Remove Own").line("n").sees("nothing was removed").ends(),
+        0
+    );
+    assert!(own.exists());
+    assert_eq!(home.terminal(&["rm", "own"]).sees("Remove Own").line("y").sees("are free again").ends(), 0);
+    assert!(!own.exists());
+    let mut terminal = home.terminal(&["rm", "studio"]);
+    terminal.sees("Remove Studio").line("y").sees("it belongs to LM Studio").line("no");
+    assert_eq!(terminal.sees("nothing was removed").ends(), 0);
+}
