@@ -27,14 +27,11 @@ pub(super) fn run(what: Option<&str>, means: &mut Means) -> Result<Exit, Failure
     let started = Instant::now();
     let outcome = what.ok_or_else(nothing_named).and_then(|what| {
         terminal::watch_signals();
-        let source = source(what)?;
-        let hub = hub(means.config)?;
-        let remote = look_up(&hub, &source, means.screen)?;
-        fetch(&hub, &remote, means.screen).map(|fetched| (source, fetched))
+        bring(what, means.config, means.screen)
     });
     match outcome {
         Ok((_, fetched)) if !means.json => means.print(&fetched.files[0].path.display().to_string()),
-        Ok((source, fetched)) => means.print(&report(&source.reference, &fetched, started).to_string()),
+        Ok((reference, fetched)) => means.print(&report(&reference, &fetched, started).to_string()),
         Err(failure) => {
             if means.json {
                 let error = json!({ "message": failure.message, "hint": failure.hint });
@@ -48,6 +45,14 @@ pub(super) fn run(what: Option<&str>, means: &mut Means) -> Result<Exit, Failure
 fn nothing_named() -> Failure {
     Failure::usage("pull needs to know what to fetch")
         .hint("a short name of the catalogue, hf:OWNER/REPO[:QUANT], or the URL of a .gguf file")
+}
+
+/// What a word stands for → this machine, with progress on the screen: all that `pull` does but for its own output.
+/// Ctrl-C is heard if signals are watched.
+pub fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(Reference, Fetched), Failure> {
+    let (source, hub) = (source(what)?, hub(config)?);
+    let remote = look_up(&hub, &source, screen)?;
+    fetch(&hub, &remote, screen).map(|fetched| (source.reference, fetched))
 }
 
 /// What a word stands for: a reference, or a short name of the catalogue.
