@@ -496,7 +496,7 @@ fn nobody_there_is_one_line() {
         .run(&["pull", "hf:some/repo"])
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .env("FIRESIDE_TEST_PATIENCE", "0.2");
-    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("the same command");
+    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("is there a network?");
     home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", "nowhere").done().failed(2, "HF_ENDPOINT");
     home.run(&["pull"]).done().failed(2, "pull needs to know what to fetch");
 }

@@ -66,9 +66,20 @@ impl Line<'_> {
         match trouble {
             Trouble::Refused { status, code } => (self.refusal)(*status, code),
             Trouble::Disk(why) => Failure::new(format!("could not write what was fetched: {why}")),
-            Trouble::Wrong(why) => Failure::new(format!("{} {why}", host(url))),
-            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words()))
-                .hint("the same command goes on from here"),
+            Trouble::Wrong(why) => {
+                let failure = Failure::new(format!("{} {why}", host(url)));
+                match why.contains("certificate") {
+                    true => failure
+                        .hint("an authority of your own network must be among the system's certificates"),
+                    false => failure,
+                }
+            }
+            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words())).hint(
+                match self.teller.fetching() {
+                    true => "the same command goes on from here",
+                    false => "is there a network? behind a proxy, HTTPS_PROXY must name it",
+                },
+            ),
         }
     }
 
