@@ -61,6 +61,11 @@ impl Place {
         self.run(&["pull", "hf:some/repo"])
     }
 
+    /// The same, in a hurry: for what lasts, or stalls.
+    fn hasty_pull(&self) -> Run {
+        self.pull().env("FIRESIDE_TEST_PATIENCE", "1")
+    }
+
     fn blob(&self) -> PathBuf {
         self.home.path(".cache/huggingface/hub/models--some--repo/blobs").join(&self.file.sha256)
     }
@@ -85,7 +90,7 @@ impl Place {
 }
 
 fn run(hub: &FakeHub, home: &Home, args: &[&str]) -> Run {
-    home.run(args).env("HF_ENDPOINT", &hub.endpoint).env("FIRESIDE_TEST_PATIENCE", "0.8")
+    home.run(args).env("HF_ENDPOINT", &hub.endpoint).env("FIRESIDE_TEST_PATIENCE", "10")
 }
 
 /// A fault for the first requests for bytes.
@@ -169,7 +174,7 @@ fn passing_troubles_are_tried_again() {
     ] {
         let place = Place::new();
         place.hub.trouble(first(3, fault.clone()));
-        let done = place.right(place.pull().done());
+        let done = place.right(place.hasty_pull().done());
         assert!(!done.stderr.contains("fireside:"), "{fault:?}: {done:#?}");
     }
 }
@@ -181,7 +186,7 @@ fn the_list_of_files_is_asked_for_again_too() {
         place.hub.trouble(move |request| {
             if request.number < 2 && request.duty == Duty::List { fault.clone() } else { Fault::None }
         });
-        place.right(place.pull().done());
+        place.right(place.hasty_pull().done());
     }
 }
 
@@ -195,7 +200,7 @@ fn troubles_that_last_are_one_line_and_what_came_is_kept() {
         _ => Fault::None,
     });
     place
-        .pull()
+        .hasty_pull()
         .done()
         .failed(1, "the server is in trouble (503)")
         .hint("the same command goes on from here")
@@ -346,7 +351,7 @@ fn only_the_damaged_range_is_fetched_again() {
         Some((first, _)) if first == 5 * MIB as u64 => Fault::Status(503, String::new()),
         _ => Fault::None,
     });
-    place.pull().done().failed(1, "503");
+    place.hasty_pull().done().failed(1, "503");
     let part = std::fs::OpenOptions::new().write(true).open(place.part()).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&part, &[0; 4096], 2 * MIB as u64).unwrap();
     place.hub.trouble(|_| Fault::None);
@@ -370,7 +375,7 @@ fn a_hub_that_always_sends_wrong_bytes_is_given_up() {
 fn a_server_without_ranges_sends_one_stream() {
     let place = Place::new();
     place.hub.trouble(|request| if request.duty == Duty::Bytes { Fault::NoRanges } else { Fault::None });
-    place.right(place.pull().done());
+    place.right(place.hasty_pull().done());
 
     // Interrupted, it begins again: there is nothing to go on with.
     let place = Place::new();
@@ -379,7 +384,7 @@ fn a_server_without_ranges_sends_one_stream() {
         true => Fault::NoRanges,
         false => Fault::None,
     });
-    place.right(place.pull().done());
+    place.right(place.hasty_pull().done());
 }
 
 #[test]
@@ -491,7 +496,7 @@ fn nobody_there_is_one_line() {
         .run(&["pull", "hf:some/repo"])
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .env("FIRESIDE_TEST_PATIENCE", "0.2");
-    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("the same command");
+    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("is there a network?");
     home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", "nowhere").done().failed(2, "HF_ENDPOINT");
 }
 

@@ -28,9 +28,9 @@ pub struct Source {
 
 pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     let started = Instant::now();
-    match bring(what, means) {
+    match bring(what, means.config, means.screen) {
         Ok((_, fetched)) if !means.json => means.print(&fetched.files[0].path.display().to_string()),
-        Ok((source, fetched)) => means.print(&report(&source.reference, &fetched, started).to_string()),
+        Ok((reference, fetched)) => means.print(&report(&reference, &fetched, started).to_string()),
         Err(failure) => {
             if means.json {
                 let error = json!({ "message": failure.message, "hint": failure.hint });
@@ -41,17 +41,9 @@ pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     }
 }
 
-fn bring(what: &str, means: &mut Means) -> Result<(Source, Fetched), Failure> {
-    let source = source(what)?;
-    let hub = hub(means.config)?;
-    let remote = look_up(&hub, &source, means.screen)?;
-    let fetched = fetch(&hub, &remote, means.screen)?;
-    Ok((source, fetched))
-}
-
 /// Asks whether to fetch what is not here, and does so. `None`: the user does not want it.
 pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
-    let source = source(what)?;
+    source(what)?; // no question about what is none
     let about = catalog().get(&what.to_lowercase()).map_or(String::new(), |entry| {
         let licence = judge([entry.licence.as_str()]);
         let name = licence.licence.unwrap_or_default();
@@ -60,9 +52,16 @@ pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<
     if !input::confirm(screen, &format!("{what} is not on this machine. Fetch it{about}?"))? {
         return Ok(None);
     }
-    let hub = hub(config)?;
+    let (_, fetched) = bring(what, config, screen)?;
+    Ok(Some(fetched.files[0].path.clone()))
+}
+
+/// What a word stands for → this machine, with progress on the screen: all that `pull` does but for its own output.
+/// Ctrl-C is heard if signals are watched.
+fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(Reference, Fetched), Failure> {
+    let (source, hub) = (source(what)?, hub(config)?);
     let remote = look_up(&hub, &source, screen)?;
-    fetch(&hub, &remote, screen).map(|fetched| Some(fetched.files[0].path.clone()))
+    fetch(&hub, &remote, screen).map(|fetched| (source.reference, fetched))
 }
 
 /// What a word stands for: a reference, or a short name of the catalogue.

@@ -76,7 +76,8 @@ pub enum Fault {
 #[derive(Clone)]
 pub enum Content {
     Bytes(Arc<Vec<u8>>),
-    /// A file on disk, sent by the kernel.
+    /// A file on disk, sent by the kernel: for the benchmark.
+    #[allow(dead_code)]
     Disk(PathBuf),
 }
 

@@ -116,7 +116,7 @@ impl Http {
         if let Some(token) = self.token.as_ref().filter(|_| self.trusts(url)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = request.call().map_err(trouble)?;
+        let response = request.call().map_err(|error| self.trouble(url, error))?;
         let url = response.get_uri().to_string();
         let (parts, body) = response.into_parts();
         Ok(Answer {
@@ -125,6 +125,17 @@ impl Http {
             url,
             body: Box::new(body.into_reader()),
         })
+    }
+
+    /// What went wrong, and whether a proxy stood between.
+    fn trouble(&self, url: &str, error: ureq::Error) -> Trouble {
+        let proxied = self.agent.config().proxy().zip(url.parse().ok());
+        match trouble(error) {
+            Trouble::Lost(why) if proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url)) => {
+                Trouble::Lost(format!("through the proxy: {why}"))
+            }
+            trouble => trouble,
+        }
     }
 
     /// Whether the token may be sent there.
@@ -145,6 +156,9 @@ fn trouble(error: ureq::Error) -> Trouble {
     match error {
         Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
         Error::HostNotFound => Trouble::Lost("there is no such host, or no network".into()),
+        Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Trouble::Wrong(format!("could not be trusted: {error}"))
+        }
         Error::Io(error) => Trouble::Lost(lost(&error)),
         Error::ConnectionFailed | Error::BodyStalled => Trouble::Lost("the connection failed".into()),
         Error::Protocol(_) | Error::LargeResponseHeader(..) => Trouble::Lost("the answer is no HTTP".into()),

@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::choose::{Candidate, Offer, Unclear, choose, offers};
 use super::environment::Environment;
+use super::line::Line;
 use super::reference::{Wanted, encode, is_path};
 use super::retry::Trouble;
-use super::transfer::Line;
 use super::{Origin, Remote, RemoteFile};
 use crate::error::Failure;
 use crate::nearest::nearest;

@@ -2,12 +2,13 @@
 //!
 //! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into the cache that
 //! huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder. Nothing here is done unless asked.
-//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, transfer.rs, sums.rs, part.rs, cache.rs.
+//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, line.rs, transfer.rs, sums.rs, part.rs, cache.rs.
 
 mod cache;
 mod choose;
 mod environment;
 mod http;
+mod line;
 mod listing;
 mod part;
 mod reader;
@@ -26,9 +27,10 @@ use self::cache::{Repository, check_space, make_parent};
 use self::choose::Candidate;
 use self::environment::Environment;
 use self::http::Http;
+use self::line::{Line, Refusal};
 use self::part::Part;
 use self::reference::{before_query, decode};
-use self::transfer::{Job, Line, Refusal};
+use self::transfer::Job;
 use self::watch::{Teller, watched};
 use super::fetched::Fetched as Record;
 use crate::error::{Failure, reason};

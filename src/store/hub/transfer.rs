@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::http::{Answer, Http, lost};
+use super::http::{Answer, lost};
+use super::line::{Line, Located, disk, other_bytes};
 use super::part::Part;
 use super::retry::Trouble;
 use super::sums;
-use super::url::{host, origin};
-use super::watch::Teller;
+use super::url::origin;
 use crate::error::{Failure, reason};
 
 /// Ranges fetched at the same time.
@@ -57,28 +57,6 @@ impl Job {
     }
 }
 
-/// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
-pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Failure + Sync);
-
-/// Means of fetching, whatever the file.
-#[derive(Clone, Copy)]
-pub(super) struct Line<'a> {
-    pub(super) http: &'a Http,
-    pub(super) teller: &'a Teller,
-    pub(super) patience: Duration,
-    pub(super) refusal: Refusal<'a>,
-}
-
-/// Where a file is and what the server says of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Located {
-    pub(super) url: String,
-    pub(super) size: Option<u64>,
-    pub(super) validator: Option<String>,
-    /// Whether it can be asked for in pieces.
-    pub(super) ranges: bool,
-}
-
 /// Why a transfer did not come to its end.
 pub(super) enum Ended {
     /// To be begun again.
@@ -93,63 +71,6 @@ impl From<Failure> for Ended {
 }
 
 impl Line<'_> {
-    /// Does something again and again as long as that may help.
-    pub(super) fn persist<T>(
-        &self,
-        url: &str,
-        attempt: impl Fn() -> Result<T, Trouble>,
-    ) -> Result<T, Failure> {
-        let mut tries = 0;
-        loop {
-            match attempt() {
-                Ok(done) => return Ok(done),
-                Err(trouble) => {
-                    tries += 1;
-                    self.recover(url, &trouble, tries)?;
-                }
-            }
-        }
-    }
-
-    /// Waits before the next try, or says why there is none.
-    fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Failure> {
-        self.teller.check()?;
-        let Some(wait) = trouble.wait(tries, self.patience) else {
-            return Err(self.failure(url, trouble));
-        };
-        if tries > 1 || wait > self.patience / 4 {
-            let line = format!("{}: {}; trying again in {:.0?}", host(url), trouble.words(), wait);
-            self.teller.say_rarely(line, self.patience / 4);
-        }
-        self.teller.wait(wait)
-    }
-
-    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Failure {
-        match trouble {
-            Trouble::Refused { status, code } => (self.refusal)(*status, code),
-            Trouble::Disk(why) => Failure::new(format!("could not write what was fetched: {why}")),
-            Trouble::Wrong(why) => Failure::new(format!("{} {why}", host(url))),
-            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words()))
-                .hint("the same command goes on from here"),
-        }
-    }
-
-    /// Asks for one byte, to learn where the file is, how large, and whether it comes in pieces.
-    pub(super) fn locate(&self, url: &str) -> Result<Located, Trouble> {
-        let answer = self.http.get(url, &[("range", "bytes=0-0")])?;
-        let (url, validator) = (answer.url.clone(), answer.validator());
-        match answer.status {
-            206 => {
-                let (_, _, size) = answer.content_range().ok_or_else(|| other_bytes(&answer))?;
-                answer.drain();
-                Ok(Located { url, size: Some(size), validator, ranges: true })
-            }
-            200 => Ok(Located { url, size: answer.length(), validator, ranges: false }),
-            416 => Err(Trouble::Wrong("has an empty file there".into())),
-            _ => Err(Trouble::of(&answer)),
-        }
-    }
-
     /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
     pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Failure> {
         let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
@@ -204,15 +125,6 @@ impl Line<'_> {
         }
         Ok(())
     }
-}
-
-fn disk(error: &std::io::Error) -> Failure {
-    Failure::new(format!("could not write what was fetched: {}", reason(error)))
-}
-
-fn other_bytes(answer: &Answer) -> Trouble {
-    let range = answer.header("content-range").unwrap_or_default();
-    Trouble::Lost(format!("other bytes than were asked for came ('{range}')"))
 }
 
 /// A transfer in progress, shared by its threads.

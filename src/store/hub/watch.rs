@@ -108,6 +108,11 @@ impl Teller {
         self.0.fetched.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Whether it is known how much there is, and bytes are awaited.
+    pub(super) fn fetching(&self) -> bool {
+        self.0.total.load(Ordering::Relaxed) > 0
+    }
+
     pub(super) fn fetched(&self) -> u64 {
         self.0.fetched.load(Ordering::Relaxed)
     }
