@@ -64,8 +64,7 @@ impl Run<'_> {
         let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?;
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
-            let mut means = Means { config: &self.config, screen: self.screen, json: self.args.json };
-            return verbs::run(verb, &mut means);
+            return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json));
         }
         if words.is_some() && self.args.prompt.is_some() {
             return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));

@@ -50,7 +50,14 @@ fn verbs_to_come_are_named_as_such() {
 #[test]
 fn config_takes_nothing_after_it() {
     Home::new().run(&["config", "temp"]).done().failed(2, "unexpected argument 'temp'");
-    Home::new().run(&["config", "--json"]).done().failed(2, "not JSON");
+}
+
+#[test]
+fn config_as_json_names_values_and_sources() {
+    let object = Home::new().run(&["config", "--temp", "0.3", "--json"]).done().code(0).json();
+    let temp = &object["settings"]["temp"];
+    assert_eq!((&temp["value"], &temp["source"]), (&"0.3".into(), &"flag".into()));
+    assert!(object["models"].as_str().unwrap().ends_with("fireside/models"));
 }
 
 #[test]

@@ -184,6 +184,19 @@ fn headers_are_kept_and_read_again_only_when_a_file_changes() {
 }
 
 #[test]
+fn a_verb_that_fails_prints_one_object_too() {
+    let home = Home::new();
+    for args in
+        [&["show", "nosuch"][..], &["rm", "nosuch"], &["check", "nosuch"], &["show"], &["pull", "nosuch"]]
+    {
+        let done = home.run(args).arg("--json").done();
+        let object = done.json();
+        assert!(done.stderr.contains(object["error"]["message"].as_str().unwrap()), "{done:#?}");
+        assert_eq!(done.stderr.lines().filter(|line| line.starts_with("fireside: ")).count(), 1);
+    }
+}
+
+#[test]
 fn nothing_found_is_said() {
     Home::new().run(&["list"]).done().code(0).stdout("").says("fireside pull");
     Home::new().run(&["list", "--json"]).done().code(0).stdout("{\"models\":[]}\n");

@@ -1,31 +1,39 @@
 //! `fireside config`: every setting with its value and where that came from.
 
+use serde_json::{Map, Value, json};
+
 use super::Means;
 use crate::chat::options::SETTINGS;
 use crate::error::{Exit, Failure};
 use crate::model;
 
 pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
-    if means.json {
-        return Err(Failure::usage("config prints its table as text, not JSON"));
-    }
     let config = means.config;
     let named = config.settle(&[])?.model.map(|wanted| model::find(config, &wanted)).transpose()?;
     let usual = model::usual(config);
     let advice = named.as_ref().or(usual.as_ref()).map_or_else(Vec::new, |path| model::advised(path));
     let settings = config.settle(&advice)?;
-    let mut lines = vec![match &config.paths {
-        Some(paths) => {
-            format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
+    let rows = SETTINGS.iter().map(|row| match &usual {
+        Some(path) if row.name == "model" && settings.model.is_none() => {
+            (row.name, path.display().to_string(), "the one used last, or the only one")
         }
-        None => "# no home folder: no config file is read and nothing is kept".into(),
-    }];
-    for row in SETTINGS {
-        let (mut value, mut source) = ((row.get)(&settings), config.source(row.name, &advice).name());
-        if let Some(path) = usual.as_ref().filter(|_| row.name == "model" && value.is_empty()) {
-            (value, source) = (path.display().to_string(), "the one used last, or the only one");
-        }
-        lines.push(format!("{:22} {value:28} # {source}", row.name));
+        _ => (row.name, (row.get)(&settings), config.source(row.name, &advice).name()),
+    });
+    let paths = config.paths.as_ref();
+    if means.json {
+        let settings: Map<String, Value> = rows
+            .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
+            .collect();
+        let (file, models) = (paths.map(|p| &p.config_file), paths.map(|p| &p.models));
+        return means
+            .print(&json!({ "config_file": file, "models": models, "settings": settings }).to_string());
     }
-    means.print(&lines.join("\n"))
+    let head = paths.map_or_else(
+        || "# no home folder: no config file is read and nothing is kept".into(),
+        |paths| {
+            format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
+        },
+    );
+    let lines = rows.map(|(name, value, source)| format!("{name:22} {value:28} # {source}"));
+    means.print(&[head].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
 }

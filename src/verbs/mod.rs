@@ -9,6 +9,8 @@ mod rm;
 mod sheet;
 mod show;
 
+use serde_json::json;
+
 use crate::cli::{self, Verb};
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
@@ -22,12 +24,19 @@ const PLANNED: &[&str] = &["history", "bench", "convert", "worker", "doctor", "c
 pub struct Means<'a> {
     pub config: &'a Config,
     pub screen: &'a mut Screen,
-    /// One JSON object is wanted on stdout.
+    /// One JSON object is wanted on stdout, whatever happens.
     pub json: bool,
+    /// Something was printed there already.
+    printed: bool,
 }
 
 impl Means<'_> {
+    pub fn new<'a>(config: &'a Config, screen: &'a mut Screen, json: bool) -> Means<'a> {
+        Means { config, screen, json, printed: false }
+    }
+
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
         print(self.screen, text)
     }
 }
@@ -55,6 +64,18 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Does what a verb says.
 pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
+    let done = carry_out(verb, means);
+    if let Err(failure) = &done
+        && means.json
+        && !means.printed
+    {
+        let error = json!({ "message": failure.message, "hint": failure.hint });
+        let _ = means.screen.output(&json!({ "error": error }).to_string()); // the failure is the more important one
+    }
+    done
+}
+
+fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     if matches!(verb, Verb::Pull { what: None } | Verb::List { .. } | Verb::Show { .. } | Verb::Config) {
         terminal::end_on_interrupt(); // they only tell
     }

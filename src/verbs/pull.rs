@@ -28,16 +28,10 @@ pub struct Source {
 
 pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     let started = Instant::now();
-    match bring(what, means.config, means.screen) {
-        Ok((_, fetched)) if !means.json => means.print(&fetched.files[0].path.display().to_string()),
-        Ok((reference, fetched)) => means.print(&report(&reference, &fetched, started).to_string()),
-        Err(failure) => {
-            if means.json {
-                let error = json!({ "message": failure.message, "hint": failure.hint });
-                let _ = means.screen.output(&json!({ "error": error }).to_string()); // the failure is the more important one
-            }
-            Err(failure)
-        }
+    let (reference, fetched) = bring(what, means.config, means.screen)?;
+    match means.json {
+        true => means.print(&report(&reference, &fetched, started).to_string()),
+        false => means.print(&fetched.files[0].path.display().to_string()),
     }
 }
 
