@@ -136,6 +136,19 @@ fn a_pull_is_laid_out_as_huggingface_hub_does_and_done_once() {
 }
 
 #[test]
+fn what_is_left_of_a_pull_goes_when_another_program_has_brought_the_file() {
+    let place = Place::new();
+    place.hub.trouble(|request| match request.range {
+        Some((first, _)) if first == 5 * MIB as u64 => Fault::Status(400, String::new()),
+        _ => Fault::None,
+    });
+    place.pull().done().failed(1, "400");
+    assert!(place.part().exists());
+    std::fs::write(place.blob(), bytes(&place.file)).unwrap();
+    place.right(place.pull().done()).stderr("everything was here already\n");
+}
+
+#[test]
 fn all_ways_of_naming_a_file_mean_the_same() {
     let place = Place::new();
     for what in [

@@ -300,9 +300,11 @@ impl Means {
     ) -> Result<FetchedFile, Failure> {
         let mut sha256 = file.sha256.clone();
         let mut fetched = false;
-        if !place.holds(file) {
+        if !place.holds(file) || Part::left(&place.target) {
             let _lock = cache::lock(&place.lock, &file.name, teller)?;
-            if !place.holds(file) {
+            if place.holds(file) {
+                Part::discard(&place.target);
+            } else {
                 sha256 = Some(self.transfer(remote, file, place, teller)?);
                 fetched = true;
             }

@@ -75,6 +75,18 @@ impl Part {
         known.filter(|_| whole).map_or(0, |(_, records)| records.iter().map(|record| record.done).sum())
     }
 
+    /// Removes what lies beside a file that got here another way.
+    pub(super) fn discard(target: &Path) {
+        for kind in ["part", "ranges"] {
+            let _ = std::fs::remove_file(beside(target, kind)); // it only takes up room
+        }
+    }
+
+    /// Whether anything lies beside a file.
+    pub(super) fn left(target: &Path) -> bool {
+        ["part", "ranges"].iter().any(|kind| beside(target, kind).exists())
+    }
+
     pub(super) fn ranges(&self) -> usize {
         self.size.div_ceil(self.range) as usize
     }

@@ -71,3 +71,56 @@ impl Read for Reader<'_> {
         self.piece.read(buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Serves zeros; tells each range that was asked for. The second answer breaks off.
+    fn serve(size: u64) -> (String, std::sync::mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/m.gguf", listener.local_addr().unwrap());
+        let (asked, ranges) = channel();
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().flatten().enumerate() {
+                let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let range =
+                    head.iter().find_map(|line| line.strip_prefix("range: bytes=")).unwrap().to_string();
+                let (first, last) = range.split_once('-').unwrap();
+                let length = last.parse::<u64>().unwrap() - first.parse::<u64>().unwrap() + 1;
+                asked.send(range.clone()).unwrap();
+                let head = format!(
+                    "HTTP/1.1 206 Partial\r\ncontent-range: bytes {range}/{size}\r\ncontent-length: {length}\r\n"
+                );
+                let body = vec![0; if number == 1 { 10 } else { length as usize }];
+                let _ = (&stream).write_all(format!("{head}connection: close\r\n\r\n").as_bytes());
+                let _ = (&stream).write_all(&body);
+            }
+        });
+        (url, ranges)
+    }
+
+    #[test]
+    fn no_more_is_fetched_than_is_asked_for() {
+        let size = 9 << 20;
+        let (url, ranges) = serve(size);
+        let http = Http::new(&url, None, Duration::from_secs(5));
+        let mut reader = Reader::new(&http, url, size);
+        reader.read_exact(&mut [0; 100]).unwrap();
+        assert_eq!(ranges.try_iter().collect::<Vec<_>>(), ["0-1048575"]);
+        reader.read_exact(&mut vec![0; 1 << 20]).unwrap();
+        assert_eq!(
+            ranges.try_iter().collect::<Vec<_>>(),
+            ["1048576-3145727"; 2],
+            "a broken answer is asked for again"
+        );
+        assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), size - 100 - (1 << 20));
+        assert_eq!(ranges.try_iter().collect::<Vec<_>>(), ["3145728-7340031", "7340032-9437183"]);
+    }
+}
