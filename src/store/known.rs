@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
-
-use super::models::modified;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -97,6 +96,12 @@ pub(super) fn write_whole(file: &Path, contents: &impl Serialize) -> std::io::Re
 fn stamp(path: &Path) -> Option<(u64, u64)> {
     let about = std::fs::metadata(path).ok()?;
     Some((about.len(), modified(&about)))
+}
+
+/// Nanoseconds since 1970; 0 where the file system knows no times.
+pub(super) fn modified(about: &std::fs::Metadata) -> u64 {
+    let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn absolute(path: &Path) -> PathBuf {

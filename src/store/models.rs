@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use super::catalog::{Entry, catalog};
 use super::hub::{self, Reference};
+use super::known::modified;
 use super::ollama;
 use super::places::{Owner, Place};
 use crate::error::Failure;
@@ -157,12 +157,6 @@ impl ModelFile {
         self.owner != Owner::Ollama
             && without_quantisation(&self.name).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
     }
-}
-
-/// Nanoseconds since 1970; 0 where the file system knows no times.
-pub(super) fn modified(about: &Metadata) -> u64 {
-    let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn is_gguf(path: &Path) -> bool {
