@@ -81,7 +81,7 @@ impl Progress {
         }
         let new = self.bar.is_none();
         let bar = self.bar(
-            "fetching {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            "fetching {bar:20} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
             total,
         );
         bar.set_position(done);

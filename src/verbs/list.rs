@@ -8,6 +8,7 @@ use crate::gguf::memory::available_memory;
 use crate::model::about::{self, About, count};
 use crate::model::memory::{Fit, size};
 use crate::store::models::ModelFile;
+use crate::store::places::Owner;
 
 pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     let mut models = about::all(means.config);
@@ -41,7 +42,10 @@ pub fn lines(models: &[(ModelFile, About)]) -> String {
 }
 
 fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {
-    let place = model.owner.name().to_string();
+    let place = match model.owner {
+        Owner::Config => model.place.display().to_string(),
+        owner => owner.name().to_string(),
+    };
     let (name, bytes) = (model.name.clone(), size(model.size));
     if let Some(problem) = problem(model, about) {
         let nothing = String::new;

@@ -13,6 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
 use crate::model;
 use crate::model::memory::size;
+use crate::store::models::NotHere;
 
 /// Elements of a metadata array that are shown.
 const SHOWN: usize = 8;
@@ -32,7 +33,7 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
         Some(wanted) if wanted.starts_with("hf:") || wanted.contains("://") => {
             remote(wanted, &settings, means)?
         }
-        Some(wanted) => local(&model::find(means.config, wanted)?, &settings)?,
+        Some(wanted) => local(&model::find(means.config, wanted).map_err(look_first)?, &settings)?,
         None => {
             local(&model::usual(means.config).ok_or_else(|| model::none_found(means.config))?, &settings)?
         }
@@ -55,6 +56,19 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
         text.push(sheet.text());
     }
     means.print(&text.join("\n"))
+}
+
+/// A model that could be fetched can also be looked at before.
+fn look_first(not_here: NotHere) -> Failure {
+    let source = not_here.fetchable.as_ref().and_then(|what| pull::source(what).ok());
+    match source {
+        Some(source) => not_here.failure.hint(format!(
+            "to read its header over the network: fireside show {}; to fetch it: fireside pull {}",
+            source.reference,
+            not_here.fetchable.unwrap_or_default()
+        )),
+        None => not_here.failure,
+    }
 }
 
 /// A file on this machine: its header, and those of the other parts if it is one of several.
