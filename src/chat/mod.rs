@@ -4,6 +4,7 @@ pub mod message;
 pub mod conversation;
 pub mod settings;
 pub mod options;
+pub mod record;
 pub mod events;
 
 pub use conversation::Conversation;
