@@ -56,6 +56,8 @@ pub struct Paths {
     pub known_models: PathBuf,
     /// What the headers of model files say, so that a list need not read them again.
     pub headers: PathBuf,
+    /// What models have evaluated, so that it need not be read again.
+    pub snapshots: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
     /// Which files fireside itself has fetched.
@@ -159,6 +161,7 @@ impl Paths {
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
+            snapshots: base.cache_dir().join("fireside").join("snapshots"),
             home: base.home_dir().to_path_buf(),
             fetched: state.join("fetched.json"),
         })

@@ -105,6 +105,7 @@ fn turn(messages: &[Message], predict: u32) -> Turn {
         settings,
         seed: 7,
         predict,
+        keep: true,
     }
 }
 

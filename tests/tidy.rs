@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only these files may name.
 const HOMES: &[(&str, &[&str])] = &[
-    ("llama_cpp_2", &["engine/llama.rs", "engine/sampler.rs"]),
+    ("llama_cpp_2", &["engine/llama.rs", "engine/llama/facts.rs", "engine/sampler.rs"]),
     ("llama_cpp_sys_2", &["engine/llama.rs"]),
     ("minijinja", &["engine/jinja.rs"]),
     ("aho_corasick", &["engine/tokens.rs"]),

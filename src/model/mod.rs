@@ -112,7 +112,9 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let load =
         LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
     let template_args = settings.template_args.clone();
-    let spec = Spec { description, path: path.to_path_buf(), load, context, template, template_args, probe };
+    let snapshots = config.paths.as_ref().filter(|_| !settings.no_snapshots).map(|p| p.snapshots.clone());
+    let path = path.to_path_buf();
+    let spec = Spec { description, path, load, context, template, template_args, probe, snapshots };
     Ok(Opened { spec, settings, advice })
 }
 

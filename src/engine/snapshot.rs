@@ -1,0 +1,271 @@
+//! 5 — evaluated prefixes on disk: what is worth keeping, and which of what was kept saves reading a prompt.
+//!
+//! A snapshot is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
+//! whatever is missing, damaged or of another kind is read again. Where saved memory can be cut, any snapshot serves
+//! any prompt that begins as it does; elsewhere it must be a beginning of the prompt as a whole.
+//!
+//! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: sampler.rs.
+
+mod file;
+mod folder;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use self::file::Trouble;
+pub use self::folder::{Bounds, Usage, usage};
+use self::writer::{Held, Writer};
+use super::llama::{self, ContextOptions, Token};
+use super::memory;
+
+/// Fewest tokens that are kept, or looked for.
+pub const LEAST: usize = 64;
+/// Bytes a second at which a state is restored on a slow machine.
+const RESTORING: f64 = 400e6;
+/// What must be new in a snapshot, as a share of it: when it goes on from one that is kept, and when it parts from one.
+const NEW_GOING_ON: f64 = 0.05;
+const NEW_PARTING: f64 = 0.25;
+
+/// When states are kept.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What took less to read is never kept.
+    pub worth: Duration,
+    pub bounds: Bounds,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { worth: Duration::from_millis(250), bounds: Bounds::default() }
+    }
+}
+
+/// What a state depends on besides the tokens, for people to read: every difference is a different state.
+pub fn key(fingerprint: &str, context: &ContextOptions, gpu_layers: Option<u32>) -> String {
+    format!(
+        "model {fingerprint}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}",
+        llama::BINDING,
+        llama::system_info().trim(),
+        context.cache_type_k,
+        context.cache_type_v,
+        context.flash_attn,
+        context.chunk,
+    )
+}
+
+/// What the model that asks can do with a state.
+#[derive(Debug, Clone, Copy)]
+pub struct Uses {
+    /// Cut it.
+    pub parts: bool,
+    /// Hold so many tokens.
+    pub limit: usize,
+}
+
+/// A snapshot that saves reading.
+#[derive(Debug)]
+pub struct Found {
+    name: String,
+    /// Seconds that each of its tokens took to read.
+    pub pace: f64,
+}
+
+/// The snapshots of one model with one set of settings.
+pub struct Snapshots {
+    folder: PathBuf,
+    key: String,
+    rules: Rules,
+    /// What is known of the files in the folder, by their names.
+    known: HashMap<String, Known>,
+    /// To be written when nobody waits.
+    held: Vec<Held>,
+    /// The tokens of the state held last, whose file may not be there yet.
+    latest: Vec<Token>,
+    writer: Writer,
+}
+
+struct Known {
+    tokens: Vec<Token>,
+    bytes: u64,
+    pace: f64,
+}
+
+impl Known {
+    /// Tokens of `prompt` that need no reading with this; one is always left, for its logits.
+    fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
+        let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
+        let usable = self.tokens.len() <= uses.limit && (uses.parts || same == self.tokens.len());
+        if usable { same } else { 0 }
+    }
+}
+
+pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+impl Snapshots {
+    /// Nothing is read or made before it is needed.
+    pub fn new(folder: PathBuf, key: String, rules: Rules) -> Snapshots {
+        Snapshots {
+            folder,
+            key,
+            rules,
+            known: HashMap::new(),
+            held: Vec::new(),
+            latest: Vec::new(),
+            writer: Writer::default(),
+        }
+    }
+
+    fn hashed_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.key.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn name_start(&self, tokens: &[Token]) -> String {
+        folder::name_start(self.hashed_key(), beginning(tokens))
+    }
+
+    /// Learns of files that share at least the first tokens with these, whoever wrote them.
+    fn look(&mut self, tokens: &[Token]) {
+        let start = self.name_start(tokens);
+        let names: HashSet<String> =
+            folder::names(&self.folder).into_iter().filter(|name| name.starts_with(&start)).collect();
+        self.known.retain(|name, _| names.contains(name) || !name.starts_with(&start));
+        for name in names {
+            if self.known.contains_key(&name) {
+                continue;
+            }
+            match file::read_header(&self.folder.join(&name)) {
+                Ok(header) if header.key == self.key => {
+                    let known =
+                        Known { tokens: header.tokens, bytes: header.state.0, pace: f64::from(header.pace) };
+                    self.known.insert(name, known);
+                }
+                Err(Trouble::Damaged) => self.remove(&name),
+                Ok(_) | Err(Trouble::Unreadable) => {}
+            }
+        }
+    }
+
+    /// The snapshot that saves most of reading `prompt`, of which the first `here` tokens are in memory.
+    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<Found> {
+        if prompt.len() < here + LEAST {
+            return None;
+        }
+        self.look(prompt);
+        let served = self.known.iter().map(|(name, known)| (known.serves(prompt, uses), name, known));
+        let worth = served.filter(|(serves, _, known)| {
+            let saved = serves.saturating_sub(here);
+            saved >= LEAST && saved as f64 * known.pace > known.bytes as f64 / RESTORING
+        });
+        let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
+        Some(Found { name: name.clone(), pace: known.pace })
+    }
+
+    /// The tokens and the state of what was found, exactly as they were when it was made. `None`: it is gone or was
+    /// damaged, and will not be found again.
+    pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
+        let known = self.known.remove(&found.name)?;
+        if known.bytes > memory::spare() {
+            return None;
+        }
+        match file::read(&self.folder.join(&found.name)) {
+            Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
+                self.known.insert(found.name.clone(), known);
+                Some((header.tokens, state))
+            }
+            Ok(_) | Err(Trouble::Damaged) => {
+                self.remove(&found.name);
+                None
+            }
+            Err(Trouble::Unreadable) => None,
+        }
+    }
+
+    /// Notes that something was looked for; what was found and used stays longer.
+    pub fn note(&self, found: Option<&Found>) {
+        folder::note(&self.folder, found.is_some());
+        found.iter().for_each(|found| folder::touch(&self.folder.join(&found.name)));
+    }
+
+    /// Removes what turned out to be of no use.
+    pub fn discard(&mut self, found: &Found) {
+        self.known.remove(&found.name);
+        self.remove(&found.name);
+    }
+
+    fn remove(&self, name: &str) {
+        let _ = std::fs::remove_file(self.folder.join(name)); // another process may have done so
+    }
+
+    /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token.
+    pub fn wants(&mut self, tokens: &[Token], bytes: usize, pace: f64, parts: bool) -> bool {
+        let worth = self.rules.worth.as_secs_f64();
+        if tokens.len() < LEAST || tokens.len() as f64 * pace < worth || !self.writer.ready() {
+            return false;
+        }
+        let (kept, goes_on) = self.kept(tokens, parts);
+        let new = (tokens.len() - kept) as f64;
+        let share = match (kept, goes_on) {
+            (0, _) => 0.0,
+            (_, true) => NEW_GOING_ON,
+            (_, false) => NEW_PARTING,
+        };
+        new >= share * tokens.len() as f64
+            && new * pace >= worth.max(self.writer.seconds(bytes))
+            && bytes as u64 <= memory::spare().min(self.rules.bounds.most)
+    }
+
+    /// How many of these tokens a snapshot has already, and whether these go on from all that is in it.
+    fn kept(&mut self, tokens: &[Token], parts: bool) -> (usize, bool) {
+        self.look(tokens);
+        let all = self.known.values().map(|known| &known.tokens).chain([&self.latest]);
+        let of = |kept: &Vec<Token>| {
+            let same = common(kept, tokens);
+            let goes_on = same == kept.len();
+            (if parts || goes_on { same } else { 0 }, goes_on)
+        };
+        all.map(of).max().unwrap_or((0, true))
+    }
+
+    /// Takes a state to be written later.
+    pub fn hold(&mut self, tokens: Vec<Token>, state: Vec<u8>, pace: f64, parts: bool) {
+        let mut hasher = DefaultHasher::new();
+        tokens.hash(&mut hasher);
+        let name = folder::name(self.hashed_key(), beginning(&tokens), hasher.finish());
+        // What is much shorter stays: it is restored sooner where its tokens are enough.
+        let covered = |kept: &[Token]| {
+            tokens.starts_with(kept) && kept.len() < tokens.len() && kept.len() * 2 >= tokens.len()
+        };
+        let instead_of = self.known.iter().filter(|(_, known)| parts && covered(&known.tokens));
+        let instead_of = instead_of.map(|(name, _)| name.clone()).collect();
+        self.latest.clone_from(&tokens);
+        self.held.push(Held { name, key: self.key.clone(), tokens, pace, state, instead_of });
+    }
+
+    /// Has what was taken written by a thread of its own.
+    pub fn write(&mut self) {
+        for held in self.held.drain(..) {
+            self.writer.write(held, &self.folder, &self.rules.bounds);
+        }
+    }
+
+    /// Drops `done` when everything that was taken is written, or cannot be.
+    pub fn settle(&mut self, done: Sender<()>) {
+        self.write();
+        self.writer.tell(done);
+    }
+}
+
+/// Tells the first tokens from others: only what shares these is worth looking at.
+fn beginning(tokens: &[Token]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    tokens[..tokens.len().min(LEAST)].hash(&mut hasher);
+    hasher.finish() as u32
+}
