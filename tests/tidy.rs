@@ -120,6 +120,15 @@ fn unsafe_code_stays_in_two_files() {
 }
 
 #[test]
+fn the_binding_is_the_one_that_is_pinned() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    for pinned in fireside::engine::llama::BINDING.split(", ") {
+        let (name, version) = pinned.split_once(' ').unwrap();
+        assert!(manifest.contains(&format!("{name} = \"={version}\"")), "Cargo.toml does not pin {pinned}");
+    }
+}
+
+#[test]
 fn the_default_model_is_the_same_everywhere() {
     let entry = catalog().values().find(|entry| entry.demonstration).unwrap();
     let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();

@@ -28,8 +28,8 @@ pub struct Spec {
     pub template_args: Vec<(String, String)>,
     /// Set if the file has never been loaded: tried out first by a child process, given these arguments.
     pub probe: Option<Probe>,
-    /// The folder for what was evaluated; `None`: nothing is kept.
-    pub snapshots: Option<PathBuf>,
+    /// The folder for what was evaluated, and when it is kept; `None`: never.
+    pub snapshots: Option<(PathBuf, Rules)>,
 }
 
 /// How an unknown file is tried out, and what to do when it passed.
@@ -254,7 +254,7 @@ impl Worker {
     fn snapshots(&self) -> Option<Snapshots> {
         let spec = &self.spec;
         let key = || snapshot::key(&spec.description.fingerprint, &spec.context, spec.load.gpu_layers);
-        spec.snapshots.clone().map(|folder| Snapshots::new(folder, key(), Rules::default()))
+        spec.snapshots.clone().map(|(folder, rules)| Snapshots::new(folder, key(), rules))
     }
 }
 

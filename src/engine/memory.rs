@@ -37,19 +37,6 @@ pub fn limit(bytes: u64) {
     }
 }
 
-/// Bytes that something which can be done without may take for a while.
-pub(super) fn spare() -> u64 {
-    let known = || {
-        let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-    };
-    known().map_or(SPARE, |available| available / 2)
-}
-
-/// The same where the system does not say what it has.
-const SPARE: u64 = 2 << 30;
-
 /// Bytes that count against the bound now; `None` where the system does not say.
 fn used() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

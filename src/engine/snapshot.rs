@@ -20,7 +20,6 @@ use self::file::Trouble;
 pub use self::folder::{Bounds, Usage, usage};
 use self::writer::{Held, Writer};
 use super::llama::{self, ContextOptions, Token};
-use super::memory;
 
 /// Fewest tokens that are kept, or looked for.
 pub const LEAST: usize = 64;
@@ -30,17 +29,29 @@ const RESTORING: f64 = 400e6;
 const NEW_GOING_ON: f64 = 0.05;
 const NEW_PARTING: f64 = 0.25;
 
+/// Bytes of memory that a state may take where the system does not say what is free.
+const UNTOLD: u64 = 2 << 30;
+
 /// When states are kept.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What took less to read is never kept.
+    /// What took less to read is never kept. Zero: everything is kept and restored, whatever that costs.
     pub worth: Duration,
     pub bounds: Bounds,
+    /// Says how many bytes of memory are free, if the system tells; a state may take half of them for a while.
+    pub free: fn() -> Option<u64>,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { worth: Duration::from_millis(250), bounds: Bounds::default() }
+        Rules { worth: Duration::from_millis(250), bounds: Bounds::default(), free: || None }
+    }
+}
+
+impl Rules {
+    /// Whether a copy of so many bytes may be in memory for a while.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        bytes <= (self.free)().map_or(UNTOLD, |free| free / 2)
     }
 }
 
@@ -162,7 +173,8 @@ impl Snapshots {
         let served = self.known.iter().map(|(name, known)| (known.serves(prompt, uses), name, known));
         let worth = served.filter(|(serves, _, known)| {
             let saved = serves.saturating_sub(here);
-            saved >= LEAST && saved as f64 * known.pace > known.bytes as f64 / RESTORING
+            let pays = saved as f64 * known.pace > known.bytes as f64 / RESTORING;
+            saved >= LEAST && (pays || self.rules.worth.is_zero())
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
         Some(Found { name: name.clone(), pace: known.pace })
@@ -172,7 +184,7 @@ impl Snapshots {
     /// damaged, and will not be found again.
     pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
         let known = self.known.remove(&found.name)?;
-        if known.bytes > memory::spare() {
+        if !self.rules.has_room_for(known.bytes) {
             return None;
         }
         match file::read(&self.folder.join(&found.name)) {
@@ -218,8 +230,9 @@ impl Snapshots {
             (_, false) => NEW_PARTING,
         };
         new >= share * tokens.len() as f64
-            && new * pace >= worth.max(self.writer.seconds(bytes))
-            && bytes as u64 <= memory::spare().min(self.rules.bounds.most)
+            && (worth == 0.0 || new * pace >= worth.max(self.writer.seconds(bytes)))
+            && bytes as u64 <= self.rules.bounds.most
+            && self.rules.has_room_for(bytes as u64)
     }
 
     /// How many of these tokens a snapshot has already, and whether these go on from all that is in it.
