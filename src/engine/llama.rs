@@ -456,6 +456,7 @@ impl Model for Llama<'_> {
         if len == 0 || len > self.capacity {
             bail!("{len} saved tokens do not fit a context of {}", self.capacity);
         }
+        forget_errors();
         let flags = LlamaStateSeqFlags::empty();
         // SAFETY: the caller vouches that llama.cpp itself wrote these bytes, for weights and a context like these; of lengths
         // it reads no further than the slice.

@@ -12,6 +12,7 @@ mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use super::llama::{self, ContextOptions, Token};
 pub const LEAST: usize = 64;
 /// Bytes a second at which a state is restored on a slow machine.
 const RESTORING: f64 = 400e6;
+/// States that may be in memory at once on their way to the disk.
+const MOST_WAITING: usize = 2;
 /// What must be new in a snapshot, as a share of it: when it goes on from one that is kept, and when it parts from one.
 const NEW_GOING_ON: f64 = 0.05;
 const NEW_PARTING: f64 = 0.25;
@@ -92,6 +95,8 @@ pub struct Snapshots {
     rules: Rules,
     /// What is known of the files in the folder, by their names.
     known: HashMap<String, Known>,
+    /// Files that can neither be used nor removed.
+    hopeless: HashSet<String>,
     /// To be written when nobody waits.
     held: Vec<Held>,
     /// The tokens of the state held last, whose file may not be there yet.
@@ -126,6 +131,7 @@ impl Snapshots {
             key,
             rules,
             known: HashMap::new(),
+            hopeless: HashSet::new(),
             held: Vec::new(),
             latest: Vec::new(),
             writer: Writer::default(),
@@ -149,7 +155,7 @@ impl Snapshots {
             folder::names(&self.folder).into_iter().filter(|name| name.starts_with(&start)).collect();
         self.known.retain(|name, _| names.contains(name) || !name.starts_with(&start));
         for name in names {
-            if self.known.contains_key(&name) {
+            if self.known.contains_key(&name) || self.hopeless.contains(&name) {
                 continue;
             }
             match file::read_header(&self.folder.join(&name)) {
@@ -174,7 +180,7 @@ impl Snapshots {
         let worth = served.filter(|(serves, _, known)| {
             let saved = serves.saturating_sub(here);
             let pays = saved as f64 * known.pace > known.bytes as f64 / RESTORING;
-            saved >= LEAST && (pays || self.rules.worth.is_zero())
+            saved >= LEAST && (pays || self.rules.worth.is_zero()) && self.rules.has_room_for(known.bytes)
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
         Some(Found { name: name.clone(), pace: known.pace })
@@ -184,9 +190,6 @@ impl Snapshots {
     /// damaged, and will not be found again.
     pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
         let known = self.known.remove(&found.name)?;
-        if !self.rules.has_room_for(known.bytes) {
-            return None;
-        }
         match file::read(&self.folder.join(&found.name)) {
             Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
                 self.known.insert(found.name.clone(), known);
@@ -196,7 +199,10 @@ impl Snapshots {
                 self.remove(&found.name);
                 None
             }
-            Err(Trouble::Unreadable) => None,
+            Err(Trouble::Unreadable) => {
+                self.hopeless.insert(found.name.clone()); // or gone, which is as well
+                None
+            }
         }
     }
 
@@ -212,14 +218,20 @@ impl Snapshots {
         self.remove(&found.name);
     }
 
-    fn remove(&self, name: &str) {
-        let _ = std::fs::remove_file(self.folder.join(name)); // another process may have done so
+    fn remove(&mut self, name: &str) {
+        if let Err(error) = std::fs::remove_file(self.folder.join(name))
+            && error.kind() != ErrorKind::NotFound
+        {
+            self.hopeless.insert(name.into());
+        }
     }
 
     /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token.
     pub fn wants(&mut self, tokens: &[Token], bytes: usize, pace: f64, parts: bool) -> bool {
         let worth = self.rules.worth.as_secs_f64();
-        if tokens.len() < LEAST || tokens.len() as f64 * pace < worth || !self.writer.ready() {
+        let waiting = self.held.len() + self.writer.waiting();
+        let short = tokens.len() < LEAST || (tokens.len() as f64) * pace < worth;
+        if short || waiting >= MOST_WAITING || self.writer.failed() {
             return false;
         }
         let (kept, goes_on) = self.kept(tokens, parts);
@@ -249,6 +261,7 @@ impl Snapshots {
 
     /// Takes a state to be written later.
     pub fn hold(&mut self, tokens: Vec<Token>, state: Vec<u8>, pace: f64, parts: bool) {
+        self.look(&tokens);
         let mut hasher = DefaultHasher::new();
         tokens.hash(&mut hasher);
         let name = folder::name(self.hashed_key(), beginning(&tokens), hasher.finish());
@@ -281,4 +294,118 @@ fn beginning(tokens: &[Token]) -> u32 {
     let mut hasher = DefaultHasher::new();
     tokens[..tokens.len().min(LEAST)].hash(&mut hasher);
     hasher.finish() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const CUT: Uses = Uses { parts: true, limit: 100_000 };
+    const WHOLE: Uses = Uses { parts: false, ..CUT };
+    const BYTES: usize = 10_000;
+
+    fn snapshots(folder: &tempfile::TempDir) -> Snapshots {
+        let bounds = Bounds { most: 1 << 30, share: 1.0, leave: 0 };
+        Snapshots::new(folder.path().into(), "key".into(), Rules { bounds, ..Rules::default() })
+    }
+
+    fn tokens(count: usize) -> Vec<Token> {
+        (0..count as Token).collect()
+    }
+
+    /// The first so many of these tokens, and then others.
+    fn parting(at: usize, count: usize) -> Vec<Token> {
+        (0..count).map(|i| if i < at { i as Token } else { -(i as Token) }).collect()
+    }
+
+    fn keep(snapshots: &mut Snapshots, tokens: &[Token], parts: bool) {
+        snapshots.hold(tokens.to_vec(), vec![1; BYTES], 0.01, parts);
+        let (done, settled) = channel();
+        snapshots.settle(done);
+        assert!(settled.recv().is_err());
+    }
+
+    #[test]
+    fn what_took_longer_to_read_than_to_write_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        assert!(snapshots.wants(&tokens(100), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&tokens(LEAST - 1), BYTES, 1.0, true), "too few");
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.002, true), "a fifth of a second");
+        assert!(!snapshots.wants(&tokens(100), 900_000_000, 0.01, true), "three seconds to write");
+        snapshots.rules.free = || Some(BYTES as u64);
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.01, true), "no memory for a copy");
+    }
+
+    #[test]
+    fn what_is_nearly_kept_already_is_not_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(1000), true);
+        assert!(!snapshots.wants(&tokens(1000), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&tokens(1040), BYTES, 0.01, true));
+        assert!(snapshots.wants(&tokens(1060), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&parting(900, 1100), BYTES, 0.01, true));
+        assert!(snapshots.wants(&parting(700, 1100), BYTES, 0.01, true));
+        assert!(snapshots.wants(&parting(900, 1100), BYTES, 0.01, false), "of use only as a whole");
+        let mut other = self::snapshots(&folder);
+        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true), "another process has kept it");
+    }
+
+    #[test]
+    fn what_goes_on_from_a_snapshot_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        for count in [300, 1000, 1500] {
+            keep(&mut snapshots, &tokens(count), true);
+        }
+        snapshots.look(&tokens(100));
+        let mut kept: Vec<usize> = snapshots.known.values().map(|known| known.tokens.len()).collect();
+        kept.sort();
+        assert_eq!(kept, [300, 1500], "what is much shorter stays");
+        keep(&mut snapshots, &tokens(1600), false);
+        assert_eq!(usage(folder.path()).files, 3);
+    }
+
+    #[test]
+    fn the_snapshot_that_saves_most_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(400), false);
+        keep(&mut snapshots, &tokens(1000), false);
+        let mut length = |prompt: &[Token], here, uses| {
+            let found = snapshots.find(prompt, here, uses)?;
+            snapshots.load(&found).map(|(tokens, state)| {
+                assert_eq!(state, vec![1; BYTES]);
+                tokens.len()
+            })
+        };
+        assert_eq!(length(&tokens(2000), 0, CUT), Some(1000));
+        assert_eq!(length(&parting(700, 900), 0, CUT), Some(1000), "a part of it");
+        assert_eq!(length(&parting(700, 900), 0, WHOLE), Some(400));
+        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always read");
+        assert_eq!(length(&tokens(1000), 0, CUT), Some(1000));
+        assert_eq!(length(&tokens(2000), 960, CUT), None, "hardly more than is in memory");
+        assert_eq!(length(&tokens(2000), 0, Uses { limit: 999, ..CUT }), Some(400));
+        assert_eq!(length(&parting(50, 900), 0, CUT), None);
+        assert_eq!(length(&tokens(40), 0, CUT), None);
+        snapshots.rules.free = || Some(100);
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_none(), "no memory for a copy");
+    }
+
+    #[test]
+    fn what_can_be_neither_read_nor_removed_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(1000), true);
+        let path = folder.path().join(&folder::names(folder.path())[0]);
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_some());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("inside")).unwrap(); // even root cannot read or unlink this
+        let found = snapshots.find(&tokens(2000), 0, CUT).unwrap();
+        assert!(snapshots.load(&found).is_none());
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_none());
+    }
 }

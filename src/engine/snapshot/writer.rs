@@ -46,9 +46,14 @@ struct Seen {
 }
 
 impl Writer {
-    /// Whether a state would be written soon, if at all.
-    pub(super) fn ready(&self) -> bool {
-        self.seen.waiting.load(Ordering::Relaxed) == 0 && !self.seen.failed.load(Ordering::Relaxed)
+    /// States that are not written yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.seen.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether one could not be written: none is tried again in this process.
+    pub(super) fn failed(&self) -> bool {
+        self.seen.failed.load(Ordering::Relaxed)
     }
 
     /// Seconds that writing takes.
@@ -78,7 +83,7 @@ fn start(folder: PathBuf, bounds: Bounds, seen: Arc<Seen>) -> Sender<Job> {
             match job {
                 Job::Store(held) => {
                     let done = store(&folder, &bounds, &held, &seen);
-                    seen.failed.fetch_or(done.is_err(), Ordering::Relaxed); // nothing is tried again in this process
+                    seen.failed.fetch_or(done.is_err(), Ordering::Relaxed);
                     seen.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
                 Job::Tell(done) => drop(done),
