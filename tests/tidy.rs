@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("textwrap", &["ui/mod.rs"]),
     ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
     ("ureq", &["store/hub/http.rs"]),
+    ("rusqlite", &["store/conversations.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
