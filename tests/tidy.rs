@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     ("verbs", &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error"]),
-    ("session", &["backend", "config", "chat", "error"]),
+    ("session", &["backend", "config", "store", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
     ("config", &["cli", "chat", "error", "nearest"]),

@@ -21,8 +21,6 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql")];
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// How long another program may hold the database.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Digits of an id.
-const ID: usize = 16;
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]
@@ -171,12 +169,14 @@ impl Conversations {
         title: &str,
         system: Option<&str>,
         model: Option<&str>,
+        interactive: bool,
         now: i64,
     ) -> Result<String, Trouble> {
         let id = format!("{:016x}", fresh());
         self.connection.execute(
-            "insert into conversation (id, title, created, changed, system, model) values (?1, ?2, ?3, ?3, ?4, ?5)",
-            params![id, title, now, system, model],
+            "insert into conversation (id, title, created, changed, system, model, interactive) \
+             values (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
+            params![id, title, now, system, model, interactive],
         )?;
         Ok(id)
     }
@@ -242,7 +242,8 @@ impl Conversations {
         let change = self.connection.transaction()?;
         let Record { id, title, created, changed, system, model, .. } = record;
         let fresh = change.execute(
-            "insert or ignore into conversation (id, title, created, changed, system, model) values (?1, ?2, ?3, ?4, ?5, ?6)",
+            "insert or ignore into conversation (id, title, created, changed, system, model, interactive) \
+             values (?1, ?2, ?3, ?4, ?5, ?6, 0)",
             params![id, title, created, changed, system, model],
         )?;
         if fresh == 0 {
@@ -318,6 +319,12 @@ impl Conversations {
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows = statement.query_map(params![filter.model, filter.since, most], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The chat that was changed last.
+    pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
+        let query = "select id from conversation where interactive and head is not null order by changed desc limit 1";
+        Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
     }
 
     /// Messages that have all these words, the best first. The last word may be the beginning of one.
@@ -449,8 +456,8 @@ mod tests {
     #[test]
     fn a_tree_is_kept_with_its_branches_and_its_head() {
         let (_folder, mut store) = store();
-        let id = store.begin("Hi", Some("be kind"), Some("tiny"), 10).unwrap();
-        assert_eq!(id.len(), ID);
+        let id = store.begin("Hi", Some("be kind"), Some("tiny"), true, 10).unwrap();
+        assert_eq!(id.len(), 16);
         let question = store.add(&id, None, &said(Role::User, "hi"), 11).unwrap();
         let first = store.add(&id, Some(question), &said(Role::Assistant, "hello"), 12).unwrap();
         store.add(&id, Some(question), &said(Role::Assistant, "good day"), 13).unwrap();
@@ -469,6 +476,7 @@ mod tests {
         assert_eq!(texts, ["hi", "hello there"]);
         assert_eq!(record.entries[2].parent, Some(0));
         assert_eq!(record.entries[1].answer.as_ref().unwrap().seed, Some(7));
+        assert_eq!(store.last_chat().unwrap().as_ref(), Some(&id));
         assert_eq!(store.ids(&id[..6]).unwrap(), [id.clone()]);
         assert!(store.ids("%").unwrap().is_empty() && store.load("0").unwrap().is_none());
     }
@@ -476,7 +484,7 @@ mod tests {
     #[test]
     fn words_are_found_in_every_message_and_gone_when_removed() {
         let (folder, mut store) = store();
-        let id = store.begin("Colours", None, Some("Tiny-7B"), 10).unwrap();
+        let id = store.begin("Colours", None, Some("Tiny-7B"), false, 10).unwrap();
         let question = store.add(&id, None, &said(Role::User, "Why is the café's sky blue?"), 11).unwrap();
         store
             .add(

@@ -5,6 +5,7 @@ pub mod conversations;
 pub mod fetched;
 pub mod headers;
 pub mod hub;
+pub mod journal;
 pub mod known;
 pub mod licences;
 pub mod models;

@@ -6,6 +6,7 @@ create table conversation (
     changed integer not null,
     system text,
     model text,
+    interactive integer not null, -- 1: a chat, which --continue goes on with
     head integer
 ) strict;
 
