@@ -73,6 +73,7 @@ fn served(path: &Path) -> Served {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             word.copy_from_slice(&state.to_le_bytes());
         }
+        piece[..4].copy_from_slice(b"GGUF"); // whatever else it is
         file.write_all(&piece).expect("there is room for it");
     }
     let sum = Command::new("sha256sum").arg(path).output().expect("sha256sum is there").stdout;

@@ -288,7 +288,7 @@ fn send_body(shared: &Shared, mut stream: &TcpStream, body: &[u8], fault: &Fault
             Fault::Damage if number == 0 => {
                 piece.iter().enumerate().map(|(at, b)| b ^ u8::from(at == 0)).collect()
             }
-            Fault::OtherVersion => piece.iter().map(|byte| byte ^ 1).collect(),
+            Fault::OtherVersion => piece.iter().map(|byte| byte ^ (byte >> 7)).collect(),
             _ => Vec::new(),
         };
         stream.write_all(if changed.is_empty() { piece } else { &changed }).ok()?;
