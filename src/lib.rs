@@ -23,4 +23,5 @@ pub mod ui;
 // What all of them share.
 pub mod chat;
 pub mod nearest;
+pub mod units;
 pub mod error;

@@ -182,7 +182,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
 fn model(session: Option<&Session>) -> Value {
     session.map_or(Value::Null, |session| {
         let model = session.model();
-        json!({ "name": model.name, "path": model.path, "fingerprint": model.fingerprint })
+        json!({ "name": model.name, "path": model.path.as_ref().map(|path| path.to_string_lossy()), "fingerprint": model.fingerprint })
     })
 }
 

@@ -4,19 +4,24 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Answering, Backend, Description, Rendered, Told};
 use crate::chat::conversation::NodeId;
-use crate::chat::options::{Effect, Setting};
+use crate::chat::options::{Effect, Group, SETTINGS, Setting};
+use crate::chat::record::{self, Record};
 use crate::chat::{Conversation, Counts, Event, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
+use crate::store::journal::{About, Journal, now};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
 pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before asking whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How often an answer that is being written goes to the disk.
+const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -68,6 +73,8 @@ pub struct Session {
     pub raw: bool,
     pub special: bool,
     pub last: Option<Answer>,
+    /// Keeps the conversation on disk; `None`: it is kept nowhere.
+    journal: Option<Journal>,
     /// The answer that was given last, and the turn it answered.
     answered: Option<(NodeId, Turn)>,
 }
@@ -86,7 +93,44 @@ impl Session {
             raw: false,
             special: false,
             last: None,
+            journal: None,
             answered: None,
+        }
+    }
+
+    /// Keeps the conversation from now on.
+    pub fn keep(&mut self, file: PathBuf, about: About) {
+        self.journal = Some(Journal::start(file, about, &self.conversation));
+    }
+
+    /// What went wrong with keeping it, a line each, once.
+    pub fn troubles(&mut self) -> Vec<String> {
+        self.journal.as_mut().map_or_else(Vec::new, Journal::troubles)
+    }
+
+    /// Waits a moment for the disk. `false`: something could not be kept.
+    pub fn finish(&mut self) -> bool {
+        self.journal.as_mut().is_none_or(Journal::finish)
+    }
+
+    /// Goes on with a conversation that is in the database.
+    pub fn turn_to(&mut self, record: &Record, about: About) {
+        self.conversation = Conversation::from_record(record);
+        self.last = None;
+        self.answered = None;
+        if let Some(journal) = &mut self.journal {
+            journal.turn_to(about, &self.conversation);
+        }
+    }
+
+    pub fn set_title(&mut self, title: &str) {
+        self.journal.iter_mut().for_each(|journal| journal.set_title(title));
+    }
+
+    /// What changed in the conversation goes to the disk.
+    fn keep_up(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.follow(&self.conversation);
         }
     }
 
@@ -123,9 +167,11 @@ impl Session {
     /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
     pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, Undone> {
         let before = self.conversation.head();
-        self.conversation.add(message.clone(), None);
+        self.conversation.add(message.clone(), None, Some(now()));
+        self.keep_up();
         self.answer(String::new(), watch).map_err(|failure| {
             self.conversation.move_to(before);
+            self.keep_up();
             Undone { failure, message: Some(message) }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
@@ -160,6 +206,7 @@ impl Session {
     fn redo(&mut self, before: Option<NodeId>, begun: String, watch: Watch) -> Result<&Answer, Undone> {
         self.answer(begun, watch).map_err(|failure| {
             self.conversation.move_to(before);
+            self.keep_up();
             Undone { failure, message: None }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
@@ -169,6 +216,7 @@ impl Session {
     pub fn undo(&mut self) -> Option<Message> {
         let question = self.conversation.last_user()?;
         self.conversation.move_to(self.conversation.parent(question));
+        self.keep_up();
         Some(self.conversation.message(question).clone())
     }
 
@@ -180,6 +228,7 @@ impl Session {
         if let Err(undone) = self.say(message, watch) {
             debug_assert_eq!(self.conversation.head(), after);
             self.conversation.move_to(before);
+            self.keep_up();
             return Err(undone);
         }
         Ok(self.last.as_ref().expect("just answered"))
@@ -190,6 +239,10 @@ impl Session {
         self.conversation = Conversation::new(self.conversation.system.take());
         self.last = None;
         self.answered = None;
+        let about = About { model: Some(self.model_name()), interactive: true, ..About::default() };
+        if let Some(journal) = &mut self.journal {
+            journal.turn_to(about, &self.conversation);
+        }
     }
 
     /// Asks for an answer to the path to the head and adds it there.
@@ -200,6 +253,7 @@ impl Session {
         let answering = self.backend.reply(turn);
         let mut text = begun.clone();
         let mut first_token = None;
+        let mut kept = None; // when the answer was last written to the disk
         let stats = loop {
             let told = answering.next(PATIENCE);
             let event = match told {
@@ -210,6 +264,11 @@ impl Session {
             if let Some(Event::Text(piece)) = &event {
                 first_token.get_or_insert(asked.elapsed());
                 text.push_str(piece);
+                if kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
+                    kept = Some(Instant::now());
+                    let so_far = self.how(&asked_for, None);
+                    self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &text, &so_far));
+                }
             }
             if watch(event.as_ref()).is_break() {
                 answering.cancel();
@@ -219,7 +278,10 @@ impl Session {
         if stats.stop == StopReason::Interrupted && text == begun {
             return Err(Failure::interrupted());
         }
-        let answer = self.conversation.add(Message::new(Role::Assistant, text.clone()), Some(stats.stop));
+        let how = self.how(&asked_for, Some(&stats));
+        let message = Message::new(Role::Assistant, text.clone());
+        let answer = self.conversation.add(message, Some(how), Some(now()));
+        self.keep_up();
         self.last = Some(Answer { text, stats, first_token });
         self.answered = Some((answer, asked_for));
         Ok(())
@@ -230,6 +292,27 @@ impl Session {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
         if reading >= WORTH_KEEPING {
             self.backend.settle(reading.mul_f64(SETTLING).min(MOST_SETTLING));
+        }
+    }
+
+    /// All that is needed to give an answer again; without `stats` while it is being written.
+    fn how(&self, turn: &Turn, stats: Option<&Stats>) -> record::Answer {
+        let model = self.model();
+        let sampling = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
+        let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        record::Answer {
+            thinking: None,
+            stop: stats.map_or("", |stats| stats.stop.name()).into(),
+            model: model.name.clone(),
+            fingerprint: model.fingerprint.clone(),
+            template: model.template.clone(),
+            sampling: sampling.map(|row| (row.name.into(), (row.get)(&turn.settings))).collect(),
+            seed: Some(turn.seed),
+            prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
+            cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
+            generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
+            prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
+            generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),
         }
     }
 
@@ -291,7 +374,8 @@ impl Session {
         Ok(())
     }
 
-    fn model_name(&self) -> String {
+    /// As `-m` takes it.
+    pub fn model_name(&self) -> String {
         let model = self.model();
         model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
     }
@@ -316,6 +400,8 @@ impl Session {
         self.settings = candidate.settings;
         self.advice = candidate.advice;
         self.config = config;
+        let model = self.model_name();
+        self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
         Ok(())
     }
 

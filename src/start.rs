@@ -15,12 +15,14 @@ use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
 use crate::error::{Exit, Failure};
 use crate::input;
-use crate::model::about;
+use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::known::Known;
-use crate::store::models::NotHere;
+use crate::store::models::ModelFile;
+use crate::store::names::NotHere;
+use crate::store::places::Owner;
 use crate::ui::{Screen, Style, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
@@ -32,7 +34,15 @@ pub fn run(args: Args, started: Instant) -> Exit {
     }
     let config = match Config::resolve(&args.settings) {
         Ok(config) => config,
-        Err(failure) => return report(&failure),
+        Err(failure) => {
+            let exit = report(&failure);
+            if args.json {
+                let object = oneshot::failed(None, &failure, started).to_string();
+                let mut screen = Screen::new(Style { color: Auto::Auto, plain: true, quiet: true });
+                let _ = screen.output(&object); // the failure above is the more important one
+            }
+            return exit;
+        }
     };
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
@@ -64,6 +74,7 @@ impl Run<'_> {
         let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?;
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
+            self.refuse_what_is_for_asking()?;
             return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json));
         }
         if words.is_some() && self.args.prompt.is_some() {
@@ -110,6 +121,25 @@ impl Run<'_> {
             [("server", &self.args.server), ("rpc", &self.args.rpc), ("draft-model", &self.args.draft_model)];
         match asked.iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => Err(Failure::usage(format!("--{name} is not there yet"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A verb asks no model anything.
+    fn refuse_what_is_for_asking(&self) -> Result<(), Failure> {
+        let Args { prompt, file, interactive, raw, special, no_stdin, dry_run, .. } = &self.args;
+        let given = [
+            ("--prompt", prompt.is_some()),
+            ("--file", !file.is_empty()),
+            ("--interactive", *interactive),
+            ("--raw", *raw),
+            ("--special", *special),
+            ("--no-stdin", *no_stdin),
+            ("--dry-run", *dry_run),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a verb"))
+                .hint("to ask with a word that is a verb, put it after -p")),
             None => Ok(()),
         }
     }
@@ -228,20 +258,18 @@ impl Run<'_> {
     fn pick(&mut self) -> Result<PathBuf, Failure> {
         let mut models = about::all(&self.config);
         models.retain(|(_, about)| about.problem.is_none());
-        let names: Vec<&str> = models.iter().map(|(model, _)| model.name.as_str()).collect();
-        let unnamed = || match names[..] {
-            [] => model::none_found(&self.config),
-            [only] => Failure::new("no model was named").hint(format!("there is one: -m {only}")),
-            _ => Failure::new("there are several models and none was named")
-                .hint(format!("give one of them with -m: {}", names.join(", "))),
-        };
+        let own: Vec<&(ModelFile, About)> =
+            models.iter().filter(|(model, _)| model.owner == Owner::User).collect();
+        if let [(only, _)] = own[..] {
+            return Ok(only.path.clone()); // the others in the user's folder are of no use
+        }
+        let unnamed = || about::unnamed(&self.config, &models);
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }
         let table = verbs::list::lines(&models);
-        let (head, rows) = table.split_once('\n').unwrap_or((&table, ""));
-        let rows: Vec<String> = (1..).zip(rows.lines()).map(|(n, row)| format!("{n:3}  {row}")).collect();
-        self.screen.show(&format!("     {head}\n{}", rows.join("\n")));
+        let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
+        self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
             let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
             if line.is_empty() {

@@ -75,7 +75,7 @@ fn every_place_is_looked_into() {
         ("owner_repo_Cached", "llama.cpp cache"),
         ("Studio", "LM Studio"),
         ("ForAll", "GPT4All"),
-        ("model", "Jan"),
+        ("jan", "Jan"),
         ("llama3.2:1b", "Ollama"),
         ("llama3.2:latest", "Ollama"),
     ];
@@ -288,13 +288,13 @@ fn huge(gguf: &[u8], size: u64) -> Vec<u8> {
 fn rm_asks_and_says_what_it_freed() {
     let home = Home::new();
     let file = home.write(&format!("{OWN}/Gone.gguf"), bytes("base"));
-    home.run(&["rm", "gone"]).done().failed(2, "no terminal to ask on").hint("fireside rm Gone --yes");
+    home.run(&["rm", "gone"]).done().failed(2, "no terminal to ask on").hint("--yes");
     assert!(file.exists());
     home.run(&["rm", "gone", "--yes"]).done().code(0).stdout("removed Gone: 246 KiB are free again\n");
     assert!(!file.exists());
     home.run(&["rm", "gone", "--yes"]).done().failed(1, "there is no model 'gone'");
     let outside = home.write("outside.gguf", bytes("base"));
-    home.run(&["rm", outside.to_str().unwrap(), "--yes"]).done().failed(2, "in none of the places");
+    home.run(&["rm", outside.to_str().unwrap(), "--yes"]).done().failed(2, "is no model in the places");
     assert!(outside.exists());
 }
 
@@ -377,6 +377,174 @@ fn rm_on_a_terminal_asks_once_for_ours_and_twice_for_others() {
     assert_eq!(home.terminal(&["rm", "own"]).sees("Remove Own").line("y").sees("are free again").ends(), 0);
     assert!(!own.exists());
     let mut terminal = home.terminal(&["rm", "studio"]);
-    terminal.sees("Remove Studio").line("y").sees("it belongs to LM Studio").line("no");
+    terminal.sees("Remove Studio").line("y").sees("another program (LM Studio)").line("no");
     assert_eq!(terminal.sees("nothing was removed").ends(), 0);
+}
+
+#[test]
+fn the_revision_that_is_meant_is_the_one_that_is_taken() {
+    let home = Home::new();
+    let hub = ".cache/huggingface/hub/models--o--two";
+    for (commit, blob, contents) in [("a", "1", model(1)), ("b", "2", model(2))] {
+        let commit = commit.repeat(40);
+        home.write(&format!("{hub}/blobs/{blob}"), &contents);
+        let link = home.path(&format!("{hub}/snapshots/{commit}/sub/M-Q8_0.gguf"));
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(format!("../../../blobs/{blob}"), link).unwrap();
+    }
+    home.write(&format!("{hub}/refs/main"), "b".repeat(40));
+    let path = |name: &str| home.run(&["show", "--json", name]).done().code(0).json()["path"].clone();
+    let is = |path: serde_json::Value, commit: &str| {
+        assert!(path.as_str().unwrap().contains(&commit.repeat(40)), "{path}")
+    };
+    is(path("hf:o/two"), "b");
+    is(path("hf:o/two:sub/M-Q8_0.gguf"), "b");
+    is(path("M-Q8_0"), "b");
+    is(path(&format!("hf:o/two@{}", "a".repeat(40))), "a");
+    assert_eq!(names(&home, &[]).len(), 1, "the older revision is no model of its own");
+    home.run(&["show", "hf:o/two@v2", "--offline"]).done().failed(1, "offline");
+    home.run(&["rm", &format!("hf:o/two@{}", "a".repeat(40)), "-yy"]).done().code(0);
+    is(path("M-Q8_0"), "b");
+}
+
+#[test]
+fn what_lies_behind_a_linked_folder_belongs_to_whom_it_did() {
+    let home = full();
+    let own = home.path(OWN);
+    std::os::unix::fs::symlink(home.path(".lmstudio/models"), own.join("studio")).unwrap();
+    let outside = home.write("outside/Far.gguf", model(30));
+    std::os::unix::fs::symlink(home.path("outside"), own.join("far")).unwrap();
+    home.run(&["rm", "studio", "--yes"]).done().failed(2, "belongs to LM Studio");
+    home.run(&["rm", "far", "--yes"]).done().failed(2, "belongs to linked folder");
+    assert!(outside.exists());
+    // Of a link to a file only the link goes.
+    std::os::unix::fs::symlink(&outside, own.join("Near.gguf")).unwrap();
+    home.run(&["rm", "near", "--yes"]).done().code(0);
+    assert!(outside.exists() && !own.join("Near.gguf").is_symlink());
+}
+
+#[test]
+fn every_name_of_a_file_is_known() {
+    let home = Home::new();
+    let digest = "d".repeat(64);
+    ollama_model(&home, ".ollama/models", "twin", "3b", 'd', &model(1));
+    ollama_model(&home, ".ollama/models", "twin", "latest", 'd', &model(1));
+    let first = home.write(&format!("{OWN}/First.gguf"), model(2));
+    std::fs::hard_link(&first, first.with_file_name("Second.gguf")).unwrap();
+    assert_eq!(names(&home, &[]).len(), 2, "each file once");
+    for name in ["twin:3b", "twin:latest", "twin", "first", "second"] {
+        home.run(&["show", name]).done().code(0);
+    }
+    let done = home.run(&["rm", "second", "--yes"]).done().code(0);
+    assert_eq!(done.stdout, "removed Second: 0 bytes are free again\n", "the other name keeps the data");
+    home.run(&["rm", "twin:3b", "-yy"]).done().code(0);
+    assert!(home.path(&format!(".ollama/models/blobs/sha256-{digest}")).exists());
+}
+
+#[test]
+fn of_two_models_with_one_name_none_is_taken_or_removed_unasked() {
+    let home = Home::new();
+    let own = home.write(&format!("{OWN}/a.gguf"), model(1));
+    let other = home.write("more/a.gguf", model(2));
+    let folder = home.path("more").display().to_string();
+    for verb in ["show", "rm", "check"] {
+        let done = home.run(&[verb, "a", "--model-folder", &folder]).done();
+        done.failed(2, "could be any of 2 models").hint("more/a.gguf");
+    }
+    let listed = home.run(&["list", "--model-folder", &folder]).done().code(0).stdout;
+    assert!(listed.contains(own.to_str().unwrap()) && listed.contains(other.to_str().unwrap()), "{listed}");
+    home.run(&["rm", other.to_str().unwrap(), "--yes", "--model-folder", &folder]).done().code(0);
+    assert!(own.exists() && !other.exists());
+    // Any way of writing the path will do.
+    home.run(&["rm", &format!("{OWN}/../models/a.gguf"), "--yes"]).done().code(0);
+    assert!(!own.exists());
+}
+
+#[test]
+fn names_and_headers_do_nothing_to_the_terminal() {
+    let home = Home::new();
+    home.write(&format!("{OWN}/red\x1b[31m\x1b]0;title\x07.gguf"), model(1));
+    let name = [&12u64.to_le_bytes()[..], b"na\x1b]0;hi\x07me!"].concat();
+    let named = with_metadata(&bytes("llama-spm"), "general.organization", GGUF_STRING, &name);
+    let named = home.write(&format!("{OWN}/aa\nzz.gguf"), named);
+    for args in
+        [&["list"][..], &["show", named.to_str().unwrap(), "--metadata"], &["check", named.to_str().unwrap()]]
+    {
+        let mut terminal = home.terminal(args);
+        assert_eq!(terminal.ends(), 0);
+        let bytes = terminal.bytes();
+        assert!(
+            !bytes.windows(2).any(|w| w == b"\x1b]") && !bytes.contains(&7),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    // A name of two lines is one row, and numbers mean rows.
+    home.write(&format!("{OWN}/bb.gguf"), bytes("mamba"));
+    let mut terminal = home.terminal::<&str>(&[]);
+    terminal.sees("  2  bb").sees("Which model?").line("2").sees("fireside 0.1.0: bb").at_prompt();
+}
+
+#[test]
+fn a_name_that_is_not_unicode_hides_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    home.write(&format!("{OWN}/a.gguf"), model(1));
+    let odd = home.path(OWN).join(std::ffi::OsStr::from_bytes(b"caf\xe9.gguf"));
+    std::fs::write(&odd, model(2)).unwrap();
+    assert_eq!(names(&home, &[]).len(), 2);
+    home.run(&["check", "caf\u{fffd}", "--json"]).done().code(0);
+    home.run(&["-m", "caf\u{fffd}", "-p", "Hi", "-n", "1"]).done().failed(1, "not UTF-8");
+    home.run(&["rm", "caf\u{fffd}", "--yes", "--json"]).done().code(0);
+    assert!(!odd.exists());
+}
+
+#[test]
+fn a_verb_with_a_question_does_nothing() {
+    let home = Home::new();
+    let file = home.write(&format!("{OWN}/a.gguf"), model(1));
+    for args in
+        [&["--dry-run", "rm", "a", "--yes"][..], &["-p", "hi", "list"], &["-i", "list"], &["--raw", "list"]]
+    {
+        home.run(args).done().failed(2, "does not go with a verb");
+    }
+    assert!(file.exists());
+}
+
+#[test]
+fn pipes_in_the_place_of_files_hang_nothing() {
+    let home = Home::new();
+    home.write(&format!("{OWN}/a.gguf"), model(1));
+    let pipes = [
+        ".ollama/models/manifests/r/l/n/t",
+        ".local/state/fireside/models.json",
+        ".local/state/fireside/fetched.json",
+        ".cache/fireside/headers.json",
+        ".lmstudio-home-pointer",
+    ];
+    for pipe in pipes {
+        let pipe = home.path(pipe);
+        std::fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    home.run(&["list"]).done().code(0);
+    home.run(&["-m", "a", "-p", "Hi", "-n", "1"]).done().code(0);
+    home.run(&["rm", "a", "--yes"]).done().code(0);
+}
+
+#[test]
+fn a_part_that_is_not_the_first_says_so() {
+    let home = Home::new();
+    let part = with_metadata(&bytes("base"), "split.no", 2, &1u16.to_le_bytes());
+    let part = with_metadata_again(&part, "split.count", 2, &2u16.to_le_bytes());
+    let path = home.write("x-00002-of-00002.gguf", part);
+    home.run(&["show", path.to_str().unwrap()]).done().failed(1, "this is number 2");
+}
+
+/// `with_metadata` of a file that has had it before: the filler gets another name.
+fn with_metadata_again(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    let at = gguf.windows(11).position(|w| w == b"test.filler").unwrap();
+    let mut gguf = gguf.to_vec();
+    gguf[at..at + 11].copy_from_slice(b"test.before");
+    with_metadata(&gguf, key, kind, value)
 }

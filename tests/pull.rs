@@ -1,6 +1,7 @@
 //! `fireside pull` against a hub on loopback that does everything wrong: the file is right afterwards, or one line says
 //! why not, and what was fetched is not fetched again.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,9 +25,20 @@ fn served(name: &str, size: usize) -> Served {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u8
     };
-    let bytes: Vec<u8> = (0..size).map(step).collect();
+    let mut bytes: Vec<u8> = (0..size).map(step).collect();
+    bytes[..4].copy_from_slice(b"GGUF"); // whatever else it is
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     Served { name: name.into(), sha256, size: size as u64, content: Content::Bytes(Arc::new(bytes)) }
+}
+
+/// Whether the file at `path` has these bytes. In pieces: what the tests hold counts where memory is measured.
+fn has(path: &Path, bytes: &[u8]) -> bool {
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut piece = vec![0; 64 * 1024];
+    let same = |expected: &[u8]| {
+        file.read_exact(&mut piece[..expected.len()]).is_ok() && piece[..expected.len()] == *expected
+    };
+    bytes.chunks(64 * 1024).all(same) && std::fs::metadata(path).unwrap().len() == bytes.len() as u64
 }
 
 fn bytes(file: &Served) -> &[u8] {
@@ -82,7 +94,7 @@ impl Place {
     #[track_caller]
     fn right(&self, done: Done) -> Done {
         let done = done.code(0).stdout(&format!("{}\n", self.snapshot().display()));
-        assert!(std::fs::read(self.snapshot()).unwrap() == bytes(&self.file), "the file is wrong; {done:#?}");
+        assert!(has(&self.snapshot(), bytes(&self.file)), "the file is wrong; {done:#?}");
         let left: Vec<_> = std::fs::read_dir(self.blob().parent().unwrap()).unwrap().collect();
         assert_eq!(left.len(), 1, "the blob only; {left:?}");
         done
@@ -294,7 +306,7 @@ fn what_is_not_there_is_said_with_what_there_is() {
 #[test]
 fn a_killed_pull_goes_on_where_it_was() {
     for pause in [30, 150, 300] {
-        let place = Place::of(16 * MIB + 7);
+        let place = Place::of(12 * MIB + 7);
         place.hub.trouble(slow);
         let pull = place.pull().start();
         wait_until(|| place.hub.sent() > 2);
@@ -343,11 +355,11 @@ fn of_two_pulls_at_once_the_second_waits() {
 #[test]
 fn only_the_damaged_range_is_fetched_again() {
     // On the way: the checksum of the whole says so, and ranges are compared with a second copy.
-    let place = Place::of(20 * MIB);
+    let place = Place::of(12 * MIB);
     let damaged = std::sync::atomic::AtomicBool::new(false);
     place.hub.trouble(move |request| match request.range {
         Some((first, _))
-            if first == 9 * MIB as u64 && !damaged.swap(true, std::sync::atomic::Ordering::SeqCst) =>
+            if first == 3 * MIB as u64 && !damaged.swap(true, std::sync::atomic::Ordering::SeqCst) =>
         {
             Fault::Damage
         }
@@ -356,7 +368,7 @@ fn only_the_damaged_range_is_fetched_again() {
     place
         .right(place.pull().done())
         .says("the checksum of tiny-Q4_K_M.gguf is wrong: looking for the damaged part");
-    assert!(place.hub.sent() < place.file.size + 16 * MIB as u64 + 10, "{}", place.hub.sent());
+    assert!(place.hub.sent() < place.file.size + 8 * MIB as u64 + 10, "{}", place.hub.sent());
 
     // Lost with the power: the journal speaks of bytes that the disk does not have.
     let place = Place::new();
@@ -412,7 +424,7 @@ fn a_model_in_several_files_comes_whole() {
     assert_eq!(object["bytes"], files[0].size + files[1].size);
     assert_eq!(object["files"][1]["path"], snapshot.join(names[1]).to_str().unwrap());
     for file in &files[..2] {
-        assert!(std::fs::read(snapshot.join(&file.name)).unwrap() == bytes(file));
+        assert!(has(&snapshot.join(&file.name), bytes(file)));
     }
     assert!(!snapshot.join(names[2]).exists());
 
@@ -420,9 +432,7 @@ fn a_model_in_several_files_comes_whole() {
     let (hub, home) = (FakeHub::new(files.clone()), Home::new());
     run(&hub, &home, &["pull", &hub.plain(&files[1].name)]).done().code(0);
     for file in &files {
-        assert!(
-            std::fs::read(home.path(".local/share/fireside/models").join(&file.name)).unwrap() == bytes(file)
-        );
+        assert!(has(&home.path(".local/share/fireside/models").join(&file.name), bytes(file)));
     }
 }
 
@@ -497,7 +507,7 @@ fn offline_asks_nobody() {
         place.pull().env("FIRESIDE_OFFLINE", "1"),
         place.pull().env("HF_HUB_OFFLINE", "1"),
     ] {
-        run.done().failed(1, "hf:some/repo is not asked for: fireside is offline");
+        run.done().failed(1, "hf:some/repo could not be asked for: fireside is offline");
     }
     assert!(place.hub.requests().is_empty());
 }
@@ -520,7 +530,7 @@ fn a_url_goes_into_the_models_folder() {
     let target = place.home.path(".local/share/fireside/models").join(NAME);
     let pull = || place.run(&["pull", &url, "--json"]).done().code(0).json();
     assert_eq!(pull()["sha256"], place.file.sha256.as_str());
-    assert!(std::fs::read(&target).unwrap() == bytes(&place.file));
+    assert!(has(&target, bytes(&place.file)));
     assert_eq!(pull()["fetched"], 0);
     assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
     std::fs::write(&target, "another").unwrap();
@@ -533,7 +543,7 @@ fn two_versions_of_a_url_are_never_mixed() {
     // Between two runs.
     let place = Place::new();
     let pull = || place.run(&["pull", &place.hub.plain(NAME)]);
-    let other: Vec<u8> = bytes(&place.file).iter().map(|byte| byte ^ 1).collect();
+    let other: Vec<u8> = bytes(&place.file).iter().map(|byte| byte ^ (byte >> 7)).collect();
     let target = place.home.path(".local/share/fireside/models").join(NAME);
     place.hub.trouble(|request| match request.range {
         Some((first, _)) if first >= 4 * MIB as u64 => Fault::Status(400, String::new()),
@@ -542,7 +552,7 @@ fn two_versions_of_a_url_are_never_mixed() {
     pull().done().failed(1, "refused: it answered 400");
     place.hub.trouble(|_| Fault::OtherVersion);
     pull().done().code(0);
-    assert!(std::fs::read(&target).unwrap() == other);
+    assert!(has(&target, &other));
 
     // Between two ranges: with another ETag, and with the 200 that If-Range asks for.
     for first_of_other in [2, 5] {
@@ -555,7 +565,7 @@ fn two_versions_of_a_url_are_never_mixed() {
             }
         });
         pull().done().code(0).says("the file has changed meanwhile: tiny-Q4_K_M.gguf is begun again");
-        assert!(std::fs::read(&target).unwrap() == other);
+        assert!(has(&target, &other));
     }
 }
 

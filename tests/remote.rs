@@ -41,14 +41,19 @@ fn a_model_that_is_not_here_is_fetched_once_the_user_agrees() {
     let (hub, home) = (hub(), Home::new());
     let args = [&ASK[..], &["-m", "hf:some/repo:Q8_0"]].concat();
     let mut no = terminal(&hub, &home, &args);
-    no.sees("hf:some/repo:Q8_0 is not on this machine. Fetch it? [y/N]")
+    no.sees("hf:some/repo:Q8_0 is not on this machine. Ask the network for it? [y/N]")
         .line("n")
         .sees("is not on this machine");
     assert_eq!(no.ends(), 1);
     drop(no);
     assert!(hub.requests().is_empty(), "nothing is asked of the network before the user agrees");
     let mut yes = terminal(&hub, &home, &args);
-    yes.sees("Fetch it? [y/N]").line("y").sees("fetching Tiny-Q8_0.gguf from some/repo").sees("fetched ");
+    yes.sees("Ask the network for it? [y/N]")
+        .line("y")
+        .sees("Fetch Tiny-Q8_0.gguf (282 KiB; ")
+        .line("y")
+        .sees("fetching Tiny-Q8_0.gguf from some/repo")
+        .sees("fetched ");
     assert_eq!(yes.ends(), 0);
     drop(yes);
     // It is here now: nobody asks, and there is no network.
@@ -121,4 +126,19 @@ fn pull_without_a_name_lists_the_catalogue() {
     assert!(table.starts_with("NAME ") && table.contains("\ngpt-oss-20b "), "{table}");
     let object = home.run(&["pull", "--json"]).done().code(0).json();
     assert!(object["models"].as_array().unwrap().iter().any(|model| model["name"] == "falcon3-10b"));
+}
+
+#[test]
+fn a_page_in_the_place_of_a_model_is_none_and_does_not_stay() {
+    let page = b"<!DOCTYPE html><html>please log in</html>".to_vec();
+    let sha256 = Sha256::digest(&page).iter().map(|byte| format!("{byte:02x}")).collect();
+    let size = page.len() as u64;
+    let served =
+        Served { name: "Page-Q8_0.gguf".into(), sha256, size, content: Content::Bytes(Arc::new(page)) };
+    let (hub, home) = (FakeHub::new(vec![served]), Home::new());
+    for what in [hub.plain("Page-Q8_0.gguf"), "hf:some/repo".into()] {
+        run(&hub, &home, &["pull", &what]).done().failed(1, "is no model").says("a web page");
+    }
+    assert!(!home.path(".local/share/fireside/models/Page-Q8_0.gguf").exists());
+    home.run(&["list", "--all"]).done().code(0).stdout("");
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
-use fireside::model::memory::{Needs, size};
+use fireside::model::memory::Needs;
 use fireside::repl::commands::COMMANDS;
 use fireside::store::catalog::catalog;
 use fireside::store::licences::judge;
+use fireside::units::size;
 
 use crate::support::repository;
 
@@ -19,21 +20,25 @@ const MOST_LINES: usize = 600;
 
 /// What each part may import besides itself. `main` and `start` may import everything.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "nearest"]),
+    ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "units", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
-    ("verbs", &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error"]),
-    ("session", &["backend", "config", "chat", "error"]),
-    ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error"]),
+    (
+        "verbs",
+        &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error", "units"],
+    ),
+    ("session", &["backend", "config", "store", "chat", "error"]),
+    ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units"]),
     ("input", &["ui", "chat", "error"]),
     ("config", &["cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
     ("backend", &["engine", "chat", "error"]),
     ("engine", &["chat", "error"]),
-    ("store", &["chat", "error", "nearest"]),
+    ("store", &["chat", "error", "units", "nearest"]),
     ("ui", &["chat", "error"]),
     ("gguf", &[]),
     ("chat", &[]),
     ("nearest", &[]),
+    ("units", &[]),
     ("error", &[]),
 ];
 
@@ -50,6 +55,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("textwrap", &["ui/mod.rs"]),
     ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
     ("ureq", &["store/hub/http.rs"]),
+    ("rusqlite", &["store/conversations.rs"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
@@ -61,7 +67,7 @@ fn sources() -> Vec<(String, String)> {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_string();
                 files.push((name, fs::read_to_string(path).unwrap()));
             }

@@ -4,6 +4,7 @@
 
 use super::events::StopReason;
 use super::message::{Message, Role};
+use super::record::{Answer, Entry, Record};
 
 /// Where a message stands in its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +14,10 @@ pub struct NodeId(usize);
 struct Node {
     parent: Option<NodeId>,
     message: Message,
-    /// Why an answer ended; `None` for what the user said.
-    stop: Option<StopReason>,
+    /// How an answer came about; `None` for what the user said.
+    answer: Option<Answer>,
+    /// Milliseconds since 1970, where it is known.
+    created: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -40,12 +43,46 @@ impl Conversation {
         self.head = head;
     }
 
-    /// Adds a message after the head and makes it the head.
-    pub fn add(&mut self, message: Message, stop: Option<StopReason>) -> NodeId {
+    /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
+    pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> NodeId {
         let id = NodeId(self.nodes.len());
-        self.nodes.push(Node { parent: self.head, message, stop });
+        self.nodes.push(Node { parent: self.head, message, answer, created });
         self.head = Some(id);
         id
+    }
+
+    /// How many messages there are on all branches; they are numbered from 0 in the order in which they were added.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The number of a message.
+    pub fn number(id: NodeId) -> usize {
+        id.0
+    }
+
+    /// A message as it is kept, by its number.
+    pub fn entry(&self, number: usize) -> Entry {
+        let Node { parent, message, answer, created } = &self.nodes[number];
+        let Message { role, text, attachments } = message.clone();
+        let parent = parent.map(|id| id.0);
+        Entry { parent, role, text, attachments, created: *created, answer: answer.clone() }
+    }
+
+    /// The conversation that a record holds.
+    pub fn from_record(record: &Record) -> Conversation {
+        let node = |entry: &Entry| Node {
+            parent: entry.parent.map(NodeId),
+            message: Message {
+                role: entry.role,
+                text: entry.text.clone(),
+                attachments: entry.attachments.clone(),
+            },
+            answer: entry.answer.clone(),
+            created: entry.created,
+        };
+        let nodes = record.entries.iter().map(node).collect();
+        Conversation { system: record.system.clone(), nodes, head: record.head.map(NodeId) }
     }
 
     pub fn message(&self, id: NodeId) -> &Message {
@@ -53,7 +90,7 @@ impl Conversation {
     }
 
     pub fn stop_reason(&self, id: NodeId) -> Option<StopReason> {
-        self.nodes[id.0].stop
+        StopReason::from_name(&self.nodes[id.0].answer.as_ref()?.stop)
     }
 
     pub fn parent(&self, id: NodeId) -> Option<NodeId> {
@@ -109,10 +146,10 @@ mod tests {
     #[test]
     fn undo_and_another_branch_keep_what_was_said() {
         let mut talk = Conversation::new(Some("be kind".into()));
-        let question = talk.add(Message::new(Role::User, "hi"), None);
-        let answer = talk.add(Message::new(Role::Assistant, "hello"), Some(StopReason::End));
+        let question = talk.add(Message::new(Role::User, "hi"), None, None);
+        let answer = talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(5));
         talk.move_to(Some(question));
-        talk.add(Message::new(Role::Assistant, "good day"), Some(StopReason::End));
+        talk.add(Message::new(Role::Assistant, "good day"), None, None);
         assert_eq!(texts(&talk), ["be kind", "hi", "good day"]);
         assert_eq!(talk.branches(Some(question)), 2);
         talk.move_to(Some(answer));
@@ -120,5 +157,10 @@ mod tests {
         talk.move_to(None);
         assert_eq!(texts(&talk), ["be kind"]);
         assert_eq!(talk.message(answer).text, "hello");
+        let entries: Vec<Entry> = (0..talk.len()).map(|number| talk.entry(number)).collect();
+        let head = talk.head().map(Conversation::number);
+        let record = Record { entries, head, system: talk.system.clone(), ..Record::default() };
+        let again = Conversation::from_record(&record);
+        assert_eq!((texts(&again), again.entry(1)), (texts(&talk), talk.entry(1)));
     }
 }

@@ -44,6 +44,20 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    const ALL: [StopReason; 7] = [
+        StopReason::End,
+        StopReason::Length,
+        StopReason::Stop,
+        StopReason::Context,
+        StopReason::Repetition,
+        StopReason::Interrupted,
+        StopReason::Error,
+    ];
+
+    pub fn from_name(name: &str) -> Option<StopReason> {
+        StopReason::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             StopReason::End => "end",

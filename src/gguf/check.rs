@@ -20,8 +20,8 @@ const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
 /// # Errors
 /// The first [`Refusal`] found: `NotChat`, `Architecture`, `Split` or `Inconsistent`.
 pub fn check(header: &Header) -> Result<(), Refusal> {
+    split::check(header)?; // only the first of several parts says what it is
     purpose(header)?;
-    split::check(header)?;
     sizes(header)?;
     per_layer(header)?;
     heads::check(header)?;

@@ -6,9 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{Fit, Needs, fit};
-use super::{entry_of, places};
+use super::{entry_of, none_found, places};
 use crate::chat::settings::CacheType;
 use crate::config::Config;
+use crate::error::Failure;
 use crate::gguf::{self, Header, Refusal};
 use crate::store::headers::Headers;
 use crate::store::licences::{Openness, judge};
@@ -111,6 +112,17 @@ pub fn count(parameters: u64) -> String {
         1_000..1_000_000 => scaled(1e3) + "K",
         1_000_000..1_000_000_000 => scaled(1e6) + "M",
         _ => scaled(1e9) + "B",
+    }
+}
+
+/// Says which models could be named, where none was.
+pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Failure {
+    let names: Vec<&str> = models.iter().map(|(model, _)| model.name.as_str()).collect();
+    match names[..] {
+        [] => none_found(config),
+        [only] => Failure::new("no model was named").hint(format!("there is one: {only}")),
+        _ => Failure::new("there are several models and none was named")
+            .hint(format!("name one of them: {}", names.join(", "))),
     }
 }
 

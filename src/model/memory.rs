@@ -4,6 +4,7 @@ use crate::chat::settings::{CacheType, CtxSize, Settings};
 use crate::engine::llama;
 use crate::error::Failure;
 use crate::gguf::{self, Header};
+use crate::units::size;
 
 /// Context of a model that does not say what it was trained for, in tokens.
 const DEFAULT_CONTEXT: usize = 2048;
@@ -33,7 +34,8 @@ impl Needs {
     /// All but the KV cache: the weights, copies of some of them, and room to compute in.
     pub fn fixed(self) -> u64 {
         let copies = (self.weights as f64 * COMPUTE_SHARE) as u64;
-        self.weights + COMPUTE_BYTES + copies + chunk(self.weights) as u64 * 16 * 1024
+        let computing = COMPUTE_BYTES + chunk(self.weights) as u64 * 16 * 1024;
+        self.weights.saturating_add(copies).saturating_add(computing)
     }
 
     pub fn kv(self, context: usize) -> u64 {
@@ -41,7 +43,7 @@ impl Needs {
     }
 
     pub fn with_context(self, context: usize) -> u64 {
-        self.fixed() + self.kv(context)
+        self.fixed().saturating_add(self.kv(context))
     }
 
     /// Tokens of context that fit into so many bytes.
@@ -143,16 +145,6 @@ fn bits(kind: CacheType) -> f64 {
         CacheType::Q5_0 => 5.5,
         CacheType::Q4_1 => 5.0,
         CacheType::Q4_0 | CacheType::Iq4Nl => 4.5,
-    }
-}
-
-/// Bytes for people: `1.5 GiB`.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} bytes"),
-        1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        1_048_576..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
 

@@ -23,11 +23,13 @@ use crate::gguf::{self, Header, Refusal};
 use crate::input;
 use crate::store::catalog::{Entry, entry_for_file};
 use crate::store::known::Known;
-use crate::store::models::{self, NotHere};
+use crate::store::models;
+use crate::store::names::{self, NotHere};
 use crate::store::places::{self, Owner, Place};
+use crate::units::size;
 use about::{About, count};
 use device::{device, physical_cores};
-use memory::{chunk, context_limit, size, weights_bytes};
+use memory::{chunk, context_limit, weights_bytes};
 
 /// A model that was found and can be tried.
 pub struct Opened {
@@ -50,7 +52,7 @@ pub fn places(config: &Config) -> Vec<Place> {
 
 /// The file that a name or path stands for.
 pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
-    models::find(wanted, &places(config))
+    names::find(wanted, &places(config))
 }
 
 /// Which model is used when none is named: the one used last, or the only one in the user's models folder.
@@ -77,6 +79,13 @@ pub fn none_found(config: &Config) -> Failure {
 
 /// Reads a file's header and settles what follows from it. Nothing is loaded yet.
 pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
+    if path.to_str().is_none() {
+        return Err(Failure::new(format!(
+            "could not use the model {}: llama.cpp takes no name that is not UTF-8",
+            path.display()
+        ))
+        .hint("give the file, or the folder that it is in, another name"));
+    }
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
     let header = header.map_err(|refusal| refused(path, &refusal))?;
     let entry = entry_of(path);

@@ -5,9 +5,9 @@ use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
-use crate::model::memory::size;
 use crate::nearest::nearest;
 use crate::ui::stats;
+use crate::units::size;
 
 /// What happens after a command.
 pub enum Next {

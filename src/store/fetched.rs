@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::known::write_whole;
+use super::known::{lock_beside, write_whole};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,17 +42,14 @@ impl Fetched {
     }
 
     fn read(&self) -> Contents {
-        let text = self.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let text = self.file.as_ref().and_then(|file| super::small_file(file));
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// One process at a time, so that none undoes what another has noted.
     fn change(&self, change: impl FnOnce(&mut BTreeSet<PathBuf>)) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let folder = file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let lock = std::fs::File::open(folder)?;
-        lock.lock()?;
+        let _lock = lock_beside(file)?;
         let mut contents = self.read();
         change(&mut contents.files);
         write_whole(file, &contents)

@@ -35,7 +35,7 @@ struct Entry<T> {
 impl<T: Clone + Serialize + DeserializeOwned> Headers<T> {
     /// What `file` holds, if `by` wrote it. `None` keeps nothing.
     pub fn open(file: Option<&Path>, by: &str) -> Headers<T> {
-        let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+        let text = file.and_then(super::small_file);
         let kept =
             text.and_then(|text| serde_json::from_str(&text).ok()).filter(|kept: &Kept<T>| kept.by == by);
         let kept = kept.unwrap_or_else(|| Kept { by: by.to_string(), files: BTreeMap::new() });

@@ -42,7 +42,7 @@ impl Known {
     }
 
     fn read(&self) -> Contents {
-        let text = self.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let text = self.file.as_ref().and_then(|file| super::small_file(file));
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
@@ -77,10 +77,20 @@ impl Known {
 
     fn change(&self, change: impl FnOnce(&mut Contents)) {
         let Some(file) = &self.file else { return };
+        let _lock = lock_beside(file); // without it another program's change may be lost, no more
         let mut contents = self.read();
         change(&mut contents);
         let _ = write_whole(file, &contents); // only saves work, see above
     }
+}
+
+/// While it lives, no other program that asks for it as well changes a file in the same folder. Makes the folder.
+pub(super) fn lock_beside(file: &Path) -> std::io::Result<std::fs::File> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let folder = std::fs::File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
 }
 
 /// Writes JSON so that a reader sees the old file or the new one, never half of it. Makes the folder.

@@ -66,7 +66,10 @@ pub fn judge<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> Openness {
     let mut named = None;
     for identifier in identifiers {
         let key = identifier.trim().to_lowercase().replace([' ', '_'], "-");
-        if let Some(licence) = licences().get(&key) {
+        let first = key.split("-or-").next().unwrap_or_default(); // of a choice, the first
+        let titled =
+            || licences().values().find(|licence| licence.title.eq_ignore_ascii_case(identifier.trim()));
+        if let Some(licence) = licences().get(&key).or_else(|| licences().get(first)).or_else(titled) {
             return licence.judged();
         }
         if !["", "other", "unknown", "none"].contains(&key.as_str()) {
@@ -100,6 +103,8 @@ mod tests {
         assert_eq!(kind(&["apache-2.0"]), Kind::OpenSource);
         assert_eq!(kind(&["Apache-2.0"]), Kind::OpenSource);
         assert_eq!(kind(&["MIT"]), Kind::OpenSource);
+        assert_eq!(kind(&["MIT License"]), Kind::OpenSource);
+        assert_eq!(kind(&["mit OR apache-2.0"]), Kind::OpenSource);
         assert_eq!(kind(&["llama3.2"]), Kind::Conditions);
         assert_eq!(kind(&["other", "Gemma"]), Kind::Conditions);
         assert_eq!(kind(&["cc-by-nc-4.0"]), Kind::Conditions);

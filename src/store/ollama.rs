@@ -67,7 +67,7 @@ pub fn files_of(store: &Path, manifest: &Path) -> Vec<PathBuf> {
 }
 
 fn read(manifest: &Path) -> Option<Manifest> {
-    serde_json::from_str(&fs::read_to_string(manifest).ok()?).ok()
+    serde_json::from_str(&super::small_file(manifest)?).ok()
 }
 
 /// The files four levels below `manifests`.

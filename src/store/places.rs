@@ -3,10 +3,9 @@
 //! Only names folders; `models.rs` looks into them. Other programs' folders are read, never written to.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::hub;
+use super::{hub, small_file};
 
 /// Whose folder it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +14,8 @@ pub enum Owner {
     User,
     /// A folder named in the config.
     Config,
+    /// A folder somewhere else, to which a link in one of those leads.
+    Linked,
     HuggingFace,
     LlamaCpp,
     LmStudio,
@@ -28,6 +29,7 @@ impl Owner {
         match self {
             Owner::User => "models folder",
             Owner::Config => "folder of the config",
+            Owner::Linked => "linked folder",
             Owner::HuggingFace => "Hugging Face cache",
             Owner::LlamaCpp => "llama.cpp cache",
             Owner::LmStudio => "LM Studio",
@@ -37,8 +39,8 @@ impl Owner {
         }
     }
 
-    /// Whether another program put the files there, so that they are not ours to remove.
-    pub fn is_other_program(self) -> bool {
+    /// Whether somebody else put the files there, so that they are not ours to remove.
+    pub fn is_other(self) -> bool {
         !matches!(self, Owner::User | Owner::Config)
     }
 }
@@ -99,9 +101,9 @@ fn llama_cpp_cache(home: &Path) -> PathBuf {
 
 /// `~/.lmstudio`, wherever the pointer file says that it is, and the folder chosen in its settings.
 fn lm_studio(home: &Path) -> Vec<PathBuf> {
-    let pointed = fs::read_to_string(home.join(".lmstudio-home-pointer")).ok();
+    let pointed = small_file(&home.join(".lmstudio-home-pointer"));
     let base = pointed.map_or_else(|| home.join(".lmstudio"), |path| expanded(Path::new(path.trim()), home));
-    let settings = fs::read_to_string(base.join("settings.json")).unwrap_or_default();
+    let settings = small_file(&base.join("settings.json")).unwrap_or_default();
     let settings: serde_json::Value = serde_json::from_str(&settings).unwrap_or_default();
     let chosen = settings["downloadsFolder"].as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
     let usual = [base.join("models"), home.join(".cache/lm-studio/models")];
@@ -111,7 +113,7 @@ fn lm_studio(home: &Path) -> Vec<PathBuf> {
 /// The desktop program's folder, the one chosen in its settings, and that of its Python package.
 fn gpt4all(home: &Path) -> Vec<PathBuf> {
     let settings = set("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
-    let settings = fs::read_to_string(settings.join("nomic.ai/GPT4All.ini")).unwrap_or_default();
+    let settings = small_file(&settings.join("nomic.ai/GPT4All.ini")).unwrap_or_default();
     let chosen = settings.lines().find_map(|line| line.trim().strip_prefix("modelPath="));
     let usual = [data(home).join("nomic.ai/GPT4All"), home.join(".cache/gpt4all")];
     chosen.filter(|path| !path.is_empty()).map(PathBuf::from).into_iter().chain(usual).collect()

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::models::{ModelFile, parts};
@@ -32,17 +33,24 @@ impl Removal {
         Removal { files, place: model.place.clone() }
     }
 
+    /// Bytes that the disk will have back: files that have another name elsewhere stay.
+    pub fn bytes(&self) -> u64 {
+        let freed = |file: &PathBuf| {
+            let about = fs::symlink_metadata(file).ok()?;
+            (about.is_file() && about.nlink() == 1).then_some(about.len())
+        };
+        self.files.iter().filter_map(freed).sum()
+    }
+
     /// Removes everything; returns the bytes that the disk has back. A file that is gone already is no failure.
     ///
     /// # Errors
     /// The first file that cannot be removed; those before it are gone.
     pub fn carry_out(&self) -> Result<u64, (PathBuf, io::Error)> {
-        let mut freed = 0;
+        let freed = self.bytes();
         for file in &self.files {
-            let size =
-                fs::symlink_metadata(file).map_or(0, |about| if about.is_file() { about.len() } else { 0 });
             match fs::remove_file(file) {
-                Ok(()) => freed += size,
+                Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err((file.clone(), e)),
             }

@@ -96,6 +96,7 @@ impl Screen {
     /// Text that was asked for on stdout, such as `--json`'s object.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
         self.progress.clear();
+        let text = if self.answers_to_terminal { visible(text) } else { text.into() };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::{Means, table};
 use crate::error::{Exit, Failure};
 use crate::gguf::memory::available_memory;
-use crate::model::memory::{Needs, size};
+use crate::model::memory::Needs;
 use crate::store::catalog::{Entry, catalog};
 use crate::store::licences::judge;
+use crate::units::size;
 
 pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
     let mut entries: Vec<(&String, &Entry)> = catalog().iter().collect();
@@ -19,7 +20,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
     let available = available_memory();
     let mut rows = vec![["NAME", "MODEL", "SIZE", "MEMORY", "FITS", "LICENCE"].map(String::from)];
     rows.extend(entries.iter().map(|(name, entry)| row(name, entry, available)));
-    means.print(&table(&rows))
+    means.print(&table(&rows).join("\n"))
 }
 
 /// What a model takes at least: its weights and room to compute in, before any context.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Means;
+use super::{Means, lossy};
 use crate::error::{Exit, Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::model;
-use crate::model::memory::size;
 use crate::store::catalog::entry_for_file;
 use crate::ui::terminal;
+use crate::units::size;
 
 /// Most problems that are told.
 const MOST_PROBLEMS: usize = 20;
@@ -171,7 +171,7 @@ fn object(path: &Path, report: &Report) -> serde_json::Value {
     let first = report.parts.first();
     let digest = |part: &Part| part.expected.as_ref().map(|expected| expected.sha256.clone());
     let mut object = json!({
-        "path": path,
+        "path": lossy(path),
         "ok": report.problems.is_empty(),
         "problems": report.problems,
         "remarks": report.remarks,
@@ -181,8 +181,7 @@ fn object(path: &Path, report: &Report) -> serde_json::Value {
         "expected_sha256": first.and_then(digest),
     });
     if report.parts.len() > 1 {
-        let part =
-            |part: &Part| json!({"path": part.path, "sha256": part.sha256, "expected_sha256": digest(part)});
+        let part = |part: &Part| json!({"path": lossy(&part.path), "sha256": part.sha256, "expected_sha256": digest(part)});
         object["parts"] = report.parts.iter().map(part).collect();
     }
     object

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Means;
+use super::{Means, lossy};
 use crate::chat::options::SETTINGS;
 use crate::error::{Exit, Failure};
 use crate::model;
@@ -24,7 +24,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
         let settings: Map<String, Value> = rows
             .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
             .collect();
-        let (file, models) = (paths.map(|p| &p.config_file), paths.map(|p| &p.models));
+        let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
         return means
             .print(&json!({ "config_file": file, "models": models, "settings": settings }).to_string());
     }

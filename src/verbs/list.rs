@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Means, table};
-use crate::error::{Exit, Failure};
+use super::{Means, lossy, table};
+use crate::error::{Exit, Failure, reason};
 use crate::gguf::memory::available_memory;
 use crate::model::about::{self, About, count};
-use crate::model::memory::{Fit, size};
+use crate::model::memory::Fit;
+use crate::model::places;
 use crate::store::models::ModelFile;
 use crate::store::places::Owner;
+use crate::units::size;
 
 pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     let mut models = about::all(means.config);
@@ -19,9 +21,20 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
         let models: Vec<Value> = models.iter().map(|(model, about)| object(model, about)).collect();
         return means.print(&json!({ "models": models }).to_string());
     }
+    for place in
+        places(means.config).iter().filter(|place| matches!(place.owner, Owner::User | Owner::Config))
+    {
+        match std::fs::read_dir(&place.folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && place.owner == Owner::User => {}
+            Err(e) => {
+                means.screen.note(&format!("could not look into {}: {}", place.folder.display(), reason(&e)))
+            }
+            Ok(_) => {}
+        }
+    }
     match models.is_empty() {
         true => means.screen.note("no models are here; fireside pull lists some to fetch"),
-        false => _ = means.print(&lines(&models))?,
+        false => _ = means.print(&lines(&models).join("\n"))?,
     }
     if hidden > 0 {
         let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
@@ -30,14 +43,21 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     Ok(Exit::Answered)
 }
 
-/// A line for each model, under a line of headings.
-pub fn lines(models: &[(ModelFile, About)]) -> String {
+/// A line of headings, and one for each model.
+pub fn lines(models: &[(ModelFile, About)]) -> Vec<String> {
     let available = available_memory();
     let mut rows = vec![
         ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"]
             .map(String::from),
     ];
-    rows.extend(models.iter().map(|(model, about)| row(model, about, available)));
+    let same = |model: &ModelFile| models.iter().filter(|(other, _)| other.name == model.name).count() > 1;
+    rows.extend(models.iter().map(|(model, about)| {
+        let mut row = row(model, about, available);
+        if same(model) {
+            row[8] = model.full_name();
+        }
+        row
+    }));
     table(&rows)
 }
 
@@ -94,8 +114,8 @@ fn object(model: &ModelFile, about: &About) -> Value {
         "chat_template": about.chats,
         "fits": fit.map(|fit| !matches!(fit, Fit::No(_))),
         "owner": model.owner.name(),
-        "repository": model.repository,
-        "path": model.path,
+        "repository": model.origin.as_ref().map(|origin| &origin.repository),
+        "path": lossy(&model.path),
         "parts": { "found": model.parts.0, "count": model.parts.1 },
         "problem": problem(model, about).map(|text| text.trim_start_matches("no: ").to_string()),
     })

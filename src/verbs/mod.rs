@@ -9,6 +9,8 @@ mod rm;
 mod sheet;
 mod show;
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::cli::{self, Verb};
@@ -52,14 +54,22 @@ pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
 }
 
 /// Rows of cells as columns, each as wide as its widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    // A name may hold anything, but not begin a new line.
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.clone().map(|cell| cell.replace(['\n', '\r', '\t'], "\u{2424}"))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    rows.iter().map(line).collect()
+}
+
+/// A path for JSON, which holds only text.
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Does what a verb says.

@@ -3,21 +3,23 @@
 //! stdout is the path of the model's first file; everything else goes to stderr. How it is fetched is store/hub.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::Means;
+use super::{Means, lossy};
 use crate::config::Config;
 use crate::error::{Exit, Failure};
+use crate::gguf::{self, Refusal};
 use crate::input;
-use crate::model::memory::size;
+use crate::model;
 use crate::nearest::nearest;
 use crate::store::catalog::{Entry, catalog};
 use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::store::licences::judge;
 use crate::ui::{Screen, terminal};
+use crate::units::size;
 
 /// What a word after `pull` or `-m` stands for on a network.
 pub struct Source {
@@ -28,6 +30,11 @@ pub struct Source {
 
 pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     let started = Instant::now();
+    if means.config.settle(&[])?.offline
+        && let Ok(path) = model::find(means.config, what)
+    {
+        return here_already(what, &path, started, means);
+    }
     let (reference, fetched) = bring(what, means.config, means.screen)?;
     match means.json {
         true => means.print(&report(&reference, &fetched, started).to_string()),
@@ -35,19 +42,54 @@ pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     }
 }
 
-/// Asks whether to fetch what is not here, and does so. `None`: the user does not want it.
+/// Without the network, what is here is as good as fetched.
+fn here_already(what: &str, path: &Path, started: Instant, means: &mut Means) -> Result<Exit, Failure> {
+    means.screen.note("it is here already, and the network is not to be asked for a newer one");
+    if !means.json {
+        return means.print(&path.display().to_string());
+    }
+    let bytes = std::fs::metadata(path).map_or(0, |about| about.len());
+    let seconds = started.elapsed().as_secs_f64();
+    let (path, nothing) = (lossy(path), serde_json::Value::Null);
+    means.print(
+        &json!({ "reference": what, "path": path, "bytes": bytes, "fetched": 0, "sha256": nothing, "seconds": seconds })
+            .to_string(),
+    )
+}
+
+/// Asks whether to fetch what is not here, and does so. `None`: the user does not want it. Nothing is asked of any network
+/// before the user agrees; what only the network knows is shown before anything large is fetched.
 pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
-    source(what)?; // no question about what is none
-    let about = catalog().get(&what.to_lowercase()).map_or(String::new(), |entry| {
-        let licence = judge([entry.licence.as_str()]);
-        let name = licence.licence.unwrap_or_default();
-        format!(" ({} from {}; {name}: {})", size(entry.size), entry.repository, licence.meaning)
-    });
-    if !input::confirm(screen, &format!("{what} is not on this machine. Fetch it{about}?"))? {
+    let source = source(what)?;
+    let known = catalog().get(&what.to_lowercase());
+    let question = match known {
+        Some(entry) => format!(
+            "{what} is not on this machine. Fetch it ({})?",
+            offered(entry.size, Some(&entry.repository), Some(&entry.licence))
+        ),
+        None => format!("{what} is not on this machine. Ask the network for it?"),
+    };
+    if !input::confirm(screen, &question)? {
         return Ok(None);
     }
-    let (_, fetched) = bring(what, config, screen)?;
+    let hub = hub(config)?;
+    let remote = look_up(&hub, &source, screen)?;
+    if known.is_none() {
+        let about = offered(remote.size(), None, remote.licence.as_deref());
+        if !input::confirm(screen, &format!("Fetch {} ({about})?", remote.files[0].name))? {
+            return Ok(None);
+        }
+    }
+    let fetched = fetch(&hub, &remote, screen)?;
     Ok(Some(fetched.files[0].path.clone()))
+}
+
+/// What there is to know before fetching.
+fn offered(bytes: u64, repository: Option<&str>, licence: Option<&str>) -> String {
+    let licence = judge(licence);
+    let name = licence.licence.as_deref().unwrap_or("no licence named");
+    let from = repository.map_or(String::new(), |repository| format!(" from {repository}"));
+    format!("{}{from}; {name}: {}", size(bytes), licence.meaning)
 }
 
 /// What a word stands for → this machine, with progress on the screen: all that `pull` does but for its own output.
@@ -132,6 +174,7 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
         unless_interrupted()
     });
     screen.end_progress();
+    let fetched = fetched.and_then(|fetched| only_models(fetched, remote));
     match &fetched {
         Ok(fetched) if fetched.bytes > 0 => {
             let seconds = started.elapsed().as_secs_f64();
@@ -145,6 +188,27 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
         Err(_) => {}
     }
     fetched
+}
+
+/// What was fetched, unless a server sent something else under the name of a model, such as a page that asks to log in:
+/// that is removed again.
+fn only_models(fetched: Fetched, remote: &Remote) -> Result<Fetched, Failure> {
+    for file in &fetched.files {
+        let Err(refusal @ (Refusal::Foreign(_) | Refusal::Empty | Refusal::Short { .. })) =
+            gguf::read(&file.path)
+        else {
+            continue;
+        };
+        if let Ok(blob) = std::fs::canonicalize(&file.path) {
+            let _ = std::fs::remove_file(blob);
+        }
+        let _ = std::fs::remove_file(&file.path); // it may be the same
+        let failure = Failure::new(format!("{} is no model: {refusal}", remote.reference));
+        return Err(
+            failure.hint("look at that address in a browser: it may ask to log in or to agree to something")
+        );
+    }
+    Ok(fetched)
 }
 
 /// The line before the first byte.
@@ -174,7 +238,7 @@ fn report(reference: &Reference, fetched: &Fetched, started: Instant) -> Value {
     let first = &fetched.files[0];
     let mut object = json!({
         "reference": reference.to_string(),
-        "path": first.path,
+        "path": lossy(&first.path),
         "bytes": fetched.files.iter().map(|file| file.size).sum::<u64>(),
         "fetched": fetched.bytes,
         "sha256": first.sha256,
@@ -184,7 +248,7 @@ fn report(reference: &Reference, fetched: &Fetched, started: Instant) -> Value {
         let files = fetched
             .files
             .iter()
-            .map(|file| json!({ "path": file.path, "bytes": file.size, "sha256": file.sha256 }));
+            .map(|file| json!({ "path": lossy(&file.path), "bytes": file.size, "sha256": file.sha256 }));
         object["files"] = files.collect();
     }
     object

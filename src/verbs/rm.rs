@@ -1,62 +1,64 @@
-//! `fireside rm`: removes a model and says what that freed. Asks first, and twice where another program owns the file.
+//! `fireside rm`: removes a model and says what that freed. Asks first, and twice where somebody else owns the file.
 
 use serde_json::json;
 
-use super::Means;
+use super::{Means, lossy};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
-use crate::model::memory::size;
-use crate::model::{self, places};
+use crate::model::places;
 use crate::store::fetched::Fetched;
-use crate::store::models::{self, ModelFile};
+use crate::store::models::ModelFile;
+use crate::store::names;
 use crate::store::removal::Removal;
+use crate::units::size;
 
 /// `yes`: how often the user has agreed already.
 pub(super) fn run(wanted: &str, yes: u8, means: &mut Means) -> Result<Exit, Failure> {
-    let path = model::find(means.config, wanted)?;
-    let listed = models::list(&places(means.config)).into_iter().find(|model| model.path == path);
-    let model = listed.ok_or_else(|| {
-        Failure::usage(format!(
-            "{} is in none of the places where fireside keeps or finds models",
-            path.display()
-        ))
-        .hint("remove the file yourself if it is not wanted")
-    })?;
+    let model = names::find_one(wanted, &places(means.config))?;
+    let removal = Removal::of(&model);
     let fetched = Fetched::at(means.config.paths.as_ref().map(|paths| paths.fetched.clone()));
-    let ours = !model.owner.is_other_program() || fetched.contains(&model.path);
-    if !agreed(&model, ours, yes, means)? {
+    let ours = !model.owner.is_other() || fetched.contains(&model.path);
+    if !agreed(&model, &removal, ours, yes, means)? {
         means.screen.note("nothing was removed");
         return Ok(Exit::Answered);
     }
-    let removal = Removal::of(&model);
     let freed = removal
         .carry_out()
         .map_err(|(file, e)| Failure::new(format!("could not remove {}: {}", file.display(), reason(&e))))?;
     let _ = fetched.forget(&removal.files); // what is gone is nobody's
     if means.json {
-        return means.print(&json!({ "removed": removal.files, "freed": freed }).to_string());
+        let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
+        return means.print(&json!({ "removed": removed, "freed": freed }).to_string());
     }
     means.print(&format!("removed {}: {} are free again", model.name, size(freed)))
 }
 
 /// Asks once where the file is `ours`, else twice.
-fn agreed(model: &ModelFile, ours: bool, yes: u8, means: &mut Means) -> Result<bool, Failure> {
+fn agreed(
+    model: &ModelFile,
+    removal: &Removal,
+    ours: bool,
+    yes: u8,
+    means: &mut Means,
+) -> Result<bool, Failure> {
     let owner = model.owner.name();
+    let freed = removal.bytes();
+    let why = if freed < model.size { ": another name or model still has its data" } else { "" };
     let mut questions =
-        vec![format!("Remove {} ({}, {})?", model.name, size(model.size), model.path.display())];
+        vec![format!("Remove {} ({})? That frees {}{why}.", model.name, model.path.display(), size(freed))];
     if !ours {
         questions.push(format!(
-            "fireside did not fetch it: it belongs to {owner}, which will miss it. Remove it all the same?"
+            "fireside did not fetch it: it belongs to another program ({owner}), which will miss it. Remove it all the same?"
         ));
     }
     let left = questions.split_off(usize::from(yes).min(questions.len()));
     if !left.is_empty() && !input::can_ask() {
         let (why, flags) = match ours {
-            false => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
             true => ("rm asks first".to_string(), "--yes"),
+            false => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
         };
         return Err(Failure::usage(format!("{why}, and there is no terminal to ask on"))
-            .hint(format!("to agree beforehand: fireside rm {} {flags}", model.name)));
+            .hint(format!("to agree beforehand, add: {flags}")));
     }
     for question in left {
         if !input::confirm(means.screen, &question)? {

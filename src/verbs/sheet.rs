@@ -9,9 +9,10 @@ use crate::chat::Settings;
 use crate::gguf::memory::available_memory;
 use crate::gguf::{self, Header};
 use crate::model::about::{About, count};
-use crate::model::memory::{Needs, size};
+use crate::model::memory::Needs;
 use crate::model::{self, Supports};
 use crate::store::licences::Openness;
+use crate::units::size;
 
 /// Context sizes whose memory is shown, besides the trained one.
 const CONTEXTS: [u32; 4] = [2048, 8192, 32_768, 131_072];
@@ -35,6 +36,12 @@ pub(super) struct Sheet {
     available: Option<u64>,
     openness: Openness,
     file_size: u64,
+}
+
+/// The catalogue's name for the file, else its own.
+fn name(header: &Header) -> String {
+    let known = model::entry_of(&header.path).map(|entry| entry.title.as_str());
+    known.or(header.str("general.name")).or(header.architecture()).unwrap_or("a model").to_string()
 }
 
 impl Sheet {
@@ -61,7 +68,7 @@ impl Sheet {
         types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let sampling = model::advice_of(header).into_iter();
         Sheet {
-            name: header.str("general.name").map_or_else(|| about.family.clone(), String::from),
+            name: name(header),
             path,
             problem: gguf::check(header).err().map(|refusal| refusal.to_string()),
             sizes: sizes.collect(),
@@ -160,12 +167,12 @@ impl Sheet {
             ));
         }
         if let Some(available) = self.available {
-            lines.push(format!(
-                "{:18}{} are free on this machine now, so it fits: {}",
-                "",
-                size(available),
-                list::fits(self.about.fit(available))
-            ));
+            let fits = match self.problem {
+                Some(_) => "no, see the problem above".to_string(),
+                None => list::fits(self.about.fit(available)),
+            };
+            let free = size(available);
+            lines.push(format!("{:18}{free} are free on this machine now, so it fits: {fits}", ""));
         }
         lines
     }

@@ -2,18 +2,20 @@
 //!
 //! Reads the header of the file (of all parts of a split one) and nothing else. Next: sheet.rs, the summary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::sheet::Sheet;
 use super::{Means, pull};
 use crate::chat::Settings;
+use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
-use crate::model;
-use crate::model::memory::size;
-use crate::store::models::NotHere;
+use crate::model::{self, about};
+use crate::store::hub::Reference;
+use crate::store::names::NotHere;
+use crate::units::size;
 
 /// Elements of a metadata array that are shown.
 const SHOWN: usize = 8;
@@ -30,13 +32,12 @@ pub(super) struct Parts {
 pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Result<Exit, Failure> {
     let settings = means.config.settle(&[])?;
     let (headers, sheet) = match wanted.or(settings.model.as_deref()) {
-        Some(wanted) if wanted.starts_with("hf:") || wanted.contains("://") => {
-            remote(wanted, &settings, means)?
-        }
-        Some(wanted) => local(&model::find(means.config, wanted).map_err(look_first)?, &settings)?,
-        None => {
-            local(&model::usual(means.config).ok_or_else(|| model::none_found(means.config))?, &settings)?
-        }
+        Some(wanted) => match model::find(means.config, wanted) {
+            Ok(path) => local(&path, &settings)?,
+            Err(_) if Reference::parse(wanted).is_some() => remote(wanted, &settings, means)?,
+            Err(not_here) => return Err(look_first(not_here)),
+        },
+        None => local(&usual(means.config)?, &settings)?,
     };
     if means.json {
         return means.print(&object(&sheet, &headers, parts).to_string());
@@ -58,6 +59,15 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
     means.print(&text.join("\n"))
 }
 
+/// The model that would be used.
+fn usual(config: &Config) -> Result<PathBuf, Failure> {
+    model::usual(config).ok_or_else(|| {
+        let usable: Vec<_> =
+            about::all(config).into_iter().filter(|(_, about)| about.problem.is_none()).collect();
+        about::unnamed(config, &usable)
+    })
+}
+
 /// A model that could be fetched can also be looked at before.
 fn look_first(not_here: NotHere) -> Failure {
     let source = not_here.fetchable.as_ref().and_then(|what| pull::source(what).ok());
@@ -75,6 +85,9 @@ fn look_first(not_here: NotHere) -> Failure {
 fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, Sheet), Failure> {
     let read = |path: &Path| gguf::read(path).map_err(|refusal| model::refused(path, &refusal));
     let mut headers = vec![read(path)?];
+    if headers[0].uint("split.no").is_some_and(|number| number > 0) {
+        gguf::check(&headers[0]).map_err(|refusal| model::refused(path, &refusal))?; // the first part tells about the model
+    }
     let others = gguf::parts(&headers[0]);
     for part in others.iter().filter(|part| *part != path && part.exists()) {
         headers.push(read(part)?);

@@ -265,13 +265,7 @@ fn bytes(shared: &Shared, stream: &TcpStream, request: &Request, fault: &Fault) 
     send(stream, &format!("{head}etag: {etag}\r\naccept-ranges: bytes\r\ncontent-length: {length}\r\n\r\n"))?;
     match &file.content {
         Content::Disk(path) => send_file(shared, stream, path, first, last),
-        Content::Bytes(bytes) => {
-            let mut body = bytes[first as usize..=last as usize].to_vec();
-            if other {
-                body.iter_mut().for_each(|byte| *byte ^= 1);
-            }
-            send_body(shared, stream, body, fault)
-        }
+        Content::Bytes(bytes) => send_body(shared, stream, &bytes[first as usize..=last as usize], fault),
     }
 }
 
@@ -283,17 +277,21 @@ fn send_file(shared: &Shared, mut stream: &TcpStream, path: &PathBuf, first: u64
     Some(())
 }
 
-fn send_body(shared: &Shared, mut stream: &TcpStream, mut body: Vec<u8>, fault: &Fault) -> Option<()> {
+fn send_body(shared: &Shared, mut stream: &TcpStream, body: &[u8], fault: &Fault) -> Option<()> {
     let whole = body.len() as u64;
     let allowed = match fault {
         Fault::Truncate(bytes) | Fault::Stall(bytes) => (*bytes).min(whole),
         _ => whole,
     };
-    if *fault == Fault::Damage {
-        body[0] ^= 0xff;
-    }
-    for piece in body[..allowed as usize].chunks(PIECE) {
-        stream.write_all(piece).ok()?;
+    for (number, piece) in body[..allowed as usize].chunks(PIECE).enumerate() {
+        let changed: Vec<u8> = match fault {
+            Fault::Damage if number == 0 => {
+                piece.iter().enumerate().map(|(at, b)| b ^ u8::from(at == 0)).collect()
+            }
+            Fault::OtherVersion => piece.iter().map(|byte| byte ^ (byte >> 7)).collect(),
+            _ => Vec::new(),
+        };
+        stream.write_all(if changed.is_empty() { piece } else { &changed }).ok()?;
         shared.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
         if let Fault::Slow(pieces) = fault {
             std::thread::sleep(Duration::from_secs(1) / *pieces as u32);

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 
-use super::listing::size;
 use super::watch::Teller;
 use crate::error::{Failure, reason};
+use crate::units::size;
 
 /// How often a lock that another process holds is tried.
 const POLL: Duration = Duration::from_millis(100);

@@ -130,8 +130,9 @@ impl Http {
     /// What went wrong, and whether a proxy stood between.
     fn trouble(&self, url: &str, error: ureq::Error) -> Trouble {
         let proxied = self.agent.config().proxy().zip(url.parse().ok());
+        let proxied = proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url));
         match trouble(error) {
-            Trouble::Lost(why) if proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url)) => {
+            Trouble::Lost(why) | Trouble::Absent(why) if proxied => {
                 Trouble::Lost(format!("through the proxy: {why}"))
             }
             trouble => trouble,
@@ -155,7 +156,10 @@ fn trouble(error: ureq::Error) -> Trouble {
     use ureq::Error;
     match error {
         Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
-        Error::HostNotFound => Trouble::Lost("there is no such host, or no network".into()),
+        Error::HostNotFound => Trouble::Absent("there is no such host, or no network".into()),
+        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Trouble::Absent(reason(&error))
+        }
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             Trouble::Wrong(format!("could not be trusted: {error}"))
         }

@@ -13,6 +13,7 @@ use super::{Origin, Remote, RemoteFile};
 use crate::error::Failure;
 use crate::nearest::nearest;
 use crate::store::catalog::catalog;
+use crate::units::size;
 
 /// Bytes of the largest listing that is read.
 const LARGEST_LISTING: u64 = 64 << 20;
@@ -188,14 +189,5 @@ pub(super) fn refusal(
             None => no_repository(),
         },
         (status, _) => Failure::new(format!("the hub refused {repository}: it answered {status}")),
-    }
-}
-
-/// Bytes for people: `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_048_576 => format!("{} KiB", bytes.div_ceil(1024)),
-        1_048_576..1_073_741_824 => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }

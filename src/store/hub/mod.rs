@@ -184,7 +184,7 @@ impl Place {
 impl Means {
     fn refuse_offline(&self, reference: &Reference) -> Result<(), Failure> {
         if self.places.offline || self.environment.offline {
-            return Err(Failure::new(format!("{reference} is not asked for: fireside is offline"))
+            return Err(Failure::new(format!("{reference} could not be asked for: fireside is offline"))
                 .hint("--offline, FIRESIDE_OFFLINE and HF_HUB_OFFLINE forbid it the network"));
         }
         Ok(())

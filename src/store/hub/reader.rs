@@ -59,7 +59,9 @@ impl Read for Reader<'_> {
         let piece = loop {
             match self.fetch() {
                 Ok(piece) => break piece,
-                Err(Trouble::Lost(_) | Trouble::Busy { .. }) if tries < TRIES => tries += 1,
+                Err(Trouble::Absent(_) | Trouble::Lost(_) | Trouble::Busy { .. }) if tries < TRIES => {
+                    tries += 1
+                }
                 Err(trouble) => {
                     return Err(io::Error::other(format!("{}: {}", host(&self.url), trouble.words())));
                 }

@@ -40,7 +40,9 @@ impl Reference {
     /// `None`: not the name of anything on a network.
     pub fn parse(text: &str) -> Option<Reference> {
         let text = text.trim();
-        if let Some(rest) = text.strip_prefix("hf:") {
+        if let Some((prefix, rest)) = text.split_at_checked(3)
+            && prefix.eq_ignore_ascii_case("hf:")
+        {
             return parse_hub(rest.trim_start_matches("//")).map(Reference::Hub);
         }
         let (scheme, rest) = match text.split_once("://") {

@@ -6,12 +6,16 @@ use super::http::Answer;
 
 /// Tries without a byte of progress before giving up.
 pub(super) const MOST_TRIES: u32 = 7;
+/// The same where nobody is there at all.
+const FEW_TRIES: u32 = 3;
 /// The longest that a server may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
 
 /// What went wrong with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
+    /// Nobody is there: it may be starting, or the address is wrong.
+    Absent(String),
     /// The network's or the server's passing fault.
     Lost(String),
     /// The server asks to wait.
@@ -47,6 +51,7 @@ impl Trouble {
         match self {
             _ if tries > MOST_TRIES => None,
             Trouble::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
+            Trouble::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
             Trouble::Lost(_) | Trouble::Busy { .. } => Some(backoff),
             Trouble::Refused { .. } | Trouble::Changed(_) | Trouble::Wrong(_) | Trouble::Disk(_) => None,
         }
@@ -55,9 +60,11 @@ impl Trouble {
     /// In words that go after the host's name and a colon.
     pub(super) fn words(&self) -> String {
         match self {
-            Trouble::Lost(why) | Trouble::Changed(why) | Trouble::Wrong(why) | Trouble::Disk(why) => {
-                why.clone()
-            }
+            Trouble::Absent(why)
+            | Trouble::Lost(why)
+            | Trouble::Changed(why)
+            | Trouble::Wrong(why)
+            | Trouble::Disk(why) => why.clone(),
             Trouble::Busy { status: 429, wait: Some(wait) } => {
                 format!("too many requests, it asks to wait {} s", wait.as_secs())
             }

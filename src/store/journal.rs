@@ -1,0 +1,435 @@
+//! A running conversation → the database, message by message, on a thread of its own.
+//!
+//! The journal follows the conversation in memory: whatever was added there since the last call is written, in that order.
+//! Where the database cannot be written, the changes wait and are tried again with the next one; what is left at the end is
+//! for the caller to save elsewhere. Nothing here is ever waited for but by [`Journal::settled`] and [`Journal::finish`].
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::conversations::{Conversations, Number, Trouble};
+use crate::chat::record::{Answer, Entry, title_from};
+use crate::chat::{Conversation, Role};
+
+/// How long leaving may wait for the disk.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// What a conversation is, besides its messages.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// The id of a conversation that is in the database already, with the numbers of its messages.
+    pub stored: Option<(String, Vec<Number>)>,
+    /// `None`: made from the first message.
+    pub title: Option<String>,
+    /// As `-m` takes it.
+    pub model: Option<String>,
+    /// Whether it is a chat, which `--continue` would go on with.
+    pub interactive: bool,
+}
+
+/// Follows one conversation after the other.
+pub struct Journal {
+    changes: Sender<Change>,
+    told: Receiver<Told>,
+    about: About,
+    /// For every message of the conversation that the thread was given, which one it was there.
+    given: Vec<usize>,
+    /// How many the thread was given; also those that did not become messages, such as an answer that failed.
+    count: usize,
+    head: Option<usize>,
+    system: Option<String>,
+    begun: bool,
+    /// An answer is being written: which one it is for the thread, and what it follows in the conversation.
+    writing: Option<(usize, Option<usize>)>,
+    /// Changes sent and not yet on the disk.
+    open: usize,
+}
+
+enum Change {
+    Begin {
+        about: About,
+        system: Option<String>,
+        title: String,
+    },
+    /// The parent is counted as the thread counts.
+    Add(Entry),
+    Update {
+        place: usize,
+        text: String,
+        answer: Answer,
+    },
+    Head(Option<usize>),
+    System(Option<String>),
+    Title(String),
+    Model(Option<String>),
+    /// Answers `Told::Left` when everything before it was tried.
+    Finish,
+}
+
+enum Told {
+    Written,
+    /// One line, each reason once.
+    Trouble(String),
+    /// Changes that could not be written.
+    Left(usize),
+}
+
+impl Journal {
+    /// Begins to follow a conversation. The database is opened when there is something to write.
+    pub fn start(file: PathBuf, about: About, conversation: &Conversation) -> Journal {
+        let (changes, inbox) = channel();
+        let (teller, told) = channel();
+        std::thread::spawn(move || Writer::new(file, teller).run(&inbox));
+        let mut journal = Journal {
+            changes,
+            told,
+            about: About::default(),
+            given: Vec::new(),
+            count: 0,
+            head: None,
+            system: None,
+            begun: false,
+            writing: None,
+            open: 0,
+        };
+        journal.turn_to(about, conversation);
+        journal
+    }
+
+    /// From now on follows another conversation, of which what is in `about.stored` is in the database already.
+    pub fn turn_to(&mut self, about: About, conversation: &Conversation) {
+        self.begun = about.stored.is_some();
+        self.count = about.stored.as_ref().map_or(0, |(_, numbers)| numbers.len());
+        self.given = (0..self.count).collect();
+        self.head = conversation.head().map(Conversation::number).filter(|_| self.begun);
+        self.system = conversation.system.clone();
+        self.writing = None;
+        if self.begun {
+            self.send(Change::Begin { about: about.clone(), system: None, title: String::new() });
+        }
+        self.about = about;
+    }
+
+    /// Writes what is new in the conversation.
+    pub fn follow(&mut self, conversation: &Conversation) {
+        if conversation.len() == 0 {
+            self.system.clone_from(&conversation.system);
+            return; // nothing was said yet
+        }
+        self.begin(conversation);
+        if self.system != conversation.system {
+            self.system.clone_from(&conversation.system);
+            self.send(Change::System(self.system.clone()));
+        }
+        for number in self.given.len()..conversation.len() {
+            let entry = conversation.entry(number);
+            match self.writing.take() {
+                Some((place, parent)) if entry.role == Role::Assistant && parent == entry.parent => {
+                    self.given.push(place);
+                    let answer = entry.answer.unwrap_or_default();
+                    self.send(Change::Update { place, text: entry.text, answer });
+                }
+                _ => {
+                    self.given.push(self.count);
+                    self.add(entry);
+                }
+            }
+            self.head = Some(number);
+        }
+        let head = conversation.head().map(Conversation::number);
+        if head != self.head {
+            self.head = head;
+            self.send(Change::Head(head.map(|number| self.given[number])));
+        }
+    }
+
+    /// Writes an answer to the head as far as it has come.
+    pub fn partial(&mut self, conversation: &Conversation, text: &str, answer: &Answer) {
+        let parent = conversation.head().map(Conversation::number);
+        match self.writing {
+            Some((place, before)) if before == parent => {
+                self.send(Change::Update { place, text: text.into(), answer: answer.clone() });
+            }
+            _ => {
+                self.writing = Some((self.count, parent));
+                let (text, answer) = (text.to_string(), Some(answer.clone()));
+                let (role, attachments, created) = (Role::Assistant, Vec::new(), Some(now()));
+                self.add(Entry { parent, role, text, attachments, created, answer });
+            }
+        }
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.count += 1;
+        let parent = entry.parent.map(|number| self.given[number]);
+        self.send(Change::Add(Entry { parent, ..entry }));
+    }
+
+    pub fn set_title(&mut self, title: &str) {
+        self.about.title = Some(title.to_string());
+        if self.begun {
+            self.send(Change::Title(title.into()));
+        }
+    }
+
+    pub fn set_model(&mut self, model: Option<String>) {
+        self.about.model.clone_from(&model);
+        if self.begun {
+            self.send(Change::Model(model));
+        }
+    }
+
+    fn begin(&mut self, conversation: &Conversation) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let first = conversation.entry(0);
+        let said = if first.text.trim().is_empty() {
+            first.attachments.first().map_or("", |a| &a.name)
+        } else {
+            &first.text
+        };
+        let title = self.about.title.clone().unwrap_or_else(|| title_from(said));
+        let (about, system) = (self.about.clone(), conversation.system.clone());
+        self.system.clone_from(&system);
+        self.send(Change::Begin { about, system, title });
+    }
+
+    fn send(&mut self, change: Change) {
+        self.open += 1;
+        let _ = self.changes.send(change); // the thread lives as long as this does
+    }
+
+    /// What went wrong since this was asked last, a line each.
+    pub fn troubles(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(told) = self.told.try_recv() {
+            lines.extend(self.hear(told));
+        }
+        lines
+    }
+
+    fn hear(&mut self, told: Told) -> Option<String> {
+        match told {
+            Told::Written => self.open = self.open.saturating_sub(1),
+            Told::Trouble(line) => return Some(line),
+            Told::Left(_) => {}
+        }
+        None
+    }
+
+    /// Waits until everything is on the disk, at most so long; troubles met meanwhile, a line each.
+    pub fn settled(&mut self, most: Duration) -> Vec<String> {
+        let deadline = std::time::Instant::now() + most;
+        let mut lines = Vec::new();
+        while self.open > 0 && lines.is_empty() {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let Ok(told) = self.told.recv_timeout(left) else { break };
+            lines.extend(self.hear(told));
+        }
+        lines
+    }
+
+    /// The end: tries once more to write what could not be written. `false`: something is left.
+    pub fn finish(&mut self) -> bool {
+        self.send(Change::Finish);
+        let deadline = std::time::Instant::now() + LAST;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(Told::Left(left)) => return left == 0,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    file: PathBuf,
+    told: Sender<Told>,
+    store: Option<Conversations>,
+    waiting: VecDeque<Change>,
+    /// The conversation that is followed, and the numbers of its messages in the database.
+    id: String,
+    numbers: Vec<Number>,
+    complained: Option<String>,
+}
+
+impl Writer {
+    fn new(file: PathBuf, told: Sender<Told>) -> Writer {
+        let (store, waiting, numbers) = (None, VecDeque::new(), Vec::new());
+        Writer { file, told, store, waiting, id: String::new(), numbers, complained: None }
+    }
+
+    fn run(mut self, changes: &Receiver<Change>) {
+        while let Ok(change) = changes.recv() {
+            let finish = matches!(change, Change::Finish);
+            if !finish {
+                self.waiting.push_back(change);
+            }
+            while let Some(change) = self.waiting.front() {
+                match Writer::write(
+                    &self.file,
+                    &mut self.store,
+                    &mut self.id,
+                    &mut self.numbers,
+                    &self.told,
+                    change,
+                ) {
+                    Ok(()) => {
+                        self.waiting.pop_front();
+                        let _ = self.told.send(Told::Written); // whoever asked may be gone
+                    }
+                    Err(trouble) => {
+                        self.complain(&trouble);
+                        break;
+                    }
+                }
+            }
+            if finish {
+                let _ = self.told.send(Told::Left(self.waiting.len()));
+            }
+        }
+    }
+
+    fn complain(&mut self, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Damaged) {
+            self.store = None; // opening it again moves it aside
+        }
+        let line = format!("this conversation is not being kept: {trouble}");
+        if self.complained.as_ref() != Some(&line) {
+            let _ = self.told.send(Told::Trouble(line.clone()));
+            self.complained = Some(line);
+        }
+    }
+
+    fn write(
+        file: &std::path::Path,
+        store: &mut Option<Conversations>,
+        id: &mut String,
+        numbers: &mut Vec<Number>,
+        told: &Sender<Told>,
+        change: &Change,
+    ) -> Result<(), Trouble> {
+        let store = match store {
+            Some(store) => store,
+            None => {
+                let (opened, note) = Conversations::open(file)?;
+                note.into_iter().for_each(|note| _ = told.send(Told::Trouble(note)));
+                store.insert(opened)
+            }
+        };
+        let real = |number: &usize| numbers.get(*number).copied();
+        match change {
+            Change::Begin { about: About { stored: Some((known, theirs)), .. }, .. } => {
+                id.clone_from(known);
+                numbers.clone_from(theirs);
+            }
+            Change::Begin { about, system, title } => {
+                *id = store.begin(
+                    title,
+                    system.as_deref(),
+                    about.model.as_deref(),
+                    about.interactive,
+                    now(),
+                )?;
+                numbers.clear();
+            }
+            Change::Add(entry) => {
+                let parent = entry.parent.as_ref().and_then(real);
+                let number = store.add(id, parent, entry, now())?;
+                numbers.push(number);
+            }
+            Change::Update { place, text, answer } => {
+                if let Some(number) = real(place) {
+                    store.update(number, text, answer)?;
+                }
+            }
+            Change::Head(head) => store.move_head(id, head.as_ref().and_then(real))?,
+            Change::System(system) => store.set_system(id, system.as_deref())?,
+            Change::Title(title) => store.set_title(id, title)?,
+            Change::Model(model) => store.set_model(id, model.as_deref())?,
+            Change::Finish => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Message;
+
+    fn texts(file: &std::path::Path) -> Vec<String> {
+        let store = Conversations::existing(file).unwrap().unwrap();
+        let summary = store.list(&Default::default()).unwrap().remove(0);
+        let (record, _) = store.load(&summary.id).unwrap().unwrap();
+        record.path().iter().map(|number| record.entries[*number].text.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_said_is_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.db");
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start(file.clone(), About::default(), &talk);
+        journal.follow(&talk);
+        assert!(!file.exists(), "nothing was said");
+        let question = talk.add(Message::new(Role::User, "hi"), None, Some(1));
+        journal.follow(&talk);
+        assert!(journal.settled(LAST).is_empty());
+        assert_eq!(texts(&file), ["hi"]);
+        journal.partial(&talk, "he", &Answer::default());
+        journal.partial(&talk, "hell", &Answer::default());
+        assert!(journal.settled(LAST).is_empty());
+        assert_eq!(texts(&file), ["hi", "hell"]);
+        talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(2));
+        journal.follow(&talk);
+        talk.move_to(Some(question));
+        talk.add(Message::new(Role::Assistant, "good day"), Some(Answer::default()), Some(3));
+        journal.follow(&talk);
+        assert!(journal.finish());
+        assert_eq!(texts(&file), ["hi", "good day"]);
+        let store = Conversations::existing(&file).unwrap().unwrap();
+        assert_eq!(store.list(&Default::default()).unwrap()[0].messages, 3);
+        assert_eq!(store.list(&Default::default()).unwrap()[0].title, "hi");
+    }
+
+    #[test]
+    fn an_answer_that_failed_after_its_first_words_stays_a_branch() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.db");
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start(file.clone(), About::default(), &talk);
+        talk.add(Message::new(Role::User, "hi"), None, None);
+        journal.follow(&talk);
+        journal.partial(&talk, "he", &Answer::default());
+        talk.move_to(None);
+        journal.follow(&talk);
+        talk.add(Message::new(Role::User, "again"), None, None);
+        journal.follow(&talk);
+        assert!(journal.finish());
+        assert_eq!(texts(&file), ["again"]);
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_it_says_so_once_and_at_the_end() {
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start("/proc/no/such/place.db".into(), About::default(), &talk);
+        talk.add(Message::new(Role::User, "hi"), None, None);
+        journal.follow(&talk);
+        assert_eq!(journal.settled(LAST).len(), 1);
+        talk.add(Message::new(Role::Assistant, "hello"), None, None);
+        journal.follow(&talk);
+        assert!(!journal.finish());
+    }
+}
