@@ -48,7 +48,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs", "store/exchange/identity.rs"]),
+    ("zip", &["store/exchange/archive.rs"]),
     ("ureq", &["store/hub/http.rs"]),
 ];
 
