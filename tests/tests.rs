@@ -26,6 +26,8 @@ mod check;
 mod mutants;
 // The program itself hit by a signal.
 mod crash;
+// Conversations that are kept.
+mod history;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.
