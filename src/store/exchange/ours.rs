@@ -86,12 +86,12 @@ pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Importe
         imported.notes.splice(0..0, notes.finish());
         return Ok(imported);
     };
-    let time = |name| object.get(name).and_then(Value::as_i64).unwrap_or(known);
+    let time = |names: [&str; 2]| names.iter().find_map(|name| object.get(*name)?.as_i64()).unwrap_or(known);
     let record = Record {
         id: text(&object, "id").unwrap_or_default(),
         title: text(&object, "title").unwrap_or_default(),
-        created: time("created"),
-        changed: time("changed"),
+        created: time(["created", "changed"]),
+        changed: time(["changed", "created"]),
         system: text(&object, "system"),
         model: text(&object, "model"),
         entries: tree.entries,
