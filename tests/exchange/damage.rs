@@ -22,6 +22,7 @@ fn what_came_before_the_damage_is_imported_and_the_failure_says_where() {
     assert_eq!((all.len(), failure.exit), (2, Exit::Failed));
     let expected = format!("cut.json is damaged at line {line}, column 10 (byte {}): ", third + 5);
     assert!(failure.message.contains(&expected), "{failure}");
+    assert!(failure.message.contains("it ends in the middle of what begins at line "), "{failure}");
     assert!(failure.message.ends_with("; 2 conversations before that were imported"), "{failure}");
 
     // JSON that is wrong inside one conversation costs that one alone.
@@ -44,9 +45,13 @@ fn what_is_no_conversation_is_refused_with_what_would_be() {
         (b"\n\n", "it is empty"),
         (b"{\"id\": \"me\", \"email\": \"me@example.org\"}", "no conversation of a kind that is known"),
         (b"[1, 2, \"three\"]", "no conversation of a kind that is known"),
-        (b"{\"mapping\": nil}", "expected ident"),
+        (b"{\"mapping\": nil}", "expected ident at line 1, column 14"),
         (b"\xff\xfe[\0", "UTF-16"),
-        (b"GGUF\x03\0\0\0", "no conversation"),
+        (b"GGUF\x03\0\0\0", "neither JSON nor a zip"),
+        (
+            b"[a link](https://example.org)",
+            "line 1, column 4 (byte 3): there is no comma between two values; nothing was imported",
+        ),
     ] {
         let folder = folder(&[("file.json", contents)]);
         let failure = imported(&folder.path().join("file.json")).1.unwrap_err();

@@ -8,7 +8,7 @@ use super::assemble::{Node, Said, assemble};
 use super::content::{self, json_block};
 use super::fences::fenced;
 use super::import::Imported;
-use super::notes::Notes;
+use super::notes::{Notes, quoted};
 use super::{identity, time};
 use crate::chat::Role;
 use crate::chat::message::join_parts;
@@ -97,7 +97,7 @@ pub(super) fn role(name: &str) -> Option<(Role, bool)> {
 
 /// For a message that is kept and whose role is not known.
 pub(super) fn note_role(name: &str, notes: &mut Notes) {
-    notes.add(format!("a message of an unknown role, '{name}', is taken for the assistant's"));
+    notes.add(format!("a message of an unknown role, {}, is taken for the assistant's", quoted(name)));
 }
 
 /// A call as the tool's name and what it was given.
