@@ -18,6 +18,8 @@ mod models;
 // Fetching models.
 mod pull;
 mod remote;
+// Conversations as files: exported, and imported from elsewhere.
+mod exchange;
 // Files that are no models, broken, or too large.
 mod files;
 // `fireside check`.

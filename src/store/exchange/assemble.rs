@@ -48,7 +48,7 @@ pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize
     }
     record.head = head.and_then(|head| places[head]).or_else(|| last_leaf(&record.entries));
     lift_system(record);
-    finish(record);
+    add_title(record);
 }
 
 /// For each node the nearest one before it that says something.
@@ -70,12 +70,10 @@ fn place(entries: &mut Vec<Entry>, parent: Option<usize>, alone: bool, said: Sai
     if let Some(parent) = parent.filter(|_| alone && role == Role::Assistant)
         && let Entry { answer: Some(answer), text, .. } = &mut entries[parent]
     {
-        let before = std::mem::take(text);
-        *text = join_parts([before.as_str(), said.text.as_str()]);
-        answer.thinking = match (answer.thinking.take(), thinking) {
-            (Some(before), Some(more)) => Some(join_parts([before.as_str(), more.as_str()])),
-            (before, more) => before.or(more),
-        };
+        append(text, &said.text);
+        if let Some(more) = thinking {
+            append(answer.thinking.get_or_insert_default(), &more);
+        }
         answer.stop = said.stop.into();
         if !said.model.is_empty() {
             answer.model = said.model;
@@ -93,6 +91,14 @@ fn place(entries: &mut Vec<Entry>, parent: Option<usize>, alone: bool, said: Sai
     entries.len() - 1
 }
 
+/// As [`join_parts`] would, without copying what is there.
+fn append(text: &mut String, more: &str) {
+    if !text.is_empty() && !more.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(more);
+}
+
 /// The newest message that nothing follows, for want of anything that says where the conversation stands.
 fn last_leaf(entries: &[Entry]) -> Option<usize> {
     let mut leaf = vec![true; entries.len()];
@@ -105,25 +111,29 @@ fn last_leaf(entries: &[Entry]) -> Option<usize> {
 /// What the path begins with and the model was told, rather than what was said, is the system prompt.
 fn lift_system(record: &mut Record) {
     let path = record.path();
-    let first: Vec<usize> =
-        path.into_iter().take_while(|index| record.entries[*index].role == Role::System).collect();
-    for index in first.into_iter().rev() {
-        let told = record.entries.remove(index);
-        let before = record.system.take().unwrap_or_default();
-        record.system = Some(join_parts([told.text.as_str(), before.as_str()]));
-        let moved = |to: Option<usize>| match to {
-            Some(to) if to == index => told.parent,
-            to => to.map(|to| to - usize::from(to > index)),
-        };
-        for entry in &mut record.entries {
-            entry.parent = moved(entry.parent);
-        }
-        record.head = moved(record.head);
+    let told = path.iter().take_while(|index| record.entries[**index].role == Role::System).count();
+    if told == 0 {
+        return;
     }
+    let texts = path[..told].iter().map(|index| record.entries[*index].text.as_str());
+    record.system = Some(join_parts(texts));
+    let mut places: Vec<Option<usize>> = (0..record.entries.len()).map(Some).collect();
+    for index in &path[..told] {
+        places[*index] = None;
+    }
+    for (place, kept) in places.iter_mut().flatten().zip(0..) {
+        *place = kept;
+    }
+    let mut kept = places.iter().map(Option::is_some);
+    record.entries.retain(|_| kept.next() == Some(true));
+    for entry in &mut record.entries {
+        entry.parent = entry.parent.and_then(|parent| places[parent]);
+    }
+    record.head = record.head.and_then(|head| places[head]);
 }
 
-/// Title and times, where the source had none.
-fn finish(record: &mut Record) {
+/// A title, where the source had none.
+fn add_title(record: &mut Record) {
     record.title = record.title.split_whitespace().collect::<Vec<_>>().join(" ");
     if record.title.is_empty() {
         let asked = record.entries.iter().find(|entry| entry.role == Role::User);
@@ -196,5 +206,14 @@ mod tests {
         assert_eq!(record.head, Some(2));
         let none = assembled(vec![node(None, Role::System, "alone")], Some(0));
         assert_eq!((none.head, none.entries.len()), (None, 0));
+    }
+    #[test]
+    fn time_does_not_grow_faster_than_the_conversation() {
+        for role in [Role::System, Role::Assistant] {
+            let nodes =
+                (0..200_000_usize).map(|index| node(index.checked_sub(1), role, "some words")).collect();
+            let record = assembled(nodes, None); // minutes, if each were to copy all before it
+            assert_eq!(record.entries.len(), usize::from(role == Role::Assistant));
+        }
     }
 }

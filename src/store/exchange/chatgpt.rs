@@ -134,35 +134,27 @@ fn cut_circles(parents: &mut [Option<usize>]) -> bool {
 
 fn said(message: &Map<String, Value>, notes: &mut Notes) -> Option<Said> {
     let empty = Map::new();
-    let metadata = message.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    let author = message.get("author").and_then(Value::as_object).unwrap_or(&empty);
-    let name = word(author, "role");
-    let (role, tool) = openai::role(name, notes);
-    let instructions = metadata.get("is_user_system_message") == Some(&Value::Bool(true));
-    let content = match content(message.get("content").unwrap_or(&Value::Null), notes) {
-        Content::Text(text) if instructions && text.is_empty() => Content::Told(instructions_in(metadata)),
-        Content::Text(text) if instructions => Content::Told(text),
-        content => content,
-    };
+    let part = |name| message.get(name).and_then(Value::as_object).unwrap_or(&empty);
+    let (metadata, author) = (part("metadata"), part("author"));
+    let known = openai::role(word(author, "role"));
+    let (role, tool) = known.unwrap_or((Role::Assistant, false));
     let hidden = metadata.get("is_visually_hidden_from_conversation") == Some(&Value::Bool(true));
-    let told = matches!(content, Content::Told(_));
-    let recipient = Some(word(message, "recipient")).filter(|to| !["", "all"].contains(to));
-    let (text, thinking) = match content {
-        Content::Told(text) => (text, String::new()),
-        Content::Thinking(text) => (String::new(), text),
-        Content::Block(_, text) if text.is_empty() => (text, String::new()),
-        Content::Block(kind, text) => {
-            let kind = if kind.is_empty() { recipient.unwrap_or_default() } else { &kind };
-            (fenced(kind, &text), String::new())
-        }
-        Content::Text(text) if text.is_empty() => (text, String::new()),
-        Content::Text(text) if tool => (fenced(tool_name(author), &text), String::new()),
-        Content::Text(text) => match recipient.filter(|_| role == Role::Assistant) {
-            Some(recipient) => (fenced(recipient, &text), String::new()),
-            None => (text, String::new()),
-        },
+    let mut asides = Notes::default();
+    let asides = if hidden { &mut asides } else { &mut *notes };
+    let content = or_instructions(content(message.get("content").unwrap_or(&Value::Null), asides), metadata);
+    let speaker = match word(message, "recipient") {
+        _ if tool => Some(word(author, "name")).filter(|name| !name.is_empty()).or(Some("tool")),
+        "" | "all" => None,
+        recipient => Some(recipient).filter(|_| role == Role::Assistant),
     };
-    let text = join_parts([files(metadata, notes).as_str(), text.as_str()]);
+    let role = match content {
+        Content::Told(_) => Role::System,
+        Content::Thinking(_) => Role::Assistant,
+        _ => role,
+    };
+    let told = matches!(content, Content::Told(_));
+    let (text, thinking) = text_and_thinking(content, speaker);
+    let text = join_parts([files(metadata, asides).as_str(), text.as_str()]);
     if text.is_empty() && thinking.is_empty() {
         return None;
     }
@@ -170,23 +162,42 @@ fn said(message: &Map<String, Value>, notes: &mut Notes) -> Option<Said> {
         notes.add("a message that ChatGPT did not show either is left out");
         return None;
     }
-    let role = match thinking.is_empty() {
-        _ if told => Role::System,
-        true => role,
-        false => Role::Assistant,
-    };
+    if known.is_none() {
+        openai::note_role(word(author, "role"), notes);
+    }
     let (model, created) = (word(metadata, "model_slug").into(), time::field(message, &["create_time"]));
     Some(Said { role: Some(role), text, thinking, model, created, stop: stop(message, metadata) })
 }
 
-fn tool_name(author: &Map<String, Value>) -> &str {
-    Some(word(author, "name")).filter(|name| !name.is_empty()).unwrap_or("tool")
+/// The custom instructions, where a message is nothing but the place where they count. Exports of 2023 have them apart.
+fn or_instructions(content: Content, metadata: &Map<String, Value>) -> Content {
+    match content {
+        Content::Text(text) if metadata.get("is_user_system_message") == Some(&Value::Bool(true)) => {
+            let empty = Map::new();
+            let apart =
+                metadata.get("user_context_message_data").and_then(Value::as_object).unwrap_or(&empty);
+            let apart = ["about_user_message", "about_model_message"].map(|name| word(apart, name));
+            Content::Told(if text.is_empty() { join_parts(apart) } else { text })
+        }
+        content => content,
+    }
 }
 
-/// Custom instructions as exports of 2023 have them.
-fn instructions_in(metadata: &Map<String, Value>) -> String {
-    let Some(Value::Object(data)) = metadata.get("user_context_message_data") else { return String::new() };
-    join_parts([word(data, "about_user_message"), word(data, "about_model_message")])
+/// `speaker`: the tool that said it, or to which it is said; such text is a block.
+fn text_and_thinking(content: Content, speaker: Option<&str>) -> (String, String) {
+    let block = |kind: &str, text: String| if text.is_empty() { text } else { fenced(kind, &text) };
+    match content {
+        Content::Told(text) => (text, String::new()),
+        Content::Thinking(thinking) => (String::new(), thinking),
+        Content::Block(kind, text) if kind.is_empty() => {
+            (block(speaker.unwrap_or_default(), text), String::new())
+        }
+        Content::Block(kind, text) => (block(&kind, text), String::new()),
+        Content::Text(text) => match speaker {
+            Some(speaker) => (block(speaker, text), String::new()),
+            None => (text, String::new()),
+        },
+    }
 }
 
 /// The files given along, by their names: the export has no text of them. Pictures stand in the content.

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::fences::fenced;
-use super::notes::Notes;
+use super::notes::{Notes, quoted};
 use crate::chat::message::join_parts;
 
 /// What the content of one message comes to.
@@ -92,7 +92,7 @@ fn one_part(part: &Value, notes: &mut Notes) -> String {
         "tether_quote" | "sonic_webpage" => fields(object, &["title", "url", "text"]),
         "tether_browsing_display" => fields(object, &["result", "summary"]),
         kind => {
-            notes.add(format!("a part of an unknown kind, '{kind}', is kept as text"));
+            notes.add(format!("a part of an unknown kind, {}, is kept as text", quoted(kind)));
             match word(object, "text") {
                 "" => json_block(part),
                 text => text.into(),
@@ -154,7 +154,7 @@ fn context(object: &Map<String, Value>, names: &[&str]) -> String {
 }
 
 fn unknown(kind: &str, object: &Map<String, Value>, notes: &mut Notes) -> Content {
-    notes.add(format!("content of an unknown kind, '{kind}', is kept as text"));
+    notes.add(format!("content of an unknown kind, {}, is kept as text", quoted(kind)));
     let known = text(object, notes);
     let known = if known.is_empty() { fields(object, &["content", "result", "summary"]) } else { known };
     match known.is_empty() {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::archive::{Archive, is_zip};
 use super::mend::parse;
+use super::notes::quoted;
 use super::pieces::{Piece, Pieces, Place, Stop};
 use super::{chatgpt, openai, ours, source};
 use crate::chat::record::Record;
@@ -184,7 +185,7 @@ impl<'a> Importer<'a> {
                 return list.into_iter().try_for_each(|one| self.value(one, mended, origin));
             }
             let title = object.get("title").and_then(Value::as_str).filter(|title| !title.trim().is_empty());
-            let called = title.map_or(origin.to_string(), |title| format!("{origin}, '{}'", title.trim()));
+            let called = title.map_or(origin.to_string(), |title| format!("{origin}, {}", quoted(title)));
             return self.add(conversation(object, self.known), mended, &called);
         }
         let messages = matches!(&value, Value::Array(list) if list.iter().any(openai::is_message));
@@ -231,12 +232,13 @@ impl<'a> Importer<'a> {
             more => format!("{more} conversations before that were imported"),
         };
         match stop {
-            Stop::Damaged(Place { byte: 0, .. }, _) => {
+            Stop::Damaged(..) if !self.anything => {
                 Failure::new(format!("{name} is neither JSON nor a zip")).hint(KINDS)
             }
             Stop::Damaged(place, why) => {
+                let hint = "it may not have been copied or downloaded whole";
                 Failure::new(format!("{name} is damaged at {place}: {why}; {taken}"))
-                    .hint("it may not have been copied or downloaded whole")
+                    .hint(if self.summary.conversations == 0 { KINDS } else { hint })
             }
             Stop::Unreadable(error) => match error.downcast::<Failure>() {
                 Ok(failure) => failure,

@@ -8,7 +8,7 @@ use super::assemble::{Node, Said, assemble};
 use super::content::{self, json_block};
 use super::fences::fenced;
 use super::import::Imported;
-use super::notes::Notes;
+use super::notes::{Notes, quoted};
 use super::{identity, time};
 use crate::chat::Role;
 use crate::chat::message::join_parts;
@@ -54,7 +54,8 @@ fn said(message: &Value, model: &str, notes: &mut Notes) -> Option<Said> {
         return None;
     };
     let name = message.get("role").and_then(Value::as_str).unwrap_or_default();
-    let (role, tool) = role(name, notes);
+    let known = role(name);
+    let (role, tool) = known.unwrap_or((Role::Assistant, false));
     let mut text = content::parts(message.get("content").unwrap_or(&Value::Null), notes);
     if let Some(refusal) = message.get("refusal").and_then(Value::as_str) {
         text = join_parts([text.as_str(), refusal]);
@@ -67,8 +68,13 @@ fn said(message: &Value, model: &str, notes: &mut Notes) -> Option<Said> {
     }
     let thinking = ["reasoning_content", "reasoning", "thinking"];
     let thinking = thinking.iter().find_map(|name| message.get(*name)?.as_str()).unwrap_or_default();
-    let kept = !text.is_empty() || !thinking.is_empty();
-    kept.then(|| Said {
+    if text.is_empty() && thinking.is_empty() {
+        return None;
+    }
+    if known.is_none() {
+        note_role(name, notes);
+    }
+    Some(Said {
         role: Some(role),
         text,
         thinking: if role == Role::Assistant { thinking.into() } else { String::new() },
@@ -78,18 +84,20 @@ fn said(message: &Value, model: &str, notes: &mut Notes) -> Option<Said> {
     })
 }
 
-/// Whose side a message is on, and whether a tool said it.
-pub(super) fn role(name: &str, notes: &mut Notes) -> (Role, bool) {
-    match name {
+/// Whose side a message is on, and whether a tool said it; `None` for a name that is not known.
+pub(super) fn role(name: &str) -> Option<(Role, bool)> {
+    Some(match name {
         "system" | "developer" => (Role::System, false),
         "user" | "human" => (Role::User, false),
         "assistant" | "model" => (Role::Assistant, false),
         "tool" | "function" => (Role::Assistant, true),
-        name => {
-            notes.add(format!("who '{name}' is is not known: taken for the assistant's side"));
-            (Role::Assistant, false)
-        }
-    }
+        _ => return None,
+    })
+}
+
+/// For a message that is kept and whose role is not known.
+pub(super) fn note_role(name: &str, notes: &mut Notes) {
+    notes.add(format!("a message of an unknown role, {}, is taken for the assistant's", quoted(name)));
 }
 
 /// A call as the tool's name and what it was given.

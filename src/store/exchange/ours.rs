@@ -80,18 +80,20 @@ pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Importe
     let tree = object.remove("tree").and_then(|tree| serde_json::from_value::<Tree<Vec<Entry>>>(tree).ok());
     let Some(tree) = tree.filter(|tree| is_tree(&tree.entries, tree.head)) else {
         notes.add("its tree cannot be read: branches are left out");
-        let id = text(&object, "id");
+        let (id, changed) = (text(&object, "id"), object.get("changed").and_then(Value::as_i64));
         let mut imported = openai::read(object, known)?;
+        let changed = changed.unwrap_or(imported.record.changed);
+        imported.record.changed = changed.max(imported.record.created);
         imported.record.id = id.filter(|id| identity::is_id(id)).unwrap_or(imported.record.id);
         imported.notes.splice(0..0, notes.finish());
         return Ok(imported);
     };
-    let time = |name| object.get(name).and_then(Value::as_i64).unwrap_or(known);
+    let time = |names: [&str; 2]| names.iter().find_map(|name| object.get(*name)?.as_i64()).unwrap_or(known);
     let record = Record {
         id: text(&object, "id").unwrap_or_default(),
         title: text(&object, "title").unwrap_or_default(),
-        created: time("created"),
-        changed: time("changed"),
+        created: time(["created", "changed"]),
+        changed: time(["changed", "created"]),
         system: text(&object, "system"),
         model: text(&object, "model"),
         entries: tree.entries,

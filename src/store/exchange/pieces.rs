@@ -45,7 +45,7 @@ pub(super) enum Piece {
 /// Why there is no more.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Damaged(Place, &'static str),
+    Damaged(Place, String),
     Unreadable(io::Error),
 }
 
@@ -87,7 +87,9 @@ impl<R: BufRead> Pieces<R> {
             let byte = match (self.byte_after_space()?, self.state) {
                 (Some(byte), _) => byte,
                 (None, State::Outside) => return Ok(None),
-                (None, _) => return Err(Stop::Damaged(self.place, "it ends in the middle of its list")),
+                (None, _) => {
+                    return Err(Stop::Damaged(self.place, "it ends in the middle of its list".into()));
+                }
             };
             match (self.state, byte) {
                 (State::Outside, b'[') => {
@@ -103,8 +105,11 @@ impl<R: BufRead> Pieces<R> {
                     self.skip();
                     self.state = State::Before;
                 }
+                (State::Outside, other) if other != b'{' => {
+                    return Err(Stop::Damaged(self.place, "this is no JSON".into()));
+                }
                 (State::After, _) => {
-                    return Err(Stop::Damaged(self.place, "there is no comma between two values"));
+                    return Err(Stop::Damaged(self.place, "there is no comma between two values".into()));
                 }
                 _ => {
                     let piece = self.value(byte)?;
@@ -136,7 +141,7 @@ impl<R: BufRead> Pieces<R> {
 
     fn value(&mut self, first: u8) -> Result<Piece, Stop> {
         if !matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
-            return Err(Stop::Damaged(self.place, "this is no JSON"));
+            return Err(Stop::Damaged(self.place, "this is no JSON".into()));
         }
         let start = self.place;
         let mut extent = Extent::default();
@@ -148,7 +153,11 @@ impl<R: BufRead> Pieces<R> {
         loop {
             let chunk = self.input.fill_buf()?;
             if chunk.is_empty() && !extent.may_end_here() {
-                return Err(Stop::Damaged(self.place, "it ends in the middle of a value"));
+                let why = format!(
+                    "it ends in the middle of what begins at line {}, column {}",
+                    start.line, start.column
+                );
+                return Err(Stop::Damaged(self.place, why));
             }
             let (inside, ended) = extent.within(chunk);
             too_long |= self.bytes.len() + inside > self.limit;
@@ -242,7 +251,8 @@ mod tests {
             ("[{\"a\": [1, \"]}\\\"\"]}, 2 ,[3]]", &["{\"a\": [1, \"]}\\\"\"]}", "2", "[3]", "end"], None),
             ("{}\n{\"a\":1}\n[1]\n", &["{}", "{\"a\":1}", "1", "end"], None),
             ("[\"a\",\"\\\\\",null,]", &["\"a\"", "\"\\\\\"", "null", "end"], None),
-            ("12", &["12"], None),
+            ("12", &[], Some((1, 1))),
+            ("[12", &["12"], Some((1, 4))),
             ("[1\n 2]", &["1"], Some((2, 2))),
             ("[{}", &["{}"], Some((1, 4))),
             ("[{}, {\n\"a", &["{}"], Some((2, 3))),
