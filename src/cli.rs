@@ -57,6 +57,15 @@ pub struct Args {
     /// llama.cpp's log and what was decided, on stderr
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
+    /// go on with the last chat
+    #[arg(long = "continue", help_heading = "Conversation")]
+    pub go_on: bool,
+    /// go on with the conversation whose id begins so; without an id, choose from a list
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", help_heading = "Conversation")]
+    pub resume: Option<String>,
+    /// what the conversation is called; made from the first message if not given
+    #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
+    pub title: Option<String>,
     #[command(flatten)]
     pub settings: Given,
 
@@ -127,8 +136,61 @@ pub enum Verb {
         #[arg(value_name = "FILE|MODEL")]
         file: String,
     },
+    /// the conversations that are kept: list, search, show, export, import, rm
+    History {
+        #[command(subcommand)]
+        what: History,
+    },
     /// every setting with its value and where that comes from
     Config,
+}
+
+/// What can be done with the conversations that are kept.
+#[derive(Debug, Subcommand)]
+pub enum History {
+    /// the conversations, the one changed last first; --model and --since narrow it
+    List {
+        /// changed since a day, as in 2026-11-25, or for so long: 7d, 12h
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+    },
+    /// the messages that have all these words; --model and --since narrow it
+    Search {
+        #[arg(value_name = "WORDS", required = true)]
+        words: Vec<String>,
+        /// changed since a day, as in 2026-11-25, or for so long: 7d, 12h
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+    },
+    /// a conversation as text
+    Show {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// write a conversation to a file, or to stdout
+    Export {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// .md, .json or .txt says how
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// md, json or txt, where the file's name does not say it
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<String>,
+    },
+    /// take in a file: ours, OpenAI messages, or a ChatGPT data export (its zip will do)
+    Import {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// remove conversations for good
+    Rm {
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        /// do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
 }
 
 /// The settings that were typed, in the table's order; a value each time one was given.
@@ -296,7 +358,10 @@ fn takes_value(word: &str) -> bool {
         let of_table =
             SETTINGS.iter().any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
         return of_table
-            || matches!(name, "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model");
+            || matches!(
+                name,
+                "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model" | "title"
+            );
     }
     let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
     match (letters.next(), letters.next()) {

@@ -9,6 +9,7 @@ pub mod oneshot;
 pub mod repl;
 pub mod verbs;
 pub mod input;
+pub mod kept;
 // One conversation, whoever asks.
 pub mod session;
 pub mod model;

@@ -14,12 +14,14 @@ use crate::chat::record::{self, Record};
 use crate::chat::{Conversation, Counts, Event, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
-use crate::store::journal::{About, Journal, now};
+use crate::store::journal::{Heading, Journal, now};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
 pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before asking whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long the first word may wait for the disk.
+const SETTLING: Duration = Duration::from_millis(500);
 /// How often an answer that is being written goes to the disk.
 const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.
@@ -99,7 +101,7 @@ impl Session {
     }
 
     /// Keeps the conversation from now on.
-    pub fn keep(&mut self, file: PathBuf, about: About) {
+    pub fn keep(&mut self, file: PathBuf, about: Heading) {
         self.journal = Some(Journal::start(file, about, &self.conversation));
     }
 
@@ -113,14 +115,48 @@ impl Session {
         self.journal.as_mut().is_none_or(Journal::finish)
     }
 
+    /// The conversation as it is exchanged.
+    pub fn record(&self) -> Record {
+        let talk = &self.conversation;
+        let entries: Vec<record::Entry> = (0..talk.len()).map(|number| talk.entry(number)).collect();
+        let first = entries.first().map_or("", |entry| entry.text.as_str());
+        let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
+        Record {
+            id: String::new(),
+            title: record::title_from(first),
+            created,
+            changed: now(),
+            system: talk.system.clone(),
+            model: Some(self.model_name()),
+            head: talk.head().map(Conversation::number),
+            entries,
+        }
+    }
+
     /// Goes on with a conversation that is in the database.
-    pub fn turn_to(&mut self, record: &Record, about: About) {
+    pub fn turn_to(&mut self, record: &Record, about: Heading) {
         self.conversation = Conversation::from_record(record);
         self.last = None;
         self.answered = None;
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }
+    }
+
+    /// Goes on in a new conversation that begins with what was said on the way to the head.
+    pub fn fork(&mut self) {
+        let all = self.record();
+        let path = all.path();
+        let entries = path.iter().enumerate().map(|(place, index)| record::Entry {
+            parent: place.checked_sub(1),
+            ..all.entries[*index].clone()
+        });
+        let entries: Vec<record::Entry> = entries.collect();
+        let (head, title) = (entries.len().checked_sub(1), format!("{} (fork)", all.title));
+        let heading =
+            Heading { title: Some(title), model: all.model.clone(), interactive: true, stored: None };
+        self.turn_to(&Record { entries, head, ..all }, heading);
+        self.keep_up();
     }
 
     pub fn set_title(&mut self, title: &str) {
@@ -239,7 +275,7 @@ impl Session {
         self.conversation = Conversation::new(self.conversation.system.take());
         self.last = None;
         self.answered = None;
-        let about = About { model: Some(self.model_name()), interactive: true, ..About::default() };
+        let about = Heading { model: Some(self.model_name()), interactive: true, ..Heading::default() };
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }
@@ -264,6 +300,10 @@ impl Session {
             if let Some(Event::Text(piece)) = &event {
                 first_token.get_or_insert(asked.elapsed());
                 text.push_str(piece);
+                if kept.is_none() {
+                    // What the user said is on the disk before the first word of the answer is shown.
+                    self.journal.iter_mut().for_each(|journal| journal.settle(SETTLING));
+                }
                 if kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
                     kept = Some(Instant::now());
                     let so_far = self.how(&asked_for, None);

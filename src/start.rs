@@ -8,17 +8,19 @@ use crate::backend::local::Local;
 use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
 use crate::chat::settings::Auto;
-use crate::chat::{Message, Settings};
+use crate::chat::{Conversation, Message, Settings};
 use crate::cli::Args;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
 use crate::error::{Exit, Failure};
 use crate::input;
+use crate::kept::{self, Kept};
 use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
+use crate::store::journal::Heading;
 use crate::store::known::Known;
 use crate::store::models::ModelFile;
 use crate::store::names::NotHere;
@@ -46,7 +48,8 @@ pub fn run(args: Args, started: Instant) -> Exit {
     };
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
-    let mut run = Run { args, config, screen: &mut screen, started, understood: false, session: None };
+    let mut run =
+        Run { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
     let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
     std::mem::forget(run.session); // the process ends: nothing is freed first, and no evaluation waited for
     exit
@@ -66,6 +69,15 @@ struct Run<'a> {
     /// The command line made sense: from here on `--json` prints an object whatever happens.
     understood: bool,
     session: Option<Session>,
+    /// The conversation that is gone on with.
+    resumed: Option<Kept>,
+}
+
+/// Whether a conversation is a chat, or one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interactive {
+    Yes,
+    No,
 }
 
 impl Run<'_> {
@@ -89,6 +101,9 @@ impl Run<'_> {
         }
         let piped = !std::io::stdin().is_terminal() && !self.args.no_stdin && !self.args.repl_stdin;
         let asks = prompt.is_some() || !self.args.file.is_empty();
+        if self.args.go_on && self.args.resume.is_some() {
+            return Err(Failure::usage("--continue and --resume exclude each other"));
+        }
         if !asks && !piped && !self.wants_chat() {
             return Err(nothing_to_ask());
         }
@@ -156,6 +171,7 @@ impl Run<'_> {
         } else {
             None
         };
+        let had_input = piped.is_some() && !self.config.settle(&[])?.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
@@ -177,7 +193,14 @@ impl Run<'_> {
         }
         terminal::end_on_second_interrupt();
         let manner = Manner { json, stats, started: self.started };
-        oneshot::run(session, message, self.screen, manner)
+        if !had_input {
+            self.keep(Interactive::No);
+        }
+        let session = self.session.as_mut().expect("opened above");
+        let exit = oneshot::run(session, message, self.screen, manner);
+        session.finish();
+        session.troubles().iter().for_each(|line| self.screen.note(line));
+        exit
     }
 
     fn dry_run(&mut self, message: &Message) -> Result<Exit, Failure> {
@@ -199,7 +222,7 @@ impl Run<'_> {
         }
         let lines = match self.args.repl_stdin {
             true => Lines::Stdin,
-            false => Lines::Terminal { history: self.config.paths.as_ref().map(|p| p.line_history.clone()) },
+            false => Lines::Terminal { history: self.line_history()? },
         };
         let first = self.session.is_none();
         if first {
@@ -209,19 +232,88 @@ impl Run<'_> {
         if first {
             banner(session.model(), self.screen);
         }
-        repl::run(session, self.screen, lines, opener(&self.args), question)
+        if let Some((record, _)) = &self.resumed {
+            repl::show_resumed(record, self.screen);
+        }
+        self.keep(Interactive::Yes);
+        let session = self.session.as_mut().expect("opened above");
+        let exit = repl::run(session, self.screen, lines, opener(&self.args), question);
+        self.finish();
+        exit
+    }
+
+    fn line_history(&self) -> Result<Option<PathBuf>, Failure> {
+        let incognito = self.config.settle(&[])?.incognito;
+        Ok(self.config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.line_history.clone()))
+    }
+
+    /// Keeps the conversation from here on, if it is one to keep: a chat, or a question from a terminal.
+    fn keep(&mut self, interactive: Interactive) {
+        let Some(session) = &mut self.session else { return };
+        let Settings { incognito, keep, .. } = session.settings;
+        let on_terminal = std::io::stdin().is_terminal() && terminal::device().is_some();
+        let Some(file) = kept::file(&self.config).map(Path::to_path_buf) else { return };
+        if incognito || session.raw || !(keep || on_terminal) {
+            return;
+        }
+        let interactive = interactive == Interactive::Yes;
+        if interactive && !file.exists() {
+            let shown = file.display();
+            self.screen.note(&format!(
+                "chats are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
+            ));
+        }
+        let stored = self.resumed.take().map(|(record, numbers)| (record.id, numbers));
+        let (title, model) = (self.args.title.clone(), Some(session.model_name()));
+        session.keep(file, Heading { stored, title, model, interactive });
+    }
+
+    /// The end of a conversation: what could not be kept is offered as a file.
+    fn finish(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        if session.finish() {
+            return;
+        }
+        session.troubles().iter().for_each(|line| self.screen.note(line));
+        if !input::can_ask() {
+            self.screen.note("this conversation could not be kept");
+            return;
+        }
+        let question = "This conversation could not be kept. A file to save it in, or Enter to let it go: ";
+        while let Ok(name) = input::ask(self.screen, question)
+            && !name.is_empty()
+        {
+            match kept::save(&session.record(), Path::new(&name)) {
+                Ok(path) => return self.screen.note(&format!("saved in {}", path.display())),
+                Err(failure) => self.screen.failure(&failure),
+            }
+        }
     }
 
     fn open_session(&mut self) -> Result<(), Failure> {
+        self.resumed = match &self.args.resume {
+            _ if self.args.go_on => Some(kept::last(&self.config)?),
+            Some(id) if id.is_empty() => Some(kept::pick(&self.config, self.screen)?),
+            Some(id) => Some(kept::find(&kept::store(&self.config)?, id)?),
+            None => None,
+        };
         let wanted = self.which_model()?;
         let candidate = opener(&self.args)(&self.config, &wanted)?;
         let mut session = Session::new(self.config.clone(), candidate);
-        session.conversation.system = system_prompt(&session.settings)?;
+        let system = system_prompt(&session.settings)?;
+        if let Some((record, _)) = &self.resumed {
+            session.conversation = Conversation::from_record(record);
+        }
+        if self.resumed.is_none() || system.is_some() {
+            session.conversation.system = system;
+        }
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes());
         }
-        if let (Some(paths), Some(path)) = (&self.config.paths, &session.model().path) {
+        if let (Some(paths), Some(path), false) =
+            (&self.config.paths, &session.model().path, session.settings.incognito)
+        {
             Known::at(Some(paths.known_models.clone())).remember_last_used(path);
         }
         self.session = Some(session);
@@ -231,6 +323,11 @@ impl Run<'_> {
     fn which_model(&mut self) -> Result<String, Failure> {
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
+        }
+        let given = self.config.source("model", &[]) >= Source::Environment;
+        let before = self.resumed.as_ref().and_then(|(record, _)| record.model.clone());
+        if let Some(model) = before.filter(|model| !given && model::find(&self.config, model).is_ok()) {
+            return Ok(model); // the conversation's own
         }
         if let Some(wanted) = self.config.settle(&[])?.model {
             return self.here(wanted);

@@ -18,6 +18,8 @@ mod models;
 // Fetching models.
 mod pull;
 mod remote;
+// Conversations as files: exported, and imported from elsewhere.
+mod exchange;
 // Files that are no models, broken, or too large.
 mod files;
 // `fireside check`.
@@ -26,6 +28,8 @@ mod check;
 mod mutants;
 // The program itself hit by a signal.
 mod crash;
+// Conversations that are kept.
+mod history;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.

@@ -20,7 +20,7 @@ const MOST_LINES: usize = 600;
 
 /// What each part may import besides itself. `main` and `start` may import everything.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("repl", &["session", "model", "input", "store", "ui", "chat", "error", "units", "nearest"]),
+    ("repl", &["session", "kept", "model", "input", "store", "ui", "chat", "error", "units", "nearest"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     (
         "verbs",
@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units"]),
+    ("kept", &["config", "input", "store", "ui", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
     ("config", &["cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
@@ -53,7 +54,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
-    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs"]),
+    ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs", "store/exchange/identity.rs"]),
+    ("zip", &["store/exchange/archive.rs"]),
     ("ureq", &["store/hub/http.rs"]),
     ("rusqlite", &["store/conversations.rs"]),
 ];
@@ -216,7 +218,9 @@ fn verbs() -> String {
     let mut table = String::from("| verb | |\n|---|---|\n");
     for verb in Args::command().get_subcommands() {
         let own = |arg: &&Arg| !arg.is_global_set() && arg.get_help_heading().is_none();
-        let takes: Vec<String> = verb.get_arguments().filter(own).map(taken).collect();
+        let mut takes: Vec<String> = verb.get_arguments().filter(own).map(taken).collect();
+        let inner: Vec<&str> = verb.get_subcommands().map(|inner| inner.get_name()).collect();
+        takes.extend((!inner.is_empty()).then(|| inner.join("|")));
         let aliases: Vec<String> = verb.get_all_aliases().map(|alias| format!(" `{alias}`")).collect();
         let about = verb.get_about().unwrap_or_default().to_string();
         let usage = format!("{} {}", verb.get_name(), takes.join(" "));

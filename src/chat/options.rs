@@ -17,6 +17,7 @@ pub enum Group {
     Ask,
     Answer,
     Sampling,
+    Conversation,
     Output,
     Template,
 }
@@ -28,6 +29,7 @@ impl Group {
             Group::Ask => "Ask",
             Group::Answer => "Answer",
             Group::Sampling => "Sampling",
+            Group::Conversation => "Conversation",
             Group::Output => "Output",
             Group::Template => "Template",
         }
@@ -139,7 +141,7 @@ const fn row(
 ) -> Setting {
     let effect = match group {
         Group::Model => Effect::Reload,
-        Group::Ask | Group::Template => Effect::Start,
+        Group::Ask | Group::Conversation | Group::Template => Effect::Start,
         Group::Answer | Group::Sampling | Group::Output => Effect::Now,
     };
     Setting { name, short: None, aliases: &[], value, group, help, effect, repeats: false, set, get }
@@ -254,6 +256,10 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, STATS).map(|v| s.stats = v), |s| name_of(&s.stats, STATS)),
     row("color", "auto|always|never", Group::Output, "colours on the terminal",
         |s, v| one_of(v, COLOR).map(|v| s.color = v), |s| name_of(&s.color, COLOR)),
+    row("incognito", "", Group::Conversation, "keep nothing: no conversation, no line typed, nothing learnt about models",
+        |s, v| one_of(v, SWITCH).map(|v| s.incognito = v), |s| name_of(&s.incognito, SWITCH)),
+    row("keep", "", Group::Conversation, "keep the conversation also where input is piped or there is no terminal",
+        |s, v| one_of(v, SWITCH).map(|v| s.keep = v), |s| name_of(&s.keep, SWITCH)),
     row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or a built-in one by name, instead of the model's",
         |s, v| text(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone().unwrap_or_default()).reload(),
     row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times",

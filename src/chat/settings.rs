@@ -159,6 +159,10 @@ pub struct Settings {
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
+    /// Nothing is written to the disk.
+    pub incognito: bool,
+    /// Conversations are kept even where there is no terminal.
+    pub keep: bool,
     pub chat_template: Option<String>,
     pub template_args: Vec<(String, String)>,
 }
@@ -186,6 +190,8 @@ impl Default for Settings {
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,
+            incognito: false,
+            keep: false,
             chat_template: None,
             template_args: Vec::new(),
         }

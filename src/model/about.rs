@@ -129,7 +129,8 @@ pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Failure {
 /// Every model on this machine with its facts. Only headers that are new or changed are read.
 pub fn all(config: &Config) -> Vec<(ModelFile, About)> {
     let models = models::list(&places(config));
-    let kept = config.paths.as_ref().map(|paths| paths.headers.as_path());
+    let incognito = config.settle(&[]).is_ok_and(|settings| settings.incognito);
+    let kept = config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.headers.as_path());
     let mut headers: Headers<About> =
         Headers::open(kept, concat!("fireside ", env!("CARGO_PKG_VERSION"), " 1"));
     let about =

@@ -91,7 +91,8 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let entry = entry_of(path);
     let advice = advice_of(&header);
     let settings = config.settle(&advice)?;
-    let known = Known::at(config.paths.as_ref().map(|p| p.known_models.clone()));
+    let kept = config.paths.as_ref().filter(|_| !settings.incognito);
+    let known = Known::at(kept.map(|p| p.known_models.clone()));
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, &settings)?;
     let template = chat_template(&header, &settings)?;

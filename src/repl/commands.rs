@@ -5,7 +5,10 @@ use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
+use crate::kept;
 use crate::nearest::nearest;
+use crate::store::conversations::{Filter, Hit};
+use crate::store::journal::Heading;
 use crate::ui::stats;
 use crate::units::size;
 
@@ -77,10 +80,97 @@ pub const COMMANDS: &[Command] = &[
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or go on with another", model),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
+    row(&["title"], "[TEXT]", Argument::None, "name this conversation", title),
+    row(
+        &["history"],
+        "[WORDS]",
+        Argument::None,
+        "the latest conversations, or the messages that have these words",
+        history,
+    ),
+    row(
+        &["resume"],
+        "ID",
+        Argument::None,
+        "go on with another conversation, by the beginning of its id",
+        resume,
+    ),
+    row(&["fork"], "", Argument::None, "go on in a conversation of its own; this one stays as it is", fork),
+    row(&["export"], "FILE", Argument::Path, "write this conversation to a file: .md, .json or .txt", export),
     row(&["tokens"], "", Argument::None, "the tokens of what the model saw, with their ids", tokens),
     row(&["context"], "", Argument::None, "how much of the context is in use", context),
     row(&["stats"], "", Argument::None, "the figures of the last answer", show_stats),
 ];
+
+fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage("/title takes the new title"));
+    }
+    chat.session.set_title(text);
+    chat.screen.note(&format!("this conversation is called: {text}"));
+    Ok(Next::Prompt)
+}
+
+/// Conversations that `/history` shows.
+const LATEST: usize = 10;
+
+fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
+    let store = kept::store(&chat.session.config)?;
+    let filter = Filter { most: Some(LATEST), ..Filter::default() };
+    let lines: Vec<String> = match words {
+        "" => store.list(&filter)?.iter().map(kept::line).collect(),
+        words => {
+            let hits = store.search(words, &filter)?;
+            let line = |hit: &Hit| {
+                let snippet = hit.snippet.replace([Hit::BEGIN, Hit::END], "");
+                let id = &hit.conversation.id;
+                format!(
+                    "{}  {}: {}",
+                    &id[..kept::SHORT.min(id.len())],
+                    hit.role.name(),
+                    kept::short(&snippet, 100)
+                )
+            };
+            hits.iter().map(line).collect()
+        }
+    };
+    match lines.is_empty() {
+        true => chat.screen.note("nothing is kept that fits"),
+        false => chat.screen.show(&lines.join("\n")),
+    }
+    Ok(Next::Prompt)
+}
+
+fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
+    if id.is_empty() {
+        return Err(Failure::usage("/resume takes the beginning of an id").hint("/history shows them"));
+    }
+    let (record, numbers) = kept::find(&kept::store(&chat.session.config)?, id)?;
+    let heading =
+        Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
+    chat.session.turn_to(&record, heading);
+    chat.attached.clear();
+    super::show_resumed(&record, chat.screen);
+    Ok(Next::Prompt)
+}
+
+fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    if chat.session.conversation.is_empty() {
+        return Err(Failure::new("nothing was said yet"));
+    }
+    chat.session.fork();
+    chat.screen.note("from here on this is a conversation of its own");
+    Ok(Next::Prompt)
+}
+
+fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
+    if file.is_empty() {
+        return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
+    }
+    let path = kept::save(&chat.session.record(), std::path::Path::new(unquoted(file)))?;
+    chat.screen.note(&format!("written to {}", path.display()));
+    Ok(Next::Prompt)
+}
 
 const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
 

@@ -10,6 +10,7 @@ use self::commands::Next;
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::Setting;
+use crate::chat::record::Record;
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
 use crate::model;
@@ -71,6 +72,16 @@ pub fn run(
         None => String::new(),
     };
     chat.run(&mut editor, initial)
+}
+
+/// What a conversation that is taken up again was about: its name and its last exchange.
+pub fn show_resumed(record: &Record, screen: &mut Screen) {
+    let path = record.path();
+    screen.note(&format!("going on with: {} ({} messages)", record.title, path.len()));
+    for index in path.iter().rev().take(2).rev() {
+        let entry = &record.entries[*index];
+        screen.show(&format!("{}{}", if entry.role == Role::User { PROMPT } else { "" }, entry.text));
+    }
 }
 
 impl Chat<'_> {
@@ -153,6 +164,7 @@ impl Chat<'_> {
     }
 
     fn after(&mut self, answer: &crate::session::Answer) {
+        self.session.troubles().iter().for_each(|line| self.screen.note(line));
         let stats = &answer.stats;
         if let Some(cut) = stats::cut(stats.stop) {
             let goes_on = matches!(stats.stop, StopReason::Interrupted | StopReason::Length);

@@ -2,7 +2,7 @@
 //!
 //! The journal follows the conversation in memory: whatever was added there since the last call is written, in that order.
 //! Where the database cannot be written, the changes wait and are tried again with the next one; what is left at the end is
-//! for the caller to save elsewhere. Nothing here is ever waited for but by [`Journal::settled`] and [`Journal::finish`].
+//! for the caller to save elsewhere. Nothing here is ever waited for but by [`Journal::settle`] and [`Journal::finish`].
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub fn now() -> i64 {
 
 /// What a conversation is, besides its messages.
 #[derive(Debug, Clone, Default)]
-pub struct About {
+pub struct Heading {
     /// The id of a conversation that is in the database already, with the numbers of its messages.
     pub stored: Option<(String, Vec<Number>)>,
     /// `None`: made from the first message.
@@ -38,7 +38,7 @@ pub struct About {
 pub struct Journal {
     changes: Sender<Change>,
     told: Receiver<Told>,
-    about: About,
+    heading: Heading,
     /// For every message of the conversation that the thread was given, which one it was there.
     given: Vec<usize>,
     /// How many the thread was given; also those that did not become messages, such as an answer that failed.
@@ -50,11 +50,12 @@ pub struct Journal {
     writing: Option<(usize, Option<usize>)>,
     /// Changes sent and not yet on the disk.
     open: usize,
+    troubles: Vec<String>,
 }
 
 enum Change {
     Begin {
-        about: About,
+        heading: Heading,
         system: Option<String>,
         title: String,
     },
@@ -83,14 +84,14 @@ enum Told {
 
 impl Journal {
     /// Begins to follow a conversation. The database is opened when there is something to write.
-    pub fn start(file: PathBuf, about: About, conversation: &Conversation) -> Journal {
+    pub fn start(file: PathBuf, heading: Heading, conversation: &Conversation) -> Journal {
         let (changes, inbox) = channel();
         let (teller, told) = channel();
         std::thread::spawn(move || Writer::new(file, teller).run(&inbox));
         let mut journal = Journal {
             changes,
             told,
-            about: About::default(),
+            heading: Heading::default(),
             given: Vec::new(),
             count: 0,
             head: None,
@@ -98,23 +99,24 @@ impl Journal {
             begun: false,
             writing: None,
             open: 0,
+            troubles: Vec::new(),
         };
-        journal.turn_to(about, conversation);
+        journal.turn_to(heading, conversation);
         journal
     }
 
-    /// From now on follows another conversation, of which what is in `about.stored` is in the database already.
-    pub fn turn_to(&mut self, about: About, conversation: &Conversation) {
-        self.begun = about.stored.is_some();
-        self.count = about.stored.as_ref().map_or(0, |(_, numbers)| numbers.len());
+    /// From now on follows another conversation, of which what is in `heading.stored` is in the database already.
+    pub fn turn_to(&mut self, heading: Heading, conversation: &Conversation) {
+        self.begun = heading.stored.is_some();
+        self.count = heading.stored.as_ref().map_or(0, |(_, numbers)| numbers.len());
         self.given = (0..self.count).collect();
         self.head = conversation.head().map(Conversation::number).filter(|_| self.begun);
         self.system = conversation.system.clone();
         self.writing = None;
         if self.begun {
-            self.send(Change::Begin { about: about.clone(), system: None, title: String::new() });
+            self.send(Change::Begin { heading: heading.clone(), system: None, title: String::new() });
         }
-        self.about = about;
+        self.heading = heading;
     }
 
     /// Writes what is new in the conversation.
@@ -173,14 +175,14 @@ impl Journal {
     }
 
     pub fn set_title(&mut self, title: &str) {
-        self.about.title = Some(title.to_string());
+        self.heading.title = Some(title.to_string());
         if self.begun {
             self.send(Change::Title(title.into()));
         }
     }
 
     pub fn set_model(&mut self, model: Option<String>) {
-        self.about.model.clone_from(&model);
+        self.heading.model.clone_from(&model);
         if self.begun {
             self.send(Change::Model(model));
         }
@@ -196,10 +198,10 @@ impl Journal {
         } else {
             &first.text
         };
-        let title = self.about.title.clone().unwrap_or_else(|| title_from(said));
-        let (about, system) = (self.about.clone(), conversation.system.clone());
+        let title = self.heading.title.clone().unwrap_or_else(|| title_from(said));
+        let (heading, system) = (self.heading.clone(), conversation.system.clone());
         self.system.clone_from(&system);
-        self.send(Change::Begin { about, system, title });
+        self.send(Change::Begin { heading, system, title });
     }
 
     fn send(&mut self, change: Change) {
@@ -209,32 +211,28 @@ impl Journal {
 
     /// What went wrong since this was asked last, a line each.
     pub fn troubles(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
         while let Ok(told) = self.told.try_recv() {
-            lines.extend(self.hear(told));
+            self.hear(told);
         }
-        lines
+        std::mem::take(&mut self.troubles)
     }
 
-    fn hear(&mut self, told: Told) -> Option<String> {
+    fn hear(&mut self, told: Told) {
         match told {
             Told::Written => self.open = self.open.saturating_sub(1),
-            Told::Trouble(line) => return Some(line),
+            Told::Trouble(line) => self.troubles.push(line),
             Told::Left(_) => {}
         }
-        None
     }
 
-    /// Waits until everything is on the disk, at most so long; troubles met meanwhile, a line each.
-    pub fn settled(&mut self, most: Duration) -> Vec<String> {
+    /// Waits until everything is on the disk or something went wrong, at most so long.
+    pub fn settle(&mut self, most: Duration) {
         let deadline = std::time::Instant::now() + most;
-        let mut lines = Vec::new();
-        while self.open > 0 && lines.is_empty() {
+        while self.open > 0 && self.troubles.is_empty() {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             let Ok(told) = self.told.recv_timeout(left) else { break };
-            lines.extend(self.hear(told));
+            self.hear(told);
         }
-        lines
     }
 
     /// The end: tries once more to write what could not be written. `false`: something is left.
@@ -245,7 +243,7 @@ impl Journal {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             match self.told.recv_timeout(left) {
                 Ok(Told::Left(left)) => return left == 0,
-                Ok(_) => {}
+                Ok(told) => self.hear(told),
                 Err(_) => return false,
             }
         }
@@ -330,16 +328,16 @@ impl Writer {
         };
         let real = |number: &usize| numbers.get(*number).copied();
         match change {
-            Change::Begin { about: About { stored: Some((known, theirs)), .. }, .. } => {
+            Change::Begin { heading: Heading { stored: Some((known, theirs)), .. }, .. } => {
                 id.clone_from(known);
                 numbers.clone_from(theirs);
             }
-            Change::Begin { about, system, title } => {
+            Change::Begin { heading, system, title } => {
                 *id = store.begin(
                     title,
                     system.as_deref(),
-                    about.model.as_deref(),
-                    about.interactive,
+                    heading.model.as_deref(),
+                    heading.interactive,
                     now(),
                 )?;
                 numbers.clear();
@@ -381,16 +379,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.db");
         let mut talk = Conversation::new(None);
-        let mut journal = Journal::start(file.clone(), About::default(), &talk);
+        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
         journal.follow(&talk);
         assert!(!file.exists(), "nothing was said");
         let question = talk.add(Message::new(Role::User, "hi"), None, Some(1));
         journal.follow(&talk);
-        assert!(journal.settled(LAST).is_empty());
+        journal.settle(LAST);
+        assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi"]);
         journal.partial(&talk, "he", &Answer::default());
         journal.partial(&talk, "hell", &Answer::default());
-        assert!(journal.settled(LAST).is_empty());
+        journal.settle(LAST);
+        assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi", "hell"]);
         talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(2));
         journal.follow(&talk);
@@ -409,7 +409,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.db");
         let mut talk = Conversation::new(None);
-        let mut journal = Journal::start(file.clone(), About::default(), &talk);
+        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
         talk.add(Message::new(Role::User, "hi"), None, None);
         journal.follow(&talk);
         journal.partial(&talk, "he", &Answer::default());
@@ -424,10 +424,11 @@ mod tests {
     #[test]
     fn where_nothing_can_be_written_it_says_so_once_and_at_the_end() {
         let mut talk = Conversation::new(None);
-        let mut journal = Journal::start("/proc/no/such/place.db".into(), About::default(), &talk);
+        let mut journal = Journal::start("/proc/no/such/place.db".into(), Heading::default(), &talk);
         talk.add(Message::new(Role::User, "hi"), None, None);
         journal.follow(&talk);
-        assert_eq!(journal.settled(LAST).len(), 1);
+        journal.settle(LAST);
+        assert_eq!(journal.troubles().len(), 1);
         talk.add(Message::new(Role::Assistant, "hello"), None, None);
         journal.follow(&talk);
         assert!(!journal.finish());

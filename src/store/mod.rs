@@ -1,7 +1,9 @@
-//! What is on disk: model files by name wherever they lie, what was fetched, and what was learnt about them.
+//! What is on disk: model files by name wherever they lie, what was fetched, what was learnt about them; and conversations
+//! as files.
 
 pub mod catalog;
 pub mod conversations;
+pub mod exchange;
 pub mod fetched;
 pub mod headers;
 pub mod hub;

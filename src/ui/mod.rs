@@ -124,6 +124,28 @@ impl Screen {
         self.progress.fetching(done, total);
     }
 
+    /// Shows how far taking in a file has come, in bytes.
+    pub fn show_importing(&mut self, done: u64, total: u64) {
+        self.progress.importing(done, total);
+    }
+
+    /// Text for stdout in which what stands between the two characters is made to stand out, where that is a terminal.
+    pub fn highlights(&mut self, text: &str, begin: char, end: char) -> io::Result<()> {
+        if !(self.answers_to_terminal && self.colored()) {
+            return self.output(&text.replace([begin, end], ""));
+        }
+        self.progress.clear();
+        let mut shown = String::new();
+        for (index, part) in text.split([begin, end]).enumerate() {
+            let part = visible(part);
+            shown += &if index % 2 == 1 { format!("\x1b[1m{part}\x1b[0m") } else { part.into_owned() };
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(shown.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
     pub fn end_progress(&mut self) {
         self.progress.clear();
     }

@@ -40,12 +40,21 @@ impl Progress {
 
     /// Bytes of a file that is verified.
     pub(super) fn checking(&mut self, done: u64, total: u64) {
+        self.going_through("checking {bar:20} {percent}% {msg}", done, total);
+    }
+
+    /// Bytes of a file that is taken in.
+    pub(super) fn importing(&mut self, done: u64, total: u64) {
+        self.going_through("importing {bar:20} {percent}% {msg}", done, total);
+    }
+
+    fn going_through(&mut self, template: &str, done: u64, total: u64) {
         let since = *self.loading_since.get_or_insert_with(Instant::now);
         if !self.moving || since.elapsed() < LOADING_PATIENCE {
             return;
         }
         let left = since.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done.max(1) as f64;
-        let bar = self.bar("checking {bar:20} {percent}% {msg}", total);
+        let bar = self.bar(template, total);
         bar.set_position(done);
         bar.set_message(format!("{left:.0} s left"));
     }

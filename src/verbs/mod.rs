@@ -3,6 +3,7 @@
 mod catalogue;
 mod check;
 mod config;
+mod history;
 pub mod list;
 pub mod pull;
 mod rm;
@@ -20,7 +21,7 @@ use crate::nearest::nearest;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["history", "bench", "convert", "worker", "doctor", "completions", "man"];
+const PLANNED: &[&str] = &["bench", "convert", "worker", "doctor", "completions", "man"];
 
 /// What every verb works with.
 pub struct Means<'a> {
@@ -98,6 +99,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         }
         Verb::Rm { model, yes } => rm::run(&model, yes, means),
         Verb::Check { file } => check::run(means, &file),
+        Verb::History { what } => history::run(what, means),
         Verb::Config => config::run(means),
     }
 }
@@ -150,6 +152,6 @@ mod tests {
         assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
         assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
         assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
-        assert!(words(&["history", "x"]).unwrap_err().message.contains("not there yet"));
+        assert!(words(&["bench", "x"]).unwrap_err().message.contains("not there yet"));
     }
 }

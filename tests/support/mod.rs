@@ -1,5 +1,6 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
+pub mod chats;
 pub mod hub;
 pub mod mutate;
 mod odd;

@@ -1,0 +1,160 @@
+//! The conversations that are kept, by what people call them: the last one, the beginning of an id, a pick from a list.
+
+use std::path::{Path, PathBuf};
+
+use crate::chat::Role;
+use crate::chat::record::Record;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::input;
+use crate::store::conversations::{Conversations, Filter, Number, Summary};
+use crate::store::journal::now;
+use crate::ui::Screen;
+
+/// Conversations that a picker shows.
+const SHOWN: usize = 20;
+/// Digits of an id that are shown.
+pub const SHORT: usize = 8;
+
+/// A conversation out of the database, with the number of each of its messages there.
+pub type Kept = (Record, Vec<Number>);
+
+/// Where conversations are kept; `None` without a home folder.
+pub fn file(config: &Config) -> Option<&Path> {
+    config.paths.as_ref().map(|paths| paths.conversations.as_path())
+}
+
+/// The database, if anything was ever kept.
+pub fn store(config: &Config) -> Result<Conversations, Failure> {
+    let existing = file(config).map(Conversations::existing).transpose()?.flatten();
+    existing.ok_or_else(|| {
+        Failure::new("no conversations are kept yet").hint("a chat on a terminal is kept by itself")
+    })
+}
+
+/// The chat that was changed last.
+pub fn last(config: &Config) -> Result<Kept, Failure> {
+    let store = store(config)?;
+    let id = store.last_chat()?.ok_or_else(|| Failure::new("there is no chat to go on with"))?;
+    load(&store, &id)
+}
+
+/// The conversation whose id begins with `prefix`.
+pub fn find(store: &Conversations, prefix: &str) -> Result<Kept, Failure> {
+    load(store, &id(store, prefix)?)
+}
+
+/// The whole id that begins with `prefix`.
+pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
+    let ids = store.ids(prefix)?;
+    match &ids[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::new(format!("there is no conversation '{prefix}'"))
+            .hint("fireside history list shows the ids; fireside history search finds words")),
+        several => Err(Failure::usage(format!("'{prefix}' could be any of {} conversations", several.len()))
+            .hint(format!(
+                "one more digit or two: {}",
+                several.iter().map(|id| &id[..SHORT]).collect::<Vec<_>>().join(", ")
+            ))),
+    }
+}
+
+fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
+    store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
+}
+
+/// Lets the user choose from the latest ones.
+pub fn pick(config: &Config, screen: &mut Screen) -> Result<Kept, Failure> {
+    let store = store(config)?;
+    let latest = store.list(&Filter { most: Some(SHOWN), ..Filter::default() })?;
+    if latest.is_empty() {
+        return Err(Failure::new("no conversations are kept yet"));
+    }
+    if !input::can_ask() {
+        return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
+            .hint("fireside history list shows the ids; --continue takes the last chat"));
+    }
+    let mut lines = Vec::new();
+    for (number, summary) in (1..).zip(&latest) {
+        lines.push(format!("{number:3}  {}", line(summary)));
+        if let Some((record, _)) = store.load(&summary.id)? {
+            lines.extend(preview(&record).map(|text| format!("       {text}")));
+        }
+    }
+    screen.show(&lines.join("\n"));
+    loop {
+        let typed = input::ask(screen, "Which conversation? Its number or its id: ")?;
+        if typed.is_empty() {
+            return Err(Failure::interrupted());
+        }
+        let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
+        let found = match by_number {
+            Some(summary) => load(&store, &summary.id),
+            None => find(&store, &typed),
+        };
+        match found {
+            Ok(kept) => return Ok(kept),
+            Err(failure) => screen.failure(&failure),
+        }
+    }
+}
+
+/// The last thing that was said, in short.
+fn preview(record: &Record) -> Option<String> {
+    let last = record.path().last().map(|index| &record.entries[*index])?;
+    let who = if last.role == Role::User { "> " } else { "" };
+    Some(short(&format!("{who}{}", last.text), 80))
+}
+
+/// The beginning of a text on one line.
+pub fn short(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    line.chars().take(most - 1).collect::<String>() + "…"
+}
+
+/// A conversation in a list: id, age, size, title.
+pub fn line(summary: &Summary) -> String {
+    let Summary { id, title, changed, messages, .. } = summary;
+    format!("{}  {:>9}  {messages:>4} messages  {title}", &id[..SHORT.min(id.len())], age(*changed))
+}
+
+/// How long ago, in the largest unit that fits.
+pub fn age(then: i64) -> String {
+    let seconds = (now() - then).max(0) / 1000;
+    match seconds {
+        0..60 => "just now".into(),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Writes a conversation that could not be kept into a file of the user's choice.
+pub fn save(record: &Record, path: &Path) -> Result<PathBuf, Failure> {
+    use crate::store::exchange::{Format, export};
+    let cannot = |e: std::io::Error| {
+        Failure::new(format!("could not write {}: {}", path.display(), crate::error::reason(&e)))
+    };
+    let format = Format::of(path).unwrap_or(Format::Json);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    export(record, format, &mut part).map_err(cannot)?;
+    part.persist(path).map_err(|e| cannot(e.error))?;
+    Ok(path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_beginnings() {
+        assert_eq!(age(now()), "just now");
+        assert_eq!(age(now() - 3 * 3_600_000), "3 h");
+        assert_eq!(short("a  b\nc", 10), "a b c");
+        assert_eq!(short("abcdefgh", 5), "abcd…");
+    }
+}

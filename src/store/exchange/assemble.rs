@@ -1,0 +1,219 @@
+//! Messages as another program had them, one after the other in their tree → the entries of a [`Record`].
+//!
+//! What a model said in several messages (thoughts, a call of a tool, what that returned, the answer) becomes one answer, so
+//! that user and assistant take turns as chat templates demand. Used by openai.rs and chatgpt.rs.
+
+use crate::chat::Role;
+use crate::chat::message::join_parts;
+use crate::chat::record::{Answer, Entry, Record, title_from};
+
+/// What one message says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Said {
+    pub(super) role: Option<Role>,
+    pub(super) text: String,
+    pub(super) thinking: String,
+    pub(super) model: String,
+    pub(super) created: Option<i64>,
+    /// Why an answer ended, by the name of a [`StopReason`](crate::chat::StopReason).
+    pub(super) stop: &'static str,
+}
+
+/// A place in the other program's tree, which may have nothing to say.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// Smaller than its own index.
+    pub(super) parent: Option<usize>,
+    pub(super) said: Option<Said>,
+}
+
+/// Fills the entries, the head and the system prompt, and what follows from them. `head`: an index of `nodes`.
+pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize>) {
+    let above = speakers_above(&nodes);
+    let mut followers = vec![0_usize; nodes.len()];
+    for (index, speaker) in above.iter().enumerate() {
+        if let (Some(speaker), true) = (speaker, nodes[index].said.is_some()) {
+            followers[*speaker] += 1;
+        }
+    }
+    let mut places: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
+    for (node, above) in nodes.into_iter().zip(above) {
+        let parent = above.and_then(|above| places[above]);
+        let alone = above.is_some_and(|above| followers[above] == 1);
+        let place = match node.said {
+            None => parent,
+            Some(said) => Some(place(&mut record.entries, parent, alone, said)),
+        };
+        places.push(place);
+    }
+    record.head = head.and_then(|head| places[head]).or_else(|| last_leaf(&record.entries));
+    lift_system(record);
+    add_title(record);
+}
+
+/// For each node the nearest one before it that says something.
+fn speakers_above(nodes: &[Node]) -> Vec<Option<usize>> {
+    let mut above: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let parent = node.parent.filter(|parent| *parent < above.len());
+        above.push(
+            parent.and_then(|parent| nodes[parent].said.as_ref().map_or(above[parent], |_| Some(parent))),
+        );
+    }
+    above
+}
+
+/// Adds what is said to the answer before it, if that goes on `alone` with this, or as an entry of its own.
+fn place(entries: &mut Vec<Entry>, parent: Option<usize>, alone: bool, said: Said) -> usize {
+    let role = said.role.unwrap_or(Role::Assistant);
+    let thinking = (!said.thinking.is_empty()).then_some(said.thinking);
+    if let Some(parent) = parent.filter(|_| alone && role == Role::Assistant)
+        && let Entry { answer: Some(answer), text, .. } = &mut entries[parent]
+    {
+        append(text, &said.text);
+        if let Some(more) = thinking {
+            append(answer.thinking.get_or_insert_default(), &more);
+        }
+        answer.stop = said.stop.into();
+        if !said.model.is_empty() {
+            answer.model = said.model;
+        }
+        return parent;
+    }
+    let answer = (role == Role::Assistant).then(|| Answer {
+        thinking,
+        stop: said.stop.into(),
+        model: said.model,
+        ..Answer::default()
+    });
+    let (text, created) = (said.text, said.created);
+    entries.push(Entry { parent, role, text, attachments: Vec::new(), created, answer });
+    entries.len() - 1
+}
+
+/// As [`join_parts`] would, without copying what is there.
+fn append(text: &mut String, more: &str) {
+    if !text.is_empty() && !more.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(more);
+}
+
+/// The newest message that nothing follows, for want of anything that says where the conversation stands.
+fn last_leaf(entries: &[Entry]) -> Option<usize> {
+    let mut leaf = vec![true; entries.len()];
+    for parent in entries.iter().filter_map(|entry| entry.parent) {
+        leaf[parent] = false;
+    }
+    (0..entries.len()).filter(|index| leaf[*index]).max_by_key(|index| entries[*index].created)
+}
+
+/// What the path begins with and the model was told, rather than what was said, is the system prompt.
+fn lift_system(record: &mut Record) {
+    let path = record.path();
+    let told = path.iter().take_while(|index| record.entries[**index].role == Role::System).count();
+    if told == 0 {
+        return;
+    }
+    let texts = path[..told].iter().map(|index| record.entries[*index].text.as_str());
+    record.system = Some(join_parts(texts));
+    let mut places: Vec<Option<usize>> = (0..record.entries.len()).map(Some).collect();
+    for index in &path[..told] {
+        places[*index] = None;
+    }
+    for (place, kept) in places.iter_mut().flatten().zip(0..) {
+        *place = kept;
+    }
+    let mut kept = places.iter().map(Option::is_some);
+    record.entries.retain(|_| kept.next() == Some(true));
+    for entry in &mut record.entries {
+        entry.parent = entry.parent.and_then(|parent| places[parent]);
+    }
+    record.head = record.head.and_then(|head| places[head]);
+}
+
+/// A title, where the source had none.
+fn add_title(record: &mut Record) {
+    record.title = record.title.split_whitespace().collect::<Vec<_>>().join(" ");
+    if record.title.is_empty() {
+        let asked = record.entries.iter().find(|entry| entry.role == Role::User);
+        record.title = asked.map(|entry| title_from(&entry.text)).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(parent: Option<usize>, role: Role, text: &str) -> Node {
+        let said = Said { role: Some(role), text: text.into(), stop: "end", ..Said::default() };
+        Node { parent, said: Some(said) }
+    }
+
+    fn assembled(nodes: Vec<Node>, head: Option<usize>) -> Record {
+        let mut record = Record::default();
+        assemble(&mut record, nodes, head);
+        record
+    }
+
+    fn texts(record: &Record) -> Vec<(Option<usize>, &str)> {
+        record.entries.iter().map(|entry| (entry.parent, entry.text.as_str())).collect()
+    }
+
+    #[test]
+    fn an_answer_in_several_messages_is_one() {
+        let mut nodes = vec![
+            node(None, Role::User, "q"),
+            node(Some(0), Role::Assistant, ""),
+            node(Some(1), Role::Assistant, "a"),
+            Node { parent: Some(2), said: None },
+            node(Some(3), Role::Assistant, "b"),
+        ];
+        nodes[1].said.as_mut().unwrap().thinking = "hm".into();
+        nodes[4].said.as_mut().unwrap().model = "m".into();
+        let record = assembled(nodes, Some(4));
+        assert_eq!(texts(&record), [(None, "q"), (Some(0), "a\n\nb")]);
+        let answer = record.entries[1].answer.as_ref().unwrap();
+        assert_eq!((answer.thinking.as_deref(), answer.model.as_str()), (Some("hm"), "m"));
+        assert_eq!((record.head, record.title.as_str()), (Some(1), "q"));
+    }
+
+    #[test]
+    fn branches_stay_apart() {
+        let nodes = vec![
+            node(None, Role::User, "q"),
+            node(Some(0), Role::Assistant, "a"),
+            node(Some(1), Role::Assistant, "b"),
+            node(Some(1), Role::Assistant, "c"),
+        ];
+        let record = assembled(nodes, Some(2));
+        assert_eq!(texts(&record), [(None, "q"), (Some(0), "a"), (Some(1), "b"), (Some(1), "c")]);
+        assert_eq!(record.head, Some(2));
+    }
+
+    #[test]
+    fn what_comes_first_and_is_told_is_the_system_prompt() {
+        let nodes = vec![
+            node(None, Role::System, "one"),
+            node(Some(0), Role::User, "other"),
+            node(Some(0), Role::System, "two"),
+            node(Some(2), Role::User, "q"),
+            node(Some(3), Role::System, "three"),
+        ];
+        let record = assembled(nodes, None);
+        assert_eq!(record.system.as_deref(), Some("one\n\ntwo"));
+        assert_eq!(texts(&record), [(None, "other"), (None, "q"), (Some(1), "three")]);
+        assert_eq!(record.head, Some(2));
+        let none = assembled(vec![node(None, Role::System, "alone")], Some(0));
+        assert_eq!((none.head, none.entries.len()), (None, 0));
+    }
+    #[test]
+    fn time_does_not_grow_faster_than_the_conversation() {
+        for role in [Role::System, Role::Assistant] {
+            let nodes =
+                (0..200_000_usize).map(|index| node(index.checked_sub(1), role, "some words")).collect();
+            let record = assembled(nodes, None); // minutes, if each were to copy all before it
+            assert_eq!(record.entries.len(), usize::from(role == Role::Assistant));
+        }
+    }
+}

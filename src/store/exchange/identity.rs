@@ -1,0 +1,73 @@
+//! Ids of conversations that come from elsewhere: the same whenever the same one is imported.
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Hexadecimal digits of an id.
+const DIGITS: usize = 16;
+
+/// Of a conversation that its source calls `name`.
+pub(super) fn of_name(source: &str, name: &str) -> String {
+    let mut sum = Sum::of(source);
+    sum.0.update(name);
+    sum.digits()
+}
+
+/// Of one that has no name there: equal ones are the same.
+pub(super) fn of_content(source: &str, content: &impl Serialize) -> String {
+    let mut sum = Sum::of(source);
+    serde_json::to_writer(&mut sum, content)
+        .expect("JSON that was read can be written, and a sum takes everything");
+    sum.digits()
+}
+
+struct Sum(Sha256);
+
+impl Sum {
+    fn of(source: &str) -> Sum {
+        let mut sum = Sha256::new();
+        sum.update(source);
+        sum.update([0]);
+        Sum(sum)
+    }
+
+    fn digits(self) -> String {
+        let mut id = String::new();
+        for byte in &self.0.finalize()[..DIGITS / 2] {
+            let _ = write!(id, "{byte:02x}"); // a String takes everything
+        }
+        id
+    }
+}
+
+impl io::Write for Sum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether this is an id as [`Record`](crate::chat::record::Record) has it.
+pub(super) fn is_id(text: &str) -> bool {
+    (12..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_from_what_is_imported() {
+        assert_eq!(of_name("chatgpt", "a"), of_name("chatgpt", "a"));
+        assert_ne!(of_name("chatgpt", "a"), of_name("openai", "a"));
+        assert!(is_id(&of_content("openai", &serde_json::json!([1]))));
+        assert!(!is_id("0123") && !is_id("0123456789AB") && is_id("0123456789ab"));
+    }
+}

@@ -1,0 +1,59 @@
+//! What is to be said about a conversation that was imported: each thing once, with how often it came.
+
+/// Different notes about one conversation; what more there is to say is left at that.
+const MOST: usize = 20;
+/// Characters of a word from a file that are shown.
+const LONGEST: usize = 60;
+
+/// In the order in which they came up.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    notes: Vec<(String, usize)>,
+    more: usize,
+}
+
+impl Notes {
+    pub(super) fn add(&mut self, note: impl Into<String>) {
+        let note = note.into();
+        let full = self.notes.len() >= MOST;
+        match self.notes.iter_mut().find(|(known, _)| *known == note) {
+            Some((_, times)) => *times += 1,
+            None if full => self.more += 1,
+            None => self.notes.push((note, 1)),
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<String> {
+        let said = |(note, times)| if times == 1 { note } else { format!("{note} ({times} times)") };
+        let more = (self.more > 0).then(|| format!("and {} more of this kind", self.more));
+        self.notes.into_iter().map(said).chain(more).collect()
+    }
+}
+
+/// A word that stands in a file, as it can be shown.
+pub(super) fn quoted(word: &str) -> String {
+    let mut shown: String = word.trim().chars().filter(|c| !c.is_control()).take(LONGEST + 1).collect();
+    if shown.chars().count() > LONGEST {
+        shown.pop();
+        shown.push('…');
+    }
+    format!("'{shown}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_counted_and_not_without_end() {
+        let mut notes = Notes::default();
+        for n in 0..100 {
+            notes.add(format!("{}", n % 30));
+        }
+        let notes = notes.finish();
+        assert_eq!((notes.len(), notes[0].as_str()), (MOST + 1, "0 (4 times)"));
+        assert_eq!(notes[MOST], "and 30 more of this kind");
+        assert_eq!(quoted(" a\x1b\nb "), "'ab'");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), LONGEST + 3);
+    }
+}

@@ -1,0 +1,225 @@
+//! `fireside history`: the conversations that are kept, listed, searched, shown, taken out, taken in and removed.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use jiff::{Timestamp, ToSpan, civil};
+use serde_json::{Value, json};
+
+use super::Means;
+use crate::cli::History;
+use crate::config::{Config, Source};
+use crate::error::{Exit, Failure, reason};
+use crate::input;
+use crate::kept::{self, SHORT};
+use crate::store::conversations::{Conversations, Filter, Hit, Summary};
+use crate::store::exchange::{self, Format};
+use crate::ui::terminal;
+
+pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
+    match what {
+        History::List { since } => list(since.as_deref(), means),
+        History::Search { words, since } => search(&words.join(" "), since.as_deref(), means),
+        History::Show { id } => export(&id, None, Format::Text, means),
+        History::Export { id, file, format } => {
+            let format = how(file.as_deref(), format.as_deref())?;
+            export(&id, file.as_deref(), format, means)
+        }
+        History::Import { file } => import(&file, means),
+        History::Rm { ids, yes } => remove(&ids, yes, means),
+    }
+}
+
+/// `--model` is a flag of everything; here it narrows, where it was typed.
+fn filter(config: &Config, since: Option<&str>) -> Result<Filter, Failure> {
+    let typed = config.source("model", &[]) == Source::Flag;
+    let model = config.settle(&[])?.model.filter(|_| typed);
+    Ok(Filter { model, since: since.map(moment).transpose()?, most: None })
+}
+
+/// A day, or a time before now → milliseconds since 1970.
+fn moment(text: &str) -> Result<i64, Failure> {
+    let wrong = || {
+        Failure::usage(format!(
+            "--since must be a day, as in 2026-11-25, or a time, as in 7d or 12h, not '{text}'"
+        ))
+    };
+    if let Ok(day) = text.parse::<civil::Date>() {
+        let start = day.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| wrong())?;
+        return Ok(start.timestamp().as_millisecond());
+    }
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: i64 = text[..text.len() - unit.len_utf8()].parse().map_err(|_| wrong())?;
+    let span = match unit {
+        'h' => 1.hour().checked_mul(number),
+        'd' => 24.hours().checked_mul(number),
+        'w' => (24 * 7).hours().checked_mul(number),
+        _ => return Err(wrong()),
+    };
+    let then = span.ok().filter(|_| number >= 0).and_then(|span| Timestamp::now().checked_sub(span).ok());
+    then.map(|then| then.as_millisecond()).ok_or_else(wrong)
+}
+
+fn list(since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
+    let filter = filter(means.config, since)?;
+    let found = match kept::file(means.config).map(Conversations::existing).transpose()?.flatten() {
+        Some(store) => store.list(&filter)?,
+        None => Vec::new(),
+    };
+    if means.json {
+        let all: Vec<Value> = found.iter().map(object).collect();
+        return means.print(&json!({ "conversations": all }).to_string());
+    }
+    if found.is_empty() {
+        means.screen.note("no such conversation is kept");
+        return Ok(Exit::Answered);
+    }
+    means.print(&found.iter().map(kept::line).collect::<Vec<_>>().join("\n"))
+}
+
+fn object(summary: &Summary) -> Value {
+    let Summary { id, title, changed, model, messages } = summary;
+    json!({ "id": id, "title": title, "changed": changed, "model": model, "messages": messages })
+}
+
+fn search(words: &str, since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
+    let filter = filter(means.config, since)?;
+    let hits = kept::store(means.config)?.search(words, &filter)?;
+    if means.json {
+        let plain = |hit: &Hit| hit.snippet.replace([Hit::BEGIN, Hit::END], "");
+        let all = hits.iter().map(|hit| {
+            json!({ "conversation": object(&hit.conversation), "role": hit.role.name(), "snippet": plain(hit) })
+        });
+        return means.print(&json!({ "hits": all.collect::<Vec<_>>() }).to_string());
+    }
+    if hits.is_empty() {
+        means.screen.note("no message has all these words");
+        return Ok(Exit::Answered);
+    }
+    let mut lines = Vec::new();
+    for hit in &hits {
+        let Summary { id, title, changed, .. } = &hit.conversation;
+        lines.push(format!(
+            "{}  {:>9}  {}",
+            &id[..SHORT.min(id.len())],
+            kept::age(*changed),
+            kept::short(title, 60)
+        ));
+        let snippet = hit.snippet.split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.push(format!("    {}: {snippet}", hit.role.name()));
+    }
+    let text = lines.join("\n");
+    match means.screen.highlights(&text, Hit::BEGIN, Hit::END) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
+        }
+        _ => Ok(Exit::Answered),
+    }
+}
+
+fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
+    match format {
+        Some(name) => Format::of(Path::new(&format!("x.{name}")))
+            .ok_or_else(|| Failure::usage(format!("--format must be md, json or txt, not '{name}'"))),
+        None => Ok(file.and_then(Format::of).unwrap_or(Format::Markdown)),
+    }
+}
+
+fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> Result<Exit, Failure> {
+    let (record, _) = kept::find(&kept::store(means.config)?, id)?;
+    let format = if means.json { Format::Json } else { format };
+    let Some(file) = file else {
+        let mut text = Vec::new();
+        exchange::export(&record, format, &mut text).map_err(|e| Failure::new(reason(&e)))?;
+        return means.print(&String::from_utf8_lossy(&text));
+    };
+    let cannot =
+        |e: std::io::Error| Failure::new(format!("could not write {}: {}", file.display(), reason(&e)));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    exchange::export(&record, format, &mut part).map_err(cannot)?;
+    part.flush().map_err(cannot)?;
+    part.persist(file).map_err(|e| cannot(e.error))?;
+    means.screen.note(&format!("written to {}", file.display()));
+    Ok(Exit::Answered)
+}
+
+fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
+    let path = kept::file(means.config)
+        .ok_or_else(|| Failure::new("there is no home folder to keep anything in"))?;
+    let (mut store, note) = Conversations::open(path)?;
+    note.iter().for_each(|line| means.screen.note(line));
+    let (mut fresh, mut notes) = (0, Vec::new());
+    let screen = &mut *means.screen;
+    let taken = exchange::import(
+        file,
+        &mut |done, total| {
+            screen.show_importing(done, total);
+            if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+        &mut |imported| {
+            fresh += usize::from(store.import(&imported.record)?);
+            let title = imported.record.title;
+            notes.extend(imported.notes.into_iter().map(|note| format!("{title}: {note}")));
+            Ok(())
+        },
+    );
+    means.screen.end_progress();
+    notes.iter().for_each(|line| means.screen.note(line));
+    let summary = taken.inspect_err(|_| {
+        if fresh > 0 {
+            means.screen.note(&format!("{fresh} conversations were taken in before that"));
+        }
+    })?;
+    summary.notes.iter().for_each(|line| means.screen.note(line));
+    let known = summary.conversations - fresh;
+    if means.json {
+        let object = json!({ "imported": fresh, "known": known, "skipped": summary.skipped, "messages": summary.messages });
+        return means.print(&object.to_string());
+    }
+    means.print(&format!(
+        "{fresh} conversations were taken in, {known} were here already, {} were left out",
+        summary.skipped
+    ))
+}
+
+fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure> {
+    let mut store = kept::store(means.config)?;
+    let mut removed = Vec::new();
+    for prefix in ids {
+        let (record, _) = kept::find(&store, prefix)?;
+        if !yes {
+            if !input::can_ask() {
+                return Err(Failure::usage("rm asks first, and there is no terminal to ask on")
+                    .hint("to agree beforehand, add: --yes"));
+            }
+            let question = format!("Remove '{}' ({} messages) for good?", record.title, record.entries.len());
+            if !input::confirm(means.screen, &question)? {
+                continue;
+            }
+        }
+        store.remove(&record.id)?;
+        removed.push(record.id);
+    }
+    if means.json {
+        return means.print(&json!({ "removed": removed }).to_string());
+    }
+    means.print(&format!("removed {}", removed.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments() {
+        let now = Timestamp::now().as_millisecond();
+        let ago = |text: &str| now - moment(text).unwrap();
+        assert!((7 * 86_400_000 - 5000..7 * 86_400_000 + 5000).contains(&ago("7d")));
+        assert!(ago("2020-01-01") > 0);
+        for wrong in ["", "d", "-1d", "7x", "yesterday", "99999999999999w"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+}

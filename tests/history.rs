@@ -1,0 +1,198 @@
+//! Conversations that are kept: taken up again, listed, searched, taken out and in, removed; and what happens when they cannot be.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use crate::support::pty::*;
+use crate::support::{Done, Home, Run};
+
+const DATABASE: &str = ".local/share/fireside/conversations.db";
+
+fn chat(home: &Home, answers: &str, args: &[&str], lines: &str) -> Done {
+    let args: Vec<&str> = ["--repl-stdin", "--keep"].iter().chain(args).copied().collect();
+    home.scripted(answers, &args).stdin(lines).done()
+}
+
+fn history(home: &Home, args: &[&str]) -> Run {
+    let args: Vec<&str> = ["history"].iter().chain(args).copied().collect();
+    home.run(&args)
+}
+
+fn listed(home: &Home) -> Vec<serde_json::Value> {
+    let object = history(home, &["list", "--json"]).done().code(0).json();
+    object["conversations"].as_array().unwrap().clone()
+}
+
+fn id(home: &Home, number: usize) -> String {
+    listed(home)[number]["id"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn a_chat_is_kept_and_taken_up_again() {
+    let home = Home::new();
+    chat(&home, "one\ntwo\n", &[], "Hello there\nAnd more\n").code(0).stdout("one\ntwo\n");
+    assert_eq!((listed(&home).len(), listed(&home)[0]["title"].clone()), (1, "Hello there".into()));
+    let done = chat(&home, "three\n", &["--continue"], "And now?\n/show prompt\n").code(0);
+    done.says("going on with: Hello there (4 messages)").says("> And more\ntwo\n").says("[user] Hello there");
+    assert_eq!(listed(&home)[0]["messages"], 6);
+    let done = chat(&home, "four\n", &["--resume", &id(&home, 0)[..5]], "Once more\n").code(0);
+    done.says("(6 messages)");
+    assert_eq!((listed(&home).len(), listed(&home)[0]["messages"].clone()), (1, 8.into()));
+    let shown = history(&home, &["show", &id(&home, 0)]).done().code(0).stdout;
+    for text in ["Hello there", "one", "And more", "two", "And now?", "three", "Once more", "four"] {
+        assert!(shown.contains(text), "no {text:?} in {shown}");
+    }
+}
+
+#[test]
+fn branches_are_kept_and_the_head_is_where_it_was() {
+    let home = Home::new();
+    chat(&home, "one\ntwo\nthree\n", &[], "Hi\n/retry\n/undo\nHo\n").code(0);
+    let object = history(&home, &["export", &id(&home, 0), "--format", "json"]).done().code(0).json();
+    let contents: Vec<&str> =
+        object["messages"].as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
+    assert_eq!(contents, ["Ho", "three"]);
+    assert_eq!(listed(&home)[0]["messages"], 5, "two answers to Hi, Hi itself, Ho and its answer");
+}
+
+#[test]
+fn what_is_kept_and_what_is_not() {
+    let home = Home::new();
+    home.scripted("one\n", &["-p", "a"]).done().code(0);
+    home.scripted("one\n", &["-p", "a"]).stdin("piped").done().code(0);
+    home.scripted("one\n", &["--repl-stdin"]).stdin("Hi\n").done().code(0);
+    home.scripted("one\n", &["--repl-stdin", "--keep", "--incognito"]).stdin("Hi\n").done().code(0);
+    assert!(!home.path(DATABASE).exists());
+    history(&home, &["list"]).done().code(0).stdout("").says("no such conversation");
+    history(&home, &["search", "Hi"]).done().failed(1, "no conversations are kept yet");
+    home.scripted("one\n", &["-p", "a", "--keep"]).stdin("piped").done().code(0);
+    assert_eq!(listed(&home).len(), 1);
+    home.run(&["--continue"]).done().failed(2, "nothing to ask");
+    chat(&home, "x\n", &["--continue"], "").failed(1, "no chat to go on with");
+}
+
+#[test]
+fn a_terminal_keeps_by_itself_and_says_so_once() {
+    let home = Home::new();
+    let script = home.script("answers", "one\n");
+    let mut terminal = home.terminal(&script);
+    terminal.sees_wrapped("chats are kept in").at_prompt().line("Hello").sees("one").at_prompt();
+    terminal.keys(CTRL_D).ends();
+    drop(terminal);
+    assert_eq!(listed(&home)[0]["title"], "Hello");
+    let mut terminal = home.terminal(&[&script[0], &script[1], "--continue"]);
+    terminal.sees("going on with: Hello").sees("> Hello").at_prompt();
+    assert!(!terminal.screen().contains("chats are kept"));
+    terminal.keys(CTRL_D).ends();
+    drop(terminal);
+    let mut terminal = home.terminal(&[&script[0], &script[1], "--resume"]);
+    terminal.sees("  1  ").sees("2 messages  Hello").sees("Which conversation?").line("1");
+    terminal.sees("going on with: Hello").at_prompt().keys(CTRL_D).ends();
+}
+
+#[test]
+fn search_finds_words_in_all_messages() {
+    let home = Home::new();
+    chat(&home, "Because of scattering.\n", &["--title", "Colours"], "Why is the sky blue?\n").code(0);
+    chat(&home, "Nobody knows.\n", &[], "Why is grass green?\n").code(0);
+    let found = history(&home, &["search", "sky", "blue"]).done().code(0).stdout;
+    assert!(found.contains("Colours") && found.contains("user: Why is the sky blue?"), "{found}");
+    let object = history(&home, &["search", "scat", "--json"]).done().code(0).json();
+    assert_eq!(object["hits"][0]["role"], "assistant");
+    history(&home, &["search", "yellow"]).done().code(0).stdout("").says("no message has");
+    assert_eq!(history(&home, &["list", "--since", "1h"]).done().code(0).stdout.lines().count(), 2);
+    history(&home, &["list", "--since", "soon"]).done().failed(2, "--since must be");
+    history(&home, &["list", "--model", "nosuch"]).done().code(0).stdout("");
+}
+
+#[test]
+fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
+    let home = Home::new();
+    chat(&home, "one\ntwo\n", &[], "Hi\n/retry\n").code(0);
+    let file = home.path("talk.json");
+    history(&home, &["export", &id(&home, 0), file.to_str().unwrap()]).done().code(0).says("written to");
+    let other = Home::new();
+    let import = || history(&other, &["import", file.to_str().unwrap()]).done().code(0).stdout;
+    assert!(import().starts_with("1 conversations were taken in"));
+    assert!(import().starts_with("0 conversations were taken in, 1 were here already"));
+    assert_eq!(listed(&other)[0]["messages"], 3);
+    history(&other, &["import", "/no/such.json"]).done().failed(1, "no such file");
+    history(&home, &["export", "zzzz"]).done().failed(1, "there is no conversation 'zzzz'");
+}
+
+#[test]
+fn what_is_removed_is_gone_from_the_files() {
+    let home = Home::new();
+    chat(&home, "xyzzyplugh\n", &[], "Hi\n").code(0);
+    let id = id(&home, 0);
+    history(&home, &["rm", &id]).done().failed(2, "rm asks first");
+    history(&home, &["rm", &id[..6], "--yes"]).done().code(0).stdout("removed 1\n");
+    assert!(listed(&home).is_empty());
+    for entry in std::fs::read_dir(home.path(".local/share/fireside")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(10).any(|w| w == b"xyzzyplugh"), "the text is still there");
+    }
+}
+
+#[test]
+fn commands_of_the_chat() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "First\n").code(0);
+    let first = id(&home, 0);
+    let file: PathBuf = home.path("out.md");
+    let lines = format!(
+        "Second\n/title A better name\n/history\n/history second\n/export {}\n/fork\nThird\n/resume {}\n/resume zzz\n/title\n",
+        file.display(),
+        &first[..6]
+    );
+    let done = chat(&home, "two\nthree\n", &[], &lines).code(0);
+    let done =
+        done.says("this conversation is called: A better name").says("A better name").says("user: Second");
+    let done =
+        done.says("written to").says("a conversation of its own").says("going on with: First (2 messages)");
+    done.says("there is no conversation 'zzz'").says("/title takes the new title");
+    assert!(std::fs::read_to_string(file).unwrap().contains("Second"));
+    let mut counts: Vec<i64> = listed(&home).iter().map(|c| c["messages"].as_i64().unwrap()).collect();
+    counts.sort();
+    assert_eq!(counts, [2, 2, 4], "First; Second; its fork with Third");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_stops_no_chat() {
+    let home = Home::new();
+    home.write(".local/share/fireside/conversations.db/inside", "a folder in its place");
+    let done = chat(&home, "one\ntwo\n", &[], "Hi\nHo\n").code(0).stdout("one\ntwo\n");
+    assert_eq!(done.stderr.matches("this conversation is not being kept").count(), 1, "{done:#?}");
+    done.says("this conversation could not be kept");
+}
+
+#[test]
+fn a_damaged_store_is_moved_aside() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "Hi\n").code(0);
+    let file = home.path(DATABASE);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[..100].fill(7);
+    std::fs::write(&file, bytes).unwrap();
+    chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: they are now");
+    assert_eq!(listed(&home)[0]["title"], "Again");
+    assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn killed_at_any_instant_no_message_is_lost() {
+    let home = Home::new();
+    let answer = format!("{}end\n", "\\pword ".repeat(100));
+    for round in 0..12 {
+        let mut running =
+            home.scripted(&answer, &["--repl-stdin", "--keep"]).stdin(format!("Question {round}\n")).start();
+        running.stdout.wait_for("word"); // the first word is shown when the question is on the disk
+        std::thread::sleep(std::time::Duration::from_millis(round * 37));
+        running.kill();
+        let shown = history(&home, &["show", &id(&home, 0)]).done().code(0).stdout;
+        assert!(shown.contains(&format!("Question {round}")) && shown.contains("word"), "{shown}");
+    }
+    assert_eq!(listed(&home).len(), 12);
+}
