@@ -431,7 +431,8 @@ fn a_second_run_about_the_same_file_does_not_read_it_again() {
         run.done().code(0).json()
     };
     run(&["--no-snapshots"]);
-    assert!(!folder.exists(), "--no-snapshots keeps nothing");
+    run(&["--incognito"]);
+    assert!(!folder.exists(), "neither keeps anything");
     let first = run(&[]);
     assert_eq!((&first["tokens"]["cached"], usage(&folder).files), (&0.into(), 1));
     let second = run(&[]);
