@@ -1,7 +1,7 @@
 //! One file over several connections → a part on disk, complete and checked.
 //!
 //! Connections take ranges in order; the thread that began them follows with the checksum (sums.rs). It gets the bytes
-//! from memory (warm.rs) where it keeps pace, otherwise from the disk. Passing troubles
+//! from memory (warm.rs) where it keeps pace, otherwise from the disk. On a fast network few connections do. Passing troubles
 //! are tried again where they occurred; a file that changed is begun again. Nothing of two versions is ever mixed.
 
 use std::collections::VecDeque;
@@ -21,8 +21,14 @@ use super::url::origin;
 use super::warm::{BUFFER, Found, Warm};
 use crate::error::{Failure, reason};
 
-/// Ranges fetched at the same time.
+/// Ranges fetched at the same time, at most.
 const CONNECTIONS: usize = 8;
+/// Connections that begin at once: while one writes, the other receives.
+const FIRST_CONNECTIONS: usize = 2;
+/// When each further one joins them, if by then fewer bytes a second came than this: a faster network needs no more,
+/// and more would be in each other's way.
+const JOIN_PAUSE: Duration = Duration::from_millis(50);
+const FAST: f64 = 400e6;
 /// Bytes that may wait for the checksum besides what the connections work on: on a fast network it must not be left behind.
 const AHEAD: i64 = 32 << 20;
 /// How long bytes may wait to be written.
@@ -139,6 +145,9 @@ pub(super) struct Transfer<'a> {
     /// Bytes received and not yet part of the checksum. Negative after a resumption.
     ahead: AtomicI64,
     warm: Warm,
+    begun: Instant,
+    /// Bytes that were there when it began.
+    found: u64,
     /// The checksum waits for bytes.
     hungry: AtomicBool,
     /// For the checksum: bytes came, or the end.
@@ -169,6 +178,8 @@ impl<'a> Transfer<'a> {
             state,
             ahead: AtomicI64::new(0),
             warm: Warm::default(),
+            begun: Instant::now(),
+            found: part.done(),
             hungry: AtomicBool::new(false),
             arrived: Condvar::new(),
             changed: Condvar::new(),
@@ -178,8 +189,8 @@ impl<'a> Transfer<'a> {
     fn run(&self) -> Result<String, Ended> {
         std::thread::scope(|scope| {
             let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
-            for _ in 0..connections {
-                scope.spawn(|| self.work());
+            for number in 0..connections {
+                scope.spawn(move || self.work(number));
             }
             scope.spawn(|| self.sync_now_and_then());
             let sum = sums::follow(self, connections);
@@ -211,8 +222,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// What each connection does.
-    fn work(&self) {
+    fn work(&self, number: usize) {
         let mut buffer = Vec::new();
+        self.wait_until_wanted(number);
         while let Some(index) = self.next() {
             let done =
                 if self.in_pieces { self.fetch_range(index, &mut buffer) } else { self.stream(&mut buffer) };
@@ -221,6 +233,19 @@ impl<'a> Transfer<'a> {
             }
             self.arrived.notify_all();
             self.changed.notify_all();
+        }
+    }
+
+    /// Until it is this connection's turn to join the others, or all is over.
+    fn wait_until_wanted(&self, number: usize) {
+        let mut state = self.state();
+        while number >= FIRST_CONNECTIONS && !state.over && state.ended.is_none() {
+            let elapsed = self.begun.elapsed();
+            let fetched = self.part.done().saturating_sub(self.found) as f64;
+            if elapsed >= JOIN_PAUSE * number as u32 && fetched < FAST * elapsed.as_secs_f64() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
         }
     }
 
