@@ -35,7 +35,9 @@ const AHEAD: i64 = 32 << 20;
 const BUFFER_PAUSE: Duration = Duration::from_millis(200);
 /// How often a file may turn out to be another one than was begun.
 const MOST_BEGINNINGS: u32 = 4;
-/// How often what was received is sent to the disk, so that a power cut loses little and the end need not wait.
+/// What was received is sent to the disk after so many bytes, or this long after the last time if they are fewer:
+/// so a power cut loses little, and the end need not wait.
+const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_PAUSE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 const UNBROKEN: &str = "nobody panics holding it";
@@ -209,15 +211,17 @@ impl<'a> Transfer<'a> {
     }
 
     fn sync_now_and_then(&self) {
+        let (mut synced, mut last) = (self.found, Instant::now());
         let mut state = self.state();
         while !state.over && !self.line.teller.stopped() {
-            let (next, waited) =
-                self.changed.wait_timeout_while(state, SYNC_PAUSE, |state| !state.over).expect(UNBROKEN);
-            drop(next);
-            if waited.timed_out() {
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
+            let done = self.part.done();
+            if done >= synced + SYNC_BYTES || done > synced && last.elapsed() >= SYNC_PAUSE {
+                drop(state);
                 let _ = self.part.sync(); // what cannot be written is said at the end
+                (synced, last) = (done, Instant::now());
+                state = self.state();
             }
-            state = self.state();
         }
     }
 
