@@ -58,6 +58,8 @@ pub struct Paths {
     pub conversations: PathBuf,
     /// What the headers of model files say, so that a list need not read them again.
     pub headers: PathBuf,
+    /// What models have evaluated, so that it need not be read again.
+    pub snapshots: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
     /// Which files fireside itself has fetched.
@@ -162,6 +164,7 @@ impl Paths {
             known_models: state.join("models.json"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
+            snapshots: base.cache_dir().join("fireside").join("snapshots"),
             home: base.home_dir().to_path_buf(),
             fetched: state.join("fetched.json"),
         })

@@ -84,7 +84,7 @@ pub fn run(
 }
 
 fn finish(
-    session: &Session,
+    session: &mut Session,
     answer: &Answer,
     first_token: Option<Duration>,
     screen: &mut Screen,
@@ -109,6 +109,9 @@ fn finish(
     }
     if manner.stats {
         screen.stats(&answer.stats, first_token);
+    }
+    if stop != StopReason::Interrupted {
+        session.settle(); // everything is said: only the prompt of the shell comes a little later
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,

@@ -27,6 +27,12 @@ const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// What took less to read is read again.
+const WORTH_KEEPING: Duration = Duration::from_millis(250);
+/// How long to wait until something is kept, as a share of the time that reading it took.
+const SETTLING: f64 = 0.2;
+const MOST_SETTLING: Duration = Duration::from_secs(5);
+
 /// A finished answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -183,6 +189,7 @@ impl Session {
             settings: self.settings.clone(),
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
+            keep: true,
         }
     }
 
@@ -318,6 +325,14 @@ impl Session {
         self.last = Some(Answer { text, stats, first_token });
         self.answered = Some((answer, asked_for));
         Ok(())
+    }
+
+    /// Waits until what was evaluated is kept for the next time: for a small part of the time that reading it took.
+    pub fn settle(&mut self) {
+        let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
+        if reading >= WORTH_KEEPING {
+            self.backend.settle(reading.mul_f64(SETTLING).min(MOST_SETTLING));
+        }
     }
 
     /// All that is needed to give an answer again; without `stats` while it is being written.

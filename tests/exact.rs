@@ -28,21 +28,21 @@ use llama_cpp_2::token::LlamaToken;
 use crate::support::{default_model, tiny};
 
 /// Logits of the default model (Q4_1) move by up to this much with the batch size.
-const QUANTISED_NOISE: f32 = 1.1;
+pub(crate) const QUANTISED_NOISE: f32 = 1.1;
 /// The tiny models are f32 and are run with an f32 KV cache and without flash attention, whose kernels round to f16.
-const FLOAT_NOISE: f32 = 0.002;
+pub(crate) const FLOAT_NOISE: f32 = 0.002;
 const CHUNK: usize = 512;
-const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"];
+pub(crate) const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"];
 
-struct Subject {
-    weights: Weights,
+pub(crate) struct Subject {
+    pub(crate) weights: Weights,
     template: Option<String>,
     limit: usize,
-    noise: f32,
+    pub(crate) noise: f32,
 }
 
 impl Subject {
-    fn load(path: &Path, noise: f32) -> Subject {
+    pub(crate) fn load(path: &Path, noise: f32) -> Subject {
         llama::install(Hooks { log: None, abort: |_| {} });
         let header = gguf::read(path).unwrap();
         let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false };
@@ -54,12 +54,16 @@ impl Subject {
         }
     }
 
-    fn model(&self) -> Llama<'_> {
+    pub(crate) fn model(&self) -> Llama<'_> {
+        Llama::new(&self.weights, self.context())
+    }
+
+    pub(crate) fn context(&self) -> ContextOptions {
         let (cache, flash_attn) = match self.noise {
             FLOAT_NOISE => (CacheType::F32, Auto::Off),
             _ => (CacheType::F16, Auto::Auto),
         };
-        let context = ContextOptions {
+        ContextOptions {
             limit: self.limit,
             chunk: CHUNK,
             threads: 1, // two would spin against the tests beside them
@@ -67,16 +71,19 @@ impl Subject {
             flash_attn,
             cache_type_k: cache,
             cache_type_v: cache,
-        };
-        Llama::new(&self.weights, context)
+        }
     }
 
-    fn engine(&self) -> Engine<Llama<'_>> {
-        Engine::new(self.model(), self.template.as_deref(), &[]).unwrap()
+    pub(crate) fn engine(&self) -> Engine<Llama<'_>> {
+        self.engine_of(self.model())
+    }
+
+    pub(crate) fn engine_of<'w>(&self, model: Llama<'w>) -> Engine<Llama<'w>> {
+        Engine::new(model, self.template.as_deref(), &[]).unwrap()
     }
 
     /// The distance of the two best logits after these tokens.
-    fn margin(&self, tokens: &[Token]) -> f32 {
+    pub(crate) fn margin(&self, tokens: &[Token]) -> f32 {
         let mut model = self.model();
         model.grow(tokens.len() + 1).unwrap();
         for chunk in tokens.chunks(CHUNK) {
@@ -89,12 +96,12 @@ impl Subject {
 }
 
 /// The default model, loaded once.
-fn default_subject() -> Option<&'static Subject> {
+pub(crate) fn default_subject() -> Option<&'static Subject> {
     static SUBJECT: OnceLock<Option<Subject>> = OnceLock::new();
     SUBJECT.get_or_init(|| default_model().map(|path| Subject::load(&path, QUANTISED_NOISE))).as_ref()
 }
 
-fn turn(messages: &[Message], predict: u32) -> Turn {
+pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
     Turn {
@@ -105,28 +112,32 @@ fn turn(messages: &[Message], predict: u32) -> Turn {
         settings,
         seed: 7,
         predict,
+        keep: true,
     }
 }
 
-fn user(text: &str) -> Message {
+pub(crate) fn user(text: &str) -> Message {
     Message::new(Role::User, text)
 }
 
 /// What an engine wrote: the text, the tokens it evaluated (prompt included), and why it ended.
-struct Answer {
-    text: String,
-    tokens: Vec<Token>,
-    stop: StopReason,
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) stop: StopReason,
+    /// Tokens of the prompt that were not read.
+    pub(crate) cached: usize,
 }
 
-fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
+pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
     let mut text = String::new();
     let stats = engine.reply(turn, &AtomicBool::new(false), &mut |event| {
         if let Event::Text(piece) = event {
             text.push_str(&piece);
         }
     });
-    Answer { text, tokens: engine.evaluated().to_vec(), stop: stats.unwrap().stop }
+    let stats = stats.unwrap();
+    Answer { text, tokens: engine.evaluated().to_vec(), stop: stats.stop, cached: stats.cached_tokens }
 }
 
 const PROMPTS: [&str; 10] = [

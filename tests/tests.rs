@@ -37,3 +37,5 @@ mod keys;
 mod pty;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 mod exact;
+// What was evaluated, kept on disk: used, and never believed blindly.
+mod snapshots;

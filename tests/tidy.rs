@@ -48,7 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only these files may name.
 const HOMES: &[(&str, &[&str])] = &[
-    ("llama_cpp_2", &["engine/llama.rs", "engine/sampler.rs"]),
+    ("llama_cpp_2", &["engine/llama.rs", "engine/llama/facts.rs", "engine/sampler.rs"]),
     ("llama_cpp_sys_2", &["engine/llama.rs"]),
     ("minijinja", &["engine/jinja.rs"]),
     ("aho_corasick", &["engine/tokens.rs"]),
@@ -127,6 +127,15 @@ fn unsafe_code_stays_in_two_files() {
         let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         let may = ["engine/llama.rs", "ui/crash.rs"].contains(&name.as_str());
         assert!(!found || may, "{name} has unsafe code");
+    }
+}
+
+#[test]
+fn the_binding_is_the_one_that_is_pinned() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    for pinned in fireside::engine::llama::BINDING.split(", ") {
+        let (name, version) = pinned.split_once(' ').unwrap();
+        assert!(manifest.contains(&format!("{name} = \"={version}\"")), "Cargo.toml does not pin {pinned}");
     }
 }
 

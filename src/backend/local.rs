@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Stats, Turn};
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained};
+use crate::engine::snapshot::{self, Rules, Snapshots};
 use crate::error::{Exit, Failure};
 
 /// Everything that is settled before the engine's thread starts.
@@ -27,6 +28,8 @@ pub struct Spec {
     pub template_args: Vec<(String, String)>,
     /// Set if the file has never been loaded: tried out first by a child process, given these arguments.
     pub probe: Option<Probe>,
+    /// The folder for what was evaluated, and when it is kept; `None`: never.
+    pub snapshots: Option<(PathBuf, Rules)>,
 }
 
 /// How an unknown file is tried out, and what to do when it passed.
@@ -36,6 +39,9 @@ pub struct Probe {
     pub args: Vec<String>,
     pub passed: Box<dyn Fn() + Send>,
 }
+
+/// How long no request must have come before the engine does something for later.
+const MOMENT: Duration = Duration::from_millis(50);
 
 pub struct Local {
     description: Description,
@@ -53,11 +59,20 @@ struct Request {
 }
 
 enum Job {
-    Load { told: Sender<Told>, cancel: Arc<AtomicBool> },
+    Load {
+        told: Sender<Told>,
+        cancel: Arc<AtomicBool>,
+    },
     Prepare(Turn),
-    Reply { turn: Turn, told: Sender<Told>, cancel: Arc<AtomicBool> },
+    Reply {
+        turn: Turn,
+        told: Sender<Told>,
+        cancel: Arc<AtomicBool>,
+    },
     Count(Turn, Sender<Result<Counts, Failure>>),
     Render(Turn, Sender<Result<Rendered, Failure>>),
+    /// Drops the sender when what was evaluated is on disk.
+    Settle(Sender<()>),
 }
 
 impl Local {
@@ -130,6 +145,12 @@ impl Backend for Local {
         &self.description
     }
 
+    fn settle(&mut self, patience: Duration) {
+        let (done, settled) = channel();
+        self.send(Job::Settle(done));
+        let _ = settled.recv_timeout(patience); // late is as well as never: it will be read again
+    }
+
     /// Stops whatever is going on and waits until the memory is free.
     fn close(&mut self) {
         self.cancel.store(true, Ordering::Relaxed);
@@ -163,7 +184,7 @@ impl Worker {
                 request.job.refuse(Failure::interrupted());
                 continue;
             }
-            if matches!(request.job, Job::Prepare(_)) {
+            if matches!(request.job, Job::Prepare(_) | Job::Settle(_)) {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
             // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
@@ -215,7 +236,7 @@ impl Worker {
     fn serve(&self, weights: &Weights, first: Request, load: Duration, inbox: &Receiver<Request>) {
         let llama = Llama::new(weights, self.spec.context.clone());
         let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
-            Ok(engine) => engine,
+            Ok(engine) => engine.with_snapshots(self.snapshots()),
             Err(failure) => {
                 for request in std::iter::once(first).chain(inbox) {
                     request.job.refuse(failure.clone());
@@ -223,39 +244,61 @@ impl Worker {
                 return;
             }
         };
-        for request in std::iter::once(first).chain(inbox) {
+        let mut next = Some(first);
+        while let Some(request) = next.take().or_else(|| waiting(inbox, || engine.rest())) {
             let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
-            match request.job {
-                Job::Load { told, .. } => {
-                    let _ = told.send(Told::Ready);
-                }
-                Job::Prepare(turn) => {
-                    // What cannot be read ahead will fail again, and be reported, when it is asked for.
-                    let _ = engine.prepare(&turn, &superseded);
-                }
-                Job::Reply { turn, told, cancel } => {
-                    let done = engine.reply(&turn, &cancel, &mut |event| {
-                        let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
-                    });
-                    let _ = told.send(Told::Done(done.map(|stats| Stats { load, ..stats })));
-                }
-                Job::Count(turn, answer) => {
-                    let _ = answer.send(engine.count(&turn));
-                }
-                Job::Render(turn, answer) => {
-                    let rendered = engine.prompt(&turn).map(|prompt| Rendered {
-                        tokens: engine.pieces(&prompt),
-                        text: prompt.text,
-                        notes: prompt.notes,
-                    });
-                    let _ = answer.send(rendered);
-                }
-            }
+            request.job.done_by(&mut engine, load, &superseded);
         }
+    }
+
+    fn snapshots(&self) -> Option<Snapshots> {
+        let spec = &self.spec;
+        let key = || snapshot::key(&spec.description.fingerprint, &spec.context, spec.load.gpu_layers);
+        spec.snapshots.clone().map(|(folder, rules)| Snapshots::new(folder, key(), rules))
     }
 }
 
+/// The next request; when none comes for a moment, `rest` is called before going on waiting.
+fn waiting(inbox: &Receiver<Request>, rest: impl FnOnce()) -> Option<Request> {
+    match inbox.recv_timeout(MOMENT) {
+        Ok(request) => return Some(request),
+        Err(RecvTimeoutError::Disconnected) => return None,
+        Err(RecvTimeoutError::Timeout) => rest(),
+    }
+    inbox.recv().ok()
+}
+
 impl Job {
+    fn done_by(self, engine: &mut Engine<Llama>, load: Duration, superseded: &dyn Fn() -> bool) {
+        match self {
+            Job::Load { told, .. } => {
+                let _ = told.send(Told::Ready);
+            }
+            Job::Prepare(turn) => {
+                // What cannot be read ahead will fail again, and be reported, when it is asked for.
+                let _ = engine.prepare(&turn, superseded);
+            }
+            Job::Reply { turn, told, cancel } => {
+                let done = engine.reply(&turn, &cancel, &mut |event| {
+                    let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
+                });
+                let _ = told.send(Told::Done(done.map(|stats| Stats { load, ..stats })));
+            }
+            Job::Count(turn, answer) => {
+                let _ = answer.send(engine.count(&turn));
+            }
+            Job::Render(turn, answer) => {
+                let rendered = engine.prompt(&turn).map(|prompt| Rendered {
+                    tokens: engine.pieces(&prompt),
+                    text: prompt.text,
+                    notes: prompt.notes,
+                });
+                let _ = answer.send(rendered);
+            }
+            Job::Settle(done) => engine.settle(done),
+        }
+    }
+
     fn cancelled(&self) -> bool {
         matches!(self, Job::Load { cancel, .. } | Job::Reply { cancel, .. } if cancel.load(Ordering::Relaxed))
     }
@@ -267,6 +310,7 @@ impl Job {
             Job::Load { told, .. } | Job::Reply { told, .. } => told.send(Told::Done(Err(failure))).is_ok(),
             Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
             Job::Render(_, answer) => answer.send(Err(failure)).is_ok(),
+            Job::Settle(_) => true,
         }
     }
 }

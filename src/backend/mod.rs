@@ -28,6 +28,8 @@ pub trait Backend {
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure>;
     /// Known from the beginning, before anything is loaded.
     fn describe(&self) -> &Description;
+    /// Waits until what was evaluated is kept for later, if it is kept at all, at most so long.
+    fn settle(&mut self, _patience: Duration) {}
     /// Gives memory back; nothing may be asked afterwards.
     fn close(&mut self) {}
 }

@@ -20,6 +20,8 @@ pub struct Turn {
     pub seed: u32,
     /// Most tokens to write, the context's end apart.
     pub predict: u32,
+    /// Whether what was evaluated for it may stay on disk.
+    pub keep: bool,
 }
 
 /// Why an answer ended.

@@ -192,6 +192,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.no_mmap = v), |s| name_of(&s.no_mmap, SWITCH)),
     row("mlock", "", Group::Model, "keep the weights in memory, never swapped out",
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
+    row("no-snapshots", "", Group::Model, "read every prompt afresh: keep nothing of what was read on disk, and look for nothing there",
+        |s, v| one_of(v, SWITCH).map(|v| s.no_snapshots = v), |s| name_of(&s.no_snapshots, SWITCH)).start(),
     row("model-folder", "FOLDER", Group::Model, "a further folder to look for models in; may be given several times",
         |s, v| text(v).map(|v| s.model_folders.push(v.into())), |s| show_paths(&s.model_folders)).start().repeats(),
     row("offline", "", Group::Model, "use what is on this machine only: ask no network for models",

@@ -145,6 +145,8 @@ pub struct Settings {
     pub cache_type_v: CacheType,
     pub no_mmap: bool,
     pub mlock: bool,
+    /// What was evaluated is neither kept on disk nor looked for there.
+    pub no_snapshots: bool,
     /// Where models are looked for besides the usual places.
     pub model_folders: Vec<PathBuf>,
     /// Nothing is asked of any network.
@@ -178,6 +180,7 @@ impl Default for Settings {
             cache_type_v: CacheType::F16,
             no_mmap: false,
             mlock: false,
+            no_snapshots: false,
             model_folders: Vec::new(),
             offline: false,
             system_prompt: None,

@@ -33,10 +33,35 @@ impl Cache {
 
     /// Keeps the beginning that `prompt` shares and makes room for the rest; returns how many tokens were kept.
     pub fn reuse(&mut self, model: &mut impl Model, prompt: &[Token]) -> Result<usize> {
-        let kept = model.truncate(self.common(prompt));
-        self.tokens.truncate(kept);
+        self.cut(model, prompt);
         self.make_room(model, prompt.len(), prompt.len() + ANSWER_ROOM)?;
         Ok(self.tokens.len())
+    }
+
+    /// Keeps the beginning that `prompt` shares; returns how many tokens were kept.
+    pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
+        let kept = model.truncate(self.common(prompt));
+        self.tokens.truncate(kept);
+        kept
+    }
+
+    /// Puts the saved memory of `tokens` in the place of what is there, with room for `wanted` tokens. `false`: the
+    /// model does not take it, and memory is empty.
+    pub fn restore(
+        &mut self,
+        model: &mut impl Model,
+        tokens: &[Token],
+        state: &[u8],
+        wanted: usize,
+    ) -> Result<bool> {
+        model.truncate(0);
+        self.tokens.clear();
+        self.make_room(model, tokens.len(), wanted.max(tokens.len()) + ANSWER_ROOM)?;
+        let taken = model.restore(state, tokens.len()).is_ok();
+        if taken {
+            self.tokens.extend_from_slice(tokens);
+        }
+        Ok(taken)
     }
 
     /// Evaluates `prompt` from where the cache ends, in chunks cut at absolute multiples of the model's chunk so that

@@ -4,6 +4,8 @@
 //! binding. It hides what the binding allows to go wrong: ids are checked before they reach C++, the log is kept
 //! for error messages, and positions never pass what the model can take. Next: tokens.rs.
 
+mod facts;
+
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
@@ -20,7 +22,6 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 use super::alphabet::Alphabet;
@@ -60,6 +61,15 @@ pub trait Model {
     fn limit(&self) -> usize;
     /// Most tokens of one [`Model::decode`].
     fn chunk(&self) -> usize;
+    /// Bytes that [`Model::save`] would give now.
+    fn state_bytes(&self) -> usize;
+    /// What is in memory, as bytes that are of use only to a model like this one.
+    fn save(&self) -> Result<Vec<u8>>;
+    /// Puts saved memory of `len` tokens in the place of what is there. The bytes must be exactly those that were saved: of
+    /// that only their shape is checked. On failure memory is empty.
+    fn restore(&mut self, state: &[u8], len: usize) -> Result<()>;
+    /// Whether restored memory can be cut: otherwise it is of use only as a whole.
+    fn restores_parts(&self) -> bool;
     /// Makes room for `capacity` tokens and returns how many of those in memory were kept.
     fn grow(&mut self, capacity: usize) -> Result<usize>;
     /// Forgets all but the first `len` tokens and returns how many were really kept: fewer where memory cannot be cut.
@@ -236,6 +246,9 @@ pub struct Device {
     pub gpu: bool,
 }
 
+/// The binding that is used, which decides what saved memory looks like.
+pub const BINDING: &str = "llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161";
+
 /// The processors llama.cpp was built for and found, the CPU included.
 pub fn devices() -> Vec<Device> {
     backend();
@@ -269,6 +282,8 @@ pub struct Weights {
     vocabulary: Vocabulary,
     /// Tokens that the layers with a sliding window look back at, if there are such layers.
     window: Option<usize>,
+    /// Contexts larger than this many tokens encode positions in another way (LongRoPE).
+    near: Option<usize>,
     /// What can be written, for a vocabulary that cannot write everything.
     alphabet: Option<Alphabet>,
 }
@@ -300,59 +315,19 @@ impl Weights {
             bail!("loading was stopped");
         }
         let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
-        let vocabulary = read_vocabulary(&model);
-        let window = sliding_window(&model);
-        let alphabet = alphabet(&model);
+        let vocabulary = facts::read_vocabulary(&model);
+        let window = facts::sliding_window(&model);
+        let near = facts::near_context(&model);
+        let alphabet = facts::alphabet(&model);
         if alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(' ')) {
             bail!("its vocabulary has no token for a space");
         }
-        Ok(Weights { model, vocabulary, window, alphabet })
+        Ok(Weights { model, vocabulary, window, near, alphabet })
     }
-}
 
-/// What a SentencePiece vocabulary can write, where that is not everything.
-fn alphabet(model: &LlamaModel) -> Option<Alphabet> {
-    if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
-        return None;
-    }
-    let vocab = model.vocab();
-    let text = |id| vocab.text(LlamaToken(id)).map(CStr::to_bytes);
-    Alphabet::of((0..vocab.n_tokens().max(0)).filter_map(text))
-}
-
-fn sliding_window(model: &LlamaModel) -> Option<usize> {
-    let arch = model.meta_val_str("general.architecture").ok()?;
-    let window = model.meta_val_str(&format!("{arch}.attention.sliding_window")).ok()?;
-    window.parse().ok().filter(|window| *window > 0)
-}
-
-fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
-    let vocab = model.vocab();
-    let len = vocab.n_tokens().max(0);
-    let mut markers = Vec::new();
-    for id in 0..len {
-        let attr = vocab.attr(LlamaToken(id));
-        let control = attr.contains(LlamaTokenAttr::Control) || attr.contains(LlamaTokenAttr::Unknown);
-        if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
-            continue;
-        }
-        let text = vocab.text(LlamaToken(id)).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
-        markers.push(Marker { token: id, text, control });
-    }
-    let text_of = |token: LlamaToken| {
-        let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
-        text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
-    };
-    let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
-    let space_prefix = model.meta_val_str("tokenizer.ggml.add_space_prefix").map(|v| v == "true");
-    Vocabulary {
-        len: len as usize,
-        bos: (0..len).contains(&vocab.bos().0).then_some(vocab.bos().0),
-        add_bos: vocab.should_add_bos(),
-        bos_text: text_of(vocab.bos()),
-        eos_text: text_of(vocab.eos()),
-        markers,
-        space_prefix: space_prefix.unwrap_or(kind == "llama"),
+    /// Whether a context of this size encodes positions as those for long texts do.
+    fn far(&self, capacity: usize) -> bool {
+        self.near.is_some_and(|near| capacity > near)
     }
 }
 
@@ -447,26 +422,73 @@ impl Model for Llama<'_> {
         self.options.chunk
     }
 
+    fn state_bytes(&self) -> usize {
+        let size = |context: &LlamaContext| context.state_seq_get_size_ext(0, LlamaStateSeqFlags::empty());
+        self.context.as_ref().filter(|_| self.len > 0).map_or(0, |context| 1 + contained(|| size(context)))
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        let size = self.state_bytes();
+        let context = self.context.as_ref().filter(|_| size > 1).context("there is nothing in memory")?;
+        let mut state = Vec::new();
+        state.try_reserve_exact(size).context("there is no room for a copy of the model's memory")?;
+        state.push(u8::from(self.weights.far(self.capacity)));
+        let rest = state.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        let flags = LlamaStateSeqFlags::empty();
+        // SAFETY: `size - 1` bytes from `rest` on were reserved, as many as llama.cpp has just said that it will write.
+        let written = contained(|| unsafe { context.state_seq_get_data_ext(rest, 0, flags) });
+        if written != size - 1 {
+            bail!("llama.cpp could not copy its memory");
+        }
+        // SAFETY: so many bytes were reserved and have been written.
+        unsafe { state.set_len(size) };
+        Ok(state)
+    }
+
+    fn restore(&mut self, state: &[u8], len: usize) -> Result<()> {
+        let context = self.context.as_mut().context("nothing was made room for")?;
+        context.clear_kv_cache();
+        self.len = 0;
+        let (far, state) = state.split_first().context("there is nothing saved")?;
+        if *far != u8::from(self.weights.far(self.capacity)) {
+            bail!("positions are encoded otherwise in a context of this size");
+        }
+        if len == 0 || len > self.capacity {
+            bail!("{len} saved tokens do not fit a context of {}", self.capacity);
+        }
+        forget_errors();
+        let flags = LlamaStateSeqFlags::empty();
+        // SAFETY: the caller vouches that llama.cpp itself wrote these bytes, for weights and a context like these; of lengths
+        // it reads no further than the slice.
+        let done = contained(|| unsafe { context.state_seq_set_data_ext(state, 0, flags) });
+        if !done || context.kv_cache_seq_pos_max(0) != len as i32 - 1 {
+            context.clear_kv_cache();
+            bail!("llama.cpp did not take the saved memory: {}", reason().unwrap_or_default());
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Recurrent memory is one state after all tokens, and of a sliding window llama.cpp saves only what the last token sees.
+    fn restores_parts(&self) -> bool {
+        let model = &self.weights.model;
+        !model.is_recurrent() && !model.is_hybrid() && self.weights.window.is_none()
+    }
+
     fn grow(&mut self, capacity: usize) -> Result<usize> {
         if capacity <= self.capacity {
             return Ok(self.len);
         }
         // The old context goes before the new one comes, so that both are never in memory together.
-        let old = self.context.take();
-        let flags = LlamaStateSeqFlags::empty();
-        let state =
-            old.as_ref().filter(|_| self.len > 0).and_then(|context| context.state_seq_get(0, flags).ok());
-        drop(old);
+        let state = self.save().ok().filter(|_| self.len > 0);
+        self.context = None;
         let kept = std::mem::take(&mut self.len);
         self.capacity = 0;
-        let mut context = self.open(capacity)?;
-        if let Some(state) = state
-            && context.state_seq_set(&state, 0).is_ok()
-        {
-            self.len = kept;
-        }
-        self.context = Some(context);
+        self.context = Some(self.open(capacity)?);
         self.capacity = capacity;
+        if let Some(state) = state {
+            let _ = self.restore(&state, kept); // what could not be kept is read again
+        }
         Ok(self.len)
     }
 

@@ -15,6 +15,7 @@ pub mod llama; // 2
 mod alphabet;
 pub mod tokens; // 3
 pub mod cache; // 4
+pub mod snapshot; // 5
 pub mod sampler; // 6
 pub mod generate; // 8
 pub mod detokenize; // 9
@@ -23,6 +24,7 @@ mod toy;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -31,6 +33,7 @@ use self::cache::{Cache, Plan};
 use self::detokenize::Detokenizer;
 use self::generate::{Writing, generate};
 use self::llama::{Model, Token};
+use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
 use self::tokens::{Markers, Marks};
 use crate::chat::{Counts, Event, Message, Role, Stats, StopReason, Turn};
@@ -53,6 +56,10 @@ pub struct Engine<M> {
     markers: Markers,
     /// Seconds a token takes to read, from the last reading that was long enough to tell.
     pace: Option<f64>,
+    /// What was evaluated before, on disk.
+    snapshots: Option<Snapshots>,
+    /// Whether what is in memory may be kept there.
+    keep: bool,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -66,7 +73,20 @@ impl<M: Model> Engine<M> {
         let template = template.map(compile).transpose().map_err(template_failure)?;
         let sample = template.as_ref().map(sample_render).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
-        Ok(Engine { model, cache: Cache::default(), template, markers, pace: None })
+        Ok(Engine {
+            model,
+            cache: Cache::default(),
+            template,
+            markers,
+            pace: None,
+            snapshots: None,
+            keep: false,
+        })
+    }
+
+    /// The same engine, with a folder for what it has evaluated.
+    pub fn with_snapshots(self, snapshots: Option<Snapshots>) -> Engine<M> {
+        Engine { snapshots, ..self }
     }
 
     /// Answers a turn. On failure the model's memory stays usable.
@@ -89,8 +109,8 @@ impl<M: Model> Engine<M> {
         sampler.see(&prompt.tokens);
 
         let started = Instant::now();
-        let cached = self.cache.reuse(&mut self.model, &prompt.tokens)?;
-        let flow = self.read(&prompt.tokens, cached, cancel, show)?;
+        let cached = self.reuse(&prompt.tokens, turn.keep)?;
+        let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
         let read = started.elapsed();
         let mut stats = Stats {
             stop: StopReason::Interrupted,
@@ -118,23 +138,121 @@ impl<M: Model> Engine<M> {
         Ok(stats)
     }
 
-    fn read(
+    /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
+    fn reuse(&mut self, prompt: &[Token], keep: bool) -> Result<usize> {
+        self.keep = keep;
+        let here = self.cache.cut(&mut self.model, prompt);
+        self.recall(prompt, here)?;
+        self.cache.reuse(&mut self.model, prompt)
+    }
+
+    fn recall(&mut self, prompt: &[Token], mut here: usize) -> Result<()> {
+        let uses = Uses { parts: self.model.restores_parts(), limit: self.model.limit() };
+        let Some(snapshots) = self.snapshots.as_mut().filter(|_| prompt.len() >= here + LEAST) else {
+            return Ok(());
+        };
+        while let Some(found) = snapshots.find(prompt, here, uses) {
+            let Some((tokens, state)) = snapshots.load(&found) else { continue };
+            if self.cache.restore(&mut self.model, &tokens, &state, prompt.len())? {
+                self.pace.get_or_insert(found.pace);
+                if self.keep {
+                    snapshots.note(Some(&found));
+                }
+                return Ok(());
+            }
+            snapshots.discard(&found);
+            here = 0;
+        }
+        if self.keep {
+            snapshots.note(None);
+        }
+        Ok(())
+    }
+
+    /// Reads a prompt. Where saved memory is of use only as a whole, it is saved on the way: before the user's own words.
+    fn read_in_parts(
         &mut self,
+        turn: &Turn,
         prompt: &[Token],
         cached: usize,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<ControlFlow<()>> {
-        let total = prompt.len() - cached;
+        let stop = || cancel.load(Ordering::Relaxed);
+        let on_the_way = self.snapshots.is_some() && !self.model.restores_parts();
+        if on_the_way
+            && prompt.len() >= cached + LEAST
+            && let Some(edge) = self.edge(turn, prompt).filter(|edge| *edge >= cached + LEAST)
+        {
+            if self.read(&prompt[..edge], cached, prompt.len(), &stop, show)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.hold();
+        }
+        self.read(prompt, cached, prompt.len(), &stop, show)
+    }
+
+    /// Evaluates what is not in memory of `prompt`, the beginning of one of `whole` tokens.
+    fn read(
+        &mut self,
+        prompt: &[Token],
+        cached: usize,
+        whole: usize,
+        stop: &dyn Fn() -> bool,
+        show: &mut dyn FnMut(Event),
+    ) -> Result<ControlFlow<()>> {
+        let unread = prompt.len() - self.cache.tokens().len();
         let started = Instant::now();
         let flow = self.cache.read(&mut self.model, prompt, &mut |done| {
-            show(Event::Reading { done: done - cached, total });
-            if cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            show(Event::Reading { done: done - cached, total: whole - cached });
+            if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if flow.is_continue() && total >= PACE_TOKENS {
-            self.pace = Some(started.elapsed().as_secs_f64() / total as f64);
+        if flow.is_continue() && unread >= PACE_TOKENS {
+            self.pace = Some(started.elapsed().as_secs_f64() / unread as f64);
         }
         Ok(flow)
+    }
+
+    /// How many tokens come before the user's own words, of which the last paragraph of a message counts as such: another
+    /// question about the same documents begins with these.
+    fn edge(&self, turn: &Turn, prompt: &[Token]) -> Option<usize> {
+        let last = turn.messages.iter().rposition(|message| message.role == Role::User)?;
+        let same = |text: &str| {
+            let mut other = turn.clone();
+            let said = &mut other.messages[last].text;
+            said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
+            self.prompt(&other).ok().map(|other| snapshot::common(&other.tokens, prompt))
+        };
+        Some(same("A")?.min(same("9")?))
+    }
+
+    /// Saves memory, to be written to disk when nobody waits, if that is allowed and pays.
+    fn hold(&mut self) {
+        let (tokens, parts) = (self.cache.tokens(), self.model.restores_parts());
+        let Some((snapshots, pace)) = self.snapshots.as_mut().filter(|_| self.keep).zip(self.pace) else {
+            return;
+        };
+        if snapshots.wants(tokens, self.model.state_bytes(), pace, parts)
+            && let Ok(state) = self.model.save()
+        {
+            snapshots.hold(tokens.to_vec(), state, pace, parts);
+        }
+    }
+
+    /// Has kept on disk what took long to evaluate. For when nobody waits: it takes as long as copying the memory.
+    pub fn rest(&mut self) {
+        self.hold();
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.write();
+        }
+    }
+
+    /// The same, and drops `done` when it is on disk or cannot be brought there.
+    pub fn settle(&mut self, done: Sender<()>) {
+        self.rest();
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.settle(done);
+        }
     }
 
     /// Reads ahead what any next message of the user will leave as it is. Stops early when `superseded`.
@@ -156,11 +274,9 @@ impl<M: Model> Engine<M> {
         if self.cache.tokens().starts_with(ahead) {
             return Ok(());
         }
-        self.cache.reuse(&mut self.model, ahead)?;
-        let go_on = |_| {
-            if superseded() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        let _stopped = self.cache.read(&mut self.model, ahead, &mut { go_on })?;
+        let cached = self.reuse(ahead, turn.keep)?;
+        let stop = || superseded();
+        let _stopped = self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?;
         Ok(())
     }
 
@@ -171,8 +287,9 @@ impl<M: Model> Engine<M> {
         let (limit, length) = (self.model.limit(), prompt.len());
         let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * PACE_TOKENS)];
         if self.pace.is_none() && cache::plan(length, limit) == Plan::Fit && length > 0 {
+            self.keep = turn.keep;
             let cached = self.cache.reuse(&mut self.model, beginning)?;
-            let _whole = self.read(beginning, cached, &AtomicBool::new(false), &mut |_| {})?;
+            let _whole = self.read(beginning, cached, beginning.len(), &|| false, &mut |_| {})?;
         }
         let cached = self.cache.common(&prompt);
         let reading = Duration::from_secs_f64(self.pace.unwrap_or(0.0) * (length - cached) as f64);

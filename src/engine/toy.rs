@@ -92,6 +92,26 @@ impl Model for Toy {
         16
     }
 
+    fn state_bytes(&self) -> usize {
+        self.memory.len() * 4
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        Ok(self.memory.iter().flat_map(|token| token.to_le_bytes()).collect())
+    }
+
+    fn restore(&mut self, state: &[u8], len: usize) -> Result<()> {
+        self.memory.clear();
+        anyhow::ensure!(state.len() == len * 4 && len <= self.capacity, "the state does not fit");
+        let token = |bytes: &[u8]| Token::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        self.memory.extend(state.chunks(4).map(token));
+        Ok(())
+    }
+
+    fn restores_parts(&self) -> bool {
+        self.cuttable
+    }
+
     fn grow(&mut self, capacity: usize) -> Result<usize> {
         self.capacity = capacity;
         if !self.keeps_when_grown {

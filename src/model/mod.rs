@@ -15,6 +15,7 @@ use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
 use crate::engine::llama::{ContextOptions, LoadOptions};
+use crate::engine::snapshot::Rules;
 pub use crate::engine::template::Supports;
 use crate::engine::template::{self, Template};
 use crate::error::{Failure, reason};
@@ -122,7 +123,11 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let load =
         LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
     let template_args = settings.template_args.clone();
-    let spec = Spec { description, path: path.to_path_buf(), load, context, template, template_args, probe };
+    let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };
+    let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
+    let snapshots = folder.filter(|_| !settings.no_snapshots).map(|folder| (folder, rules));
+    let path = path.to_path_buf();
+    let spec = Spec { description, path, load, context, template, template_args, probe, snapshots };
     Ok(Opened { spec, settings, advice })
 }
 

@@ -1,0 +1,411 @@
+//! 5 — evaluated prefixes on disk: what is worth keeping, and which of what was kept saves reading a prompt.
+//!
+//! A snapshot is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
+//! whatever is missing, damaged or of another kind is read again. Where saved memory can be cut, any snapshot serves
+//! any prompt that begins as it does; elsewhere it must be a beginning of the prompt as a whole.
+//!
+//! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: sampler.rs.
+
+mod file;
+mod folder;
+mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use self::file::Trouble;
+pub use self::folder::{Bounds, Usage, usage};
+use self::writer::{Held, Writer};
+use super::llama::{self, ContextOptions, Token};
+
+/// Fewest tokens that are kept, or looked for.
+pub const LEAST: usize = 64;
+/// Bytes a second at which a state is restored on a slow machine.
+const RESTORING: f64 = 400e6;
+/// States that may be in memory at once on their way to the disk.
+const MOST_WAITING: usize = 2;
+/// What must be new in a snapshot, as a share of it: when it goes on from one that is kept, and when it parts from one.
+const NEW_GOING_ON: f64 = 0.05;
+const NEW_PARTING: f64 = 0.25;
+
+/// Bytes of memory that a state may take where the system does not say what is free.
+const UNTOLD: u64 = 2 << 30;
+
+/// When states are kept.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What took less to read is never kept. Zero: everything is kept and restored, whatever that costs.
+    pub worth: Duration,
+    pub bounds: Bounds,
+    /// Says how many bytes of memory are free, if the system tells; a state may take half of them for a while.
+    pub free: fn() -> Option<u64>,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { worth: Duration::from_millis(250), bounds: Bounds::default(), free: || None }
+    }
+}
+
+impl Rules {
+    /// Whether a copy of so many bytes may be in memory for a while.
+    fn has_room_for(&self, bytes: u64) -> bool {
+        bytes <= (self.free)().map_or(UNTOLD, |free| free / 2)
+    }
+}
+
+/// What a state depends on besides the tokens, for people to read: every difference is a different state.
+pub fn key(fingerprint: &str, context: &ContextOptions, gpu_layers: Option<u32>) -> String {
+    format!(
+        "model {fingerprint}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}",
+        llama::BINDING,
+        llama::system_info().trim(),
+        context.cache_type_k,
+        context.cache_type_v,
+        context.flash_attn,
+        context.chunk,
+    )
+}
+
+/// What the model that asks can do with a state.
+#[derive(Debug, Clone, Copy)]
+pub struct Uses {
+    /// Cut it.
+    pub parts: bool,
+    /// Hold so many tokens.
+    pub limit: usize,
+}
+
+/// A snapshot that saves reading.
+#[derive(Debug)]
+pub struct Found {
+    name: String,
+    /// Seconds that each of its tokens took to read.
+    pub pace: f64,
+}
+
+/// The snapshots of one model with one set of settings.
+pub struct Snapshots {
+    folder: PathBuf,
+    key: String,
+    rules: Rules,
+    /// What is known of the files in the folder, by their names.
+    known: HashMap<String, Known>,
+    /// Files that can neither be used nor removed.
+    hopeless: HashSet<String>,
+    /// To be written when nobody waits.
+    held: Vec<Held>,
+    /// The tokens of the state held last, whose file may not be there yet.
+    latest: Vec<Token>,
+    writer: Writer,
+}
+
+struct Known {
+    tokens: Vec<Token>,
+    bytes: u64,
+    pace: f64,
+}
+
+impl Known {
+    /// Tokens of `prompt` that need no reading with this; one is always left, for its logits.
+    fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
+        let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
+        let usable = self.tokens.len() <= uses.limit && (uses.parts || same == self.tokens.len());
+        if usable { same } else { 0 }
+    }
+}
+
+pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+impl Snapshots {
+    /// Nothing is read or made before it is needed.
+    pub fn new(folder: PathBuf, key: String, rules: Rules) -> Snapshots {
+        Snapshots {
+            folder,
+            key,
+            rules,
+            known: HashMap::new(),
+            hopeless: HashSet::new(),
+            held: Vec::new(),
+            latest: Vec::new(),
+            writer: Writer::default(),
+        }
+    }
+
+    fn hashed_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.key.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn name_start(&self, tokens: &[Token]) -> String {
+        folder::name_start(self.hashed_key(), beginning(tokens))
+    }
+
+    /// Learns of files that share at least the first tokens with these, whoever wrote them.
+    fn look(&mut self, tokens: &[Token]) {
+        let start = self.name_start(tokens);
+        let names: HashSet<String> =
+            folder::names(&self.folder).into_iter().filter(|name| name.starts_with(&start)).collect();
+        self.known.retain(|name, _| names.contains(name) || !name.starts_with(&start));
+        for name in names {
+            if self.known.contains_key(&name) || self.hopeless.contains(&name) {
+                continue;
+            }
+            match file::read_header(&self.folder.join(&name)) {
+                Ok(header) if header.key == self.key => {
+                    let known =
+                        Known { tokens: header.tokens, bytes: header.state.0, pace: f64::from(header.pace) };
+                    self.known.insert(name, known);
+                }
+                Err(Trouble::Damaged) => self.remove(&name),
+                Ok(_) | Err(Trouble::Unreadable) => {}
+            }
+        }
+    }
+
+    /// The snapshot that saves most of reading `prompt`, of which the first `here` tokens are in memory.
+    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<Found> {
+        if prompt.len() < here + LEAST {
+            return None;
+        }
+        self.look(prompt);
+        let served = self.known.iter().map(|(name, known)| (known.serves(prompt, uses), name, known));
+        let worth = served.filter(|(serves, _, known)| {
+            let saved = serves.saturating_sub(here);
+            let pays = saved as f64 * known.pace > known.bytes as f64 / RESTORING;
+            saved >= LEAST && (pays || self.rules.worth.is_zero()) && self.rules.has_room_for(known.bytes)
+        });
+        let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
+        Some(Found { name: name.clone(), pace: known.pace })
+    }
+
+    /// The tokens and the state of what was found, exactly as they were when it was made. `None`: it is gone or was
+    /// damaged, and will not be found again.
+    pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
+        let known = self.known.remove(&found.name)?;
+        match file::read(&self.folder.join(&found.name)) {
+            Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
+                self.known.insert(found.name.clone(), known);
+                Some((header.tokens, state))
+            }
+            Ok(_) | Err(Trouble::Damaged) => {
+                self.remove(&found.name);
+                None
+            }
+            Err(Trouble::Unreadable) => {
+                self.hopeless.insert(found.name.clone()); // or gone, which is as well
+                None
+            }
+        }
+    }
+
+    /// Notes that something was looked for; what was found and used stays longer.
+    pub fn note(&self, found: Option<&Found>) {
+        folder::note(&self.folder, found.is_some());
+        found.iter().for_each(|found| folder::touch(&self.folder.join(&found.name)));
+    }
+
+    /// Removes what turned out to be of no use.
+    pub fn discard(&mut self, found: &Found) {
+        self.known.remove(&found.name);
+        self.remove(&found.name);
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Err(error) = std::fs::remove_file(self.folder.join(name))
+            && error.kind() != ErrorKind::NotFound
+        {
+            self.hopeless.insert(name.into());
+        }
+    }
+
+    /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token.
+    pub fn wants(&mut self, tokens: &[Token], bytes: usize, pace: f64, parts: bool) -> bool {
+        let worth = self.rules.worth.as_secs_f64();
+        let waiting = self.held.len() + self.writer.waiting();
+        let short = tokens.len() < LEAST || (tokens.len() as f64) * pace < worth;
+        if short || waiting >= MOST_WAITING || self.writer.failed() {
+            return false;
+        }
+        let (kept, goes_on) = self.kept(tokens, parts);
+        let new = (tokens.len() - kept) as f64;
+        let share = match (kept, goes_on) {
+            (0, _) => 0.0,
+            (_, true) => NEW_GOING_ON,
+            (_, false) => NEW_PARTING,
+        };
+        new >= share * tokens.len() as f64
+            && (worth == 0.0 || new * pace >= worth.max(self.writer.seconds(bytes)))
+            && bytes as u64 <= self.rules.bounds.most
+            && self.rules.has_room_for(bytes as u64)
+    }
+
+    /// How many of these tokens a snapshot has already, and whether these go on from all that is in it.
+    fn kept(&mut self, tokens: &[Token], parts: bool) -> (usize, bool) {
+        self.look(tokens);
+        let all = self.known.values().map(|known| &known.tokens).chain([&self.latest]);
+        let of = |kept: &Vec<Token>| {
+            let same = common(kept, tokens);
+            let goes_on = same == kept.len();
+            (if parts || goes_on { same } else { 0 }, goes_on)
+        };
+        all.map(of).max().unwrap_or((0, true))
+    }
+
+    /// Takes a state to be written later.
+    pub fn hold(&mut self, tokens: Vec<Token>, state: Vec<u8>, pace: f64, parts: bool) {
+        self.look(&tokens);
+        let mut hasher = DefaultHasher::new();
+        tokens.hash(&mut hasher);
+        let name = folder::name(self.hashed_key(), beginning(&tokens), hasher.finish());
+        // What is much shorter stays: it is restored sooner where its tokens are enough.
+        let covered = |kept: &[Token]| {
+            tokens.starts_with(kept) && kept.len() < tokens.len() && kept.len() * 2 >= tokens.len()
+        };
+        let instead_of = self.known.iter().filter(|(_, known)| parts && covered(&known.tokens));
+        let instead_of = instead_of.map(|(name, _)| name.clone()).collect();
+        self.latest.clone_from(&tokens);
+        self.held.push(Held { name, key: self.key.clone(), tokens, pace, state, instead_of });
+    }
+
+    /// Has what was taken written by a thread of its own.
+    pub fn write(&mut self) {
+        for held in self.held.drain(..) {
+            self.writer.write(held, &self.folder, &self.rules.bounds);
+        }
+    }
+
+    /// Drops `done` when everything that was taken is written, or cannot be.
+    pub fn settle(&mut self, done: Sender<()>) {
+        self.write();
+        self.writer.tell(done);
+    }
+}
+
+/// Tells the first tokens from others: only what shares these is worth looking at.
+fn beginning(tokens: &[Token]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    tokens[..tokens.len().min(LEAST)].hash(&mut hasher);
+    hasher.finish() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const CUT: Uses = Uses { parts: true, limit: 100_000 };
+    const WHOLE: Uses = Uses { parts: false, ..CUT };
+    const BYTES: usize = 10_000;
+
+    fn snapshots(folder: &tempfile::TempDir) -> Snapshots {
+        let bounds = Bounds { most: 1 << 30, share: 1.0, leave: 0 };
+        Snapshots::new(folder.path().into(), "key".into(), Rules { bounds, ..Rules::default() })
+    }
+
+    fn tokens(count: usize) -> Vec<Token> {
+        (0..count as Token).collect()
+    }
+
+    /// The first so many of these tokens, and then others.
+    fn parting(at: usize, count: usize) -> Vec<Token> {
+        (0..count).map(|i| if i < at { i as Token } else { -(i as Token) }).collect()
+    }
+
+    fn keep(snapshots: &mut Snapshots, tokens: &[Token], parts: bool) {
+        snapshots.hold(tokens.to_vec(), vec![1; BYTES], 0.01, parts);
+        let (done, settled) = channel();
+        snapshots.settle(done);
+        assert!(settled.recv().is_err());
+    }
+
+    #[test]
+    fn what_took_longer_to_read_than_to_write_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        assert!(snapshots.wants(&tokens(100), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&tokens(LEAST - 1), BYTES, 1.0, true), "too few");
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.002, true), "a fifth of a second");
+        assert!(!snapshots.wants(&tokens(100), 900_000_000, 0.01, true), "three seconds to write");
+        snapshots.rules.free = || Some(BYTES as u64);
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.01, true), "no memory for a copy");
+    }
+
+    #[test]
+    fn what_is_nearly_kept_already_is_not_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(1000), true);
+        assert!(!snapshots.wants(&tokens(1000), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&tokens(1040), BYTES, 0.01, true));
+        assert!(snapshots.wants(&tokens(1060), BYTES, 0.01, true));
+        assert!(!snapshots.wants(&parting(900, 1100), BYTES, 0.01, true));
+        assert!(snapshots.wants(&parting(700, 1100), BYTES, 0.01, true));
+        assert!(snapshots.wants(&parting(900, 1100), BYTES, 0.01, false), "of use only as a whole");
+        let mut other = self::snapshots(&folder);
+        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true), "another process has kept it");
+    }
+
+    #[test]
+    fn what_goes_on_from_a_snapshot_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        for count in [300, 1000, 1500] {
+            keep(&mut snapshots, &tokens(count), true);
+        }
+        snapshots.look(&tokens(100));
+        let mut kept: Vec<usize> = snapshots.known.values().map(|known| known.tokens.len()).collect();
+        kept.sort();
+        assert_eq!(kept, [300, 1500], "what is much shorter stays");
+        keep(&mut snapshots, &tokens(1600), false);
+        assert_eq!(usage(folder.path()).files, 3);
+    }
+
+    #[test]
+    fn the_snapshot_that_saves_most_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(400), false);
+        keep(&mut snapshots, &tokens(1000), false);
+        let mut length = |prompt: &[Token], here, uses| {
+            let found = snapshots.find(prompt, here, uses)?;
+            snapshots.load(&found).map(|(tokens, state)| {
+                assert_eq!(state, vec![1; BYTES]);
+                tokens.len()
+            })
+        };
+        assert_eq!(length(&tokens(2000), 0, CUT), Some(1000));
+        assert_eq!(length(&parting(700, 900), 0, CUT), Some(1000), "a part of it");
+        assert_eq!(length(&parting(700, 900), 0, WHOLE), Some(400));
+        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always read");
+        assert_eq!(length(&tokens(1000), 0, CUT), Some(1000));
+        assert_eq!(length(&tokens(2000), 960, CUT), None, "hardly more than is in memory");
+        assert_eq!(length(&tokens(2000), 0, Uses { limit: 999, ..CUT }), Some(400));
+        assert_eq!(length(&parting(50, 900), 0, CUT), None);
+        assert_eq!(length(&tokens(40), 0, CUT), None);
+        snapshots.rules.free = || Some(100);
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_none(), "no memory for a copy");
+    }
+
+    #[test]
+    fn what_can_be_neither_read_nor_removed_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut snapshots = snapshots(&folder);
+        keep(&mut snapshots, &tokens(1000), true);
+        let path = folder.path().join(&folder::names(folder.path())[0]);
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_some());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir_all(path.join("inside")).unwrap(); // even root cannot read or unlink this
+        let found = snapshots.find(&tokens(2000), 0, CUT).unwrap();
+        assert!(snapshots.load(&found).is_none());
+        assert!(snapshots.find(&tokens(2000), 0, CUT).is_none());
+    }
+}
