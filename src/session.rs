@@ -121,7 +121,7 @@ impl Session {
     /// The conversation as it is exchanged.
     pub fn record(&self) -> Record {
         let talk = &self.conversation;
-        let entries: Vec<record::Entry> = (0..talk.len()).map(|number| talk.entry(number)).collect();
+        let entries: Vec<record::Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
         let first = entries.first().map_or("", |entry| entry.text.as_str());
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
