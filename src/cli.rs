@@ -382,6 +382,12 @@ fn usage_failure(error: &clap::Error) -> Failure {
             let missing = text.lines().nth(1).unwrap_or_default().trim();
             format!("{missing} is missing")
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            let command = Args::command();
+            let inner = command.find_subcommand("history").into_iter().flat_map(Command::get_subcommands);
+            let names: Vec<&str> = inner.map(Command::get_name).collect();
+            format!("history needs one of: {}", names.join(", "))
+        }
         _ => message.to_string(),
     };
     let failure = Failure::usage(message);

@@ -21,7 +21,7 @@ pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before asking whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How long the first word may wait for the disk.
-const SETTLING: Duration = Duration::from_millis(500);
+const FIRST_WORD: Duration = Duration::from_millis(500);
 /// How often an answer that is being written goes to the disk.
 const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.
@@ -75,6 +75,8 @@ pub struct Session {
     pub raw: bool,
     pub special: bool,
     pub last: Option<Answer>,
+    /// What was evaluated may stay on disk, so that it need not be read again.
+    pub keeps_evaluated: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
     journal: Option<Journal>,
     /// The answer that was given last, and the turn it answered.
@@ -95,6 +97,7 @@ impl Session {
             raw: false,
             special: false,
             last: None,
+            keeps_evaluated: true,
             journal: None,
             answered: None,
         }
@@ -118,7 +121,7 @@ impl Session {
     /// The conversation as it is exchanged.
     pub fn record(&self) -> Record {
         let talk = &self.conversation;
-        let entries: Vec<record::Entry> = (0..talk.len()).map(|number| talk.entry(number)).collect();
+        let entries: Vec<record::Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
         let first = entries.first().map_or("", |entry| entry.text.as_str());
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
@@ -189,7 +192,7 @@ impl Session {
             settings: self.settings.clone(),
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
-            keep: !self.settings.incognito,
+            keep: self.keeps_evaluated,
         }
     }
 
@@ -302,7 +305,7 @@ impl Session {
                 text.push_str(piece);
                 if kept.is_none() {
                     // What the user said is on the disk before the first word of the answer is shown.
-                    self.journal.iter_mut().for_each(|journal| journal.settle(SETTLING));
+                    self.journal.iter_mut().for_each(|journal| journal.settle(FIRST_WORD));
                 }
                 if kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
                     kept = Some(Instant::now());

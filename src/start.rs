@@ -36,15 +36,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
     }
     let config = match Config::resolve(&args.settings) {
         Ok(config) => config,
-        Err(failure) => {
-            let exit = report(&failure);
-            if args.json {
-                let object = oneshot::failed(None, &failure, started).to_string();
-                let mut screen = Screen::new(Style { color: Auto::Auto, plain: true, quiet: true });
-                let _ = screen.output(&object); // the failure above is the more important one
-            }
-            return exit;
-        }
+        Err(failure) => return report(&failure),
     };
     let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
@@ -171,7 +163,7 @@ impl Run<'_> {
         } else {
             None
         };
-        let had_input = piped.is_some() && !self.config.settle(&[])?.keep;
+        let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !self.config.settle(&[])?.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
@@ -184,6 +176,7 @@ impl Run<'_> {
         let session = self.session.as_mut().expect("opened above");
         session.raw = raw;
         session.special = special;
+        session.keeps_evaluated = !had_input; // what is piped in may hold secrets
         let stats = session.settings.stats == Some(true);
         if !raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));

@@ -24,7 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     (
         "verbs",
-        &["cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error", "units"],
+        &[
+            "kept", "cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error",
+            "units",
+        ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),
     ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units"]),

@@ -52,7 +52,7 @@ impl Conversation {
     }
 
     /// How many messages there are on all branches; they are numbered from 0 in the order in which they were added.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
@@ -157,7 +157,7 @@ mod tests {
         talk.move_to(None);
         assert_eq!(texts(&talk), ["be kind"]);
         assert_eq!(talk.message(answer).text, "hello");
-        let entries: Vec<Entry> = (0..talk.len()).map(|number| talk.entry(number)).collect();
+        let entries: Vec<Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
         let head = talk.head().map(Conversation::number);
         let record = Record { entries, head, system: talk.system.clone(), ..Record::default() };
         let again = Conversation::from_record(&record);

@@ -125,7 +125,8 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let template_args = settings.template_args.clone();
     let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
-    let snapshots = folder.filter(|_| !settings.no_snapshots).map(|folder| (folder, rules));
+    let snapshots =
+        folder.filter(|_| !settings.no_snapshots && !settings.incognito).map(|folder| (folder, rules));
     let path = path.to_path_buf();
     let spec = Spec { description, path, load, context, template, template_args, probe, snapshots };
     Ok(Opened { spec, settings, advice })

@@ -477,7 +477,7 @@ mod tests {
         assert_eq!(record.entries[2].parent, Some(0));
         assert_eq!(record.entries[1].answer.as_ref().unwrap().seed, Some(7));
         assert_eq!(store.last_chat().unwrap().as_ref(), Some(&id));
-        assert_eq!(store.ids(&id[..6]).unwrap(), [id.clone()]);
+        assert_eq!(store.ids(&id[..6]).unwrap(), std::slice::from_ref(&id));
         assert!(store.ids("%").unwrap().is_empty() && store.load("0").unwrap().is_none());
     }
 

@@ -121,7 +121,7 @@ impl Journal {
 
     /// Writes what is new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
-        if conversation.len() == 0 {
+        if conversation.count() == 0 {
             self.system.clone_from(&conversation.system);
             return; // nothing was said yet
         }
@@ -130,7 +130,7 @@ impl Journal {
             self.system.clone_from(&conversation.system);
             self.send(Change::System(self.system.clone()));
         }
-        for number in self.given.len()..conversation.len() {
+        for number in self.given.len()..conversation.count() {
             let entry = conversation.entry(number);
             match self.writing.take() {
                 Some((place, parent)) if entry.role == Role::Assistant && parent == entry.parent => {

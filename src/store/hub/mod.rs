@@ -2,7 +2,7 @@
 //!
 //! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into the cache that
 //! huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder. Nothing here is done unless asked.
-//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, line.rs, transfer.rs, sums.rs, part.rs, cache.rs.
+//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, line.rs, transfer.rs, warm.rs, sums.rs, part.rs, cache.rs.
 
 mod cache;
 mod choose;
@@ -17,6 +17,7 @@ mod retry;
 mod sums;
 mod transfer;
 mod url;
+mod warm;
 mod watch;
 
 use std::ops::ControlFlow;

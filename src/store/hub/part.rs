@@ -111,8 +111,8 @@ impl Part {
         self.records.lock().expect(UNBROKEN).iter().map(|record| record.done).sum()
     }
 
-    /// Adds bytes to a range, behind those that are there.
-    pub(super) fn append(&self, index: usize, bytes: &[u8]) -> io::Result<()> {
+    /// Adds bytes to a range, behind those that are there. Gives its record, which [`Part::set`] makes count.
+    pub(super) fn write(&self, index: usize, bytes: &[u8]) -> io::Result<Record> {
         let mut record = self.record(index); // a range has one writer at a time
         {
             let _one = self.writing.lock().expect(UNBROKEN);
@@ -122,7 +122,7 @@ impl Part {
         crc.update(bytes);
         record.done += bytes.len() as u64;
         record.crc = crc.finalize();
-        self.set(index, record)
+        Ok(record)
     }
 
     /// Forgets a range: it will be fetched again.
@@ -140,7 +140,8 @@ impl Part {
         self.records.lock().expect(UNBROKEN)[index].inherited = false;
     }
 
-    fn set(&self, index: usize, record: Record) -> io::Result<()> {
+    /// What has become of a range.
+    pub(super) fn set(&self, index: usize, record: Record) -> io::Result<()> {
         self.records.lock().expect(UNBROKEN)[index] = record;
         self.journal.write_all_at(&encode(index, record), (HEADER + index * RECORD) as u64)
     }
@@ -233,6 +234,12 @@ mod tests {
 
     const VERSION: [u8; 32] = [7; 32];
     const SIZE: u64 = (5 << 20) / 2; // three ranges, the last one half as long
+
+    impl Part {
+        fn append(&self, index: usize, bytes: &[u8]) -> io::Result<()> {
+            self.set(index, self.write(index, bytes)?)
+        }
+    }
 
     #[test]
     fn what_was_written_is_there_again_and_nothing_else() {

@@ -59,13 +59,13 @@ impl Follower<'_> {
             let (mut sum, mut crc, mut at) = (before.clone(), crc32fast::Hasher::new(), 0);
             while at < bounds.end - bounds.start {
                 let there = self.transfer.more_than(index, at)?;
-                let piece = &mut self.chunk[..CHUNK.min((there - at) as usize)];
-                self.transfer.read(piece, bounds.start + at)?;
-                sum.update(&*piece);
+                let bytes = self.transfer.take(bounds.start + at, there - at)?;
+                sum.update(&bytes);
                 if inherited {
-                    crc.update(piece);
+                    crc.update(&bytes);
                 }
-                at += piece.len() as u64;
+                at += bytes.len() as u64;
+                self.transfer.give_back(bytes);
             }
             if !inherited || crc.finalize() == part.record(index).crc {
                 part.trust(index);

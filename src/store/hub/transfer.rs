@@ -1,6 +1,7 @@
 //! One file over several connections → a part on disk, complete and checked.
 //!
-//! Connections take ranges in order; the thread that began them follows with the checksum (sums.rs). Passing troubles
+//! Connections take ranges in order; the thread that began them follows with the checksum (sums.rs). It gets the bytes
+//! from memory (warm.rs) where it keeps pace, otherwise from the disk. On a fast network few connections do. Passing troubles
 //! are tried again where they occurred; a file that changed is begun again. Nothing of two versions is ever mixed.
 
 use std::collections::VecDeque;
@@ -17,19 +18,26 @@ use super::part::Part;
 use super::retry::Trouble;
 use super::sums;
 use super::url::origin;
+use super::warm::{BUFFER, Found, Warm};
 use crate::error::{Failure, reason};
 
-/// Ranges fetched at the same time.
+/// Ranges fetched at the same time, at most.
 const CONNECTIONS: usize = 8;
+/// Connections that begin at once: while one writes, the other receives.
+const FIRST_CONNECTIONS: usize = 2;
+/// When each further one joins them, if by then fewer bytes a second came than this: a faster network needs no more,
+/// and more would be in each other's way.
+const JOIN_PAUSE: Duration = Duration::from_millis(50);
+const FAST: f64 = 400e6;
 /// Bytes that may wait for the checksum besides what the connections work on: on a fast network it must not be left behind.
 const AHEAD: i64 = 32 << 20;
-/// Bytes written at once, and most that an ended process loses of each connection.
-const BUFFER: usize = 512 * 1024;
 /// How long bytes may wait to be written.
 const BUFFER_PAUSE: Duration = Duration::from_millis(200);
 /// How often a file may turn out to be another one than was begun.
 const MOST_BEGINNINGS: u32 = 4;
-/// How often what was received is sent to the disk, so that a power cut loses little and the end need not wait.
+/// What was received is sent to the disk after so many bytes, or this long after the last time if they are fewer:
+/// so a power cut loses little, and the end need not wait.
+const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_PAUSE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 const UNBROKEN: &str = "nobody panics holding it";
@@ -138,9 +146,15 @@ pub(super) struct Transfer<'a> {
     state: Mutex<State>,
     /// Bytes received and not yet part of the checksum. Negative after a resumption.
     ahead: AtomicI64,
+    warm: Warm,
+    begun: Instant,
+    /// Bytes that were there when it began.
+    found: u64,
     /// The checksum waits for bytes.
     hungry: AtomicBool,
-    /// Something of the state, or of the part's records, is different.
+    /// For the checksum: bytes came, or the end.
+    arrived: Condvar,
+    /// For everyone else: there is something to fetch, or nothing any more.
     changed: Condvar,
 }
 
@@ -165,7 +179,11 @@ impl<'a> Transfer<'a> {
             located,
             state,
             ahead: AtomicI64::new(0),
+            warm: Warm::default(),
+            begun: Instant::now(),
+            found: part.done(),
             hungry: AtomicBool::new(false),
+            arrived: Condvar::new(),
             changed: Condvar::new(),
         }
     }
@@ -173,8 +191,8 @@ impl<'a> Transfer<'a> {
     fn run(&self) -> Result<String, Ended> {
         std::thread::scope(|scope| {
             let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
-            for _ in 0..connections {
-                scope.spawn(|| self.work());
+            for number in 0..connections {
+                scope.spawn(move || self.work(number));
             }
             scope.spawn(|| self.sync_now_and_then());
             let sum = sums::follow(self, connections);
@@ -193,28 +211,45 @@ impl<'a> Transfer<'a> {
     }
 
     fn sync_now_and_then(&self) {
+        let (mut synced, mut last) = (self.found, Instant::now());
         let mut state = self.state();
         while !state.over && !self.line.teller.stopped() {
-            let (next, waited) =
-                self.changed.wait_timeout_while(state, SYNC_PAUSE, |state| !state.over).expect(UNBROKEN);
-            drop(next);
-            if waited.timed_out() {
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
+            let done = self.part.done();
+            if done >= synced + SYNC_BYTES || done > synced && last.elapsed() >= SYNC_PAUSE {
+                drop(state);
                 let _ = self.part.sync(); // what cannot be written is said at the end
+                (synced, last) = (done, Instant::now());
+                state = self.state();
             }
-            state = self.state();
         }
     }
 
     /// What each connection does.
-    fn work(&self) {
-        let mut buffer = vec![0; BUFFER];
+    fn work(&self, number: usize) {
+        let mut buffer = Vec::new();
+        self.wait_until_wanted(number);
         while let Some(index) = self.next() {
             let done =
                 if self.in_pieces { self.fetch_range(index, &mut buffer) } else { self.stream(&mut buffer) };
             if let Err(ended) = done {
                 self.state().ended.get_or_insert(ended);
             }
+            self.arrived.notify_all();
             self.changed.notify_all();
+        }
+    }
+
+    /// Until it is this connection's turn to join the others, or all is over.
+    fn wait_until_wanted(&self, number: usize) {
+        let mut state = self.state();
+        while number >= FIRST_CONNECTIONS && !state.over && state.ended.is_none() {
+            let elapsed = self.begun.elapsed();
+            let fetched = self.part.done().saturating_sub(self.found) as f64;
+            if elapsed >= JOIN_PAUSE * number as u32 && fetched < FAST * elapsed.as_secs_f64() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
         }
     }
 
@@ -231,7 +266,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn fetch_range(&self, index: usize, buffer: &mut [u8]) -> Result<(), Ended> {
+    fn fetch_range(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Ended> {
         let mut tries = 0;
         while !self.part.complete(index) {
             let before = self.part.record(index).done;
@@ -249,7 +284,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Fetches what is missing of a range with one request.
-    fn attempt(&self, index: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+    fn attempt(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
         let located = self.locate()?;
         let bounds = self.part.bounds(index);
         let (first, last) = (bounds.start + self.part.record(index).done, bounds.end - 1);
@@ -289,7 +324,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// The body → the part, until the range is complete.
-    fn receive(&self, mut answer: Answer, index: usize, buffer: &mut [u8]) -> Result<(), Trouble> {
+    fn receive(&self, mut answer: Answer, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
         let length = self.part.bounds(index).end - self.part.bounds(index).start;
         loop {
             let missing = length - self.part.record(index).done;
@@ -297,29 +332,46 @@ impl<'a> Transfer<'a> {
                 answer.drain();
                 return Ok(());
             }
-            let wanted = buffer.len().min(missing as usize);
-            self.receive_some(&mut answer.body, index, &mut buffer[..wanted])?;
+            self.receive_some(&mut answer.body, index, missing, buffer)?;
         }
     }
 
-    /// What comes next → the part; how much that was.
-    fn receive_some(&self, body: &mut dyn Read, index: usize, buffer: &mut [u8]) -> Result<usize, Trouble> {
+    /// What comes next, `most` bytes → the part and the checksum; how much that was.
+    fn receive_some(
+        &self,
+        body: &mut dyn Read,
+        index: usize,
+        most: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Trouble> {
+        buffer.resize(most.min(BUFFER as u64) as usize, 0);
         let (filled, outcome) = fill(body, buffer);
-        let most = CONNECTIONS as i64 * self.part.range as i64 + AHEAD;
-        while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most {
+        buffer.truncate(filled);
+        if filled == 0 {
+            return outcome.map(|()| 0);
+        }
+        let most_ahead = CONNECTIONS as i64 * self.part.range as i64 + AHEAD;
+        while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most_ahead {
             std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
         }
-        self.part.append(index, &buffer[..filled]).map_err(|e| Trouble::Disk(reason(&e)))?;
+        let failed = |e| Trouble::Disk(reason(&e));
+        let record = self.part.write(index, buffer).map_err(failed)?;
+        let offset = self.part.bounds(index).start + record.done - filled as u64;
+        *buffer = self.warm.keep(offset, std::mem::take(buffer));
+        self.part.set(index, record).map_err(failed)?; // from now on the checksum may have it
+        if self.hungry.load(Relaxed) {
+            self.arrived.notify_all();
+        }
         self.line.teller.received(filled as u64);
         self.ahead.fetch_add(filled as i64, Relaxed);
         if self.over() {
             return Err(Trouble::Lost("nobody wants it any more".into()));
         }
-        outcome.map(|()| filled)
+        outcome.map(|()| filled as u64)
     }
 
     /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
-    fn stream(&self, buffer: &mut [u8]) -> Result<(), Ended> {
+    fn stream(&self, buffer: &mut Vec<u8>) -> Result<(), Ended> {
         let outcome = self.locate().and_then(|located| {
             let mut answer = self.line.http.get(&located.url, &[])?;
             if answer.status != 200 {
@@ -331,7 +383,6 @@ impl<'a> Transfer<'a> {
             for index in 0..self.part.ranges() {
                 let body = std::mem::replace(&mut answer.body, Box::new(std::io::empty()));
                 answer.body = self.receive_stream(body, index, buffer)?;
-                self.changed.notify_all();
             }
             self.state().queue.clear();
             Ok(())
@@ -350,13 +401,12 @@ impl<'a> Transfer<'a> {
         &self,
         mut body: Box<dyn Read + Send>,
         index: usize,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
     ) -> Result<Box<dyn Read + Send>, Trouble> {
         let bounds = self.part.bounds(index);
-        let mut missing = (bounds.end - bounds.start) as usize;
+        let mut missing = bounds.end - bounds.start;
         while missing > 0 {
-            let wanted = buffer.len().min(missing);
-            missing -= self.receive_some(&mut body, index, &mut buffer[..wanted])?;
+            missing -= self.receive_some(&mut body, index, missing, buffer)?;
         }
         Ok(body)
     }
@@ -376,7 +426,7 @@ impl<'a> Transfer<'a> {
             if let Some(ended) = state.ended.take() {
                 return Err(ended);
             }
-            state = self.changed.wait_timeout(state, POLL).expect(UNBROKEN).0;
+            state = self.arrived.wait_timeout(state, POLL).expect(UNBROKEN).0;
         }
     }
 
@@ -389,6 +439,7 @@ impl<'a> Transfer<'a> {
             self.line.teller.found(-(self.part.record(*index).done as i64));
             self.part.reset(*index).map_err(|e| disk(&e))?;
         }
+        self.warm.forget();
         self.state().queue.extend(indices);
         self.changed.notify_all();
         Ok(())
@@ -398,8 +449,26 @@ impl<'a> Transfer<'a> {
         self.line.teller.say(line);
     }
 
+    /// Bytes from an offset on, `most` or fewer, as they were received or from the disk.
+    pub(super) fn take(&self, offset: u64, most: u64) -> Result<Vec<u8>, Ended> {
+        let bytes = match self.warm.take(offset) {
+            Found::Warm(bytes) => bytes,
+            Found::Cold(empty, mut buffer) => {
+                buffer.resize(most.min(empty).min(BUFFER as u64) as usize, 0);
+                self.read(&mut buffer, offset)?;
+                buffer
+            }
+        };
+        self.ahead.fetch_sub(bytes.len() as i64, Relaxed);
+        Ok(bytes)
+    }
+
+    /// The checksum has them.
+    pub(super) fn give_back(&self, bytes: Vec<u8>) {
+        self.warm.give_back(bytes);
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
-        self.ahead.fetch_sub(buffer.len() as i64, Relaxed);
         let failed = |e| Failure::new(format!("could not read what was fetched: {}", reason(&e)));
         self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
     }
