@@ -30,8 +30,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// What took less to read is read again.
 const WORTH_KEEPING: Duration = Duration::from_millis(250);
 /// How long to wait until something is kept, as a share of the time that reading it took.
-const LINGERING: f64 = 0.2;
-const MOST_LINGERING: Duration = Duration::from_secs(5);
+const SETTLING: f64 = 0.2;
+const MOST_SETTLING: Duration = Duration::from_secs(5);
 
 /// A finished answer.
 #[derive(Debug, Clone)]
@@ -334,7 +334,7 @@ impl Session {
     pub fn settle(&mut self) {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
         if reading >= WORTH_KEEPING {
-            self.backend.settle(reading.mul_f64(LINGERING).min(MOST_LINGERING));
+            self.backend.settle(reading.mul_f64(SETTLING).min(MOST_SETTLING));
         }
     }
 
