@@ -1,6 +1,6 @@
 //! The conversations that are kept, by what people call them: the last one, the beginning of an id, a pick from a list.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::chat::Role;
 use crate::chat::record::Record;
@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::input;
 use crate::store::conversations::{Conversations, Filter, Number, Summary};
+use crate::store::exchange::{Format, export};
 use crate::store::journal::now;
 use crate::ui::Screen;
 
@@ -132,18 +133,16 @@ pub fn age(then: i64) -> String {
     }
 }
 
-/// Writes a conversation that could not be kept into a file of the user's choice.
-pub fn save(record: &Record, path: &Path) -> Result<PathBuf, Failure> {
-    use crate::store::exchange::{Format, export};
+/// Writes a conversation into a file of the user's choice: whole or not at all.
+pub fn save(record: &Record, path: &Path, format: Format) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| {
         Failure::new(format!("could not write {}: {}", path.display(), crate::error::reason(&e)))
     };
-    let format = Format::of(path).unwrap_or(Format::Json);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
     export(record, format, &mut part).map_err(cannot)?;
     part.persist(path).map_err(|e| cannot(e.error))?;
-    Ok(path.to_path_buf())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
+use crate::store::exchange::Format;
 use crate::store::journal::Heading;
 use crate::store::known::Known;
 use crate::store::models::ModelFile;
@@ -276,8 +277,9 @@ impl Run<'_> {
         while let Ok(name) = input::ask(self.screen, question)
             && !name.is_empty()
         {
-            match kept::save(&session.record(), Path::new(&name)) {
-                Ok(path) => return self.screen.note(&format!("saved in {}", path.display())),
+            let path = Path::new(&name);
+            match kept::save(&session.record(), path, Format::of(path).unwrap_or(Format::Json)) {
+                Ok(()) => return self.screen.note(&format!("saved in {name}")),
                 Err(failure) => self.screen.failure(&failure),
             }
         }

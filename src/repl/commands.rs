@@ -8,6 +8,7 @@ use crate::input::attach;
 use crate::kept;
 use crate::nearest::nearest;
 use crate::store::conversations::{Filter, Hit};
+use crate::store::exchange::Format;
 use crate::store::journal::Heading;
 use crate::ui::stats;
 use crate::units::size;
@@ -167,7 +168,8 @@ fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
     if file.is_empty() {
         return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
     }
-    let path = kept::save(&chat.session.record(), std::path::Path::new(unquoted(file)))?;
+    let path = std::path::Path::new(unquoted(file));
+    kept::save(&chat.session.record(), path, Format::of(path).unwrap_or(Format::Markdown))?;
     chat.screen.note(&format!("written to {}", path.display()));
     Ok(Next::Prompt)
 }

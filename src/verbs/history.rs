@@ -1,6 +1,5 @@
 //! `fireside history`: the conversations that are kept, listed, searched, shown, taken out, taken in and removed.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -134,13 +133,7 @@ fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> R
         exchange::export(&record, format, &mut text).map_err(|e| Failure::new(reason(&e)))?;
         return means.print(&String::from_utf8_lossy(&text));
     };
-    let cannot =
-        |e: std::io::Error| Failure::new(format!("could not write {}: {}", file.display(), reason(&e)));
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
-    exchange::export(&record, format, &mut part).map_err(cannot)?;
-    part.flush().map_err(cannot)?;
-    part.persist(file).map_err(|e| cannot(e.error))?;
+    kept::save(&record, file, format)?;
     means.screen.note(&format!("written to {}", file.display()));
     Ok(Exit::Answered)
 }
