@@ -1,0 +1,194 @@
+//! Commands about the model: which one, how it is set, what it is given and what it saw.
+
+use super::{Next, changeable, unquoted};
+use crate::chat::options::{Setting, setting};
+use crate::chat::{Message, Role};
+use crate::error::Failure;
+use crate::input::attach;
+use crate::nearest::nearest;
+use crate::repl::Chat;
+use crate::ui::stats;
+use crate::units::size;
+
+pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
+
+pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
+    match text {
+        "" => match &chat.session.conversation.system {
+            Some(system) => chat.screen.show(system),
+            None => {
+                chat.screen.show("there is no system prompt of yours; the model's template may have its own")
+            }
+        },
+        "none" => {
+            chat.session.conversation.system = None;
+            chat.screen.note("no system prompt from now on");
+        }
+        text => {
+            chat.session.conversation.system = Some(text.to_string());
+            chat.screen.note("the system prompt holds from the next message on");
+        }
+    }
+    Ok(Next::Prompt)
+}
+
+pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
+    let (name, value) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
+    let value = value.trim();
+    if name.is_empty() {
+        let shown: Vec<String> = changeable().map(|row| shown_setting(chat, row)).collect();
+        chat.screen.show(&shown.join("\n"));
+        return Ok(Next::Prompt);
+    }
+    let row = setting(name).ok_or_else(|| no_setting(name, value))?;
+    if value.is_empty() {
+        chat.screen.show(&format!("{}\n  {}", shown_setting(chat, row), row.help));
+        return Ok(Next::Prompt);
+    }
+    chat.set(row, unquoted(value))?;
+    chat.screen.note(&format!("{} is {}", row.name, (row.get)(&chat.session.settings)));
+    Ok(Next::Prompt)
+}
+
+fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
+    let source = chat.session.source(row);
+    format!("{:22} {:24} {}", row.name, (row.get)(&chat.session.settings), source.name())
+}
+
+fn no_setting(name: &str, value: &str) -> Failure {
+    let failure = Failure::new(format!("there is no setting '{name}'"));
+    let (first, rest) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
+    if name == "parameter"
+        && let Some(row) = setting(first)
+    {
+        return failure.hint(format!("/set {} {rest}", row.name).trim_end().to_string());
+    }
+    match (name, nearest(name, changeable().map(|row| row.name))) {
+        ("verbose" | "quiet", _) => failure.hint("/set stats on, /set stats off"),
+        (_, Some(close)) => failure.hint(format!("did you mean /set {close}?")),
+        _ => failure.hint("/set lists the settings"),
+    }
+}
+
+pub(super) fn show(chat: &mut Chat, what: &str) -> Result<Next, Failure> {
+    let text = match what {
+        "" | "model" | "info" => described(chat),
+        "settings" | "parameters" => return set(chat, ""),
+        "prompt" => {
+            chat.wait_for_model()?;
+            chat.session.render_last()?.text
+        }
+        "template" if chat.session.model().template.is_empty() => {
+            "the model has no chat template: it completes text".into()
+        }
+        "template" => chat.session.model().template.clone(),
+        "system" => return system(chat, ""),
+        other => {
+            let failure = Failure::new(format!("/show does not know '{other}'"));
+            return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
+        }
+    };
+    chat.screen.show(&text);
+    Ok(Next::Prompt)
+}
+
+fn described(chat: &Chat) -> String {
+    let model = chat.session.model();
+    let path = model.path.as_ref().map_or(String::new(), |p| p.display().to_string());
+    let rows = [
+        ("model", model.name.clone()),
+        ("file", path),
+        ("fingerprint", model.fingerprint.clone()),
+        ("kind", model.facts.clone()),
+        ("runs on", model.device.clone()),
+        ("context", format!("up to {} tokens", model.context_limit)),
+        ("made for", if model.chats { "conversations".into() } else { "completing text".to_string() }),
+    ];
+    let lines: Vec<String> =
+        rows.iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| format!("{n:12} {v}")).collect();
+    lines.join("\n")
+}
+
+pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
+    if wanted.is_empty() {
+        let text = described(chat);
+        chat.screen.show(&text);
+        return Ok(Next::Prompt);
+    }
+    chat.change_model(&expanded(unquoted(wanted)))?;
+    let model = chat.session.model();
+    let line = format!("now {} ({}); the conversation goes on", model.name, model.facts);
+    let cautions = model.cautions.clone();
+    chat.screen.note(&line);
+    cautions.iter().for_each(|line| chat.screen.note(line));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
+    if path.is_empty() || path == "none" {
+        if path == "none" {
+            chat.attached.clear();
+        }
+        let names: Vec<&str> = chat.attached.iter().map(|a| a.name.as_str()).collect();
+        let line = if names.is_empty() {
+            "nothing is attached".into()
+        } else {
+            format!("attached: {}", names.join(", "))
+        };
+        chat.screen.show(&line);
+        return Ok(Next::Prompt);
+    }
+    let path = expanded(unquoted(path));
+    let attachment = attach(std::path::Path::new(&path))?;
+    let bytes = attachment.text.len() as u64;
+    chat.wait_for_model()?;
+    let mut message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
+    let without = chat.session.count(Some(&message))?;
+    chat.attached.push(attachment);
+    message.attachments = chat.attached.clone();
+    let with = chat.session.count(Some(&message))?;
+    let tokens = with.prompt.saturating_sub(without.prompt);
+    let seconds = with.reading.saturating_sub(without.reading).as_secs_f64();
+    chat.screen.note(&format!(
+        "attached {path}: {}, {tokens} tokens, about {seconds:.1} s to read; it goes with your next message",
+        size(bytes)
+    ));
+    if with.prompt >= with.limit {
+        chat.screen.note(&format!(
+            "that is more than the context of {} tokens holds: /file none takes it back",
+            with.limit
+        ));
+    }
+    Ok(Next::Prompt)
+}
+
+/// `~/x` → the home folder's x, as the shell would have it; the backslashes that Tab puts before spaces and the like go.
+fn expanded(path: &str) -> String {
+    let mut plain = String::new();
+    let mut escaped = false;
+    for c in path.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            plain.push(c);
+        }
+    }
+    match (plain.strip_prefix("~/"), std::env::var("HOME")) {
+        (Some(rest), Ok(home)) => format!("{home}/{rest}"),
+        _ => plain,
+    }
+}
+
+pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.wait_for_model()?;
+    let rendered = chat.session.render_last()?;
+    let lines: Vec<String> = rendered.tokens.iter().map(|(id, piece)| format!("{id:7} {piece:?}")).collect();
+    chat.screen.show(&format!("{}\n{} tokens", lines.join("\n"), rendered.tokens.len()));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn show_stats(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let answer = chat.session.last.as_ref().ok_or_else(|| Failure::new("there is no answer yet"))?;
+    let table = stats::table(&answer.stats, answer.first_token);
+    chat.screen.show(&table);
+    Ok(Next::Prompt)
+}

@@ -1,0 +1,139 @@
+//! Commands about the conversation: what was said, where it goes on, what is kept of it.
+
+use super::{Next, unquoted};
+use crate::chat::Message;
+use crate::error::Failure;
+use crate::kept;
+use crate::repl::{Ask, Chat, editor, show_resumed};
+use crate::store::conversations::{Filter, Hit};
+use crate::store::exchange::Format;
+use crate::store::journal::Heading;
+
+pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage("/title takes the new title"));
+    }
+    chat.session.set_title(text);
+    chat.screen.note(&format!("this conversation is called: {text}"));
+    Ok(Next::Prompt)
+}
+
+/// Conversations that `/history` shows.
+const LATEST: usize = 10;
+
+pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
+    let store = kept::store(&chat.session.config)?;
+    let filter = Filter { most: Some(LATEST), ..Filter::default() };
+    let lines: Vec<String> = match words {
+        "" => store.list(&filter)?.iter().map(kept::line).collect(),
+        words => {
+            let hits = store.search(words, &filter)?;
+            let line = |hit: &Hit| {
+                let snippet = hit.snippet.replace([Hit::BEGIN, Hit::END], "");
+                let id = &hit.conversation.id;
+                format!(
+                    "{}  {}: {}",
+                    &id[..kept::SHORT.min(id.len())],
+                    hit.role.name(),
+                    kept::short(&snippet, 100)
+                )
+            };
+            hits.iter().map(line).collect()
+        }
+    };
+    match lines.is_empty() {
+        true => chat.screen.note("nothing is kept that fits"),
+        false => chat.screen.show(&lines.join("\n")),
+    }
+    Ok(Next::Prompt)
+}
+
+pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
+    if id.is_empty() {
+        return Err(Failure::usage("/resume takes the beginning of an id").hint("/history shows them"));
+    }
+    let (record, numbers) = kept::find(&kept::store(&chat.session.config)?, id)?;
+    let heading =
+        Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
+    chat.session.turn_to(&record, heading);
+    chat.attached.clear();
+    show_resumed(&record, chat.screen);
+    Ok(Next::Prompt)
+}
+
+pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    if chat.session.conversation.is_empty() {
+        return Err(Failure::new("nothing was said yet"));
+    }
+    chat.session.fork();
+    chat.screen.note("from here on this is a conversation of its own");
+    Ok(Next::Prompt)
+}
+
+pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
+    if file.is_empty() {
+        return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
+    }
+    let path = std::path::Path::new(unquoted(file));
+    kept::save(&chat.session.record(), path, Format::of(path).unwrap_or(Format::Markdown))?;
+    chat.screen.note(&format!("written to {}", path.display()));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.session.clear();
+    chat.attached.clear();
+    chat.screen.note("a new conversation");
+    Ok(Next::Prompt)
+}
+
+pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
+    chat.screen.note(&format!("taken back: {}", short(&message.text)));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
+    let said = chat.session.conversation.user_messages();
+    if said.is_empty() {
+        return editor::in_external_editor("").map(Next::Edit);
+    }
+    let place = match which {
+        "" => said.len(),
+        n => n.parse().ok().filter(|n| (1..=said.len()).contains(n)).ok_or_else(|| {
+            Failure::new(format!(
+                "/edit takes the number of one of your messages, 1 to {}, not '{n}'",
+                said.len()
+            ))
+        })?,
+    };
+    let place = said[place - 1];
+    let before = chat.session.conversation.message(place).clone();
+    let text = editor::in_external_editor(&before.text)?;
+    if text == before.text {
+        chat.screen.note("nothing was changed");
+        return Ok(Next::Prompt);
+    }
+    Ok(Next::Ask(Ask::Instead(place, Message { text, ..before })))
+}
+
+pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.wait_for_model()?;
+    let counts = chat.session.count(None)?;
+    let messages = chat.session.conversation.path().len();
+    let percent = counts.prompt * 100 / counts.limit.max(1);
+    chat.screen.show(&format!(
+        "{} of {} tokens ({percent} %), {messages} messages, {} tokens already read",
+        counts.prompt, counts.limit, counts.cached
+    ));
+    Ok(Next::Prompt)
+}
+
+/// The beginning of a text, on one line.
+fn short(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
