@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::chat::message::join_parts;
 use crate::chat::options::{Group, SETTINGS};
+use crate::chat::settings::Overflow;
 use crate::chat::{Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
@@ -54,6 +55,7 @@ pub fn run(
     manner: Manner,
 ) -> Result<Exit, Failure> {
     session.default_predict = PREDICT;
+    session.default_overflow = Some(Overflow::Stop);
     let mut output: io::Result<()> = Ok(());
     let mut first_token = None;
     let said = session.say(message, &mut |event| {

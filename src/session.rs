@@ -11,7 +11,8 @@ use crate::backend::{Answering, Backend, Description, Rendered, Told};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Group, SETTINGS, Setting};
 use crate::chat::record::{self, Record};
-use crate::chat::{Conversation, Counts, Event, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::chat::settings::Overflow;
+use crate::chat::{Conversation, Counts, Event, Left, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
 use crate::store::journal::{Heading, Journal, now};
@@ -71,6 +72,8 @@ pub struct Session {
     backend: Box<dyn Backend>,
     /// Tokens an answer may have when the user set no limit.
     pub default_predict: u32,
+    /// What to do when the conversation no longer fits and the user did not say; `None`: fail, so that it can be asked.
+    pub default_overflow: Option<Overflow>,
     /// Complete text instead of chatting.
     pub raw: bool,
     pub special: bool,
@@ -94,6 +97,7 @@ impl Session {
             advice,
             backend: start(),
             default_predict: NO_LIMIT,
+            default_overflow: None,
             raw: false,
             special: false,
             last: None,
@@ -186,6 +190,8 @@ impl Session {
     fn turn(&self, messages: Vec<Message>, begun: String) -> Turn {
         Turn {
             messages,
+            left: self.conversation.left(self.model().context_limit),
+            overflow: self.settings.overflow.or(self.default_overflow),
             begun,
             raw: self.raw,
             special: self.special,
@@ -206,7 +212,10 @@ impl Session {
     /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
     pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, Undone> {
         let before = self.conversation.head();
-        self.conversation.add(message.clone(), None, Some(now()));
+        match self.conversation.unanswered(&message) {
+            Some(same) => self.conversation.move_to(Some(same)),
+            None => _ = self.conversation.add(message.clone(), None, Some(now())),
+        }
         self.keep_up();
         self.answer(String::new(), watch).map_err(|failure| {
             self.conversation.move_to(before);
@@ -287,7 +296,7 @@ impl Session {
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, begun: String, watch: Watch) -> Result<(), Failure> {
         let turn = self.turn(self.conversation.view(), begun.clone());
-        let (seed, asked_for) = (turn.seed, turn.clone());
+        let (seed, mut asked_for) = (turn.seed, turn.clone());
         let asked = Instant::now();
         let answering = self.backend.reply(turn);
         let mut text = begun.clone();
@@ -300,6 +309,9 @@ impl Session {
                 Some(Told::Event(event)) => Some(event),
                 Some(Told::Ready) | None => None,
             };
+            if let Some(Event::Left { left, .. }) = &event {
+                asked_for.left.clone_from(left);
+            }
             if let Some(Event::Text(piece)) = &event {
                 first_token.get_or_insert(asked.elapsed());
                 text.push_str(piece);
@@ -354,6 +366,9 @@ impl Session {
             prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
             cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
             generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
+            left: turn.left.count as u32,
+            summary: turn.left.summary.clone(),
+            context_limit: model.context_limit as u32,
             prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
             generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),
         }
@@ -369,6 +384,14 @@ impl Session {
     pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
         let turn = self.next_turn(next);
         self.backend.count(turn)
+    }
+
+    /// About how many tokens each message of the path takes, the system prompt first if there is one, and how many of the
+    /// others the model no longer sees.
+    pub fn weigh(&mut self) -> Result<(Vec<usize>, Left), Failure> {
+        let turn = self.next_turn(None);
+        let left = turn.left.clone();
+        Ok((self.backend.weigh(turn)?, left))
     }
 
     /// What the model would be given, with `next` said at its end.
@@ -474,16 +497,5 @@ fn last_words(answering: &Answering, seed: u32) -> Stats {
             return Stats { stop: StopReason::Interrupted, ..stats };
         }
     }
-    Stats {
-        stop: StopReason::Interrupted,
-        prompt_tokens: 0,
-        cached_tokens: 0,
-        generated_tokens: 0,
-        load: Duration::ZERO,
-        prompt: Duration::ZERO,
-        generation: Duration::ZERO,
-        context_used: 0,
-        context_limit: 0,
-        seed,
-    }
+    Stats::stopped(seed)
 }

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Attachment, Event, Message, Role, StopReason, Turn};
+use fireside::chat::{Attachment, Event, Left, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
@@ -106,6 +106,8 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     settings.sampling.temp = 0.0;
     Turn {
         messages: messages.to_vec(),
+        left: Left::default(),
+        overflow: None,
         begun: String::new(),
         raw: false,
         special: false,

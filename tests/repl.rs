@@ -256,8 +256,8 @@ fn show_tells_what_is_in_force() {
 #[test]
 fn tokens_and_context_count_what_the_model_saw() {
     chat("One two.\n", "Hi there\n/tokens\n/context\n").stdout("One two.\n").stderr(
-        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n\
-             4 of 1000 tokens (0 %), 2 messages, 0 tokens already read\n",
+        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n  1 user           2 tokens        Hi there\n    \
+             assistant      2 tokens        One two.\n4 of 1000 tokens (0 %), 2 messages, 0 tokens already read\n",
     );
 }
 

@@ -30,6 +30,8 @@ mod mutants;
 mod crash;
 // Conversations that are kept.
 mod history;
+// Conversations that no longer fit the context.
+mod overflow;
 // The chat, line by line, without a terminal.
 mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.

@@ -70,6 +70,7 @@ enum Job {
         cancel: Arc<AtomicBool>,
     },
     Count(Turn, Sender<Result<Counts, Failure>>),
+    Weigh(Turn, Sender<Result<Vec<usize>, Failure>>),
     Render(Turn, Sender<Result<Rendered, Failure>>),
     /// Drops the sender when what was evaluated is on disk.
     Settle(Sender<()>),
@@ -135,6 +136,10 @@ impl Backend for Local {
 
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
         self.ask(|answer| Job::Count(turn, answer))
+    }
+
+    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
+        self.ask(|answer| Job::Weigh(turn, answer))
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
@@ -287,6 +292,9 @@ impl Job {
             Job::Count(turn, answer) => {
                 let _ = answer.send(engine.count(&turn));
             }
+            Job::Weigh(turn, answer) => {
+                let _ = answer.send(Ok(engine.weigh(&turn.messages)));
+            }
             Job::Render(turn, answer) => {
                 let rendered = engine.prompt(&turn).map(|prompt| Rendered {
                     tokens: engine.pieces(&prompt),
@@ -309,6 +317,7 @@ impl Job {
             Job::Prepare(_) => true, // tried again, and reported, by the next request that waits for it
             Job::Load { told, .. } | Job::Reply { told, .. } => told.send(Told::Done(Err(failure))).is_ok(),
             Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
+            Job::Weigh(_, answer) => answer.send(Err(failure)).is_ok(),
             Job::Render(_, answer) => answer.send(Err(failure)).is_ok(),
             Job::Settle(_) => true,
         }

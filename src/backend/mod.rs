@@ -24,6 +24,9 @@ pub trait Backend {
     fn reply(&mut self, turn: Turn) -> Answering;
     /// How much of the context a turn takes. Waits until the model is loaded.
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure>;
+    /// About how many tokens each message of a turn takes, whether the model still sees it or not. Waits until the model is
+    /// loaded.
+    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure>;
     /// Exactly what the model would be given. Waits until the model is loaded.
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure>;
     /// Known from the beginning, before anything is loaded.

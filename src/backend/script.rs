@@ -63,12 +63,16 @@ impl Backend for Script {
     }
 
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
-        Ok(Counts { prompt: words(&turn.messages), cached: 0, limit: LIMIT, reading: Duration::ZERO })
+        Ok(Counts { prompt: words(&turn.visible()), cached: 0, limit: LIMIT, reading: Duration::ZERO })
+    }
+
+    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
+        Ok(turn.messages.iter().map(|message| words(std::slice::from_ref(message))).collect())
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
         let line = |m: &Message| format!("[{}] {}", m.role.name(), m.content());
-        let lines: Vec<String> = turn.messages.iter().map(line).collect();
+        let lines: Vec<String> = turn.visible().iter().map(line).collect();
         let text = lines.join("\n") + &turn.begun;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
         Ok(Rendered { text, tokens, notes: Vec::new() })
@@ -109,7 +113,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
         generated += 1;
         let _ = told.send(Told::Event(Event::Text(word.to_string())));
     }
-    let prompt_tokens = words(&turn.messages);
+    let prompt_tokens = words(&turn.visible());
     let stats = Stats {
         stop,
         prompt_tokens,

@@ -5,6 +5,7 @@
 use super::events::StopReason;
 use super::message::{Message, Role};
 use super::record::{Answer, Entry, Record};
+use super::view::Left;
 
 /// Where a message stands in its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,25 @@ impl Conversation {
         self.nodes[id.0].parent
     }
 
+    /// What has left the model's view: as when the message at the head was answered before, else as in the last answer. All
+    /// of it is back where the context holds more than it did then; `limit` in tokens.
+    pub fn left(&self, limit: usize) -> Left {
+        let beside = self.nodes.iter().rev().filter(|node| self.head.is_some() && node.parent == self.head);
+        let before = std::iter::successors(self.head, |id| self.parent(*id)).map(|id| &self.nodes[id.0]);
+        let last = beside.chain(before).find_map(|node| node.answer.as_ref());
+        let still = last.filter(|answer| answer.context_limit as usize >= limit);
+        still.map_or(Left::default(), |answer| Left {
+            count: answer.left as usize,
+            summary: answer.summary.clone(),
+        })
+    }
+
+    /// The same message where it was said after the head and got no answer.
+    pub fn unanswered(&self, message: &Message) -> Option<NodeId> {
+        let last = self.nodes.iter().rposition(|node| node.parent == self.head).map(NodeId)?;
+        (self.message(last) == message && self.branches(Some(last)) == 0).then_some(last)
+    }
+
     /// How many messages follow `id` directly, over all branches.
     pub fn branches(&self, id: Option<NodeId>) -> usize {
         self.nodes.iter().filter(|node| node.parent == id).count()
@@ -141,6 +161,25 @@ mod tests {
 
     fn texts(conversation: &Conversation) -> Vec<String> {
         conversation.view().into_iter().map(|m| m.text).collect()
+    }
+
+    #[test]
+    fn what_has_left_is_known_from_the_answers() {
+        let mut talk = Conversation::new(None);
+        let limited = |left, context_limit| Answer { left, context_limit, ..Answer::default() };
+        let question = talk.add(Message::new(Role::User, "hi"), None, None);
+        talk.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
+        let again = talk.add(Message::new(Role::User, "and?"), None, None);
+        assert_eq!(talk.left(100).count, 2);
+        assert_eq!(talk.left(200).count, 0, "there is more room now");
+        talk.add(Message::new(Role::Assistant, "well"), Some(limited(4, 100)), None);
+        assert_eq!(talk.left(100).count, 4);
+        talk.move_to(Some(again));
+        assert_eq!(talk.left(100).count, 4, "another answer to the same");
+        talk.move_to(Some(question));
+        assert_eq!(talk.left(100).count, 2);
+        talk.move_to(None);
+        assert_eq!(talk.left(100), Left::default());
     }
 
     #[test]

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use super::message::Message;
-use super::settings::Settings;
+use super::settings::{Overflow, Settings};
+use super::view::{Left, visible};
 
 /// One thing to answer: the whole conversation, and how.
 #[derive(Debug, Clone)]
 pub struct Turn {
     pub messages: Vec<Message>,
+    /// Of these, the beginning that the model is no longer given.
+    pub left: Left,
+    /// What to do when the rest does not fit either; `None`: say so, to be asked again.
+    pub overflow: Option<Overflow>,
     /// The beginning of the answer, already written: the model goes on after it.
     pub begun: String,
     /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
@@ -22,6 +27,13 @@ pub struct Turn {
     pub predict: u32,
     /// Whether what was evaluated for it may stay on disk.
     pub keep: bool,
+}
+
+impl Turn {
+    /// The messages that the model is given.
+    pub fn visible(&self) -> Vec<Message> {
+        visible(&self.messages, &self.left)
+    }
 }
 
 /// Why an answer ended.
@@ -82,6 +94,10 @@ pub enum Event {
     Text(String),
     /// Something the user should know, one line.
     Notice(String),
+    /// The prompt does not fit as it is, and nothing was said of what should leave. A failure follows. In tokens.
+    Full { prompt: usize, limit: usize },
+    /// So much more has left the model's view, after which this is all that has.
+    Left { messages: usize, tokens: usize, left: Left },
 }
 
 /// How an answer went.
@@ -104,6 +120,33 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Of an answer that was stopped before anything was read.
+    pub fn stopped(seed: u32) -> Stats {
+        Stats {
+            stop: StopReason::Interrupted,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            generated_tokens: 0,
+            load: Duration::ZERO,
+            prompt: Duration::ZERO,
+            generation: Duration::ZERO,
+            context_used: 0,
+            context_limit: 0,
+            seed,
+        }
+    }
+
+    /// Of an answer that went on after its prompt was changed: what was read for that counts as writing.
+    pub fn and(self, further: Stats) -> Stats {
+        Stats {
+            stop: further.stop,
+            generated_tokens: self.generated_tokens + further.generated_tokens,
+            generation: self.generation + further.prompt + further.generation,
+            context_used: further.context_used,
+            ..self
+        }
+    }
+
     /// Tokens a second at which the prompt was read; `None` if nothing was.
     pub fn prompt_speed(&self) -> Option<f64> {
         speed(self.prompt_tokens - self.cached_tokens, self.prompt)

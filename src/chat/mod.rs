@@ -6,8 +6,10 @@ pub mod settings;
 pub mod options;
 pub mod record;
 pub mod events;
+pub mod view;
 
 pub use conversation::Conversation;
 pub use events::{Counts, Event, Stats, StopReason, Turn};
 pub use message::{Attachment, Message, Role};
 pub use settings::Settings;
+pub use view::Left;

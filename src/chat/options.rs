@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::settings::{Auto, CacheType, CtxSize, Sampling, Settings, Stage};
+use super::settings::{Auto, CacheType, CtxSize, Overflow, Sampling, Settings, Stage};
 
 /// The table's groups, in the order of `--help` and of the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,13 @@ const STATS: &[(&str, Option<bool>)] =
     &[("auto", None), ("on", Some(true)), ("off", Some(false)), ("true", Some(true)), ("false", Some(false))];
 const SWITCH: &[(&str, bool)] =
     &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
+
+const OVERFLOW: &[(&str, Option<Overflow>)] = &[
+    ("ask", None),
+    ("roll", Some(Overflow::Roll)),
+    ("compact", Some(Overflow::Compact)),
+    ("stop", Some(Overflow::Stop)),
+];
 
 /// llama.cpp's names of the stages, and the spellings that its command line takes as well.
 const STAGES: &[(&str, Stage)] = &[
@@ -206,6 +213,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| predict(v).map(|v| s.predict = v), |s| show_predict(s.predict)).short('n').aliases(&["n-predict"]),
     row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times",
         |s, v| text(v).map(|v| s.stop.push(v)), |s| s.stop.join(", ")).aliases(&["reverse-prompt"]).repeats(),
+    row("overflow", "roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
+        |s, v| one_of(v, OVERFLOW).map(|v| s.overflow = v), |s| name_of(&s.overflow, OVERFLOW)),
     row("temp", "T", Group::Sampling, "temperature: 0 always takes the likeliest token, higher is more varied",
         |s, v| number(v, 0.0..=100.0).map(|v| s.sampling.temp = v), |s| s.sampling.temp.to_string()).aliases(&["temperature"]),
     row("top-k", "K", Group::Sampling, "choose among the K likeliest tokens; 0: all",

@@ -62,9 +62,22 @@ pub struct Answer {
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub generated_tokens: u32,
+    /// Messages at the beginning of the path that the model was not given, system messages not counted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left: u32,
+    /// The summary it was given of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The most tokens there could be; 0 where that is not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub context_limit: u32,
     /// Milliseconds.
     pub prompt_time: u32,
     pub generation_time: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Record {

@@ -23,6 +23,17 @@ pub enum Auto {
     Off,
 }
 
+/// What to do when a conversation no longer fits the context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest exchanges leave the model's view.
+    Roll,
+    /// The same, and the model summarises them first.
+    Compact,
+    /// Nothing leaves: there is no answer.
+    Stop,
+}
+
 /// Element type of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheType {
@@ -156,6 +167,8 @@ pub struct Settings {
     /// Most tokens of one answer; `None`: the way of asking decides.
     pub predict: Option<u32>,
     pub stop: Vec<String>,
+    /// `None`: a chat asks, one question stops.
+    pub overflow: Option<Overflow>,
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
@@ -187,6 +200,7 @@ impl Default for Settings {
             system_prompt_file: None,
             predict: None,
             stop: Vec::new(),
+            overflow: None,
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,

@@ -125,10 +125,30 @@ pub fn capacity_for(tokens: usize, limit: usize) -> usize {
     capacity.min(limit)
 }
 
-/// Whether a prompt can be answered at all.
+/// What a prompt is made of, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub prompt: usize,
+    /// What the answer should have, if anything can leave for it.
+    pub room: usize,
+    /// Oldest first. The last one is being answered and stays.
+    pub exchanges: &'a [Exchange],
+}
+
+/// A message of the user and what follows it up to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exchange {
+    pub messages: usize,
+    /// Tokens that are free when it leaves.
+    pub tokens: usize,
+}
+
+/// Whether a prompt can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     Fit,
+    /// It can when so many messages have left.
+    Drop(usize),
     /// The prompt and one token of answer need more than there is.
     Refuse {
         prompt: usize,
@@ -136,9 +156,26 @@ pub enum Plan {
     },
 }
 
-/// Decides before anything is evaluated. `prompt` and `limit` in tokens.
-pub fn plan(prompt: usize, limit: usize) -> Plan {
-    if prompt < limit { Plan::Fit } else { Plan::Refuse { prompt, limit } }
+/// Decides before anything is evaluated. Where something must leave, the oldest exchanges do until half of `limit` is free,
+/// so that not every turn has to read the rest again.
+pub fn plan(view: View, limit: usize) -> Plan {
+    if view.prompt + view.room <= limit {
+        return Plan::Fit;
+    }
+    let (mut rest, mut messages) = (view.prompt, 0);
+    let older = view.exchanges.split_last().map_or(view.exchanges, |(_, older)| older);
+    for exchange in older {
+        if rest <= limit / 2 {
+            break;
+        }
+        rest = rest.saturating_sub(exchange.tokens);
+        messages += exchange.messages;
+    }
+    match messages {
+        _ if rest >= limit => Plan::Refuse { prompt: view.prompt, limit },
+        0 => Plan::Fit,
+        messages => Plan::Drop(messages),
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +254,24 @@ mod tests {
         assert_eq!(capacity_for(513, 8192), 1024);
         assert_eq!(capacity_for(1, 300), 300);
         assert_eq!(capacity_for(9000, 8192), 8192);
-        assert_eq!(plan(511, 512), Plan::Fit);
-        assert_eq!(plan(512, 512), Plan::Refuse { prompt: 512, limit: 512 });
+    }
+
+    #[test]
+    fn the_oldest_exchanges_leave_down_to_half() {
+        let exchanges = [100, 100, 100, 100, 90].map(|tokens| Exchange { messages: 2, tokens });
+        let plan = |prompt, room, exchanges: &[Exchange]| plan(View { prompt, room, exchanges }, 512);
+        assert_eq!(plan(490, 22, &exchanges), Plan::Fit);
+        assert_eq!(plan(491, 22, &exchanges), Plan::Drop(6), "191 are left");
+        assert_eq!(
+            plan(800, 1, &exchanges),
+            Plan::Drop(8),
+            "400 are left: more than half, and nothing else can go"
+        );
+        assert_eq!(plan(912, 1, &exchanges), Plan::Refuse { prompt: 912, limit: 512 });
+        assert_eq!(plan(511, 100, &exchanges[4..]), Plan::Fit, "less room is better than no answer");
+        assert_eq!(plan(512, 0, &[]), Plan::Fit);
+        assert_eq!(plan(512, 1, &[]), Plan::Refuse { prompt: 512, limit: 512 });
+        let staying = [Exchange { messages: 2, tokens: 10 }, Exchange { messages: 1, tokens: 600 }];
+        assert_eq!(plan(600, 1, &staying), Plan::Refuse { prompt: 600, limit: 512 }, "files stay");
     }
 }

@@ -15,6 +15,7 @@ pub mod llama; // 2
 mod alphabet;
 pub mod tokens; // 3
 pub mod cache; // 4
+mod overflow;
 pub mod snapshot; // 5
 pub mod sampler; // 6
 pub mod generate; // 8
@@ -29,14 +30,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::cache::{Cache, Plan};
+use self::cache::Cache;
 use self::detokenize::Detokenizer;
 use self::generate::{Writing, generate};
 use self::llama::{Model, Token};
 use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
 use self::tokens::{Markers, Marks};
-use crate::chat::{Counts, Event, Message, Role, Stats, StopReason, Turn};
+use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
 use crate::error::{Exit, Failure};
 
 /// The exact prompt of a turn.
@@ -96,15 +97,42 @@ impl<M: Model> Engine<M> {
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Stats, Failure> {
-        let prompt = self.prompt(turn)?;
-        let limit = self.model.limit();
+        let Some(mut fitted) = self.fit(turn, cancel, show)? else {
+            return Ok(Stats::stopped(turn.seed));
+        };
+        fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
+        let mut text = turn.begun.clone();
+        let mut whole: Option<Stats> = None;
+        loop {
+            let stats = self.answer(&fitted.turn, &fitted.prompt, cancel, &mut |event| {
+                if let Event::Text(piece) = &event {
+                    text.push_str(piece);
+                }
+                show(event);
+            })?;
+            let stats = match whole {
+                Some(before) => before.and(stats),
+                None => stats,
+            };
+            match self.fit_more(&fitted.turn, &text, &stats, cancel, show) {
+                Some(more) => fitted = more,
+                None => return Ok(stats),
+            }
+            whole = Some(stats);
+        }
+    }
+
+    /// Reads a prompt that fits, and writes after it until something ends that.
+    fn answer(
+        &mut self,
+        turn: &Turn,
+        prompt: &Prompt,
+        cancel: &AtomicBool,
+        show: &mut dyn FnMut(Event),
+    ) -> Result<Stats, Failure> {
         if prompt.tokens.is_empty() {
             return Err(empty_prompt());
         }
-        if let Plan::Refuse { prompt, limit } = cache::plan(prompt.tokens.len(), limit) {
-            return Err(too_long(prompt, limit));
-        }
-        prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
         let mut sampler = self.model.sampler(&turn.settings.sampling, turn.seed)?;
         sampler.see(&prompt.tokens);
 
@@ -113,16 +141,12 @@ impl<M: Model> Engine<M> {
         let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
         let read = started.elapsed();
         let mut stats = Stats {
-            stop: StopReason::Interrupted,
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: cached,
-            generated_tokens: 0,
-            load: Duration::ZERO,
             prompt: read,
-            generation: Duration::ZERO,
             context_used: self.cache.tokens().len(),
-            context_limit: limit,
-            seed: turn.seed,
+            context_limit: self.model.limit(),
+            ..Stats::stopped(turn.seed)
         };
         if flow.is_break() {
             return Ok(stats);
@@ -267,7 +291,7 @@ impl<M: Model> Engine<M> {
         };
         let (one, other) = (next("A")?, next("9")?);
         let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
-        if same == 0 || cache::plan(same, self.model.limit()) != Plan::Fit {
+        if same == 0 || same >= self.model.limit() {
             return Ok(());
         }
         let ahead = &one[..same];
@@ -286,7 +310,7 @@ impl<M: Model> Engine<M> {
         let prompt = self.prompt(turn)?.tokens;
         let (limit, length) = (self.model.limit(), prompt.len());
         let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * PACE_TOKENS)];
-        if self.pace.is_none() && cache::plan(length, limit) == Plan::Fit && length > 0 {
+        if self.pace.is_none() && (1..limit).contains(&length) {
             self.keep = turn.keep;
             let cached = self.cache.reuse(&mut self.model, beginning)?;
             let _whole = self.read(beginning, cached, beginning.len(), &|| false, &mut |_| {})?;
@@ -305,10 +329,11 @@ impl<M: Model> Engine<M> {
     }
 
     fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
-        let contents: Vec<String> = turn.messages.iter().map(Message::content).collect();
+        let messages = turn.visible();
+        let contents: Vec<String> = messages.iter().map(Message::content).collect();
         let texts = contents.iter().map(String::as_str).chain([template.source(), turn.begun.as_str()]);
         let marks = Marks::absent_from(texts)?;
-        let guarded = turn.messages.iter().zip(&contents).map(|(message, content)| template::Turn {
+        let guarded = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
             role: message.role,
             content: self.markers.guard(content, marks),
         });
@@ -322,7 +347,7 @@ impl<M: Model> Engine<M> {
 
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
     fn plain_prompt(&self, turn: &Turn) -> Prompt {
-        let contents: Vec<String> = turn.messages.iter().map(Message::content).collect();
+        let contents: Vec<String> = turn.visible().iter().map(Message::content).collect();
         let text = contents.join("\n") + &turn.begun;
         let vocabulary = self.model.vocabulary();
         let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();

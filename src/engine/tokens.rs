@@ -27,7 +27,7 @@ pub struct Markers {
 #[derive(Debug, Clone, Copy)]
 pub struct Marks {
     /// Cut the text here.
-    cut: char,
+    pub(super) cut: char,
     /// Stands after the first visible character of content.
     opened: char,
     /// Stands before the last visible character of content.

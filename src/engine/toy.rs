@@ -38,9 +38,9 @@ impl Toy {
         }
     }
 
-    /// A model that answers `text` to whatever it is asked.
+    /// A model that answers `text` to whatever it is asked; a NUL in it ends one answer, and the next follows.
     pub(super) fn saying(text: &str) -> Toy {
-        let says = text.bytes().map(Token::from).collect();
+        let says = text.bytes().map(|byte| if byte == 0 { END } else { Token::from(byte) }).collect();
         Toy { says, ..Toy::new(8192) }
     }
 

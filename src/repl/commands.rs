@@ -96,7 +96,13 @@ pub const COMMANDS: &[Command] = &[
     row(&["fork"], "", Argument::None, "go on in a conversation of its own; this one stays as it is", fork),
     row(&["export"], "FILE", Argument::Path, "write this conversation to a file: .md, .json or .txt", export),
     row(&["tokens"], "", Argument::None, "the tokens of what the model saw, with their ids", tokens),
-    row(&["context"], "", Argument::None, "how much of the context is in use", context),
+    row(
+        &["context"],
+        "",
+        Argument::None,
+        "every message with its tokens, whether the model still sees it, and how full the context is",
+        context,
+    ),
     row(&["stats"], "", Argument::None, "the figures of the last answer", show_stats),
 ];
 

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use self::commands::Next;
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
-use crate::chat::options::Setting;
+use crate::chat::options::{Setting, setting};
 use crate::chat::record::Record;
-use crate::chat::{Attachment, Event, Message, Role, StopReason};
+use crate::chat::settings::Overflow;
+use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
 use crate::model;
 use crate::session::{Opener, Session, Undone};
@@ -23,6 +24,7 @@ const NEARLY_FULL: f64 = 0.8;
 const PROMPT: &str = "> ";
 
 /// What to ask the model for.
+#[derive(Debug, Clone)]
 pub enum Ask {
     Say(Message),
     Retry,
@@ -38,6 +40,24 @@ pub struct Chat<'a> {
     /// Goes with the next message.
     pub attached: Vec<Attachment>,
     open: Opener,
+    /// The user knows that the context is nearly full.
+    warned: bool,
+}
+
+/// How asking ended.
+enum Asked {
+    /// With an answer, or with this to be put back into the editor.
+    Done(String),
+    /// What would have to leave for an answer is not decided. In tokens.
+    Full { prompt: usize, limit: usize, undone: Undone },
+}
+
+/// What is to happen to a conversation that no longer fits.
+enum Decision {
+    /// A value of the setting `overflow`.
+    Leave(&'static str),
+    New(Message),
+    Nothing,
 }
 
 /// Where the lines come from.
@@ -66,9 +86,10 @@ pub fn run(
         Lines::Stdin => Editor::on_stdin(),
     };
     session.default_predict = crate::session::NO_LIMIT;
-    let mut chat = Chat { session, screen, attached: Vec::new(), open };
+    session.default_overflow = None;
+    let mut chat = Chat { session, screen, attached: Vec::new(), open, warned: false };
     let initial = match first {
-        Some(message) => chat.ask(Ask::Say(message))?,
+        Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
     };
     chat.run(&mut editor, initial)
@@ -105,7 +126,7 @@ impl Chat<'_> {
             leaving = false;
             match next {
                 Next::Prompt => {}
-                Next::Ask(ask) => initial = self.ask(ask)?,
+                Next::Ask(ask) => initial = self.ask(ask, editor)?,
                 Next::Edit(text) => initial = text,
                 Next::Quit => return Ok(Exit::Answered),
             }
@@ -126,14 +147,64 @@ impl Chat<'_> {
         Next::Ask(Ask::Say(Message { attachments, ..Message::new(Role::User, text.trim_end()) }))
     }
 
-    /// Asks and shows the answer as it comes. Returns what is to be put back into the editor.
-    fn ask(&mut self, ask: Ask) -> Result<String, Failure> {
+    /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
+    fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
+        loop {
+            let (prompt, limit, undone) = match self.ask_once(ask.clone())? {
+                Asked::Done(back) => return Ok(back),
+                Asked::Full { prompt, limit, undone } => (prompt, limit, undone),
+            };
+            self.screen
+                .note(&format!("the conversation no longer fits the context: {prompt} of {limit} tokens"));
+            match self.decide(&undone, editor)? {
+                Decision::Leave(how) => self.set(setting("overflow").expect("it is in the table"), how)?,
+                Decision::New(message) => {
+                    self.session.clear();
+                    ask = Ask::Say(message);
+                }
+                Decision::Nothing => return Ok(self.back_into_editor(undone.message)),
+            }
+        }
+    }
+
+    /// Lets the user choose what happens to a conversation that no longer fits.
+    fn decide(&mut self, undone: &Undone, editor: &mut Editor) -> Result<Decision, Failure> {
+        let mut choices = vec![
+            "  roll     the oldest messages leave the model's view; they stay in the history",
+            "  compact  the same, and the model summarises them first",
+        ];
+        choices.extend(
+            undone.message.is_some().then_some("  new      a new conversation begins with this message"),
+        );
+        self.screen.show(&choices.join("\n"));
+        loop {
+            let Line::Text(typed) = editor.read("roll, compact or new? [roll] ", "")? else {
+                return Ok(Decision::Nothing);
+            };
+            let typed = typed.trim().trim_start_matches('/').to_lowercase();
+            let means = |choice: &str| !typed.is_empty() && choice.starts_with(&typed);
+            match &undone.message {
+                _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
+                _ if means("compact") => return Ok(Decision::Leave("compact")),
+                Some(message) if means("new") => return Ok(Decision::New(message.clone())),
+                _ => {
+                    self.screen.note(&format!("'{typed}' is none of them; Ctrl-C leaves everything as it is"))
+                }
+            }
+        }
+    }
+
+    /// Shows the answer as it comes.
+    fn ask_once(&mut self, ask: Ask) -> Result<Asked, Failure> {
+        let mut full = None;
         let mut broken = Ok(());
         let screen = &mut *self.screen;
         let watch = &mut |event: Option<&Event>| {
             screen.show_progress(event);
-            if let Some(Event::Text(text)) = event {
-                broken = screen.answer(text);
+            match event {
+                Some(Event::Text(text)) => broken = screen.answer(text),
+                Some(Event::Full { prompt, limit }) => full = Some((*prompt, *limit)),
+                _ => {}
             }
             if broken.is_err() || terminal::interrupted() {
                 ControlFlow::Break(())
@@ -157,9 +228,12 @@ impl Chat<'_> {
                     .end_answer()
                     .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
                 self.after(&answer);
-                Ok(String::new())
+                Ok(Asked::Done(String::new()))
             }
-            Err(undone) => Ok(self.put_back(undone)),
+            Err(undone) => Ok(match full {
+                Some((prompt, limit)) => Asked::Full { prompt, limit, undone },
+                None => Asked::Done(self.put_back(undone)),
+            }),
         }
     }
 
@@ -173,13 +247,23 @@ impl Chat<'_> {
         if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
             self.screen.stats(stats, answer.first_token);
         }
-        let limit = stats.context_limit as f64;
-        if stats.context_limit > 0 && stats.context_used as f64 >= NEARLY_FULL * limit {
-            let left = stats.context_limit.saturating_sub(stats.context_used);
-            self.screen.note(&format!(
-                "the context is nearly full: {left} tokens are left; /clear begins a new conversation"
-            ));
+        let nearly_full =
+            stats.context_limit > 0 && stats.context_used as f64 >= NEARLY_FULL * stats.context_limit as f64;
+        if nearly_full && !std::mem::replace(&mut self.warned, nearly_full) {
+            let Stats { context_used: used, context_limit: limit, .. } = stats;
+            let then = match self.session.settings.overflow {
+                None => "what is to leave then will be asked",
+                Some(Overflow::Roll) => "then the oldest messages leave the model's view",
+                Some(Overflow::Compact) => {
+                    "then the model summarises the oldest messages, and they leave its view"
+                }
+                Some(Overflow::Stop) => "then there are no more answers; /clear begins a new conversation",
+            };
+            let (left, percent) = (limit.saturating_sub(*used), used * 100 / limit);
+            self.screen
+                .note(&format!("the context is {percent} % full, {left} of {limit} tokens are left: {then}"));
         }
+        self.warned = nearly_full;
     }
 
     fn put_back(&mut self, undone: Undone) -> String {
@@ -188,7 +272,11 @@ impl Chat<'_> {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
             _ => self.screen.failure(&undone.failure),
         }
-        let Some(message) = undone.message else {
+        self.back_into_editor(undone.message)
+    }
+
+    fn back_into_editor(&mut self, message: Option<Message>) -> String {
+        let Some(message) = message else {
             return String::new();
         };
         self.attached = message.attachments;

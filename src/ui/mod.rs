@@ -111,6 +111,8 @@ impl Screen {
             Some(Event::Reading { done, total }) => self.progress.reading(*done, *total),
             Some(Event::Text(_)) => self.progress.clear(),
             Some(Event::Notice(line)) => self.note(line),
+            Some(Event::Left { messages, tokens, left }) => self.note(&stats::left(*messages, *tokens, left)),
+            Some(Event::Full { .. }) => self.progress.clear(), // whoever asked says what that means
         }
     }
 

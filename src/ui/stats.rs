@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chat::{Stats, StopReason};
+use crate::chat::{Left, Stats, StopReason};
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
@@ -58,6 +58,19 @@ fn ending(stop: StopReason) -> &'static str {
         StopReason::Repetition => "endless repetition",
         StopReason::Interrupted => "you",
         StopReason::Error => "a failure",
+    }
+}
+
+/// What the user should know when a part of the conversation leaves the model's view.
+pub fn left(messages: usize, tokens: usize, left: &Left) -> String {
+    let line = format!(
+        "the {} oldest messages ({} less) have left the model's view; they stay in the history",
+        if messages == left.count { messages.to_string() } else { format!("next {messages}") },
+        self::tokens(tokens),
+    );
+    match &left.summary {
+        Some(summary) => format!("{line}\nsummary: {summary}"),
+        None => line,
     }
 }
 

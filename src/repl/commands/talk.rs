@@ -1,7 +1,7 @@
 //! Commands about the conversation: what was said, where it goes on, what is kept of it.
 
 use super::{Next, unquoted};
-use crate::chat::Message;
+use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::kept;
 use crate::repl::{Ask, Chat, editor, show_resumed};
@@ -89,7 +89,7 @@ pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 
 pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
-    chat.screen.note(&format!("taken back: {}", short(&message.text)));
+    chat.screen.note(&format!("taken back: {}", kept::short(&message.text, 60)));
     Ok(Next::Prompt)
 }
 
@@ -120,20 +120,36 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
 pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.wait_for_model()?;
     let counts = chat.session.count(None)?;
-    let messages = chat.session.conversation.path().len();
-    let percent = counts.prompt * 100 / counts.limit.max(1);
-    chat.screen.show(&format!(
-        "{} of {} tokens ({percent} %), {messages} messages, {} tokens already read",
-        counts.prompt, counts.limit, counts.cached
-    ));
-    Ok(Next::Prompt)
-}
-
-/// The beginning of a text, on one line.
-fn short(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(60) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line,
+    let (weights, left) = chat.session.weigh()?;
+    let talk = &chat.session.conversation;
+    let path: Vec<&Message> = talk.path().into_iter().map(|id| talk.message(id)).collect();
+    let system = talk.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
+    let (mut lines, mut leaving, mut asked) = (Vec::new(), left.count, 0);
+    for (message, tokens) in system.iter().chain(path.iter().copied()).zip(weights) {
+        let leaves = message.role != Role::System && leaving > 0;
+        leaving -= usize::from(leaves);
+        asked += usize::from(message.role == Role::User);
+        let number = if message.role == Role::User { asked.to_string() } else { String::new() };
+        let seen = if leaves { "left" } else { "" };
+        let files = message.attachments.iter().map(|file| format!("[{}] ", file.name)).collect::<String>();
+        let text = kept::short(&format!("{files}{}", message.text), 50);
+        lines.push(format!("{number:>3} {:9} {tokens:>6} tokens  {seen:4}  {text}", message.role.name()));
     }
+    let percent = counts.prompt * 100 / counts.limit.max(1);
+    lines.push(format!(
+        "{} of {} tokens ({percent} %), {} messages, {} tokens already read",
+        counts.prompt,
+        counts.limit,
+        path.len(),
+        counts.cached
+    ));
+    if let Some(summary) = &left.summary {
+        lines.push(format!("summary of what has left: {summary}"));
+    }
+    if left.count > 0 {
+        let left = left.count;
+        lines.push(format!("{left} messages have left the model's view; they stay in the history, the files attached to them in view"));
+    }
+    chat.screen.show(&lines.join("\n"));
+    Ok(Next::Prompt)
 }

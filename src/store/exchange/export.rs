@@ -50,8 +50,13 @@ fn markdown(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     if let Some(system) = &record.system {
         writeln!(out, "## System\n\n{}\n", closed(system))?;
     }
+    let mut left = 0;
     for index in record.path() {
-        markdown_message(&record.entries[index], out)?;
+        let entry = &record.entries[index];
+        if let Some(line) = not_seen(entry, &mut left) {
+            writeln!(out, "*{line}*\n")?;
+        }
+        markdown_message(entry, out)?;
     }
     match not_shown(record) {
         Some(line) => writeln!(out, "---\n\n*{line}*\n"),
@@ -90,9 +95,13 @@ fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     if let Some(system) = &record.system {
         writeln!(out, "System:\n{}\n", system.trim_end())?;
     }
+    let mut left = 0;
     for index in record.path() {
         let entry = &record.entries[index];
         let model = entry.answer.as_ref().map_or("", |answer| answer.model.as_str());
+        if let Some(line) = not_seen(entry, &mut left) {
+            writeln!(out, "({line})\n")?;
+        }
         match entry.role {
             Role::System => writeln!(out, "System:")?,
             Role::User => writeln!(out, "You:")?,
@@ -108,6 +117,23 @@ fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     match not_shown(record) {
         Some(line) => writeln!(out, "({line})\n"),
         None => Ok(()),
+    }
+}
+
+/// What the model that gave this answer no longer saw, where that is not what it was before.
+fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
+    let answer = entry.answer.as_ref()?;
+    if std::mem::replace(before, answer.left) == answer.left {
+        return None;
+    }
+    let count = answer.left;
+    match &answer.summary {
+        _ if count == 0 => Some("From here on the model saw the whole conversation.".into()),
+        None => Some(format!("From here on the model no longer saw the first {count} messages.")),
+        Some(summary) => Some(format!(
+            "From here on the model no longer saw the first {count} messages, but this summary of its own: {}",
+            line(summary)
+        )),
     }
 }
 
@@ -196,6 +222,17 @@ mod tests {
             --- end of a.md ---\nWhy?\n\ntiny:\nBecause.\n\n```\ncut\n\n\
             (One other branch of this conversation is not shown.)\n\n";
         assert_eq!(exported(Format::Text), expected);
+    }
+
+    #[test]
+    fn what_the_model_no_longer_saw_is_told() {
+        let mut record = conversation();
+        let answer = record.entries[1].answer.as_mut().unwrap();
+        (answer.left, answer.summary) = (4, Some("They\nmet.".into()));
+        let mut out = Vec::new();
+        export(&record, Format::Text, &mut out).unwrap();
+        let told = "(From here on the model no longer saw the first 4 messages, but this summary of its own: They met.)";
+        assert!(String::from_utf8(out).unwrap().contains(&format!("Why?\n\n{told}\n\ntiny:")));
     }
 
     #[test]

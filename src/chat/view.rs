@@ -1,0 +1,72 @@
+//! What of a conversation the model is still given when it became too long: all of it but a beginning that has left.
+//!
+//! Nothing is removed from the conversation. What stays in view is the system prompt, the files that were attached to what
+//! left, and a summary if there is one; these go with the first message that is still there.
+
+use super::message::{Attachment, Message, Role};
+
+/// The beginning of a conversation that the model no longer sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Messages, system messages not counted.
+    pub count: usize,
+    /// What was said in them, in the words of the model.
+    pub summary: Option<String>,
+}
+
+/// The messages that are given to the model when `left` has left. At least the user's last message stays.
+pub fn visible(messages: &[Message], left: &Left) -> Vec<Message> {
+    let speaks = |message: &&Message| message.role != Role::System;
+    let last = messages.iter().filter(speaks).count().saturating_sub(1);
+    let mut to_leave = left.count.min(last);
+    let mut carried: Vec<Attachment> = Vec::new();
+    let mut seen: Vec<Message> = Vec::with_capacity(messages.len());
+    for message in messages {
+        match message.role {
+            Role::System => seen.push(message.clone()),
+            _ if to_leave > 0 => {
+                to_leave -= 1;
+                carried.extend(message.attachments.iter().cloned());
+            }
+            _ => seen.push(message.clone()),
+        }
+    }
+    if let Some(summary) = &left.summary {
+        let text = format!("Summary of the conversation before this message:\n{summary}");
+        carried.push(Attachment { name: "summary".into(), text });
+    }
+    if let Some(first) = seen.iter_mut().find(|message| message.role == Role::User) {
+        first.attachments.splice(0..0, carried);
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn talk() -> Vec<Message> {
+        let mut first = Message::new(Role::User, "what is in it?");
+        first.attachments.push(Attachment { name: "a".into(), text: "file".into() });
+        let said = |role, text: &str| Message::new(role, text);
+        let answers = [said(Role::Assistant, "words"), said(Role::User, "more"), said(Role::Assistant, "no")];
+        let mut all = vec![said(Role::System, "be kind"), first];
+        all.extend(answers);
+        all.push(said(Role::User, "why?"));
+        all
+    }
+
+    fn shown(count: usize, summary: Option<&str>) -> Vec<String> {
+        let left = Left { count, summary: summary.map(String::from) };
+        visible(&talk(), &left).iter().map(Message::content).collect()
+    }
+
+    #[test]
+    fn system_prompt_and_files_stay() {
+        assert_eq!(shown(0, None), ["be kind", "file\n\nwhat is in it?", "words", "more", "no", "why?"]);
+        assert_eq!(shown(2, None), ["be kind", "file\n\nmore", "no", "why?"]);
+        let summary = "Summary of the conversation before this message:\nthey talked";
+        assert_eq!(shown(4, Some("they talked")), ["be kind", &format!("file\n\n{summary}\n\nwhy?")]);
+        assert_eq!(shown(99, None), ["be kind", "file\n\nwhy?"]);
+    }
+}
