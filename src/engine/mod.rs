@@ -158,7 +158,7 @@ impl<M: Model> Engine<M> {
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.generation = started.elapsed() - read;
-        stats.context_used = prompt.tokens.len() + written.tokens;
+        stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
         Ok(stats)
     }
 

@@ -177,8 +177,10 @@ impl Chat<'_> {
             undone.message.is_some().then_some("  new      a new conversation begins with this message"),
         );
         self.screen.show(&choices.join("\n"));
+        let prompt =
+            if choices.len() > 2 { "roll, compact or new? [roll] " } else { "roll or compact? [roll] " };
         loop {
-            let Line::Text(typed) = editor.read("roll, compact or new? [roll] ", "")? else {
+            let Line::Text(typed) = editor.read(prompt, "")? else {
                 return Ok(Decision::Nothing);
             };
             let typed = typed.trim().trim_start_matches('/').to_lowercase();
@@ -241,7 +243,8 @@ impl Chat<'_> {
         self.session.troubles().iter().for_each(|line| self.screen.note(line));
         let stats = &answer.stats;
         if let Some(cut) = stats::cut(stats.stop) {
-            let goes_on = matches!(stats.stop, StopReason::Interrupted | StopReason::Length);
+            let goes_on =
+                matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context);
             self.screen.note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
         }
         if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
