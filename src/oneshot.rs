@@ -109,6 +109,9 @@ fn finish(
     if stop != StopReason::Length || own_limit {
         stats::cut(stop).into_iter().for_each(|line| screen.note(line));
     }
+    if let Some(line) = stats::only_thought(&answer.text, &answer.stats) {
+        screen.note(&line);
+    }
     if manner.stats {
         screen.stats(&answer.stats, first_token);
     }
@@ -139,7 +142,7 @@ fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, s
     let seconds = |time: Duration| json!(time.as_secs_f64());
     json!({
         "text": answer.text,
-        "thinking": null,
+        "thinking": answer.thinking,
         "stop_reason": stats.stop.name(),
         "tokens": {
             "prompt": stats.prompt_tokens,

@@ -38,6 +38,8 @@ const MOST_SETTLING: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub text: String,
+    /// What was thought before it.
+    pub thinking: Option<String>,
     pub stats: Stats,
     /// From the question to the first piece of text.
     pub first_token: Option<Duration>,
@@ -48,7 +50,7 @@ pub struct Answer {
 pub struct Undone {
     pub failure: Failure,
     /// What the user had said, to be put back into the editor.
-    pub message: Option<Message>,
+    pub message: Option<Box<Message>>,
 }
 
 /// Sees every event, and `None` now and then; decides whether to go on.
@@ -187,12 +189,13 @@ impl Session {
     }
 
     /// The turn that would be asked for now.
-    fn turn(&self, messages: Vec<Message>, begun: String) -> Turn {
+    fn turn(&self, messages: Vec<Message>, begun: Message) -> Turn {
         Turn {
             messages,
             left: self.conversation.left(self.model().context_limit),
             overflow: self.settings.overflow.or(self.default_overflow),
-            begun,
+            begun: begun.text,
+            begun_thinking: begun.thinking.unwrap_or_default(),
             raw: self.raw,
             special: self.special,
             settings: self.settings.clone(),
@@ -217,10 +220,10 @@ impl Session {
             None => _ = self.conversation.add(message.clone(), None, Some(now())),
         }
         self.keep_up();
-        self.answer(String::new(), watch).map_err(|failure| {
+        self.answer(nothing_yet(), watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
-            Undone { failure, message: Some(message) }
+            Undone { failure, message: Some(Box::new(message)) }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -232,7 +235,7 @@ impl Session {
         let question = self.conversation.last_user();
         let question = question.ok_or_else(nothing).map_err(|failure| Undone { failure, message: None })?;
         self.conversation.move_to(Some(question));
-        self.redo(before, String::new(), watch)
+        self.redo(before, nothing_yet(), watch)
     }
 
     /// Goes on with the last answer where it ended.
@@ -246,12 +249,12 @@ impl Session {
             let failure = Failure::new("the answer was not cut: the model had ended it");
             return Err(Undone { failure: failure.hint("/retry gets another one"), message: None });
         }
-        let begun = self.conversation.message(answer).text.clone();
+        let begun = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
         self.redo(before, begun, watch)
     }
 
-    fn redo(&mut self, before: Option<NodeId>, begun: String, watch: Watch) -> Result<&Answer, Undone> {
+    fn redo(&mut self, before: Option<NodeId>, begun: Message, watch: Watch) -> Result<&Answer, Undone> {
         self.answer(begun, watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
@@ -294,12 +297,12 @@ impl Session {
     }
 
     /// Asks for an answer to the path to the head and adds it there.
-    fn answer(&mut self, begun: String, watch: Watch) -> Result<(), Failure> {
+    fn answer(&mut self, begun: Message, watch: Watch) -> Result<(), Failure> {
         let turn = self.turn(self.conversation.view(), begun.clone());
         let (seed, mut asked_for) = (turn.seed, turn.clone());
         let asked = Instant::now();
         let answering = self.backend.reply(turn);
-        let mut text = begun.clone();
+        let mut message = begun.clone();
         let mut first_token = None;
         let mut kept = None; // when the answer was last written to the disk
         let stats = loop {
@@ -312,17 +315,22 @@ impl Session {
             if let Some(Event::Left { left, .. }) = &event {
                 asked_for.left.clone_from(left);
             }
-            if let Some(Event::Text(piece)) = &event {
+            if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
+                match &event {
+                    Some(Event::Thinking { .. }) => message.thinking.get_or_insert_default().push_str(piece),
+                    _ => message.text.push_str(piece),
+                }
                 first_token.get_or_insert(asked.elapsed());
-                text.push_str(piece);
                 if kept.is_none() {
                     // What the user said is on the disk before the first word of the answer is shown.
                     self.journal.iter_mut().for_each(|journal| journal.settle(FIRST_WORD));
                 }
                 if kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
                     kept = Some(Instant::now());
-                    let so_far = self.how(&asked_for, None);
-                    self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &text, &so_far));
+                    let so_far = self.how(&asked_for, &message, None);
+                    self.journal
+                        .iter_mut()
+                        .for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
                 }
             }
             if watch(event.as_ref()).is_break() {
@@ -330,14 +338,14 @@ impl Session {
                 break last_words(&answering, seed);
             }
         };
-        if stats.stop == StopReason::Interrupted && text == begun {
+        if stats.stop == StopReason::Interrupted && message == begun {
             return Err(Failure::interrupted());
         }
-        let how = self.how(&asked_for, Some(&stats));
-        let message = Message::new(Role::Assistant, text.clone());
+        let how = self.how(&asked_for, &message, Some(&stats));
+        let Message { text, thinking, .. } = message.clone();
         let answer = self.conversation.add(message, Some(how), Some(now()));
         self.keep_up();
-        self.last = Some(Answer { text, stats, first_token });
+        self.last = Some(Answer { text, thinking, stats, first_token });
         self.answered = Some((answer, asked_for));
         Ok(())
     }
@@ -351,12 +359,12 @@ impl Session {
     }
 
     /// All that is needed to give an answer again; without `stats` while it is being written.
-    fn how(&self, turn: &Turn, stats: Option<&Stats>) -> record::Answer {
+    fn how(&self, turn: &Turn, message: &Message, stats: Option<&Stats>) -> record::Answer {
         let model = self.model();
         let sampling = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         record::Answer {
-            thinking: None,
+            thinking: message.thinking.clone(),
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
             model: model.name.clone(),
             fingerprint: model.fingerprint.clone(),
@@ -376,7 +384,7 @@ impl Session {
 
     /// Reads ahead while the user types.
     pub fn prepare(&mut self) {
-        let turn = self.turn(self.conversation.view(), String::new());
+        let turn = self.turn(self.conversation.view(), nothing_yet());
         self.backend.prepare(turn);
     }
 
@@ -408,7 +416,7 @@ impl Session {
             _ => {
                 let mut messages = self.conversation.view();
                 messages.pop_if(|message| message.role == Role::Assistant);
-                self.turn(messages, String::new())
+                self.turn(messages, nothing_yet())
             }
         };
         self.backend.render(turn)
@@ -416,7 +424,7 @@ impl Session {
 
     fn next_turn(&self, next: Option<&Message>) -> Turn {
         let messages = self.conversation.view().into_iter().chain(next.cloned());
-        self.turn(messages.collect(), String::new())
+        self.turn(messages.collect(), nothing_yet())
     }
 
     /// Changes a setting from now on; loads the model again where the setting needs that.
@@ -487,6 +495,11 @@ impl Session {
             }
         }
     }
+}
+
+/// An answer of which nothing is written.
+fn nothing_yet() -> Message {
+    Message::new(Role::Assistant, "")
 }
 
 /// What a stopped answer still has to say, or figures without it if that takes too long.

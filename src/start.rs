@@ -39,8 +39,9 @@ pub fn run(args: Args, started: Instant) -> Exit {
         Ok(config) => config,
         Err(failure) => return report(&failure),
     };
-    let color = config.settle(&[]).map_or(Auto::Auto, |settings| settings.color);
-    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet });
+    let (color, thinking) =
+        config.settle(&[]).map_or((Auto::Auto, false), |settings| (settings.color, settings.show_thinking));
+    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
     let mut run =
         Run { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
     let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
@@ -50,7 +51,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
 
 /// Says what is wrong before there is a screen.
 pub fn report(failure: &Failure) -> Exit {
-    Screen::new(Style { color: Auto::Auto, plain: false, quiet: false }).failure(failure);
+    Screen::new(Style { color: Auto::Auto, plain: false, quiet: false, thinking: false }).failure(failure);
     failure.exit
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
         left: Left::default(),
         overflow: None,
         begun: String::new(),
+        begun_thinking: String::new(),
         raw: false,
         special: false,
         settings,

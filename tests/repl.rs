@@ -375,10 +375,10 @@ fn tokens_and_prompts_of_a_real_model_can_be_seen() {
         .says("first token");
 }
 
-/// Every command of the table is typed somewhere in this file, or in that of the conversations that are kept.
+/// Every command of the table is typed somewhere in this file, or in that of its subject.
 #[test]
 fn every_command_is_in_a_transcript() {
-    let here = [include_str!("repl.rs"), include_str!("history.rs")].concat();
+    let here = [include_str!("repl.rs"), include_str!("history.rs"), include_str!("thinking.rs")].concat();
     for command in COMMANDS {
         for name in [&command.name].into_iter().chain(command.aliases) {
             let typed = [format!("\"/{name}"), format!("\\n/{name}"), format!("{{word}}\\n/{name}")];

@@ -107,7 +107,7 @@ impl Answering {
             return Some(told);
         }
         match self.told.recv_timeout(patience) {
-            Ok(Told::Event(Event::Text(text))) => Some(Told::Event(Event::Text(self.gather(text)))),
+            Ok(Told::Event(event)) => Some(Told::Event(self.gather(event))),
             Ok(told) => Some(told),
             Err(RecvTimeoutError::Timeout) if self.loading.active.load(Ordering::Relaxed) => {
                 let fraction = self.loading.done.load(Ordering::Relaxed) as f32 / 1000.0;
@@ -120,17 +120,26 @@ impl Answering {
         }
     }
 
-    fn gather(&self, mut text: String) -> String {
-        while let Ok(told) = self.told.try_recv() {
-            match told {
-                Told::Event(Event::Text(more)) => text.push_str(&more),
-                other => {
+    fn gather(&self, mut event: Event) -> Event {
+        while matches!(event, Event::Text(_) | Event::Thinking { .. })
+            && let Ok(told) = self.told.try_recv()
+        {
+            match (&mut event, told) {
+                (Event::Text(text), Told::Event(Event::Text(more))) => text.push_str(&more),
+                (
+                    Event::Thinking { text, tokens },
+                    Told::Event(Event::Thinking { text: more, tokens: so_far }),
+                ) => {
+                    text.push_str(&more);
+                    *tokens = so_far;
+                }
+                (_, other) => {
                     self.held.replace(Some(other));
                     break;
                 }
             }
         }
-        text
+        event
     }
 
     /// Asks for an end at the next token, the next chunk of the prompt, or the next part of the file.

@@ -2,7 +2,7 @@
 //!
 //! Each line of the file is one answer with `\n` for a line break, in the order in which they are asked for, and
 //! over again from the first. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
-//! the rest of the line. Tokens are words.
+//! the rest of the line. What stands between `<think>` and `</think>` is thinking. Tokens are words.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Event, Message, Stats, StopReason, Turn};
+use crate::engine::reasoning::{Begun, Format, Piece, Reasoning};
 use crate::error::Failure;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -87,6 +88,15 @@ fn words(messages: &[Message]) -> usize {
     messages.iter().map(|m| m.content().split_whitespace().count()).sum()
 }
 
+fn tell(piece: Piece, tokens: usize, told: &Sender<Told>) {
+    let Piece { thinking: text, answer } = piece;
+    let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
+    let answer = (!answer.is_empty()).then_some(Event::Text(answer));
+    for event in thinking.into_iter().chain(answer) {
+        let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
+    }
+}
+
 fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) {
     if let Some(reason) = answer.strip_prefix('!') {
         let _ = told.send(Told::Done(Err(Failure::new(reason))));
@@ -94,7 +104,10 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
     }
     let started = Instant::now();
     let mut stop = StopReason::End;
-    let mut generated = 0;
+    let (mut generated, mut thinking) = (0, 0);
+    let tags = Format::Tags { open: "<think>".into(), close: "</think>".into() };
+    let begun = Begun { thinking: &turn.begun_thinking, text: &turn.begun };
+    let mut reasoning = Reasoning::after(&tags, "", begun);
     for word in answer.split_inclusive(' ') {
         let mut word = word;
         while let Some(rest) = word.strip_prefix("\\p") {
@@ -111,14 +124,17 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
             break;
         }
         generated += 1;
-        let _ = told.send(Told::Event(Event::Text(word.to_string())));
+        thinking += usize::from(reasoning.thinks());
+        tell(reasoning.push(word), thinking, told);
     }
+    tell(reasoning.finish(), thinking, told);
     let prompt_tokens = words(&turn.visible());
     let stats = Stats {
         stop,
         prompt_tokens,
         cached_tokens: 0,
         generated_tokens: generated,
+        thinking_tokens: thinking,
         load: Duration::ZERO,
         prompt: Duration::from_millis(1),
         generation: started.elapsed(),

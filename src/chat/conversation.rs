@@ -65,7 +65,7 @@ impl Conversation {
     /// A message as it is kept, by its number.
     pub fn entry(&self, number: usize) -> Entry {
         let Node { parent, message, answer, created } = &self.nodes[number];
-        let Message { role, text, attachments } = message.clone();
+        let Message { role, text, attachments, .. } = message.clone(); // thinking is part of the answer
         let parent = parent.map(|id| id.0);
         Entry { parent, role, text, attachments, created: *created, answer: answer.clone() }
     }
@@ -78,6 +78,7 @@ impl Conversation {
                 role: entry.role,
                 text: entry.text.clone(),
                 attachments: entry.attachments.clone(),
+                thinking: entry.answer.as_ref().and_then(|answer| answer.thinking.clone()),
             },
             answer: entry.answer.clone(),
             created: entry.created,

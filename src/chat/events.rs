@@ -16,6 +16,8 @@ pub struct Turn {
     pub overflow: Option<Overflow>,
     /// The beginning of the answer, already written: the model goes on after it.
     pub begun: String,
+    /// What was thought before that.
+    pub begun_thinking: String,
     /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
     pub raw: bool,
     /// With `raw`: control tokens written out in the text count as such.
@@ -90,6 +92,8 @@ pub enum Event {
     Loading { fraction: f32 },
     /// The prompt is being read; both in tokens, what was cached not counted.
     Reading { done: usize, total: usize },
+    /// The next piece of what is thought before the answer, whole characters, and how many tokens that makes so far.
+    Thinking { text: String, tokens: usize },
     /// The next piece of the answer, whole characters.
     Text(String),
     /// Something the user should know, one line.
@@ -109,6 +113,8 @@ pub struct Stats {
     /// Of these, the ones that were not read again.
     pub cached_tokens: usize,
     pub generated_tokens: usize,
+    /// Of these, the ones of thinking.
+    pub thinking_tokens: usize,
     pub load: Duration,
     pub prompt: Duration,
     /// From the first token asked for to the last.
@@ -127,6 +133,7 @@ impl Stats {
             prompt_tokens: 0,
             cached_tokens: 0,
             generated_tokens: 0,
+            thinking_tokens: 0,
             load: Duration::ZERO,
             prompt: Duration::ZERO,
             generation: Duration::ZERO,
@@ -141,6 +148,7 @@ impl Stats {
         Stats {
             stop: further.stop,
             generated_tokens: self.generated_tokens + further.generated_tokens,
+            thinking_tokens: self.thinking_tokens + further.thinking_tokens,
             generation: self.generation + further.prompt + further.generation,
             context_used: further.context_used,
             ..self

@@ -35,11 +35,14 @@ pub struct Message {
     pub text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// What a model thought before it said this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
 }
 
 impl Message {
     pub fn new(role: Role, text: impl Into<String>) -> Message {
-        Message { role, text: text.into(), attachments: Vec::new() }
+        Message { role, text: text.into(), attachments: Vec::new(), thinking: None }
     }
 
     /// The text the model is given: every attachment followed by a blank line, then the text itself.

@@ -213,6 +213,10 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| predict(v).map(|v| s.predict = v), |s| show_predict(s.predict)).short('n').aliases(&["n-predict"]),
     row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times",
         |s, v| text(v).map(|v| s.stop.push(v)), |s| s.stop.join(", ")).aliases(&["reverse-prompt"]).repeats(),
+    row("think", "on|off|auto", Group::Answer, "whether the model thinks before it answers, where its template allows that; auto: as the template has it",
+        |s, v| one_of(v, AUTO).map(|v| s.think = v), |s| name_of(&s.think, AUTO)),
+    row("think-budget", "N", Group::Answer, "most tokens of thinking; then the model must answer. 0: no thinking, -1: no limit",
+        |s, v| think_budget(v).map(|v| s.think_budget = v), |s| s.think_budget.map_or("-1".into(), |n| n.to_string())).aliases(&["reasoning-budget"]),
     row("overflow", "roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
         |s, v| one_of(v, OVERFLOW).map(|v| s.overflow = v), |s| name_of(&s.overflow, OVERFLOW)),
     row("temp", "T", Group::Sampling, "temperature: 0 always takes the likeliest token, higher is more varied",
@@ -263,6 +267,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| logit_bias(v).map(|v| s.sampling.logit_bias.push(v)), |s| show_biases(&s.sampling.logit_bias)).repeats(),
     row("stats", "", Group::Output, "a line with speed and context use after an answer (a chat shows it unless it is set off)",
         |s, v| one_of(v, STATS).map(|v| s.stats = v), |s| name_of(&s.stats, STATS)),
+    row("show-thinking", "", Group::Output, "show what the model thinks before it answers, on stderr",
+        |s, v| one_of(v, SWITCH).map(|v| s.show_thinking = v), |s| name_of(&s.show_thinking, SWITCH)),
     row("color", "auto|always|never", Group::Output, "colours on the terminal",
         |s, v| one_of(v, COLOR).map(|v| s.color = v), |s| name_of(&s.color, COLOR)),
     row("incognito", "", Group::Conversation, "keep nothing: no conversation, no line typed, nothing learnt about models",
@@ -339,6 +345,13 @@ fn predict(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" => Ok(None),
         "-1" | "-2" => Ok(Some(u32::MAX)),
+        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
+    }
+}
+
+fn think_budget(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "-1" => Ok(None),
         n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
     }
 }

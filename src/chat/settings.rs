@@ -167,6 +167,12 @@ pub struct Settings {
     /// Most tokens of one answer; `None`: the way of asking decides.
     pub predict: Option<u32>,
     pub stop: Vec<String>,
+    /// Whether the model thinks before it answers; auto: as its template has it.
+    pub think: Auto,
+    /// Most tokens of thinking; `None`: no limit of its own.
+    pub think_budget: Option<u32>,
+    /// What is thought is shown on stderr as it comes.
+    pub show_thinking: bool,
     /// `None`: a chat asks, one question stops.
     pub overflow: Option<Overflow>,
     pub sampling: Sampling,
@@ -200,6 +206,9 @@ impl Default for Settings {
             system_prompt_file: None,
             predict: None,
             stop: Vec::new(),
+            think: Auto::Auto,
+            think_budget: None,
+            show_thinking: false,
             overflow: None,
             sampling: Sampling::default(),
             stats: None,

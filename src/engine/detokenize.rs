@@ -1,14 +1,21 @@
-//! 9 — bytes of tokens → whole characters of text, with stop strings held back.
+//! 9 — bytes of tokens → whole characters of text; stop strings held back.
 //!
 //! A token may end in the middle of a character, and a stop string may begin in one token and end in another:
-//! what is not yet certain waits here. Next: mod.rs joins it all.
+//! what is not yet certain waits here. Next: reasoning.rs.
+
+use super::reasoning::overlap;
 
 /// Turns the bytes of one answer into text.
 #[derive(Debug, Default)]
 pub struct Detokenizer {
-    stops: Vec<String>,
     /// Bytes of a character that is not complete yet; at most three.
     bytes: Vec<u8>,
+}
+
+/// Ends an answer before a stop string.
+#[derive(Debug, Default)]
+pub struct Stops {
+    stops: Vec<String>,
     /// Text that may turn out to be the beginning of a stop string.
     held: String,
 }
@@ -22,44 +29,44 @@ pub struct Piece {
 }
 
 impl Detokenizer {
-    pub fn new(stops: &[String]) -> Detokenizer {
-        let stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
-        Detokenizer { stops, ..Detokenizer::default() }
-    }
-
-    /// Takes the bytes of a token and gives the text that is certain now. Bytes that can be no UTF-8 become U+FFFD.
-    pub fn push(&mut self, bytes: &[u8]) -> Piece {
+    /// Takes the bytes of a token and gives the characters that are whole now. Bytes that can be no UTF-8 become U+FFFD.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
         self.bytes.extend_from_slice(bytes);
         let whole = whole_characters(&self.bytes);
         let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
         self.bytes.drain(..whole);
-        self.held.push_str(&text);
-        self.release()
+        text
     }
 
-    /// The answer is over: all that waited. An incomplete character becomes U+FFFD.
-    pub fn finish(mut self) -> String {
-        self.held.push_str(&String::from_utf8_lossy(&self.bytes));
-        self.held
+    /// The answer is over: an incomplete character becomes U+FFFD.
+    pub fn finish(self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl Stops {
+    pub fn new(stops: &[String]) -> Stops {
+        let stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
+        Stops { stops, held: String::new() }
     }
 
-    fn release(&mut self) -> Piece {
+    /// Takes the next piece of the answer and gives what is certain now.
+    pub fn push(&mut self, text: &str) -> Piece {
+        self.held.push_str(text);
         let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         if let Some(at) = first {
             self.held.truncate(at);
-            self.bytes.clear();
             return Piece { text: std::mem::take(&mut self.held), stopped: true };
         }
         let waiting = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let kept = self.held.split_off(self.held.len() - waiting);
         Piece { text: std::mem::replace(&mut self.held, kept), stopped: false }
     }
-}
 
-/// How many bytes of `text`'s end are the beginning of `stop`, but not all of it.
-fn overlap(text: &str, stop: &str) -> usize {
-    let longest = stop.len().saturating_sub(1).min(text.len());
-    (1..=longest).rev().find(|n| stop.is_char_boundary(*n) && text.ends_with(&stop[..*n])).unwrap_or(0)
+    /// The answer is over: what waited was no stop string.
+    pub fn finish(self) -> String {
+        self.held
+    }
 }
 
 /// Length of the part of `bytes` that does not end inside a character that more bytes could complete.
@@ -82,16 +89,17 @@ mod tests {
 
     fn run(stops: &[&str], pieces: &[&[u8]]) -> (Vec<String>, bool) {
         let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let mut stream = Detokenizer::new(&stops);
+        let (mut stream, mut stops) = (Detokenizer::default(), Stops::new(&stops));
         let mut shown = Vec::new();
         for bytes in pieces {
-            let piece = stream.push(bytes);
+            let piece = stops.push(&stream.push(bytes));
             shown.push(piece.text);
             if piece.stopped {
                 return (shown, true);
             }
         }
-        shown.push(stream.finish());
+        let rest = stops.push(&stream.finish()).text;
+        shown.push(rest + &stops.finish());
         (shown, false)
     }
 

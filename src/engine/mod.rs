@@ -20,6 +20,7 @@ pub mod snapshot; // 5
 pub mod sampler; // 6
 pub mod generate; // 8
 pub mod detokenize; // 9
+pub mod reasoning; // 10
 #[cfg(test)]
 mod toy;
 
@@ -31,12 +32,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use self::cache::Cache;
-use self::detokenize::Detokenizer;
-use self::generate::{Writing, generate};
+use self::detokenize::Stops;
+use self::generate::{Thoughts, Writing, generate};
 use self::llama::{Model, Token};
+use self::reasoning::{Begun, Format, Reasoning};
 use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
 use self::tokens::{Markers, Marks};
+use crate::chat::settings::Auto;
 use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
 use crate::error::{Exit, Failure};
 
@@ -46,6 +49,8 @@ pub struct Prompt {
     pub tokens: Vec<Token>,
     /// What had to be changed to make the template take the conversation, a line each.
     pub notes: Vec<String>,
+    /// How thinking is told from the answer, where the model thinks.
+    reasoning: Option<Reasoning>,
 }
 
 /// A loaded model with all that a conversation needs of it.
@@ -55,6 +60,9 @@ pub struct Engine<M> {
     /// `None`: a base model, which completes text.
     template: Option<Template>,
     markers: Markers,
+    /// How the model says that it thinks, if it does, and the tokens by which it does.
+    format: Option<Format>,
+    thought_marks: Vec<Token>,
     /// Seconds a token takes to read, from the last reading that was long enough to tell.
     pace: Option<f64>,
     /// What was evaluated before, on disk.
@@ -74,11 +82,17 @@ impl<M: Model> Engine<M> {
         let template = template.map(compile).transpose().map_err(template_failure)?;
         let sample = template.as_ref().map(sample_render).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
+        let format = template.as_ref().and_then(Format::of);
+        let marks: Vec<&str> = format.iter().flat_map(Format::markers).collect();
+        let thought_marks = vocabulary.markers.iter().filter(|marker| marks.contains(&marker.text.as_str()));
+        let thought_marks = thought_marks.map(|marker| marker.token).collect();
         Ok(Engine {
             model,
             cache: Cache::default(),
             template,
             markers,
+            format,
+            thought_marks,
             pace: None,
             snapshots: None,
             keep: false,
@@ -101,12 +115,14 @@ impl<M: Model> Engine<M> {
             return Ok(Stats::stopped(turn.seed));
         };
         fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
-        let mut text = turn.begun.clone();
+        let (mut thinking, mut text) = (turn.begun_thinking.clone(), turn.begun.clone());
         let mut whole: Option<Stats> = None;
         loop {
             let stats = self.answer(&fitted.turn, &fitted.prompt, cancel, &mut |event| {
-                if let Event::Text(piece) = &event {
-                    text.push_str(piece);
+                match &event {
+                    Event::Text(piece) => text.push_str(piece),
+                    Event::Thinking { text, .. } => thinking.push_str(text),
+                    _ => {}
                 }
                 show(event);
             })?;
@@ -114,7 +130,13 @@ impl<M: Model> Engine<M> {
                 Some(before) => before.and(stats),
                 None => stats,
             };
-            match self.fit_more(&fitted.turn, &text, &stats, cancel, show) {
+            match self.fit_more(
+                &fitted.turn,
+                Begun { thinking: &thinking, text: &text },
+                &stats,
+                cancel,
+                show,
+            ) {
                 Some(more) => fitted = more,
                 None => return Ok(stats),
             }
@@ -151,15 +173,29 @@ impl<M: Model> Engine<M> {
         if flow.is_break() {
             return Ok(stats);
         }
-        let text = Detokenizer::new(&turn.settings.stop);
-        let writing = Writing { sampler, text, predict: turn.predict, cancel };
-        let written =
-            generate(&mut self.model, &mut self.cache, writing, &mut |text| show(Event::Text(text)))?;
+        let writing = Writing {
+            sampler,
+            stops: Stops::new(&turn.settings.stop),
+            thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
+            predict: turn.predict,
+            cancel,
+        };
+        let written = generate(&mut self.model, &mut self.cache, writing, show)?;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
+        stats.thinking_tokens = written.thinking;
         stats.generation = started.elapsed() - read;
         stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
         Ok(stats)
+    }
+
+    fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
+        let closing = || self.model.tokenize(&reasoning.closing(), true);
+        Thoughts {
+            reasoning: reasoning.clone(),
+            markers: self.thought_marks.clone(),
+            budget: turn.settings.think_budget.map(|most| (most, closing())),
+        }
     }
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
@@ -331,18 +367,33 @@ impl<M: Model> Engine<M> {
     fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
         let messages = turn.visible();
         let contents: Vec<String> = messages.iter().map(Message::content).collect();
-        let texts = contents.iter().map(String::as_str).chain([template.source(), turn.begun.as_str()]);
+        let thoughts = messages.iter().filter_map(|message| message.thinking.as_deref());
+        let begun = [turn.begun_thinking.as_str(), &turn.begun];
+        let texts =
+            contents.iter().map(String::as_str).chain(thoughts).chain(begun).chain([template.source()]);
         let marks = Marks::absent_from(texts)?;
-        let guarded = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
+        let guarded = |text: &str| self.markers.guard(text, marks);
+        let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
             role: message.role,
-            content: self.markers.guard(content, marks),
+            content: guarded(content),
+            thinking: message.thinking.as_deref().map(guarded),
         });
-        let guarded: Vec<template::Turn> = guarded.collect();
-        let mut rendered = template.render(&guarded, true).map_err(template_failure)?;
-        rendered.text.push_str(&self.markers.guard(&turn.begun, marks));
+        let turns: Vec<template::Turn> = turns.collect();
+        let think = if turn.settings.think_budget == Some(0) { Auto::Off } else { turn.settings.think };
+        let (variables, todo, note) = reasoning::wish(think, self.format.as_ref(), template);
+        let mut rendered = template.render_with(&turns, true, &variables).map_err(template_failure)?;
+        rendered.notes.extend(note.map(String::from));
+        let [thinking, written] = begun.map(guarded);
+        let begun = Begun { thinking: &thinking, text: &written };
+        let lead = match &self.format {
+            Some(format) => format.lead(&rendered.text, begun, todo),
+            None => written.clone(),
+        };
+        rendered.text.push_str(&lead);
+        let reasoning = self.format.as_ref().map(|format| Reasoning::after(format, &rendered.text, begun));
         let (text, cuts) = self.markers.cuts(&rendered.text, marks);
         let tokens = tokens::encode(&self.model, &text, &cuts);
-        Ok(Prompt { text, tokens, notes: rendered.notes })
+        Ok(Prompt { text, tokens, notes: rendered.notes, reasoning })
     }
 
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
@@ -355,7 +406,7 @@ impl<M: Model> Engine<M> {
         if tokens.is_empty() {
             tokens.extend(vocabulary.bos); // nothing at all cannot be evaluated
         }
-        Prompt { text, tokens, notes: Vec::new() }
+        Prompt { text, tokens, notes: Vec::new(), reasoning: None }
     }
 
     /// The tokens in memory: the last prompt and what was written after it, but for the last token.
@@ -372,7 +423,7 @@ impl<M: Model> Engine<M> {
 
 /// What the template writes around a small conversation: shows which markers are its own.
 fn sample_render(template: &Template) -> String {
-    let turn = |role, content: &str| template::Turn { role, content: content.into() };
+    let turn = template::Turn::new;
     let turns = [turn(Role::User, "a"), turn(Role::Assistant, "b"), turn(Role::User, "c")];
     let rendered = template.render(&turns, true).map(|prompt| prompt.text).unwrap_or_default();
     rendered + template.source()

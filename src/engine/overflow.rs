@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 
 use super::cache::{self, Exchange, Plan, View};
 use super::llama::Model;
+use super::reasoning::Begun;
 use super::template;
 use super::tokens::Marks;
 use super::{Engine, Prompt, too_long};
-use crate::chat::settings::Overflow;
+use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Event, Left, Message, Role, Stats, StopReason, Turn};
 use crate::error::Failure;
 
@@ -79,7 +80,7 @@ impl<M: Model> Engine<M> {
     pub(super) fn fit_more(
         &mut self,
         turn: &Turn,
-        text: &str,
+        written: Begun,
         stats: &Stats,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
@@ -89,7 +90,8 @@ impl<M: Model> Engine<M> {
             return None;
         }
         let predict = turn.predict.saturating_sub(stats.generated_tokens as u32);
-        let longer = Turn { begun: text.to_string(), predict, ..turn.clone() };
+        let (begun, begun_thinking) = (written.text.to_string(), written.thinking.to_string());
+        let longer = Turn { begun, begun_thinking, predict, ..turn.clone() };
         let fitted = self.fit(&longer, cancel, show).ok().flatten()?;
         (fitted.turn.left.count > turn.left.count).then_some(fitted)
     }
@@ -192,7 +194,9 @@ impl<M: Model> Engine<M> {
                 most / 2
             ),
         ));
-        let mut asked = Turn { messages, left: Left::default(), begun: String::new(), ..turn.clone() };
+        let (begun, begun_thinking) = (String::new(), String::new());
+        let mut asked = Turn { messages, left: Left::default(), begun, begun_thinking, ..turn.clone() };
+        asked.settings.think = Auto::Off;
         asked.settings.sampling.temp = 0.0;
         asked.settings.stop.clear();
         asked.predict = most.min(limit.saturating_sub(self.prompt(&asked)?.tokens.len())) as u32;
@@ -249,6 +253,7 @@ mod tests {
             left: Left::default(),
             overflow,
             begun: String::new(),
+            begun_thinking: String::new(),
             raw: false,
             special: false,
             settings,

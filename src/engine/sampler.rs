@@ -80,6 +80,12 @@ impl Sampler {
         }
     }
 
+    /// A token that was not chosen here: it is remembered as if it had been.
+    pub fn take(&mut self, token: Token) -> Token {
+        self.chain.accept(LlamaToken(token));
+        token
+    }
+
     /// The next token. `logits`: one number a token of the vocabulary. The choice is remembered.
     pub fn pick(&mut self, logits: &[f32]) -> Result<Token> {
         let candidates = &mut self.candidates;

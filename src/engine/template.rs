@@ -22,11 +22,13 @@ use crate::chat::message::{Role, join_parts};
 pub struct Turn {
     pub role: Role,
     pub content: String,
+    /// What was thought before an answer; the template decides whether it is shown to the model again.
+    pub thinking: Option<String>,
 }
 
 impl Turn {
     pub fn new(role: Role, content: impl Into<String>) -> Turn {
-        Turn { role, content: content.into() }
+        Turn { role, content: content.into(), thinking: None }
     }
 }
 
@@ -110,17 +112,27 @@ impl Template {
 
     /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
     pub fn render(&self, turns: &[Turn], open: bool) -> Result<Prompt, TemplateError> {
+        self.render_with(turns, open, &Map::new())
+    }
+
+    /// The same with variables for this render, over those of the template.
+    pub fn render_with(
+        &self,
+        turns: &[Turn],
+        open: bool,
+        extra: &Map<String, Value>,
+    ) -> Result<Prompt, TemplateError> {
         let turns = repair(turns);
         let system = turns.first().filter(|turn| turn.role == Role::System);
         let shape = *self.shape.get_or_init(|| self.probe());
-        let (text, merged) = match self.attempt(&turns, shape, open) {
+        let (text, merged) = match self.attempt_with(&turns, shape, open, extra) {
             Ok(text) => (text, shape.merged),
             // Taken in the probe, refused here: some templates take a system message in some conversations only.
             Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
                 if system.is_some() && !shape.merged =>
             {
                 let merged = Shape { merged: true, ..shape };
-                (self.attempt(&turns, merged, open).map_err(|_| error)?, true)
+                (self.attempt_with(&turns, merged, open, extra).map_err(|_| error)?, true)
             }
             Err(error) => return Err(error),
         };
@@ -160,7 +172,7 @@ impl Template {
         let led = [Turn::new(Role::System, system), Turn::new(Role::User, user)];
         let shape = Shape { merged: false, ..*self.shape.get_or_init(|| self.probe()) };
         let render = |turns: &[Turn], name: &str, value: Value| {
-            self.attempt_with(turns, shape, true, Some((name, value))).unwrap_or_default()
+            self.attempt_with(turns, shape, true, &Map::from_iter([(name.into(), value)])).unwrap_or_default()
         };
         let function = json!({"type": "function", "function": {
             "name": tool, "description": "", "parameters": {"type": "object", "properties": {}, "required": []}
@@ -177,8 +189,22 @@ impl Template {
         }
     }
 
+    fn message(&self, turn: &Turn, shape: Shape) -> Value {
+        let mut message = match shape.typed {
+            true => json!({"role": turn.role.name(), "content": [{"type": "text", "text": turn.content}]}),
+            false => json!({"role": turn.role.name(), "content": turn.content}),
+        };
+        if let Some(thinking) = &turn.thinking {
+            message["reasoning_content"] = thinking.as_str().into();
+            if self.source.contains("<|channel|>") {
+                message["thinking"] = thinking.as_str().into(); // the name that GPT-OSS's template has for it
+            }
+        }
+        message
+    }
+
     fn attempt(&self, turns: &[Turn], shape: Shape, open: bool) -> Result<String, TemplateError> {
-        self.attempt_with(turns, shape, open, None)
+        self.attempt_with(turns, shape, open, &Map::new())
     }
 
     fn attempt_with(
@@ -186,34 +212,31 @@ impl Template {
         turns: &[Turn],
         shape: Shape,
         open: bool,
-        extra: Option<(&str, Value)>,
+        extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
-        let messages: Vec<Value> = merged
-            .iter()
-            .map(|turn| match shape.typed {
-                true => {
-                    json!({"role": turn.role.name(), "content": [{"type": "text", "text": turn.content}]})
-                }
-                false => json!({"role": turn.role.name(), "content": turn.content}),
-            })
-            .collect();
+        let messages: Vec<Value> = merged.iter().map(|turn| self.message(turn, shape)).collect();
         let mut variables = self.variables.clone();
         // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
         variables.entry("date_string").or_insert_with(|| today("%d %b %Y").into());
         variables.entry("datetime").or_insert_with(|| today("%b %d %Y").into());
         variables.insert("messages".into(), messages.into());
         variables.insert("add_generation_prompt".into(), open.into());
-        variables.extend(extra.map(|(name, value)| (name.to_string(), value)));
+        variables.extend(extra.clone());
         self.jinja.render(&variables.into(), bounds(&merged))
     }
+}
+
+/// The bytes that a turn brings.
+fn bytes(turn: &Turn) -> usize {
+    turn.content.len() + turn.thinking.as_ref().map_or(0, String::len)
 }
 
 /// Forty times what the hungriest of 70 real templates asks for at 100 messages, six times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
 fn bounds(turns: &[Turn]) -> Bounds {
     let count = turns.len();
-    let bytes: usize = turns.iter().map(|turn| turn.content.len()).sum();
+    let bytes: usize = turns.iter().map(bytes).sum();
     Bounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,

@@ -4,7 +4,7 @@ mod model;
 mod talk;
 
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
-use self::talk::{clear, context, edit, export, fork, history, resume, title, undo};
+use self::talk::{clear, context, edit, export, fork, history, resume, thinking, title, undo};
 use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
@@ -103,6 +103,7 @@ pub const COMMANDS: &[Command] = &[
         "every message with its tokens, whether the model still sees it, and how full the context is",
         context,
     ),
+    row(&["thinking"], "", Argument::None, "what the model thought before its last answer", thinking),
     row(&["stats"], "", Argument::None, "the figures of the last answer", show_stats),
 ];
 

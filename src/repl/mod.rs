@@ -188,7 +188,7 @@ impl Chat<'_> {
             match &undone.message {
                 _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
                 _ if means("compact") => return Ok(Decision::Leave("compact")),
-                Some(message) if means("new") => return Ok(Decision::New(message.clone())),
+                Some(message) if means("new") => return Ok(Decision::New(*message.clone())),
                 _ => {
                     self.screen.note(&format!("'{typed}' is none of them; Ctrl-C leaves everything as it is"))
                 }
@@ -247,6 +247,9 @@ impl Chat<'_> {
                 matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context);
             self.screen.note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
         }
+        if let Some(line) = stats::only_thought(&answer.text, stats) {
+            self.screen.note(&line);
+        }
         if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
             self.screen.stats(stats, answer.first_token);
         }
@@ -278,7 +281,7 @@ impl Chat<'_> {
         self.back_into_editor(undone.message)
     }
 
-    fn back_into_editor(&mut self, message: Option<Message>) -> String {
+    fn back_into_editor(&mut self, message: Option<Box<Message>>) -> String {
         let Some(message) = message else {
             return String::new();
         };
@@ -302,6 +305,7 @@ impl Chat<'_> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
         self.screen.set_color(self.session.settings.color);
+        self.screen.set_thinking(self.session.settings.show_thinking);
         Ok(())
     }
 

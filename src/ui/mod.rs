@@ -23,6 +23,8 @@ pub struct Style {
     pub plain: bool,
     /// Nothing but answers and failures.
     pub quiet: bool,
+    /// What is thought before an answer, too.
+    pub thinking: bool,
 }
 
 /// Where answers and everything about them are shown.
@@ -32,6 +34,8 @@ pub struct Screen {
     errors_to_terminal: bool,
     /// Whether the answer so far ends with a newline; `None` before its first character.
     at_line_start: Option<bool>,
+    /// Tokens of thinking before the answer that has not begun yet.
+    thought: Option<usize>,
     progress: Progress,
 }
 
@@ -44,6 +48,7 @@ impl Screen {
             answers_to_terminal: io::stdout().is_terminal(),
             errors_to_terminal,
             at_line_start: None,
+            thought: None,
             progress: Progress::new(moving),
         }
     }
@@ -52,12 +57,16 @@ impl Screen {
         self.style.color = color;
     }
 
+    pub fn set_thinking(&mut self, shown: bool) {
+        self.style.thinking = shown;
+    }
+
     /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
         }
-        self.progress.clear();
+        self.end_thinking();
         self.at_line_start = Some(text.ends_with('\n'));
         let mut out = io::stdout().lock();
         if self.answers_to_terminal {
@@ -68,9 +77,29 @@ impl Screen {
         out.flush()
     }
 
+    /// A piece of what is thought before the answer, `tokens` so far: as it is if it is to be shown, else one line that counts.
+    fn think(&mut self, text: &str, tokens: usize) {
+        self.thought = Some(tokens);
+        if !self.style.thinking {
+            return self.progress.thinking(tokens);
+        }
+        self.progress.clear();
+        self.write_stderr(text, "2", "");
+    }
+
+    /// Thinking is over, or there was none: what follows begins on a line of its own.
+    fn end_thinking(&mut self) {
+        self.progress.clear();
+        match self.thought.take() {
+            Some(_) if self.style.thinking => self.write_stderr("\n", "", ""),
+            Some(tokens) if self.progress.moves() => self.note(&stats::thought(tokens)),
+            _ => {}
+        }
+    }
+
     /// The answer is over: a newline if it lacks one.
     pub fn end_answer(&mut self) -> io::Result<()> {
-        self.progress.clear();
+        self.end_thinking();
         if self.at_line_start.take() == Some(true) {
             return Ok(());
         }
@@ -81,13 +110,13 @@ impl Screen {
 
     /// The answer is over and nothing may be added to it.
     pub fn end_raw_answer(&mut self) {
-        self.progress.clear();
+        self.end_thinking();
         self.at_line_start = None;
     }
 
     /// The answer broke off: what follows begins on a line of its own.
     pub fn break_off(&mut self) {
-        self.progress.clear();
+        self.end_thinking();
         if self.at_line_start.take() == Some(false) {
             let _ = io::stdout().lock().write_all(b"\n"); // the reason for breaking off is told anyway
         }
@@ -109,7 +138,8 @@ impl Screen {
             None => self.progress.tick(),
             Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
             Some(Event::Reading { done, total }) => self.progress.reading(*done, *total),
-            Some(Event::Text(_)) => self.progress.clear(),
+            Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
+            Some(Event::Text(_)) => self.end_thinking(),
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Left { messages, tokens, left }) => self.note(&stats::left(*messages, *tokens, left)),
             Some(Event::Full { .. }) => self.progress.clear(), // whoever asked says what that means
@@ -196,11 +226,15 @@ impl Screen {
     }
 
     fn to_stderr(&self, text: &str, color: &str) {
+        self.write_stderr(text, color, "\n");
+    }
+
+    fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let text = if self.errors_to_terminal { visible(text).into_owned() } else { text.to_string() };
         let line = if color.is_empty() || !self.colored() {
-            format!("{text}\n")
+            format!("{text}{end}")
         } else {
-            format!("\x1b[{color}m{text}\x1b[0m\n")
+            format!("\x1b[{color}m{text}\x1b[0m{end}")
         };
         let _ = io::stderr().lock().write_all(line.as_bytes()); // there is nowhere left to report to
     }

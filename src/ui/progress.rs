@@ -38,6 +38,19 @@ impl Progress {
         bar.set_position((fraction * 1000.0) as u64);
     }
 
+    /// Whether anything is drawn.
+    pub(super) fn moves(&self) -> bool {
+        self.moving
+    }
+
+    /// Tokens that were thought.
+    pub(super) fn thinking(&mut self, tokens: usize) {
+        if self.moving {
+            self.reading = None;
+            self.bar("thinking… {pos} tokens", u64::MAX).set_position(tokens as u64);
+        }
+    }
+
     /// Bytes of a file that is verified.
     pub(super) fn checking(&mut self, done: u64, total: u64) {
         self.going_through("checking {bar:20} {percent}% {msg}", done, total);

@@ -7,6 +7,9 @@ use crate::chat::{Left, Stats, StopReason};
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
     let mut parts = vec![tokens(stats.generated_tokens)];
+    if stats.thinking_tokens > 0 {
+        parts[0] += &format!(" ({} of thinking)", stats.thinking_tokens);
+    }
     if let Some(speed) = stats.generation_speed() {
         parts.push(format!("{speed:.0} tokens/s"));
     }
@@ -59,6 +62,22 @@ fn ending(stop: StopReason) -> &'static str {
         StopReason::Interrupted => "you",
         StopReason::Error => "a failure",
     }
+}
+
+/// What is left of the line that counted while the model thought.
+pub fn thought(count: usize) -> String {
+    format!("thought: {}", tokens(count))
+}
+
+/// What the user should know of an answer that is nothing but thinking.
+pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
+    let all = text.trim().is_empty() && stats.thinking_tokens > 0 && stats.stop != StopReason::Interrupted;
+    all.then(|| {
+        format!(
+            "there is no answer: {} went into thinking; a larger --predict, --think-budget N or --think off leave room for one",
+            tokens(stats.thinking_tokens)
+        )
+    })
 }
 
 /// What the user should know when a part of the conversation leaves the model's view.

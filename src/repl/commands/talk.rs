@@ -153,3 +153,13 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.screen.show(&lines.join("\n"));
     Ok(Next::Prompt)
 }
+
+pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let talk = &chat.session.conversation;
+    let answer = talk.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
+    match talk.message(answer).thinking.clone() {
+        Some(thinking) => chat.screen.show(&thinking),
+        None => chat.screen.note("the model did not think before its last answer"),
+    }
+    Ok(Next::Prompt)
+}
