@@ -39,5 +39,6 @@ mod pty;
 mod exact;
 // Families of models, compared with their reference implementation; and what converts some of them.
 mod families;
+mod convert;
 // What was evaluated, kept on disk: used, and never believed blindly.
 mod snapshots;

@@ -104,7 +104,7 @@ impl Conversion {
     fn stored_as(&self, tensor: &Planned) -> Type {
         match self.kind {
             _ if tensor.precise() => Type::F32,
-            Type::Q8_0 if tensor.dims[0] % encode::BLOCK as u64 != 0 => Type::F16,
+            Type::Q8_0 if !tensor.dims[0].is_multiple_of(encode::BLOCK as u64) => Type::F16,
             kind => kind,
         }
     }

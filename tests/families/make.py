@@ -447,6 +447,7 @@ FAMILIES = {
     "mamba": ("Mamba: recurrent", mamba, lambda: Bpe("olmo", gpt2_cut())),
     "falcon-h1": ("Falcon-H1: attention and recurrence", falcon_h1, lambda: Bpe("falcon-h1", split(LLAMA3_SPLIT))),
 }
+REFERENCES = {"deepseek-v1": "LlamaForCausalLM with DeepseekV2Moe"}
 CONVERTED_HERE = ("gpt-j", "gpt-neo")
 
 
@@ -487,7 +488,7 @@ def make(name, out):
         tokenizer.save(folder)
         if name not in CONVERTED_HERE:
             convert(folder, out / f"{name}.gguf", tokenizer)
-    about = {"covers": covers, "reference": type(model).__name__, "seed": seed, "cases": cases}
+    about = {"covers": covers, "reference": REFERENCES.get(name, type(model).__name__), "seed": seed, "cases": cases}
     (out / f"{name}.json").write_text(json.dumps(about, ensure_ascii=False, separators=(",", ":")) + "\n")
     print(f"{name}: seed {seed}, {len(tokenizer)} tokens")
 
