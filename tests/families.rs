@@ -205,3 +205,30 @@ families! {
 fn every_family_has_a_test() {
     assert_eq!(references().keys().map(String::as_str).collect::<Vec<_>>(), FAMILIES);
 }
+
+#[test]
+fn open_assistants_turns_are_built_in() {
+    let dry = |model: &str, args: &[&str]| {
+        let run = Home::new().run(&[&["--dry-run", "-p", "Hi"], args].concat());
+        run.model(&folder().join(format!("{model}.gguf"))).done().code(0)
+    };
+    let oasst = ["--chat-template", "oasst"];
+    dry("open-assistant", &oasst).stdout("<|prompter|>Hi<|endoftext|><|assistant|>\n").says("5 tokens");
+    let merged = dry("open-assistant", &[&oasst[..], &["--system-prompt", "Rhyme."]].concat());
+    merged.stdout("<|prompter|>Rhyme.\n\nHi<|endoftext|><|assistant|>\n");
+}
+
+#[test]
+fn llama_3s_template_has_the_date() {
+    let model = folder().join("llama-bpe.gguf");
+    let done = Home::new()
+        .run(&["--dry-run", "-p", "Hi", "--template-arg", "date_string=26 Jul 2024"])
+        .model(&model)
+        .done();
+    assert!(
+        done.stdout.contains("Today Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user"),
+        "{done:#?}"
+    );
+    let today = Home::new().run(&["--dry-run", "-p", "Hi"]).model(&model).done();
+    assert!(today.stdout.contains("Today Date: ") && !today.stdout.contains("Jul 2024"), "{today:#?}");
+}

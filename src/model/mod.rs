@@ -210,7 +210,10 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
     }
     input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
         message: format!("the chat template: {}", failure.message),
-        ..failure.hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
+        ..failure.hint(format!(
+            "--chat-template takes a Jinja file or the name of a built-in one: {}",
+            template::builtin_names()
+        ))
     })
 }
 
