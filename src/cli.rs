@@ -147,7 +147,7 @@ pub enum Verb {
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
     },
-    /// the conversations that are kept: list, search, show, export, import, rm
+    /// the conversations that are kept: list, search, show, export, import, rm, replay
     History {
         #[command(subcommand)]
         what: History,
@@ -193,6 +193,14 @@ pub enum History {
     Import {
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// give stored answers again, at the same settings and read afresh, and tell whether they are the same
+    Replay {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// the N-th answer only
+        #[arg(value_name = "N")]
+        number: Option<usize>,
     },
     /// remove conversations for good
     Rm {

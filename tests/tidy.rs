@@ -26,8 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "verbs",
         &[
-            "kept", "cli", "convert", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest",
-            "error", "units",
+            "kept", "cli", "session", "convert", "model", "input", "config", "gguf", "store", "ui", "chat",
+            "nearest", "error", "units",
         ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),

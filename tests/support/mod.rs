@@ -391,6 +391,13 @@ impl Running {
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
     }
 
+    /// What kill -9 does; returns what was on stdout until then.
+    pub fn killed(&mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.stdout.all()
+    }
+
     /// What kill -9 does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
