@@ -154,6 +154,8 @@ pub enum Verb {
     },
     /// every setting with its value and where that comes from
     Config,
+    /// what this installation is made of, where it keeps things, and what is wrong with it
+    Doctor,
 }
 
 /// What can be done with the conversations that are kept.

@@ -7,7 +7,7 @@ use crate::chat::record::Record;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::input;
-use crate::store::conversations::{Conversations, Filter, Number, Summary};
+use crate::store::conversations::{Conversations, Filter, Number, Summary, Trouble};
 use crate::store::exchange::{Format, export};
 use crate::store::journal::now;
 use crate::ui::Screen;
@@ -38,6 +38,16 @@ pub fn last(config: &Config) -> Result<Kept, Failure> {
     let store = store(config)?;
     let id = store.last_chat()?.ok_or_else(|| Failure::new("there is no chat to go on with"))?;
     load(&store, &id)
+}
+
+/// Why the stored conversations cannot be used, and what happens then.
+pub fn trouble(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Damaged => {
+            "they are damaged: the next chat moves the file aside and begins a new one".into()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The conversation whose id begins with `prefix`.

@@ -26,7 +26,7 @@ pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before asking whether to go on.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How long the first word may wait for the disk.
-const FIRST_WORD: Duration = Duration::from_millis(500);
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How often an answer that is being written goes to the disk.
 const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.

@@ -117,7 +117,9 @@ fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
     assert!(import().starts_with("0 conversations were taken in, 1 were here already"));
     assert_eq!(listed(&other)[0]["messages"], 3);
     history(&other, &["import", "/no/such.json"]).done().failed(1, "no such file");
-    history(&home, &[]).done().failed(2, "history needs one of: list, search, show, export, import, rm");
+    history(&home, &[])
+        .done()
+        .failed(2, "history needs one of: list, search, show, export, import, replay, rm");
     history(&home, &["export", "zzzz"]).done().failed(1, "there is no conversation 'zzzz'");
 }
 
@@ -190,6 +192,7 @@ fn number_from(variable: &str, usual: u64) -> u64 {
 
 /// What was typed, retried, edited and titled when the program was killed: every message whose answer had begun is there.
 #[test]
+#[allow(clippy::print_stdout)] // the count is a result
 fn killed_at_two_hundred_random_instants_no_message_is_lost() {
     let (kills, seed) = (number_from("FIRESIDE_KILLS", 200), number_from("FIRESIDE_KILL_SEED", 7));
     let each = |worker: u64| {
@@ -248,4 +251,21 @@ fn killed_at_any_instant_no_message_is_lost() {
         assert!(pause < 1200 || shown.contains("word word"), "older than a second, so it is kept: {shown}");
     }
     assert_eq!(listed(&home).len(), 8);
+}
+
+#[test]
+fn doctor_tells_what_is_kept_and_what_is_wrong() {
+    let home = Home::new();
+    home.run(&["doctor"]).done().code(0).stderr("");
+    chat(&home, "one\n", &[], "Hi\n").code(0);
+    let object = home.run(&["doctor", "--json"]).done().code(0).json();
+    assert_eq!(object["sound"], true);
+    let found = |what: &str| object["findings"][what]["found"].as_str().unwrap().to_string();
+    assert!(found("conversations").starts_with("1 with 2 messages"), "{object}");
+    assert!(found("snapshots").contains("of 0 files"), "{object}");
+    let file = home.path(DATABASE);
+    let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // it may be in the file already
+    std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();
+    let done = home.run(&["doctor"]).done().code(1);
+    assert!(done.stdout.contains("wrong: they are damaged"), "{done:#?}");
 }

@@ -30,6 +30,8 @@ mod mutants;
 mod crash;
 // Conversations that are kept.
 mod history;
+// The file they are in, damaged.
+mod damage;
 // Their answers, given again.
 mod replay;
 // What models think before they answer.

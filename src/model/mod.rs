@@ -15,8 +15,8 @@ use crate::backend::local::{Probe, Spec};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
-use crate::engine::llama::{ContextOptions, LoadOptions};
-use crate::engine::snapshot::Rules;
+use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
+use crate::engine::snapshot::{Rules, Usage, usage};
 pub use crate::engine::template::Supports;
 use crate::engine::template::{self, Template};
 use crate::error::{Failure, reason};
@@ -67,6 +67,27 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
         [only] => Some(only.path.clone()),
         _ => None,
     }
+}
+
+/// How llama.cpp was built and what it can run on, a name and a line each.
+pub fn build() -> Vec<(&'static str, String)> {
+    let native = if cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
+        "for this processor"
+    } else {
+        "not for this processor: slower than it could be"
+    };
+    let known =
+        devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
+    vec![
+        ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
+        ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
+        ("devices", known.collect::<Vec<_>>().join(", ")),
+    ]
+}
+
+/// What is kept of evaluated prompts.
+pub fn snapshots(folder: &Path) -> Usage {
+    usage(folder)
 }
 
 /// Says how to get a model.

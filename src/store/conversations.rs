@@ -208,15 +208,6 @@ impl Conversations {
         Ok(())
     }
 
-    /// Removes a message that turned out not to be one, such as the beginning of an answer that failed before its first word.
-    pub fn retract(&mut self, id: &str, number: Number, head: Option<Number>) -> Result<(), Trouble> {
-        let change = self.connection.transaction()?;
-        change.execute("update conversation set head = ?2 where id = ?1", params![id, head])?;
-        change.execute("delete from message where number = ?1", [number])?;
-        change.commit()?;
-        Ok(())
-    }
-
     pub fn move_head(&mut self, id: &str, head: Option<Number>) -> Result<(), Trouble> {
         self.connection.execute("update conversation set head = ?2 where id = ?1", params![id, head])?;
         Ok(())
@@ -313,7 +304,7 @@ impl Conversations {
     /// Conversations with at least one message, the one changed last first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
         let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
-                     from conversation where head is not null and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
+                     from conversation where exists (select 1 from message where conversation = id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
                      and (?2 is null or changed >= ?2) order by changed desc limit ?3";
         let mut statement = self.connection.prepare(query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
@@ -321,9 +312,15 @@ impl Conversations {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Looks over the whole file for damage that SQLite can see.
+    pub fn check(&self) -> Result<(), Trouble> {
+        let said: String = self.connection.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
+        if said == "ok" { Ok(()) } else { Err(Trouble::Damaged) }
+    }
+
     /// The chat that was changed last.
     pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
-        let query = "select id from conversation where interactive and head is not null order by changed desc limit 1";
+        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed desc limit 1";
         Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
     }
 

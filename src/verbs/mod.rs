@@ -3,6 +3,7 @@
 mod catalogue;
 mod check;
 mod config;
+mod doctor;
 mod convert;
 mod history;
 pub mod list;
@@ -24,7 +25,7 @@ use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["bench", "worker", "doctor", "completions", "man"];
+const PLANNED: &[&str] = &["bench", "worker", "completions", "man"];
 
 /// What every verb works with.
 pub struct Means<'a> {
@@ -107,6 +108,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         Verb::Convert { folder, out, kind } => convert::run(&folder, &out, kind.as_deref(), means),
         Verb::History { what } => history::run(what, means),
         Verb::Config => config::run(means),
+        Verb::Doctor => doctor::run(means),
     }
 }
 

@@ -1,0 +1,97 @@
+//! `fireside doctor`: what this installation is made of, where it keeps things, and what is wrong with it.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{Means, lossy};
+use crate::error::{Exit, Failure};
+use crate::kept;
+use crate::model;
+use crate::store::conversations::{Conversations, Filter};
+use crate::store::models;
+use crate::units::size;
+
+/// One line: what it is about, what was found, and whether that is a trouble.
+struct Finding {
+    about: &'static str,
+    found: String,
+    trouble: Option<String>,
+}
+
+fn fine(about: &'static str, found: impl Into<String>) -> Finding {
+    Finding { about, found: found.into(), trouble: None }
+}
+
+/// Exit code 1 if something is wrong. Nothing is changed.
+pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
+    let findings = findings(means);
+    let sound = findings.iter().all(|one| one.trouble.is_none());
+    if means.json {
+        let object: Map<String, Value> = findings
+            .into_iter()
+            .map(|one| (one.about.to_string(), json!({ "found": one.found, "trouble": one.trouble })))
+            .collect();
+        means.print(&json!({ "sound": sound, "findings": object }).to_string())?;
+    } else {
+        let line = |one: &Finding| {
+            let trouble =
+                one.trouble.as_ref().map_or(String::new(), |trouble| format!("\n{:15} wrong: {trouble}", ""));
+            format!("{:15} {}{trouble}", one.about, one.found)
+        };
+        means.print(&findings.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(if sound { Exit::Answered } else { Exit::Failed })
+}
+
+fn findings(means: &Means) -> Vec<Finding> {
+    let config = means.config;
+    let mut all = vec![fine("version", env!("CARGO_PKG_VERSION"))];
+    all.extend(model::build().into_iter().map(|(about, found)| fine(about, found)));
+    let Some(paths) = &config.paths else {
+        let trouble = Some("there is no home folder: no config is read and nothing is kept".into());
+        all.push(Finding { about: "home", found: "none".into(), trouble });
+        return all;
+    };
+    let present = |path: &Path| if path.exists() { "" } else { " (not there yet)" };
+    let file = &paths.config_file;
+    all.push(fine("config file", format!("{}{}", lossy(file), present(file))));
+    let found = models::list(&model::places(config));
+    let usual =
+        model::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
+    all.push(fine("models", format!("{} found; {usual}", found.len())));
+    all.push(conversations(&paths.conversations));
+    let usage = model::snapshots(&paths.snapshots);
+    all.push(fine(
+        "snapshots",
+        format!(
+            "{} of {} files in {}; {} of {} prompts that were looked for were found",
+            size(usage.bytes),
+            usage.files,
+            lossy(&paths.snapshots),
+            usage.hits,
+            usage.hits + usage.misses
+        ),
+    ));
+    all
+}
+
+fn conversations(path: &Path) -> Finding {
+    let about = "conversations";
+    let place = lossy(path);
+    let counted = Conversations::existing(path).and_then(|store| {
+        let listed = store.as_ref().map(|store| store.list(&Filter::default())).transpose()?;
+        if let Some(store) = &store {
+            store.check()?;
+        }
+        Ok(listed.map(|listed| (listed.len(), listed.iter().map(|one| one.messages).sum::<u32>())))
+    });
+    match counted {
+        Ok(Some((count, messages))) => {
+            let bytes = std::fs::metadata(path).map_or(0, |about| about.len());
+            fine(about, format!("{count} with {messages} messages, {} in {place}", size(bytes)))
+        }
+        Ok(None) => fine(about, format!("none yet; they will be in {place}")),
+        Err(trouble) => Finding { about, found: place, trouble: Some(kept::trouble(trouble)) },
+    }
+}
