@@ -37,7 +37,7 @@ pub(crate) const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba",
 pub(crate) struct Subject {
     pub(crate) weights: Weights,
     template: Option<String>,
-    limit: usize,
+    pub(crate) limit: usize,
     pub(crate) noise: f32,
 }
 
@@ -347,10 +347,10 @@ fn no_marker_across_the_edge_of_content_becomes_a_token() {
 }
 
 /// A small generator, so that a failure can be repeated: Knuth's MMIX constants.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) as usize % n
     }
@@ -409,7 +409,7 @@ fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
 }
 
 /// Asks and stops after so many pieces of text, or while the prompt is being read.
-fn cancelled(engine: &mut Engine<Llama>, turn: &Turn, after: usize) {
+pub(crate) fn cancelled(engine: &mut Engine<Llama>, turn: &Turn, after: usize) {
     let cancel = AtomicBool::new(after == 0);
     let mut pieces = 0;
     let stats = engine.reply(turn, &cancel, &mut |event| {

@@ -20,14 +20,14 @@ use crate::exact::{
 };
 use crate::support::{Home, default_model, tiny};
 
-const ANYTHING: Rules =
+pub(crate) const ANYTHING: Rules =
     Rules { worth: Duration::ZERO, bounds: Bounds { most: 1 << 30, share: 1.0, leave: 0 }, free: || None };
 
-fn tiny_subjects() -> impl Iterator<Item = (&'static str, Subject)> {
+pub(crate) fn tiny_subjects() -> impl Iterator<Item = (&'static str, Subject)> {
     TINY.into_iter().chain(["base"]).map(|name| (name, Subject::load(&tiny(name), FLOAT_NOISE)))
 }
 
-fn with_folder<'w>(subject: &'w Subject, folder: &Path) -> Engine<Llama<'w>> {
+pub(crate) fn with_folder<'w>(subject: &'w Subject, folder: &Path) -> Engine<Llama<'w>> {
     with_rules(subject, folder, ANYTHING)
 }
 
@@ -35,7 +35,7 @@ fn with_rules<'w>(subject: &'w Subject, folder: &Path, rules: Rules) -> Engine<L
     subject.engine().with_snapshots(Some(Snapshots::new(folder.into(), "a key".into(), rules)))
 }
 
-fn settled(mut engine: Engine<Llama>) {
+pub(crate) fn settled(mut engine: Engine<Llama>) {
     settle(&mut engine);
 }
 
@@ -52,13 +52,13 @@ fn document() -> String {
 }
 
 /// A question about the document.
-fn about(question: &str) -> Message {
+pub(crate) fn about(question: &str) -> Message {
     let attachments = vec![Attachment { name: "document".into(), text: document() }];
     Message { attachments, ..user(question) }
 }
 
 /// Fails unless both are the same but for a near tie.
-fn assert_same(subject: &Subject, ours: &Answer, fresh: &Answer, what: &str) {
+pub(crate) fn assert_same(subject: &Subject, ours: &Answer, fresh: &Answer, what: &str) {
     if ours.tokens == fresh.tokens && ours.text == fresh.text && ours.stop == fresh.stop {
         return;
     }
@@ -76,16 +76,16 @@ fn first_question(subject: &Subject, folder: &Path) -> String {
     first.text
 }
 
-fn second_question() -> Turn {
+pub(crate) fn second_question() -> Turn {
     turn(&[about("Why so?")], 16)
 }
 
 /// The second question read afresh.
-fn expected(subject: &Subject) -> Answer {
+pub(crate) fn expected(subject: &Subject) -> Answer {
     answer(&mut subject.engine(), &second_question())
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.extension().is_some_and(|e| e == "state")).collect()
 }

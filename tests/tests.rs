@@ -50,3 +50,5 @@ mod families;
 mod convert;
 // What was evaluated, kept on disk: used, and never believed blindly.
 mod snapshots;
+// Conversations interrupted at every turn; snapshots damaged a thousand times.
+mod resumed;
