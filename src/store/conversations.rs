@@ -104,7 +104,8 @@ pub struct Conversations {
 impl Conversations {
     /// Opens the database at `path`, or makes it. A damaged one is moved aside and told of in the second value.
     pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
-        match Conversations::try_open(path) {
+        // Looked over before anything is written: what is added to a damaged file may never be seen again.
+        match Conversations::try_open(path).and_then(|store| store.check().map(|()| store)) {
             Err(Trouble::Damaged) => {
                 let aside = set_aside(path)?;
                 let note = format!("the stored conversations were damaged: they are now {}", aside.display());
