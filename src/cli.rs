@@ -136,7 +136,7 @@ pub enum Verb {
         #[arg(value_name = "FILE|MODEL")]
         file: String,
     },
-    /// the conversations that are kept: list, search, show, export, import, rm
+    /// the conversations that are kept: list, search, show, export, import, rm, replay
     History {
         #[command(subcommand)]
         what: History,
@@ -182,6 +182,14 @@ pub enum History {
     Import {
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// give stored answers again, at the same settings and read afresh, and tell whether they are the same
+    Replay {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// the N-th answer only
+        #[arg(value_name = "N")]
+        number: Option<usize>,
     },
     /// remove conversations for good
     Rm {

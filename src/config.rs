@@ -116,6 +116,36 @@ impl Config {
         holding.map(|a| a.source.clone()).max().unwrap_or(Source::Default)
     }
 
+    /// The settings that shape an answer, each with its value; one that may be given several times, as often as it was.
+    pub fn shaping(&self, settings: &Settings, advice: &[Assignment]) -> Vec<(String, String)> {
+        let values = |row: &Setting| match row.repeats {
+            true => self.given(row.name, advice),
+            false => vec![(row.get)(settings)],
+        };
+        let rows = SETTINGS.iter().filter(|row| row.shapes && row.name != "seed");
+        let pairs = rows.flat_map(|row| values(row).into_iter().map(|value| (row.name.to_string(), value)));
+        pairs.filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    fn given(&self, name: &str, advice: &[Assignment]) -> Vec<String> {
+        let holding = self.in_force(advice).into_iter().filter(|a| a.setting.name == name);
+        holding.map(|a| a.value.clone()).collect()
+    }
+
+    /// The same with other values of the settings that shape an answer, whoever set them here.
+    pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Failure> {
+        let mut config = self.clone();
+        config.assignments.retain(|assignment| !assignment.setting.shapes);
+        for (name, value) in pairs {
+            let row =
+                setting(name).ok_or_else(|| Failure::new(format!("there is no setting '{name}' here")))?;
+            let assignment = Assignment { setting: row, value: value.clone(), source: Source::Chat };
+            (row.set)(&mut Settings::default(), value).map_err(|why| assignment.failure(&why))?;
+            config.assignments.push(assignment);
+        }
+        Ok(config)
+    }
+
     /// Makes a setting from now on, over what was said before. The value has been checked.
     pub fn set(&mut self, row: &'static Setting, value: &str) -> Result<(), Failure> {
         let assignment = Assignment { setting: row, value: value.to_string(), source: Source::Chat };
@@ -257,6 +287,35 @@ mod tests {
             given("stop", "c", Source::Flag),
         ]);
         assert_eq!(config.settle(&[]).unwrap().stop, ["b", "c"]);
+    }
+
+    #[test]
+    fn what_shapes_an_answer_can_be_set_again() {
+        let typed = [
+            ("stop", "a, b"),
+            ("stop", "c"),
+            ("logit-bias", "5-inf"),
+            ("template-arg", "x=1"),
+            ("samplers", "top_k;temp"),
+            ("seed", "7"),
+            ("dry-sequence-breaker", "x"),
+            ("threads", "3"),
+        ];
+        let before = config(typed.map(|(name, value)| given(name, value, Source::Flag)).to_vec());
+        let advice = [given("temp", "0.2", Source::Catalogue)];
+        let settings = before.settle(&advice).unwrap();
+        let pairs = before.shaping(&settings, &advice);
+        let other = config(vec![given("temp", "2", Source::Flag), given("offline", "on", Source::File)]);
+        let again = other.shaped(&pairs).unwrap();
+        let now = again.settle(&[]).unwrap();
+        assert!(now.offline);
+        assert_eq!(again.shaping(&now, &[]), pairs);
+        let mut sampling = settings.sampling.clone();
+        sampling.seed = None; // every answer has its own
+        assert_eq!(
+            (now.sampling, now.stop, now.template_args),
+            (sampling, settings.stop, settings.template_args)
+        );
     }
 
     #[test]

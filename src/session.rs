@@ -2,6 +2,8 @@
 //!
 //! The chat, one-shot runs and `-i` all ask through here, so that they cannot differ in what a turn means.
 
+mod replay;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -9,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{Answering, Backend, Description, Rendered, Told};
 use crate::chat::conversation::NodeId;
-use crate::chat::options::{Effect, Group, SETTINGS, Setting};
+use crate::chat::options::{Effect, Setting};
 use crate::chat::record::{self, Record};
 use crate::chat::settings::Overflow;
 use crate::chat::{Conversation, Counts, Event, Left, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
 use crate::store::journal::{Heading, Journal, now};
+
+pub use self::replay::{Again, Difference, Replay};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
 pub const NO_LIMIT: u32 = u32::MAX;
@@ -202,6 +206,8 @@ impl Session {
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
             keep: self.keeps_evaluated,
+            fresh: false,
+            asked: Some(now()),
         }
     }
 
@@ -299,7 +305,7 @@ impl Session {
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, begun: Message, watch: Watch) -> Result<(), Failure> {
         let turn = self.turn(self.conversation.view(), begun.clone());
-        let (seed, mut asked_for) = (turn.seed, turn.clone());
+        let (seed, mut asked_for, mut left_meanwhile) = (turn.seed, turn.clone(), false);
         let asked = Instant::now();
         let answering = self.backend.reply(turn);
         let mut message = begun.clone();
@@ -314,6 +320,7 @@ impl Session {
             };
             if let Some(Event::Left { left, .. }) = &event {
                 asked_for.left.clone_from(left);
+                left_meanwhile |= first_token.is_some();
             }
             if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
                 match &event {
@@ -342,6 +349,7 @@ impl Session {
             return Err(Failure::interrupted());
         }
         let how = self.how(&asked_for, &message, Some(&stats));
+        let how = record::Answer { left_meanwhile, ..how };
         let Message { text, thinking, .. } = message.clone();
         let answer = self.conversation.add(message, Some(how), Some(now()));
         self.keep_up();
@@ -361,21 +369,26 @@ impl Session {
     /// All that is needed to give an answer again; without `stats` while it is being written.
     fn how(&self, turn: &Turn, message: &Message, stats: Option<&Stats>) -> record::Answer {
         let model = self.model();
-        let sampling = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         record::Answer {
             thinking: message.thinking.clone(),
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
             model: model.name.clone(),
+            path: self.model_name(),
             fingerprint: model.fingerprint.clone(),
-            template: model.template.clone(),
-            sampling: sampling.map(|row| (row.name.into(), (row.get)(&turn.settings))).collect(),
+            template: model.template_sum.clone(),
+            settings: self.config.shaping(&turn.settings, &self.advice),
             seed: Some(turn.seed),
+            system: self.conversation.system.clone(),
+            asked: turn.asked,
+            begun: turn.begun.len() as u32,
+            begun_thinking: turn.begun_thinking.len() as u32,
             prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
             cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
             generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
             left: turn.left.count as u32,
             summary: turn.left.summary.clone(),
+            left_meanwhile: false,
             context_limit: model.context_limit as u32,
             prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
             generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),

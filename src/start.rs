@@ -81,7 +81,10 @@ impl Run<'_> {
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             self.refuse_what_is_for_asking()?;
-            return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json));
+            return verbs::run(
+                verb,
+                &mut Means::new(&self.config, self.screen, self.args.json, opener(&self.args)),
+            );
         }
         if words.is_some() && self.args.prompt.is_some() {
             return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));

@@ -116,6 +116,8 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
         seed: 7,
         predict,
         keep: true,
+        fresh: false,
+        asked: None,
     }
 }
 

@@ -164,7 +164,10 @@ fn openai_messages_as_a_list_and_as_lines() {
 fn firesides_own_files_come_back_as_they_were() {
     let (all, _) = good(&sample("ours.json"));
     assert_eq!((all[0].record.id.as_str(), all[0].record.head), ("00112233445566ff", Some(2)));
-    assert_eq!(all[0].record.entries[1].answer.as_ref().unwrap().sampling["temp"], "0.7");
+    assert_eq!(
+        all[0].record.entries[1].answer.as_ref().unwrap().settings[0],
+        ("temp".to_string(), "0.7".to_string())
+    );
     let (all, _) = good(&sample("ours-without-tree.json"));
     assert_eq!(all[0].record.id, "00112233445566ff");
     assert_eq!((all[0].record.entries.len(), all[0].record.system.as_deref()), (2, Some("Be brief.")));
@@ -215,7 +218,7 @@ fn random_entry(random: &mut Random, index: usize) -> Entry {
         thinking: (random.below(2) == 0).then(|| random_text(random)),
         stop: random_text(random),
         model: random_text(random),
-        sampling: (0..random.below(3)).map(|_| (random_text(random), random_text(random))).collect(),
+        settings: (0..random.below(3)).map(|_| (random_text(random), random_text(random))).collect(),
         seed: (random.below(2) == 0).then(|| random.next() as u32),
         prompt_tokens: random.next() as u32,
         ..Answer::default()

@@ -30,6 +30,8 @@ mod mutants;
 mod crash;
 // Conversations that are kept.
 mod history;
+// Their answers, given again.
+mod replay;
 // What models think before they answer.
 mod thinking;
 // Conversations that no longer fit the context.

@@ -25,8 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "verbs",
         &[
-            "kept", "cli", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest", "error",
-            "units",
+            "kept", "cli", "session", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest",
+            "error", "units",
         ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),

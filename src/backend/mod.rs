@@ -56,6 +56,8 @@ pub struct Description {
     pub chats: bool,
     /// The chat template's source, empty if there is none.
     pub template: String,
+    /// Tells it from any other; empty if there is none.
+    pub template_sum: String,
     /// Most tokens of context.
     pub context_limit: usize,
 }

@@ -29,6 +29,10 @@ pub struct Turn {
     pub predict: u32,
     /// Whether what was evaluated for it may stay on disk.
     pub keep: bool,
+    /// Whether all of it is read, whatever was evaluated before.
+    pub fresh: bool,
+    /// When it is asked, for templates that say the date, in milliseconds since 1970; `None`: now.
+    pub asked: Option<i64>,
 }
 
 impl Turn {

@@ -113,6 +113,8 @@ pub struct Setting {
     pub effect: Effect,
     /// Given more than once it adds to what is there.
     pub repeats: bool,
+    /// What the model answers may depend on it.
+    pub shapes: bool,
     pub set: Set,
     pub get: Get,
 }
@@ -151,7 +153,8 @@ const fn row(
         Group::Ask | Group::Conversation | Group::Template => Effect::Start,
         Group::Answer | Group::Sampling | Group::Output => Effect::Now,
     };
-    Setting { name, short: None, aliases: &[], value, group, help, effect, repeats: false, set, get }
+    let shapes = matches!(group, Group::Answer | Group::Sampling | Group::Template);
+    Setting { name, short: None, aliases: &[], value, group, help, effect, repeats: false, shapes, set, get }
 }
 
 impl Setting {
@@ -175,6 +178,10 @@ impl Setting {
         self.repeats = true;
         self
     }
+    const fn shapes(mut self) -> Setting {
+        self.shapes = true;
+        self
+    }
 }
 
 /// The table.
@@ -182,19 +189,19 @@ pub const SETTINGS: &[Setting] = &[
     row("model", "NAME|PATH|hf:OWNER/REPO[:QUANT]", Group::Model, "the model: a name that fireside list shows, a GGUF file, or what fireside pull takes",
         |s, v| text(v).map(|v| s.model = Some(v)), |s| s.model.clone().unwrap_or_default()).short('m').start(),
     row("ctx-size", "N|auto", Group::Model, "tokens of context; auto grows with the conversation, 0 is the model's full context",
-        |s, v| ctx_size(v).map(|v| s.ctx_size = v), |s| show_ctx_size(s.ctx_size)).short('c'),
+        |s, v| ctx_size(v).map(|v| s.ctx_size = v), |s| show_ctx_size(s.ctx_size)).short('c').shapes(),
     row("threads", "N", Group::Model, "threads for writing; one a physical core if not given",
-        |s, v| threads(v).map(|v| s.threads = v), |s| or_auto(&s.threads)).short('t'),
+        |s, v| threads(v).map(|v| s.threads = v), |s| or_auto(&s.threads)).short('t').shapes(),
     row("threads-batch", "N", Group::Model, "threads for reading the prompt; as --threads if not given",
-        |s, v| threads(v).map(|v| s.threads_batch = v), |s| or_auto(&s.threads_batch)),
+        |s, v| threads(v).map(|v| s.threads_batch = v), |s| or_auto(&s.threads_batch)).shapes(),
     row("gpu-layers", "N|auto", Group::Model, "layers to put on the GPU; as many as fit if not given",
-        |s, v| gpu_layers(v).map(|v| s.gpu_layers = v), |s| or_auto(&s.gpu_layers)).aliases(&["n-gpu-layers"]),
+        |s, v| gpu_layers(v).map(|v| s.gpu_layers = v), |s| or_auto(&s.gpu_layers)).aliases(&["n-gpu-layers"]).shapes(),
     row("flash-attn", "auto|on|off", Group::Model, "flash attention",
-        |s, v| one_of(v, AUTO).map(|v| s.flash_attn = v), |s| name_of(&s.flash_attn, AUTO)),
+        |s, v| one_of(v, AUTO).map(|v| s.flash_attn = v), |s| name_of(&s.flash_attn, AUTO)).shapes(),
     row("cache-type-k", "TYPE", Group::Model, "element type of the KV cache's keys: f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl",
-        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_k = v), |s| name_of(&s.cache_type_k, CACHE_TYPES)),
+        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_k = v), |s| name_of(&s.cache_type_k, CACHE_TYPES)).shapes(),
     row("cache-type-v", "TYPE", Group::Model, "element type of the KV cache's values",
-        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_v = v), |s| name_of(&s.cache_type_v, CACHE_TYPES)),
+        |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_v = v), |s| name_of(&s.cache_type_v, CACHE_TYPES)).shapes(),
     row("no-mmap", "", Group::Model, "read the weights into memory instead of mapping the file",
         |s, v| one_of(v, SWITCH).map(|v| s.no_mmap = v), |s| name_of(&s.no_mmap, SWITCH)),
     row("mlock", "", Group::Model, "keep the weights in memory, never swapped out",

@@ -1,7 +1,5 @@
 //! A conversation as it is kept on disk, exported and imported: every message of its tree with what is known about it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::message::{Attachment, Role};
@@ -52,13 +50,25 @@ pub struct Answer {
     /// Why it ended, by its name; empty while it is being written.
     pub stop: String,
     pub model: String,
-    /// Of the model's file.
+    /// The model's file, as `-m` takes it.
+    pub path: String,
     pub fingerprint: String,
-    /// SHA-256 of the chat template; empty for none.
+    /// A sum of the chat template; empty for none.
     pub template: String,
-    /// Settings by their names.
-    pub sampling: BTreeMap<String, String>,
+    /// The settings that shape an answer: names and values.
+    pub settings: Vec<(String, String)>,
     pub seed: Option<u32>,
+    /// What the model was told before anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// When it was asked for, in milliseconds since 1970: templates may say the date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<i64>,
+    /// Bytes at its beginning that an earlier answer had written, and of what was thought: it went on after them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub begun: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub begun_thinking: u32,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub generated_tokens: u32,
@@ -68,6 +78,9 @@ pub struct Answer {
     /// The summary it was given of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Some of them left while it was being written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub left_meanwhile: bool,
     /// The most tokens there could be; 0 where that is not known.
     #[serde(skip_serializing_if = "is_zero")]
     pub context_limit: u32,

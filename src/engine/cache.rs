@@ -38,6 +38,12 @@ impl Cache {
         Ok(self.tokens.len())
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self, model: &mut impl Model) {
+        model.truncate(0);
+        self.tokens.clear();
+    }
+
     /// Keeps the beginning that `prompt` shares; returns how many tokens were kept.
     pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
         let kept = model.truncate(self.common(prompt));
@@ -54,8 +60,7 @@ impl Cache {
         state: &[u8],
         wanted: usize,
     ) -> Result<bool> {
-        model.truncate(0);
-        self.tokens.clear();
+        self.clear(model);
         self.make_room(model, tokens.len(), wanted.max(tokens.len()) + ANSWER_ROOM)?;
         let taken = model.restore(state, tokens.len()).is_ok();
         if taken {

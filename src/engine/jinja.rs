@@ -66,11 +66,16 @@ impl Jinja {
 
     /// Renders with the fields of `variables`. A template that stumbles over something undefined is run once more with
     /// fields of undefined values being undefined, as llama.cpp has them.
-    pub(super) fn render(&self, variables: &Json, bounds: Bounds) -> Result<String, TemplateError> {
+    pub(super) fn render(
+        &self,
+        variables: &Json,
+        bounds: Bounds,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
         let variables = Value::from_serialize(variables);
-        match self.attempt(&variables, bounds, UndefinedBehavior::Lenient) {
+        match self.attempt(&variables, bounds, now, UndefinedBehavior::Lenient) {
             Err(TemplateError::Failed { line, detail }) => self
-                .attempt(&variables, bounds, UndefinedBehavior::Chainable)
+                .attempt(&variables, bounds, now, UndefinedBehavior::Chainable)
                 .map_err(|_| TemplateError::Failed { line, detail }),
             done => done,
         }
@@ -80,11 +85,14 @@ impl Jinja {
         &self,
         variables: &Value,
         bounds: Bounds,
+        now: &Moment,
         undefined: UndefinedBehavior,
     ) -> Result<String, TemplateError> {
         let mut env: Environment<'_> = self.env.clone();
         env.set_undefined_behavior(undefined);
         env.set_fuel(Some(bounds.steps));
+        let now = now.clone();
+        env.add_function("strftime_now", move |format: &str| written(&now, format));
         let mut out = Bounded { text: Vec::new(), limit: bounds.bytes, full: false };
         let rendered = memory::rendering(|| {
             env.template_from_str(&self.source)
@@ -98,11 +106,19 @@ impl Jinja {
     }
 }
 
-/// The day in local time, in the words of C's strftime; a directive that it does not know stays as it is.
-pub(super) fn today(format: &str) -> String {
+/// A day and a time of day, where the user is.
+pub(super) type Moment = jiff::Zoned;
+
+/// The moment so many milliseconds after the beginning of 1970; `None`: now.
+pub(super) fn moment(at: Option<i64>) -> Moment {
+    let then = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    then.unwrap_or_else(jiff::Timestamp::now).to_zoned(jiff::tz::TimeZone::system())
+}
+
+/// A moment in the words of C's strftime; a directive that it does not know stays as it is.
+pub(super) fn written(moment: &Moment, format: &str) -> String {
     let config = Config::new().custom(PosixCustom::new()).lenient(true);
-    let now = BrokenDownTime::from(&jiff::Zoned::now());
-    now.to_string_with_config(&config, format).unwrap_or_default()
+    BrokenDownTime::from(moment).to_string_with_config(&config, format).unwrap_or_default()
 }
 
 /// As transformers sets Jinja2 up: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of its own.
@@ -119,7 +135,6 @@ fn environment() -> Environment<'static> {
     env.add_filter("tojson", tojson);
     env.add_function("tojson", tojson);
     env.add_function("raise_exception", raise);
-    env.add_function("strftime_now", |format: &str| today(format));
     env
 }
 
@@ -331,7 +346,7 @@ mod tests {
     const SMALL: Bounds = Bounds { steps: 100_000, bytes: 10_000 };
 
     fn render(source: &str, variables: Json) -> Result<String, TemplateError> {
-        Jinja::new(source)?.render(&variables, SMALL)
+        Jinja::new(source)?.render(&variables, SMALL, &moment(None))
     }
 
     fn message(source: &str) -> String {
@@ -392,7 +407,12 @@ mod tests {
         let source =
             "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ a.b.c }}";
         assert_eq!(render(source, json!({})).unwrap(), "01");
-        assert_eq!(render("{{ strftime_now('%Y') }}", json!({})).unwrap(), today("%Y"));
+        let dated = Jinja::new("{{ strftime_now('%d %B %Y') }}").unwrap();
+        let long_ago = dated.render(&json!({}), SMALL, &moment(Some(86_400_000 * 366))).unwrap();
+        assert!(
+            ["01 January 1971", "02 January 1971", "03 January 1971"].contains(&&*long_ago),
+            "{long_ago}"
+        );
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl<M: Model> Engine<M> {
         sampler.see(&prompt.tokens);
 
         let started = Instant::now();
-        let cached = self.reuse(&prompt.tokens, turn.keep)?;
+        let cached = self.reuse(&prompt.tokens, turn)?;
         let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
         let read = started.elapsed();
         let mut stats = Stats {
@@ -199,10 +199,14 @@ impl<M: Model> Engine<M> {
     }
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
-    fn reuse(&mut self, prompt: &[Token], keep: bool) -> Result<usize> {
-        self.keep = keep;
-        let here = self.cache.cut(&mut self.model, prompt);
-        self.recall(prompt, here)?;
+    fn reuse(&mut self, prompt: &[Token], turn: &Turn) -> Result<usize> {
+        self.keep = turn.keep;
+        if turn.fresh {
+            self.cache.clear(&mut self.model);
+        } else {
+            let here = self.cache.cut(&mut self.model, prompt);
+            self.recall(prompt, here)?;
+        }
         self.cache.reuse(&mut self.model, prompt)
     }
 
@@ -334,7 +338,7 @@ impl<M: Model> Engine<M> {
         if self.cache.tokens().starts_with(ahead) {
             return Ok(());
         }
-        let cached = self.reuse(ahead, turn.keep)?;
+        let cached = self.reuse(ahead, turn)?;
         let stop = || superseded();
         let _stopped = self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?;
         Ok(())
@@ -381,7 +385,8 @@ impl<M: Model> Engine<M> {
         let turns: Vec<template::Turn> = turns.collect();
         let think = if turn.settings.think_budget == Some(0) { Auto::Off } else { turn.settings.think };
         let (variables, todo, note) = reasoning::wish(think, self.format.as_ref(), template);
-        let mut rendered = template.render_with(&turns, true, &variables).map_err(template_failure)?;
+        let mut rendered =
+            template.render_with(&turns, true, &variables, turn.asked).map_err(template_failure)?;
         rendered.notes.extend(note.map(String::from));
         let [thinking, written] = begun.map(guarded);
         let begun = Begun { thinking: &thinking, text: &written };

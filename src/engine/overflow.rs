@@ -260,6 +260,8 @@ mod tests {
             seed: 1,
             predict: 100,
             keep: false,
+            fresh: false,
+            asked: None,
         }
     }
 

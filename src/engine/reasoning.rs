@@ -161,7 +161,8 @@ pub fn wish(
     };
     let alone = [Turn::new(Role::User, "Benutzerwort")];
     let set = |name: &str, on: bool| Map::from_iter([(name.to_string(), on.into())]);
-    let render = |name, on| template.render_with(&alone, true, &set(name, on)).map(|prompt| prompt.text).ok();
+    let render =
+        |name, on| template.render_with(&alone, true, &set(name, on), None).map(|prompt| prompt.text).ok();
     let switch = SWITCHES
         .into_iter()
         .filter(|name| template.source().contains(name))

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 pub use super::jinja::TemplateError;
-use super::jinja::{Bounds, Jinja, today};
+use super::jinja::{Bounds, Jinja, Moment, moment, written};
 use crate::chat::message::{Role, join_parts};
 
 /// One message as templates see it.
@@ -112,27 +112,29 @@ impl Template {
 
     /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
     pub fn render(&self, turns: &[Turn], open: bool) -> Result<Prompt, TemplateError> {
-        self.render_with(turns, open, &Map::new())
+        self.render_with(turns, open, &Map::new(), None)
     }
 
-    /// The same with variables for this render, over those of the template.
+    /// The same with variables for this render, over those of the template, and at a time in milliseconds since 1970.
     pub fn render_with(
         &self,
         turns: &[Turn],
         open: bool,
         extra: &Map<String, Value>,
+        at: Option<i64>,
     ) -> Result<Prompt, TemplateError> {
+        let now = moment(at);
         let turns = repair(turns);
         let system = turns.first().filter(|turn| turn.role == Role::System);
         let shape = *self.shape.get_or_init(|| self.probe());
-        let (text, merged) = match self.attempt_with(&turns, shape, open, extra) {
+        let (text, merged) = match self.attempt_with(&turns, shape, open, extra, &now) {
             Ok(text) => (text, shape.merged),
             // Taken in the probe, refused here: some templates take a system message in some conversations only.
             Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
                 if system.is_some() && !shape.merged =>
             {
                 let merged = Shape { merged: true, ..shape };
-                (self.attempt_with(&turns, merged, open, extra).map_err(|_| error)?, true)
+                (self.attempt_with(&turns, merged, open, extra, &now).map_err(|_| error)?, true)
             }
             Err(error) => return Err(error),
         };
@@ -172,7 +174,8 @@ impl Template {
         let led = [Turn::new(Role::System, system), Turn::new(Role::User, user)];
         let shape = Shape { merged: false, ..*self.shape.get_or_init(|| self.probe()) };
         let render = |turns: &[Turn], name: &str, value: Value| {
-            self.attempt_with(turns, shape, true, &Map::from_iter([(name.into(), value)])).unwrap_or_default()
+            let extra = Map::from_iter([(name.into(), value)]);
+            self.attempt_with(turns, shape, true, &extra, &moment(None)).unwrap_or_default()
         };
         let function = json!({"type": "function", "function": {
             "name": tool, "description": "", "parameters": {"type": "object", "properties": {}, "required": []}
@@ -204,7 +207,7 @@ impl Template {
     }
 
     fn attempt(&self, turns: &[Turn], shape: Shape, open: bool) -> Result<String, TemplateError> {
-        self.attempt_with(turns, shape, open, &Map::new())
+        self.attempt_with(turns, shape, open, &Map::new(), &moment(None))
     }
 
     fn attempt_with(
@@ -213,17 +216,18 @@ impl Template {
         shape: Shape,
         open: bool,
         extra: &Map<String, Value>,
+        now: &Moment,
     ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
         let messages: Vec<Value> = merged.iter().map(|turn| self.message(turn, shape)).collect();
         let mut variables = self.variables.clone();
         // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
-        variables.entry("date_string").or_insert_with(|| today("%d %b %Y").into());
-        variables.entry("datetime").or_insert_with(|| today("%b %d %Y").into());
+        variables.entry("date_string").or_insert_with(|| written(now, "%d %b %Y").into());
+        variables.entry("datetime").or_insert_with(|| written(now, "%b %d %Y").into());
         variables.insert("messages".into(), messages.into());
         variables.insert("add_generation_prompt".into(), open.into());
         variables.extend(extra.clone());
-        self.jinja.render(&variables.into(), bounds(&merged))
+        self.jinja.render(&variables.into(), bounds(&merged), now)
     }
 }
 
@@ -365,7 +369,7 @@ mod tests {
         );
         let undated =
             Template::new("{{ date_string }}{{ enable_thinking is defined }}", "", "", &[]).unwrap();
-        assert_eq!(undated.render(&[], true).unwrap().text, today("%d %b %Y") + "False");
+        assert_eq!(undated.render(&[], true).unwrap().text, written(&moment(None), "%d %b %Y") + "False");
     }
 
     #[test]

@@ -36,8 +36,16 @@ pub fn fingerprint(path: &Path, header: &Header) -> io::Result<String> {
         }
         hash.update(&sample);
     }
-    let digest = hash.finalize();
-    Ok(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digits(hash))
+}
+
+/// 32 hexadecimal digits that are another text's only if that is the same.
+pub fn fingerprint_of_text(text: &str) -> String {
+    digits(Sha256::new_with_prefix(text))
+}
+
+fn digits(hash: Sha256) -> String {
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Offset and length of each sample; all of the data where it is small.

@@ -23,7 +23,7 @@ mod types;
 mod verify;
 
 pub use check::check;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{fingerprint, fingerprint_of_text};
 pub use refusal::{Foreign, Refusal};
 pub use split::parts;
 pub use types::{ElementType, element_type, file_type_name, type_name};

@@ -117,6 +117,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
         cautions: cautions(&header, limit, template.is_some()),
         chats: template.is_some(),
+        template_sum: template.as_deref().map(gguf::fingerprint_of_text).unwrap_or_default(),
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
     };

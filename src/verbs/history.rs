@@ -1,4 +1,4 @@
-//! `fireside history`: the conversations that are kept, listed, searched, shown, taken out, taken in and removed.
+//! `fireside history`: the conversations that are kept, listed, searched, shown, taken out, taken in, replayed and removed.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::{Timestamp, ToSpan, civil};
 use serde_json::{Value, json};
 
-use super::Means;
+use super::{Means, replay};
 use crate::cli::History;
 use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
@@ -26,6 +26,7 @@ pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
             export(&id, file.as_deref(), format, means)
         }
         History::Import { file } => import(&file, means),
+        History::Replay { id, number } => replay::run(&id, number, means),
         History::Rm { ids, yes } => remove(&ids, yes, means),
     }
 }

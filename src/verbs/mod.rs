@@ -6,6 +6,7 @@ mod config;
 mod history;
 pub mod list;
 pub mod pull;
+mod replay;
 mod rm;
 mod sheet;
 mod show;
@@ -18,6 +19,7 @@ use crate::cli::{self, Verb};
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
 use crate::nearest::nearest;
+use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
@@ -29,13 +31,15 @@ pub struct Means<'a> {
     pub screen: &'a mut Screen,
     /// One JSON object is wanted on stdout, whatever happens.
     pub json: bool,
+    /// Opens models.
+    open: Opener,
     /// Something was printed there already.
     printed: bool,
 }
 
 impl Means<'_> {
-    pub fn new<'a>(config: &'a Config, screen: &'a mut Screen, json: bool) -> Means<'a> {
-        Means { config, screen, json, printed: false }
+    pub fn new<'a>(config: &'a Config, screen: &'a mut Screen, json: bool, open: Opener) -> Means<'a> {
+        Means { config, screen, json, open, printed: false }
     }
 
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {

@@ -1,0 +1,251 @@
+//! An answer that is kept → the same turn asked again, and where the two texts part, if they do.
+//!
+//! The turn is asked as it was then: the same model, settings, seed, system prompt, messages and date. Everything is read
+//! afresh, so that nothing but these can have made the answer.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::{NO_LIMIT, Opener, PATIENCE, Watch};
+use crate::backend::{Backend, Told};
+use crate::chat::conversation::Conversation;
+use crate::chat::options::setting;
+use crate::chat::record::{Answer, Record};
+use crate::chat::settings::Overflow;
+use crate::chat::{Event, Left, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::config::{Config, Source};
+use crate::error::Failure;
+
+/// Bytes that are written beyond the place where the texts part, to be shown.
+const BEYOND: usize = 200;
+
+/// Asks again, with one model at a time.
+pub struct Replay {
+    config: Config,
+    open: Opener,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    path: String,
+    shaping: Vec<(String, String)>,
+    settings: Settings,
+    backend: Box<dyn Backend>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Again {
+    pub message: Message,
+    pub stats: Option<Stats>,
+    /// `None`: identical.
+    pub difference: Option<Difference>,
+}
+
+/// The first place where two texts are not the same.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// In what was thought, not in the answer itself.
+    pub thinking: bool,
+    pub byte: usize,
+    pub character: usize,
+    /// The whole texts.
+    pub then: String,
+    pub now: String,
+}
+
+impl Replay {
+    pub fn new(config: Config, open: Opener) -> Replay {
+        Replay { config, open, loaded: None }
+    }
+
+    /// Gives the answer that is entry `index` of a conversation again.
+    pub fn give(&mut self, record: &Record, index: usize, watch: Watch) -> Result<Again, Failure> {
+        let entry = &record.entries[index];
+        let unknown = || Failure::new("what it was made with is not known: it was not given here");
+        let answer =
+            entry.answer.as_ref().filter(|answer| !answer.settings.is_empty()).ok_or_else(unknown)?;
+        if answer.left_meanwhile {
+            return Err(Failure::new("the context was full and messages left it while it was being written"));
+        }
+        let then = Message {
+            thinking: answer.thinking.clone(),
+            ..Message::new(Role::Assistant, entry.text.clone())
+        };
+        let loaded = self.loaded(answer)?;
+        let turn = turn(record, index, answer, &then, &loaded.settings)?;
+        let (message, stats) = ask(&mut *loaded.backend, turn, &then, watch)?;
+        let difference = difference(&then, &message, cut_anywhere(answer));
+        Ok(Again { message, stats, difference })
+    }
+
+    /// The model that gave an answer, run as it was then.
+    fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
+        let given = self.config.source("model", &[]) >= Source::Environment;
+        let path = self.config.settle(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
+        let same = |loaded: &&mut Loaded| loaded.path == path && loaded.shaping == answer.settings;
+        if self.loaded.as_mut().filter(same).is_none() {
+            self.loaded = None; // its memory is needed
+            self.loaded = Some(self.load(path, answer)?);
+        }
+        Ok(self.loaded.as_mut().expect("just loaded"))
+    }
+
+    fn load(&self, path: String, answer: &Answer) -> Result<Loaded, Failure> {
+        let mut config = self.config.shaped(&answer.settings)?;
+        config.set(setting("no-snapshots").expect("it is in the table"), "on")?;
+        let by_name = || Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let moved = |failure| (self.open)(&config, &by_name().unwrap_or_default()).map_err(|_| failure);
+        let candidate = (self.open)(&config, &path).or_else(moved).map_err(|failure| {
+            Failure::new(format!(
+                "it was given by {}, which cannot be used: {}",
+                answer.model, failure.message
+            ))
+            .hint(format!("the file was {path}; -m says where it is now"))
+        })?;
+        let settings = candidate.settings;
+        let mut backend = (candidate.start)();
+        let model = backend.describe();
+        let trouble = if model.fingerprint != answer.fingerprint {
+            Some(format!("it was given by {}, and {path} is another model now", answer.model))
+        } else if model.template_sum != answer.template {
+            Some("the chat template is not the one that it was given with".to_string())
+        } else {
+            None
+        };
+        if let Some(trouble) = trouble {
+            backend.close();
+            return Err(Failure::new(trouble).hint("-m says which file is meant"));
+        }
+        Ok(Loaded { path, shaping: answer.settings.clone(), settings, backend })
+    }
+}
+
+/// The turn that was asked then.
+fn turn(
+    record: &Record,
+    index: usize,
+    answer: &Answer,
+    then: &Message,
+    settings: &Settings,
+) -> Result<Turn, Failure> {
+    let head = record.entries[index].parent;
+    let asked = Record { head, system: answer.system.clone(), ..record.clone() };
+    let begun = |text: &str, length: u32| text.get(..length as usize).map(String::from);
+    let thinking = then.thinking.as_deref().unwrap_or_default();
+    let begun = begun(&then.text, answer.begun).zip(begun(thinking, answer.begun_thinking));
+    let (begun, begun_thinking) =
+        begun.ok_or_else(|| Failure::new("it went on from an answer that is not what it was"))?;
+    let seed = answer.seed.ok_or_else(|| Failure::new("its seed is not known"))?;
+    let ended_by_count = [StopReason::Length, StopReason::Context].map(StopReason::name);
+    let counted = ended_by_count.contains(&answer.stop.as_str()) && answer.generated_tokens > 0;
+    Ok(Turn {
+        messages: Conversation::from_record(&asked).view(),
+        left: Left { count: answer.left as usize, summary: answer.summary.clone() },
+        overflow: Some(Overflow::Stop),
+        begun,
+        begun_thinking,
+        raw: false,
+        special: false,
+        settings: settings.clone(),
+        seed,
+        predict: if counted { answer.generated_tokens } else { NO_LIMIT },
+        keep: false,
+        fresh: true,
+        asked: answer.asked,
+    })
+}
+
+/// Whether it ended where the user, or the end of the program, happened to end it.
+fn cut_anywhere(answer: &Answer) -> bool {
+    answer.stop.is_empty() || answer.stop == StopReason::Interrupted.name()
+}
+
+/// Asks, and stops listening once it is plain that the answer is another one. No figures then.
+fn ask(
+    backend: &mut dyn Backend,
+    turn: Turn,
+    then: &Message,
+    watch: Watch,
+) -> Result<(Message, Option<Stats>), Failure> {
+    let thinking = Some(turn.begun_thinking.clone()).filter(|text| !text.is_empty());
+    let mut now = Message { thinking, ..Message::new(Role::Assistant, turn.begun.clone()) };
+    let answering = backend.reply(turn);
+    loop {
+        let event = match answering.next(PATIENCE) {
+            Some(Told::Done(done)) => return done.map(|stats| (now, Some(stats))),
+            Some(Told::Event(event)) => Some(event),
+            Some(Told::Ready) | None => None,
+        };
+        match &event {
+            Some(Event::Thinking { text, .. }) => now.thinking.get_or_insert_default().push_str(text),
+            Some(Event::Text(text)) => now.text.push_str(text),
+            _ => {}
+        }
+        if watch(event.as_ref()).is_break() {
+            answering.cancel();
+            return Err(Failure::interrupted());
+        }
+        if far_beyond(thought(then), thought(&now)) || far_beyond(&then.text, &now.text) {
+            answering.cancel();
+            while !matches!(answering.next(PATIENCE), Some(Told::Done(_))) {
+                if watch(None) == ControlFlow::Break(()) {
+                    return Err(Failure::interrupted());
+                }
+            }
+            return Ok((now, None));
+        }
+    }
+}
+
+fn thought(message: &Message) -> &str {
+    message.thinking.as_deref().unwrap_or_default()
+}
+
+fn far_beyond(then: &str, now: &str) -> bool {
+    now.len() > parting(then, now) + BEYOND
+}
+
+/// Bytes at the beginning of both, whole characters.
+fn parting(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    same.map(|(c, _)| c.len_utf8()).sum()
+}
+
+/// Where the answers part. `open`: the first was cut somewhere, and what comes after that says nothing.
+fn difference(then: &Message, now: &Message, open: bool) -> Option<Difference> {
+    let part = |thinking: bool, then: &str, now: &str, open: bool| {
+        let byte = parting(then, now);
+        let same = then == now || open && byte == then.len();
+        let character = then[..byte].chars().count();
+        (!same).then(|| Difference { thinking, byte, character, then: then.into(), now: now.into() })
+    };
+    let still_thinking = open && then.text.is_empty();
+    part(true, thought(then), thought(now), still_thinking)
+        .or_else(|| part(false, &then.text, &now.text, open))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(thinking: &str, text: &str) -> Message {
+        let thinking = Some(thinking.to_string()).filter(|text| !text.is_empty());
+        Message { thinking, ..Message::new(Role::Assistant, text) }
+    }
+
+    #[test]
+    fn the_first_difference_is_found() {
+        let found =
+            |then: &Message, now: &Message, open| difference(then, now, open).map(|d| (d.thinking, d.byte));
+        let one = said("", "Größe");
+        assert_eq!(found(&one, &said("", "Größe"), false), None);
+        assert_eq!(found(&one, &said("", "Größer"), false), Some((false, 7)));
+        assert_eq!(found(&one, &said("", "Größer"), true), None, "it was cut");
+        assert_eq!(found(&one, &said("", "Groß"), true), Some((false, 2)));
+        assert_eq!(found(&one, &said("hm", "Größe"), true), Some((true, 0)));
+        assert_eq!(found(&said("hm", ""), &said("hmm", "x"), true), None, "cut while it was thinking");
+        assert_eq!(found(&said("hm", "x"), &said("hmm", "x"), true), Some((true, 2)));
+        assert_eq!(difference(&one, &said("", "Grüße"), false).unwrap().character, 2);
+    }
+}

@@ -1,0 +1,109 @@
+//! `fireside history replay`: stored answers given again, at the same settings and read afresh.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Done, Home, cannot_run, default_model, tiny};
+
+const SAMPLED: &[&str] = &["--temp", "1.5", "--top-k", "20", "--stop", "zz", "--stop", "a, b"];
+
+fn chat(home: &Home, model: &Path, args: &[&str], lines: &str) {
+    let args: Vec<&str> = ["--repl-stdin", "--keep", "-n", "24"].iter().chain(args).copied().collect();
+    home.run(&args).model(model).stdin(lines).done().code(0);
+}
+
+fn id(home: &Home) -> String {
+    let object = home.run(&["history", "list", "--json"]).done().code(0).json();
+    object["conversations"][0]["id"].as_str().unwrap().to_string()
+}
+
+fn replay(home: &Home, args: &[&str]) -> Done {
+    let id = id(home);
+    let args: Vec<&str> = ["history", "replay", &id[..6]].iter().chain(args).copied().collect();
+    home.run(&args).done()
+}
+
+fn identical(done: Done, answers: usize) -> Value {
+    let object = done.code(0).json();
+    let all = object["answers"].as_array().unwrap().clone();
+    assert_eq!(all.len(), answers);
+    assert!(all.iter().all(|answer| answer["identical"] == true && answer["error"].is_null()), "{object}");
+    object
+}
+
+#[test]
+fn answers_are_given_again_as_they_were() {
+    let home = Home::new();
+    let talk = "One\n/set temp 0.9\n/system Be brief.\nTwo\n/retry\n/more\nThree\n";
+    chat(&home, &tiny("llama-bpe"), SAMPLED, talk);
+    let object = identical(replay(&home, &["--json"]), 3);
+    let settings = &object["answers"][0]["settings"];
+    assert_eq!((&settings["temp"], &settings["stop"][1]), (&"1.5".into(), &"a, b".into()));
+    assert_eq!(object["answers"][1]["settings"]["temp"], "0.9");
+    let done = replay(&home, &["2"]).code(0);
+    assert!(done.stdout.starts_with("answer 2 is identical\n"), "{}", done.stdout);
+    assert_eq!(done.stdout.matches("identical").count(), 1);
+    replay(&home, &["4"]).failed(2, "has no answer 4").hint("it has 3 of them");
+}
+
+#[test]
+fn every_kind_of_memory_gives_the_same_again() {
+    for name in ["llama-spm", "gemma3", "mamba", "base"] {
+        let home = Home::new();
+        chat(&home, &tiny(name), &["--seed", "5"], "One\nTwo\n");
+        identical(replay(&home, &["--json"]), 2);
+    }
+}
+
+#[test]
+fn a_difference_is_shown_where_it_begins() {
+    let home = Home::new();
+    chat(&home, &tiny("llama-bpe"), &["--temp", "0"], "One\n");
+    let file = home.path("talk.json");
+    home.run(&["history", "export", &id(&home), file.to_str().unwrap()]).done().code(0);
+    let mut object: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let answer = &mut object["tree"]["entries"][1];
+    let text = answer["text"].as_str().unwrap().to_string();
+    let byte = text.char_indices().nth(3).unwrap().0;
+    answer["text"] = format!("{}\u{1F525}", &text[..byte]).into();
+    std::fs::write(&file, object.to_string().replace(&id(&home), "00112233445566aa")).unwrap();
+    home.run(&["history", "import", file.to_str().unwrap()]).done().code(0);
+    let done = home.run(&["history", "replay", "00112233445566aa", "--json"]).done().code(1).json();
+    let difference = &done["answers"][0]["difference"];
+    assert_eq!((&difference["byte"], &difference["character"]), (&byte.into(), &3.into()), "{done}");
+    let done = home.run(&["history", "replay", "00112233445566aa"]).done().code(1).stdout;
+    assert!(done.starts_with("answer 1 differs from character 3 (byte "), "{done}");
+    assert!(done.contains("  then: ") && done.contains("\u{1F525}") && done.contains("  now:  "), "{done}");
+}
+
+#[test]
+fn what_cannot_be_given_again_says_why() {
+    let home = Home::new();
+    let model = home.write("models/mine.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    chat(&home, &model, &[], "One\n");
+    let moved = home.path("elsewhere.gguf");
+    std::fs::rename(&model, &moved).unwrap();
+    let done = replay(&home, &[]).code(1);
+    assert!(done.stdout.contains("answer 1 cannot be given again: it was given by"), "{}", done.stdout);
+    assert!(done.stdout.contains("-m says where it is now"), "{}", done.stdout);
+    replay(&home, &["-m", moved.to_str().unwrap()]).code(0);
+    std::fs::copy(tiny("gemma3"), &model).unwrap();
+    let done = replay(&home, &[]).code(1).stdout;
+    assert!(done.contains("is another model now"), "{done}");
+    let talk =
+        home.write("talk.json", r#"[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]"#);
+    home.run(&["history", "import", talk.to_str().unwrap()]).done().code(0);
+    let done = replay(&home, &["--json"]).code(1).json();
+    assert!(done["answers"][0]["identical"].is_null(), "{done}");
+}
+
+#[test]
+fn the_default_model_answers_the_same_again() {
+    let Some(model) = default_model() else {
+        return cannot_run("the default model is not here");
+    };
+    let home = Home::new();
+    chat(&home, &model, &["--temp", "0.8"], "Name a colour.\n/more\n");
+    identical(replay(&home, &["--json"]), 1);
+}
