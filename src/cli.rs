@@ -136,6 +136,17 @@ pub enum Verb {
         #[arg(value_name = "FILE|MODEL")]
         file: String,
     },
+    /// make a GGUF file of a checkpoint that llama.cpp cannot convert: GPT-J and GPT-Neo, from safetensors
+    Convert {
+        /// the folder with config.json, the weights and the tokenizer
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        #[arg(value_name = "OUT.gguf")]
+        out: PathBuf,
+        /// f32, f16, bf16 or q8_0; 16 bits if not given
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+    },
     /// the conversations that are kept: list, search, show, export, import, rm, replay
     History {
         #[command(subcommand)]

@@ -60,6 +60,12 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     }
 }
 
+/// The beginnings of the ids of all conversations, the one changed last first; none where they cannot be told.
+pub fn latest(config: &Config) -> Vec<String> {
+    let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
+    all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
+}
+
 fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
     store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
 }

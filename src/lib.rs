@@ -18,6 +18,7 @@ pub mod config;
 pub mod backend;
 pub mod engine;
 // What is on disk, what is on the screen.
+pub mod convert;
 pub mod gguf;
 pub mod store;
 pub mod ui;

@@ -185,6 +185,55 @@ fn a_damaged_store_is_moved_aside() {
     assert_eq!(mode, 0o600);
 }
 
+/// Instants at which the program is killed, and the seed that chooses them: `FIRESIDE_KILLS`, `FIRESIDE_KILL_SEED`.
+fn number_from(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
+}
+
+/// What was typed, retried, edited and titled when the program was killed: every message whose answer had begun is there.
+#[test]
+fn killed_at_two_hundred_random_instants_no_message_is_lost() {
+    let (kills, seed) = (number_from("FIRESIDE_KILLS", 200), number_from("FIRESIDE_KILL_SEED", 7));
+    let each = |worker: u64| {
+        let home = Home::new();
+        let mut state = seed.wrapping_add(worker * 7919);
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % below
+        };
+        let mut expected: Vec<String> = Vec::new();
+        for kill in 0..kills / 4 {
+            let said: Vec<String> = (0..6).map(|turn| format!("question-{worker}-{kill}-{turn}")).collect();
+            let typed: String = said
+                .iter()
+                .map(|text| format!("{text}\n/title {text}\n/retry\n/undo\n{text} again\n/fork\n"))
+                .collect();
+            let script = (0..6).map(|n| format!("answer{n} \\pgoes on\n")).collect::<String>();
+            let mut running = home.scripted(&script, &["--repl-stdin", "--keep"]).stdin(typed).start();
+            std::thread::sleep(std::time::Duration::from_micros(random(400_000)));
+            let shown = running.killed();
+            // The n-th answer that had begun is to the n-th thing that was asked: said, retried, said again.
+            let begun = shown.matches("answer").count();
+            let asked = said.iter().flat_map(|text| [text.clone(), text.clone(), format!("{text} again")]);
+            expected.extend(asked.take(begun));
+        }
+        let listed = listed(&home);
+        let ids = listed.iter().map(|one| one["id"].as_str().unwrap().to_string());
+        let all: String = ids
+            .map(|id| history(&home, &["export", &id, "--format", "json"]).done().code(0).stdout)
+            .collect();
+        for text in &expected {
+            assert!(all.contains(&format!("\"{text}\"")), "seed {seed}, worker {worker}: {text:?} is lost");
+        }
+        expected.len()
+    };
+    let found: usize = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|worker| scope.spawn(move || each(worker))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert!(found as u64 > kills / 4, "they were killed too early to tell");
+}
+
 #[test]
 fn killed_at_any_instant_no_message_is_lost() {
     let home = Home::new();

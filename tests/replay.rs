@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::support::{Done, Home, cannot_run, default_model, tiny};
 
-const SET: &[&str] = &["--temp", "0", "--top-k", "20", "--stop", "zz", "--stop", "a, b"];
+const SET: &[&str] = &["--temp", "0", "--top-k", "20", "--stop", "zz", "--stop", "a, b", "-n", "24"];
 
 fn chat(home: &Home, model: &Path, args: &[&str], lines: &str) {
-    let args: Vec<&str> = ["--repl-stdin", "--keep", "-n", "24"].iter().chain(args).copied().collect();
+    let args: Vec<&str> = ["--repl-stdin", "--keep"].iter().chain(args).copied().collect();
     home.run(&args).model(model).stdin(lines).done().code(0);
 }
 
@@ -47,6 +47,19 @@ fn answers_are_given_again_as_they_were() {
     replay(&home, &["4"]).failed(2, "has no answer 4").hint("it has 3 of them");
 }
 
+#[test]
+fn what_the_model_no_longer_saw_is_left_out_again() {
+    let home = Home::new();
+    let line = "Tell me about the weather in the village, the old mill and the long road to it.\n";
+    chat(
+        &home,
+        &tiny("llama-bpe"),
+        &["-c", "256", "--temp", "0", "--overflow", "roll", "-n", "12"],
+        &line.repeat(6),
+    );
+    identical(replay(&home, &["--json", "--temp", "1"]), 6); // what is set now does not matter
+}
+
 /// A single question is read at one go, as replay does it: rounding cannot tip the choice of a token.
 #[test]
 fn the_seed_is_known_where_nobody_gave_one() {
@@ -60,7 +73,7 @@ fn the_seed_is_known_where_nobody_gave_one() {
 fn every_kind_of_memory_gives_the_same_again() {
     for name in ["llama-spm", "gemma3", "mamba", "base"] {
         let home = Home::new();
-        chat(&home, &tiny(name), &["--temp", "0"], "One\nTwo\n");
+        chat(&home, &tiny(name), &["--temp", "0", "-n", "24"], "One\nTwo\n");
         identical(replay(&home, &["--json"]), 2);
     }
 }
@@ -68,7 +81,7 @@ fn every_kind_of_memory_gives_the_same_again() {
 #[test]
 fn a_difference_is_shown_where_it_begins() {
     let home = Home::new();
-    chat(&home, &tiny("llama-bpe"), &["--temp", "0"], "One\n");
+    chat(&home, &tiny("llama-bpe"), &["--temp", "0", "-n", "24"], "One\n");
     let file = home.path("talk.json");
     home.run(&["history", "export", &id(&home), file.to_str().unwrap()]).done().code(0);
     let mut object: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
@@ -90,7 +103,7 @@ fn a_difference_is_shown_where_it_begins() {
 fn what_cannot_be_given_again_says_why() {
     let home = Home::new();
     let model = home.write("models/mine.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
-    chat(&home, &model, &[], "One\n");
+    chat(&home, &model, &["-n", "24"], "One\n");
     let moved = home.path("elsewhere.gguf");
     std::fs::rename(&model, &moved).unwrap();
     let done = replay(&home, &[]).code(1);

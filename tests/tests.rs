@@ -43,5 +43,8 @@ mod keys;
 mod pty;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 mod exact;
+// Families of models, compared with their reference implementation; and what converts some of them.
+mod families;
+mod convert;
 // What was evaluated, kept on disk: used, and never believed blindly.
 mod snapshots;

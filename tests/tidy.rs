@@ -13,6 +13,7 @@ use fireside::store::catalog::catalog;
 use fireside::store::licences::judge;
 use fireside::units::size;
 
+use crate::families::references;
 use crate::support::repository;
 
 /// Longest source file, tests included.
@@ -25,8 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "verbs",
         &[
-            "kept", "cli", "session", "model", "input", "config", "gguf", "store", "ui", "chat", "nearest",
-            "error", "units",
+            "kept", "cli", "session", "convert", "model", "input", "config", "gguf", "store", "ui", "chat",
+            "nearest", "error", "units",
         ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),
@@ -39,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["chat", "error"]),
     ("store", &["chat", "error", "units", "nearest"]),
     ("ui", &["chat", "error"]),
+    ("convert", &["gguf", "error"]),
     ("gguf", &[]),
     ("chat", &[]),
     ("nearest", &[]),
@@ -60,6 +62,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs", "store/exchange/identity.rs"]),
     ("zip", &["store/exchange/archive.rs"]),
     ("ureq", &["store/hub/http.rs"]),
+    ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
+    ("half", &["convert/encode.rs"]),
     ("rusqlite", &["store/conversations.rs"]),
 ];
 
@@ -153,8 +157,13 @@ fn the_default_model_is_the_same_everywhere() {
 fn the_readmes_tables_are_those_of_the_code() {
     let path = repository().join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
-    let tables =
-        [("options", options()), ("commands", commands()), ("verbs", verbs()), ("catalog", models())];
+    let tables = [
+        ("options", options()),
+        ("commands", commands()),
+        ("verbs", verbs()),
+        ("catalog", models()),
+        ("families", families()),
+    ];
     let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
         return fs::write(&path, &fresh).unwrap();
@@ -253,6 +262,20 @@ fn models() -> String {
             advice.join(", "),
         ];
         table += &format!("| {} |\n", cells.join(" | "));
+    }
+    table
+}
+
+/// What tests/families.rs compares.
+fn families() -> String {
+    let mut table = String::from("| family | compared with | prompts |\n|---|---|---|\n");
+    for reference in references().values() {
+        table += &format!(
+            "| {} | `{}` | {} |\n",
+            cell(&reference.covers),
+            reference.reference,
+            reference.cases.len()
+        );
     }
     table
 }

@@ -2,7 +2,7 @@
 //!
 //! Requests queue up; loading begins at once and is tried again by the next request if it failed or was stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -38,6 +38,13 @@ pub struct Probe {
     pub bytes: u64,
     pub args: Vec<String>,
     pub passed: Box<dyn Fn() + Send>,
+}
+
+impl Probe {
+    /// Tries out the file at `path`. The failure says why it cannot be used.
+    pub fn run(&self, path: &Path, abort: &AtomicBool) -> Result<(), Failure> {
+        probe::run(path, self.bytes, &self.args, abort)
+    }
 }
 
 /// How long no request must have come before the engine does something for later.
@@ -220,7 +227,7 @@ impl Worker {
     fn load_watched(&mut self) -> Result<Weights, Failure> {
         let path = self.spec.path.display();
         if let Some(probe) = &self.spec.probe {
-            probe::run(&self.spec.path, probe.bytes, &probe.args, &self.loading.abort)?;
+            probe.run(&self.spec.path, &self.loading.abort)?;
             (probe.passed)();
             self.spec.probe = None;
         }

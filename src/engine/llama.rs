@@ -276,6 +276,20 @@ pub(crate) fn are_numbers(kind: u32, blocks: &[u8]) -> bool {
     unsafe { llama_cpp_sys_2::ggml_validate_row_data(kind, aligned.as_ptr().cast(), blocks.len()) }
 }
 
+/// Numbers as ggml itself stores them in a type.
+#[cfg(test)]
+pub(crate) fn quantised(kind: u32, numbers: &[f32]) -> Vec<u8> {
+    let count = numbers.len() as i64;
+    // SAFETY: only looks at its table.
+    let mut out = vec![0u8; unsafe { llama_cpp_sys_2::ggml_row_size(kind, count) }];
+    // SAFETY: `numbers` is one row of `count` numbers, and `out` has the bytes of such a row.
+    unsafe {
+        let to = out.as_mut_ptr().cast();
+        llama_cpp_sys_2::ggml_quantize_chunk(kind, numbers.as_ptr(), to, 0, 1, count, std::ptr::null());
+    }
+    out
+}
+
 /// A model file in memory.
 pub struct Weights {
     model: LlamaModel,

@@ -68,16 +68,40 @@ struct Shape {
     typed: bool,
 }
 
-/// The template of a model that has none, by llama.cpp's name.
-pub fn builtin(name: &str) -> Option<&'static str> {
-    const CHATML: &str = "\
+/// Templates for models that have none, by name.
+const BUILTIN: [(&str, &str); 2] = [
+    (
+        "chatml",
+        "\
 {%- for message in messages -%}
   {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
   {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}";
-    (name == "chatml").then_some(CHATML)
+{%- endif -%}",
+    ),
+    // Open-Assistant's first models know no system message.
+    (
+        "oasst",
+        "\
+{%- for message in messages -%}
+  {%- if message.role == 'system' -%}{{- raise_exception('no system role') -}}{%- endif -%}
+  {{- ('<|assistant|>' if message.role == 'assistant' else '<|prompter|>') + message.content + eos_token -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+  {{- '<|assistant|>' -}}
+{%- endif -%}",
+    ),
+];
+
+/// The built-in template of this name: llama.cpp's name, where it has one.
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
+}
+
+/// The names of all of them, for people.
+pub fn builtin_names() -> String {
+    BUILTIN.map(|(name, _)| name).join(", ")
 }
 
 impl Template {

@@ -35,6 +35,14 @@ pub fn trained_context(header: &Header) -> Option<u32> {
     Some(u32::try_from(context).unwrap_or(u32::MAX))
 }
 
+/// The key under which a converted file says why its context is shorter than what the model was trained for.
+pub const CONTEXT_REASON: &str = "fireside.context_reason";
+
+/// Why the context ends where it does, if the file says so.
+pub fn context_reason(header: &Header) -> Option<&str> {
+    header.str(CONTEXT_REASON)
+}
+
 /// Whether positions are rows of a trained table (GPT-2, StarCoder, MPT): llama.cpp aborts on a position beyond
 /// [`trained_context`].
 pub fn learned_positions(header: &Header) -> bool {

@@ -4,7 +4,8 @@
 //! tensor, padding, the tensor data. [`read`] refuses what breaks the format, [`check`] what llama.cpp would abort on.
 //! Tensor data is looked at by [`verify`] only. The files in order: `refusal.rs` (why not), `types.rs` (element types), `input.rs`
 //! and `parse.rs` (bytes → [`Header`]), `check.rs` with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`,
-//! `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all of the data).
+//! `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all of the data),
+//! `write.rs` (the way back).
 
 mod architectures;
 mod check;
@@ -21,6 +22,7 @@ mod split;
 mod tokenizer;
 mod types;
 mod verify;
+pub mod write;
 
 pub use check::check;
 pub use fingerprint::{fingerprint, fingerprint_of_text};

@@ -158,7 +158,11 @@ impl Foreign {
         Some(match self {
             Foreign::LfsPointer => "run 'git lfs pull' there, or download the file itself",
             Foreign::Html => "the download saved an error or login page: fetch the file itself",
-            Foreign::Zip | Foreign::Pickle | Foreign::Safetensors => {
+            Foreign::Safetensors => {
+                "get a GGUF version of the model, or convert its folder: with fireside convert (GPT-J, GPT-Neo), the others with \
+                 convert_hf_to_gguf.py of llama.cpp"
+            }
+            Foreign::Zip | Foreign::Pickle => {
                 "get a GGUF version of the model, or convert it with convert_hf_to_gguf.py of llama.cpp"
             }
             Foreign::OldGgml => {

@@ -1,11 +1,13 @@
 //! A list of keys and tensors in, the bytes of a GGUF file out: the files that this folder's tests read.
 
+use super::Tensor;
+use super::write::{Metadata, VERSION, header};
+
 /// A file under construction. Starts empty, with version 3.
 #[derive(Clone)]
 pub(crate) struct Sample {
     version: u32,
-    keys: u64,
-    metadata: Vec<u8>,
+    metadata: Metadata,
     tensors: Vec<Record>,
 }
 
@@ -20,7 +22,7 @@ pub(crate) struct Record {
 
 impl Default for Sample {
     fn default() -> Sample {
-        Sample { version: 3, keys: 0, metadata: Vec::new(), tensors: Vec::new() }
+        Sample { version: VERSION, metadata: Metadata::default(), tensors: Vec::new() }
     }
 }
 
@@ -29,17 +31,17 @@ impl Sample {
         Sample { version, ..self }
     }
 
+    fn with(self, add: impl FnOnce(Metadata) -> Metadata) -> Sample {
+        Sample { metadata: add(self.metadata), ..self }
+    }
+
     /// A key with its value given as type number and raw bytes.
-    pub(crate) fn raw(mut self, key: &str, kind: u32, value: &[u8]) -> Sample {
-        self.keys += 1;
-        self.metadata.extend(packed(key.as_bytes()));
-        self.metadata.extend(kind.to_le_bytes());
-        self.metadata.extend(value);
-        self
+    pub(crate) fn raw(self, key: &str, kind: u32, value: &[u8]) -> Sample {
+        self.with(|metadata| metadata.raw(key, kind, value))
     }
 
     pub(crate) fn u32(self, key: &str, value: u32) -> Sample {
-        self.raw(key, 4, &value.to_le_bytes())
+        self.with(|metadata| metadata.u32(key, value))
     }
 
     pub(crate) fn i32(self, key: &str, value: i32) -> Sample {
@@ -47,11 +49,11 @@ impl Sample {
     }
 
     pub(crate) fn f32(self, key: &str, value: f32) -> Sample {
-        self.raw(key, 6, &value.to_le_bytes())
+        self.with(|metadata| metadata.f32(key, value))
     }
 
     pub(crate) fn bool(self, key: &str, value: bool) -> Sample {
-        self.raw(key, 7, &[u8::from(value)])
+        self.with(|metadata| metadata.bool(key, value))
     }
 
     pub(crate) fn u16(self, key: &str, value: u16) -> Sample {
@@ -59,17 +61,15 @@ impl Sample {
     }
 
     pub(crate) fn text(self, key: &str, value: &str) -> Sample {
-        self.raw(key, 8, &packed(value.as_bytes()))
+        self.with(|metadata| metadata.text(key, value))
     }
 
     pub(crate) fn texts(self, key: &str, values: &[&str]) -> Sample {
-        let items: Vec<u8> = values.iter().flat_map(|v| packed(v.as_bytes())).collect();
-        self.array(key, 8, values.len() as u64, &items)
+        self.with(|metadata| metadata.texts(key, values))
     }
 
     pub(crate) fn i32s(self, key: &str, values: &[i32]) -> Sample {
-        let items: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.array(key, 5, values.len() as u64, &items)
+        self.with(|metadata| metadata.i32s(key, values))
     }
 
     pub(crate) fn f32s(self, key: &str, values: &[f32]) -> Sample {
@@ -78,8 +78,7 @@ impl Sample {
     }
 
     pub(crate) fn array(self, key: &str, element: u32, len: u64, items: &[u8]) -> Sample {
-        let value = [&element.to_le_bytes()[..], &len.to_le_bytes(), items].concat();
-        self.raw(key, 9, &value)
+        self.with(|metadata| metadata.array(key, element, len, items))
     }
 
     /// A tensor of f32 zeros, placed after the others.
@@ -97,26 +96,19 @@ impl Sample {
 
     /// The file, its data aligned to 32 bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(self.version.to_le_bytes());
-        out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend(self.keys.to_le_bytes());
-        out.extend(&self.metadata);
-        for t in &self.tensors {
-            out.extend(packed(t.name.as_bytes()));
-            out.extend((t.dims.len() as u32).to_le_bytes());
-            out.extend(t.dims.iter().flat_map(|d| d.to_le_bytes()));
-            out.extend(t.kind.to_le_bytes());
-            out.extend(t.offset.to_le_bytes());
-        }
+        let record = |t: &Record| Tensor {
+            name: t.name.clone(),
+            dims: t.dims.clone(),
+            kind: t.kind,
+            offset: t.offset,
+            bytes: t.data.len() as u64,
+        };
+        let mut out =
+            header(self.version, &self.metadata, &self.tensors.iter().map(record).collect::<Vec<_>>());
         for t in &self.tensors {
             out.resize(out.len().next_multiple_of(32), 0);
             out.extend(&t.data);
         }
         out
     }
-}
-
-fn packed(text: &[u8]) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes()[..], text].concat()
 }

@@ -101,8 +101,12 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
         CtxSize::Tokens(n) => n as usize,
     };
     if wanted > trained && gguf::memory::learned_positions(header) {
-        return Err(Failure::usage(format!("--ctx-size {wanted} is more than this model can take"))
-            .hint(format!("it has learnt {trained} positions and no more: --ctx-size {trained}")));
+        return Err(Failure::usage(format!("--ctx-size {wanted} is more than this model can take")).hint(
+            match gguf::memory::context_reason(header) {
+                Some(why) => why.to_string(),
+                None => format!("it has learnt {trained} positions and no more: --ctx-size {trained}"),
+            },
+        ));
     }
     let on_gpu = llama::devices().iter().any(|d| d.gpu) && settings.gpu_layers != Some(0);
     let available = gguf::memory::available_memory().filter(|_| !on_gpu); // memory of the GPU is llama.cpp's to judge

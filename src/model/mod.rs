@@ -8,6 +8,7 @@ pub mod memory;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::Description;
 use crate::backend::local::{Probe, Spec};
@@ -133,6 +134,19 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     Ok(Opened { spec, settings, advice })
 }
 
+/// Loads a new file once, in a process of its own.
+pub fn prove(config: &Config, path: &Path) -> Result<(), Failure> {
+    let probe = open_file(config, path)?.spec.probe;
+    probe.map_or(Ok(()), |probe| probe.run(path, &AtomicBool::new(false)))
+}
+
+/// Remembers that a file was loaded, so that it is not tried out at its first use.
+pub fn vouch(config: &Config, path: &Path) -> Result<(), Failure> {
+    let probe = open_file(config, path)?.spec.probe;
+    probe.into_iter().for_each(|probe| (probe.passed)());
+    Ok(())
+}
+
 /// A file that cannot be used, for people.
 pub fn refused(path: &Path, refusal: &Refusal) -> Failure {
     let failure = Failure::new(format!("could not use the model {}: {refusal}", path.display()));
@@ -197,7 +211,10 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
     }
     input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
         message: format!("the chat template: {}", failure.message),
-        ..failure.hint("--chat-template takes a Jinja file or the name of a built-in one: chatml")
+        ..failure.hint(format!(
+            "--chat-template takes a Jinja file or the name of a built-in one: {}",
+            template::builtin_names()
+        ))
     })
 }
 
@@ -269,5 +286,9 @@ fn cautions(header: &Header, limit: usize, chats: bool) -> Vec<String> {
     let base = "this is a base model without a chat template: it goes on with your text instead of answering";
     let far =
         format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
-    [(!chats).then(|| base.to_string()), (limit > trained).then_some(far)].into_iter().flatten().collect()
+    let short = gguf::memory::context_reason(header).map(|why| format!("{trained} tokens of context: {why}"));
+    [(!chats).then(|| base.to_string()), (limit > trained).then_some(far), short]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -26,6 +26,7 @@ pub enum Argument {
     Path,
     Setting,
     Model,
+    Conversation,
     Words(&'static [&'static str]),
 }
 
@@ -89,7 +90,7 @@ pub const COMMANDS: &[Command] = &[
     row(
         &["resume"],
         "ID",
-        Argument::None,
+        Argument::Conversation,
         "go on with another conversation, by the beginning of its id",
         resume,
     ),
@@ -133,8 +134,15 @@ fn unknown(name: &str) -> Failure {
     }
 }
 
-/// What Tab offers for the line up to the cursor; `None`: file names. `models` names the models there are.
-pub fn complete(line: &str, models: impl Fn() -> Vec<String>) -> Option<(usize, Vec<String>)> {
+/// What there is to be named, looked up only when it is asked for.
+pub struct Names {
+    pub models: Box<dyn Fn() -> Vec<String>>,
+    /// Ids, as far as they are shown.
+    pub conversations: Box<dyn Fn() -> Vec<String>>,
+}
+
+/// What Tab offers for the line up to the cursor; `None`: file names.
+pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
     };
@@ -149,8 +157,11 @@ pub fn complete(line: &str, models: impl Fn() -> Vec<String>) -> Option<(usize, 
         Argument::Path => None,
         Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
         Argument::Model => {
-            let offered = matching(rest, models().iter().map(String::as_str));
+            let offered = matching(rest, (names.models)().iter().map(String::as_str));
             if offered.is_empty() { None } else { Some((start, offered)) }
+        }
+        Argument::Conversation => {
+            Some((start, matching(rest, (names.conversations)().iter().map(String::as_str))))
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| row.name)))),
@@ -215,11 +226,15 @@ mod tests {
 
     #[test]
     fn tab_knows_commands_settings_and_values() {
-        let offers = |line: &str| complete(line, || vec!["tiny".to_string()]).map(|(_, names)| names);
+        let one =
+            |name: &'static str| Box::new(move || vec![name.to_string()]) as Box<dyn Fn() -> Vec<String>>;
+        let names = Names { models: one("tiny"), conversations: one("3fa90011") };
+        let offers = |line: &str| complete(line, &names).map(|(_, names)| names);
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
         assert_eq!(offers("/set flash-attn o").unwrap(), ["off ", "on "]);
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);
+        assert_eq!(offers("/resume 3f").unwrap(), ["3fa90011 "]);
         assert_eq!(offers("/file x"), None, "file names");
         assert!(offers("hello").unwrap().is_empty());
     }

@@ -6,7 +6,7 @@ mod editor;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use self::commands::Next;
+use self::commands::{Names, Next};
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Setting, setting};
@@ -14,6 +14,7 @@ use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
+use crate::kept;
 use crate::model;
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
@@ -80,7 +81,11 @@ pub fn run(
     let mut editor = match lines {
         Lines::Terminal { history } => {
             let places = model::places(&session.config);
-            let names = move || models::list(&places).into_iter().map(|model| model.name).collect();
+            let config = session.config.clone();
+            let names = Names {
+                models: Box::new(move || models::list(&places).into_iter().map(|model| model.name).collect()),
+                conversations: Box::new(move || kept::latest(&config)),
+            };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
         Lines::Stdin => Editor::on_stdin(),

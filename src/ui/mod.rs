@@ -151,6 +151,11 @@ impl Screen {
         self.progress.checking(done, total);
     }
 
+    /// Shows how far a conversion has come, in numbers.
+    pub fn show_converting(&mut self, done: u64, total: u64) {
+        self.progress.converting(done, total);
+    }
+
     /// Shows how far fetching has come, in bytes.
     pub fn show_fetching(&mut self, done: u64, total: u64) {
         self.progress.fetching(done, total);

@@ -56,6 +56,11 @@ impl Progress {
         self.going_through("checking {bar:20} {percent}% {msg}", done, total);
     }
 
+    /// Numbers of a model that is converted.
+    pub(super) fn converting(&mut self, done: u64, total: u64) {
+        self.going_through("converting {bar:20} {percent}% {msg}", done, total);
+    }
+
     /// Bytes of a file that is taken in.
     pub(super) fn importing(&mut self, done: u64, total: u64) {
         self.going_through("importing {bar:20} {percent}% {msg}", done, total);

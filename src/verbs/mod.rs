@@ -3,6 +3,7 @@
 mod catalogue;
 mod check;
 mod config;
+mod convert;
 mod history;
 pub mod list;
 pub mod pull;
@@ -23,7 +24,7 @@ use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["bench", "convert", "worker", "doctor", "completions", "man"];
+const PLANNED: &[&str] = &["bench", "worker", "doctor", "completions", "man"];
 
 /// What every verb works with.
 pub struct Means<'a> {
@@ -103,6 +104,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         }
         Verb::Rm { model, yes } => rm::run(&model, yes, means),
         Verb::Check { file } => check::run(means, &file),
+        Verb::Convert { folder, out, kind } => convert::run(&folder, &out, kind.as_deref(), means),
         Verb::History { what } => history::run(what, means),
         Verb::Config => config::run(means),
     }

@@ -28,6 +28,7 @@ pub(super) struct Sheet {
     /// Why it cannot be used.
     problem: Option<String>,
     sizes: Vec<(&'static str, u64)>,
+    context_reason: Option<String>,
     vocabulary: (String, usize),
     types: Vec<(&'static str, u64)>,
     supports: Option<Supports>,
@@ -72,6 +73,7 @@ impl Sheet {
             path,
             problem: gguf::check(header).err().map(|refusal| refusal.to_string()),
             sizes: sizes.collect(),
+            context_reason: gguf::memory::context_reason(header).map(String::from),
             vocabulary: (
                 header.str("tokenizer.ggml.model").unwrap_or("none").to_string(),
                 header.array_len("tokenizer.ggml.tokens").unwrap_or(0),
@@ -120,6 +122,7 @@ impl Sheet {
         row("parameters", count(about.parameters));
         self.sizes.iter().for_each(|(name, n)| row(name, n.to_string()));
         row("context", about.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens")));
+        row("", self.context_reason.clone().unwrap_or_default());
         row("vocabulary", format!("{} tokens ({})", self.vocabulary.1, self.vocabulary.0));
         let total = self.types.iter().map(|(_, bytes)| bytes).sum::<u64>().max(1);
         let share = |bytes: u64| bytes as f64 * 100.0 / total as f64;

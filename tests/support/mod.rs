@@ -263,7 +263,7 @@ fn wait4(pid: i32) -> (i32, u64) {
 }
 
 /// The most memory that the tests themselves used: the system takes it for a child's, too, so that less is not seen.
-fn own_peak() -> u64 {
+pub fn own_peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
     peak.and_then(|peak| peak.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
@@ -389,6 +389,13 @@ impl Running {
     pub fn interrupt(&self) {
         let process = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
+    }
+
+    /// What kill -9 does; returns what was on stdout until then.
+    pub fn killed(&mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.stdout.all()
     }
 
     /// What kill -9 does.

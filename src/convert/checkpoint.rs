@@ -1,0 +1,156 @@
+//! A folder → the tensors that its safetensors files hold, read piece by piece.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use serde_json::Value;
+
+use super::{refuse, text_of};
+use crate::error::{Failure, reason};
+
+/// Longest header that the format allows, in bytes.
+const LONGEST_HEADER: u64 = 100_000_000;
+const INDEX: &str = "model.safetensors.index.json";
+const WHOLE: &str = "model.safetensors";
+/// In front of the names of everything but the output layer, unless the checkpoint was saved without that layer.
+const PREFIX: &str = "transformer.";
+
+/// The tensors of a checkpoint, by name.
+pub(super) struct Checkpoint {
+    files: Vec<(String, File)>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    file: usize,
+    pub dtype: Dtype,
+    pub shape: Vec<u64>,
+    start: u64,
+}
+
+impl Checkpoint {
+    pub(super) fn open(folder: &Path) -> Result<Checkpoint, Failure> {
+        let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
+        for name in files(folder)? {
+            checkpoint.add(&name, &folder.join(&name))?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Reads the header of one file.
+    fn add(&mut self, name: &str, path: &Path) -> Result<(), Failure> {
+        let cannot = |e: io::Error| refuse(format!("could not read {name}: {}", reason(&e)));
+        let file = File::open(path).map_err(cannot)?;
+        let size = file.metadata().map_err(cannot)?.len();
+        let too_short = |needed: u64| {
+            refuse(format!("{name} ends too early: it has {size} bytes of {needed}"))
+                .hint("the download was probably cut short: fetch the file again")
+        };
+        let mut length = [0; 8];
+        if size < 8 {
+            return Err(too_short(8));
+        }
+        file.read_exact_at(&mut length, 0).map_err(cannot)?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER {
+            return Err(refuse(format!("{name} is not a safetensors file")));
+        }
+        if 8 + length > size {
+            return Err(too_short(8 + length));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact_at(&mut header, 8).map_err(cannot)?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| refuse(format!("{name} has a damaged header: {}", first_line(&e.to_string()))))?;
+        let end = 8 + length + header.data_len() as u64;
+        if end > size {
+            return Err(too_short(end));
+        }
+        if end < size {
+            return Err(refuse(format!("{name} has {} bytes that belong to no tensor", size - end)));
+        }
+        let number = self.files.len();
+        for (tensor, info) in header.tensors() {
+            let stored = Stored {
+                file: number,
+                dtype: info.dtype,
+                shape: info.shape.iter().map(|n| *n as u64).collect(),
+                start: 8 + length + info.data_offsets.0 as u64,
+            };
+            let tensor = tensor.strip_prefix(PREFIX).unwrap_or(&tensor).to_owned();
+            if self.tensors.insert(tensor.clone(), stored).is_some() {
+                return Err(refuse(format!("it has the tensor '{tensor}' twice")));
+            }
+        }
+        self.files.push((name.to_owned(), file));
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+        self.tensors.get(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Fills `bytes` with what lies `offset` bytes behind the tensor's beginning.
+    pub(super) fn read(&self, stored: &Stored, offset: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+        let (name, file) = &self.files[stored.file];
+        file.read_exact_at(bytes, stored.start + offset)
+            .map_err(|e| refuse(format!("could not read {name}: {}", reason(&e))))
+    }
+}
+
+/// The names of the safetensors files of a checkpoint: one, or those that an index names.
+fn files(folder: &Path) -> Result<Vec<String>, Failure> {
+    if let Some(index) = text_of(folder, INDEX)? {
+        let index: Value = serde_json::from_str(&index).unwrap_or_default();
+        let map = index.get("weight_map").and_then(Value::as_object);
+        let names: BTreeSet<&str> = map.into_iter().flatten().filter_map(|(_, file)| file.as_str()).collect();
+        if names.is_empty() {
+            return Err(refuse(format!("{INDEX} names no files")));
+        }
+        if let Some(missing) = names.iter().find(|name| name.contains('/') || !folder.join(name).is_file()) {
+            return Err(refuse(format!(
+                "{missing} is missing, one of the {} files that hold it",
+                names.len()
+            )));
+        }
+        return Ok(names.into_iter().map(String::from).collect());
+    }
+    if folder.join(WHOLE).is_file() {
+        return Ok(vec![WHOLE.to_owned()]);
+    }
+    Err(without_safetensors(folder))
+}
+
+fn without_safetensors(folder: &Path) -> Failure {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let pickle = paths.iter().find(|path| {
+        path.extension().is_some_and(|end| ["bin", "pt", "pth", "ckpt"].iter().any(|pickle| end == *pickle))
+    });
+    match pickle.and_then(|path| path.file_name()) {
+        Some(name) => refuse(format!(
+            "its weights are a Python pickle ({}), which can run anything when it is opened",
+            name.to_string_lossy()
+        ))
+        .hint(
+            "get it as safetensors; or in Python, if you trust it: from_pretrained(DIR).save_pretrained(NEW)",
+        ),
+        None => refuse(format!("there is no {WHOLE} in it")),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,267 @@
+//! A folder with a checkpoint in, a GGUF file out: for the families that llama.cpp's own converter does not know.
+//!
+//! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`, `checkpoint.rs` (safetensors),
+//! `encode.rs` (element types). Nothing is held in memory but a few rows of one tensor.
+
+mod checkpoint;
+mod config;
+mod encode;
+mod plan;
+mod tokenizer;
+
+use std::io::Write;
+use std::path::Path;
+
+pub use encode::Type;
+
+use crate::error::{Failure, reason};
+use crate::gguf::memory::CONTEXT_REASON;
+use crate::gguf::write::{Metadata, Writer, placed};
+use checkpoint::{Checkpoint, Stored};
+use config::Config;
+use plan::{Change, Part, Planned};
+
+/// Numbers that are read at once, more only where the rows of a head belong together.
+const PIECE: u64 = 1 << 20;
+
+/// A checkpoint that can be converted: everything about it was checked but the numbers themselves.
+pub struct Conversion {
+    config: Config,
+    checkpoint: Checkpoint,
+    tensors: Vec<Planned>,
+    metadata: Metadata,
+    kind: Type,
+}
+
+impl Conversion {
+    /// Reads and checks all but the weights in `folder`. `kind`: the type of the large tensors; if it is not given, 16 bits, as
+    /// bf16 if that is what is stored.
+    pub fn plan(folder: &Path, kind: Option<Type>) -> Result<Conversion, Failure> {
+        if !folder.is_dir() {
+            return Err(refuse(if folder.exists() {
+                "it is not a folder"
+            } else {
+                "there is no such folder"
+            }));
+        }
+        let text = text_of(folder, "config.json")?.ok_or_else(|| refuse("there is no config.json in it"))?;
+        let config = Config::read(&text)?;
+        let checkpoint = Checkpoint::open(folder)?;
+        let tensors = plan::tensors(&config);
+        compare(&config, &tensors, &checkpoint)?;
+        let brain = checkpoint.get("wte.weight").is_some_and(|table| table.dtype == encode::BRAIN);
+        let kind = kind.unwrap_or(if brain { Type::Bf16 } else { Type::F16 });
+        let metadata = described(folder, plan::metadata(&config), &config)?
+            .u32("general.file_type", kind.file_type())
+            .u32("general.quantization_version", 2);
+        let metadata = tokenizer::metadata(folder, &config, metadata)?;
+        Ok(Conversion { config, checkpoint, tensors, metadata, kind })
+    }
+
+    pub fn kind(&self) -> Type {
+        self.kind
+    }
+
+    /// `GPT-J`.
+    pub fn family(&self) -> &'static str {
+        self.config.family.name()
+    }
+
+    /// Longest context of the file, in tokens.
+    pub fn context(&self) -> u64 {
+        plan::context(&self.config)
+    }
+
+    /// Why that is less than what the model was trained for, if it is.
+    pub fn reason(&self) -> Option<String> {
+        plan::reason(&self.config)
+    }
+
+    /// Writes the file. `go_on` is told how many numbers of how many are done, and says whether to go on.
+    pub fn write(&self, out: impl Write, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), Failure> {
+        let cannot = |e: std::io::Error| refuse(format!("could not write the file: {}", reason(&e)));
+        let types: Vec<Type> = self.tensors.iter().map(|tensor| self.stored_as(tensor)).collect();
+        let records = self.tensors.iter().zip(&types);
+        let records = placed(records.map(|(t, kind)| (t.name.clone(), t.dims.clone(), kind.number())));
+        let total = self.tensors.iter().map(Planned::numbers).sum();
+        let mut writer = Writer::begin(out, &self.metadata, &records).map_err(cannot)?;
+        let (mut done, mut encoded) = (0, Vec::new());
+        for (tensor, kind) in self.tensors.iter().zip(types) {
+            for part in &tensor.parts {
+                self.each_piece(part, &mut |numbers| {
+                    sound(&tensor.name, numbers, kind)?;
+                    encode::encode(kind, numbers, &mut encoded);
+                    writer.data(&encoded).map_err(cannot)?;
+                    done += numbers.len() as u64;
+                    if go_on(done, total) { Ok(()) } else { Err(Failure::interrupted()) }
+                })?;
+            }
+            writer.end_tensor().map_err(cannot)?;
+        }
+        writer.finish().map(drop).map_err(cannot)
+    }
+
+    fn stored_as(&self, tensor: &Planned) -> Type {
+        match self.kind {
+            _ if tensor.precise() => Type::F32,
+            Type::Q8_0 if !tensor.dims[0].is_multiple_of(encode::BLOCK as u64) => Type::F16,
+            kind => kind,
+        }
+    }
+
+    /// Reads a part of a tensor, a few rows at a time, and changes them as planned.
+    fn each_piece(
+        &self,
+        part: &Part,
+        take: &mut dyn FnMut(&[f32]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (name, shape, change) = match part {
+            Part::Zeros(count) => return take(&vec![0.0; *count as usize]),
+            Part::Stored { name, shape, change } => (name, shape, *change),
+        };
+        let stored = self.checkpoint.get(name).expect("compared with the plan");
+        let size = encode::bytes_of(stored.dtype).expect("compared with the plan") as u64;
+        let row = shape[1..].iter().product::<u64>();
+        let rows = if let Change::First(rows) = change { rows } else { shape[0] };
+        let at_once = if let Change::Halved { head, .. } = change { head } else { (PIECE / row).max(1) };
+        let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        while first < rows {
+            let count = at_once.min(rows - first);
+            bytes.resize((count * row * size) as usize, 0);
+            self.checkpoint.read(stored, first * row * size, &mut bytes)?;
+            encode::decode(stored.dtype, &bytes, &mut numbers);
+            match change {
+                Change::Scaled(factor) => {
+                    numbers.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32)
+                }
+                Change::Halved { rotated, .. } => halve(&mut numbers, row as usize, rotated as usize),
+                Change::None | Change::First(_) => {}
+            }
+            take(&numbers)?;
+            first += count;
+        }
+        Ok(())
+    }
+}
+
+impl Planned {
+    fn numbers(&self) -> u64 {
+        self.dims.iter().product()
+    }
+}
+
+/// Puts the even ones of the first `rotated` rows before the odd ones.
+fn halve(numbers: &mut [f32], row: usize, rotated: usize) {
+    let before = numbers[..rotated * row].to_vec();
+    let order = (0..rotated).step_by(2).chain((1..rotated).step_by(2));
+    for (to, from) in numbers.chunks_exact_mut(row).zip(order) {
+        to.copy_from_slice(&before[from * row..(from + 1) * row]);
+    }
+}
+
+/// Refuses numbers that are none, or that their type cannot hold.
+fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Failure> {
+    let largest = encode::largest(kind);
+    match numbers.iter().find(|x| !x.is_finite() || x.abs() > largest) {
+        None => Ok(()),
+        Some(x) if x.is_finite() => {
+            Err(refuse(format!("'{tensor}' has the number {x}, too large for {}", kind.name()))
+                .hint("--type bf16 holds it"))
+        }
+        Some(_) => Err(refuse(format!("'{tensor}' has a value that is no number (NaN, or an infinity)"))),
+    }
+}
+
+/// Every tensor of the plan must be there in its shape, and nothing else.
+fn compare(config: &Config, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Failure> {
+    let family = config.family.name();
+    let mut wanted = std::collections::HashSet::new();
+    for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
+        let Part::Stored { name, shape, .. } = part else { continue };
+        let Some(Stored { dtype, shape: found, .. }) = checkpoint.get(name) else {
+            return Err(refuse(format!("the tensor '{name}' of a {family} model is missing")));
+        };
+        if found != shape {
+            return Err(refuse(format!("the tensor '{name}' is {}, not {}", spelled(found), spelled(shape))));
+        }
+        if encode::bytes_of(*dtype).is_none() {
+            return Err(refuse(format!(
+                "the tensor '{name}' is of the type {dtype:?}, which is not converted"
+            )));
+        }
+        wanted.insert(name.as_str());
+    }
+    match checkpoint.names().find(|name| !wanted.contains(name) && !plan::ignorable(config, name)) {
+        Some(extra) => Err(refuse(format!("the tensor '{extra}' is none of a {family} model"))),
+        None => Ok(()),
+    }
+}
+
+fn spelled(shape: &[u64]) -> String {
+    let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
+    if sizes.is_empty() { "a single number".into() } else { sizes.join(" x ") }
+}
+
+/// Adds the model's name, its licence if its README says one, and what limits its context.
+fn described(folder: &Path, metadata: Metadata, config: &Config) -> Result<Metadata, Failure> {
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = full.file_name().map_or_else(|| config.family.name().into(), |name| name.to_string_lossy());
+    let metadata = metadata.text("general.name", &name);
+    let readme = text_of(folder, "README.md").ok().flatten().unwrap_or_default();
+    let metadata = match licence(&readme) {
+        Some(licence) => metadata.text("general.license", licence),
+        None => metadata,
+    };
+    Ok(match plan::reason(config) {
+        Some(reason) => metadata.text(CONTEXT_REASON, &reason),
+        None => metadata,
+    })
+}
+
+/// `license:` in the lines between `---` that a model card begins with.
+fn licence(readme: &str) -> Option<&str> {
+    let (front, _) = readme.strip_prefix("---\n")?.split_once("\n---")?;
+    let value =
+        front.lines().find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// The text of a file of the checkpoint, if it is there.
+fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(folder.join(name)) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(refuse(format!("could not read its {name}: {}", reason(&e)))),
+    }
+}
+
+/// Why not; the verb says which folder is meant.
+fn refuse(why: impl Into<String>) -> Failure {
+    Failure::new(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_even_rows_of_what_is_rotated_come_first() {
+        let mut numbers: Vec<f32> = (0..12).map(|n| n as f32).collect();
+        halve(&mut numbers, 2, 4);
+        assert_eq!(numbers, [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    }
+
+    #[test]
+    fn what_is_no_number_or_too_large_is_refused() {
+        assert!(sound("t", &[1.0, f32::NAN], Type::F32).unwrap_err().message.contains("no number"));
+        assert!(sound("t", &[70_000.0], Type::F16).unwrap_err().message.contains("too large for f16"));
+        assert_eq!(sound("t", &[70_000.0], Type::Bf16), Ok(()));
+    }
+
+    #[test]
+    fn a_model_card_names_the_licence() {
+        assert_eq!(licence("---\nlanguage: en\nlicense: apache-2.0\n---\n# x"), Some("apache-2.0"));
+        assert_eq!(licence("# license: mit"), None);
+    }
+}

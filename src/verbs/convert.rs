@@ -1,0 +1,83 @@
+//! `fireside convert`: a checkpoint of safetensors → a GGUF file, which is loaded once before it gets its name.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{Means, lossy};
+use crate::convert::{Conversion, Type};
+use crate::error::{Exit, Failure, reason};
+use crate::model;
+use crate::ui::terminal;
+use crate::units::size;
+
+pub(super) fn run(folder: &Path, out: &Path, kind: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let kind = kind.map(element_type).transpose()?;
+    if out.exists() {
+        return Err(Failure::usage(format!("{} is there already", out.display()))
+            .hint("give another name, or remove it"));
+    }
+    let named = |failure: Failure| match failure.exit {
+        Exit::Interrupted => failure,
+        _ => Failure {
+            message: format!("could not convert {}: {}", folder.display(), failure.message),
+            ..failure
+        },
+    };
+    let conversion = Conversion::plan(folder, kind).map_err(named)?;
+    write(&conversion, out, means).map_err(named)?;
+    if let Some(reason) = conversion.reason() {
+        means.screen.note(&format!("{} tokens of context: {reason}", conversion.context()));
+    }
+    let bytes = std::fs::metadata(out).map_or(0, |about| about.len());
+    let (family, kind) = (conversion.family(), conversion.kind().name());
+    if means.json {
+        let object = json!({
+            "path": lossy(out), "bytes": bytes, "family": family, "type": kind, "context": conversion.context(),
+            "context_reason": conversion.reason(), "seconds": started.elapsed().as_secs_f64(),
+        });
+        return means.print(&object.to_string());
+    }
+    means.screen.note(&format!("{family} as {kind}, {}; it was loaded and works", size(bytes)));
+    means.print(&out.display().to_string())
+}
+
+fn element_type(name: &str) -> Result<Type, Failure> {
+    Type::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+        let names = Type::ALL.map(Type::name).join(", ");
+        Failure::usage(format!("there is no type '{name}'")).hint(format!("--type takes {names}"))
+    })
+}
+
+/// Writes a temporary file beside `out`, loads it, and gives it its name. Whatever goes wrong, the temporary file goes.
+fn write(conversion: &Conversion, out: &Path, means: &mut Means) -> Result<(), Failure> {
+    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", out.display(), reason(&e)));
+    let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let part =
+        tempfile::Builder::new().prefix(".converting").suffix(".gguf").tempfile_in(beside).map_err(cannot)?;
+    let screen = &mut *means.screen;
+    let written = conversion.write(BufWriter::new(part.as_file()), &mut |done, total| {
+        screen.show_converting(done, total);
+        !terminal::interrupted()
+    });
+    screen.end_progress();
+    written?;
+    part.as_file().sync_all().map_err(cannot)?;
+    model::prove(means.config, part.path())?;
+    if terminal::interrupted() {
+        return Err(Failure::interrupted());
+    }
+    readable(part.as_file()).map_err(cannot)?;
+    part.persist_noclobber(out).map_err(|e| cannot(e.error))?;
+    model::vouch(means.config, out)
+}
+
+/// Temporary files are private; a model is for whoever may read files of this user's.
+fn readable(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
