@@ -310,10 +310,10 @@ impl Conversations {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
-    /// Conversations with at least one message, the one changed last first.
+    /// Conversations with at least one message, also where all of it was taken back; the one changed last first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
         let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
-                     from conversation where head is not null and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
+                     from conversation where exists (select 1 from message where conversation = conversation.id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
                      and (?2 is null or changed >= ?2) order by changed desc limit ?3";
         let mut statement = self.connection.prepare(query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
