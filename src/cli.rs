@@ -171,6 +171,9 @@ pub enum History {
     Search {
         #[arg(value_name = "WORDS", required = true)]
         words: Vec<String>,
+        /// most messages to show, the latest; 0: all
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
         /// changed since a day, as in 2026-11-25, or for so long: 7d, 12h
         #[arg(long, value_name = "WHEN")]
         since: Option<String>,

@@ -10,9 +10,9 @@ use crate::backend::{Backend, Description};
 use crate::chat::settings::Auto;
 use crate::chat::{Conversation, Message, Settings};
 use crate::cli::Args;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices, system_info};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
 use crate::input;
 use crate::kept::{self, Kept};
@@ -323,10 +323,11 @@ impl Run<'_> {
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
         }
-        let given = self.config.source("model", &[]) >= Source::Environment;
-        let before = self.resumed.as_ref().and_then(|(record, _)| record.model.clone());
-        if let Some(model) = before.filter(|model| !given && model::find(&self.config, model).is_ok()) {
-            return Ok(model); // the conversation's own
+        let before = self.resumed.as_ref().and_then(|(record, _)| record.model.as_deref());
+        match model::of_conversation(&self.config, before) {
+            Ok(Some(own)) => return Ok(own),
+            Ok(None) => {}
+            Err(gone) => self.screen.note(&gone),
         }
         if let Some(wanted) = self.config.settle(&[])?.model {
             return self.here(wanted);
@@ -441,13 +442,11 @@ fn banner(model: &Description, screen: &mut Screen) {
     screen.note("/help lists the commands, Ctrl-D leaves");
 }
 
-/// How llama.cpp was built, and a warning if it could be faster.
+/// How llama.cpp was built and what it runs on.
 fn build_notes() -> String {
-    let info = system_info();
-    let native = cfg!(target_feature = "avx2") || cfg!(target_arch = "aarch64");
-    let slow =
-        if native { "" } else { "\nbuilt without this processor's instructions: slower than it could be" };
-    format!("llama.cpp: {}{slow}", info.trim())
+    let lines: Vec<String> =
+        model::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();
+    lines.join("\n")
 }
 
 /// Memory that a child may use besides twice the size of the model, in bytes.

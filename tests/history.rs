@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::support::pty::*;
-use crate::support::{Done, Home, Run};
+use crate::support::{Done, Home, Run, tiny};
 
 const DATABASE: &str = ".local/share/fireside/conversations.db";
 
@@ -267,4 +267,46 @@ fn doctor_tells_what_is_kept_and_what_is_wrong() {
     std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();
     let done = home.run(&["doctor"]).done().code(1);
     assert!(done.stdout.contains("wrong: they are damaged"), "{done:#?}");
+}
+
+#[test]
+fn a_conversation_goes_on_with_its_own_model() {
+    let home = Home::new();
+    let (one, other) = (home.write("one.gguf", std::fs::read(tiny("llama-bpe")).unwrap()), tiny("llama-spm"));
+    let run = |model: Option<&std::path::Path>, args: &[&str], typed: &str| {
+        let args = [&["--repl-stdin", "--keep", "-n", "2"], args].concat();
+        let run = home.run(&args);
+        model.map_or_else(|| home.run(&args), |model| run.model(model)).stdin(typed).done().code(0)
+    };
+    run(Some(&one), &[], "First\n");
+    let first = id(&home, 0);
+    run(Some(&other), &[], "Second\n");
+    run(None, &["--resume", &first[..6]], "/show model\n").says("one.gguf");
+    run(Some(&other), &["--resume", &first[..6]], "/show model\n").says("llama-spm.gguf");
+    let second = listed(&home).into_iter().find(|one| one["title"] == "Second").unwrap();
+    let second = second["id"].as_str().unwrap();
+    let typed = format!("/resume {}\n/resume {}\n/show model\n", &second[..6], &first[..6]);
+    run(None, &["--continue"], &typed).says("which it was held with").says("file         ").says("one.gguf");
+    std::fs::remove_file(&one).unwrap();
+    run(None, &["--resume", &first[..6]], "").says("which is not here any more");
+    run(None, &["--resume", &second[..6]], &format!("/resume {}\n", &first[..6])).says("goes on with it");
+}
+
+#[test]
+fn what_models_have_read_goes_with_a_conversation() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "Hi\n").code(0);
+    let snapshot = home.write(".cache/fireside/snapshots/one.state", "what a model has read");
+    history(&home, &["rm", &id(&home, 0)[..6], "--yes"]).done().code(0);
+    assert!(!snapshot.exists());
+}
+
+#[test]
+fn a_search_shows_the_latest_and_says_that_there_are_more() {
+    let home = Home::new();
+    chat(&home, "fine\n", &[], "sky one\nsky two\nsky three\n").code(0);
+    let done = history(&home, &["search", "sky", "--limit", "2"]).done().code(0).says("more than these 2");
+    assert!(done.stdout.contains("sky three") && !done.stdout.contains("user: sky one"), "{done:#?}");
+    let object = history(&home, &["search", "sky", "--limit", "0", "--json"]).done().code(0).json();
+    assert_eq!((object["hits"].as_array().unwrap().len(), object["more"].as_bool()), (3, Some(false)));
 }

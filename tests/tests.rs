@@ -30,6 +30,8 @@ mod mutants;
 mod crash;
 // Conversations that are kept.
 mod history;
+// `--incognito` against the system calls.
+mod incognito;
 // The file they are in, damaged.
 mod damage;
 // Their answers, given again.

@@ -18,7 +18,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use self::file::Trouble;
-pub use self::folder::{Bounds, Usage, usage};
+pub use self::folder::{Bounds, Usage, clear, usage};
 use self::writer::{Held, Writer};
 use super::llama::{self, ContextOptions, Token};
 

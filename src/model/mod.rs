@@ -16,7 +16,7 @@ use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
-use crate::engine::snapshot::{Rules, Usage, usage};
+use crate::engine::snapshot::{Rules, Usage, clear, usage};
 pub use crate::engine::template::Supports;
 use crate::engine::template::{self, Template};
 use crate::error::{Failure, reason};
@@ -71,10 +71,9 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
 
 /// How llama.cpp was built and what it can run on, a name and a line each.
 pub fn build() -> Vec<(&'static str, String)> {
-    let native = if cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
-        "for this processor"
-    } else {
-        "not for this processor: slower than it could be"
+    let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
+        true => "for this processor",
+        false => "without this processor's instructions: slower than it could be",
     };
     let known =
         devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
@@ -88,6 +87,22 @@ pub fn build() -> Vec<(&'static str, String)> {
 /// What is kept of evaluated prompts.
 pub fn snapshots(folder: &Path) -> Usage {
     usage(folder)
+}
+
+/// Removes all of it.
+pub fn forget_snapshots(folder: &Path) -> std::io::Result<()> {
+    clear(folder)
+}
+
+/// The model that a conversation was held with, unless the command line or the environment names one. The error says that
+/// it is not here.
+pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<String>, String> {
+    let given = config.source("model", &[]) >= Source::Environment;
+    match before.filter(|_| !given) {
+        None => Ok(None),
+        Some(model) if find(config, model).is_ok() => Ok(Some(model.to_string())),
+        Some(model) => Err(format!("the conversation was held with {model}, which is not here any more")),
+    }
 }
 
 /// Says how to get a model.

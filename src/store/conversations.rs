@@ -126,14 +126,13 @@ impl Conversations {
     fn try_open(path: &Path) -> Result<Conversations, Trouble> {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        only_for_the_user(folder, 0o700)?; // another part of the program may have made it
         // Made by us, so that nobody else may read it for a moment.
         match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
-        if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        }
+        only_for_the_user(path, 0o600)?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         connection.execute_batch(
@@ -325,7 +324,8 @@ impl Conversations {
         Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
     }
 
-    /// Messages that have all these words, the best first. The last word may be the beginning of one.
+    /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.
+    /// The last word may be the beginning of one.
     pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Trouble> {
         let words: Vec<String> =
             words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
@@ -338,7 +338,7 @@ impl Conversations {
                      from word join message on message.number = word.rowid \
                      join conversation on conversation.id = message.conversation \
                      where word match ?1 and (?2 is null or instr(lower(coalesce(model, '')), lower(?2)) > 0) \
-                     and (?3 is null or changed >= ?3) order by rank limit ?4";
+                     and (?3 is null or changed >= ?3) order by word.rowid desc limit ?4";
         let mut statement = self.connection.prepare(query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows =
@@ -358,6 +358,13 @@ impl Conversations {
         // The write-ahead log holds pages from before: they go, too.
         self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         Ok(removed > 0)
+    }
+}
+
+fn only_for_the_user(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::metadata(path)?.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
     }
 }
 
@@ -520,7 +527,10 @@ mod tests {
 
     #[test]
     fn only_the_user_may_read_it() {
-        let (folder, _store) = store();
+        let (folder, store) = store();
+        drop(store);
+        fs::set_permissions(folder.path().join("deep/er"), fs::Permissions::from_mode(0o755)).unwrap();
+        let (_store, _) = Conversations::open(&folder.path().join("deep/er/conversations.db")).unwrap();
         let mode = |path: &str| fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("deep/er"), mode("deep/er/conversations.db")), (0o700, 0o600));
         assert_eq!(mode("deep/er/conversations.db-wal"), 0o600);

@@ -88,7 +88,9 @@ fn conversations(path: &Path) -> Finding {
     });
     match counted {
         Ok(Some((count, messages))) => {
-            let bytes = std::fs::metadata(path).map_or(0, |about| about.len());
+            let of =
+                |suffix: &str| std::fs::metadata(format!("{place}{suffix}")).map_or(0, |about| about.len());
+            let bytes = of("") + of("-wal");
             fine(about, format!("{count} with {messages} messages, {} in {place}", size(bytes)))
         }
         Ok(None) => fine(about, format!("none yet; they will be in {place}")),

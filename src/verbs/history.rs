@@ -12,6 +12,7 @@ use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::kept::{self, SHORT};
+use crate::model;
 use crate::store::conversations::{Conversations, Filter, Hit, Summary};
 use crate::store::exchange::{self, Format};
 use crate::ui::terminal;
@@ -19,7 +20,7 @@ use crate::ui::terminal;
 pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
     match what {
         History::List { since } => list(since.as_deref(), means),
-        History::Search { words, since } => search(&words.join(" "), since.as_deref(), means),
+        History::Search { words, limit, since } => search(&words.join(" "), limit, since.as_deref(), means),
         History::Show { id } => export(&id, None, Format::Text, means),
         History::Export { id, file, format } => {
             let format = how(file.as_deref(), format.as_deref())?;
@@ -83,15 +84,19 @@ fn object(summary: &Summary) -> Value {
     json!({ "id": id, "title": title, "changed": changed, "model": model, "messages": messages })
 }
 
-fn search(words: &str, since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
-    let filter = filter(means.config, since)?;
-    let hits = kept::store(means.config)?.search(words, &filter)?;
+fn search(words: &str, limit: usize, since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
+    // One more than is shown tells whether there are more.
+    let most = Some(limit).filter(|limit| *limit > 0).map(|limit| limit.saturating_add(1));
+    let filter = Filter { most, ..filter(means.config, since)? };
+    let mut hits = kept::store(means.config)?.search(words, &filter)?;
+    let more = limit > 0 && hits.len() > limit;
+    hits.truncate(if more { limit } else { hits.len() });
     if means.json {
         let plain = |hit: &Hit| hit.snippet.replace([Hit::BEGIN, Hit::END], "");
         let all = hits.iter().map(|hit| {
             json!({ "conversation": object(&hit.conversation), "role": hit.role.name(), "snippet": plain(hit) })
         });
-        return means.print(&json!({ "hits": all.collect::<Vec<_>>() }).to_string());
+        return means.print(&json!({ "hits": all.collect::<Vec<_>>(), "more": more }).to_string());
     }
     if hits.is_empty() {
         means.screen.note("no message has all these words");
@@ -112,10 +117,14 @@ fn search(words: &str, since: Option<&str>, means: &mut Means) -> Result<Exit, F
     let text = lines.join("\n");
     match means.screen.highlights(&text, Hit::BEGIN, Hit::END) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
+            return Err(Failure::new(format!("could not write to stdout: {}", reason(&e))));
         }
-        _ => Ok(Exit::Answered),
+        _ => {}
     }
+    if more {
+        means.screen.note(&format!("there are more than these {limit}; --limit 0 shows all"));
+    }
+    Ok(Exit::Answered)
 }
 
 fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
@@ -195,6 +204,12 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
         }
         store.remove(&record.id)?;
         removed.push(record.id);
+    }
+    // What models have read of them cannot be told from the rest, which is read again where it is needed.
+    if let (false, Some(paths)) = (removed.is_empty(), &means.config.paths) {
+        model::forget_snapshots(&paths.snapshots).map_err(|e| {
+            Failure::new(format!("could not remove {}: {}", paths.snapshots.display(), reason(&e)))
+        })?;
     }
     if means.json {
         return means.print(&json!({ "removed": removed }).to_string());

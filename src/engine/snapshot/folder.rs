@@ -60,6 +60,21 @@ pub fn usage(folder: &Path) -> Usage {
     }
 }
 
+/// Removes all snapshots of a folder, unfinished ones too. One that is gone already is no failure.
+pub fn clear(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ends = |ending: &str| name.as_encoded_bytes().ends_with(ending.as_bytes());
+        if (ends(&format!(".{ENDING}")) || ends(UNFINISHED))
+            && let Err(error) = fs::remove_file(entry.path())
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// Notes for [`usage`] whether something was found. Where there is no folder yet, none is made for that.
 pub(super) fn note(folder: &Path, found: bool) {
     let path = folder.join(LOOKUPS);
@@ -209,6 +224,20 @@ mod tests {
         assert!(put(home.path(), "two", 1000, &Bounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
         assert!(put(home.path(), "two", 1000, &Bounds { share: 0.0, ..bounds(100_000) }).is_err());
         assert_eq!(names(home.path()), ["one.state"]);
+    }
+
+    #[test]
+    fn clearing_takes_snapshots_and_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        put(home.path(), "one", 1000, &bounds(100_000)).unwrap();
+        for name in ["two.part", "mine.txt"] {
+            fs::write(home.path().join(name), "x").unwrap();
+        }
+        clear(home.path()).unwrap();
+        let left: Vec<_> =
+            fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine.txt"]);
+        clear(&home.path().join("none")).unwrap();
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{Next, unquoted};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::kept;
+use crate::model;
 use crate::repl::{Ask, Chat, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
 use crate::store::exchange::Format;
@@ -58,6 +59,15 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
     chat.session.turn_to(&record, heading);
     chat.attached.clear();
     show_resumed(&record, chat.screen);
+    let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
+    match model::of_conversation(&chat.session.config, before) {
+        Ok(None) => {}
+        Ok(Some(own)) => {
+            chat.change_model(&own)?;
+            chat.screen.note(&format!("with {}, which it was held with", chat.session.model().name));
+        }
+        Err(gone) => chat.screen.note(&format!("{gone}; {} goes on with it", chat.session.model().name)),
+    }
     Ok(Next::Prompt)
 }
 

@@ -1,0 +1,67 @@
+//! `--incognito` writes nothing: no call that makes, changes, renames or removes a file succeeds, watched with strace.
+
+use std::process::Command;
+
+use crate::support::pty::*;
+use crate::support::{Home, cannot_run, default_model, program, tiny};
+
+const CALLS: &str = "open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat,link,linkat,\
+                     truncate,ftruncate,chmod,fchmod,fchmodat,utimensat,mknod,mknodat";
+
+/// Of a log of strace, the calls that changed something outside devices and the like, a line each.
+fn changes(log: &str) -> Vec<&str> {
+    let changes = |line: &&str| {
+        // Of a call that another thread interrupts, the first part says what it is; whether it succeeds is not looked up.
+        let succeeded = !line.contains("= -1 ") && !line.contains(" resumed>");
+        let opens = line.contains(" open(") || line.contains(" openat(");
+        let to_write =
+            ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| line.contains(flag));
+        let file = !["\"/dev/", "\"/proc/", "\"/sys/"].iter().any(|place| line.contains(place));
+        succeeded && file && (!opens || to_write)
+    };
+    log.lines().filter(changes).collect()
+}
+
+#[test]
+fn nothing_is_written_by_a_chat_or_an_answer() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return cannot_run("strace is not there");
+    }
+    let models = [Some(tiny("llama-bpe")), default_model()];
+    for model in models.into_iter().flatten() {
+        let home = Home::new();
+        let log = tempfile::NamedTempFile::new().unwrap(); // outside the home, which must stay empty
+        let read = || std::fs::read_to_string(log.path()).unwrap();
+        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough to be kept otherwise
+        home.run(&["--incognito", "-f", file.to_str().unwrap(), "-p", "Hi", "-n", "4"])
+            .model(&model)
+            .traced(CALLS, log.path())
+            .done()
+            .code(0);
+        assert_eq!(changes(&read()), Vec::<&str>::new(), "one answer");
+        let strace = format!(
+            "exec strace -f -qq -e signal=none -e trace={CALLS} -o '{}' \"$@\"",
+            log.path().display()
+        );
+        let words = [program(), "--incognito", "-n", "4", "-m", model.to_str().unwrap()].map(String::from);
+        let mut terminal = home.shell_command(&Setup::default(), &strace, &words);
+        terminal.at_prompt().line(&format!("/file {}", file.display())).sees("it goes with").at_prompt();
+        terminal
+            .line("Hello")
+            .sees("tokens/s")
+            .at_prompt()
+            .line("/retry")
+            .at_prompt()
+            .line("/title x")
+            .at_prompt();
+        terminal.keys(CTRL_D).ends();
+        drop(terminal);
+        assert_eq!(changes(&read()), Vec::<&str>::new(), "a chat");
+        let left: Vec<_> =
+            std::fs::read_dir(home.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["file.txt"]);
+        // The test would notice.
+        home.run(&["--keep", "-p", "Hi", "-n", "4"]).model(&model).traced(CALLS, log.path()).done().code(0);
+        assert!(changes(&read()).iter().any(|line| line.contains("conversations.db")));
+    }
+}
