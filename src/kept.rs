@@ -7,7 +7,8 @@ use crate::chat::record::Record;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::input;
-use crate::store::conversations::{Conversations, Filter, Number, Summary, Trouble};
+use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
+pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
 use crate::store::journal::now;
 use crate::ui::Screen;
@@ -16,9 +17,6 @@ use crate::ui::Screen;
 const SHOWN: usize = 20;
 /// Digits of an id that are shown.
 pub const SHORT: usize = 8;
-
-/// A conversation out of the database, with the number of each of its messages there.
-pub type Kept = (Record, Vec<Number>);
 
 /// Where conversations are kept; `None` without a home folder.
 pub fn file(config: &Config) -> Option<&Path> {
@@ -44,7 +42,8 @@ pub fn last(config: &Config) -> Result<Kept, Failure> {
 pub fn trouble(trouble: Trouble) -> String {
     match trouble {
         Trouble::Damaged => {
-            "they are damaged: the next chat moves the file aside and begins a new one".into()
+            "they are damaged: the next chat moves the file aside and goes on with what can be read of it"
+                .into()
         }
         other => other.to_string(),
     }
@@ -94,8 +93,8 @@ pub fn pick(config: &Config, screen: &mut Screen) -> Result<Kept, Failure> {
     let mut lines = Vec::new();
     for (number, summary) in (1..).zip(&latest) {
         lines.push(format!("{number:3}  {}", line(summary)));
-        if let Some((record, _)) = store.load(&summary.id)? {
-            lines.extend(preview(&record).map(|text| format!("       {text}")));
+        if let Some(kept) = store.load(&summary.id)? {
+            lines.extend(preview(&kept.record).map(|text| format!("       {text}")));
         }
     }
     screen.show(&lines.join("\n"));

@@ -125,7 +125,7 @@ impl Session {
 
     /// Waits a moment for the disk. `false`: something could not be kept.
     pub fn finish(&mut self) -> bool {
-        self.journal.as_mut().is_none_or(Journal::finish)
+        self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation))
     }
 
     /// The conversation as it is exchanged.

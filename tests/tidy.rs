@@ -64,7 +64,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["store/hub/http.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
     ("half", &["convert/encode.rs"]),
-    ("rusqlite", &["store/conversations.rs"]),
+    (
+        "rusqlite",
+        &[
+            "store/conversations.rs",
+            "store/conversations/find.rs",
+            "store/conversations/sums.rs",
+            "store/conversations/salvage.rs",
+        ],
+    ),
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -14,7 +14,7 @@ use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
-use crate::kept;
+use crate::kept::{self, Damage};
 use crate::model;
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
@@ -101,8 +101,9 @@ pub fn run(
 }
 
 /// What a conversation that is taken up again was about: its name and its last exchange.
-pub fn show_resumed(record: &Record, screen: &mut Screen) {
+pub fn show_resumed(record: &Record, damage: &Damage, screen: &mut Screen) {
     let path = record.path();
+    damage.line().iter().for_each(|line| screen.note(line));
     screen.note(&format!("going on with: {} ({} messages)", record.title, path.len()));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];

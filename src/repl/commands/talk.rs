@@ -3,7 +3,7 @@
 use super::{Next, unquoted};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
-use crate::kept;
+use crate::kept::{self, Kept};
 use crate::model;
 use crate::repl::{Ask, Chat, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
@@ -53,12 +53,12 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
     if id.is_empty() {
         return Err(Failure::usage("/resume takes the beginning of an id").hint("/history shows them"));
     }
-    let (record, numbers) = kept::find(&kept::store(&chat.session.config)?, id)?;
+    let Kept { record, numbers, damage } = kept::find(&kept::store(&chat.session.config)?, id)?;
     let heading =
         Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
     chat.session.turn_to(&record, heading);
     chat.attached.clear();
-    show_resumed(&record, chat.screen);
+    show_resumed(&record, &damage, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match model::of_conversation(&chat.session.config, before) {
         Ok(None) => {}
