@@ -206,6 +206,7 @@ impl Session {
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
             keep: self.keeps_evaluated,
+            conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             fresh: false,
             asked: Some(now()),
         }

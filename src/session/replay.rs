@@ -151,6 +151,7 @@ fn turn(
         seed,
         predict: if counted { answer.generated_tokens } else { NO_LIMIT },
         keep: false,
+        conversation: None,
         fresh: true,
         asked: answer.asked,
     })

@@ -206,9 +206,8 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
         store.remove(&record.id)?;
         removed.push(record.id);
     }
-    // What models have read of them cannot be told from the rest, which is read again where it is needed.
     if let (false, Some(paths)) = (removed.is_empty(), &means.config.paths) {
-        model::forget_snapshots(&paths.snapshots).map_err(|e| {
+        model::forget_snapshots(&paths.snapshots, &removed).map_err(|e| {
             Failure::new(format!("could not remove {}: {}", paths.snapshots.display(), reason(&e)))
         })?;
     }
