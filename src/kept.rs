@@ -6,7 +6,6 @@ use crate::chat::Role;
 use crate::chat::record::Record;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::input;
 use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
 pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
@@ -79,16 +78,15 @@ fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
     store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
 }
 
-/// Lets the user choose from the latest ones.
-pub fn pick(config: &Config, screen: &mut Screen) -> Result<Kept, Failure> {
+/// Asks a question and gives what was typed; `None`: nothing, leave it.
+pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
+
+/// Lets the user choose from the latest ones. `None`: none is wanted.
+pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Kept>, Failure> {
     let store = store(config)?;
     let latest = store.list(&Filter { most: Some(SHOWN), ..Filter::default() })?;
     if latest.is_empty() {
         return Err(Failure::new("no conversations are kept yet"));
-    }
-    if !input::can_ask() {
-        return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
-            .hint("fireside history list shows the ids; --continue takes the last chat"));
     }
     let mut lines = Vec::new();
     for (number, summary) in (1..).zip(&latest) {
@@ -99,17 +97,15 @@ pub fn pick(config: &Config, screen: &mut Screen) -> Result<Kept, Failure> {
     }
     screen.show(&lines.join("\n"));
     loop {
-        let typed = input::ask(screen, "Which conversation? Its number or its id: ")?;
-        if typed.is_empty() {
-            return Err(Failure::interrupted());
-        }
+        let typed = ask(screen, "Which conversation? Its number or its id: ")?;
+        let Some(typed) = typed.filter(|typed| !typed.is_empty()) else { return Ok(None) };
         let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
         let found = match by_number {
             Some(summary) => load(&store, &summary.id),
             None => find(&store, &typed),
         };
         match found {
-            Ok(kept) => return Ok(kept),
+            Ok(kept) => return Ok(Some(kept)),
             Err(failure) => screen.failure(&failure),
         }
     }

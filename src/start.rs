@@ -292,7 +292,7 @@ impl Run<'_> {
     fn open_session(&mut self) -> Result<(), Failure> {
         self.resumed = match &self.args.resume {
             _ if self.args.go_on => Some(kept::last(&self.config)?),
-            Some(id) if id.is_empty() => Some(kept::pick(&self.config, self.screen)?),
+            Some(id) if id.is_empty() => Some(self.pick_conversation()?),
             Some(id) => Some(kept::find(&kept::store(&self.config)?, id)?),
             None => None,
         };
@@ -317,6 +317,15 @@ impl Run<'_> {
         }
         self.session = Some(session);
         Ok(())
+    }
+
+    fn pick_conversation(&mut self) -> Result<Kept, Failure> {
+        if !input::can_ask() {
+            return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
+                .hint("fireside history list shows the ids; --continue takes the last chat"));
+        }
+        let mut ask = |screen: &mut Screen, question: &str| input::ask(screen, question).map(Some);
+        kept::pick(&self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
     }
 
     fn which_model(&mut self) -> Result<String, Failure> {

@@ -6,24 +6,24 @@ use std::path::PathBuf;
 use crate::support::pty::*;
 use crate::support::{Done, Home, Run, tiny};
 
-const DATABASE: &str = ".local/share/fireside/conversations.db";
+pub(crate) const DATABASE: &str = ".local/share/fireside/conversations.db";
 
-fn chat(home: &Home, answers: &str, args: &[&str], lines: &str) -> Done {
+pub(crate) fn chat(home: &Home, answers: &str, args: &[&str], lines: &str) -> Done {
     let args: Vec<&str> = ["--repl-stdin", "--keep"].iter().chain(args).copied().collect();
     home.scripted(answers, &args).stdin(lines).done()
 }
 
-fn history(home: &Home, args: &[&str]) -> Run {
+pub(crate) fn history(home: &Home, args: &[&str]) -> Run {
     let args: Vec<&str> = ["history"].iter().chain(args).copied().collect();
     home.run(&args)
 }
 
-fn listed(home: &Home) -> Vec<serde_json::Value> {
+pub(crate) fn listed(home: &Home) -> Vec<serde_json::Value> {
     let object = history(home, &["list", "--json"]).done().code(0).json();
     object["conversations"].as_array().unwrap().clone()
 }
 
-fn id(home: &Home, number: usize) -> String {
+pub(crate) fn id(home: &Home, number: usize) -> String {
     listed(home)[number]["id"].as_str().unwrap().to_string()
 }
 

@@ -134,8 +134,26 @@ impl Chat<'_> {
                 Next::Prompt => {}
                 Next::Ask(ask) => initial = self.ask(ask, editor)?,
                 Next::Edit(text) => initial = text,
+                Next::Resume => {
+                    self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
                 Next::Quit => return Ok(Exit::Answered),
             }
+        }
+    }
+
+    /// Lets the user choose a conversation and goes on with it.
+    fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
+        let config = self.session.config.clone();
+        let mut ask = |_: &mut Screen, question: &str| {
+            Ok(match editor.read(question, "")? {
+                Line::Text(typed) => Some(typed.trim().to_string()),
+                Line::End | Line::Interrupted(_) => None,
+            })
+        };
+        match kept::pick(&config, self.screen, &mut ask)? {
+            Some(kept) => commands::go_on_with(self, kept),
+            None => Ok(()),
         }
     }
 

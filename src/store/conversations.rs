@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, params};
+use tempfile::TempDir;
 
 pub use self::find::{Filter, Hit, Summary};
 use self::salvage::Salvaged;
@@ -34,7 +35,7 @@ const WITH_SUMS: u32 = 2;
 /// The version of a database with all of them.
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// How long another program may hold the database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,8 @@ pub enum Trouble {
     Newer(PathBuf),
     #[error("the stored conversations are damaged")]
     Damaged,
+    #[error("another program holds the stored conversations")]
+    Held,
     #[error("{0}")]
     Other(String),
 }
@@ -51,11 +54,12 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Trouble {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Trouble::Other("another program holds the stored conversations".into())
-            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Held,
             Some(ErrorCode::ReadOnly) => Trouble::Other("the stored conversations may not be written".into()),
             Some(ErrorCode::DiskFull) => Trouble::Other("the disk is full".into()),
+            Some(ErrorCode::SystemIoFailure) => {
+                Trouble::Other(format!("the disk did not take or give them ({error})"))
+            }
             _ => Trouble::Other(error.to_string()),
         }
     }
@@ -111,6 +115,8 @@ pub struct Conversations {
     path: PathBuf,
     /// Tells the file that was opened from one that may take its place.
     file: (u64, u64),
+    /// It is a copy of one that may not be written, and why that is so.
+    copy: Option<(TempDir, String)>,
 }
 
 impl Conversations {
@@ -138,12 +144,33 @@ impl Conversations {
         }
     }
 
-    /// Opens the database if it is there; nothing is made or changed.
+    /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
+    /// read either: then it is a copy.
     pub fn existing(path: &Path) -> Result<Option<Conversations>, Trouble> {
         if !path.exists() {
             return Ok(None);
         }
-        Conversations::try_open(path).map(Some)
+        match Conversations::try_open(path) {
+            Err(Trouble::Other(why)) => {
+                let copy = Conversations::copy(path, why.clone());
+                copy.map_err(|_| Trouble::Other(why)).map(Some)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
+        let folder = tempfile::tempdir()?;
+        let copied = folder.path().join("conversations.db");
+        for ending in ["", "-wal"] {
+            let (from, to) = (beside(path, ending), beside(&copied, ending));
+            if from.exists() {
+                fs::copy(from, &to)?;
+                fs::set_permissions(to, fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        let store = Conversations::try_open(&copied)?;
+        Ok(Conversations { copy: Some((folder, why)), ..store })
     }
 
     fn try_open(path: &Path) -> Result<Conversations, Trouble> {
@@ -155,6 +182,7 @@ impl Conversations {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
+        fs::OpenOptions::new().read(true).write(true).open(path)?; // SQLite's own reasons are dark
         only_for_the_user(path, 0o600)?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
@@ -162,7 +190,7 @@ impl Conversations {
             "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;",
         )?;
         let file = identity(path)?;
-        let mut store = Conversations { connection, path: path.into(), file };
+        let mut store = Conversations { connection, path: path.into(), file, copy: None };
         store.migrate(path)?;
         Ok(store)
     }
@@ -366,6 +394,9 @@ impl Conversations {
 
     /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
     pub fn remove(&mut self, id: &str) -> Result<bool, Trouble> {
+        if let Some((_, why)) = &self.copy {
+            return Err(Trouble::Other(why.clone()));
+        }
         let removed = self.connection.execute("delete from conversation where id = ?1", [id])?;
         // The write-ahead log holds pages from before: they go, too.
         self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
@@ -411,6 +442,13 @@ fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
         ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     })
+}
+
+/// The file that is called as this one is, and then so.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// The device and the file's number there.

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::sys::statvfs::statvfs;
+
 use super::conversations::{Conversations, Number, Trouble, fresh_id};
 use crate::chat::record::{Answer, Entry, title_from};
 use crate::chat::{Conversation, Role};
@@ -334,7 +336,11 @@ impl Writer {
         if matches!(trouble, Trouble::Damaged) {
             self.store = None; // opening it again moves it aside
         }
-        let line = format!("this conversation is not being kept: {trouble}");
+        let full = self.file.ancestors().find_map(|folder| statvfs(folder).ok());
+        let line = match full.is_some_and(|disk| disk.blocks_available() == 0) {
+            true => "this conversation is not being kept: the disk is full".into(),
+            false => format!("this conversation is not being kept: {trouble}"),
+        };
         if self.complained.as_ref() != Some(&line) {
             self.tell(Told::Trouble(line.clone()));
             self.complained = Some(line);

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::sums::{SUMMED, Table};
-use super::{Conversations, Number, Trouble};
+use super::{Conversations, Number, Trouble, beside};
 use crate::chat::record::title_from;
 
 /// Numbers that are tried where the damaged database does not tell its highest.
@@ -164,17 +164,12 @@ fn cells(row: &rusqlite::Row) -> Option<Cells> {
 
 /// Moves a database and what belongs to it out of the way; nothing is overwritten.
 fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
-    let named = |number: u32, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!("{suffix}.damaged-{number}"));
-        PathBuf::from(name)
-    };
+    let named = |number: u32, suffix: &str| beside(path, &format!("{suffix}.damaged-{number}"));
     let number =
         (1..).find(|number| !named(*number, "").exists()).expect("numbers do not end before files do");
     for suffix in ["-wal", "-shm", ""] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        if Path::new(&file).exists() {
+        let file = beside(path, suffix);
+        if file.exists() {
             fs::rename(&file, named(number, suffix))?;
         }
     }
