@@ -204,6 +204,32 @@ fn a_letter_that_the_disk_has_changed_is_noticed() {
     assert!(doctor.stdout.contains("the disk has changed 1 of them"), "{doctor:#?}");
 }
 
+#[test]
+fn a_conversation_is_chosen_from_a_list_in_the_chat() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "First\n").code(0);
+    chat(&home, "two\n", &[], "Second\n").code(0);
+    let done = chat(&home, "three\n", &[], "/resume\n9\n2\nThird\n").code(0);
+    done.says("there is no conversation '9'").says("going on with: First (2 messages)");
+    assert_eq!(
+        (listed(&home)[0]["title"].as_str(), listed(&home)[0]["messages"].as_u64()),
+        (Some("First"), Some(4))
+    );
+    chat(&home, "x\n", &[], "/resume\n\n").code(0); // an empty line leaves everything as it is
+    let script = home.script("answers", "four\n");
+    let mut terminal = home.terminal(&script);
+    terminal
+        .at_prompt()
+        .line("/resume")
+        .sees("  2  ")
+        .sees("       two")
+        .at("Which conversation? Its number or its id: ");
+    terminal.line("2").sees("going on with: Second").at_prompt().line("Fourth").sees("four").at_prompt();
+    terminal.keys(CTRL_D).ends();
+    drop(terminal);
+    assert_eq!(listed(&home)[0]["title"], "Second");
+}
+
 /// Instants at which the program is killed, and the seed that chooses them: `FIRESIDE_KILLS`, `FIRESIDE_KILL_SEED`.
 fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
