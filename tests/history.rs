@@ -205,6 +205,37 @@ fn a_letter_that_the_disk_has_changed_is_noticed() {
 }
 
 #[test]
+fn a_shell_completes_ids_models_values_and_verbs() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "Why is the sky blue?\n").code(0);
+    home.write(".local/share/fireside/models/tiny.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    let id = &id(&home, 0)[..8];
+    // As the function does that bash reads: the words, the last one to be completed.
+    let offered = |words: &[&str]| {
+        let words = [&["--", "fireside"], words].concat();
+        let run = home.run(&words).env("FIRESIDE_COMPLETE", "bash");
+        let run = run.env("_CLAP_COMPLETE_INDEX", (words.len() - 2).to_string()).env("_CLAP_IFS", "\n");
+        run.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").done().code(0).stdout
+    };
+    assert_eq!(
+        offered(&["--resume", ""]).lines().next(),
+        Some(id),
+        "before the options that may follow as well"
+    );
+    assert_eq!(offered(&["--resume", &id[..3]]).trim(), id);
+    assert_eq!(offered(&["history", "rm", &id[..1]]).trim(), id);
+    assert_eq!(offered(&["--overflow", "r"]).trim(), "roll");
+    assert!(offered(&["-m", "ti"]).contains("tiny"), "{}", offered(&["-m", "ti"]));
+    assert_eq!(offered(&["hist"]).trim(), "history");
+    assert!(offered(&["--incog"]).contains("--incognito"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.run(&["completions", shell]).done().code(0).stdout;
+        assert!(script.contains("FIRESIDE_COMPLETE") && !script.contains("/release/"), "{script}");
+    }
+    home.run(&["completions", "dos"]).done().failed(2, "no completions for 'dos'").hint("bash");
+}
+
+#[test]
 fn a_conversation_is_chosen_from_a_list_in_the_chat() {
     let home = Home::new();
     chat(&home, "one\n", &[], "First\n").code(0);

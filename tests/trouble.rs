@@ -110,7 +110,7 @@ fn refused_permissions_stop_no_chat_and_lose_nothing() {
         std::fs::set_permissions(home.path(FOLDER), std::fs::Permissions::from_mode(mode)).unwrap();
     };
     let closed = home.write("closed", "");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
     let root = std::fs::read(&closed).is_ok();
     let copy = home.path("program");
     std::fs::copy(program(), &copy).unwrap(); // where everybody may run it
