@@ -58,6 +58,11 @@ pub struct Journal {
 }
 
 enum Change {
+    /// A conversation that is in the database already is followed from here on. Nothing is written.
+    Turn {
+        id: String,
+        numbers: Vec<Number>,
+    },
     Begin {
         id: String,
         heading: Heading,
@@ -122,9 +127,8 @@ impl Journal {
         self.head = conversation.head().map(Conversation::number).filter(|_| self.begun);
         self.system = conversation.system.clone();
         self.writing = None;
-        if self.begun {
-            let (id, heading) = (self.id.clone(), heading.clone());
-            self.send(Change::Begin { id, heading, system: None, title: String::new() });
+        if let Some((id, numbers)) = heading.stored.clone() {
+            let _ = self.changes.send(Change::Turn { id, numbers }); // nothing that has to be waited for
         }
         self.heading = heading;
     }
@@ -269,6 +273,10 @@ impl Journal {
     /// The end: tries once more to write what could not be written. `false`: something is left.
     pub fn finish(&mut self, conversation: &Conversation) -> bool {
         let deadline = Instant::now() + LAST;
+        self.follow(conversation);
+        if self.open == 0 {
+            return true; // however long the database is being looked over
+        }
         loop {
             self.follow(conversation);
             self.send(Change::Finish);
@@ -307,6 +315,9 @@ impl Writer {
     }
 
     fn run(mut self, changes: &Receiver<Change>) {
+        if self.file.exists() {
+            self.store = self.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
+        }
         while let Ok(change) = changes.recv() {
             let finish = matches!(change, Change::Finish);
             if !finish {
@@ -314,6 +325,7 @@ impl Writer {
             }
             while let Some(change) = self.waiting.pop_front() {
                 match self.write(&change) {
+                    Ok(()) if matches!(change, Change::Turn { .. }) => {}
                     Ok(()) => self.tell(Told::Written),
                     Err(trouble) => {
                         self.waiting.push_front(change);
@@ -371,10 +383,10 @@ impl Writer {
     fn write_to(&mut self, store: &mut Conversations, change: &Change) -> Result<(), Trouble> {
         let real = |number: &usize| self.numbers.get(*number).copied();
         match change {
-            Change::Begin { id, heading: Heading { stored: Some((_, theirs)), .. }, .. } => {
+            Change::Turn { id, numbers } => {
                 self.gone = false;
                 self.id.clone_from(id);
-                self.numbers.clone_from(theirs);
+                self.numbers.clone_from(numbers);
             }
             Change::Begin { id, heading, system, title } => {
                 let Heading { model, interactive, .. } = heading;
