@@ -1,6 +1,6 @@
 //! The conversations that are kept, by what people call them: the last one, the beginning of an id, a pick from a list.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::chat::Role;
 use crate::chat::record::Record;
@@ -20,6 +20,17 @@ pub const SHORT: usize = 8;
 /// Where conversations are kept; `None` without a home folder.
 pub fn file(config: &Config) -> Option<&Path> {
     config.paths.as_ref().map(|paths| paths.conversations.as_path())
+}
+
+/// Damaged databases that were moved aside.
+pub fn damaged(config: &Config) -> Vec<PathBuf> {
+    let Some((folder, name)) = file(config).and_then(|file| Some((file.parent()?, file.file_name()?))) else {
+        return Vec::new();
+    };
+    let beginning = format!("{}.damaged-", name.to_string_lossy());
+    let all = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning)))
+        .collect()
 }
 
 /// The database, if anything was ever kept.

@@ -181,6 +181,11 @@ fn a_damaged_store_is_moved_aside() {
     chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: 0 messages could be read");
     assert_eq!(listed(&home)[0]["title"], "Again");
     assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
+    chat(&home, "one\n", &[], "Once more\n").code(0);
+    history(&home, &["rm", &id(&home, 0), "--yes"])
+        .done()
+        .code(0)
+        .says("conversations.db.damaged-1, a damaged database");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }

@@ -211,6 +211,12 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
             Failure::new(format!("could not remove {}: {}", paths.snapshots.display(), reason(&e)))
         })?;
     }
+    for file in kept::damaged(means.config).iter().filter(|_| !removed.is_empty()) {
+        let file = file.display();
+        means
+            .screen
+            .note(&format!("{file}, a damaged database of before, may still hold it: it is yours to remove"));
+    }
     if means.json {
         return means.print(&json!({ "removed": removed }).to_string());
     }
