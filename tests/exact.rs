@@ -89,7 +89,7 @@ impl Subject {
         for chunk in tokens.chunks(CHUNK) {
             model.decode(chunk, Logits::Last).unwrap();
         }
-        let mut logits = model.logits().to_vec();
+        let mut logits = model.logits(0).to_vec();
         logits.sort_by(|a, b| b.total_cmp(a));
         logits[0] - logits[1]
     }

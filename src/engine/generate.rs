@@ -61,7 +61,7 @@ pub fn generate(
         }
         let next = match forced.pop_front() {
             Some(token) => writing.sampler.take(token),
-            None => writing.sampler.pick(model.logits())?, // logits → token
+            None => writing.sampler.pick(model.logits(0))?, // logits → token
         };
         if model.ends(next) {
             break StopReason::End;

@@ -463,6 +463,6 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     let vocabulary = model.vocabulary();
     let first = vocabulary.bos.unwrap_or(0);
     model.decode(&[first], llama::Logits::Last)?;
-    let best = model.logits().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
     best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")
 }
