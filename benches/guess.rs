@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use fireside::chat::settings::{Auto, CacheType};
-use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights};
+use fireside::engine::llama::{
+    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
+};
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 const SIZES: [usize; 9] = [1, 2, 3, 4, 5, 9, 13, 16, 17];
@@ -32,7 +34,8 @@ fn main() {
     };
     let mut model = Llama::new(&weights, options);
     model.grow(4096).expect("there is room");
-    let tokens: Vec<Token> = model.tokenize(&"The quick brown fox jumps over the lazy dog. ".repeat(500), false);
+    let tokens: Vec<Token> =
+        model.tokenize(&"The quick brown fox jumps over the lazy dog. ".repeat(500), false);
     for depth in DEPTHS {
         while model.len() < depth {
             let more = (depth - model.len()).min(512);
@@ -52,8 +55,11 @@ fn main() {
             times.sort_by(f64::total_cmp);
             times[0]
         });
-        let shown: Vec<String> =
-            SIZES.iter().zip(middle).map(|(size, time)| format!("{size}: {time:.1} ({:.2})", time / middle[0])).collect();
+        let shown: Vec<String> = SIZES
+            .iter()
+            .zip(middle)
+            .map(|(size, time)| format!("{size}: {time:.1} ({:.2})", time / middle[0]))
+            .collect();
         println!("after {depth} tokens, ms a batch (times one token): {}", shown.join("  "));
     }
 }

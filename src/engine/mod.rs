@@ -18,6 +18,8 @@ pub mod cache; // 4
 mod overflow;
 pub mod snapshot; // 5
 pub mod sampler; // 6
+pub mod draft; // 7
+mod measure;
 pub mod generate; // 8
 pub mod detokenize; // 9
 pub mod reasoning; // 10
@@ -33,6 +35,7 @@ use anyhow::{Context as _, Result};
 
 use self::cache::Cache;
 use self::detokenize::Stops;
+use self::draft::{Costs, Drafter, Lookup};
 use self::generate::{Thoughts, Writing, generate};
 use self::llama::{Model, Token};
 use self::reasoning::{Begun, Format, Reasoning};
@@ -69,6 +72,10 @@ pub struct Engine<M> {
     snapshots: Option<Snapshots>,
     /// Whether what is in memory may be kept there.
     keep: bool,
+    /// What verifying guesses costs, once that is known.
+    costs: Option<Costs>,
+    /// Whether it has answered yet.
+    answered: bool,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -96,12 +103,19 @@ impl<M: Model> Engine<M> {
             pace: None,
             snapshots: None,
             keep: false,
+            costs: None,
+            answered: false,
         })
     }
 
     /// The same engine, with a folder for what it has evaluated.
     pub fn with_snapshots(self, snapshots: Option<Snapshots>) -> Engine<M> {
         Engine { snapshots, ..self }
+    }
+
+    /// The same engine, told what verifying guesses costs; `None`: not measured yet.
+    pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
+        Engine { costs, ..self }
     }
 
     /// Answers a turn. On failure the model's memory stays usable.
@@ -178,15 +192,22 @@ impl<M: Model> Engine<M> {
             stops: Stops::new(&turn.settings.stop),
             thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
             predict: turn.predict,
+            drafter: (!turn.settings.no_guess).then(|| self.drafter()),
             cancel,
         };
         let written = generate(&mut self.model, &mut self.cache, writing, show)?;
+        self.answered = true;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.thinking_tokens = written.thinking;
+        stats.guesses = written.guesses;
         stats.generation = started.elapsed() - read;
         stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
         Ok(stats)
+    }
+
+    fn drafter(&self) -> Box<dyn Drafter> {
+        Box::new(Lookup::new(self.costs.clone().unwrap_or_default()))
     }
 
     fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
