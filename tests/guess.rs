@@ -84,9 +84,8 @@ fn guesses_change_no_answer_of_the_tiny_models() {
                 made += answer.guesses.made;
             }
         }
-        println!("{name}: {made} guesses");
         match name {
-            "llama-bpe" | "gemma3" => assert!(made > 50, "{name}: {made} tokens were guessed"),
+            "llama-bpe" | "gemma3" => assert!(made > 20, "{name}: {made} tokens were guessed"),
             "mamba" | "falcon-h1" => assert_eq!(made, 0, "{name} cannot take a guess back"),
             _ => {} // may not repeat itself
         }
