@@ -18,6 +18,7 @@ pub mod cache; // 4
 mod overflow;
 pub mod snapshot; // 5
 pub mod sampler; // 6
+mod candidates;
 pub mod draft; // 7
 mod measure;
 pub mod generate; // 8
