@@ -10,18 +10,12 @@ const LANES: usize = 32;
 
 /// The token with the greatest logit, if no other token has it as well and all are numbers.
 pub(super) fn best(logits: &[f32]) -> Option<Token> {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in logits.chunks(LANES) {
-        for (greatest, logit) in lanes.iter_mut().zip(chunk) {
-            *greatest = if *logit > *greatest { *logit } else { *greatest };
-        }
-    }
-    let greatest = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let alike: u32 = logits.iter().map(|logit| u32::from(exceeds(*logit, greatest.next_down()))).sum();
-    if !greatest.is_finite() || alike != 1 {
-        return None;
-    }
-    logits.iter().position(|logit| *logit == greatest).map(|at| at as Token)
+    let of = |token: &Token| logits[*token as usize];
+    let few = among(logits, 2, &[])?;
+    let greatest = few.iter().map(of).fold(f32::NEG_INFINITY, f32::max);
+    let mut alike = few.iter().filter(|token| of(token) == greatest);
+    let only = alike.next().filter(|_| greatest.is_finite())?;
+    alike.next().is_none().then_some(*only)
 }
 
 /// Whether it is greater, or no number at all.

@@ -83,9 +83,8 @@ impl Sampler {
         }
     }
 
-    /// The chain without a model: for tests on made-up logits. DRY, which needs a vocabulary, is left out.
-    #[cfg(test)]
-    pub(super) fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
+    /// The chain without a model: for tests and benchmarks on made-up logits. DRY, which needs a vocabulary, is left out.
+    pub fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
         let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
         let none = |_| unreachable!("DRY is off");
         let stages = chain(&sampling, seed, n_vocab as i32, n_vocab, &none);
