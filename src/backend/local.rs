@@ -34,11 +34,11 @@ pub struct Spec {
     pub costs: BatchCosts,
 }
 
-/// What batches cost on this machine, as numbers that [`Costs`] understands.
+/// What batches cost on this machine.
 pub struct BatchCosts {
     /// `None`: it is measured as soon as nobody waits.
-    pub known: Option<Vec<f64>>,
-    pub measured: Box<dyn Fn(&[f64]) + Send>,
+    pub known: Option<Costs>,
+    pub measured: Box<dyn Fn(Costs) + Send>,
 }
 
 /// How an unknown file is tried out, and what to do when it passed.
@@ -257,7 +257,7 @@ impl Worker {
     fn serve(&self, weights: &Weights, first: Request, load: Duration, inbox: &Receiver<Request>) {
         let llama = Llama::new(weights, self.spec.context.clone());
         let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
-            Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.costs()),
+            Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
             Err(failure) => {
                 for request in std::iter::once(first).chain(inbox) {
                     request.job.refuse(failure.clone());
@@ -277,12 +277,8 @@ impl Worker {
         let newest = self.newest.load(Ordering::Relaxed);
         engine.rest();
         if let Some(costs) = engine.measure(&|| self.newest.load(Ordering::Relaxed) > newest) {
-            (self.spec.costs.measured)(costs.numbers());
+            (self.spec.costs.measured)(costs);
         }
-    }
-
-    fn costs(&self) -> Option<Costs> {
-        self.spec.costs.known.as_deref().and_then(Costs::read)
     }
 
     fn snapshots(&self) -> Option<Snapshots> {

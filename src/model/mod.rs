@@ -15,6 +15,7 @@ use crate::backend::local::{BatchCosts, Probe, Spec};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
+use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
 use crate::engine::snapshot::{Rules, Usage, clear, usage};
 pub use crate::engine::template::Supports;
@@ -292,9 +293,9 @@ fn fingerprint(
 fn batch_costs(known: &Known, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
     let conditions = format!("{}, {context:?}, gpu layers {:?}", llama::BINDING, settings.gpu_layers);
-    let before = known.file(path).and_then(|file| file.costs(&conditions).map(<[f64]>::to_vec));
+    let before = known.file(path).and_then(|file| file.costs(&conditions).and_then(Costs::read));
     let (known, path) = (known.clone(), path.to_path_buf());
-    let measured = Box::new(move |costs: &[f64]| known.remember_costs(&path, &conditions, costs));
+    let measured = Box::new(move |costs: Costs| known.remember_costs(&path, &conditions, costs.numbers()));
     BatchCosts { known: before, measured }
 }
 
