@@ -53,10 +53,10 @@ impl Costs {
     }
 }
 
-/// Of a processor that gains little from evaluating several tokens at once.
+/// Until it is measured: of two cores and a small model, which gain little from evaluating several tokens at once.
 impl Default for Costs {
     fn default() -> Costs {
-        Costs(std::array::from_fn(|i| if i == 0 { 1.0 } else { 1.3 + 0.4 * i as f64 }))
+        Costs(std::array::from_fn(|i| if i == 0 { 1.0 } else { 1.3 + 0.45 * i as f64 }))
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Lookup {
     followed: HashMap<[Token; LONGEST], usize>,
     expected: Option<Expected>,
     /// For every kind of agreement.
-    odds: [Odds; KINDS],
+    odds: [Odds; EXPERIENCE.len()],
 }
 
 /// Tokens of the shortest and longest n-gram that is looked up.
@@ -85,11 +85,12 @@ struct Expected {
     agreeing: usize,
 }
 
-/// Agreements of 1, 2 to 3, 4 to 7, … tokens: the longer two places agree, the likelier they go on doing so.
-const KINDS: usize = 6;
+/// Agreements of 3, of 4 to 7, of 8 to 15, … tokens: the longer two places agree, the likelier they go on doing so. What to
+/// expect of each kind before anything is known comes from answers of small models.
+const EXPERIENCE: [f64; 5] = [0.3, 0.6, 0.85, 0.93, 0.97];
 
 fn kind(agreeing: usize) -> usize {
-    (agreeing.max(1).ilog2() as usize).min(KINDS - 1)
+    (agreeing.ilog2() as usize - 1).min(EXPERIENCE.len() - 1)
 }
 
 /// How often what was expected came, lately.
@@ -102,6 +103,12 @@ struct Odds {
 impl Odds {
     /// How much of the past counts after one more token: about the last thirty.
     const MEMORY: f64 = 0.97;
+    /// So many tokens the experience counts for.
+    const WEIGHT: f64 = 4.0;
+
+    fn from(chance: f64) -> Odds {
+        Odds { right: Odds::WEIGHT * chance, wrong: Odds::WEIGHT * (1.0 - chance) }
+    }
 
     fn chance(self) -> f64 {
         self.right / (self.right + self.wrong)
@@ -118,13 +125,12 @@ const GAIN: f64 = 1.1;
 
 impl Lookup {
     pub fn new(costs: Costs) -> Lookup {
-        let odds = |chance: f64| Odds { right: 4.0 * chance, wrong: 4.0 * (1.0 - chance) };
         Lookup {
             costs,
             text: Vec::new(),
             followed: HashMap::new(),
             expected: None,
-            odds: [0.3, 0.3, 0.6, 0.85, 0.93, 0.97].map(odds),
+            odds: EXPERIENCE.map(Odds::from),
         }
     }
 
@@ -157,7 +163,7 @@ impl Lookup {
     /// How many tokens before `at` are the last ones of the text, as far as that matters.
     fn agreeing(&self, at: usize) -> usize {
         let pairs = self.text[..at].iter().rev().zip(self.text.iter().rev());
-        pairs.take(1 << KINDS).take_while(|(a, b)| a == b).count()
+        pairs.take(1 << EXPERIENCE.len()).take_while(|(a, b)| a == b).count()
     }
 
     /// How long a guess promises most tokens for its time; 0 where none promises enough.

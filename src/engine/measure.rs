@@ -19,7 +19,7 @@ impl<M: Model> Engine<M> {
         let here = self.cache.tokens().len();
         let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(MOST + 1).copied().collect();
         let possible = self.model.can_return() && here + batch.len() <= self.model.capacity();
-        if self.costs.is_some() || !self.answered || !possible || batch.is_empty() {
+        if self.costs.is_some() || !self.guessing || !possible || batch.is_empty() {
             return None;
         }
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
@@ -47,10 +47,10 @@ impl<M: Model> Engine<M> {
                 return None;
             }
             let started = Instant::now();
-            self.model.decode(batch, Logits::All).ok()?;
-            let _evaluated = self.model.logits(0)[0]; // waits for a GPU, too
+            let evaluated = self.model.decode(batch, Logits::All).map(|()| self.model.logits(0)[0]); // waits for a GPU
             time = started.elapsed().as_secs_f64();
-            self.model.truncate(here);
+            self.cache.keep(&mut self.model, here).ok()?;
+            evaluated.ok()?;
         }
         Some(time)
     }

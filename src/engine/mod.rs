@@ -75,8 +75,8 @@ pub struct Engine<M> {
     keep: bool,
     /// What verifying guesses costs, once that is known.
     costs: Option<Costs>,
-    /// Whether it has answered yet.
-    answered: bool,
+    /// Whether it has answered with guesses, so that this matters.
+    guessing: bool,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -105,7 +105,7 @@ impl<M: Model> Engine<M> {
             snapshots: None,
             keep: false,
             costs: None,
-            answered: false,
+            guessing: false,
         })
     }
 
@@ -197,7 +197,7 @@ impl<M: Model> Engine<M> {
             cancel,
         };
         let written = generate(&mut self.model, &mut self.cache, writing, show)?;
-        self.answered = true;
+        self.guessing = !turn.settings.no_guess;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.thinking_tokens = written.thinking;
