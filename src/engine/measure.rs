@@ -18,8 +18,9 @@ impl<M: Model> Engine<M> {
     pub fn measure(&mut self, superseded: &dyn Fn() -> bool) -> Option<Costs> {
         let here = self.cache.tokens().len();
         let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(MOST + 1).copied().collect();
-        let possible = self.model.can_return() && here + batch.len() <= self.model.capacity();
-        if self.costs.is_some() || !self.guessing || !possible || batch.is_empty() {
+        let fits = batch.len() <= self.model.chunk() && here + batch.len() <= self.model.capacity();
+        let possible = fits && !batch.is_empty() && self.model.can_return();
+        if self.costs.is_some() || !self.guessing || !possible {
             return None;
         }
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
@@ -53,5 +54,67 @@ impl<M: Model> Engine<M> {
             evaluated.ok()?;
         }
         Some(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::toy::Toy;
+    use super::*;
+    use crate::chat::{Event, Left, Message, Role, Settings, Turn};
+
+    fn answer(engine: &mut Engine<Toy>, no_guess: bool) -> String {
+        let turn = Turn {
+            messages: vec![Message::new(Role::User, "Hello there")],
+            left: Left::default(),
+            overflow: None,
+            begun: String::new(),
+            begun_thinking: String::new(),
+            raw: true,
+            special: false,
+            settings: Settings { no_guess, ..Settings::default() },
+            seed: 1,
+            predict: 100,
+            keep: false,
+            fresh: false,
+            asked: None,
+        };
+        let mut text = String::new();
+        let done = engine.reply(&turn, &AtomicBool::new(false), &mut |event| match event {
+            Event::Text(piece) => text.push_str(&piece),
+            other => assert!(matches!(other, Event::Reading { .. }), "{other:?}"),
+        });
+        done.unwrap();
+        text
+    }
+
+    fn engine(mut toy: Toy) -> Engine<Toy> {
+        toy.chunk = 32;
+        Engine::new(toy, None, &[]).unwrap()
+    }
+
+    #[test]
+    fn it_is_measured_once_after_an_answer_and_leaves_no_trace() {
+        let mut engine = engine(Toy::saying("one\0two"));
+        assert_eq!(engine.measure(&|| false), None, "nothing has been answered yet");
+        assert_eq!(answer(&mut engine, true), "one");
+        assert_eq!(engine.measure(&|| false), None, "nobody guesses");
+        let mut engine = self::engine(Toy::saying("one\0two"));
+        assert_eq!(answer(&mut engine, false), "one");
+        let before = engine.cache.tokens().to_vec();
+        assert_eq!(engine.measure(&|| true), None, "somebody came");
+        assert_eq!(engine.measure(&|| false).unwrap().numbers()[0], 1.0);
+        assert_eq!(engine.measure(&|| false), None, "it is known");
+        assert_eq!((engine.cache.tokens(), engine.model.memory()), (&before[..], &before[..]));
+        assert_eq!(answer(&mut engine, false), "two");
+    }
+
+    #[test]
+    fn memory_that_cannot_be_cut_is_not_tried_with() {
+        let mut engine = engine(Toy::saying("one").uncuttable());
+        answer(&mut engine, false);
+        assert_eq!(engine.measure(&|| false), None);
     }
 }

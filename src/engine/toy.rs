@@ -11,6 +11,7 @@ const END: Token = 256;
 pub(super) struct Toy {
     pub(super) vocabulary: Vocabulary,
     pub(super) limit: usize,
+    pub(super) chunk: usize,
     pub keeps_when_grown: bool,
     /// Sizes of the batches decoded.
     pub batches: Vec<usize>,
@@ -30,6 +31,7 @@ impl Toy {
         Toy {
             vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
+            chunk: 16,
             keeps_when_grown: true,
             batches: Vec::new(),
             cuttable: true,
@@ -93,7 +95,7 @@ impl Model for Toy {
     }
 
     fn chunk(&self) -> usize {
-        16
+        self.chunk
     }
 
     fn state_bytes(&self) -> usize {
@@ -129,7 +131,7 @@ impl Model for Toy {
     }
 
     fn truncate(&mut self, len: usize) -> usize {
-        if self.guessed_from.take().is_some_and(|from| len > from) {
+        if self.guessed_from.take().is_some_and(|from| len >= from) {
             self.said -= self.memory.len() - len;
         }
         if len < self.memory.len() {
