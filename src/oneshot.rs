@@ -148,6 +148,7 @@ fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, s
             "prompt": stats.prompt_tokens,
             "cached": stats.cached_tokens,
             "generated": stats.generated_tokens,
+            "guessed": { "proposed": stats.guesses.made, "accepted": stats.guesses.right },
         },
         "timings": {
             "load": seconds(stats.load),
@@ -171,7 +172,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
         "text": "",
         "thinking": null,
         "stop_reason": stop.name(),
-        "tokens": { "prompt": 0, "cached": 0, "generated": 0 },
+        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "guessed": { "proposed": 0, "accepted": 0 } },
         "timings": {
             "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,
             "total": started.elapsed().as_secs_f64(),

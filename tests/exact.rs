@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Attachment, Event, Left, Message, Role, StopReason, Turn};
+use fireside::chat::{Attachment, Event, Guesses, Left, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
@@ -89,7 +89,7 @@ impl Subject {
         for chunk in tokens.chunks(CHUNK) {
             model.decode(chunk, Logits::Last).unwrap();
         }
-        let mut logits = model.logits().to_vec();
+        let mut logits = model.logits(0).to_vec();
         logits.sort_by(|a, b| b.total_cmp(a));
         logits[0] - logits[1]
     }
@@ -104,6 +104,7 @@ pub(crate) fn default_subject() -> Option<&'static Subject> {
 pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
+    settings.no_guess = true; // guesses are verified by other kernels: tests/guess.rs
     Turn {
         messages: messages.to_vec(),
         left: Left::default(),
@@ -133,6 +134,7 @@ pub(crate) struct Answer {
     pub(crate) stop: StopReason,
     /// Tokens of the prompt that were not read.
     pub(crate) cached: usize,
+    pub(crate) guesses: Guesses,
 }
 
 pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
@@ -143,7 +145,8 @@ pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
         }
     });
     let stats = stats.unwrap();
-    Answer { text, tokens: engine.evaluated().to_vec(), stop: stats.stop, cached: stats.cached_tokens }
+    let tokens = engine.evaluated().to_vec();
+    Answer { text, tokens, stop: stats.stop, cached: stats.cached_tokens, guesses: stats.guesses }
 }
 
 const PROMPTS: [&str; 10] = [

@@ -84,7 +84,7 @@ fn read(model: &mut Llama, tokens: &[Token]) {
 /// Reads greedy tokens one by one, each of which must be the best.
 fn follow(model: &mut Llama, greedy: &[Token], what: &str) {
     for (step, token) in greedy.iter().enumerate() {
-        assert_eq!(best(model.logits()), *token, "{what}: token {step}");
+        assert_eq!(best(model.logits(0)), *token, "{what}: token {step}");
         model.decode(&[*token], Logits::Last).unwrap();
     }
 }
@@ -94,9 +94,9 @@ fn plainly(subject: &Subject, case: &Case, what: &str) {
     let mut model = subject.model();
     model.grow(case.ids.len() + case.greedy.len()).unwrap();
     read(&mut model, &case.ids);
-    close(model.logits(), &case.first, what);
+    close(model.logits(0), &case.first, what);
     follow(&mut model, &case.greedy, what);
-    close(model.logits(), &case.last, what);
+    close(model.logits(0), &case.last, what);
 }
 
 /// The same in a context that has to grow once in the prompt and twice in the continuation.
@@ -109,7 +109,7 @@ fn growing(subject: &Subject, case: &Case, what: &str) {
         read(&mut model, &all[done..until]);
         done = until;
     }
-    close(model.logits(), &case.last, what);
+    close(model.logits(0), &case.last, what);
 }
 
 /// The same after something else was said and undone, in the prompt and in the continuation.
@@ -125,7 +125,7 @@ fn undone(subject: &Subject, case: &Case, other: &[Token], what: &str) {
         read(&mut model, &all[kept..at]);
     }
     read(&mut model, &all[case.ids.len() + 5..]);
-    close(model.logits(), &case.last, what);
+    close(model.logits(0), &case.last, what);
 }
 
 /// The same with the memory of the prompt saved, and restored into another context.
@@ -138,7 +138,7 @@ fn restored(subject: &Subject, case: &Case, what: &str) {
     model.grow(case.ids.len() + case.greedy.len()).unwrap();
     model.restore(&state, case.ids.len()).unwrap();
     read(&mut model, &case.greedy);
-    close(model.logits(), &case.last, what);
+    close(model.logits(0), &case.last, what);
 }
 
 /// The engine as people use it: the ids of the prompt, then the greedy tokens.

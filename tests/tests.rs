@@ -48,7 +48,9 @@ mod repl;
 mod keys;
 mod pty;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
-mod exact;
+pub(crate) mod exact;
+// The same with guesses at what comes next.
+mod guess;
 // Families of models, compared with their reference implementation; and what converts some of them.
 mod families;
 mod convert;

@@ -13,6 +13,7 @@ use super::probe;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Stats, Turn};
 use crate::engine::Engine;
+use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots};
 use crate::error::{Exit, Failure};
@@ -30,6 +31,14 @@ pub struct Spec {
     pub probe: Option<Probe>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub snapshots: Option<(PathBuf, Rules)>,
+    pub costs: BatchCosts,
+}
+
+/// What batches cost on this machine.
+pub struct BatchCosts {
+    /// `None`: it is measured as soon as nobody waits.
+    pub known: Option<Costs>,
+    pub measured: Box<dyn Fn(Costs) + Send>,
 }
 
 /// How an unknown file is tried out, and what to do when it passed.
@@ -248,7 +257,7 @@ impl Worker {
     fn serve(&self, weights: &Weights, first: Request, load: Duration, inbox: &Receiver<Request>) {
         let llama = Llama::new(weights, self.spec.context.clone());
         let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
-            Ok(engine) => engine.with_snapshots(self.snapshots()),
+            Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
             Err(failure) => {
                 for request in std::iter::once(first).chain(inbox) {
                     request.job.refuse(failure.clone());
@@ -257,9 +266,18 @@ impl Worker {
             }
         };
         let mut next = Some(first);
-        while let Some(request) = next.take().or_else(|| waiting(inbox, || engine.rest())) {
+        while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
             let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
             request.job.done_by(&mut engine, load, &superseded);
+        }
+    }
+
+    /// What is done for later while nobody waits.
+    fn rest(&self, engine: &mut Engine<Llama>) {
+        let newest = self.newest.load(Ordering::Relaxed);
+        engine.rest();
+        if let Some(costs) = engine.measure(&|| self.newest.load(Ordering::Relaxed) > newest) {
+            (self.spec.costs.measured)(costs);
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
-use crate::chat::{Counts, Event, Message, Stats, StopReason, Turn};
+use crate::chat::{Counts, Event, Guesses, Message, Stats, StopReason, Turn};
 use crate::engine::reasoning::{Begun, Format, Piece, Reasoning};
 use crate::error::Failure;
 
@@ -135,6 +135,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
         cached_tokens: 0,
         generated_tokens: generated,
         thinking_tokens: thinking,
+        guesses: Guesses::default(),
         load: Duration::ZERO,
         prompt: Duration::from_millis(1),
         generation: started.elapsed(),

@@ -110,6 +110,14 @@ pub enum Event {
     Left { messages: usize, tokens: usize, left: Left },
 }
 
+/// Tokens that were guessed before the model wrote them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Guesses {
+    pub made: usize,
+    /// Of these, the ones that the model wrote.
+    pub right: usize,
+}
+
 /// How an answer went.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
@@ -121,6 +129,7 @@ pub struct Stats {
     pub generated_tokens: usize,
     /// Of these, the ones of thinking.
     pub thinking_tokens: usize,
+    pub guesses: Guesses,
     pub load: Duration,
     pub prompt: Duration,
     /// From the first token asked for to the last.
@@ -140,6 +149,7 @@ impl Stats {
             cached_tokens: 0,
             generated_tokens: 0,
             thinking_tokens: 0,
+            guesses: Guesses::default(),
             load: Duration::ZERO,
             prompt: Duration::ZERO,
             generation: Duration::ZERO,
@@ -155,6 +165,10 @@ impl Stats {
             stop: further.stop,
             generated_tokens: self.generated_tokens + further.generated_tokens,
             thinking_tokens: self.thinking_tokens + further.thinking_tokens,
+            guesses: Guesses {
+                made: self.guesses.made + further.guesses.made,
+                right: self.guesses.right + further.guesses.right,
+            },
             generation: self.generation + further.prompt + further.generation,
             context_used: further.context_used,
             ..self
@@ -164,6 +178,12 @@ impl Stats {
     /// Tokens a second at which the prompt was read; `None` if nothing was.
     pub fn prompt_speed(&self) -> Option<f64> {
         speed(self.prompt_tokens - self.cached_tokens, self.prompt)
+    }
+
+    /// Tokens that the model wrote at each step, a guess that was right being one more.
+    pub fn tokens_a_step(&self) -> f64 {
+        let steps = self.generated_tokens.saturating_sub(self.guesses.right).max(1);
+        self.generated_tokens as f64 / steps as f64
     }
 
     /// Tokens a second at which the answer was written; `None` if nothing was.

@@ -9,7 +9,7 @@ pub mod events;
 pub mod view;
 
 pub use conversation::Conversation;
-pub use events::{Counts, Event, Stats, StopReason, Turn};
+pub use events::{Counts, Event, Guesses, Stats, StopReason, Turn};
 pub use message::{Attachment, Message, Role};
 pub use settings::Settings;
 pub use view::Left;

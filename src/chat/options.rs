@@ -226,6 +226,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| think_budget(v).map(|v| s.think_budget = v), |s| s.think_budget.map_or("-1".into(), |n| n.to_string())).aliases(&["reasoning-budget"]),
     row("overflow", "roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
         |s, v| one_of(v, OVERFLOW).map(|v| s.overflow = v), |s| name_of(&s.overflow, OVERFLOW)),
+    row("no-guess", "", Group::Answer, "do not guess ahead: a guess makes copying and editing faster and changes no choice, but where two tokens are equally likely the arithmetic of larger batches may decide otherwise",
+        |s, v| one_of(v, SWITCH).map(|v| s.no_guess = v), |s| name_of(&s.no_guess, SWITCH)),
     row("temp", "T", Group::Sampling, "temperature: 0 always takes the likeliest token, higher is more varied",
         |s, v| number(v, 0.0..=100.0).map(|v| s.sampling.temp = v), |s| s.sampling.temp.to_string()).aliases(&["temperature"]),
     row("top-k", "K", Group::Sampling, "choose among the K likeliest tokens; 0: all",

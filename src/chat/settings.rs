@@ -175,6 +175,8 @@ pub struct Settings {
     pub show_thinking: bool,
     /// `None`: a chat asks, one question stops.
     pub overflow: Option<Overflow>,
+    /// Nothing is guessed before the model writes it.
+    pub no_guess: bool,
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
@@ -210,6 +212,7 @@ impl Default for Settings {
             think_budget: None,
             show_thinking: false,
             overflow: None,
+            no_guess: false,
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,

@@ -135,8 +135,9 @@ impl Cache {
         Ok(go_on(self.tokens.len()))
     }
 
-    /// Evaluates one more token and gives it logits. The caller has seen that it fits.
-    pub fn push(&mut self, model: &mut impl Model, token: Token) -> Result<()> {
+    /// Evaluates one more token and guesses at what follows it, and gives all of them logits. The caller has seen that they
+    /// fit; guesses are none where memory must grow for the token.
+    pub fn push(&mut self, model: &mut impl Model, token: Token, guesses: &[Token]) -> Result<()> {
         let needed = self.tokens.len() + 1;
         if needed > model.capacity() {
             let before = self.tokens.clone();
@@ -144,7 +145,18 @@ impl Cache {
                 self.read(model, &before, &mut |_| ControlFlow::Continue(()))?.is_continue();
             }
         }
-        self.append(model, &[token], Logits::Last)
+        if guesses.is_empty() {
+            return self.append(model, &[token], Logits::Last);
+        }
+        self.append(model, &[&[token], guesses].concat(), Logits::All)
+    }
+
+    /// Forgets what follows the first `len` tokens. Should the model forget more, that is read again.
+    pub fn keep(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
+        let kept = model.truncate(len);
+        let lost = self.tokens[kept..len].to_vec();
+        self.tokens.truncate(kept);
+        lost.chunks(model.chunk()).try_for_each(|chunk| self.append(model, chunk, Logits::None))
     }
 
     fn append(&mut self, model: &mut impl Model, tokens: &[Token], logits: Logits) -> Result<()> {
@@ -313,10 +325,24 @@ mod tests {
             let prompt: Vec<Token> = (0..600).map(|i| i % 200).collect();
             read(&mut cache, &mut toy, &prompt[..500]);
             for token in &prompt[500..] {
-                cache.push(&mut toy, *token).unwrap();
+                cache.push(&mut toy, *token, &[]).unwrap();
             }
             assert_eq!(cache.tokens(), prompt);
             assert_eq!(toy.memory(), prompt);
+        }
+    }
+
+    #[test]
+    fn guesses_are_forgotten_again() {
+        for cuttable in [true, false] {
+            let mut toy = if cuttable { Toy::new(4096) } else { Toy::new(4096).uncuttable() };
+            let mut cache = Cache::default();
+            read(&mut cache, &mut toy, &[1, 2, 3]);
+            cache.push(&mut toy, 4, &[5, 6]).unwrap();
+            assert_eq!(cache.tokens(), [1, 2, 3, 4, 5, 6]);
+            cache.keep(&mut toy, 4).unwrap();
+            assert_eq!(cache.tokens(), [1, 2, 3, 4]);
+            assert_eq!(toy.memory(), cache.tokens());
         }
     }
 

@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use super::cache::Cache;
 use super::detokenize::{Detokenizer, Stops};
+use super::draft::Drafter;
 use super::llama::{Model, Token};
 use super::reasoning::{self, Reasoning};
 use super::sampler::Sampler;
-use crate::chat::{Event, StopReason};
+use crate::chat::{Event, Guesses, StopReason};
 
 /// What the loop needs besides the model and its memory, whose last token has logits.
 pub struct Writing<'a> {
@@ -20,6 +21,8 @@ pub struct Writing<'a> {
     pub thoughts: Option<Thoughts>,
     /// Most tokens to write.
     pub predict: u32,
+    /// Who guesses ahead; `None`: nobody.
+    pub drafter: Option<Box<dyn Drafter>>,
     pub cancel: &'a AtomicBool,
 }
 
@@ -38,6 +41,7 @@ pub struct Written {
     pub tokens: usize,
     /// Of these, the ones of thinking.
     pub thinking: usize,
+    pub guesses: Guesses,
 }
 
 /// Writes an answer after what is in the cache; every piece of it goes to `show`.
@@ -52,6 +56,7 @@ pub fn generate(
     let mut stream =
         Stream { characters: Detokenizer::default(), thoughts: writing.thoughts, stops: writing.stops };
     let mut forced = VecDeque::new(); // tokens that are written whatever the model would write
+    let mut memory = Memory::new(model, cache, writing.drafter);
     let stop = loop {
         if tokens >= writing.predict as usize {
             break StopReason::Length;
@@ -61,17 +66,17 @@ pub fn generate(
         }
         let next = match forced.pop_front() {
             Some(token) => writing.sampler.take(token),
-            None => writing.sampler.pick(model.logits())?, // logits → token
+            None => writing.sampler.pick(memory.logits())?, // logits → token
         };
-        if model.ends(next) {
+        if memory.model.ends(next) {
             break StopReason::End;
         }
         tokens += 1;
         thinking += usize::from(stream.thinks());
-        let (piece, stopped) = stream.push(&model.piece(next, stream.shows(next))); // token → text
+        let (piece, stopped) = stream.push(&memory.model.piece(next, stream.shows(next))); // token → text
         tell(piece, thinking, show);
         if stopped {
-            return Ok(Written { stop: StopReason::Stop, tokens, thinking });
+            break StopReason::Stop;
         }
         if forced.is_empty() {
             forced.extend(stream.enough(thinking));
@@ -82,13 +87,72 @@ pub fn generate(
         if tokens >= writing.predict as usize {
             break StopReason::Length;
         }
-        if cache.tokens().len() + 1 > model.limit() {
+        if memory.certain + 1 > memory.model.limit() {
             break StopReason::Context;
         }
-        cache.push(model, next)?; // token → logits
+        let still_to_come = if forced.is_empty() { writing.predict as usize - tokens - 1 } else { 0 };
+        memory.push(next, still_to_come)?; // token → logits
     };
-    tell(stream.finish(), thinking, show);
-    Ok(Written { stop, tokens, thinking })
+    let guesses = memory.without_guesses()?;
+    if stop != StopReason::Stop {
+        tell(stream.finish(), thinking, show);
+    }
+    Ok(Written { stop, tokens, thinking, guesses })
+}
+
+/// The text so far in the model's memory, with guesses at what follows it.
+struct Memory<'a, M> {
+    model: &'a mut M,
+    cache: &'a mut Cache,
+    drafter: Option<Box<dyn Drafter>>,
+    /// Tokens of the text; those in memory after them are guesses.
+    certain: usize,
+    /// Which of the logits are those after the last of them.
+    row: usize,
+    guesses: Guesses,
+}
+
+impl<'a, M: Model> Memory<'a, M> {
+    fn new(model: &'a mut M, cache: &'a mut Cache, drafter: Option<Box<dyn Drafter>>) -> Memory<'a, M> {
+        let certain = cache.tokens().len();
+        Memory { model, cache, drafter, certain, row: 0, guesses: Guesses::default() }
+    }
+
+    fn logits(&self) -> &[f32] {
+        self.model.logits(self.row)
+    }
+
+    /// Adds a token to the text. If it was guessed nothing is left to do; otherwise it is evaluated, with new guesses after it,
+    /// at most `most` of them.
+    fn push(&mut self, token: Token, most: usize) -> Result<()> {
+        if self.cache.tokens().get(self.certain) == Some(&token) {
+            self.certain += 1;
+            self.row += 1;
+            self.guesses.right += 1;
+            return Ok(());
+        }
+        self.cache.keep(self.model, self.certain)?;
+        let guesses = self.draft(token, most);
+        self.cache.push(self.model, token, &guesses)?;
+        self.certain += 1;
+        self.row = 0;
+        self.guesses.made += guesses.len();
+        Ok(())
+    }
+
+    fn draft(&mut self, next: Token, most: usize) -> Vec<Token> {
+        let Some(drafter) = self.drafter.as_mut().filter(|_| self.model.can_return()) else {
+            return Vec::new();
+        };
+        let room = self.model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a guess
+        drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1))
+    }
+
+    /// Forgets the guesses that nobody needed.
+    fn without_guesses(self) -> Result<Guesses> {
+        self.cache.keep(self.model, self.certain)?;
+        Ok(self.guesses)
+    }
 }
 
 fn tell(piece: reasoning::Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
@@ -186,79 +250,109 @@ impl Repetition {
 mod tests {
     use std::ops::ControlFlow;
 
+    use super::super::draft::{Costs, Lookup};
     use super::super::reasoning::{Begun, Format};
     use super::super::toy::Toy;
     use super::*;
     use crate::chat::settings::Sampling;
 
-    fn write(toy: &mut Toy, predict: u32, stops: &[&str]) -> (String, StopReason, usize) {
-        let mut cache = Cache::default();
-        let prompt = [1, 2, 3];
-        cache.reuse(toy, &prompt).unwrap();
-        let flow = cache.read(toy, &prompt, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert!(flow.is_continue());
-        let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let writing = Writing {
-            sampler: Sampler::for_logits(
-                &Sampling { temp: 0.0, ..Sampling::default() },
-                1,
-                toy.vocabulary.len,
-            ),
-            stops: Stops::new(&stops),
-            thoughts: None,
+    /// Everything that decides an answer.
+    #[derive(Clone, Debug)]
+    struct Case {
+        says: String,
+        limit: usize,
+        predict: u32,
+        stops: Vec<String>,
+        /// Whether it thinks, and for how many tokens it may.
+        thinks: bool,
+        budget: Option<u32>,
+        /// Stopped after so many pieces.
+        cancel: usize,
+    }
+
+    fn case(says: &str, predict: u32, stops: &[&str]) -> Case {
+        let stops = stops.iter().map(|stop| stop.to_string()).collect();
+        Case {
+            says: says.into(),
+            limit: 8192,
             predict,
-            cancel: &AtomicBool::new(false),
+            stops,
+            thinks: false,
+            budget: None,
+            cancel: usize::MAX,
+        }
+    }
+
+    const PROMPT: [Token; 3] = [1, 2, 3];
+
+    /// What is shown, how it ended, and what is in memory then.
+    fn run(case: &Case, drafter: Option<Box<dyn Drafter>>) -> (Vec<Event>, Written, Vec<Token>) {
+        let mut toy = Toy::saying(&case.says);
+        toy.limit = case.limit;
+        let mut cache = Cache::default();
+        cache.reuse(&mut toy, &PROMPT).unwrap();
+        let flow = cache.read(&mut toy, &PROMPT, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(flow.is_continue());
+        let format = Format::Tags { open: "<t>".into(), close: "</t>".into() };
+        let closing = toy.tokenize(&format.closing(), true);
+        let thoughts = Thoughts {
+            reasoning: Reasoning::after(&format, "", Begun::default()),
+            markers: Vec::new(),
+            budget: case.budget.map(|most| (most, closing)),
         };
-        let mut text = String::new();
-        let mut add = |event| match event {
-            Event::Text(piece) => text.push_str(&piece),
-            other => panic!("{other:?}"),
+        let sampling = Sampling { temp: 0.0, ..Sampling::default() };
+        let cancel = AtomicBool::new(case.cancel == 0);
+        let writing = Writing {
+            sampler: Sampler::for_logits(&sampling, 1, toy.vocabulary.len),
+            stops: Stops::new(&case.stops),
+            thoughts: Some(thoughts).filter(|_| case.thinks),
+            predict: case.predict,
+            drafter,
+            cancel: &cancel,
         };
-        let written = generate(toy, &mut cache, writing, &mut add).unwrap();
+        let mut events = Vec::new();
+        let mut show = |event| {
+            events.push(event);
+            cancel.store(events.len() >= case.cancel, Ordering::Relaxed);
+        };
+        let written = generate(&mut toy, &mut cache, writing, &mut show).unwrap();
         assert_eq!(cache.tokens(), toy.memory());
-        (text, written.stop, written.tokens)
+        (events, written, toy.memory().to_vec())
+    }
+
+    fn said(events: &[Event]) -> (String, String) {
+        let (mut thinking, mut text) = (String::new(), String::new());
+        for event in events {
+            match event {
+                Event::Text(piece) => text.push_str(piece),
+                Event::Thinking { text, .. } => thinking.push_str(text),
+                other => panic!("{other:?}"),
+            }
+        }
+        (thinking, text)
+    }
+
+    fn write(case: &Case) -> (String, StopReason, usize) {
+        let (events, written, _) = run(case, None);
+        (said(&events).1, written.stop, written.tokens)
     }
 
     #[test]
     fn each_way_to_end() {
-        assert_eq!(write(&mut Toy::saying("hello"), 100, &[]), ("hello".into(), StopReason::End, 5));
-        assert_eq!(write(&mut Toy::saying("hello"), 3, &[]), ("hel".into(), StopReason::Length, 3));
-        assert_eq!(write(&mut Toy::saying("hello"), 0, &[]), (String::new(), StopReason::Length, 0));
-        assert_eq!(write(&mut Toy::saying("hello"), 100, &["lo"]), ("hel".into(), StopReason::Stop, 5));
-        let mut small = Toy::saying("hello");
-        small.limit = 5;
-        assert_eq!(write(&mut small, 100, &[]), ("hel".into(), StopReason::Context, 3));
+        let hello = |predict, stops: &[&str]| write(&case("hello", predict, stops));
+        assert_eq!(hello(100, &[]), ("hello".into(), StopReason::End, 5));
+        assert_eq!(hello(3, &[]), ("hel".into(), StopReason::Length, 3));
+        assert_eq!(hello(0, &[]), (String::new(), StopReason::Length, 0));
+        assert_eq!(hello(100, &["lo"]), ("hel".into(), StopReason::Stop, 5));
+        let small = Case { limit: 5, ..case("hello", 100, &[]) };
+        assert_eq!(write(&small), ("hel".into(), StopReason::Context, 3));
     }
 
     /// What a model that says `says` thought and answered.
     fn think(says: &str, budget: Option<u32>, stops: &[&str]) -> (String, String, Written) {
-        let mut toy = Toy::saying(says);
-        let (mut cache, prompt) = (Cache::default(), [1, 2, 3]);
-        cache.reuse(&mut toy, &prompt).unwrap();
-        cache.read(&mut toy, &prompt, &mut |_| ControlFlow::Continue(())).unwrap().is_continue();
-        let format = Format::Tags { open: "<t>".into(), close: "</t>".into() };
-        let closing = toy.tokenize(&format.closing(), true);
-        let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
-        let sampling = Sampling { temp: 0.0, ..Sampling::default() };
-        let writing = Writing {
-            sampler: Sampler::for_logits(&sampling, 1, toy.vocabulary.len),
-            stops: Stops::new(&stops),
-            thoughts: Some(Thoughts {
-                reasoning: Reasoning::after(&format, "", Begun::default()),
-                markers: Vec::new(),
-                budget: budget.map(|most| (most, closing)),
-            }),
-            predict: 100,
-            cancel: &AtomicBool::new(false),
-        };
-        let (mut thinking, mut text) = (String::new(), String::new());
-        let written = generate(&mut toy, &mut cache, writing, &mut |event| match event {
-            Event::Text(piece) => text.push_str(&piece),
-            Event::Thinking { text, .. } => thinking.push_str(&text),
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(cache.tokens(), toy.memory());
-        (thinking, text, written.unwrap())
+        let (events, written, _) = run(&Case { thinks: true, budget, ..case(says, 100, stops) }, None);
+        let (thinking, text) = said(&events);
+        (thinking, text, written)
     }
 
     #[test]
@@ -276,9 +370,80 @@ mod tests {
 
     #[test]
     fn circles_end() {
-        let (_, stop, tokens) = write(&mut Toy::saying(&"ab".repeat(2000)), 5000, &[]);
+        let (_, stop, tokens) = write(&case(&"ab".repeat(2000), 5000, &[]));
         assert_eq!((stop, tokens), (StopReason::Repetition, 514));
         let counting: String = (0..400).map(|i| format!("{i} ")).collect();
-        assert_eq!(write(&mut Toy::saying(&counting), 5000, &[]).1, StopReason::End);
+        assert_eq!(write(&case(&counting, 5000, &[])).1, StopReason::End);
+    }
+
+    /// Knuth's MMIX constants.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) as usize % n
+        }
+    }
+
+    /// Guesses some tokens right, and then some that may be wrong.
+    struct Gambler {
+        says: Vec<Token>,
+        chance: Chance,
+    }
+
+    impl Drafter for Gambler {
+        fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token> {
+            assert!(before.starts_with(&PROMPT) && next != 256);
+            let written = (before.len() + 1 - PROMPT.len()).min(self.says.len());
+            let right = self.chance.below(8);
+            let wrong = self.chance.below(4);
+            let mut guess: Vec<Token> = self.says[written..].iter().copied().take(right).collect();
+            guess.extend((0..wrong).map(|_| Token::from(b"ab</t>"[self.chance.below(6)])));
+            guess.truncate(most);
+            guess
+        }
+    }
+
+    #[test]
+    fn an_answer_is_the_same_with_guesses_and_without() {
+        let mut chance = Chance(3);
+        let (mut made, mut right, mut ends) = (0, 0, Vec::new());
+        for _ in 0..3000 {
+            let words = ["a", "bc", "<t>", "</t>\n", "abcabc", "cab", " "];
+            let count = 1 + chance.below(40);
+            let says: String = (0..count).map(|_| words[chance.below(words.len())]).collect();
+            let says = if chance.below(20) == 0 { says[..says.len().min(9)].repeat(200) } else { says };
+            let stops: &[&str] = [&[][..], &["cc"], &["abcabcab", "b<"]][chance.below(3)];
+            let case = Case {
+                limit: [8192, 8192, 4 + chance.below(80)][chance.below(3)],
+                thinks: chance.below(2) == 0,
+                budget: [None, Some(chance.below(20) as u32)][chance.below(2)],
+                cancel: [usize::MAX, usize::MAX, chance.below(40)][chance.below(3)],
+                ..case(&says, [5000, chance.below(60) as u32][chance.below(2)], stops)
+            };
+            let (events, plain, memory) = run(&case, None);
+            let says: Vec<Token> = case.says.bytes().map(Token::from).chain([256]).collect();
+            let cheap = Costs::measured(&[(1, 1.0), (17, 1.1)]).unwrap();
+            let drafters: [Box<dyn Drafter>; 2] = [
+                Box::new(Gambler { says, chance: Chance(chance.below(1000) as u64) }),
+                Box::new(Lookup::new(cheap)),
+            ];
+            for drafter in drafters {
+                let (guessed_events, guessed, guessed_memory) = run(&case, Some(drafter));
+                assert_eq!(guessed_events, events, "{case:?}");
+                assert_eq!(guessed_memory, memory, "{case:?}");
+                let outcome = |written: &Written| (written.stop, written.tokens, written.thinking);
+                assert_eq!(outcome(&guessed), outcome(&plain), "{case:?}");
+                made += guessed.guesses.made;
+                right += guessed.guesses.right;
+            }
+            ends.push(plain.stop);
+        }
+        assert!(right > 10_000 && made > right + 10_000, "{right} of {made} guesses were right");
+        use StopReason::*;
+        for end in [End, Length, Stop, Context, Repetition, Interrupted] {
+            assert!(ends.iter().filter(|stop| **stop == end).count() > 20, "{end:?}");
+        }
     }
 }

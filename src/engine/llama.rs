@@ -36,6 +36,7 @@ pub type Token = i32;
 pub enum Logits {
     None,
     Last,
+    All,
 }
 
 /// What the engine needs of a language model. Memory is one sequence of tokens, appended to and cut at its end.
@@ -72,12 +73,15 @@ pub trait Model {
     fn restores_parts(&self) -> bool;
     /// Makes room for `capacity` tokens and returns how many of those in memory were kept.
     fn grow(&mut self, capacity: usize) -> Result<usize>;
+    /// Whether what is in memory can be cut off again from here on, whatever more is evaluated before that.
+    fn can_return(&self) -> bool;
     /// Forgets all but the first `len` tokens and returns how many were really kept: fewer where memory cannot be cut.
     fn truncate(&mut self, len: usize) -> usize;
     /// Evaluates tokens after those in memory; on failure memory is as it was or empty.
     fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()>;
-    /// The logits after the last token of the last decode that asked for them; one number a token of the vocabulary.
-    fn logits(&self) -> &[f32];
+    /// The logits after one of the tokens of the last decode, of those that were to get some, the first being row 0; one number
+    /// a token of the vocabulary.
+    fn logits(&self, row: usize) -> &[f32];
 }
 
 /// What is known of a vocabulary once a model is loaded.
@@ -354,12 +358,14 @@ pub struct Llama<'w> {
     batch: LlamaBatch<'static>,
     capacity: usize,
     len: usize,
+    /// How many tokens of the last decode have logits.
+    rows: usize,
 }
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
         let batch = LlamaBatch::new(options.chunk, 1);
-        Llama { weights, options, context: None, batch, capacity: 0, len: 0 }
+        Llama { weights, options, context: None, batch, capacity: 0, len: 0, rows: 0 }
     }
 
     fn open(&self, capacity: usize) -> Result<LlamaContext<'w>> {
@@ -506,13 +512,17 @@ impl Model for Llama<'_> {
         Ok(self.len)
     }
 
+    fn can_return(&self) -> bool {
+        let model = &self.weights.model;
+        let whole = |context| whole(context, self.weights.window, self.len);
+        !model.is_recurrent() && !model.is_hybrid() && self.context.as_ref().is_some_and(whole)
+    }
+
     fn truncate(&mut self, len: usize) -> usize {
         let Some(context) = self.context.as_mut().filter(|_| len < self.len) else {
             return self.len;
         };
-        // A cache of a sliding window may have given old cells to new tokens: what the window needs must all be there.
-        let oldest = context.kv_cache_seq_pos_min(0).max(0) as usize;
-        let whole = oldest <= len.saturating_sub(self.weights.window.unwrap_or(len));
+        let whole = whole(context, self.weights.window, len);
         let mut cut = || context.clear_kv_cache_seq(Some(0), Some(len as u32), None);
         if len > 0 && whole && matches!(cut(), Ok(true)) {
             self.len = len;
@@ -531,11 +541,18 @@ impl Model for Llama<'_> {
             if *token < 0 || *token as usize >= self.weights.vocabulary.len {
                 bail!("token {token} is not in the vocabulary");
             }
-            let wanted = logits == Logits::Last && i == last;
+            let wanted = logits == Logits::All || logits == Logits::Last && i == last;
             self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
         }
         match contained(|| context.decode(&mut self.batch)) {
-            Ok(()) => self.len += tokens.len(),
+            Ok(()) => {
+                self.len += tokens.len();
+                self.rows = match logits {
+                    Logits::None => 0,
+                    Logits::Last => 1,
+                    Logits::All => tokens.len(),
+                };
+            }
             Err(error) => {
                 let len = self.len;
                 self.len += tokens.len(); // some of the batch may be in memory: cut it off
@@ -546,10 +563,18 @@ impl Model for Llama<'_> {
         Ok(())
     }
 
-    fn logits(&self) -> &[f32] {
+    fn logits(&self, row: usize) -> &[f32] {
+        assert!(row < self.rows, "there are {} rows of logits", self.rows);
         let context = self.context.as_ref().expect("decode made a context");
-        context.get_logits_ith(-1)
+        context.get_logits_ith(row as i32 - self.rows as i32) // rows counted from the last one, which is -1
     }
+}
+
+/// Whether memory has all that a model with such a window needs to go on after `len` tokens: restored memory has only what was
+/// needed after its last one.
+fn whole(context: &LlamaContext, window: Option<usize>, len: usize) -> bool {
+    let oldest = context.kv_cache_seq_pos_min(0).max(0) as usize;
+    oldest <= len.saturating_sub(window.unwrap_or(len))
 }
 
 fn cache_type(kind: CacheType) -> KvCacheType {

@@ -18,6 +18,9 @@ pub mod cache; // 4
 mod overflow;
 pub mod snapshot; // 5
 pub mod sampler; // 6
+mod candidates;
+pub mod draft; // 7
+mod measure;
 pub mod generate; // 8
 pub mod detokenize; // 9
 pub mod reasoning; // 10
@@ -33,6 +36,7 @@ use anyhow::{Context as _, Result};
 
 use self::cache::Cache;
 use self::detokenize::Stops;
+use self::draft::{Costs, Drafter, Lookup};
 use self::generate::{Thoughts, Writing, generate};
 use self::llama::{Model, Token};
 use self::reasoning::{Begun, Format, Reasoning};
@@ -70,6 +74,10 @@ pub struct Engine<M> {
     /// Whether what is in memory may be kept there, and the conversation it belongs to.
     keep: bool,
     conversation: Option<String>,
+    /// What verifying guesses costs, once that is known.
+    costs: Option<Costs>,
+    /// Whether it has answered with guesses, so that this matters.
+    guessing: bool,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -98,12 +106,19 @@ impl<M: Model> Engine<M> {
             snapshots: None,
             keep: false,
             conversation: None,
+            costs: None,
+            guessing: false,
         })
     }
 
     /// The same engine, with a folder for what it has evaluated.
     pub fn with_snapshots(self, snapshots: Option<Snapshots>) -> Engine<M> {
         Engine { snapshots, ..self }
+    }
+
+    /// The same engine, told what verifying guesses costs; `None`: not measured yet.
+    pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
+        Engine { costs, ..self }
     }
 
     /// Answers a turn. On failure the model's memory stays usable.
@@ -180,15 +195,22 @@ impl<M: Model> Engine<M> {
             stops: Stops::new(&turn.settings.stop),
             thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
             predict: turn.predict,
+            drafter: (!turn.settings.no_guess).then(|| self.drafter()),
             cancel,
         };
         let written = generate(&mut self.model, &mut self.cache, writing, show)?;
+        self.guessing = !turn.settings.no_guess;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.thinking_tokens = written.thinking;
+        stats.guesses = written.guesses;
         stats.generation = started.elapsed() - read;
         stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
         Ok(stats)
+    }
+
+    fn drafter(&self) -> Box<dyn Drafter> {
+        Box::new(Lookup::new(self.costs.clone().unwrap_or_default()))
     }
 
     fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
@@ -469,6 +491,6 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     let vocabulary = model.vocabulary();
     let first = vocabulary.bos.unwrap_or(0);
     model.decode(&[first], llama::Logits::Last)?;
-    let best = model.logits().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
     best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")
 }

@@ -1,7 +1,9 @@
 //! 6 — options → llama.cpp's sampler chain; logits → the next token.
 //!
 //! Order and defaults are those of llama.cpp's `common_sampler_init`; stages that are switched off are left out,
-//! which changes no result. Next: generate.rs.
+//! which changes no result. Next: candidates.rs.
+
+use std::collections::VecDeque;
 
 use anyhow::{Context as _, Result};
 use llama_cpp_2::model::LlamaModel;
@@ -9,8 +11,8 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
-use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
+use super::candidates;
 use super::llama::Token;
 use crate::chat::settings::{Sampling, Stage};
 use crate::error::Failure;
@@ -20,8 +22,22 @@ pub struct Sampler {
     chain: LlamaSampler,
     /// One candidate a token of the vocabulary; kept to save the allocation.
     candidates: LlamaTokenDataArray,
-    /// Tokens before the answer that the penalties look back at.
+    /// Tokens that the penalties look back at, and the last of them.
     lookback: usize,
+    recent: VecDeque<Token>,
+    /// What is added to logits before the chain begins.
+    biases: Vec<(Token, f32)>,
+    shortcut: Shortcut,
+}
+
+/// How it can be done without the whole vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shortcut {
+    None,
+    /// It takes the best token, if that is one.
+    Best,
+    /// Only so many of the best are ever looked at; before that, penalties may change some.
+    TopK(usize),
 }
 
 impl Sampler {
@@ -33,74 +49,141 @@ impl Sampler {
         limit: usize,
     ) -> Result<Sampler> {
         let n_vocab = model.n_vocab();
-        let mut stages = Vec::new();
-        let mut biases: Vec<LlamaLogitBias> = Vec::new();
-        for (token, bias) in &sampling.logit_bias {
+        for (token, _) in &sampling.logit_bias {
             if *token >= n_vocab {
                 let message = format!("--logit-bias: token {token} is not in the vocabulary of {n_vocab}");
                 return Err(Failure::usage(message).into());
             }
-            biases.push(LlamaLogitBias::new(LlamaToken(*token), *bias));
         }
         let vocab = model.vocab();
-        biases.extend(vocab.suppress_tokens().iter().map(|t| LlamaLogitBias::new(*t, f32::NEG_INFINITY)));
-        if !biases.is_empty() {
-            stages.push(LlamaSampler::logit_bias(n_vocab, &biases));
-        }
+        let suppressed = vocab.suppress_tokens().iter().map(|token| (token.0, f32::NEG_INFINITY));
+        let biases = sampling.logit_bias.iter().copied().chain(suppressed).collect();
         let dry = |last_n| {
             let breakers = &sampling.dry_sequence_breakers;
             let (multiplier, base) = (sampling.dry_multiplier, sampling.dry_base);
             LlamaSampler::dry(model, multiplier, base, sampling.dry_allowed_length, last_n, breakers)
         };
-        stages.extend(chain(sampling, seed, n_vocab, limit, &dry));
-        Ok(Sampler {
-            chain: LlamaSampler::chain(stages, true),
-            candidates: LlamaTokenDataArray::new(Vec::with_capacity(n_vocab as usize), false),
-            lookback: lookback(sampling, limit),
-        })
+        let stages = chain(sampling, seed, n_vocab, limit, &dry);
+        Ok(Sampler::new(stages, sampling, biases, limit))
     }
 
-    /// The chain without a model: for tests on made-up logits. DRY, which needs a vocabulary, is left out.
-    #[cfg(test)]
-    pub(super) fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
-        let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
-        let none = |_| unreachable!("DRY is off");
-        let stages = chain(&sampling, seed, n_vocab as i32, n_vocab, &none);
+    fn new(
+        stages: Vec<LlamaSampler>,
+        sampling: &Sampling,
+        biases: Vec<(Token, f32)>,
+        limit: usize,
+    ) -> Sampler {
         Sampler {
             chain: LlamaSampler::chain(stages, true),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
-            lookback: lookback(&sampling, n_vocab),
+            lookback: lookback(sampling, limit),
+            recent: VecDeque::new(),
+            shortcut: shortcut(sampling, &biases),
+            biases,
         }
+    }
+
+    /// The chain without a model: for tests and benchmarks on made-up logits. DRY, which needs a vocabulary, is left out.
+    pub fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
+        let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
+        let none = |_| unreachable!("DRY is off");
+        let stages = chain(&sampling, seed, n_vocab as i32, n_vocab, &none);
+        Sampler::new(stages, &sampling, sampling.logit_bias.clone(), n_vocab)
     }
 
     /// Lets the penalties see the end of the prompt, as llama.cpp does.
     pub fn see(&mut self, prompt: &[Token]) {
         for token in &prompt[prompt.len().saturating_sub(self.lookback)..] {
-            self.chain.accept(LlamaToken(*token));
+            self.take(*token);
         }
     }
 
     /// A token that was not chosen here: it is remembered as if it had been.
     pub fn take(&mut self, token: Token) -> Token {
         self.chain.accept(LlamaToken(token));
+        if self.lookback > 0 {
+            self.recent.push_back(token);
+            if self.recent.len() > self.lookback {
+                self.recent.pop_front();
+            }
+        }
         token
     }
 
     /// The next token. `logits`: one number a token of the vocabulary. The choice is remembered.
     pub fn pick(&mut self, logits: &[f32]) -> Result<Token> {
+        let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
+        let token = match best {
+            Some(token) => token,
+            None => self.choose(logits)?,
+        };
+        Ok(self.take(token))
+    }
+
+    /// What the chain chooses.
+    fn choose(&mut self, logits: &[f32]) -> Result<Token> {
+        let few = match self.shortcut {
+            Shortcut::TopK(k) => candidates::among(logits, k, &self.touched()),
+            _ => None,
+        };
         let candidates = &mut self.candidates;
+        let candidate = |id: Token| LlamaTokenData::new(LlamaToken(id), logits[id as usize], 0.0);
         candidates.data.clear();
-        candidates
-            .data
-            .extend((0i32..).zip(logits).map(|(id, l)| LlamaTokenData::new(LlamaToken(id), *l, 0.0)));
+        match few {
+            Some(few) => candidates.data.extend(few.into_iter().map(candidate)),
+            None => candidates.data.extend((0..logits.len() as Token).map(candidate)),
+        }
+        for (token, bias) in &self.biases {
+            if let Ok(at) = candidates.data.binary_search_by_key(token, |candidate| candidate.id().0) {
+                let candidate = &mut candidates.data[at];
+                candidate.set_logit(candidate.logit() + bias);
+            }
+        }
         candidates.selected = None;
         candidates.sorted = false;
         candidates.apply_sampler(&mut self.chain);
-        let token = candidates
-            .selected_token()
-            .context("the model's output is not a number: the file may be damaged")?;
-        self.chain.accept(token);
-        Ok(token.0)
+        let token = candidates.selected_token();
+        Ok(token.context("the model's output is not a number: the file may be damaged")?.0)
+    }
+
+    /// Tokens whose logits may be changed before the best are taken, ascending.
+    fn touched(&self) -> Vec<Token> {
+        let mut touched: Vec<Token> = self.biases.iter().map(|(token, _)| *token).collect();
+        touched.extend(&self.recent);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+}
+
+/// Up to so many of the best llama.cpp finds with a heap; `candidates::among` knows its ways.
+const HEAP: i32 = 128;
+
+/// What the stages that are on allow. DRY, which changes logits as well, is rare and not thought about here.
+fn shortcut(s: &Sampling, biases: &[(Token, f32)]) -> Shortcut {
+    let is_on = |stage: &&Stage| match stage {
+        Stage::Penalties => has_penalties(s),
+        Stage::Dry => s.dry_multiplier > 0.0,
+        Stage::TopNSigma => s.top_n_sigma > 0.0,
+        Stage::TopK => s.top_k > 0,
+        Stage::TypicalP => s.typical_p < 1.0,
+        Stage::TopP => s.top_p < 1.0,
+        Stage::MinP => s.min_p > 0.0,
+        Stage::Xtc => s.xtc_probability > 0.0,
+        Stage::Temperature => true,
+    };
+    let stages: Vec<Stage> = s.samplers.iter().filter(is_on).copied().collect();
+    let keeps_best = |stage: &Stage| {
+        use Stage::*;
+        matches!(stage, TopNSigma | TopK | TopP | MinP | Temperature)
+    };
+    let greedy = s.temp <= 0.0 && stages.contains(&Stage::Temperature);
+    let first = stages.iter().find(|stage| **stage != Stage::Penalties);
+    match first {
+        _ if s.mirostat != 0 => Shortcut::None,
+        _ if greedy && biases.is_empty() && stages.iter().all(keeps_best) => Shortcut::Best,
+        Some(Stage::TopK) if s.top_k <= HEAP => Shortcut::TopK(s.top_k as usize),
+        _ => Shortcut::None,
     }
 }
 
@@ -195,6 +278,68 @@ mod tests {
         let mut sampler = Sampler::for_logits(&sampling, 1, 3);
         sampler.see(&[1]);
         assert_eq!(sampler.pick(&[1.0, 2.0, 0.5]).unwrap(), 0);
+    }
+
+    /// Logits of which many are equal, as some models' are.
+    fn logits(chance: &mut impl FnMut(usize) -> usize, n_vocab: usize) -> Vec<f32> {
+        let levels = [2, 10, 1000, 1 << 20][chance(4)];
+        let rising = chance(4) == 0;
+        let logit = |i: usize, chance: &mut dyn FnMut(usize) -> usize| match chance(50) {
+            0 => f32::NEG_INFINITY,
+            _ if rising => (i / 3) as f32,
+            _ => chance(levels) as f32 * 24.0 / levels as f32 - 12.0,
+        };
+        (0..n_vocab).map(|i| logit(i, chance)).collect()
+    }
+
+    #[test]
+    fn the_shortcuts_choose_what_the_whole_chain_chooses() {
+        let mut state = 5u64; // Knuth's MMIX constants
+        let mut chance = move |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % n
+        };
+        let mut taken = [0; 3];
+        for round in 0..3000 {
+            let n_vocab = 1 + chance(700);
+            let mut sampling = Sampling {
+                temp: [0.0, 0.8, 1.5][chance(3)],
+                top_k: [1, 3, 40, 128, 129][chance(5)],
+                top_p: [1.0, 0.9, 0.0][chance(3)],
+                min_p: [0.0, 0.05, 1.0][chance(3)],
+                top_n_sigma: [-1.0, -1.0, 1.0][chance(3)],
+                repeat_penalty: [1.0, 1.0, 1.3][chance(3)],
+                presence_penalty: [0.0, 0.0, -2.0][chance(3)],
+                repeat_last_n: [64, 5, -1][chance(3)],
+                ..Sampling::default()
+            };
+            if chance(4) == 0 {
+                sampling.samplers.rotate_left(chance(9));
+            }
+            if chance(3) == 0 {
+                let bias = |chance: &mut dyn FnMut(usize) -> usize| chance(5) as f32 - 2.0;
+                sampling.logit_bias = (0..3).map(|_| (chance(n_vocab) as Token, bias(&mut chance))).collect();
+                sampling.logit_bias.push(sampling.logit_bias[0]);
+            }
+            let seed = chance(1000) as u32;
+            let mut short = Sampler::for_logits(&sampling, seed, n_vocab);
+            let mut whole =
+                Sampler { shortcut: Shortcut::None, ..Sampler::for_logits(&sampling, seed, n_vocab) };
+            let prompt: Vec<Token> = (0..chance(20)).map(|_| chance(n_vocab) as Token).collect();
+            short.see(&prompt);
+            whole.see(&prompt);
+            taken[match short.shortcut {
+                Shortcut::None => 0,
+                Shortcut::Best => 1,
+                Shortcut::TopK(_) => 2,
+            }] += 1;
+            for step in 0..20 {
+                let logits = logits(&mut chance, n_vocab);
+                let (short, whole) = (short.pick(&logits), whole.pick(&logits));
+                assert_eq!(short.unwrap(), whole.unwrap(), "round {round}, step {step}: {sampling:?}");
+            }
+        }
+        assert!(taken.iter().all(|count| *count > 200), "{taken:?}");
     }
 
     #[test]

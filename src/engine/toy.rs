@@ -11,6 +11,7 @@ const END: Token = 256;
 pub(super) struct Toy {
     pub(super) vocabulary: Vocabulary,
     pub(super) limit: usize,
+    pub(super) chunk: usize,
     pub keeps_when_grown: bool,
     /// Sizes of the batches decoded.
     pub batches: Vec<usize>,
@@ -18,8 +19,11 @@ pub(super) struct Toy {
     memory: Vec<Token>,
     capacity: usize,
     says: Vec<Token>,
-    logits: Vec<f32>,
+    /// A row for each token that got logits.
+    logits: Vec<Vec<f32>>,
     said: usize,
+    /// The length of memory before guesses were evaluated: what was said after those that are cut off was not said.
+    guessed_from: Option<usize>,
 }
 
 impl Toy {
@@ -27,14 +31,16 @@ impl Toy {
         Toy {
             vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
+            chunk: 16,
             keeps_when_grown: true,
             batches: Vec::new(),
             cuttable: true,
             memory: Vec::new(),
             capacity: 0,
             says: Vec::new(),
-            logits: vec![0.0; 257],
+            logits: Vec::new(),
             said: 0,
+            guessed_from: None,
         }
     }
 
@@ -89,7 +95,7 @@ impl Model for Toy {
     }
 
     fn chunk(&self) -> usize {
-        16
+        self.chunk
     }
 
     fn state_bytes(&self) -> usize {
@@ -120,7 +126,14 @@ impl Model for Toy {
         Ok(self.memory.len())
     }
 
+    fn can_return(&self) -> bool {
+        self.cuttable
+    }
+
     fn truncate(&mut self, len: usize) -> usize {
+        if self.guessed_from.take().is_some_and(|from| len >= from) {
+            self.said -= self.memory.len() - len;
+        }
         if len < self.memory.len() {
             self.memory.truncate(if self.cuttable { len } else { 0 });
         }
@@ -130,18 +143,28 @@ impl Model for Toy {
     fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
         assert!(tokens.len() <= self.chunk(), "a batch is larger than the chunk");
         assert!(self.memory.len() + tokens.len() <= self.capacity, "more than there is room for");
+        self.guessed_from = (logits == Logits::All).then_some(self.memory.len());
         self.memory.extend_from_slice(tokens);
         self.batches.push(tokens.len());
-        if logits == Logits::Last {
-            self.logits.fill(0.0);
-            let next = self.says.get(self.said).copied().unwrap_or(END);
-            self.logits[next as usize] = 10.0;
-            self.said += 1;
-        }
+        let rows = match logits {
+            Logits::None => 0,
+            Logits::Last => 1,
+            Logits::All => tokens.len(),
+        };
+        let next = self.said..self.said + rows;
+        self.logits = next.map(|at| row(self.says.get(at).copied().unwrap_or(END))).collect();
+        self.said += rows;
         Ok(())
     }
 
-    fn logits(&self) -> &[f32] {
-        &self.logits
+    fn logits(&self, row: usize) -> &[f32] {
+        &self.logits[row]
     }
+}
+
+/// Logits of which one is the best.
+fn row(best: Token) -> Vec<f32> {
+    let mut logits = vec![0.0; 257];
+    logits[best as usize] = 10.0;
+    logits
 }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::Description;
-use crate::backend::local::{Probe, Spec};
+use crate::backend::local::{BatchCosts, Probe, Spec};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
+use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
 use crate::engine::snapshot::{Rules, Usage, forget, usage};
 pub use crate::engine::template::Supports;
@@ -165,8 +166,9 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
     let snapshots =
         folder.filter(|_| !settings.no_snapshots && !settings.incognito).map(|folder| (folder, rules));
+    let costs = batch_costs(&known, path, &settings, &context);
     let path = path.to_path_buf();
-    let spec = Spec { description, path, load, context, template, template_args, probe, snapshots };
+    let spec = Spec { description, path, load, context, template, template_args, probe, snapshots, costs };
     Ok(Opened { spec, settings, advice })
 }
 
@@ -285,6 +287,16 @@ fn fingerprint(
     let (known, print) = (known.clone(), fingerprint.clone());
     let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
     Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
+}
+
+/// What batches cost with these settings, if that was measured before, and how it is remembered.
+fn batch_costs(known: &Known, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
+    let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
+    let conditions = format!("{}, {context:?}, gpu layers {:?}", llama::BINDING, settings.gpu_layers);
+    let before = known.file(path).and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    let (known, path) = (known.clone(), path.to_path_buf());
+    let measured = Box::new(move |costs: Costs| known.remember_costs(&path, &conditions, costs.numbers()));
+    BatchCosts { known: before, measured }
 }
 
 /// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.

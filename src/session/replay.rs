@@ -93,7 +93,9 @@ impl Replay {
 
     fn load(&self, path: String, answer: &Answer) -> Result<Loaded, Failure> {
         let mut config = self.config.shaped(&answer.settings)?;
-        config.set(setting("no-snapshots").expect("it is in the table"), "on")?;
+        for name in ["no-snapshots", "no-guess"] {
+            config.set(setting(name).expect("it is in the table"), "on")?;
+        }
         let by_name = || Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let moved = |failure| (self.open)(&config, &by_name().unwrap_or_default()).map_err(|_| failure);
         let candidate = (self.open)(&config, &path).or_else(moved).map_err(|failure| {

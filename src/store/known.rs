@@ -19,7 +19,7 @@ struct Contents {
 }
 
 /// A file as it was when it was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownFile {
     size: u64,
     /// Nanoseconds since 1970.
@@ -27,6 +27,16 @@ pub struct KnownFile {
     pub fingerprint: String,
     /// The build of llama.cpp that loaded it, if one did.
     pub loaded_by: Option<String>,
+    /// What batches of it cost, and what else that depends on.
+    #[serde(default)]
+    costs: Option<(String, Vec<f64>)>,
+}
+
+impl KnownFile {
+    /// What batches cost, if that was measured under the same `conditions`.
+    pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
+        self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
+    }
 }
 
 /// The file in which it is kept. Cheap to make; read at every use, so that several processes share it.
@@ -62,10 +72,21 @@ impl Known {
         let Some((size, modified)) = stamp(path) else {
             return;
         };
-        let known = KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by };
+        let costs = self.file(path).and_then(|known| known.costs);
+        let known = KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by, costs };
         self.change(|contents| {
             contents.files.insert(absolute(path), known);
         });
+    }
+
+    /// Remembers what batches cost for a file that is known.
+    pub fn remember_costs(&self, path: &Path, conditions: &str, costs: &[f64]) {
+        if let Some(known) = self.file(path) {
+            let known = KnownFile { costs: Some((conditions.to_string(), costs.to_vec())), ..known };
+            self.change(|contents| {
+                contents.files.insert(absolute(path), known);
+            });
+        }
     }
 
     pub fn remember_last_used(&self, path: &Path) {
@@ -133,6 +154,10 @@ mod tests {
         known.remember_last_used(&model);
         assert_eq!(known.file(&model).unwrap().fingerprint, "abc");
         assert_eq!(known.last_used().unwrap(), model);
+        known.remember_costs(&model, "one thread", &[1.0, 1.25]);
+        known.remember(&model, "abc", Some("b2".into()));
+        assert_eq!(known.file(&model).unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
+        assert_eq!(known.file(&model).unwrap().costs("two threads"), None);
         std::fs::write(&model, "other").unwrap();
         assert_eq!(known.file(&model), None);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chat::{Left, Stats, StopReason};
+use crate::chat::{Guesses, Left, Stats, StopReason};
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
@@ -12,6 +12,9 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
     }
     if let Some(speed) = stats.generation_speed() {
         parts.push(format!("{speed:.0} tokens/s"));
+    }
+    if stats.guesses.made > 0 {
+        parts.push(format!("{:.1} tokens/step", stats.tokens_a_step()));
     }
     if let Some(first) = first_token {
         parts.push(format!("first after {:.2} s", first.as_secs_f64()));
@@ -41,15 +44,21 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
         ("reading", prompt),
         ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
         ("writing", written),
+        ("guesses", guesses(stats)),
         ("loading", seconds(stats.load)),
         ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),
         ("seed", stats.seed.to_string()),
     ];
     if let Some(first) = first_token {
-        rows.insert(4, ("first token", format!("after {}", seconds(first))));
+        rows.insert(5, ("first token", format!("after {}", seconds(first))));
     }
     let lines: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:12} {value}")).collect();
     lines.join("\n")
+}
+
+fn guesses(stats: &Stats) -> String {
+    let Guesses { made, right } = stats.guesses;
+    format!("{} proposed, {right} accepted, {:.2} tokens a step", tokens(made), stats.tokens_a_step())
 }
 
 fn ending(stop: StopReason) -> &'static str {

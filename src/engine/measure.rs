@@ -1,0 +1,120 @@
+//! 7 — how long batches take on this machine, measured once a model, when nobody waits: what guessing decides by.
+
+use std::time::Instant;
+
+use super::Engine;
+use super::draft::{Costs, MOST};
+use super::llama::{Logits, Model, Token};
+
+/// Sizes of the batches that are timed; the rest follows from these.
+const SIZES: [usize; 6] = [1, 2, 3, 5, 9, MOST + 1];
+/// How often each is timed. The shortest time counts: what else the machine does only makes it longer.
+const ROUNDS: usize = 4;
+/// Seconds after which nothing larger is tried: somebody might come meanwhile.
+const LONG: f64 = 0.5;
+
+impl<M: Model> Engine<M> {
+    /// Measures what it does not know yet. `None`: nothing was learnt, for it is known, cannot be measured now, or was `superseded`.
+    pub fn measure(&mut self, superseded: &dyn Fn() -> bool) -> Option<Costs> {
+        let here = self.cache.tokens().len();
+        let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(MOST + 1).copied().collect();
+        let fits = batch.len() <= self.model.chunk() && here + batch.len() <= self.model.capacity();
+        let possible = fits && !batch.is_empty() && self.model.can_return();
+        if self.costs.is_some() || !self.guessing || !possible {
+            return None;
+        }
+        let mut times = SIZES.map(|size| (size, f64::INFINITY));
+        for _ in 0..ROUNDS {
+            for (size, shortest) in &mut times {
+                let time = self.time(&batch[..*size], superseded)?;
+                *shortest = shortest.min(time);
+                if time > LONG {
+                    break;
+                }
+            }
+        }
+        let tried = times.iter().take_while(|(_, time)| time.is_finite()).count();
+        self.costs = Costs::measured(&times[..tried]);
+        self.costs.clone()
+    }
+
+    /// Seconds that a batch takes after what is in memory, which stays as it is. A batch of another size has to be prepared by
+    /// llama.cpp first; two in a row tell what it takes in the course of an answer.
+    fn time(&mut self, batch: &[Token], superseded: &dyn Fn() -> bool) -> Option<f64> {
+        let here = self.model.len();
+        let mut time = 0.0;
+        for _ in 0..2 {
+            if superseded() {
+                return None;
+            }
+            let started = Instant::now();
+            let evaluated = self.model.decode(batch, Logits::All).map(|()| self.model.logits(0)[0]); // waits for a GPU
+            time = started.elapsed().as_secs_f64();
+            self.cache.keep(&mut self.model, here).ok()?;
+            evaluated.ok()?;
+        }
+        Some(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::toy::Toy;
+    use super::*;
+    use crate::chat::{Event, Left, Message, Role, Settings, Turn};
+
+    fn answer(engine: &mut Engine<Toy>, no_guess: bool) -> String {
+        let turn = Turn {
+            messages: vec![Message::new(Role::User, "Hello there")],
+            left: Left::default(),
+            overflow: None,
+            begun: String::new(),
+            begun_thinking: String::new(),
+            raw: true,
+            special: false,
+            settings: Settings { no_guess, ..Settings::default() },
+            seed: 1,
+            predict: 100,
+            keep: false,
+            fresh: false,
+            asked: None,
+        };
+        let mut text = String::new();
+        let done = engine.reply(&turn, &AtomicBool::new(false), &mut |event| match event {
+            Event::Text(piece) => text.push_str(&piece),
+            other => assert!(matches!(other, Event::Reading { .. }), "{other:?}"),
+        });
+        done.unwrap();
+        text
+    }
+
+    fn engine(mut toy: Toy) -> Engine<Toy> {
+        toy.chunk = 32;
+        Engine::new(toy, None, &[]).unwrap()
+    }
+
+    #[test]
+    fn it_is_measured_once_after_an_answer_and_leaves_no_trace() {
+        let mut engine = engine(Toy::saying("one\0two"));
+        assert_eq!(engine.measure(&|| false), None, "nothing has been answered yet");
+        assert_eq!(answer(&mut engine, true), "one");
+        assert_eq!(engine.measure(&|| false), None, "nobody guesses");
+        let mut engine = self::engine(Toy::saying("one\0two"));
+        assert_eq!(answer(&mut engine, false), "one");
+        let before = engine.cache.tokens().to_vec();
+        assert_eq!(engine.measure(&|| true), None, "somebody came");
+        assert_eq!(engine.measure(&|| false).unwrap().numbers()[0], 1.0);
+        assert_eq!(engine.measure(&|| false), None, "it is known");
+        assert_eq!((engine.cache.tokens(), engine.model.memory()), (&before[..], &before[..]));
+        assert_eq!(answer(&mut engine, false), "two");
+    }
+
+    #[test]
+    fn memory_that_cannot_be_cut_is_not_tried_with() {
+        let mut engine = engine(Toy::saying("one").uncuttable());
+        answer(&mut engine, false);
+        assert_eq!(engine.measure(&|| false), None);
+    }
+}
