@@ -116,6 +116,7 @@ fn turn(text: &str, temp: f32, guesses: bool) -> Turn {
         seed: 7,
         predict: 400,
         keep: false,
+        conversation: None,
         fresh: false,
         asked: None,
     }

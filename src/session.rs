@@ -33,8 +33,8 @@ const KEEPING: Duration = Duration::from_secs(1);
 /// How long a stopped answer may take to report its figures before they are done without.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// What took less to read is read again.
-const WORTH_KEEPING: Duration = Duration::from_millis(250);
+/// Nothing of what took less to read is kept.
+const WORTH_KEEPING: Duration = Duration::from_millis(30);
 /// How long to wait until something is kept, as a share of the time that reading it took.
 const SETTLING: f64 = 0.2;
 const MOST_SETTLING: Duration = Duration::from_secs(5);

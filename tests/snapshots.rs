@@ -20,8 +20,12 @@ use crate::exact::{
 };
 use crate::support::{Home, default_model, tiny};
 
-pub(crate) const ANYTHING: Rules =
-    Rules { worth: Duration::ZERO, bounds: Bounds { most: 1 << 30, share: 1.0, leave: 0 }, free: || None };
+pub(crate) const ANYTHING: Rules = Rules {
+    worth: Duration::ZERO,
+    worth_shared: Duration::ZERO,
+    bounds: Bounds { most: 1 << 30, share: 1.0, leave: 0 },
+    free: || None,
+};
 
 pub(crate) fn tiny_subjects() -> impl Iterator<Item = (&'static str, Subject)> {
     TINY.into_iter().chain(["base"]).map(|name| (name, Subject::load(&tiny(name), FLOAT_NOISE)))

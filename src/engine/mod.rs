@@ -74,6 +74,10 @@ pub struct Engine<M> {
     /// Whether what is in memory may be kept there, and the conversation it belongs to.
     keep: bool,
     conversation: Option<String>,
+    /// What in memory other conversations will begin with as well, so many tokens, where that is not told by a turn.
+    shared: Option<usize>,
+    /// A turn whose prompt is too short for keeping all of it, and that prompt.
+    short: Option<(Turn, Vec<Token>)>,
     /// What verifying guesses costs, once that is known.
     costs: Option<Costs>,
     /// Whether it has answered with guesses, so that this matters.
@@ -81,7 +85,7 @@ pub struct Engine<M> {
 }
 
 /// Tokens that must be read to tell how fast reading is.
-const PACE_TOKENS: usize = 32;
+const PACE_TOKENS: usize = 16;
 
 impl<M: Model> Engine<M> {
     /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
@@ -106,6 +110,8 @@ impl<M: Model> Engine<M> {
             snapshots: None,
             keep: false,
             conversation: None,
+            shared: None,
+            short: None,
             costs: None,
             guessing: false,
         })
@@ -179,6 +185,9 @@ impl<M: Model> Engine<M> {
         let cached = self.reuse(&prompt.tokens, turn)?;
         let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
         let read = started.elapsed();
+        let short = |snapshots: &Snapshots| snapshots.wants_shared_only(read.as_secs_f64());
+        let short = self.keep && cached < LEAST && self.snapshots.as_ref().is_some_and(short);
+        self.short = short.then(|| (turn.clone(), prompt.tokens.clone()));
         let mut stats = Stats {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: cached,
@@ -276,6 +285,7 @@ impl<M: Model> Engine<M> {
                 return Ok(ControlFlow::Break(()));
             }
             self.cache.mark(&self.model);
+            self.shared = Some(edge);
             self.hold();
         }
         self.read(prompt, cached, prompt.len(), &stop, show)
@@ -321,7 +331,8 @@ impl<M: Model> Engine<M> {
         let Some((snapshots, pace)) = self.snapshots.as_mut().filter(|_| self.keep).zip(self.pace) else {
             return;
         };
-        if snapshots.wants(tokens, self.model.state_bytes(), pace, parts)
+        let shared = self.shared == Some(tokens.len());
+        if snapshots.wants(tokens, self.model.state_bytes(), pace, parts, shared)
             && let Ok(state) = self.model.save()
         {
             snapshots.hold(tokens.to_vec(), state, pace, parts, self.conversation.as_deref());
@@ -336,9 +347,17 @@ impl<M: Model> Engine<M> {
         }
     }
 
-    /// The same, and drops `done` when it is on disk or cannot be brought there.
+    /// The same, and drops `done` when it is on disk or cannot be brought there. Of a prompt that is too short to be kept, what
+    /// other questions begin with is: memory holds nothing else afterwards.
     pub fn settle(&mut self, done: Sender<()>) {
         self.rest();
+        if let Some((turn, prompt)) = self.short.take().filter(|_| self.model.restores_parts())
+            && let Some(edge) = self.edge(&turn, &prompt).filter(|edge| *edge >= LEAST)
+            && self.cache.keep(&mut self.model, edge).is_ok()
+        {
+            self.shared = Some(edge);
+            self.hold();
+        }
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.settle(done);
         }
@@ -367,6 +386,8 @@ impl<M: Model> Engine<M> {
         let stop = || superseded();
         if self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?.is_continue() {
             self.cache.mark(&self.model); // undo, retry and edit come back to here
+            let begins = turn.messages.iter().all(|message| message.role == Role::System);
+            self.shared = begins.then_some(same);
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use self::writer::{Held, Writer};
 use super::llama::{self, ContextOptions, Token};
 
 /// Fewest tokens that are kept, or looked for.
-pub const LEAST: usize = 64;
+pub const LEAST: usize = 16;
 /// Bytes a second at which a state is restored on a slow machine.
 const RESTORING: f64 = 400e6;
 /// States that may be in memory at once on their way to the disk.
@@ -38,8 +38,10 @@ const UNTOLD: u64 = 2 << 30;
 /// When states are kept.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What took less to read is never kept. Zero: everything is kept and restored, whatever that costs.
+    /// What took less to read is not kept. Zero: everything is kept and restored, whatever that costs.
     pub worth: Duration,
+    /// The same for what other conversations begin with, too: it saves something every time.
+    pub worth_shared: Duration,
     pub bounds: Bounds,
     /// Says how many bytes of memory are free, if the system tells; a state may take half of them for a while.
     pub free: fn() -> Option<u64>,
@@ -47,7 +49,8 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Rules {
-        Rules { worth: Duration::from_millis(250), bounds: Bounds::default(), free: || None }
+        let (worth, worth_shared) = (Duration::from_millis(250), Duration::from_millis(30));
+        Rules { worth, worth_shared, bounds: Bounds::default(), free: || None }
     }
 }
 
@@ -227,9 +230,15 @@ impl Snapshots {
         }
     }
 
-    /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token.
-    pub fn wants(&mut self, tokens: &[Token], bytes: usize, pace: f64, parts: bool) -> bool {
-        let worth = self.rules.worth.as_secs_f64();
+    /// Whether reading a prompt of so many seconds is too short for keeping all of it, though not for keeping what others share.
+    pub fn wants_shared_only(&self, reading: f64) -> bool {
+        (self.rules.worth_shared.as_secs_f64()..self.rules.worth.as_secs_f64()).contains(&reading)
+    }
+
+    /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token. `shared`: other
+    /// conversations begin with them, too.
+    pub fn wants(&mut self, tokens: &[Token], bytes: usize, pace: f64, parts: bool, shared: bool) -> bool {
+        let worth = if shared { self.rules.worth_shared } else { self.rules.worth }.as_secs_f64();
         let waiting = self.held.len() + self.writer.waiting();
         let short = tokens.len() < LEAST || (tokens.len() as f64) * pace < worth;
         if short || waiting >= MOST_WAITING || self.writer.failed() {
@@ -346,12 +355,13 @@ mod tests {
     fn what_took_longer_to_read_than_to_write_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         let mut snapshots = snapshots(&folder);
-        assert!(snapshots.wants(&tokens(100), BYTES, 0.01, true));
-        assert!(!snapshots.wants(&tokens(LEAST - 1), BYTES, 1.0, true), "too few");
-        assert!(!snapshots.wants(&tokens(100), BYTES, 0.002, true), "a fifth of a second");
-        assert!(!snapshots.wants(&tokens(100), 900_000_000, 0.01, true), "three seconds to write");
+        assert!(snapshots.wants(&tokens(100), BYTES, 0.01, true, false));
+        assert!(!snapshots.wants(&tokens(LEAST - 1), BYTES, 1.0, true, false), "too few");
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.002, true, false), "a fifth of a second");
+        assert!(snapshots.wants(&tokens(100), BYTES, 0.002, true, true), "every time");
+        assert!(!snapshots.wants(&tokens(100), 900_000_000, 0.01, true, false), "three seconds to write");
         snapshots.rules.free = || Some(BYTES as u64);
-        assert!(!snapshots.wants(&tokens(100), BYTES, 0.01, true), "no memory for a copy");
+        assert!(!snapshots.wants(&tokens(100), BYTES, 0.01, true, false), "no memory for a copy");
     }
 
     #[test]
@@ -359,14 +369,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut snapshots = snapshots(&folder);
         keep(&mut snapshots, &tokens(1000), true);
-        assert!(!snapshots.wants(&tokens(1000), BYTES, 0.01, true));
-        assert!(!snapshots.wants(&tokens(1040), BYTES, 0.01, true));
-        assert!(snapshots.wants(&tokens(1060), BYTES, 0.01, true));
-        assert!(!snapshots.wants(&parting(900, 1100), BYTES, 0.01, true));
-        assert!(snapshots.wants(&parting(700, 1100), BYTES, 0.01, true));
-        assert!(snapshots.wants(&parting(900, 1100), BYTES, 0.01, false), "of use only as a whole");
+        assert!(!snapshots.wants(&tokens(1000), BYTES, 0.01, true, false));
+        assert!(!snapshots.wants(&tokens(1040), BYTES, 0.01, true, false));
+        assert!(snapshots.wants(&tokens(1060), BYTES, 0.01, true, false));
+        assert!(!snapshots.wants(&parting(900, 1100), BYTES, 0.01, true, false));
+        assert!(snapshots.wants(&parting(700, 1100), BYTES, 0.01, true, false));
+        assert!(snapshots.wants(&parting(900, 1100), BYTES, 0.01, false, false), "of use only as a whole");
         let mut other = self::snapshots(&folder);
-        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true), "another process has kept it");
+        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true, false), "another process has kept it");
     }
 
     #[test]
@@ -402,10 +412,10 @@ mod tests {
         assert_eq!(length(&parting(700, 900), 0, WHOLE), Some(400));
         assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always read");
         assert_eq!(length(&tokens(1000), 0, CUT), Some(1000));
-        assert_eq!(length(&tokens(2000), 960, CUT), None, "hardly more than is in memory");
+        assert_eq!(length(&tokens(2000), 990, CUT), None, "hardly more than is in memory");
         assert_eq!(length(&tokens(2000), 0, Uses { limit: 999, ..CUT }), Some(400));
-        assert_eq!(length(&parting(50, 900), 0, CUT), None);
-        assert_eq!(length(&tokens(40), 0, CUT), None);
+        assert_eq!(length(&parting(15, 900), 0, CUT), None);
+        assert_eq!(length(&tokens(16), 0, CUT), None);
         snapshots.rules.free = || Some(100);
         assert!(snapshots.find(&tokens(2000), 0, CUT).is_none(), "no memory for a copy");
     }
