@@ -8,7 +8,8 @@ use std::error::Error as _;
 use std::{fmt, io};
 
 use jiff::fmt::strtime::{BrokenDownTime, Config, PosixCustom};
-use minijinja::value::{Kwargs, Value, from_args};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value, from_args};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior};
 use serde_json::Value as Json;
 
@@ -72,22 +73,32 @@ impl Jinja {
         bounds: Bounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
-        let variables = Value::from_serialize(variables);
-        match self.attempt(&variables, bounds, now, UndefinedBehavior::Lenient) {
+        match self.render_strictly(variables, bounds, now) {
             Err(TemplateError::Failed { line, detail }) => self
-                .attempt(&variables, bounds, now, UndefinedBehavior::Chainable)
+                .attempt(variables, bounds, now, UndefinedBehavior::Chainable)
                 .map_err(|_| TemplateError::Failed { line, detail }),
             done => done,
         }
     }
 
+    /// The same, refused where Jinja2 refuses.
+    pub(super) fn render_strictly(
+        &self,
+        variables: &Json,
+        bounds: Bounds,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
+        self.attempt(variables, bounds, now, UndefinedBehavior::Lenient)
+    }
+
     fn attempt(
         &self,
-        variables: &Value,
+        variables: &Json,
         bounds: Bounds,
         now: &Moment,
         undefined: UndefinedBehavior,
     ) -> Result<String, TemplateError> {
+        let variables = Value::from(Serde(variables));
         let mut env: Environment<'_> = self.env.clone();
         env.set_undefined_behavior(undefined);
         env.set_fuel(Some(bounds.steps));
@@ -124,8 +135,8 @@ pub(super) fn written(moment: &Moment, format: &str) -> String {
 /// As transformers sets Jinja2 up: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of its own.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
-    env.set_trim_blocks(true);
-    env.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.expect("Jinja's own delimiters are valid"));
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_recursion_limit(DEPTH);
     env.set_unknown_method_callback(method);
@@ -242,7 +253,7 @@ fn length(value: &Value) -> Result<usize, Error> {
 
 /// Python's methods that minijinja-contrib lacks. Values never change once made, so the methods that would change them
 /// are refused by name (transformers' sandbox refuses them too).
-fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if let Some(text) = value.as_str()
         && let Some(result) = string_method(text, name, args)
     {
@@ -274,11 +285,6 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
             Some((before, after)) => list([before, separator, after]),
             None => list(["", "", text]),
         }),
-        // minijinja-contrib never finishes counting an empty string.
-        "count" => from_args(args).map(|(what,): (&str,)| Value::from(text.matches(what).count())),
-        // Places are counted in characters, as slices are; minijinja-contrib counts bytes.
-        "find" => from_args(args).map(|(what,): (&str,)| place(text, text.find(what))),
-        "rfind" => from_args(args).map(|(what,): (&str,)| place(text, text.rfind(what))),
         "casefold" => from_args(args).map(|()| Value::from(text.to_lowercase())),
         _ => return None,
     })
@@ -286,10 +292,6 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
 
 fn list<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {
     parts.into_iter().map(Value::from).collect()
-}
-
-fn place(text: &str, byte: Option<usize>) -> Value {
-    byte.map_or(Value::from(-1), |byte| Value::from(text[..byte].chars().count()))
 }
 
 /// `str.rsplit`: pieces counted from the right, given from the left; white space when there is no separator.

@@ -169,6 +169,18 @@ impl Template {
         Ok(Prompt { text, notes })
     }
 
+    /// What the template itself makes of variables, `messages` among them: nothing is repaired, and what Jinja2 refuses is
+    /// refused.
+    pub fn render_as_given(
+        &self,
+        variables: &Map<String, Value>,
+        at: Option<i64>,
+    ) -> Result<String, TemplateError> {
+        let (now, messages) = (moment(at), variables.get("messages").and_then(Value::as_array));
+        let bounds = bounds(messages.map_or(0, Vec::len), json!(variables).to_string().len());
+        self.jinja.render_strictly(&self.variables(variables, &now), bounds, &now)
+    }
+
     /// Which shape the template takes, found by rendering conversations of one word a message. A template that shows no
     /// content in any shape is left as it is: its own error says why.
     fn probe(&self) -> Shape {
@@ -244,14 +256,22 @@ impl Template {
     ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
         let messages: Vec<Value> = merged.iter().map(|turn| self.message(turn, shape)).collect();
+        let mut variables = Map::new();
+        variables.insert("messages".into(), messages.into());
+        variables.insert("add_generation_prompt".into(), open.into());
+        variables.extend(extra.clone());
+        let bounds = bounds(merged.len(), merged.iter().map(bytes).sum());
+        self.jinja.render(&self.variables(&variables, now), bounds, now)
+    }
+
+    /// What a template sees: the variables of one render, over those of every render.
+    fn variables(&self, given: &Map<String, Value>, now: &Moment) -> Value {
         let mut variables = self.variables.clone();
         // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
         variables.entry("date_string").or_insert_with(|| written(now, "%d %b %Y").into());
         variables.entry("datetime").or_insert_with(|| written(now, "%b %d %Y").into());
-        variables.insert("messages".into(), messages.into());
-        variables.insert("add_generation_prompt".into(), open.into());
-        variables.extend(extra.clone());
-        self.jinja.render(&variables.into(), bounds(&merged), now)
+        variables.extend(given.clone());
+        variables.into()
     }
 }
 
@@ -262,9 +282,7 @@ fn bytes(turn: &Turn) -> usize {
 
 /// Forty times what the hungriest of 70 real templates asks for at 100 messages, six times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
-fn bounds(turns: &[Turn]) -> Bounds {
-    let count = turns.len();
-    let bytes: usize = turns.iter().map(bytes).sum();
+fn bounds(count: usize, bytes: usize) -> Bounds {
     Bounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,
