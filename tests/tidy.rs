@@ -52,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("llama_cpp_2", &["engine/llama.rs", "engine/llama/facts.rs", "engine/sampler.rs"]),
     ("llama_cpp_sys_2", &["engine/llama.rs"]),
-    ("minijinja", &["engine/jinja.rs"]),
+    ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
     ("aho_corasick", &["engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
