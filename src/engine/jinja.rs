@@ -140,6 +140,7 @@ fn environment() -> Environment<'static> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.expect("Jinja's own delimiters are valid"));
     env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_formatter(python::write);
     env.set_recursion_limit(DEPTH);
     python::add_to(&mut env);
     env.add_function("raise_exception", raise);
@@ -272,11 +273,46 @@ mod tests {
             ("'k=v=w'.partition('=')[2] + 'k=v=w'.rpartition('=')[0]", r#""v=wk=v""#),
             ("['éab'.find('b'), 'x'.rfind('y'), 'aba'.count('a'), 'aba'.count('')]", "[2, -1, 2, 4]"),
             ("nothing|length", "0"),
+            ("[][::-1] + [1, 2][::-1]", "[2, 1]"),
+            (r"'\x1c a \x1f'.strip() + '\x1d b '|trim + ' xcx'.rstrip('x')", r#""ab xc""#),
+            (
+                r"' a\x1eb  c '.split() + 'a b  c '.split(None, 1) + 'a--b'.split('--')",
+                r#"["a", "b", "c", "a", "b  c ", "a", "b"]"#,
+            ),
+            (r"'a\r\nb\x1dc\n\n'.splitlines()", r#"["a", "b", "c", ""]"#),
+            (r"'a\rb'.splitlines(true)", r#"["a\r", "b"]"#),
+            (
+                "['a' is sequence, {} is sequence, none is iterable, 1 is iterable]",
+                "[true, true, false, false]",
+            ),
             ("'  x'.lstrip().upper().startswith('X')", "true"),
         ] {
             let source = format!("{{{{ ({expression})|tojson }}}}");
             assert_eq!(render(&source, json!({})).unwrap(), expected, "{expression}");
         }
+    }
+
+    #[test]
+    fn what_python_cannot_do_is_refused() {
+        for source in [
+            "{% for a in none %}{% endfor %}",
+            "{{ none|length }}",
+            "{{ [1]|map('string')|length }}",
+            "{{ [1]|select|tojson }}",
+            "{{ nothing|tojson }}",
+            "{{ 'a'.split('') }}",
+        ] {
+            assert!(message(source).starts_with("the chat template failed at line 1: "), "{source}");
+        }
+        let gone_through =
+            "{% for a in [1, 2]|reject('odd') %}{{ a }}{% endfor %}{{ [{'a': 3}]|map(attribute='a')|join }}";
+        assert_eq!(render(gone_through, json!({})).unwrap(), "23");
+    }
+
+    #[test]
+    fn what_is_added_to_a_safe_text_is_escaped() {
+        let source = "a  {{- '<'|safe + x + '>'|safe }}\n {{ x + '<' }} {{ '<'|safe ~ x + '>' }}";
+        assert_eq!(render(source, json!({"x": "\"'&"})).unwrap(), "a<&#34;&#39;&amp;>\n \"'&< <\"'&>");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Python's methods, and Jinja2's filters and tests, where minijinja lacks them or means something else by them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use minijinja::value::{
     Enumerator, Kwargs, Object, ObjectRepr, Rest, Value, ValueKind, ValueOrKwargs, from_args,
 };
-use minijinja::{Environment, Error, ErrorKind, State, filters, tests};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, filters, tests};
 use serde_json::{Map, Value as Json};
 
 use crate::engine::json::PythonJson;
@@ -41,6 +42,24 @@ pub(super) fn add_to(env: &mut Environment) {
     env.add_test("sequence", |value: &Value| {
         tests::is_sequence(value) || [ValueKind::String, ValueKind::Map].contains(&value.kind())
     });
+}
+
+/// Writes a value. Where tags.rs asks for escaping, it is that of Python's `markupsafe`.
+pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    if value.is_safe() || matches!(state.auto_escape(), AutoEscape::None) {
+        return minijinja::escape_formatter(out, state, value);
+    }
+    for c in value.to_string().chars() {
+        match c {
+            '&' => out.write_str("&amp;")?,
+            '<' => out.write_str("&lt;")?,
+            '>' => out.write_str("&gt;")?,
+            '\'' => out.write_str("&#39;")?,
+            '"' => out.write_str("&#34;")?,
+            c => out.write_char(c)?,
+        }
+    }
+    Ok(())
 }
 
 /// What a generator gives in Python: it can be gone through, and nothing else.
@@ -133,7 +152,9 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
             match separator {
                 Some("") => Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
                 Some(separator) if name == "split" => Ok(list(text.splitn(pieces, separator))),
-                Some(separator) => Ok(list(text.rsplitn(pieces, separator).collect::<Vec<_>>().into_iter().rev())),
+                Some(separator) => {
+                    Ok(list(text.rsplitn(pieces, separator).collect::<Vec<_>>().into_iter().rev()))
+                }
                 None if name == "split" => Ok(words(text, pieces)),
                 None => Ok(words_from_the_right(text, pieces)),
             }
@@ -237,4 +258,3 @@ fn as_json(value: &Value) -> Result<Json, Error> {
             .map_err(|e| Error::new(ErrorKind::BadSerialization, "not JSON").with_source(e)),
     }
 }
-

@@ -1,36 +1,58 @@
 //! A template's source → the same for minijinja, where it reads a tag otherwise than Jinja2.
 
-/// Two kinds of tags are rewritten; the white space around them is trimmed as it was:
-/// - `{% generation %}` marks, for training, what the model wrote. Such a block becomes `{% if true %}`.
-/// - `{% for x in none %}` is an error in Jinja2 and no loop in minijinja. What is looped over goes through a filter that says so.
+/// Rewritten are, with the white space around them trimmed as it was:
+/// - `{% generation %}`, which marks, for training, what the model wrote: such a block becomes `{% if true %}`;
+/// - `{% for x in none %}`, an error in Jinja2 and no loop in minijinja: what is looped over goes through a filter;
+/// - `{{ 'text'|safe + more }}`, where Jinja2 escapes what is added: such an expression gets a block that escapes.
 pub(super) fn prepared(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
+    while let Some(start) = rest.find('{') {
+        let (before, tag) = rest.split_at(start);
         out.push_str(before);
-        rest = tag;
-        let Some(end) = tag.find("%}") else { break };
-        let word = tag[..end].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        let instead = match word {
-            "generation" => "if true".into(),
-            "endgeneration" => "endif".into(),
-            "raw" => {
-                let end = tag.find("endraw").unwrap_or(tag.len());
-                out.push_str(&tag[..end]);
-                rest = &tag[end..];
-                continue;
+        let end = |close: &str| tag[2..].find(close).map(|end| 2 + end);
+        let (rewritten, end) = match (tag.get(..2), tag.get(2..)) {
+            (Some("{%"), _) if trimmed(&tag[2..]).starts_with("raw") => (None, end("endraw")),
+            (Some("{%"), _) => (end("%}").and_then(|end| statement(&tag[..end])), end("%}")),
+            (Some("{{"), _) => {
+                (end("}}").and_then(|end| expression(&tag[..end + 2])), end("}}").map(|end| end + 2))
             }
-            _ => match looped(word) {
-                Some((before, what, after)) => format!("{before} ({what})|looped {after}"),
-                None => continue,
-            },
+            (Some("{#"), _) => (None, end("#}")),
+            _ => (None, Some(1)),
         };
-        out.push_str(&tag[..end].replace(word, &instead));
+        let end = end.unwrap_or(tag.len());
+        out.push_str(rewritten.as_deref().unwrap_or(&tag[..end]));
         rest = &tag[end..];
     }
     out.push_str(rest);
     out
+}
+
+/// What stands inside a tag, without white space and the signs that trim.
+fn trimmed(inside: &str) -> &str {
+    inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+')
+}
+
+/// A tag from `{%` up to its end.
+fn statement(tag: &str) -> Option<String> {
+    let words = trimmed(&tag[2..]);
+    let instead = match words {
+        "generation" => "if true".into(),
+        "endgeneration" => "endif".into(),
+        _ => looped(words).map(|(before, what, after)| format!("{before} ({what})|looped {after}"))?,
+    };
+    Some(tag.replace(words, &instead))
+}
+
+/// A whole `{{ … }}`.
+fn expression(tag: &str) -> Option<String> {
+    let inside = trimmed(&tag[2..tag.len() - 2]);
+    let adds_to_safe =
+        inside.replace("| ", "|").contains("|safe") && inside.contains('+') && !inside.contains('~');
+    outer_words(inside).filter(|_| adds_to_safe)?;
+    let (trims_before, trims_after) = (tag.starts_with("{{-"), tag.ends_with("-}}"));
+    let (before, after) = (if trims_before { '-' } else { '+' }, if trims_after { '-' } else { '+' });
+    Some(format!("{{%{before} autoescape true %}}{{{{ ({inside})|safe }}}}{{% endautoescape {after}%}}"))
 }
 
 /// `for x in WHAT if …` in three: up to `WHAT`, `WHAT`, and what is after it.
@@ -82,7 +104,13 @@ mod tests {
             "{% for a in ( x['if '] + [' if\\''] )|looped if a > 1 recursive %}"
         );
         assert_eq!(rewritten("{% for a in\n  b\n%}"), "{% for a in (\n b)|looped \n%}");
+        assert_eq!(
+            prepared("{{- 'a'|safe + b }}"),
+            "{%- autoescape true %}{{ ('a'|safe + b)|safe }}{% endautoescape +%}"
+        );
         let others = [
+            "{{ 'a'|safe ~ b + c }}{{ a + b }}{ {{ {'a': {}} }}",
+            "{# {% for a in b %} #}",
             "{% forget %}{% for x %}",
             "{% generation_x %} {%",
             "{% for a in '%}' %}",
