@@ -31,7 +31,7 @@ test: setup model ## run every test; ARGS are for the test programs, as in make 
 
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
 	scripts/references --build
-	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) conformance::
+	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) --test tests -- conformance:: --show-output
 
 lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check

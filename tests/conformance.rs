@@ -4,16 +4,17 @@
 //! prints the table and holds it against the README's.
 
 mod templates;
+mod vocabularies;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use crate::support::{cannot_run, repository};
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 1] = [templates::CHECK];
+const CHECKS: [&str; 4] =
+    [templates::CHECK, vocabularies::VECTORS, vocabularies::RANDOM, vocabularies::INJECTION];
 
 /// The outcome of a check.
 struct Row {
@@ -47,6 +48,7 @@ fn work() -> PathBuf {
 /// Notes the outcome, prints the table if it is the last, and fails if anything differs. All differences are in
 /// target/conformance/CHECK.txt.
 #[track_caller]
+#[allow(clippy::print_stdout)] // the table is the result
 fn conclude(row: Row) {
     static ROWS: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
     let ties = row.near_ties.as_ref().map_or("".into(), |ties| ties.len().to_string());
@@ -65,7 +67,7 @@ fn conclude(row: Row) {
     if rows.len() == CHECKS.len() {
         let lines = CHECKS.iter().map(|check| format!("{}\n", rows[check])).collect::<String>();
         let head = "| check | compared with | compared | differing | near ties |\n|---|---|---|---|---|\n";
-        write!(std::io::stdout(), "\n{head}{lines}\n").unwrap();
+        println!("\n{head}{lines}");
     }
     drop(rows);
     let first: Vec<&str> = row.differing.iter().take(5).map(String::as_str).collect();

@@ -45,7 +45,7 @@ impl Subject {
     pub(crate) fn load(path: &Path, noise: f32) -> Subject {
         llama::install(Hooks { log: None, abort: |_| {} });
         let header = gguf::read(path).unwrap();
-        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false };
+        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
         Subject {
             weights: Weights::load(path, &options, |_| true).unwrap(),
             template: header.str("tokenizer.chat_template").map(String::from),

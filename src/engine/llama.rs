@@ -111,6 +111,8 @@ pub struct LoadOptions {
     pub gpu_layers: Option<u32>,
     pub mmap: bool,
     pub mlock: bool,
+    /// Leave the weights out: what is loaded then makes tokens of text, and evaluates none.
+    pub vocabulary_only: bool,
 }
 
 /// What a context needs to know.
@@ -316,6 +318,7 @@ impl Weights {
         let mut params = LlamaModelParams::default()
             .with_use_mmap(options.mmap)
             .with_use_mlock(options.mlock)
+            .with_vocab_only(options.vocabulary_only)
             .with_progress_callback(move |fraction| {
                 let go_on = progress(fraction);
                 stop.store(!go_on, Ordering::Relaxed);

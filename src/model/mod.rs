@@ -158,8 +158,12 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
     };
-    let load =
-        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
+    let load = LoadOptions {
+        gpu_layers: settings.gpu_layers,
+        mmap: !settings.no_mmap,
+        mlock: settings.mlock,
+        vocabulary_only: false,
+    };
     let template_args = settings.template_args.clone();
     let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
