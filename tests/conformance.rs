@@ -3,6 +3,7 @@
 //! The references are fetched into target/references by scripts/references. Each check is a test of its own; the last one to end
 //! prints the table and holds it against the README's.
 
+mod parity;
 mod templates;
 mod vocabularies;
 
@@ -10,11 +11,20 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use crate::families;
 use crate::support::{cannot_run, repository};
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 4] =
-    [templates::CHECK, vocabularies::VECTORS, vocabularies::RANDOM, vocabularies::INJECTION];
+const CHECKS: [&str; 6] = [
+    templates::CHECK,
+    vocabularies::VECTORS,
+    vocabularies::RANDOM,
+    vocabularies::INJECTION,
+    FAMILIES,
+    parity::CHECK,
+];
+
+const FAMILIES: &str = "families";
 
 /// The outcome of a check.
 struct Row {
@@ -79,4 +89,16 @@ fn conclude(row: Row) {
         report.display(),
         first.join("\n")
     );
+}
+
+#[test]
+fn families_give_what_transformers_gives() {
+    let (mut compared, mut differing) = (0, Vec::new());
+    for (name, reference) in families::references() {
+        compared += reference.cases.len();
+        if std::panic::catch_unwind(|| families::gives_what_the_reference_gives(&name)).is_err() {
+            differing.push(format!("{name}: cargo test families says how"));
+        }
+    }
+    conclude(Row { check: FAMILIES, reference: "transformers", compared, differing, near_ties: None });
 }
