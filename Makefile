@@ -26,7 +26,7 @@ build: setup ## build the program (the first time takes minutes: llama.cpp)
 chat: setup model build ## do all of that, then chat with the default model
 	@exec $(PROGRAM) -m $(MODEL)
 
-test: setup model ## run every test; ARGS are for the test programs, as in make test ARGS=--show-output
+test: setup model ## run every test but conformance; ARGS are for the test programs, as in make test ARGS=--show-output
 	$(CARGO) test $(PROFILE) --no-fail-fast -- --skip conformance:: $(ARGS)
 
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools

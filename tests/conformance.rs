@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use crate::families;
 use crate::support::{cannot_run, repository};
+use crate::tidy;
 
 /// Every check, in the order of the table.
 const CHECKS: [&str; 6] = [
@@ -37,6 +38,11 @@ struct Row {
     /// Differences that the noise of the kernels explains, a line each; `None` where nothing is computed.
     near_ties: Option<Vec<String>>,
 }
+
+const HEAD: &str = "\
+| check | compared with | compared | differing | near ties |
+|---|---|---|---|---|
+";
 
 /// A file or folder of the references, or `None` with a line on stderr where they were not fetched. In CI that is a failure.
 fn reference(inside: &str) -> Option<PathBuf> {
@@ -76,8 +82,9 @@ fn conclude(row: Row) {
     rows.insert(row.check, line);
     if rows.len() == CHECKS.len() {
         let lines = CHECKS.iter().map(|check| format!("{}\n", rows[check])).collect::<String>();
-        let head = "| check | compared with | compared | differing | near ties |\n|---|---|---|---|---|\n";
-        println!("\n{head}{lines}");
+        let table = format!("{HEAD}{lines}");
+        println!("\n{table}");
+        hold_against_readme(&table);
     }
     drop(rows);
     let first: Vec<&str> = row.differing.iter().take(5).map(String::as_str).collect();
@@ -88,6 +95,24 @@ fn conclude(row: Row) {
         row.compared,
         report.display(),
         first.join("\n")
+    );
+}
+
+/// The README shows the table of the default model; near ties are a processor's own.
+fn hold_against_readme(table: &str) {
+    let others = parity::models().len() > 1;
+    let path = repository().join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let fresh = tidy::replaced(&readme, "conformance", table);
+    if std::env::var_os("UPDATE_README").is_some() {
+        return std::fs::write(&path, &fresh).unwrap();
+    }
+    let without_ties = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.rsplitn(3, '|').nth(2).unwrap_or(line).into()).collect()
+    };
+    assert!(
+        others || without_ties(&readme) == without_ties(&fresh),
+        "the README's table is out of date: UPDATE_README=1 make conformance"
     );
 }
 

@@ -175,7 +175,7 @@ fn the_readmes_tables_are_those_of_the_code() {
 }
 
 /// The text with what stands between `<!-- name -->` and `<!-- end -->` replaced.
-fn replaced(text: &str, name: &str, table: &str) -> String {
+pub(crate) fn replaced(text: &str, name: &str, table: &str) -> String {
     let begin = format!("<!-- {name} -->\n");
     let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("the README lacks {begin}"));
     let (_, after) = rest.split_once("<!-- end -->").expect("the README lacks <!-- end -->");

@@ -40,6 +40,15 @@ const PROMPTS: [&str; 20] = [
     "你好",
 ];
 
+/// The model files in models/.
+pub(super) fn models() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(repository().join("models")).unwrap().map(|entry| entry.unwrap().path());
+    let mut models: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "gguf")).collect();
+    models.sort();
+    models
+}
+
 /// What llama-cli answers, with the newline that it adds where there is none.
 fn theirs(program: &Path, model: &Path, prompt: &str) -> String {
     let out = Command::new(program)
@@ -96,12 +105,8 @@ fn answers_are_those_of_llama_cli() {
     if default_model().is_none() {
         return;
     }
-    let files = std::fs::read_dir(repository().join("models")).unwrap().map(|entry| entry.unwrap().path());
-    let mut models: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "gguf")).collect();
-    models.sort();
     let (mut compared, mut differing, mut near_ties) = (0, Vec::new(), Vec::new());
-    for model in models {
+    for model in models() {
         let subject = Subject::load(&model, QUANTISED_NOISE);
         for prompt in PROMPTS {
             compared += 1;
