@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
+use fireside::engine::builtin::BUILTIN;
 use fireside::model::memory::Needs;
 use fireside::repl::commands::COMMANDS;
 use fireside::store::catalog::catalog;
@@ -163,6 +164,7 @@ fn the_readmes_tables_are_those_of_the_code() {
         ("verbs", verbs()),
         ("catalog", models()),
         ("families", families()),
+        ("templates", templates()),
     ];
     let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
@@ -276,6 +278,15 @@ fn families() -> String {
             reference.reference,
             reference.cases.len()
         );
+    }
+    table
+}
+
+/// The built-in chat templates.
+fn templates() -> String {
+    let mut table = String::from("| name | the format of |\n|---|---|\n");
+    for known in BUILTIN {
+        table += &format!("| `{}` | {} |\n", known.name, known.models);
     }
     table
 }

@@ -8,6 +8,7 @@
 //! reads a key; whoever calls it gets events and can cancel between chunks of the prompt and between tokens.
 
 pub mod template; // 1
+pub mod builtin;
 mod jinja;
 pub mod memory;
 mod json;

@@ -68,42 +68,6 @@ struct Shape {
     typed: bool,
 }
 
-/// Templates for models that have none, by name.
-const BUILTIN: [(&str, &str); 2] = [
-    (
-        "chatml",
-        "\
-{%- for message in messages -%}
-  {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}",
-    ),
-    // Open-Assistant's first models know no system message.
-    (
-        "oasst",
-        "\
-{%- for message in messages -%}
-  {%- if message.role == 'system' -%}{{- raise_exception('no system role') -}}{%- endif -%}
-  {{- ('<|assistant|>' if message.role == 'assistant' else '<|prompter|>') + message.content + eos_token -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {{- '<|assistant|>' -}}
-{%- endif -%}",
-    ),
-];
-
-/// The built-in template of this name: llama.cpp's name, where it has one.
-pub fn builtin(name: &str) -> Option<&'static str> {
-    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
-}
-
-/// The names of all of them, for people.
-pub fn builtin_names() -> String {
-    BUILTIN.map(|(name, _)| name).join(", ")
-}
-
 impl Template {
     /// `bos` and `eos` are the texts of these tokens, empty if there are none. `args` are variables for the template, in
     /// JSON or else plain text; they win over the variables set here (`bos_token`, `eos_token`, `date_string`, `datetime`).
@@ -471,13 +435,6 @@ mod tests {
         let prompt =
             Template::new(source, "<s>", "</s>", &args).unwrap().render(&[user("Hi")], true).unwrap();
         assert_eq!(prompt.text, "B </s> True high");
-    }
-
-    #[test]
-    fn chatml_is_built_in() {
-        let expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
-        assert_eq!(text(builtin("chatml").unwrap(), &[user("Hi")]), expected);
-        assert_eq!(builtin("none"), None);
     }
 
     #[test]

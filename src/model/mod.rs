@@ -15,10 +15,11 @@ use crate::backend::local::{Probe, Spec};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
+use crate::engine::builtin::{self, builtin};
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
 use crate::engine::snapshot::{Rules, Usage, clear, usage};
 pub use crate::engine::template::Supports;
-use crate::engine::template::{self, Template};
+use crate::engine::template::Template;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::input;
@@ -244,18 +245,23 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
 pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
     let Some(wanted) = &settings.chat_template else {
         let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
-        return Ok(own.map(|own| template::builtin(own).unwrap_or(own).to_string()));
+        return Ok(own.map(|own| builtin(own).unwrap_or(own).to_string()));
     };
-    if let Some(builtin) = template::builtin(wanted) {
+    if let Some(builtin) = builtin(wanted) {
         return Ok(Some(builtin.to_string()));
     }
     input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
         message: format!("the chat template: {}", failure.message),
         ..failure.hint(format!(
             "--chat-template takes a Jinja file or the name of a built-in one: {}",
-            template::builtin_names()
+            builtin_templates().join(", ")
         ))
     })
+}
+
+/// The names of the built-in ones.
+pub fn builtin_templates() -> Vec<&'static str> {
+    builtin::names().collect()
 }
 
 /// What a chat template supports; `None` if it cannot be read.

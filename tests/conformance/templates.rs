@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use fireside::engine::template::Template;
+use fireside::chat::Role;
+use fireside::engine::template::{Template, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -67,6 +68,24 @@ fn templates_render_as_jinja2_renders_them() {
         }
     }
     conclude(Row { check: CHECK, reference: "Jinja2 3.1.6", compared, differing, near_ties: None });
+}
+
+#[test]
+fn gpt_oss_sees_again_only_the_thinking_of_an_answer_that_it_goes_on_with() {
+    let Some(folder) = reference("llama.cpp/models/templates") else { return };
+    let source = std::fs::read_to_string(folder.join("openai-gpt-oss-120b.jinja")).unwrap();
+    let template = Template::new(&source, "", "", &[]).unwrap();
+    let mut answer = Turn::new(Role::Assistant, "Yes.");
+    answer.thinking = Some("Is it?".into());
+    let talk = [Turn::new(Role::User, "Is it?"), answer, Turn::new(Role::User, "Sure?")];
+    let earlier = template.render(&talk, true).unwrap().text;
+    let expected = "<|start|>user<|message|>Is it?<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|end|>\
+                    <|start|>user<|message|>Sure?<|end|><|start|>assistant";
+    assert!(earlier.ends_with(expected), "{earlier}");
+    let last = template.render(&talk[..2], false).unwrap().text;
+    let expected = "<|start|>user<|message|>Is it?<|end|><|start|>assistant<|channel|>analysis<|message|>Is it?<|end|>\
+                    <|start|>assistant<|channel|>final<|message|>Yes.<|return|>";
+    assert!(last.ends_with(expected), "{last}");
 }
 
 /// Where two texts part, with a little around it.
