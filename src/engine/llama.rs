@@ -102,6 +102,8 @@ pub struct Marker {
     pub text: String,
     /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
     pub control: bool,
+    /// Whether white space before it is dropped.
+    pub takes_space: bool,
 }
 
 /// What loading needs to know, all of it settled before.

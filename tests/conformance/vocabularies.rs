@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use fireside::chat::settings::{Auto, CacheType};
 use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
-use fireside::engine::builtin::builtin;
-use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Model, Token, Weights};
+use fireside::engine::llama::{
+    self, ContextOptions, Hooks, Llama, LoadOptions, Model, Token, Vocabulary, Weights,
+};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -155,6 +156,19 @@ fn random_piece(chance: &mut Chance, kind: usize, lists: [&[&str]; 4]) -> String
     }
 }
 
+/// Templates a vocabulary, each with two of its markers.
+const PAIRS: usize = 10;
+const BETWEEN_MARKERS: &str =
+    "{% for m in messages %}{{ before }}{{ m.role }}\n{{ m.content }}{{ after }}\n{% endfor %}{{ before }}";
+
+fn marker_pairs(vocabulary: &Vocabulary) -> impl Iterator<Item = [(String, String); 2]> {
+    let markers = vocabulary.markers.iter().filter(|m| m.control).map(|m| m.text.as_str());
+    let markers: Vec<&str> = markers.filter(|text| !text.trim().is_empty()).collect();
+    let text =
+        move |n: usize| serde_json::to_string(markers.get(n % markers.len().max(1)).unwrap_or(&"#")).unwrap();
+    (0..PAIRS).map(move |n| [("before".into(), text(n * 7)), ("after".into(), text(n * 7 + 1))])
+}
+
 #[test]
 fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
     let Some(subjects) = subjects() else { return };
@@ -163,35 +177,35 @@ fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
     for subject in &subjects {
         let params = LlamaModelParams::default().with_vocab_only(true);
         let plain = LlamaModel::load_from_file(backend, &subject.path, &params).unwrap();
-        let engine = subject.engine(builtin("chatml").unwrap());
         let (model, mut chance) = (subject.model(), Chance(20));
         let vocabulary = model.vocabulary();
-        let mut texts = 0;
-        while texts < TEXTS {
-            let text = random_text(&mut chance);
-            if vocabulary.markers.iter().any(|m| m.control && text.contains(&m.text)) {
-                continue; // spells a marker: no token of ours, by intent
-            }
-            texts += 1;
-            for raw in [true, false] {
-                let mut asked = turn(&[user(&text)], 1);
-                asked.raw = raw;
-                let prompt = engine.prompt(&asked).unwrap();
-                let ids = plain.vocab().tokenize(prompt.text.as_bytes(), false, !raw);
-                let mut ids: Vec<Token> = ids.into_iter().map(|id| id.0).collect();
-                if vocabulary.add_bos && ids.first() != vocabulary.bos.as_ref() {
-                    ids.insert(0, vocabulary.bos.unwrap());
-                }
-                if ids.is_empty() {
-                    ids.extend(vocabulary.bos); // what cannot be written at all; nothing cannot be evaluated
-                }
-                compared += 1;
-                if prompt.tokens != ids {
-                    let how = if raw { "raw" } else { "chat" };
-                    differing.push(format!(
-                        "{}: {how} {text:?} became {:?}, not {ids:?}",
-                        subject.name, prompt.tokens
-                    ));
+        for pair in marker_pairs(vocabulary) {
+            let engine = Engine::new(subject.model(), Some(BETWEEN_MARKERS), &pair).unwrap();
+            let texts: Vec<String> = std::iter::repeat_with(|| random_text(&mut chance))
+                .filter(|text| !vocabulary.markers.iter().any(|m| m.control && text.contains(&m.text)))
+                .take(TEXTS / PAIRS)
+                .collect();
+            for (i, text) in texts.iter().enumerate() {
+                let earlier = Message::new(Role::Assistant, &texts[i / 2]);
+                for messages in
+                    [vec![user(text)], vec![user(&texts[i.saturating_sub(1)]), earlier, user(text)]]
+                {
+                    let mut asked = turn(&messages, 1);
+                    asked.raw = messages.len() == 1;
+                    let prompt = engine.prompt(&asked).unwrap();
+                    let ids = plain.vocab().tokenize(prompt.text.as_bytes(), false, !asked.raw);
+                    let mut ids: Vec<Token> = ids.into_iter().map(|id| id.0).collect();
+                    if vocabulary.add_bos && ids.first() != vocabulary.bos.as_ref() {
+                        ids.insert(0, vocabulary.bos.unwrap());
+                    }
+                    if ids.is_empty() {
+                        ids.extend(vocabulary.bos); // what cannot be written at all; nothing cannot be evaluated
+                    }
+                    compared += 1;
+                    if prompt.tokens != ids {
+                        let (name, ours) = (&subject.name, &prompt.tokens);
+                        differing.push(format!("{name}: {:?} became {ours:?}, not {ids:?}", prompt.text));
+                    }
                 }
             }
         }
