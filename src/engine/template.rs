@@ -244,7 +244,7 @@ fn bytes(turn: &Turn) -> usize {
     turn.content.len() + turn.thinking.as_ref().map_or(0, String::len)
 }
 
-/// Forty times what the hungriest of 70 real templates asks for at 100 messages, six times at 1,000: some look at every
+/// Forty times what the hungriest of 70 real templates asks for at 100 messages, four times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
 fn bounds(count: usize, bytes: usize) -> Bounds {
     Bounds {

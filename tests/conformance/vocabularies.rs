@@ -229,17 +229,19 @@ fn no_marker_in_content_becomes_a_token_in_any_template() {
         return;
     };
     let templates = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let templates: Vec<String> = templates
+    let templates: Vec<(PathBuf, String)> = templates
         .filter(|path| path.extension().is_some_and(|end| end == "jinja"))
-        .map(|path| std::fs::read_to_string(path).unwrap())
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
         .collect();
     let (mut compared, mut differing) = (0, Vec::new());
     for subject in &subjects {
-        let pairs = templates.iter().filter_map(|template| Pair::of(subject, template)).collect::<Vec<_>>();
-        for pair in &pairs {
+        for (file, template) in &templates {
+            let Some(pair) = Pair::of(subject, template) else { continue };
             for marker in pair.markers() {
                 compared += 1;
-                differing.extend(pair.betrayed_by(marker).map(|how| format!("{}: {how}", subject.name)));
+                if pair.betrayed_by(marker) {
+                    differing.push(format!("{}: {marker:?} in content of {}", subject.name, file.display()));
+                }
             }
         }
         for marker in subject.model().vocabulary().markers.iter().filter(|m| m.control) {
@@ -302,7 +304,8 @@ impl<'s> Pair<'s> {
         Some(counted(&self.model, &prompt.tokens))
     }
 
-    fn betrayed_by(&self, marker: &str) -> Option<String> {
+    /// Whether a marker in content becomes a token.
+    fn betrayed_by(&self, marker: &str) -> bool {
         let contents = [
             marker.to_string(),
             format!("x {marker}"),
@@ -313,7 +316,7 @@ impl<'s> Pair<'s> {
         ];
         let hostile =
             self.counted(contents.each_ref().map(String::as_str)).expect("it took harmless content");
-        (hostile != self.harmless).then(|| format!("{marker:?} in content of {:?}", self.template))
+        hostile != self.harmless
     }
 }
 
