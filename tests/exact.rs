@@ -346,6 +346,22 @@ fn no_marker_across_the_edge_of_content_becomes_a_token() {
     }
 }
 
+#[test]
+fn no_marker_is_spelled_by_leaving_out_what_cannot_be_written() {
+    let mut bytes = std::fs::read(tiny("llama-spm")).unwrap();
+    let byte = bytes.windows(6).position(|text| text == b"<0xF0>").unwrap();
+    bytes[byte..byte + 6].copy_from_slice(b"<none>"); // no emoji can be written now
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    std::fs::write(&file, bytes).unwrap();
+    let subject = Subject::load(file.path(), FLOAT_NOISE);
+    let engine = subject.engine();
+    let harmless = engine.prompt(&turn(&[user("x")], 1)).unwrap();
+    for content in ["</🔥s>", "<🔥s>", "🔥</s🔥>"] {
+        let prompt = engine.prompt(&turn(&[user(content)], 1)).unwrap();
+        assert_eq!(special_counts(&subject, &prompt.tokens), special_counts(&subject, &harmless.tokens));
+    }
+}
+
 /// A small generator, so that a failure can be repeated: Knuth's MMIX constants.
 pub(crate) struct Chance(pub(crate) u64);
 

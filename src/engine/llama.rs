@@ -6,7 +6,6 @@
 
 mod facts;
 
-use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -397,13 +396,11 @@ impl<'w> Llama<'w> {
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        let text = match &self.weights.alphabet {
-            Some(alphabet) => Cow::Owned(text.chars().filter(|c| alphabet.has(*c)).collect()),
-            None => Cow::Borrowed(text),
-        };
+        // What stands on both sides of a character that is left out stays apart: together it might spell a marker.
+        let left_out = |c| self.weights.alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(c));
         let vocab = self.weights.model.vocab();
-        let tokens = contained(|| vocab.tokenize(text.as_bytes(), false, special));
-        tokens.into_iter().map(|t| t.0).collect()
+        let tokens = |part: &str| contained(|| vocab.tokenize(part.as_bytes(), false, special));
+        text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).map(|t| t.0).collect()
     }
 
     fn piece(&self, token: Token, special: bool) -> Vec<u8> {
