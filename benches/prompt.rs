@@ -96,6 +96,7 @@ fn turn(round: usize, messages: usize) -> Turn {
         seed: 0,
         predict: 1,
         keep: true,
+        conversation: None,
         fresh: false,
         asked: None,
     }

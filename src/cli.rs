@@ -156,6 +156,12 @@ pub enum Verb {
     Config,
     /// what this installation is made of, where it keeps things, and what is wrong with it
     Doctor,
+    /// what makes a shell complete fireside's options, ids and models with Tab: source <(fireside completions bash)
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        #[arg(value_name = "SHELL")]
+        shell: String,
+    },
 }
 
 /// What can be done with the conversations that are kept.

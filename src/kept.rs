@@ -6,8 +6,8 @@ use crate::chat::Role;
 use crate::chat::record::Record;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::input;
-use crate::store::conversations::{Conversations, Filter, Number, Summary, Trouble};
+use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
+pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
 use crate::store::journal::now;
 use crate::ui::Screen;
@@ -16,9 +16,6 @@ use crate::ui::Screen;
 const SHOWN: usize = 20;
 /// Digits of an id that are shown.
 pub const SHORT: usize = 8;
-
-/// A conversation out of the database, with the number of each of its messages there.
-pub type Kept = (Record, Vec<Number>);
 
 /// Where conversations are kept; `None` without a home folder.
 pub fn file(config: &Config) -> Option<&Path> {
@@ -44,7 +41,8 @@ pub fn last(config: &Config) -> Result<Kept, Failure> {
 pub fn trouble(trouble: Trouble) -> String {
     match trouble {
         Trouble::Damaged => {
-            "they are damaged: the next chat moves the file aside and begins a new one".into()
+            "they are damaged: the next chat moves the file aside and goes on with what can be read of it"
+                .into()
         }
         other => other.to_string(),
     }
@@ -80,37 +78,34 @@ fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
     store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
 }
 
-/// Lets the user choose from the latest ones.
-pub fn pick(config: &Config, screen: &mut Screen) -> Result<Kept, Failure> {
+/// Asks a question and gives what was typed; `None`: nothing, leave it.
+pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
+
+/// Lets the user choose from the latest ones. `None`: none is wanted.
+pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Kept>, Failure> {
     let store = store(config)?;
     let latest = store.list(&Filter { most: Some(SHOWN), ..Filter::default() })?;
     if latest.is_empty() {
         return Err(Failure::new("no conversations are kept yet"));
     }
-    if !input::can_ask() {
-        return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
-            .hint("fireside history list shows the ids; --continue takes the last chat"));
-    }
     let mut lines = Vec::new();
     for (number, summary) in (1..).zip(&latest) {
         lines.push(format!("{number:3}  {}", line(summary)));
-        if let Some((record, _)) = store.load(&summary.id)? {
-            lines.extend(preview(&record).map(|text| format!("       {text}")));
+        if let Some(kept) = store.load(&summary.id)? {
+            lines.extend(preview(&kept.record).map(|text| format!("       {text}")));
         }
     }
     screen.show(&lines.join("\n"));
     loop {
-        let typed = input::ask(screen, "Which conversation? Its number or its id: ")?;
-        if typed.is_empty() {
-            return Err(Failure::interrupted());
-        }
+        let typed = ask(screen, "Which conversation? Its number or its id: ")?;
+        let Some(typed) = typed.filter(|typed| !typed.is_empty()) else { return Ok(None) };
         let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
         let found = match by_number {
             Some(summary) => load(&store, &summary.id),
             None => find(&store, &typed),
         };
         match found {
-            Ok(kept) => return Ok(kept),
+            Ok(kept) => return Ok(Some(kept)),
             Err(failure) => screen.failure(&failure),
         }
     }

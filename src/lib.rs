@@ -4,6 +4,7 @@
 
 // How it is used.
 pub mod start;
+pub mod completions;
 pub mod cli;
 pub mod oneshot;
 pub mod repl;

@@ -5,11 +5,12 @@ use std::time::Instant;
 use fireside::engine::llama::{self, Hooks};
 use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
-use fireside::{cli, start};
+use fireside::{cli, completions, start};
 
 fn main() {
     let started = Instant::now();
     crash::install();
+    completions::answer();
     llama::without_debugger();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });

@@ -7,6 +7,7 @@ mod replay;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Answering, Backend, Description, Rendered, Told};
@@ -125,7 +126,7 @@ impl Session {
 
     /// Waits a moment for the disk. `false`: something could not be kept.
     pub fn finish(&mut self) -> bool {
-        self.journal.as_mut().is_none_or(Journal::finish)
+        self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation))
     }
 
     /// The conversation as it is exchanged.
@@ -206,6 +207,7 @@ impl Session {
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
             keep: self.keeps_evaluated,
+            conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             fresh: false,
             asked: Some(now()),
         }
@@ -377,7 +379,7 @@ impl Session {
             path: self.model_name(),
             fingerprint: model.fingerprint.clone(),
             template: model.template_sum.clone(),
-            settings: self.config.shaping(&turn.settings, &self.advice),
+            settings: self.shaping(&turn.settings),
             seed: Some(turn.seed),
             system: self.conversation.system.clone(),
             asked: turn.asked,
@@ -392,6 +394,15 @@ impl Session {
             context_limit: model.context_limit as u32,
             prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
             generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),
+        }
+    }
+
+    /// The settings that shape an answer. Those of the answer before, where they are the same: there may be many.
+    fn shaping(&self, settings: &Settings) -> Arc<[(String, String)]> {
+        let now = self.config.shaping(settings, &self.advice);
+        match self.conversation.last_shaping() {
+            Some(before) if **before == *now => before.clone(),
+            _ => now.into(),
         }
     }
 

@@ -230,8 +230,8 @@ impl Run<'_> {
         if first {
             banner(session.model(), self.screen);
         }
-        if let Some((record, _)) = &self.resumed {
-            repl::show_resumed(record, self.screen);
+        if let Some(Kept { record, damage, .. }) = &self.resumed {
+            repl::show_resumed(record, damage, self.screen);
         }
         self.keep(Interactive::Yes);
         let session = self.session.as_mut().expect("opened above");
@@ -261,7 +261,7 @@ impl Run<'_> {
                 "chats are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
             ));
         }
-        let stored = self.resumed.take().map(|(record, numbers)| (record.id, numbers));
+        let stored = self.resumed.take().map(|kept| (kept.record.id, kept.numbers));
         let (title, model) = (self.args.title.clone(), Some(session.model_name()));
         session.keep(file, Heading { stored, title, model, interactive });
     }
@@ -292,7 +292,7 @@ impl Run<'_> {
     fn open_session(&mut self) -> Result<(), Failure> {
         self.resumed = match &self.args.resume {
             _ if self.args.go_on => Some(kept::last(&self.config)?),
-            Some(id) if id.is_empty() => Some(kept::pick(&self.config, self.screen)?),
+            Some(id) if id.is_empty() => Some(self.pick_conversation()?),
             Some(id) => Some(kept::find(&kept::store(&self.config)?, id)?),
             None => None,
         };
@@ -300,7 +300,7 @@ impl Run<'_> {
         let candidate = opener(&self.args)(&self.config, &wanted)?;
         let mut session = Session::new(self.config.clone(), candidate);
         let system = system_prompt(&session.settings)?;
-        if let Some((record, _)) = &self.resumed {
+        if let Some(Kept { record, .. }) = &self.resumed {
             session.conversation = Conversation::from_record(record);
         }
         if self.resumed.is_none() || system.is_some() {
@@ -319,11 +319,20 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn pick_conversation(&mut self) -> Result<Kept, Failure> {
+        if !input::can_ask() {
+            return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
+                .hint("fireside history list shows the ids; --continue takes the last chat"));
+        }
+        let mut ask = |screen: &mut Screen, question: &str| input::ask(screen, question).map(Some);
+        kept::pick(&self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
+    }
+
     fn which_model(&mut self) -> Result<String, Failure> {
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
         }
-        let before = self.resumed.as_ref().and_then(|(record, _)| record.model.as_deref());
+        let before = self.resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
         match model::of_conversation(&self.config, before) {
             Ok(Some(own)) => return Ok(own),
             Ok(None) => {}

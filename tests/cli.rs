@@ -42,7 +42,7 @@ fn one_word_is_no_prompt_and_the_hint_says_how_to_make_it_one() {
 #[test]
 fn verbs_to_come_are_named_as_such() {
     let home = Home::new();
-    for verb in ["bench", "worker", "completions"] {
+    for verb in ["bench", "worker", "man"] {
         home.run(&[verb]).done().failed(2, "not there yet").hint("fireside -p");
     }
 }

@@ -116,6 +116,7 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
         seed: 7,
         predict,
         keep: true,
+        conversation: None,
         fresh: false,
         asked: None,
     }

@@ -6,24 +6,24 @@ use std::path::PathBuf;
 use crate::support::pty::*;
 use crate::support::{Done, Home, Run, tiny};
 
-const DATABASE: &str = ".local/share/fireside/conversations.db";
+pub(crate) const DATABASE: &str = ".local/share/fireside/conversations.db";
 
-fn chat(home: &Home, answers: &str, args: &[&str], lines: &str) -> Done {
+pub(crate) fn chat(home: &Home, answers: &str, args: &[&str], lines: &str) -> Done {
     let args: Vec<&str> = ["--repl-stdin", "--keep"].iter().chain(args).copied().collect();
     home.scripted(answers, &args).stdin(lines).done()
 }
 
-fn history(home: &Home, args: &[&str]) -> Run {
+pub(crate) fn history(home: &Home, args: &[&str]) -> Run {
     let args: Vec<&str> = ["history"].iter().chain(args).copied().collect();
     home.run(&args)
 }
 
-fn listed(home: &Home) -> Vec<serde_json::Value> {
+pub(crate) fn listed(home: &Home) -> Vec<serde_json::Value> {
     let object = history(home, &["list", "--json"]).done().code(0).json();
     object["conversations"].as_array().unwrap().clone()
 }
 
-fn id(home: &Home, number: usize) -> String {
+pub(crate) fn id(home: &Home, number: usize) -> String {
     listed(home)[number]["id"].as_str().unwrap().to_string()
 }
 
@@ -178,11 +178,88 @@ fn a_damaged_store_is_moved_aside() {
     bytes[..100].fill(7);
     std::fs::write(&file, bytes).unwrap();
     std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // or it is mended from there
-    chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: they are now");
+    chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: 0 messages could be read");
     assert_eq!(listed(&home)[0]["title"], "Again");
     assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn a_letter_that_the_disk_has_changed_is_noticed() {
+    let home = Home::new();
+    chat(&home, "The sky is blue.\n", &[], "Why?\n").code(0);
+    chat(&home, "Other\n", &[], "Other\n").code(0);
+    history(&home, &["rm", &id(&home, 0), "--yes"]).done().code(0); // brings everything from the log into the file
+    let file = home.path(DATABASE);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(16).position(|window| window == b"The sky is blue.").unwrap();
+    bytes[at + 11..at + 15].copy_from_slice(b"grey");
+    std::fs::write(&file, bytes).unwrap();
+    let id = id(&home, 0);
+    let said = "the disk has changed what was kept of this conversation: message 2";
+    history(&home, &["show", &id]).done().code(0).says(said);
+    chat(&home, "Because.\n", &["--continue"], "Really?\n").code(0).says(said);
+    let doctor = home.run(&["doctor"]).done().code(1);
+    assert!(doctor.stdout.contains("the disk has changed 1 of them"), "{doctor:#?}");
+}
+
+#[test]
+fn a_shell_completes_ids_models_values_and_verbs() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "Why is the sky blue?\n").code(0);
+    home.write(".local/share/fireside/models/tiny.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    let id = &id(&home, 0)[..8];
+    // As the function does that bash reads: the words, the last one to be completed.
+    let offered = |words: &[&str]| {
+        let words = [&["--", "fireside"], words].concat();
+        let run = home.run(&words).env("FIRESIDE_COMPLETE", "bash");
+        let run = run.env("_CLAP_COMPLETE_INDEX", (words.len() - 2).to_string()).env("_CLAP_IFS", "\n");
+        run.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").done().code(0).stdout
+    };
+    assert_eq!(
+        offered(&["--resume", ""]).lines().next(),
+        Some(id),
+        "before the options that may follow as well"
+    );
+    assert_eq!(offered(&["--resume", &id[..3]]).trim(), id);
+    assert_eq!(offered(&["history", "rm", &id[..1]]).trim(), id);
+    assert_eq!(offered(&["--overflow", "r"]).trim(), "roll");
+    assert_eq!(offered(&["--chat-template", "zep"]).trim(), "zephyr");
+    assert!(offered(&["-m", "ti"]).contains("tiny"), "{}", offered(&["-m", "ti"]));
+    assert_eq!(offered(&["hist"]).trim(), "history");
+    assert!(offered(&["--incog"]).contains("--incognito"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.run(&["completions", shell]).done().code(0).stdout;
+        assert!(script.contains("FIRESIDE_COMPLETE") && !script.contains("/release/"), "{script}");
+    }
+    home.run(&["completions", "dos"]).done().failed(2, "no completions for 'dos'").hint("bash");
+}
+
+#[test]
+fn a_conversation_is_chosen_from_a_list_in_the_chat() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "First\n").code(0);
+    chat(&home, "two\n", &[], "Second\n").code(0);
+    let done = chat(&home, "three\n", &[], "/resume\n9\n2\nThird\n").code(0);
+    done.says("there is no conversation '9'").says("going on with: First (2 messages)");
+    assert_eq!(
+        (listed(&home)[0]["title"].as_str(), listed(&home)[0]["messages"].as_u64()),
+        (Some("First"), Some(4))
+    );
+    chat(&home, "x\n", &[], "/resume\n\n").code(0); // an empty line leaves everything as it is
+    let script = home.script("answers", "four\n");
+    let mut terminal = home.terminal(&script);
+    terminal
+        .at_prompt()
+        .line("/resume")
+        .sees("  2  ")
+        .sees("       two")
+        .at("Which conversation? Its number or its id: ");
+    terminal.line("2").sees("going on with: Second").at_prompt().line("Fourth").sees("four").at_prompt();
+    terminal.keys(CTRL_D).ends();
+    drop(terminal);
+    assert_eq!(listed(&home)[0]["title"], "Second");
 }
 
 /// Instants at which the program is killed, and the seed that chooses them: `FIRESIDE_KILLS`, `FIRESIDE_KILL_SEED`.

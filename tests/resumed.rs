@@ -14,16 +14,17 @@ use crate::exact::{Chance, FLOAT_NOISE, Subject, answer, cancelled, default_subj
 use crate::snapshots::{
     ANYTHING, about, assert_same, expected, files, second_question, settled, tiny_subjects, with_folder,
 };
-use crate::support::tiny;
+use crate::support::{Home, tiny};
 
 /// Goes through one conversation with an engine that lives on and with one that is new at every turn. Both are asked the
 /// same, go back alike and are stopped alike. Returns how many turns were answered from what was on disk.
+#[allow(clippy::print_stdout)] // the count of near ties is a result
 fn interrupted_everywhere(name: &str, subject: &Subject, turns: usize) -> usize {
     let mut chance = Chance(20);
     let folder = TempDir::new().unwrap();
     let mut whole = subject.engine();
     let mut messages = Vec::new();
-    let mut restored = 0;
+    let (mut restored, mut near_ties) = (0, 0);
     for number in 0..turns {
         match chance.below(6) {
             0 => messages.truncate(messages.len().saturating_sub(2)), // undo
@@ -48,11 +49,12 @@ fn interrupted_everywhere(name: &str, subject: &Subject, turns: usize) -> usize 
             cancelled(&mut resumed, &asked, after);
         }
         let (ours, theirs) = (answer(&mut resumed, &asked), answer(&mut whole, &asked));
-        assert_same(subject, &ours, &theirs, &format!("{name}, turn {number}"));
+        near_ties += usize::from(assert_same(subject, &ours, &theirs, &format!("{name}, turn {number}")));
         restored += usize::from(ours.cached >= LEAST);
         settled(resumed);
         messages.push(Message::new(Role::Assistant, theirs.text));
     }
+    println!("{name}: {turns} turns, {restored} of them from what was on disk, {near_ties} near ties");
     restored
 }
 
@@ -69,6 +71,29 @@ fn resumed_at_every_turn_is_never_interrupted_default_model() {
     let Some(subject) = default_subject() else { return };
     let restored = interrupted_everywhere("default model", subject, 6);
     assert!(restored >= 3, "only {restored} turns were resumed");
+}
+
+/// A chat of six turns in one process, and in six: the same words.
+#[test]
+fn a_chat_left_and_continued_at_every_turn_says_the_same() {
+    let questions = ["What is it?", "And then?", "Why so?", "Who was it?", "Really?", "Tell me more."];
+    for name in ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"] {
+        let said = |together: usize| {
+            let home = Home::new();
+            let mut said = String::new();
+            for (number, lines) in questions.chunks(together).enumerate() {
+                let more = if number > 0 { &["--continue"][..] } else { &[] };
+                let exact = ["--cache-type-k", "f32", "--cache-type-v", "f32", "--temp", "0", "-n", "12"];
+                let args = [&["--repl-stdin", "--keep"], &exact[..], more].concat();
+                let typed = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+                said += &home.run(&args).model(&tiny(name)).stdin(typed).done().code(0).stdout;
+            }
+            said
+        };
+        let (whole, resumed) = (said(questions.len()), said(1));
+        assert!(!whole.trim().is_empty());
+        assert_eq!(whole, resumed, "{name}");
+    }
 }
 
 /// The engine that knows its snapshots by the model's name.

@@ -34,6 +34,8 @@ mod history;
 mod incognito;
 // The file they are in, damaged.
 mod damage;
+// The disk full, refused or locked.
+mod trouble;
 // Their answers, given again.
 mod replay;
 // What models think before they answer.

@@ -23,12 +23,26 @@ const MOST_LINES: usize = 600;
 /// What each part may import besides itself. `main` and `start` may import everything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("repl", &["session", "kept", "model", "input", "store", "ui", "chat", "error", "units", "nearest"]),
+    ("completions", &["cli", "config", "kept", "model", "store", "chat", "error"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     (
         "verbs",
         &[
-            "kept", "cli", "session", "convert", "model", "input", "config", "gguf", "store", "ui", "chat",
-            "nearest", "error", "units",
+            "kept",
+            "cli",
+            "completions",
+            "session",
+            "convert",
+            "model",
+            "input",
+            "config",
+            "gguf",
+            "store",
+            "ui",
+            "chat",
+            "nearest",
+            "error",
+            "units",
         ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),
@@ -57,7 +71,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
-    ("clap", &["cli.rs"]),
+    ("clap", &["cli.rs", "completions.rs"]),
+    ("clap_complete", &["completions.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
     ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs", "store/exchange/identity.rs"]),
@@ -65,7 +80,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["store/hub/http.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
     ("half", &["convert/encode.rs"]),
-    ("rusqlite", &["store/conversations.rs"]),
+    (
+        "rusqlite",
+        &[
+            "store/conversations.rs",
+            "store/conversations/find.rs",
+            "store/conversations/sums.rs",
+            "store/conversations/salvage.rs",
+        ],
+    ),
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -2,6 +2,8 @@
 //!
 //! Undo moves the head, retry and edit add a branch; no message is ever removed.
 
+use std::sync::Arc;
+
 use super::events::StopReason;
 use super::message::{Message, Role};
 use super::record::{Answer, Entry, Record};
@@ -110,6 +112,11 @@ impl Conversation {
             count: answer.left as usize,
             summary: answer.summary.clone(),
         })
+    }
+
+    /// The settings of the answer that was added last.
+    pub fn last_shaping(&self) -> Option<&Arc<[(String, String)]>> {
+        self.nodes.iter().rev().find_map(|node| Some(&node.answer.as_ref()?.settings))
     }
 
     /// The same message where it was said after the head and got no answer.

@@ -29,6 +29,8 @@ pub struct Turn {
     pub predict: u32,
     /// Whether what was evaluated for it may stay on disk.
     pub keep: bool,
+    /// The id of the conversation it belongs to, if that is kept: with it goes what was evaluated.
+    pub conversation: Option<String>,
     /// Whether all of it is read, whatever was evaluated before.
     pub fresh: bool,
     /// When it is asked, for templates that say the date, in milliseconds since 1970; `None`: now.

@@ -1,5 +1,7 @@
 //! A conversation as it is kept on disk, exported and imported: every message of its tree with what is known about it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::message::{Attachment, Role};
@@ -55,8 +57,8 @@ pub struct Answer {
     pub fingerprint: String,
     /// A sum of the chat template; empty for none.
     pub template: String,
-    /// The settings that shape an answer: names and values.
-    pub settings: Vec<(String, String)>,
+    /// The settings that shape an answer, names and values; answers in a row share them.
+    pub settings: Arc<[(String, String)]>,
     pub seed: Option<u32>,
     /// What the model was told before anything else.
     #[serde(skip_serializing_if = "Option::is_none")]

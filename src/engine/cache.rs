@@ -3,6 +3,7 @@
 //! The cache is the list of tokens in the model's memory. Every turn brings its whole prompt; only what follows the
 //! longest common prefix is evaluated. Next: sampler.rs.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
@@ -14,10 +15,23 @@ const FIRST_CAPACITY: usize = 512;
 /// Room for the answer that a context is made with beyond the prompt.
 const ANSWER_ROOM: usize = 128;
 
+/// Bytes that all checkpoints may take, and tokens between one and the next.
+const MOST_CHECKPOINTS: usize = 256 << 20;
+const APART: usize = 16;
+
 /// The tokens in a model's memory, in their order.
 #[derive(Debug, Default)]
 pub struct Cache {
     tokens: Vec<Token>,
+    /// Of a model whose memory cannot be cut: what it was before, newest last. The longest that a prompt begins with is
+    /// put back.
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+#[derive(Debug)]
+struct Checkpoint {
+    tokens: Vec<Token>,
+    state: Vec<u8>,
 }
 
 impl Cache {
@@ -48,7 +62,39 @@ impl Cache {
     pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
         let kept = model.truncate(self.common(prompt));
         self.tokens.truncate(kept);
-        kept
+        self.go_back(model, prompt);
+        self.tokens.len()
+    }
+
+    /// Puts back the longest checkpoint that `prompt` begins with.
+    fn go_back(&mut self, model: &mut impl Model, prompt: &[Token]) {
+        let serves = |c: &&Checkpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
+        let best = self.checkpoints.iter().filter(serves).max_by_key(|c| c.tokens.len());
+        let Some(best) = best.filter(|best| best.tokens.len() > self.tokens.len()) else { return };
+        let put_back = model.restore(&best.state, best.tokens.len()).is_ok();
+        self.tokens.clear();
+        if put_back {
+            self.tokens.extend_from_slice(&best.tokens);
+        }
+    }
+
+    /// Remembers what is in memory, if the model's memory cannot be cut, so that it can be gone back to.
+    pub fn mark(&mut self, model: &impl Model) {
+        let near =
+            |c: &Checkpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
+        let bytes = model.state_bytes();
+        let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
+        if useless || self.checkpoints.iter().any(near) {
+            return;
+        }
+        let Ok(state) = model.save() else { return };
+        let mut all = bytes + self.checkpoints.iter().map(|c| c.state.len()).sum::<usize>();
+        while all > MOST_CHECKPOINTS
+            && let Some(oldest) = self.checkpoints.pop_front()
+        {
+            all -= oldest.state.len();
+        }
+        self.checkpoints.push_back(Checkpoint { tokens: self.tokens.clone(), state });
     }
 
     /// Puts the saved memory of `tokens` in the place of what is there, with room for `wanted` tokens. `false`: the
@@ -212,6 +258,27 @@ mod tests {
         read(&mut cache, &mut toy, &[1, 2, 3]);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 3, "going on needs no cut");
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 4]), 0);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_cut_goes_back_to_a_checkpoint() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096).uncuttable());
+        let prompt: Vec<Token> = (0..200).collect();
+        for length in [40, 90, 95, 150] {
+            read(&mut cache, &mut toy, &prompt[..length]);
+            cache.mark(&toy);
+        }
+        assert_eq!(cache.checkpoints.len(), 3, "two are too near");
+        let other = |at: usize| [&prompt[..at], &[7, 7, 7]].concat();
+        assert_eq!(read(&mut cache, &mut toy, &other(160)), 150);
+        assert_eq!(read(&mut cache, &mut toy, &other(100)), 90);
+        assert_eq!(read(&mut cache, &mut toy, &other(90)), 90);
+        assert_eq!(read(&mut cache, &mut toy, &other(30)), 0);
+        assert_eq!(read(&mut cache, &mut toy, &prompt), 150, "whatever was in memory meanwhile");
+        let (mut cache, toy) = (Cache::default(), Toy::new(4096));
+        cache.tokens = prompt;
+        cache.mark(&toy);
+        assert!(cache.checkpoints.is_empty(), "this one can be cut");
     }
 
     #[test]

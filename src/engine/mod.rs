@@ -69,8 +69,9 @@ pub struct Engine<M> {
     pace: Option<f64>,
     /// What was evaluated before, on disk.
     snapshots: Option<Snapshots>,
-    /// Whether what is in memory may be kept there.
+    /// Whether what is in memory may be kept there, and the conversation it belongs to.
     keep: bool,
+    conversation: Option<String>,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -100,6 +101,7 @@ impl<M: Model> Engine<M> {
             pace: None,
             snapshots: None,
             keep: false,
+            conversation: None,
         })
     }
 
@@ -205,6 +207,7 @@ impl<M: Model> Engine<M> {
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
     fn reuse(&mut self, prompt: &[Token], turn: &Turn) -> Result<usize> {
         self.keep = turn.keep;
+        self.conversation.clone_from(&turn.conversation);
         if turn.fresh {
             self.cache.clear(&mut self.model);
         } else {
@@ -247,14 +250,14 @@ impl<M: Model> Engine<M> {
         show: &mut dyn FnMut(Event),
     ) -> Result<ControlFlow<()>> {
         let stop = || cancel.load(Ordering::Relaxed);
-        let on_the_way = self.snapshots.is_some() && !self.model.restores_parts();
-        if on_the_way
+        if !self.model.restores_parts()
             && prompt.len() >= cached + LEAST
             && let Some(edge) = self.edge(turn, prompt).filter(|edge| *edge >= cached + LEAST)
         {
             if self.read(&prompt[..edge], cached, prompt.len(), &stop, show)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
+            self.cache.mark(&self.model);
             self.hold();
         }
         self.read(prompt, cached, prompt.len(), &stop, show)
@@ -303,7 +306,7 @@ impl<M: Model> Engine<M> {
         if snapshots.wants(tokens, self.model.state_bytes(), pace, parts)
             && let Ok(state) = self.model.save()
         {
-            snapshots.hold(tokens.to_vec(), state, pace, parts);
+            snapshots.hold(tokens.to_vec(), state, pace, parts, self.conversation.as_deref());
         }
     }
 
@@ -344,7 +347,9 @@ impl<M: Model> Engine<M> {
         }
         let cached = self.reuse(ahead, turn)?;
         let stop = || superseded();
-        let _stopped = self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?;
+        if self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?.is_continue() {
+            self.cache.mark(&self.model); // undo, retry and edit come back to here
+        }
         Ok(())
     }
 
@@ -356,6 +361,7 @@ impl<M: Model> Engine<M> {
         let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * PACE_TOKENS)];
         if self.pace.is_none() && (1..limit).contains(&length) {
             self.keep = turn.keep;
+            self.conversation.clone_from(&turn.conversation);
             let cached = self.cache.reuse(&mut self.model, beginning)?;
             let _whole = self.read(beginning, cached, beginning.len(), &|| false, &mut |_| {})?;
         }

@@ -260,6 +260,7 @@ mod tests {
             seed: 1,
             predict: 100,
             keep: false,
+            conversation: None,
             fresh: false,
             asked: None,
         }

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use self::file::Trouble;
-pub use self::folder::{Bounds, Usage, clear, usage};
+use self::file::{Header, Trouble};
+pub use self::folder::{Bounds, Usage, forget, usage};
 use self::writer::{Held, Writer};
 use super::llama::{self, ContextOptions, Token};
 
@@ -106,6 +106,7 @@ pub struct Snapshots {
 
 struct Known {
     tokens: Vec<Token>,
+    conversations: Vec<String>,
     bytes: u64,
     pace: f64,
 }
@@ -160,8 +161,8 @@ impl Snapshots {
             }
             match file::read_header(&self.folder.join(&name)) {
                 Ok(header) if header.key == self.key => {
-                    let known =
-                        Known { tokens: header.tokens, bytes: header.state.0, pace: f64::from(header.pace) };
+                    let Header { tokens, conversations, state: (bytes, _), pace, .. } = header;
+                    let known = Known { tokens, conversations, bytes, pace: f64::from(pace) };
                     self.known.insert(name, known);
                 }
                 Err(Trouble::Damaged) => self.remove(&name),
@@ -259,8 +260,15 @@ impl Snapshots {
         all.map(of).max().unwrap_or((0, true))
     }
 
-    /// Takes a state to be written later.
-    pub fn hold(&mut self, tokens: Vec<Token>, state: Vec<u8>, pace: f64, parts: bool) {
+    /// Takes a state to be written later. It goes with `conversation`, if it belongs to one that is kept.
+    pub fn hold(
+        &mut self,
+        tokens: Vec<Token>,
+        state: Vec<u8>,
+        pace: f64,
+        parts: bool,
+        conversation: Option<&str>,
+    ) {
         self.look(&tokens);
         let mut hasher = DefaultHasher::new();
         tokens.hash(&mut hasher);
@@ -269,10 +277,17 @@ impl Snapshots {
         let covered = |kept: &[Token]| {
             tokens.starts_with(kept) && kept.len() < tokens.len() && kept.len() * 2 >= tokens.len()
         };
-        let instead_of = self.known.iter().filter(|(_, known)| parts && covered(&known.tokens));
-        let instead_of = instead_of.map(|(name, _)| name.clone()).collect();
+        let mut conversations: Vec<String> = conversation.map(str::to_string).into_iter().collect();
+        let mut instead_of = Vec::new();
+        for (name, known) in self.known.iter().filter(|(_, known)| parts && covered(&known.tokens)) {
+            instead_of.push(name.clone());
+            conversations.extend(known.conversations.iter().cloned());
+        }
+        conversations.sort();
+        conversations.dedup();
         self.latest.clone_from(&tokens);
-        self.held.push(Held { name, key: self.key.clone(), tokens, pace, state, instead_of });
+        let key = self.key.clone();
+        self.held.push(Held { name, key, tokens, conversations, pace, state, instead_of });
     }
 
     /// Has what was taken written by a thread of its own.
@@ -321,7 +336,7 @@ mod tests {
     }
 
     fn keep(snapshots: &mut Snapshots, tokens: &[Token], parts: bool) {
-        snapshots.hold(tokens.to_vec(), vec![1; BYTES], 0.01, parts);
+        snapshots.hold(tokens.to_vec(), vec![1; BYTES], 0.01, parts, None);
         let (done, settled) = channel();
         snapshots.settle(done);
         assert!(settled.recv().is_err());

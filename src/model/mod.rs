@@ -17,7 +17,7 @@ use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
 use crate::engine::builtin::{self, builtin};
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
-use crate::engine::snapshot::{Rules, Usage, clear, usage};
+use crate::engine::snapshot::{Rules, Usage, forget, usage};
 pub use crate::engine::template::Supports;
 use crate::engine::template::Template;
 use crate::error::{Failure, reason};
@@ -90,9 +90,9 @@ pub fn snapshots(folder: &Path) -> Usage {
     usage(folder)
 }
 
-/// Removes all of it.
-pub fn forget_snapshots(folder: &Path) -> std::io::Result<()> {
-    clear(folder)
+/// Removes what of it went with these conversations, or may have.
+pub fn forget_snapshots(folder: &Path, conversations: &[String]) -> std::io::Result<()> {
+    forget(folder, conversations)
 }
 
 /// The model that a conversation was held with, unless the command line or the environment names one. The error says that

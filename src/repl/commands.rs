@@ -4,6 +4,7 @@ mod model;
 mod talk;
 
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
+pub(super) use self::talk::go_on_with;
 use self::talk::{clear, context, edit, export, fork, history, resume, thinking, title, undo};
 use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
@@ -15,6 +16,8 @@ use crate::nearest::nearest;
 pub enum Next {
     Prompt,
     Ask(Ask),
+    /// A conversation is to be chosen from a list and gone on with.
+    Resume,
     /// Back to the editor with this text in the line.
     Edit(String),
     Quit,
@@ -90,9 +93,9 @@ pub const COMMANDS: &[Command] = &[
     ),
     row(
         &["resume"],
-        "ID",
+        "[ID]",
         Argument::Conversation,
-        "go on with another conversation, by the beginning of its id",
+        "go on with another conversation, by the beginning of its id or from a list",
         resume,
     ),
     row(&["fork"], "", Argument::None, "go on in a conversation of its own; this one stays as it is", fork),

@@ -14,7 +14,7 @@ use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
-use crate::kept;
+use crate::kept::{self, Damage};
 use crate::model;
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
@@ -101,8 +101,9 @@ pub fn run(
 }
 
 /// What a conversation that is taken up again was about: its name and its last exchange.
-pub fn show_resumed(record: &Record, screen: &mut Screen) {
+pub fn show_resumed(record: &Record, damage: &Damage, screen: &mut Screen) {
     let path = record.path();
+    damage.line().iter().for_each(|line| screen.note(line));
     screen.note(&format!("going on with: {} ({} messages)", record.title, path.len()));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];
@@ -133,8 +134,26 @@ impl Chat<'_> {
                 Next::Prompt => {}
                 Next::Ask(ask) => initial = self.ask(ask, editor)?,
                 Next::Edit(text) => initial = text,
+                Next::Resume => {
+                    self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
                 Next::Quit => return Ok(Exit::Answered),
             }
+        }
+    }
+
+    /// Lets the user choose a conversation and goes on with it.
+    fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
+        let config = self.session.config.clone();
+        let mut ask = |_: &mut Screen, question: &str| {
+            Ok(match editor.read(question, "")? {
+                Line::Text(typed) => Some(typed.trim().to_string()),
+                Line::End | Line::Interrupted(_) => None,
+            })
+        };
+        match kept::pick(&config, self.screen, &mut ask)? {
+            Some(kept) => commands::go_on_with(self, kept),
+            None => Ok(()),
         }
     }
 

@@ -83,7 +83,7 @@ impl Replay {
     fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
         let given = self.config.source("model", &[]) >= Source::Environment;
         let path = self.config.settle(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
-        let same = |loaded: &&mut Loaded| loaded.path == path && loaded.shaping == answer.settings;
+        let same = |loaded: &&mut Loaded| loaded.path == path && *loaded.shaping == *answer.settings;
         if self.loaded.as_mut().filter(same).is_none() {
             self.loaded = None; // its memory is needed
             self.loaded = Some(self.load(path, answer)?);
@@ -117,7 +117,7 @@ impl Replay {
             backend.close();
             return Err(Failure::new(trouble).hint("-m says which file is meant"));
         }
-        Ok(Loaded { path, shaping: answer.settings.clone(), settings, backend })
+        Ok(Loaded { path, shaping: answer.settings.to_vec(), settings, backend })
     }
 }
 
@@ -151,6 +151,7 @@ fn turn(
         seed,
         predict: if counted { answer.generated_tokens } else { NO_LIMIT },
         keep: false,
+        conversation: None,
         fresh: true,
         asked: answer.asked,
     })

@@ -3,24 +3,39 @@
 //! A conversation is a row, its messages are rows that know the message before them: two programs that go on with the same
 //! conversation make two branches. Every change is on the disk when the call returns. The files of `migrations/` are applied in
 //! their order, once each, and never edited.
+//!
+//! `conversations/find.rs` lists and searches; `sums.rs` tells what the disk has changed; `salvage.rs` takes what can be read
+//! out of a damaged file.
+
+mod find;
+mod salvage;
+mod sums;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, params};
+use tempfile::TempDir;
+
+pub use self::find::{Filter, Hit, Summary};
+use self::salvage::Salvaged;
+use self::sums::Table;
 
 use crate::chat::Role;
 use crate::chat::record::{Answer, Entry, Record};
 use crate::error::{Failure, reason};
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
+/// From this version on every row has a sum.
+const WITH_SUMS: u32 = 2;
 /// The version of a database with all of them.
 const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// How long another program may hold the database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +44,8 @@ pub enum Trouble {
     Newer(PathBuf),
     #[error("the stored conversations are damaged")]
     Damaged,
+    #[error("another program holds the stored conversations")]
+    Held,
     #[error("{0}")]
     Other(String),
 }
@@ -37,11 +54,12 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Trouble {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Trouble::Other("another program holds the stored conversations".into())
-            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Held,
             Some(ErrorCode::ReadOnly) => Trouble::Other("the stored conversations may not be written".into()),
             Some(ErrorCode::DiskFull) => Trouble::Other("the disk is full".into()),
+            Some(ErrorCode::SystemIoFailure) => {
+                Trouble::Other(format!("the disk did not take or give them ({error})"))
+            }
             _ => Trouble::Other(error.to_string()),
         }
     }
@@ -62,65 +80,97 @@ impl From<Trouble> for Failure {
 /// The number of a message in the database.
 pub type Number = i64;
 
-/// A conversation in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    pub id: String,
-    pub title: String,
-    pub changed: i64,
-    pub model: Option<String>,
-    pub messages: u32,
+/// A conversation out of the database.
+#[derive(Debug)]
+pub struct Kept {
+    pub record: Record,
+    /// The number of each of its entries.
+    pub numbers: Vec<Number>,
+    pub damage: Damage,
 }
 
-/// A message that was searched for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
-    pub conversation: Summary,
-    pub role: Role,
-    /// The place in the text, the words found between [`Hit::BEGIN`] and [`Hit::END`].
-    pub snippet: String,
+/// What of a conversation is not as it was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// What it says of itself: its title, its system prompt, where it goes on.
+    pub heading: bool,
+    /// Places of messages in [`Record::entries`].
+    pub entries: Vec<usize>,
 }
 
-impl Hit {
-    pub const BEGIN: char = '\u{2}';
-    pub const END: char = '\u{3}';
-}
-
-/// Which conversations are wanted.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// A part of the model's name.
-    pub model: Option<String>,
-    /// Changed then or later, in milliseconds since 1970.
-    pub since: Option<i64>,
-    pub most: Option<usize>,
+impl Damage {
+    /// One line for people; `None`: nothing is damaged.
+    pub fn line(&self) -> Option<String> {
+        let heading = self.heading.then(|| "its heading".to_string());
+        let message = |place: &usize| format!("message {}", place + 1);
+        let what: Vec<String> = heading.into_iter().chain(self.entries.iter().map(message)).collect();
+        (!what.is_empty())
+            .then(|| format!("the disk has changed what was kept of this conversation: {}", what.join(", ")))
+    }
 }
 
 /// An open database.
 pub struct Conversations {
     connection: Connection,
+    path: PathBuf,
+    /// Tells the file that was opened from one that may take its place.
+    file: (u64, u64),
+    /// It is a copy of one that may not be written, and why that is so.
+    copy: Option<(TempDir, String)>,
 }
 
 impl Conversations {
-    /// Opens the database at `path`, or makes it. A damaged one is moved aside and told of in the second value.
+    /// Opens the database at `path`, or makes it. A damaged one is moved aside, what can be read of it is taken over, and
+    /// the second value tells of that.
     pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
         // Looked over before anything is written: what is added to a damaged file may never be seen again.
-        match Conversations::try_open(path).and_then(|store| store.check().map(|()| store)) {
+        let look_over = |store: Conversations| {
+            store.check()?;
+            // What earlier programs left in the log goes into the file; later is as well if another one is reading.
+            store.connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
+            Ok(store)
+        };
+        match Conversations::try_open(path).and_then(look_over) {
             Err(Trouble::Damaged) => {
-                let aside = set_aside(path)?;
-                let note = format!("the stored conversations were damaged: they are now {}", aside.display());
-                Ok((Conversations::try_open(path)?, Some(note)))
+                let note = salvage::replace(path)?.map(|Salvaged { messages, aside }| {
+                    format!(
+                        "the stored conversations were damaged: {messages} messages could be read and go on being kept; the damaged file is now {}",
+                        aside.display()
+                    )
+                });
+                Ok((Conversations::try_open(path)?, note))
             }
             opened => opened.map(|store| (store, None)),
         }
     }
 
-    /// Opens the database if it is there; nothing is made or changed.
+    /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
+    /// read either: then it is a copy.
     pub fn existing(path: &Path) -> Result<Option<Conversations>, Trouble> {
         if !path.exists() {
             return Ok(None);
         }
-        Conversations::try_open(path).map(Some)
+        match Conversations::try_open(path) {
+            Err(Trouble::Other(why)) => {
+                let copy = Conversations::copy(path, why.clone());
+                copy.map_err(|_| Trouble::Other(why)).map(Some)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
+        let folder = tempfile::tempdir()?;
+        let copied = folder.path().join("conversations.db");
+        for ending in ["", "-wal"] {
+            let (from, to) = (beside(path, ending), beside(&copied, ending));
+            if from.exists() {
+                fs::copy(from, &to)?;
+                fs::set_permissions(to, fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        let store = Conversations::try_open(&copied)?;
+        Ok(Conversations { copy: Some((folder, why)), ..store })
     }
 
     fn try_open(path: &Path) -> Result<Conversations, Trouble> {
@@ -132,13 +182,15 @@ impl Conversations {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
+        fs::OpenOptions::new().read(true).write(true).open(path)?; // SQLite's own reasons are dark
         only_for_the_user(path, 0o600)?;
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         connection.execute_batch(
             "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;",
         )?;
-        let mut store = Conversations { connection };
+        let file = identity(path)?;
+        let mut store = Conversations { connection, path: path.into(), file, copy: None };
         store.migrate(path)?;
         Ok(store)
     }
@@ -158,27 +210,45 @@ impl Conversations {
         for migration in &MIGRATIONS[applied as usize..] {
             change.execute_batch(migration)?;
         }
+        if applied < WITH_SUMS {
+            sums::seal_all(&change)?;
+        }
         change.pragma_update(None, "user_version", NEWEST)?;
         change.commit()?;
         Ok(())
     }
 
-    /// Begins a conversation; gives its id.
+    /// Whether what was opened is still what is at its place: another program may have moved a damaged one aside.
+    pub fn is_in_place(&self) -> bool {
+        identity(&self.path).is_ok_and(|file| file == self.file)
+    }
+
+    /// Whether a conversation is here with all these messages.
+    pub fn holds(&self, id: &str, numbers: &[Number]) -> Result<bool, Trouble> {
+        let query = "select number from message where conversation = ?1 order by number";
+        let mut statement = self.connection.prepare(query)?;
+        let here: Vec<Number> = statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(!here.is_empty() && numbers.iter().all(|number| here.binary_search(number).is_ok()))
+    }
+
+    /// Begins a conversation.
     pub fn begin(
         &mut self,
+        id: &str,
         title: &str,
         system: Option<&str>,
         model: Option<&str>,
         interactive: bool,
         now: i64,
-    ) -> Result<String, Trouble> {
-        let id = format!("{:016x}", fresh());
-        self.connection.execute(
+    ) -> Result<(), Trouble> {
+        let change = self.connection.transaction()?;
+        change.execute(
             "insert into conversation (id, title, created, changed, system, model, interactive) \
              values (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
             params![id, title, now, system, model, interactive],
         )?;
-        Ok(id)
+        sums::seal(&change, Table::Conversation, &id)?;
+        Ok(change.commit()?)
     }
 
     /// Adds a message after `parent` and makes it the head.
@@ -191,41 +261,47 @@ impl Conversations {
     ) -> Result<Number, Trouble> {
         let change = self.connection.transaction()?;
         let number = insert(&change, id, parent, entry)?;
-        change.execute(
-            "update conversation set head = ?2, changed = ?3 where id = ?1",
-            params![id, number, now],
-        )?;
+        sums::change(&change, Table::Conversation, &id, || {
+            let head = "update conversation set head = ?2, changed = ?3 where id = ?1";
+            change.execute(head, params![id, number, now]).map(|_| ())
+        })?;
         change.commit()?;
         Ok(number)
     }
 
     /// Replaces what an answer says so far.
     pub fn update(&mut self, number: Number, text: &str, answer: &Answer) -> Result<(), Trouble> {
-        self.connection.execute(
-            "update message set text = ?2, answer = ?3 where number = ?1",
-            params![number, text, json(answer)],
-        )?;
-        Ok(())
+        let change = self.connection.transaction()?;
+        sums::change(&change, Table::Message, &number, || {
+            let says = "update message set text = ?2, answer = ?3 where number = ?1";
+            change.execute(says, params![number, text, json(answer)]).map(|_| ())
+        })?;
+        Ok(change.commit()?)
     }
 
     pub fn move_head(&mut self, id: &str, head: Option<Number>) -> Result<(), Trouble> {
-        self.connection.execute("update conversation set head = ?2 where id = ?1", params![id, head])?;
-        Ok(())
+        self.set(id, "head", &head)
     }
 
     pub fn set_system(&mut self, id: &str, system: Option<&str>) -> Result<(), Trouble> {
-        self.connection.execute("update conversation set system = ?2 where id = ?1", params![id, system])?;
-        Ok(())
+        self.set(id, "system", &system)
     }
 
     pub fn set_title(&mut self, id: &str, title: &str) -> Result<(), Trouble> {
-        self.connection.execute("update conversation set title = ?2 where id = ?1", params![id, title])?;
-        Ok(())
+        self.set(id, "title", &title)
     }
 
     pub fn set_model(&mut self, id: &str, model: Option<&str>) -> Result<(), Trouble> {
-        self.connection.execute("update conversation set model = ?2 where id = ?1", params![id, model])?;
-        Ok(())
+        self.set(id, "model", &model)
+    }
+
+    fn set(&mut self, id: &str, column: &str, value: &dyn ToSql) -> Result<(), Trouble> {
+        let change = self.connection.transaction()?;
+        sums::change(&change, Table::Conversation, &id, || {
+            let set = format!("update conversation set {column} = ?2 where id = ?1");
+            change.execute(&set, params![id, value]).map(|_| ())
+        })?;
+        Ok(change.commit()?)
     }
 
     /// Takes in a whole conversation. `false`: it is here already, and nothing was changed.
@@ -247,118 +323,92 @@ impl Conversations {
         }
         let head = record.head.and_then(|head| numbers.get(head).copied());
         change.execute("update conversation set head = ?2 where id = ?1", params![id, head])?;
+        sums::seal(&change, Table::Conversation, id)?;
         change.commit()?;
         Ok(true)
     }
 
-    /// A conversation, and the number of each of its entries. `None` if there is none of that id.
-    pub fn load(&self, id: &str) -> Result<Option<(Record, Vec<Number>)>, Trouble> {
-        let query = "select title, created, changed, system, model, head from conversation where id = ?1";
-        let found = self.connection.query_row(query, [id], |row| {
-            let head: Option<Number> = row.get(5)?;
+    /// A conversation; `None` if there is none of that id.
+    pub fn load(&self, id: &str) -> Result<Option<Kept>, Trouble> {
+        let query = format!("select {}, sum from conversation where id = ?1", Table::Conversation.columns());
+        let found = self.connection.query_row(&query, [id], |row| {
             let record = Record {
                 id: id.to_string(),
-                title: row.get(0)?,
-                created: row.get(1)?,
-                changed: row.get(2)?,
-                system: row.get(3)?,
-                model: row.get(4)?,
-                entries: Vec::new(),
-                head: None,
+                title: text(row, 1)?.unwrap_or_default(),
+                created: row.get(2)?,
+                changed: row.get(3)?,
+                system: text(row, 4)?,
+                model: text(row, 5)?,
+                ..Record::default()
             };
-            Ok((record, head))
+            Ok((record, row.get::<_, Option<Number>>(7)?, sums::is_sound(row)?))
         });
-        let Some((mut record, head)) = found.optional()? else { return Ok(None) };
-        let query = "select number, parent, role, text, attachments, created, answer from message \
-                     where conversation = ?1 order by number";
-        let mut statement = self.connection.prepare(query)?;
+        let Some((mut record, head, sound)) = found.optional()? else { return Ok(None) };
+        let mut damage = Damage { heading: !sound, entries: Vec::new() };
+        let columns = Table::Message.columns();
+        let query = format!("select {columns}, sum from message where conversation = ?1 order by number");
+        let mut statement = self.connection.prepare(&query)?;
         let mut rows = statement.query([id])?;
         let mut numbers: Vec<Number> = Vec::new();
+        let place = |numbers: &[Number], number: Number| numbers.binary_search(&number).ok();
         while let Some(row) = rows.next()? {
-            let parent: Option<Number> = row.get(1)?;
+            let before: Option<Number> = row.get(2)?;
+            let parent = before.and_then(|before| place(&numbers, before));
+            if !sums::is_sound(row)? || parent.is_some() != before.is_some() {
+                damage.entries.push(numbers.len());
+            }
             record.entries.push(Entry {
-                parent: parent.and_then(|parent| numbers.binary_search(&parent).ok()),
-                role: role(&row.get::<_, String>(2)?),
-                text: row.get(3)?,
-                attachments: parsed(row.get(4)?).unwrap_or_default(),
-                created: row.get(5)?,
-                answer: parsed(row.get(6)?),
+                parent,
+                role: role(&text(row, 3)?.unwrap_or_default()),
+                text: text(row, 4)?.unwrap_or_default(),
+                attachments: parsed(text(row, 5)?).unwrap_or_default(),
+                created: row.get(6)?,
+                answer: parsed(text(row, 7)?),
             });
             numbers.push(row.get(0)?);
         }
-        record.head = head.and_then(|head| numbers.binary_search(&head).ok());
-        Ok(Some((record, numbers)))
+        record.head = head.and_then(|head| place(&numbers, head));
+        damage.heading |= record.head.is_some() != head.is_some();
+        Ok(Some(Kept { record, numbers, damage }))
     }
 
-    /// The ids that begin with `prefix`, at most a few.
-    pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Trouble> {
-        if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(Vec::new());
+    /// Looks over every conversation: how many the disk has changed.
+    pub fn count_damaged(&self) -> Result<usize, Trouble> {
+        let mut statement = self.connection.prepare("select id from conversation")?;
+        let ids: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut damaged = 0;
+        for id in ids {
+            damaged += usize::from(self.load(&id)?.is_some_and(|kept| kept.damage != Damage::default()));
         }
-        let query = "select id from conversation where id >= ?1 and id < ?1 || 'g' order by id limit 20";
-        let mut statement = self.connection.prepare(query)?;
-        let ids = statement.query_map([prefix.to_lowercase()], |row| row.get(0))?;
-        Ok(ids.collect::<Result<_, _>>()?)
+        Ok(damaged)
     }
 
-    /// Conversations with at least one message, the one changed last first.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
-        let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
-                     from conversation where exists (select 1 from message where conversation = id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
-                     and (?2 is null or changed >= ?2) order by changed desc limit ?3";
-        let mut statement = self.connection.prepare(query)?;
-        let most = filter.most.map_or(-1, |most| most as i64);
-        let rows = statement.query_map(params![filter.model, filter.since, most], summary)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Looks over the whole file for damage that SQLite can see.
+    /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
     pub fn check(&self) -> Result<(), Trouble> {
-        let said: String = self.connection.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
-        if said == "ok" { Ok(()) } else { Err(Trouble::Damaged) }
-    }
-
-    /// The chat that was changed last.
-    pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
-        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed desc limit 1";
-        Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
-    }
-
-    /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.
-    /// The last word may be the beginning of one.
-    pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Trouble> {
-        let words: Vec<String> =
-            words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
-        if words.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = "select conversation.id, title, changed, model, \
-                     (select count(*) from message where conversation = conversation.id), role, \
-                     snippet(word, 0, char(2), char(3), '…', 16) \
-                     from word join message on message.number = word.rowid \
-                     join conversation on conversation.id = message.conversation \
-                     where word match ?1 and (?2 is null or instr(lower(coalesce(model, '')), lower(?2)) > 0) \
-                     and (?3 is null or changed >= ?3) order by word.rowid desc limit ?4";
-        let mut statement = self.connection.prepare(query)?;
-        let most = filter.most.map_or(-1, |most| most as i64);
-        let rows =
-            statement.query_map(params![words.join(" ") + "*", filter.model, filter.since, most], |row| {
-                Ok(Hit {
-                    conversation: summary(row)?,
-                    role: role(&row.get::<_, String>(5)?),
-                    snippet: row.get(6)?,
-                })
-            })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let said: String = self.connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
+        let ours = Connection::open_in_memory()?;
+        MIGRATIONS.iter().try_for_each(|migration| ours.execute_batch(migration))?;
+        let sound = said == "ok" && schema(&self.connection)? == schema(&ours)?;
+        if sound { Ok(()) } else { Err(Trouble::Damaged) }
     }
 
     /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
     pub fn remove(&mut self, id: &str) -> Result<bool, Trouble> {
+        if let Some((_, why)) = &self.copy {
+            return Err(Trouble::Other(why.clone()));
+        }
         let removed = self.connection.execute("delete from conversation where id = ?1", [id])?;
         // The write-ahead log holds pages from before: they go, too.
         self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         Ok(removed > 0)
     }
+}
+
+/// What the tables, indices and triggers of a database are.
+fn schema(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+    let mut statement = connection.prepare("select name, tbl_name, sql from sqlite_schema order by name")?;
+    let rows = statement.query_map([], |row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?]))?;
+    rows.collect()
 }
 
 fn only_for_the_user(path: &Path, mode: u32) -> io::Result<()> {
@@ -375,30 +425,35 @@ fn insert(
     entry: &Entry,
 ) -> Result<Number, Trouble> {
     let attachments = (!entry.attachments.is_empty()).then(|| json(&entry.attachments));
-    connection.execute(
-        "insert into message (conversation, parent, role, text, attachments, created, answer) \
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![
-            id,
-            parent,
-            entry.role.name(),
-            entry.text,
-            attachments,
-            entry.created,
-            entry.answer.as_ref().map(json)
-        ],
-    )?;
-    Ok(connection.last_insert_rowid())
+    let message = "insert into message (conversation, parent, role, text, attachments, created, answer) \
+                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let Entry { role, text, created, answer, .. } = entry;
+    let answer = answer.as_ref().map(json);
+    let values = params![id, parent, role.name(), text, attachments, created, answer];
+    connection.prepare_cached(message)?.execute(values)?;
+    let number = connection.last_insert_rowid();
+    sums::seal(connection, Table::Message, &number)?;
+    Ok(number)
 }
 
-fn summary(row: &Row) -> rusqlite::Result<Summary> {
-    Ok(Summary {
-        id: row.get(0)?,
-        title: row.get(1)?,
-        changed: row.get(2)?,
-        model: row.get(3)?,
-        messages: row.get(4)?,
+/// Text as far as it is some: the disk may have made other bytes of it.
+fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
     })
+}
+
+/// The file that is called as this one is, and then so.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The device and the file's number there.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 fn json(value: &impl serde::Serialize) -> String {
@@ -417,29 +472,10 @@ fn role(name: &str) -> Role {
     }
 }
 
-/// A number that nobody had before.
-fn fresh() -> u64 {
+/// An id that no conversation had before.
+pub fn fresh_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish() // keyed by the system's randomness
-}
-
-/// Moves a database and what belongs to it out of the way; nothing is overwritten.
-fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
-    let named = |number: u32, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!("{suffix}.damaged-{number}"));
-        PathBuf::from(name)
-    };
-    let number =
-        (1..).find(|number| !named(*number, "").exists()).expect("numbers do not end before files do");
-    for suffix in ["-wal", "-shm", ""] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        if Path::new(&file).exists() {
-            fs::rename(&file, named(number, suffix))?;
-        }
-    }
-    Ok(named(number, ""))
+    format!("{:016x}", RandomState::new().build_hasher().finish()) // keyed by the system's randomness
 }
 
 #[cfg(test)]
@@ -461,8 +497,9 @@ mod tests {
     #[test]
     fn a_tree_is_kept_with_its_branches_and_its_head() {
         let (_folder, mut store) = store();
-        let id = store.begin("Hi", Some("be kind"), Some("tiny"), true, 10).unwrap();
+        let id = fresh_id();
         assert_eq!(id.len(), 16);
+        store.begin(&id, "Hi", Some("be kind"), Some("tiny"), true, 10).unwrap();
         let question = store.add(&id, None, &said(Role::User, "hi"), 11).unwrap();
         let first = store.add(&id, Some(question), &said(Role::Assistant, "hello"), 12).unwrap();
         store.add(&id, Some(question), &said(Role::Assistant, "good day"), 13).unwrap();
@@ -474,7 +511,8 @@ mod tests {
                 &Answer { stop: "length".into(), seed: Some(7), ..Answer::default() },
             )
             .unwrap();
-        let (record, numbers) = store.load(&id).unwrap().unwrap();
+        let Kept { record, numbers, damage } = store.load(&id).unwrap().unwrap();
+        assert_eq!(damage, Damage::default());
         assert_eq!(numbers.len(), 3);
         assert_eq!((record.system.as_deref(), record.changed), (Some("be kind"), 13));
         let texts: Vec<&str> = record.path().iter().map(|i| record.entries[*i].text.as_str()).collect();
@@ -489,7 +527,8 @@ mod tests {
     #[test]
     fn words_are_found_in_every_message_and_gone_when_removed() {
         let (folder, mut store) = store();
-        let id = store.begin("Colours", None, Some("Tiny-7B"), false, 10).unwrap();
+        let id = fresh_id();
+        store.begin(&id, "Colours", None, Some("Tiny-7B"), false, 10).unwrap();
         let question = store.add(&id, None, &said(Role::User, "Why is the café's sky blue?"), 11).unwrap();
         store
             .add(
@@ -522,7 +561,7 @@ mod tests {
         let entries = vec![said(Role::User, "a"), Entry { parent: Some(0), ..said(Role::Assistant, "b") }];
         let record = Record { id: "00ff00ff00ff00ff".into(), entries, head: Some(1), ..Record::default() };
         assert!(store.import(&record).unwrap() && !store.import(&record).unwrap());
-        assert_eq!(store.load(&record.id).unwrap().unwrap().0, record);
+        assert_eq!(store.load(&record.id).unwrap().unwrap().record, record);
     }
 
     #[test]

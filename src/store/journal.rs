@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::conversations::{Conversations, Number, Trouble};
+use nix::sys::statvfs::statvfs;
+
+use super::conversations::{Conversations, Number, Trouble, fresh_id};
 use crate::chat::record::{Answer, Entry, title_from};
 use crate::chat::{Conversation, Role};
 
@@ -38,6 +40,8 @@ pub struct Heading {
 pub struct Journal {
     changes: Sender<Change>,
     told: Receiver<Told>,
+    /// The conversation's id in the database, where it may not be yet.
+    id: String,
     heading: Heading,
     /// For every message of the conversation that the thread was given, which one it was there.
     given: Vec<usize>,
@@ -55,6 +59,7 @@ pub struct Journal {
 
 enum Change {
     Begin {
+        id: String,
         heading: Heading,
         system: Option<String>,
         title: String,
@@ -78,6 +83,8 @@ enum Told {
     Written,
     /// One line, each reason once.
     Trouble(String),
+    /// The database is another one, and the conversation is not in it: all of it is to be given again.
+    Gone,
     /// Changes that could not be written.
     Left(usize),
 }
@@ -91,6 +98,7 @@ impl Journal {
         let mut journal = Journal {
             changes,
             told,
+            id: String::new(),
             heading: Heading::default(),
             given: Vec::new(),
             count: 0,
@@ -107,6 +115,7 @@ impl Journal {
 
     /// From now on follows another conversation, of which what is in `heading.stored` is in the database already.
     pub fn turn_to(&mut self, heading: Heading, conversation: &Conversation) {
+        self.id = heading.stored.as_ref().map_or_else(fresh_id, |(id, _)| id.clone());
         self.begun = heading.stored.is_some();
         self.count = heading.stored.as_ref().map_or(0, |(_, numbers)| numbers.len());
         self.given = (0..self.count).collect();
@@ -114,13 +123,22 @@ impl Journal {
         self.system = conversation.system.clone();
         self.writing = None;
         if self.begun {
-            self.send(Change::Begin { heading: heading.clone(), system: None, title: String::new() });
+            let (id, heading) = (self.id.clone(), heading.clone());
+            self.send(Change::Begin { id, heading, system: None, title: String::new() });
         }
         self.heading = heading;
     }
 
+    /// The id of the conversation that is followed.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Writes what is new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
+        while let Ok(told) = self.told.try_recv() {
+            self.hear(told);
+        }
         if conversation.count() == 0 {
             self.system.clone_from(&conversation.system);
             return; // nothing was said yet
@@ -154,6 +172,7 @@ impl Journal {
 
     /// Writes an answer to the head as far as it has come.
     pub fn partial(&mut self, conversation: &Conversation, text: &str, answer: &Answer) {
+        self.follow(conversation); // all of it may have to be given again
         let parent = conversation.head().map(Conversation::number);
         match self.writing {
             Some((place, before)) if before == parent => {
@@ -199,9 +218,9 @@ impl Journal {
             &first.text
         };
         let title = self.heading.title.clone().unwrap_or_else(|| title_from(said));
-        let (heading, system) = (self.heading.clone(), conversation.system.clone());
+        let (id, heading, system) = (self.id.clone(), self.heading.clone(), conversation.system.clone());
         self.system.clone_from(&system);
-        self.send(Change::Begin { heading, system, title });
+        self.send(Change::Begin { id, heading, system, title });
     }
 
     fn send(&mut self, change: Change) {
@@ -221,31 +240,48 @@ impl Journal {
         match told {
             Told::Written => self.open = self.open.saturating_sub(1),
             Told::Trouble(line) => self.troubles.push(line),
+            Told::Gone => self.begin_anew(),
             Told::Left(_) => {}
         }
     }
 
+    /// Nothing of the conversation is in the database any more.
+    fn begin_anew(&mut self) {
+        self.id = fresh_id();
+        self.heading.stored = None;
+        self.begun = false;
+        self.given.clear();
+        self.count = 0;
+        self.head = None;
+        self.writing = None;
+    }
+
     /// Waits until everything is on the disk or something went wrong, at most so long.
     pub fn settle(&mut self, most: Duration) {
-        let deadline = std::time::Instant::now() + most;
+        let deadline = Instant::now() + most;
         while self.open > 0 && self.troubles.is_empty() {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             let Ok(told) = self.told.recv_timeout(left) else { break };
             self.hear(told);
         }
     }
 
     /// The end: tries once more to write what could not be written. `false`: something is left.
-    pub fn finish(&mut self) -> bool {
-        self.send(Change::Finish);
-        let deadline = std::time::Instant::now() + LAST;
+    pub fn finish(&mut self, conversation: &Conversation) -> bool {
+        let deadline = Instant::now() + LAST;
         loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.told.recv_timeout(left) {
-                Ok(Told::Left(left)) => return left == 0,
-                Ok(told) => self.hear(told),
-                Err(_) => return false,
-            }
+            self.follow(conversation);
+            self.send(Change::Finish);
+            let left = loop {
+                match self.told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                    Ok(Told::Left(left)) => break left,
+                    Ok(told) => self.hear(told),
+                    Err(_) => return false,
+                }
+            };
+            if self.begun || conversation.count() == 0 {
+                return left == 0;
+            } // else it turned out to be gone meanwhile
         }
     }
 }
@@ -259,13 +295,15 @@ struct Writer {
     /// The conversation that is followed, and the numbers of its messages in the database.
     id: String,
     numbers: Vec<Number>,
+    /// It is in no database any more: what belongs to it is given again after another beginning.
+    gone: bool,
     complained: Option<String>,
 }
 
 impl Writer {
     fn new(file: PathBuf, told: Sender<Told>) -> Writer {
         let (store, waiting, numbers) = (None, VecDeque::new(), Vec::new());
-        Writer { file, told, store, waiting, id: String::new(), numbers, complained: None }
+        Writer { file, told, store, waiting, id: String::new(), numbers, gone: false, complained: None }
     }
 
     fn run(mut self, changes: &Receiver<Change>) {
@@ -274,88 +312,92 @@ impl Writer {
             if !finish {
                 self.waiting.push_back(change);
             }
-            while let Some(change) = self.waiting.front() {
-                match Writer::write(
-                    &self.file,
-                    &mut self.store,
-                    &mut self.id,
-                    &mut self.numbers,
-                    &self.told,
-                    change,
-                ) {
-                    Ok(()) => {
-                        self.waiting.pop_front();
-                        let _ = self.told.send(Told::Written); // whoever asked may be gone
-                    }
+            while let Some(change) = self.waiting.pop_front() {
+                match self.write(&change) {
+                    Ok(()) => self.tell(Told::Written),
                     Err(trouble) => {
+                        self.waiting.push_front(change);
                         self.complain(&trouble);
                         break;
                     }
                 }
             }
             if finish {
-                let _ = self.told.send(Told::Left(self.waiting.len()));
+                self.tell(Told::Left(self.waiting.len()));
             }
         }
+    }
+
+    fn tell(&self, told: Told) {
+        let _ = self.told.send(told); // whoever asked may be gone
     }
 
     fn complain(&mut self, trouble: &Trouble) {
         if matches!(trouble, Trouble::Damaged) {
             self.store = None; // opening it again moves it aside
         }
-        let line = format!("this conversation is not being kept: {trouble}");
+        let full = self.file.ancestors().find_map(|folder| statvfs(folder).ok());
+        let line = match full.is_some_and(|disk| disk.blocks_available() == 0) {
+            true => "this conversation is not being kept: the disk is full".into(),
+            false => format!("this conversation is not being kept: {trouble}"),
+        };
         if self.complained.as_ref() != Some(&line) {
-            let _ = self.told.send(Told::Trouble(line.clone()));
+            self.tell(Told::Trouble(line.clone()));
             self.complained = Some(line);
         }
     }
 
-    fn write(
-        file: &std::path::Path,
-        store: &mut Option<Conversations>,
-        id: &mut String,
-        numbers: &mut Vec<Number>,
-        told: &Sender<Told>,
-        change: &Change,
-    ) -> Result<(), Trouble> {
-        let store = match store {
+    /// Opens the database that is at its place now. In another one than before, the conversation may not be.
+    fn open(&mut self) -> Result<Conversations, Trouble> {
+        let (store, note) = Conversations::open(&self.file)?;
+        note.into_iter().for_each(|note| self.tell(Told::Trouble(note)));
+        if !self.numbers.is_empty() && !self.gone && !store.holds(&self.id, &self.numbers)? {
+            self.gone = true;
+            self.tell(Told::Gone);
+        }
+        Ok(store)
+    }
+
+    fn write(&mut self, change: &Change) -> Result<(), Trouble> {
+        let mut store = match self.store.take().filter(Conversations::is_in_place) {
             Some(store) => store,
-            None => {
-                let (opened, note) = Conversations::open(file)?;
-                note.into_iter().for_each(|note| _ = told.send(Told::Trouble(note)));
-                store.insert(opened)
-            }
+            None => self.open()?,
         };
-        let real = |number: &usize| numbers.get(*number).copied();
+        let done = self.write_to(&mut store, change);
+        self.store = Some(store);
+        done
+    }
+
+    fn write_to(&mut self, store: &mut Conversations, change: &Change) -> Result<(), Trouble> {
+        let real = |number: &usize| self.numbers.get(*number).copied();
         match change {
-            Change::Begin { heading: Heading { stored: Some((known, theirs)), .. }, .. } => {
-                id.clone_from(known);
-                numbers.clone_from(theirs);
+            Change::Begin { id, heading: Heading { stored: Some((_, theirs)), .. }, .. } => {
+                self.gone = false;
+                self.id.clone_from(id);
+                self.numbers.clone_from(theirs);
             }
-            Change::Begin { heading, system, title } => {
-                *id = store.begin(
-                    title,
-                    system.as_deref(),
-                    heading.model.as_deref(),
-                    heading.interactive,
-                    now(),
-                )?;
-                numbers.clear();
+            Change::Begin { id, heading, system, title } => {
+                let Heading { model, interactive, .. } = heading;
+                store.begin(id, title, system.as_deref(), model.as_deref(), *interactive, now())?;
+                self.gone = false;
+                self.id.clone_from(id);
+                self.numbers.clear();
             }
+            _ if self.gone => {}
             Change::Add(entry) => {
                 let parent = entry.parent.as_ref().and_then(real);
-                let number = store.add(id, parent, entry, now())?;
-                numbers.push(number);
+                let number = store.add(&self.id, parent, entry, now())?;
+                self.numbers.push(number);
             }
             Change::Update { place, text, answer } => {
                 if let Some(number) = real(place) {
                     store.update(number, text, answer)?;
                 }
             }
-            Change::Head(head) => store.move_head(id, head.as_ref().and_then(real))?,
-            Change::System(system) => store.set_system(id, system.as_deref())?,
-            Change::Title(title) => store.set_title(id, title)?,
-            Change::Model(model) => store.set_model(id, model.as_deref())?,
+            Change::Head(head) => store.move_head(&self.id, head.as_ref().and_then(real))?,
+            Change::System(system) => store.set_system(&self.id, system.as_deref())?,
+            Change::Title(title) => store.set_title(&self.id, title)?,
+            Change::Model(model) => store.set_model(&self.id, model.as_deref())?,
             Change::Finish => {}
         }
         Ok(())
@@ -370,7 +412,7 @@ mod tests {
     fn texts(file: &std::path::Path) -> Vec<String> {
         let store = Conversations::existing(file).unwrap().unwrap();
         let summary = store.list(&Default::default()).unwrap().remove(0);
-        let (record, _) = store.load(&summary.id).unwrap().unwrap();
+        let record = store.load(&summary.id).unwrap().unwrap().record;
         record.path().iter().map(|number| record.entries[*number].text.clone()).collect()
     }
 
@@ -397,7 +439,7 @@ mod tests {
         talk.move_to(Some(question));
         talk.add(Message::new(Role::Assistant, "good day"), Some(Answer::default()), Some(3));
         journal.follow(&talk);
-        assert!(journal.finish());
+        assert!(journal.finish(&talk));
         assert_eq!(texts(&file), ["hi", "good day"]);
         let store = Conversations::existing(&file).unwrap().unwrap();
         assert_eq!(store.list(&Default::default()).unwrap()[0].messages, 3);
@@ -417,8 +459,51 @@ mod tests {
         journal.follow(&talk);
         talk.add(Message::new(Role::User, "again"), None, None);
         journal.follow(&talk);
-        assert!(journal.finish());
+        assert!(journal.finish(&talk));
         assert_eq!(texts(&file), ["again"]);
+    }
+
+    #[test]
+    fn in_another_database_it_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.db");
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
+        talk.add(Message::new(Role::User, "hi"), None, None);
+        journal.follow(&talk);
+        journal.settle(LAST);
+        std::fs::remove_file(&file).unwrap(); // or moved aside by another program
+        talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
+        journal.follow(&talk);
+        assert!(journal.finish(&talk));
+        assert_eq!(texts(&file), ["hi", "hello"]);
+        std::fs::remove_file(&file).unwrap();
+        journal.partial(&talk, "as", &Answer::default());
+        journal.settle(LAST);
+        journal.partial(&talk, "as you", &Answer::default());
+        assert!(journal.finish(&talk));
+        assert_eq!(texts(&file), ["hi", "hello", "as you"]);
+    }
+
+    #[test]
+    fn after_damage_what_was_kept_and_what_comes_are_in_the_new_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.db");
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
+        talk.add(Message::new(Role::User, "hi"), None, None);
+        journal.follow(&talk);
+        assert!(journal.finish(&talk));
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[..100].fill(7);
+        std::fs::write(&file, bytes).unwrap();
+        let (mut other, note) = Conversations::open(&file).unwrap(); // another program sees it first
+        assert!(note.is_some());
+        other.begin("0", "other", None, None, false, 1).unwrap();
+        talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
+        journal.follow(&talk);
+        assert!(journal.finish(&talk), "{:?}", journal.troubles());
+        assert_eq!(texts(&file), ["hi", "hello"]);
     }
 
     #[test]
@@ -431,6 +516,6 @@ mod tests {
         assert_eq!(journal.troubles().len(), 1);
         talk.add(Message::new(Role::Assistant, "hello"), None, None);
         journal.follow(&talk);
-        assert!(!journal.finish());
+        assert!(!journal.finish(&talk));
     }
 }

@@ -31,6 +31,8 @@ pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 pub fn watch_signals() {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     let _ = signal_hook::flag::register(SIGINT, flag.clone()); // without it Ctrl-C ends the program, no worse
+    // A file that may not become larger (ulimit -f) is a failed write like any other, and not the end of the program.
+    let _ = signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default());
     if let Some(terminal) = device()
         && let Ok(mode) = tcgetattr(&terminal)
     {

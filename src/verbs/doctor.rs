@@ -81,17 +81,22 @@ fn conversations(path: &Path) -> Finding {
     let place = lossy(path);
     let counted = Conversations::existing(path).and_then(|store| {
         let listed = store.as_ref().map(|store| store.list(&Filter::default())).transpose()?;
-        if let Some(store) = &store {
-            store.check()?;
-        }
-        Ok(listed.map(|listed| (listed.len(), listed.iter().map(|one| one.messages).sum::<u32>())))
+        let damaged = match &store {
+            Some(store) => store.check().and_then(|()| store.count_damaged())?,
+            None => 0,
+        };
+        Ok(listed.map(|listed| (listed.len(), listed.iter().map(|one| one.messages).sum::<u32>(), damaged)))
     });
     match counted {
-        Ok(Some((count, messages))) => {
+        Ok(Some((count, messages, damaged))) => {
             let of =
                 |suffix: &str| std::fs::metadata(format!("{place}{suffix}")).map_or(0, |about| about.len());
             let bytes = of("") + of("-wal");
-            fine(about, format!("{count} with {messages} messages, {} in {place}", size(bytes)))
+            let found = format!("{count} with {messages} messages, {} in {place}", size(bytes));
+            let trouble = (damaged > 0).then(|| {
+                format!("the disk has changed {damaged} of them; history show ID says which messages")
+            });
+            Finding { about, found, trouble }
         }
         Ok(None) => fine(about, format!("none yet; they will be in {place}")),
         Err(trouble) => Finding { about, found: place, trouble: Some(kept::trouble(trouble)) },

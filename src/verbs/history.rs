@@ -11,7 +11,7 @@ use crate::cli::History;
 use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
-use crate::kept::{self, SHORT};
+use crate::kept::{self, Kept, SHORT};
 use crate::model;
 use crate::store::conversations::{Conversations, Filter, Hit, Summary};
 use crate::store::exchange::{self, Format};
@@ -136,7 +136,8 @@ fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
 }
 
 fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> Result<Exit, Failure> {
-    let (record, _) = kept::find(&kept::store(means.config)?, id)?;
+    let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
+    damage.line().iter().for_each(|line| means.screen.note(line));
     let format = if means.json { Format::Json } else { format };
     let Some(file) = file else {
         let mut text = Vec::new();
@@ -191,7 +192,7 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
     let mut store = kept::store(means.config)?;
     let mut removed = Vec::new();
     for prefix in ids {
-        let (record, _) = kept::find(&store, prefix)?;
+        let record = kept::find(&store, prefix)?.record;
         if !yes {
             if !input::can_ask() {
                 return Err(Failure::usage("rm asks first, and there is no terminal to ask on")
@@ -205,9 +206,8 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
         store.remove(&record.id)?;
         removed.push(record.id);
     }
-    // What models have read of them cannot be told from the rest, which is read again where it is needed.
     if let (false, Some(paths)) = (removed.is_empty(), &means.config.paths) {
-        model::forget_snapshots(&paths.snapshots).map_err(|e| {
+        model::forget_snapshots(&paths.snapshots, &removed).map_err(|e| {
             Failure::new(format!("could not remove {}: {}", paths.snapshots.display(), reason(&e)))
         })?;
     }

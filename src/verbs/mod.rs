@@ -18,6 +18,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::{self, Verb};
+use crate::completions;
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
 use crate::nearest::nearest;
@@ -25,7 +26,7 @@ use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["bench", "worker", "completions", "man"];
+const PLANNED: &[&str] = &["bench", "worker", "man"];
 
 /// What every verb works with.
 pub struct Means<'a> {
@@ -109,6 +110,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         Verb::History { what } => history::run(what, means),
         Verb::Config => config::run(means),
         Verb::Doctor => doctor::run(means),
+        Verb::Completions { shell } => means.print(completions::script(&shell)?.trim_end()),
     }
 }
 

@@ -8,7 +8,7 @@ use super::Means;
 use crate::chat::Role;
 use crate::chat::record::{Answer, Record};
 use crate::error::{Exit, Failure};
-use crate::kept;
+use crate::kept::{self, Kept};
 use crate::session::{Again, Difference, Replay};
 use crate::ui::terminal;
 
@@ -16,7 +16,8 @@ use crate::ui::terminal;
 const AROUND: usize = 40;
 
 pub(super) fn run(id: &str, number: Option<usize>, means: &mut Means) -> Result<Exit, Failure> {
-    let (record, _) = kept::find(&kept::store(means.config)?, id)?;
+    let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
+    damage.line().iter().for_each(|line| means.screen.note(line));
     let answers: Vec<(usize, usize)> = (1..)
         .zip(record.path().into_iter().filter(|index| record.entries[*index].role == Role::Assistant))
         .collect();

@@ -14,7 +14,7 @@ use std::path::Path;
 use super::super::llama::Token;
 
 const MAGIC: &[u8; 8] = b"firesnap";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const START: usize = 20;
 /// Bytes that are read, or written, at once.
 const PIECE: usize = 1 << 20;
@@ -27,6 +27,8 @@ pub(super) struct Header {
     /// What state depends on besides the tokens.
     pub(super) key: String,
     pub(super) tokens: Vec<Token>,
+    /// Ids of the conversations that went into it.
+    pub(super) conversations: Vec<String>,
     /// Seconds that each token took to read.
     pub(super) pace: f32,
     /// Length of the state in bytes, and its sum.
@@ -52,15 +54,25 @@ impl From<io::Error> for Trouble {
 }
 
 impl Header {
-    pub(super) fn new(key: &str, tokens: Vec<Token>, pace: f64, state: &[u8]) -> Header {
+    pub(super) fn new(
+        key: &str,
+        tokens: Vec<Token>,
+        conversations: Vec<String>,
+        pace: f64,
+        state: &[u8],
+    ) -> Header {
         let state = (state.len() as u64, crc32fast::hash(state));
-        Header { key: key.into(), tokens, pace: pace as f32, state }
+        Header { key: key.into(), tokens, conversations, pace: pace as f32, state }
     }
 
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.key.len() + self.tokens.len() * 4 + 24);
-        bytes.extend((self.key.len() as u32).to_le_bytes());
-        bytes.extend(self.key.as_bytes());
+        let mut text = |text: &str| {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        };
+        text(&self.key);
+        text(&self.conversations.join(" "));
         bytes.extend(self.pace.to_le_bytes());
         bytes.extend((self.tokens.len() as u32).to_le_bytes());
         self.tokens.iter().for_each(|token| bytes.extend(token.to_le_bytes()));
@@ -71,16 +83,19 @@ impl Header {
 
     fn parse(bytes: &[u8]) -> Option<Header> {
         let mut rest = bytes;
-        let length = number(&mut rest)? as usize;
-        let key = rest.split_off(..length)?;
+        let mut text = || {
+            let length = number(&mut rest)? as usize;
+            String::from_utf8(rest.split_off(..length)?.to_vec()).ok()
+        };
+        let (key, conversations) = (text()?, text()?);
+        let conversations = conversations.split_whitespace().map(str::to_string).collect();
         let pace = f32::from_bits(number(&mut rest)?);
         let count = number(&mut rest)? as usize;
         let tokens = rest.split_off(..count.checked_mul(4)?)?;
         let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
         let (low, high, sum) = (number(&mut rest)?, number(&mut rest)?, number(&mut rest)?);
         let state = (u64::from(low) | u64::from(high) << 32, sum);
-        let key = String::from_utf8(key.to_vec()).ok()?;
-        rest.is_empty().then_some(Header { key, tokens, pace, state })
+        rest.is_empty().then_some(Header { key, tokens, conversations, pace, state })
     }
 }
 
@@ -159,7 +174,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
         let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
-        let header = Header::new("model x\nchunk 512", (0..200).collect(), 0.01, &state);
+        let header =
+            Header::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
         let mut bytes = Vec::new();
         write(&mut bytes, &header, &state).unwrap();
         std::fs::write(&path, &bytes).unwrap();

@@ -60,12 +60,20 @@ pub fn usage(folder: &Path) -> Usage {
     }
 }
 
-/// Removes all snapshots of a folder, unfinished ones too. One that is gone already is no failure.
-pub fn clear(folder: &Path) -> io::Result<()> {
+/// Removes the snapshots that these conversations went into, and those of which that is not known: of no conversation, not
+/// readable, unfinished. One that is gone already is no failure.
+pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
+    let others = |path: &Path| {
+        let header = file::read_header(path);
+        header.is_ok_and(|Header { conversations: of, .. }| {
+            !of.is_empty() && of.iter().all(|of| !conversations.contains(of))
+        })
+    };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let ends = |ending: &str| name.as_encoded_bytes().ends_with(ending.as_bytes());
-        if (ends(&format!(".{ENDING}")) || ends(UNFINISHED))
+        let snapshot = ends(&format!(".{ENDING}")) && !others(&entry.path());
+        if (snapshot || ends(UNFINISHED))
             && let Err(error) = fs::remove_file(entry.path())
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -189,7 +197,7 @@ mod tests {
 
     fn put(folder: &Path, name: &str, size: usize, bounds: &Bounds) -> io::Result<()> {
         let state = vec![7; size];
-        let header = Header::new("key", vec![1; 10], 0.1, &state);
+        let header = Header::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
         store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds)
     }
 
@@ -227,17 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn clearing_takes_snapshots_and_nothing_else() {
+    fn snapshots_go_with_their_conversations_and_nothing_else_does() {
         let home = tempfile::tempdir().unwrap();
-        put(home.path(), "one", 1000, &bounds(100_000)).unwrap();
-        for name in ["two.part", "mine.txt"] {
+        for name in ["one", "two", "three"] {
+            put(home.path(), name, 1000, &bounds(100_000)).unwrap();
+        }
+        for name in ["of-none.state", "five.part", "mine.txt"] {
             fs::write(home.path().join(name), "x").unwrap();
         }
-        clear(home.path()).unwrap();
-        let left: Vec<_> =
-            fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["mine.txt"]);
-        clear(&home.path().join("none")).unwrap();
+        forget(home.path(), &["two".into(), "nine".into()]).unwrap();
+        let entries = fs::read_dir(home.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["mine.txt", "one.state", "three.state"]);
+        forget(&home.path().join("none"), &[]).unwrap();
     }
 
     #[test]

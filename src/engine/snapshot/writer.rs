@@ -18,6 +18,7 @@ pub(super) struct Held {
     pub(super) name: String,
     pub(super) key: String,
     pub(super) tokens: Vec<Token>,
+    pub(super) conversations: Vec<String>,
     pub(super) pace: f64,
     pub(super) state: Vec<u8>,
     /// Files that this one makes needless.
@@ -96,7 +97,8 @@ fn start(folder: PathBuf, bounds: Bounds, seen: Arc<Seen>) -> Sender<Job> {
 
 fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &Seen) -> std::io::Result<()> {
     let started = Instant::now();
-    let header = Header::new(&held.key, held.tokens.clone(), held.pace, &held.state);
+    let Held { key, tokens, conversations, pace, state, .. } = held;
+    let header = Header::new(key, tokens.clone(), conversations.clone(), *pace, state);
     folder::store(folder, &held.name, &header, &held.state, bounds)?;
     let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
     seen.speed.store(speed as u64, Ordering::Relaxed);

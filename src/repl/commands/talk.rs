@@ -3,7 +3,7 @@
 use super::{Next, unquoted};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
-use crate::kept;
+use crate::kept::{self, Kept};
 use crate::model;
 use crate::repl::{Ask, Chat, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
@@ -51,14 +51,21 @@ pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
 
 pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
     if id.is_empty() {
-        return Err(Failure::usage("/resume takes the beginning of an id").hint("/history shows them"));
+        return Ok(Next::Resume);
     }
-    let (record, numbers) = kept::find(&kept::store(&chat.session.config)?, id)?;
+    let kept = kept::find(&kept::store(&chat.session.config)?, id)?;
+    go_on_with(chat, kept)?;
+    Ok(Next::Prompt)
+}
+
+/// Goes on with a conversation that was kept, with its own model if that can be had.
+pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Failure> {
+    let Kept { record, numbers, damage } = kept;
     let heading =
         Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
     chat.session.turn_to(&record, heading);
     chat.attached.clear();
-    show_resumed(&record, chat.screen);
+    show_resumed(&record, &damage, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match model::of_conversation(&chat.session.config, before) {
         Ok(None) => {}
@@ -68,7 +75,7 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
         }
         Err(gone) => chat.screen.note(&format!("{gone}; {} goes on with it", chat.session.model().name)),
     }
-    Ok(Next::Prompt)
+    Ok(())
 }
 
 pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {

@@ -1,0 +1,102 @@
+//! The command line half typed, from a shell → what can stand there: options, verbs, ids, models, values.
+//!
+//! The shell's own function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set; so what it
+//! offers is never older than the program.
+
+use std::ffi::OsStr;
+
+use clap::{Arg, Command, CommandFactory};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::Shells;
+
+use crate::chat::options::SETTINGS;
+use crate::cli::{Args, Given};
+use crate::config::Config;
+use crate::error::Failure;
+use crate::kept;
+use crate::model;
+use crate::store::conversations::{Filter, Summary};
+use crate::store::models;
+
+/// Set by the shell's function, to its own name.
+const VARIABLE: &str = "FIRESIDE_COMPLETE";
+
+/// Answers a shell that asks what can be typed, and ends the program; does nothing where none asks.
+pub fn answer() {
+    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+}
+
+/// What a shell is to read once, so that it asks.
+pub fn script(shell: &str) -> Result<String, Failure> {
+    let shells = Shells::builtins();
+    let Some(known) = shells.completer(shell) else {
+        let names: Vec<&str> = shells.names().collect();
+        return Err(Failure::usage(format!("there are no completions for '{shell}'"))
+            .hint(format!("there are some for: {}", names.join(", "))));
+    };
+    let mut script = Vec::new();
+    known
+        .write_registration(VARIABLE, "fireside", "fireside", "fireside", &mut script)
+        .map_err(|e| Failure::new(format!("could not write the completions: {e}")))?;
+    Ok(String::from_utf8_lossy(&script).into_owned())
+}
+
+/// The command line with what is offered for its values.
+fn command() -> Command {
+    let ids = |arg: Arg| arg.add(ArgValueCompleter::new(conversations));
+    let names = |arg: Arg| arg.add(ArgValueCompleter::new(models_here));
+    let mut command = Args::command().mut_arg("resume", ids);
+    for row in SETTINGS.iter().filter(|row| !row.choices().is_empty()) {
+        let choices =
+            move |typed: &OsStr| starting(typed, row.choices().into_iter().map(|name| (name, None)));
+        command = command.mut_arg(row.name, |arg| arg.add(ArgValueCompleter::new(choices)));
+    }
+    command
+        .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
+        .mut_arg("model", names)
+        .mut_subcommand("show", |verb| verb.mut_arg("model", names))
+        .mut_subcommand("rm", |verb| verb.mut_arg("model", names))
+        .mut_subcommand("check", |verb| verb.mut_arg("file", names))
+        .mut_subcommand("history", |history| {
+            let verbs = ["show", "export", "replay"].into_iter();
+            let one = verbs
+                .fold(history, |history, verb| history.mut_subcommand(verb, |verb| verb.mut_arg("id", ids)));
+            one.mut_subcommand("rm", |verb| verb.mut_arg("ids", ids))
+        })
+}
+
+/// The conversations whose ids begin so, with their titles.
+fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let listed = Config::resolve(&Given::default())
+        .and_then(|config| kept::store(&config))
+        .and_then(|store| Ok(store.list(&Filter::default())?))
+        .unwrap_or_default(); // there is nobody to tell why
+    let short = |one: &Summary| one.id[..kept::SHORT.min(one.id.len())].to_string();
+    starting(typed, listed.iter().map(|one| (short(one), Some(one.title.clone()))))
+}
+
+/// The built-in chat templates. Where none fits, a shell offers files.
+fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
+    starting(typed, model::builtin_templates().into_iter().map(|name| (name, None)))
+}
+
+fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Ok(config) = Config::resolve(&Given::default()) else { return Vec::new() };
+    let all = models::list(&model::places(&config));
+    starting(typed, all.into_iter().map(|model| (model.name, None)))
+}
+
+/// What begins as it is typed, in the order it is given, with something to say about each.
+fn starting<S: Into<String>>(
+    typed: &OsStr,
+    all: impl Iterator<Item = (S, Option<String>)>,
+) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let all = all.map(|(value, about)| (value.into(), about));
+    let fitting = all.filter(|(value, _): &(String, _)| value.starts_with(typed.as_ref()));
+    let candidates = (0..).zip(fitting).map(|(place, (value, about))| {
+        CompletionCandidate::new(value).help(about.map(Into::into)).display_order(Some(place))
+    });
+    candidates.collect()
+}

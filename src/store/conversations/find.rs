@@ -1,0 +1,108 @@
+//! Which conversations there are: lists, ids, and the words in their messages.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Conversations, Trouble, role, text};
+use crate::chat::Role;
+
+/// A conversation in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub id: String,
+    pub title: String,
+    pub changed: i64,
+    pub model: Option<String>,
+    pub messages: u32,
+}
+
+/// A message that was searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub conversation: Summary,
+    pub role: Role,
+    /// The place in the text, the words found between [`Hit::BEGIN`] and [`Hit::END`].
+    pub snippet: String,
+}
+
+impl Hit {
+    pub const BEGIN: char = '\u{2}';
+    pub const END: char = '\u{3}';
+}
+
+/// Which conversations are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A part of the model's name.
+    pub model: Option<String>,
+    /// Changed then or later, in milliseconds since 1970.
+    pub since: Option<i64>,
+    pub most: Option<usize>,
+}
+
+impl Conversations {
+    /// The ids that begin with `prefix`, at most a few.
+    pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Trouble> {
+        if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(Vec::new());
+        }
+        let query = "select id from conversation where id >= ?1 and id < ?1 || 'g' order by id limit 20";
+        let mut statement = self.connection.prepare(query)?;
+        let ids = statement.query_map([prefix.to_lowercase()], |row| row.get(0))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
+    /// Conversations with at least one message, the one changed last first.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
+        let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
+                     from conversation where exists (select 1 from message where conversation = id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
+                     and (?2 is null or changed >= ?2) order by changed desc limit ?3";
+        let mut statement = self.connection.prepare(query)?;
+        let most = filter.most.map_or(-1, |most| most as i64);
+        let rows = statement.query_map(params![filter.model, filter.since, most], summary)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The chat that was changed last.
+    pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
+        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed desc limit 1";
+        Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
+    }
+
+    /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.
+    /// The last word may be the beginning of one.
+    pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Trouble> {
+        let words: Vec<String> =
+            words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+        if words.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = "select conversation.id, title, changed, model, \
+                     (select count(*) from message where conversation = conversation.id), role, \
+                     snippet(word, 0, char(2), char(3), '…', 16) \
+                     from word join message on message.number = word.rowid \
+                     join conversation on conversation.id = message.conversation \
+                     where word match ?1 and (?2 is null or instr(lower(coalesce(model, '')), lower(?2)) > 0) \
+                     and (?3 is null or changed >= ?3) order by word.rowid desc limit ?4";
+        let mut statement = self.connection.prepare(query)?;
+        let most = filter.most.map_or(-1, |most| most as i64);
+        let rows =
+            statement.query_map(params![words.join(" ") + "*", filter.model, filter.since, most], |row| {
+                Ok(Hit {
+                    conversation: summary(row)?,
+                    role: role(&row.get::<_, String>(5)?),
+                    snippet: text(row, 6)?.unwrap_or_default(),
+                })
+            })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn summary(row: &Row) -> rusqlite::Result<Summary> {
+    Ok(Summary {
+        id: row.get(0)?,
+        title: text(row, 1)?.unwrap_or_default(),
+        changed: row.get(2)?,
+        model: text(row, 3)?,
+        messages: row.get(4)?,
+    })
+}

@@ -1,0 +1,221 @@
+//! Conversations that cannot be kept: the disk full, refused, or locked by somebody else. The chat goes on, nothing that was kept
+//! is lost, and at the end what could not be written is offered as a file.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use crate::history::{DATABASE, chat, history, id, listed};
+use crate::support::pty::*;
+use crate::support::{Home, cannot_run, program};
+
+const FOLDER: &str = ".local/share/fireside";
+/// Who owns nothing.
+const NOBODY: u32 = 65534;
+
+/// A conversation that is kept, before the trouble begins.
+fn with_one_conversation() -> Home {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "First\n").code(0);
+    home
+}
+
+/// Goes on with it in a terminal, cannot keep what is said, and saves all of it in a file at the end.
+fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
+    let script = home.script("answers", "two\nthree\n");
+    let words: Vec<String> = [program(), &script[0], &script[1], "--continue"].map(String::from).into();
+    let mut terminal = home.shell_command(setup, line, &words);
+    terminal.at_prompt().line("Second").sees("two").at_prompt().line("Third").sees("three").at_prompt();
+    terminal.sees_wrapped("this conversation is not being kept").sees_wrapped(why);
+    terminal.keys(CTRL_D).sees_wrapped("A file to save it in, or Enter to let it go:");
+    terminal.line("/no/such/folder/talk.json").sees_wrapped("could not write /no/such/folder/talk.json");
+    terminal.line("talk.json").sees("saved in talk.json").ends();
+    assert!(!terminal.screen().contains("panicked"));
+    drop(terminal);
+    let saved: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(home.path("talk.json")).unwrap()).unwrap();
+    let said: Vec<&str> =
+        saved["messages"].as_array().unwrap().iter().map(|one| one["content"].as_str().unwrap()).collect();
+    assert_eq!(said, ["First", "one", "Second", "two", "Third", "three"]);
+}
+
+/// What was kept before is there, whole, and more can be kept again.
+fn is_as_before(home: &Home) {
+    let shown = history(home, &["show", &id(home, 0)]).done().code(0).stdout;
+    assert!(shown.contains("First") && shown.contains("one"), "{shown}");
+    assert!(!shown.contains("Third"), "{shown}");
+    assert!(!home.path(&format!("{DATABASE}.damaged-1")).exists());
+    chat(home, "four\n", &["--continue"], "Fourth\n").code(0);
+    assert_eq!(listed(home)[0]["messages"], 4);
+}
+
+/// A small file system of its own at a folder, where the machine allows that.
+struct Mounted<'a>(&'a Path);
+
+impl Mounted<'_> {
+    fn at(folder: &Path) -> Option<Mounted<'_>> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=512k,mode=700", "none"]).arg(folder);
+        let done = mount.output().ok()?;
+        done.status.success().then_some(Mounted(folder))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status(); // the folder is temporary
+    }
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // which way the disk was filled is a result
+fn a_full_disk_stops_no_chat_and_loses_nothing() {
+    let home = Home::new();
+    let folder = home.path(FOLDER);
+    std::fs::create_dir_all(&folder).unwrap();
+    let Some(_mounted) = Mounted::at(&folder) else {
+        println!(
+            "the disk was not filled: no file system may be mounted here; only a limit on files was tried"
+        );
+        return;
+    };
+    println!("the disk was filled: a mounted file system of 512 KiB");
+    chat(&home, "one\n", &[], "First\n").code(0);
+    chat(&home, "other\n", &[], "Other\n").code(0);
+    history(&home, &["rm", &id(&home, 0), "--yes"]).done().code(0); // the log is empty now and has no room for more
+    let filler = folder.join("filler");
+    let mut room = vec![0u8; 512 << 10];
+    while let Err(error) = std::fs::write(&filler, &room) {
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        room.truncate(room.len() - 4096); // as much as there is room for
+    }
+    goes_on_and_is_saved(&home, &Setup::default(), "exec \"$@\"", "the disk is full");
+    std::fs::remove_file(filler).unwrap();
+    is_as_before(&home);
+}
+
+#[test]
+fn a_limit_on_files_stops_no_chat_and_loses_nothing() {
+    let home = with_one_conversation();
+    // In blocks of 512 bytes: enough for the file that is saved, too little for a page of the database.
+    begins_and_is_saved(&home, "ulimit -f 7; exec \"$@\"");
+    is_as_before(&home);
+}
+
+#[test]
+fn refused_permissions_stop_no_chat_and_lose_nothing() {
+    let home = with_one_conversation();
+    let set = |mode: u32, file_mode: u32| {
+        std::fs::set_permissions(home.path(DATABASE), std::fs::Permissions::from_mode(file_mode)).unwrap();
+        std::fs::set_permissions(home.path(FOLDER), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let closed = home.write("closed", "");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
+    let root = std::fs::read(&closed).is_ok();
+    let copy = home.path("program");
+    std::fs::copy(program(), &copy).unwrap(); // where everybody may run it
+    let line = match root {
+        // Root may do anything: so it is somebody else who talks.
+        true => "shift; exec setpriv --reuid 65534 --regid 65534 --clear-groups ./program \"$@\"",
+        false => "exec \"$@\"",
+    };
+    if root {
+        if !Command::new("setpriv").arg("--version").output().is_ok_and(|done| done.status.success()) {
+            return cannot_run("root cannot become somebody else here: there is no setpriv");
+        }
+        give(&home.path(""));
+    }
+    for (mode, file_mode) in [(0o500, 0o400), (0o000, 0o600)] {
+        set(mode, file_mode);
+        let gone_on = std::panic::catch_unwind(|| match mode {
+            0 => begins_and_is_saved(&home, line),
+            _ => goes_on_and_is_saved(&home, &Setup::default(), line, "permission denied"),
+        });
+        set(0o700, 0o600);
+        gone_on.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+    }
+    is_as_before(&home);
+}
+
+/// A new conversation where not even what was kept can be seen.
+fn begins_and_is_saved(home: &Home, line: &str) {
+    let script = home.script("answers", "two\n");
+    let words: Vec<String> = [program(), &script[0], &script[1]].map(String::from).into();
+    let mut terminal = home.shell_command(&Setup::default(), line, &words);
+    terminal
+        .at_prompt()
+        .line("New")
+        .sees("two")
+        .sees_wrapped("this conversation is not being kept")
+        .at_prompt();
+    terminal.keys(CTRL_D).sees_wrapped("A file to save it in").line("new.md").sees("saved in new.md").ends();
+    drop(terminal);
+    assert!(std::fs::read_to_string(home.path("new.md")).unwrap().contains("New"));
+}
+
+fn give(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    for entry in std::fs::read_dir(path).into_iter().flatten() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => give(&entry.path()),
+            false => chown(entry.path(), Some(NOBODY), Some(NOBODY)).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn a_locked_database_stops_no_chat_and_loses_nothing() {
+    let home = with_one_conversation();
+    let other = rusqlite::Connection::open(home.path(DATABASE)).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    goes_on_and_is_saved(
+        &home,
+        &Setup::default(),
+        "exec \"$@\"",
+        "another program holds the stored conversations",
+    );
+    other.execute_batch("rollback").unwrap();
+    is_as_before(&home);
+}
+
+#[test]
+fn a_lock_that_is_released_in_time_is_only_waited_for() {
+    let home = with_one_conversation();
+    let other = rusqlite::Connection::open(home.path(DATABASE)).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    let mut running =
+        home.scripted("two\n", &["--repl-stdin", "--keep", "--continue"]).stdin("Second\n").start();
+    running.stdout.wait_for("two");
+    other.execute_batch("rollback").unwrap();
+    running.close_stdin();
+    running.done().code(0);
+    assert_eq!(listed(&home)[0]["messages"], 4);
+}
+
+#[test]
+fn two_programs_that_go_on_with_one_conversation_make_two_branches() {
+    let home = with_one_conversation();
+    let go_on = |answers: &str, asked: &str| {
+        let mut running = home.scripted(answers, &["--repl-stdin", "--keep", "--continue"]).stdin("").start();
+        running.stderr.wait_for("going on with: First");
+        running.write(asked.as_bytes());
+        running
+    };
+    let mut here = go_on("here\n", "");
+    let mut there = go_on("there\n", "And there?\n");
+    there.stdout.wait_for("there");
+    here.write(b"And here?\n");
+    for mut running in [here, there] {
+        running.close_stdin();
+        running.done().code(0);
+    }
+    let tree = history(&home, &["show", &id(&home, 0), "--json"]).done().code(0).json();
+    let entries = tree["tree"]["entries"].as_array().expect("a tree").clone();
+    let said = |text: &str| {
+        entries.iter().position(|entry| entry["text"] == text).unwrap_or_else(|| panic!("{tree}"))
+    };
+    let after = |text: &str| entries[said(text)]["parent"].as_u64().unwrap() as usize;
+    assert_eq!((after("And here?"), after("And there?")), (said("one"), said("one")));
+    assert_eq!((after("there"), entries.len()), (said("And there?"), 6));
+}
