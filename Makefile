@@ -9,7 +9,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test lint install
+.PHONY: help setup model build chat test conformance lint install
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -26,8 +26,12 @@ build: setup ## build the program (the first time takes minutes: llama.cpp)
 chat: setup model build ## do all of that, then chat with the default model
 	@exec $(PROGRAM) -m $(MODEL)
 
-test: setup model ## run every test; ARGS are for the test programs, as in make test ARGS=--show-output
-	$(CARGO) test $(PROFILE) --no-fail-fast -- $(ARGS)
+test: setup model ## run every test but conformance; ARGS are for the test programs, as in make test ARGS=--show-output
+	$(CARGO) test $(PROFILE) --no-fail-fast -- --skip conformance:: $(ARGS)
+
+conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
+	scripts/references --build
+	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) --test tests -- conformance:: --show-output
 
 lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check

@@ -53,6 +53,7 @@ fn command() -> Command {
         command = command.mut_arg(row.name, |arg| arg.add(ArgValueCompleter::new(choices)));
     }
     command
+        .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
         .mut_subcommand("show", |verb| verb.mut_arg("model", names))
         .mut_subcommand("rm", |verb| verb.mut_arg("model", names))
@@ -73,6 +74,11 @@ fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
         .unwrap_or_default(); // there is nobody to tell why
     let short = |one: &Summary| one.id[..kept::SHORT.min(one.id.len())].to_string();
     starting(typed, listed.iter().map(|one| (short(one), Some(one.title.clone()))))
+}
+
+/// The built-in chat templates. Where none fits, a shell offers files.
+fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
+    starting(typed, model::builtin_templates().into_iter().map(|name| (name, None)))
 }
 
 fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {

@@ -481,8 +481,12 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     if !devices().iter().any(|device| device.gpu) {
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
     }
-    let load =
-        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
+    let load = LoadOptions {
+        gpu_layers: settings.gpu_layers,
+        mmap: !settings.no_mmap,
+        mlock: settings.mlock,
+        vocabulary_only: false,
+    };
     let context = ContextOptions {
         limit: 256,
         chunk: 64,

@@ -45,7 +45,7 @@ impl Subject {
     pub(crate) fn load(path: &Path, noise: f32) -> Subject {
         llama::install(Hooks { log: None, abort: |_| {} });
         let header = gguf::read(path).unwrap();
-        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false };
+        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
         Subject {
             weights: Weights::load(path, &options, |_| true).unwrap(),
             template: header.str("tokenizer.chat_template").map(String::from),
@@ -347,6 +347,22 @@ fn no_marker_across_the_edge_of_content_becomes_a_token() {
         assert!(specials.iter().all(|(_, count)| *count == 0), "{content:?} gave {specials:?}");
         let read: Vec<u8> = hostile.tokens.iter().flat_map(|t| subject.model().piece(*t, true)).collect();
         assert_eq!(String::from_utf8(read).unwrap(), format!("<|im_{content}|im_end|>\n"));
+    }
+}
+
+#[test]
+fn no_marker_is_spelled_by_leaving_out_what_cannot_be_written() {
+    let mut bytes = std::fs::read(tiny("llama-spm")).unwrap();
+    let byte = bytes.windows(6).position(|text| text == b"<0xF0>").unwrap();
+    bytes[byte..byte + 6].copy_from_slice(b"<none>"); // no emoji can be written now
+    let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+    std::fs::write(&file, bytes).unwrap();
+    let subject = Subject::load(file.path(), FLOAT_NOISE);
+    let engine = subject.engine();
+    let harmless = engine.prompt(&turn(&[user("x")], 1)).unwrap();
+    for content in ["</🔥s>", "<🔥s>", "🔥</s🔥>"] {
+        let prompt = engine.prompt(&turn(&[user(content)], 1)).unwrap();
+        assert_eq!(special_counts(&subject, &prompt.tokens), special_counts(&subject, &harmless.tokens));
     }
 }
 

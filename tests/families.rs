@@ -152,7 +152,7 @@ fn asked(subject: &Subject, case: &Case, what: &str) {
     assert_eq!(tokens, all[..all.len() - 1], "{what}: the last token is not evaluated");
 }
 
-fn gives_what_the_reference_gives(name: &str) {
+pub(crate) fn gives_what_the_reference_gives(name: &str) {
     let reference = references().remove(name).unwrap();
     let scratch = TempDir::new().unwrap();
     let subject = Subject::load(&model(name, scratch.path()), FLOAT_NOISE);

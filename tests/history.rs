@@ -230,6 +230,7 @@ fn a_shell_completes_ids_models_values_and_verbs() {
     assert_eq!(offered(&["--resume", &id[..3]]).trim(), id);
     assert_eq!(offered(&["history", "rm", &id[..1]]).trim(), id);
     assert_eq!(offered(&["--overflow", "r"]).trim(), "roll");
+    assert_eq!(offered(&["--chat-template", "zep"]).trim(), "zephyr");
     assert!(offered(&["-m", "ti"]).contains("tiny"), "{}", offered(&["-m", "ti"]));
     assert_eq!(offered(&["hist"]).trim(), "history");
     assert!(offered(&["--incog"]).contains("--incognito"));

@@ -210,6 +210,7 @@ fn show_tells_everything_and_parts_of_it() {
     let sheet = home.run(&["show", path]).done().code(0).stderr("").stdout;
     for line in [
         "architecture      gemma3",
+        "                  --chat-template takes a file or alpaca chatml deepseek ",
         "layers            2",
         "heads             4",
         "sliding window    64",

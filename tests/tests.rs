@@ -58,3 +58,5 @@ mod convert;
 mod snapshots;
 // Conversations interrupted at every turn; snapshots damaged a thousand times.
 mod resumed;
+// What other programs make of the same input.
+mod conformance;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
+use fireside::engine::builtin::BUILTIN;
 use fireside::model::memory::Needs;
 use fireside::repl::commands::COMMANDS;
 use fireside::store::catalog::catalog;
@@ -66,7 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("llama_cpp_2", &["engine/llama.rs", "engine/llama/facts.rs", "engine/sampler.rs"]),
     ("llama_cpp_sys_2", &["engine/llama.rs"]),
-    ("minijinja", &["engine/jinja.rs"]),
+    ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
     ("aho_corasick", &["engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
@@ -186,6 +187,7 @@ fn the_readmes_tables_are_those_of_the_code() {
         ("verbs", verbs()),
         ("catalog", models()),
         ("families", families()),
+        ("templates", templates()),
     ];
     let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
     if std::env::var_os("UPDATE_README").is_some() {
@@ -198,7 +200,7 @@ fn the_readmes_tables_are_those_of_the_code() {
 }
 
 /// The text with what stands between `<!-- name -->` and `<!-- end -->` replaced.
-fn replaced(text: &str, name: &str, table: &str) -> String {
+pub(crate) fn replaced(text: &str, name: &str, table: &str) -> String {
     let begin = format!("<!-- {name} -->\n");
     let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("the README lacks {begin}"));
     let (_, after) = rest.split_once("<!-- end -->").expect("the README lacks <!-- end -->");
@@ -299,6 +301,15 @@ fn families() -> String {
             reference.reference,
             reference.cases.len()
         );
+    }
+    table
+}
+
+/// The built-in chat templates.
+fn templates() -> String {
+    let mut table = String::from("| name | the format of |\n|---|---|\n");
+    for known in BUILTIN {
+        table += &format!("| `{}` | {} |\n", known.name, known.models);
     }
     table
 }

@@ -4,15 +4,18 @@
 //! its depth and its output are bounded, and its memory (memory.rs): a template that wants more ends the program. It knows
 //! nothing of roles or turns; `template.rs` decides what is rendered.
 
+mod python;
+mod tags;
+
 use std::error::Error as _;
 use std::{fmt, io};
 
 use jiff::fmt::strtime::{BrokenDownTime, Config, PosixCustom};
-use minijinja::value::{Kwargs, Value, from_args};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value as Json;
 
-use super::json::PythonJson;
 use super::memory;
 
 /// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB.
@@ -58,7 +61,7 @@ pub(super) struct Jinja {
 
 impl Jinja {
     pub(super) fn new(source: &str) -> Result<Jinja, TemplateError> {
-        let source = without_generation_tags(&source.replace("\r\n", "\n"));
+        let source = tags::prepared(&source.replace("\r\n", "\n"));
         let env = environment();
         env.template_from_str(&source).map_err(|e| described(&e, 0))?;
         Ok(Jinja { source, env })
@@ -72,22 +75,32 @@ impl Jinja {
         bounds: Bounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
-        let variables = Value::from_serialize(variables);
-        match self.attempt(&variables, bounds, now, UndefinedBehavior::Lenient) {
+        match self.render_strictly(variables, bounds, now) {
             Err(TemplateError::Failed { line, detail }) => self
-                .attempt(&variables, bounds, now, UndefinedBehavior::Chainable)
+                .attempt(variables, bounds, now, UndefinedBehavior::Chainable)
                 .map_err(|_| TemplateError::Failed { line, detail }),
             done => done,
         }
     }
 
+    /// The same, refused where Jinja2 refuses.
+    pub(super) fn render_strictly(
+        &self,
+        variables: &Json,
+        bounds: Bounds,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
+        self.attempt(variables, bounds, now, UndefinedBehavior::Lenient)
+    }
+
     fn attempt(
         &self,
-        variables: &Value,
+        variables: &Json,
         bounds: Bounds,
         now: &Moment,
         undefined: UndefinedBehavior,
     ) -> Result<String, TemplateError> {
+        let variables = Value::from(Serde(variables));
         let mut env: Environment<'_> = self.env.clone();
         env.set_undefined_behavior(undefined);
         env.set_fuel(Some(bounds.steps));
@@ -124,41 +137,14 @@ pub(super) fn written(moment: &Moment, format: &str) -> String {
 /// As transformers sets Jinja2 up: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of its own.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
-    env.set_trim_blocks(true);
-    env.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.expect("Jinja's own delimiters are valid"));
     env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_formatter(python::write);
     env.set_recursion_limit(DEPTH);
-    env.set_unknown_method_callback(method);
-    minijinja_contrib::add_to_environment(&mut env);
-    env.add_filter("length", length);
-    env.add_filter("count", length);
-    env.add_filter("tojson", tojson);
-    env.add_function("tojson", tojson);
+    python::add_to(&mut env);
     env.add_function("raise_exception", raise);
     env
-}
-
-/// `{% generation %}` marks, for training, what the model wrote. Such a block becomes `{% if true %}`, which leaves the
-/// trimming around the tags as it was written.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start + 2);
-        out.push_str(before);
-        rest = tag;
-        let Some(end) = tag.find("%}") else { break };
-        let word = tag[..end].trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        let instead = match word {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => continue,
-        };
-        out.push_str(&tag[..end].replace(word, instead));
-        rest = &tag[end..];
-    }
-    out.push_str(rest);
-    out
 }
 
 /// Output that stops growing at `limit`.
@@ -230,113 +216,6 @@ fn one_line(text: &str) -> String {
     line.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-/// Jinja2 says that what is undefined has no elements; minijinja refuses to count them.
-fn length(value: &Value) -> Result<usize, Error> {
-    if value.is_undefined() {
-        return Ok(0);
-    }
-    let kind = value.kind();
-    let refusal = || Error::new(ErrorKind::InvalidOperation, format!("a {kind} has no length"));
-    value.len().ok_or_else(refusal)
-}
-
-/// Python's methods that minijinja-contrib lacks. Values never change once made, so the methods that would change them
-/// are refused by name (transformers' sandbox refuses them too).
-fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    if let Some(text) = value.as_str()
-        && let Some(result) = string_method(text, name, args)
-    {
-        return result;
-    }
-    let changes = ["append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault"];
-    if value.as_str().is_none() && changes.contains(&name) {
-        let refusal =
-            format!("{}.{name}() would change a value, and values do not change here", value.kind());
-        return Err(Error::new(ErrorKind::InvalidOperation, refusal));
-    }
-    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
-}
-
-fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value, Error>> {
-    Some(match name {
-        "removeprefix" => {
-            from_args(args).map(|(p,): (&str,)| Value::from(text.strip_prefix(p).unwrap_or(text)))
-        }
-        "removesuffix" => {
-            from_args(args).map(|(s,): (&str,)| Value::from(text.strip_suffix(s).unwrap_or(text)))
-        }
-        "rsplit" => from_args(args).map(|(separator, most)| rsplit(text, separator, most)),
-        "partition" => from_args(args).map(|(separator,): (&str,)| match text.split_once(separator) {
-            Some((before, after)) => list([before, separator, after]),
-            None => list([text, "", ""]),
-        }),
-        "rpartition" => from_args(args).map(|(separator,): (&str,)| match text.rsplit_once(separator) {
-            Some((before, after)) => list([before, separator, after]),
-            None => list(["", "", text]),
-        }),
-        // minijinja-contrib never finishes counting an empty string.
-        "count" => from_args(args).map(|(what,): (&str,)| Value::from(text.matches(what).count())),
-        // Places are counted in characters, as slices are; minijinja-contrib counts bytes.
-        "find" => from_args(args).map(|(what,): (&str,)| place(text, text.find(what))),
-        "rfind" => from_args(args).map(|(what,): (&str,)| place(text, text.rfind(what))),
-        "casefold" => from_args(args).map(|()| Value::from(text.to_lowercase())),
-        _ => return None,
-    })
-}
-
-fn list<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {
-    parts.into_iter().map(Value::from).collect()
-}
-
-fn place(text: &str, byte: Option<usize>) -> Value {
-    byte.map_or(Value::from(-1), |byte| Value::from(text[..byte].chars().count()))
-}
-
-/// `str.rsplit`: pieces counted from the right, given from the left; white space when there is no separator.
-fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
-    let pieces = most.and_then(|n| usize::try_from(n).ok()).map_or(usize::MAX, |n| n.saturating_add(1));
-    let mut parts: Vec<&str> = Vec::new();
-    if let Some(separator) = separator {
-        parts.extend(text.rsplitn(pieces, separator));
-    } else {
-        let mut rest = text.trim_end();
-        while !rest.is_empty() {
-            if parts.len() + 1 == pieces {
-                parts.push(rest);
-                break;
-            }
-            let (before, word) = rest.rsplit_once(char::is_whitespace).unwrap_or(("", rest));
-            parts.push(word);
-            rest = before.trim_end();
-        }
-    }
-    list(parts.into_iter().rev())
-}
-
-/// `json.dumps` as transformers gives it to templates: nothing escaped for HTML, other alphabets as they are.
-fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
-    let indent = options.get::<Option<Value>>("indent")?;
-    let indent = indent.map(|indent| match indent.as_str() {
-        Some(text) => text.to_owned(),
-        None => " ".repeat(usize::try_from(indent).unwrap_or(0).min(64)),
-    });
-    let (mut item, mut key) = (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned());
-    if let Some((i, k)) = options.get::<Option<Value>>("separators")?.and_then(|pair| {
-        Some((pair.get_item_by_index(0).ok()?.to_string(), pair.get_item_by_index(1).ok()?.to_string()))
-    }) {
-        (item, key) = (i, k);
-    }
-    let ascii = match ensure_ascii {
-        Some(ascii) => ascii,
-        None => options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-    };
-    let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
-    options.assert_all_used()?;
-    let refusal = |e| Error::new(ErrorKind::BadSerialization, "not JSON").with_source(e);
-    let json = serde_json::to_value(value).map_err(refusal)?;
-    Ok(Value::from(PythonJson { indent, item, key, ascii, sorted }.write(&json)))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -366,7 +245,6 @@ mod tests {
     fn generation_tags_vanish_with_their_white_space() {
         let source = "{% for m in all %}\n  {%- generation -%}\n   {{ m }}\n  {% endgeneration %}\n  after\n{% endfor %}";
         assert_eq!(render(source, json!({"all": ["a", "b"]})).unwrap(), "a\n  after\nb\n  after\n");
-        assert_eq!(without_generation_tags("{% generation_x %} {%"), "{% generation_x %} {%");
     }
 
     #[test]
@@ -395,11 +273,46 @@ mod tests {
             ("'k=v=w'.partition('=')[2] + 'k=v=w'.rpartition('=')[0]", r#""v=wk=v""#),
             ("['éab'.find('b'), 'x'.rfind('y'), 'aba'.count('a'), 'aba'.count('')]", "[2, -1, 2, 4]"),
             ("nothing|length", "0"),
+            ("[][::-1] + [1, 2][::-1]", "[2, 1]"),
+            (r"'\x1c a \x1f'.strip() + '\x1d b '|trim + ' xcx'.rstrip('x')", r#""ab xc""#),
+            (
+                r"' a\x1eb  c '.split() + 'a b  c '.split(None, 1) + 'a--b'.split('--')",
+                r#"["a", "b", "c", "a", "b  c ", "a", "b"]"#,
+            ),
+            (r"'a\r\nb\x1dc\n\n'.splitlines()", r#"["a", "b", "c", ""]"#),
+            (r"'a\rb'.splitlines(true)", r#"["a\r", "b"]"#),
+            (
+                "['a' is sequence, {} is sequence, none is iterable, 1 is iterable]",
+                "[true, true, false, false]",
+            ),
             ("'  x'.lstrip().upper().startswith('X')", "true"),
         ] {
             let source = format!("{{{{ ({expression})|tojson }}}}");
             assert_eq!(render(&source, json!({})).unwrap(), expected, "{expression}");
         }
+    }
+
+    #[test]
+    fn what_python_cannot_do_is_refused() {
+        for source in [
+            "{% for a in none %}{% endfor %}",
+            "{{ none|length }}",
+            "{{ [1]|map('string')|length }}",
+            "{{ [1]|select|tojson }}",
+            "{{ nothing|tojson }}",
+            "{{ 'a'.split('') }}",
+        ] {
+            assert!(message(source).starts_with("the chat template failed at line 1: "), "{source}");
+        }
+        let gone_through =
+            "{% for a in [1, 2]|reject('odd') %}{{ a }}{% endfor %}{{ [{'a': 3}]|map(attribute='a')|join }}";
+        assert_eq!(render(gone_through, json!({})).unwrap(), "23");
+    }
+
+    #[test]
+    fn what_is_added_to_a_safe_text_is_escaped() {
+        let source = "a  {{- '<'|safe + x + '>'|safe }}\n {{ x + '<' }} {{ '<'|safe ~ x + '>' }}";
+        assert_eq!(render(source, json!({"x": "\"'&"})).unwrap(), "a<&#34;&#39;&amp;>\n \"'&< <\"'&>");
     }
 
     #[test]

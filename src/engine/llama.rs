@@ -6,7 +6,6 @@
 
 mod facts;
 
-use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -106,6 +105,8 @@ pub struct Marker {
     pub text: String,
     /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
     pub control: bool,
+    /// Whether white space before it is dropped.
+    pub takes_space: bool,
 }
 
 /// What loading needs to know, all of it settled before.
@@ -115,6 +116,8 @@ pub struct LoadOptions {
     pub gpu_layers: Option<u32>,
     pub mmap: bool,
     pub mlock: bool,
+    /// Leave the weights out: what is loaded then makes tokens of text, and evaluates none.
+    pub vocabulary_only: bool,
 }
 
 /// What a context needs to know.
@@ -320,6 +323,7 @@ impl Weights {
         let mut params = LlamaModelParams::default()
             .with_use_mmap(options.mmap)
             .with_use_mlock(options.mlock)
+            .with_vocab_only(options.vocabulary_only)
             .with_progress_callback(move |fraction| {
                 let go_on = progress(fraction);
                 stop.store(!go_on, Ordering::Relaxed);
@@ -398,13 +402,11 @@ impl<'w> Llama<'w> {
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        let text = match &self.weights.alphabet {
-            Some(alphabet) => Cow::Owned(text.chars().filter(|c| alphabet.has(*c)).collect()),
-            None => Cow::Borrowed(text),
-        };
+        // What stands on both sides of a character that is left out stays apart: together it might spell a marker.
+        let left_out = |c| self.weights.alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(c));
         let vocab = self.weights.model.vocab();
-        let tokens = contained(|| vocab.tokenize(text.as_bytes(), false, special));
-        tokens.into_iter().map(|t| t.0).collect()
+        let tokens = |part: &str| contained(|| vocab.tokenize(part.as_bytes(), false, special));
+        text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).map(|t| t.0).collect()
     }
 
     fn piece(&self, token: Token, special: bool) -> Vec<u8> {

@@ -8,6 +8,7 @@
 //! reads a key; whoever calls it gets events and can cancel between chunks of the prompt and between tokens.
 
 pub mod template; // 1
+pub mod builtin;
 mod jinja;
 pub mod memory;
 mod json;
@@ -42,7 +43,7 @@ use self::llama::{Model, Token};
 use self::reasoning::{Begun, Format, Reasoning};
 use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
-use self::tokens::{Markers, Marks};
+use self::tokens::{Encoder, Markers, Marks};
 use crate::chat::settings::Auto;
 use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
 use crate::error::{Exit, Failure};
@@ -64,6 +65,7 @@ pub struct Engine<M> {
     /// `None`: a base model, which completes text.
     template: Option<Template>,
     markers: Markers,
+    encoder: Encoder,
     /// How the model says that it thinks, if it does, and the tokens by which it does.
     format: Option<Format>,
     thought_marks: Vec<Token>,
@@ -95,6 +97,7 @@ impl<M: Model> Engine<M> {
         let template = template.map(compile).transpose().map_err(template_failure)?;
         let sample = template.as_ref().map(sample_render).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
+        let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
         let format = template.as_ref().and_then(Format::of);
         let marks: Vec<&str> = format.iter().flat_map(Format::markers).collect();
         let thought_marks = vocabulary.markers.iter().filter(|marker| marks.contains(&marker.text.as_str()));
@@ -104,6 +107,7 @@ impl<M: Model> Engine<M> {
             cache: Cache::default(),
             template,
             markers,
+            encoder,
             format,
             thought_marks,
             pace: None,
@@ -446,7 +450,7 @@ impl<M: Model> Engine<M> {
         rendered.text.push_str(&lead);
         let reasoning = self.format.as_ref().map(|format| Reasoning::after(format, &rendered.text, begun));
         let (text, cuts) = self.markers.cuts(&rendered.text, marks);
-        let tokens = tokens::encode(&self.model, &text, &cuts);
+        let tokens = self.encoder.encode(&self.model, &text, &cuts);
         Ok(Prompt { text, tokens, notes: rendered.notes, reasoning })
     }
 

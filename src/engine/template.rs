@@ -68,42 +68,6 @@ struct Shape {
     typed: bool,
 }
 
-/// Templates for models that have none, by name.
-const BUILTIN: [(&str, &str); 2] = [
-    (
-        "chatml",
-        "\
-{%- for message in messages -%}
-  {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}",
-    ),
-    // Open-Assistant's first models know no system message.
-    (
-        "oasst",
-        "\
-{%- for message in messages -%}
-  {%- if message.role == 'system' -%}{{- raise_exception('no system role') -}}{%- endif -%}
-  {{- ('<|assistant|>' if message.role == 'assistant' else '<|prompter|>') + message.content + eos_token -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-  {{- '<|assistant|>' -}}
-{%- endif -%}",
-    ),
-];
-
-/// The built-in template of this name: llama.cpp's name, where it has one.
-pub fn builtin(name: &str) -> Option<&'static str> {
-    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
-}
-
-/// The names of all of them, for people.
-pub fn builtin_names() -> String {
-    BUILTIN.map(|(name, _)| name).join(", ")
-}
-
 impl Template {
     /// `bos` and `eos` are the texts of these tokens, empty if there are none. `args` are variables for the template, in
     /// JSON or else plain text; they win over the variables set here (`bos_token`, `eos_token`, `date_string`, `datetime`).
@@ -167,6 +131,18 @@ impl Template {
             notes.push("the chat template has no system role: merged into the first user message".to_owned());
         }
         Ok(Prompt { text, notes })
+    }
+
+    /// What the template itself makes of variables, `messages` among them: nothing is repaired, and what Jinja2 refuses is
+    /// refused.
+    pub fn render_as_given(
+        &self,
+        variables: &Map<String, Value>,
+        at: Option<i64>,
+    ) -> Result<String, TemplateError> {
+        let (now, messages) = (moment(at), variables.get("messages").and_then(Value::as_array));
+        let bounds = bounds(messages.map_or(0, Vec::len), json!(variables).to_string().len());
+        self.jinja.render_strictly(&self.variables(variables, &now), bounds, &now)
     }
 
     /// Which shape the template takes, found by rendering conversations of one word a message. A template that shows no
@@ -244,14 +220,22 @@ impl Template {
     ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
         let messages: Vec<Value> = merged.iter().map(|turn| self.message(turn, shape)).collect();
+        let mut variables = Map::new();
+        variables.insert("messages".into(), messages.into());
+        variables.insert("add_generation_prompt".into(), open.into());
+        variables.extend(extra.clone());
+        let bounds = bounds(merged.len(), merged.iter().map(bytes).sum());
+        self.jinja.render(&self.variables(&variables, now), bounds, now)
+    }
+
+    /// What a template sees: the variables of one render, over those of every render.
+    fn variables(&self, given: &Map<String, Value>, now: &Moment) -> Value {
         let mut variables = self.variables.clone();
         // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
         variables.entry("date_string").or_insert_with(|| written(now, "%d %b %Y").into());
         variables.entry("datetime").or_insert_with(|| written(now, "%b %d %Y").into());
-        variables.insert("messages".into(), messages.into());
-        variables.insert("add_generation_prompt".into(), open.into());
-        variables.extend(extra.clone());
-        self.jinja.render(&variables.into(), bounds(&merged), now)
+        variables.extend(given.clone());
+        variables.into()
     }
 }
 
@@ -260,11 +244,9 @@ fn bytes(turn: &Turn) -> usize {
     turn.content.len() + turn.thinking.as_ref().map_or(0, String::len)
 }
 
-/// Forty times what the hungriest of 70 real templates asks for at 100 messages, six times at 1,000: some look at every
+/// Forty times what the hungriest of 70 real templates asks for at 100 messages, four times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
-fn bounds(turns: &[Turn]) -> Bounds {
-    let count = turns.len();
-    let bytes: usize = turns.iter().map(bytes).sum();
+fn bounds(count: usize, bytes: usize) -> Bounds {
     Bounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,
@@ -453,13 +435,6 @@ mod tests {
         let prompt =
             Template::new(source, "<s>", "</s>", &args).unwrap().render(&[user("Hi")], true).unwrap();
         assert_eq!(prompt.text, "B </s> True high");
-    }
-
-    #[test]
-    fn chatml_is_built_in() {
-        let expected = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
-        assert_eq!(text(builtin("chatml").unwrap(), &[user("Hi")]), expected);
-        assert_eq!(builtin("none"), None);
     }
 
     #[test]

@@ -6,12 +6,13 @@
 //! nowhere in the text and is taken out again; no content is altered. A literal that begins in the template and ends
 //! in content (or the other way round) is found by marking the edges of content and is cut there. Next: cache.rs.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::llama::{Model, Token, Vocabulary};
+use super::llama::{Marker, Model, Token, Vocabulary};
 
 /// The texts that content must not turn into tokens.
 pub struct Markers {
@@ -123,27 +124,79 @@ impl Markers {
     }
 }
 
-/// Tokenises `text` cut at `cuts`. The beginning-of-text token is put first if the vocabulary or the template asks for
-/// it, and never twice.
-pub fn encode(model: &impl Model, text: &str, cuts: &[usize]) -> Vec<Token> {
-    let vocabulary = model.vocabulary();
-    let written = !vocabulary.bos_text.is_empty()
-        && text.starts_with(&vocabulary.bos_text)
-        && cuts.iter().all(|cut| *cut >= vocabulary.bos_text.len());
-    let mut start = if written { vocabulary.bos_text.len() } else { 0 };
-    let bos = vocabulary.bos.filter(|_| written || vocabulary.add_bos);
-    let mut tokens: Vec<Token> = bos.into_iter().collect();
-    for end in cuts.iter().copied().chain([text.len()]) {
-        let piece = &text[start..end];
-        let cut_before = start > 0 && cuts.binary_search(&start).is_ok(); // sorted, and there may be many
-        if cut_before && vocabulary.space_prefix {
-            tokens.extend(encode_inside(model, piece));
-        } else {
-            tokens.extend(model.tokenize(piece, true));
-        }
-        start = end;
+/// Makes tokens of prompts. What one has in common with the prompt before it, message by message, is not tokenised again.
+pub struct Encoder {
+    markers: Vec<Marker>,
+    finder: AhoCorasick,
+    /// The parts of the last prompt, with their ids.
+    known: RefCell<HashMap<String, Vec<Token>>>,
+}
+
+/// Bytes of a part that is worth looking up.
+const PART: usize = 32;
+
+impl Encoder {
+    pub fn new(vocabulary: &Vocabulary) -> Result<Encoder> {
+        let markers: Vec<Marker> =
+            vocabulary.markers.iter().filter(|marker| !marker.text.is_empty()).cloned().collect();
+        let finder = AhoCorasick::new(markers.iter().map(|marker| &marker.text));
+        let finder = finder.context("could not index the vocabulary's control tokens")?;
+        Ok(Encoder { markers, finder, known: RefCell::default() })
     }
-    tokens
+
+    /// Tokenises `text` cut at `cuts`. The beginning-of-text token is put first if the vocabulary or the template asks for
+    /// it, and never twice.
+    pub fn encode(&self, model: &impl Model, text: &str, cuts: &[usize]) -> Vec<Token> {
+        let vocabulary = model.vocabulary();
+        let written = !vocabulary.bos_text.is_empty()
+            && text.starts_with(&vocabulary.bos_text)
+            && cuts.iter().all(|cut| *cut >= vocabulary.bos_text.len());
+        let mut start = if written { vocabulary.bos_text.len() } else { 0 };
+        let bos = vocabulary.bos.filter(|_| written || vocabulary.add_bos);
+        let mut tokens: Vec<Token> = bos.into_iter().collect();
+        let mut before = self.known.take();
+        let mut known = HashMap::with_capacity(before.len());
+        for end in cuts.iter().copied().chain([text.len()]) {
+            let piece = &text[start..end];
+            let cut_before = start > 0 && cuts.binary_search(&start).is_ok(); // sorted, and there may be many
+            if cut_before && vocabulary.space_prefix {
+                tokens.extend(encode_inside(model, piece));
+            } else {
+                for part in self.parts(piece) {
+                    if !known.contains_key(part) {
+                        let (text, ids) = before
+                            .remove_entry(part)
+                            .unwrap_or_else(|| (part.to_owned(), model.tokenize(part, true)));
+                        known.insert(text, ids);
+                    }
+                    tokens.extend(&known[part]);
+                }
+            }
+            start = end;
+        }
+        self.known.replace(known);
+        tokens
+    }
+
+    /// A text in parts that can be tokenised one by one. Each but the first begins with a marker: llama.cpp looks for markers
+    /// first, and makes tokens of what is between two of them by itself. Which of several that overlap it takes depends on
+    /// their lengths, so that such a place is none to part at.
+    fn parts<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        let mut found: Vec<_> = self.finder.find_overlapping_iter(text).collect();
+        found.sort_unstable_by_key(|found| found.start());
+        let (mut places, mut reached) = (vec![0], 0);
+        for (i, this) in found.iter().enumerate() {
+            let apart =
+                reached <= this.start() && found.get(i + 1).is_none_or(|next| this.end() <= next.start());
+            reached = reached.max(this.end());
+            let long_enough = this.start() >= places[places.len() - 1] + PART;
+            if apart && long_enough && !self.markers[this.pattern()].takes_space {
+                places.push(this.start());
+            }
+        }
+        let ends = places.clone().into_iter().skip(1).chain([text.len()]);
+        places.into_iter().zip(ends).map(|(start, end)| &text[start..end])
+    }
 }
 
 /// Tokenises a piece from the middle of a text: SentencePiece would put a space before it, which a known beginning
@@ -180,12 +233,12 @@ fn proper_prefix(sorted: &[String], part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::llama::Marker;
     use super::super::toy::Toy;
     use super::*;
 
     fn markers() -> Markers {
-        let marker = |token, text: &str, control| Marker { token, text: text.into(), control };
+        let marker =
+            |token, text: &str, control| Marker { token, text: text.into(), control, takes_space: false };
         let markers = vec![
             marker(1, "<|im_start|>", true),
             marker(2, "<|im_end|>", true),
@@ -238,11 +291,42 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_parted_only_before_markers_that_stand_alone() {
+        let marker =
+            |text: &str, takes_space| Marker { token: 1, text: text.into(), control: true, takes_space };
+        let markers =
+            vec![marker("<a>", false), marker("<b>", true), marker("><c>", false), marker("\n", false)];
+        let encoder = Encoder::new(&Vocabulary { markers, ..Vocabulary::default() }).unwrap();
+        let parts = |text: &str| encoder.parts(text).map(String::from).collect::<Vec<_>>();
+        let long = "0123456789012345678901234567890123456789";
+        assert_eq!(parts(&format!("{long}<a>{long}")), [long.to_owned(), format!("<a>{long}")]);
+        assert_eq!(parts(&format!("{long}<b>{long}")).len(), 1, "it drops the space before it");
+        assert_eq!(parts(&format!("{long}<a><c>")).len(), 1, "two overlap");
+        assert_eq!(parts("short<a>short<a>").len(), 1);
+        assert_eq!(parts("").len(), 1);
+    }
+
+    #[test]
+    fn what_was_tokenised_before_is_not_tokenised_again() {
+        let mut toy = Toy::new(64);
+        toy.vocabulary.markers =
+            vec![Marker { token: 256, text: "<a>".into(), control: true, takes_space: false }];
+        let encoder = Encoder::new(&toy.vocabulary).unwrap();
+        let message = format!("<a>{}", "x".repeat(PART));
+        let text = [message.as_str(), &message, "<a>new"].concat();
+        let plain = toy.tokenize(&text, true);
+        assert_eq!(encoder.encode(&toy, &text, &[]), plain);
+        assert_eq!(encoder.known.borrow().len(), 2);
+        assert_eq!(encoder.encode(&toy, &text, &[]), plain);
+    }
+
+    #[test]
     fn the_beginning_of_text_comes_once() {
         let mut toy = Toy::new(64);
         toy.vocabulary.bos = Some(1);
         toy.vocabulary.bos_text = "<s>".into();
-        let tokens = |toy: &Toy, text: &str, cuts: &[usize]| encode(toy, text, cuts);
+        let encoder = Encoder::new(&toy.vocabulary).unwrap();
+        let tokens = |toy: &Toy, text: &str, cuts: &[usize]| encoder.encode(toy, text, cuts);
         assert_eq!(tokens(&toy, "<s>a", &[]), [1, 97]);
         assert_eq!(tokens(&toy, "a", &[]), [97]);
         toy.vocabulary.add_bos = true;

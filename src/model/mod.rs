@@ -15,11 +15,12 @@ use crate::backend::local::{BatchCosts, Probe, Spec};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
+use crate::engine::builtin::{self, builtin};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
 use crate::engine::snapshot::{Rules, Usage, forget, usage};
 pub use crate::engine::template::Supports;
-use crate::engine::template::{self, Template};
+use crate::engine::template::Template;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::input;
@@ -159,8 +160,12 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
     };
-    let load =
-        LoadOptions { gpu_layers: settings.gpu_layers, mmap: !settings.no_mmap, mlock: settings.mlock };
+    let load = LoadOptions {
+        gpu_layers: settings.gpu_layers,
+        mmap: !settings.no_mmap,
+        mlock: settings.mlock,
+        vocabulary_only: false,
+    };
     let template_args = settings.template_args.clone();
     let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
@@ -242,18 +247,23 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
 pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
     let Some(wanted) = &settings.chat_template else {
         let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
-        return Ok(own.map(|own| template::builtin(own).unwrap_or(own).to_string()));
+        return Ok(own.map(|own| builtin(own).unwrap_or(own).to_string()));
     };
-    if let Some(builtin) = template::builtin(wanted) {
+    if let Some(builtin) = builtin(wanted) {
         return Ok(Some(builtin.to_string()));
     }
     input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
         message: format!("the chat template: {}", failure.message),
         ..failure.hint(format!(
             "--chat-template takes a Jinja file or the name of a built-in one: {}",
-            template::builtin_names()
+            builtin_templates().join(", ")
         ))
     })
+}
+
+/// The names of the built-in ones.
+pub fn builtin_templates() -> Vec<&'static str> {
+    builtin::names().collect()
 }
 
 /// What a chat template supports; `None` if it cannot be read.

@@ -9,6 +9,7 @@ use self::talk::{clear, context, edit, export, fork, history, resume, thinking, 
 use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
+use crate::model::builtin_templates;
 use crate::nearest::nearest;
 
 /// What happens after a command.
@@ -168,6 +169,10 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| row.name)))),
+            Some(("chat-template", value)) => {
+                let offered = matching(value, builtin_templates().into_iter());
+                if offered.is_empty() { None } else { Some((line.len() - value.len(), offered)) }
+            }
             Some((name, value)) => {
                 let choices = setting(name).map(Setting::choices).unwrap_or_default();
                 Some((line.len() - value.len(), matching(value, choices.into_iter())))
@@ -236,6 +241,8 @@ mod tests {
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
         assert_eq!(offers("/set flash-attn o").unwrap(), ["off ", "on "]);
+        assert_eq!(offers("/set chat-template llama").unwrap(), ["llama2 ", "llama3 "]);
+        assert_eq!(offers("/set chat-template ./x"), None, "file names");
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);
         assert_eq!(offers("/resume 3f").unwrap(), ["3fa90011 "]);
         assert_eq!(offers("/file x"), None, "file names");

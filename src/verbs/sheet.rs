@@ -130,6 +130,7 @@ impl Sheet {
         row("quantisation", format!("{}: {}", about.quantisation, types.collect::<Vec<_>>().join(", ")));
         row("file", size(self.file_size));
         row("chat template", self.template());
+        row("", format!("--chat-template takes a file or {}", model::builtin_templates().join(" ")));
         let advice = self.sampling.iter().map(|(name, value, source)| format!("{name} {value} ({source})"));
         row("recommended", advice.collect::<Vec<_>>().join(", "));
         lines.push(String::new());
@@ -198,6 +199,7 @@ impl Sheet {
             "types": self.types.iter().map(|(name, bytes)| (name.to_string(), json!(bytes))).collect::<Map<_, _>>(),
             "size": self.file_size,
             "chat_template": about.chats,
+            "builtin_templates": model::builtin_templates(),
             "supports": self.supports.map(|s| json!({"system": s.system, "thinking": s.thinking, "tools": s.tools})),
             "sampling": self.sampling.iter().map(|(name, value, _)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
             "memory": {

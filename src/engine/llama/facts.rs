@@ -44,7 +44,8 @@ pub(super) fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
             continue;
         }
         let text = vocab.text(LlamaToken(id)).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
-        markers.push(Marker { token: id, text, control });
+        let takes_space = attr.contains(LlamaTokenAttr::LStrip);
+        markers.push(Marker { token: id, text, control, takes_space });
     }
     let text_of = |token: LlamaToken| {
         let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();

@@ -1,0 +1,129 @@
+//! What other programs make of the same input, compared by `make conformance`: one row a check, and every row differs in zero.
+//!
+//! The references are fetched into target/references by scripts/references. Each check is a test of its own; the last one to end
+//! prints the table and holds it against the README's.
+
+mod parity;
+mod templates;
+mod vocabularies;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use crate::families;
+use crate::support::{cannot_run, repository};
+use crate::tidy;
+
+/// Every check, in the order of the table.
+const CHECKS: [&str; 6] = [
+    templates::CHECK,
+    vocabularies::VECTORS,
+    vocabularies::RANDOM,
+    vocabularies::INJECTION,
+    FAMILIES,
+    parity::CHECK,
+];
+
+const FAMILIES: &str = "families";
+
+/// The outcome of a check.
+struct Row {
+    check: &'static str,
+    /// What it was compared with.
+    reference: &'static str,
+    compared: usize,
+    /// What differs, a line each.
+    differing: Vec<String>,
+    /// Differences that the noise of the kernels explains, a line each; `None` where nothing is computed.
+    near_ties: Option<Vec<String>>,
+}
+
+const HEAD: &str = "\
+| check | compared with | compared | differing | near ties |
+|---|---|---|---|---|
+";
+
+/// A file or folder of the references, or `None` with a line on stderr where they were not fetched. In CI that is a failure.
+fn reference(inside: &str) -> Option<PathBuf> {
+    let path = repository().join("target/references").join(inside);
+    if path.exists() {
+        return Some(path);
+    }
+    cannot_run("the references are not there (make conformance)");
+    None
+}
+
+/// Where what is made of the references goes.
+fn work() -> PathBuf {
+    let folder = repository().join("target/conformance");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Notes the outcome, prints the table if it is the last, and fails if anything differs. All differences are in
+/// target/conformance/CHECK.txt.
+#[track_caller]
+#[allow(clippy::print_stdout)] // the table is the result
+fn conclude(row: Row) {
+    static ROWS: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    let ties = row.near_ties.as_ref().map_or("".into(), |ties| ties.len().to_string());
+    let line = format!(
+        "| {} | {} | {} | {} | {ties} |",
+        row.check,
+        row.reference,
+        row.compared,
+        row.differing.len()
+    );
+    let lines: Vec<&String> = row.differing.iter().chain(row.near_ties.iter().flatten()).collect();
+    let report = work().join(format!("{}.txt", row.check));
+    std::fs::write(&report, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let mut rows = ROWS.lock().unwrap();
+    rows.insert(row.check, line);
+    if rows.len() == CHECKS.len() {
+        let lines = CHECKS.iter().map(|check| format!("{}\n", rows[check])).collect::<String>();
+        let table = format!("{HEAD}{lines}");
+        println!("\n{table}");
+        hold_against_readme(&table);
+    }
+    drop(rows);
+    let first: Vec<&str> = row.differing.iter().take(5).map(String::as_str).collect();
+    assert!(
+        first.is_empty(),
+        "{} of {} differ, see {}:\n{}",
+        row.differing.len(),
+        row.compared,
+        report.display(),
+        first.join("\n")
+    );
+}
+
+/// The README shows the table of the default model; near ties are a processor's own.
+fn hold_against_readme(table: &str) {
+    let others = parity::models().len() > 1;
+    let path = repository().join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let fresh = tidy::replaced(&readme, "conformance", table);
+    if std::env::var_os("UPDATE_README").is_some() {
+        return std::fs::write(&path, &fresh).unwrap();
+    }
+    let without_ties = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.rsplitn(3, '|').nth(2).unwrap_or(line).into()).collect()
+    };
+    assert!(
+        others || without_ties(&readme) == without_ties(&fresh),
+        "the README's table is out of date: UPDATE_README=1 make conformance"
+    );
+}
+
+#[test]
+fn families_give_what_transformers_gives() {
+    let (mut compared, mut differing) = (0, Vec::new());
+    for (name, reference) in families::references() {
+        compared += reference.cases.len();
+        if std::panic::catch_unwind(|| families::gives_what_the_reference_gives(&name)).is_err() {
+            differing.push(format!("{name}: cargo test families says how"));
+        }
+    }
+    conclude(Row { check: FAMILIES, reference: "transformers", compared, differing, near_ties: None });
+}
