@@ -7,7 +7,7 @@ use super::draft::{Costs, MOST};
 use super::llama::{Logits, Model, Token};
 
 /// Sizes of the batches that are timed; the rest follows from these.
-const SIZES: [usize; 6] = [1, 2, 3, 5, 9, MOST + 1];
+const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 17, MOST + 1];
 /// How often each is timed. The shortest time counts: what else the machine does only makes it longer.
 const ROUNDS: usize = 4;
 /// Seconds after which nothing larger is tried: somebody might come meanwhile.
@@ -17,15 +17,16 @@ impl<M: Model> Engine<M> {
     /// Measures what it does not know yet. `None`: nothing was learnt, for it is known, cannot be measured now, or was `superseded`.
     pub fn measure(&mut self, superseded: &dyn Fn() -> bool) -> Option<Costs> {
         let here = self.cache.tokens().len();
-        let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(MOST + 1).copied().collect();
-        let fits = batch.len() <= self.model.chunk() && here + batch.len() <= self.model.capacity();
+        let most = (MOST + 1).min(self.model.chunk());
+        let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(most).copied().collect();
+        let fits = here + batch.len() <= self.model.capacity();
         let possible = fits && !batch.is_empty() && self.model.can_return();
         if self.costs.is_some() || !self.guessing || !possible {
             return None;
         }
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
         for _ in 0..ROUNDS {
-            for (size, shortest) in &mut times {
+            for (size, shortest) in times.iter_mut().filter(|(size, _)| *size <= batch.len()) {
                 let time = self.time(&batch[..*size], superseded)?;
                 *shortest = shortest.min(time);
                 if time > LONG {

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -21,6 +22,8 @@ use super::crash;
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// How the terminal was when the program started.
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
+/// What is removed when a signal ends the program.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
 /// How often Ctrl-Z was acted upon.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
@@ -46,11 +49,19 @@ pub fn watch_signals() {
                     stop();
                 } else {
                     restore();
+                    if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
+                        let _ = std::fs::remove_file(path); // there is nobody left to tell
+                    }
                     signal_hook::low_level::exit(128 + signal);
                 }
             }
         });
     }
+}
+
+/// A file that is to go if a signal ends the program now; `None`: no longer.
+pub fn unfinished(path: Option<PathBuf>) {
+    *UNFINISHED.lock().expect(UNBROKEN) = path;
 }
 
 /// Whether Ctrl-C was pressed since this was asked last.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use super::{Means, lossy};
 use crate::convert::{Conversion, Type};
@@ -59,6 +60,20 @@ fn write(conversion: &Conversion, out: &Path, means: &mut Means) -> Result<(), F
     let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part =
         tempfile::Builder::new().prefix(".converting").suffix(".gguf").tempfile_in(beside).map_err(cannot)?;
+    terminal::unfinished(Some(part.path().to_path_buf()));
+    let done = finish(conversion, part, out, means);
+    terminal::unfinished(None);
+    done
+}
+
+/// Fills the temporary file and gives it its name.
+fn finish(
+    conversion: &Conversion,
+    part: NamedTempFile,
+    out: &Path,
+    means: &mut Means,
+) -> Result<(), Failure> {
+    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", out.display(), reason(&e)));
     let screen = &mut *means.screen;
     let written = conversion.write(BufWriter::new(part.as_file()), &mut |done, total| {
         screen.show_converting(done, total);
