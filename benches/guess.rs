@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)] // its figures are what it is for
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -52,7 +53,7 @@ fn main() {
     let threads = args.next().map_or(2, |arg| arg.parse().expect("THREADS is a number"));
     let rounds: usize = args.next().map_or(9, |arg| arg.parse().expect("ROUNDS is a number"));
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false };
+    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
     let options = ContextOptions {
         limit: 4096,
@@ -105,7 +106,7 @@ fn turn(text: &str, temp: f32, guesses: bool) -> Turn {
     let mut settings = Settings { no_guess: !guesses, ..Settings::default() };
     settings.sampling.temp = temp;
     Turn {
-        messages: vec![Message::new(Role::User, text)],
+        messages: vec![Arc::new(Message::new(Role::User, text))],
         left: Left::default(),
         overflow: None,
         begun: String::new(),

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)] // its figures are what it is for
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
@@ -85,7 +86,7 @@ fn turn(round: usize, messages: usize) -> Turn {
         _ => Message::new(Role::Assistant, text(n, 80)),
     };
     Turn {
-        messages: (0..messages).map(message).collect(),
+        messages: (0..messages).map(message).map(Arc::new).collect(),
         left: Left::default(),
         overflow: None,
         begun: String::new(),

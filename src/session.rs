@@ -194,7 +194,7 @@ impl Session {
     }
 
     /// The turn that would be asked for now.
-    fn turn(&self, messages: Vec<Message>, begun: Message) -> Turn {
+    fn turn(&self, messages: Vec<Arc<Message>>, begun: Message) -> Turn {
         Turn {
             messages,
             left: self.conversation.left(self.model().context_limit),
@@ -447,7 +447,7 @@ impl Session {
     }
 
     fn next_turn(&self, next: Option<&Message>) -> Turn {
-        let messages = self.conversation.view().into_iter().chain(next.cloned());
+        let messages = self.conversation.view().into_iter().chain(next.cloned().map(Arc::new));
         self.turn(messages.collect(), nothing_yet())
     }
 

@@ -7,8 +7,8 @@
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Attachment, Event, Guesses, Left, Message, Role, StopReason, Turn};
@@ -106,7 +106,7 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     settings.sampling.temp = 0.0;
     settings.no_guess = true; // guesses are verified by other kernels: tests/guess.rs
     Turn {
-        messages: messages.to_vec(),
+        messages: messages.iter().cloned().map(Arc::new).collect(),
         left: Left::default(),
         overflow: None,
         begun: String::new(),

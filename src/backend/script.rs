@@ -72,7 +72,7 @@ impl Backend for Script {
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
-        let line = |m: &Message| format!("[{}] {}", m.role.name(), m.content());
+        let line = |m: &Arc<Message>| format!("[{}] {}", m.role.name(), m.content());
         let lines: Vec<String> = turn.visible().iter().map(line).collect();
         let text = lines.join("\n") + &turn.begun;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
@@ -84,7 +84,7 @@ impl Backend for Script {
     }
 }
 
-fn words(messages: &[Message]) -> usize {
+fn words(messages: &[Arc<Message>]) -> usize {
     messages.iter().map(|m| m.content().split_whitespace().count()).sum()
 }
 

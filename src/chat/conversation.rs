@@ -16,9 +16,9 @@ pub struct NodeId(usize);
 #[derive(Debug, Clone)]
 struct Node {
     parent: Option<NodeId>,
-    message: Message,
+    message: Arc<Message>,
     /// How an answer came about; `None` for what the user said.
-    answer: Option<Answer>,
+    answer: Option<Box<Answer>>,
     /// Milliseconds since 1970, where it is known.
     created: Option<i64>,
 }
@@ -49,6 +49,7 @@ impl Conversation {
     /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
     pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> NodeId {
         let id = NodeId(self.nodes.len());
+        let (message, answer) = (Arc::new(message), answer.map(Box::new));
         self.nodes.push(Node { parent: self.head, message, answer, created });
         self.head = Some(id);
         id
@@ -67,22 +68,22 @@ impl Conversation {
     /// A message as it is kept, by its number.
     pub fn entry(&self, number: usize) -> Entry {
         let Node { parent, message, answer, created } = &self.nodes[number];
-        let Message { role, text, attachments, .. } = message.clone(); // thinking is part of the answer
-        let parent = parent.map(|id| id.0);
-        Entry { parent, role, text, attachments, created: *created, answer: answer.clone() }
+        let Message { role, text, attachments, .. } = Message::clone(message); // thinking is part of the answer
+        let (parent, answer) = (parent.map(|id| id.0), answer.as_deref().cloned());
+        Entry { parent, role, text, attachments, created: *created, answer }
     }
 
     /// The conversation that a record holds.
     pub fn from_record(record: &Record) -> Conversation {
         let node = |entry: &Entry| Node {
             parent: entry.parent.map(NodeId),
-            message: Message {
+            message: Arc::new(Message {
                 role: entry.role,
                 text: entry.text.clone(),
                 attachments: entry.attachments.clone(),
                 thinking: entry.answer.as_ref().and_then(|answer| answer.thinking.clone()),
-            },
-            answer: entry.answer.clone(),
+            }),
+            answer: entry.answer.clone().map(Box::new),
             created: entry.created,
         };
         let nodes = record.entries.iter().map(node).collect();
@@ -138,9 +139,9 @@ impl Conversation {
     }
 
     /// What the model is given: the system prompt, if any, and the path to the head.
-    pub fn view(&self) -> Vec<Message> {
-        let system = self.system.iter().map(|text| Message::new(Role::System, text.clone()));
-        system.chain(self.path().into_iter().map(|id| self.message(id).clone())).collect()
+    pub fn view(&self) -> Vec<Arc<Message>> {
+        let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
+        system.chain(self.path().into_iter().map(|id| self.nodes[id.0].message.clone())).collect()
     }
 
     /// The last thing the user said on the path.
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
 
     fn texts(conversation: &Conversation) -> Vec<String> {
-        conversation.view().into_iter().map(|m| m.text).collect()
+        conversation.view().into_iter().map(|m| m.text.clone()).collect()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a backend is asked for and what it says while it works: a turn in, events out, stats at the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::Message;
@@ -9,7 +10,8 @@ use super::view::{Left, visible};
 /// One thing to answer: the whole conversation, and how.
 #[derive(Debug, Clone)]
 pub struct Turn {
-    pub messages: Vec<Message>,
+    /// Shared with the conversation, which may be long.
+    pub messages: Vec<Arc<Message>>,
     /// Of these, the beginning that the model is no longer given.
     pub left: Left,
     /// What to do when the rest does not fit either; `None`: say so, to be asked again.
@@ -39,7 +41,7 @@ pub struct Turn {
 
 impl Turn {
     /// The messages that the model is given.
-    pub fn visible(&self) -> Vec<Message> {
+    pub fn visible(&self) -> Vec<Arc<Message>> {
         visible(&self.messages, &self.left)
     }
 }

@@ -3,6 +3,8 @@
 //! Nothing is removed from the conversation. What stays in view is the system prompt, the files that were attached to what
 //! left, and a summary if there is one; these go with the first message that is still there.
 
+use std::sync::Arc;
+
 use super::message::{Attachment, Message, Role};
 
 /// The beginning of a conversation that the model no longer sees.
@@ -15,12 +17,12 @@ pub struct Left {
 }
 
 /// The messages that are given to the model when `left` has left. At least the user's last message stays.
-pub fn visible(messages: &[Message], left: &Left) -> Vec<Message> {
-    let speaks = |message: &&Message| message.role != Role::System;
+pub fn visible(messages: &[Arc<Message>], left: &Left) -> Vec<Arc<Message>> {
+    let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let last = messages.iter().filter(speaks).count().saturating_sub(1);
     let mut to_leave = left.count.min(last);
     let mut carried: Vec<Attachment> = Vec::new();
-    let mut seen: Vec<Message> = Vec::with_capacity(messages.len());
+    let mut seen: Vec<Arc<Message>> = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
             Role::System => seen.push(message.clone()),
@@ -36,7 +38,7 @@ pub fn visible(messages: &[Message], left: &Left) -> Vec<Message> {
         carried.push(Attachment { name: "summary".into(), text });
     }
     if let Some(first) = seen.iter_mut().find(|message| message.role == Role::User) {
-        first.attachments.splice(0..0, carried);
+        Arc::make_mut(first).attachments.splice(0..0, carried);
     }
     seen
 }
@@ -58,7 +60,8 @@ mod tests {
 
     fn shown(count: usize, summary: Option<&str>) -> Vec<String> {
         let left = Left { count, summary: summary.map(String::from) };
-        visible(&talk(), &left).iter().map(Message::content).collect()
+        let talk: Vec<Arc<Message>> = talk().into_iter().map(Arc::new).collect();
+        visible(&talk, &left).iter().map(|message| message.content()).collect()
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl<M: Model> Engine<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::super::toy::Toy;
@@ -68,7 +69,7 @@ mod tests {
 
     fn answer(engine: &mut Engine<Toy>, no_guess: bool) -> String {
         let turn = Turn {
-            messages: vec![Message::new(Role::User, "Hello there")],
+            messages: vec![Arc::new(Message::new(Role::User, "Hello there"))],
             left: Left::default(),
             overflow: None,
             begun: String::new(),

@@ -29,6 +29,7 @@ pub mod reasoning; // 10
 mod toy;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -322,7 +323,7 @@ impl<M: Model> Engine<M> {
         let last = turn.messages.iter().rposition(|message| message.role == Role::User)?;
         let same = |text: &str| {
             let mut other = turn.clone();
-            let said = &mut other.messages[last].text;
+            let said = &mut Arc::make_mut(&mut other.messages[last]).text;
             said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
             self.prompt(&other).ok().map(|other| snapshot::common(&other.tokens, prompt))
         };
@@ -374,7 +375,7 @@ impl<M: Model> Engine<M> {
         }
         let next = |text: &str| {
             let mut turn = turn.clone();
-            turn.messages.push(Message::new(Role::User, text));
+            turn.messages.push(Arc::new(Message::new(Role::User, text)));
             self.prompt(&turn).map(|prompt| prompt.tokens)
         };
         let (one, other) = (next("A")?, next("9")?);
@@ -423,7 +424,7 @@ impl<M: Model> Engine<M> {
 
     fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
         let messages = turn.visible();
-        let contents: Vec<String> = messages.iter().map(Message::content).collect();
+        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
         let thoughts = messages.iter().filter_map(|message| message.thinking.as_deref());
         let begun = [turn.begun_thinking.as_str(), &turn.begun];
         let texts =
@@ -456,7 +457,7 @@ impl<M: Model> Engine<M> {
 
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
     fn plain_prompt(&self, turn: &Turn) -> Prompt {
-        let contents: Vec<String> = turn.visible().iter().map(Message::content).collect();
+        let contents: Vec<String> = turn.visible().iter().map(|message| message.content()).collect();
         let text = contents.join("\n") + &turn.begun;
         let vocabulary = self.model.vocabulary();
         let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();

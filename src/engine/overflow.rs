@@ -4,6 +4,7 @@
 //! Whole exchanges leave, the system prompt and attached files stay (`chat/view.rs`), and `cache::plan` decides. Nothing is
 //! evaluated for that but the summary, if one is wanted. Next: snapshot.rs.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::cache::{self, Exchange, Plan, View};
@@ -106,7 +107,7 @@ impl<M: Model> Engine<M> {
     }
 
     /// What there is to leave. The files attached to a message do not leave with it.
-    fn exchanges(&self, messages: &[Message]) -> Vec<Exchange> {
+    fn exchanges(&self, messages: &[Arc<Message>]) -> Vec<Exchange> {
         let mut exchanges: Vec<Exchange> = Vec::new();
         for (message, weight) in messages.iter().zip(self.weigh(messages)) {
             let staying: usize =
@@ -124,16 +125,16 @@ impl<M: Model> Engine<M> {
     }
 
     /// How many tokens each message takes, with what the template writes before it. About: words may join across edges.
-    pub fn weigh(&self, messages: &[Message]) -> Vec<usize> {
+    pub fn weigh(&self, messages: &[Arc<Message>]) -> Vec<usize> {
         self.weigh_rendered(messages).unwrap_or_else(|| {
             messages.iter().map(|message| self.model.tokenize(&message.content(), false).len()).collect()
         })
     }
 
     /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.
-    fn weigh_rendered(&self, messages: &[Message]) -> Option<Vec<usize>> {
+    fn weigh_rendered(&self, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
         let template = self.template.as_ref()?;
-        let contents: Vec<String> = messages.iter().map(Message::content).collect();
+        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
         let end =
             Marks::absent_from(contents.iter().map(String::as_str).chain([template.source()])).ok()?.cut;
         let marked = messages.iter().zip(contents);
@@ -186,14 +187,14 @@ impl<M: Model> Engine<M> {
             to_leave -= usize::from(message.role != Role::System && to_leave > 0);
             stays
         });
-        messages.push(Message::new(
+        messages.push(Arc::new(Message::new(
             Role::User,
             format!(
                 "Summarise our conversation so far in at most {} words, so that it can be continued without it: what was asked, what \
                  was answered, names, numbers, decisions, open questions. Write the summary only.",
                 most / 2
             ),
-        ));
+        )));
         let (begun, begun_thinking) = (String::new(), String::new());
         let mut asked = Turn { messages, left: Left::default(), begun, begun_thinking, ..turn.clone() };
         asked.settings.think = Auto::Off;
@@ -249,7 +250,7 @@ mod tests {
         messages[1].attachments.push(Attachment { name: "f".into(), text: "F".repeat(40) });
         let settings = Settings::default();
         Turn {
-            messages,
+            messages: messages.into_iter().map(Arc::new).collect(),
             left: Left::default(),
             overflow,
             begun: String::new(),
@@ -325,7 +326,7 @@ mod tests {
         let (_, alone, _) = reply(&mut engine, &talk(0, Some(Overflow::Roll)));
         assert!(alone.is_ok());
         let mut long = talk(3, Some(Overflow::Roll));
-        long.messages.last_mut().unwrap().text = "q".repeat(500);
+        Arc::make_mut(long.messages.last_mut().unwrap()).text = "q".repeat(500);
         assert_eq!(reply(&mut engine, &long).1.unwrap_err().exit, crate::error::Exit::TooLong);
     }
 
