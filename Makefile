@@ -9,7 +9,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test conformance lint install
+.PHONY: help setup model build chat test conformance bench lint install
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: setup model ## run every test but conformance; ARGS are for the test progr
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
 	scripts/references --build
 	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) --test tests -- conformance:: --show-output
+
+bench: setup model build ## compare speed with llama.cpp's own tools (some 20 minutes); ARGS as in make bench ARGS='--only W1,W4'
+	scripts/references --build
+	benches/rivals $(PROGRAM) $(ARGS)
 
 lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check

@@ -152,6 +152,12 @@ pub enum Verb {
         #[command(subcommand)]
         what: History,
     },
+    /// how fast this machine runs a model: reading, writing, the first token, memory
+    Bench {
+        /// the usual model if left out
+        #[arg(value_name = "MODEL")]
+        model: Option<String>,
+    },
     /// every setting with its value and where that comes from
     Config,
     /// what this installation is made of, where it keeps things, and what is wrong with it

@@ -55,6 +55,7 @@ fn command() -> Command {
     command
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
+        .mut_subcommand("bench", |verb| verb.mut_arg("model", names))
         .mut_subcommand("show", |verb| verb.mut_arg("model", names))
         .mut_subcommand("rm", |verb| verb.mut_arg("model", names))
         .mut_subcommand("check", |verb| verb.mut_arg("file", names))

@@ -42,7 +42,7 @@ fn one_word_is_no_prompt_and_the_hint_says_how_to_make_it_one() {
 #[test]
 fn verbs_to_come_are_named_as_such() {
     let home = Home::new();
-    for verb in ["bench", "worker", "man"] {
+    for verb in ["worker", "man"] {
         home.run(&[verb]).done().failed(2, "not there yet").hint("fireside -p");
     }
 }
@@ -304,4 +304,20 @@ fn a_home_that_cannot_be_used_is_no_reason_not_to_answer() {
 fn without_a_home_config_says_that_nothing_is_kept() {
     let listed = Home::new().run(&["config"]).env("HOME", "relative").done().code(0).stdout;
     assert!(listed.starts_with("# no home folder"), "{listed}");
+}
+
+#[test]
+fn bench_tells_what_the_machine_does_with_a_model() {
+    let home = Home::new();
+    let model = tiny("llama-bpe");
+    let told = home.run(&["bench", model.to_str().unwrap(), "--json"]).done().code(0).json();
+    let runs = told["runs"].as_array().unwrap();
+    assert!(!runs.is_empty(), "{told}");
+    for run in runs {
+        assert!(run["reading"].as_f64().unwrap() > 0.0 && run["writing"].as_f64().unwrap() > 0.0, "{told}");
+    }
+    assert!(told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(!home.path(".cache/fireside/snapshots").exists(), "nothing of it is kept");
+    home.run(&["bench"]).model(&model).done().code(0).stderr("");
+    home.run(&["bench", "no-such-model"]).done().failed(1, "no-such-model");
 }

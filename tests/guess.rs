@@ -18,7 +18,9 @@ const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in 
     continue\n        result += value\n    return result\n\n\nprint(total([1, 2, 3, 40], 10))\n";
 
 /// What is copied and edited, and then what is not.
-fn tasks() -> [String; 5] {
+fn tasks() -> [String; 6] {
+    let functions =
+        ["lamps", "houses", "rooms", "guests"].map(|name| CODE.replace("total", &format!("total_{name}")));
     [
         format!("Repeat this text exactly, word for word:\n\n{LETTER}"),
         format!(
@@ -26,6 +28,10 @@ fn tasks() -> [String; 5] {
             LETTER.replace("parcel", "parsel").replace("papers", "papres")
         ),
         format!("Rename the variable result to amount in this code:\n\n```python\n{CODE}```"),
+        format!(
+            "Rename the variable result to sum in this code and write nothing else:\n\n{}",
+            functions.join("\n")
+        ),
         "Write a poem about a lighthouse.".into(),
         "What is the difference between TCP and UDP?".into(),
     ]

@@ -145,7 +145,12 @@ impl<'a, M: Model> Memory<'a, M> {
             return Vec::new();
         };
         let room = self.model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a guess
-        drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1))
+        let mut guesses =
+            drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1));
+        // Where the answer would be over nothing after it is needed, and the row before it says so.
+        let end = guesses.iter().position(|guess| self.model.ends(*guess)).unwrap_or(guesses.len());
+        guesses.truncate(end);
+        guesses
     }
 
     /// Forgets the guesses that nobody needed.

@@ -9,7 +9,11 @@ use super::llama::{Logits, Model, Token};
 /// Sizes of the batches that are timed; the rest follows from these.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 17, MOST + 1];
 /// How often each is timed. The shortest time counts: what else the machine does only makes it longer.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 2;
+/// How often measuring may be broken off before it is left: each time somebody has waited for a batch.
+const DISTURBED: usize = 2;
+/// Most tokens in memory: with more, batches take long, and somebody who comes would wait for one.
+const DEEPEST: usize = 1024;
 /// Seconds after which nothing larger is tried: somebody might come meanwhile.
 const LONG: f64 = 0.5;
 
@@ -19,11 +23,12 @@ impl<M: Model> Engine<M> {
         let here = self.cache.tokens().len();
         let most = (MOST + 1).min(self.model.chunk());
         let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(most).copied().collect();
-        let fits = here + batch.len() <= self.model.capacity();
+        let fits = here <= DEEPEST && here + batch.len() <= self.model.capacity();
         let possible = fits && !batch.is_empty() && self.model.can_return();
-        if self.costs.is_some() || !self.guessing || !possible {
+        if self.costs.is_some() || !self.guessing || !possible || self.disturbed >= DISTURBED {
             return None;
         }
+        self.disturbed += 1; // until it turns out that nobody came
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
         for _ in 0..ROUNDS {
             for (size, shortest) in times.iter_mut().filter(|(size, _)| *size <= batch.len()) {
@@ -35,6 +40,7 @@ impl<M: Model> Engine<M> {
             }
         }
         let tried = times.iter().take_while(|(_, time)| time.is_finite()).count();
+        self.disturbed = 0;
         self.costs = Costs::measured(&times[..tried]);
         self.costs.clone()
     }

@@ -85,6 +85,8 @@ pub struct Engine<M> {
     costs: Option<Costs>,
     /// Whether it has answered with guesses, so that this matters.
     guessing: bool,
+    /// How often measuring that was broken off.
+    disturbed: usize,
 }
 
 /// Tokens that must be read to tell how fast reading is.
@@ -119,6 +121,7 @@ impl<M: Model> Engine<M> {
             short: None,
             costs: None,
             guessing: false,
+            disturbed: 0,
         })
     }
 

@@ -86,6 +86,11 @@ pub fn build() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Threads that a model runs on.
+pub fn threads(settings: &Settings) -> u32 {
+    settings.threads.unwrap_or_else(physical_cores)
+}
+
 /// What is kept of evaluated prompts.
 pub fn snapshots(folder: &Path) -> Usage {
     usage(folder)
@@ -136,7 +141,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let limit = context_limit(&header, &settings)?;
     let template = chat_template(&header, &settings)?;
     let (fingerprint, probe) = fingerprint(&header, &known, &settings, template.as_deref())?;
-    let threads = settings.threads.unwrap_or_else(physical_cores);
+    let threads = threads(&settings);
     let context = ContextOptions {
         limit,
         chunk,

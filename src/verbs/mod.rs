@@ -1,5 +1,6 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
+mod bench;
 mod catalogue;
 mod check;
 mod config;
@@ -26,7 +27,7 @@ use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["bench", "worker", "man"];
+const PLANNED: &[&str] = &["worker", "man"];
 
 /// What every verb works with.
 pub struct Means<'a> {
@@ -108,6 +109,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         Verb::Check { file } => check::run(means, &file),
         Verb::Convert { folder, out, kind } => convert::run(&folder, &out, kind.as_deref(), means),
         Verb::History { what } => history::run(what, means),
+        Verb::Bench { model } => bench::run(model.as_deref(), means),
         Verb::Config => config::run(means),
         Verb::Doctor => doctor::run(means),
         Verb::Completions { shell } => means.print(completions::script(&shell)?.trim_end()),
@@ -162,6 +164,6 @@ mod tests {
         assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
         assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
         assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
-        assert!(words(&["bench", "x"]).unwrap_err().message.contains("not there yet"));
+        assert!(words(&["worker", "x"]).unwrap_err().message.contains("not there yet"));
     }
 }
