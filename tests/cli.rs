@@ -316,7 +316,10 @@ fn bench_tells_what_the_machine_does_with_a_model() {
     for run in runs {
         assert!(run["reading"].as_f64().unwrap() > 0.0 && run["writing"].as_f64().unwrap() > 0.0, "{told}");
     }
-    assert!(told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(
+        told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0,
+        "{told}"
+    );
     assert!(!home.path(".cache/fireside/snapshots").exists(), "nothing of it is kept");
     home.run(&["bench"]).model(&model).done().code(0).stderr("");
     home.run(&["bench", "no-such-model"]).done().failed(1, "no-such-model");
