@@ -19,8 +19,13 @@ const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in 
 
 /// What is copied and edited, and then what is not.
 fn tasks() -> [String; 6] {
-    let functions =
-        ["lamps", "houses", "rooms", "guests"].map(|name| CODE.replace("total", &format!("total_{name}")));
+    let function = |name| {
+        format!(
+            "def total_{name}(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
+            result = result + value\n    return result\n"
+        )
+    };
+    let functions = ["lamps", "houses", "rooms", "guests"].map(function); // as benches/rivals has them
     [
         format!("Repeat this text exactly, word for word:\n\n{LETTER}"),
         format!(
