@@ -7,12 +7,11 @@
 #![allow(clippy::print_stdout)] // its figures are what it is for
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Left, Message, Role, Stats, Turn};
+use fireside::chat::{Message, Role, Stats, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
@@ -105,22 +104,7 @@ fn main() {
 fn turn(text: &str, temp: f32, guesses: bool) -> Turn {
     let mut settings = Settings { no_guess: !guesses, ..Settings::default() };
     settings.sampling.temp = temp;
-    Turn {
-        messages: vec![Arc::new(Message::new(Role::User, text))],
-        left: Left::default(),
-        overflow: None,
-        begun: String::new(),
-        begun_thinking: String::new(),
-        raw: false,
-        special: false,
-        settings,
-        seed: 7,
-        predict: 400,
-        keep: false,
-        conversation: None,
-        fresh: false,
-        asked: None,
-    }
+    Turn { seed: 7, predict: 400, ..Turn::new([Message::new(Role::User, text)], settings) }
 }
 
 fn batches(mut model: Llama) {

@@ -6,11 +6,10 @@
 #![allow(clippy::print_stdout)] // its figures are what it is for
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Left, Message, Role, Turn};
+use fireside::chat::{Message, Role, Turn};
 use fireside::engine::Engine;
 use fireside::engine::builtin::builtin;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Weights};
@@ -85,22 +84,7 @@ fn turn(round: usize, messages: usize) -> Turn {
         0 => Message::new(Role::User, text(n, 20)),
         _ => Message::new(Role::Assistant, text(n, 80)),
     };
-    Turn {
-        messages: (0..messages).map(message).map(Arc::new).collect(),
-        left: Left::default(),
-        overflow: None,
-        begun: String::new(),
-        begun_thinking: String::new(),
-        raw: false,
-        special: false,
-        settings: Settings::default(),
-        seed: 0,
-        predict: 1,
-        keep: true,
-        conversation: None,
-        fresh: false,
-        asked: None,
-    }
+    Turn { predict: 1, keep: true, ..Turn::new((0..messages).map(message), Settings::default()) }
 }
 
 fn context() -> ContextOptions {

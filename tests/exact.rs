@@ -7,11 +7,11 @@
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Attachment, Event, Guesses, Left, Message, Role, StopReason, Turn};
+use fireside::chat::{Attachment, Event, Guesses, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
@@ -105,22 +105,7 @@ pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
     settings.no_guess = true; // guesses are verified by other kernels: tests/guess.rs
-    Turn {
-        messages: messages.iter().cloned().map(Arc::new).collect(),
-        left: Left::default(),
-        overflow: None,
-        begun: String::new(),
-        begun_thinking: String::new(),
-        raw: false,
-        special: false,
-        settings,
-        seed: 7,
-        predict,
-        keep: true,
-        conversation: None,
-        fresh: false,
-        asked: None,
-    }
+    Turn { seed: 7, predict, keep: true, ..Turn::new(messages.iter().cloned(), settings) }
 }
 
 pub(crate) fn user(text: &str) -> Message {

@@ -40,6 +40,26 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Something to answer once, of which nothing is kept: seed 0, no limit but the context's.
+    pub fn new(messages: impl IntoIterator<Item = Message>, settings: Settings) -> Turn {
+        Turn {
+            messages: messages.into_iter().map(Arc::new).collect(),
+            left: Left::default(),
+            overflow: None,
+            begun: String::new(),
+            begun_thinking: String::new(),
+            raw: false,
+            special: false,
+            settings,
+            seed: 0,
+            predict: u32::MAX,
+            keep: false,
+            conversation: None,
+            fresh: false,
+            asked: None,
+        }
+    }
+
     /// The messages that the model is given.
     pub fn visible(&self) -> Vec<Arc<Message>> {
         visible(&self.messages, &self.left)

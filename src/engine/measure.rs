@@ -66,29 +66,21 @@ impl<M: Model> Engine<M> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::super::toy::Toy;
     use super::*;
-    use crate::chat::{Event, Left, Message, Role, Settings, Turn};
+    use crate::chat::{Event, Message, Role, Settings, Turn};
 
     fn answer(engine: &mut Engine<Toy>, no_guess: bool) -> String {
         let turn = Turn {
-            messages: vec![Arc::new(Message::new(Role::User, "Hello there"))],
-            left: Left::default(),
-            overflow: None,
-            begun: String::new(),
-            begun_thinking: String::new(),
             raw: true,
-            special: false,
-            settings: Settings { no_guess, ..Settings::default() },
             seed: 1,
             predict: 100,
-            keep: false,
-            conversation: None,
-            fresh: false,
-            asked: None,
+            ..Turn::new(
+                [Message::new(Role::User, "Hello there")],
+                Settings { no_guess, ..Settings::default() },
+            )
         };
         let mut text = String::new();
         let done = engine.reply(&turn, &AtomicBool::new(false), &mut |event| match event {

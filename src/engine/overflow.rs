@@ -249,22 +249,7 @@ mod tests {
         messages.push(said(Role::User, "q"));
         messages[1].attachments.push(Attachment { name: "f".into(), text: "F".repeat(40) });
         let settings = Settings::default();
-        Turn {
-            messages: messages.into_iter().map(Arc::new).collect(),
-            left: Left::default(),
-            overflow,
-            begun: String::new(),
-            begun_thinking: String::new(),
-            raw: false,
-            special: false,
-            settings,
-            seed: 1,
-            predict: 100,
-            keep: false,
-            conversation: None,
-            fresh: false,
-            asked: None,
-        }
+        Turn { overflow, seed: 1, predict: 100, ..Turn::new(messages, settings) }
     }
 
     /// What happened: the answer's text, how it ended, and what left.

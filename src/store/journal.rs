@@ -428,6 +428,17 @@ mod tests {
         record.path().iter().map(|number| record.entries[*number].text.clone()).collect()
     }
 
+    /// A journal of a conversation in which "hi" was said.
+    fn begun() -> (tempfile::TempDir, PathBuf, Conversation, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.db");
+        let mut talk = Conversation::new(None);
+        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
+        talk.add(Message::new(Role::User, "hi"), None, None);
+        journal.follow(&talk);
+        (folder, file, talk, journal)
+    }
+
     #[test]
     fn what_is_said_is_on_the_disk() {
         let folder = tempfile::tempdir().unwrap();
@@ -460,12 +471,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_failed_after_its_first_words_stays_a_branch() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("c.db");
-        let mut talk = Conversation::new(None);
-        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
-        talk.add(Message::new(Role::User, "hi"), None, None);
-        journal.follow(&talk);
+        let (_folder, file, mut talk, mut journal) = begun();
         journal.partial(&talk, "he", &Answer::default());
         talk.move_to(None);
         journal.follow(&talk);
@@ -477,12 +483,7 @@ mod tests {
 
     #[test]
     fn in_another_database_it_is_begun_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("c.db");
-        let mut talk = Conversation::new(None);
-        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
-        talk.add(Message::new(Role::User, "hi"), None, None);
-        journal.follow(&talk);
+        let (_folder, file, mut talk, mut journal) = begun();
         journal.settle(LAST);
         std::fs::remove_file(&file).unwrap(); // or moved aside by another program
         talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
@@ -499,12 +500,7 @@ mod tests {
 
     #[test]
     fn after_damage_what_was_kept_and_what_comes_are_in_the_new_database() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("c.db");
-        let mut talk = Conversation::new(None);
-        let mut journal = Journal::start(file.clone(), Heading::default(), &talk);
-        talk.add(Message::new(Role::User, "hi"), None, None);
-        journal.follow(&talk);
+        let (_folder, file, mut talk, mut journal) = begun();
         assert!(journal.finish(&talk));
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[..100].fill(7);
