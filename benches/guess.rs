@@ -2,7 +2,9 @@
 //!
 //! `cargo bench --bench guess [-- MODEL.gguf [THREADS [ROUNDS]]]`. The runs with and without alternate, so that whatever else
 //! the machine does slows both. First comes what a batch costs: the shortest of nine times, by its size and by how much is in
-//! memory before it.
+//! memory before it. Where the answers at temperature 0 part, it says how far apart the two best logits are there, evaluated
+//! one token at a time and two at a time, and how much that distance changes between the two over the whole answer: kernels
+//! of llama.cpp give other numbers for one token than for several.
 
 #![allow(clippy::print_stdout)] // its figures are what it is for
 
@@ -11,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Message, Role, Stats, Turn};
+use fireside::chat::{Event, Message, Role, Stats, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
@@ -33,13 +35,22 @@ const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in 
     count = 0\n    for value in values:\n        if value <= limit:\n            count += 1\n    if count == 0:\n        \
     return None\n    result = result / count\n    return result\n\n\nprint(total([1, 2, 3, 40], 10))\nprint(mean([1, 2, 3, 40], 10))\n";
 
-fn tasks() -> [(&'static str, String); 6] {
+fn tasks() -> [(&'static str, String); 7] {
     let typos =
         LETTER.replace("parcel", "parsel").replace("convenience", "convinience").replace("office", "ofice");
+    let function = |name| {
+        format!(
+            "def total_{name}(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
+            result = result + value\n    return result\n"
+        )
+    };
+    let functions = ["lamps", "houses", "rooms", "guests"].map(function).join("\n");
+    let rename = "Rename the variable result to sum in this code and write nothing else:";
     [
         ("repeat", format!("Repeat this text:\n\n{LETTER}")),
         ("fix", format!("Fix the typos in this text:\n\n{typos}")),
         ("rename", format!("Rename the variable result to amount in this code:\n\n```python\n{CODE}```")),
+        ("rename four times", format!("{rename}\n\n{}", functions.trim_end())), // as benches/rivals does
         ("poem", "Write a poem about a lighthouse.".into()),
         ("explain", "Explain the difference between TCP and UDP.".into()),
         ("story", "Tell me a story about a dragon who was afraid of fire.".into()),
@@ -54,7 +65,7 @@ fn main() {
     llama::install(Hooks { log: None, abort: |_| {} });
     let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
-    let options = ContextOptions {
+    let context = ContextOptions {
         limit: 4096,
         chunk: 512,
         threads,
@@ -63,15 +74,25 @@ fn main() {
         cache_type_k: CacheType::F16,
         cache_type_v: CacheType::F16,
     };
-    batches(Llama::new(&weights, options.clone()));
+    batches(Llama::new(&weights, context.clone()));
     let header = gguf::read(Path::new(&path)).expect("it was loaded");
     let template = header.str("tokenizer.chat_template");
-    let mut engine = Engine::new(Llama::new(&weights, options), template, &[]).expect("its template is good");
+    let mut engine =
+        Engine::new(Llama::new(&weights, context.clone()), template, &[]).expect("its template is good");
     let nobody = AtomicBool::new(false);
-    let ask = |engine: &mut Engine<Llama>, text: &str, temp: f32, guesses: bool| -> Stats {
-        engine.reply(&turn(text, temp, guesses), &nobody, &mut |_| {}).expect("it answers")
+    let ask = |engine: &mut Engine<Llama>, text: &str, temp: f32, guesses: bool| -> Answer {
+        let mut answer = String::new();
+        let turn = turn(text, temp, guesses);
+        let mut show = |event| {
+            if let Event::Text(piece) = event {
+                answer.push_str(&piece);
+            }
+        };
+        let stats = engine.reply(&turn, &nobody, &mut show).expect("it answers");
+        let prompt = engine.prompt(&turn).expect("it was rendered before").tokens.len();
+        Answer { stats, text: answer, tokens: engine.evaluated().to_vec(), prompt }
     };
-    ask(&mut engine, "Hello", 0.0, false);
+    ask(&mut engine, "Hello", 0.0, true);
     let costs = engine.measure(&|| false).expect("nobody disturbs it");
     println!("measured: {:.2?}", costs.numbers());
     for (name, text) in tasks() {
@@ -81,12 +102,16 @@ fn main() {
             for _ in 0..rounds {
                 let without = ask(&mut engine, &text, temp, false);
                 let with = ask(&mut engine, &text, temp, true);
-                gains
-                    .push(with.generation_speed().unwrap_or(0.0) / without.generation_speed().unwrap_or(1.0));
-                last = Some(with);
+                let speed = |answer: &Answer| answer.stats.generation_speed().unwrap_or(f64::NAN);
+                gains.push(speed(&with) / speed(&without));
+                last = Some((with, without));
             }
             gains.sort_by(f64::total_cmp);
-            let with = last.expect("there is a round");
+            let (with, without) = last.expect("there is a round");
+            if temp == 0.0 && with.text != without.text {
+                parting(Llama::new(&weights, context.clone()), &with, &without);
+            }
+            let with = with.stats;
             println!(
                 "{name}, temperature {temp}: {:.2} of the speed without ({:.2} to {:.2}), {} tokens, {} of {} guesses right, {:.2} a step",
                 gains[rounds / 2],
@@ -99,6 +124,63 @@ fn main() {
             );
         }
     }
+}
+
+struct Answer {
+    stats: Stats,
+    text: String,
+    /// Prompt and answer.
+    tokens: Vec<Token>,
+    /// Tokens of the prompt.
+    prompt: usize,
+}
+
+/// How near a tie two answers parted, and how much kernels disagree on the one without guesses.
+fn parting(mut model: Llama, with: &Answer, without: &Answer) {
+    let same = with.tokens.iter().zip(&without.tokens).take_while(|(a, b)| a == b).count();
+    let (prompt, answer) = without.tokens.split_at(without.prompt);
+    model.grow(4096).expect("there is room");
+    let mut best = Vec::new(); // of every token of the answer when evaluated alone: the two best after it
+    let mut changes = Vec::new();
+    for size in [1, 2] {
+        model.truncate(0);
+        model.decode(prompt, Logits::None).expect("it evaluates");
+        for (number, batch) in answer.chunks(size).enumerate() {
+            model.decode(batch, Logits::All).expect("it evaluates");
+            for row in 0..batch.len() {
+                let (at, logits) = (number * size + row, model.logits(row));
+                if size == 1 {
+                    best.push(two_best(logits));
+                    continue;
+                }
+                let (first, second, alone) = best[at];
+                let pair = logits[first] - logits[second];
+                changes.push((alone - pair).abs());
+                if without.prompt + at + 1 == same {
+                    println!(
+                        "parted at token {}: the two best are {alone:.3} apart alone, {pair:.3} in a batch of two",
+                        at + 2
+                    );
+                }
+            }
+        }
+    }
+    changes.sort_by(f32::total_cmp);
+    let part = |share: f64| changes[((changes.len() - 1) as f64 * share) as usize];
+    println!(
+        "over the answer that distance changes by {:.3} in the middle, {:.3} at nine tenths, {:.3} at most",
+        part(0.5),
+        part(0.9),
+        part(1.0)
+    );
+}
+
+/// The tokens with the best and the second best logit, and the distance of the two.
+fn two_best(logits: &[f32]) -> (usize, usize, f32) {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.select_nth_unstable_by(1, |a, b| logits[*b].total_cmp(&logits[*a]));
+    let (first, second) = (order[0], order[1]);
+    (first, second, logits[first] - logits[second])
 }
 
 fn turn(text: &str, temp: f32, guesses: bool) -> Turn {
