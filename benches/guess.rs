@@ -16,7 +16,7 @@ use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Event, Message, Role, Stats, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
+    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, Token, Weights,
 };
 use fireside::gguf;
 
@@ -63,7 +63,8 @@ fn main() {
     let threads = args.next().map_or(2, |arg| arg.parse().expect("THREADS is a number"));
     let rounds: usize = args.next().map_or(9, |arg| arg.parse().expect("ROUNDS is a number"));
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
+    let options =
+        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: Parts::InTurn, sought: None };
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
     let context = ContextOptions {
         limit: 4096,

@@ -12,7 +12,7 @@ use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Message, Role, Turn};
 use fireside::engine::Engine;
 use fireside::engine::builtin::builtin;
-use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Weights};
+use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 
 /// Vocabularies and templates that go together.
 const PAIRS: [(&str, &str); 6] = [
@@ -36,7 +36,13 @@ fn main() {
         let file = || std::fs::read_to_string(references.join(format!("templates/{template}.jinja")));
         let builtin = builtin(template).map(String::from);
         let source = builtin.unwrap_or_else(|| file().expect("scripts/references fetches the templates"));
-        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: true };
+        let options = LoadOptions {
+            gpu_layers: None,
+            mmap: true,
+            mlock: false,
+            parts: Parts::Vocabulary,
+            sought: None,
+        };
         let file = references.join(format!("ggml-vocab-{vocabulary}.gguf"));
         let weights = Weights::load(&file, &options, |_| true).expect("a vocabulary of llama.cpp loads");
         let mut times = [Vec::new(), Vec::new()];

@@ -9,6 +9,7 @@ use fireside::{cli, completions, start};
 
 fn main() {
     let started = Instant::now();
+    llama::in_large_steps();
     crash::install();
     completions::answer();
     llama::without_debugger();

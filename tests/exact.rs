@@ -14,7 +14,7 @@ use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Attachment, Event, Guesses, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Token, Weights,
+    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, Sought, Token, Weights,
 };
 use fireside::gguf;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -41,13 +41,17 @@ pub(crate) struct Subject {
     pub(crate) noise: f32,
 }
 
+pub(crate) fn load(path: &Path, parts: Parts, sought: Option<Sought>) -> Weights {
+    llama::install(Hooks { log: None, abort: |_| {} });
+    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts, sought };
+    Weights::load(path, &options, |_| true).unwrap()
+}
+
 impl Subject {
     pub(crate) fn load(path: &Path, noise: f32) -> Subject {
-        llama::install(Hooks { log: None, abort: |_| {} });
         let header = gguf::read(path).unwrap();
-        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: false };
         Subject {
-            weights: Weights::load(path, &options, |_| true).unwrap(),
+            weights: load(path, Parts::InTurn, None),
             template: header.str("tokenizer.chat_template").map(String::from),
             limit: gguf::memory::trained_context(&header).unwrap().min(4096) as usize,
             noise,

@@ -108,8 +108,10 @@ fn run(hub: &FakeHub, home: &Home, args: &[&str]) -> Run {
 /// A fault for the first requests for bytes.
 fn first(count: usize, fault: Fault) -> impl Fn(&Request) -> Fault + Send + Sync {
     let met = std::sync::atomic::AtomicUsize::new(0);
+    let of_pieces = matches!(fault, Fault::Status(416, _)); // nobody says of a whole file that there is no such piece
     move |request| {
-        let meets = request.wants_bytes() && met.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < count;
+        let wanted = request.wants_bytes() && (request.range.is_some() || !of_pieces);
+        let meets = wanted && met.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < count;
         if meets { fault.clone() } else { Fault::None }
     }
 }

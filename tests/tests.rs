@@ -49,6 +49,8 @@ mod keys;
 mod pty;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
+// A file loaded in two halves.
+mod loading;
 // The same with guesses at what comes next.
 mod guess;
 // Families of models, compared with their reference implementation; and what converts some of them.

@@ -65,8 +65,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only these files may name.
 const HOMES: &[(&str, &[&str])] = &[
-    ("llama_cpp_2", &["engine/llama.rs", "engine/llama/facts.rs", "engine/sampler.rs"]),
-    ("llama_cpp_sys_2", &["engine/llama.rs"]),
+    (
+        "llama_cpp_2",
+        &["engine/llama.rs", "engine/llama/facts.rs", "engine/llama/weights.rs", "engine/sampler.rs"],
+    ),
+    ("llama_cpp_sys_2", &["engine/llama.rs", "engine/llama/weights.rs"]),
     ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
     ("aho_corasick", &["engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
@@ -149,11 +152,11 @@ fn each_heavy_crate_is_named_in_one_place() {
 }
 
 #[test]
-fn unsafe_code_stays_in_two_files() {
+fn unsafe_code_stays_in_three_files() {
     for (name, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
-        let may = ["engine/llama.rs", "ui/crash.rs"].contains(&name.as_str());
+        let may = ["engine/llama.rs", "engine/llama/weights.rs", "ui/crash.rs"].contains(&name.as_str());
         assert!(!found || may, "{name} has unsafe code");
     }
 }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use super::probe;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Stats, Turn};
-use crate::engine::Engine;
 use crate::engine::draft::Costs;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots};
+use crate::engine::{Engine, cache};
 use crate::error::{Exit, Failure};
 
 /// Everything that is settled before the engine's thread starts.
@@ -32,6 +32,8 @@ pub struct Spec {
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub snapshots: Option<(PathBuf, Rules)>,
     pub costs: BatchCosts,
+    /// Is told what loading found out, if it was not told itself.
+    pub found: Box<dyn Fn(Sought) + Send>,
 }
 
 /// What batches cost on this machine.
@@ -214,8 +216,13 @@ impl Worker {
                 continue;
             }
             let started = Instant::now();
-            match self.load() {
-                Ok(weights) => return self.serve(&weights, request, started.elapsed(), inbox),
+            self.loading.done.store(0, Ordering::Relaxed);
+            self.loading.active.store(true, Ordering::Relaxed);
+            let weights = self.load();
+            let ready = weights.as_ref().map_err(Failure::clone).and_then(|weights| self.ready(weights));
+            self.loading.active.store(false, Ordering::Relaxed);
+            match ready {
+                Ok(llama) => return self.serve(llama, request, started.elapsed(), inbox),
                 Err(failure) => {
                     let lasts = failure.exit != Exit::Interrupted;
                     let heard = request.job.refuse(failure.clone());
@@ -226,15 +233,6 @@ impl Worker {
     }
 
     fn load(&mut self) -> Result<Weights, Failure> {
-        self.loading.done.store(0, Ordering::Relaxed);
-        self.loading.active.store(true, Ordering::Relaxed);
-        let weights = self.load_watched();
-        self.loading.active.store(false, Ordering::Relaxed);
-        weights
-    }
-
-    fn load_watched(&mut self) -> Result<Weights, Failure> {
-        let path = self.spec.path.display();
         if let Some(probe) = &self.spec.probe {
             probe.run(&self.spec.path, &self.loading.abort)?;
             (probe.passed)();
@@ -245,17 +243,28 @@ impl Worker {
             loading.done.store((fraction * 1000.0) as u32, Ordering::Relaxed);
             !loading.abort.load(Ordering::Relaxed)
         };
-        Weights::load(&self.spec.path, &self.spec.load, progress).map_err(|error| {
-            if self.loading.abort.load(Ordering::Relaxed) {
-                Failure::interrupted()
-            } else {
-                Failure::new(format!("could not load {path}: {error}"))
-            }
-        })
+        Weights::begin(&self.spec.path, &self.spec.load, progress).map_err(|error| self.not_loaded(&error))
     }
 
-    fn serve(&self, weights: &Weights, first: Request, load: Duration, inbox: &Receiver<Request>) {
-        let llama = Llama::new(weights, self.spec.context.clone());
+    /// Makes the first context while the vocabulary is still being read.
+    fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Failure> {
+        let mut llama = Llama::new(weights, self.spec.context.clone());
+        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
+        weights.complete().map_err(|error| self.not_loaded(&error))?;
+        if let Some(sought) = weights.sought().filter(|_| self.spec.load.sought.is_none()) {
+            (self.spec.found)(sought);
+        }
+        Ok(llama)
+    }
+
+    fn not_loaded(&self, error: &anyhow::Error) -> Failure {
+        if self.loading.abort.load(Ordering::Relaxed) {
+            return Failure::interrupted();
+        }
+        Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
+    }
+
+    fn serve(&self, llama: Llama, first: Request, load: Duration, inbox: &Receiver<Request>) {
         let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
             Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
             Err(failure) => {

@@ -5,12 +5,11 @@
 //! for error messages, and positions never pass what the model can take. Next: tokens.rs.
 
 mod facts;
+mod weights;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use llama_cpp_2::context::LlamaContext;
@@ -18,12 +17,12 @@ use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use nix::libc;
 
-use super::alphabet::Alphabet;
+pub use self::weights::{LoadOptions, Parts, Sought, Weights};
 use super::sampler::Sampler;
 use crate::chat::settings::{Auto, CacheType, Sampling};
 
@@ -107,17 +106,6 @@ pub struct Marker {
     pub control: bool,
     /// Whether white space before it is dropped.
     pub takes_space: bool,
-}
-
-/// What loading needs to know, all of it settled before.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// `None`: as many as fit.
-    pub gpu_layers: Option<u32>,
-    pub mmap: bool,
-    pub mlock: bool,
-    /// Leave the weights out: what is loaded then makes tokens of text, and evaluates none.
-    pub vocabulary_only: bool,
 }
 
 /// What a context needs to know.
@@ -214,6 +202,19 @@ pub fn contained<T>(run: impl FnOnce() -> T) -> T {
     result.expect("call sets it")
 }
 
+/// Has the C library take memory from the system in steps of 16 MiB, not of 128 KiB: every step holds up all page faults of the
+/// process, and the two threads that load a model took hundreds. Allocations below 4 MiB come out of these steps. First thing
+/// in `main`.
+pub fn in_large_steps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (what, bytes) in
+        [(libc::M_TOP_PAD, 16 << 20), (libc::M_MMAP_THRESHOLD, 4 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)]
+    {
+        // SAFETY: sets a number that allocations look at; there is only one thread yet.
+        unsafe { libc::mallopt(what, bytes) };
+    }
+}
+
 fn c_text(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
@@ -297,62 +298,6 @@ pub(crate) fn quantised(kind: u32, numbers: &[f32]) -> Vec<u8> {
     out
 }
 
-/// A model file in memory.
-pub struct Weights {
-    model: LlamaModel,
-    vocabulary: Vocabulary,
-    /// Tokens that the layers with a sliding window look back at, if there are such layers.
-    window: Option<usize>,
-    /// Contexts larger than this many tokens encode positions in another way (LongRoPE).
-    near: Option<usize>,
-    /// What can be written, for a vocabulary that cannot write everything.
-    alphabet: Option<Alphabet>,
-}
-
-impl Weights {
-    /// Loads a file. `progress` gets 0 to 1 and says whether to go on. The error is llama.cpp's own reason.
-    pub fn load(
-        path: &Path,
-        options: &LoadOptions,
-        progress: impl FnMut(f32) -> bool + 'static,
-    ) -> Result<Weights> {
-        forget_errors();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = stopped.clone();
-        let mut progress = progress;
-        let mut params = LlamaModelParams::default()
-            .with_use_mmap(options.mmap)
-            .with_use_mlock(options.mlock)
-            .with_vocab_only(options.vocabulary_only)
-            .with_progress_callback(move |fraction| {
-                let go_on = progress(fraction);
-                stop.store(!go_on, Ordering::Relaxed);
-                go_on
-            });
-        if let Some(layers) = options.gpu_layers {
-            params = params.with_n_gpu_layers(layers);
-        }
-        let loaded = contained(|| LlamaModel::load_from_file(backend(), path, &params));
-        if stopped.load(Ordering::Relaxed) {
-            bail!("loading was stopped");
-        }
-        let model = loaded.map_err(|e| anyhow!("{}", reason().unwrap_or_else(|| e.to_string())))?;
-        let vocabulary = facts::read_vocabulary(&model);
-        let window = facts::sliding_window(&model);
-        let near = facts::near_context(&model);
-        let alphabet = facts::alphabet(&model);
-        if alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(' ')) {
-            bail!("its vocabulary has no token for a space");
-        }
-        Ok(Weights { model, vocabulary, window, near, alphabet })
-    }
-
-    /// Whether a context of this size encodes positions as those for long texts do.
-    fn far(&self, capacity: usize) -> bool {
-        self.near.is_some_and(|near| capacity > near)
-    }
-}
-
 /// One sequence of tokens being evaluated on loaded weights.
 pub struct Llama<'w> {
     weights: &'w Weights,
@@ -403,29 +348,29 @@ impl<'w> Llama<'w> {
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
         // What stands on both sides of a character that is left out stays apart: together it might spell a marker.
-        let left_out = |c| self.weights.alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(c));
-        let vocab = self.weights.model.vocab();
+        let left_out = |c| self.weights.alphabet().is_some_and(|alphabet| !alphabet.has(c));
+        let vocab = self.weights.vocab();
         let tokens = |part: &str| contained(|| vocab.tokenize(part.as_bytes(), false, special));
         text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).map(|t| t.0).collect()
     }
 
     fn piece(&self, token: Token, special: bool) -> Vec<u8> {
-        if token < 0 || token as usize >= self.weights.vocabulary.len {
+        if token < 0 || token as usize >= self.weights.vocabulary().len {
             return Vec::new(); // C++ would end the process
         }
-        contained(|| self.weights.model.vocab().token_to_piece(LlamaToken(token), special, None))
+        contained(|| self.weights.vocab().token_to_piece(LlamaToken(token), special, None))
     }
 
     fn ends(&self, token: Token) -> bool {
-        self.weights.model.vocab().is_eog(LlamaToken(token))
+        self.weights.vocab().is_eog(LlamaToken(token))
     }
 
     fn vocabulary(&self) -> &Vocabulary {
-        &self.weights.vocabulary
+        self.weights.vocabulary()
     }
 
     fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler> {
-        Sampler::for_model(&self.weights.model, sampling, seed, self.options.limit)
+        Sampler::for_model(self.weights.words(), sampling, seed, self.options.limit)
     }
 
     fn len(&self) -> usize {
@@ -540,7 +485,7 @@ impl Model for Llama<'_> {
         let last = tokens.len().saturating_sub(1);
         self.batch.clear();
         for (i, token) in tokens.iter().enumerate() {
-            if *token < 0 || *token as usize >= self.weights.vocabulary.len {
+            if *token < 0 || *token as usize >= self.weights.vocabulary().len {
                 bail!("token {token} is not in the vocabulary");
             }
             let wanted = logits == Logits::All || logits == Logits::Last && i == last;

@@ -6,6 +6,7 @@ pub mod about;
 mod device;
 pub mod memory;
 
+use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -17,7 +18,7 @@ use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
 use crate::engine::builtin::{self, builtin};
 use crate::engine::draft::Costs;
-use crate::engine::llama::{self, ContextOptions, LoadOptions, devices, system_info};
+use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, Sought, devices, system_info};
 use crate::engine::snapshot::{Rules, Usage, forget, usage};
 pub use crate::engine::template::Supports;
 use crate::engine::template::Template;
@@ -25,7 +26,7 @@ use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::input;
 use crate::store::catalog::{Entry, entry_for_file};
-use crate::store::known::Known;
+use crate::store::known::{Known, KnownFile};
 use crate::store::models;
 use crate::store::names::{self, NotHere};
 use crate::store::places::{self, Owner, Place};
@@ -137,10 +138,11 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let settings = config.settle(&advice)?;
     let kept = config.paths.as_ref().filter(|_| !settings.incognito);
     let known = Known::at(kept.map(|p| p.known_models.clone()));
+    let before = known.file(path);
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, &settings)?;
     let template = chat_template(&header, &settings)?;
-    let (fingerprint, probe) = fingerprint(&header, &known, &settings, template.as_deref())?;
+    let (fingerprint, probe) = fingerprint(&header, &known, before.as_ref(), &settings, template.as_deref())?;
     let threads = threads(&settings);
     let context = ContextOptions {
         limit,
@@ -169,17 +171,47 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         gpu_layers: settings.gpu_layers,
         mmap: !settings.no_mmap,
         mlock: settings.mlock,
-        vocabulary_only: false,
+        parts: parts(&header),
+        sought: before.as_ref().and_then(|before| sought(&header, before)),
     };
     let template_args = settings.template_args.clone();
     let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
     let snapshots =
         folder.filter(|_| !settings.no_snapshots && !settings.incognito).map(|folder| (folder, rules));
-    let costs = batch_costs(&known, path, &settings, &context);
+    let costs = batch_costs(&known, before.as_ref(), path, &settings, &context);
     let path = path.to_path_buf();
-    let spec = Spec { description, path, load, context, template, template_args, probe, snapshots, costs };
+    let found = {
+        let path = path.clone();
+        Box::new(move |Sought(tokens): Sought| known.remember_sought(&path, llama::BINDING, &tokens))
+    };
+    let spec =
+        Spec { description, path, load, context, template, template_args, probe, snapshots, costs, found };
     Ok(Opened { spec, settings, advice })
+}
+
+/// In which order a file is loaded: all at once, unless it says two things of the size of its vocabulary.
+fn parts(header: &Header) -> Parts {
+    let size = |tokens: usize| {
+        let said = header.arch_uint("vocab_size");
+        let size_key = CString::new(format!("{}.vocab_size", header.architecture()?)).ok()?;
+        said.is_none_or(|said| said == tokens as u64).then_some(Parts::AtOnce { size_key, tokens })
+    };
+    header.array_len("tokenizer.ggml.tokens").and_then(size).unwrap_or(Parts::InTurn)
+}
+
+/// What llama.cpp need not look for, if it has found it before.
+fn sought(header: &Header, before: &KnownFile) -> Option<Sought> {
+    let tokens = before.sought(llama::BINDING)?.try_into().ok()?;
+    fitting(header, Sought(tokens))
+}
+
+/// Only where all of them are control tokens: others llama.cpp makes such when it finds them.
+pub fn fitting(header: &Header, sought: Sought) -> Option<Sought> {
+    const CONTROL: u64 = 3;
+    let types = header.array("tokenizer.ggml.token_type")?;
+    let of = |token: i32| types.iter().nth(usize::try_from(token).ok()?)?.uint();
+    Some(sought).filter(|Sought(tokens)| tokens.iter().all(|token| of(*token) == Some(CONTROL)))
 }
 
 /// Loads a new file once, in a process of its own.
@@ -280,17 +312,17 @@ pub fn supports(source: &str) -> Option<Supports> {
 fn fingerprint(
     header: &Header,
     known: &Known,
+    before: Option<&KnownFile>,
     settings: &Settings,
     template: Option<&str>,
 ) -> Result<(String, Option<Probe>), Failure> {
     let path = header.path.clone();
     let build = verdict(settings, template);
-    let before = known.file(&path);
-    if let Some(file) = before.as_ref().filter(|file| file.loaded_by.as_deref() == Some(&build)) {
+    if let Some(file) = before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
     }
     let fingerprint = match before {
-        Some(file) => file.fingerprint,
+        Some(file) => file.fingerprint.clone(),
         None => gguf::fingerprint(&path, header)
             .map_err(|e| Failure::new(format!("could not read {}: {}", path.display(), reason(&e))))?,
     };
@@ -305,10 +337,16 @@ fn fingerprint(
 }
 
 /// What batches cost with these settings, if that was measured before, and how it is remembered.
-fn batch_costs(known: &Known, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
+fn batch_costs(
+    known: &Known,
+    before: Option<&KnownFile>,
+    path: &Path,
+    settings: &Settings,
+    context: &ContextOptions,
+) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
     let conditions = format!("{}, {context:?}, gpu layers {:?}", llama::BINDING, settings.gpu_layers);
-    let before = known.file(path).and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    let before = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
     let (known, path) = (known.clone(), path.to_path_buf());
     let measured = Box::new(move |costs: Costs| known.remember_costs(&path, &conditions, costs.numbers()));
     BatchCosts { known: before, measured }

@@ -30,12 +30,20 @@ pub struct KnownFile {
     /// What batches of it cost, and what else that depends on.
     #[serde(default)]
     costs: Option<(String, Vec<f64>)>,
+    /// Tokens that a build of llama.cpp found by their names, and that build.
+    #[serde(default)]
+    sought: Option<(String, Vec<i32>)>,
 }
 
 impl KnownFile {
     /// What batches cost, if that was measured under the same `conditions`.
     pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
         self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
+    }
+
+    /// The tokens that `build` found, if it did.
+    pub fn sought(&self, build: &str) -> Option<&[i32]> {
+        self.sought.as_ref().filter(|(by, _)| by == build).map(|(_, tokens)| &tokens[..])
     }
 }
 
@@ -72,8 +80,11 @@ impl Known {
         let Some((size, modified)) = stamp(path) else {
             return;
         };
-        let costs = self.file(path).and_then(|known| known.costs);
-        let known = KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by, costs };
+        let before = self.file(path);
+        let costs = before.as_ref().and_then(|known| known.costs.clone());
+        let sought = before.and_then(|known| known.sought);
+        let known =
+            KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by, costs, sought };
         self.change(|contents| {
             contents.files.insert(absolute(path), known);
         });
@@ -81,8 +92,17 @@ impl Known {
 
     /// Remembers what batches cost for a file that is known.
     pub fn remember_costs(&self, path: &Path, conditions: &str, costs: &[f64]) {
-        if let Some(known) = self.file(path) {
-            let known = KnownFile { costs: Some((conditions.to_string(), costs.to_vec())), ..known };
+        self.learn(path, |known| known.costs = Some((conditions.to_string(), costs.to_vec())));
+    }
+
+    /// Remembers the tokens that `build` found by their names, for a file that is known.
+    pub fn remember_sought(&self, path: &Path, build: &str, tokens: &[i32]) {
+        self.learn(path, |known| known.sought = Some((build.to_string(), tokens.to_vec())));
+    }
+
+    fn learn(&self, path: &Path, learn: impl FnOnce(&mut KnownFile)) {
+        if let Some(mut known) = self.file(path) {
+            learn(&mut known);
             self.change(|contents| {
                 contents.files.insert(absolute(path), known);
             });
@@ -158,6 +178,10 @@ mod tests {
         known.remember(&model, "abc", Some("b2".into()));
         assert_eq!(known.file(&model).unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
         assert_eq!(known.file(&model).unwrap().costs("two threads"), None);
+        known.remember_sought(&model, "b2", &[5, 7]);
+        known.remember(&model, "abc", Some("b3".into()));
+        assert_eq!(known.file(&model).unwrap().sought("b2"), Some(&[5, 7][..]));
+        assert_eq!(known.file(&model).unwrap().sought("b3"), None);
         std::fs::write(&model, "other").unwrap();
         assert_eq!(known.file(&model), None);
     }

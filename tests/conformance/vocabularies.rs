@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use fireside::chat::settings::{Auto, CacheType};
 use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
-use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Model, Token, Vocabulary, Weights,
-};
+use fireside::engine::llama::{ContextOptions, Llama, Model, Parts, Token, Vocabulary, Weights};
+use fireside::{gguf, model};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
 use super::{Row, conclude, reference};
-use crate::exact::{Chance, turn, user};
+use crate::exact::{Chance, load, turn, user};
+use crate::loading::same_vocabulary;
 
 pub(super) const VECTORS: &str = "token vectors";
 pub(super) const RANDOM: &str = "random text";
@@ -34,13 +34,19 @@ struct Subject {
 
 impl Subject {
     fn load(path: &Path) -> Subject {
-        llama::install(Hooks { log: None, abort: |_| {} });
         let name = path.file_stem().unwrap().to_str().unwrap().replace("ggml-vocab-", "");
-        let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, vocabulary_only: true };
-        Subject { name, path: path.into(), weights: Weights::load(path, &options, |_| true).unwrap() }
+        let plain = load(path, Parts::Vocabulary, None);
+        let sought = plain.sought().and_then(|sought| model::fitting(&gguf::read(path).unwrap(), sought));
+        let subject = Subject { name, path: path.into(), weights: load(path, Parts::Vocabulary, sought) };
+        same_vocabulary(&subject.of(&plain), &subject.model());
+        subject
     }
 
     fn model(&self) -> Llama<'_> {
+        self.of(&self.weights)
+    }
+
+    fn of<'w>(&self, weights: &'w Weights) -> Llama<'w> {
         let options = ContextOptions {
             limit: 1 << 20,
             chunk: 512,
@@ -50,7 +56,7 @@ impl Subject {
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
         };
-        Llama::new(&self.weights, options)
+        Llama::new(weights, options)
     }
 
     fn engine(&self, template: &str) -> Engine<Llama<'_>> {
