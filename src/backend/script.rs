@@ -138,6 +138,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
         guesses: Guesses::default(),
         load: Duration::ZERO,
         prompt: Duration::from_millis(1),
+        reading: Duration::from_millis(1),
         generation: started.elapsed(),
         context_used: prompt_tokens + generated,
         context_limit: LIMIT,

@@ -153,7 +153,10 @@ pub struct Stats {
     pub thinking_tokens: usize,
     pub guesses: Guesses,
     pub load: Duration,
+    /// Until the model had the prompt.
     pub prompt: Duration,
+    /// Of that, how long it evaluated what was not in memory.
+    pub reading: Duration,
     /// From the first token asked for to the last.
     pub generation: Duration,
     /// Tokens of context in use, and the most there can be.
@@ -174,6 +177,7 @@ impl Stats {
             guesses: Guesses::default(),
             load: Duration::ZERO,
             prompt: Duration::ZERO,
+            reading: Duration::ZERO,
             generation: Duration::ZERO,
             context_used: 0,
             context_limit: 0,
@@ -199,7 +203,7 @@ impl Stats {
 
     /// Tokens a second at which the prompt was read; `None` if nothing was.
     pub fn prompt_speed(&self) -> Option<f64> {
-        speed(self.prompt_tokens - self.cached_tokens, self.prompt)
+        speed(self.prompt_tokens - self.cached_tokens, self.reading)
     }
 
     /// Tokens that the model wrote at each step, a guess that was right being one more.

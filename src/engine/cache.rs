@@ -10,10 +10,12 @@ use anyhow::Result;
 
 use super::llama::{Logits, Model, Token};
 
-/// Smallest context that is ever made, in tokens.
+/// Smallest context that is ever made, in tokens, and what the size of each is a multiple of.
 const FIRST_CAPACITY: usize = 512;
-/// Room for the answer that a context is made with beyond the prompt.
+const STEP: usize = 256; // llama.cpp would round up to it
+/// Least room for the answer that a context is made with beyond the prompt, and how much of a long prompt that is at least.
 const ANSWER_ROOM: usize = 128;
+const ANSWER_SHARE: usize = 4;
 
 /// Bytes that all checkpoints may take, and tokens between one and the next.
 const MOST_CHECKPOINTS: usize = 256 << 20;
@@ -48,7 +50,7 @@ impl Cache {
     /// Keeps the beginning that `prompt` shares and makes room for the rest; returns how many tokens were kept.
     pub fn reuse(&mut self, model: &mut impl Model, prompt: &[Token]) -> Result<usize> {
         self.cut(model, prompt);
-        self.make_room(model, prompt.len(), prompt.len() + ANSWER_ROOM)?;
+        self.make_room(model, prompt.len(), with_answer(prompt.len()))?;
         Ok(self.tokens.len())
     }
 
@@ -107,7 +109,7 @@ impl Cache {
         wanted: usize,
     ) -> Result<bool> {
         self.clear(model);
-        self.make_room(model, tokens.len(), wanted.max(tokens.len()) + ANSWER_ROOM)?;
+        self.make_room(model, tokens.len(), with_answer(wanted.max(tokens.len())))?;
         let taken = model.restore(state, tokens.len()).is_ok();
         if taken {
             self.tokens.extend_from_slice(tokens);
@@ -168,10 +170,12 @@ impl Cache {
         done
     }
 
-    /// Grows the model's memory to hold `needed` tokens, `wanted` if it may; returns how many tokens are still there.
+    /// Grows the model's memory to hold `needed` tokens, `wanted` if it may, and twice as many as before if some are in it, which
+    /// must be copied each time; returns how many tokens are still there.
     fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
         if needed > model.capacity() {
-            let grown = model.grow(capacity_for(wanted, model.limit()));
+            let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
+            let grown = model.grow(capacity_for(wanted.max(twice), model.limit()));
             self.tokens.truncate(model.len());
             grown?;
         }
@@ -179,13 +183,14 @@ impl Cache {
     }
 }
 
-/// The size of the context that holds `tokens`: doubled from the smallest one, never above `limit`.
+/// The size of the context that holds `tokens`, never above `limit`.
 pub fn capacity_for(tokens: usize, limit: usize) -> usize {
-    let mut capacity = FIRST_CAPACITY;
-    while capacity < tokens {
-        capacity *= 2;
-    }
-    capacity.min(limit)
+    tokens.next_multiple_of(STEP).max(FIRST_CAPACITY).min(limit)
+}
+
+/// Tokens of a prompt, and room for its answer.
+fn with_answer(prompt: usize) -> usize {
+    prompt + ANSWER_ROOM.max(prompt / ANSWER_SHARE)
 }
 
 /// What a prompt is made of, in tokens.
@@ -347,11 +352,18 @@ mod tests {
     }
 
     #[test]
-    fn sizes_double_up_to_the_limit() {
+    fn a_context_holds_the_prompt_and_doubles_then_up_to_the_limit() {
         assert_eq!(capacity_for(10, 8192), 512);
-        assert_eq!(capacity_for(513, 8192), 1024);
+        assert_eq!(capacity_for(513, 8192), 768);
         assert_eq!(capacity_for(1, 300), 300);
         assert_eq!(capacity_for(9000, 8192), 8192);
+        let mut toy = Toy::saying("");
+        let mut cache = Cache::default();
+        let prompt: Vec<Token> = (0..4000).map(|i| i % 200).collect();
+        for (tokens, capacity) in [(500, 768), (768, 768), (769, 1536), (4000, 5120)] {
+            read(&mut cache, &mut toy, &prompt[..tokens]);
+            assert_eq!(toy.capacity(), capacity, "{tokens} tokens");
+        }
     }
 
     #[test]

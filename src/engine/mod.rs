@@ -191,8 +191,9 @@ impl<M: Model> Engine<M> {
 
         let started = Instant::now();
         let cached = self.reuse(&prompt.tokens, turn)?;
+        let reused = Instant::now();
         let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
-        let read = started.elapsed();
+        let (read, reading) = (started.elapsed(), reused.elapsed());
         let short = |snapshots: &Snapshots| snapshots.wants_shared_only(read.as_secs_f64());
         let short = self.keep && cached < LEAST && self.snapshots.as_ref().is_some_and(short);
         self.short = short.then(|| (turn.clone(), prompt.tokens.clone()));
@@ -200,6 +201,7 @@ impl<M: Model> Engine<M> {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: cached,
             prompt: read,
+            reading,
             context_used: self.cache.tokens().len(),
             context_limit: self.model.limit(),
             ..Stats::stopped(turn.seed)

@@ -10,6 +10,7 @@ mod file;
 mod folder;
 mod writer;
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
@@ -55,9 +56,9 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Whether a copy of so many bytes may be in memory for a while.
-    fn has_room_for(&self, bytes: u64) -> bool {
-        bytes <= (self.free)().map_or(UNTOLD, |free| free / 2)
+    /// The most bytes that a copy may take in memory for a while.
+    fn room(&self) -> u64 {
+        (self.free)().map_or(UNTOLD, |free| free / 2)
     }
 }
 
@@ -181,10 +182,11 @@ impl Snapshots {
         }
         self.look(prompt);
         let served = self.known.iter().map(|(name, known)| (known.serves(prompt, uses), name, known));
+        let room = LazyCell::new(|| self.rules.room()); // the system is asked once, if at all
         let worth = served.filter(|(serves, _, known)| {
             let saved = serves.saturating_sub(here);
             let pays = saved as f64 * known.pace > known.bytes as f64 / RESTORING;
-            saved >= LEAST && (pays || self.rules.worth.is_zero()) && self.rules.has_room_for(known.bytes)
+            saved >= LEAST && (pays || self.rules.worth.is_zero()) && known.bytes <= *room
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
         Some(Found { name: name.clone(), pace: known.pace })
@@ -254,7 +256,7 @@ impl Snapshots {
         new >= share * tokens.len() as f64
             && (worth == 0.0 || new * pace >= worth.max(self.writer.seconds(bytes)))
             && bytes as u64 <= self.rules.bounds.most
-            && self.rules.has_room_for(bytes as u64)
+            && bytes as u64 <= self.rules.room()
     }
 
     /// How many of these tokens a snapshot has already, and whether these go on from all that is in it.
