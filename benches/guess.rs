@@ -24,20 +24,21 @@ const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 13, 17];
 const DEPTHS: [usize; 3] = [16, 512, 2048];
 
-const LETTER: &str = "Dear Ms Albright, thank you for your letter of the third of March. The parcel that we sent you on the first \
-    has been held at the border, where it will stay until the papers have been signed. Please sign them and send them back to \
-    us at your earliest convenience. We are sorry for the trouble this has caused. Our office in Dover is open from nine to \
-    five on every day of the week but Sunday, and Mr Harrow, who knows your case, will be glad to hear from you. If the papers \
-    have been lost, write to him and he will have new ones made at no cost to you. The parcel itself is safe and dry. Yours \
-    sincerely, Edmund Pike";
+/// The tasks of benches/rivals, and some more.
+const LETTER: &str = "Dear Ms Albright, thank you for your letter of the third of March. The parcel that we sent you on the first of \
+    February has come back to us, because nobody was at home when it was delivered. We have looked at the address \
+    again and found that the number of the house was wrong. The parcel will be sent again on Monday, and you will \
+    not be asked to pay for it. If it has not arrived by the end of the week, please call us or write to us, and \
+    we will look into it at once. With kind regards, Edward Marsh, Customer Service, Northern Lamp Company.";
 const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
     continue\n        result += value\n    return result\n\n\ndef mean(values, limit):\n    result = total(values, limit)\n    \
     count = 0\n    for value in values:\n        if value <= limit:\n            count += 1\n    if count == 0:\n        \
     return None\n    result = result / count\n    return result\n\n\nprint(total([1, 2, 3, 40], 10))\nprint(mean([1, 2, 3, 40], 10))\n";
 
-fn tasks() -> [(&'static str, String); 7] {
-    let typos =
-        LETTER.replace("parcel", "parsel").replace("convenience", "convinience").replace("office", "ofice");
+fn tasks() -> [(&'static str, String); 8] {
+    let misspelt =
+        [("parcel", "parsel"), ("delivered", "deliverd"), ("address", "adress"), ("arrived", "arived")];
+    let typos = misspelt.iter().fold(LETTER.to_string(), |text, (right, wrong)| text.replace(right, wrong));
     let function = |name| {
         format!(
             "def total_{name}(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
@@ -47,10 +48,11 @@ fn tasks() -> [(&'static str, String); 7] {
     let functions = ["lamps", "houses", "rooms", "guests"].map(function).join("\n");
     let rename = "Rename the variable result to sum in this code and write nothing else:";
     [
-        ("repeat", format!("Repeat this text:\n\n{LETTER}")),
-        ("fix", format!("Fix the typos in this text:\n\n{typos}")),
+        ("repeat", format!("Repeat this text, word by word:\n\n{LETTER}")),
+        ("typos", format!("Fix the typos in this text and write nothing else:\n\n{typos}")),
         ("rename", format!("Rename the variable result to amount in this code:\n\n```python\n{CODE}```")),
-        ("rename four times", format!("{rename}\n\n{}", functions.trim_end())), // as benches/rivals does
+        ("rename four times", format!("{rename}\n\n{functions}")),
+        ("the same without its last line end", format!("{rename}\n\n{}", functions.trim_end())),
         ("poem", "Write a poem about a lighthouse.".into()),
         ("explain", "Explain the difference between TCP and UDP.".into()),
         ("story", "Tell me a story about a dragon who was afraid of fire.".into()),
@@ -112,9 +114,10 @@ fn main() {
             if temp == 0.0 && with.text != without.text {
                 parting(Llama::new(&weights, context.clone()), &with, &without);
             }
+            let foreseen = foreseen(&with.tokens, with.prompt, costs.numbers());
             let with = with.stats;
             println!(
-                "{name}, temperature {temp}: {:.2} of the speed without ({:.2} to {:.2}), {} tokens, {} of {} guesses right, {:.2} a step",
+                "{name}, temperature {temp}: {:.2} of the speed without ({:.2} to {:.2}), {} tokens, {} of {} guesses right, {:.2} a step; {foreseen:.2} if the answer were known",
                 gains[rounds / 2],
                 gains[0],
                 gains[rounds - 1],
@@ -134,6 +137,23 @@ struct Answer {
     tokens: Vec<Token>,
     /// Tokens of the prompt.
     prompt: usize,
+}
+
+/// What looking up could gain at most, were it known at every token which earlier place the answer follows and how far: as a
+/// multiple of the speed without guesses, by what batches cost.
+fn foreseen(tokens: &[Token], prompt: usize, costs: &[f64]) -> f64 {
+    let followed = |at: usize| {
+        let run = |from: usize| tokens[from..].iter().zip(&tokens[at..]).take_while(|(a, b)| a == b).count();
+        (0..at).map(run).max().unwrap_or(0)
+    };
+    let mut cheapest = vec![0.0; tokens.len() + costs.len() + 1]; // of writing the answer from each token on
+    for at in (prompt..tokens.len()).rev() {
+        // A step evaluates one token, whose successor is then known, and guesses of which each brings another one.
+        let right = followed(at + 1).min(costs.len() - 1);
+        let ways = (0..=right).map(|guesses| costs[guesses] + cheapest[at + guesses + 1]);
+        cheapest[at] = ways.fold(f64::INFINITY, f64::min);
+    }
+    (tokens.len() - prompt) as f64 / cheapest[prompt]
 }
 
 /// How near a tie two answers parted, and how much kernels disagree on the one without guesses.
