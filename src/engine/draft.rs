@@ -89,7 +89,7 @@ struct Expected {
 
 /// Agreements of 3, of 4 to 7, of 8 to 15, … tokens: the longer two places agree, the likelier they go on doing so. What to
 /// expect of each kind before anything is known comes from answers of small models.
-const EXPERIENCE: [f64; 5] = [0.2, 0.5, 0.8, 0.93, 0.97];
+const EXPERIENCE: [f64; 5] = [0.2, 0.5, 0.9, 0.93, 0.97];
 
 fn kind(agreeing: usize) -> usize {
     (agreeing.ilog2() as usize - 1).min(EXPERIENCE.len() - 1)
@@ -125,6 +125,9 @@ impl Odds {
 /// Tokens within which a copy that broke off goes on.
 const DETOUR: usize = 12;
 
+/// Tokens of a copy that one token is enough to take up again.
+const SURE: usize = 8;
+
 /// What a guess must promise at least, as a multiple of the tokens a second without it.
 const GAIN: f64 = 1.2;
 
@@ -152,7 +155,7 @@ impl Lookup {
         let longer = followed.filter(|(_, length)| known.is_none_or(|known| known.agreeing < *length));
         self.expected = match longer {
             Some((at, _)) => Some(Expected { at, agreeing: self.agreeing(at).max(self.taken_up(at)) }),
-            None => known,
+            None => known.or_else(|| self.take_up(token)),
         };
     }
 
@@ -173,6 +176,14 @@ impl Lookup {
     fn agreeing(&self, at: usize) -> usize {
         let pairs = self.text[..at].iter().rev().zip(self.text.iter().rev());
         pairs.take(1 << EXPERIENCE.len()).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Where a copy that has just broken off may go on after `token`.
+    fn take_up(&self, token: Token) -> Option<Expected> {
+        let (wrong, _) = self.broken.filter(|(_, then)| self.text.len() < then + DETOUR)?;
+        let ahead = &self.text[wrong.at..(wrong.at + DETOUR).min(self.text.len() - 1)];
+        let at = wrong.at + 1 + ahead.iter().position(|passed| *passed == token)?;
+        Some(Expected { at, agreeing: wrong.agreeing / 2 }).filter(|expected| expected.agreeing >= SURE / 2)
     }
 
     /// For how many tokens a copy counts as agreeing that breaks off, for a word that is put right, and goes on a little later:
@@ -279,6 +290,17 @@ mod tests {
         let lengths: Vec<usize> = guesses(Costs::default(), 200, &text).iter().map(Vec::len).collect();
         let after = |wrong: usize| lengths[wrong + 3]; // three tokens on, an n-gram is found again
         assert!(after(170) > 0, "{lengths:?}");
+    }
+
+    /// In the same copy the token that comes right after the one that was put right is enough.
+    #[test]
+    fn a_sure_copy_goes_on_after_one_token() {
+        let prompt: Vec<Token> = (0..200).collect();
+        let copy = (0..120).map(|i| if i == 60 { 1000 } else { i });
+        let text: Vec<Token> = prompt.iter().copied().chain(copy).collect();
+        let guesses = guesses(cheap(), 200, &text);
+        assert!(guesses[60].is_empty(), "a token that is new says nothing");
+        assert_eq!(guesses[61][..3], [62, 63, 64]);
     }
 
     /// A text that begins like the prompt and goes another way, over and over.
