@@ -1,0 +1,167 @@
+//! The paths that every turn, or every token, goes through, by themselves: `cargo bench --bench hot`, after `make model`.
+//!
+//! Of the default model, whose vocabulary has 49,152 tokens. Steps of a turn are measured on a conversation of 100 messages or
+//! on a prompt of 3,000 tokens; steps of a token, on one.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use divan::{Bencher, black_box};
+use fireside::chat::Role;
+use fireside::chat::settings::{Auto, CacheType, Sampling};
+use fireside::engine::cache::Cache;
+use fireside::engine::detokenize::{Detokenizer, Stops};
+use fireside::engine::draft::{Costs, Drafter, Lookup};
+use fireside::engine::llama::{
+    self, ContextOptions, Hooks, Llama, LoadOptions, Model, Parts, Token, Weights,
+};
+use fireside::engine::template::{Template, Turn};
+use fireside::engine::tokens::{Encoder, Markers, Marks};
+use fireside::gguf;
+
+const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+/// Tokens of a long prompt, and how many of them are in memory.
+const PROMPT: usize = 3000;
+const IN_MEMORY: usize = 1024;
+
+static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
+    llama::install(Hooks { log: None, abort: |_| {} });
+    let options =
+        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: Parts::InTurn, sought: None };
+    Weights::load(Path::new(MODEL), &options, |_| true).expect("make model fetches it")
+});
+
+fn main() {
+    divan::main();
+}
+
+fn model() -> Llama<'static> {
+    let context = ContextOptions {
+        limit: 4096,
+        chunk: 512,
+        threads: 2,
+        threads_batch: 2,
+        flash_attn: Auto::Auto,
+        cache_type_k: CacheType::F16,
+        cache_type_v: CacheType::F16,
+    };
+    Llama::new(&WEIGHTS, context)
+}
+
+fn template() -> Template {
+    let header = gguf::read(Path::new(MODEL)).expect("make model fetches it");
+    let source = header.str("tokenizer.chat_template").expect("it has one");
+    Template::new(source, "<|im_start|>", "<|im_end|>", &[]).expect("it compiles")
+}
+
+/// Questions of 20 words and answers of 80.
+fn conversation() -> Vec<Turn> {
+    let words = |from: usize, count: usize| -> String {
+        (from..from + count).map(|n| format!("word{} ", n * 7919 % 1000)).collect()
+    };
+    let message = |n: usize| match n % 2 {
+        0 => Turn::new(Role::User, words(n, 20)),
+        _ => Turn::new(Role::Assistant, words(n, 80)),
+    };
+    (0..99).map(message).collect()
+}
+
+/// Text that goes on in ever other ways.
+fn tokens(count: usize) -> Vec<Token> {
+    let text: String = (0..count).map(|n| format!(" house {} of {}", n * 7919 % 1000, n % 13)).collect();
+    let mut tokens = model().tokenize(&text, false);
+    tokens.truncate(count);
+    tokens
+}
+
+#[divan::bench]
+fn template_compile(bencher: Bencher) {
+    bencher.bench_local(template);
+}
+
+#[divan::bench]
+fn template_render_100_messages(bencher: Bencher) {
+    let (template, turns) = (template(), conversation());
+    bencher.bench_local(|| template.render(black_box(&turns), true).expect("it renders"));
+}
+
+#[divan::bench]
+fn tokenise_100_messages_at_once(bencher: Bencher) {
+    let (model, text) = (model(), template().render(&conversation(), true).expect("it renders").text);
+    bencher.bench_local(|| model.tokenize(black_box(&text), true));
+}
+
+/// As the engine does it: what was tokenised a turn ago is remembered.
+#[divan::bench]
+fn tokenise_100_messages_again(bencher: Bencher) {
+    let (model, text) = (model(), template().render(&conversation(), true).expect("it renders").text);
+    let marks = Marks::absent_from([text.as_str()].into_iter()).expect("there are free characters");
+    let markers = Markers::new(model.vocabulary(), |_| true).expect("its markers are sound");
+    let encoder = Encoder::new(model.vocabulary()).expect("its markers are sound");
+    bencher.bench_local(|| {
+        let (text, cuts) = markers.cuts(black_box(&text), marks);
+        encoder.encode(&model, &text, &cuts)
+    });
+}
+
+#[divan::bench]
+fn cache_match_1024_tokens(bencher: Bencher) {
+    let (mut model, mut cache, prompt) = (model(), Cache::default(), tokens(PROMPT));
+    cache.reuse(&mut model, &prompt[..IN_MEMORY]).expect("there is room");
+    let read = cache.read(&mut model, &prompt[..IN_MEMORY], &mut |_| ControlFlow::Continue(()));
+    assert!(read.expect("it evaluates").is_continue());
+    bencher.bench_local(|| {
+        let same = cache.common(black_box(&prompt));
+        assert_eq!(same, IN_MEMORY);
+    });
+}
+
+#[divan::bench]
+fn detokenise_a_token(bencher: Bencher) {
+    let (model, tokens) = (model(), tokens(1000));
+    let mut stops = Stops::new(&["\n\nUser:".into(), "###".into()]);
+    let (mut characters, mut at) = (Detokenizer::default(), 0);
+    bencher.bench_local(|| {
+        at = (at + 1) % tokens.len();
+        stops.push(&characters.push(&model.piece(tokens[at], false)))
+    });
+}
+
+#[divan::bench]
+fn sampler_set_up_with_a_long_prompt(bencher: Bencher) {
+    let (model, prompt) = (model(), tokens(PROMPT));
+    let sampling = Sampling { repeat_penalty: 1.1, ..Sampling::default() };
+    bencher.bench_local(|| {
+        let mut sampler = model.sampler(black_box(&sampling), 1).expect("the settings are good");
+        sampler.see(&prompt);
+        sampler
+    });
+}
+
+#[divan::bench]
+fn sample_a_token(bencher: Bencher) {
+    let mut sampler = model().sampler(&Sampling::default(), 1).expect("the settings are good");
+    let logits: Vec<f32> =
+        (0..49_152u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 20) as f32 / 256.0).collect();
+    bencher.bench_local(|| sampler.pick(black_box(&logits)).expect("they are numbers"));
+}
+
+#[divan::bench]
+fn look_up_a_long_prompt(bencher: Bencher) {
+    let text = tokens(PROMPT);
+    let (next, before) = text.split_last().expect("there are tokens");
+    bencher.bench_local(|| Lookup::new(Costs::default()).draft(black_box(before), *next, 32));
+}
+
+/// In a text that copies itself, so that every token brings a guess.
+#[divan::bench]
+fn look_up_a_token(bencher: Bencher) {
+    let once = tokens(300);
+    let text: Vec<Token> = once.iter().copied().cycle().take(1 << 20).collect();
+    let (mut lookup, mut at) = (Lookup::new(Costs::default()), 600);
+    bencher.bench_local(|| {
+        at += 1;
+        lookup.draft(black_box(&text[..at]), text[at], 32)
+    });
+}
