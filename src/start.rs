@@ -12,7 +12,7 @@ use crate::chat::{Conversation, Message, Settings};
 use crate::cli::Args;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Parts, Weights, contained, devices};
+use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
 use crate::input;
 use crate::kept::{self, Kept};
@@ -485,7 +485,7 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
         gpu_layers: settings.gpu_layers,
         mmap: !settings.no_mmap,
         mlock: settings.mlock,
-        parts: Parts::InTurn,
+        parts: model::parts(&header), // as it will be loaded
         sought: None,
     };
     let context = ContextOptions {

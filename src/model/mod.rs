@@ -191,7 +191,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
 }
 
 /// In which order a file is loaded: all at once, unless it says two things of the size of its vocabulary.
-fn parts(header: &Header) -> Parts {
+pub fn parts(header: &Header) -> Parts {
     let size = |tokens: usize| {
         let said = header.arch_uint("vocab_size");
         let size_key = CString::new(format!("{}.vocab_size", header.architecture()?)).ok()?;

@@ -197,7 +197,7 @@ impl LoadOptions {
             let model = options.read(&path, Some(Half::Vocabulary), &mut |_| true)?;
             Words::of(&model).map(|words| Words { model: Some(model), ..words })
         };
-        Ok(std::thread::Builder::new().name("vocabulary".into()).spawn(read)?)
+        Ok(std::thread::Builder::new().name("vocabulary".into()).spawn(|| contained(read))?)
     }
 
     /// Has llama.cpp load a file, or half of it. Not by the binding's way, which writes on stderr when it is given metadata.
