@@ -15,7 +15,9 @@ use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Setting};
 use crate::chat::record::{self, Record};
 use crate::chat::settings::Overflow;
-use crate::chat::{Conversation, Counts, Event, Left, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::chat::{
+    Attachment, Conversation, Counts, Event, Left, Message, Role, Settings, Stats, StopReason, Turn,
+};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
 use crate::store::journal::{Heading, Journal, now};
@@ -406,10 +408,11 @@ impl Session {
         }
     }
 
-    /// Reads ahead while the user types.
-    pub fn prepare(&mut self) {
+    /// Reads ahead while the user types a message that these files go with.
+    pub fn prepare(&mut self, attached: &[Attachment]) {
         let turn = self.turn(self.conversation.view(), nothing_yet());
-        self.backend.prepare(turn);
+        let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
+        self.backend.prepare(turn, next);
     }
 
     /// What the conversation takes of the context, with `next` said at its end.

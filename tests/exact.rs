@@ -453,14 +453,24 @@ fn reading_ahead_changes_nothing_and_saves_reading() {
     for name in TINY {
         let subject = Subject::load(&tiny(name), FLOAT_NOISE);
         let said = [user("Good morning"), Message::new(Role::Assistant, "Hello there")];
-        let mut ahead = subject.engine();
-        ahead.prepare(&turn(&said, 10), &|| false).unwrap();
-        let next = turn(&[&said[..], &[user("How are you?")]].concat(), 10);
-        let read_before = ahead.count(&next).unwrap().cached;
-        assert!(read_before > 10, "{name}: only {read_before} tokens were read ahead");
-        let ours = answer(&mut ahead, &next);
-        let fresh = answer(&mut subject.engine(), &next);
-        assert_eq!(ours.text, fresh.text, "{name}");
+        let file = Attachment { name: "fire.txt".into(), text: "The fire is low.\n".repeat(8) };
+        for files in [vec![], vec![file]] {
+            let next = |text: &str| Message { attachments: files.clone(), ..user(text) };
+            let mut ahead = subject.engine();
+            ahead.prepare(&turn(&said, 10), &next(""), &|| false).unwrap();
+            let asked = turn(&[&said[..], &[next("How are you?")]].concat(), 10);
+            let counts = ahead.count(&asked).unwrap();
+            let (least, most) = if files.is_empty() { (10, 60) } else { (100, counts.prompt) };
+            let read = counts.cached;
+            assert!(
+                (least..most).contains(&read),
+                "{name}: {read} of {} tokens were read ahead",
+                counts.prompt
+            );
+            let ours = answer(&mut ahead, &asked);
+            let fresh = answer(&mut subject.engine(), &asked);
+            assert_eq!(ours.text, fresh.text, "{name}");
+        }
     }
 }
 

@@ -215,7 +215,7 @@ fn reading_ahead_restores_as_well() {
     let text = first_question(&subject, folder.path());
     let said = [about("What is it?"), Message::new(Role::Assistant, text)];
     let mut engine = with_folder(&subject, folder.path());
-    engine.prepare(&turn(&said, 12), &|| false).unwrap();
+    engine.prepare(&turn(&said, 12), &user(""), &|| false).unwrap();
     assert_eq!(usage(folder.path()).hits, 1);
     let next = turn(&[&said[..], &[user("And then?")]].concat(), 12);
     assert!(engine.count(&next).unwrap().cached > 100);
@@ -229,7 +229,7 @@ fn nothing_is_kept_of_what_may_not_be() {
     let mut engine = with_folder(&subject, folder.path());
     answer(&mut engine, &secret);
     settle(&mut engine);
-    engine.prepare(&secret, &|| false).unwrap();
+    engine.prepare(&secret, &user(""), &|| false).unwrap();
     settle(&mut engine);
     engine.count(&secret).unwrap();
     settled(engine);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::probe;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
-use crate::chat::{Counts, Stats, Turn};
+use crate::chat::{Counts, Message, Stats, Turn};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots};
@@ -81,7 +81,7 @@ enum Job {
         told: Sender<Told>,
         cancel: Arc<AtomicBool>,
     },
-    Prepare(Turn),
+    Prepare(Turn, Message),
     Reply {
         turn: Turn,
         told: Sender<Told>,
@@ -144,8 +144,8 @@ impl Backend for Local {
         self.answering(|told, cancel| Job::Load { told, cancel })
     }
 
-    fn prepare(&mut self, turn: Turn) {
-        self.send(Job::Prepare(turn));
+    fn prepare(&mut self, turn: Turn, next: Message) {
+        self.send(Job::Prepare(turn, next));
     }
 
     fn reply(&mut self, turn: Turn) -> Answering {
@@ -207,7 +207,7 @@ impl Worker {
                 request.job.refuse(Failure::interrupted());
                 continue;
             }
-            if matches!(request.job, Job::Prepare(_) | Job::Settle(_)) {
+            if matches!(request.job, Job::Prepare(..) | Job::Settle(_)) {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
             // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
@@ -313,9 +313,9 @@ impl Job {
             Job::Load { told, .. } => {
                 let _ = told.send(Told::Ready);
             }
-            Job::Prepare(turn) => {
+            Job::Prepare(turn, next) => {
                 // What cannot be read ahead will fail again, and be reported, when it is asked for.
-                let _ = engine.prepare(&turn, superseded);
+                let _ = engine.prepare(&turn, &next, superseded);
             }
             Job::Reply { turn, told, cancel } => {
                 let done = engine.reply(&turn, &cancel, &mut |event| {
@@ -348,7 +348,7 @@ impl Job {
     /// Whether somebody heard it.
     fn refuse(self, failure: Failure) -> bool {
         match self {
-            Job::Prepare(_) => true, // tried again, and reported, by the next request that waits for it
+            Job::Prepare(..) => true, // tried again, and reported, by the next request that waits for it
             Job::Load { told, .. } | Job::Reply { told, .. } => told.send(Told::Done(Err(failure))).is_ok(),
             Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
             Job::Weigh(_, answer) => answer.send(Err(failure)).is_ok(),

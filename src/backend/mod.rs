@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::chat::{Counts, Event, Stats, Turn};
+use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::error::Failure;
 
 /// Answers conversations, one turn at a time, in the background.
 pub trait Backend {
     /// Says `Ready` when the model is loaded, or why it cannot be.
     fn load(&mut self) -> Answering;
-    /// Reads ahead while the user types; the next call of any kind ends it.
-    fn prepare(&mut self, turn: Turn);
+    /// Reads ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
+    fn prepare(&mut self, turn: Turn, next: Message);
     /// Begins to answer.
     fn reply(&mut self, turn: Turn) -> Answering;
     /// How much of the context a turn takes. Waits until the model is loaded.

@@ -51,7 +51,7 @@ impl Backend for Script {
         Answering::new(inbox, Arc::default(), Arc::new(Loading::default()))
     }
 
-    fn prepare(&mut self, _turn: Turn) {}
+    fn prepare(&mut self, _turn: Turn, _next: Message) {}
 
     fn reply(&mut self, turn: Turn) -> Answering {
         let answer = self.answers[self.next % self.answers.len()].clone();

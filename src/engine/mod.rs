@@ -373,14 +373,20 @@ impl<M: Model> Engine<M> {
         }
     }
 
-    /// Reads ahead what any next message of the user will leave as it is. Stops early when `superseded`.
-    pub fn prepare(&mut self, turn: &Turn, superseded: &dyn Fn() -> bool) -> Result<(), Failure> {
+    /// Reads ahead what `message`, the user's next, will leave as it is whatever its text: all before it, and its files. Stops
+    /// early when `superseded`.
+    pub fn prepare(
+        &mut self,
+        turn: &Turn,
+        message: &Message,
+        superseded: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
         if turn.raw || self.template.is_none() {
             return Ok(());
         }
         let next = |text: &str| {
             let mut turn = turn.clone();
-            turn.messages.push(Arc::new(Message::new(Role::User, text)));
+            turn.messages.push(Arc::new(Message { text: text.into(), ..message.clone() }));
             self.prompt(&turn).map(|prompt| prompt.tokens)
         };
         let (one, other) = (next("A")?, next("9")?);
@@ -396,8 +402,9 @@ impl<M: Model> Engine<M> {
         let stop = || superseded();
         if self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?.is_continue() {
             self.cache.mark(&self.model); // undo, retry and edit come back to here
-            let begins = turn.messages.iter().all(|message| message.role == Role::System);
-            self.shared = begins.then_some(same);
+            let alone =
+                message.attachments.is_empty() && turn.messages.iter().all(|m| m.role == Role::System);
+            self.shared = alone.then_some(same); // every conversation begins so
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ impl Chat<'_> {
     fn run(&mut self, editor: &mut Editor, mut initial: String) -> Result<Exit, Failure> {
         let mut leaving = false; // Ctrl-C was just pressed at an empty line
         loop {
-            self.session.prepare();
+            self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
             let line = editor.read(PROMPT, &std::mem::take(&mut initial))?;
             let next = match line {
