@@ -1,0 +1,123 @@
+//! Instructions: those that the compiler gets wrong, and those that this processor lacks.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::cannot_run;
+
+/// Where llama.cpp was compiled for this test run.
+fn build() -> PathBuf {
+    PathBuf::from(env!("FIRESIDE_LLAMA_CPP_BUILD"))
+}
+
+/// AMX's configuration is 64 bytes, of which gcc drops most as a dead store. Whether the machine code writes them all can be
+/// seen on every x86-64, whether it has AMX or not.
+#[test]
+fn amx_tiles_are_configured_whole() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return cannot_run("AMX is x86-64's");
+    }
+    let flags = std::fs::read_to_string(build().join("ggml/src/CMakeFiles/ggml-cpu.dir/flags.make")).unwrap();
+    let of =
+        |name: &str| flags.lines().find_map(|line| line.strip_prefix(&format!("CXX_{name} = "))).unwrap();
+    let flags = ["DEFINES", "INCLUDES", "FLAGS"].map(of).join(" ");
+    let cache = std::fs::read_to_string(build().join("CMakeCache.txt")).unwrap();
+    let value = |name: &str| {
+        let line = cache.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+        line.split_once('=').unwrap().1
+    };
+    let source = Path::new(value("CMAKE_HOME_DIRECTORY")).join("ggml/src/ggml-cpu/amx/mmq.cpp");
+    let folder = tempfile::tempdir().unwrap();
+    let object = folder.path().join("mmq.o");
+    let native = |flag: &&str| !flag.starts_with("-march=");
+    let done = Command::new(value("CMAKE_CXX_COMPILER"))
+        .args(flags.split_whitespace().filter(native))
+        .args(["-march=sapphirerapids", "-c", "-o"])
+        .args([&object, &source])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let code =
+        Command::new("objdump").args(["-d", "-M", "intel", "--no-show-raw-insn"]).arg(&object).output();
+    let code = String::from_utf8(code.unwrap().stdout).unwrap();
+    assert!(code.contains("ldtilecfg"));
+    assert_eq!(missing(&code), Vec::<usize>::new(), "bytes of the configuration that are not written");
+}
+
+#[test]
+fn a_configuration_that_gcc_has_cut_is_seen() {
+    const CUT: &str = "
+ 32e:\tvpxor  xmm0,xmm0,xmm0
+ 332:\tvmovdqa64 ZMMWORD PTR [rsp+0xc0],zmm0
+ 33a:\tmov    BYTE PTR [rsp+0xc0],0x1
+ 342:\tldtilecfg [rsp+0xc0]";
+    let bytes_a_row = (16..32).step_by(2);
+    assert_eq!(missing(CUT), bytes_a_row.clone().chain(48..56).collect::<Vec<_>>());
+    assert_eq!(missing(&CUT.replace("ZMMWORD", "YMMWORD")), bytes_a_row.chain(32..64).collect::<Vec<_>>());
+}
+
+/// The bytes of the configuration that nothing is written to before it is loaded, or nothing but zeros where llama.cpp's has
+/// another number: the palette, and rows and bytes a row of eight tiles (Intel SDM, volume 2, LDTILECFG).
+fn missing(code: &str) -> Vec<usize> {
+    let lines: Vec<&str> = code.lines().filter_map(|line| Some(line.split_once(":\t")?.1)).collect();
+    let mut missing = Vec::new();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("ldtilecfg")) {
+        let (base, start) = address(line).unwrap();
+        let (mut written, mut zeros) = (HashSet::new(), HashSet::new());
+        let mut zeroed = HashSet::new();
+        for line in &lines[at.saturating_sub(200)..at] {
+            let (name, operands) = line.split_once(' ').unwrap_or((line, ""));
+            let operands = operands.trim();
+            if let ("vpxor" | "vpxord" | "vxorps" | "pxor" | "xorps" | "xor", Some((to, _))) =
+                (name, operands.split_once(','))
+            {
+                zeroed.insert(number(to).to_string());
+            }
+            let Some((to, from)) = operands.rsplit_once(',').filter(|(to, _)| to.contains("PTR")) else {
+                continue;
+            };
+            let Some((_, offset)) = address(to).filter(|(of, _)| *of == base) else { continue };
+            let zero = from == "0x0" || zeroed.contains(number(from));
+            for byte in (offset - start..offset - start + size(to)).filter(|byte| (0..64).contains(byte)) {
+                written.insert(byte as usize);
+                let _ = if zero { zeros.insert(byte) } else { zeros.remove(&byte) };
+            }
+        }
+        let set =
+            |byte: &usize| *byte == 0 || (16..32).step_by(2).any(|b| b == *byte) || (48..56).contains(byte);
+        missing.extend(
+            (0..64).filter(|byte| !written.contains(byte) || (set(byte) && zeros.contains(&(*byte as i64)))),
+        );
+    }
+    missing
+}
+
+/// `[rsp+0xc0]` → `rsp` and 0xc0.
+fn address(operand: &str) -> Option<(&str, i64)> {
+    let inside = operand.split_once('[')?.1.split_once(']')?.0;
+    let at = inside.find(['+', '-']).unwrap_or(inside.len());
+    let (base, offset) = inside.split_at(at);
+    let hex = offset.get(1..).unwrap_or_default();
+    let offset_value = i64::from_str_radix(hex.trim_start_matches("0x"), 16).unwrap_or(0);
+    Some((base, if offset.starts_with('-') { -offset_value } else { offset_value }))
+}
+
+/// Bytes that a store writes.
+fn size(operand: &str) -> i64 {
+    match operand.split_whitespace().next() {
+        Some("BYTE") => 1,
+        Some("WORD") => 2,
+        Some("DWORD") => 4,
+        Some("QWORD") => 8,
+        Some("XMMWORD") => 16,
+        Some("YMMWORD") => 32,
+        Some("ZMMWORD") => 64,
+        _ => 0,
+    }
+}
+
+/// What `xmm0` and `zmm0` have in common.
+fn number(register: &str) -> &str {
+    register.trim_start_matches(['x', 'y', 'z'])
+}
