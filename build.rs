@@ -1,12 +1,33 @@
-//! Tells the tests where llama.cpp was compiled.
+//! Checks that llama.cpp was compiled with what this project puts into it, whoever started the build; tells the tests where.
+//!
+//! src/engine/llama/build/project.cmake gets there by .cargo/config.toml, which cargo reads from the folder it runs in: run from
+//! elsewhere, or over a llama.cpp compiled before, it would give a program that crashes on some processors.
 
-use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const OURS: &str = "src/engine/llama/build";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    let ggml =
-        env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where its CMake files are");
+    println!("cargo::rerun-if-changed={OURS}");
+    let ggml = env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where its CMake files are");
     let build = Path::new(&ggml).ancestors().nth(2).expect("they are in OUT_DIR/lib/cmake").join("build");
     println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP_BUILD={}", build.display());
+    let used = build.join("fireside");
+    let wrong: Vec<PathBuf> =
+        files(Path::new(OURS)).into_iter().filter(|file| fs::read(file).ok() != copy(&used, file)).collect();
+    if !wrong.is_empty() {
+        println!("cargo::error=llama.cpp was not compiled with {OURS} as it is now");
+        println!("cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again");
+    }
+}
+
+/// What project.cmake has put aside of a file.
+fn copy(used: &Path, file: &Path) -> Option<Vec<u8>> {
+    fs::read(used.join(file.strip_prefix(OURS).ok()?)).ok()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
