@@ -10,7 +10,8 @@ const OURS: &str = "src/engine/llama/build";
 
 fn main() {
     println!("cargo::rerun-if-changed={OURS}");
-    let ggml = env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where its CMake files are");
+    let ggml =
+        env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where its CMake files are");
     let build = Path::new(&ggml).ancestors().nth(2).expect("they are in OUT_DIR/lib/cmake").join("build");
     println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP_BUILD={}", build.display());
     let used = build.join("fireside");
@@ -18,7 +19,9 @@ fn main() {
         files(Path::new(OURS)).into_iter().filter(|file| fs::read(file).ok() != copy(&used, file)).collect();
     if !wrong.is_empty() {
         println!("cargo::error=llama.cpp was not compiled with {OURS} as it is now");
-        println!("cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again");
+        println!(
+            "cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again"
+        );
     }
 }
 

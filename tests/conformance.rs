@@ -4,6 +4,7 @@
 //! prints the table and holds it against the README's.
 
 mod parity;
+mod splitter;
 mod templates;
 mod vocabularies;
 
@@ -16,8 +17,9 @@ use crate::support::{cannot_run, repository};
 use crate::tidy;
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 6] = [
+const CHECKS: [&str; 7] = [
     templates::CHECK,
+    splitter::CHECK,
     vocabularies::VECTORS,
     vocabularies::RANDOM,
     vocabularies::INJECTION,

@@ -7,8 +7,15 @@ use std::process::Command;
 use crate::support::cannot_run;
 
 /// Where llama.cpp was compiled for this test run.
-fn build() -> PathBuf {
+pub(crate) fn build() -> PathBuf {
     PathBuf::from(env!("FIRESIDE_LLAMA_CPP_BUILD"))
+}
+
+/// What CMake found or was told there.
+pub(crate) fn cached(name: &str) -> String {
+    let cache = std::fs::read_to_string(build().join("CMakeCache.txt")).unwrap();
+    let line = cache.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    line.split_once('=').unwrap().1.into()
 }
 
 /// AMX's configuration is 64 bytes, of which gcc drops most as a dead store. Whether the machine code writes them all can be
@@ -22,16 +29,11 @@ fn amx_tiles_are_configured_whole() {
     let of =
         |name: &str| flags.lines().find_map(|line| line.strip_prefix(&format!("CXX_{name} = "))).unwrap();
     let flags = ["DEFINES", "INCLUDES", "FLAGS"].map(of).join(" ");
-    let cache = std::fs::read_to_string(build().join("CMakeCache.txt")).unwrap();
-    let value = |name: &str| {
-        let line = cache.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
-        line.split_once('=').unwrap().1
-    };
-    let source = Path::new(value("CMAKE_HOME_DIRECTORY")).join("ggml/src/ggml-cpu/amx/mmq.cpp");
+    let source = Path::new(&cached("CMAKE_HOME_DIRECTORY")).join("ggml/src/ggml-cpu/amx/mmq.cpp");
     let folder = tempfile::tempdir().unwrap();
     let object = folder.path().join("mmq.o");
     let native = |flag: &&str| !flag.starts_with("-march=");
-    let done = Command::new(value("CMAKE_CXX_COMPILER"))
+    let done = Command::new(cached("CMAKE_CXX_COMPILER"))
         .args(flags.split_whitespace().filter(native))
         .args(["-march=sapphirerapids", "-c", "-o"])
         .args([&object, &source])

@@ -29,9 +29,9 @@ mod mutants;
 // The program itself hit by a signal.
 mod crash;
 // Instructions that the compiler gets wrong or the processor lacks.
-mod processor;
+pub(crate) mod processor;
 // Texts of one class of characters, as long as they come.
-mod runs;
+pub(crate) mod runs;
 // Conversations that are kept.
 mod history;
 // `--incognito` against the system calls.
