@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::mutate::{Document, Random};
 use crate::support::{Done, Home, cannot_run, default_model, tiny};
 
 const SET: &[&str] = &["--temp", "0", "--top-k", "20", "--stop", "zz", "--stop", "a, b", "-n", "24"];
@@ -118,6 +119,52 @@ fn what_cannot_be_given_again_says_why() {
     home.run(&["history", "import", talk.to_str().unwrap()]).done().code(0);
     let done = replay(&home, &["--json"]).code(1).json();
     assert!(done["answers"][0]["identical"].is_null(), "{done}");
+}
+
+/// A part of a model in several files is edited: in its weights only, and the time of the change is set back.
+#[test]
+fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
+    let home = Home::new();
+    let mut document = Document::read(&std::fs::read(tiny("llama-bpe")).unwrap());
+    let (first, mut second) = document.split_in_two(&mut Random::new(1));
+    let model = home.write("m-00001-of-00002.gguf", &first);
+    let part = home.write("m-00002-of-00002.gguf", &second);
+    let args = ["-p", "Hi", "--json", "-n", "1", "--temp", "0"];
+    let fingerprint = || {
+        home.run(&args).model(&model).done().code(0).json()["model"]["fingerprint"].as_str().map(String::from)
+    };
+    let before = fingerprint();
+    chat(&home, &model, &["--temp", "0", "-n", "24"], "One\n");
+    identical(replay(&home, &["--json"]), 1);
+    let modified = std::fs::metadata(&part).unwrap().modified().unwrap();
+    let end = second.len();
+    second[end - 64..].iter_mut().step_by(4).for_each(|byte| *byte ^= 1); // the least bits of some weights
+    std::fs::write(&part, &second).unwrap();
+    let change = std::fs::OpenOptions::new().write(true).open(&part).unwrap();
+    change.set_modified(modified).unwrap();
+    let done = replay(&home, &[]).code(1).stdout;
+    assert!(done.contains("answer 1 cannot be given again: "), "{done}");
+    assert!(done.contains("not as it was") || done.contains("is another model now"), "{done}");
+    assert_ne!(fingerprint(), before, "every part counts");
+}
+
+/// Whether the bytes of a file elsewhere are the same nobody knows: who names it means it, and is told.
+#[test]
+fn a_copy_gives_answers_again_if_it_is_named() {
+    let home = Home::new();
+    let model = home.write("models/mine.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    chat(&home, &model, &["--temp", "0", "-n", "24"], "One\n");
+    let copy = home.path("copy.gguf");
+    std::fs::copy(&model, &copy).unwrap();
+    let object = identical(replay(&home, &["--json", "-m", copy.to_str().unwrap()]), 1);
+    assert_eq!(object["answers"][0]["same_file"], false, "{object}");
+    assert_eq!(identical(replay(&home, &["--json"]), 1)["answers"][0]["same_file"], true);
+    let done = replay(&home, &["-m", copy.to_str().unwrap()]).code(0).stdout;
+    assert!(done.contains("not the very file that gave it"), "{done}");
+    std::fs::remove_file(&model).unwrap();
+    std::fs::copy(&copy, &model).unwrap();
+    let done = replay(&home, &[]).code(1).stdout;
+    assert!(done.contains("not as it was") && done.contains("hint: -m"), "{done}");
 }
 
 #[test]

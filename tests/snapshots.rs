@@ -500,3 +500,65 @@ fn a_short_prompt_neither_looks_nor_keeps() {
     home.run(&["-p", "Hi", "-n", "8"]).model(&tiny("llama-bpe")).done().code(0);
     assert!(!home.path(".cache/fireside/snapshots").exists());
 }
+
+/// A byte in the middle of a large file that no sample of its fingerprint has.
+fn edited(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let print = || gguf::fingerprint(path, &gguf::read(path).unwrap()).unwrap();
+    let header = gguf::read(path).unwrap();
+    let tensor = header.tensors.iter().find(|t| t.name == "blk.14.attn_v.weight").unwrap();
+    let (place, before) = (header.data_start + tensor.offset + tensor.bytes / 2, print());
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut bytes = [0; 4096];
+    file.read_exact_at(&mut bytes, place).unwrap();
+    bytes.iter_mut().step_by(3).for_each(|byte| *byte ^= 0x11);
+    file.write_all_at(&bytes, place).unwrap();
+    assert_eq!(print(), before, "the samples have seen it");
+}
+
+/// The file is changed where it is large, keeps its size, and even the time of its last change is set back.
+#[test]
+fn an_edited_model_uses_nothing_that_the_one_before_it_left() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let file = big_file(&home);
+    let copy = home.path("model.gguf");
+    fs::copy(&model, &copy).unwrap();
+    let run = || {
+        let args = ["-f", &file, "-p", "What is this?", "--json", "--temp", "0", "-n", "12"];
+        home.run(&args).model(&copy).done().code(0).json()
+    };
+    run();
+    assert!(run()["tokens"]["cached"].as_u64().unwrap() > 400, "as long as it is the same");
+    let modified = fs::metadata(&copy).unwrap().modified().unwrap();
+    edited(&copy);
+    let change = fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    change.set_modified(modified).unwrap();
+    assert_eq!(run()["tokens"]["cached"], 0);
+    assert!(run()["tokens"]["cached"].as_u64().unwrap() > 400, "its own are used again");
+}
+
+/// CRC-32 does not see its own polynomial; whatever is added to the state, the file must not be believed.
+#[test]
+fn a_damage_that_a_short_sum_misses_is_seen() {
+    let subject = Subject::load(&tiny("llama-spm"), FLOAT_NOISE);
+    let folder = TempDir::new().unwrap();
+    first_question(&subject, folder.path());
+    let [path] = &files(folder.path())[..] else { panic!("one file") };
+    let good = fs::read(path).unwrap();
+    let polynomial: u64 = 0x1_04c1_1db7;
+    let bits = (0..33).map(|i| (polynomial >> (32 - i)) & 1 == 1);
+    let places = [good.len() / 2, good.len() - 5, good.len() - 100_000];
+    for place in places {
+        let mut bytes = good.clone();
+        for (i, _) in bits.clone().enumerate().filter(|(_, set)| *set) {
+            bytes[place + i / 8] ^= 1 << (i % 8);
+        }
+        let before = crc32fast::hash(&good[place - 10..place + 5]);
+        assert_eq!(crc32fast::hash(&bytes[place - 10..place + 5]), before);
+        fs::write(path, bytes).unwrap();
+        let ours = answer(&mut with_folder(&subject, folder.path()), &second_question());
+        assert!(ours.cached < LEAST, "{} tokens were believed", ours.cached);
+        assert!(!path.exists());
+    }
+}
