@@ -380,6 +380,7 @@ impl Session {
             model: model.name.clone(),
             path: self.model_name(),
             fingerprint: model.fingerprint.clone(),
+            stamp: model.stamp.clone(),
             template: model.template_sum.clone(),
             settings: self.shaping(&turn.settings),
             seed: Some(turn.seed),

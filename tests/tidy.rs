@@ -79,6 +79,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/mod.rs"]),
     ("sha2", &["gguf/fingerprint.rs", "gguf/verify.rs", "store/hub/sums.rs", "store/exchange/identity.rs"]),
+    ("blake3", &["engine/snapshot/file.rs"]),
     ("zip", &["store/exchange/archive.rs"]),
     ("ureq", &["store/hub/http.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),

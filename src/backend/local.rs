@@ -14,7 +14,7 @@ use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Message, Stats, Turn};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
-use crate::engine::snapshot::{self, Rules, Snapshots};
+use crate::engine::snapshot::{self, Rules, Snapshots, Unchanged};
 use crate::engine::{Engine, cache};
 use crate::error::{Exit, Failure};
 
@@ -31,6 +31,8 @@ pub struct Spec {
     pub probe: Option<Probe>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub snapshots: Option<(PathBuf, Rules)>,
+    /// Whether the files are still those of the description.
+    pub unchanged: Unchanged,
     pub costs: BatchCosts,
     /// Is told what loading found out, if it was not told itself.
     pub found: Box<dyn Fn(Sought) + Send>,
@@ -292,8 +294,11 @@ impl Worker {
 
     fn snapshots(&self) -> Option<Snapshots> {
         let spec = &self.spec;
-        let key = || snapshot::key(&spec.description.fingerprint, &spec.context, spec.load.gpu_layers);
-        spec.snapshots.clone().map(|(folder, rules)| Snapshots::new(folder, key(), rules))
+        let Description { fingerprint, stamp, .. } = &spec.description;
+        let model = format!("{fingerprint} in files {stamp}");
+        let key = || snapshot::key(&model, &spec.context, spec.load.gpu_layers);
+        let (folder, rules) = spec.snapshots.clone()?;
+        Some(Snapshots::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
     }
 }
 

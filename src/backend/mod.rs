@@ -42,8 +42,10 @@ pub trait Backend {
 pub struct Description {
     pub name: String,
     pub path: Option<PathBuf>,
-    /// Tells this file's contents from any other's.
+    /// Tells this model from any other, wherever its files lie, but not from one that was edited a little.
     pub fingerprint: String,
+    /// Tells its files, as they are, from any others and from what they were before the last change.
+    pub stamp: String,
     /// Architecture, size and the like, one line.
     pub facts: String,
     /// What it runs on, one line.

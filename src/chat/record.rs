@@ -55,6 +55,9 @@ pub struct Answer {
     /// The model's file, as `-m` takes it.
     pub path: String,
     pub fingerprint: String,
+    /// Changes with every change to the model's files; empty where it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stamp: String,
     /// A sum of the chat template; empty for none.
     pub template: String,
     /// The settings that shape an answer, names and values; answers in a row share them.

@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -62,10 +63,11 @@ impl Rules {
     }
 }
 
-/// What a state depends on besides the tokens, for people to read: every difference is a different state.
-pub fn key(fingerprint: &str, context: &ContextOptions, gpu_layers: Option<u32>) -> String {
+/// What a state depends on besides the tokens, for people to read: every difference is a different state. `model` tells the
+/// model's files, as they are, from any other's.
+pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>) -> String {
     format!(
-        "model {fingerprint}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}",
+        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}",
         llama::BINDING,
         llama::system_info().trim(),
         context.cache_type_k,
@@ -97,6 +99,8 @@ pub struct Snapshots {
     folder: PathBuf,
     key: String,
     rules: Rules,
+    /// Whether the model's files are still what the key says.
+    unchanged: Unchanged,
     /// What is known of the files in the folder, by their names.
     known: HashMap<String, Known>,
     /// Files that can neither be used nor removed.
@@ -107,6 +111,9 @@ pub struct Snapshots {
     latest: Vec<Token>,
     writer: Writer,
 }
+
+/// Says whether the files of a model are as they were when it was opened.
+pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
 
 struct Known {
     tokens: Vec<Token>,
@@ -135,12 +142,18 @@ impl Snapshots {
             folder,
             key,
             rules,
+            unchanged: Arc::new(|| true),
             known: HashMap::new(),
             hopeless: HashSet::new(),
             held: Vec::new(),
             latest: Vec::new(),
             writer: Writer::default(),
         }
+    }
+
+    /// The same for a model whose files somebody may write to: what is in memory of them then belongs to no key.
+    pub fn while_they_are(self, unchanged: Unchanged) -> Snapshots {
+        Snapshots { unchanged, ..self }
     }
 
     fn hashed_key(&self) -> u64 {
@@ -177,7 +190,7 @@ impl Snapshots {
 
     /// The snapshot that saves most of reading `prompt`, of which the first `here` tokens are in memory.
     pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<Found> {
-        if prompt.len() < here + LEAST {
+        if prompt.len() < here + LEAST || !(self.unchanged)() {
             return None;
         }
         self.look(prompt);
@@ -257,6 +270,7 @@ impl Snapshots {
             && (worth == 0.0 || new * pace >= worth.max(self.writer.seconds(bytes)))
             && bytes as u64 <= self.rules.bounds.most
             && bytes as u64 <= self.rules.room()
+            && (self.unchanged)()
     }
 
     /// How many of these tokens a snapshot has already, and whether these go on from all that is in it.

@@ -1,34 +1,92 @@
-//! A model file in, a short text out that changes whenever the file does.
+//! A model in, two short texts out: what it is called wherever its files lie, and what changes whenever one of them does.
 //!
-//! Reading tens of gigabytes only to name a file would take minutes, so this hashes its size, the whole header and samples
-//! spread over the data. It recognises a file; it does not protect against someone who forges one.
+//! Reading tens of gigabytes only to name a file would take minutes. So the fingerprint hashes sizes, whole headers and
+//! samples spread over the data: it recognises a model, but an edit may lie between the samples. The stamp hashes what the
+//! system knows of the files, the time of the last change among it, which nobody can set: it is good on one machine only, and
+//! of a copy it says nothing. Neither protects against someone who forges.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
 
-use super::Header;
+use super::{Header, parts, read};
 
 const SAMPLES: u64 = 64;
+/// Of each further file of a model.
+const FEWEST_SAMPLES: u64 = 4;
 const SAMPLE: u64 = 4096;
+/// Two changes so close to one another may carry the same time: that of the system's clock ticks, or that of a file system
+/// which only keeps seconds.
+const TICK: Duration = Duration::from_millis(20);
+const COARSE_TICK: Duration = Duration::from_secs(2);
 
-/// 32 hexadecimal digits: half a SHA-256 over file size, header and 64 samples of 4 KiB, the data's first and last among them.
+/// 32 hexadecimal digits: half a SHA-256 over the size, the header and samples of 4 KiB of each file: 64 of the first, the
+/// data's first and last among them.
 ///
-/// Takes about a millisecond when the file is cached. A model in several files is known by its first.
+/// Takes about a millisecond when the file is cached.
 ///
 /// # Errors
-/// If the file cannot be read, or is shorter than when `header` was read.
+/// If a file cannot be read, or is shorter than when `header` was read.
 pub fn fingerprint(path: &Path, header: &Header) -> io::Result<String> {
-    let mut file = File::open(path)?;
     let mut hash = Sha256::new();
+    sampled(&mut hash, path, header, SAMPLES)?;
+    let parts = parts(header);
+    let samples = (SAMPLES / parts.len() as u64).max(FEWEST_SAMPLES);
+    for part in parts.iter().filter(|part| *part != path) {
+        let header = read(part).map_err(io::Error::other)?;
+        sampled(&mut hash, part, &header, samples)?;
+    }
+    Ok(digits(hash))
+}
+
+/// 32 hexadecimal digits that change whenever a file of the model is replaced or written to: half a SHA-256 over device,
+/// inode, size, modification and change time of each.
+///
+/// # Errors
+/// If there is no such file.
+pub fn stamp(header: &Header) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    for part in parts(header) {
+        let mut about = part.metadata()?;
+        if !settled(&about) {
+            std::thread::sleep(TICK);
+            about = part.metadata()?;
+        }
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        [about.dev(), about.ino(), about.size()].iter().for_each(|number| hash.update(number.to_le_bytes()));
+        times.iter().for_each(|number| hash.update(number.to_le_bytes()));
+        if !settled(&about) {
+            // Its next change may not show: what is learnt now must not be found again.
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            hash.update(now.as_nanos().to_le_bytes());
+            hash.update(std::process::id().to_le_bytes());
+        }
+    }
+    Ok(digits(hash))
+}
+
+/// Whether a change from now on carries another time than the last one.
+fn settled(about: &Metadata) -> bool {
+    let coarse = about.mtime_nsec() == 0 && about.ctime_nsec() == 0;
+    let tick = if coarse { COARSE_TICK } else { TICK };
+    let changed = Duration::new(about.ctime().try_into().unwrap_or(0), about.ctime_nsec() as u32);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.checked_sub(changed).is_some_and(|since| since >= tick)
+}
+
+/// Hashes what a fingerprint takes of one file.
+fn sampled(hash: &mut Sha256, path: &Path, header: &Header, most: u64) -> io::Result<()> {
+    let mut file = File::open(path)?;
     hash.update(header.file_size.to_le_bytes());
     hash.update(&header.bytes);
     let mut sample = Vec::with_capacity(SAMPLE as usize);
-    for (start, len) in samples(header.data_start, header.file_size) {
+    for (start, len) in samples(header.data_start, header.file_size, most) {
         sample.clear();
         file.seek(SeekFrom::Start(start))?;
         if file.by_ref().take(len).read_to_end(&mut sample)? as u64 != len {
@@ -36,7 +94,7 @@ pub fn fingerprint(path: &Path, header: &Header) -> io::Result<String> {
         }
         hash.update(&sample);
     }
-    Ok(digits(hash))
+    Ok(())
 }
 
 /// 32 hexadecimal digits that are another text's only if that is the same.
@@ -48,8 +106,8 @@ fn digits(hash: Sha256) -> String {
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Offset and length of each sample; all of the data where it is small.
-fn samples(data_start: u64, file_size: u64) -> Vec<(u64, u64)> {
+/// Offset and length of at most so many samples, two or more; all of the data where it is small.
+fn samples(data_start: u64, file_size: u64, most: u64) -> Vec<(u64, u64)> {
     let data = file_size.saturating_sub(data_start);
     if data <= SAMPLES * SAMPLE {
         let count = data.div_ceil(SAMPLE);
@@ -57,8 +115,8 @@ fn samples(data_start: u64, file_size: u64) -> Vec<(u64, u64)> {
     }
     let last = data - SAMPLE;
     // Divided before multiplied, so that no file is too large.
-    let offset = |i: u64| last / (SAMPLES - 1) * i + last % (SAMPLES - 1) * i / (SAMPLES - 1);
-    (0..SAMPLES).map(|i| (data_start + offset(i), SAMPLE)).collect()
+    let offset = |i: u64| last / (most - 1) * i + last % (most - 1) * i / (most - 1);
+    (0..most).map(|i| (data_start + offset(i), SAMPLE)).collect()
 }
 
 #[cfg(test)]
@@ -73,7 +131,7 @@ mod tests {
         for (start, size) in
             [(0, 0), (32, 32), (64, 65), (64, 64 + 5000), (96, 96 + SAMPLES * SAMPLE + 1), (96, u64::MAX)]
         {
-            let found = samples(start, size);
+            let found = samples(start, size, SAMPLES);
             assert!(found.iter().all(|(at, len)| *at >= start && at + len <= size));
             if let (Some(first), Some(last)) = (found.first(), found.last()) {
                 assert_eq!((first.0, last.0 + last.1), (start, size));
@@ -98,6 +156,34 @@ mod tests {
         assert_ne!(of(&data), print);
         assert_ne!(of(&[&bytes[..], b"more"].concat()), print);
         assert_ne!(of(&Sample::default().text("general.name", "two").tensor("t", &[64]).bytes()), print);
+    }
+
+    #[test]
+    fn a_stamp_changes_with_every_change_and_no_other_time() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("m-00001-of-00002.gguf");
+        let other = dir.path().join("m-00002-of-00002.gguf");
+        let first = Sample::default().u32("split.count", 2).u32("split.no", 0).tensor("t", &[64]).bytes();
+        let second = Sample::default().u16("split.no", 1).tensor("u", &[64]).bytes();
+        std::fs::write(&path, &first).expect("temporary file");
+        std::fs::write(&other, &second).expect("temporary file");
+        let header = read(&path).expect("valid");
+        let now = || stamp(&header).expect("readable");
+        let print = || fingerprint(&path, &header).expect("readable");
+        let (stamped, printed) = (now(), print());
+        assert_eq!((now(), stamped.len()), (stamped.clone(), 32));
+        let modified = other.metadata().and_then(|about| about.modified()).expect("readable");
+        let mut edited = second.clone();
+        *edited.last_mut().expect("not empty") ^= 1;
+        std::fs::write(&other, &edited).expect("temporary file");
+        let file = File::options().write(true).open(&other).expect("readable");
+        file.set_modified(modified).expect("ours");
+        let edited = now();
+        assert_ne!(edited, stamped);
+        assert_ne!(print(), printed, "the fingerprint has a sample there");
+        std::fs::copy(&other, dir.path().join("copy")).expect("temporary file");
+        std::fs::rename(dir.path().join("copy"), &other).expect("temporary file");
+        assert_ne!(now(), edited, "another inode");
     }
 
     #[test]

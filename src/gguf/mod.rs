@@ -25,7 +25,7 @@ mod verify;
 pub mod write;
 
 pub use check::check;
-pub use fingerprint::{fingerprint, fingerprint_of_text};
+pub use fingerprint::{fingerprint, fingerprint_of_text, stamp};
 pub use refusal::{Foreign, Refusal};
 pub use split::parts;
 pub use types::{ElementType, element_type, file_type_name, type_name};

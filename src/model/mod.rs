@@ -9,6 +9,7 @@ pub mod memory;
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::Description;
@@ -19,7 +20,7 @@ use crate::config::{Assignment, Config, Source};
 use crate::engine::builtin::{self, builtin};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, Sought, devices, system_info};
-use crate::engine::snapshot::{Rules, Usage, forget, usage};
+use crate::engine::snapshot::{Rules, Unchanged, Usage, forget, usage};
 pub use crate::engine::template::Supports;
 use crate::engine::template::Template;
 use crate::error::{Failure, reason};
@@ -138,11 +139,16 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let settings = config.settle(&advice)?;
     let kept = config.paths.as_ref().filter(|_| !settings.incognito);
     let known = Known::at(kept.map(|p| p.known_models.clone()));
-    let before = known.file(path);
+    let unreadable =
+        |e: std::io::Error| Failure::new(format!("could not read {}: {}", path.display(), reason(&e)));
+    let stamp = gguf::stamp(&header).map_err(unreadable)?;
+    let before = known.file(path, &stamp);
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, &settings)?;
     let template = chat_template(&header, &settings)?;
-    let (fingerprint, probe) = fingerprint(&header, &known, before.as_ref(), &settings, template.as_deref())?;
+    let seen = Seen { known: &known, stamp: &stamp, before: before.as_ref() };
+    let (fingerprint, probe) =
+        fingerprint(&header, &seen, &settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(&settings);
     let context = ContextOptions {
         limit,
@@ -158,6 +164,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         name: entry.map_or_else(|| models::title(path, &places(config)), |entry| entry.title.clone()),
         path: Some(path.to_path_buf()),
         fingerprint,
+        stamp: stamp.clone(),
         facts: facts(&header),
         device,
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
@@ -179,14 +186,28 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let folder = config.paths.as_ref().map(|p| p.snapshots.clone());
     let snapshots =
         folder.filter(|_| !settings.no_snapshots && !settings.incognito).map(|folder| (folder, rules));
-    let costs = batch_costs(&known, before.as_ref(), path, &settings, &context);
+    let costs = batch_costs(&seen, path, &settings, &context);
     let path = path.to_path_buf();
     let found = {
-        let path = path.clone();
-        Box::new(move |Sought(tokens): Sought| known.remember_sought(&path, llama::BINDING, &tokens))
+        let (path, stamp) = (path.clone(), stamp.clone());
+        Box::new(move |Sought(tokens): Sought| {
+            known.remember_sought(&path, &stamp, llama::BINDING, &tokens);
+        })
     };
-    let spec =
-        Spec { description, path, load, context, template, template_args, probe, snapshots, costs, found };
+    let unchanged: Unchanged = Arc::new(move || gguf::stamp(&header).is_ok_and(|now| now == stamp));
+    let spec = Spec {
+        description,
+        path,
+        load,
+        context,
+        template,
+        template_args,
+        probe,
+        snapshots,
+        unchanged,
+        costs,
+        found,
+    };
     Ok(Opened { spec, settings, advice })
 }
 
@@ -308,47 +329,47 @@ pub fn supports(source: &str) -> Option<Supports> {
     Template::new(source, "", "", &[]).ok().map(|template| template.supports())
 }
 
+/// What is known of a file that was looked at before, and how it is now.
+struct Seen<'a> {
+    known: &'a Known,
+    stamp: &'a str,
+    before: Option<&'a KnownFile>,
+}
+
 /// The file's fingerprint, and how to try it out if this build of llama.cpp never loaded it.
 fn fingerprint(
     header: &Header,
-    known: &Known,
-    before: Option<&KnownFile>,
+    seen: &Seen,
     settings: &Settings,
     template: Option<&str>,
-) -> Result<(String, Option<Probe>), Failure> {
+) -> std::io::Result<(String, Option<Probe>)> {
     let path = header.path.clone();
     let build = verdict(settings, template);
-    if let Some(file) = before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
+    if let Some(file) = seen.before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
     }
-    let fingerprint = match before {
+    let fingerprint = match seen.before {
         Some(file) => file.fingerprint.clone(),
-        None => gguf::fingerprint(&path, header)
-            .map_err(|e| Failure::new(format!("could not read {}: {}", path.display(), reason(&e))))?,
+        None => gguf::fingerprint(&path, header)?,
     };
     let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
     let given = of_model.map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
     let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
-    let (known, print) = (known.clone(), fingerprint.clone());
-    let passed = Box::new(move || known.remember(&path, &print, Some(build.clone())));
+    let (known, stamp, print) = (seen.known.clone(), seen.stamp.to_string(), fingerprint.clone());
+    let passed = Box::new(move || known.remember(&path, &stamp, &print, Some(build.clone())));
     Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
 }
 
 /// What batches cost with these settings, if that was measured before, and how it is remembered.
-fn batch_costs(
-    known: &Known,
-    before: Option<&KnownFile>,
-    path: &Path,
-    settings: &Settings,
-    context: &ContextOptions,
-) -> BatchCosts {
+fn batch_costs(seen: &Seen, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
     let conditions = format!("{}, {context:?}, gpu layers {:?}", llama::BINDING, settings.gpu_layers);
-    let before = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
-    let (known, path) = (known.clone(), path.to_path_buf());
-    let measured = Box::new(move |costs: Costs| known.remember_costs(&path, &conditions, costs.numbers()));
+    let before = seen.before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    let (known, stamp, path) = (seen.known.clone(), seen.stamp.to_string(), path.to_path_buf());
+    let measured =
+        Box::new(move |costs: Costs| known.remember_costs(&path, &stamp, &conditions, costs.numbers()));
     BatchCosts { known: before, measured }
 }
 

@@ -28,7 +28,7 @@ pub struct Replay {
 
 struct Loaded {
     path: String,
-    shaping: Vec<(String, String)>,
+    answer: Answer,
     settings: Settings,
     backend: Box<dyn Backend>,
 }
@@ -38,6 +38,8 @@ struct Loaded {
 pub struct Again {
     pub message: Message,
     pub stats: Option<Stats>,
+    /// Given by the very file that gave it then, not written to since. Otherwise it is a model that looks the same.
+    pub same_file: bool,
     /// `None`: identical.
     pub difference: Option<Difference>,
 }
@@ -75,23 +77,29 @@ impl Replay {
         let loaded = self.loaded(answer)?;
         let turn = turn(record, index, answer, &then, &loaded.settings)?;
         let (message, stats) = ask(&mut *loaded.backend, turn, &then, watch)?;
+        let same_file = loaded.backend.describe().stamp == answer.stamp;
         let difference = difference(&then, &message, cut_anywhere(answer));
-        Ok(Again { message, stats, difference })
+        Ok(Again { message, stats, same_file, difference })
     }
 
     /// The model that gave an answer, run as it was then.
     fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
         let given = self.config.source("model", &[]) >= Source::Environment;
         let path = self.config.settle(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
-        let same = |loaded: &&mut Loaded| loaded.path == path && *loaded.shaping == *answer.settings;
+        let made = |answer: &Answer| {
+            let Answer { fingerprint, stamp, template, settings, .. } = answer.clone();
+            (fingerprint, stamp, template, settings)
+        };
+        let same = |loaded: &&mut Loaded| loaded.path == path && made(&loaded.answer) == made(answer);
         if self.loaded.as_mut().filter(same).is_none() {
             self.loaded = None; // its memory is needed
-            self.loaded = Some(self.load(path, answer)?);
+            self.loaded = Some(self.load(path, given, answer)?);
         }
         Ok(self.loaded.as_mut().expect("just loaded"))
     }
 
-    fn load(&self, path: String, answer: &Answer) -> Result<Loaded, Failure> {
+    /// `given`: the user says that this is the file.
+    fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Failure> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-snapshots", "no-guess"] {
             config.set(setting(name).expect("it is in the table"), "on")?;
@@ -112,14 +120,18 @@ impl Replay {
             Some(format!("it was given by {}, and {path} is another model now", answer.model))
         } else if model.template_sum != answer.template {
             Some("the chat template is not the one that it was given with".to_string())
+        } else if model.stamp != answer.stamp && !given {
+            Some(format!("{path} is not as it was when {} gave it", answer.model))
         } else {
             None
         };
         if let Some(trouble) = trouble {
             backend.close();
-            return Err(Failure::new(trouble).hint("-m says which file is meant"));
+            return Err(
+                Failure::new(trouble).hint("-m says which file is meant, also if it was moved or copied")
+            );
         }
-        Ok(Loaded { path, shaping: answer.settings.to_vec(), settings, backend })
+        Ok(Loaded { path, answer: answer.clone(), settings, backend })
     }
 }
 

@@ -21,9 +21,9 @@ struct Contents {
 /// A file as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownFile {
-    size: u64,
-    /// Nanoseconds since 1970.
-    modified: u64,
+    /// Of all files of the model: what is known holds while it is the same.
+    #[serde(default)]
+    stamp: String,
     pub fingerprint: String,
     /// The build of llama.cpp that loaded it, if one did.
     pub loaded_by: Option<String>,
@@ -64,11 +64,9 @@ impl Known {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// What is known of a file, if it has not changed since.
-    pub fn file(&self, path: &Path) -> Option<KnownFile> {
-        let (size, modified) = stamp(path)?;
-        let known = self.read().files.remove(&absolute(path))?;
-        (known.size == size && known.modified == modified).then_some(known)
+    /// What is known of a file, if its stamp is still the same.
+    pub fn file(&self, path: &Path, stamp: &str) -> Option<KnownFile> {
+        self.read().files.remove(&absolute(path)).filter(|known| known.stamp == stamp)
     }
 
     pub fn last_used(&self) -> Option<PathBuf> {
@@ -76,32 +74,29 @@ impl Known {
     }
 
     /// Remembers a file. Whether that worked does not matter to anyone.
-    pub fn remember(&self, path: &Path, fingerprint: &str, loaded_by: Option<String>) {
-        let Some((size, modified)) = stamp(path) else {
-            return;
-        };
-        let before = self.file(path);
+    pub fn remember(&self, path: &Path, stamp: &str, fingerprint: &str, loaded_by: Option<String>) {
+        let before = self.file(path, stamp);
         let costs = before.as_ref().and_then(|known| known.costs.clone());
         let sought = before.and_then(|known| known.sought);
-        let known =
-            KnownFile { size, modified, fingerprint: fingerprint.to_string(), loaded_by, costs, sought };
+        let (stamp, fingerprint) = (stamp.to_string(), fingerprint.to_string());
+        let known = KnownFile { stamp, fingerprint, loaded_by, costs, sought };
         self.change(|contents| {
             contents.files.insert(absolute(path), known);
         });
     }
 
     /// Remembers what batches cost for a file that is known.
-    pub fn remember_costs(&self, path: &Path, conditions: &str, costs: &[f64]) {
-        self.learn(path, |known| known.costs = Some((conditions.to_string(), costs.to_vec())));
+    pub fn remember_costs(&self, path: &Path, stamp: &str, conditions: &str, costs: &[f64]) {
+        self.learn(path, stamp, |known| known.costs = Some((conditions.to_string(), costs.to_vec())));
     }
 
     /// Remembers the tokens that `build` found by their names, for a file that is known.
-    pub fn remember_sought(&self, path: &Path, build: &str, tokens: &[i32]) {
-        self.learn(path, |known| known.sought = Some((build.to_string(), tokens.to_vec())));
+    pub fn remember_sought(&self, path: &Path, stamp: &str, build: &str, tokens: &[i32]) {
+        self.learn(path, stamp, |known| known.sought = Some((build.to_string(), tokens.to_vec())));
     }
 
-    fn learn(&self, path: &Path, learn: impl FnOnce(&mut KnownFile)) {
-        if let Some(mut known) = self.file(path) {
+    fn learn(&self, path: &Path, stamp: &str, learn: impl FnOnce(&mut KnownFile)) {
+        if let Some(mut known) = self.file(path, stamp) {
             learn(&mut known);
             self.change(|contents| {
                 contents.files.insert(absolute(path), known);
@@ -144,11 +139,6 @@ pub(super) fn write_whole(file: &Path, contents: &impl Serialize) -> std::io::Re
     Ok(())
 }
 
-fn stamp(path: &Path) -> Option<(u64, u64)> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.len(), modified(&about)))
-}
-
 /// Nanoseconds since 1970; 0 where the file system knows no times.
 pub(super) fn modified(about: &std::fs::Metadata) -> u64 {
     let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -169,21 +159,20 @@ mod tests {
         let model = folder.path().join("m.gguf");
         std::fs::write(&model, "one").unwrap();
         let known = Known::at(Some(folder.path().join("state/known.json")));
-        assert_eq!(known.file(&model), None);
-        known.remember(&model, "abc", Some("b1".into()));
+        assert_eq!(known.file(&model, "s1"), None);
+        known.remember(&model, "s1", "abc", Some("b1".into()));
         known.remember_last_used(&model);
-        assert_eq!(known.file(&model).unwrap().fingerprint, "abc");
+        assert_eq!(known.file(&model, "s1").unwrap().fingerprint, "abc");
         assert_eq!(known.last_used().unwrap(), model);
-        known.remember_costs(&model, "one thread", &[1.0, 1.25]);
-        known.remember(&model, "abc", Some("b2".into()));
-        assert_eq!(known.file(&model).unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
-        assert_eq!(known.file(&model).unwrap().costs("two threads"), None);
-        known.remember_sought(&model, "b2", &[5, 7]);
-        known.remember(&model, "abc", Some("b3".into()));
-        assert_eq!(known.file(&model).unwrap().sought("b2"), Some(&[5, 7][..]));
-        assert_eq!(known.file(&model).unwrap().sought("b3"), None);
-        std::fs::write(&model, "other").unwrap();
-        assert_eq!(known.file(&model), None);
+        known.remember_costs(&model, "s1", "one thread", &[1.0, 1.25]);
+        known.remember(&model, "s1", "abc", Some("b2".into()));
+        assert_eq!(known.file(&model, "s1").unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
+        assert_eq!(known.file(&model, "s1").unwrap().costs("two threads"), None);
+        known.remember_sought(&model, "s1", "b2", &[5, 7]);
+        known.remember(&model, "s1", "abc", Some("b3".into()));
+        assert_eq!(known.file(&model, "s1").unwrap().sought("b2"), Some(&[5, 7][..]));
+        assert_eq!(known.file(&model, "s1").unwrap().sought("b3"), None);
+        assert_eq!(known.file(&model, "s2"), None);
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn lines(record: &Record, place: usize, index: usize, again: &Result<Again, Fail
     };
     let answer = record.entries[index].answer.as_ref().expect("it was given again");
     let mut lines = Vec::new();
+    let other = "the model's file is not the very file that gave it, or was changed since; what is seen of it is the same";
     match &again.difference {
         None => lines.push(format!("answer {place} is identical")),
         Some(difference) => {
@@ -79,6 +80,7 @@ fn lines(record: &Record, place: usize, index: usize, again: &Result<Again, Fail
             lines.extend(why(answer).map(|why| format!("  {why}")));
         }
     }
+    lines.extend((!again.same_file).then(|| format!("  {other}")));
     lines.push(format!("  {}, seed {}", answer.model, answer.seed.unwrap_or_default()));
     let settings: Vec<String> =
         answer.settings.iter().map(|(name, value)| format!("{name} {}", value.escape_debug())).collect();
@@ -129,6 +131,7 @@ fn object(record: &Record, place: usize, index: usize, again: &Result<Again, Fai
         "identical": again.as_ref().ok().map(|again| again.difference.is_none()),
         "difference": difference,
         "error": error,
+        "same_file": again.as_ref().ok().map(|again| again.same_file),
         "cached_then": answer.cached_tokens,
         "model": { "name": answer.model, "path": answer.path, "fingerprint": answer.fingerprint },
         "seed": answer.seed,

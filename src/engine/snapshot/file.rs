@@ -1,11 +1,12 @@
 //! One snapshot as a file: a header with the tokens, then the state, a checksum on each.
 //!
 //! ```text
-//! magic 8 | version 4 | header length 4 | header's sum 4 | header | state
+//! magic 8 | version 4 | header length 4 | header's sum 32 | header | state
 //! ```
 //!
 //! llama.cpp believes every byte of a state that it is given. So nothing leaves this file but what was written by it: the
-//! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are CRC-32.
+//! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are BLAKE3's, which no
+//! damage passes. They are no defence against somebody who may write into the folder: such a one can make right sums.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,8 +15,11 @@ use std::path::Path;
 use super::super::llama::Token;
 
 const MAGIC: &[u8; 8] = b"firesnap";
-const VERSION: u32 = 2;
-const START: usize = 20;
+const VERSION: u32 = 3;
+const START: usize = 16 + SUM;
+/// Bytes of a sum.
+const SUM: usize = blake3::OUT_LEN;
+type Sum = [u8; SUM];
 /// Bytes that are read, or written, at once.
 const PIECE: usize = 1 << 20;
 /// Longest header that is believed: more tokens than any model has context for.
@@ -32,7 +36,7 @@ pub(super) struct Header {
     /// Seconds that each token took to read.
     pub(super) pace: f32,
     /// Length of the state in bytes, and its sum.
-    pub(super) state: (u64, u32),
+    pub(super) state: (u64, Sum),
 }
 
 /// Why a file is of no use.
@@ -61,12 +65,12 @@ impl Header {
         pace: f64,
         state: &[u8],
     ) -> Header {
-        let state = (state.len() as u64, crc32fast::hash(state));
+        let state = (state.len() as u64, blake3::hash(state).into());
         Header { key: key.into(), tokens, conversations, pace: pace as f32, state }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.key.len() + self.tokens.len() * 4 + 24);
+        let mut bytes = Vec::with_capacity(self.key.len() + self.tokens.len() * 4 + 64);
         let mut text = |text: &str| {
             bytes.extend((text.len() as u32).to_le_bytes());
             bytes.extend(text.as_bytes());
@@ -77,7 +81,7 @@ impl Header {
         bytes.extend((self.tokens.len() as u32).to_le_bytes());
         self.tokens.iter().for_each(|token| bytes.extend(token.to_le_bytes()));
         bytes.extend(self.state.0.to_le_bytes());
-        bytes.extend(self.state.1.to_le_bytes());
+        bytes.extend(self.state.1);
         bytes
     }
 
@@ -93,9 +97,9 @@ impl Header {
         let count = number(&mut rest)? as usize;
         let tokens = rest.split_off(..count.checked_mul(4)?)?;
         let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
-        let (low, high, sum) = (number(&mut rest)?, number(&mut rest)?, number(&mut rest)?);
-        let state = (u64::from(low) | u64::from(high) << 32, sum);
-        rest.is_empty().then_some(Header { key, tokens, conversations, pace, state })
+        let (low, high) = (number(&mut rest)?, number(&mut rest)?);
+        let state = (u64::from(low) | u64::from(high) << 32, rest.try_into().ok()?);
+        Some(Header { key, tokens, conversations, pace, state })
     }
 }
 
@@ -104,11 +108,8 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
 }
 
 /// The sum over what stands before the header's sum, and the header.
-fn sum_of(start: &[u8], header: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(start);
-    sum.update(header);
-    sum.finalize()
+fn sum_of(start: &[u8], header: &[u8]) -> Sum {
+    blake3::Hasher::new().update(start).update(header).finalize().into()
 }
 
 /// Writes the whole of a file.
@@ -116,7 +117,7 @@ pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io:
     let bytes = header.bytes();
     let start = [&MAGIC[..], &VERSION.to_le_bytes(), &(bytes.len() as u32).to_le_bytes()].concat();
     let sum = sum_of(&start, &bytes);
-    file.write_all(&[&start[..], &sum.to_le_bytes(), &bytes].concat())?;
+    file.write_all(&[&start[..], &sum, &bytes].concat())?;
     state.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }
 
@@ -131,7 +132,7 @@ pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
     let length = usize::try_from(header.state.0).map_err(|_| Trouble::Damaged)?;
     let mut state = Vec::new();
     state.try_reserve_exact(length).map_err(|_| Trouble::Unreadable)?;
-    let mut sum = crc32fast::Hasher::new();
+    let mut sum = blake3::Hasher::new();
     while state.len() < length {
         let before = state.len();
         let piece = PIECE.min(length - before);
@@ -140,7 +141,7 @@ pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
         }
         sum.update(&state[before..]);
     }
-    if sum.finalize() == header.state.1 { Ok((header, state)) } else { Err(Trouble::Damaged) }
+    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(Trouble::Damaged) }
 }
 
 /// The header, and the file where the state begins.
@@ -149,15 +150,15 @@ fn open(path: &Path) -> Result<(Header, File), Trouble> {
     let whole = file.metadata()?.len();
     let mut start = [0; START];
     file.read_exact(&mut start)?;
-    let mut numbers = start.strip_prefix(MAGIC).ok_or(Trouble::Damaged)?;
-    let mut number = || number(&mut numbers).ok_or(Trouble::Damaged);
-    let (version, length, sum) = (number()?, number()?, number()?);
+    let mut rest = start.strip_prefix(MAGIC).ok_or(Trouble::Damaged)?;
+    let mut number = || number(&mut rest).ok_or(Trouble::Damaged);
+    let (version, length, sum) = (number()?, number()?, rest);
     if version != VERSION || length > LONGEST_HEADER || u64::from(length) > whole {
         return Err(Trouble::Damaged);
     }
     let mut bytes = vec![0; length as usize];
     file.read_exact(&mut bytes)?;
-    if sum_of(&start[..START - 4], &bytes) != sum {
+    if sum_of(&start[..START - SUM], &bytes) != *sum {
         return Err(Trouble::Damaged);
     }
     let header = Header::parse(&bytes).ok_or(Trouble::Damaged)?;
