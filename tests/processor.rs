@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::cannot_run;
+use crate::support::{Home, cannot_run, tiny};
 
 /// Where llama.cpp was compiled for this test run.
 pub(crate) fn build() -> PathBuf {
@@ -122,4 +122,47 @@ fn size(operand: &str) -> i64 {
 /// What `xmm0` and `zmm0` have in common.
 fn number(register: &str) -> &str {
     register.trim_start_matches(['x', 'y', 'z'])
+}
+
+/// What a trial dies of where weights are laid out anew, as with instructions that the compiler got wrong.
+const FAULT: &str = "FIRESIDE_TEST_FAULT";
+
+#[test]
+fn a_fault_of_the_processor_is_told_from_one_of_the_file_and_got_round() {
+    for signal in ["SIGSEGV", "SIGILL", "SIGFPE"] {
+        let home = Home::new();
+        let ask = |fault: &str| home.run(&["-p", "Hi", "-n", "4"]).model(&tiny("llama-bpe")).env(FAULT, fault).done();
+        let line = format!("llama.cpp crashes on this processor ({signal}) with weights laid out for it");
+        ask(signal).code(0).says(&line);
+        // From now on they are not, for this file and for others, and each run says so.
+        ask("").code(0).says(&line);
+        let other = home.run(&["-p", "Hi", "-n", "4"]).model(&tiny("llama-spm")).env(FAULT, signal).done();
+        other.code(0).says(&line);
+        home.run(&["doctor"]).done().code(1).prints(&line);
+        let plain = home.run(&["-p", "Hi", "-n", "4", "--no-repack"]).model(&tiny("llama-bpe")).done();
+        assert!(!plain.stderr.contains("crashes on this processor"), "asked for: {}", plain.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_crashes_in_any_case_is_at_fault_itself() {
+    let home = Home::new();
+    let run = home.run(&["-p", "Hi"]).model(&tiny("llama-bpe")).env(FAULT, "SIGSEGV always").done();
+    run.failed(1, "llama.cpp crashes on it (SIGSEGV)").hint("the file may be damaged");
+    home.run(&["-p", "Hi", "-n", "1"]).model(&tiny("llama-bpe")).done().code(0);
+    home.run(&["doctor"]).done().code(0);
+}
+
+#[test]
+fn on_another_processor_or_with_another_llama_cpp_a_file_is_tried_out_again() {
+    let home = Home::new();
+    let ask = || home.run(&["-p", "Hi", "-n", "1"]).model(&tiny("llama-bpe"));
+    ask().done().code(0);
+    ask().env(FAULT, "SIGSEGV always").done().code(0); // known: not tried out
+    let known = home.path(".local/state/fireside/models.json");
+    let text = std::fs::read_to_string(&known).unwrap();
+    let build = text.split_once("\"loaded_by\": \"").unwrap().1.split_once('"').unwrap().0;
+    assert!(build.contains(&fireside::processor::name()), "{build}");
+    std::fs::write(&known, text.replace(build, "fireside on something else")).unwrap();
+    ask().env(FAULT, "SIGSEGV always").done().failed(1, "llama.cpp crashes on it (SIGSEGV)");
 }
