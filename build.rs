@@ -3,6 +3,7 @@
 //! src/engine/llama/build/project.cmake gets there by .cargo/config.toml, which cargo reads from the folder it runs in: run from
 //! elsewhere, or over a llama.cpp compiled before, it would give a program that crashes on some processors.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -14,6 +15,7 @@ fn main() {
         env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 says where its CMake files are");
     let build = Path::new(&ggml).ancestors().nth(2).expect("they are in OUT_DIR/lib/cmake").join("build");
     println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP_BUILD={}", build.display());
+    println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP={:016x}", identity(&build));
     let used = build.join("fireside");
     let wrong: Vec<PathBuf> =
         files(Path::new(OURS)).into_iter().filter(|file| fs::read(file).ok() != copy(&used, file)).collect();
@@ -23,6 +25,17 @@ fn main() {
             "cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again"
         );
     }
+}
+
+/// Tells one compiled llama.cpp from another.
+fn identity(build: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let libraries =
+        files(build).into_iter().filter(|file| file.extension().is_some_and(|end| end == "a" || end == "so"));
+    let mut libraries: Vec<PathBuf> = libraries.collect();
+    libraries.sort();
+    libraries.iter().for_each(|library| fs::read(library).unwrap_or_default().hash(&mut hasher));
+    hasher.finish()
 }
 
 /// What project.cmake has put aside of a file.

@@ -65,8 +65,14 @@ fn main() {
     let threads = args.next().map_or(2, |arg| arg.parse().expect("THREADS is a number"));
     let rounds: usize = args.next().map_or(9, |arg| arg.parse().expect("ROUNDS is a number"));
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options =
-        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: Parts::InTurn, sought: None };
+    let options = LoadOptions {
+        gpu_layers: None,
+        mmap: true,
+        mlock: false,
+        repack: true,
+        parts: Parts::InTurn,
+        sought: None,
+    };
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
     let context = ContextOptions {
         limit: 4096,

@@ -27,8 +27,14 @@ const IN_MEMORY: usize = 1024;
 
 static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options =
-        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: Parts::InTurn, sought: None };
+    let options = LoadOptions {
+        gpu_layers: None,
+        mmap: true,
+        mlock: false,
+        repack: true,
+        parts: Parts::InTurn,
+        sought: None,
+    };
     Weights::load(Path::new(MODEL), &options, |_| true).expect("make model fetches it")
 });
 

@@ -86,8 +86,14 @@ fn spread(mut times: Vec<f64>) -> [f64; 3] {
 /// The model's steps, each with the sampler's part of it.
 fn step(file: &Path) {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options =
-        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: Parts::InTurn, sought: None };
+    let options = LoadOptions {
+        gpu_layers: None,
+        mmap: true,
+        mlock: false,
+        repack: true,
+        parts: Parts::InTurn,
+        sought: None,
+    };
     let weights = Weights::load(file, &options, |_| true).expect("it is a model");
     let context = ContextOptions {
         limit: 512,

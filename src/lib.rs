@@ -26,5 +26,6 @@ pub mod ui;
 // What all of them share.
 pub mod chat;
 pub mod nearest;
+pub mod processor;
 pub mod units;
 pub mod error;

@@ -26,7 +26,7 @@ use crate::store::known::Known;
 use crate::store::models::ModelFile;
 use crate::store::names::NotHere;
 use crate::store::places::Owner;
-use crate::ui::{Screen, Style, terminal};
+use crate::ui::{Screen, Style, crash, terminal};
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
@@ -463,6 +463,7 @@ const PROBE_MEMORY: u64 = 1 << 30;
 
 /// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
 fn probe(path: &Path, args: &Args) -> Exit {
+    crash::let_faults_end_it();
     match contained(|| try_out(path, args)) {
         Ok(()) => Exit::Answered,
         Err(failure) => {
@@ -485,6 +486,7 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
         gpu_layers: settings.gpu_layers,
         mmap: !settings.no_mmap,
         mlock: settings.mlock,
+        repack: !settings.no_repack,
         parts: model::parts(&header), // as it will be loaded
         sought: None,
     };
@@ -498,6 +500,7 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
         cache_type_v: settings.cache_type_v,
     };
     let weights = Weights::load(path, &load, |_| true)?;
+    crash::on_purpose(load.repack);
     engine::try_out(&weights, context.clone())?;
     let template = model::chat_template(&header, &settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);

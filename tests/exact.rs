@@ -43,7 +43,7 @@ pub(crate) struct Subject {
 
 pub(crate) fn load(path: &Path, parts: Parts, sought: Option<Sought>) -> Weights {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts, sought };
+    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, repack: true, parts, sought };
     Weights::load(path, &options, |_| true).unwrap()
 }
 

@@ -61,8 +61,14 @@ fn a_vocabulary_that_cannot_be_read_is_why_loading_fails() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.gguf");
     std::fs::write(&broken, bytes).unwrap();
-    let options =
-        LoadOptions { gpu_layers: None, mmap: true, mlock: false, parts: halves(&broken), sought: None };
+    let options = LoadOptions {
+        gpu_layers: None,
+        mmap: true,
+        mlock: false,
+        repack: true,
+        parts: halves(&broken),
+        sought: None,
+    };
     let weights = Weights::begin(&broken, &options, |_| true).unwrap();
     let failure = weights.complete().unwrap_err().to_string();
     assert!(failure.contains("merges"), "{failure}");

@@ -46,7 +46,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("session", &["backend", "config", "store", "chat", "error"]),
-    ("model", &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units"]),
+    (
+        "model",
+        &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units", "processor"],
+    ),
     ("kept", &["config", "input", "store", "ui", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
     ("config", &["cli", "chat", "error", "nearest"]),
@@ -59,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gguf", &[]),
     ("chat", &[]),
     ("nearest", &[]),
+    ("processor", &[]),
     ("units", &[]),
     ("error", &[]),
 ];

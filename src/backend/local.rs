@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::probe;
+use super::probe::{self, Verdict, without_repack};
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
-use crate::chat::{Counts, Message, Stats, Turn};
+use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots, Unchanged};
@@ -50,16 +50,19 @@ pub struct Probe {
     /// Of all files of the model.
     pub bytes: u64,
     pub args: Vec<String>,
-    pub passed: Box<dyn Fn() + Send>,
+    pub passed: Box<dyn Fn(Verdict) + Send>,
 }
 
 impl Probe {
     /// Tries out the file at `path`. The failure says why it cannot be used.
-    pub fn run(&self, path: &Path, abort: &AtomicBool) -> Result<(), Failure> {
+    pub fn run(&self, path: &Path, abort: &AtomicBool) -> Result<Verdict, Failure> {
         probe::run(path, self.bytes, &self.args, abort)
     }
 }
 
+/// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
+/// template or the merges of a token is bounded to a small part of this.
+const STACK: usize = 16 << 20;
 /// How long no request must have come before the engine does something for later.
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -103,9 +106,9 @@ impl Local {
         let newest = Arc::new(AtomicU64::new(0));
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
-        let worker = Worker { spec, newest: newest.clone(), loading: loading.clone() };
-        let thread =
-            std::thread::Builder::new().name("engine".into()).spawn(move || contained(|| worker.run(&inbox)));
+        let worker = Worker { spec, newest: newest.clone(), loading: loading.clone(), caution: None };
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
+        let thread = thread.spawn(move || contained(|| worker.run(&inbox)));
         let mut local = Local {
             description,
             requests: Some(requests),
@@ -199,6 +202,8 @@ struct Worker {
     spec: Spec,
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
+    /// What loading has shown that the user should know about every answer.
+    caution: Option<String>,
 }
 
 impl Worker {
@@ -236,8 +241,12 @@ impl Worker {
 
     fn load(&mut self) -> Result<Weights, Failure> {
         if let Some(probe) = &self.spec.probe {
-            probe.run(&self.spec.path, &self.loading.abort)?;
-            (probe.passed)();
+            let verdict = probe.run(&self.spec.path, &self.loading.abort)?;
+            (probe.passed)(verdict);
+            if let Verdict::WithoutRepack(signal) = verdict {
+                self.spec.load.repack = false;
+                self.caution = Some(without_repack(signal.as_str()));
+            }
             self.spec.probe = None;
         }
         let loading = self.loading.clone();
@@ -266,7 +275,7 @@ impl Worker {
         Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
     }
 
-    fn serve(&self, llama: Llama, first: Request, load: Duration, inbox: &Receiver<Request>) {
+    fn serve(&mut self, llama: Llama, first: Request, load: Duration, inbox: &Receiver<Request>) {
         let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
             Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
             Err(failure) => {
@@ -278,6 +287,11 @@ impl Worker {
         };
         let mut next = Some(first);
         while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
+            if let Job::Reply { told, .. } = &request.job
+                && let Some(caution) = self.caution.take()
+            {
+                let _ = told.send(Told::Event(Event::Notice(caution)));
+            }
             let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
             request.job.done_by(&mut engine, load, &superseded);
         }

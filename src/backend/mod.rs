@@ -1,7 +1,7 @@
 //! Who answers a conversation. A backend gets the whole of it every turn; what it remembers is its own affair.
 
 pub mod local;
-mod probe;
+pub mod probe;
 pub mod script;
 
 use std::cell::RefCell;

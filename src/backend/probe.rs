@@ -12,8 +12,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::libc::{SIGINT, SIGKILL};
+use nix::sys::signal::Signal;
 
 use crate::error::{Failure, reason};
+
+/// What to load a file with that was tried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Sound,
+    /// It loads, but dies of this signal with weights laid out for the processor: that is no fault of the file.
+    WithoutRepack(Signal),
+}
+
+/// The line for who uses a model whose weights are used as they are, because of this signal.
+pub fn without_repack(signal: &str) -> String {
+    format!(
+        "llama.cpp crashes on this processor ({signal}) with weights laid out for it; they are used as the file has them, which is \
+         slower: build fireside anew on this machine, and if that does not help, report it"
+    )
+}
 
 /// How often the child is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -23,9 +40,19 @@ const PATIENCE_PER_GIB: Duration = Duration::from_secs(100);
 /// How much of what it says is kept, in bytes: the last words count.
 const WORDS: usize = 16 << 10;
 
-/// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program (`--probe`). The failure says why the
-/// file cannot be used.
-pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<(), Failure> {
+/// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program (`--probe`); in another one without
+/// weights laid out anew if the first dies of what processors do. The failure says why the file cannot be used.
+pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Failure> {
+    let first = attempt(path, bytes, args, abort)?;
+    let Ended::Crashed(signal) = first else { return first.verdict(path) };
+    let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
+    match attempt(path, bytes, &plain, abort)? {
+        Ended::Well => Ok(Verdict::WithoutRepack(signal)),
+        _ => first.verdict(path),
+    }
+}
+
+fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Ended, Failure> {
     let cannot =
         |e: std::io::Error| Failure::new(format!("could not try out {}: {}", path.display(), reason(&e)));
     let program = std::env::current_exe().map_err(cannot)?;
@@ -56,14 +83,41 @@ pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) 
             None => std::thread::sleep(INTERVAL),
         }
     };
-    let reason = match ended {
-        Some(status) if status.success() => return Ok(()),
+    Ok(match ended {
+        Some(status) if status.success() => Ended::Well,
         Some(status) if status.signal() == Some(SIGINT) => return Err(Failure::interrupted()),
-        Some(status) => last_words(words).unwrap_or_else(|| how_it_ended(status)),
-        None => format!("trying it out was not over after {} seconds", most.as_secs()),
-    };
-    Err(Failure::new(format!("could not load {}: {reason}", path.display()))
-        .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"))
+        Some(status) => match fault(status) {
+            Some(signal) => Ended::Crashed(signal),
+            None => Ended::Badly(last_words(words).unwrap_or_else(|| how_it_ended(status))),
+        },
+        None => Ended::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
+    })
+}
+
+/// How a trial ended.
+enum Ended {
+    Well,
+    /// Of a signal that a wrong instruction or a wrong address raises.
+    Crashed(Signal),
+    /// For this reason.
+    Badly(String),
+}
+
+impl Ended {
+    fn verdict(self, path: &Path) -> Result<Verdict, Failure> {
+        let reason = match self {
+            Ended::Well => return Ok(Verdict::Sound),
+            Ended::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
+            Ended::Badly(reason) => reason,
+        };
+        Err(Failure::new(format!("could not load {}: {reason}", path.display()))
+            .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"))
+    }
+}
+
+fn fault(status: ExitStatus) -> Option<Signal> {
+    let signal = status.signal().and_then(|signal| Signal::try_from(signal).ok())?;
+    matches!(signal, Signal::SIGSEGV | Signal::SIGILL | Signal::SIGFPE).then_some(signal)
 }
 
 fn end(child: &mut Child) {

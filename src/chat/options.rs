@@ -204,6 +204,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, CACHE_TYPES).map(|v| s.cache_type_v = v), |s| name_of(&s.cache_type_v, CACHE_TYPES)).shapes(),
     row("no-mmap", "", Group::Model, "read the weights into memory instead of mapping the file",
         |s, v| one_of(v, SWITCH).map(|v| s.no_mmap = v), |s| name_of(&s.no_mmap, SWITCH)),
+    row("no-repack", "", Group::Model, "use the weights as the file has them, not laid out anew for this processor",
+        |s, v| one_of(v, SWITCH).map(|v| s.no_repack = v), |s| name_of(&s.no_repack, SWITCH)).shapes(),
     row("mlock", "", Group::Model, "keep the weights in memory, never swapped out",
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
     row("no-snapshots", "", Group::Model, "read every prompt afresh: keep nothing of what was read on disk, and look for nothing there",

@@ -155,6 +155,7 @@ pub struct Settings {
     pub cache_type_k: CacheType,
     pub cache_type_v: CacheType,
     pub no_mmap: bool,
+    pub no_repack: bool,
     pub mlock: bool,
     /// What was evaluated is neither kept on disk nor looked for there.
     pub no_snapshots: bool,
@@ -200,6 +201,7 @@ impl Default for Settings {
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,
             no_mmap: false,
+            no_repack: false,
             mlock: false,
             no_snapshots: false,
             model_folders: Vec::new(),

@@ -257,6 +257,9 @@ pub struct Device {
 /// The binding that is used, which decides what saved memory looks like.
 pub const BINDING: &str = "llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161";
 
+/// Tells the llama.cpp that is in this program from any other, one compiled with other flags included.
+pub const BUILD: &str = env!("FIRESIDE_LLAMA_CPP");
+
 /// The processors llama.cpp was built for and found, the CPU included.
 pub fn devices() -> Vec<Device> {
     backend();

@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::Description;
 use crate::backend::local::{BatchCosts, Probe, Spec};
+use crate::backend::probe::{Verdict, without_repack};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
@@ -26,6 +27,7 @@ use crate::engine::template::Template;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::input;
+use crate::processor;
 use crate::store::catalog::{Entry, entry_for_file};
 use crate::store::known::{Known, KnownFile};
 use crate::store::models;
@@ -82,6 +84,7 @@ pub fn build() -> Vec<(&'static str, String)> {
     let known =
         devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
     vec![
+        ("processor", processor::name()),
         ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
         ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
@@ -136,9 +139,11 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let header = header.map_err(|refusal| refused(path, &refusal))?;
     let entry = entry_of(path);
     let advice = advice_of(&header);
-    let settings = config.settle(&advice)?;
+    let mut settings = config.settle(&advice)?;
     let kept = config.paths.as_ref().filter(|_| !settings.incognito);
     let known = Known::at(kept.map(|p| p.known_models.clone()));
+    let crashes = known.crashes(&machine()).filter(|_| !settings.no_repack);
+    settings.no_repack |= crashes.is_some();
     let unreadable =
         |e: std::io::Error| Failure::new(format!("could not read {}: {}", path.display(), reason(&e)));
     let stamp = gguf::stamp(&header).map_err(unreadable)?;
@@ -160,6 +165,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         cache_type_v: settings.cache_type_v,
     };
     let (device, gpu_warning) = device(&header, &settings, threads);
+    let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
         name: entry.map_or_else(|| models::title(path, &places(config)), |entry| entry.title.clone()),
         path: Some(path.to_path_buf()),
@@ -168,7 +174,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         facts: facts(&header),
         device,
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
-        cautions: cautions(&header, limit, template.is_some()),
+        cautions: crashes.iter().map(|signal| without_repack(signal)).chain(cautions).collect(),
         chats: template.is_some(),
         template_sum: template.as_deref().map(gguf::fingerprint_of_text).unwrap_or_default(),
         template: template.clone().unwrap_or_default(),
@@ -178,6 +184,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         gpu_layers: settings.gpu_layers,
         mmap: !settings.no_mmap,
         mlock: settings.mlock,
+        repack: !settings.no_repack,
         parts: parts(&header),
         sought: before.as_ref().and_then(|before| sought(&header, before)),
     };
@@ -238,13 +245,13 @@ pub fn fitting(header: &Header, sought: Sought) -> Option<Sought> {
 /// Loads a new file once, in a process of its own.
 pub fn prove(config: &Config, path: &Path) -> Result<(), Failure> {
     let probe = open_file(config, path)?.spec.probe;
-    probe.map_or(Ok(()), |probe| probe.run(path, &AtomicBool::new(false)))
+    probe.map_or(Ok(()), |probe| probe.run(path, &AtomicBool::new(false)).map(drop))
 }
 
 /// Remembers that a file was loaded, so that it is not tried out at its first use.
 pub fn vouch(config: &Config, path: &Path) -> Result<(), Failure> {
     let probe = open_file(config, path)?.spec.probe;
-    probe.into_iter().for_each(|probe| (probe.passed)());
+    probe.into_iter().for_each(|probe| (probe.passed)(Verdict::Sound));
     Ok(())
 }
 
@@ -358,7 +365,12 @@ fn fingerprint(
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
     let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (known, stamp, print) = (seen.known.clone(), seen.stamp.to_string(), fingerprint.clone());
-    let passed = Box::new(move || known.remember(&path, &stamp, &print, Some(build.clone())));
+    let passed = Box::new(move |verdict| {
+        known.remember(&path, &stamp, &print, Some(build.clone()));
+        if let Verdict::WithoutRepack(signal) = verdict {
+            known.remember_crash(&machine(), signal.as_str());
+        }
+    });
     Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
 }
 
@@ -375,13 +387,24 @@ fn batch_costs(seen: &Seen, path: &Path, settings: &Settings, context: &ContextO
 
 /// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.
 fn verdict(settings: &Settings, template: Option<&str>) -> String {
-    let build = format!("fireside {}", env!("CARGO_PKG_VERSION"));
+    let build = format!("fireside {}, {}", env!("CARGO_PKG_VERSION"), machine());
     if settings.chat_template.is_none() && settings.template_args.is_empty() {
         return build;
     }
     let mut hasher = DefaultHasher::new();
     (template, &settings.template_args).hash(&mut hasher);
     format!("{build}, template {:016x}", hasher.finish())
+}
+
+/// This build of llama.cpp on this processor: what crashes on one may be sound on another.
+fn machine() -> String {
+    format!("llama.cpp {} on {}", llama::BUILD, processor::name())
+}
+
+/// What does not work on this machine, for people.
+pub fn trouble_here(config: &Config) -> Option<String> {
+    let known = Known::at(config.paths.as_ref().map(|paths| paths.known_models.clone()));
+    known.crashes(&machine()).map(|signal| without_repack(&signal))
 }
 
 fn facts(header: &Header) -> String {

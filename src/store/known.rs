@@ -16,6 +16,8 @@ struct Contents {
     /// The model used last.
     last: Option<PathBuf>,
     files: BTreeMap<PathBuf, KnownFile>,
+    /// Builds of llama.cpp with the processor on which they crash with weights laid out for it, and the signal.
+    crashes: BTreeMap<String, String>,
 }
 
 /// A file as it was when it was looked at.
@@ -67,6 +69,17 @@ impl Known {
     /// What is known of a file, if its stamp is still the same.
     pub fn file(&self, path: &Path, stamp: &str) -> Option<KnownFile> {
         self.read().files.remove(&absolute(path)).filter(|known| known.stamp == stamp)
+    }
+
+    /// The signal of which llama.cpp dies on this machine with weights laid out for the processor, if that was seen.
+    pub fn crashes(&self, machine: &str) -> Option<String> {
+        self.read().crashes.remove(machine)
+    }
+
+    pub fn remember_crash(&self, machine: &str, signal: &str) {
+        self.change(|contents| {
+            contents.crashes.insert(machine.to_string(), signal.to_string());
+        });
     }
 
     pub fn last_used(&self) -> Option<PathBuf> {

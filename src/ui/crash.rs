@@ -12,10 +12,14 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use nix::libc;
+use nix::sys::signal::{self, Signal};
 use nix::sys::termios::Termios;
 
 use super::terminal;
 use crate::error::RENDERING;
+
+/// What an instruction raises that is wrong or goes to a wrong place.
+const FAULTS: [Signal; 3] = [Signal::SIGSEGV, Signal::SIGILL, Signal::SIGFPE];
 
 /// What is said, after the program's name, when the system itself sends the signal.
 const CAUSES: &[(libc::c_int, &str)] = &[
@@ -75,6 +79,26 @@ pub fn install() {
         super::last_line("hint: this is a bug in fireside: please report it with the line above");
         signal_hook::low_level::exit(FAILED);
     }));
+}
+
+/// From now on a fault of an instruction ends the process by its signal, for a parent that wants to know which.
+pub fn let_faults_end_it() {
+    for signal in FAULTS {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+    }
+}
+
+/// Dies as `FIRESIDE_TEST_FAULT` says, as where the compiler got instructions wrong: "SIGILL" with weights that were laid out for
+/// the processor, "SIGILL always" in any case. For tests of the parent.
+pub fn on_purpose(repacked: bool) {
+    let Ok(wish) = std::env::var("FIRESIDE_TEST_FAULT") else { return };
+    let (name, always) =
+        wish.split_once(' ').map_or((wish.as_str(), false), |(name, when)| (name, when == "always"));
+    if let Some(signal) = FAULTS.iter().find(|signal| signal.as_str() == name).filter(|_| repacked || always)
+    {
+        let _ = signal::raise(*signal); // it does not return
+    }
 }
 
 /// The system's allocator, for which a template that asks for more than it may have is the end of the program: Rust's own

@@ -48,6 +48,13 @@ fn findings(means: &Means) -> Vec<Finding> {
     let config = means.config;
     let mut all = vec![fine("version", env!("CARGO_PKG_VERSION"))];
     all.extend(model::build().into_iter().map(|(about, found)| fine(about, found)));
+    if let Some(trouble) = model::trouble_here(config) {
+        all.push(Finding {
+            about: "weights",
+            found: "as the files have them".into(),
+            trouble: Some(trouble),
+        });
+    }
     let Some(paths) = &config.paths else {
         let trouble = Some("there is no home folder: no config is read and nothing is kept".into());
         all.push(Finding { about: "home", found: "none".into(), trouble });

@@ -174,7 +174,7 @@ fn every_pattern_of_llama_cpp_gives_the_pieces_of_std_regex() {
     let flags = std::fs::read_to_string(flags).unwrap();
     assert!(flags.contains("-include pretokenizer_regex.h"), "the program itself was not built with it");
 
-    let mut chance = Chance::new(5);
+    let mut chance = Chance(5);
     let mut cases: Vec<(&[String], String)> = Vec::new();
     for kind in &kinds {
         cases.extend((0..TEXTS).map(|_| (&kind[..], random_text(&mut chance))));

@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub gpu_layers: Option<u32>,
     pub mmap: bool,
     pub mlock: bool,
+    /// Whether weights may be laid out anew for this processor's instructions.
+    pub repack: bool,
     pub parts: Parts,
     /// What is known of the vocabulary from an earlier time.
     pub sought: Option<Sought>,
@@ -224,6 +226,7 @@ impl LoadOptions {
             (false, true) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MLOCK,
             (true, true) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP_MLOCK,
         };
+        params.use_extra_bufts = self.repack;
         params.progress_callback = Some(on_progress);
         params.progress_callback_user_data = (&raw mut progress).cast();
         let mut metadata = match half {
