@@ -1,4 +1,5 @@
 //! Checks that llama.cpp was compiled with what this project puts into it, whoever started the build; tells the tests where.
+//! Compiles the check that this processor is one that the program was built for.
 //!
 //! src/engine/llama/build/project.cmake gets there by .cargo/config.toml, which cargo reads from the folder it runs in: run from
 //! elsewhere, or over a llama.cpp compiled before, it would give a program that crashes on some processors.
@@ -19,12 +20,30 @@ fn main() {
     let used = build.join("fireside");
     let wrong: Vec<PathBuf> =
         files(Path::new(OURS)).into_iter().filter(|file| fs::read(file).ok() != copy(&used, file)).collect();
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        compile_check();
+    }
     if !wrong.is_empty() {
         println!("cargo::error=llama.cpp was not compiled with {OURS} as it is now");
         println!(
             "cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again"
         );
     }
+}
+
+/// Compiles src/processor.c, for any x86-64.
+fn compile_check() {
+    const FILE: &str = "src/processor.c";
+    println!("cargo::rerun-if-changed={FILE}");
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    cc::Build::new()
+        .file(FILE)
+        .define("NEEDED", format!("{features:?}").as_str())
+        .flag("-march=x86-64")
+        .cargo_metadata(false)
+        .compile("processor");
+    println!("cargo::rustc-link-search=native={}", env::var("OUT_DIR").expect("cargo sets it"));
+    println!("cargo::rustc-link-lib=static:+whole-archive=processor"); // nothing calls it: it runs by itself
 }
 
 /// Tells one compiled llama.cpp from another.

@@ -3,15 +3,12 @@
 use std::time::Instant;
 
 use fireside::engine::llama::{self, Hooks};
-use fireside::error::{Exit, Failure};
+use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
-use fireside::{cli, completions, processor, start};
+use fireside::{cli, completions, start};
 
 fn main() {
     let started = Instant::now();
-    if processor::missing().next().is_some() {
-        signal_hook::low_level::exit(start::report(&built_elsewhere()) as i32);
-    }
     llama::in_large_steps();
     crash::install();
     completions::answer();
@@ -24,12 +21,6 @@ fn main() {
     };
     // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
     signal_hook::low_level::exit(exit as i32);
-}
-
-fn built_elsewhere() -> Failure {
-    let missing = processor::missing().collect::<Vec<_>>().join(", ");
-    Failure::new(format!("this program was built for another processor: this one lacks {missing}"))
-        .hint("build it on this machine: in the folder of its sources, make build")
 }
 
 /// llama.cpp is about to abort the process: say why and leave the terminal as it was.

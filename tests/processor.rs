@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Home, cannot_run, tiny};
+use crate::support::{Home, cannot_run, program, repository, tiny};
 
 /// Where llama.cpp was compiled for this test run.
 pub(crate) fn build() -> PathBuf {
@@ -168,4 +168,58 @@ fn on_another_processor_or_with_another_llama_cpp_a_file_is_tried_out_again() {
     assert!(build.contains(&fireside::processor::name()), "{build}");
     std::fs::write(&known, text.replace(build, "fireside on something else")).unwrap();
     ask().env(FAULT, "SIGSEGV always").done().failed(1, "llama.cpp crashes on it (SIGSEGV)");
+}
+
+#[test]
+fn a_program_built_for_another_processor_says_so() {
+    if cfg!(not(all(target_arch = "x86_64", target_os = "linux"))) {
+        return cannot_run("the processors that can be imitated are x86-64's");
+    }
+    // Its oldest processor has nothing that today's compilers make use of.
+    let run = Command::new("qemu-x86_64").args(["-cpu", "Nehalem", program(), "--version"]).output();
+    let Ok(run) = run else { return cannot_run("qemu-user is not there") };
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{stderr}");
+    let line = "fireside: this program was built for another processor: this one lacks ";
+    assert!(
+        stderr.contains(line) && stderr.contains("fma, ") && stderr.contains("\nhint: build it"),
+        "{stderr}"
+    );
+    assert!(run.stdout.is_empty());
+}
+
+#[test]
+fn all_that_rustc_compiles_for_is_asked_for() {
+    // Part of every x86-64, used by the system alone, or never made of ordinary code.
+    const OTHERS: [&str; 14] = [
+        "fxsr",
+        "sse",
+        "sse2",
+        "sse4a",
+        "xsave",
+        "xsavec",
+        "xsaveopt",
+        "xsaves",
+        "cmpxchg16b",
+        "rdrand",
+        "rdseed",
+        "avx512vp2intersect",
+        "kl",
+        "widekl",
+    ];
+    let table = std::fs::read_to_string(repository().join("src/processor.c")).unwrap();
+    for processor in ["x86-64-v3", "x86-64-v4", "znver5", "sapphirerapids", "sierraforest"] {
+        let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()))
+            .args(["--print", "cfg", "--target", "x86_64-unknown-linux-gnu", "-C"])
+            .arg(format!("target-cpu={processor}"))
+            .output()
+            .unwrap();
+        let cfg = String::from_utf8(rustc.stdout).unwrap();
+        let names = cfg.lines().filter_map(|line| line.strip_prefix("target_feature=\"")?.strip_suffix('"'));
+        let names: Vec<&str> = names.filter(|name| !OTHERS.contains(name)).collect();
+        assert!(names.len() > 10, "{processor}: {names:?}");
+        for name in names {
+            assert!(table.contains(&format!("{{ \"{name}\", ")), "{processor}: {name}");
+        }
+    }
 }
