@@ -30,6 +30,8 @@ mod mutants;
 mod crash;
 // Instructions that the compiler gets wrong or the processor lacks.
 pub(crate) mod processor;
+// Vocabularies under a tokenizer that is not theirs.
+mod tokenizers;
 // Texts of one class of characters, as long as they come.
 pub(crate) mod runs;
 // Conversations that are kept.

@@ -489,5 +489,25 @@ pub fn with_metadata(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8>
     [&gguf[..16], &entries.to_le_bytes(), &added, &gguf[24..]].concat()
 }
 
+/// The file with another text in one of its entries.
+pub fn with_text(gguf: &[u8], key: &str, text: &str) -> Vec<u8> {
+    let name = [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &GGUF_STRING.to_le_bytes()].concat();
+    let at =
+        gguf.windows(name.len()).position(|window| window == name).expect("it has that text") + name.len();
+    let length = u64::from_le_bytes(gguf[at..at + 8].try_into().unwrap()) as usize;
+    let after = &gguf[at + 8 + length..];
+    let changed = [&gguf[..at], &(text.len() as u64).to_le_bytes(), text.as_bytes(), after].concat();
+    // What follows must stay where it is, by the unit of the alignment.
+    let grown = (text.len() + 32 - length % 32) % 32;
+    let filler = |length: usize| {
+        let value = [&(length as u64).to_le_bytes()[..], &vec![b'.'; length]].concat();
+        let key = "test.filler";
+        [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &GGUF_STRING.to_le_bytes(), &value].concat()
+    };
+    let length = (0..32).find(|n| (grown + filler(*n).len()) % 32 == 0).unwrap();
+    let entries = u64::from_le_bytes(gguf[16..24].try_into().unwrap()) + 1;
+    [&changed[..16], &entries.to_le_bytes(), &filler(length), &changed[24..]].concat()
+}
+
 pub const GGUF_F32: u32 = 6;
 pub const GGUF_STRING: u32 = 8;
