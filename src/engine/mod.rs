@@ -522,7 +522,7 @@ fn too_long(prompt: usize, limit: usize) -> Failure {
         .hint("shorten it, or raise --ctx-size (in a chat: /set ctx-size) if the model allows more")
 }
 
-/// Loads a file and lets it evaluate one token: what a file must be able to do to be called a model.
+/// Has a model make tokens of all kinds of text and evaluate one: what a file must be able to do to be called a model.
 pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<()> {
     let mut model = llama::Llama::new(weights, options);
     model.grow(model.limit().min(256))?;
@@ -530,5 +530,23 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     let first = vocabulary.bos.unwrap_or(0);
     model.decode(&[first], llama::Logits::Last)?;
     let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")
+    best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")?;
+    for text in sample_texts() {
+        model.tokenize(&text, false);
+        model.tokenize(&text, true);
+    }
+    Ok(())
+}
+
+/// What a tokenizer may stumble over: every byte that UTF-8 has, each kind of character by itself and in a long run, and a text
+/// of some length.
+fn sample_texts() -> Vec<String> {
+    const KINDS: [char; 14] =
+        ['a', 'Z', '7', ' ', '\n', '\t', '=', '\'', '\\', 'é', '\u{301}', '中', 'ก', '😀'];
+    const LONG: usize = 4096;
+    let leading = (2..32).map(|n| n << 6).chain((1..16).map(|n| n << 12)).chain((1..5).map(|n| n << 18));
+    let bytes: String = (0..0x100).chain(leading).filter_map(char::from_u32).collect();
+    let text: String = bytes.chars().flat_map(|c| [c, 'a', ' ', c, c]).collect();
+    let runs = KINDS.iter().flat_map(|kind| [1, LONG].map(|length| kind.to_string().repeat(length)));
+    runs.chain([bytes, text]).collect()
 }

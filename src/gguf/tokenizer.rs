@@ -31,6 +31,9 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
         return broken("its tokenizer lacks the merges (tokenizer.ggml.merges)");
     }
     distinct(tokens)?;
+    if model == "rwkv" {
+        ends(tokens)?;
+    }
     embeddings(header, tokens.len())
 }
 
@@ -81,6 +84,44 @@ fn distinct(tokens: Array) -> Result<(), Refusal> {
     }
 }
 
+/// RWKV's tokenizer looks for the longest token from each place on, and llama.cpp goes round for ever where tokens begin with a
+/// byte but none of them goes on as the text does. A token of that byte alone prevents it.
+fn ends(tokens: Array) -> Result<(), Refusal> {
+    let (mut begins, mut alone) = ([false; 256], [false; 256]);
+    for token in tokens.strings().into_iter().flatten().map(unescaped) {
+        if let Some(first) = token.first() {
+            begins[usize::from(*first)] = true;
+            alone[usize::from(*first)] |= token.len() == 1;
+        }
+    }
+    match (0..256).find(|byte| begins[*byte] && !alone[*byte]) {
+        Some(byte) => broken(format!("its tokenizer is RWKV's, but no token is the byte {byte:#04x} alone")),
+        None => Ok(()),
+    }
+}
+
+/// The bytes that RWKV's vocabulary means by a text: `\n`, `\t`, `\r`, `\x41`, and a backslash before any other character.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.iter().copied();
+    while let Some(byte) = rest.next() {
+        let escaped = if byte == b'\\' { rest.next() } else { None };
+        bytes.push(match escaped {
+            None => byte,
+            Some(b't') => b'\t',
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b'x') => {
+                let mut digit =
+                    || rest.next().and_then(|digit| char::from(digit).to_digit(16)).unwrap_or(0) as u8;
+                digit() << 4 | digit()
+            }
+            Some(other) => other,
+        });
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -126,6 +167,10 @@ mod tests {
         assert!(refusal(&with(|s| s.u32("tokenizer.ggml.token_type", 1))).contains("not an array"));
         check(&header(&tok("llama").texts("tokenizer.ggml.tokens", &["", "\0", "a"])))
             .expect("empty tokens are renamed");
+        let rwkv = |tokens: &[&str]| tok("rwkv").texts("tokenizer.ggml.tokens", tokens);
+        assert!(refusal(&rwkv(&["a", "bc", "b\\n"])).contains("no token is the byte 0x62 alone"));
+        check(&header(&rwkv(&["\\x61", "ab", "\\n", "\\n\\n", "\\\\"])))
+            .expect("every token's first byte is one");
         let named = tok("llama").texts("tokenizer.ggml.tokens", &["a", "", "[EMPTY_1]"]);
         assert!(refusal(&named).contains("[EMPTY_1]"));
         assert!(refusal(&with(|s| s.tensor("token_embd.weight", &[8, 3]))).contains("has 3 rows"));
