@@ -1,9 +1,11 @@
 //! What happens when the program itself is hit: a signal, or its model file cut under it. One line, exit code 1, and the
 //! terminal as it was found.
 
+use std::time::{Duration, Instant};
+
 use rexpect::process::Signal;
 
-use crate::support::{GGUF_STRING, Home, tiny, with_metadata};
+use crate::support::{GGUF_STRING, Home, default_model, tiny, with_metadata};
 
 const SIGNALS: [Signal; 5] =
     [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE];
@@ -73,4 +75,35 @@ fn a_model_file_that_is_cut_while_in_use_is_one_line() {
     let done = run.done().code(1).says("the model file was cut");
     assert_eq!(done.stderr.matches("fireside: the model file").count(), 1, "{done:#?}");
     assert!(!done.stderr.contains("panicked"), "{done:#?}");
+}
+
+/// Whatever a conversation does to the program, it can be opened, taken back and taken out again.
+#[test]
+fn a_conversation_in_which_the_program_was_ended_opens_without_being_read() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let chat = |args: &[&str]| home.run(&[&["--repl-stdin", "--keep"], args].concat()).model(&model).start();
+    let mut first = chat(&[]);
+    first.write(format!("Read this: {}\n", "the road went on and on ".repeat(900)).as_bytes());
+    let working = home.path(".local/state/fireside/working");
+    let at_work = || std::fs::read_dir(&working).is_ok_and(|mut marks| marks.next().is_some());
+    let started = Instant::now();
+    while !at_work() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it never began to read");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(1500)); // until the message is on the disk
+    first.kill();
+
+    let mut again = chat(&["--continue"]);
+    again.wait_for("the program was ended while it read or answered in this conversation");
+    std::thread::sleep(Duration::from_secs(1));
+    again.write(b"/context\n");
+    again.wait_for(" 0 tokens already read");
+    again.write(b"/export out.md\n/undo\nSay hi.\n");
+    again.close_stdin();
+    let done = again.done().code(0);
+    assert!(!done.stdout.is_empty() && home.path("out.md").exists(), "{done:?}");
+    let third = home.run(&["--repl-stdin", "--continue"]).model(&model).stdin("/undo\n").done().code(0);
+    assert!(!third.stderr.contains("was ended while"), "it went well since: {}", third.stderr);
 }
