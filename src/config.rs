@@ -54,6 +54,8 @@ pub struct Paths {
     pub line_history: PathBuf,
     /// What is known of model files, and the model used last.
     pub known_models: PathBuf,
+    /// Marks of the conversations that are being read or answered.
+    pub working: PathBuf,
     /// The conversations that are kept.
     pub conversations: PathBuf,
     /// What the headers of model files say, so that a list need not read them again.
@@ -192,6 +194,7 @@ impl Paths {
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
+            working: state.join("working"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
             snapshots: base.cache_dir().join("fireside").join("snapshots"),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::working;
 use crate::backend::{Answering, Backend, Description, Rendered, Told};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Setting};
@@ -89,6 +90,8 @@ pub struct Session {
     pub last: Option<Answer>,
     /// What was evaluated may stay on disk, so that it need not be read again.
     pub keeps_evaluated: bool,
+    /// Nothing is read before it is asked for: the program was ended when it last read or answered this conversation.
+    careful: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
     journal: Option<Journal>,
     /// The answer that was given last, and the turn it answered.
@@ -111,6 +114,7 @@ impl Session {
             special: false,
             last: None,
             keeps_evaluated: true,
+            careful: false,
             journal: None,
             answered: None,
         }
@@ -128,7 +132,12 @@ impl Session {
 
     /// Waits a moment for the disk. `false`: something could not be kept.
     pub fn finish(&mut self) -> bool {
-        self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation))
+        let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));
+        let folder = self.config.paths.as_ref().map(|paths| &paths.working);
+        if let Some((folder, journal)) = folder.zip(self.journal.as_ref()) {
+            working::survived(folder, journal.id()); // what the engine is still reading ends with the process, in good order
+        }
+        kept
     }
 
     /// The conversation as it is exchanged.
@@ -358,6 +367,7 @@ impl Session {
         let answer = self.conversation.add(message, Some(how), Some(now()));
         self.keep_up();
         self.last = Some(Answer { text, thinking, stats, first_token });
+        self.careful = false;
         self.answered = Some((answer, asked_for));
         Ok(())
     }
@@ -409,8 +419,19 @@ impl Session {
         }
     }
 
+    /// From now on deals with a kept conversation. `true`: the program was ended when it last read or answered it, so that
+    /// nothing of it is read ahead until an answer was given.
+    pub fn beware(&mut self, id: &str) -> bool {
+        let folder = self.config.paths.as_ref().map(|paths| &paths.working);
+        self.careful = folder.is_some_and(|folder| working::was_ended(folder, id));
+        self.careful
+    }
+
     /// Reads ahead while the user types a message that these files go with.
     pub fn prepare(&mut self, attached: &[Attachment]) {
+        if self.careful {
+            return;
+        }
         let turn = self.turn(self.conversation.view(), nothing_yet());
         let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
         self.backend.prepare(turn, next);

@@ -231,7 +231,7 @@ impl Run<'_> {
             banner(session.model(), self.screen);
         }
         if let Some(Kept { record, damage, .. }) = &self.resumed {
-            repl::show_resumed(record, damage, self.screen);
+            repl::show_resumed(session, record, damage, self.screen);
         }
         self.keep(Interactive::Yes);
         let session = self.session.as_mut().expect("opened above");

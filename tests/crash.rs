@@ -82,7 +82,9 @@ fn a_model_file_that_is_cut_while_in_use_is_one_line() {
 fn a_conversation_in_which_the_program_was_ended_opens_without_being_read() {
     let Some(model) = default_model() else { return };
     let home = Home::new();
-    let chat = |args: &[&str]| home.run(&[&["--repl-stdin", "--keep"], args].concat()).model(&model).start();
+    let chat = |args: &[&str]| {
+        home.run(&[&["--repl-stdin", "--keep"], args].concat()).model(&model).stdin("").start()
+    };
     let mut first = chat(&[]);
     first.write(format!("Read this: {}\n", "the road went on and on ".repeat(900)).as_bytes());
     let working = home.path(".local/state/fireside/working");
@@ -96,13 +98,16 @@ fn a_conversation_in_which_the_program_was_ended_opens_without_being_read() {
     first.kill();
 
     let mut again = chat(&["--continue"]);
-    again.wait_for("the program was ended while it read or answered in this conversation");
+    again.stderr.wait_for("the program was ended while it read or answered in this conversation");
     std::thread::sleep(Duration::from_secs(1));
     again.write(b"/context\n");
-    again.wait_for(" 0 tokens already read");
+    again.stderr.wait_for(" tokens already read");
     again.write(b"/export out.md\n/undo\nSay hi.\n");
     again.close_stdin();
     let done = again.done().code(0);
+    let (before, _) = done.stderr.split_once(" tokens already read").unwrap();
+    let read: usize = before.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(read < 100, "{read} tokens were read unasked");
     assert!(!done.stdout.is_empty() && home.path("out.md").exists(), "{done:?}");
     let third = home.run(&["--repl-stdin", "--continue"]).model(&model).stdin("/undo\n").done().code(0);
     assert!(!third.stderr.contains("was ended while"), "it went well since: {}", third.stderr);

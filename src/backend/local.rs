@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::probe::{self, Verdict, without_repack};
+use super::working::Mark;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::engine::draft::Costs;
@@ -34,6 +35,8 @@ pub struct Spec {
     /// Whether the files are still those of the description.
     pub unchanged: Unchanged,
     pub costs: BatchCosts,
+    /// The folder for marks of what is worked on; `None`: none are made.
+    pub working: Option<PathBuf>,
     /// Is told what loading found out, if it was not told itself.
     pub found: Box<dyn Fn(Sought) + Send>,
 }
@@ -292,6 +295,8 @@ impl Worker {
             {
                 let _ = told.send(Told::Event(Event::Notice(caution)));
             }
+            let _mark =
+                request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
             let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
             request.job.done_by(&mut engine, load, &superseded);
         }
@@ -357,6 +362,14 @@ impl Job {
                 let _ = answer.send(rendered);
             }
             Job::Settle(done) => engine.settle(done),
+        }
+    }
+
+    /// The conversation, if it is kept, that is read or answered.
+    fn conversation(&self) -> Option<&str> {
+        match self {
+            Job::Prepare(turn, _) | Job::Reply { turn, .. } => turn.conversation.as_deref(),
+            _ => None,
         }
     }
 

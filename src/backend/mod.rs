@@ -3,6 +3,7 @@
 pub mod local;
 pub mod probe;
 pub mod script;
+pub mod working;
 
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -201,6 +201,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
             known.remember_sought(&path, &stamp, llama::BINDING, &tokens);
         })
     };
+    let working = kept.map(|paths| paths.working.clone());
     let unchanged: Unchanged = Arc::new(move || gguf::stamp(&header).is_ok_and(|now| now == stamp));
     let spec = Spec {
         description,
@@ -213,6 +214,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         snapshots,
         unchanged,
         costs,
+        working,
         found,
     };
     Ok(Opened { spec, settings, advice })

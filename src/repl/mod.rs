@@ -101,9 +101,15 @@ pub fn run(
 }
 
 /// What a conversation that is taken up again was about: its name and its last exchange.
-pub fn show_resumed(record: &Record, damage: &Damage, screen: &mut Screen) {
+pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, screen: &mut Screen) {
     let path = record.path();
     damage.line().iter().for_each(|line| screen.note(line));
+    if session.beware(&record.id) {
+        screen.note(
+            "the program was ended while it read or answered in this conversation, so nothing is read ahead; /undo takes the \
+             last message back, /export writes it all to a file",
+        );
+    }
     screen.note(&format!("going on with: {} ({} messages)", record.title, path.len()));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];

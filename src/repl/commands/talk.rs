@@ -65,7 +65,7 @@ pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Fai
         Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
     chat.session.turn_to(&record, heading);
     chat.attached.clear();
-    show_resumed(&record, &damage, chat.screen);
+    show_resumed(chat.session, &record, &damage, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match model::of_conversation(&chat.session.config, before) {
         Ok(None) => {}

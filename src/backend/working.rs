@@ -1,0 +1,75 @@
+//! Which conversation the engine is at work on → a mark on the disk that outlives the process, however that ends.
+//!
+//! A conversation may bring the program down, or the machine may while it is read: memory ran out, llama.cpp crashed. Read ahead
+//! as soon as it is opened, it would do so again each time. Its mark says that it was not survived.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// There while it lives, and after a process that did not drop it.
+pub(super) struct Mark {
+    path: PathBuf,
+    /// Locked, which ends with the process.
+    _file: File,
+}
+
+impl Mark {
+    /// Marks a conversation. Without a mark the work is done all the same.
+    pub(super) fn begin(folder: &Path, conversation: &str) -> Option<Mark> {
+        let path = path(folder, conversation)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.or_else(|_| {
+            fs::create_dir_all(folder)?;
+            OpenOptions::new().create(true).append(true).open(&path)
+        });
+        let file = file.ok()?;
+        file.try_lock().ok()?; // another process is at work on it too, and will remove the mark
+        Some(Mark { path, _file: file })
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether a process ended while it was at work on this conversation, and none has done better since.
+pub fn was_ended(folder: &Path, conversation: &str) -> bool {
+    let file = path(folder, conversation).and_then(|path| File::open(path).ok());
+    file.is_some_and(|file| file.try_lock().is_ok())
+}
+
+/// Takes a mark away, whoever is at work.
+pub fn survived(folder: &Path, conversation: &str) {
+    if let Some(path) = path(folder, conversation) {
+        let _ = fs::remove_file(path); // there may be none
+    }
+}
+
+/// Ids are made of letters and digits; anything else is none.
+fn path(folder: &Path, conversation: &str) -> Option<PathBuf> {
+    let plain = !conversation.is_empty() && conversation.chars().all(|c| c.is_ascii_alphanumeric());
+    plain.then(|| folder.join(conversation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_work_that_ended_from_work_that_goes_on() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("state/working");
+        assert!(!was_ended(&folder, "abc"));
+        let mark = Mark::begin(&folder, "abc").unwrap();
+        assert!(!was_ended(&folder, "abc"), "it is still at work");
+        drop(mark);
+        assert!(!was_ended(&folder, "abc"));
+        fs::write(folder.join("abc"), "").unwrap();
+        assert!(was_ended(&folder, "abc"), "nobody holds it");
+        drop(Mark::begin(&folder, "abc").unwrap());
+        assert!(!was_ended(&folder, "abc"), "it went well since");
+        assert!(Mark::begin(&folder, "../abc").is_none() && !was_ended(&folder, ""));
+    }
+}
