@@ -13,6 +13,8 @@ mod json;
 mod pipes;
 // How answers are made and how they end: limits, stop strings, seeds, templates.
 mod answers;
+// Chat templates that mean harm.
+mod rendering;
 // The models on this machine: found, listed, shown, removed.
 mod models;
 // Fetching models.

@@ -1,0 +1,116 @@
+//! Chat templates that mean harm: whatever one of them does, and when, the turn fails with a line, and the process and the
+//! conversation go on.
+
+use std::time::{Duration, Instant};
+
+use crate::support::pty::*;
+use crate::support::{Done, Home, tiny};
+
+/// What a render may take on a busy machine, its bound and a start included.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Says what it is given, and from the third message of a user on does `harm`.
+fn late(harm: &str) -> String {
+    format!(
+        "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{{{{ m.content }}}}<|im_end|>\n{{% endfor %}}\
+         {{% if messages|length > 4 %}}{{% set n = namespace(x=[1], y=[1], t='ab') %}}{harm}{{% endif %}}\
+         <|im_start|>assistant\n"
+    )
+}
+
+/// Each of them 2^60 elements large, with sixty lists in memory.
+const SHARING: &str =
+    "{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}";
+
+fn chat(home: &Home, template: &str, lines: &str) -> Done {
+    home.write("t.jinja", template);
+    let args = ["--repl-stdin", "-q", "--chat-template", "t.jinja", "-n", "4", "--temp", "0"];
+    home.run(&args).model(&tiny("llama-bpe")).stdin(lines).done()
+}
+
+/// Three messages, of which the third fails, and then another conversation.
+#[track_caller]
+fn goes_on_after(harm: &str, reason: &str) {
+    let started = Instant::now();
+    let home = Home::new();
+    let done =
+        chat(&home, &late(harm), "One\nTwo\nThree\n/show system\n/clear\nFour\n/show prompt\n").code(0);
+    assert!(
+        done.stderr.contains("fireside: the chat template ") && done.stderr.contains(reason),
+        "{done:#?}"
+    );
+    assert!(done.stderr.contains("<|im_start|>user\nFour<|im_end|>"), "it went on; {done:#?}");
+    assert!(!done.stderr.contains("Three<|im_end|>"), "{done:#?}");
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+}
+
+#[test]
+fn comparing_without_end_fails_the_turn_only() {
+    goes_on_after(&format!("{SHARING}{{% if n.x == n.y %}}a{{% endif %}}"), "does not end");
+}
+
+#[test]
+fn sorting_without_end_fails_the_turn_only() {
+    goes_on_after(&format!("{SHARING}{{{{ [n.x, n.y]|sort|length }}}}"), "does not end");
+}
+
+#[test]
+fn hashing_without_end_fails_the_turn_only() {
+    goes_on_after(&format!("{SHARING}{{% set d = {{n.x: 1}} %}}{{{{ d[n.y] }}}}"), "does not end");
+    goes_on_after(&format!("{SHARING}{{{{ [n.x, n.y]|unique|length }}}}"), "does not end");
+}
+
+#[test]
+fn doubling_without_end_fails_the_turn_only() {
+    goes_on_after("{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}", "endless memory");
+    goes_on_after("{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}{{ n.t }}", "template");
+}
+
+#[test]
+fn sharing_without_end_fails_the_turn_only() {
+    let shared = "{% for i in range(28) %}{% set n.t = n.t + n.t %}{% endfor %}{{ n.t|list|length }}";
+    goes_on_after(shared, "template");
+    goes_on_after(&format!("{SHARING}{{{{ n.x|tojson|length }}}}"), "template");
+    goes_on_after(&format!("{SHARING}{{{{ n.x|string|length }}}}"), "template");
+}
+
+#[test]
+fn nesting_without_end_fails_the_turn_only() {
+    // Deeper than any stack when it is compared, written or thrown away.
+    let deep = "{% for i in range(99999) %}{% set n.x = [n.x] %}{% set n.y = [n.y] %}{% endfor %}";
+    goes_on_after(&format!("{deep}{{% if n.x == n.y %}}a{{% endif %}}"), "template");
+    goes_on_after(&format!("{deep}{{{{ n.x|tojson }}}}"), "template");
+}
+
+/// Rendering is broken off at once, long before its bound, and the message is back in the line.
+#[test]
+fn ctrl_c_while_it_renders_gives_the_prompt_back() {
+    let home = Home::new();
+    home.write("t.jinja", late(&format!("{SHARING}{{% if n.x == n.y %}}a{{% endif %}}")));
+    let model = tiny("llama-bpe");
+    let args = ["-m", model.to_str().unwrap(), "--chat-template", "t.jinja", "-n", "4", "--temp", "0"];
+    let mut terminal = home.terminal(&args);
+    terminal.at_prompt().line("One").sees("4 tokens, ").at_prompt();
+    terminal.wiped().line("Two").sees("4 tokens, ").at_prompt();
+    let started = Instant::now();
+    terminal.wiped().entered("Three").keys(CTRL_C);
+    terminal.sees("stopped before the answer began").at("> Three");
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    terminal.keys(CTRL_U).line("/clear").sees("a new conversation").at_prompt();
+    terminal.wiped().line("Four").sees("4 tokens, ").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn ctrl_c_while_one_question_renders_ends_it() {
+    let home = Home::new();
+    home.write("t.jinja", format!("{{% set n = namespace(x=[1], y=[1]) %}}{SHARING}{{{{ n.x == n.y }}}}"));
+    let args = ["-p", "Hi", "--chat-template", "t.jinja"];
+    let running = home.run(&args).model(&tiny("llama-bpe")).start();
+    running.wait_for_handler();
+    std::thread::sleep(Duration::from_millis(700)); // it is rendering
+    let started = Instant::now();
+    running.interrupt();
+    running.done().code(130);
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
