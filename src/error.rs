@@ -1,6 +1,5 @@
 //! Failures as people meet them: one line of what was wrong, a hint where there is a remedy, and an exit code.
 
-use std::sync::atomic::AtomicBool;
 use std::{fmt, io};
 
 /// The program's exit codes.
@@ -19,9 +18,6 @@ pub enum Exit {
     /// Ctrl-C.
     Interrupted = 130,
 }
-
-/// A chat template is being rendered: if the process ends now, that is why.
-pub static RENDERING: AtomicBool = AtomicBool::new(false);
 
 /// Why the system refused, in words alone: without Rust's `(os error 2)`.
 pub fn reason(error: &io::Error) -> String {

@@ -3,12 +3,16 @@
 use std::time::Instant;
 
 use fireside::engine::llama::{self, Hooks};
+use fireside::engine::template;
 use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
 use fireside::{cli, completions, start};
 
 fn main() {
     let started = Instant::now();
+    if template::render_apart() {
+        return;
+    }
     llama::in_large_steps();
     crash::install();
     completions::answer();

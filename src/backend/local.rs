@@ -2,6 +2,7 @@
 //!
 //! Requests queue up; loading begins at once and is tried again by the next request if it failed or was stopped.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots, Unchanged};
-use crate::engine::{Engine, cache};
+use crate::engine::{Engine, cache, template};
 use crate::error::{Exit, Failure};
 
 /// Everything that is settled before the engine's thread starts.
@@ -230,10 +231,14 @@ impl Worker {
             self.loading.active.store(true, Ordering::Relaxed);
             let weights = self.load();
             let ready = weights.as_ref().map_err(Failure::clone).and_then(|weights| self.ready(weights));
-            self.loading.active.store(false, Ordering::Relaxed);
             match ready {
-                Ok(llama) => return self.serve(llama, request, started.elapsed(), inbox),
+                Ok(llama) => {
+                    if self.serve(llama, request, started.elapsed(), inbox).is_break() {
+                        return;
+                    }
+                }
                 Err(failure) => {
+                    self.loading.active.store(false, Ordering::Relaxed);
                     let lasts = failure.exit != Exit::Interrupted;
                     let heard = request.job.refuse(failure.clone());
                     unheard = Some(failure).filter(|_| lasts && !heard);
@@ -252,6 +257,7 @@ impl Worker {
             }
             self.spec.probe = None;
         }
+        template::ahead();
         let loading = self.loading.clone();
         let progress = move |fraction: f32| {
             loading.done.store((fraction * 1000.0) as u32, Ordering::Relaxed);
@@ -278,14 +284,30 @@ impl Worker {
         Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
     }
 
-    fn serve(&mut self, llama: Llama, first: Request, load: Duration, inbox: &Receiver<Request>) {
-        let mut engine = match Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args) {
+    /// Answers until nobody asks any more; or until it is stopped before it could begin, so that it must be loaded again.
+    fn serve(
+        &mut self,
+        llama: Llama,
+        first: Request,
+        load: Duration,
+        inbox: &Receiver<Request>,
+    ) -> ControlFlow<()> {
+        let stop = self.stop(&first, &self.loading);
+        let made = template::until(stop.clone(), || {
+            Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)
+        });
+        self.loading.active.store(false, Ordering::Relaxed);
+        if stop() {
+            first.job.refuse(Failure::interrupted());
+            return ControlFlow::Continue(());
+        }
+        let mut engine = match made {
             Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
             Err(failure) => {
                 for request in std::iter::once(first).chain(inbox) {
                     request.job.refuse(failure.clone());
                 }
-                return;
+                return ControlFlow::Break(());
             }
         };
         let mut next = Some(first);
@@ -298,7 +320,22 @@ impl Worker {
             let _mark =
                 request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
             let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
-            request.job.done_by(&mut engine, load, &superseded);
+            let stop = self.stop(&request, &Arc::default());
+            template::until(stop, || request.job.done_by(&mut engine, load, &superseded));
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Says whether a request is wanted no longer: cancelled, or overtaken where nobody waits for it.
+    fn stop(&self, request: &Request, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+        let (newest, loading, number) = (self.newest.clone(), loading.clone(), request.number);
+        let (cancel, waited_for) = match &request.job {
+            Job::Load { cancel, .. } | Job::Reply { cancel, .. } => (cancel.clone(), true),
+            _ => (Arc::default(), false),
+        };
+        move || {
+            let overtaken = !waited_for && newest.load(Ordering::Relaxed) > number;
+            overtaken || cancel.load(Ordering::Relaxed) || loading.abort.load(Ordering::Relaxed)
         }
     }
 

@@ -1,9 +1,10 @@
-//! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this file names minijinja.
+//! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this folder names minijinja.
 //!
 //! A template comes out of a model file and is not to be trusted: it sees no file and no clock but the date, and its steps,
-//! its depth and its output are bounded, and its memory (memory.rs): a template that wants more ends the program. It knows
-//! nothing of roles or turns; `template.rs` decides what is rendered.
+//! its depth and its output are bounded here; its time and its memory by `apart.rs`, which renders in another process. It
+//! knows nothing of roles or turns; `template.rs` decides what is rendered.
 
+mod apart;
 mod python;
 mod tags;
 
@@ -16,13 +17,16 @@ use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value as Json;
 
-use super::memory;
+use serde::{Deserialize, Serialize};
 
-/// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB.
+use self::apart::There;
+pub use self::apart::{ahead, render_apart, until};
+
+/// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB (in tests).
 const DEPTH: usize = 100;
 
 /// Why a chat template gave no text. One line each; a template's own words are stripped of control characters.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum TemplateError {
     #[error("the chat template has a syntax error at line {line}: {detail}")]
     Syntax { line: usize, detail: String },
@@ -31,6 +35,14 @@ pub enum TemplateError {
     Raised(String),
     #[error("the chat template does not end (stopped after {0} steps)")]
     Endless(u64),
+    #[error("the chat template does not end (stopped after {0} seconds)")]
+    Slow(u64),
+    /// What became of the process that rendered it.
+    #[error("the chat template {0}")]
+    Died(String),
+    /// Nobody wants it any more.
+    #[error("interrupted")]
+    Interrupted,
     #[error("the chat template writes too much (stopped after {0} bytes)")]
     TooLong(usize),
     #[error("the chat template failed at line {line}: {detail}")]
@@ -45,7 +57,7 @@ impl TemplateError {
 }
 
 /// How much a render may do before it is stopped.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Bounds {
     /// Instructions of the template's program, some tens of millions a second.
     pub steps: u64,
@@ -54,17 +66,17 @@ pub(super) struct Bounds {
 }
 
 /// A template that parses.
-pub(super) struct Jinja {
-    source: String,
-    env: Environment<'static>,
+pub(super) enum Jinja {
+    Here(Box<Here>),
+    There(There),
 }
 
 impl Jinja {
     pub(super) fn new(source: &str) -> Result<Jinja, TemplateError> {
-        let source = tags::prepared(&source.replace("\r\n", "\n"));
-        let env = environment();
-        env.template_from_str(&source).map_err(|e| described(&e, 0))?;
-        Ok(Jinja { source, env })
+        match apart::apart() {
+            true => There::new(source).map(Jinja::There),
+            false => Here::new(source).map(Box::new).map(Jinja::Here),
+        }
     }
 
     /// Renders with the fields of `variables`. A template that stumbles over something undefined is run once more with
@@ -75,12 +87,7 @@ impl Jinja {
         bounds: Bounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
-        match self.render_strictly(variables, bounds, now) {
-            Err(TemplateError::Failed { line, detail }) => self
-                .attempt(variables, bounds, now, UndefinedBehavior::Chainable)
-                .map_err(|_| TemplateError::Failed { line, detail }),
-            done => done,
-        }
+        self.rendered(variables, false, bounds, now)
     }
 
     /// The same, refused where Jinja2 refuses.
@@ -90,7 +97,52 @@ impl Jinja {
         bounds: Bounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
-        self.attempt(variables, bounds, now, UndefinedBehavior::Lenient)
+        self.rendered(variables, true, bounds, now)
+    }
+
+    fn rendered(
+        &self,
+        variables: &Json,
+        strictly: bool,
+        bounds: Bounds,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
+        match self {
+            Jinja::Here(here) => here.render(variables, strictly, bounds, now),
+            Jinja::There(there) => {
+                there.render(variables, strictly, bounds, now.timestamp().as_millisecond())
+            }
+        }
+    }
+}
+
+/// A template that is rendered in this process.
+pub(in crate::engine) struct Here {
+    source: String,
+    env: Environment<'static>,
+}
+
+impl Here {
+    fn new(source: &str) -> Result<Here, TemplateError> {
+        let source = tags::prepared(&source.replace("\r\n", "\n"));
+        let env = environment();
+        env.template_from_str(&source).map_err(|e| described(&e, 0))?;
+        Ok(Here { source, env })
+    }
+
+    fn render(
+        &self,
+        variables: &Json,
+        strictly: bool,
+        bounds: Bounds,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
+        match self.attempt(variables, bounds, now, UndefinedBehavior::Lenient) {
+            Err(TemplateError::Failed { line, detail }) if !strictly => self
+                .attempt(variables, bounds, now, UndefinedBehavior::Chainable)
+                .map_err(|_| TemplateError::Failed { line, detail }),
+            done => done,
+        }
     }
 
     fn attempt(
@@ -107,10 +159,9 @@ impl Jinja {
         let now = now.clone();
         env.add_function("strftime_now", move |format: &str| written(&now, format));
         let mut out = Bounded { text: Vec::new(), limit: bounds.bytes, full: false };
-        let rendered = memory::rendering(|| {
-            env.template_from_str(&self.source)
-                .and_then(|t| t.render_captured_to(variables, &mut out).map(drop))
-        });
+        let rendered = env
+            .template_from_str(&self.source)
+            .and_then(|t| t.render_captured_to(variables, &mut out).map(drop));
         if out.full {
             return Err(TemplateError::TooLong(bounds.bytes));
         }

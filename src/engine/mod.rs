@@ -142,8 +142,11 @@ impl<M: Model> Engine<M> {
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Stats, Failure> {
-        let Some(mut fitted) = self.fit(turn, cancel, show)? else {
-            return Ok(Stats::stopped(turn.seed));
+        let mut fitted = match self.fit(turn, cancel, show) {
+            Ok(Some(fitted)) => fitted,
+            Ok(None) => return Ok(Stats::stopped(turn.seed)),
+            Err(failure) if failure.exit == Exit::Interrupted => return Ok(Stats::stopped(turn.seed)),
+            Err(failure) => return Err(failure),
         };
         fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
         let (mut thinking, mut text) = (turn.begun_thinking.clone(), turn.begun.clone());
@@ -501,6 +504,9 @@ fn sample_render(template: &Template) -> String {
 }
 
 fn template_failure(error: template::TemplateError) -> Failure {
+    if error == template::TemplateError::Interrupted {
+        return Failure::interrupted();
+    }
     let failure = Failure::new(error.to_string());
     match error.hint() {
         Some(hint) => failure.hint(hint),

@@ -4,7 +4,6 @@
 //! cut while it is mapped into memory. A handler may only do what is safe inside a signal: it takes no lock and no memory.
 //! With engine/llama.rs the only file with unsafe code.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::IntoRawFd;
@@ -16,7 +15,6 @@ use nix::sys::signal::{self, Signal};
 use nix::sys::termios::Termios;
 
 use super::terminal;
-use crate::error::RENDERING;
 
 /// What an instruction raises that is wrong or goes to a wrong place.
 const FAULTS: [Signal; 3] = [Signal::SIGSEGV, Signal::SIGILL, Signal::SIGFPE];
@@ -34,8 +32,6 @@ const CAUSES: &[(libc::c_int, &str)] = &[
 ];
 /// The same when somebody else sends it.
 const SENT: &str = "ended by a signal from outside";
-/// The same while a chat template is rendered.
-const TEMPLATE: &str = "its chat template ended the process: it seems to want endless memory";
 /// Exit code for all of them.
 const FAILED: libc::c_int = 1;
 
@@ -101,43 +97,6 @@ pub fn on_purpose(repacked: bool) {
     }
 }
 
-/// The system's allocator, for which a template that asks for more than it may have is the end of the program: Rust's own
-/// end of it takes three lines.
-struct Allocator;
-
-#[global_allocator]
-static ALLOCATOR: Allocator = Allocator;
-
-// SAFETY: everything is the system's; a null pointer is handed on or ends the process.
-unsafe impl GlobalAlloc for Allocator {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps what GlobalAlloc asks for, which is what System asks for.
-        given(unsafe { System.alloc(layout) })
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
-        given(unsafe { System.alloc_zeroed(layout) })
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above.
-        given(unsafe { System.realloc(at, layout, size) })
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-fn given(memory: *mut u8) -> *mut u8 {
-    if memory.is_null() && RENDERING.load(Ordering::Relaxed) {
-        end(TEMPLATE);
-    }
-    memory
-}
-
 /// Remembers how the terminal was found, for a handler that has no time to ask.
 pub(super) fn remember(device: File, mode: &Termios) {
     let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
@@ -147,8 +106,7 @@ pub(super) fn remember(device: File, mode: &Termios) {
 extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
     let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
-    let known = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
-    let cause = if RENDERING.load(Ordering::Relaxed) { TEMPLATE } else { known };
+    let cause = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
     end(if sent { SENT } else { cause });
 }
 
