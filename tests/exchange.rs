@@ -327,3 +327,23 @@ fn it_can_be_stopped_by_who_watches_and_by_who_takes() {
     });
     assert_eq!((taken, failure.unwrap_err().message.as_str()), (1, "the disk is full"));
 }
+
+#[test]
+fn a_byte_order_mark_before_an_export_is_nothing() {
+    let folder = TempDir::new().unwrap();
+    for name in ["chatgpt.json", "openai-lines.json", "openai-list.json", "ours.json"] {
+        let marked = folder.path().join(name);
+        let bytes = std::fs::read(sample(name)).unwrap();
+        std::fs::write(&marked, [&b"\xef\xbb\xbf"[..], &bytes].concat()).unwrap();
+        let records = |path: &Path| good(path).0.into_iter().map(|one| one.record).collect::<Vec<_>>();
+        let plain = |records: Vec<Record>| {
+            let mut records = records;
+            // Made from the bytes of the file, or from its time.
+            for record in &mut records {
+                *record = Record { id: String::new(), created: 0, changed: 0, ..record.clone() };
+            }
+            records
+        };
+        assert_eq!(plain(records(&marked)), plain(records(&sample(name))), "{name}");
+    }
+}

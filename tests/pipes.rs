@@ -236,3 +236,33 @@ fn ctrl_c_stops_the_reading_of_a_long_prompt() {
     running.interrupt();
     running.done().code(130).stdout("");
 }
+
+/// Windows' Notepad and PowerShell write one before any text. It is how the text is stored and no part of it.
+#[test]
+fn a_byte_order_mark_is_not_text() {
+    let home = Home::new();
+    home.write("a.txt", "\u{feff}first\n");
+    let args = ["-f", "a.txt", "-p", "\u{feff}What?"];
+    assert_eq!(asked(&home, &args, "\u{feff}third\n"), "first\n\nthird\n\nWhat?");
+    assert_eq!(asked(&home, &[], "\u{feff}only this"), "only this");
+    assert_eq!(asked(&home, &["-p", "Spell {stdin}."], "\u{feff}7"), "Spell 7.");
+    assert_eq!(asked(&home, &[], "in the \u{feff}middle"), "in the \u{feff}middle", "that is a character");
+    let raw = home.run(&["--raw", "--dry-run"]).stdin("\u{feff}Once").model(&tiny("llama-bpe")).done();
+    raw.code(0).stdout("Once\n");
+    home.run(&["-p", "Hi"]).stdin("\u{feff}").model(&tiny("llama-bpe")).arg("--dry-run").done().code(0);
+
+    let dry = |args: &[&str]| {
+        let run = home.run(&[&["-p", "Hi", "--dry-run"], args].concat()).model(&tiny("llama-bpe"));
+        run.done().code(0).stdout
+    };
+    home.write("system.txt", "\u{feff}Be brief.\n");
+    let plain = dry(&["--system-prompt", "Be brief."]);
+    assert_eq!(dry(&["--system-prompt-file", "system.txt"]), plain);
+    assert_eq!(dry(&["--system-prompt", "\u{feff}Be brief."]), plain);
+    home.write("t.jinja", "\u{feff}[{{ messages[0].content }}]");
+    assert_eq!(dry(&["--chat-template", "t.jinja"]), "[Hi]\n");
+    home.write(".config/fireside/config.toml", "\u{feff}system-prompt = \"Be brief.\"\n");
+    assert_eq!(dry(&[]), plain);
+    home.write(".config/fireside/config.toml", "system-prompt = \"\u{feff}Be brief.\"\n");
+    assert_eq!(dry(&[]), plain);
+}

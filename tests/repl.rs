@@ -386,3 +386,22 @@ fn every_command_is_in_a_transcript() {
         }
     }
 }
+
+#[test]
+fn a_byte_order_mark_is_not_text() {
+    let home = Home::new();
+    home.write("a.txt", "\u{feff}first\n");
+    let marked = editor(&home, "printf '\\357\\273\\277edited' > \"$1\"");
+    home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin", "-q"])
+        .env("EDITOR", &marked)
+        .stdin("\u{feff}Hi\n/file a.txt\nHo\n/show prompt\n/edit\n/show prompt\n")
+        .done()
+        .code(0)
+        .says("[user] Hi\n[assistant] One.\n[user] first\n\nHo\n")
+        .says("[assistant] One.\n[user] first\n\nedited\n");
+    home.scripted("One.\n", &["--repl-stdin", "-q"])
+        .stdin("\u{feff}/system Be brief.\nHi\n/show prompt\n")
+        .done()
+        .code(0)
+        .says("[system] Be brief.\n[user] Hi\n");
+}
