@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::chat::Attachment;
-use crate::chat::message::without_final_newline;
+use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Exit, Failure, reason};
 use crate::ui::{Screen, terminal};
 
@@ -114,13 +114,13 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text in `bytes`, which came from `what`.
+/// The text in `bytes`, which came from `what`, without a byte order mark.
 fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
     if bytes.len() as u64 > MOST_BYTES {
         let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
         return Err(Failure::new(message).exit(Exit::TooLong));
     }
-    String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map(without_mark).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
             .hint("iconv converts other encodings; files that are not text cannot be given to the model")

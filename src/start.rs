@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::backend::local::Local;
 use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
+use crate::chat::message::without_mark;
 use crate::chat::settings::Auto;
 use crate::chat::{Conversation, Message, Settings};
 use crate::cli::Args;
@@ -89,7 +90,7 @@ impl Run<'_> {
         if words.is_some() && self.args.prompt.is_some() {
             return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));
         }
-        let prompt = words.or(self.args.prompt.clone());
+        let prompt = words.or(self.args.prompt.clone()).map(without_mark);
         if self.args.special && !self.args.raw {
             return Err(Failure::usage("--special goes with --raw"));
         }
@@ -440,7 +441,7 @@ fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
             Err(Failure::usage("--system-prompt and --system-prompt-file exclude each other"))
         }
         (None, Some(file)) => input::attach(file).map(|file| Some(file.text)),
-        (text, None) => Ok(text.clone()),
+        (text, None) => Ok(text.clone().map(without_mark)),
     }
 }
 

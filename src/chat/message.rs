@@ -69,6 +69,14 @@ pub fn without_final_newline(mut text: String) -> String {
     text
 }
 
+/// Without the byte order mark that some programs write before a text: it says how the text is stored, and nothing to anybody.
+pub fn without_mark(mut text: String) -> String {
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +86,12 @@ mod tests {
         let mut message = Message::new(Role::User, "Summarise.");
         message.attachments.push(Attachment { name: "a.txt".into(), text: "one\ntwo".into() });
         assert_eq!(message.content(), "one\ntwo\n\nSummarise.");
+    }
+
+    #[test]
+    fn one_mark_goes_from_the_beginning() {
+        assert_eq!(without_mark("\u{feff}\u{feff}a\u{feff}".into()), "\u{feff}a\u{feff}");
+        assert_eq!(without_mark("\u{feff}".into()), "");
     }
 
     #[test]

@@ -230,7 +230,7 @@ fn licence(readme: &str) -> Option<&str> {
 /// The text of a file of the checkpoint, if it is there.
 fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Failure> {
     match std::fs::read_to_string(folder.join(name)) {
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => Ok(Some(text.trim_start_matches('\u{feff}').into())), // a byte order mark
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(refuse(format!("could not read its {name}: {}", reason(&e)))),
     }

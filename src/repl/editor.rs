@@ -22,6 +22,7 @@ use rustyline::{
     Hinter, KeyEvent, RepeatCount,
 };
 
+use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::Failure;
 use crate::ui::last_line;
 use crate::ui::terminal::{self, Hushed};
@@ -122,7 +123,7 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
     File::open(file.path()).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
     let edited =
         String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
-    Ok(crate::chat::message::without_final_newline(edited))
+    Ok(without_final_newline(without_mark(edited)))
 }
 
 /// rustyline with our keys.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use self::commands::{Names, Next};
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
+use crate::chat::message::without_mark;
 use crate::chat::options::{Setting, setting};
 use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
@@ -133,7 +134,7 @@ impl Chat<'_> {
                     self.screen.note("Ctrl-C once more, or Ctrl-D, leaves");
                     continue;
                 }
-                Line::Text(text) => self.understand(text),
+                Line::Text(text) => self.understand(without_mark(text)),
             };
             leaving = false;
             match next {
