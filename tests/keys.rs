@@ -203,3 +203,81 @@ fn a_dumb_terminal_gets_plain_lines() {
     assert!(!terminal.bytes().contains(&0x1b), "an escape sequence on a dumb terminal");
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
+
+/// What a terminal sends when this text is pasted.
+fn pasted(text: &str) -> String {
+    format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))
+}
+
+#[test]
+fn pasted_text_is_sent_as_it_was_pasted() {
+    let texts = [
+        "cc -O2 \\\n  -o x x.c",                        // a shell's line
+        "a & b \\\\\nc & d \\\\",                       // LaTeX
+        "#define A(x) \\\n  do { x; } \\\n  while (0)", // C
+        "C:\\dir\\",                                    // Windows
+        "\"\"\"A docstring.\"\"\"\ndef f():\n    pass", // Python
+        "\"\"\"one",
+        "\"\"\"all of it\"\"\"",
+        "/exit\n/clear\nboth",
+    ];
+    let home = Home::new();
+    let mut terminal = chat_as(&home, &Setup::default());
+    for text in texts {
+        terminal.wiped().keys(&pasted(text));
+        terminal.keys(ENTER).sees("1 token, ");
+        model_saw(&mut terminal, &format!("[user] {text}\n"));
+        terminal.at_prompt().wiped().keys(UP).keys(UP).keys(ENTER).sees("1 token, "); // as it is in the history
+        model_saw(&mut terminal, &format!("[user] {text}\n[assistant]"));
+        model_saw(&mut terminal, &format!(".\n[user] {text}\n"));
+        terminal.at_prompt().wiped().line("/clear").at_prompt();
+    }
+    terminal.wiped().keys("\x1b[200~a\tb\r\nc\nd\re\x1b[201~").keys(ENTER).sees("1 token, ");
+    terminal.at_prompt().wiped().line("/export out.json").sees("out.json").at_prompt();
+    let told = std::fs::read_to_string(home.path("out.json")).unwrap();
+    assert!(told.contains("\"a\\tb\\nc\\nd\\ne\""), "{told}");
+}
+
+#[test]
+fn marks_count_where_they_were_typed() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.line("run\\").keys(&pasted("cc \\\n  x.c")).keys(ENTER).sees("One.");
+    model_saw(&mut terminal, "[user] run\ncc \\\n  x.c\n");
+    terminal.at_prompt().wiped().line("/clear").at_prompt();
+    terminal.wiped().keys(&pasted("one \\")).keys("\\").keys(ENTER).keys("two").keys(ENTER).sees("Two.");
+    model_saw(&mut terminal, "[user] one \\\ntwo\n");
+    terminal.at_prompt().wiped().line("/clear").at_prompt();
+    terminal.wiped().keys("\"\"\"").keys(&pasted("x = \"\"\"a\"\"\"")).keys(ENTER).keys("b \\").keys(ENTER);
+    terminal.line("\"\"\"").sees("Three.");
+    model_saw(&mut terminal, "[user] x = \"\"\"a\"\"\"\nb \\\n");
+}
+
+/// What is pasted while it writes is one message as well, not one for each of its lines.
+#[test]
+fn what_is_pasted_while_it_writes_is_one_message() {
+    let home = Home::new();
+    let answer = (1..=30).map(|n| format!("\\pw{n} ")).collect::<String>();
+    let mut terminal = home.terminal(&home.script("answers", &format!("{answer}\nTwo.\nThree.\n")));
+    terminal.at_prompt().line("Count").sees("w2 ");
+    let marked = terminal.bytes().windows(8).rev().find_map(|w| match w {
+        b"\x1b[?2004h" => Some(true),
+        b"\x1b[?2004l" => Some(false),
+        _ => None,
+    });
+    assert_eq!(marked, Some(true), "a terminal does not say what was pasted");
+    terminal.keys(&pasted("cc \\\n  x.c\n/exit")).keys(ENTER);
+    terminal.sees("w30").sees("Two.");
+    model_saw(&mut terminal, "[user] cc \\\n  x.c\n/exit\n");
+}
+
+#[test]
+fn a_message_that_is_put_back_is_the_same() {
+    let home = Home::new();
+    let silence = "\\p".repeat(600) + "late\nat once\n";
+    let mut terminal = home.terminal(&home.script("answers", &silence));
+    terminal.at_prompt().keys(&pasted("cc \\\n  x.c")).keys(ENTER);
+    std::thread::sleep(std::time::Duration::from_millis(300)); // it is being answered
+    terminal.keys(CTRL_C).sees("stopped before the answer began").keys(ENTER).sees("at once");
+    model_saw(&mut terminal, "[user] cc \\\n  x.c\n");
+}

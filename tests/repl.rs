@@ -74,6 +74,24 @@ fn a_message_may_begin_with_a_slash_after_a_space() {
 }
 
 #[test]
+fn a_path_is_no_command() {
+    for message in [
+        "/etc/hosts is broken",
+        "/usr/bin/env: no such file",
+        "// a comment",
+        "/* and one */",
+        "/^a+$/ matches what?",
+        "/dev/null",
+    ] {
+        chat("Fine.\n", &format!("{message}\n/show prompt\n"))
+            .stdout("Fine.\n")
+            .stderr(&format!("[user] {message}\n"));
+    }
+    chat("x\n", "/undoo it\n").failed(0, "there is no command /undoo").hint("did you mean /undo?");
+    chat("x\n", "//exit\n").stdout("x\n").stderr("");
+}
+
+#[test]
 fn clear_begins_anew_and_keeps_the_system_prompt() {
     for word in ["/clear", "/new"] {
         chat("One.\nTwo.\n", &format!("/system Be brief.\nHi\n{word}\nHo\n/show prompt\n"))
