@@ -1,5 +1,6 @@
 //! What a model thinks before it answers: told apart, counted, shown where that is wanted, kept, and bounded.
 
+use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::pty::*;
 use crate::support::{Done, Home, Run, tiny};
 
@@ -68,9 +69,9 @@ fn a_terminal_shows_one_line_that_counts() {
 #[test]
 fn thinking_alone_is_no_answer_and_the_remedies_help() {
     let home = Home::new();
-    let done = opened(&home, &["-p", "Hi", "-n", "12"]).done().code(0).stdout("\n");
+    let done = opened(&home, &["-p", "Hi", "-n", "12"]).done().code(4).stdout("\n");
     done.says("there is no answer: 12 tokens went into thinking").says("--think-budget");
-    let object = opened(&home, &["-p", "Hi", "-n", "12", "--json"]).done().code(0).json();
+    let object = opened(&home, &["-p", "Hi", "-n", "12", "--json"]).done().code(4).json();
     assert_eq!((object["text"].as_str(), object["stop_reason"].as_str()), (Some(""), Some("length")));
     assert!(!object["thinking"].as_str().unwrap().is_empty());
     for limit in [["--think-budget", "3"], ["--think-budget", "0"], ["--think", "off"]] {
@@ -113,9 +114,130 @@ fn a_cut_thought_is_gone_on_with() {
     done.says("cut short");
     let listed = home.run(&["history", "list", "--json"]).done().json();
     assert_eq!(listed["conversations"][0]["messages"], 3, "both answers are kept");
-    let whole = opened(&home, &["-p", "Hi", "-n", "16", "--json"]).done().code(0).json();
+    let whole = opened(&home, &["-p", "Hi", "-n", "16", "--json"]).done().code(4).json();
     let id = listed["conversations"][0]["id"].as_str().unwrap().to_string();
     let kept = home.run(&["history", "export", &id]).done().code(0).stdout;
     let first_words: String = whole["thinking"].as_str().unwrap().chars().take(12).collect();
     assert!(kept.contains(first_words.lines().next().unwrap()), "{first_words:?} is not in {kept}");
+}
+
+/// What a model thought and answered, as `--json` tells it; the exit code is 0 if there is an answer, else 4.
+fn thought_and_said(model: Parrot, args: &[&str]) -> [String; 2] {
+    let home = Home::new();
+    let path = model.write(&home, "parrot");
+    let args = [&["-p", "Hi", "--temp", "0", "--json"], args].concat();
+    let done = home.run(&args).model(&path).done();
+    let object: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let [thought, said] =
+        ["thinking", "text"].map(|key| object[key].as_str().unwrap_or_default().to_string());
+    assert_eq!(done.code, Some(if said.is_empty() && !thought.is_empty() { 4 } else { 0 }), "{done:#?}");
+    [thought, said]
+}
+
+/// ChatML whose generation prompt opens the thinking; nothing in it names what ends it.
+fn opening(tag: &str) -> String {
+    CHATML.replace("assistant\n", &format!("assistant\n{tag}\n"))
+}
+
+#[test]
+fn thinking_that_only_the_generation_prompt_opens_is_told_apart() {
+    for (open, close) in [
+        ("<think>", "</think>"),
+        ("[THINK]", "[/THINK]"),
+        ("<reasoning>", "</reasoning>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ] {
+        let (first, second) = close.split_at(4);
+        let ordinary = Parrot::saying(&["Hm, ", "so. ", first, second, "\n\nYes."]).template(&opening(open));
+        assert_eq!(thought_and_said(ordinary, &[]), ["Hm, so.", "Yes."], "{open}");
+        let one = || Parrot::saying(&["Hm, ", "so.", close, "\n\nYes."]).template(&opening(open));
+        for kind in [Kind::Control, Kind::UserDefined] {
+            let model = one().marker(open, kind).marker(close, kind);
+            assert_eq!(thought_and_said(model, &[]), ["Hm, so.", "Yes."], "{open}");
+        }
+        let home = Home::new();
+        let path = one().write(&home, "parrot");
+        let shown = home.run(&["-p", "Hi", "--dry-run", "--think", "off"]).model(&path).done().code(0);
+        assert!(shown.stdout.contains(&format!("{open}\n\n{close}\n")), "{shown:#?}");
+    }
+    let header = CHATML.replace("assistant\n", "assistant\n<answer>\n");
+    assert_eq!(
+        thought_and_said(Parrot::saying(&["Yes.", "</answer>"]).template(&header), &[]),
+        ["", "Yes.</answer>"]
+    );
+}
+
+#[test]
+fn thinking_in_tags_that_only_the_vocabulary_has_is_told_apart() {
+    for (open, close) in
+        [("<think>", "</think>"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("<reason>", "</reason>")]
+    {
+        for kind in [Kind::Control, Kind::UserDefined] {
+            let says = |pieces: &[&str]| Parrot::saying(pieces).marker(open, kind).marker(close, kind);
+            let model = says(&[open, "\nHm.\n", close, "\n\nYes."]);
+            assert_eq!(thought_and_said(model, &[]), ["Hm.", "Yes."], "{open}");
+            assert_eq!(thought_and_said(says(&["Yes ", "and no."]), &[]), ["", "Yes and no."], "{open}");
+        }
+    }
+}
+
+#[test]
+fn thinking_in_tags_of_the_users_is_told_apart() {
+    let says = |pieces: &[&str]| Parrot::saying(pieces);
+    let pieces = ["<ponder", "ing>\n", "Hm.", "\n</ponder", "ing>\n\n", "Yes."];
+    let whole = pieces.concat();
+    assert_eq!(thought_and_said(says(&pieces), &[]), ["", &whole]);
+    let option = ["--think-tags", "<pondering> </pondering>"];
+    assert_eq!(thought_and_said(says(&pieces), &option), ["Hm.", "Yes."]);
+    for wrong in ["<pondering>", "a b c", " "] {
+        Home::new().run(&["-p", "Hi", "--think-tags", wrong]).done().failed(2, "--think-tags must be");
+    }
+}
+
+#[test]
+fn a_tag_in_ordinary_tokens_does_not_end_thinking_where_the_vocabulary_has_it_as_one() {
+    for kind in [Kind::Control, Kind::UserDefined] {
+        let says = |pieces: &[&str]| Parrot::saying(pieces).marker("<think>", kind).marker("</think>", kind);
+        let quoted = ["<think>", "I end with ", "</thi", "nk>", ", so.", "</think>", "\n\nYes."];
+        assert_eq!(thought_and_said(says(&quoted), &[]), ["I end with </think>, so.", "Yes."]);
+        let by_hand = ["<thi", "nk>", "Hm.", "</thi", "nk>\n", "Yes."];
+        assert_eq!(thought_and_said(says(&by_hand), &[]), ["Hm.", "Yes."], "opened so, ended so");
+    }
+}
+
+#[test]
+fn thoughts_without_an_answer_are_no_answer() {
+    let home = Home::new();
+    let says = Parrot::saying(&["<think>", "Hm."])
+        .marker("<think>", Kind::Control)
+        .marker("</think>", Kind::Control);
+    let path = says.write(&home, "parrot");
+    let done = home.run(&["-p", "Hi", "--temp", "0"]).model(&path).done().code(4).stdout("\n");
+    done.says("there is no answer: 1 token went into thinking");
+    home.scripted("<think>Only that.</think>\n", &["-p", "Hi"])
+        .done()
+        .code(4)
+        .stdout("\n")
+        .says("there is no answer");
+    home.scripted("<think>Only that.</think> Yes.\n", &["-p", "Hi"]).done().code(0).stdout("Yes.\n");
+}
+
+/// The turns of GPT-OSS.
+const CHANNELS: &str = "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}<|channel|>final{% endif %}\
+                        <|message|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}";
+
+#[test]
+fn a_channel_without_a_message_loses_nothing() {
+    let says = |pieces: &[&str]| {
+        let markers = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"];
+        let parrot = Parrot::saying(pieces).template(CHANNELS).after("t");
+        markers.iter().fold(parrot, |parrot, marker| parrot.marker(marker, Kind::UserDefined))
+    };
+    assert_eq!(thought_and_said(says(&["<|channel|>", "??", " The answer."]), &[]), ["", "?? The answer."]);
+    assert_eq!(thought_and_said(says(&["<|channel|>", "analysis", " Hm."]), &[]), ["Hm.", ""]);
+    assert_eq!(thought_and_said(says(&["<|channel|>", "final", " Yes."]), &[]), ["", "Yes."]);
+    let long: Vec<String> = (0..200).map(|n| format!(" {n}")).collect();
+    let pieces: Vec<&str> =
+        ["<|channel|>", "??"].into_iter().chain(long.iter().map(String::as_str)).collect();
+    assert_eq!(thought_and_said(says(&pieces), &[]), ["", &format!("??{}", long.concat())]);
 }

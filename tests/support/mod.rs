@@ -4,6 +4,7 @@ pub mod chats;
 pub mod hub;
 pub mod mutate;
 mod odd;
+pub mod parrot;
 pub mod pty;
 
 use std::ffi::{OsStr, OsString};
