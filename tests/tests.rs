@@ -55,6 +55,8 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.
 mod keys;
 mod pty;
+// Content that would be control.
+mod forgery;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
 // A file loaded in two halves.
