@@ -1,5 +1,6 @@
 //! How one-shot answers are made and how they end: limits, stop strings, raw text, seeds, templates, base models.
 
+use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::{Done, Home, Run, tiny};
 
 /// A run of the tiny chat model at temperature 0.
@@ -254,4 +255,64 @@ fn a_template_that_writes_nothing_is_one_line() {
     home.write("t.jinja", "{# nothing #}");
     let done = run(&home, &["-p", "Hi", "-n", "3", "--chat-template", "t.jinja"]).done();
     done.failed(1, "template");
+}
+
+#[test]
+fn the_control_token_that_the_template_writes_after_an_answer_ends_it() {
+    let home = Home::new();
+    let ending = |end: &str, after: &str| CHATML.replace("<|im_end|>", &format!("{after}{end}"));
+    let answer =
+        |parrot: Parrot| home.run(&["-p", "Hi", "--temp", "0"]).model(&parrot.write(&home, "parrot")).done();
+    let says = || Parrot::saying(&["Yes.", "<|fin|>", " And more."]);
+    for (end, after) in [("<|fin|>", ""), ("<|fin|>", "\n"), ("<|fin|><|im_end|>", "")] {
+        let model = says().template(&ending(end, after)).marker("<|fin|>", Kind::Control);
+        answer(model).code(0).stdout("Yes.\n");
+    }
+    let other = says().template(&ending("<|im_end|>", "")).marker("<|fin|>", Kind::Control);
+    answer(other).code(0).stdout("Yes. And more.\n");
+    let turns = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>\n";
+    let next = Parrot::saying(&["Yes.", "<|user|>", " And me?"]).template(turns);
+    answer(next.marker("<|user|>", Kind::Control).marker("<|assistant|>", Kind::Control))
+        .code(0)
+        .stdout("Yes.\n");
+}
+
+#[test]
+fn templates_by_name_are_taken() {
+    let home = Home::new();
+    let rag = CHATML.replace("<|im_start|>assistant\n", "Documents:\n");
+    let both = [("rag", rag.as_str()), ("default", CHATML)];
+    let path = Parrot::saying(&["Yes."]).named_templates(&both).write(&home, "both");
+    let prompt = |args: &[&str]| {
+        home.run(&[&["-p", "Hi", "--dry-run"], args].concat()).model(&path).done().code(0).stdout
+    };
+    assert!(prompt(&[]).ends_with("<|im_start|>assistant\n\n"), "{}", prompt(&[]));
+    assert!(prompt(&["--chat-template", "rag"]).ends_with("Documents:\n\n"));
+    assert!(prompt(&["--chat-template", "alpaca"]).contains("### Instruction:"), "the built-in ones stay");
+    home.run(&["-p", "Hi", "--temp", "0"]).model(&path).done().code(0).stdout("Yes.\n").stderr("");
+    let path_text = path.to_str().unwrap();
+    let show = home.run(&["show", path_text]).done().code(0).stdout;
+    assert!(show.contains("chat template     system yes") && show.contains("rag, default"), "{show}");
+    let object = home.run(&["show", path_text, "--json", "--template"]).done().code(0).json();
+    assert_eq!(object["chat_template"], true);
+    assert_eq!(object["chat_templates"], serde_json::json!(["rag", "default"]));
+    assert_eq!(object["template"], CHATML);
+    assert_eq!(
+        home.run(&["show", path_text, "--template", "--chat-template", "rag"]).done().code(0).stdout,
+        rag.clone() + "\n"
+    );
+    home.run(&["-p", "Hi", "--chat-template", "rga"])
+        .model(&path)
+        .done()
+        .failed(1, "rga")
+        .hint("rag, default");
+
+    let one = [("rag", rag.as_str())];
+    let path = Parrot::saying(&["Yes."]).after("\n").named_templates(&one).write(&home, "one");
+    let shown = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done().code(0).stdout;
+    assert!(shown.ends_with("Documents:\n\n"), "the only one: {shown}");
+    let two = [("rag", rag.as_str()), ("tool_use", CHATML)];
+    let path = Parrot::saying(&["Yes."]).named_templates(&two).write(&home, "two");
+    let refused = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done();
+    refused.failed(1, "no chat template without a name").hint("--chat-template rag");
 }
