@@ -109,8 +109,9 @@ fn finish(
     if stop != StopReason::Length || own_limit {
         stats::cut(stop).into_iter().for_each(|line| screen.note(line));
     }
-    if let Some(line) = stats::only_thought(&answer.text, &answer.stats) {
-        screen.note(&line);
+    let only_thought = stats::only_thought(&answer.text, &answer.stats);
+    if let Some(line) = &only_thought {
+        screen.note(line);
     }
     if manner.stats {
         screen.stats(&answer.stats, first_token);
@@ -120,6 +121,7 @@ fn finish(
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
+        _ if only_thought.is_some() => Exit::Cut,
         StopReason::Context | StopReason::Repetition => Exit::Cut,
         StopReason::Length if own_limit => Exit::Cut,
         _ => Exit::Answered,

@@ -270,8 +270,8 @@ fn the_control_token_that_the_template_writes_after_an_answer_ends_it() {
     }
     let other = says().template(&ending("<|im_end|>", "")).marker("<|fin|>", Kind::Control);
     answer(other).code(0).stdout("Yes. And more.\n");
-    let turns = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>\n";
-    let next = Parrot::saying(&["Yes.", "<|user|>", " And me?"]).template(turns);
+    let turns = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>";
+    let next = Parrot::saying(&["Yes.", "<|user|>", " And me?"]).template(turns).after("<|assistant|>");
     answer(next.marker("<|user|>", Kind::Control).marker("<|assistant|>", Kind::Control))
         .code(0)
         .stdout("Yes.\n");

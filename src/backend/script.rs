@@ -105,7 +105,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
     let started = Instant::now();
     let mut stop = StopReason::End;
     let (mut generated, mut thinking) = (0, 0);
-    let tags = Format::Tags { open: "<think>".into(), close: "</think>".into() };
+    let tags = Format::tags("<think>", "</think>");
     let begun = Begun { thinking: &turn.begun_thinking, text: &turn.begun };
     let mut reasoning = Reasoning::after(&tags, "", begun);
     for word in answer.split_inclusive(' ') {

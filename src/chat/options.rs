@@ -226,6 +226,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, AUTO).map(|v| s.think = v), |s| name_of(&s.think, AUTO)),
     row("think-budget", "N", Group::Answer, "most tokens of thinking; then the model must answer. 0: no thinking, -1: no limit",
         |s, v| think_budget(v).map(|v| s.think_budget = v), |s| s.think_budget.map_or("-1".into(), |n| n.to_string())).aliases(&["reasoning-budget"]),
+    row("think-tags", "OPEN CLOSE", Group::Answer, "what the model writes before and after its thinking, where neither its template nor its vocabulary tells: --think-tags '<thinking> </thinking>'",
+        |s, v| think_tags(v).map(|v| s.think_tags = Some(v)), |s| s.think_tags.as_ref().map_or(String::new(), |tags| tags.join(" "))),
     row("overflow", "roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
         |s, v| one_of(v, OVERFLOW).map(|v| s.overflow = v), |s| name_of(&s.overflow, OVERFLOW)),
     row("no-guess", "", Group::Answer, "do not guess ahead: a guess makes copying and editing faster and changes no choice, but where two tokens are equally likely the arithmetic of larger batches may decide otherwise",
@@ -357,6 +359,17 @@ fn predict(value: &str) -> Result<Option<u32>, String> {
         "auto" => Ok(None),
         "-1" | "-2" => Ok(Some(u32::MAX)),
         n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
+    }
+}
+
+/// Two texts with white space between them.
+fn think_tags(value: &str) -> Result<[String; 2], String> {
+    let mut words = value.split_whitespace().map(String::from);
+    match (words.next(), words.next(), words.next()) {
+        (Some(open), Some(close), None) => Ok([open, close]),
+        _ => {
+            Err("must be the text before the thinking and the one after it, with a space between them".into())
+        }
     }
 }
 

@@ -172,6 +172,8 @@ pub struct Settings {
     pub think: Auto,
     /// Most tokens of thinking; `None`: no limit of its own.
     pub think_budget: Option<u32>,
+    /// What opens and closes thinking; `None`: as the model's template or vocabulary tells.
+    pub think_tags: Option<[String; 2]>,
     /// What is thought is shown on stderr as it comes.
     pub show_thinking: bool,
     /// `None`: a chat asks, one question stops.
@@ -212,6 +214,7 @@ impl Default for Settings {
             stop: Vec::new(),
             think: Auto::Auto,
             think_budget: None,
+            think_tags: None,
             show_thinking: false,
             overflow: None,
             no_guess: false,

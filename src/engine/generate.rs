@@ -19,6 +19,8 @@ pub struct Writing<'a> {
     pub stops: Stops,
     /// Of a model that thinks before it answers.
     pub thoughts: Option<Thoughts>,
+    /// Tokens that end the answer besides those that the model itself says do.
+    pub ends: Vec<Token>,
     /// Most tokens to write.
     pub predict: u32,
     /// Who guesses ahead; `None`: nobody.
@@ -29,8 +31,8 @@ pub struct Writing<'a> {
 /// How thinking is told from the answer, and when it has been enough.
 pub struct Thoughts {
     pub reasoning: Reasoning,
-    /// Tokens whose text is part of the stream although they are control tokens.
-    pub markers: Vec<Token>,
+    /// Tokens that are tags or parts of tags, with their texts.
+    pub tags: Vec<(Token, String)>,
     /// Most tokens of thinking, and what is written in the model's place to end it.
     pub budget: Option<(u32, Vec<Token>)>,
 }
@@ -56,7 +58,7 @@ pub fn generate(
     let mut stream =
         Stream { characters: Detokenizer::default(), thoughts: writing.thoughts, stops: writing.stops };
     let mut forced = VecDeque::new(); // tokens that are written whatever the model would write
-    let mut memory = Memory::new(model, cache, writing.drafter);
+    let mut memory = Memory::new(model, cache, writing.drafter, writing.ends);
     let stop = loop {
         if tokens >= writing.predict as usize {
             break StopReason::Length;
@@ -68,12 +70,15 @@ pub fn generate(
             Some(token) => writing.sampler.take(token),
             None => writing.sampler.pick(memory.logits())?, // logits → token
         };
-        if memory.model.ends(next) {
+        if memory.ends(next) {
             break StopReason::End;
         }
         tokens += 1;
         thinking += usize::from(stream.thinks());
-        let (piece, stopped) = stream.push(&memory.model.piece(next, stream.shows(next))); // token → text
+        let (piece, stopped) = match stream.tag(next) {
+            Some(tag) => stream.push_tag(&tag),
+            None => stream.push(&memory.model.piece(next, false)), // token → text
+        };
         tell(piece, thinking, show);
         if stopped {
             break StopReason::Stop;
@@ -95,7 +100,11 @@ pub fn generate(
     };
     let guesses = memory.without_guesses()?;
     if stop != StopReason::Stop {
-        tell(stream.finish(), thinking, show);
+        let rest = stream.finish();
+        if thinking == 0 && !rest.thinking.is_empty() {
+            thinking = tokens; // a header that never ended
+        }
+        tell(rest, thinking, show);
     }
     Ok(Written { stop, tokens, thinking, guesses })
 }
@@ -105,6 +114,7 @@ struct Memory<'a, M> {
     model: &'a mut M,
     cache: &'a mut Cache,
     drafter: Option<Box<dyn Drafter>>,
+    ends: Vec<Token>,
     /// Tokens of the text; those in memory after them are guesses.
     certain: usize,
     /// Which of the logits are those after the last of them.
@@ -113,9 +123,19 @@ struct Memory<'a, M> {
 }
 
 impl<'a, M: Model> Memory<'a, M> {
-    fn new(model: &'a mut M, cache: &'a mut Cache, drafter: Option<Box<dyn Drafter>>) -> Memory<'a, M> {
+    fn new(
+        model: &'a mut M,
+        cache: &'a mut Cache,
+        drafter: Option<Box<dyn Drafter>>,
+        ends: Vec<Token>,
+    ) -> Memory<'a, M> {
         let certain = cache.tokens().len();
-        Memory { model, cache, drafter, certain, row: 0, guesses: Guesses::default() }
+        Memory { model, cache, drafter, ends, certain, row: 0, guesses: Guesses::default() }
+    }
+
+    /// Whether the answer is over with this token.
+    fn ends(&self, token: Token) -> bool {
+        self.model.ends(token) || self.ends.contains(&token)
     }
 
     fn logits(&self) -> &[f32] {
@@ -148,7 +168,7 @@ impl<'a, M: Model> Memory<'a, M> {
         let mut guesses =
             drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1));
         // Where the answer would be over nothing after it is needed, and the row before it says so.
-        let end = guesses.iter().position(|guess| self.model.ends(*guess)).unwrap_or(guesses.len());
+        let end = guesses.iter().position(|guess| self.ends(*guess)).unwrap_or(guesses.len());
         guesses.truncate(end);
         guesses
     }
@@ -181,27 +201,37 @@ impl Stream {
         self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
     }
 
-    /// Whether the text of a control token is wanted.
-    fn shows(&self, token: Token) -> bool {
-        self.thoughts.as_ref().is_some_and(|thoughts| thoughts.markers.contains(&token))
+    /// The text of a token that is a tag.
+    fn tag(&self, token: Token) -> Option<String> {
+        let tags = &self.thoughts.as_ref()?.tags;
+        tags.iter().find(|(tag, _)| *tag == token).map(|(_, text)| text.clone())
     }
 
     /// What is certain now, and whether a stop string came in the answer.
     fn push(&mut self, bytes: &[u8]) -> (reasoning::Piece, bool) {
         let text = self.characters.push(bytes);
-        self.stopped(text, false)
+        let piece = self.parted(text);
+        self.stopped(piece)
     }
 
-    fn stopped(&mut self, text: String, over: bool) -> (reasoning::Piece, bool) {
-        let mut piece = match &mut self.thoughts {
+    /// The same for a tag. A character that is incomplete before it stays so.
+    fn push_tag(&mut self, tag: &str) -> (reasoning::Piece, bool) {
+        let before = std::mem::take(&mut self.characters).finish();
+        let mut piece = self.parted(before);
+        if let Some(thoughts) = &mut self.thoughts {
+            piece.and(thoughts.reasoning.push_tag(tag));
+        }
+        self.stopped(piece)
+    }
+
+    fn parted(&mut self, text: String) -> reasoning::Piece {
+        match &mut self.thoughts {
             Some(thoughts) => thoughts.reasoning.push(&text),
             None => reasoning::Piece { answer: text, ..reasoning::Piece::default() },
-        };
-        if over && let Some(thoughts) = self.thoughts.take() {
-            let rest = thoughts.reasoning.finish();
-            piece.thinking += &rest.thinking;
-            piece.answer += &rest.answer;
         }
+    }
+
+    fn stopped(&mut self, mut piece: reasoning::Piece) -> (reasoning::Piece, bool) {
         let before = self.stops.push(&piece.answer);
         piece.answer = before.text;
         (piece, before.stopped)
@@ -218,7 +248,11 @@ impl Stream {
 
     fn finish(mut self) -> reasoning::Piece {
         let text = std::mem::take(&mut self.characters).finish();
-        let (mut piece, stopped) = self.stopped(text, true);
+        let mut piece = self.parted(text);
+        if let Some(thoughts) = self.thoughts.take() {
+            piece.and(thoughts.reasoning.finish());
+        }
+        let (mut piece, stopped) = self.stopped(piece);
         if !stopped {
             piece.answer += &self.stops.finish();
         }
@@ -298,11 +332,11 @@ mod tests {
         cache.reuse(&mut toy, &PROMPT).unwrap();
         let flow = cache.read(&mut toy, &PROMPT, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(flow.is_continue());
-        let format = Format::Tags { open: "<t>".into(), close: "</t>".into() };
+        let format = Format::tags("<t>", "</t>");
         let closing = toy.tokenize(&format.closing(), true);
         let thoughts = Thoughts {
             reasoning: Reasoning::after(&format, "", Begun::default()),
-            markers: Vec::new(),
+            tags: Vec::new(),
             budget: case.budget.map(|most| (most, closing)),
         };
         let sampling = Sampling { temp: 0.0, ..Sampling::default() };
@@ -311,6 +345,7 @@ mod tests {
             sampler: Sampler::for_logits(&sampling, 1, toy.vocabulary.len),
             stops: Stops::new(&case.stops),
             thoughts: Some(thoughts).filter(|_| case.thinks),
+            ends: Vec::new(),
             predict: case.predict,
             drafter,
             cancel: &cancel,

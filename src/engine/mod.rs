@@ -40,7 +40,7 @@ use self::cache::Cache;
 use self::detokenize::Stops;
 use self::draft::{Costs, Drafter, Lookup};
 use self::generate::{Thoughts, Writing, generate};
-use self::llama::{Model, Token};
+use self::llama::{Model, Token, Vocabulary};
 use self::reasoning::{Begun, Format, Reasoning};
 use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
@@ -67,9 +67,10 @@ pub struct Engine<M> {
     template: Option<Template>,
     markers: Markers,
     encoder: Encoder,
-    /// How the model says that it thinks, if it does, and the tokens by which it does.
+    /// How the model says that it thinks, if it does.
     format: Option<Format>,
-    thought_marks: Vec<Token>,
+    /// Control tokens that the template writes after an answer.
+    ends: Vec<Token>,
     /// Seconds a token takes to read, from the last reading that was long enough to tell.
     pace: Option<f64>,
     /// What was evaluated before, on disk.
@@ -101,10 +102,9 @@ impl<M: Model> Engine<M> {
         let sample = template.as_ref().map(sample_render).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
         let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
-        let format = template.as_ref().and_then(Format::of);
-        let marks: Vec<&str> = format.iter().flat_map(Format::markers).collect();
-        let thought_marks = vocabulary.markers.iter().filter(|marker| marks.contains(&marker.text.as_str()));
-        let thought_marks = thought_marks.map(|marker| marker.token).collect();
+        let format = template.as_ref().and_then(|template| Format::of(template, &Known(&model)));
+        let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
+        let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
         Ok(Engine {
             model,
             cache: Cache::default(),
@@ -112,7 +112,7 @@ impl<M: Model> Engine<M> {
             markers,
             encoder,
             format,
-            thought_marks,
+            ends,
             pace: None,
             snapshots: None,
             keep: false,
@@ -216,6 +216,7 @@ impl<M: Model> Engine<M> {
             sampler,
             stops: Stops::new(&turn.settings.stop),
             thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
+            ends: if turn.raw { Vec::new() } else { self.ends.clone() },
             predict: turn.predict,
             drafter: (!turn.settings.no_guess).then(|| self.drafter()),
             cancel,
@@ -236,12 +237,25 @@ impl<M: Model> Engine<M> {
     }
 
     fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
-        let closing = || self.model.tokenize(&reasoning.closing(), true);
+        let (texts, closing) =
+            (reasoning.format().markers(), || self.model.tokenize(&reasoning.closing(), true));
+        let whole = texts.iter().filter_map(|text| Some((one_token(&self.model, text)?, text.to_string())));
+        let mut tags: Vec<(Token, String)> = whole.collect();
+        let one_token = tags.iter().map(|(_, text)| text.clone()).collect();
+        let special = self.model.vocabulary().markers.iter().filter(|marker| !marker.text.trim().is_empty());
+        let parts = special.filter(|marker| texts.iter().any(|text| text.contains(&marker.text)));
+        tags.extend(parts.map(|marker| (marker.token, marker.text.clone())));
         Thoughts {
-            reasoning: reasoning.clone(),
-            markers: self.thought_marks.clone(),
+            reasoning: reasoning.clone().with_tokens(one_token),
+            tags,
             budget: turn.settings.think_budget.map(|most| (most, closing())),
         }
+    }
+
+    /// How the model says that it thinks: as the user has it, else as was found.
+    fn format(&self, turn: &Turn) -> Option<Format> {
+        let given = turn.settings.think_tags.as_ref();
+        given.map(|[open, close]| Format::tags(open, close)).or_else(|| self.format.clone())
     }
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
@@ -453,18 +467,19 @@ impl<M: Model> Engine<M> {
         });
         let turns: Vec<template::Turn> = turns.collect();
         let think = if turn.settings.think_budget == Some(0) { Auto::Off } else { turn.settings.think };
-        let (variables, todo, note) = reasoning::wish(think, self.format.as_ref(), template);
+        let format = self.format(turn);
+        let (variables, todo, note) = reasoning::wish(think, format.as_ref(), template);
         let mut rendered =
             template.render_with(&turns, true, &variables, turn.asked).map_err(template_failure)?;
         rendered.notes.extend(note.map(String::from));
         let [thinking, written] = begun.map(guarded);
         let begun = Begun { thinking: &thinking, text: &written };
-        let lead = match &self.format {
+        let lead = match &format {
             Some(format) => format.lead(&rendered.text, begun, todo),
             None => written.clone(),
         };
         rendered.text.push_str(&lead);
-        let reasoning = self.format.as_ref().map(|format| Reasoning::after(format, &rendered.text, begun));
+        let reasoning = format.as_ref().map(|format| Reasoning::after(format, &rendered.text, begun));
         let (text, cuts) = self.markers.cuts(&rendered.text, marks);
         let tokens = self.encoder.encode(&self.model, &text, &cuts);
         Ok(Prompt { text, tokens, notes: rendered.notes, reasoning })
@@ -501,6 +516,46 @@ fn sample_render(template: &Template) -> String {
     let turns = [turn(Role::User, "a"), turn(Role::Assistant, "b"), turn(Role::User, "c")];
     let rendered = template.render(&turns, true).map(|prompt| prompt.text).unwrap_or_default();
     rendered + template.source()
+}
+
+/// A model's vocabulary, as what tells of tags.
+struct Known<'m, M>(&'m M);
+
+impl<M: Model> reasoning::Tags for Known<'_, M> {
+    fn one_token(&self, text: &str) -> bool {
+        one_token(self.0, text).is_some()
+    }
+
+    fn special(&self) -> impl Iterator<Item = &str> {
+        self.0.vocabulary().markers.iter().map(|marker| marker.text.as_str())
+    }
+}
+
+/// The token that is all of a text, if there is one.
+fn one_token(model: &impl Model, text: &str) -> Option<Token> {
+    match model.tokenize(text, true)[..] {
+        [token] if model.piece(token, true) == text.as_bytes() => Some(token),
+        _ => None,
+    }
+}
+
+/// The control tokens that a template writes after what an assistant said.
+fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
+    let (turn, word) = (template::Turn::new, "Antwortwort");
+    let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];
+    let talks =
+        [(vec![asked.clone(), answered.clone()], false), (vec![asked.clone(), answered, asked], true)];
+    let end = |(talk, open): (Vec<template::Turn>, bool)| {
+        let text = template.render(&talk, open).ok()?.text;
+        let after = text.split_once(word)?.1.trim_start();
+        let markers = vocabulary.markers.iter().filter(|marker| marker.control && !marker.text.is_empty());
+        let first =
+            markers.filter(|marker| after.starts_with(&marker.text)).max_by_key(|marker| marker.text.len());
+        first.map(|marker| marker.token)
+    };
+    let mut ends: Vec<Token> = talks.into_iter().filter_map(end).collect();
+    ends.dedup();
+    ends
 }
 
 fn template_failure(error: template::TemplateError) -> Failure {

@@ -1,198 +1,36 @@
 //! 10 — a stream of text → thinking and answer.
 //!
 //! Models that think before they answer say so in the text itself: between two tags, or in channels with headers (harmony, the
-//! format of GPT-OSS). Which way a model has is read from its chat template. What is not yet certain waits here, so that no part
-//! of a tag is ever shown, wherever the stream is cut. Source: the templates of the models; llama.cpp's `common/chat*.cpp`.
+//! format of GPT-OSS); `reasoning/format.rs` finds out which. What is not yet certain waits here, so that no part of a tag is ever
+//! shown, wherever the stream is cut. A tag that the vocabulary has as one token counts only as that token: written in letters
+//! it is a quotation. A stream need not be well-formed: whatever is visible in it becomes thinking or answer.
 
-use serde_json::Map;
+mod format;
 
-use super::template::{Template, Turn};
-use crate::chat::Role;
-use crate::chat::settings::Auto;
+use std::collections::VecDeque;
+use std::ops::Range;
 
-/// How a model's thinking is told from its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// Between these; the answer follows.
-    Tags { open: String, close: String },
-    /// `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
-    Harmony,
-}
-
-/// Tags that occur in chat templates.
-const TAGS: [(&str, &str); 6] = [
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|channel>thought", "<channel|>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<thinking>", "</thinking>"),
-];
-/// Variables by which templates switch thinking on and off.
-const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
+pub use self::format::{Begun, Format, Tags, Think, wish};
+use self::format::{CHANNEL, ENDS, MESSAGE, START};
 
 /// Longest white space before thinking, in bytes: what is longer is the answer.
 const MOST_SPACE: usize = 8;
-
-const CHANNEL: &str = "<|channel|>";
-const MESSAGE: &str = "<|message|>";
-const START: &str = "<|start|>";
-const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
-const ANALYSIS: &str = "<|channel|>analysis<|message|>";
-const FINAL: &str = "<|channel|>final<|message|>";
-const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
-
-impl Format {
-    /// The format that a template's model has, if it thinks at all. Renders only where the source gives reason to.
-    pub fn of(template: &Template) -> Option<Format> {
-        let source = template.source();
-        if source.contains(CHANNEL) && source.contains(MESSAGE) {
-            return Some(Format::Harmony);
-        }
-        let tags = |(open, close): (&str, &str)| Format::Tags { open: open.into(), close: close.into() };
-        let known = TAGS.into_iter().find(|(_, close)| source.contains(close));
-        known
-            .map(tags)
-            .or_else(|| source.contains("reasoning_content").then(|| Format::found(template)).flatten())
-    }
-
-    /// Looks what a template writes around the thinking of an answer.
-    fn found(template: &Template) -> Option<Format> {
-        let (thought, word) = ("Gedankenwort", "Antwortwort");
-        let render = |thinking: Option<&str>| {
-            let answer = Turn { thinking: thinking.map(String::from), ..Turn::new(Role::Assistant, word) };
-            template
-                .render(&[Turn::new(Role::User, "Benutzerwort"), answer], false)
-                .ok()
-                .map(|prompt| prompt.text)
-        };
-        let (with, without) = (render(Some(thought))?, render(None)?);
-        let (before, rest) = with.split_once(thought)?;
-        let (after, _) = rest.split_once(word)?;
-        let same = before.char_indices().zip(without.chars()).take_while(|((_, a), b)| a == b).last();
-        let open = before[same.map_or(0, |((at, c), _)| at + c.len_utf8())..].trim();
-        let close = after.trim();
-        let usable = !open.is_empty() && !close.is_empty();
-        usable.then(|| Format::Tags { open: open.into(), close: close.into() })
-    }
-
-    /// The texts of tokens that must be seen in the stream even where they are control tokens.
-    pub fn markers(&self) -> Vec<&str> {
-        match self {
-            Format::Tags { open, close } => vec![open, close],
-            Format::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
-        }
-    }
-
-    /// What ends thinking, written in the model's place when it has thought enough.
-    pub fn closing(&self) -> String {
-        match self {
-            Format::Tags { close, .. } => format!("\n{close}\n\n"),
-            Format::Harmony => TO_FINAL.into(),
-        }
-    }
-
-    fn opening(&self) -> String {
-        match self {
-            Format::Tags { open, .. } => format!("{open}\n"),
-            Format::Harmony => ANALYSIS.into(),
-        }
-    }
-
-    /// Whether a prompt with this end has opened (`Some(true)`) or closed (`Some(false)`) the thinking.
-    fn opened(&self, prompt: &str) -> Option<bool> {
-        let Format::Tags { open, close } = self else { return None };
-        let end = prompt.trim_end();
-        match () {
-            () if end.ends_with(open.as_str()) => Some(true),
-            () if end.ends_with(close.as_str()) => Some(false),
-            () => None,
-        }
-    }
-
-    /// What follows a prompt so that the model goes on after `begun`, or thinks or not as it is told. The parts of `begun` are
-    /// text that was guarded before.
-    pub fn lead(&self, prompt: &str, begun: Begun, think: Think) -> String {
-        let opened = self.opened(prompt);
-        let open = if opened == Some(true) { String::new() } else { self.opening() };
-        match (begun.thinking, begun.text, self) {
-            ("", "", Format::Harmony) => String::new(),
-            ("", "", _) => match (think, opened) {
-                (Think::Not, Some(true)) => self.closing(),
-                (Think::Not, None) => open + &self.closing(),
-                (Think::Do, None) => open,
-                _ => String::new(),
-            },
-            ("", text, Format::Harmony) => format!("{FINAL}{text}"),
-            ("", text, _) if opened == Some(true) => self.closing() + text,
-            ("", text, _) => text.into(),
-            (thinking, "", _) => open + thinking,
-            (thinking, text, _) => open + thinking + &self.closing() + text,
-        }
-    }
-}
-
-/// What has been written of an answer.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Begun<'a> {
-    pub thinking: &'a str,
-    pub text: &'a str,
-}
-
-/// What must be done besides the template's own switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Think {
-    AsItLikes,
-    Do,
-    Not,
-}
-
-/// The variables that make a template have the model think or not, and what is left to do without them; or why that cannot
-/// be done.
-pub fn wish(
-    think: Auto,
-    format: Option<&Format>,
-    template: &Template,
-) -> (Map<String, serde_json::Value>, Think, Option<&'static str>) {
-    let on = match think {
-        Auto::Auto => return (Map::new(), Think::AsItLikes, None),
-        Auto::On => true,
-        Auto::Off => false,
-    };
-    let alone = [Turn::new(Role::User, "Benutzerwort")];
-    let set = |name: &str, on: bool| Map::from_iter([(name.to_string(), on.into())]);
-    let render =
-        |name, on| template.render_with(&alone, true, &set(name, on), None).map(|prompt| prompt.text).ok();
-    let switch = SWITCHES
-        .into_iter()
-        .filter(|name| template.source().contains(name))
-        .find(|name| render(name, true) != render(name, false));
-    match (switch, format) {
-        (Some(name), _) => (set(name, on), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) => {
-            let least = Map::from_iter([("reasoning_effort".to_string(), "low".into())]);
-            (
-                least,
-                Think::AsItLikes,
-                Some("this model always thinks: --think off has it think as little as it can"),
-            )
-        }
-        (None, Some(_)) => (Map::new(), if on { Think::Do } else { Think::Not }, None),
-        (None, None) if on => (
-            Map::new(),
-            Think::AsItLikes,
-            Some("this model's template knows no thinking: --think on changes nothing"),
-        ),
-        (None, None) => (Map::new(), Think::AsItLikes, None),
-    }
-}
+/// Longest header of a message, in bytes: what is longer is the message.
+const MOST_HEADER: usize = 128;
 
 /// What one push brought.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     pub thinking: String,
     pub answer: String,
+}
+
+impl Piece {
+    /// Adds what came after it.
+    pub fn and(&mut self, later: Piece) {
+        self.thinking += &later.thinking;
+        self.answer += &later.answer;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,15 +47,52 @@ enum State {
     Between,
 }
 
+/// What comes next in the stream.
+enum Next {
+    Text(String),
+    Tag { tag: String, one_token: bool },
+}
+
 /// Tells the thinking of one answer from the rest.
 #[derive(Debug, Clone)]
 pub struct Reasoning {
     format: Format,
+    /// The tags that are one token each.
+    one_token: Vec<String>,
     state: State,
     /// Not certain yet.
     held: String,
-    /// Nothing visible was thought yet.
+    /// Where in it tokens stand that are tags.
+    tags: VecDeque<Range<usize>>,
+    /// What has come of a header, or white space that may come before thinking.
+    header: String,
+    /// Whether it is the role so far: no channel was named yet.
+    role: bool,
+    /// Whether this header names a recipient.
+    addressed: bool,
+    /// What headers were that broke off.
+    broken: String,
+    /// Thinking was opened by a tag in letters, and such a one ends it.
+    in_letters: bool,
+    thought: Part,
+    answered: Part,
+    /// White space after what was thought: part of it if more is.
+    space: String,
+}
+
+/// What of one kind was shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    /// Anything visible at all.
+    any: bool,
+    /// Nothing visible since it was begun again.
     fresh: bool,
+}
+
+impl Part {
+    fn after(text: &str) -> Part {
+        Part { any: !text.trim().is_empty(), fresh: text.is_empty() }
+    }
 }
 
 impl Reasoning {
@@ -232,7 +107,30 @@ impl Reasoning {
             (_, "", _) => State::Thinking,
             _ => State::Answer,
         };
-        Reasoning { format: format.clone(), state, held: String::new(), fresh: begun.thinking.is_empty() }
+        Reasoning {
+            format: format.clone(),
+            one_token: Vec::new(),
+            state,
+            held: String::new(),
+            tags: VecDeque::new(),
+            header: String::new(),
+            role: true,
+            addressed: false,
+            broken: String::new(),
+            in_letters: false,
+            thought: Part::after(begun.thinking),
+            answered: Part { fresh: false, ..Part::after(begun.text) },
+            space: String::new(),
+        }
+    }
+
+    /// The same where these tags are one token each, which [`Reasoning::push_tag`] will take.
+    pub fn with_tokens(self, one_token: Vec<String>) -> Reasoning {
+        Reasoning { one_token, ..self }
+    }
+
+    pub fn format(&self) -> &Format {
+        &self.format
     }
 
     pub fn thinks(&self) -> bool {
@@ -248,127 +146,226 @@ impl Reasoning {
     pub fn push(&mut self, text: &str) -> Piece {
         self.held.push_str(text);
         let mut piece = Piece::default();
-        while self.step(&mut piece) {}
+        while let Some(next) = self.next() {
+            self.take(next, &mut piece);
+        }
         piece
+    }
+
+    /// The same for a token that is a tag, or a part of one.
+    pub fn push_tag(&mut self, text: &str) -> Piece {
+        self.tags.push_back(self.held.len()..self.held.len() + text.len());
+        self.push(text)
     }
 
     /// The stream is over: all that waited.
     pub fn finish(mut self) -> Piece {
+        let mut piece = Piece::default();
         let rest = std::mem::take(&mut self.held);
-        match self.state {
-            State::Thinking => Piece { thinking: rest.trim_end().into(), ..Piece::default() },
-            State::Answer | State::Undecided => Piece { answer: rest, ..Piece::default() },
-            State::Before | State::Header | State::Between => Piece::default(),
+        self.take(Next::Text(rest), &mut piece);
+        match (self.state, &self.format) {
+            (State::Undecided, _) => piece.answer += &std::mem::take(&mut self.header),
+            (State::Header, _) => self.headerless(&mut piece),
+            _ => {}
+        }
+        if !self.thought.any && !self.answered.any && piece.answer.is_empty() {
+            piece.answer = self.broken;
+        }
+        piece
+    }
+
+    /// The tags that mean something now.
+    fn sought(&self) -> Vec<&str> {
+        match (&self.format, self.state) {
+            (Format::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
+            (Format::Tags { close, .. }, State::Thinking) if !self.thought.fresh => vec![close],
+            (Format::Tags { open, close }, _) => vec![open, close],
         }
     }
 
-    /// Moves on in what is held. `false`: more must come first.
-    fn step(&mut self, piece: &mut Piece) -> bool {
-        match (self.state, self.format.clone()) {
-            (State::Undecided, Format::Tags { open, .. }) => self.decide(&open),
-            (State::Before, _) => self.skip_white_space(),
-            (State::Thinking, Format::Tags { close, .. }) => self.think(&[&close], State::Before, piece),
-            (State::Answer, Format::Tags { .. }) => {
-                piece.answer.push_str(&std::mem::take(&mut self.held));
-                false
+    /// Whether a tag in letters counts now: one that no token is, or where none has been seen yet. In an answer it never does.
+    fn counts_in_letters(&self, tag: &str) -> bool {
+        let one_token = self.one_token.iter().any(|one| one == tag);
+        match (&self.format, self.state) {
+            (Format::Harmony, _) => !one_token,
+            (_, State::Undecided) => true,
+            (_, State::Thinking) => !one_token || self.in_letters,
+            (Format::Tags { close, .. }, State::Before) => !one_token && tag == close,
+            _ => false,
+        }
+    }
+
+    /// Takes the next certain part out of what is held.
+    fn next(&mut self) -> Option<Next> {
+        let sought = self.sought();
+        let in_letters: Vec<&&str> = sought.iter().filter(|tag| self.counts_in_letters(tag)).collect();
+        let tokens = self.tags.iter().filter(|at| sought.contains(&&self.held[(*at).clone()]));
+        let token = tokens.map(|at| (at.start, at.len(), true)).next();
+        let letters =
+            in_letters.iter().filter_map(|tag| Some((self.held.find(**tag)?, tag.len(), false))).min();
+        let found = token.into_iter().chain(letters).min_by_key(|(at, _, one_token)| (*at, !one_token));
+        let certain = match found {
+            Some((0, length, one_token)) => return Some(Next::Tag { tag: self.cut(length), one_token }),
+            Some((at, ..)) => at,
+            None => {
+                self.held.len() - in_letters.iter().map(|tag| overlap(&self.held, tag)).max().unwrap_or(0)
             }
-            (State::Thinking, Format::Harmony) => {
-                let ends = [&ENDS[..], &[START]].concat();
-                self.think(&ends, State::Between, piece)
-            }
-            (State::Answer, Format::Harmony) => {
-                let ends = [&ENDS[..], &[START]].concat();
-                let (text, ended) = self.until(&ends);
-                piece.answer.push_str(&text);
-                self.state = if ended { State::Between } else { State::Answer };
-                ended
-            }
-            (State::Undecided, Format::Harmony) => self.first_header(),
-            (State::Header, _) => self.header(),
-            (State::Between, _) => match self.held.find(START) {
-                Some(at) => {
-                    self.held.drain(..at + START.len());
-                    self.state = State::Header;
-                    true
+        };
+        (certain > 0).then(|| Next::Text(self.cut(certain)))
+    }
+
+    /// Takes so many bytes out of what is held.
+    fn cut(&mut self, length: usize) -> String {
+        self.tags.retain(|at| at.start >= length);
+        for at in &mut self.tags {
+            *at = at.start - length..at.end - length;
+        }
+        let rest = self.held.split_off(length);
+        std::mem::replace(&mut self.held, rest)
+    }
+
+    fn take(&mut self, next: Next, piece: &mut Piece) {
+        match (next, self.state) {
+            (Next::Text(text), State::Thinking) => self.think(&text, piece),
+            (Next::Text(text), State::Answer) => self.answer(&text, piece),
+            (Next::Text(text), State::Before | State::Between) => {
+                let visible = text.trim_start();
+                if !visible.is_empty() {
+                    self.state = State::Answer;
+                    self.answer(visible, piece);
                 }
-                None => false,
+            }
+            (Next::Text(text), State::Undecided | State::Header) => {
+                self.header.push_str(&text);
+                if self.is_no_header() {
+                    self.headerless(piece);
+                }
+            }
+            (Next::Tag { tag, .. }, _) if self.format == Format::Harmony => self.message(&tag, piece),
+            (Next::Tag { tag, one_token }, _) => self.tag(&tag, one_token),
+        }
+    }
+
+    /// One of two tags. Repeated where nothing has come since, it says nothing new.
+    fn tag(&mut self, tag: &str, one_token: bool) {
+        let closes = matches!(&self.format, Format::Tags { close, .. } if close == tag);
+        match (closes, self.state) {
+            (true, State::Answer) => {}
+            (true, _) => self.begin(State::Before),
+            (false, State::Thinking) => {}
+            (false, _) => {
+                self.in_letters = !one_token;
+                self.begin(State::Thinking);
+            }
+        }
+        self.header.clear();
+    }
+
+    /// `<|start|>ROLE<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the last name says what follows.
+    fn message(&mut self, tag: &str, piece: &mut Piece) {
+        let header = std::mem::take(&mut self.header);
+        let addressed = self.addressed || header.contains("to=");
+        match (tag, self.state) {
+            (MESSAGE, State::Header | State::Undecided | State::Between) => {
+                let thinks = addressed || channel(&header).0 == Some("analysis");
+                self.begin(if thinks { State::Thinking } else { State::Answer });
+            }
+            (MESSAGE, _) => {}
+            _ => {
+                if self.state == State::Header && !self.role && !addressed {
+                    self.broken_off(channel(&header).1, piece);
+                }
+                self.addressed = tag == CHANNEL && addressed;
+                self.role = tag != CHANNEL;
+                self.state = if ENDS.contains(&tag) { State::Between } else { State::Header };
+            }
+        }
+    }
+
+    /// A header without a message: a name alone is not worth telling where there is anything else; more than that is a thought.
+    fn broken_off(&mut self, header: &str, piece: &mut Piece) {
+        if header.split_whitespace().nth(1).is_none() {
+            self.broken.push_str(header);
+            return;
+        }
+        self.begin(State::Thinking);
+        self.think(header, piece);
+    }
+
+    /// Whether what came cannot be what comes before thinking or a message.
+    fn is_no_header(&self) -> bool {
+        let visible = self.header.trim_start();
+        match (&self.format, self.state) {
+            (_, State::Header) => self.header.len() > MOST_HEADER,
+            (Format::Harmony, _) => {
+                let addressed = "to=".starts_with(visible) || visible.starts_with("to=");
+                !addressed || self.header.len() > MOST_HEADER
+            }
+            _ => !visible.is_empty() || self.header.len() > MOST_SPACE,
+        }
+    }
+
+    /// A header that does not end is the message itself, but for the name of its channel.
+    fn headerless(&mut self, piece: &mut Piece) {
+        let header = std::mem::take(&mut self.header);
+        let (state, text) = match self.state {
+            State::Undecided => (State::Answer, header.as_str()),
+            _ if self.role => {
+                (State::Answer, header.strip_prefix("assistant").unwrap_or(&header).trim_start())
+            }
+            _ => match channel(&header) {
+                (Some("analysis"), text) => (State::Thinking, text),
+                (_, text) => (State::Answer, text.trim_start()),
             },
+        };
+        self.begin(state);
+        match state {
+            State::Thinking => self.think(text, piece),
+            _ => self.answer(text, piece),
         }
     }
 
-    fn decide(&mut self, open: &str) -> bool {
-        let visible = self.held.trim_start();
-        if let Some(rest) = visible.strip_prefix(open) {
-            self.held = rest.to_string();
-            self.state = State::Thinking;
-            return true;
-        }
-        if open.starts_with(visible) && self.held.len() - visible.len() <= MOST_SPACE {
-            return false;
-        }
-        self.state = State::Answer;
-        true
-    }
-
-    fn skip_white_space(&mut self) -> bool {
-        self.held = self.held.trim_start().to_string();
-        let begins = !self.held.is_empty();
-        if begins {
-            self.state = State::Answer;
-        }
-        begins
+    /// Another part of thinking or answer begins.
+    fn begin(&mut self, state: State) {
+        self.state = state;
+        self.space.clear();
+        let part = if state == State::Thinking { &mut self.thought } else { &mut self.answered };
+        part.fresh = true;
     }
 
     /// White space before the end of thinking waits: it is no part of it.
-    fn think(&mut self, ends: &[&str], then: State, piece: &mut Piece) -> bool {
-        let (text, ended) = self.until(ends);
-        let text = if self.fresh { text.trim_start() } else { &text };
+    fn think(&mut self, text: &str, piece: &mut Piece) {
+        let text = if self.thought.fresh { text.trim_start() } else { text };
         let (visible, space) = text.split_at(text.trim_end().len());
-        self.fresh &= visible.is_empty();
-        piece.thinking.push_str(visible);
-        match ended {
-            true => self.state = then,
-            false => self.held.insert_str(0, space),
+        if !visible.is_empty() {
+            if self.thought.fresh && self.thought.any {
+                piece.thinking.push_str("\n\n");
+            }
+            piece.thinking.push_str(&std::mem::take(&mut self.space));
+            piece.thinking.push_str(visible);
+            self.thought = Part { any: true, fresh: false };
         }
-        ended
+        self.space.push_str(space);
     }
 
-    /// Takes out what stands before the first of `ends`, and that end; without one all that cannot be the beginning of one.
-    fn until(&mut self, ends: &[&str]) -> (String, bool) {
-        let found = ends.iter().filter_map(|end| self.held.find(end).map(|at| (at, end.len()))).min();
-        if let Some((at, length)) = found {
-            let starts = self.held[at..].starts_with(START);
-            let text = self.held[..at].to_string();
-            self.held.drain(..if starts { at } else { at + length });
-            return (text, true);
+    /// A later part of the answer is a paragraph of its own.
+    fn answer(&mut self, text: &str, piece: &mut Piece) {
+        let parted = self.answered.fresh && self.answered.any;
+        let text = if parted { text.trim_start() } else { text };
+        if parted && !text.is_empty() {
+            piece.answer.push_str("\n\n");
         }
-        let waiting = ends.iter().map(|end| overlap(&self.held, end)).max().unwrap_or(0);
-        let kept = self.held.split_off(self.held.len() - waiting);
-        (std::mem::replace(&mut self.held, kept), false)
+        piece.answer.push_str(text);
+        self.answered.fresh &= text.is_empty();
+        self.answered.any |= !text.trim().is_empty();
     }
+}
 
-    /// The header that the prompt has begun.
-    fn first_header(&mut self) -> bool {
-        let visible = self.held.trim_start();
-        let waits = [CHANNEL, "to=", MESSAGE].iter().any(|text| text.starts_with(visible));
-        let begins = [CHANNEL, "to=", MESSAGE].iter().any(|text| visible.starts_with(text));
-        if begins || !waits {
-            self.state = if begins { State::Header } else { State::Answer }; // none: the model was not trained for it
-        }
-        begins || !waits
-    }
-
-    /// `<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the name says what follows.
-    fn header(&mut self) -> bool {
-        let Some((header, body)) = self.held.split_once(MESSAGE) else {
-            return false;
-        };
-        let channel = header.split_once(CHANNEL).map_or("", |(_, name)| name).trim_start();
-        let thinks = channel.starts_with("analysis") || header.contains("to=");
-        self.held = body.to_string();
-        self.state = if thinks { State::Thinking } else { State::Answer };
-        true
-    }
+/// The channel that a header names first, if it is one of those that there are, and what comes after it.
+fn channel(header: &str) -> (Option<&'static str>, &str) {
+    let visible = header.trim_start();
+    let known = ["analysis", "commentary", "final"].into_iter().find(|name| visible.starts_with(name));
+    known.map_or((None, header), |name| (Some(name), &visible[name.len()..]))
 }
 
 /// How many bytes of `text`'s end are the beginning of `mark`, but not all of it.
@@ -382,7 +379,7 @@ mod tests {
     use super::*;
 
     fn think_tags() -> Format {
-        Format::Tags { open: "<think>".into(), close: "</think>".into() }
+        Format::tags("<think>", "</think>")
     }
 
     /// The stream cut at every place, and at every pair of places.
@@ -392,14 +389,10 @@ mod tests {
             for b in places.iter().filter(|b| *b >= a) {
                 let mut reasoning = Reasoning::after(format, prompt, Begun::default());
                 let mut all = Piece::default();
-                let mut add = |piece: Piece| {
-                    all.thinking += &piece.thinking;
-                    all.answer += &piece.answer;
-                };
-                [&stream[..*a], &stream[*a..*b], &stream[*b..]]
-                    .iter()
-                    .for_each(|part| add(reasoning.push(part)));
-                add(reasoning.finish());
+                for part in [&stream[..*a], &stream[*a..*b], &stream[*b..]] {
+                    all.and(reasoning.push(part));
+                }
+                all.and(reasoning.finish());
                 let expected = Piece { thinking: thinking.into(), answer: answer.into() };
                 assert_eq!(all, expected, "{stream:?} cut at {a} and {b}");
             }
@@ -423,10 +416,81 @@ mod tests {
             "<|channel|>analysis<|message|>hm\n<|end|><|start|>assistant<|channel|>final<|message|>Yes.";
         every_cut(&Format::Harmony, "<|start|>assistant", whole, "hm", "Yes.");
         let preamble = "<|channel|>commentary<|message|>Wait.<|end|><|start|>assistant<|channel|>final<|message|> Yes.<|return|>";
-        every_cut(&Format::Harmony, "<|start|>assistant", preamble, "", "Wait. Yes.");
+        every_cut(&Format::Harmony, "<|start|>assistant", preamble, "", "Wait.\n\nYes.");
         let call = "<|channel|>commentary to=functions.x <|constrain|>json<|message|>{}<|call|>";
         every_cut(&Format::Harmony, "<|start|>assistant", call, "{}", "");
         every_cut(&Format::Harmony, "<|start|>assistant", "Just text", "", "Just text");
+    }
+
+    #[test]
+    fn malformed_channels() {
+        let harmony = |stream: &str, thinking: &str, answer: &str| {
+            every_cut(&Format::Harmony, "<|start|>assistant", stream, thinking, answer);
+        };
+        let secret = "<|end|><|start|>assistant<|channel|>analysis<|message|>secret<|end|>\
+                      <|start|>assistant<|channel|>final<|message|>the answer";
+        harmony(&format!("<|channel|>??{secret}"), "secret", "the answer");
+        harmony(&format!("<|channel|>?? and more{secret}"), "?? and more\n\nsecret", "the answer");
+        harmony("<|channel|>??", "", "??");
+        harmony("<|channel|>??<|end|>", "", "??");
+        harmony("<|channel|>analysis<|channel|>final<|message|>Yes.", "", "Yes.");
+        harmony("<|channel|>final<|channel|>analysis<|message|>hm", "hm", "");
+        harmony("<|channel|>analysis<|message|>hm<|channel|>final<|message|>Yes.", "hm", "Yes.");
+        harmony("<|channel|>analysis<|message|>hm<|end|>Yes.", "hm", "Yes.");
+        harmony("<|channel|>analysis<|message|>hm<|end|><|start|>assistant Yes.", "hm", "Yes.");
+        harmony("<|channel|>final<|message|><|message|>Yes.", "", "Yes.");
+        harmony(
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b",
+            "a\n\nb",
+            "",
+        );
+        harmony("<|start|>assistant<|channel|>final<|message|>Yes.", "", "Yes.");
+        let long = "?".repeat(2 * MOST_HEADER);
+        let mut reasoning = Reasoning::after(&Format::Harmony, "", Begun::default());
+        assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "as it comes");
+        assert_eq!(reasoning.push(" more").answer, " more");
+    }
+
+    #[test]
+    fn malformed_tags() {
+        let tags = think_tags();
+        every_cut(&tags, "<a>", "</think>\n\nYes.", "", "Yes.");
+        every_cut(&tags, "<a><think>\n", "<think>\nhm</think></think>Yes.", "hm", "Yes.");
+        every_cut(&tags, "<a><think>\n\n</think>\n", "</think>\nYes.", "", "Yes.");
+        every_cut(&tags, "<a>", "<think>hm</think>\n</thin", "hm", "</thin");
+    }
+
+    /// A stream in which what stands in brackets is one token.
+    fn of_tokens(prompt: &str, stream: &str) -> Piece {
+        let tokens = ["<think>", "</think>"].map(String::from).to_vec();
+        let mut reasoning = Reasoning::after(&think_tags(), prompt, Begun::default()).with_tokens(tokens);
+        let mut all = Piece::default();
+        for part in stream.split_inclusive(']') {
+            let (letters, token) = part.split_once('[').unwrap_or((part, ""));
+            letters.chars().for_each(|c| all.and(reasoning.push(&c.to_string())));
+            if let Some(tag) = token.strip_suffix(']') {
+                all.and(reasoning.push_tag(tag));
+            }
+        }
+        all.and(reasoning.finish());
+        all
+    }
+
+    #[test]
+    fn a_tag_that_is_one_token_counts_as_that_token_only() {
+        let piece = |thinking: &str, answer: &str| Piece { thinking: thinking.into(), answer: answer.into() };
+        assert_eq!(
+            of_tokens("", "[<think>]a </think> b[</think>]\nYes </think>."),
+            piece("a </think> b", "Yes </think>.")
+        );
+        assert_eq!(of_tokens("<think>", "a </think> b"), piece("a </think> b", ""));
+        assert_eq!(of_tokens("", "<think>a</think>Yes"), piece("a", "Yes"));
+        assert_eq!(
+            of_tokens("", "[<think>]a[</think>]One.[<think>]b[</think>]Two."),
+            piece("a\n\nb", "One.\n\nTwo.")
+        );
+        assert_eq!(of_tokens("", "Quoted: <think>."), piece("", "Quoted: <think>."));
+        assert_eq!(of_tokens("<think>", "[<think>]a[</think>][</think>]Yes"), piece("a", "Yes"));
     }
 
     #[test]
@@ -435,55 +499,5 @@ mod tests {
         let pieces: Vec<String> =
             ["a", " ", "\n", "b", "\n</think>"].map(|text| reasoning.push(text).thinking).into();
         assert_eq!(pieces, ["a", "", "", " \nb", ""]);
-    }
-
-    #[test]
-    fn an_answer_is_gone_on_with_where_it_was() {
-        let tags = think_tags();
-        let lead =
-            |prompt: &str, thinking, text| tags.lead(prompt, Begun { thinking, text }, Think::AsItLikes);
-        assert_eq!(lead("<a>", "", ""), "");
-        assert_eq!(lead("<a>", "hm", ""), "<think>\nhm");
-        assert_eq!(lead("<a><think>\n", "hm", "Yes"), "hm\n</think>\n\nYes");
-        assert_eq!(lead("<a><think>\n", "", "Yes"), "\n</think>\n\nYes");
-        assert_eq!(lead("<a>", "", "Yes"), "Yes");
-        let none = Begun::default();
-        assert_eq!(tags.lead("<a><think>\n", none, Think::Not), "\n</think>\n\n");
-        assert_eq!(tags.lead("<a>", none, Think::Not), "<think>\n\n</think>\n\n");
-        assert_eq!(tags.lead("<a>", none, Think::Do), "<think>\n");
-        let both = Begun { thinking: "hm", text: "Yes" };
-        assert_eq!(Format::Harmony.lead("x", both, Think::AsItLikes), format!("{ANALYSIS}hm{TO_FINAL}Yes"));
-    }
-
-    #[test]
-    fn the_format_is_read_from_the_template() {
-        let format = |source: &str| Format::of(&Template::new(source, "", "", &[]).unwrap());
-        assert_eq!(format("{{ messages[-1].content }}"), None);
-        assert_eq!(format("{{ messages[-1].content.split('</think>')[-1] }}"), Some(think_tags()));
-        let own = "{% for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}\n{hm}{{ m.reasoning_content }}{/hm}\n{% endif %}{{ m.content }}{% endfor %}";
-        assert_eq!(format(own), Some(Format::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
-        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(Format::Harmony));
-    }
-
-    #[test]
-    fn thinking_is_switched_as_the_template_has_it() {
-        let wish = |source: &str, think| {
-            let template = Template::new(source, "", "", &[]).unwrap();
-            let (variables, todo, note) = super::wish(think, Format::of(&template).as_ref(), &template);
-            (
-                variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<String>(),
-                todo,
-                note.is_some(),
-            )
-        };
-        let hybrid = "{{ messages[-1].content }}<a>{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}";
-        assert_eq!(wish(hybrid, Auto::Off), ("enable_thinking=false".into(), Think::AsItLikes, false));
-        assert_eq!(wish(hybrid, Auto::Auto), (String::new(), Think::AsItLikes, false));
-        assert_eq!(wish("<think>{# </think> #}", Auto::Off), (String::new(), Think::Not, false));
-        assert_eq!(wish("{{ 1 }}", Auto::On), (String::new(), Think::AsItLikes, true));
-        assert_eq!(
-            wish("<|channel|><|message|>", Auto::Off),
-            ("reasoning_effort=\"low\"".into(), Think::AsItLikes, true)
-        );
     }
 }

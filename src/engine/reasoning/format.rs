@@ -1,0 +1,343 @@
+//! How a model says that it thinks: told by its template, its vocabulary or the user; and how it is made to think or not.
+//!
+//! A template tells by what it names, by what its generation prompt ends with, or by what it writes around the thinking of an
+//! earlier answer; a vocabulary by having two such tags as one token each. Source: the templates of the models; llama.cpp's
+//! `common/chat*.cpp`.
+
+use serde_json::Map;
+
+use crate::chat::Role;
+use crate::chat::settings::Auto;
+use crate::engine::template::{Template, Turn};
+
+/// How a model's thinking is told from its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// Between these; the answer follows.
+    Tags { open: String, close: String },
+    /// `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
+    Harmony,
+}
+
+/// Tags that occur in chat templates.
+const TAGS: [(&str, &str); 6] = [
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<thinking>", "</thinking>"),
+];
+/// Variables by which templates switch thinking on and off.
+const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
+
+/// What the names of others have in them.
+const NAMES: [&str; 5] = ["think", "thought", "reason", "reflect", "scratchpad"];
+/// How a tag that opens becomes one that closes, besides by a slash.
+const BEGINNINGS: [(&str, &str); 4] =
+    [("begin", "end"), ("start", "end"), ("BEGIN", "END"), ("START", "END")];
+
+pub(super) const CHANNEL: &str = "<|channel|>";
+pub(super) const MESSAGE: &str = "<|message|>";
+pub(super) const START: &str = "<|start|>";
+pub(super) const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
+const ANALYSIS: &str = "<|channel|>analysis<|message|>";
+const FINAL: &str = "<|channel|>final<|message|>";
+const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
+
+/// What a vocabulary tells of tags.
+pub trait Tags {
+    /// Whether a text is one token.
+    fn one_token(&self, text: &str) -> bool;
+    /// The texts of special tokens.
+    fn special(&self) -> impl Iterator<Item = &str>;
+}
+
+impl Format {
+    pub fn tags(open: &str, close: &str) -> Format {
+        Format::Tags { open: open.into(), close: close.into() }
+    }
+
+    /// The format that a model has, if it thinks at all.
+    pub fn of(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+        let source = template.source();
+        if source.contains(CHANNEL) && source.contains(MESSAGE) {
+            return Some(Format::Harmony);
+        }
+        let named = || TAGS.into_iter().find(|(_, close)| source.contains(close));
+        Format::opened_by(template, vocabulary)
+            .or_else(|| named().map(|(open, close)| Format::tags(open, close)))
+            .or_else(|| source.contains("reasoning_content").then(|| Format::found(template)).flatten())
+            .or_else(|| Format::in_vocabulary(vocabulary))
+    }
+
+    /// What a generation prompt ends with, where that opens thinking.
+    fn opened_by(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+        let prompt = template.render(&[Turn::new(Role::User, "Benutzerwort")], true).ok()?.text;
+        let end = prompt.trim_end();
+        if let Some((open, close)) = TAGS.into_iter().find(|(open, _)| end.ends_with(open)) {
+            return Some(Format::tags(open, close));
+        }
+        let start = end.rfind(if end.ends_with(']') { '[' } else { '<' })?;
+        let open = opening(&end[start..])?;
+        let mut closing = closings(open);
+        let close = closing.iter().position(|close| vocabulary.one_token(close)).unwrap_or(0);
+        (!closing.is_empty()).then(|| Format::tags(open, &closing.swap_remove(close)))
+    }
+
+    /// Two tags that are one token each.
+    fn in_vocabulary(vocabulary: &impl Tags) -> Option<Format> {
+        let one = |text: &&str| vocabulary.one_token(text);
+        if let Some((open, close)) = TAGS.into_iter().find(|(open, close)| one(open) && one(close)) {
+            return Some(Format::tags(open, close));
+        }
+        vocabulary.special().filter_map(opening).find_map(|open| {
+            let close = closings(open).into_iter().find(|close| vocabulary.one_token(close))?;
+            Some(Format::tags(open, &close))
+        })
+    }
+
+    /// Looks what a template writes around the thinking of an answer.
+    fn found(template: &Template) -> Option<Format> {
+        let (thought, word) = ("Gedankenwort", "Antwortwort");
+        let render = |thinking: Option<&str>| {
+            let answer = Turn { thinking: thinking.map(String::from), ..Turn::new(Role::Assistant, word) };
+            template
+                .render(&[Turn::new(Role::User, "Benutzerwort"), answer], false)
+                .ok()
+                .map(|prompt| prompt.text)
+        };
+        let (with, without) = (render(Some(thought))?, render(None)?);
+        let (before, rest) = with.split_once(thought)?;
+        let (after, _) = rest.split_once(word)?;
+        let same = before.char_indices().zip(without.chars()).take_while(|((_, a), b)| a == b).last();
+        let open = before[same.map_or(0, |((at, c), _)| at + c.len_utf8())..].trim();
+        let close = after.trim();
+        let usable = !open.is_empty() && !close.is_empty();
+        usable.then(|| Format::Tags { open: open.into(), close: close.into() })
+    }
+
+    /// The texts that part the stream.
+    pub fn markers(&self) -> Vec<&str> {
+        match self {
+            Format::Tags { open, close } => vec![open, close],
+            Format::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
+        }
+    }
+
+    /// What ends thinking, written in the model's place when it has thought enough.
+    pub fn closing(&self) -> String {
+        match self {
+            Format::Tags { close, .. } => format!("\n{close}\n\n"),
+            Format::Harmony => TO_FINAL.into(),
+        }
+    }
+
+    fn opening(&self) -> String {
+        match self {
+            Format::Tags { open, .. } => format!("{open}\n"),
+            Format::Harmony => ANALYSIS.into(),
+        }
+    }
+
+    /// Whether a prompt with this end has opened (`Some(true)`) or closed (`Some(false)`) the thinking.
+    pub(super) fn opened(&self, prompt: &str) -> Option<bool> {
+        let Format::Tags { open, close } = self else { return None };
+        let end = prompt.trim_end();
+        match () {
+            () if end.ends_with(open.as_str()) => Some(true),
+            () if end.ends_with(close.as_str()) => Some(false),
+            () => None,
+        }
+    }
+
+    /// What follows a prompt so that the model goes on after `begun`, or thinks or not as it is told. The parts of `begun` are
+    /// text that was guarded before.
+    pub fn lead(&self, prompt: &str, begun: Begun, think: Think) -> String {
+        let opened = self.opened(prompt);
+        let open = if opened == Some(true) { String::new() } else { self.opening() };
+        match (begun.thinking, begun.text, self) {
+            ("", "", Format::Harmony) => String::new(),
+            ("", "", _) => match (think, opened) {
+                (Think::Not, Some(true)) => self.closing(),
+                (Think::Not, None) => open + &self.closing(),
+                (Think::Do, None) => open,
+                _ => String::new(),
+            },
+            ("", text, Format::Harmony) => format!("{FINAL}{text}"),
+            ("", text, _) if opened == Some(true) => self.closing() + text,
+            ("", text, _) => text.into(),
+            (thinking, "", _) => open + thinking,
+            (thinking, text, _) => open + thinking + &self.closing() + text,
+        }
+    }
+}
+
+/// A tag that opens thinking, by its name.
+fn opening(text: &str) -> Option<&str> {
+    let whole =
+        (text.starts_with('<') && text.ends_with('>')) || (text.starts_with('[') && text.ends_with(']'));
+    let name = text.to_lowercase();
+    let closes = name.contains('/') || name.contains("end");
+    (whole && !closes && NAMES.iter().any(|part| name.contains(part))).then_some(text)
+}
+
+/// What may close what such a tag opens, the likeliest first.
+fn closings(open: &str) -> Vec<String> {
+    let beginning = BEGINNINGS.iter().find(|(begin, _)| open.contains(begin));
+    let ending = beginning.map(|(begin, end)| open.replacen(begin, end, 1));
+    let sign = open.find(|c: char| c.is_alphanumeric());
+    let outside = (!open.is_empty()).then(|| format!("{}/{}", &open[..1], &open[1..]));
+    let inside = sign
+        .map(|at| format!("{}/{}", &open[..at], &open[at..]))
+        .filter(|inside| Some(inside) != outside.as_ref());
+    ending.into_iter().chain(inside).chain(outside).collect()
+}
+
+/// What has been written of an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Begun<'a> {
+    pub thinking: &'a str,
+    pub text: &'a str,
+}
+
+/// What must be done besides the template's own switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Think {
+    AsItLikes,
+    Do,
+    Not,
+}
+
+/// The variables that make a template have the model think or not, and what is left to do without them; or why that cannot
+/// be done.
+pub fn wish(
+    think: Auto,
+    format: Option<&Format>,
+    template: &Template,
+) -> (Map<String, serde_json::Value>, Think, Option<&'static str>) {
+    let on = match think {
+        Auto::Auto => return (Map::new(), Think::AsItLikes, None),
+        Auto::On => true,
+        Auto::Off => false,
+    };
+    let alone = [Turn::new(Role::User, "Benutzerwort")];
+    let set = |name: &str, on: bool| Map::from_iter([(name.to_string(), on.into())]);
+    let render =
+        |name, on| template.render_with(&alone, true, &set(name, on), None).map(|prompt| prompt.text).ok();
+    let switch = SWITCHES
+        .into_iter()
+        .filter(|name| template.source().contains(name))
+        .find(|name| render(name, true) != render(name, false));
+    match (switch, format) {
+        (Some(name), _) => (set(name, on), Think::AsItLikes, None),
+        (None, Some(Format::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
+        (None, Some(Format::Harmony)) => {
+            let least = Map::from_iter([("reasoning_effort".to_string(), "low".into())]);
+            (
+                least,
+                Think::AsItLikes,
+                Some("this model always thinks: --think off has it think as little as it can"),
+            )
+        }
+        (None, Some(_)) => (Map::new(), if on { Think::Do } else { Think::Not }, None),
+        (None, None) if on => (
+            Map::new(),
+            Think::AsItLikes,
+            Some("this model's template knows no thinking: --think on changes nothing"),
+        ),
+        (None, None) => (Map::new(), Think::AsItLikes, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vocabulary without special tokens.
+    struct NoTags;
+
+    impl Tags for NoTags {
+        fn one_token(&self, _: &str) -> bool {
+            false
+        }
+
+        fn special(&self) -> impl Iterator<Item = &str> {
+            std::iter::empty()
+        }
+    }
+
+    fn think_tags() -> Format {
+        Format::tags("<think>", "</think>")
+    }
+
+    #[test]
+    fn an_answer_is_gone_on_with_where_it_was() {
+        let tags = think_tags();
+        let lead =
+            |prompt: &str, thinking, text| tags.lead(prompt, Begun { thinking, text }, Think::AsItLikes);
+        assert_eq!(lead("<a>", "", ""), "");
+        assert_eq!(lead("<a>", "hm", ""), "<think>\nhm");
+        assert_eq!(lead("<a><think>\n", "hm", "Yes"), "hm\n</think>\n\nYes");
+        assert_eq!(lead("<a><think>\n", "", "Yes"), "\n</think>\n\nYes");
+        assert_eq!(lead("<a>", "", "Yes"), "Yes");
+        let none = Begun::default();
+        assert_eq!(tags.lead("<a><think>\n", none, Think::Not), "\n</think>\n\n");
+        assert_eq!(tags.lead("<a>", none, Think::Not), "<think>\n\n</think>\n\n");
+        assert_eq!(tags.lead("<a>", none, Think::Do), "<think>\n");
+        let both = Begun { thinking: "hm", text: "Yes" };
+        assert_eq!(Format::Harmony.lead("x", both, Think::AsItLikes), format!("{ANALYSIS}hm{TO_FINAL}Yes"));
+    }
+
+    #[test]
+    fn the_format_is_read_from_the_template() {
+        let format = |source: &str| Format::of(&Template::new(source, "", "", &[]).unwrap(), &NoTags);
+        assert_eq!(format("{{ messages[-1].content }}"), None);
+        assert_eq!(format("{{ messages[-1].content.split('</think>')[-1] }}"), Some(think_tags()));
+        let own = "{% for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}\n{hm}{{ m.reasoning_content }}{/hm}\n{% endif %}{{ m.content }}{% endfor %}";
+        assert_eq!(format(own), Some(Format::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
+        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(Format::Harmony));
+        assert_eq!(format("{{ messages[-1].content }}<a>{{ '<think>' }}\n"), Some(think_tags()));
+        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(Format::tags("<my_thoughts>", "</my_thoughts>")));
+        for other in ["<assistant>", "<think>\n\n</think>", "a < b", "[INST]", "<endless_thought>"] {
+            assert_eq!(
+                format(
+                    &format!("{{{{ messages[-1].content }}}}{other}").replace("</think>", "{{ '</' }}think>")
+                ),
+                None,
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_closes_is_told_by_what_opens() {
+        assert_eq!(closings("<think>"), ["</think>"]);
+        assert_eq!(closings("[THINK]"), ["[/THINK]"]);
+        assert_eq!(closings("<|think|>"), ["<|/think|>", "</|think|>"]);
+        assert_eq!(closings("<|begin_of_thought|>")[0], "<|end_of_thought|>");
+    }
+
+    #[test]
+    fn thinking_is_switched_as_the_template_has_it() {
+        let wish = |source: &str, think| {
+            let template = Template::new(source, "", "", &[]).unwrap();
+            let (variables, todo, note) =
+                super::wish(think, Format::of(&template, &NoTags).as_ref(), &template);
+            (
+                variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<String>(),
+                todo,
+                note.is_some(),
+            )
+        };
+        let hybrid = "{{ messages[-1].content }}<a>{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}";
+        assert_eq!(wish(hybrid, Auto::Off), ("enable_thinking=false".into(), Think::AsItLikes, false));
+        assert_eq!(wish(hybrid, Auto::Auto), (String::new(), Think::AsItLikes, false));
+        assert_eq!(wish("<think>{# </think> #}", Auto::Off), (String::new(), Think::Not, false));
+        assert_eq!(wish("{{ 1 }}", Auto::On), (String::new(), Think::AsItLikes, true));
+        assert_eq!(
+            wish("<|channel|><|message|>", Auto::Off),
+            ("reasoning_effort=\"low\"".into(), Think::AsItLikes, true)
+        );
+    }
+}
