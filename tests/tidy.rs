@@ -75,7 +75,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("llama_cpp_sys_2", &["engine/llama.rs", "engine/llama/weights.rs"]),
     ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
-    ("aho_corasick", &["engine/tokens.rs"]),
+    ("aho_corasick", &["engine/guard.rs", "engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
     ("clap", &["cli.rs", "completions.rs"]),

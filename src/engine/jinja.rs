@@ -19,6 +19,8 @@ use serde_json::Value as Json;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::tags::constants;
+
 use self::apart::There;
 pub use self::apart::{ahead, render_apart, until};
 

@@ -104,6 +104,8 @@ pub struct Marker {
     pub text: String,
     /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
     pub control: bool,
+    /// UNKNOWN: stands for what cannot be written.
+    pub unknown: bool,
     /// Whether white space before it is dropped.
     pub takes_space: bool,
 }

@@ -14,6 +14,8 @@ pub mod memory;
 mod json;
 pub mod llama; // 2
 mod alphabet;
+pub mod prompt;
+pub mod guard;
 pub mod tokens; // 3
 pub mod cache; // 4
 mod overflow;
@@ -39,25 +41,16 @@ use anyhow::{Context as _, Result};
 use self::cache::Cache;
 use self::detokenize::Stops;
 use self::draft::{Costs, Drafter, Lookup};
-use self::generate::{Thoughts, Writing, generate};
-use self::llama::{Model, Token, Vocabulary};
-use self::reasoning::{Begun, Format, Reasoning};
+use self::generate::{Writing, generate};
+use self::guard::Markers;
+use self::llama::{Model, Token};
+pub use self::prompt::Prompt;
+use self::reasoning::{Begun, Format};
 use self::snapshot::{LEAST, Snapshots, Uses};
 use self::template::Template;
-use self::tokens::{Encoder, Markers, Marks};
-use crate::chat::settings::Auto;
+use self::tokens::Encoder;
 use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
 use crate::error::{Exit, Failure};
-
-/// The exact prompt of a turn.
-pub struct Prompt {
-    pub text: String,
-    pub tokens: Vec<Token>,
-    /// What had to be changed to make the template take the conversation, a line each.
-    pub notes: Vec<String>,
-    /// How thinking is told from the answer, where the model thinks.
-    reasoning: Option<Reasoning>,
-}
 
 /// A loaded model with all that a conversation needs of it.
 pub struct Engine<M> {
@@ -65,6 +58,8 @@ pub struct Engine<M> {
     cache: Cache,
     /// `None`: a base model, which completes text.
     template: Option<Template>,
+    /// The texts that it may look for in content.
+    words: Vec<String>,
     markers: Markers,
     encoder: Encoder,
     /// How the model says that it thinks, if it does.
@@ -99,15 +94,17 @@ impl<M: Model> Engine<M> {
         let vocabulary = model.vocabulary();
         let compile = |source| Template::new(source, &vocabulary.bos_text, &vocabulary.eos_text, args);
         let template = template.map(compile).transpose().map_err(template_failure)?;
-        let sample = template.as_ref().map(sample_render).unwrap_or_default();
+        let sample =
+            template.as_ref().map(|template| template.sample() + template.source()).unwrap_or_default();
         let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
         let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
-        let format = template.as_ref().and_then(|template| Format::of(template, &Known(&model)));
+        let format = template.as_ref().and_then(|template| Format::of(template, &prompt::Known(&model)));
         let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
-        let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
+        let ends = ends.map(|template| prompt::ends_of(template, vocabulary)).unwrap_or_default();
         Ok(Engine {
             model,
             cache: Cache::default(),
+            words: template.as_ref().map(Template::constants).unwrap_or_default(),
             template,
             markers,
             encoder,
@@ -234,28 +231,6 @@ impl<M: Model> Engine<M> {
 
     fn drafter(&self) -> Box<dyn Drafter> {
         Box::new(Lookup::new(self.costs.clone().unwrap_or_default()))
-    }
-
-    fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
-        let (texts, closing) =
-            (reasoning.format().markers(), || self.model.tokenize(&reasoning.closing(), true));
-        let whole = texts.iter().filter_map(|text| Some((one_token(&self.model, text)?, text.to_string())));
-        let mut tags: Vec<(Token, String)> = whole.collect();
-        let one_token = tags.iter().map(|(_, text)| text.clone()).collect();
-        let special = self.model.vocabulary().markers.iter().filter(|marker| !marker.text.trim().is_empty());
-        let parts = special.filter(|marker| texts.iter().any(|text| text.contains(&marker.text)));
-        tags.extend(parts.map(|marker| (marker.token, marker.text.clone())));
-        Thoughts {
-            reasoning: reasoning.clone().with_tokens(one_token),
-            tags,
-            budget: turn.settings.think_budget.map(|most| (most, closing())),
-        }
-    }
-
-    /// How the model says that it thinks: as the user has it, else as was found.
-    fn format(&self, turn: &Turn) -> Option<Format> {
-        let given = turn.settings.think_tags.as_ref();
-        given.map(|[open, close]| Format::tags(open, close)).or_else(|| self.format.clone())
     }
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
@@ -443,61 +418,6 @@ impl<M: Model> Engine<M> {
         Ok(Counts { prompt: length, cached, limit, reading })
     }
 
-    /// The exact prompt of a turn: text and ids.
-    pub fn prompt(&self, turn: &Turn) -> Result<Prompt, Failure> {
-        match &self.template {
-            Some(template) if !turn.raw => self.chat_prompt(template, turn),
-            _ => Ok(self.plain_prompt(turn)),
-        }
-    }
-
-    fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
-        let messages = turn.visible();
-        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
-        let thoughts = messages.iter().filter_map(|message| message.thinking.as_deref());
-        let begun = [turn.begun_thinking.as_str(), &turn.begun];
-        let texts =
-            contents.iter().map(String::as_str).chain(thoughts).chain(begun).chain([template.source()]);
-        let marks = Marks::absent_from(texts)?;
-        let guarded = |text: &str| self.markers.guard(text, marks);
-        let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
-            role: message.role,
-            content: guarded(content),
-            thinking: message.thinking.as_deref().map(guarded),
-        });
-        let turns: Vec<template::Turn> = turns.collect();
-        let think = if turn.settings.think_budget == Some(0) { Auto::Off } else { turn.settings.think };
-        let format = self.format(turn);
-        let (variables, todo, note) = reasoning::wish(think, format.as_ref(), template);
-        let mut rendered =
-            template.render_with(&turns, true, &variables, turn.asked).map_err(template_failure)?;
-        rendered.notes.extend(note.map(String::from));
-        let [thinking, written] = begun.map(guarded);
-        let begun = Begun { thinking: &thinking, text: &written };
-        let lead = match &format {
-            Some(format) => format.lead(&rendered.text, begun, todo),
-            None => written.clone(),
-        };
-        rendered.text.push_str(&lead);
-        let reasoning = format.as_ref().map(|format| Reasoning::after(format, &rendered.text, begun));
-        let (text, cuts) = self.markers.cuts(&rendered.text, marks);
-        let tokens = self.encoder.encode(&self.model, &text, &cuts);
-        Ok(Prompt { text, tokens, notes: rendered.notes, reasoning })
-    }
-
-    /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
-    fn plain_prompt(&self, turn: &Turn) -> Prompt {
-        let contents: Vec<String> = turn.visible().iter().map(|message| message.content()).collect();
-        let text = contents.join("\n") + &turn.begun;
-        let vocabulary = self.model.vocabulary();
-        let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();
-        tokens.extend(self.model.tokenize(&text, turn.raw && turn.special));
-        if tokens.is_empty() {
-            tokens.extend(vocabulary.bos); // nothing at all cannot be evaluated
-        }
-        Prompt { text, tokens, notes: Vec::new(), reasoning: None }
-    }
-
     /// The tokens in memory: the last prompt and what was written after it, but for the last token.
     pub fn evaluated(&self) -> &[Token] {
         self.cache.tokens()
@@ -508,54 +428,6 @@ impl<M: Model> Engine<M> {
         let text = |token| String::from_utf8_lossy(&self.model.piece(token, true)).into_owned();
         prompt.tokens.iter().map(|token| (*token, text(*token))).collect()
     }
-}
-
-/// What the template writes around a small conversation: shows which markers are its own.
-fn sample_render(template: &Template) -> String {
-    let turn = template::Turn::new;
-    let turns = [turn(Role::User, "a"), turn(Role::Assistant, "b"), turn(Role::User, "c")];
-    let rendered = template.render(&turns, true).map(|prompt| prompt.text).unwrap_or_default();
-    rendered + template.source()
-}
-
-/// A model's vocabulary, as what tells of tags.
-struct Known<'m, M>(&'m M);
-
-impl<M: Model> reasoning::Tags for Known<'_, M> {
-    fn one_token(&self, text: &str) -> bool {
-        one_token(self.0, text).is_some()
-    }
-
-    fn special(&self) -> impl Iterator<Item = &str> {
-        self.0.vocabulary().markers.iter().map(|marker| marker.text.as_str())
-    }
-}
-
-/// The token that is all of a text, if there is one.
-fn one_token(model: &impl Model, text: &str) -> Option<Token> {
-    match model.tokenize(text, true)[..] {
-        [token] if model.piece(token, true) == text.as_bytes() => Some(token),
-        _ => None,
-    }
-}
-
-/// The control tokens that a template writes after what an assistant said.
-fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
-    let (turn, word) = (template::Turn::new, "Antwortwort");
-    let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];
-    let talks =
-        [(vec![asked.clone(), answered.clone()], false), (vec![asked.clone(), answered, asked], true)];
-    let end = |(talk, open): (Vec<template::Turn>, bool)| {
-        let text = template.render(&talk, open).ok()?.text;
-        let after = text.split_once(word)?.1.trim_start();
-        let markers = vocabulary.markers.iter().filter(|marker| marker.control && !marker.text.is_empty());
-        let first =
-            markers.filter(|marker| after.starts_with(&marker.text)).max_by_key(|marker| marker.text.len());
-        first.map(|marker| marker.token)
-    };
-    let mut ends: Vec<Token> = talks.into_iter().filter_map(end).collect();
-    ends.dedup();
-    ends
 }
 
 fn template_failure(error: template::TemplateError) -> Failure {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::cache::{self, Exchange, Plan, View};
+use super::guard::absent;
 use super::llama::Model;
 use super::reasoning::Begun;
 use super::template;
-use super::tokens::Marks;
 use super::{Engine, Prompt, too_long};
 use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Event, Left, Message, Role, Stats, StopReason, Turn};
@@ -135,8 +135,7 @@ impl<M: Model> Engine<M> {
     fn weigh_rendered(&self, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
         let template = self.template.as_ref()?;
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
-        let end =
-            Marks::absent_from(contents.iter().map(String::as_str).chain([template.source()])).ok()?.cut;
+        let end = absent(contents.iter().map(String::as_str).chain([template.source()])).next()?;
         let marked = messages.iter().zip(contents);
         let marked: Vec<template::Turn> = marked
             .map(|(message, content)| template::Turn::new(message.role, content + &end.to_string()))

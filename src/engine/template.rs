@@ -4,17 +4,17 @@
 //! alternate, one system message at the start), and what it cannot take is put to it in another shape: a system prompt
 //! inside the first user message, or content as a list of typed parts. What was changed is said in the notes.
 //!
-//! The places: content passes through a template untouched but for trimming, so a caller that puts a noncharacter
-//! (U+FDD0 to U+FDEF) into content finds it at the same place in the prompt; that is how `tokens.rs` keeps literal markers
-//! in content from becoming control tokens. Nothing here tokenises, and a BOS written by the template stays in the text.
+//! The places: most templates pass content on untouched but for trimming, so a caller that puts a noncharacter (U+FDD0 to U+FDEF)
+//! or other characters into content finds them at the same place in the prompt; that is how `guard.rs` keeps content from
+//! becoming control tokens. Nothing here tokenises, and a BOS written by the template stays in the text.
 //! `jinja.rs` runs the program; `llama.rs` comes next.
 
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-use super::jinja::{Bounds, Jinja, Moment, moment, written};
 pub use super::jinja::{TemplateError, ahead, render_apart, until};
+use super::jinja::{Bounds, Jinja, Moment, constants, moment, written};
 use crate::chat::message::{Role, join_parts};
 
 /// One message as templates see it.
@@ -56,6 +56,7 @@ pub struct Template {
     source: String,
     jinja: Jinja,
     variables: Map<String, Value>,
+    args: Map<String, Value>,
     shape: OnceLock<Shape>,
 }
 
@@ -81,14 +82,14 @@ impl Template {
         let mut variables = Map::new();
         variables.insert("bos_token".into(), bos.into());
         variables.insert("eos_token".into(), eos.into());
-        for (name, value) in args {
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into());
-            variables.insert(name.clone(), value);
-        }
+        let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.into());
+        let args: Map<String, Value> = args.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        variables.extend(args.clone());
         Ok(Template {
             source: source.to_owned(),
             jinja: Jinja::new(source)?,
             variables,
+            args,
             shape: OnceLock::new(),
         })
     }
@@ -96,6 +97,16 @@ impl Template {
     /// The template as it was given.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The variables that the user gave it.
+    pub fn args(&self) -> &Map<String, Value> {
+        &self.args
+    }
+
+    /// The texts that it has as constants, and so may look for in content; none is blank.
+    pub fn constants(&self) -> Vec<String> {
+        constants(&self.source)
     }
 
     /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
@@ -190,6 +201,41 @@ impl Template {
                 || marks.iter().any(|mark| self.source.contains(mark)),
             tools: render(&alone, "tools", json!([function])).contains(tool),
         }
+    }
+
+    /// What it writes around small conversations with every role, thinking and tools: shows which markers are its own.
+    pub fn sample(&self) -> String {
+        let call = json!({"id": "a1b2c3d4e", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}});
+        let tools = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters":
+            {"type": "object", "properties": {"a": {"type": "string", "description": "d"}}, "required": ["a"]}}}]);
+        let user = || json!({"role": "user", "content": "a"});
+        let thought = json!({"role": "assistant", "content": "b", "reasoning_content": "c", "thinking": "c"});
+        let said =
+            |role: &str| json!({"role": role, "content": "b", "name": "f", "tool_call_id": "a1b2c3d4e"});
+        let calling = || json!({"role": "assistant", "content": "", "tool_calls": [call]});
+        let leading = ["system", "developer"].map(|role| json!([said(role), user()]));
+        let answering = ["tool", "function", "ipython", "observation", "environment"]
+            .map(|role| json!([user(), calling(), said(role), said("assistant"), user()]));
+        let plain =
+            ["assistant", "system", "developer", "tool"].map(|role| json!([user(), said(role), user()]));
+        let talks = leading.into_iter().chain(answering).chain(plain);
+        let talks = talks.chain([json!([user(), thought]), json!([user()])]);
+        let render = |messages: &Value, thinking: Option<bool>, tools: Option<&Value>| {
+            let open =
+                messages.as_array().and_then(|all| all.last()).is_none_or(|last| last["role"] != "assistant");
+            let mut variables = Map::from_iter([
+                ("messages".into(), messages.clone()),
+                ("add_generation_prompt".into(), open.into()),
+            ]);
+            variables.extend(tools.map(|tools| ("tools".into(), tools.clone())));
+            for name in ["enable_thinking", "thinking"] {
+                variables.extend(thinking.map(|on| (name.into(), on.into())));
+            }
+            self.render_as_given(&variables, None).unwrap_or_default()
+        };
+        let alone = json!([user()]);
+        let ways = [Some(true), Some(false)].map(|thinking| render(&alone, thinking, None));
+        talks.map(|talk| render(&talk, None, None) + &render(&talk, None, Some(&tools))).chain(ways).collect()
     }
 
     fn message(&self, turn: &Turn, shape: Shape) -> Value {

@@ -164,15 +164,18 @@ fn random_piece(chance: &mut Chance, kind: usize, lists: [&[&str]; 4]) -> String
 
 /// Templates a vocabulary, each with two of its markers.
 const PAIRS: usize = 10;
-const BETWEEN_MARKERS: &str =
-    "{% for m in messages %}{{ before }}{{ m.role }}\n{{ m.content }}{{ after }}\n{% endfor %}{{ before }}";
 
-fn marker_pairs(vocabulary: &Vocabulary) -> impl Iterator<Item = [(String, String); 2]> {
+fn between_markers(vocabulary: &Vocabulary) -> impl Iterator<Item = String> {
     let markers = vocabulary.markers.iter().filter(|m| m.control).map(|m| m.text.as_str());
     let markers: Vec<&str> = markers.filter(|text| !text.trim().is_empty()).collect();
     let text =
         move |n: usize| serde_json::to_string(markers.get(n % markers.len().max(1)).unwrap_or(&"#")).unwrap();
-    (0..PAIRS).map(move |n| [("before".into(), text(n * 7)), ("after".into(), text(n * 7 + 1))])
+    (0..PAIRS).map(move |n| {
+        let (before, after) = (text(n * 7), text(n * 7 + 1));
+        format!(
+            "{{% for m in messages %}}{{{{ {before} + m.role }}}}\n{{{{ m.content + {after} }}}}\n{{% endfor %}}{{{{ {before} }}}}"
+        )
+    })
 }
 
 #[test]
@@ -185,8 +188,8 @@ fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
         let plain = LlamaModel::load_from_file(backend, &subject.path, &params).unwrap();
         let (model, mut chance) = (subject.model(), Chance(20));
         let vocabulary = model.vocabulary();
-        for pair in marker_pairs(vocabulary) {
-            let engine = Engine::new(subject.model(), Some(BETWEEN_MARKERS), &pair).unwrap();
+        for template in between_markers(vocabulary) {
+            let engine = subject.engine(&template);
             let texts: Vec<String> = std::iter::repeat_with(|| random_text(&mut chance))
                 .filter(|text| !vocabulary.markers.iter().any(|m| m.control && text.contains(&m.text)))
                 .take(TEXTS / PAIRS)
@@ -338,10 +341,10 @@ fn counted(model: &Llama, tokens: &[Token]) -> BTreeMap<Token, usize> {
 
 /// Whether a marker becomes a token of which the template writes one part and content the other.
 fn straddles(subject: &Subject, before: &str, after: &str) -> bool {
-    let template = "{% for m in messages %}{{ before }}{{ m.content }}{{ after }}{% endfor %}";
-    let args = [("before", before), ("after", after)];
-    let args = args.map(|(name, text)| (name.to_owned(), serde_json::to_string(text).unwrap()));
-    let engine = Engine::new(subject.model(), Some(template), &args).unwrap();
+    let quoted = [before, after].map(|text| serde_json::to_string(text).unwrap());
+    let template =
+        format!("{{% for m in messages %}}{{{{ {} + m.content + {} }}}}{{% endfor %}}", quoted[0], quoted[1]);
+    let engine = subject.engine(&template);
     let model = subject.model();
     let marker = [before, after].concat();
     let id = model.vocabulary().markers.iter().find(|m| m.text == marker).unwrap().token;

@@ -1,4 +1,4 @@
-//! A template's source → the same for minijinja, where it reads a tag otherwise than Jinja2.
+//! A template's source → the same for minijinja, where it reads a tag otherwise than Jinja2; and the constants in it.
 
 /// Rewritten are, with the white space around them trimmed as it was:
 /// - `{% generation %}`, which marks, for training, what the model wrote: such a block becomes `{% if true %}`;
@@ -91,6 +91,47 @@ fn outer_words(tag: &str) -> Option<Vec<(&str, usize)>> {
     (quote.is_none() && depth == 0).then_some(words)
 }
 
+/// The texts between quotes in a template's tags, each once; blank ones are left out.
+pub(in crate::engine) fn constants(source: &str) -> Vec<String> {
+    let (mut constants, mut rest, mut inside) = (Vec::new(), source, false);
+    while let Some(at) = rest.find(if inside { &['"', '\'', '%', '}'][..] } else { &['{'] }) {
+        let tag = rest.get(at..at + 2).unwrap_or_default();
+        let sign = rest[at..].chars().next();
+        rest = &rest[at + 1..];
+        match (inside, sign) {
+            (true, Some(quote @ ('"' | '\''))) => {
+                let (constant, after) = unquoted(rest, quote);
+                rest = after;
+                if !constant.trim().is_empty() && !constants.contains(&constant) {
+                    constants.push(constant);
+                }
+            }
+            (true, _) if tag == "%}" || tag == "}}" => (inside, rest) = (false, &rest[1..]),
+            (false, _) if tag == "{%" || tag == "{{" => (inside, rest) = (true, &rest[1..]),
+            _ => {}
+        }
+    }
+    constants
+}
+
+/// The text up to a quote, and what is after that.
+fn unquoted(text: &str, quote: char) -> (String, &str) {
+    let (mut unquoted, mut escaped) = (String::new(), false);
+    for (at, c) in text.char_indices() {
+        match (escaped, c) {
+            (true, 'n') => unquoted.push('\n'),
+            (true, 't') => unquoted.push('\t'),
+            (true, 'r') => unquoted.push('\r'),
+            (true, c) => unquoted.push(c),
+            (false, '\\') => {}
+            (false, c) if c == quote => return (unquoted, &text[at + c.len_utf8()..]),
+            (false, c) => unquoted.push(c),
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    (unquoted, "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +158,12 @@ mod tests {
             "{% raw %}{% for a in b %}{% endraw %}",
         ];
         others.into_iter().for_each(|other| assert_eq!(prepared(other), other));
+    }
+    #[test]
+    fn constants_are_found() {
+        let source = r#"it's {% if "a'b" in x %}{{ 'c\'d' ~ '\n' ~ '\\n\n' + {'e': 1}['f'] }}"no" {%- set x = "g}}" -%}{{ 'g}}' }}"#;
+        assert_eq!(constants(source), ["a'b", "c'd", "\\n\n", "e", "f", "g}}"]);
+        assert_eq!(constants("{{ 'open"), ["open"]);
+        assert_eq!(constants("{ {"), [""; 0]);
     }
 }

@@ -39,13 +39,14 @@ pub(super) fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
     let mut markers = Vec::new();
     for id in 0..len {
         let attr = vocab.attr(LlamaToken(id));
-        let control = attr.contains(LlamaTokenAttr::Control) || attr.contains(LlamaTokenAttr::Unknown);
+        let unknown = attr.contains(LlamaTokenAttr::Unknown);
+        let control = attr.contains(LlamaTokenAttr::Control) || unknown;
         if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
             continue;
         }
         let text = vocab.text(LlamaToken(id)).map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
         let takes_space = attr.contains(LlamaTokenAttr::LStrip);
-        markers.push(Marker { token: id, text, control, takes_space });
+        markers.push(Marker { token: id, text, control, unknown, takes_space });
     }
     let text_of = |token: LlamaToken| {
         let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
