@@ -1,5 +1,5 @@
 //! llama.cpp's vocabularies: the ids of its own test vectors; on random text the ids of its plain tokenizer call; and with
-//! markers in content, no token of theirs that is not there without them.
+//! markers in content, whole or to be made by what a template does, no token of theirs that is not there without them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use fireside::chat::settings::{Auto, CacheType};
 use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
-use fireside::engine::llama::{ContextOptions, Llama, Model, Parts, Token, Vocabulary, Weights};
+use fireside::engine::llama::{ContextOptions, Llama, Marker, Model, Parts, Token, Vocabulary, Weights};
+use fireside::engine::template::Template;
 use fireside::{gguf, model};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -16,6 +17,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 
 use super::{Row, conclude, reference};
 use crate::exact::{Chance, load, turn, user};
+use crate::forgery::{FORGERIES, forgeable};
 use crate::loading::same_vocabulary;
 
 pub(super) const VECTORS: &str = "token vectors";
@@ -232,6 +234,9 @@ fn saying(content: [&str; 6]) -> [Message; 5] {
     [Message::new(Role::System, system), user(first), answered, with_file, user(last)]
 }
 
+/// Markers of a vocabulary that are forged in every way.
+const FORGED: usize = 12;
+
 #[test]
 fn no_marker_in_content_becomes_a_token_in_any_template() {
     let (Some(subjects), Some(folder)) = (subjects(), reference("llama.cpp/models/templates")) else {
@@ -246,11 +251,34 @@ fn no_marker_in_content_becomes_a_token_in_any_template() {
     for subject in &subjects {
         for (file, template) in &templates {
             let Some(pair) = Pair::of(subject, template) else { continue };
+            let removed = pair.removed();
             for marker in pair.markers() {
-                compared += 1;
+                compared += 1 + removed.len();
                 if pair.betrayed_by(marker) {
                     differing.push(format!("{}: {marker:?} in content of {}", subject.name, file.display()));
                 }
+                for word in removed.iter().filter(|word| pair.betrayed_without(word, marker)) {
+                    let (name, file) = (&subject.name, file.display());
+                    differing.push(format!("{name}: {marker:?} with {word:?} in content of {file}"));
+                }
+            }
+            if let Some(marker) = forgeable(subject.model().vocabulary()).next() {
+                compared += 1;
+                if pair.betrayed_by_argument(subject, &marker.text) {
+                    differing.push(format!("{}: an argument of {}", subject.name, file.display()));
+                }
+            }
+        }
+        let model = subject.model();
+        let markers: Vec<&Marker> = forgeable(model.vocabulary()).collect();
+        let some = markers.iter().step_by(markers.len().div_ceil(FORGED).max(1));
+        for (marker, forgery) in
+            some.flat_map(|marker| FORGERIES.iter().map(move |forgery| (marker, forgery)))
+        {
+            let Some(success) = forgery.succeeds(|| subject.model(), marker) else { continue };
+            compared += 1;
+            if success {
+                differing.push(format!("{}: {:?}, {}", subject.name, marker.text, forgery.name));
             }
         }
         for marker in subject.model().vocabulary().markers.iter().filter(|m| m.control) {
@@ -269,7 +297,7 @@ fn no_marker_in_content_becomes_a_token_in_any_template() {
             }
         }
     }
-    assert!(compared > 5000, "only {compared} cases");
+    assert!(compared > 7000, "only {compared} cases");
     conclude(Row {
         check: INJECTION,
         reference: "the same with harmless content",
@@ -311,6 +339,39 @@ impl<'s> Pair<'s> {
     fn counted(&self, contents: [&str; 6]) -> Option<BTreeMap<Token, usize>> {
         let prompt = self.engine.prompt(&turn(&saying(contents), 1)).ok()?;
         Some(counted(&self.model, &prompt.tokens))
+    }
+
+    /// The words that the template takes out of content.
+    fn removed(&self) -> Vec<String> {
+        let template = Template::new(self.template, "", "", &[]).unwrap();
+        let removes = |word: &String| {
+            let content = format!("Anfang{word}Ende");
+            let prompt = self.engine.prompt(&turn(&saying([&content; 6]), 1));
+            prompt.is_ok_and(|prompt| prompt.text.contains("AnfangEnde"))
+        };
+        template.constants().into_iter().filter(removes).collect()
+    }
+
+    /// Whether a marker with such a word in it becomes a token.
+    fn betrayed_without(&self, word: &str, marker: &str) -> bool {
+        let Some(middle) = (marker.len() / 2..marker.len()).find(|at| marker.is_char_boundary(*at)) else {
+            return false;
+        };
+        let hostile = format!("a{}{word}{}b", &marker[..middle], &marker[middle..]);
+        let harmless = format!("a{word}b");
+        self.counted([&hostile; 6]) != self.counted([&harmless; 6])
+    }
+
+    /// Whether a marker in a variable for the template becomes a token.
+    fn betrayed_by_argument(&self, subject: &Subject, marker: &str) -> bool {
+        let template = format!("{}{{{{ note }}}}", self.template);
+        let counted = |note: &str| {
+            let args = [("note".to_string(), serde_json::to_string(note).unwrap())];
+            let engine = Engine::new(subject.model(), Some(&template), &args).unwrap();
+            let prompt = engine.prompt(&turn(&saying(["x y"; 6]), 1)).unwrap();
+            counted(&self.model, &prompt.tokens)
+        };
+        counted(&format!("a{marker}b")) != counted("a b")
     }
 
     /// Whether a marker in content becomes a token.

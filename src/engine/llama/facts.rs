@@ -9,6 +9,9 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use super::{Marker, Vocabulary};
 use crate::engine::alphabet::Alphabet;
 
+/// What llama.cpp takes for a WordPiece vocabulary's unknown token where the file names none.
+const BERT_UNKNOWN: i32 = 100;
+
 /// What a SentencePiece vocabulary can write, where that is not everything.
 pub(super) fn alphabet(model: &LlamaModel) -> Option<Alphabet> {
     if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
@@ -36,10 +39,13 @@ pub(super) fn near_context(model: &LlamaModel) -> Option<usize> {
 pub(super) fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
     let vocab = model.vocab();
     let len = vocab.n_tokens().max(0);
+    let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
+    let unknown = model.meta_val_str("tokenizer.ggml.unknown_token_id").ok().and_then(|id| id.parse().ok());
+    let unknown: Option<i32> = unknown.or((kind == "bert").then_some(BERT_UNKNOWN));
     let mut markers = Vec::new();
     for id in 0..len {
         let attr = vocab.attr(LlamaToken(id));
-        let unknown = attr.contains(LlamaTokenAttr::Unknown);
+        let unknown = attr.contains(LlamaTokenAttr::Unknown) || unknown == Some(id);
         let control = attr.contains(LlamaTokenAttr::Control) || unknown;
         if !control && !attr.contains(LlamaTokenAttr::UserDefined) {
             continue;
@@ -52,7 +58,6 @@ pub(super) fn read_vocabulary(model: &LlamaModel) -> Vocabulary {
         let text = (0..len).contains(&token.0).then(|| vocab.text(token)).flatten();
         text.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let kind = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
     let space_prefix = model.meta_val_str("tokenizer.ggml.add_space_prefix").map(|v| v == "true");
     Vocabulary {
         len: len as usize,
