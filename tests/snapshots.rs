@@ -294,7 +294,11 @@ fn other_settings_and_other_models_have_other_snapshots() {
     let print = |path: &Path| gguf::fingerprint(path, &gguf::read(path).unwrap()).unwrap();
     let subject = Subject::load(&path, FLOAT_NOISE);
     let context = subject.context();
-    let mut others = vec![key(&print(&tuned), &context, None), key(&print(&path), &context, Some(3))];
+    let mut others = vec![
+        key(&print(&tuned), &context, None, true),
+        key(&print(&path), &context, Some(3), true),
+        key(&print(&path), &context, None, false),
+    ];
     let changed: [fn(&mut fireside::engine::llama::ContextOptions); 4] = [
         |context| context.cache_type_k = CacheType::F16,
         |context| context.cache_type_v = CacheType::F16,
@@ -304,9 +308,9 @@ fn other_settings_and_other_models_have_other_snapshots() {
     for change in changed {
         let mut context = context.clone();
         change(&mut context);
-        others.push(key(&print(&path), &context, None));
+        others.push(key(&print(&path), &context, None, true));
     }
-    let ours = key(&print(&path), &context, None);
+    let ours = key(&print(&path), &context, None, true);
     let engine = |key: &str| {
         let snapshots = Snapshots::new(home.path().into(), key.into(), ANYTHING);
         subject.engine().with_snapshots(Some(snapshots))

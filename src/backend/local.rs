@@ -352,7 +352,7 @@ impl Worker {
         let spec = &self.spec;
         let Description { fingerprint, stamp, .. } = &spec.description;
         let model = format!("{fingerprint} in files {stamp}");
-        let key = || snapshot::key(&model, &spec.context, spec.load.gpu_layers);
+        let key = || snapshot::key(&model, &spec.context, spec.load.gpu_layers, spec.load.repack);
         let (folder, rules) = spec.snapshots.clone()?;
         Some(Snapshots::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
     }

@@ -65,9 +65,9 @@ impl Rules {
 
 /// What a state depends on besides the tokens, for people to read: every difference is a different state. `model` tells the
 /// model's files, as they are, from any other's.
-pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>) -> String {
+pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>, repack: bool) -> String {
     format!(
-        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}",
+        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}, weights laid out anew {repack}",
         llama::BINDING,
         llama::system_info().trim(),
         context.cache_type_k,

@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-pub use super::jinja::{TemplateError, ahead, render_apart, until};
 use super::jinja::{Bounds, Jinja, Moment, constants, moment, written};
+pub use super::jinja::{TemplateError, ahead, render_apart, until};
 use crate::chat::message::{Role, join_parts};
 
 /// One message as templates see it.

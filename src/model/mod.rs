@@ -379,7 +379,12 @@ fn fingerprint(
 /// What batches cost with these settings, if that was measured before, and how it is remembered.
 fn batch_costs(seen: &Seen, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
-    let conditions = format!("{}, {context:?}, gpu layers {:?}", llama::BINDING, settings.gpu_layers);
+    let conditions = format!(
+        "{}, {context:?}, gpu layers {:?}, weights laid out anew {}",
+        llama::BINDING,
+        settings.gpu_layers,
+        !settings.no_repack
+    );
     let before = seen.before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
     let (known, stamp, path) = (seen.known.clone(), seen.stamp.to_string(), path.to_path_buf());
     let measured =
