@@ -218,3 +218,14 @@ fn ctrl_c_leaves_nothing() {
     run.done().code(130).stdout("");
     assert_eq!(fs::read_dir(checkpoint.home.path("out")).unwrap().count(), 0);
 }
+
+#[test]
+fn chat_templates_with_names_come_along() {
+    let named = r#"{"chat_template": [{"name": "rag", "template": "{{ 1 }}"}, {"name": "default", "template": "{{ 2 }}"}], "#;
+    let checkpoint = Checkpoint::of("gpt-j").with("tokenizer_config.json", "{", named);
+    fs::create_dir_all(checkpoint.home.path("out")).unwrap();
+    checkpoint.converted(&[]).code(0);
+    let header = gguf::read(&checkpoint.home.path("out/model.gguf")).unwrap();
+    assert_eq!(header.str("tokenizer.chat_template"), Some("{{ 2 }}"));
+    assert_eq!(header.str("tokenizer.chat_template.rag"), Some("{{ 1 }}"));
+}
