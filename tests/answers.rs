@@ -286,8 +286,8 @@ fn templates_by_name_are_taken() {
     let prompt = |args: &[&str]| {
         home.run(&[&["-p", "Hi", "--dry-run"], args].concat()).model(&path).done().code(0).stdout
     };
-    assert!(prompt(&[]).ends_with("<|im_start|>assistant\n\n"), "{}", prompt(&[]));
-    assert!(prompt(&["--chat-template", "rag"]).ends_with("Documents:\n\n"));
+    assert!(prompt(&[]).ends_with("<|im_start|>assistant\n"), "{}", prompt(&[]));
+    assert!(prompt(&["--chat-template", "rag"]).ends_with("Documents:\n"));
     assert!(prompt(&["--chat-template", "alpaca"]).contains("### Instruction:"), "the built-in ones stay");
     home.run(&["-p", "Hi", "--temp", "0"]).model(&path).done().code(0).stdout("Yes.\n").stderr("");
     let path_text = path.to_str().unwrap();
@@ -310,7 +310,7 @@ fn templates_by_name_are_taken() {
     let one = [("rag", rag.as_str())];
     let path = Parrot::saying(&["Yes."]).after("\n").named_templates(&one).write(&home, "one");
     let shown = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done().code(0).stdout;
-    assert!(shown.ends_with("Documents:\n\n"), "the only one: {shown}");
+    assert!(shown.ends_with("Documents:\n"), "the only one: {shown}");
     let two = [("rag", rag.as_str()), ("tool_use", CHATML)];
     let path = Parrot::saying(&["Yes."]).named_templates(&two).write(&home, "two");
     let refused = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done();

@@ -288,7 +288,7 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.incognito = v), |s| name_of(&s.incognito, SWITCH)),
     row("keep", "", Group::Conversation, "keep the conversation also where input is piped or there is no terminal",
         |s, v| one_of(v, SWITCH).map(|v| s.keep = v), |s| name_of(&s.keep, SWITCH)),
-    row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or a built-in one by name, instead of the model's",
+    row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or by name one of the model's or a built-in one, instead of the model's usual",
         |s, v| text(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone().unwrap_or_default()).reload(),
     row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times",
         |s, v| key_value(v).map(|v| s.template_args.push(v)), |s| show_pairs(&s.template_args)).reload().repeats(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{Fit, Needs, fit};
-use super::{entry_of, none_found, places};
+use super::{entry_of, has_template, none_found, places};
 use crate::chat::settings::CacheType;
 use crate::config::Config;
 use crate::error::Failure;
@@ -63,7 +63,7 @@ impl About {
             weights: needs.weights,
             kv_per_token: needs.per_token,
             licences: licences(header),
-            chats: header.str("tokenizer.chat_template").is_some_and(|template| !template.trim().is_empty()),
+            chats: has_template(header),
             problem: None,
             other_kind: false,
         }

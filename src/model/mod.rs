@@ -1,10 +1,11 @@
 //! A model's name → everything settled before it is loaded: file checked, memory counted, settings advised.
 //!
-//! `memory.rs` says what fits, `device.rs` what it runs on, `about.rs` what a list shows of it.
+//! `memory.rs` says what fits, `device.rs` what it runs on, `templates.rs` how it chats, `about.rs` what a list shows of it.
 
 pub mod about;
 mod device;
 pub mod memory;
+mod templates;
 
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,15 +19,12 @@ use crate::backend::probe::{Verdict, without_repack};
 use crate::chat::options::{Effect, SETTINGS, setting};
 use crate::chat::settings::Settings;
 use crate::config::{Assignment, Config, Source};
-use crate::engine::builtin::{self, builtin};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, Sought, devices, system_info};
 use crate::engine::snapshot::{Rules, Unchanged, Usage, forget, usage};
 pub use crate::engine::template::Supports;
-use crate::engine::template::Template;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
-use crate::input;
 use crate::processor;
 use crate::store::catalog::{Entry, entry_for_file};
 use crate::store::known::{Known, KnownFile};
@@ -37,6 +35,7 @@ use crate::units::size;
 use about::{About, count};
 use device::{device, physical_cores};
 use memory::{chunk, context_limit, weights_bytes};
+pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
 
 /// A model that was found and can be tried.
 pub struct Opened {
@@ -309,34 +308,6 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
     ("mirostat_tau", "mirostat-ent"),
     ("mirostat_eta", "mirostat-lr"),
 ];
-
-/// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
-pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
-    let Some(wanted) = &settings.chat_template else {
-        let own = header.str("tokenizer.chat_template").filter(|t| !t.trim().is_empty());
-        return Ok(own.map(|own| builtin(own).unwrap_or(own).to_string()));
-    };
-    if let Some(builtin) = builtin(wanted) {
-        return Ok(Some(builtin.to_string()));
-    }
-    input::read_file(Path::new(wanted)).map(Some).map_err(|failure| Failure {
-        message: format!("the chat template: {}", failure.message),
-        ..failure.hint(format!(
-            "--chat-template takes a Jinja file or the name of a built-in one: {}",
-            builtin_templates().join(", ")
-        ))
-    })
-}
-
-/// The names of the built-in ones.
-pub fn builtin_templates() -> Vec<&'static str> {
-    builtin::names().collect()
-}
-
-/// What a chat template supports; `None` if it cannot be read.
-pub fn supports(source: &str) -> Option<Supports> {
-    Template::new(source, "", "", &[]).ok().map(|template| template.supports())
-}
 
 /// What is known of a file that was looked at before, and how it is now.
 struct Seen<'a> {

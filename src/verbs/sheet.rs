@@ -32,6 +32,8 @@ pub(super) struct Sheet {
     vocabulary: (String, usize),
     types: Vec<(&'static str, u64)>,
     supports: Option<Supports>,
+    /// The chat templates that have names.
+    templates: Vec<String>,
     sampling: Vec<(String, String, &'static str)>,
     needs: Needs,
     available: Option<u64>,
@@ -79,7 +81,8 @@ impl Sheet {
                 header.array_len("tokenizer.ggml.tokens").unwrap_or(0),
             ),
             types,
-            supports: header.str("tokenizer.chat_template").and_then(model::supports),
+            supports: model::own_template(header).ok().flatten().and_then(model::supports),
+            templates: model::template_names(header).into_iter().map(String::from).collect(),
             sampling: sampling.map(|a| (a.setting.name.to_string(), a.value, a.source.name())).collect(),
             needs: Needs::of(header, settings.cache_type_k, settings.cache_type_v),
             available: available_memory(),
@@ -130,6 +133,9 @@ impl Sheet {
         row("quantisation", format!("{}: {}", about.quantisation, types.collect::<Vec<_>>().join(", ")));
         row("file", size(self.file_size));
         row("chat template", self.template());
+        if !self.templates.is_empty() {
+            row("", format!("by name: {}", self.templates.join(", ")));
+        }
         row("", format!("--chat-template takes a file or {}", model::builtin_templates().join(" ")));
         let advice = self.sampling.iter().map(|(name, value, source)| format!("{name} {value} ({source})"));
         row("recommended", advice.collect::<Vec<_>>().join(", "));
@@ -145,7 +151,11 @@ impl Sheet {
 
     fn template(&self) -> String {
         let Some(supports) = self.supports else {
-            return if self.about.chats { "cannot be read".into() } else { "none: a base model".into() };
+            return match self.about.chats {
+                true if self.templates.is_empty() => "cannot be read".into(),
+                true => "none without a name".into(),
+                false => "none: a base model".into(),
+            };
         };
         let one = |name: &str, yes| format!("{name} {}", if yes { "yes" } else { "no" });
         let Supports { system, thinking, tools } = supports;
@@ -199,6 +209,7 @@ impl Sheet {
             "types": self.types.iter().map(|(name, bytes)| (name.to_string(), json!(bytes))).collect::<Map<_, _>>(),
             "size": self.file_size,
             "chat_template": about.chats,
+            "chat_templates": self.templates,
             "builtin_templates": model::builtin_templates(),
             "supports": self.supports.map(|s| json!({"system": s.system, "thinking": s.thinking, "tools": s.tools})),
             "sampling": self.sampling.iter().map(|(name, value, _)| (name.clone(), json!(value))).collect::<Map<_, _>>(),

@@ -40,12 +40,12 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
         None => local(&usual(means.config)?, &settings)?,
     };
     if means.json {
-        return means.print(&object(&sheet, &headers, parts).to_string());
+        return means.print(&object(&sheet, &headers, parts, &settings).to_string());
     }
     let mut text = Vec::new();
     if parts.template {
-        let template = headers[0].str("tokenizer.chat_template");
-        text.push(template.ok_or_else(|| Failure::new("the model has no chat template"))?.to_string());
+        let template = model::chat_template(&headers[0], &settings)?;
+        text.push(template.ok_or_else(|| Failure::new("the model has no chat template"))?);
     }
     if parts.metadata {
         text.extend(headers[0].entries().map(|(key, field)| format!("{key} = {}", shown(field))));
@@ -108,14 +108,14 @@ fn remote(wanted: &str, settings: &Settings, means: &mut Means) -> Result<(Vec<H
     Ok((vec![header], sheet.of_remote(remote.size(), remote.licence.as_deref())))
 }
 
-fn object(sheet: &Sheet, headers: &[Header], parts: &Parts) -> Value {
+fn object(sheet: &Sheet, headers: &[Header], parts: &Parts, settings: &Settings) -> Value {
     let mut object = sheet.json();
     if parts.tensors {
         let tensors = headers.iter().flat_map(|header| &header.tensors);
         object["tensors"] = tensors.map(tensor_object).collect();
     }
     if parts.template {
-        object["template"] = json!(headers[0].str("tokenizer.chat_template"));
+        object["template"] = json!(model::chat_template(&headers[0], settings).ok().flatten());
     }
     if parts.metadata {
         let entries = headers[0].entries().map(|(key, field)| (key.to_string(), value(field)));

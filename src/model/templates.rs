@@ -1,0 +1,84 @@
+//! A header and what the user wants → the chat template that is used: the user's, one of the file's own, or a built-in one.
+//!
+//! A file may have a template without a name, and others by name, for retrieval or tools. Where all have names, the one called
+//! `default` is used unless another is asked for, or the only one there is.
+
+use std::path::Path;
+
+use crate::chat::settings::Settings;
+use crate::engine::builtin::{self, builtin};
+use crate::engine::template::{Supports, Template};
+use crate::error::Failure;
+use crate::gguf::Header;
+use crate::input;
+
+const KEY: &str = "tokenizer.chat_template";
+
+/// The file's templates that have names, and their sources.
+fn named(header: &Header) -> impl Iterator<Item = (&str, &str)> {
+    header.entries().filter_map(|(key, _)| {
+        let name = key.strip_prefix(KEY)?.strip_prefix('.')?;
+        let source = header.str(key).filter(|source| !source.trim().is_empty())?;
+        (!name.is_empty() && !name.contains(char::is_control)).then_some((name, source))
+    })
+}
+
+/// The names of the file's templates, where they have some.
+pub fn template_names(header: &Header) -> Vec<&str> {
+    named(header).map(|(name, _)| name).collect()
+}
+
+/// Whether the file has any template: without one it is a base model.
+pub fn has_template(header: &Header) -> bool {
+    unnamed(header).is_some() || named(header).next().is_some()
+}
+
+fn unnamed(header: &Header) -> Option<&str> {
+    header.str(KEY).filter(|source| !source.trim().is_empty())
+}
+
+/// The template of the file that is used unless the user wants another; `None` for a base model.
+pub fn own_template(header: &Header) -> Result<Option<&str>, Failure> {
+    let mut all = named(header);
+    let default = unnamed(header)
+        .or_else(|| named(header).find(|(name, _)| *name == "default").map(|(_, source)| source));
+    match (default, all.next(), all.next()) {
+        (Some(source), ..) => Ok(Some(builtin(source).unwrap_or(source))),
+        (None, one, None) => Ok(one.map(|(_, source)| source)),
+        (None, ..) => {
+            let names: Vec<String> =
+                template_names(header).iter().map(|name| format!("--chat-template {name}")).collect();
+            let failure = Failure::new("the model has no chat template without a name, and several with one");
+            Err(failure.hint(format!("choose one: {}", names.join(", "))))
+        }
+    }
+}
+
+/// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
+pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
+    let Some(wanted) = &settings.chat_template else {
+        return own_template(header).map(|source| source.map(String::from));
+    };
+    let own = named(header).find(|(name, _)| name == wanted).map(|(_, source)| source);
+    if let Some(source) = own.or_else(|| builtin(wanted)) {
+        return Ok(Some(source.to_string()));
+    }
+    input::read_file(Path::new(wanted)).map(Some).map_err(|failure| {
+        let own = template_names(header).join(", ");
+        let own = if own.is_empty() { own } else { format!("one of the model's own: {own}; ") };
+        let builtin = builtin_templates().join(", ");
+        let hint =
+            format!("--chat-template takes {own}a Jinja file or the name of a built-in one: {builtin}");
+        Failure { message: format!("the chat template: {}", failure.message), ..failure.hint(hint) }
+    })
+}
+
+/// The names of the built-in ones.
+pub fn builtin_templates() -> Vec<&'static str> {
+    builtin::names().collect()
+}
+
+/// What a chat template supports; `None` if it cannot be read.
+pub fn supports(source: &str) -> Option<Supports> {
+    Template::new(source, "", "", &[]).ok().map(|template| template.supports())
+}
