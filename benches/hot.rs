@@ -13,11 +13,12 @@ use fireside::chat::settings::{Auto, CacheType, Sampling};
 use fireside::engine::cache::Cache;
 use fireside::engine::detokenize::{Detokenizer, Stops};
 use fireside::engine::draft::{Costs, Drafter, Lookup};
+use fireside::engine::guard::{Guarded, Markers, Texts};
 use fireside::engine::llama::{
     self, ContextOptions, Hooks, Llama, LoadOptions, Model, Parts, Token, Weights,
 };
 use fireside::engine::template::{Template, Turn};
-use fireside::engine::tokens::{Encoder, Markers, Marks};
+use fireside::engine::tokens::Encoder;
 use fireside::gguf;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -102,12 +103,30 @@ fn tokenise_100_messages_at_once(bencher: Bencher) {
 #[divan::bench]
 fn tokenise_100_messages_again(bencher: Bencher) {
     let (model, text) = (model(), template().render(&conversation(), true).expect("it renders").text);
-    let marks = Marks::absent_from([text.as_str()].into_iter()).expect("there are free characters");
-    let markers = Markers::new(model.vocabulary(), |_| true).expect("its markers are sound");
+    let markers = model.vocabulary().markers.iter().filter(|marker| marker.control);
+    let mut places: Vec<_> = markers
+        .flat_map(|marker| text.match_indices(&marker.text).map(|(at, found)| at..at + found.len()))
+        .collect();
+    places.sort_by_key(|place| place.start);
+    let prompt = Guarded { text, cuts: Vec::new(), markers: places };
     let encoder = Encoder::new(model.vocabulary()).expect("its markers are sound");
+    bencher.bench_local(|| encoder.encode(&model, black_box(&prompt)));
+}
+
+/// Rendering, and finding out who wrote each marker.
+#[divan::bench]
+fn guard_100_messages(bencher: Bencher) {
+    let (model, template, turns) = (model(), template(), conversation());
+    let markers = Markers::new(model.vocabulary(), |_| false).expect("its markers are sound");
+    let words = template.constants();
+    let contents = turns.iter().map(|turn| turn.content.as_str()).collect();
+    let texts = Texts { contents, source: template.source(), words: &words };
     bencher.bench_local(|| {
-        let (text, cuts) = markers.cuts(black_box(&text), marks);
-        encoder.encode(&model, &text, &cuts)
+        markers.guard(black_box(&texts), |dress| {
+            let dressed = turns.iter().map(|turn| Turn::new(turn.role, dress(&turn.content)));
+            let turns: Vec<Turn> = dressed.collect();
+            anyhow::Ok((template.render(&turns, true)?.text, ()))
+        })
     });
 }
 

@@ -47,10 +47,26 @@ pub(super) fn metadata(folder: &Path, config: &Config, metadata: Metadata) -> Re
     });
     let own = text_of(folder, "chat_template.jinja")?;
     let template = own.or_else(|| about["chat_template"].as_str().map(String::from));
-    Ok(match template {
-        Some(template) => written.text("tokenizer.chat_template", &template),
-        None => written,
+    Ok(match (template, &about["chat_template"]) {
+        (Some(template), _) => written.text("tokenizer.chat_template", &template),
+        (None, Value::Array(named)) => named_templates(written, named),
+        (None, _) => written,
     })
+}
+
+/// Chat templates with names, as llama.cpp's converter writes them: the default one has none.
+fn named_templates(written: Metadata, named: &[Value]) -> Metadata {
+    let text = |one: &Value, key: &str| one[key].as_str().map(String::from);
+    let named = named.iter().filter_map(|one| Some((text(one, "name")?, text(one, "template")?)));
+    let (default, others): (Vec<_>, Vec<_>) = named.partition(|(name, _)| name == "default");
+    let names: Vec<&String> = others.iter().map(|(name, _)| name).collect();
+    let mut written =
+        if names.is_empty() { written } else { written.texts("tokenizer.chat_templates", &names) };
+    for (_, source) in &default {
+        written = written.text("tokenizer.chat_template", source);
+    }
+    let key = |name: &str| format!("tokenizer.chat_template.{name}");
+    others.iter().fold(written, |written, (name, source)| written.text(&key(name), source))
 }
 
 fn read(folder: &Path) -> Result<Vocabulary, Failure> {
