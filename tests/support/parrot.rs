@@ -179,6 +179,9 @@ fn table(columns: impl Iterator<Item = usize>, wide: usize, value: f32) -> Vec<f
     columns.flat_map(row).collect()
 }
 
+/// The dimensions of a tensor, the contiguous one first, and its numbers.
+type Numbers = (Vec<u64>, Vec<f32>);
+
 /// The embeddings are one number each, and the output has, for each token, the numbers of those that it follows.
 fn write(path: &std::path::Path, metadata: Metadata, next: &[usize]) {
     let (count, wide) = (next.len(), width(next.len()));
@@ -186,10 +189,12 @@ fn write(path: &std::path::Path, metadata: Metadata, next: &[usize]) {
     for (token, next) in next.iter().enumerate() {
         output[next * wide + token] = 10.0;
     }
-    let zeros = |rows: usize, columns: usize| (vec![columns as u64, rows as u64], vec![0.0; rows * columns]);
+    let zeros = |rows: usize, columns: usize| -> Numbers {
+        (vec![columns as u64, rows as u64], vec![0.0; rows * columns])
+    };
     let ones = || (vec![wide as u64], vec![1.0; wide]);
     let of_words = vec![wide as u64, count as u64];
-    let tensors: Vec<(&str, (Vec<u64>, Vec<f32>))> = vec![
+    let tensors: Vec<(&str, Numbers)> = vec![
         ("token_embd.weight", (of_words.clone(), table(0..count, wide, 1.0))),
         ("output_norm.weight", ones()),
         ("output.weight", (of_words, output)),
