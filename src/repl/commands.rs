@@ -117,9 +117,16 @@ pub fn command(name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name))
 }
 
+/// Whether a line is meant for a command: a slash and a word. Paths, comments and the like are messages.
+pub(super) fn is_command(line: &str) -> bool {
+    let name = line.strip_prefix('/').and_then(|rest| rest.split(char::is_whitespace).next());
+    name.is_some_and(|name| command(name).is_some() || name.bytes().all(|b| b.is_ascii_alphabetic()))
+}
+
 /// Runs a line that begins with a slash.
 pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
-    let line = line.trim().trim_start_matches('/');
+    let line = line.trim();
+    let line = line.strip_prefix('/').unwrap_or(line);
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match command(&name.to_lowercase()) {
         Some(command) => (command.run)(chat, rest.trim()),
@@ -132,9 +139,7 @@ fn unknown(name: &str) -> Failure {
     let failure = Failure::new(format!("there is no command /{name}"));
     match nearest(name, names) {
         Some(close) => failure.hint(format!("did you mean /{close}?")),
-        None => {
-            failure.hint("/help lists the commands; a message may not begin with / (put a space before it)")
-        }
+        None => failure.hint("/help lists the commands; a message that begins so needs a space before it"),
     }
 }
 

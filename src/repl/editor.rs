@@ -1,7 +1,8 @@
 //! Lines from the user: edited on a terminal, or read plainly from a pipe or a terminal that can do no more.
 //!
 //! The only file naming rustyline. A message may have several lines: pasted, joined with Ctrl-J, continued with a
-//! trailing `\`, or between `"""` marks. It comes out whole, without the marks.
+//! trailing `\`, or between `"""` marks. It comes out whole, without the marks. Only what was typed is a mark: what was
+//! pasted, recalled or put back is sent as it is.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,10 +17,9 @@ use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::config::{Behavior, CompletionType};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
     Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Highlighter,
-    Hinter, KeyEvent, RepeatCount,
+    Hinter, KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
 use crate::chat::message::{without_final_newline, without_mark};
@@ -79,7 +79,7 @@ impl Editor {
     }
 }
 
-/// Whether the message goes on in the next line.
+/// Whether the message goes on in the next line, where lines come one by one.
 fn unfinished(text: &str) -> bool {
     let text = text.trim_start();
     match text.strip_prefix("\"\"\"") {
@@ -90,13 +90,62 @@ fn unfinished(text: &str) -> bool {
 
 /// The message without the marks that held it together.
 fn finished(text: &str) -> String {
-    let trimmed = text.trim();
-    let block = trimmed.strip_prefix("\"\"\"").and_then(|rest| rest.strip_suffix("\"\"\""));
-    match block {
-        Some(block) => block.strip_prefix('\n').unwrap_or(block).trim_end_matches('\n').to_string(),
-        None => text.replace("\\\n", "\n"),
+    inside(text).unwrap_or_else(|| text.replace("\\\n", "\n"))
+}
+
+/// What stands between block marks.
+fn inside(text: &str) -> Option<String> {
+    let block = text.trim().strip_prefix(BLOCK)?.strip_suffix(BLOCK)?;
+    Some(block.strip_prefix('\n').unwrap_or(block).trim_end_matches('\n').to_string())
+}
+
+/// Begins and ends a block of lines.
+const BLOCK: &str = "\"\"\"";
+
+/// Which marks were typed, as far as that matters.
+#[derive(Debug, Default)]
+struct Typed {
+    /// The line as the mark that was typed last left it: if it is still so, that was the last key.
+    line: String,
+    /// The line begins with a block mark.
+    block: bool,
+    /// The `\` at the end is to become a new line.
+    continued: bool,
+}
+
+/// Notes a character of a mark and leaves it to rustyline, which inserts what was pasted without asking.
+struct Mark(char, Arc<Mutex<Typed>>);
+
+impl ConditionalEventHandler for Mark {
+    fn handle(&self, _: &Event, count: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        let mut typed = self.1.lock().expect(UNBROKEN);
+        let (before, after) = ctx.line().split_at(ctx.pos());
+        let before = before.to_string() + &self.0.to_string().repeat(count.into());
+        typed.block |= before.trim_start() == BLOCK;
+        typed.line = before + after;
+        None
     }
 }
+
+/// Goes on in the next line where a mark that was typed asks for that.
+struct Enter(Arc<Mutex<Typed>>);
+
+impl ConditionalEventHandler for Enter {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        let mut typed = self.0.lock().expect(UNBROKEN);
+        let line = ctx.line();
+        typed.block &= line.trim_start().starts_with(BLOCK);
+        let just_typed = typed.line.trim_end() == line.trim_end();
+        if typed.block {
+            let closed = just_typed && inside(line).is_some();
+            return (!closed).then_some(Cmd::Newline);
+        }
+        typed.continued = just_typed && line.ends_with('\\') && ctx.pos() == line.len();
+        typed.continued.then_some(Cmd::Complete) // no other command replaces text and goes on behind it
+    }
+}
+
+const UNBROKEN: &str = "nobody panics holding it";
 
 /// Opens `text` in the user's editor and returns it as it was saved.
 pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
@@ -131,6 +180,7 @@ struct Full {
     editor: rustyline::Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
     left: Left,
+    typed: Arc<Mutex<Typed>>,
     /// Typed before the editor was there.
     earlier: VecDeque<String>,
     _hushed: Hushed,
@@ -161,7 +211,7 @@ struct LeaveLine {
 
 impl ConditionalEventHandler for LeaveLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
-        *self.left.lock().expect("nobody panics holding it") =
+        *self.left.lock().expect(UNBROKEN) =
             Some(LeftLine { line: ctx.line().to_string(), position: ctx.pos(), why: self.why });
         Some(Cmd::Interrupt)
     }
@@ -179,12 +229,20 @@ impl Full {
             .bracketed_paste(true)
             .build();
         let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
-        editor.set_helper(Some(Assistant { complete, files: FilenameCompleter::new() }));
+        let typed = Arc::<Mutex<Typed>>::default();
+        let files = FilenameCompleter::new();
+        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone() }));
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
         editor.bind_sequence(KeyEvent::ctrl('Z'), leave(Why::Suspend));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
+        for mark in ['\\', '"'] {
+            let handler = Box::new(Mark(mark, typed.clone()));
+            editor.bind_sequence(KeyEvent::from(mark), EventHandler::Conditional(handler));
+        }
+        let enter = KeyEvent(KeyCode::Enter, Modifiers::NONE);
+        editor.bind_sequence(enter, EventHandler::Conditional(Box::new(Enter(typed.clone()))));
         let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
         editor.bind_sequence(edit, leave(Why::Edit));
         if let Some(path) = &history {
@@ -195,6 +253,7 @@ impl Full {
             editor,
             history,
             left,
+            typed,
             earlier: terminal::lines_typed_ahead().into(),
             _hushed: Hushed::new(),
         })
@@ -204,14 +263,23 @@ impl Full {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
             self.remember(&line);
-            return Ok(Line::Text(finished(&line)));
+            return Ok(Line::Text(line));
         }
+        *self.typed.lock().expect(UNBROKEN) = Typed::default();
+        let line = self.edited(initial, prompt);
+        terminal::mark_pastes(); // what is pasted while it writes comes with marks as well
+        line
+    }
+
+    fn edited(&mut self, initial: &str, prompt: &str) -> Result<Line, Failure> {
         let mut initial = (initial.to_string(), String::new());
         loop {
             match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
                 Ok(line) => {
+                    let block = self.typed.lock().expect(UNBROKEN).block;
+                    let line = inside(&line).filter(|_| block).unwrap_or(line);
                     self.remember(&line);
-                    return Ok(Line::Text(finished(&line)));
+                    return Ok(Line::Text(line));
                 }
                 Err(ReadlineError::Interrupted) => match self.take_left() {
                     Some(left) if left.why == Why::Edit => {
@@ -241,7 +309,7 @@ impl Full {
     }
 
     fn take_left(&self) -> Option<LeftLine> {
-        self.left.lock().expect("nobody panics holding it").take()
+        self.left.lock().expect(UNBROKEN).take()
     }
 
     fn remember(&mut self, line: &str) {
@@ -263,22 +331,21 @@ fn show(failure: &Failure) {
     failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
 }
 
-#[derive(Helper, Hinter, Highlighter)]
+#[derive(Helper, Hinter, Highlighter, Validator)]
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
-}
-
-impl Validator for Assistant {
-    fn validate(&self, ctx: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        Ok(if unfinished(ctx.input()) { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
-    }
+    typed: Arc<Mutex<Typed>>,
 }
 
 impl Completer for Assistant {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context) -> rustyline::Result<(usize, Vec<Pair>)> {
+        if std::mem::take(&mut self.typed.lock().expect(UNBROKEN).continued) {
+            let new_line = "\n".to_string();
+            return Ok((pos - 1, vec![Pair { display: new_line.clone(), replacement: new_line }]));
+        }
         let (start, mut offered) = match (self.complete)(&line[..pos]) {
             Some((start, names)) => {
                 let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };

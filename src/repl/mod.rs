@@ -165,7 +165,8 @@ impl Chat<'_> {
     }
 
     fn understand(&mut self, text: String) -> Next {
-        if text.starts_with('/') && !text.contains('\n') || text.starts_with("/system ") {
+        let one_line = !text.contains('\n') && commands::is_command(&text);
+        if one_line || text.starts_with("/system ") {
             return commands::run(self, &text).unwrap_or_else(|failure| {
                 self.screen.failure(&failure);
                 Next::Prompt

@@ -29,6 +29,7 @@ const UNBROKEN: &str = "nobody panics holding it";
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
 /// Tells the terminal to mark pasted text no more: the editor is gone.
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
+const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
 
 /// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back.
 pub fn watch_signals() {
@@ -160,6 +161,13 @@ fn stop() {
         let _ = as_found(|| signal_hook::low_level::raise(SIGSTOP));
     }
     SUSPENDED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has the terminal say what is pasted outside the editor, too: one message instead of one for each line of it.
+pub fn mark_pastes() {
+    if let Some(mut terminal) = device() {
+        let _ = terminal.write_all(PASTE_MARKS);
+    }
 }
 
 /// While it lives, what is typed outside the editor is not shown but kept for the next line; Ctrl-C and Ctrl-Z still
