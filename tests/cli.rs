@@ -324,3 +324,34 @@ fn bench_tells_what_the_machine_does_with_a_model() {
     home.run(&["bench"]).model(&model).done().code(0).stderr("");
     home.run(&["bench", "no-such-model"]).done().failed(1, "no-such-model");
 }
+
+#[test]
+fn after_two_dashes_everything_is_the_prompt() {
+    let home = Home::new();
+    let asked = |args: &[&str]| {
+        let model = tiny("llama-bpe");
+        let args = [&["-m", model.to_str().unwrap(), "--dry-run"], args].concat();
+        let prompt = home.run(&args).done().code(0).stdout;
+        let content = prompt.strip_prefix("<|im_start|>user\n").unwrap();
+        content.strip_suffix("<|im_end|>\n<|im_start|>assistant\n").unwrap().to_string()
+    };
+    assert_eq!(asked(&["--", "list"]), "list");
+    assert_eq!(asked(&["--", "--help"]), "--help");
+    assert_eq!(asked(&["--", "-x is odd"]), "-x is odd");
+    assert_eq!(asked(&["--temp", "0", "--", "why", "is", "-p", "--"]), "why is -p --");
+    assert_eq!(asked(&["--", "banana"]), "banana");
+    home.run(&["-p", "one", "--", "two"]).done().failed(2, "the prompt was given twice");
+    home.run(&["--", ""]).done().failed(2, "the prompt is empty");
+    home.run(&["rm", "--yes", "--", "-m"]).done().failed(1, "there is no model '-m'");
+}
+
+#[test]
+fn an_unknown_option_says_how_it_would_be_a_prompt() {
+    for odd in ["--odd", "-odd is what?", "--", "-Z"].into_iter().filter(|odd| *odd != "--") {
+        let done = Home::new().run(&[odd]).done().failed(2, "unexpected argument");
+        let done = done.hint("-p");
+        assert!(done.hint("--").stderr.contains(" -- "), "{odd}");
+    }
+    let done = Home::new().run(&["--tmep", "0"]).done().failed(2, "--tmep").hint("did you mean --temp?");
+    assert!(done.stderr.contains("-p") && done.stderr.contains(" --"), "{}", done.stderr);
+}

@@ -229,3 +229,30 @@ fn chat_templates_with_names_come_along() {
     assert_eq!(header.str("tokenizer.chat_template"), Some("{{ 2 }}"));
     assert_eq!(header.str("tokenizer.chat_template.rag"), Some("{{ 1 }}"));
 }
+
+/// Data beyond the file, or before its beginning, is nobody's to read (CVE-2026-7482).
+#[test]
+fn tensors_that_lie_outside_the_file_are_refused() {
+    let text = |name: &str| {
+        let bytes = fs::read(Checkpoint::of(name).folder.join("model.safetensors")).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        String::from_utf8(bytes[8..8 + length].to_vec()).unwrap()
+    };
+    let header: serde_json::Value = serde_json::from_str(&text("gpt-j")).unwrap();
+    let offsets = |at: usize| {
+        let all = header.as_object().unwrap().values();
+        let of = |tensor: &serde_json::Value| Some(tensor["data_offsets"].as_array()?.clone());
+        let offsets = all.filter_map(of).nth(at).unwrap();
+        format!("[{},{}]", offsets[0], offsets[1])
+    };
+    let one = offsets(1);
+    let digits = |filler: char| {
+        let inner: String = one.chars().map(|c| if c.is_ascii_digit() { filler } else { c }).collect();
+        inner
+    };
+    Checkpoint::of("gpt-j").with_header(&one, &digits('9')).refused("header");
+    let (from, to) = one[1..one.len() - 1].split_once(',').unwrap();
+    if from.len() == to.len() {
+        Checkpoint::of("gpt-j").with_header(&one, &format!("[{to},{from}]")).refused("header");
+    }
+}

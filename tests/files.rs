@@ -290,3 +290,160 @@ fn a_template_in_the_file_that_is_wrong_is_one_line() {
         tried(&home, &home.write("model.gguf", bytes)).failed(1, why);
     }
 }
+
+/// What was asked for cannot be had together: nothing is wrong with the file.
+#[test]
+fn settings_that_a_model_does_not_take_are_a_wrong_usage() {
+    let refused = |args: &[&str], part: &str| {
+        let home = Home::new();
+        for known in [false, true] {
+            if known {
+                tried(&home, &tiny("llama-bpe")).code(0); // from now on no child tries it out
+            }
+            let run = home.run(&[&["-p", "Hi", "-n", "1"], args].concat()).model(&tiny("llama-bpe"));
+            let done = run.done().failed(2, part);
+            assert!(!done.stderr.contains("damaged") && !done.stderr.contains("llama_"), "{}", done.stderr);
+            let model = tiny("llama-bpe");
+            let args = [&["--repl-stdin", "-q", "-n", "1", "-m", model.to_str().unwrap()], args].concat();
+            let done = home
+                .run(&args)
+                .stdin("Hi\n/set flash-attn auto\n/set cache-type-k f16\n/set cache-type-v f16\nHo\n")
+                .done();
+            assert!(done.code(0).stdout.trim().len() > 1, "the chat goes on");
+        }
+    };
+    refused(&["--flash-attn", "off", "--cache-type-v", "q8_0"], "--cache-type-v q8_0 and --flash-attn off");
+    refused(&["--cache-type-k", "q8_0"], "--cache-type-k q8_0"); // its heads have 16 numbers, a block 32
+    refused(&["--cache-type-v", "q4_0"], "--cache-type-v q4_0");
+}
+
+/// A limit of 64 KiB, and for root the right to lock more taken away.
+#[test]
+fn memory_that_could_not_be_locked_is_told_with_the_limit() {
+    let home = Home::new();
+    let model = tiny("llama-bpe");
+    tried(&home, &model).code(0);
+    let locked = |drop: &str| {
+        let line = format!("ulimit -l 64 && exec {drop} \"$0\" -m \"$1\" --mlock -p Hi -n 1");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &line, crate::support::program()]).arg(&model);
+        let output = command.env_clear().envs(home.environment()).output().unwrap();
+        Done::from(output)
+    };
+    // SAFETY: only asks.
+    let drop = if unsafe { nix::libc::geteuid() } == 0 { "setpriv --bounding-set=-ipc_lock" } else { "" };
+    let done = locked(drop).code(0);
+    assert!(done.stderr.contains("not locked in memory") && done.stderr.contains("64 KiB"), "{done:#?}");
+    let done = home.run(&["-p", "Hi", "-n", "1"]).model(&model).done().code(0);
+    assert!(!done.stderr.contains("locked"), "{done:#?}");
+}
+
+/// Files that an uploader cut with `split` have to be put together; fetching them again changes nothing.
+#[test]
+fn a_piece_of_a_file_is_to_be_joined_and_not_fetched_again() {
+    let home = Home::new();
+    let bytes = tiny_bytes();
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    for (one, two, whole) in [
+        ("m.gguf.part1of2", "m.gguf.part2of2", "m.gguf"),
+        ("n b.Q8_0.gguf-split-a", "n b.Q8_0.gguf-split-b", "'n b.Q8_0.gguf'"),
+    ] {
+        let (one, two) = (home.write(one, first), home.write(two, second));
+        for piece in [&one, &two] {
+            let done = tried(&home, piece).code(1).hint("cat ").hint(&format!(" > {whole}"));
+            assert!(!done.stderr.contains("again"), "{}", done.stderr);
+            home.run(&["show"]).arg(piece).done().code(1).hint(" > ");
+            home.run(&["check"]).arg(piece).done().code(1).hint(" > ");
+        }
+        // The command of the hint does it.
+        let hint = tried(&home, &one).stderr;
+        let command = hint.split_once("them: ").unwrap().1.trim();
+        let joined =
+            std::process::Command::new("sh").args(["-c", command]).current_dir(home.path("")).status();
+        assert!(joined.unwrap().success());
+        let whole = home.path(whole.trim_matches('\''));
+        assert_eq!(std::fs::read(&whole).unwrap(), bytes);
+        tried(&home, &whole).code(0);
+    }
+    home.write("o.gguf.part1of3", first);
+    tried(&home, &home.path("o.gguf.part1of3")).code(1).hint("o.gguf.part2of3");
+}
+
+/// Runs `show`, `check`, a conversion and a question on a file; all of them refuse it in a line.
+#[track_caller]
+fn refused_everywhere(home: &Home, bytes: Vec<u8>, part: &str) {
+    let path = home.write("hole.gguf", bytes);
+    let verbs = [&["show"][..], &["check"], &["-p", "Hi", "-n", "1", "-m"], &["show", "--tensors"]];
+    for verb in verbs {
+        let done = home.run(verb).arg(&path).done().code(1);
+        assert!(done.stderr.contains(part), "{verb:?}: no {part:?}; {done:#?}");
+        assert_eq!(done.stderr.lines().filter(|line| line.starts_with("fireside: ")).count(), 1, "{done:#?}");
+    }
+    let done = home.run(&["convert"]).arg(&path).arg("out.gguf").done();
+    assert!(
+        done.code.is_some_and(|code| code == 1 || code == 2) && !home.path("out.gguf").exists(),
+        "{done:#?}"
+    );
+}
+
+/// The published holes of other readers of the format.
+#[test]
+fn the_known_holes_of_the_field_are_refused_everywhere() {
+    let home = Home::new();
+    let bytes = tiny_bytes();
+    // general.alignment of another type than u32, and one that is no power of two: llama.cpp asserts, or once did.
+    for (kind, value) in
+        [(10, &32u64.to_le_bytes()[..]), (2, &32u16.to_le_bytes()), (0, &[32]), (5, &32i32.to_le_bytes())]
+    {
+        refused_everywhere(
+            &home,
+            with_metadata(&bytes, "general.alignment", kind, value),
+            "general.alignment",
+        );
+    }
+    for value in [0u32, 3, 48, u32::MAX] {
+        let broken = with_metadata(&bytes, "general.alignment", 4, &value.to_le_bytes());
+        refused_everywhere(&home, broken, "general.alignment");
+    }
+    // Products of sizes that overflow (CVE-2026-27940, CVE-2026-33298), and data beyond the file (CVE-2026-7482).
+    let name = b"token_embd.weight";
+    let at = bytes.windows(name.len()).rposition(|part| part == name).unwrap() + name.len();
+    let (dims, offset) = (at + 4, at + 4 + 16 + 4);
+    let with = |place: usize, value: u64| {
+        let mut bytes = bytes.clone();
+        bytes[place..place + 8].copy_from_slice(&value.to_le_bytes());
+        bytes
+    };
+    for huge in [1 << 61, 1 << 62, (1 << 63) - 32, u64::MAX - 31, u64::MAX] {
+        refused_everywhere(&home, with(dims, huge), "token_embd.weight");
+        refused_everywhere(&home, with(dims + 8, huge), "token_embd.weight");
+        refused_everywhere(&home, with(offset, huge), "token_embd.weight");
+    }
+    let mut both = with(dims, 1 << 32);
+    both[dims + 8..dims + 16].copy_from_slice(&(1u64 << 32).to_le_bytes());
+    refused_everywhere(&home, both, "token_embd.weight");
+    refused_everywhere(&home, with(8, u64::MAX), "tensors"); // how many there are
+    refused_everywhere(&home, with(16, u64::MAX), "metadata");
+}
+
+/// PLaMo-2 takes the byte out of a token's name: `<0x-1>` wrote before the beginning of a table.
+#[test]
+fn byte_tokens_that_are_none_are_refused_everywhere() {
+    let home = Home::new();
+    let mut document = Document::read(&std::fs::read(tiny("llama-spm")).unwrap());
+    document.set_text("tokenizer.ggml.model", "plamo2");
+    let good = document.bytes();
+    for (from, to) in
+        [("<0x0A>", "<0x-1>"), ("<0x0A>", "<0xzz>"), ("<0x0A>", "<0x 1>"), ("<0x0A>", "<0x0B>x")]
+    {
+        let at = good.windows(6).position(|part| part == from.as_bytes()).unwrap();
+        let mut broken = good.clone();
+        broken[at..at + 6].copy_from_slice(&to.as_bytes()[..6]);
+        let path = home.write("hole.gguf", broken);
+        for verb in [&["check"][..], &["-p", "Hi", "-n", "1", "-m"]] {
+            let done = home.run(verb).arg(&path).done().code(1);
+            assert!(done.stderr.contains("byte"), "{to}: {done:#?}");
+        }
+        home.run(&["show"]).arg(&path).done();
+    }
+}

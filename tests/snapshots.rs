@@ -566,3 +566,25 @@ fn a_damage_that_a_short_sum_misses_is_seen() {
         assert!(!path.exists());
     }
 }
+
+/// Like others: what is attached or typed is kept, what is piped in only with --keep.
+#[test]
+fn a_plain_completion_is_kept_like_any_prompt() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let file = big_file(&home);
+    let cached = |args: &[&str], stdin: &str| {
+        let run = home.run(&[&["--json", "--temp", "0", "-n", "1"], args].concat()).model(&model);
+        run.stdin(stdin).done().code(0).json()["tokens"]["cached"].as_u64().unwrap()
+    };
+    let text = fs::read_to_string(&file).unwrap();
+    for raw in [&["--raw"][..], &[]] {
+        let with = |more: &[&'static str]| [raw, more].concat();
+        cached(&with(&[]), &text);
+        assert!(cached(&with(&["--keep"]), &text) < LEAST as u64, "{raw:?}: what was piped in was kept");
+        assert!(cached(&with(&[]), &text) > 400, "{raw:?}: what is to be kept was not");
+        let args = [raw, &["-f", &file, "-p", "The end"]].concat();
+        let typed = cached(&args, "");
+        assert!(typed > 400 || cached(&args, "") > 400, "{raw:?}: {typed}");
+    }
+}
