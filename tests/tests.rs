@@ -44,6 +44,8 @@ mod incognito;
 mod damage;
 // The disk full, refused or locked.
 mod trouble;
+// Folders and files of our own: whose they are, links, locks that others hold, clocks that are wrong.
+mod places;
 // Their answers, given again.
 mod replay;
 // What models think before they answer.

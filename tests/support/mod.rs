@@ -1,6 +1,7 @@
 //! What every test needs: a run of the real program in a home of its own, and the models to run it with.
 
 pub mod chats;
+mod clock;
 pub mod hub;
 pub mod mutate;
 mod odd;
@@ -152,6 +153,34 @@ impl Run {
         let environment = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.envs(environment).current_dir(self.command.get_current_dir().unwrap());
         Run { command, ..self }
+    }
+
+    /// As a shell runs it after this line, such as `umask 0` or `exec >&-`.
+    pub fn after(self, line: &str) -> Run {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]);
+        command.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        let environment = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(environment).current_dir(self.command.get_current_dir().unwrap());
+        Run { command, ..self }
+    }
+
+    /// On a disk of which every read takes so many microseconds longer. What is signalled is the program itself.
+    pub fn reads_slowed(self, microseconds: u32) -> Run {
+        let delay = format!("inject=pread64,read:delay_exit={microseconds}");
+        let strace = "strace -D -f -qq -o /dev/null -e signal=none -e trace=pread64,read -e";
+        let mut command = Command::new("strace");
+        command.args(strace.split(' ').skip(1)).arg(delay);
+        command.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        let environment = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(environment).current_dir(self.command.get_current_dir().unwrap());
+        Run { command, ..self }
+    }
+
+    /// With a clock that stands at so many seconds since 1970. `None`: no C compiler is there to make such a clock.
+    pub fn at(mut self, seconds: i64) -> Option<Run> {
+        self.command.env("LD_PRELOAD", clock::stopped()?).env("FIRESIDE_TEST_NOW", seconds.to_string());
+        Some(self)
     }
 
     /// Runs to the end with stdout going into `file`.

@@ -1,0 +1,217 @@
+//! Where things are kept: for the user alone whatever the umask, never through a link, and no lock, pipe, device, clock or
+//! crowd of files keeps anybody waiting.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::history::{DATABASE, chat, history, id, listed};
+use crate::support::pty::*;
+use crate::support::{Home, Run, cannot_run, program, tiny};
+
+const STATE: &str = ".local/state/fireside";
+const LINES: &str = ".local/state/fireside/lines";
+/// Longer than any deadline, and shorter than whoever waits for ever.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A lock on a file or folder, as another program holds it.
+fn held(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// Ran to its end by itself.
+#[track_caller]
+fn soon(run: Run) -> crate::support::Done {
+    let measured = run.measured(SOON);
+    assert_eq!(measured.signal, None, "it hangs; {measured:#?}");
+    measured.done
+}
+
+#[test]
+fn a_lock_on_the_state_folder_delays_no_start() {
+    let home = Home::new();
+    home.write(LINES, "");
+    let lock = held(&home.path(STATE));
+    let ask = || home.run(&["-p", "Hi", "-n", "1", "--no-stdin"]).model(&tiny("llama-bpe"));
+    soon(ask()).code(0).says("another program holds").says(STATE);
+    drop(lock);
+    soon(ask()).code(0).stderr("");
+}
+
+#[test]
+fn a_lock_on_the_typed_lines_delays_no_chat() {
+    let home = Home::new();
+    let lock = held(&home.write(LINES, "earlier\n"));
+    let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal.line("Ho").sees("Two.").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop((terminal, lock));
+    assert_eq!(fs::read_to_string(home.path(LINES)).unwrap(), "earlier\n");
+}
+
+#[test]
+fn a_lock_beside_a_damaged_store_delays_no_chat() {
+    let home = Home::new();
+    let file = home.write(DATABASE, "no database at all, but long enough to be taken for one ".repeat(40));
+    let before = fs::read(&file).unwrap();
+    let lock = held(file.parent().unwrap());
+    let done = chat(&home, "one\n", &[], "Hi\n").code(0).stdout("one\n");
+    done.says("another program holds the stored conversations");
+    assert_eq!(fs::read(&file).unwrap(), before, "mended without the lock");
+    drop(lock);
+    chat(&home, "one\n", &[], "Ho\n").code(0).says("were damaged");
+}
+
+/// Everything below a folder.
+fn below(folder: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        all.push(entry.path());
+        below(&entry.path(), all);
+    }
+}
+
+#[test]
+fn all_that_is_kept_is_the_users_alone_whatever_the_umask() {
+    for umask in ["0", "0777"] {
+        let home = Home::new();
+        fs::create_dir_all(home.path(STATE)).unwrap(); // by a program that was less careful
+        fs::set_permissions(home.path(STATE), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough to be kept
+        let model =
+            home.write(".local/share/fireside/models/tiny.gguf", fs::read(tiny("llama-bpe")).unwrap());
+        let own = [home.path(".local/share/fireside/models"), model];
+        let words: Vec<String> = [program(), "-m", "tiny", "-n", "3"].map(String::from).into();
+        let mut terminal =
+            home.shell_command(&Setup::default(), &format!("umask {umask}; exec \"$@\""), &words);
+        terminal.at_prompt().line(&format!("/file {}", file.display())).sees("it goes with").at_prompt();
+        terminal.line("Hello").sees("tokens/s").at_prompt().keys(CTRL_D).ends();
+        drop(terminal);
+        home.run(&["list"]).after(&format!("umask {umask}")).done().code(0);
+        let mut all = Vec::new();
+        [".local", ".cache", ".config"].iter().for_each(|folder| below(&home.path(folder), &mut all));
+        let named = |end: &str| all.iter().any(|path| path.ends_with(end));
+        assert!(named("lines") && named("models.json") && named("conversations.db") && named("headers.json"));
+        for path in
+            all.iter().filter(|path| path.to_str().unwrap().contains("/fireside") && !own.contains(path))
+        {
+            let (about, shown) = (fs::metadata(path).unwrap(), path.display());
+            let expected = if about.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(about.permissions().mode() & 0o777, expected, "{shown} under umask {umask}");
+        }
+    }
+}
+
+#[test]
+fn a_config_that_never_ends_is_one_line() {
+    let home = Home::new();
+    let file = home.write(".config/fireside/config.toml", "");
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is no regular file");
+    fs::remove_file(&file).unwrap();
+    symlink("/dev/zero", &file).unwrap();
+    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is no regular file");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "# much\n".repeat(1 << 20)).unwrap();
+    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is longer than 1 MiB");
+    fs::remove_file(&file).unwrap();
+    symlink("/dev/null", &file).unwrap(); // how people have it empty
+    soon(home.scripted("yes\n", &["-p", "a"])).code(0).stdout("yes\n");
+    fs::remove_file(&file).unwrap();
+    symlink(home.write("elsewhere.toml", "no-such-setting = 1\n"), &file).unwrap(); // how people keep theirs together
+    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "no setting 'no-such-setting'");
+}
+
+#[test]
+fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
+    let home = Home::new();
+    for name in ["models.json", "fetched.json", "lines"] {
+        home.write(&format!("{STATE}/x"), "");
+        assert!(Command::new("mkfifo").arg(home.path(STATE).join(name)).status().unwrap().success());
+    }
+    home.write(".cache/fireside/x", "");
+    assert!(
+        Command::new("mkfifo").arg(home.path(".cache/fireside/headers.json")).status().unwrap().success()
+    );
+    home.write(".local/share/fireside/x", "");
+    assert!(Command::new("mkfifo").arg(home.path(DATABASE)).status().unwrap().success());
+    home.write(".local/share/fireside/models/tiny.gguf", fs::read(tiny("llama-bpe")).unwrap());
+    assert!(Command::new("mkfifo").arg(home.path("pipe.gguf")).status().unwrap().success());
+    soon(home.run(&["list"])).code(0);
+    soon(home.run(&["history", "list"])).failed(1, "conversations.db is no regular file");
+    soon(home.run(&["-p", "Hi", "-m", "./pipe.gguf", "--no-stdin"])).failed(1, "pipe.gguf");
+    let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal.sees_wrapped("conversations.db is no regular file").keys(CTRL_D).sees("A file to save it in");
+    terminal.line("").ends();
+}
+
+/// Seconds since 1970: before it; long ago; the year 2090; the year 12000; the last second that a file system may know.
+const CLOCKS: &[i64] = &[-86_400, 0, 946_684_800, 3_786_912_000, 316_516_204_800, 9_000_000_000_000];
+
+#[test]
+fn whatever_the_clock_says_nothing_panics() {
+    for clock in CLOCKS {
+        let home = Home::new();
+        let at = |run: Run| run.at(*clock);
+        let Some(run) = at(home.scripted("one\ntwo\n", &["--repl-stdin", "--keep"])) else {
+            return cannot_run("there is no C compiler to make a wrong clock with");
+        };
+        run.stdin("Hi\n/title x\n/history\n").done().code(0).stdout("one\n");
+        let id = id(&home, 0);
+        for args in [
+            &["history", "list"][..],
+            &["history", "list", "--since", "1d"],
+            &["history", "list", "--since", "2020-01-01"],
+            &["history", "search", "Hi"],
+            &["history", "show", &id],
+            &["history", "export", &id, "--format", "json"],
+            &["doctor"],
+            &["list"],
+        ] {
+            let done = at(home.run(args)).unwrap().done();
+            assert!(
+                done.code == Some(0) && !done.stderr.contains("error in the program"),
+                "{clock}: {done:#?}"
+            );
+        }
+        let answer = at(home.run(&["-p", "Hi", "-n", "2", "--no-stdin"]).model(&tiny("llama-bpe"))).unwrap();
+        answer.done().code(0);
+        history(&home, &["export", &id, "talk.md"]).done().code(0);
+    }
+}
+
+#[test]
+fn a_chat_from_the_future_is_not_the_newest_for_ever() {
+    let home = Home::new();
+    let run = |answers: &str, typed: &str| home.scripted(answers, &["--repl-stdin", "--keep"]).stdin(typed);
+    let Some(future) = run("one\n", "From the future\n").at(3_786_912_000) else {
+        return cannot_run("there is no C compiler to make a wrong clock with");
+    };
+    future.done().code(0);
+    run("two\n", "From today\n").done().code(0);
+    let titles =
+        || listed(&home).iter().map(|one| one["title"].as_str().unwrap().to_string()).collect::<Vec<_>>();
+    assert_eq!(titles(), ["From today", "From the future"]);
+    chat(&home, "three\n", &["--continue"], "And on\n").code(0).says("going on with: From today");
+    // Once it is gone on with, its date is as good as any.
+    chat(&home, "four\n", &["--resume", &id(&home, 1)[..6]], "Now\n").code(0).says("From the future");
+    assert_eq!(titles(), ["From the future", "From today"]);
+}
+
+#[test]
+fn two_hundred_thousand_files_are_looked_at_soon_and_said_to_be_many() {
+    let home = Home::new();
+    let folder = home.write(".local/share/fireside/models/m0.gguf", "").parent().unwrap().to_path_buf();
+    (1..200_000).for_each(|number| drop(File::create(folder.join(format!("m{number}.gguf"))).unwrap()));
+    for args in [&["list", "--all"][..], &["list"], &["-p", "Hi", "-m", "nosuch"], &["doctor"]] {
+        let done = soon(home.run(args));
+        assert!(args[0] != "list" || done.stderr.contains("more than 10,000"), "{done:#?}");
+        assert!(done.stdout.lines().count() <= 10_001, "{args:?}");
+    }
+}
