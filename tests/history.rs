@@ -335,6 +335,18 @@ fn killed_at_any_instant_no_message_is_lost() {
 }
 
 #[test]
+fn words_that_came_before_a_stall_are_on_the_disk_within_a_second() {
+    let home = Home::new();
+    let answer = format!("one \\ptwo \\pthree \\pfour {}end\n", "\\p".repeat(200));
+    let mut running = home.scripted(&answer, &["--repl-stdin", "--keep"]).stdin("Count\n").start();
+    running.stdout.wait_for("four ");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    running.killed();
+    let shown = history(&home, &["show", &id(&home, 0)]).done().code(0).stdout;
+    assert!(shown.contains("one two three four"), "{shown}");
+}
+
+#[test]
 fn doctor_tells_what_is_kept_and_what_is_wrong() {
     let home = Home::new();
     home.run(&["doctor"]).done().code(0).stderr("");

@@ -164,19 +164,112 @@ fn give(path: &Path) {
     }
 }
 
+/// What is said in the newest conversation, in its order.
+fn said(home: &Home) -> Vec<String> {
+    let shown = history(home, &["export", &id(home, 0), "--format", "json"]).done().code(0).json();
+    let text = |one: &serde_json::Value| one["content"].as_str().unwrap().to_string();
+    shown["messages"].as_array().unwrap().iter().map(text).collect()
+}
+
 #[test]
-fn a_locked_database_stops_no_chat_and_loses_nothing() {
+fn what_is_said_while_the_database_is_locked_is_taken_in_later() {
     let home = with_one_conversation();
     let other = rusqlite::Connection::open(home.path(DATABASE)).unwrap();
     other.execute_batch("begin immediate").unwrap();
-    goes_on_and_is_saved(
-        &home,
-        &Setup::default(),
-        "exec \"$@\"",
-        "another program holds the stored conversations",
-    );
+    let typed = "Second\n/retry\n/title A better name\nThird\n";
+    let done = chat(&home, "two\ntwo again\nthree\n", &["--continue"], typed).code(0);
+    assert!(!done.stderr.contains("could not be kept"), "it is on the disk; {done:#?}");
+    assert_eq!(listed(&home)[0]["messages"], 2);
     other.execute_batch("rollback").unwrap();
-    is_as_before(&home);
+    assert_eq!(said(&home), ["First", "one", "Second", "two again", "Third", "three"]);
+    let one = &listed(&home)[0];
+    assert_eq!((one["messages"].as_i64(), one["title"].as_str()), (Some(7), Some("A better name")));
+    only_the_database_is_left(&home);
+    chat(&home, "four\n", &["--continue"], "Fourth\n").code(0);
+    assert_eq!(listed(&home)[0]["messages"], 9);
+}
+
+fn only_the_database_is_left(home: &Home) {
+    let names = std::fs::read_dir(home.path(FOLDER)).unwrap().map(|entry| entry.unwrap().file_name());
+    let others: Vec<_> =
+        names.filter(|name| !name.to_str().unwrap().starts_with("conversations.db")).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
+#[test]
+fn what_is_said_while_the_database_is_locked_outlives_the_program() {
+    for stored in [false, true] {
+        let home = if stored { with_one_conversation() } else { Home::new() };
+        chat(&home, "other\n", &[], "").code(0);
+        std::fs::create_dir_all(home.path(FOLDER)).unwrap();
+        if !stored {
+            chat(&home, "other\n", &[], "Other\n").code(0);
+        }
+        let other = rusqlite::Connection::open(home.path(DATABASE)).unwrap();
+        other.execute_batch("begin immediate").unwrap();
+        let go_on: &[&str] = if stored { &["--continue"] } else { &[] };
+        let args = [&["--repl-stdin", "--keep"], go_on].concat();
+        let mut running = home.scripted("two\nthree \\pwords\n", &args).stdin("Second\nThird\n").start();
+        running.stdout.wait_for("three");
+        running.killed();
+        other.execute_batch("rollback").unwrap();
+        let said = said(&home);
+        let before: &[&str] = if stored { &["First", "one"] } else { &[] };
+        assert_eq!(said[..said.len().min(before.len() + 3)], [before, &["Second", "two", "Third"]].concat());
+        let id = id(&home, 0);
+        history(&home, &["rm", &id, "--yes"]).done().code(0);
+        for entry in std::fs::read_dir(home.path(FOLDER)).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(6).any(|w| w == b"Second"), "the text is still there");
+        }
+        assert_eq!(listed(&home).len(), usize::from(!stored));
+    }
+}
+
+/// A store of some size, on a disk so slow that looking it over takes long.
+fn with_a_large_store() -> Option<Home> {
+    if Command::new("strace").arg("-V").output().is_err() {
+        cannot_run("strace is not there");
+        return None;
+    }
+    let home = with_one_conversation();
+    let export = home.path("conversations.json");
+    crate::support::chats::write_export(std::fs::File::create(&export).unwrap(), 8 << 20).unwrap();
+    history(&home, &["import", export.to_str().unwrap()]).done().code(0);
+    Some(home)
+}
+
+/// Of one read, in microseconds: thousands take longer than anybody waits.
+const SLOW: u32 = 20_000;
+
+#[test]
+fn the_first_words_do_not_wait_until_the_store_is_looked_over() {
+    let Some(home) = with_a_large_store() else { return };
+    let run = home.scripted("two \\p\\p\\pwords\n", &["--repl-stdin", "--keep"]).stdin("Second\n");
+    let begun = std::time::Instant::now();
+    let mut running = run.reads_slowed(SLOW).start();
+    running.stdout.wait_for("two");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "they waited");
+    running.killed();
+    assert_eq!(said(&home)[0], "Second");
+}
+
+#[test]
+fn one_answer_is_kept_however_long_the_store_is_looked_over() {
+    let Some(home) = with_a_large_store() else { return };
+    let run = home.scripted("two\n", &["--keep", "-p", "Second", "--no-stdin"]);
+    run.reads_slowed(SLOW).done().code(0).stdout("two\n");
+    assert_eq!(said(&home), ["Second", "two"]);
+}
+
+#[test]
+fn one_answer_that_could_not_be_kept_says_so() {
+    for args in [&["--keep", "-p", "Hi", "--no-stdin"][..], &["--keep", "-p", "Hi", "--no-stdin", "-q"]] {
+        let home = Home::new();
+        home.write(&format!("{DATABASE}/inside"), "a folder in its place");
+        let done = home.scripted("one\n", args).done().code(0).stdout("one\n");
+        done.says("this conversation could not be kept");
+    }
 }
 
 #[test]
