@@ -2,7 +2,7 @@
 //! crowd of files keeps anybody waiting.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -214,4 +214,88 @@ fn two_hundred_thousand_files_are_looked_at_soon_and_said_to_be_many() {
         assert!(args[0] != "list" || done.stderr.contains("more than 10,000"), "{done:#?}");
         assert!(done.stdout.lines().count() <= 10_001, "{args:?}");
     }
+}
+
+#[test]
+fn our_own_files_are_never_reached_through_a_link() {
+    let home = Home::new();
+    let targets = ["database", "lines"].map(|name| home.write(name, "somebody else's\n"));
+    targets.iter().for_each(|path| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap());
+    for (target, name) in targets.iter().zip([DATABASE, LINES]) {
+        let link = home.path(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(target, &link).unwrap();
+    }
+    let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal
+        .sees_wrapped("conversations.db is a link")
+        .keys(CTRL_D)
+        .sees("A file to save it in")
+        .line("")
+        .ends();
+    drop(terminal);
+    history(&home, &["list"]).done().failed(1, "conversations.db is a link");
+    for target in &targets {
+        assert_eq!(fs::read_to_string(target).unwrap(), "somebody else's\n");
+        assert_eq!(fs::metadata(target).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+}
+
+#[test]
+fn a_folder_behind_a_link_is_used_and_left_as_open_as_it_is() {
+    let home = Home::new();
+    let real = home.write("disk/x", "").parent().unwrap().to_path_buf();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(home.path(".local/share")).unwrap();
+    symlink(&real, home.path(".local/share/fireside")).unwrap();
+    chat(&home, "one\n", &[], "Hi\n").code(0);
+    assert_eq!(listed(&home).len(), 1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&real), mode(&real.join("conversations.db"))), (0o755, 0o600));
+}
+
+#[test]
+fn an_export_is_written_through_what_the_user_named() {
+    let home = Home::new();
+    chat(&home, "one\n", &[], "Hi\n").code(0);
+    let id = id(&home, 0);
+    let export = |file: &str| history(&home, &["export", &id, file]);
+    let real = home.write("real.md", "before");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink(&real, home.path("link.md")).unwrap();
+    export("link.md").done().code(0);
+    assert!(fs::symlink_metadata(home.path("link.md")).unwrap().is_symlink(), "the link was replaced");
+    let whole = fs::read_to_string(&real).unwrap();
+    assert!(whole.contains("one") && !whole.contains("before"), "{whole}");
+    export("real.md").done().code(0);
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640, "a file keeps its mode");
+    export("new.md").done().code(0);
+    assert_eq!(fs::metadata(home.path("new.md")).unwrap().permissions().mode() & 0o777, 0o600);
+    let pipe = home.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let read = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
+    };
+    export("pipe").done().code(0);
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "the pipe was replaced");
+    assert_eq!(read.join().unwrap(), whole);
+    for stdout in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let done = export(stdout).done().code(0);
+        assert_eq!(done.stdout, whole, "{stdout}");
+    }
+    export("/dev/full").done().failed(1, "no space left on device");
+}
+
+#[test]
+fn in_a_chat_an_export_is_written_through_as_well() {
+    let home = Home::new();
+    let real = home.write("real.txt", "before");
+    symlink(&real, home.path("link.txt")).unwrap();
+    chat(&home, "one\n", &[], "Hi\n/export link.txt\n/export -\n")
+        .code(0)
+        .stdout("one\nuser: Hi\n\nassistant: one\n");
+    assert!(fs::symlink_metadata(home.path("link.txt")).unwrap().is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains("one"));
 }

@@ -200,8 +200,6 @@ fn only_the_database_is_left(home: &Home) {
 fn what_is_said_while_the_database_is_locked_outlives_the_program() {
     for stored in [false, true] {
         let home = if stored { with_one_conversation() } else { Home::new() };
-        chat(&home, "other\n", &[], "").code(0);
-        std::fs::create_dir_all(home.path(FOLDER)).unwrap();
         if !stored {
             chat(&home, "other\n", &[], "Other\n").code(0);
         }
