@@ -209,6 +209,45 @@ fn a_full_disk_behind_stdout_is_one_line() {
 }
 
 #[test]
+fn stdout_that_was_closed_before_the_start_is_one_line() {
+    let home = Home::new();
+    for args in [
+        &["-p", "a"][..],
+        &["-p", "a", "--raw"],
+        &["-p", "a", "--json"],
+        &["config"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let done = home.scripted("yes\n", args).after("exec >&-").done();
+        assert_eq!(done.stderr.lines().count(), 1, "{done:#?}");
+        done.failed(1, "stdout is closed");
+    }
+    home.scripted("yes\n", &["--repl-stdin"])
+        .stdin("Hi\n")
+        .after("exec >&-")
+        .done()
+        .failed(1, "stdout is closed");
+    // Nobody wants to know, which is something else: as a shell writes it, and as Python's DEVNULL does.
+    for line in ["exec >/dev/null", "exec 1<>/dev/null"] {
+        home.scripted("yes\n", &["-p", "a"]).after(line).done().code(0).stderr("");
+    }
+    home.scripted("yes\n", &["-p", "a"]).after("exec 2>&-").done().code(0).stdout("yes\n");
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    let home = Home::new();
+    for args in [&["--help"][..], &["--version"], &["pull", "--help"], &["completions", "bash"]] {
+        home.run(args).done_into("/dev/full").failed(1, "no space left on device");
+        let mut running = home.run(args).stdin("").start();
+        running.stdout.close();
+        running.close_stdin();
+        running.done().code(0).stderr("");
+    }
+}
+
+#[test]
 fn ctrl_c_keeps_what_was_written() {
     let script = format!("one two {}three\n", "\\p".repeat(2000));
     let mut running = Home::new().scripted(&script, &["-p", "a"]).start();
