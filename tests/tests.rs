@@ -11,6 +11,8 @@ mod cli;
 mod json;
 // What goes in through pipes and comes out through them, and Ctrl-C.
 mod pipes;
+// What comes out must not act on a terminal.
+mod control;
 // How answers are made and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Chat templates that mean harm.
