@@ -112,19 +112,23 @@ fn a_config_that_never_ends_is_one_line() {
     let file = home.write(".config/fireside/config.toml", "");
     fs::remove_file(&file).unwrap();
     assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
-    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is no regular file");
+    soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
+        .failed(2, "config.toml: it is no regular file");
     fs::remove_file(&file).unwrap();
     symlink("/dev/zero", &file).unwrap();
-    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is no regular file");
+    soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
+        .failed(2, "config.toml: it is no regular file");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "# much\n".repeat(1 << 20)).unwrap();
-    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "config.toml: it is longer than 1 MiB");
+    soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
+        .failed(2, "config.toml: it is longer than 1 MiB");
     fs::remove_file(&file).unwrap();
     symlink("/dev/null", &file).unwrap(); // how people have it empty
-    soon(home.scripted("yes\n", &["-p", "a"])).code(0).stdout("yes\n");
+    soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000")).code(0).stdout("yes\n");
     fs::remove_file(&file).unwrap();
     symlink(home.write("elsewhere.toml", "no-such-setting = 1\n"), &file).unwrap(); // how people keep theirs together
-    soon(home.scripted("yes\n", &["-p", "a"])).failed(2, "no setting 'no-such-setting'");
+    soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
+        .failed(2, "no setting 'no-such-setting'");
 }
 
 #[test]
