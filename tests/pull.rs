@@ -615,3 +615,52 @@ fn wait_until(condition: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+#[test]
+fn a_repository_of_two_hundred_thousand_files_is_looked_up_soon() {
+    let one = served(NAME, 4096);
+    let named = |number: usize| Served { name: format!("m{number}-Q4_K_M.gguf"), ..one.clone() };
+    let hub = FakeHub::new((0..200_000).map(named).collect());
+    let measured = run(&hub, &Home::new(), &["pull", "hf:some/repo"]).measured(Duration::from_secs(20));
+    assert_eq!(measured.signal, None, "{measured:#?}");
+    let done = measured.done.failed(1, "some/repo holds several models");
+    assert!(done.stderr.len() < 3000, "{done:#?}");
+}
+
+#[test]
+fn what_somebody_else_put_where_a_part_will_be_is_not_written_to() {
+    use std::os::unix::fs::symlink;
+    for kind in ["part", "ranges"] {
+        let place = Place::new();
+        let victim = place.home.write("victim", "somebody else's");
+        std::fs::create_dir_all(place.blob().parent().unwrap()).unwrap();
+        let foreseen = PathBuf::from(format!("{}.fireside-{kind}", place.blob().display()));
+        symlink(&victim, &foreseen).unwrap();
+        place.pull().done().failed(1, "is a link");
+        assert_eq!(read_to_string(&victim), "somebody else's");
+        std::fs::remove_file(&foreseen).unwrap();
+        std::fs::hard_link(&victim, &foreseen).unwrap();
+        place.pull().done().failed(1, "was put there by somebody else");
+        assert_eq!(read_to_string(&victim), "somebody else's");
+        std::fs::remove_file(&foreseen).unwrap();
+        place.right(place.pull().done());
+    }
+}
+
+#[test]
+fn nobody_else_may_write_what_is_fetched_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    place.hub.trouble(slow);
+    let running = place.pull().after("umask 0").start();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !place.part().exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(50)); // until it is more than made
+    assert_eq!(mode(&place.part()), 0o644);
+    running.done().code(0);
+    assert_eq!(mode(&place.snapshot()), 0o644);
+    assert_eq!(mode(place.blob().parent().unwrap()), 0o755);
+}
