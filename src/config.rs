@@ -8,6 +8,7 @@ use crate::chat::options::{SETTINGS, Setting, setting};
 use crate::chat::settings::Settings;
 use crate::cli::Given;
 use crate::error::{Failure, reason};
+use crate::files;
 
 /// Where a setting's value comes from; later ones win.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,9 +205,12 @@ impl Paths {
     }
 }
 
+/// Longest config file, in bytes.
+const LONGEST: u64 = 1 << 20;
+
 /// The config file: one `name = value` a line, in TOML. A missing file sets nothing.
 fn read_file(path: &Path) -> Result<Vec<Assignment>, Failure> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match files::read_text(path, LONGEST) {
         Ok(text) => text,
         Err(e)
             if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory =>

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::Role;
 use crate::chat::record::Record;
+use crate::clock::now;
 use crate::config::Config;
 use crate::error::Failure;
+use crate::files;
 use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
 pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
-use crate::store::journal::now;
+use crate::store::journal::take_in;
 use crate::ui::Screen;
 
 /// Conversations that a picker shows.
@@ -33,10 +35,17 @@ pub fn damaged(config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The database, if there is one, with what ended programs could not write into it.
+pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
+    let Some(file) = file(config) else { return Ok(None) };
+    let Some(mut store) = Conversations::existing(file)? else { return Ok(None) };
+    let _ = take_in(file, &mut store); // what cannot be taken in now stays beside it
+    Ok(Some(store))
+}
+
 /// The database, if anything was ever kept.
 pub fn store(config: &Config) -> Result<Conversations, Failure> {
-    let existing = file(config).map(Conversations::existing).transpose()?.flatten();
-    existing.ok_or_else(|| {
+    existing(config)?.ok_or_else(|| {
         Failure::new("no conversations are kept yet").hint("a chat on a terminal is kept by itself")
     })
 }
@@ -146,7 +155,7 @@ pub fn line(summary: &Summary) -> String {
 
 /// How long ago, in the largest unit that fits.
 pub fn age(then: i64) -> String {
-    let seconds = (now() - then).max(0) / 1000;
+    let seconds = now().saturating_sub(then).max(0) / 1000;
     match seconds {
         0..60 => "just now".into(),
         60..3600 => format!("{} min", seconds / 60),
@@ -155,16 +164,21 @@ pub fn age(then: i64) -> String {
     }
 }
 
-/// Writes a conversation into a file of the user's choice: whole or not at all.
+/// Writes a conversation into a file of the user's choice.
 pub fn save(record: &Record, path: &Path, format: Format) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| {
         Failure::new(format!("could not write {}: {}", path.display(), crate::error::reason(&e)))
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
-    export(record, format, &mut part).map_err(cannot)?;
-    part.persist(path).map_err(|e| cannot(e.error))?;
-    Ok(())
+    let mut text = Vec::new();
+    export(record, format, &mut text).map_err(cannot)?;
+    files::write_named(path, &text).map_err(cannot)
+}
+
+/// A conversation as text.
+pub fn text(record: &Record, format: Format) -> Result<String, Failure> {
+    let mut text = Vec::new();
+    export(record, format, &mut text).map_err(|e| Failure::new(crate::error::reason(&e)))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -27,5 +27,7 @@ pub mod ui;
 pub mod chat;
 pub mod nearest;
 pub mod processor;
+pub mod clock;
+pub mod files;
 pub mod units;
 pub mod error;

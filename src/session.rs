@@ -19,9 +19,10 @@ use crate::chat::settings::Overflow;
 use crate::chat::{
     Attachment, Conversation, Counts, Event, Left, Message, Role, Settings, Stats, StopReason, Turn,
 };
+use crate::clock::now;
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
-use crate::store::journal::{Heading, Journal, now};
+use crate::store::journal::{Heading, Journal};
 
 pub use self::replay::{Again, Difference, Replay};
 
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How long the first word may wait for the disk.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How often an answer that is being written goes to the disk.
-const KEEPING: Duration = Duration::from_secs(1);
+const KEEPING: Duration = Duration::from_millis(700);
 /// How long a stopped answer may take to report its figures before they are done without.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -324,6 +325,7 @@ impl Session {
         let mut message = begun.clone();
         let mut first_token = None;
         let mut kept = None; // when the answer was last written to the disk
+        let mut unkept = false; // words have come since then
         let stats = loop {
             let told = answering.next(PATIENCE);
             let event = match told {
@@ -341,17 +343,17 @@ impl Session {
                     _ => message.text.push_str(piece),
                 }
                 first_token.get_or_insert(asked.elapsed());
+                unkept = true;
                 if kept.is_none() {
                     // What the user said is on the disk before the first word of the answer is shown.
                     self.journal.iter_mut().for_each(|journal| journal.settle(FIRST_WORD));
                 }
-                if kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
-                    kept = Some(Instant::now());
-                    let so_far = self.how(&asked_for, &message, None);
-                    self.journal
-                        .iter_mut()
-                        .for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
-                }
+            }
+            // Also while no more words come.
+            if unkept && kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
+                (kept, unkept) = (Some(Instant::now()), false);
+                let so_far = self.how(&asked_for, &message, None);
+                self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
             }
             if watch(event.as_ref()).is_break() {
                 answering.cancel();

@@ -22,12 +22,20 @@ const MOST_LINES: usize = 600;
 
 /// What each part may import besides itself. `main` and `start` may import everything.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("repl", &["session", "kept", "model", "input", "store", "ui", "chat", "error", "units", "nearest"]),
-    ("completions", &["cli", "config", "kept", "model", "store", "chat", "error"]),
+    (
+        "repl",
+        &[
+            "clock", "files", "session", "kept", "model", "input", "store", "ui", "chat", "error", "units",
+            "nearest",
+        ],
+    ),
+    ("completions", &["ui", "cli", "config", "kept", "model", "store", "chat", "error"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     (
         "verbs",
         &[
+            "clock",
+            "files",
             "kept",
             "cli",
             "completions",
@@ -45,24 +53,26 @@ const ARROWS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("session", &["backend", "config", "store", "chat", "error"]),
+    ("session", &["clock", "backend", "config", "store", "chat", "error"]),
     (
         "model",
         &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units", "processor"],
     ),
-    ("kept", &["config", "input", "store", "ui", "chat", "error"]),
+    ("kept", &["clock", "files", "config", "input", "store", "ui", "chat", "error"]),
     ("input", &["ui", "chat", "error"]),
-    ("config", &["cli", "chat", "error", "nearest"]),
+    ("config", &["files", "cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
     ("backend", &["engine", "chat", "error"]),
-    ("engine", &["chat", "error"]),
-    ("store", &["chat", "error", "units", "nearest"]),
+    ("engine", &["clock", "files", "chat", "error"]),
+    ("store", &["clock", "files", "chat", "error", "units", "nearest"]),
     ("ui", &["chat", "error"]),
-    ("convert", &["gguf", "error"]),
+    ("convert", &["files", "gguf", "error"]),
     ("gguf", &[]),
     ("chat", &[]),
     ("nearest", &[]),
     ("processor", &[]),
+    ("clock", &[]),
+    ("files", &[]),
     ("units", &[]),
     ("error", &[]),
 ];
@@ -93,6 +103,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "store/conversations.rs",
             "store/conversations/find.rs",
+            "store/conversations/open.rs",
             "store/conversations/sums.rs",
             "store/conversations/salvage.rs",
         ],

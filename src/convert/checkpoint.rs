@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{refuse, text_of};
 use crate::error::{Failure, reason};
+use crate::files;
 
 /// Longest header that the format allows, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -47,7 +48,7 @@ impl Checkpoint {
     /// Reads the header of one file.
     fn add(&mut self, name: &str, path: &Path) -> Result<(), Failure> {
         let cannot = |e: io::Error| refuse(format!("could not read {name}: {}", reason(&e)));
-        let file = File::open(path).map_err(cannot)?;
+        let file = files::regular(path).map_err(cannot)?;
         let size = file.metadata().map_err(cannot)?.len();
         let too_short = |needed: u64| {
             refuse(format!("{name} ends too early: it has {size} bytes of {needed}"))

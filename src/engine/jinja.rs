@@ -19,6 +19,8 @@ use serde_json::Value as Json;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::timestamp;
+
 pub(super) use self::tags::constants;
 
 use self::apart::There;
@@ -178,7 +180,7 @@ pub(super) type Moment = jiff::Zoned;
 /// The moment so many milliseconds after the beginning of 1970; `None`: now.
 pub(super) fn moment(at: Option<i64>) -> Moment {
     let then = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-    then.unwrap_or_else(jiff::Timestamp::now).to_zoned(jiff::tz::TimeZone::system())
+    then.unwrap_or_else(timestamp).to_zoned(jiff::tz::TimeZone::system())
 }
 
 /// A moment in the words of C's strftime; a directive that it does not know stays as it is.

@@ -1,41 +1,30 @@
 //! Conversations on disk: an SQLite database in the user's data folder. The only file naming rusqlite.
 //!
 //! A conversation is a row, its messages are rows that know the message before them: two programs that go on with the same
-//! conversation make two branches. Every change is on the disk when the call returns. The files of `migrations/` are applied in
-//! their order, once each, and never edited.
+//! conversation make two branches. Every change is on the disk when the call returns.
 //!
-//! `conversations/find.rs` lists and searches; `sums.rs` tells what the disk has changed; `salvage.rs` takes what can be read
+//! `conversations/open.rs` opens and looks over the file; `find.rs` lists and searches; `sums.rs` tells what the disk has changed; `salvage.rs` takes what can be read
 //! out of a damaged file.
 
 mod find;
+mod open;
 mod salvage;
 mod sums;
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, params};
 use tempfile::TempDir;
 
 pub use self::find::{Filter, Hit, Summary};
-use self::salvage::Salvaged;
+use self::open::identity;
 use self::sums::Table;
 
 use crate::chat::Role;
 use crate::chat::record::{Answer, Entry, Record};
 use crate::error::{Failure, reason};
-
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
-/// From this version on every row has a sum.
-const WITH_SUMS: u32 = 2;
-/// The version of a database with all of them.
-const NEWEST: u32 = MIGRATIONS.len() as u32;
-/// How long another program may hold the database.
-const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +35,9 @@ pub enum Trouble {
     Damaged,
     #[error("another program holds the stored conversations")]
     Held,
+    /// At its place is something else than a file of ours.
+    #[error("{0}")]
+    NoFile(String),
     #[error("{0}")]
     Other(String),
 }
@@ -67,7 +59,11 @@ impl From<rusqlite::Error> for Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
-        Trouble::Other(reason(&error))
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Trouble::Held,
+            io::ErrorKind::InvalidInput => Trouble::NoFile(error.to_string()), // of `files::own_file`
+            _ => Trouble::Other(reason(&error)),
+        }
     }
 }
 
@@ -120,104 +116,6 @@ pub struct Conversations {
 }
 
 impl Conversations {
-    /// Opens the database at `path`, or makes it. A damaged one is moved aside, what can be read of it is taken over, and
-    /// the second value tells of that.
-    pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
-        // Looked over before anything is written: what is added to a damaged file may never be seen again.
-        let look_over = |store: Conversations| {
-            store.check()?;
-            // What earlier programs left in the log goes into the file; later is as well if another one is reading.
-            store.connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
-            Ok(store)
-        };
-        match Conversations::try_open(path).and_then(look_over) {
-            Err(Trouble::Damaged) => {
-                let note = salvage::replace(path)?.map(|Salvaged { messages, aside }| {
-                    format!(
-                        "the stored conversations were damaged: {messages} messages could be read and go on being kept; the damaged file is now {}",
-                        aside.display()
-                    )
-                });
-                Ok((Conversations::try_open(path)?, note))
-            }
-            opened => opened.map(|store| (store, None)),
-        }
-    }
-
-    /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
-    /// read either: then it is a copy.
-    pub fn existing(path: &Path) -> Result<Option<Conversations>, Trouble> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        match Conversations::try_open(path) {
-            Err(Trouble::Other(why)) => {
-                let copy = Conversations::copy(path, why.clone());
-                copy.map_err(|_| Trouble::Other(why)).map(Some)
-            }
-            opened => opened.map(Some),
-        }
-    }
-
-    fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
-        let folder = tempfile::tempdir()?;
-        let copied = folder.path().join("conversations.db");
-        for ending in ["", "-wal"] {
-            let (from, to) = (beside(path, ending), beside(&copied, ending));
-            if from.exists() {
-                fs::copy(from, &to)?;
-                fs::set_permissions(to, fs::Permissions::from_mode(0o600))?;
-            }
-        }
-        let store = Conversations::try_open(&copied)?;
-        Ok(Conversations { copy: Some((folder, why)), ..store })
-    }
-
-    fn try_open(path: &Path) -> Result<Conversations, Trouble> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        only_for_the_user(folder, 0o700)?; // another part of the program may have made it
-        // Made by us, so that nobody else may read it for a moment.
-        match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
-            _ => {}
-        }
-        fs::OpenOptions::new().read(true).write(true).open(path)?; // SQLite's own reasons are dark
-        only_for_the_user(path, 0o600)?;
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(PATIENCE)?;
-        connection.execute_batch(
-            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;",
-        )?;
-        let file = identity(path)?;
-        let mut store = Conversations { connection, path: path.into(), file, copy: None };
-        store.migrate(path)?;
-        Ok(store)
-    }
-
-    fn migrate(&mut self, path: &Path) -> Result<(), Trouble> {
-        let version = |connection: &Connection| {
-            connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0))
-        };
-        if version(&self.connection)? == NEWEST {
-            return Ok(());
-        }
-        let change = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let applied = version(&change)?; // another program may have been first
-        if applied > NEWEST {
-            return Err(Trouble::Newer(path.to_path_buf()));
-        }
-        for migration in &MIGRATIONS[applied as usize..] {
-            change.execute_batch(migration)?;
-        }
-        if applied < WITH_SUMS {
-            sums::seal_all(&change)?;
-        }
-        change.pragma_update(None, "user_version", NEWEST)?;
-        change.commit()?;
-        Ok(())
-    }
-
     /// Whether what was opened is still what is at its place: another program may have moved a damaged one aside.
     pub fn is_in_place(&self) -> bool {
         identity(&self.path).is_ok_and(|file| file == self.file)
@@ -229,6 +127,35 @@ impl Conversations {
         let mut statement = self.connection.prepare(query)?;
         let here: Vec<Number> = statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(!here.is_empty() && numbers.iter().all(|number| here.binary_search(number).is_ok()))
+    }
+
+    /// Whether a conversation is here, however little of it.
+    pub fn has(&self, id: &str) -> Result<bool, Trouble> {
+        let query = "select exists (select 1 from conversation where id = ?1)";
+        Ok(self.connection.query_row(query, [id], |row| row.get(0))?)
+    }
+
+    /// The number of a message that is this one, whatever was added to it since.
+    pub fn find_message(
+        &self,
+        id: &str,
+        parent: Option<Number>,
+        entry: &Entry,
+    ) -> Result<Option<Number>, Trouble> {
+        let query = "select number from message where conversation = ?1 and parent is ?2 and role = ?3 \
+                     and created is ?4 and substr(text, 1, length(?5)) = ?5 order by number limit 1";
+        let values = params![id, parent, entry.role.name(), entry.created, entry.text];
+        Ok(self.connection.query_row(query, values, |row| row.get(0)).optional()?)
+    }
+
+    /// Whether a message begins with this text and goes on after it.
+    pub fn says_more(&self, number: Number, text: &str) -> Result<bool, Trouble> {
+        let query = "select length(text) > length(?2) and substr(text, 1, length(?2)) = ?2 from message where number = ?1";
+        Ok(self
+            .connection
+            .query_row(query, params![number, text], |row| row.get(0))
+            .optional()?
+            .unwrap_or(true))
     }
 
     /// Begins a conversation.
@@ -383,15 +310,6 @@ impl Conversations {
         Ok(damaged)
     }
 
-    /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
-    pub fn check(&self) -> Result<(), Trouble> {
-        let said: String = self.connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
-        let ours = Connection::open_in_memory()?;
-        MIGRATIONS.iter().try_for_each(|migration| ours.execute_batch(migration))?;
-        let sound = said == "ok" && schema(&self.connection)? == schema(&ours)?;
-        if sound { Ok(()) } else { Err(Trouble::Damaged) }
-    }
-
     /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
     pub fn remove(&mut self, id: &str) -> Result<bool, Trouble> {
         if let Some((_, why)) = &self.copy {
@@ -401,20 +319,6 @@ impl Conversations {
         // The write-ahead log holds pages from before: they go, too.
         self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         Ok(removed > 0)
-    }
-}
-
-/// What the tables, indices and triggers of a database are.
-fn schema(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
-    let mut statement = connection.prepare("select name, tbl_name, sql from sqlite_schema order by name")?;
-    let rows = statement.query_map([], |row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?]))?;
-    rows.collect()
-}
-
-fn only_for_the_user(path: &Path, mode: u32) -> io::Result<()> {
-    match fs::metadata(path)?.permissions().mode() & 0o077 {
-        0 => Ok(()),
-        _ => fs::set_permissions(path, fs::Permissions::from_mode(mode)),
     }
 }
 
@@ -444,18 +348,6 @@ fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
     })
 }
 
-/// The file that is called as this one is, and then so.
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
-}
-
-/// The device and the file's number there.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data is always written")
 }
@@ -480,6 +372,9 @@ pub fn fresh_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Conversations) {

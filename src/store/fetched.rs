@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::known::{lock_beside, write_whole};
+use super::write_json;
+use crate::files::{folder_of, lock_folder};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -49,10 +50,10 @@ impl Fetched {
     /// One process at a time, so that none undoes what another has noted.
     fn change(&self, change: impl FnOnce(&mut BTreeSet<PathBuf>)) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let _lock = lock_beside(file)?;
+        let _lock = lock_folder(folder_of(file))?;
         let mut contents = self.read();
         change(&mut contents.files);
-        write_whole(file, &contents)
+        write_json(file, &contents)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::known::write_whole;
+use super::write_json;
 
 /// What is kept of a header is of type `T`.
 pub struct Headers<T> {
@@ -60,7 +60,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Headers<T> {
         let here: std::collections::BTreeSet<&Path> = here.iter().copied().collect();
         self.kept.files.retain(|path, _| here.contains(path.as_path()));
         if let Some(file) = self.file.filter(|_| self.changed || before != self.kept.files.len()) {
-            let _ = write_whole(&file, &self.kept); // only saves work, see above
+            let _ = write_json(&file, &self.kept); // only saves work, see above
         }
     }
 }

@@ -1,27 +1,32 @@
-//! A running conversation → the database, message by message, on a thread of its own.
+//! A running conversation → the database, message by message, on threads of their own.
 //!
 //! The journal follows the conversation in memory: whatever was added there since the last call is written, in that order.
-//! Where the database cannot be written, the changes wait and are tried again with the next one; what is left at the end is
-//! for the caller to save elsewhere. Nothing here is ever waited for but by [`Journal::settle`] and [`Journal::finish`].
+//! Where the database cannot be written, the changes wait and are tried again; what is left at the end is for the caller to save
+//! elsewhere. A database that only takes its time keeps nobody waiting: meanwhile a file beside it takes the changes. Nothing
+//! here is ever waited for but by [`Journal::settle`] and [`Journal::finish`].
+//!
+//! Read on in the order of the flow: change.rs, the words of the journal; progress.rs, what its threads share; writer.rs, the one
+//! that writes into the database; aside.rs, the one that stands in.
 
-use std::collections::VecDeque;
+mod aside;
+mod change;
+mod progress;
+mod writer;
+
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use nix::sys::statvfs::statvfs;
-
-use super::conversations::{Conversations, Number, Trouble, fresh_id};
+pub use self::aside::take_in;
+use self::change::Change;
+use self::progress::Progress;
+use super::conversations::{Number, fresh_id};
 use crate::chat::record::{Answer, Entry, title_from};
 use crate::chat::{Conversation, Role};
+use crate::clock::now;
 
 /// How long leaving may wait for the disk.
 const LAST: Duration = Duration::from_secs(2);
-
-/// Milliseconds since 1970.
-pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
 
 /// What a conversation is, besides its messages.
 #[derive(Debug, Clone, Default)]
@@ -38,71 +43,31 @@ pub struct Heading {
 
 /// Follows one conversation after the other.
 pub struct Journal {
-    changes: Sender<Change>,
-    told: Receiver<Told>,
+    progress: Arc<Progress>,
     /// The conversation's id in the database, where it may not be yet.
     id: String,
     heading: Heading,
-    /// For every message of the conversation that the thread was given, which one it was there.
+    /// For every message of the conversation that was given to the threads, which one it was there.
     given: Vec<usize>,
-    /// How many the thread was given; also those that did not become messages, such as an answer that failed.
+    /// How many were given; also those that did not become messages, such as an answer that failed.
     count: usize,
     head: Option<usize>,
     system: Option<String>,
     begun: bool,
-    /// An answer is being written: which one it is for the thread, and what it follows in the conversation.
+    /// An answer is being written: which one it is for the threads, and what it follows in the conversation.
     writing: Option<(usize, Option<usize>)>,
-    /// Changes sent and not yet on the disk.
-    open: usize,
-    troubles: Vec<String>,
-}
-
-enum Change {
-    /// A conversation that is in the database already is followed from here on. Nothing is written.
-    Turn {
-        id: String,
-        numbers: Vec<Number>,
-    },
-    Begin {
-        id: String,
-        heading: Heading,
-        system: Option<String>,
-        title: String,
-    },
-    /// The parent is counted as the thread counts.
-    Add(Entry),
-    Update {
-        place: usize,
-        text: String,
-        answer: Answer,
-    },
-    Head(Option<usize>),
-    System(Option<String>),
-    Title(String),
-    Model(Option<String>),
-    /// Answers `Told::Left` when everything before it was tried.
-    Finish,
-}
-
-enum Told {
-    Written,
-    /// One line, each reason once.
-    Trouble(String),
-    /// The database is another one, and the conversation is not in it: all of it is to be given again.
-    Gone,
-    /// Changes that could not be written.
-    Left(usize),
 }
 
 impl Journal {
-    /// Begins to follow a conversation. The database is opened when there is something to write.
+    /// Begins to follow a conversation. The database is made when there is something to write.
     pub fn start(file: PathBuf, heading: Heading, conversation: &Conversation) -> Journal {
-        let (changes, inbox) = channel();
-        let (teller, told) = channel();
-        std::thread::spawn(move || Writer::new(file, teller).run(&inbox));
+        let progress = Arc::new(Progress::default());
+        let (for_writer, for_aside) = (progress.clone(), progress.clone());
+        let beside = file.clone();
+        std::thread::spawn(move || writer::run(file, &for_writer));
+        std::thread::spawn(move || aside::run(&beside, &for_aside));
         let mut journal = Journal {
-            changes,
-            told,
+            progress,
             id: String::new(),
             heading: Heading::default(),
             given: Vec::new(),
@@ -111,8 +76,6 @@ impl Journal {
             system: None,
             begun: false,
             writing: None,
-            open: 0,
-            troubles: Vec::new(),
         };
         journal.turn_to(heading, conversation);
         journal
@@ -128,7 +91,7 @@ impl Journal {
         self.system = conversation.system.clone();
         self.writing = None;
         if let Some((id, numbers)) = heading.stored.clone() {
-            let _ = self.changes.send(Change::Turn { id, numbers }); // nothing that has to be waited for
+            self.send(Change::Turn { id, numbers });
         }
         self.heading = heading;
     }
@@ -140,8 +103,8 @@ impl Journal {
 
     /// Writes what is new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
-        while let Ok(told) = self.told.try_recv() {
-            self.hear(told);
+        if self.progress.take_gone() {
+            self.begin_anew();
         }
         if conversation.count() == 0 {
             self.system.clone_from(&conversation.system);
@@ -222,31 +185,19 @@ impl Journal {
             &first.text
         };
         let title = self.heading.title.clone().unwrap_or_else(|| title_from(said));
-        let (id, heading, system) = (self.id.clone(), self.heading.clone(), conversation.system.clone());
-        self.system.clone_from(&system);
-        self.send(Change::Begin { id, heading, system, title });
+        let Heading { model, interactive, .. } = self.heading.clone();
+        self.system.clone_from(&conversation.system);
+        let (id, system) = (self.id.clone(), self.system.clone());
+        self.send(Change::Begin { id, title, system, model, interactive });
     }
 
-    fn send(&mut self, change: Change) {
-        self.open += 1;
-        let _ = self.changes.send(change); // the thread lives as long as this does
+    fn send(&self, change: Change) {
+        self.progress.give(change);
     }
 
     /// What went wrong since this was asked last, a line each.
     pub fn troubles(&mut self) -> Vec<String> {
-        while let Ok(told) = self.told.try_recv() {
-            self.hear(told);
-        }
-        std::mem::take(&mut self.troubles)
-    }
-
-    fn hear(&mut self, told: Told) {
-        match told {
-            Told::Written => self.open = self.open.saturating_sub(1),
-            Told::Trouble(line) => self.troubles.push(line),
-            Told::Gone => self.begin_anew(),
-            Told::Left(_) => {}
-        }
+        self.progress.take_troubles()
     }
 
     /// Nothing of the conversation is in the database any more.
@@ -262,157 +213,26 @@ impl Journal {
 
     /// Waits until everything is on the disk or something went wrong, at most so long.
     pub fn settle(&mut self, most: Duration) {
-        let deadline = Instant::now() + most;
-        while self.open > 0 && self.troubles.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(told) = self.told.recv_timeout(left) else { break };
-            self.hear(told);
-        }
+        self.progress.wait(Instant::now() + most, |state| state.is_kept() || state.is_in_trouble());
     }
 
     /// The end: tries once more to write what could not be written. `false`: something is left.
     pub fn finish(&mut self, conversation: &Conversation) -> bool {
         let deadline = Instant::now() + LAST;
-        self.follow(conversation);
-        if self.open == 0 {
-            return true; // however long the database is being looked over
-        }
         loop {
             self.follow(conversation);
-            self.send(Change::Finish);
-            let left = loop {
-                match self.told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                    Ok(Told::Left(left)) => break left,
-                    Ok(told) => self.hear(told),
-                    Err(_) => return false,
-                }
-            };
-            if self.begun || conversation.count() == 0 {
-                return left == 0;
-            } // else it turned out to be gone meanwhile
+            let tries = self.progress.try_again();
+            self.progress.wait(deadline, |state| state.is_kept() || state.gone || state.tries >= tries);
+            if !self.progress.is(|state| state.gone) || Instant::now() >= deadline {
+                return self.progress.is(|state| state.is_kept() && !state.gone);
+            } // else all of it is given again
         }
     }
 }
 
-/// The thread's side.
-struct Writer {
-    file: PathBuf,
-    told: Sender<Told>,
-    store: Option<Conversations>,
-    waiting: VecDeque<Change>,
-    /// The conversation that is followed, and the numbers of its messages in the database.
-    id: String,
-    numbers: Vec<Number>,
-    /// It is in no database any more: what belongs to it is given again after another beginning.
-    gone: bool,
-    complained: Option<String>,
-}
-
-impl Writer {
-    fn new(file: PathBuf, told: Sender<Told>) -> Writer {
-        let (store, waiting, numbers) = (None, VecDeque::new(), Vec::new());
-        Writer { file, told, store, waiting, id: String::new(), numbers, gone: false, complained: None }
-    }
-
-    fn run(mut self, changes: &Receiver<Change>) {
-        if self.file.exists() {
-            self.store = self.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
-        }
-        while let Ok(change) = changes.recv() {
-            let finish = matches!(change, Change::Finish);
-            if !finish {
-                self.waiting.push_back(change);
-            }
-            while let Some(change) = self.waiting.pop_front() {
-                match self.write(&change) {
-                    Ok(()) if matches!(change, Change::Turn { .. }) => {}
-                    Ok(()) => self.tell(Told::Written),
-                    Err(trouble) => {
-                        self.waiting.push_front(change);
-                        self.complain(&trouble);
-                        break;
-                    }
-                }
-            }
-            if finish {
-                self.tell(Told::Left(self.waiting.len()));
-            }
-        }
-    }
-
-    fn tell(&self, told: Told) {
-        let _ = self.told.send(told); // whoever asked may be gone
-    }
-
-    fn complain(&mut self, trouble: &Trouble) {
-        if matches!(trouble, Trouble::Damaged) {
-            self.store = None; // opening it again moves it aside
-        }
-        let full = self.file.ancestors().find_map(|folder| statvfs(folder).ok());
-        let line = match full.is_some_and(|disk| disk.blocks_available() == 0) {
-            true => "this conversation is not being kept: the disk is full".into(),
-            false => format!("this conversation is not being kept: {trouble}"),
-        };
-        if self.complained.as_ref() != Some(&line) {
-            self.tell(Told::Trouble(line.clone()));
-            self.complained = Some(line);
-        }
-    }
-
-    /// Opens the database that is at its place now. In another one than before, the conversation may not be.
-    fn open(&mut self) -> Result<Conversations, Trouble> {
-        let (store, note) = Conversations::open(&self.file)?;
-        note.into_iter().for_each(|note| self.tell(Told::Trouble(note)));
-        if !self.numbers.is_empty() && !self.gone && !store.holds(&self.id, &self.numbers)? {
-            self.gone = true;
-            self.tell(Told::Gone);
-        }
-        Ok(store)
-    }
-
-    fn write(&mut self, change: &Change) -> Result<(), Trouble> {
-        let mut store = match self.store.take().filter(Conversations::is_in_place) {
-            Some(store) => store,
-            None => self.open()?,
-        };
-        let done = self.write_to(&mut store, change);
-        self.store = Some(store);
-        done
-    }
-
-    fn write_to(&mut self, store: &mut Conversations, change: &Change) -> Result<(), Trouble> {
-        let real = |number: &usize| self.numbers.get(*number).copied();
-        match change {
-            Change::Turn { id, numbers } => {
-                self.gone = false;
-                self.id.clone_from(id);
-                self.numbers.clone_from(numbers);
-            }
-            Change::Begin { id, heading, system, title } => {
-                let Heading { model, interactive, .. } = heading;
-                store.begin(id, title, system.as_deref(), model.as_deref(), *interactive, now())?;
-                self.gone = false;
-                self.id.clone_from(id);
-                self.numbers.clear();
-            }
-            _ if self.gone => {}
-            Change::Add(entry) => {
-                let parent = entry.parent.as_ref().and_then(real);
-                let number = store.add(&self.id, parent, entry, now())?;
-                self.numbers.push(number);
-            }
-            Change::Update { place, text, answer } => {
-                if let Some(number) = real(place) {
-                    store.update(number, text, answer)?;
-                }
-            }
-            Change::Head(head) => store.move_head(&self.id, head.as_ref().and_then(real))?,
-            Change::System(system) => store.set_system(&self.id, system.as_deref())?,
-            Change::Title(title) => store.set_title(&self.id, title)?,
-            Change::Model(model) => store.set_model(&self.id, model.as_deref())?,
-            Change::Finish => {}
-        }
-        Ok(())
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.progress.end();
     }
 }
 
@@ -420,6 +240,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::chat::Message;
+    use crate::store::conversations::Conversations;
 
     fn texts(file: &std::path::Path) -> Vec<String> {
         let store = Conversations::existing(file).unwrap().unwrap();

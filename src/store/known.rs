@@ -4,13 +4,15 @@
 //! everything is found out again.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+use crate::files::{folder_of, lock_folder};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Contents {
     /// The model used last.
@@ -77,9 +79,8 @@ impl Known {
     }
 
     pub fn remember_crash(&self, machine: &str, signal: &str) {
-        self.change(|contents| {
-            contents.crashes.insert(machine.to_string(), signal.to_string());
-        });
+        let found = (machine.to_string(), signal.to_string());
+        let _ = self.change(|contents| contents.crashes.extend([found])); // it will crash again
     }
 
     pub fn last_used(&self) -> Option<PathBuf> {
@@ -93,9 +94,7 @@ impl Known {
         let sought = before.and_then(|known| known.sought);
         let (stamp, fingerprint) = (stamp.to_string(), fingerprint.to_string());
         let known = KnownFile { stamp, fingerprint, loaded_by, costs, sought };
-        self.change(|contents| {
-            contents.files.insert(absolute(path), known);
-        });
+        let _ = self.change(|contents| _ = contents.files.insert(absolute(path), known)); // only saves work
     }
 
     /// Remembers what batches cost for a file that is known.
@@ -111,45 +110,25 @@ impl Known {
     fn learn(&self, path: &Path, stamp: &str, learn: impl FnOnce(&mut KnownFile)) {
         if let Some(mut known) = self.file(path, stamp) {
             learn(&mut known);
-            self.change(|contents| {
-                contents.files.insert(absolute(path), known);
-            });
+            let _ = self.change(|contents| _ = contents.files.insert(absolute(path), known)); // only saves work
         }
     }
 
-    pub fn remember_last_used(&self, path: &Path) {
+    /// Remembers the model used last. An error, which every start may tell: nothing can be remembered now.
+    pub fn remember_last_used(&self, path: &Path) -> io::Result<()> {
         let path = absolute(path);
-        if self.read().last.as_ref() != Some(&path) {
-            self.change(|contents| contents.last = Some(path));
-        }
+        self.change(|contents| contents.last = Some(path))
     }
 
-    fn change(&self, change: impl FnOnce(&mut Contents)) {
-        let Some(file) = &self.file else { return };
-        let _lock = lock_beside(file); // without it another program's change may be lost, no more
-        let mut contents = self.read();
+    /// One program at a time, and not at all where another one does not let go.
+    fn change(&self, change: impl FnOnce(&mut Contents)) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let _lock = lock_folder(folder_of(file))?;
+        let before = self.read();
+        let mut contents = before.clone();
         change(&mut contents);
-        let _ = write_whole(file, &contents); // only saves work, see above
+        if contents == before { Ok(()) } else { super::write_json(file, &contents) }
     }
-}
-
-/// While it lives, no other program that asks for it as well changes a file in the same folder. Makes the folder.
-pub(super) fn lock_beside(file: &Path) -> std::io::Result<std::fs::File> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let folder = std::fs::File::open(folder)?;
-    folder.lock()?;
-    Ok(folder)
-}
-
-/// Writes JSON so that a reader sees the old file or the new one, never half of it. Makes the folder.
-pub(super) fn write_whole(file: &Path, contents: &impl Serialize) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut part = tempfile::NamedTempFile::new_in(folder)?; // mode 0600
-    part.write_all(serde_json::to_string_pretty(contents)?.as_bytes())?;
-    part.persist(file)?;
-    Ok(())
 }
 
 /// Nanoseconds since 1970; 0 where the file system knows no times.
@@ -174,7 +153,7 @@ mod tests {
         let known = Known::at(Some(folder.path().join("state/known.json")));
         assert_eq!(known.file(&model, "s1"), None);
         known.remember(&model, "s1", "abc", Some("b1".into()));
-        known.remember_last_used(&model);
+        known.remember_last_used(&model).unwrap();
         assert_eq!(known.file(&model, "s1").unwrap().fingerprint, "abc");
         assert_eq!(known.last_used().unwrap(), model);
         known.remember_costs(&model, "s1", "one thread", &[1.0, 1.25]);

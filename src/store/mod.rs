@@ -10,6 +10,7 @@ pub mod hub;
 pub mod journal;
 pub mod known;
 pub mod licences;
+pub mod lines;
 pub mod models;
 pub mod names;
 pub mod ollama;
@@ -18,14 +19,19 @@ pub mod removal;
 
 use std::path::Path;
 
+use serde::Serialize;
+
+use crate::files;
+
 /// Largest file of our own or of another program's that is read whole, in bytes.
 const SMALL: u64 = 64 << 20;
 
 /// The text of a small file; `None` of one that cannot be read, or that is none: a pipe or a device would never end.
 fn small_file(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    if !about.is_file() || about.len() > SMALL {
-        return None;
-    }
-    std::fs::read_to_string(path).ok()
+    files::read_text(path, SMALL).ok()
+}
+
+/// Replaces a file of our own with JSON. Makes the folder.
+fn write_json(file: &Path, contents: &impl Serialize) -> std::io::Result<()> {
+    files::replace(file, serde_json::to_string_pretty(contents)?.as_bytes())
 }

@@ -15,6 +15,8 @@ use super::{ollama, small_file};
 
 /// How many folders deep a place is searched.
 const DEPTH: usize = 8;
+/// How many files of a place are looked at: enough for anybody's models, and soon done.
+pub const MOST: usize = 10_000;
 
 /// A model on this machine, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,15 @@ pub struct Origin {
 pub fn list(places: &[Place]) -> Vec<ModelFile> {
     let mut seen = HashSet::new();
     all(places).into_iter().filter(|model| model.current && seen.insert(model.identity)).collect()
+}
+
+/// Whether not all files of a place were looked at.
+pub fn is_too_much(place: &Place) -> bool {
+    let mut files = Vec::new();
+    if place.owner != Owner::Ollama {
+        walk(&place.folder, DEPTH, false, &mut HashSet::new(), &mut files);
+    }
+    files.len() >= MOST
 }
 
 /// Every name of every model in `places`, in their order, then by name.
@@ -174,10 +185,13 @@ struct Found {
 /// Every `.gguf` file below `folder`. Links are followed, circles are not.
 fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<Found>) {
     let new = |about: &Metadata, been: &mut HashSet<_>| been.insert((about.dev(), about.ino()));
-    if depth == 0 || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
+    if depth == 0 || files.len() >= MOST || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
         return;
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if files.len() >= MOST {
+            return;
+        }
         let path = entry.path();
         if is_gguf(&path) {
             let about = fs::metadata(&path).ok().filter(Metadata::is_file);

@@ -8,11 +8,12 @@
 //! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are BLAKE3's, which no
 //! damage passes. They are no defence against somebody who may write into the folder: such a one can make right sums.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 use super::super::llama::Token;
+use crate::files::own_file;
 
 const MAGIC: &[u8; 8] = b"firesnap";
 const VERSION: u32 = 3;
@@ -146,7 +147,7 @@ pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
 
 /// The header, and the file where the state begins.
 fn open(path: &Path) -> Result<(Header, File), Trouble> {
-    let mut file = File::open(path)?;
+    let mut file = own_file(path, OpenOptions::new().read(true))?;
     let whole = file.metadata()?.len();
     let mut start = [0; START];
     file.read_exact(&mut start)?;

@@ -4,13 +4,13 @@
 //! changed. A file that was used is touched, and the one not used for longest goes first.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::file::{self, Header};
+use crate::files::{own_file, own_folder, own_part};
 
 const ENDING: &str = "state";
 /// While a file is being written it is called otherwise.
@@ -89,7 +89,7 @@ pub(super) fn note(folder: &Path, found: bool) {
     if fs::metadata(&path).is_ok_and(|lookups| lookups.len() >= MOST_LOOKUPS) {
         let _ = fs::remove_file(&path); // then it begins anew
     }
-    let lookups = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    let lookups = own_file(&path, OpenOptions::new().append(true).create(true));
     let _ = lookups.and_then(|mut file| file.write_all(if found { b"+" } else { b"-" }));
 }
 
@@ -127,9 +127,9 @@ pub(super) fn store(
         touch(&path);
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    own_folder(folder)?;
     make_room(folder, state.len() as u64 + header.tokens.len() as u64 * 4 + 4096, bounds)?;
-    let mut part = tempfile::Builder::new().suffix(UNFINISHED).tempfile_in(folder)?; // 0600
+    let mut part = own_part(folder, UNFINISHED)?;
     file::write(&mut part, header, state)?;
     part.persist(path)?;
     Ok(())

@@ -4,6 +4,13 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Conversations, Trouble, role, text};
 use crate::chat::Role;
+use crate::clock::now;
+
+/// From then on a time is one that a wrong clock told. Such conversations come last, or they would be the newest for years;
+/// clocks of which one is only a little fast change nothing.
+fn future() -> i64 {
+    now().saturating_add(24 * 3_600_000)
+}
 
 /// A conversation in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +62,17 @@ impl Conversations {
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
         let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
                      from conversation where exists (select 1 from message where conversation = id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
-                     and (?2 is null or changed >= ?2) order by changed desc limit ?3";
+                     and (?2 is null or changed >= ?2) order by changed > ?4, changed desc limit ?3";
         let mut statement = self.connection.prepare(query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
-        let rows = statement.query_map(params![filter.model, filter.since, most], summary)?;
+        let rows = statement.query_map(params![filter.model, filter.since, most, future()], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The chat that was changed last.
     pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
-        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed desc limit 1";
-        Ok(self.connection.query_row(query, [], |row| row.get(0)).optional()?)
+        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed > ?1, changed desc limit 1";
+        Ok(self.connection.query_row(query, [future()], |row| row.get(0)).optional()?)
     }
 
     /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.

@@ -4,16 +4,18 @@
 //! ids stay what they were. A row whose sum is wrong is taken over with that sum: it goes on being known as damaged.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+use super::open::beside;
 use super::sums::{SUMMED, Table};
-use super::{Conversations, Number, Trouble, beside};
+use super::{Conversations, Number, Trouble};
 use crate::chat::record::title_from;
+use crate::files::{folder_of, lock_folder};
 
 /// Numbers that are tried where the damaged database does not tell its highest.
 const MOST_TRIED: Number = 1_000_000;
@@ -30,9 +32,8 @@ pub(super) struct Salvaged {
 
 /// Puts a new database in the place of a damaged one. `None`: another program did so meanwhile.
 pub(super) fn replace(path: &Path) -> Result<Option<Salvaged>, Trouble> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let lock = File::open(folder)?;
-    lock.lock()?; // one program at a time; the end of this one releases it
+    let folder = folder_of(path);
+    let _lock = lock_folder(folder)?; // one program at a time
     if Conversations::try_open(path).and_then(|store| store.check()).is_ok() {
         return Ok(None);
     }

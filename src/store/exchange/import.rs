@@ -4,7 +4,6 @@
 //! at a time. What cannot be read is left out and said; only where a file's own structure is damaged nothing after it can be
 //! read.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -19,6 +18,7 @@ use super::pieces::{Piece, Pieces, Place, Stop};
 use super::{chatgpt, openai, ours, source};
 use crate::chat::record::Record;
 use crate::error::{Failure, reason};
+use crate::files;
 
 /// Bytes of the longest conversation.
 const LONGEST: usize = 256 << 20;
@@ -114,7 +114,7 @@ impl<'a> Importer<'a> {
     fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), Failure> {
         let unreadable =
             |error| Failure::new(format!("could not read {}: {}", path.display(), reason(&error)));
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = files::regular(path).map_err(unreadable)?;
         let mut beginning = Vec::new();
         (&mut file).take(4).read_to_end(&mut beginning).map_err(unreadable)?;
         let modified = file.metadata().and_then(|about| about.modified()).map_err(unreadable)?;

@@ -3,16 +3,18 @@
 //! `models--OWNER--REPO/blobs/<checksum>` holds the bytes, `snapshots/<commit>/<path>` links to them, `refs/<revision>`
 //! names the commit, and `.locks/…/<checksum>.lock` is held by whoever writes a blob.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
 use super::watch::Teller;
 use crate::error::{Failure, reason};
+use crate::store::small_file;
 use crate::units::size;
 
 /// How often a lock that another process holds is tried.
@@ -73,7 +75,7 @@ impl Repository {
     /// Notes which commit a revision is.
     pub(super) fn write_ref(&self, revision: &str, commit: &str) -> io::Result<()> {
         let path = self.inside("refs").join(revision);
-        if revision == commit || std::fs::read_to_string(&path).is_ok_and(|there| there == commit) {
+        if revision == commit || small_file(&path).is_some_and(|there| there == commit) {
             return Ok(());
         }
         make_parent(&path)?;
@@ -86,11 +88,12 @@ impl Repository {
 }
 
 fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666) // less what the user's umask takes away
+    std::os::unix::fs::PermissionsExt::from_mode(0o644) // less what the user's umask takes away
 }
 
 pub(super) fn make_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), std::fs::create_dir_all)
+    let make = |folder| DirBuilder::new().recursive(true).mode(0o755).create(folder); // less what the umask takes away
+    path.parent().map_or(Ok(()), make)
 }
 
 /// Waits until nobody else writes the file that `lock_file` stands for. The lock goes with what is returned.
@@ -99,8 +102,8 @@ pub(super) fn lock(lock_file: &Path, name: &str, teller: &Teller) -> Result<File
         |e: io::Error| Failure::new(format!("could not lock {}: {}", lock_file.display(), reason(&e)));
     make_parent(lock_file).map_err(failed)?;
     let mut options = OpenOptions::new();
-    let file =
-        options.write(true).create(true).truncate(false).mode(0o664).open(lock_file).map_err(failed)?;
+    let options = options.write(true).create(true).truncate(false).mode(0o664);
+    let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(lock_file).map_err(failed)?;
     let mut said = false;
     loop {
         match file.try_lock() {

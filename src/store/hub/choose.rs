@@ -2,6 +2,8 @@
 //!
 //! Pure. A model in several files counts as one; projectors, importance matrices and adapters are never taken for models.
 
+use std::collections::BTreeMap;
+
 use super::reference::{Which, is_gguf};
 use crate::nearest::nearest;
 
@@ -79,18 +81,16 @@ pub(super) enum Unclear {
 
 /// The models among a repository's files, in the order of their sizes.
 pub(super) fn offers(files: &[Candidate]) -> Vec<Offer> {
-    let mut offers: Vec<(String, Offer)> = Vec::new();
+    let mut offers: BTreeMap<(String, usize), Offer> = BTreeMap::new();
     let mut sorted: Vec<&Candidate> = files.iter().filter(|file| is_gguf(&file.name)).collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     for file in sorted {
         let (model, parts) =
             split(&file.name).map_or((file.name.clone(), 1), |(stem, _, parts)| (stem, parts));
-        match offers.iter_mut().find(|(known, offer)| *known == model && offer.parts == parts) {
-            Some((_, offer)) => offer.files.push(file.clone()),
-            None => offers.push((model, Offer { files: vec![file.clone()], parts })),
-        }
+        let offer = offers.entry((model, parts)).or_insert_with(|| Offer { files: Vec::new(), parts });
+        offer.files.push(file.clone());
     }
-    let mut offers: Vec<Offer> = offers.into_iter().map(|(_, offer)| offer).collect();
+    let mut offers: Vec<Offer> = offers.into_values().collect();
     offers.sort_by_key(Offer::size);
     offers
 }

@@ -61,8 +61,14 @@ pub(super) fn look_up(line: &Line, environment: &Environment, wanted: &Wanted) -
             return Err(Trouble::of(&answer));
         }
         let mut text = Vec::new();
-        let read = answer.body.take(LARGEST_LISTING).read_to_end(&mut text);
+        let read = answer.body.take(LARGEST_LISTING + 1).read_to_end(&mut text);
         read.map_err(|e| Trouble::Lost(super::http::lost(&e)))?;
+        if text.len() as u64 > LARGEST_LISTING {
+            return Err(Trouble::Wrong(format!(
+                "answered with a list of files of more than {}",
+                size(LARGEST_LISTING)
+            )));
+        }
         serde_json::from_slice::<Listing>(&text)
             .map_err(|_| Trouble::Wrong("answered with something that is no list of files".into()))
     })?;

@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::files::shared_file;
+
 const MAGIC: &[u8; 8] = b"fireside";
 /// Bytes of the journal before its records, and of a record.
 const HEADER: usize = 64;
@@ -46,8 +48,9 @@ pub(super) struct Part {
 impl Part {
     /// Goes on with what lies beside `target`, if that is of the same `version` and size; else begins.
     pub(super) fn open(target: &Path, size: u64, version: [u8; 32]) -> io::Result<Part> {
-        let open =
-            |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let open = |path: &Path| {
+            shared_file(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        };
         let path = beside(target, "part");
         let (data, journal) = (open(&path)?, open(&beside(target, "ranges"))?);
         let known =
@@ -69,7 +72,7 @@ impl Part {
 
     /// Bytes that a part beside `target` holds, whatever they are.
     pub(super) fn held(target: &Path, size: u64, version: [u8; 32]) -> u64 {
-        let journal = File::open(beside(target, "ranges")).ok();
+        let journal = shared_file(&beside(target, "ranges"), OpenOptions::new().read(true)).ok();
         let known = journal.and_then(|journal| read_journal(&journal, size, version));
         let whole = std::fs::metadata(beside(target, "part")).is_ok_and(|m| m.len() == size);
         known.filter(|_| whole).map_or(0, |(_, records)| records.iter().map(|record| record.done).sum())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::http::Answer;
+use crate::clock::timestamp;
 
 /// Tries without a byte of progress before giving up.
 pub(super) const MOST_TRIES: u32 = 7;
@@ -81,7 +82,7 @@ fn wait(text: &str) -> Option<Duration> {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let left = then.duration_since(jiff::Timestamp::now());
+    let left = then.duration_since(timestamp());
     Some(Duration::try_from(left).unwrap_or_default()) // a date gone by: at once
 }
 

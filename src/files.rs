@@ -1,0 +1,282 @@
+//! Folders and files on the disk, opened with care: our own for the user alone whatever the umask, never through a link, and
+//! nothing waited for without end.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use nix::unistd::{AccessFlags, access, geteuid};
+use tempfile::NamedTempFile;
+
+/// How long another program may hold a lock that is asked for.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is asked for meanwhile.
+const POLL: Duration = Duration::from_millis(5);
+const FOLDER: u32 = 0o700;
+const FILE: u32 = 0o600;
+
+/// Makes a folder of our own, and those above it that are missing; one that is there is closed to others.
+pub fn own_folder(folder: &Path) -> io::Result<()> {
+    make(folder)?;
+    if fs::symlink_metadata(folder)?.is_symlink() {
+        return Ok(()); // where a link leads to is the user's affair
+    }
+    let open = OpenOptions::new().read(true).custom_flags(flags(OFlag::O_DIRECTORY)).open(folder)?;
+    match open.metadata()?.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => open.set_permissions(Permissions::from_mode(FOLDER)),
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    let create = || DirBuilder::new().mode(FOLDER).create(folder);
+    let created = match (create(), folder.parent()) {
+        (Err(e), Some(above)) if e.kind() == ErrorKind::NotFound && above != Path::new("") => {
+            make(above)?;
+            create()
+        }
+        (created, _) => created,
+    };
+    match created {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)), // the umask may have taken the user's own rights
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Opens a file of our own as `options` say. A link, a pipe or a device in its place is refused.
+pub fn own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = regular_file(path, options.mode(FILE))?;
+    if file.metadata()?.permissions().mode() & 0o777 != FILE {
+        file.set_permissions(Permissions::from_mode(FILE))?;
+    }
+    Ok(file)
+}
+
+/// Opens a file of ours whose name anybody can foresee, in a folder that others may write into: what somebody else put there is
+/// refused. Others may read it as the umask says, and never write it.
+pub fn shared_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = regular_file(path, options.mode(0o666))?;
+    let about = file.metadata()?;
+    if about.uid() != geteuid().as_raw() || about.nlink() > 1 {
+        return Err(refused(path, "was put there by somebody else"));
+    }
+    let mode = about.permissions().mode();
+    if mode & 0o022 != 0 {
+        file.set_permissions(Permissions::from_mode(mode & 0o755))?;
+    }
+    Ok(file)
+}
+
+fn regular_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let opened = options.custom_flags(flags(OFlag::O_NONBLOCK)).open(path);
+    let file = opened.map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::ELOOP => refused(path, "is a link"),
+        Errno::ENXIO => refused(path, "is no regular file"),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
+}
+
+/// Makes a file of our own that this program itself may have locked; one that is there is closed to others. It is not
+/// opened for that: closing it again would release the locks of the whole process.
+pub fn own_locked_file(path: &Path) -> io::Result<()> {
+    match own_file(path, OpenOptions::new().write(true).create_new(true)) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    let about = fs::symlink_metadata(path)?;
+    if !about.is_file() {
+        return Err(refused(path, if about.is_symlink() { "is a link" } else { "is no regular file" }));
+    }
+    access(path, AccessFlags::R_OK | AccessFlags::W_OK)?;
+    if about.permissions().mode() & 0o077 != 0 {
+        let mode = Mode::from_bits_truncate(FILE);
+        fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
+    }
+    Ok(())
+}
+
+fn flags(more: OFlag) -> i32 {
+    (OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | more).bits()
+}
+
+fn refused(path: &Path, why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, format!("{} {why}", path.display()))
+}
+
+/// Replaces a file of our own: a reader sees the old one or the new one, never half of it. Makes the folder.
+pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    own_folder(folder)?;
+    let mut part = own_part(folder, ".new")?;
+    part.write_all(contents)?;
+    part.persist(path)?;
+    Ok(())
+}
+
+/// A temporary file in a folder, under a name that nobody can foresee.
+pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
+    let part = tempfile::Builder::new().suffix(ending).tempfile_in(folder)?;
+    part.as_file().set_permissions(Permissions::from_mode(FILE))?; // the umask may have taken the user's own rights
+    Ok(part)
+}
+
+/// Writes a file that the user named: a link is followed, a pipe or a device written to; anything else appears whole or not
+/// at all, and one that was there keeps its mode.
+pub fn write_named(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let there = fs::symlink_metadata(path).ok();
+    if there.as_ref().is_some_and(|about| !about.is_file()) {
+        return OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .create(true)
+            .mode(FILE)
+            .open(path)?
+            .write_all(contents);
+    }
+    let mut part = own_part(folder_of(path), "")?;
+    part.write_all(contents)?;
+    let mode = there.map_or(FILE, |about| about.permissions().mode() & 0o777);
+    part.as_file().set_permissions(Permissions::from_mode(mode))?;
+    part.persist(path)?;
+    Ok(())
+}
+
+/// Opens a file that the user named, to be read. A pipe or a device is refused: it may have no end, or nobody who writes.
+pub fn regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    match file.metadata()? {
+        about if about.is_file() => Ok(file),
+        about if about.is_dir() => Err(io::Error::other("it is a folder")),
+        _ => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// Whether a path names this process's own stdout, which is written to as it is and not opened anew.
+pub fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// The text of a file of at most so many bytes. A pipe or a device is refused: it may have no end. `/dev/null` is empty.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let other = |why: String| io::Error::other(why);
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    let mut bytes = Vec::new();
+    let most_of = if kind.is_char_device() { 1 } else { most + 1 };
+    if kind.is_file() || kind.is_char_device() {
+        (&file).take(most_of).read_to_end(&mut bytes)?;
+    }
+    if !kind.is_file() && (!kind.is_char_device() || !bytes.is_empty()) {
+        return Err(other(if kind.is_dir() { "it is a folder" } else { "it is no regular file" }.into()));
+    }
+    if bytes.len() as u64 > most {
+        return Err(other(format!("it is longer than {} MiB", most >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text".into()))
+}
+
+/// The folder a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// While it lives, no other program that asks for it as well changes what lies in a folder of ours. Makes the folder.
+pub fn lock_folder(folder: &Path) -> io::Result<File> {
+    own_folder(folder)?;
+    let file = File::open(folder)?;
+    lock(&file, folder)?;
+    Ok(file)
+}
+
+/// Locks what was opened at `path`, for as long as it is open. Where another program holds it for too long, that is an error;
+/// what was waited for in vain is waited for no more.
+pub fn lock(file: &File, path: &Path) -> io::Result<()> {
+    static IN_VAIN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let in_vain = || IN_VAIN.lock().expect("nobody panics holding it");
+    let patience = if in_vain().iter().any(|held| held == path) { Duration::ZERO } else { PATIENCE };
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => {
+                in_vain().retain(|held| held != path);
+                return Ok(());
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => std::thread::sleep(POLL),
+            Err(TryLockError::WouldBlock) => {
+                in_vain().push(path.to_path_buf());
+                let line = format!("another program holds {}", path.display());
+                return Err(io::Error::new(ErrorKind::WouldBlock, line));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folders_and_files_of_ours_are_closed_to_others() {
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("a/b/c");
+        own_folder(&deep).unwrap();
+        fs::set_permissions(&deep, Permissions::from_mode(0o755)).unwrap();
+        own_folder(&deep).unwrap();
+        let file = deep.join("file");
+        fs::write(&file, "x").unwrap();
+        own_file(&file, OpenOptions::new().append(true)).unwrap();
+        assert_eq!(
+            ["a", "a/b", "a/b/c", "a/b/c/file"].map(|it| mode(&home.path().join(it))),
+            [0o700, 0o700, 0o700, 0o600]
+        );
+        assert!(own_folder(&file).is_err() && own_folder(&file.join("x")).is_err());
+        assert!(own_folder(Path::new("/proc/no/such/place")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, why) in [("link", "is a link"), ("pipe", "is no regular file")] {
+            for options in [
+                OpenOptions::new().read(true),
+                OpenOptions::new().append(true),
+                OpenOptions::new().write(true).create(true),
+            ] {
+                let error = own_file(&at(name), options).unwrap_err();
+                assert!(error.to_string().ends_with(why), "{name}: {error}");
+            }
+        }
+        assert!(!at("nowhere").exists());
+        assert_eq!(read_text(&at("pipe"), 10).unwrap_err().to_string(), "it is no regular file");
+        assert_eq!(read_text(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "it is no regular file");
+        assert_eq!(read_text(Path::new("/dev/null"), 10).unwrap(), "");
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_waited_for_once() {
+        let home = tempfile::tempdir().unwrap();
+        let held = lock_folder(home.path()).unwrap();
+        let begun = Instant::now();
+        assert!(lock_folder(home.path()).is_err() && begun.elapsed() >= PATIENCE);
+        let begun = Instant::now();
+        assert!(lock_folder(home.path()).is_err() && begun.elapsed() < PATIENCE);
+        drop(held);
+        assert!(lock_folder(home.path()).is_ok());
+    }
+}
