@@ -304,12 +304,26 @@ pub fn verbs() -> Vec<String> {
     Args::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect()
 }
 
-/// Understands the command line, or says in a line what is wrong with it. Help and version are printed by clap.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Failure> {
+/// What there is instead of arguments.
+#[derive(Debug)]
+pub enum Instead {
+    /// Help or the version was asked for: with and without styles.
+    Help {
+        styled: String,
+        plain: String,
+    },
+    Failure(Failure),
+}
+
+/// Understands the command line, or says in a line what is wrong with it.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
     let words: Vec<OsString> = hoist(translate(words.into_iter().collect()));
     Args::try_parse_from(words).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
-        _ => usage_failure(&error),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let text = error.render();
+            Instead::Help { styled: text.ansi().to_string(), plain: text.to_string() }
+        }
+        _ => Instead::Failure(usage_failure(&error)),
     })
 }
 
@@ -484,7 +498,8 @@ mod tests {
 
     #[test]
     fn a_wrong_flag_is_one_line_and_a_suggestion() {
-        let failure = parse(["fireside", "--tmep", "0"].map(OsString::from)).unwrap_err();
+        let refused = parse(["fireside", "--tmep", "0"].map(OsString::from)).unwrap_err();
+        let Instead::Failure(failure) = refused else { panic!("{refused:?}") };
         assert_eq!(failure.message, "unexpected argument '--tmep' found");
         assert_eq!(failure.hint.as_deref(), Some("did you mean --temp?"));
     }

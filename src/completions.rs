@@ -18,6 +18,7 @@ use crate::kept;
 use crate::model;
 use crate::store::conversations::{Filter, Summary};
 use crate::store::models;
+use crate::ui::{acts, visible};
 
 /// Set by the shell's function, to its own name.
 const VARIABLE: &str = "FIRESIDE_COMPLETE";
@@ -95,9 +96,13 @@ fn starting<S: Into<String>>(
 ) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let all = all.map(|(value, about)| (value.into(), about));
-    let fitting = all.filter(|(value, _): &(String, _)| value.starts_with(typed.as_ref()));
+    // Shells show what is offered on the terminal as it is.
+    let fitting =
+        all.filter(|(value, _): &(String, _)| value.starts_with(typed.as_ref()) && !value.contains(acts));
     let candidates = (0..).zip(fitting).map(|(place, (value, about))| {
-        CompletionCandidate::new(value).help(about.map(Into::into)).display_order(Some(place))
+        CompletionCandidate::new(value)
+            .help(about.map(|about| visible(&about).into_owned().into()))
+            .display_order(Some(place))
     });
     candidates.collect()
 }

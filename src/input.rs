@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Exit, Failure, reason};
+use crate::ui::replies::without_replies;
 use crate::ui::{Screen, terminal};
 
 /// Longest text that is read, in bytes: more than the largest context there is.
@@ -65,7 +66,7 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
         io::stdin().read_line(&mut line).map(|_| line)
     });
     let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
-    line.map(|line| line.trim().to_string())
+    line.map(|line| without_replies(&line).trim().to_string())
         .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use fireside::cli::Instead;
 use fireside::engine::llama::{self, Hooks};
 use fireside::engine::template;
 use fireside::error::Exit;
@@ -21,7 +22,8 @@ fn main() {
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
         Ok(args) => start::run(args, started),
-        Err(failure) => start::report(&failure),
+        Err(Instead::Help { styled, plain }) => start::help(&styled, &plain),
+        Err(Instead::Failure(failure)) => start::report(&failure),
     };
     // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
     signal_hook::low_level::exit(exit as i32);

@@ -95,7 +95,7 @@ fn finish(
 ) -> Result<Exit, Failure> {
     let stop = answer.stats.stop;
     let written = output.and_then(|()| match (manner.json, session.raw) {
-        (true, _) => screen.output(&answered(session, answer, first_token, manner.started).to_string()),
+        (true, _) => screen.json(&answered(session, answer, first_token, manner.started).to_string()),
         (false, true) => {
             screen.end_raw_answer();
             Ok(())

@@ -1,6 +1,6 @@
 //! The command line as understood → a chat, an answer, or one of the verbs.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -52,8 +52,19 @@ pub fn run(args: Args, started: Instant) -> Exit {
 
 /// Says what is wrong before there is a screen.
 pub fn report(failure: &Failure) -> Exit {
-    Screen::new(Style { color: Auto::Auto, plain: false, quiet: false, thinking: false }).failure(failure);
+    screen_without_arguments().failure(failure);
     failure.exit
+}
+
+/// Prints help, with styles where they may be shown.
+pub fn help(styled: &str, plain: &str) -> Exit {
+    let mut screen = screen_without_arguments();
+    verbs::printed(screen.help(styled, plain)).unwrap_or_else(|failure| report(&failure))
+}
+
+fn screen_without_arguments() -> Screen {
+    let plain = std::env::args_os().any(|word| word == "--plain");
+    Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false })
 }
 
 struct Run<'a> {
@@ -197,8 +208,11 @@ impl Run<'_> {
         }
         let session = self.session.as_mut().expect("opened above");
         let exit = oneshot::run(session, message, self.screen, manner);
-        session.finish();
+        let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
+        if !kept {
+            self.screen.warning("this conversation could not be kept");
+        }
         exit
     }
 
@@ -209,7 +223,7 @@ impl Run<'_> {
         terminal::end_on_interrupt();
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
-        self.print(&rendered.text)?;
+        verbs::print_as_it_is(self.screen, &rendered.text)?;
         self.screen.note(&format!("{} tokens; the context holds {}", counts.prompt, counts.limit));
         Ok(Exit::Answered)
     }
@@ -314,7 +328,13 @@ impl Run<'_> {
         if let (Some(paths), Some(path), false) =
             (&self.config.paths, &session.model().path, session.settings.incognito)
         {
-            Known::at(Some(paths.known_models.clone())).remember_last_used(path);
+            let known = Known::at(Some(paths.known_models.clone()));
+            match known.remember_last_used(path) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.screen.note(&format!("what is learnt about models is not remembered now: {e}"));
+                }
+                _ => {} // it only saves work
+            }
         }
         self.session = Some(session);
         Ok(())
@@ -391,10 +411,6 @@ impl Run<'_> {
         }
     }
 
-    fn print(&mut self, text: &str) -> Result<Exit, Failure> {
-        verbs::print(self.screen, text)
-    }
-
     fn fail(&mut self, failure: &Failure) -> Exit {
         if failure.exit == Exit::Interrupted {
             self.screen.end_progress();
@@ -403,7 +419,7 @@ impl Run<'_> {
         }
         if self.args.json && self.understood {
             let object = oneshot::failed(self.session.as_ref(), failure, self.started);
-            let _ = self.screen.output(&object.to_string()); // the failure above is the more important one
+            let _ = self.screen.json(&object.to_string()); // the failure above is the more important one
         }
         failure.exit
     }

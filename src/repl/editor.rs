@@ -4,6 +4,7 @@
 //! trailing `\`, or between `"""` marks. It comes out whole, without the marks. Only what was typed is a mark: what was
 //! pasted, recalled or put back is sent as it is.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,24 +12,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::config::{Behavior, CompletionType};
 use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::history::MemHistory;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Highlighter,
-    Hinter, KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
+    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Hinter, KeyCode,
+    KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
 use crate::chat::message::{without_final_newline, without_mark};
-use crate::error::Failure;
-use crate::ui::last_line;
+use crate::error::{Failure, reason};
+use crate::store::lines;
+use crate::ui::replies::{Key, Replies, Verdict, without_replies};
 use crate::ui::terminal::{self, Hushed};
-
-/// Lines kept from one session to the next.
-const HISTORY: usize = 10_000;
+use crate::ui::{acts, last_line, visible};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -177,7 +179,7 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
 
 /// rustyline with our keys.
 struct Full {
-    editor: rustyline::Editor<Assistant, FileHistory>,
+    editor: rustyline::Editor<Assistant, MemHistory>,
     history: Option<PathBuf>,
     left: Left,
     typed: Arc<Mutex<Typed>>,
@@ -223,12 +225,13 @@ impl Full {
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
             .completion_type(CompletionType::List)
-            .max_history_size(HISTORY)
+            .max_history_size(lines::MOST)
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(cannot)?
             .bracketed_paste(true)
             .build();
-        let mut editor = rustyline::Editor::with_config(config).map_err(cannot)?;
+        let typed_before = MemHistory::with_config(&config);
+        let mut editor = rustyline::Editor::with_history(config, typed_before).map_err(cannot)?;
         let typed = Arc::<Mutex<Typed>>::default();
         let files = FilenameCompleter::new();
         editor.set_helper(Some(Assistant { complete, files, typed: typed.clone() }));
@@ -245,9 +248,10 @@ impl Full {
         editor.bind_sequence(enter, EventHandler::Conditional(Box::new(Enter(typed.clone()))));
         let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
         editor.bind_sequence(edit, leave(Why::Edit));
-        if let Some(path) = &history {
-            let _ = path.parent().map(std::fs::create_dir_all); // if it cannot be made, keeping the first line says so
-            let _ = editor.load_history(path); // there is none the first time
+        editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(NoReplies::default())));
+        // What is wrong with the file is said when the first line is to be kept.
+        for line in history.as_ref().and_then(|path| lines::read(path).ok()).unwrap_or_default() {
+            let _ = editor.add_history_entry(line);
         }
         Ok(Full {
             editor,
@@ -316,11 +320,13 @@ impl Full {
         if line.trim().is_empty() {
             return;
         }
-        let _ = self.editor.add_history_entry(line); // in memory; says whether it was a repetition
-        if let Some(path) = &self.history
-            && let Err(e) = self.editor.append_history(path)
+        let new = self.editor.add_history_entry(line).unwrap_or(true); // not the same as the one before
+        if let Some(path) = self.history.as_ref().filter(|_| new)
+            && let Err(e) = lines::append(path, line)
         {
-            last_line(&format!("fireside: typed lines are not kept: {}: {e}", path.display()));
+            let (why, shown) = (reason(&e), path.display().to_string());
+            let why = if why.contains(&shown) { why } else { format!("{shown}: {why}") };
+            last_line(&format!("fireside: typed lines are not kept: {why}"));
             self.history = None;
         }
     }
@@ -331,11 +337,44 @@ fn show(failure: &Failure) {
     failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
 }
 
-#[derive(Helper, Hinter, Highlighter, Validator)]
+/// What the terminal answers is not typed.
+#[derive(Default)]
+struct NoReplies(Mutex<Replies>);
+
+impl ConditionalEventHandler for NoReplies {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, _: &EventContext) -> Option<Cmd> {
+        let Event::KeySeq(keys) = event else { return None };
+        let key = match keys[..] {
+            [KeyEvent(KeyCode::UnknownEscSeq, _)] => Key::Unknown,
+            [KeyEvent(KeyCode::Char(c), Modifiers::NONE | Modifiers::SHIFT)] => Key::Char(c),
+            [KeyEvent(KeyCode::Char(c), Modifiers::ALT)] => Key::Alt(c),
+            [KeyEvent(KeyCode::Char('G'), Modifiers::CTRL)] => Key::Bell,
+            _ => Key::Other,
+        };
+        match self.0.lock().expect("nobody panics holding it").key(key, Instant::now()) {
+            Verdict::Typed => None,
+            Verdict::Hold => Some(Cmd::Noop),
+            Verdict::Give(text) => Some(Cmd::Insert(1, text)),
+        }
+    }
+}
+
+#[derive(Helper, Hinter, Validator)]
 struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
     typed: Arc<Mutex<Typed>>,
+}
+
+/// Control characters in a line that was edited elsewhere, or put back, do nothing when they are shown.
+impl Highlighter for Assistant {
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        visible(line)
+    }
+
+    fn highlight_char(&self, line: &str, _: usize, _: CmdKind) -> bool {
+        line.contains(acts)
+    }
 }
 
 impl Completer for Assistant {
@@ -353,7 +392,7 @@ impl Completer for Assistant {
             }
             None => self.files.complete(line, pos, ctx)?,
         };
-        offered.retain(|pair| !pair.display.contains(char::is_control)); // a file's name must not act on the terminal
+        offered.retain(|pair| !pair.display.contains(acts)); // a file's name must not act on the terminal
         Ok((start, offered))
     }
 }
@@ -385,8 +424,10 @@ impl Plain {
                 crate::ui::log("\n");
                 return Ok(Line::Interrupted(text));
             }
-            let read = self.input.read_line(&mut text);
+            let mut line = String::new();
+            let read = self.input.read_line(&mut line);
             let read = read.map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+            text += &if self.prompt { without_replies(&line) } else { line };
             if read == 0 && text.is_empty() {
                 if self.prompt {
                     crate::ui::log("\n");

@@ -40,6 +40,26 @@ static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null
 /// Several threads may crash together: the first one speaks.
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
+/// Whether stdout was closed when the program began. Rust's own start opens /dev/null in its place.
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn stdout_was_closed() -> bool {
+    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+}
+
+/// Called by the system before Rust's own start.
+extern "C" fn look_at_stdout() {
+    // SAFETY: only asks about a descriptor; nothing of Rust's is needed for that.
+    let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } < 0;
+    STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
+}
+
+#[used]
+// SAFETY: the section holds pointers to functions that are called, without arguments that matter, before main.
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
+static FIRST: extern "C" fn() = look_at_stdout;
+
 /// From now on such an end is one line. Called first thing in `main`.
 pub fn install() {
     for (signal, _) in CAUSES {

@@ -2,6 +2,7 @@
 
 pub mod crash;
 mod progress;
+pub mod replies;
 pub mod stats;
 pub mod terminal;
 mod visible;
@@ -13,7 +14,7 @@ use crate::chat::settings::Auto;
 use crate::chat::{Event, Stats};
 use crate::error::Failure;
 use progress::Progress;
-pub use visible::visible;
+pub use visible::{acts, visible};
 
 /// What may be shown, settled once.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +69,7 @@ impl Screen {
         }
         self.end_thinking();
         self.at_line_start = Some(text.ends_with('\n'));
-        let mut out = io::stdout().lock();
+        let mut out = stdout()?;
         if self.answers_to_terminal {
             out.write_all(visible(text).as_bytes())?;
         } else {
@@ -103,7 +104,7 @@ impl Screen {
         if self.at_line_start.take() == Some(true) {
             return Ok(());
         }
-        let mut out = io::stdout().lock();
+        let mut out = stdout()?;
         out.write_all(b"\n")?;
         out.flush()
     }
@@ -118,15 +119,33 @@ impl Screen {
     pub fn break_off(&mut self) {
         self.end_thinking();
         if self.at_line_start.take() == Some(false) {
-            let _ = io::stdout().lock().write_all(b"\n"); // the reason for breaking off is told anyway
+            let _ = print("\n"); // the reason for breaking off is told anyway
         }
     }
 
-    /// Text that was asked for on stdout, such as `--json`'s object.
+    /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
+        self.to_stdout(&visible(text))
+    }
+
+    /// Help, which is ours: with styles where they may be shown.
+    pub fn help(&mut self, styled: &str, plain: &str) -> io::Result<()> {
+        print(if self.answers_to_terminal && self.colored() { styled } else { plain })
+    }
+
+    /// JSON on stdout, where every sign can be written so that it does nothing.
+    pub fn json(&mut self, text: &str) -> io::Result<()> {
+        self.to_stdout(&visible::in_json(text))
+    }
+
+    /// Text for other programs: unchanged bytes into a pipe or file.
+    pub fn output_as_it_is(&mut self, text: &str) -> io::Result<()> {
+        self.to_stdout(&if self.answers_to_terminal { visible(text) } else { text.into() })
+    }
+
+    fn to_stdout(&mut self, text: &str) -> io::Result<()> {
         self.progress.clear();
-        let text = if self.answers_to_terminal { visible(text) } else { text.into() };
-        let mut out = io::stdout().lock();
+        let mut out = stdout()?;
         out.write_all(text.as_bytes())?;
         out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;
         out.flush()
@@ -177,7 +196,7 @@ impl Screen {
             let part = visible(part);
             shown += &if index % 2 == 1 { format!("\x1b[1m{part}\x1b[0m") } else { part.into_owned() };
         }
-        let mut out = io::stdout().lock();
+        let mut out = stdout()?;
         out.write_all(shown.as_bytes())?;
         out.write_all(b"\n")?;
         out.flush()
@@ -194,6 +213,12 @@ impl Screen {
         }
         self.progress.clear();
         self.to_stderr(&self.wrapped(line), "2");
+    }
+
+    /// A line that also the quiet must see: something went wrong that is no failure of what was asked for.
+    pub fn warning(&mut self, line: &str) {
+        self.progress.clear();
+        self.to_stderr(&self.wrapped(&format!("fireside: {line}")), "31");
     }
 
     /// Text that a command was asked for, as it is; quiet does not silence what was asked for.
@@ -235,7 +260,7 @@ impl Screen {
     }
 
     fn write_stderr(&self, text: &str, color: &str, end: &str) {
-        let text = if self.errors_to_terminal { visible(text).into_owned() } else { text.to_string() };
+        let text = visible(text); // wherever stderr leads, it may be a terminal in the end
         let line = if color.is_empty() || !self.colored() {
             format!("{text}{end}")
         } else {
@@ -246,11 +271,12 @@ impl Screen {
 
     fn colored(&self) -> bool {
         match self.style.color {
+            _ if self.style.plain => false,
             Auto::On => true,
             Auto::Off => false,
             Auto::Auto => {
                 let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                self.errors_to_terminal && !self.style.plain && !unwanted && !dumb()
+                self.errors_to_terminal && !unwanted && !dumb()
             }
         }
     }
@@ -272,12 +298,27 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// One line on stderr, for where there is no screen yet or any more.
-pub fn last_line(line: &str) {
-    let _ = io::stderr().lock().write_all(format!("{}\n", one_line(line)).as_bytes());
+/// stdout, unless it was closed before the program began: writing to what is in its place now would lose everything.
+fn stdout() -> io::Result<io::StdoutLock<'static>> {
+    if crash::stdout_was_closed() {
+        return Err(io::Error::other("stdout is closed"));
+    }
+    Ok(io::stdout().lock())
 }
 
-/// A piece of llama.cpp's log, as it is.
+/// The same for what has no screen: text that was asked for on stdout.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = stdout()?;
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// One line on stderr, for where there is no screen yet or any more.
+pub fn last_line(line: &str) {
+    log(&format!("{}\n", one_line(line)));
+}
+
+/// A piece of llama.cpp's log, or of a line that is being typed.
 pub fn log(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(visible(text).as_bytes()); // there is nowhere left to report to
 }

@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
 use super::crash;
+use super::replies::without_replies;
 
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -106,7 +107,7 @@ pub fn lines_typed_ahead() -> Vec<String> {
     while in_lines && typed_ahead() {
         match terminal.read(&mut line) {
             Ok(length) if length > 0 => {
-                lines.push(String::from_utf8_lossy(&line[..length]).trim_end().to_string())
+                lines.push(without_replies(String::from_utf8_lossy(&line[..length]).trim_end()))
             }
             _ => break,
         }

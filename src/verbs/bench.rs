@@ -84,7 +84,7 @@ pub(super) fn run(wanted: Option<&str>, means: &mut Means) -> Result<Exit, Failu
             "bandwidth": bandwidth,
             "runs": runs,
         });
-        return means.print(&object.to_string());
+        return means.print_json(&object);
     }
     let mut lines = vec![format!("{}: {}; {}", about.name, about.facts, about.device)];
     lines.push(format!(

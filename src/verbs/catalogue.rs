@@ -15,7 +15,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
     entries.sort_by_key(|(_, entry)| entry.size);
     if means.json {
         let models: Vec<Value> = entries.iter().map(|(name, entry)| object(name, entry)).collect();
-        return means.print(&json!({ "models": models }).to_string());
+        return means.print_json(&json!({ "models": models }));
     }
     let available = available_memory();
     let mut rows = vec![["NAME", "MODEL", "SIZE", "MEMORY", "FITS", "LICENCE"].map(String::from)];

@@ -25,8 +25,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
             .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
             .collect();
         let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
-        return means
-            .print(&json!({ "config_file": file, "models": models, "settings": settings }).to_string());
+        return means.print_json(&json!({ "config_file": file, "models": models, "settings": settings }));
     }
     let head = paths.map_or_else(
         || "# no home folder: no config file is read and nothing is kept".into(),

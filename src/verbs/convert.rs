@@ -41,7 +41,7 @@ pub(super) fn run(folder: &Path, out: &Path, kind: Option<&str>, means: &mut Mea
             "path": lossy(out), "bytes": bytes, "family": family, "type": kind, "context": conversion.context(),
             "context_reason": conversion.reason(), "seconds": started.elapsed().as_secs_f64(),
         });
-        return means.print(&object.to_string());
+        return means.print_json(&object);
     }
     means.screen.note(&format!("{family} as {kind}, {}; it was loaded and works", size(bytes)));
     means.print(&out.display().to_string())

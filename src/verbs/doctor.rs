@@ -32,7 +32,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
             .into_iter()
             .map(|one| (one.about.to_string(), json!({ "found": one.found, "trouble": one.trouble })))
             .collect();
-        means.print(&json!({ "sound": sound, "findings": object }).to_string())?;
+        means.print_json(&json!({ "sound": sound, "findings": object }))?;
     } else {
         let line = |one: &Finding| {
             let trouble =

@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use jiff::{Timestamp, ToSpan, civil};
+use jiff::{ToSpan, civil};
 use serde_json::{Value, json};
 
 use super::{Means, replay};
 use crate::cli::History;
+use crate::clock::timestamp;
 use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
+use crate::files::is_stdout;
 use crate::input;
 use crate::kept::{self, Kept, SHORT};
 use crate::model;
@@ -21,7 +23,7 @@ pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
     match what {
         History::List { since } => list(since.as_deref(), means),
         History::Search { words, limit, since } => search(&words.join(" "), limit, since.as_deref(), means),
-        History::Show { id } => export(&id, None, Format::Text, means),
+        History::Show { id } => show(&id, means),
         History::Export { id, file, format } => {
             let format = how(file.as_deref(), format.as_deref())?;
             export(&id, file.as_deref(), format, means)
@@ -58,19 +60,19 @@ fn moment(text: &str) -> Result<i64, Failure> {
         'w' => (24 * 7).hours().checked_mul(number),
         _ => return Err(wrong()),
     };
-    let then = span.ok().filter(|_| number >= 0).and_then(|span| Timestamp::now().checked_sub(span).ok());
+    let then = span.ok().filter(|_| number >= 0).and_then(|span| timestamp().checked_sub(span).ok());
     then.map(|then| then.as_millisecond()).ok_or_else(wrong)
 }
 
 fn list(since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
     let filter = filter(means.config, since)?;
-    let found = match kept::file(means.config).map(Conversations::existing).transpose()?.flatten() {
+    let found = match kept::existing(means.config)? {
         Some(store) => store.list(&filter)?,
         None => Vec::new(),
     };
     if means.json {
         let all: Vec<Value> = found.iter().map(object).collect();
-        return means.print(&json!({ "conversations": all }).to_string());
+        return means.print_json(&json!({ "conversations": all }));
     }
     if found.is_empty() {
         means.screen.note("no such conversation is kept");
@@ -96,7 +98,7 @@ fn search(words: &str, limit: usize, since: Option<&str>, means: &mut Means) -> 
         let all = hits.iter().map(|hit| {
             json!({ "conversation": object(&hit.conversation), "role": hit.role.name(), "snippet": plain(hit) })
         });
-        return means.print(&json!({ "hits": all.collect::<Vec<_>>(), "more": more }).to_string());
+        return means.print_json(&json!({ "hits": all.collect::<Vec<_>>(), "more": more }));
     }
     if hits.is_empty() {
         means.screen.note("no message has all these words");
@@ -139,14 +141,25 @@ fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> R
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
     let format = if means.json { Format::Json } else { format };
-    let Some(file) = file else {
-        let mut text = Vec::new();
-        exchange::export(&record, format, &mut text).map_err(|e| Failure::new(reason(&e)))?;
-        return means.print(&String::from_utf8_lossy(&text));
+    let Some(file) = file.filter(|file| !is_stdout(file)) else {
+        let text = kept::text(&record, format)?;
+        return match format {
+            Format::Json => means.print_json_text(&text),
+            _ => means.print_as_it_is(&text),
+        };
     };
     kept::save(&record, file, format)?;
     means.screen.note(&format!("written to {}", file.display()));
     Ok(Exit::Answered)
+}
+
+fn show(id: &str, means: &mut Means) -> Result<Exit, Failure> {
+    if means.json {
+        return export(id, None, Format::Json, means);
+    }
+    let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
+    damage.line().iter().for_each(|line| means.screen.note(line));
+    means.print(&kept::text(&record, Format::Text)?)
 }
 
 fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
@@ -180,7 +193,7 @@ fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
     let known = summary.conversations - fresh;
     if means.json {
         let object = json!({ "imported": fresh, "known": known, "skipped": summary.skipped, "messages": summary.messages });
-        return means.print(&object.to_string());
+        return means.print_json(&object);
     }
     means.print(&format!(
         "{fresh} conversations were taken in, {known} were here already, {} were left out",
@@ -218,7 +231,7 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
             .note(&format!("{file}, a damaged database of before, may still hold it: it is yours to remove"));
     }
     if means.json {
-        return means.print(&json!({ "removed": removed }).to_string());
+        return means.print_json(&json!({ "removed": removed }));
     }
     means.print(&format!("removed {}", removed.len()))
 }
@@ -229,7 +242,7 @@ mod tests {
 
     #[test]
     fn moments() {
-        let now = Timestamp::now().as_millisecond();
+        let now = timestamp().as_millisecond();
         let ago = |text: &str| now - moment(text).unwrap();
         assert!((7 * 86_400_000 - 5000..7 * 86_400_000 + 5000).contains(&ago("7d")));
         assert!(ago("2020-01-01") > 0);

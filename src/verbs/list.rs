@@ -1,5 +1,7 @@
 //! `fireside list`: the models on this machine, with what matters for choosing one.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::{Means, lossy, table};
@@ -8,7 +10,7 @@ use crate::gguf::memory::available_memory;
 use crate::model::about::{self, About, count};
 use crate::model::memory::Fit;
 use crate::model::places;
-use crate::store::models::ModelFile;
+use crate::store::models::{self, ModelFile};
 use crate::store::places::Owner;
 use crate::units::size;
 
@@ -19,7 +21,11 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     let hidden = before - models.len();
     if means.json {
         let models: Vec<Value> = models.iter().map(|(model, about)| object(model, about)).collect();
-        return means.print(&json!({ "models": models }).to_string());
+        return means.print_json(&json!({ "models": models }));
+    }
+    for place in places(means.config).iter().filter(|place| models::is_too_much(place)) {
+        let folder = place.folder.display();
+        means.screen.note(&format!("{folder} holds more than 10,000 files: only that many are looked at"));
     }
     for place in
         places(means.config).iter().filter(|place| matches!(place.owner, Owner::User | Owner::Config))
@@ -50,7 +56,9 @@ pub fn lines(models: &[(ModelFile, About)]) -> Vec<String> {
         ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"]
             .map(String::from),
     ];
-    let same = |model: &ModelFile| models.iter().filter(|(other, _)| other.name == model.name).count() > 1;
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    models.iter().for_each(|(model, _)| *named.entry(&model.name).or_default() += 1);
+    let same = |model: &ModelFile| named[model.name.as_str()] > 1;
     rows.extend(models.iter().map(|(model, about)| {
         let mut row = row(model, about, available);
         if same(model) {

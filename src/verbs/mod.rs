@@ -14,9 +14,10 @@ mod rm;
 mod sheet;
 mod show;
 
+use std::io;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{self, Verb};
 use crate::completions;
@@ -50,12 +51,37 @@ impl Means<'_> {
         self.printed = true;
         print(self.screen, text)
     }
+
+    fn print_json(&mut self, object: &Value) -> Result<Exit, Failure> {
+        self.print_json_text(&object.to_string())
+    }
+
+    fn print_json_text(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.json(text))
+    }
+
+    /// What other programs read, unless that is JSON.
+    fn print_as_it_is(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        print_as_it_is(self.screen, text)
+    }
+}
+
+/// The same of a text that other programs read.
+pub fn print_as_it_is(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
+    printed(screen.output_as_it_is(text))
 }
 
 /// Text that was asked for, on stdout. A reader that closed the pipe is no failure.
 pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
-    match screen.output(text) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+    printed(screen.output(text))
+}
+
+/// What printing came to.
+pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
+    match output {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
         }
         _ => Ok(Exit::Answered),
@@ -89,7 +115,7 @@ pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         && !means.printed
     {
         let error = json!({ "message": failure.message, "hint": failure.hint });
-        let _ = means.screen.output(&json!({ "error": error }).to_string()); // the failure is the more important one
+        let _ = means.screen.json(&json!({ "error": error }).to_string()); // the failure is the more important one
     }
     done
 }

@@ -37,7 +37,7 @@ pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     }
     let (reference, fetched) = bring(what, means.config, means.screen)?;
     match means.json {
-        true => means.print(&report(&reference, &fetched, started).to_string()),
+        true => means.print_json(&report(&reference, &fetched, started)),
         false => means.print(&fetched.files[0].path.display().to_string()),
     }
 }

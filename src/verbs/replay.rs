@@ -50,7 +50,7 @@ pub(super) fn run(id: &str, number: Option<usize>, means: &mut Means) -> Result<
     }
     if means.json {
         let object = json!({ "conversation": record.id, "identical": same, "answers": objects });
-        means.print(&object.to_string())?;
+        means.print_json(&object)?;
     }
     Ok(if same { Exit::Answered } else { Exit::Failed })
 }

@@ -28,7 +28,7 @@ pub(super) fn run(wanted: &str, yes: u8, means: &mut Means) -> Result<Exit, Fail
     let _ = fetched.forget(&removal.files); // what is gone is nobody's
     if means.json {
         let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
-        return means.print(&json!({ "removed": removed, "freed": freed }).to_string());
+        return means.print_json(&json!({ "removed": removed, "freed": freed }));
     }
     means.print(&format!("removed {}: {} are free again", model.name, size(freed)))
 }

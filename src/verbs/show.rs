@@ -40,7 +40,7 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
         None => local(&usual(means.config)?, &settings)?,
     };
     if means.json {
-        return means.print(&object(&sheet, &headers, parts, &settings).to_string());
+        return means.print_json(&object(&sheet, &headers, parts, &settings));
     }
     let mut text = Vec::new();
     if parts.template {

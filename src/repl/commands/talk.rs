@@ -2,7 +2,8 @@
 
 use super::{Next, unquoted};
 use crate::chat::{Message, Role};
-use crate::error::Failure;
+use crate::error::{Failure, reason};
+use crate::files::is_stdout;
 use crate::kept::{self, Kept};
 use crate::model;
 use crate::repl::{Ask, Chat, editor, show_resumed};
@@ -92,7 +93,13 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
         return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
     }
     let path = std::path::Path::new(unquoted(file));
-    kept::save(&chat.session.record(), path, Format::of(path).unwrap_or(Format::Markdown))?;
+    let (record, format) = (chat.session.record(), Format::of(path));
+    if is_stdout(path) {
+        let written = chat.screen.output_as_it_is(&kept::text(&record, format.unwrap_or(Format::Text))?);
+        written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
+        return Ok(Next::Prompt);
+    }
+    kept::save(&record, path, format.unwrap_or(Format::Markdown))?;
     chat.screen.note(&format!("written to {}", path.display()));
     Ok(Next::Prompt)
 }
