@@ -191,6 +191,66 @@ fn the_window_may_change_while_one_types() {
     model_saw(&mut terminal, &format!("[user] {begun} and ended in a narrow one\n"));
 }
 
+/// A terminal that breaks long lines anew when its window changes.
+struct Tmux(std::path::PathBuf);
+
+impl Tmux {
+    fn run(&self, words: &[&str]) -> String {
+        let mut tmux = std::process::Command::new("tmux");
+        let output = tmux.arg("-S").arg(&self.0).args(["-f", "/dev/null"]).args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Waits until the screen is as wanted.
+    #[track_caller]
+    fn wait(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let screen = self.run(&["capture-pane", "-p"]);
+            if wanted(&screen) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "waited for {what}; the screen:\n{screen}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        self.run(&["kill-server"]);
+    }
+}
+
+#[test]
+fn a_narrower_window_leaves_no_row_of_the_line_behind() {
+    if std::process::Command::new("tmux").arg("-V").output().is_err() {
+        return crate::support::cannot_run("tmux is not there");
+    }
+    let home = Home::new();
+    let tmux = Tmux(home.path("tmux"));
+    let [option, script] = home.script("answers", ANSWERS);
+    let line =
+        format!("env HOME='{}' '{}' {option} '{script}'", home.path("").display(), crate::support::program());
+    tmux.run(&["new-session", "-d", "-x", "100", "-y", "30", &line]);
+    tmux.wait("the prompt", |screen| screen.contains("Ctrl-D leaves") && screen.trim_end().ends_with('>'));
+    let begun = "a message begun in a wide window that is long enough to be broken more than once";
+    tmux.run(&["send-keys", "-l", begun]);
+    tmux.wait("the line", |screen| screen.contains(begun));
+    for columns in ["60", "35", "20"] {
+        tmux.run(&["resize-window", "-x", columns, "-y", "30"]);
+        tmux.wait(&format!("one line in {columns} columns"), |screen| {
+            let rows: Vec<&str> = screen.lines().collect();
+            let prompt = rows.iter().position(|row| row.starts_with("> ")).unwrap_or(0);
+            let typed: String = rows[prompt..].concat().split_whitespace().collect();
+            typed == format!(">{begun}").split_whitespace().collect::<String>()
+        });
+    }
+    tmux.run(&["resize-window", "-x", "100", "-y", "30"]);
+    tmux.run(&["send-keys", "Enter"]);
+    tmux.wait("the answer", |screen| screen.contains("One.") && screen.contains("Ctrl-D leaves"));
+}
+
 #[test]
 fn a_dumb_terminal_gets_plain_lines() {
     let home = Home::new();
