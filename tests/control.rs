@@ -38,6 +38,7 @@ fn evil_model(home: &Home) -> PathBuf {
 fn names_and_metadata_come_out_as_visible_signs_wherever_they_go() {
     let home = Home::new();
     let model = evil_model(&home);
+    chat(&home, "one\n", &[], "Hi\n").code(0);
     let (model, none) = (model.to_str().unwrap(), format!("no{EVIL}"));
     for args in [
         &["list"][..],

@@ -355,6 +355,22 @@ fn of_two_pulls_at_once_the_second_waits() {
 }
 
 #[test]
+fn a_lock_that_nobody_lets_go_is_not_waited_for_without_end() {
+    let place = Place::new();
+    let lock = format!(".cache/huggingface/hub/.locks/models--some--repo/{}.lock", place.file.sha256);
+    let held = std::fs::File::open(place.home.write(&lock, "")).unwrap();
+    held.lock().unwrap();
+    let measured = place.hasty_pull().measured(Duration::from_secs(20));
+    assert_eq!(measured.signal, None, "it hangs; {measured:#?}");
+    measured
+        .done
+        .failed(1, "another program holds tiny-Q4_K_M.gguf, and fetched nothing for 1 s")
+        .hint(".lock");
+    drop(held);
+    place.right(place.pull().done());
+}
+
+#[test]
 fn only_the_damaged_range_is_fetched_again() {
     // On the way: the checksum of the whole says so, and ranges are compared with a second copy.
     let place = Place::of(12 * MIB);
