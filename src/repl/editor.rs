@@ -25,6 +25,7 @@ use rustyline::{
     KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
+use super::rows::Rows;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Failure, reason};
 use crate::store::lines;
@@ -234,7 +235,7 @@ impl Full {
         let mut editor = rustyline::Editor::with_history(config, typed_before).map_err(cannot)?;
         let typed = Arc::<Mutex<Typed>>::default();
         let files = FilenameCompleter::new();
-        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone() }));
+        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows: Rows::new() }));
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
@@ -364,15 +365,24 @@ struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
     typed: Arc<Mutex<Typed>>,
+    rows: Rows,
 }
 
 /// Control characters in a line that was edited elsewhere, or put back, do nothing when they are shown.
 impl Highlighter for Assistant {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        match self.rows.before(prompt) {
+            before if before.is_empty() => Cow::Borrowed(prompt),
+            before => Cow::Owned(before + prompt),
+        }
+    }
+
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
         visible(line)
     }
 
-    fn highlight_char(&self, line: &str, _: usize, _: CmdKind) -> bool {
+    fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {
+        self.rows.next(line, position);
         line.contains(acts)
     }
 }

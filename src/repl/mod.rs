@@ -2,6 +2,7 @@
 
 pub mod commands;
 mod editor;
+mod rows;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

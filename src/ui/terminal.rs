@@ -90,6 +90,25 @@ pub fn device() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
 }
 
+/// How wide its window is.
+pub fn columns() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(device()?)?;
+    Some(usize::from(width.0))
+}
+
+/// How many rows below its first one a text ends in a window of so many columns.
+pub fn rows(text: &str, columns: usize) -> usize {
+    let (mut row, mut column) = (0, 0);
+    for c in text.chars() {
+        let width = textwrap::core::display_width(c.encode_utf8(&mut [0; 4]));
+        if c == '\n' || column + width > columns {
+            (row, column) = (row + 1, 0);
+        }
+        column += width;
+    }
+    row + usize::from(column >= columns)
+}
+
 /// Whether something was typed that nobody has read yet.
 pub fn typed_ahead() -> bool {
     device().is_some_and(|terminal| {

@@ -7,7 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
@@ -96,28 +96,56 @@ pub(super) fn make_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), make)
 }
 
-/// Waits until nobody else writes the file that `lock_file` stands for. The lock goes with what is returned.
-pub(super) fn lock(lock_file: &Path, name: &str, teller: &Teller) -> Result<File, Failure> {
+/// Waits until nobody else writes `target`, which `lock_file` stands for, as long as more of it comes: not longer than
+/// `patience` without. The lock goes with what is returned.
+pub(super) fn lock(
+    lock_file: &Path,
+    target: &Path,
+    name: &str,
+    patience: Duration,
+    teller: &Teller,
+) -> Result<File, Failure> {
     let failed =
         |e: io::Error| Failure::new(format!("could not lock {}: {}", lock_file.display(), reason(&e)));
     make_parent(lock_file).map_err(failed)?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o664);
     let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(lock_file).map_err(failed)?;
-    let mut said = false;
+    let mut waited: Option<(Instant, Vec<SystemTime>)> = None; // since when it is like this
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(file), // no locks there
             Err(TryLockError::Error(e)) => return Err(failed(e)),
-            Err(TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut said, true) {
-                    teller.say(format!("another program is fetching {name}: waiting for it"));
-                }
-                teller.wait(POLL)?;
-            }
+            Err(TryLockError::WouldBlock) => {}
         }
+        let now = (Instant::now(), written(target));
+        match &waited {
+            None => teller.say(format!("another program is fetching {name}: waiting for it")),
+            Some((since, before)) if *before == now.1 && since.elapsed() >= patience => {
+                let seconds = patience.as_secs();
+                return Err(Failure::new(format!(
+                    "another program holds {name}, and fetched nothing for {seconds} s"
+                ))
+                .hint(format!("end that program, or remove {}", lock_file.display())));
+            }
+            Some(_) => {}
+        }
+        waited = waited.filter(|(_, before)| *before == now.1).or(Some(now));
+        teller.wait(POLL)?;
     }
+}
+
+/// When what lies beside a file that is being fetched, whoever fetches it, was written to.
+fn written(target: &Path) -> Vec<SystemTime> {
+    let name = target.file_name().unwrap_or_default().as_encoded_bytes();
+    let entries =
+        target.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let parts = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(name));
+    let mut times: Vec<SystemTime> =
+        parts.filter_map(|entry| entry.metadata().ok()?.modified().ok()).collect();
+    times.sort();
+    times
 }
 
 /// Refuses to begin what the disk cannot hold.

@@ -302,7 +302,8 @@ impl Means {
         let mut sha256 = file.sha256.clone();
         let mut fetched = false;
         if !place.holds(file) || Part::left(&place.target) {
-            let _lock = cache::lock(&place.lock, &file.name, teller)?;
+            let _lock =
+                cache::lock(&place.lock, &place.target, &file.name, self.environment.patience, teller)?;
             if place.holds(file) {
                 Part::discard(&place.target);
             } else {
