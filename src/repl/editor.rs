@@ -21,8 +21,8 @@ use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::history::MemHistory;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Hinter, KeyCode,
-    KeyEvent, Modifiers, RepeatCount, Validator,
+    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Hinter,
+    KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
 use super::rows::Rows;
