@@ -265,8 +265,10 @@ fn the_control_token_that_the_template_writes_after_an_answer_ends_it() {
         |parrot: Parrot| home.run(&["-p", "Hi", "--temp", "0"]).model(&parrot.write(&home, "parrot")).done();
     let says = || Parrot::saying(&["Yes.", "<|fin|>", " And more."]);
     for (end, after) in [("<|fin|>", ""), ("<|fin|>", "\n"), ("<|fin|><|im_end|>", "")] {
-        let model = says().template(&ending(end, after)).marker("<|fin|>", Kind::Control);
-        answer(model).code(0).stdout("Yes.\n");
+        for kind in [Kind::Control, Kind::UserDefined] {
+            let model = says().template(&ending(end, after)).marker("<|fin|>", kind);
+            answer(model).code(0).stdout("Yes.\n");
+        }
     }
     let other = says().template(&ending("<|im_end|>", "")).marker("<|fin|>", Kind::Control);
     answer(other).code(0).stdout("Yes. And more.\n");

@@ -64,7 +64,7 @@ pub struct Engine<M> {
     encoder: Encoder,
     /// How the model says that it thinks, if it does.
     format: Option<Format>,
-    /// Control tokens that the template writes after an answer.
+    /// Special tokens that the template writes after an answer.
     ends: Vec<Token>,
     /// Seconds a token takes to read, from the last reading that was long enough to tell.
     pace: Option<f64>,

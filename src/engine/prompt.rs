@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::generate::Thoughts;
 use super::guard::{Dress, Texts};
-use super::llama::{Model, Token, Vocabulary};
+use super::llama::{Marker, Model, Token, Vocabulary};
 use super::reasoning::{self, Begun, Format, Reasoning};
 use super::template::{self, Template};
 use super::{Engine, template_failure};
@@ -169,7 +169,7 @@ fn one_token(model: &impl Model, text: &str) -> Option<Token> {
     }
 }
 
-/// The control tokens that a template writes after what an assistant said.
+/// The tokens that a template writes after what an assistant said, whatever kind of special token the vocabulary calls them.
 pub(super) fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
     let (turn, word) = (template::Turn::new, "Antwortwort");
     let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];
@@ -178,7 +178,8 @@ pub(super) fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token
     let end = |(talk, open): (Vec<template::Turn>, bool)| {
         let text = template.render(&talk, open).ok()?.text;
         let after = text.split_once(word)?.1.trim_start();
-        let markers = vocabulary.markers.iter().filter(|marker| marker.control && !marker.text.is_empty());
+        let visible = |marker: &&Marker| !marker.unknown && !marker.text.trim().is_empty();
+        let markers = vocabulary.markers.iter().filter(visible);
         let first =
             markers.filter(|marker| after.starts_with(&marker.text)).max_by_key(|marker| marker.text.len());
         first.map(|marker| marker.token)
