@@ -22,6 +22,9 @@ pub struct Args {
     /// what to ask, in quotes
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
+    /// What stood behind `--`, where no verb stood before it: all of it is the prompt.
+    #[arg(skip)]
+    pub rest: Option<String>,
     #[command(subcommand)]
     pub verb: Option<Verb>,
     /// what to ask
@@ -317,14 +320,40 @@ pub enum Instead {
 
 /// Understands the command line, or says in a line what is wrong with it.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
-    let words: Vec<OsString> = hoist(translate(words.into_iter().collect()));
-    Args::try_parse_from(words).map_err(|error| match error.kind() {
+    let mut words: Vec<OsString> = hoist(translate(words.into_iter().collect()));
+    let rest = rest(&mut words).map_err(Instead::Failure)?;
+    let args = Args::try_parse_from(words).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
             Instead::Help { styled: text.ansi().to_string(), plain: text.to_string() }
         }
         _ => Instead::Failure(usage_failure(&error)),
-    })
+    })?;
+    Ok(Args { rest, ..args })
+}
+
+/// Takes a prompt behind `--` off the words.
+fn rest(words: &mut Vec<OsString>) -> Result<Option<String>, Failure> {
+    let dashes = first_word(words);
+    if words.get(dashes).is_none_or(|word| word != "--") {
+        return Ok(None);
+    }
+    let said = words.split_off(dashes).split_off(1).into_iter().map(OsString::into_string);
+    let said: Result<Vec<String>, OsString> = said.collect();
+    let said = said.map_err(|_| Failure::usage("the prompt is not UTF-8 text"))?;
+    Ok(Some(said.join(" ")).filter(|_| !said.is_empty()))
+}
+
+/// The first word behind the program's name that is no option and no value of one.
+fn first_word(words: &[OsString]) -> usize {
+    let mut first = 1;
+    while let Some(text) = words.get(first).map(|word| word.to_str().unwrap_or_default())
+        && text.starts_with('-')
+        && text != "--"
+    {
+        first += 1 + usize::from(takes_value(text));
+    }
+    first
 }
 
 fn translate(words: Vec<OsString>) -> Vec<OsString> {
@@ -364,13 +393,9 @@ fn hoist(words: Vec<OsString>) -> Vec<OsString> {
             .get_subcommands()
             .any(|v| v.get_name() == text || v.get_all_aliases().any(|alias| alias == text))
     };
-    let mut first = 1; // behind the program's name
-    while let Some(text) = words.get(first).map(|word| word.to_str().unwrap_or_default()) {
-        match text.starts_with('-') && text != "--" {
-            true => first += 1 + usize::from(takes_value(text)),
-            false if is_verb(text) => break,
-            false => return words, // a prompt
-        }
+    let first = first_word(&words);
+    if words.get(first).is_some_and(|word| !is_verb(word.to_str().unwrap_or_default())) {
+        return words; // a prompt
     }
     let mut rest = words.into_iter();
     let mut hoisted: Vec<OsString> = rest.by_ref().take(first).collect();
@@ -441,10 +466,17 @@ fn usage_failure(error: &clap::Error) -> Failure {
         _ => message.to_string(),
     };
     let failure = Failure::usage(message);
-    match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(suggestion)) => failure.hint(format!("did you mean {suggestion}?")),
-        _ => failure.hint("fireside --help lists the options"),
-    }
+    let unknown = error.kind() == ErrorKind::UnknownArgument;
+    failure.hint(match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(close)) if unknown => {
+            format!("did you mean {close}? A prompt that begins with - goes after -p or --")
+        }
+        Some(ContextValue::String(close)) => format!("did you mean {close}?"),
+        _ if unknown => {
+            "fireside --help lists the options; a prompt that begins with - goes after -p or --".into()
+        }
+        _ => "fireside --help lists the options".into(),
+    })
 }
 
 #[cfg(test)]
@@ -501,6 +533,7 @@ mod tests {
         let refused = parse(["fireside", "--tmep", "0"].map(OsString::from)).unwrap_err();
         let Instead::Failure(failure) = refused else { panic!("{refused:?}") };
         assert_eq!(failure.message, "unexpected argument '--tmep' found");
-        assert_eq!(failure.hint.as_deref(), Some("did you mean --temp?"));
+        let hint = "did you mean --temp? A prompt that begins with - goes after -p or --";
+        assert_eq!(failure.hint.as_deref(), Some(hint));
     }
 }

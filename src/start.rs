@@ -89,7 +89,7 @@ enum Interactive {
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         self.refuse_what_is_not_there_yet()?;
-        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?;
+        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?.or(self.args.rest.clone());
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             self.refuse_what_is_for_asking()?;
@@ -485,7 +485,8 @@ fn probe(path: &Path, args: &Args) -> Exit {
         Ok(()) => Exit::Answered,
         Err(failure) => {
             crate::ui::last_line(&format!("fireside: {failure}"));
-            Exit::Failed
+            failure.hint.iter().for_each(|hint| crate::ui::last_line(&format!("hint: {hint}")));
+            failure.exit
         }
     }
 }

@@ -10,12 +10,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
 use super::probe::{self, Verdict, without_repack};
 use super::working::Mark;
 use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::engine::draft::Costs;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
+use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
 use crate::engine::snapshot::{self, Rules, Snapshots, Unchanged};
 use crate::engine::{Engine, cache, template};
 use crate::error::{Exit, Failure};
@@ -110,7 +112,7 @@ impl Local {
         let newest = Arc::new(AtomicU64::new(0));
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
-        let worker = Worker { spec, newest: newest.clone(), loading: loading.clone(), caution: None };
+        let worker = Worker { spec, newest: newest.clone(), loading: loading.clone(), cautions: Vec::new() };
         let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
         let thread = thread.spawn(move || contained(|| worker.run(&inbox)));
         let mut local = Local {
@@ -206,8 +208,8 @@ struct Worker {
     spec: Spec,
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
-    /// What loading has shown that the user should know about every answer.
-    caution: Option<String>,
+    /// What loading has shown that the user should know, a line each.
+    cautions: Vec<String>,
 }
 
 impl Worker {
@@ -253,7 +255,7 @@ impl Worker {
             (probe.passed)(verdict);
             if let Verdict::WithoutRepack(signal) = verdict {
                 self.spec.load.repack = false;
-                self.caution = Some(without_repack(signal.as_str()));
+                self.cautions.push(without_repack(signal.as_str()));
             }
             self.spec.probe = None;
         }
@@ -310,12 +312,13 @@ impl Worker {
                 return ControlFlow::Break(());
             }
         };
+        if self.spec.load.mlock && llama::not_locked() {
+            self.cautions.push(not_locked_note());
+        }
         let mut next = Some(first);
         while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
-            if let Job::Reply { told, .. } = &request.job
-                && let Some(caution) = self.caution.take()
-            {
-                let _ = told.send(Told::Event(Event::Notice(caution)));
+            if let Job::Reply { told, .. } = &request.job {
+                self.cautions.drain(..).for_each(|caution| _ = told.send(Told::Event(Event::Notice(caution))));
             }
             let _mark =
                 request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
@@ -356,6 +359,16 @@ impl Worker {
         let (folder, rules) = spec.snapshots.clone()?;
         Some(Snapshots::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
     }
+}
+
+/// Says that what was to be locked is not, and what it takes.
+fn not_locked_note() -> String {
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
+    let limit = match limit {
+        Ok(RLIM_INFINITY) | Err(_) => "the system has no more memory for that".into(),
+        Ok(bytes) => format!("{} KiB may be (ulimit -l; root can raise that)", bytes >> 10),
+    };
+    format!("mlock: the model is not locked in memory, or not all of it: {limit}")
 }
 
 /// The next request; when none comes for a moment, `rest` is called before going on waiting.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::libc::{SIGINT, SIGKILL};
 use nix::sys::signal::Signal;
 
-use crate::error::{Failure, reason};
+use crate::error::{Exit, Failure, reason};
 
 /// What to load a file with that was tried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +83,18 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
             None => std::thread::sleep(INTERVAL),
         }
     };
+    let words = words.and_then(|words| words.join().ok());
+    let last = |start: &str| last_words(words.as_deref()?, start);
     Ok(match ended {
         Some(status) if status.success() => Ended::Well,
         Some(status) if status.signal() == Some(SIGINT) => return Err(Failure::interrupted()),
-        Some(status) => match fault(status) {
-            Some(signal) => Ended::Crashed(signal),
-            None => Ended::Badly(last_words(words).unwrap_or_else(|| how_it_ended(status))),
+        Some(status) => match (fault(status), last("fireside: ")) {
+            (Some(signal), _) => Ended::Crashed(signal),
+            (None, Some(why)) if status.code() == Some(Exit::Usage as i32) => {
+                let failure = Failure::usage(why); // of the settings: nothing is wrong with the file
+                return Err(last("hint: ").into_iter().fold(failure, Failure::hint));
+            }
+            (None, why) => Ended::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
         None => Ended::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
     })
@@ -139,12 +145,10 @@ fn listen(child: &mut Child) -> Option<JoinHandle<Vec<u8>>> {
     std::thread::Builder::new().spawn(read).ok()
 }
 
-/// The reason the child gave: the last line that it wrote under the program's name.
-fn last_words(words: Option<JoinHandle<Vec<u8>>>) -> Option<String> {
-    let words = words?.join().ok()?;
-    let text = String::from_utf8_lossy(&words);
-    let line = text.lines().rev().find_map(|line| line.strip_prefix("fireside: "))?;
-    Some(line.to_string())
+/// What the child said in the last line that began so.
+fn last_words(words: &[u8], start: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(words);
+    text.lines().rev().find_map(|line| line.strip_prefix(start)).map(String::from)
 }
 
 fn how_it_ended(status: ExitStatus) -> String {

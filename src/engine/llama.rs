@@ -9,6 +9,7 @@ mod weights;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -24,7 +25,10 @@ use nix::libc;
 
 pub use self::weights::{LoadOptions, Parts, Sought, Weights};
 use super::sampler::Sampler;
+use crate::chat::Settings;
+use crate::chat::options::SETTINGS;
 use crate::chat::settings::{Auto, CacheType, Sampling};
+use crate::error::Failure;
 
 /// A token id: an index into the vocabulary.
 pub type Token = i32;
@@ -133,6 +137,7 @@ pub struct Hooks {
 }
 
 static HOOKS: OnceLock<Hooks> = OnceLock::new();
+static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
 static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Installs the hooks; only the first call counts.
@@ -181,9 +186,17 @@ extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char
         }
         errors.push(line.to_string());
     }
+    if text.contains("failed to mlock") || text.contains("mlock not supported") {
+        NOT_LOCKED.store(true, Ordering::Relaxed);
+    }
     if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log) {
         log(&text);
     }
+}
+
+/// Whether weights that were to be locked in memory could not be.
+pub fn not_locked() -> bool {
+    NOT_LOCKED.load(Ordering::Relaxed)
 }
 
 extern "C" fn on_abort(text: *const c_char) {
@@ -344,9 +357,38 @@ impl<'w> Llama<'w> {
             .with_no_perf(true);
         forget_errors();
         let context = contained(|| self.weights.model.new_context(backend(), params));
-        context.map_err(|e| {
-            anyhow!("no context of {capacity} tokens: {}", reason().unwrap_or_else(|| e.to_string()))
-        })
+        context.map_err(|e| self.refused(capacity, &reason().unwrap_or_else(|| e.to_string())))
+    }
+
+    /// Why there is no context: what was asked for, where llama.cpp's reason is about that.
+    fn refused(&self, capacity: usize, reason: &str) -> anyhow::Error {
+        let why = reason.rsplit_once("llama_init_from_model: ").map_or(reason, |(_, why)| why);
+        let about_settings = ["flash", "cache type"].iter().any(|word| why.to_lowercase().contains(word));
+        let given = self.options.unusual();
+        if !about_settings || given.is_empty() {
+            return anyhow!("no context of {capacity} tokens: {why}");
+        }
+        let given = given.join(" and ");
+        Failure::usage(format!("this model does not go with {given}: {why}"))
+            .hint("leave one of them out, or all: what is not set suits every model")
+            .into()
+    }
+}
+
+impl ContextOptions {
+    /// How the KV cache was asked to be, where that is not as usual.
+    fn unusual(&self) -> Vec<String> {
+        let usual = Settings::default();
+        let ours = Settings {
+            flash_attn: self.flash_attn,
+            cache_type_k: self.cache_type_k,
+            cache_type_v: self.cache_type_v,
+            ..usual.clone()
+        };
+        let rows = SETTINGS.iter().filter(|row| (row.get)(&ours) != (row.get)(&usual));
+        let mut given: Vec<String> = rows.map(|row| format!("--{} {}", row.name, (row.get)(&ours))).collect();
+        given.sort();
+        given
     }
 }
 

@@ -27,7 +27,7 @@ pub mod write;
 pub use check::check;
 pub use fingerprint::{fingerprint, fingerprint_of_text, stamp};
 pub use refusal::{Foreign, Refusal};
-pub use split::parts;
+pub use split::{joining, parts};
 pub use types::{ElementType, element_type, file_type_name, type_name};
 pub use verify::{Verified, verify};
 

@@ -11,9 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{
-    Field, Foreign, Header, Kind, Refusal, Scalar, Tensor, Value, element_type, input::Input, type_name,
-};
+use super::{Field, Foreign, Header, Kind, Refusal, Scalar, Tensor, element_type, input::Input, type_name};
 
 /// Magic, version and the two counts.
 const FIXED: u64 = 24;
@@ -200,11 +198,11 @@ fn tensor_bytes(dims: &[u64], kind: u32) -> Result<u64, String> {
 
 fn alignment(header: &Header) -> Result<u64, Refusal> {
     let broken = |problem: String| Refusal::Malformed(format!("general.alignment {problem}"));
-    match header.get("general.alignment") {
-        None => Ok(32),
-        Some(Value::Uint(n)) if n.is_power_of_two() && n <= u64::from(u32::MAX) => Ok(n),
-        Some(Value::Uint(n)) => Err(broken(format!("is {n}, not a power of two"))),
-        Some(_) => Err(broken("is not an unsigned integer".to_owned())),
+    let Some(at) = header.by_key.get("general.alignment") else { return Ok(32) };
+    match (header.fields[*at].kind, header.uint("general.alignment")) {
+        (Kind::Single(Scalar::Uint32), Some(n)) if n.is_power_of_two() => Ok(n),
+        (Kind::Single(Scalar::Uint32), Some(n)) => Err(broken(format!("is {n}, not a power of two"))),
+        _ => Err(broken("is not of the type uint32".to_owned())),
     }
 }
 

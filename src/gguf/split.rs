@@ -11,6 +11,42 @@ pub fn parts(header: &Header) -> Vec<PathBuf> {
     paths(header, count(header)).unwrap_or_else(|| vec![header.path.clone()])
 }
 
+/// The shell command that puts a file together again, if `path` is called like a piece of one that was cut by its bytes:
+/// `m.gguf.part1of2`, `m.gguf-split-a`. llama.cpp knows no such pieces.
+pub fn joining(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let (whole, pieces) = numbered(name).or_else(|| lettered(path, name))?;
+    let pieces: Vec<String> = pieces.iter().map(|piece| quoted(piece)).collect();
+    whole
+        .to_ascii_lowercase()
+        .ends_with(".gguf")
+        .then(|| format!("cat {} > {}", pieces.join(" "), quoted(whole)))
+}
+
+fn numbered(name: &str) -> Option<(&str, Vec<String>)> {
+    const MOST: usize = 99;
+    let (whole, place) = name.rsplit_once(".part")?;
+    let (number, count) = place.split_once("of")?;
+    let all: usize = count.parse().ok().filter(|all| (2..=MOST).contains(all))?;
+    number.parse::<usize>().ok().filter(|number| (1..=all).contains(number))?;
+    let width = number.len();
+    Some((whole, (1..=all).map(|piece| format!("{whole}.part{piece:0width$}of{count}")).collect()))
+}
+
+fn lettered<'a>(path: &Path, name: &'a str) -> Option<(&'a str, Vec<String>)> {
+    let (whole, letter) = name.rsplit_once("-split-")?;
+    let [own @ b'a'..=b'z'] = *letter.as_bytes() else { return None };
+    let piece = |letter: u8| format!("{whole}-split-{}", char::from(letter));
+    let there = |letter: &u8| *letter <= own.max(b'b') || path.with_file_name(piece(*letter)).exists();
+    Some((whole, (b'a'..=b'z').take_while(there).map(piece).collect()))
+}
+
+/// A name as a shell takes it for one word.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    if name.chars().all(plain) { name.into() } else { format!("'{}'", name.replace('\'', "'\\''")) }
+}
+
 /// Refuses a set that is not whole: every part must be there, be a sound GGUF file, know its place, and have its tensors.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let count = count(header);

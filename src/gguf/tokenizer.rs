@@ -34,7 +34,34 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     if model == "rwkv" {
         ends(tokens)?;
     }
+    bytes(header, model, tokens)?;
     embeddings(header, tokens.len())
+}
+
+/// Tokens that stand for a byte are called after it, `<0x0A>`: llama.cpp reads it out of the name from the fourth character on,
+/// and for PLaMo-2 wants one for each byte.
+fn bytes(header: &Header, model: &str, tokens: Array) -> Result<(), Refusal> {
+    const BYTE: u64 = 6;
+    let types = header.array("tokenizer.ggml.token_type");
+    let types = types.iter().flat_map(|types| types.iter());
+    let texts = tokens.strings().into_iter().flatten();
+    let mut named = [false; 256];
+    for (_, text) in types.zip(texts).filter(|(kind, _)| kind.uint() == Some(BYTE)) {
+        let digits = text.strip_prefix(b"<0x").and_then(|text| text.strip_suffix(b">"));
+        let digits = digits.filter(|digits| digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit));
+        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match byte {
+            Some(byte) => named[usize::from(byte)] = true,
+            None if model != "plamo2" && text.len() >= 3 => {}
+            None => {
+                return broken(format!("the token \"{}\" names no byte, as it should", text.escape_ascii()));
+            }
+        }
+    }
+    match named.iter().position(|named| !named).filter(|_| model == "plamo2") {
+        Some(byte) => broken(format!("its tokenizer has no token for the byte 0x{byte:02X}")),
+        None => Ok(()),
+    }
 }
 
 /// The table of embeddings has a row for every token.

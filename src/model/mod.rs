@@ -259,7 +259,16 @@ pub fn vouch(config: &Config, path: &Path) -> Result<(), Failure> {
 /// A file that cannot be used, for people.
 pub fn refused(path: &Path, refusal: &Refusal) -> Failure {
     let failure = Failure::new(format!("could not use the model {}: {refusal}", path.display()));
-    refusal.hint().into_iter().fold(failure, Failure::hint)
+    match joined(path) {
+        Some(hint) => failure.hint(hint),
+        None => refusal.hint().into_iter().fold(failure, Failure::hint),
+    }
+}
+
+/// What to do with a piece of a file, if `path` is one.
+pub fn joined(path: &Path) -> Option<String> {
+    gguf::joining(path)
+        .map(|command| format!("this is a piece of a file; in its folder, join them: {command}"))
 }
 
 /// What the catalogue says of a file.

@@ -49,7 +49,8 @@ pub(super) fn run(means: &mut Means, wanted: &str) -> Result<Exit, Failure> {
         return Ok(Exit::Answered);
     };
     let failure = Failure::new(format!("{} is damaged: {first}", path.display()));
-    Err(failure.hint("fetch the file again; if it stays so, the file was badly made"))
+    let hint = || "fetch the file again; if it stays so, the file was badly made".into();
+    Err(failure.hint(model::joined(&path).unwrap_or_else(hint)))
 }
 
 fn examine(means: &mut Means, path: &Path) -> Result<Report, Failure> {

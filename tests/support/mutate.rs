@@ -178,6 +178,14 @@ impl Document {
         entry.value = text(value.as_bytes());
     }
 
+    /// Gives a token another text.
+    pub fn set_token(&mut self, from: &str, to: &str) {
+        let (from, to) = (text(from.as_bytes()), text(to.as_bytes()));
+        let entry = self.entries.iter_mut().find(|entry| entry.key == b"tokenizer.ggml.tokens").unwrap();
+        let at = entry.value.windows(from.len()).position(|part| part == from).unwrap();
+        entry.value.splice(at..at + from.len(), to);
+    }
+
     fn architecture(&self) -> String {
         let entry = self.entries.iter().find(|e| e.key == b"general.architecture");
         entry.map_or_else(String::new, |e| String::from_utf8_lossy(e.value.get(8..).unwrap_or(b"")).into())
