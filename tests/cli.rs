@@ -1,6 +1,6 @@
 //! The command line: verbs, options, where a value comes from, what is wrong usage.
 
-use crate::support::{GGUF_F32, Home, tiny, with_metadata};
+use crate::support::{GGUF_F32, Home, repository, tiny, with_metadata};
 
 /// A chat-model run that ends at once, for tests of what comes before an answer.
 const PROMPT: [&str; 4] = ["-p", "Hi", "-n", "0"];
@@ -354,4 +354,36 @@ fn an_unknown_option_says_how_it_would_be_a_prompt() {
     }
     let done = Home::new().run(&["--tmep", "0"]).done().failed(2, "--tmep").hint("did you mean --temp?");
     assert!(done.stderr.contains("-p") && done.stderr.contains(" --"), "{}", done.stderr);
+}
+
+/// Whatever is read as JSON or TOML: nested deeper than any stack is a line, and not the end of the process.
+#[test]
+fn what_is_nested_without_end_is_one_line_everywhere() {
+    const DEEP: usize = 200_000;
+    let (lists, maps) =
+        ("[".repeat(DEEP) + &"]".repeat(DEEP), "{\"a\":".repeat(DEEP) + "1" + &"}".repeat(DEEP));
+    let home = Home::new();
+    for json in [&lists, &maps, &format!("[{{\"role\":\"user\",\"content\":{lists}}}]")] {
+        home.write("talk.json", json);
+        home.run(&["history", "import", "talk.json"]).done().failed(1, "recursion limit");
+    }
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"] {
+        for entry in std::fs::read_dir(repository().join("tests/families/gpt-j")).unwrap() {
+            let path = entry.unwrap().path();
+            home.write(
+                &format!("in/{}", path.file_name().unwrap().to_str().unwrap()),
+                std::fs::read(path).unwrap(),
+            );
+        }
+        home.write(&format!("in/{file}"), &maps);
+        home.run(&["convert", "in", "out.gguf"]).done().failed(1, "could not convert in: ");
+        std::fs::remove_dir_all(home.path("in")).unwrap();
+    }
+    let run = home.run(&["-p", "Hi", "--dry-run"]).arg(format!("--template-arg=x={}", "[".repeat(60_000)));
+    run.model(&tiny("llama-bpe")).done().code(0); // no JSON, so it is text
+    let dotted = "a.".repeat(DEEP) + "a = 1";
+    for toml in [format!("stop = {lists}"), format!("stop = {}", "{a=".repeat(DEEP)), dotted] {
+        home.write(".config/fireside/config.toml", toml);
+        home.run(&["config"]).done().failed(2, "the config file");
+    }
 }

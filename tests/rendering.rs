@@ -129,3 +129,27 @@ fn a_renderer_that_was_killed_is_replaced() {
     running.close_stdin();
     running.done().code(0).stderr("").stdout(&said);
 }
+
+/// What a parser goes into once for each of them: no stack is deep enough.
+#[test]
+fn a_template_of_nothing_but_beginnings_is_one_line() {
+    let many = |part: &str| part.repeat(200_000);
+    let templates = [
+        format!("{{{{ {}1 }}}}", many("not ")),
+        format!("{{{{ {}1 }}}}", many("-")),
+        format!("{{{{ {}1 }}}}", many("1 if 1 else ")),
+        format!("{{{{ {}1 }}}}", many("1~")),
+        format!("{{{{ a{} }}}}", many("()")),
+        format!("{{{{ {}1 }}}}", many("(")),
+        format!("{{{{ {}1 }}}}", many("[")),
+        many("{% if true %}"),
+        format!("{{% if a %}}{}{{% endif %}}", many("{% elif b %}")),
+    ];
+    for template in templates {
+        let home = Home::new();
+        home.write("t.jinja", &template);
+        let args = ["-p", "Hi", "--dry-run", "--chat-template", "t.jinja"];
+        let done = home.run(&args).model(&tiny("llama-bpe")).done();
+        done.failed(1, "the chat template ").hint("--chat-template");
+    }
+}
