@@ -362,9 +362,10 @@ mod tests {
         assert!(refusal(&Sample::default().array("a", 99, 0, &[])).contains("type, 99"));
         assert!(refusal(&Sample::default().u32("general.alignment", 24)).contains("power of two"));
         assert!(refusal(&Sample::default().u32("general.alignment", 0)).contains("power of two"));
-        assert!(
-            refusal(&Sample::default().text("general.alignment", "x")).contains("not an unsigned integer")
-        );
+        let of_type = |kind, value: &[u8]| refusal(&Sample::default().raw("general.alignment", kind, value));
+        assert!(of_type(8, b"\x01\0\0\0\0\0\0\0x").contains("not of the type uint32"));
+        assert!(of_type(10, &32u64.to_le_bytes()).contains("not of the type uint32"));
+        assert!(of_type(5, &32i32.to_le_bytes()).contains("not of the type uint32"));
     }
 
     #[test]
