@@ -209,6 +209,7 @@ pub fn lock(file: &File, path: &Path) -> io::Result<()> {
                 in_vain().retain(|held| held != path);
                 return Ok(());
             }
+            Err(TryLockError::Error(error)) if knows_no_locks(&error) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if begun.elapsed() < patience => std::thread::sleep(POLL),
             Err(TryLockError::WouldBlock) => {
@@ -218,6 +219,12 @@ pub fn lock(file: &File, path: &Path) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Whether the file system has no locks at all, so that nobody can hold one.
+fn knows_no_locks(error: &io::Error) -> bool {
+    let known = error.raw_os_error().map(Errno::from_raw);
+    matches!(known, Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
 }
 
 #[cfg(test)]

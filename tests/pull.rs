@@ -360,11 +360,11 @@ fn a_lock_that_nobody_lets_go_is_not_waited_for_without_end() {
     let lock = format!(".cache/huggingface/hub/.locks/models--some--repo/{}.lock", place.file.sha256);
     let held = std::fs::File::open(place.home.write(&lock, "")).unwrap();
     held.lock().unwrap();
-    let measured = place.hasty_pull().measured(Duration::from_secs(20));
+    let measured = place.hasty_pull().measured(Duration::from_secs(40));
     assert_eq!(measured.signal, None, "it hangs; {measured:#?}");
     measured
         .done
-        .failed(1, "another program holds tiny-Q4_K_M.gguf, and fetched nothing for 1 s")
+        .failed(1, "another program holds tiny-Q4_K_M.gguf, and fetched nothing for 15 s")
         .hint(".lock");
     drop(held);
     place.right(place.pull().done());

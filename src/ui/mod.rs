@@ -125,7 +125,7 @@ impl Screen {
 
     /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
-        self.to_stdout(&visible(text))
+        self.put(&visible(text))
     }
 
     /// Help, which is ours: with styles where they may be shown.
@@ -135,15 +135,15 @@ impl Screen {
 
     /// JSON on stdout, where every sign can be written so that it does nothing.
     pub fn json(&mut self, text: &str) -> io::Result<()> {
-        self.to_stdout(&visible::in_json(text))
+        self.put(&visible::in_json(text))
     }
 
     /// Text for other programs: unchanged bytes into a pipe or file.
     pub fn output_as_it_is(&mut self, text: &str) -> io::Result<()> {
-        self.to_stdout(&if self.answers_to_terminal { visible(text) } else { text.into() })
+        self.put(&if self.answers_to_terminal { visible(text) } else { text.into() })
     }
 
-    fn to_stdout(&mut self, text: &str) -> io::Result<()> {
+    fn put(&mut self, text: &str) -> io::Result<()> {
         self.progress.clear();
         let mut out = stdout()?;
         out.write_all(text.as_bytes())?;

@@ -96,8 +96,9 @@ pub(super) fn make_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), make)
 }
 
-/// Waits until nobody else writes `target`, which `lock_file` stands for, as long as more of it comes: not longer than
-/// `patience` without. The lock goes with what is returned.
+/// Waits until nobody else writes `target`, which `lock_file` stands for, as long as more of it comes; without, as long as it may
+/// take to compare a large file with its checksum: many times as long as for a byte from the network (`patience`). The lock goes
+/// with what is returned.
 pub(super) fn lock(
     lock_file: &Path,
     target: &Path,
@@ -111,6 +112,7 @@ pub(super) fn lock(
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o664);
     let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(lock_file).map_err(failed)?;
+    let patience = patience * 15;
     let mut waited: Option<(Instant, Vec<SystemTime>)> = None; // since when it is like this
     loop {
         match file.try_lock() {

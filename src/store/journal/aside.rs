@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,8 +87,16 @@ impl Aside {
     }
 
     fn remove(self) {
-        let _ = fs::remove_file(&self.path); // or it is taken in again, which changes nothing
+        let _ = remove(&self.file, &self.path); // or it is taken in again, which changes nothing
     }
+}
+
+/// What was said is overwritten before the file goes, as in the database.
+fn remove(file: &File, path: &Path) -> io::Result<()> {
+    let zeros = vec![0; file.metadata()?.len() as usize];
+    file.write_all_at(&zeros, 0)?;
+    file.sync_data()?;
+    fs::remove_file(path)
 }
 
 /// What the names of all such files begin with.
@@ -113,7 +121,7 @@ pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Trouble
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
         make_again(&String::from_utf8_lossy(&text), store)?;
-        fs::remove_file(&path)?;
+        remove(&file, &path)?;
     }
     Ok(())
 }
