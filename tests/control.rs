@@ -39,7 +39,8 @@ fn names_and_metadata_come_out_as_visible_signs_wherever_they_go() {
     let home = Home::new();
     let model = evil_model(&home);
     chat(&home, "one\n", &[], "Hi\n").code(0);
-    let (model, none) = (model.to_str().unwrap(), format!("no{EVIL}"));
+    let model = model.to_str().unwrap();
+    let (none, option) = (format!("no{EVIL}"), format!("--{EVIL}"));
     for args in [
         &["list"][..],
         &["list", "--all"],
@@ -52,7 +53,7 @@ fn names_and_metadata_come_out_as_visible_signs_wherever_they_go() {
         &["-m", &none, "-p", "Hi", "--no-stdin"],
         &["show", EVIL],
         &["--title", "x", "history", "show", EVIL],
-        &[EVIL],
+        &[&option],
         &["--resume", EVIL, "-p", "Hi", "--no-stdin"],
         &["-m", model, "-p", "Hi", "--no-stdin", "-f", EVIL],
     ] {

@@ -230,6 +230,16 @@ impl Terminal {
             && modes.input_modes.contains(InputModes::ICRNL)
     }
 
+    /// What was written before the end is shown a little later; for ever later if something else has the terminal open still.
+    fn wait_for_the_last_words(&self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut shown = self.shown.0.lock().unwrap();
+        while !shown.ended && Instant::now() < deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            shown = self.shown.1.wait_timeout(shown, left).unwrap().0;
+        }
+    }
+
     /// Waits for the end, checks that the terminal is as it was found, and returns the exit code.
     #[track_caller]
     pub fn ends(&mut self) -> i32 {
@@ -238,6 +248,7 @@ impl Terminal {
             match self.process.status() {
                 Some(WaitStatus::Exited(_, code)) => {
                     assert!(self.is_as_found(), "the terminal was not put back");
+                    self.wait_for_the_last_words();
                     return code;
                 }
                 Some(WaitStatus::StillAlive) if Instant::now() < deadline => {
