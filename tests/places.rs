@@ -281,6 +281,7 @@ fn an_export_is_written_through_what_the_user_named() {
     export("pipe").done().code(0);
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "the pipe was replaced");
     assert_eq!(read.join().unwrap(), whole);
+    soon(export("pipe")).failed(1, "could not write pipe: nobody reads it");
     for stdout in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         let done = export(stdout).done().code(0);
         assert_eq!(done.stdout, whole, "{stdout}");
