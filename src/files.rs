@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{AccessFlags, access, geteuid};
 use tempfile::NamedTempFile;
@@ -18,6 +18,8 @@ use tempfile::NamedTempFile;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often it is asked for meanwhile.
 const POLL: Duration = Duration::from_millis(5);
+/// How long a named pipe may be without a reader.
+const READER: Duration = Duration::from_secs(2);
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
@@ -121,6 +123,22 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a named pipe to be written to. Where nobody comes to read it, that is an error.
+fn pipe(path: &Path) -> io::Result<File> {
+    let begun = Instant::now();
+    let open = || OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = loop {
+        match open() {
+            Err(e) if e.raw_os_error() != Some(Errno::ENXIO as i32) => return Err(e),
+            Err(_) if begun.elapsed() >= READER => return Err(io::Error::other("nobody reads it")),
+            Err(_) => std::thread::sleep(POLL),
+            Ok(file) => break file,
+        }
+    };
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(file)
+}
+
 /// A temporary file in a folder, under a name that nobody can foresee.
 pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
     let part = tempfile::Builder::new().suffix(ending).tempfile_in(folder)?;
@@ -132,6 +150,9 @@ pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
 /// at all, and one that was there keeps its mode.
 pub fn write_named(path: &Path, contents: &[u8]) -> io::Result<()> {
     let there = fs::symlink_metadata(path).ok();
+    if fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo()) {
+        return pipe(path)?.write_all(contents);
+    }
     if there.as_ref().is_some_and(|about| !about.is_file()) {
         return OpenOptions::new()
             .write(true)

@@ -138,6 +138,7 @@ fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
 }
 
 fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> Result<Exit, Failure> {
+    terminal::end_on_interrupt(); // nothing can be lost
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
     let format = if means.json { Format::Json } else { format };

@@ -62,6 +62,11 @@ impl Conversations {
         }
     }
 
+    /// Whether what is written here is nowhere else.
+    pub fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
     fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
         let folder = tempfile::tempdir()?;
         let copied = folder.path().join("conversations.db");
@@ -143,4 +148,24 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
 /// The device and the file's number there.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::journal::take_in;
+
+    #[test]
+    fn into_a_copy_nothing_is_taken_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.db");
+        drop(Conversations::open(&path).unwrap());
+        let aside = folder.path().join("c.db.aside-x");
+        fs::write(&aside, "{}").unwrap();
+        let mut copy = Conversations::copy(&path, "it may not be written".into()).unwrap();
+        take_in(&path, &mut copy).unwrap();
+        assert!(aside.exists());
+        take_in(&path, &mut Conversations::open(&path).unwrap().0).unwrap();
+        assert!(!aside.exists());
+    }
 }

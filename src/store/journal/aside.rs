@@ -106,6 +106,9 @@ fn beginning(database: &Path) -> String {
 
 /// Takes into the database what programs that have ended left beside it.
 pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Trouble> {
+    if store.is_copy() {
+        return Ok(());
+    }
     let beginning = beginning(database);
     let mut found: Vec<PathBuf> = fs::read_dir(folder_of(database))?
         .flatten()
