@@ -318,7 +318,9 @@ impl Worker {
         let mut next = Some(first);
         while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
             if let Job::Reply { told, .. } = &request.job {
-                self.cautions.drain(..).for_each(|caution| _ = told.send(Told::Event(Event::Notice(caution))));
+                self.cautions
+                    .drain(..)
+                    .for_each(|caution| _ = told.send(Told::Event(Event::Notice(caution))));
             }
             let _mark =
                 request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
