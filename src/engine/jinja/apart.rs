@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nix::libc::{SIGABRT, SIGBUS, SIGINT, SIGSEGV, SIGXCPU};
@@ -102,22 +102,42 @@ type Answer = Result<String, TemplateError>;
 pub(in crate::engine) struct There {
     source: String,
     child: Mutex<Option<Running>>,
+    rendered: AtomicBool,
+    /// What its first render died of: it would die of the next ones as well, each time as slowly.
+    hopeless: OnceLock<TemplateError>,
 }
 
 impl There {
     pub(super) fn new(source: &str) -> Result<There, TemplateError> {
-        let there = There { source: source.into(), child: Mutex::new(None) };
+        let there = There {
+            source: source.into(),
+            child: Mutex::new(None),
+            rendered: AtomicBool::new(false),
+            hopeless: OnceLock::new(),
+        };
         drop(there.child()?);
         Ok(there)
     }
 
     pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: Bounds, at: i64) -> Answer {
+        if let Some(error) = self.hopeless.get() {
+            return Err(error.clone());
+        }
         let request = Request::Render { variables, strictly, bounds, at };
         let mut child = self.child()?;
         let answer = child.as_mut().expect("just started").ask(&request);
         if matches!(answer, Err(TemplateError::Interrupted | TemplateError::Died(_) | TemplateError::Slow(_)))
         {
             *child = None;
+        }
+        match &answer {
+            Err(error @ (TemplateError::Died(_) | TemplateError::Slow(_)))
+                if !self.rendered.load(Ordering::Relaxed) =>
+            {
+                let _ = self.hopeless.set(error.clone()); // only the first matters
+            }
+            Err(TemplateError::Interrupted) => {}
+            _ => self.rendered.store(true, Ordering::Relaxed),
         }
         answer
     }
