@@ -229,7 +229,7 @@ fn a_model_that_loaded_is_not_tried_out_again() {
     tried(&home, &model).failed(1, "could not load");
     // Were it the one that is known to be good, it would end the program itself: nothing is tried out twice.
     let stamp = |known: &str| known.split("\"stamp\": \"").nth(1).unwrap()[..32].to_string();
-    let now = gguf::stamp(&gguf::read(&model).unwrap()).unwrap();
+    let now = gguf::stamp(std::slice::from_ref(&model)).unwrap();
     std::fs::write(&state, known.replace(&stamp(&known), &now)).unwrap();
     let done = tried(&home, &model).code(1).says("llama.cpp stopped");
     assert!(!done.stderr.contains("could not load"), "{done:#?}");

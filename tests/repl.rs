@@ -87,6 +87,7 @@ fn a_path_is_no_command() {
             .stdout("Fine.\n")
             .stderr(&format!("[user] {message}\n"));
     }
+    chat("x\n", "/show-prompt\n").failed(0, "there is no command /show-prompt");
     chat("x\n", "/undoo it\n").failed(0, "there is no command /undoo").hint("did you mean /undo?");
     chat("x\n", "//exit\n").stdout("x\n").stderr("");
 }

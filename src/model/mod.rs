@@ -145,7 +145,8 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     settings.no_repack |= crashes.is_some();
     let unreadable =
         |e: std::io::Error| Failure::new(format!("could not read {}: {}", path.display(), reason(&e)));
-    let stamp = gguf::stamp(&header).map_err(unreadable)?;
+    let files = gguf::parts(&header);
+    let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let before = known.file(path, &stamp);
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, &settings)?;
@@ -201,7 +202,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         })
     };
     let working = kept.map(|paths| paths.working.clone());
-    let unchanged: Unchanged = Arc::new(move || gguf::stamp(&header).is_ok_and(|now| now == stamp));
+    let unchanged: Unchanged = Arc::new(move || gguf::stamp(&files).is_ok_and(|now| now == stamp));
     let spec = Spec {
         description,
         path,

@@ -120,7 +120,11 @@ pub fn command(name: &str) -> Option<&'static Command> {
 /// Whether a line is meant for a command: a slash and a word. Paths, comments and the like are messages.
 pub(super) fn is_command(line: &str) -> bool {
     let name = line.strip_prefix('/').and_then(|rest| rest.split(char::is_whitespace).next());
-    name.is_some_and(|name| command(name).is_some() || name.bytes().all(|b| b.is_ascii_alphabetic()))
+    let is_word = |name: &str| {
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !name.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+    };
+    name.is_some_and(|name| command(name).is_some() || is_word(name))
 }
 
 /// Runs a line that begins with a slash.

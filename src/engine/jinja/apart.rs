@@ -32,7 +32,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 const SECONDS: u64 = 3;
 const STEPS_A_SECOND: u64 = 5_000_000;
 /// Memory that a render may take: so much, and so many times what it was given.
-const BYTES: u64 = 128 << 20;
+const BYTES: u64 = 64 << 20;
 const TIMES_GIVEN: u64 = 16;
 /// For values nested in one another: comparing, writing and dropping them goes as deep as they do.
 const STACK: usize = 64 << 20;
@@ -242,8 +242,8 @@ fn seconds(steps: u64) -> u64 {
 /// The child: compiles one template and renders it as often as it is asked to.
 fn serve() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // an end by a signal is nothing to be looked into
-    let used = memory::used();
-    let work = move || {
+    let work = || {
+        let used = memory::used(); // with this thread's stack
         let mut here = None;
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             used.iter().for_each(|used| memory::limit(used + BYTES + TIMES_GIVEN * line.len() as u64));
