@@ -104,14 +104,16 @@ fn ctrl_c_while_it_renders_gives_the_prompt_back() {
 fn ctrl_c_while_one_question_renders_ends_it() {
     let home = Home::new();
     home.write("t.jinja", format!("{{% set n = namespace(x=[1], y=[1]) %}}{SHARING}{{{{ n.x == n.y }}}}"));
-    let args = ["-p", "Hi", "--chat-template", "t.jinja"];
-    let running = home.run(&args).model(&tiny("llama-bpe")).start();
-    running.wait_for_handler();
-    std::thread::sleep(Duration::from_millis(700)); // it is rendering
-    let started = Instant::now();
-    running.interrupt();
-    running.done().code(130);
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    for more in [None, Some("--dry-run")] {
+        let args = ["-p", "Hi", "--chat-template", "t.jinja"].into_iter().chain(more);
+        let running = home.run(&args.collect::<Vec<_>>()).model(&tiny("llama-bpe")).start();
+        running.wait_for_handler();
+        std::thread::sleep(Duration::from_millis(700)); // it is rendering
+        let started = Instant::now();
+        running.interrupt();
+        running.done().code(130);
+        assert!(started.elapsed() < Duration::from_millis(1500), "{more:?}: {:?}", started.elapsed());
+    }
 }
 
 /// Nobody but the system's own troubles would do that: it is started again, and nothing is lost.
