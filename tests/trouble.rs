@@ -253,6 +253,21 @@ fn the_first_words_do_not_wait_until_the_store_is_looked_over() {
 }
 
 #[test]
+fn ctrl_c_ends_what_waits_for_the_store_to_be_looked_over() {
+    let Some(home) = with_a_large_store() else { return };
+    let export = home.path("conversations.json");
+    for args in [&["history", "import", export.to_str().unwrap()][..], &["doctor"]] {
+        let begun = std::time::Instant::now();
+        let running = home.run(args).reads_slowed(SLOW).start();
+        running.wait_for_handler();
+        std::thread::sleep(std::time::Duration::from_millis(500)); // until it looks at the store
+        running.interrupt();
+        running.done().code(130);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{args:?} was deaf");
+    }
+}
+
+#[test]
 fn one_answer_is_kept_however_long_the_store_is_looked_over() {
     let Some(home) = with_a_large_store() else { return };
     let run = home.scripted("two\n", &["--keep", "-p", "Second", "--no-stdin"]);
