@@ -241,3 +241,23 @@ fn a_channel_without_a_message_loses_nothing() {
         ["<|channel|>", "??"].into_iter().chain(long.iter().map(String::as_str)).collect();
     assert_eq!(thought_and_said(says(&pieces), &[]), ["", &format!("??{}", long.concat())]);
 }
+
+/// Turns whose messages, the thinking among them, all begin and end with the same tokens.
+const PARTS: &str = "{% for m in messages %}{% if m.reasoning %}<|begin|>{{ m.role }}<|think|>{{ m.reasoning }}<|end|>{% endif %}\
+                     <|begin|>{{ m.role }}<|content|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|begin|>assistant{% endif %}";
+
+#[test]
+fn a_token_may_end_thinking_and_the_answer() {
+    let markers = ["<|begin|>", "<|think|>", "<|content|>", "<|end|>"];
+    for kind in [Kind::Control, Kind::UserDefined] {
+        // It says <|end|> once: what comes after that depends on the token alone.
+        let thinks =
+            Parrot::saying(&["<|think|>", "Hm.", "<|end|>", "<|begin|>", "assistant", "<|content|>", "Yes."]);
+        let answers = Parrot::saying(&["<|content|>", "Yes.", "<|end|>", " No."]);
+        for (model, expected) in [(thinks, ["Hm.", "Yes."]), (answers, ["", "Yes."])] {
+            let model = model.template(PARTS).after("t");
+            let model = markers.iter().fold(model, |model, marker| model.marker(marker, kind));
+            assert_eq!(thought_and_said(model, &[]), expected);
+        }
+    }
+}

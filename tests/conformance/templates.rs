@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use fireside::chat::Role;
+use fireside::engine::reasoning::{Format, Tags};
 use fireside::engine::template::{Template, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -93,4 +94,55 @@ fn parting(theirs: &str, ours: &str) -> String {
     let same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
     let around = |text: &str| text.chars().skip(same.saturating_sub(20)).take(60).collect::<String>();
     format!("{:?} became {:?}", around(theirs), around(ours))
+}
+
+/// A vocabulary that tells nothing.
+struct NoTags;
+
+impl Tags for NoTags {
+    fn one_token(&self, _: &str) -> bool {
+        false
+    }
+
+    fn special(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+}
+
+#[test]
+fn templates_tell_how_their_models_think() {
+    let Some(folder) = reference("llama.cpp/models/templates") else { return };
+    let format = |name: &str| {
+        let source = std::fs::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
+        Format::of(&Template::new(&source, "<s>", "</s>", &[]).unwrap(), &NoTags)
+    };
+    for (name, open, close) in [
+        ("Apertus-8B-Instruct", "<|inner_prefix|>", "<|inner_suffix|>"),
+        ("Apriel-1.6-15b-Thinker-fixed", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+        ("ByteDance-Seed-OSS", "<seed:think>", "</seed:think>"),
+        ("Cohere2MoE", "<|START_THINKING|>", "<|END_THINKING|>"),
+        ("GLM-4.7-Flash", "<think>", "</think>"),
+        ("HuggingFaceTB-SmolLM3-3B", "<think>", "</think>"),
+        ("Kimi-K3", "<|open|>think<|sep|>", "<|close|>think<|sep|><|open|>response<|sep|>"),
+        ("MiniMax-M3", "<mm:think>", "</mm:think>"),
+        ("Qwen-Qwen3-0.6B", "<think>", "</think>"),
+        ("deepseek-ai-DeepSeek-V3.1", "<think>", "</think>"),
+        ("google-gemma-4-31B-it", "<|channel>thought", "<channel|>"),
+        ("mistralai-Ministral-3-14B-Reasoning-2512", "[THINK]", "[/THINK]"),
+        ("muse-glimmer", "to=self<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
+        ("tencent-Hy3", "<think:opensource>", "</think:opensource>"),
+        ("unsloth-Apriel-1.5", "<thinking>", "</thinking>"),
+        ("upstage-Solar-Open-100B", "<|think|>", "<|end|><|begin|>assistant<|content|>"),
+    ] {
+        assert_eq!(format(name), Some(Format::tags(open, close)), "{name}");
+    }
+    assert_eq!(format("openai-gpt-oss-120b"), Some(Format::Harmony));
+    for name in [
+        "Qwen-Qwen2.5-7B-Instruct",
+        "google-gemma-2-2b-it",
+        "meta-llama-Llama-3.1-8B-Instruct",
+        "LFM2-8B-A1B",
+    ] {
+        assert_eq!(format(name), None, "{name}");
+    }
 }
