@@ -1,9 +1,17 @@
 //! Long runs of one class of characters: tokens in a moment, whatever the vocabulary, and never the end of the process.
 
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use fireside::engine::llama::{Llama, Model};
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+
+use crate::exact::{Chance, FLOAT_NOISE, Subject};
 use crate::families::references;
-use crate::support::{Home, repository};
+use crate::support::{Home, repository, tiny};
 
 /// One line each of what pre-tokenisers keep together: rules, indentation, DNA, empty fields, base64, Chinese, Thai …
 pub(crate) const RUNS: [&str; 16] = [
@@ -35,6 +43,35 @@ fn text(run: &str, length: usize) -> String {
     format!("so {} 1 x", run.chars().cycle().take(length).collect::<String>())
 }
 
+/// What a vocabulary has no token for is written in bytes; in parts, which must give the tokens of the whole.
+#[test]
+fn a_long_text_in_bytes_has_the_tokens_of_llama_cpp() {
+    let backend = &ManuallyDrop::new(LlamaBackend {}); // loading a subject starts llama.cpp
+    for name in ["llama-spm", "gemma3", "mamba"] {
+        let subject = Subject::load(&tiny(name), FLOAT_NOISE);
+        let model = Llama::new(&subject.weights, subject.context());
+        let plain = LlamaModel::load_from_file(backend, tiny(name), &LlamaModelParams::default()).unwrap();
+        let mut chance = Chance(3);
+        for pieces in [
+            ["ก", "ข", "the ", " cat"],
+            ["ก", "ก", "ก", "é"],
+            ["語 ", " 語", "語", "<s>"],
+            ["語", "\n", "  ", "a"],
+        ] {
+            let text: String = (0..3000).map(|_| pieces[chance.below(4)]).collect();
+            for special in [false, true] {
+                let ids: Vec<i32> = plain
+                    .vocab()
+                    .tokenize(text.as_bytes(), false, special)
+                    .into_iter()
+                    .map(|id| id.0)
+                    .collect();
+                assert!(model.tokenize(&text, special) == ids, "{name}: {pieces:?}, special {special}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_long_run_is_tokenised_by_every_family() {
     let home = Home::new();
@@ -43,5 +80,20 @@ fn a_long_run_is_tokenised_by_every_family() {
         let done = home.run(&["--raw", "--dry-run"]).model(&model).stdin(all.clone()).done();
         assert_eq!(done.code, Some(0), "{model:?}: {}", done.stderr);
         assert!(done.stdout.trim_end() == all.trim_end(), "{model:?}: not the text that was given");
+    }
+}
+
+/// A million characters in a time that grows no faster than they do, but for a logarithm: the square would take hours.
+#[test]
+fn a_million_characters_are_a_moment() {
+    let home = Home::new();
+    for name in ["gpt-oss", "deepseek-v1", "llama-spm"] {
+        let model = repository().join("tests/families").join(format!("{name}.gguf"));
+        for run in ["=", " ", "ก"] {
+            let file = home.write("run.txt", text(run, 1_000_000));
+            let run = home.run(&["--raw", "--dry-run", "-f", file.to_str().unwrap()]).model(&model);
+            let run = run.measured(Duration::from_secs(120));
+            assert_eq!(run.done.code, Some(0), "{name}: {}", run.done.stderr);
+        }
     }
 }

@@ -1,0 +1,66 @@
+//! A text → parts of which SentencePiece makes the same tokens alone as together.
+//!
+//! A character that is in no token is written in bytes, and merges with nothing on either side. llama.cpp takes the square of the
+//! number of such characters (it reserves room for each of them exactly), so that a long text in a script that a vocabulary
+//! does not know takes minutes: with parts of some hundred it takes moments. A part is begun by such a character.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+
+/// Characters without a token in a part.
+const MOST: usize = 256;
+/// The shortest text that may have more than that, in bytes.
+pub(super) const LONG: usize = 2 * MOST;
+
+/// The characters that tokens are made of.
+pub(super) struct Letters(HashSet<char>);
+
+impl Letters {
+    /// `None` where the vocabulary is not SentencePiece's.
+    pub(super) fn of(model: &LlamaModel) -> Option<Letters> {
+        if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
+            return None;
+        }
+        let vocab = model.vocab();
+        let text = |id| vocab.text(LlamaToken(id)).map(CStr::to_string_lossy);
+        let mut letters: HashSet<char> = HashSet::from([' ']);
+        for text in (0..vocab.n_tokens().max(0)).filter_map(text) {
+            letters.extend(text.chars());
+        }
+        Some(Letters(letters))
+    }
+
+    /// The parts of a text; all but the first begin with a character that is in no token.
+    pub(super) fn parts<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        let (mut parts, mut from, mut count) = (Vec::new(), 0, 0);
+        for (at, _) in text.char_indices().filter(|(_, c)| !self.0.contains(c)) {
+            count += 1;
+            if count > MOST {
+                parts.push(&text[from..at]);
+                (from, count) = (at, 1);
+            }
+        }
+        parts.push(&text[from..]);
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_begin_with_what_has_no_token() {
+        let letters = Letters("abc ".chars().collect());
+        let text = "abc ก".repeat(MOST + 2) + "cc";
+        let parts = letters.parts(&text);
+        assert_eq!(parts.concat(), text);
+        assert_eq!(parts.len(), 2);
+        assert!(parts[1].starts_with('ก'));
+        assert_eq!(letters.parts("abc abc").len(), 1);
+        assert_eq!(letters.parts("").concat(), "");
+    }
+}
