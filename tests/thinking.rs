@@ -243,17 +243,24 @@ fn a_channel_without_a_message_loses_nothing() {
 }
 
 /// Turns whose messages, the thinking among them, all begin and end with the same tokens.
-const PARTS: &str = "{% for m in messages %}{% if m.reasoning %}<|begin|>{{ m.role }}<|think|>{{ m.reasoning }}<|end|>{% endif %}\
-                     <|begin|>{{ m.role }}<|content|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|begin|>assistant{% endif %}";
+const PARTS: &str = "{% for m in messages %}{% if m.reasoning %}<|begin|>{{ m.role }}<|think|>{{ m.reasoning }}<|over|>{% endif %}\
+                     <|begin|>{{ m.role }}<|content|>{{ m.content }}<|over|>{% endfor %}{% if add_generation_prompt %}<|begin|>assistant{% endif %}";
 
 #[test]
 fn a_token_may_end_thinking_and_the_answer() {
-    let markers = ["<|begin|>", "<|think|>", "<|content|>", "<|end|>"];
+    let markers = ["<|begin|>", "<|think|>", "<|content|>", "<|over|>"];
     for kind in [Kind::Control, Kind::UserDefined] {
-        // It says <|end|> once: what comes after that depends on the token alone.
-        let thinks =
-            Parrot::saying(&["<|think|>", "Hm.", "<|end|>", "<|begin|>", "assistant", "<|content|>", "Yes."]);
-        let answers = Parrot::saying(&["<|content|>", "Yes.", "<|end|>", " No."]);
+        // It says <|over|> once: what comes after that depends on the token alone.
+        let thinks = Parrot::saying(&[
+            "<|think|>",
+            "Hm.",
+            "<|over|>",
+            "<|begin|>",
+            "assistant",
+            "<|content|>",
+            "Yes.",
+        ]);
+        let answers = Parrot::saying(&["<|content|>", "Yes.", "<|over|>", " No."]);
         for (model, expected) in [(thinks, ["Hm.", "Yes."]), (answers, ["", "Yes."])] {
             let model = model.template(PARTS).after("t");
             let model = markers.iter().fold(model, |model, marker| model.marker(marker, kind));

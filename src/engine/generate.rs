@@ -70,7 +70,7 @@ pub fn generate(
             Some(token) => writing.sampler.take(token),
             None => writing.sampler.pick(memory.logits())?, // logits → token
         };
-        if memory.ends(next) {
+        if memory.model.ends(next) || (memory.ends(next) && !stream.parted_by(next)) {
             break StopReason::End;
         }
         tokens += 1;
@@ -133,7 +133,7 @@ impl<'a, M: Model> Memory<'a, M> {
         Memory { model, cache, drafter, ends, certain, row: 0, guesses: Guesses::default() }
     }
 
-    /// Whether the answer is over with this token.
+    /// Whether the answer may be over with this token.
     fn ends(&self, token: Token) -> bool {
         self.model.ends(token) || self.ends.contains(&token)
     }
@@ -199,6 +199,11 @@ struct Stream {
 impl Stream {
     fn thinks(&self) -> bool {
         self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
+    }
+
+    /// Whether a token may be what ends the thinking.
+    fn parted_by(&self, token: Token) -> bool {
+        self.thinks() && self.tag(token).is_some()
     }
 
     /// The text of a token that is a tag.

@@ -161,7 +161,7 @@ impl Reasoning {
     /// The stream is over: all that waited.
     pub fn finish(mut self) -> Piece {
         let mut piece = Piece::default();
-        let rest = std::mem::take(&mut self.held);
+        let rest = self.text(self.held.len());
         self.take(Next::Text(rest), &mut piece);
         match (self.state, &self.format) {
             (State::Undecided, _) => piece.answer += &std::mem::take(&mut self.header),
@@ -211,7 +211,19 @@ impl Reasoning {
                 self.held.len() - in_letters.iter().map(|tag| overlap(&self.held, tag)).max().unwrap_or(0)
             }
         };
-        (certain > 0).then(|| Next::Text(self.cut(certain)))
+        (certain > 0).then(|| Next::Text(self.text(certain)))
+    }
+
+    /// Takes so many bytes of text out of what is held. A marker that means nothing here is no text.
+    fn text(&mut self, length: usize) -> String {
+        let tags: Vec<Range<usize>> = self.tags.iter().filter(|at| at.end <= length).cloned().collect();
+        let mut text = self.cut(length);
+        for at in tags.into_iter().rev() {
+            if marks(&text[at.clone()]) {
+                text.replace_range(at, "");
+            }
+        }
+        text
     }
 
     /// Takes so many bytes out of what is held.
@@ -359,6 +371,11 @@ impl Reasoning {
         self.answered.fresh &= text.is_empty();
         self.answered.any |= !text.trim().is_empty();
     }
+}
+
+/// Whether a token is written as markers are, and not as words.
+fn marks(token: &str) -> bool {
+    token.starts_with(['<', '['])
 }
 
 /// The channel that a header names first, if it is one of those that there are, and what comes after it.

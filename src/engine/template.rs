@@ -209,7 +209,7 @@ impl Template {
         let tools = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters":
             {"type": "object", "properties": {"a": {"type": "string", "description": "d"}}, "required": ["a"]}}}]);
         let user = || json!({"role": "user", "content": "a"});
-        let thought = json!({"role": "assistant", "content": "b", "reasoning_content": "c", "thinking": "c"});
+        let thought = json!({"role": "assistant", "content": "b", "reasoning_content": "c", "thinking": "c", "reasoning": "c"});
         let said =
             |role: &str| json!({"role": role, "content": "b", "name": "f", "tool_call_id": "a1b2c3d4e"});
         let calling = || json!({"role": "assistant", "content": "", "tool_calls": [call]});
@@ -247,6 +247,8 @@ impl Template {
             message["reasoning_content"] = thinking.as_str().into();
             if self.source.contains("<|channel|>") {
                 message["thinking"] = thinking.as_str().into(); // the name that GPT-OSS's template has for it
+            } else if !self.source.contains("reasoning_content") {
+                message["reasoning"] = thinking.as_str().into(); // Solar's
             }
         }
         message

@@ -20,22 +20,25 @@ pub enum Format {
 }
 
 /// Tags that occur in chat templates.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
     ("<|channel>thought", "<channel|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<thinking>", "</thinking>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
 ];
 /// Variables by which templates switch thinking on and off.
 const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
 
 /// What the names of others have in them.
 const NAMES: [&str; 5] = ["think", "thought", "reason", "reflect", "scratchpad"];
+/// Longest tag, in bytes.
+const LONGEST: usize = 64;
 /// How a tag that opens becomes one that closes, besides by a slash.
-const BEGINNINGS: [(&str, &str); 4] =
-    [("begin", "end"), ("start", "end"), ("BEGIN", "END"), ("START", "END")];
+const BEGINNINGS: [(&str, &str); 5] =
+    [("begin", "end"), ("start", "end"), ("open", "close"), ("BEGIN", "END"), ("START", "END")];
 
 pub(super) const CHANNEL: &str = "<|channel|>";
 pub(super) const MESSAGE: &str = "<|message|>";
@@ -67,7 +70,7 @@ impl Format {
         let named = || TAGS.into_iter().find(|(_, close)| source.contains(close));
         Format::opened_by(template, vocabulary)
             .or_else(|| named().map(|(open, close)| Format::tags(open, close)))
-            .or_else(|| source.contains("reasoning_content").then(|| Format::found(template)).flatten())
+            .or_else(|| source.contains("reasoning").then(|| Format::found(template)).flatten())
             .or_else(|| Format::in_vocabulary(vocabulary))
     }
 
@@ -100,21 +103,20 @@ impl Format {
     /// Looks what a template writes around the thinking of an answer.
     fn found(template: &Template) -> Option<Format> {
         let (thought, word) = ("Gedankenwort", "Antwortwort");
+        let asked = Turn::new(Role::User, "Benutzerwort");
         let render = |thinking: Option<&str>| {
             let answer = Turn { thinking: thinking.map(String::from), ..Turn::new(Role::Assistant, word) };
-            template
-                .render(&[Turn::new(Role::User, "Benutzerwort"), answer], false)
-                .ok()
-                .map(|prompt| prompt.text)
+            template.render(&[asked.clone(), answer], false).ok().map(|prompt| prompt.text)
         };
         let (with, without) = (render(Some(thought))?, render(None)?);
         let (before, rest) = with.split_once(thought)?;
-        let (after, _) = rest.split_once(word)?;
-        let same = before.char_indices().zip(without.chars()).take_while(|((_, a), b)| a == b).last();
-        let open = before[same.map_or(0, |((at, c), _)| at + c.len_utf8())..].trim();
-        let close = after.trim();
-        let usable = !open.is_empty() && !close.is_empty();
-        usable.then(|| Format::Tags { open: open.into(), close: close.into() })
+        let close = rest.split_once(word)?.0.trim();
+        let open = mirrored(before, close).or_else(|| after_shared(before, &without)).or_else(|| {
+            // What opens it stands in the generation prompt only.
+            let prompt = template.render(std::slice::from_ref(&asked), true).ok()?.text;
+            after_shared(&prompt, before)
+        })?;
+        (!close.is_empty()).then(|| Format::tags(&open, close))
     }
 
     /// The texts that part the stream.
@@ -171,6 +173,29 @@ impl Format {
             (thinking, text, _) => open + thinking + &self.closing() + text,
         }
     }
+}
+
+/// A tag at the end of `before` that `close` closes.
+fn mirrored(before: &str, close: &str) -> Option<String> {
+    let end = before.trim_end();
+    let starts =
+        end.rmatch_indices(['<', '[']).map(|(at, _)| &end[at..]).take_while(|tag| tag.len() <= LONGEST);
+    starts
+        .filter(|tag| closings(tag).iter().any(|closing| close.starts_with(closing)))
+        .last()
+        .map(String::from)
+}
+
+/// The end of a text that another does not begin with, from the beginning of its first word or tag.
+fn after_shared(text: &str, other: &str) -> Option<String> {
+    let same: usize =
+        text.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    let shared = &text[..same];
+    let after = |c: char| c.is_whitespace() || ['>', ']', '}'].contains(&c);
+    let after = shared.char_indices().rev().find(|(_, c)| after(*c)).map_or(0, |(at, c)| at + c.len_utf8());
+    let start = shared.rfind(['<', '[']).unwrap_or(0).max(after);
+    let end = text[start..].trim();
+    (same < text.trim_end().len() && !end.is_empty()).then(|| end.to_string())
 }
 
 /// A tag that opens thinking, by its name.
