@@ -247,8 +247,8 @@ impl Terminal {
         loop {
             match self.process.status() {
                 Some(WaitStatus::Exited(_, code)) => {
-                    assert!(self.is_as_found(), "the terminal was not put back");
                     self.wait_for_the_last_words();
+                    assert!(self.is_as_found(), "the terminal was not put back");
                     return code;
                 }
                 Some(WaitStatus::StillAlive) if Instant::now() < deadline => {
