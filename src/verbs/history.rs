@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use jiff::{ToSpan, civil};
 use serde_json::{Value, json};
@@ -138,7 +140,6 @@ fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
 }
 
 fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> Result<Exit, Failure> {
-    terminal::end_on_interrupt(); // nothing can be lost
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
     let format = if means.json { Format::Json } else { format };
@@ -166,7 +167,7 @@ fn show(id: &str, means: &mut Means) -> Result<Exit, Failure> {
 fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
     let path = kept::file(means.config)
         .ok_or_else(|| Failure::new("there is no home folder to keep anything in"))?;
-    let (mut store, note) = Conversations::open(path)?;
+    let (mut store, note) = opened(path)?;
     note.iter().for_each(|line| means.screen.note(line));
     let (mut fresh, mut notes) = (0, Vec::new());
     let screen = &mut *means.screen;
@@ -200,6 +201,19 @@ fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
         "{fresh} conversations were taken in, {known} were here already, {} were left out",
         summary.skipped
     ))
+}
+
+/// Opens the database, which takes long where it is large. Ctrl-C ends the waiting.
+fn opened(path: &Path) -> Result<(Conversations, Option<String>), Failure> {
+    let (path, (done, opening)) = (path.to_path_buf(), channel());
+    std::thread::spawn(move || done.send(Conversations::open(&path)).is_ok());
+    loop {
+        match opening.recv_timeout(Duration::from_millis(20)) {
+            Ok(opened) => return Ok(opened?),
+            Err(_) if terminal::interrupted() => return Err(Failure::interrupted()),
+            Err(_) => {}
+        }
+    }
 }
 
 fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure> {

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{self, Verb};
+use crate::cli::{self, History, Verb};
 use crate::completions;
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
@@ -121,8 +121,14 @@ pub fn run(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
 }
 
 fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
-    if matches!(verb, Verb::Pull { what: None } | Verb::List { .. } | Verb::Show { .. } | Verb::Config) {
-        terminal::end_on_interrupt(); // they only tell
+    use History::{Export, List, Search, Show};
+    let tells = match &verb {
+        Verb::Pull { what } => what.is_none(),
+        Verb::History { what } => matches!(what, List { .. } | Search { .. } | Show { .. } | Export { .. }),
+        verb => matches!(verb, Verb::List { .. } | Verb::Show { .. } | Verb::Config | Verb::Doctor),
+    };
+    if tells {
+        terminal::end_on_interrupt(); // nothing can be lost
     }
     match verb {
         Verb::Pull { what: None } => catalogue::run(means),
