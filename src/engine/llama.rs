@@ -5,6 +5,7 @@
 //! for error messages, and positions never pass what the model can take. Next: tokens.rs.
 
 mod facts;
+mod fallback;
 mod weights;
 
 use std::ffi::{CStr, c_char, c_void};
@@ -23,6 +24,7 @@ use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use nix::libc;
 
+use self::fallback::LONG;
 pub use self::weights::{LoadOptions, Parts, Sought, Weights};
 use super::sampler::Sampler;
 use crate::chat::Settings;
@@ -392,13 +394,37 @@ impl ContextOptions {
     }
 }
 
+impl Llama<'_> {
+    /// The tokens of a text in which nothing is left out.
+    fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
+        let vocab = self.weights.vocab();
+        let plain = |text: &str| -> Vec<Token> {
+            contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
+        };
+        let Some(letters) = Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters())
+        else {
+            return plain(text);
+        };
+        let ends =
+            self.weights.vocabulary().markers.iter().filter_map(|marker| marker.text.chars().next_back());
+        let parts = letters.parts(text, &ends.collect::<Vec<_>>());
+        let mut tokens = plain(parts[0]);
+        for part in &parts[1..] {
+            // What comes before the bytes of its first character is what every text is begun with.
+            let first = part.chars().next().map_or(0, char::len_utf8);
+            let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
+            tokens.extend_from_slice(&plain(part)[begun..]);
+        }
+        tokens
+    }
+}
+
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
         // What stands on both sides of a character that is left out stays apart: together it might spell a marker.
         let left_out = |c| self.weights.alphabet().is_some_and(|alphabet| !alphabet.has(c));
-        let vocab = self.weights.vocab();
-        let tokens = |part: &str| contained(|| vocab.tokenize(part.as_bytes(), false, special));
-        text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).map(|t| t.0).collect()
+        let tokens = |part: &str| self.tokens(part, special);
+        text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).collect()
     }
 
     fn piece(&self, token: Token, special: bool) -> Vec<u8> {

@@ -33,12 +33,19 @@ impl Letters {
         Some(Letters(letters))
     }
 
-    /// The parts of a text; all but the first begin with a character that is in no token.
-    pub(super) fn parts<'t>(&self, text: &'t str) -> Vec<&'t str> {
+    /// The parts of a text; all but the first begin with a character that is in no token. None begins after white space or one
+    /// of these characters: what follows a control token is begun anew by llama.cpp, and that may take white space with it.
+    pub(super) fn parts<'t>(&self, text: &'t str, not_after: &[char]) -> Vec<&'t str> {
         let (mut parts, mut from, mut count) = (Vec::new(), 0, 0);
-        for (at, _) in text.char_indices().filter(|(_, c)| !self.0.contains(c)) {
+        let mut before = ' ';
+        for (at, c) in text.char_indices() {
+            let may_begin = !before.is_whitespace() && !not_after.contains(&before);
+            before = c;
+            if self.0.contains(&c) {
+                continue;
+            }
             count += 1;
-            if count > MOST {
+            if count > MOST && may_begin {
                 parts.push(&text[from..at]);
                 (from, count) = (at, 1);
             }
@@ -55,12 +62,14 @@ mod tests {
     #[test]
     fn parts_begin_with_what_has_no_token() {
         let letters = Letters("abc ".chars().collect());
-        let text = "abc ก".repeat(MOST + 2) + "cc";
-        let parts = letters.parts(&text);
+        let text = "abcก".repeat(MOST + 2) + "cc";
+        let parts = letters.parts(&text, &[]);
         assert_eq!(parts.concat(), text);
         assert_eq!(parts.len(), 2);
         assert!(parts[1].starts_with('ก'));
-        assert_eq!(letters.parts("abc abc").len(), 1);
-        assert_eq!(letters.parts("").concat(), "");
+        assert_eq!(letters.parts(&text, &['c']).len(), 1);
+        assert_eq!(letters.parts(&text.replace('c', " "), &[]).len(), 1);
+        assert_eq!(letters.parts("abc abc", &[]).len(), 1);
+        assert_eq!(letters.parts("", &[]).concat(), "");
     }
 }

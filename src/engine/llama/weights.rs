@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -19,6 +19,7 @@ use llama_cpp_sys_2::{
     llama_model_kv_override__bindgen_ty_1 as Overriding,
 };
 
+use super::fallback::Letters;
 use super::{Token, Vocabulary, backend, contained, facts, forget_errors, reason};
 use crate::engine::alphabet::Alphabet;
 
@@ -99,6 +100,8 @@ struct Words {
     vocabulary: Vocabulary,
     /// What can be written, for a vocabulary that cannot write everything.
     alphabet: Option<Alphabet>,
+    /// What its tokens are made of, once that matters.
+    letters: OnceLock<Option<Letters>>,
 }
 
 impl Weights {
@@ -172,6 +175,10 @@ impl Weights {
 
     pub(super) fn vocabulary(&self) -> &Vocabulary {
         &self.complete_words().vocabulary
+    }
+
+    pub(super) fn letters(&self) -> Option<&Letters> {
+        self.complete_words().letters.get_or_init(|| Letters::of(self.words())).as_ref()
     }
 
     pub(super) fn alphabet(&self) -> Option<&Alphabet> {
@@ -281,6 +288,11 @@ impl Words {
         if alphabet.as_ref().is_some_and(|alphabet| !alphabet.has(' ')) {
             bail!("its vocabulary has no token for a space");
         }
-        Ok(Words { model: None, vocabulary: facts::read_vocabulary(model), alphabet })
+        Ok(Words {
+            model: None,
+            vocabulary: facts::read_vocabulary(model),
+            alphabet,
+            letters: OnceLock::new(),
+        })
     }
 }
