@@ -40,6 +40,7 @@ fn main() {
             gpu_layers: None,
             mmap: true,
             mlock: false,
+            repack: true,
             parts: Parts::Vocabulary,
             sought: None,
         };

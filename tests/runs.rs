@@ -35,7 +35,7 @@ pub(crate) const RUNS: [&str; 16] = [
 
 fn models() -> impl Iterator<Item = PathBuf> {
     let file = |name: String| repository().join("tests/families").join(format!("{name}.gguf"));
-    references().into_iter().map(move |(name, _)| file(name)).filter(|path| path.exists())
+    references().into_keys().map(file).filter(|path| path.exists())
 }
 
 /// `length` characters, with a word before and after.

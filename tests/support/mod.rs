@@ -534,7 +534,7 @@ pub fn with_text(gguf: &[u8], key: &str, text: &str) -> Vec<u8> {
         let key = "test.filler";
         [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &GGUF_STRING.to_le_bytes(), &value].concat()
     };
-    let length = (0..32).find(|n| (grown + filler(*n).len()) % 32 == 0).unwrap();
+    let length = (0..32).find(|n| (grown + filler(*n).len()).is_multiple_of(32)).unwrap();
     let entries = u64::from_le_bytes(gguf[16..24].try_into().unwrap()) + 1;
     [&changed[..16], &entries.to_le_bytes(), &filler(length), &changed[24..]].concat()
 }
