@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("input", &["ui", "chat", "error"]),
     ("config", &["files", "cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
-    ("backend", &["engine", "chat", "error"]),
+    ("backend", &["files", "engine", "chat", "error"]),
     ("engine", &["clock", "files", "chat", "error"]),
     ("store", &["clock", "files", "chat", "error", "units", "nearest"]),
     ("ui", &["chat", "error"]),

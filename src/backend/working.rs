@@ -6,6 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// There while it lives, and after a process that did not drop it.
 pub(super) struct Mark {
     path: PathBuf,
@@ -17,12 +19,8 @@ impl Mark {
     /// Marks a conversation. Without a mark the work is done all the same.
     pub(super) fn begin(folder: &Path, conversation: &str) -> Option<Mark> {
         let path = path(folder, conversation)?;
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.or_else(|_| {
-            fs::create_dir_all(folder)?;
-            OpenOptions::new().create(true).append(true).open(&path)
-        });
-        let file = file.ok()?;
+        let open = || files::own_file(&path, OpenOptions::new().create(true).append(true));
+        let file = open().or_else(|_| files::own_folder(folder).and_then(|()| open())).ok()?;
         file.try_lock().ok()?; // another process is at work on it too, and will remove the mark
         Some(Mark { path, _file: file })
     }

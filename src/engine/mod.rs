@@ -455,15 +455,20 @@ fn too_long(prompt: usize, limit: usize) -> Failure {
         .hint("shorten it, or raise --ctx-size (in a chat: /set ctx-size) if the model allows more")
 }
 
-/// Has a model make tokens of all kinds of text and evaluate one: what a file must be able to do to be called a model.
+/// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
 pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<()> {
     let mut model = llama::Llama::new(weights, options);
     model.grow(model.limit().min(256))?;
     let vocabulary = model.vocabulary();
     let first = vocabulary.bos.unwrap_or(0);
-    model.decode(&[first], llama::Logits::Last)?;
-    let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    best.is_finite().then_some(()).context("the model's output is not a number: the file may be damaged")?;
+    // Several tokens, as a prompt has them, and one, as an answer: llama.cpp has other instructions for each.
+    for tokens in [&[first; 5][..], &[first]] {
+        model.decode(tokens, llama::Logits::Last)?;
+        let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        best.is_finite()
+            .then_some(())
+            .context("the model's output is not a number: the file may be damaged")?;
+    }
     for text in sample_texts() {
         model.tokenize(&text, false);
         model.tokenize(&text, true);
