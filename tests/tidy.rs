@@ -81,7 +81,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     (
         "llama_cpp_2",
-        &["engine/llama.rs", "engine/llama/facts.rs", "engine/llama/weights.rs", "engine/sampler.rs"],
+        &[
+            "engine/llama.rs",
+            "engine/llama/facts.rs",
+            "engine/llama/fallback.rs",
+            "engine/llama/weights.rs",
+            "engine/sampler.rs",
+        ],
     ),
     ("llama_cpp_sys_2", &["engine/llama.rs", "engine/llama/weights.rs"]),
     ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),

@@ -104,6 +104,13 @@ impl Jinja {
         self.rendered(variables, true, bounds, now)
     }
 
+    /// Says that the template was tried out: what is rendered from now on is for a turn.
+    pub(super) fn tried(&self) {
+        if let Jinja::There(there) = self {
+            there.tried();
+        }
+    }
+
     fn rendered(
         &self,
         variables: &Json,

@@ -24,7 +24,6 @@ use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use nix::libc;
 
-use self::fallback::LONG;
 pub use self::weights::{LoadOptions, Parts, Sought, Weights};
 use super::sampler::Sampler;
 use crate::chat::Settings;
@@ -391,31 +390,6 @@ impl ContextOptions {
         let mut given: Vec<String> = rows.map(|row| format!("--{} {}", row.name, (row.get)(&ours))).collect();
         given.sort();
         given
-    }
-}
-
-impl Llama<'_> {
-    /// The tokens of a text in which nothing is left out.
-    fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
-        let vocab = self.weights.vocab();
-        let plain = |text: &str| -> Vec<Token> {
-            contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
-        };
-        let Some(letters) = Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters())
-        else {
-            return plain(text);
-        };
-        let ends =
-            self.weights.vocabulary().markers.iter().filter_map(|marker| marker.text.chars().next_back());
-        let parts = letters.parts(text, &ends.collect::<Vec<_>>());
-        let mut tokens = plain(parts[0]);
-        for part in &parts[1..] {
-            // What comes before the bytes of its first character is what every text is begun with.
-            let first = part.chars().next().map_or(0, char::len_utf8);
-            let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
-            tokens.extend_from_slice(&plain(part)[begun..]);
-        }
-        tokens
     }
 }
 

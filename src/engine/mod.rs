@@ -101,6 +101,7 @@ impl<M: Model> Engine<M> {
         let format = template.as_ref().and_then(|template| Format::of(template, &prompt::Known(&model)));
         let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
         let ends = ends.map(|template| prompt::ends_of(template, vocabulary)).unwrap_or_default();
+        template.iter().for_each(Template::tried);
         Ok(Engine {
             model,
             cache: Cache::default(),

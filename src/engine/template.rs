@@ -99,6 +99,11 @@ impl Template {
         &self.source
     }
 
+    /// Says that the template was tried out: what is rendered from now on is for a turn.
+    pub fn tried(&self) {
+        self.jinja.tried();
+    }
+
     /// The variables that the user gave it.
     pub fn args(&self) -> &Map<String, Value> {
         &self.args

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::libc::{SIGABRT, SIGBUS, SIGINT, SIGSEGV, SIGXCPU};
@@ -102,9 +102,12 @@ type Answer = Result<String, TemplateError>;
 pub(in crate::engine) struct There {
     source: String,
     child: Mutex<Option<Running>>,
+    /// Whether it has rendered anything.
     rendered: AtomicBool,
-    /// What its first render died of: it would die of the next ones as well, each time as slowly.
-    hopeless: OnceLock<TemplateError>,
+    /// Whether renders are turns' now; before, they only try the template out.
+    tried: AtomicBool,
+    /// What a render died of, while the next ones would die of it as well, each time as slowly.
+    hopeless: Mutex<Option<TemplateError>>,
 }
 
 impl There {
@@ -113,14 +116,15 @@ impl There {
             source: source.into(),
             child: Mutex::new(None),
             rendered: AtomicBool::new(false),
-            hopeless: OnceLock::new(),
+            tried: AtomicBool::new(false),
+            hopeless: Mutex::new(None),
         };
         drop(there.child()?);
         Ok(there)
     }
 
     pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: Bounds, at: i64) -> Answer {
-        if let Some(error) = self.hopeless.get() {
+        if let Some(error) = &*self.hopeless() {
             return Err(error.clone());
         }
         let request = Request::Render { variables, strictly, bounds, at };
@@ -132,9 +136,9 @@ impl There {
         }
         match &answer {
             Err(error @ (TemplateError::Died(_) | TemplateError::Slow(_)))
-                if !self.rendered.load(Ordering::Relaxed) =>
+                if !(self.rendered.load(Ordering::Relaxed) && self.tried.load(Ordering::Relaxed)) =>
             {
-                let _ = self.hopeless.set(error.clone()); // only the first matters
+                *self.hopeless() = Some(error.clone());
             }
             Err(TemplateError::Interrupted) => {}
             _ => self.rendered.store(true, Ordering::Relaxed),
@@ -142,8 +146,20 @@ impl There {
         answer
     }
 
+    /// From now on a render that dies does not speak for the next, unless nothing was ever rendered.
+    pub(super) fn tried(&self) {
+        self.tried.store(true, Ordering::Relaxed);
+        if self.rendered.load(Ordering::Relaxed) {
+            *self.hopeless() = None;
+        }
+    }
+
+    fn hopeless(&self) -> MutexGuard<'_, Option<TemplateError>> {
+        self.hopeless.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The child, which has compiled the template.
-    fn child(&self) -> Result<std::sync::MutexGuard<'_, Option<Running>>, TemplateError> {
+    fn child(&self) -> Result<MutexGuard<'_, Option<Running>>, TemplateError> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |running: &mut Running| !matches!(running.child.try_wait(), Ok(None));
         if child.as_mut().is_none_or(gone) {

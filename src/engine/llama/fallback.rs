@@ -10,10 +10,37 @@ use std::ffi::CStr;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
+use super::{Llama, Token, contained};
+
 /// Characters without a token in a part.
 const MOST: usize = 256;
 /// The shortest text that may have more than that, in bytes.
-pub(super) const LONG: usize = 2 * MOST;
+const LONG: usize = 2 * MOST;
+
+impl Llama<'_> {
+    /// The tokens of a text in which nothing is left out.
+    pub(super) fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
+        let vocab = self.weights.vocab();
+        let plain = |text: &str| -> Vec<Token> {
+            contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
+        };
+        let Some(letters) = Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters())
+        else {
+            return plain(text);
+        };
+        let ends =
+            self.weights.vocabulary().markers.iter().filter_map(|marker| marker.text.chars().next_back());
+        let parts = letters.parts(text, &ends.collect::<Vec<_>>());
+        let mut tokens = plain(parts[0]);
+        for part in &parts[1..] {
+            // What comes before the bytes of its first character is what every text is begun with.
+            let first = part.chars().next().map_or(0, char::len_utf8);
+            let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
+            tokens.extend_from_slice(&plain(part)[begun..]);
+        }
+        tokens
+    }
+}
 
 /// The characters that tokens are made of.
 pub(super) struct Letters(HashSet<char>);
