@@ -1,7 +1,7 @@
 //! Instructions: those that the compiler gets wrong, and those that this processor lacks.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::{Home, cannot_run, program, repository, tiny};
@@ -18,27 +18,27 @@ pub(crate) fn cached(name: &str) -> String {
     line.split_once('=').unwrap().1.into()
 }
 
+/// The command by which a file of llama.cpp was compiled, word by word.
+pub(crate) fn command_for(file: &str) -> Vec<String> {
+    let all = std::fs::read(build().join("compile_commands.json")).unwrap();
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&all).unwrap();
+    let text = |entry: &serde_json::Value, field: &str| entry[field].as_str().unwrap().to_string();
+    let entry = all.iter().find(|entry| text(entry, "file").ends_with(file)).unwrap();
+    text(entry, "command").split_whitespace().map(String::from).collect()
+}
+
 /// AMX's configuration is 64 bytes, of which gcc drops most as a dead store. Whether the machine code writes them all can be
 /// seen on every x86-64, whether it has AMX or not.
 #[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "AMX is x86-64's")]
 fn amx_tiles_are_configured_whole() {
-    if cfg!(not(target_arch = "x86_64")) {
-        return cannot_run("AMX is x86-64's");
-    }
-    let flags = std::fs::read_to_string(build().join("ggml/src/CMakeFiles/ggml-cpu.dir/flags.make")).unwrap();
-    let of =
-        |name: &str| flags.lines().find_map(|line| line.strip_prefix(&format!("CXX_{name} = "))).unwrap();
-    let flags = ["DEFINES", "INCLUDES", "FLAGS"].map(of).join(" ");
-    let source = Path::new(&cached("CMAKE_HOME_DIRECTORY")).join("ggml/src/ggml-cpu/amx/mmq.cpp");
     let folder = tempfile::tempdir().unwrap();
     let object = folder.path().join("mmq.o");
-    let native = |flag: &&str| !flag.starts_with("-march=");
-    let done = Command::new(cached("CMAKE_CXX_COMPILER"))
-        .args(flags.split_whitespace().filter(native))
-        .args(["-march=sapphirerapids", "-c", "-o"])
-        .args([&object, &source])
-        .output()
-        .unwrap();
+    let mut words = command_for("ggml-cpu/amx/mmq.cpp");
+    words.retain(|word| !word.starts_with("-march="));
+    let output = 1 + words.iter().position(|word| word == "-o").unwrap();
+    words[output] = object.to_str().unwrap().into();
+    let done = Command::new(&words[0]).args(&words[1..]).arg("-march=sapphirerapids").output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let code =
         Command::new("objdump").args(["-d", "-M", "intel", "--no-show-raw-insn"]).arg(&object).output();
@@ -171,10 +171,11 @@ fn on_another_processor_or_with_another_llama_cpp_a_file_is_tried_out_again() {
 }
 
 #[test]
+#[cfg_attr(
+    not(all(target_arch = "x86_64", target_os = "linux")),
+    ignore = "only x86-64's processors are imitated"
+)]
 fn a_program_built_for_another_processor_says_so() {
-    if cfg!(not(all(target_arch = "x86_64", target_os = "linux"))) {
-        return cannot_run("the processors that can be imitated are x86-64's");
-    }
     // Its oldest processor has nothing that today's compilers make use of.
     let run = Command::new("qemu-x86_64").args(["-cpu", "Nehalem", program(), "--version"]).output();
     let Ok(run) = run else { return cannot_run("qemu-user is not there") };
