@@ -7,7 +7,7 @@ use crate::support::pty::*;
 use crate::support::{Done, Home, tiny};
 
 /// What a render may take on a busy machine, its bound and a start included.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(180); // what bounds a render is computing time: on a busy machine that is many times as long
 
 /// Says what it is given, and from the third message of a user on does `harm`.
 fn late(harm: &str) -> String {

@@ -30,6 +30,7 @@ pub mod reasoning; // 10
 #[cfg(test)]
 mod toy;
 
+use std::cell::LazyCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,9 +95,11 @@ impl<M: Model> Engine<M> {
         let vocabulary = model.vocabulary();
         let compile = |source| Template::new(source, &vocabulary.bos_text, &vocabulary.eos_text, args);
         let template = template.map(compile).transpose().map_err(template_failure)?;
-        let sample =
-            template.as_ref().map(|template| template.sample() + template.source()).unwrap_or_default();
-        let markers = Markers::new(vocabulary, |text| sample.contains(text)).map_err(Failure::from)?;
+        // Made of some thirty renders, so only where a token's text that is not in the source asks for it.
+        let sample = LazyCell::new(|| template.as_ref().map(Template::sample).unwrap_or_default());
+        let source = template.as_ref().map(Template::source).unwrap_or_default();
+        let emitted = |text: &str| source.contains(text) || sample.contains(text);
+        let markers = Markers::new(vocabulary, emitted).map_err(Failure::from)?;
         let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
         let format = template.as_ref().and_then(|template| Format::of(template, &prompt::Known(&model)));
         let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
