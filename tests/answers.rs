@@ -1,6 +1,6 @@
 //! How one-shot answers are made and how they end: limits, stop strings, raw text, seeds, templates, base models.
 
-use crate::support::parrot::{CHATML, Kind, Parrot};
+use crate::support::parrot::{CHATML, Kind, Parrot, raw};
 use crate::support::{Done, Home, Run, tiny};
 
 /// A run of the tiny chat model at temperature 0.
@@ -317,4 +317,31 @@ fn templates_by_name_are_taken() {
     let path = Parrot::saying(&["Yes."]).named_templates(&two).write(&home, "two");
     let refused = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done();
     refused.failed(1, "no chat template without a name").hint("--chat-template rag");
+}
+
+#[test]
+fn a_limit_that_falls_into_a_character_leaves_it_out() {
+    let home = Home::new();
+    let bytes = |text: &str| text.bytes().map(raw).collect::<Vec<String>>();
+    let whole = |text: &str| vec![text.to_string()];
+    // What it says, and how much of that is there after each token.
+    let says = [
+        ([whole("n"), bytes("é"), whole("!")].concat(), vec!["n", "n", "né", "né!"]),
+        (bytes("😀"), vec!["", "", "", "😀"]),
+        // An emoji of three characters: a woman, a joiner, a laptop.
+        (
+            [whole("👩"), bytes("\u{200d}"), whole("💻")].concat(),
+            vec!["👩", "👩", "👩", "👩", "👩\u{200d}💻"],
+        ),
+        // A flag of two.
+        ([whole("So "), whole("🇫"), whole("🇮")].concat(), vec!["So ", "So ", "So 🇫🇮"]),
+    ];
+    for (pieces, after) in says {
+        let model = Parrot::saying(&pieces.iter().map(String::as_str).collect::<Vec<_>>());
+        let model = model.write(&home, "parrot");
+        for (number, expected) in (1..).zip(after) {
+            let args = ["-p", "Hi", "--temp", "0", "-n", &format!("{number}")];
+            home.run(&args).model(&model).done().code(0).stdout(&format!("{expected}\n"));
+        }
+    }
 }

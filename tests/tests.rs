@@ -11,6 +11,8 @@ mod cli;
 mod json;
 // What goes in through pipes and comes out through them, and Ctrl-C.
 mod pipes;
+// Files that go along with a message.
+mod attached;
 // What comes out must not act on a terminal.
 mod control;
 // How answers are made and how they end: limits, stop strings, seeds, templates.
@@ -39,7 +41,11 @@ mod tokenizers;
 // Texts of one class of characters, as long as they come.
 pub(crate) mod runs;
 // Conversations that are kept.
-mod history;
+pub(crate) mod history;
+// Chats and single questions alike.
+mod conversations;
+// Files that the user names: exports, and what is read.
+mod named;
 // `--incognito` against the system calls.
 mod incognito;
 // The file they are in, damaged.

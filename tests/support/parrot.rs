@@ -86,6 +86,9 @@ impl Parrot {
         for byte in 0..128_u8 {
             ids.insert(char::from(byte).to_string(), usize::from(byte));
         }
+        for byte in 0..=255_u8 {
+            ids.insert(raw(byte), usize::from(byte));
+        }
         let mut add = |text: &str, spelled: String, kind: Kind| {
             if ids.insert(text.into(), tokens.len()).is_none() {
                 tokens.push(spelled);
@@ -98,7 +101,11 @@ impl Parrot {
         let known: Vec<String> = self.markers.iter().map(|(text, _)| text.clone()).collect();
         let merged = self.merges.iter().map(|pair| pair.concat());
         for piece in self.says.iter().cloned().chain(merged) {
-            if ![&piece, &spelled(&piece)].iter().any(|text| known.contains(text)) && piece.len() > 1 {
+            let is_raw = (0..=255).any(|byte| raw(byte) == piece);
+            if ![&piece, &spelled(&piece)].iter().any(|text| known.contains(text))
+                && piece.len() > 1
+                && !is_raw
+            {
                 add(&piece, spelled(&piece), Kind::Normal);
             }
         }
@@ -151,6 +158,11 @@ impl Parrot {
             metadata.text(&format!("tokenizer.chat_template.{name}"), source)
         })
     }
+}
+
+/// A piece that is one byte, perhaps a part of a character only.
+pub fn raw(byte: u8) -> String {
+    char::from_u32(0xf700 + u32::from(byte)).unwrap().to_string() // in Unicode's private area
 }
 
 /// GPT-2's printable stand-in for every byte, in the order of the bytes.
