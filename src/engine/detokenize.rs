@@ -8,7 +8,7 @@ use super::reasoning::overlap;
 /// Turns the bytes of one answer into text.
 #[derive(Debug, Default)]
 pub struct Detokenizer {
-    /// Bytes of a character that is not complete yet; at most three.
+    /// Bytes of a character that is not complete yet, or characters of an emoji that the next one may complete.
     bytes: Vec<u8>,
 }
 
@@ -33,12 +33,14 @@ impl Detokenizer {
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.bytes.extend_from_slice(bytes);
         let whole = whole_characters(&self.bytes);
+        let whole = whole_emoji(&self.bytes[..whole]);
         let text = String::from_utf8_lossy(&self.bytes[..whole]).into_owned();
         self.bytes.drain(..whole);
         text
     }
 
-    /// The answer is over: an incomplete character becomes U+FFFD.
+    /// The model ended its answer here: an incomplete character becomes U+FFFD. Of an answer that is cut, what waits is dropped
+    /// instead.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
@@ -83,6 +85,18 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
+/// Length of the part of `bytes` that does not end inside an emoji of several characters: after a joiner, or after the first of
+/// the two letters that make a flag.
+fn whole_emoji(bytes: &[u8]) -> usize {
+    const JOINER: &[u8] = "\u{200d}".as_bytes();
+    let is_letter = |four: &[u8]| four[..3] == *b"\xf0\x9f\x87" && four[3] >= 0xa6; // U+1F1E6 to U+1F1FF
+    let letters = bytes.rchunks_exact(4).take_while(|four| is_letter(four)).count();
+    match letters % 2 {
+        0 => bytes.strip_suffix(JOINER).map_or(bytes.len(), <[u8]>::len),
+        _ => bytes.len() - 4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +128,13 @@ mod tests {
         let (shown, _) = run(&[], &[b"\xff", b"\xc3", b"("]);
         assert_eq!(shown, ["\u{fffd}", "", "\u{fffd}(", ""]);
         assert_eq!(run(&[], &[b"\xf0\x9f"]).0, ["", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn an_emoji_of_several_characters_comes_whole() {
+        let pieces = ["👩", "\u{200d}", "💻🇫", "🇮🇸", "🇪!"].map(str::as_bytes);
+        assert_eq!(run(&[], &pieces).0, ["👩", "", "\u{200d}💻", "🇫🇮", "🇸🇪!", ""]);
+        assert_eq!(run(&[], &["🇫".as_bytes()]).0, ["", "🇫"], "the model ended it there");
     }
 
     #[test]

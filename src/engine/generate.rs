@@ -100,7 +100,7 @@ pub fn generate(
     };
     let guesses = memory.without_guesses()?;
     if stop != StopReason::Stop {
-        let rest = stream.finish();
+        let rest = stream.finish(stop == StopReason::End);
         if thinking == 0 && !rest.thinking.is_empty() {
             thinking = tokens; // a header that never ended
         }
@@ -251,8 +251,10 @@ impl Stream {
             .map_or(Vec::new(), |(_, closing)| closing.clone())
     }
 
-    fn finish(mut self) -> reasoning::Piece {
-        let text = std::mem::take(&mut self.characters).finish();
+    /// What still waits at the end. Of an answer that was cut, an incomplete character is left out.
+    fn finish(mut self, by_the_model: bool) -> reasoning::Piece {
+        let characters = std::mem::take(&mut self.characters);
+        let text = if by_the_model { characters.finish() } else { String::new() };
         let mut piece = self.parted(text);
         if let Some(thoughts) = self.thoughts.take() {
             piece.and(thoughts.reasoning.finish());
