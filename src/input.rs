@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub fn attach(path: &Path) -> Result<Attachment, Failure> {
     let name = path.display().to_string();
     let text = without_final_newline(read_file(path)?);
-    Ok(Attachment { name, text })
+    Ok(Attachment::new(name, text))
 }
 
 /// All the text of a file, or of a pipe that has a name.

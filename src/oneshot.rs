@@ -9,12 +9,15 @@ use serde_json::{Value, json};
 
 use crate::chat::message::join_parts;
 use crate::chat::options::{Group, SETTINGS};
-use crate::chat::settings::Overflow;
-use crate::chat::{Event, Message, Role, StopReason};
+use crate::chat::settings::{Auto, Overflow};
+use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::session::{Answer, Session};
 use crate::ui::{Screen, stats, terminal};
+
+/// Stands in a prompt where stdin is to go.
+const SLOT: &str = "{stdin}";
 
 /// Most tokens of an answer when the user sets no limit.
 pub const PREDICT: u32 = 2048;
@@ -24,18 +27,28 @@ pub fn question(
     prompt: Option<&str>,
     files: &[impl AsRef<Path>],
     piped: Option<String>,
+    header: Auto,
 ) -> Result<Option<Message>, Failure> {
     let mut message = Message::new(Role::User, "");
     for file in files {
         message.attachments.push(input::attach(file.as_ref())?);
     }
-    let piped = piped.filter(|text| !text.is_empty());
-    message.text = match (prompt, piped) {
-        (Some(prompt), Some(piped)) if prompt.contains("{stdin}") => prompt.replace("{stdin}", &piped),
-        (prompt, piped) => join_parts([piped.as_deref().unwrap_or_default(), prompt.unwrap_or_default()]),
+    let prompt = prompt.unwrap_or_default();
+    let is_document = !files.is_empty() || header == Auto::On;
+    message.text = match piped {
+        Some(piped) if prompt.contains(SLOT) && piped.is_empty() => {
+            return Err(Failure::usage(format!("nothing was piped in for {SLOT}"))
+                .hint(format!("--no-stdin leaves {SLOT} in the prompt as it is")));
+        }
+        Some(piped) if prompt.contains(SLOT) => prompt.replace(SLOT, &piped),
+        Some(piped) if is_document && !piped.is_empty() => {
+            message.attachments.push(Attachment::new("stdin", piped));
+            prompt.into()
+        }
+        piped => join_parts([piped.as_deref().unwrap_or_default(), prompt]),
     };
     let nothing = message.text.is_empty() && message.attachments.iter().all(|a| a.text.is_empty());
-    Ok((!nothing).then_some(message))
+    Ok((!nothing).then(|| message.with_headers(header)))
 }
 
 /// How the answer is wanted.
@@ -80,7 +93,7 @@ pub fn run(
         Err(_) if output.is_err() => gone(output),
         Err(undone) => {
             screen.end_raw_answer();
-            Err(undone.failure)
+            Err(session.why(&undone, false))
         }
     }
 }
@@ -210,7 +223,7 @@ mod tests {
 
     fn content(prompt: Option<&str>, piped: Option<&str>) -> Option<String> {
         let no_files: [&Path; 0] = [];
-        question(prompt, &no_files, piped.map(String::from)).unwrap().map(|m| m.content())
+        question(prompt, &no_files, piped.map(String::from), Auto::Auto).unwrap().map(|m| m.content())
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The chat, one-shot runs and `-i` all ask through here, so that they cannot differ in what a turn means.
 
 mod replay;
+mod room;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
@@ -436,7 +437,7 @@ impl Session {
         }
         let turn = self.turn(self.conversation.view(), nothing_yet());
         let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
-        self.backend.prepare(turn, next);
+        self.backend.prepare(turn, next.with_headers(self.settings.file_header));
     }
 
     /// What the conversation takes of the context, with `next` said at its end.

@@ -180,8 +180,9 @@ impl Run<'_> {
         } else {
             None
         };
-        let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !self.config.settle(&[])?.keep;
-        let question = oneshot::question(prompt.as_deref(), &self.args.file, piped)?;
+        let settings = self.config.settle(&[])?;
+        let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
+        let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
             self.open_session()?;

@@ -292,7 +292,7 @@ fn no_marker_in_content_becomes_a_token() {
             ] {
                 let conversation = |content: &str| {
                     let mut file = user("q");
-                    file.attachments.push(Attachment { name: "f".into(), text: content.into() });
+                    file.attachments.push(Attachment::new("f", content));
                     vec![
                         Message::new(Role::System, content),
                         user(content),
@@ -453,7 +453,7 @@ fn reading_ahead_changes_nothing_and_saves_reading() {
     for name in TINY {
         let subject = Subject::load(&tiny(name), FLOAT_NOISE);
         let said = [user("Good morning"), Message::new(Role::Assistant, "Hello there")];
-        let file = Attachment { name: "fire.txt".into(), text: "The fire is low.\n".repeat(8) };
+        let file = Attachment::new("fire.txt", "The fire is low.\n".repeat(8));
         for files in [vec![], vec![file]] {
             let next = |text: &str| Message { attachments: files.clone(), ..user(text) };
             let mut ahead = subject.engine();

@@ -211,8 +211,11 @@ fn random_record(random: &mut Random) -> Record {
 fn random_entry(random: &mut Random, index: usize) -> Entry {
     let parent = (index > 0 && random.below(6) > 0).then(|| random.below(index));
     let role = *random.pick(&[Role::User, Role::Assistant, Role::System]);
-    let attachment =
-        |random: &mut Random| Attachment { name: random_text(random), text: random_text(random) };
+    let attachment = |random: &mut Random| Attachment {
+        name: random_text(random),
+        text: random_text(random),
+        header: random.below(2) == 0,
+    };
     let attachments = (0..random.below(3)).map(|_| attachment(random)).collect();
     let answer = (role == Role::Assistant).then(|| Answer {
         thinking: (random.below(2) == 0).then(|| random_text(random)),

@@ -293,7 +293,7 @@ fn a_file_goes_with_the_next_message_only() {
             "attached my notes.txt: 5 bytes, 3 tokens, about 0.0 s to read; it goes with your next message\n",
         )
         .says("attached: my notes.txt, my notes.txt\n")
-        .says("[user] a b c\n\na b c\n\nSummarise.\n[assistant] One.\n[user] And?\n");
+        .says("[user] my notes.txt:\n```\na b c\n```\n\nmy notes.txt:\n```\na b c\n```\n\nSummarise.\n[assistant] One.\n[user] And?\n");
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn files_that_cannot_be_attached_say_why() {
     let done = home.scripted("One.\n", &["--repl-stdin"]);
     done.stdin("/file long\n/file none\nHi\n/show prompt\n")
         .done()
-        .says("more than the context of 1000 tokens holds: /file none takes it back\nnothing is attached\n")
+        .says("more than the context of 1000 tokens holds: /file none takes it back, a part of it may fit\nnothing is attached\n")
         .says("[user] Hi\n");
 }
 

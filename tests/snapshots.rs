@@ -57,7 +57,7 @@ fn document() -> String {
 
 /// A question about the document.
 pub(crate) fn about(question: &str) -> Message {
-    let attachments = vec![Attachment { name: "document".into(), text: document() }];
+    let attachments = vec![Attachment::new("document", document())];
     Message { attachments, ..user(question) }
 }
 
@@ -374,8 +374,7 @@ fn the_bound_holds_and_what_is_used_stays() {
     for i in 0..12 {
         let mut engine = with_rules(&subject, folder.path(), rules.clone());
         let text = format!("{i} {}", document());
-        let other =
-            Message { attachments: vec![Attachment { name: "d".into(), text }], ..user("What is it?") };
+        let other = Message { attachments: vec![Attachment::new("d", text)], ..user("What is it?") };
         answer(&mut engine, &turn(&[other], 16));
         settled(engine);
         let now = usage(folder.path());

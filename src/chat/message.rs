@@ -1,6 +1,11 @@
 //! One message of a conversation: who speaks, what was typed, what was attached. Plain data.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+use super::fences::fenced;
+use super::settings::Auto;
 
 /// Who a message is from, in the words chat templates use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,6 +31,25 @@ impl Role {
 pub struct Attachment {
     pub name: String,
     pub text: String,
+    /// The model is given its name and a fence around it; else the text alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub header: bool,
+}
+
+impl Attachment {
+    /// Without a header.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Attachment {
+        Attachment { name: name.into(), text: text.into(), header: false }
+    }
+
+    /// What the model is given of it.
+    pub fn content(&self) -> Cow<'_, str> {
+        if !self.header {
+            return Cow::Borrowed(&self.text);
+        }
+        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // on one line, whatever a file is called
+        Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
+    }
 }
 
 /// What one party said. The model sees [`Message::content`]; the parts stay apart so that they can be edited.
@@ -45,11 +69,27 @@ impl Message {
         Message { role, text: text.into(), attachments: Vec::new(), thinking: None }
     }
 
-    /// The text the model is given: every attachment followed by a blank line, then the text itself.
-    pub fn content(&self) -> String {
-        let parts = self.attachments.iter().map(|a| a.text.as_str());
-        join_parts(parts.chain([self.text.as_str()]))
+    /// Decides which attachments have a header; where that is left to us, all of them if there are several.
+    pub fn with_headers(mut self, wanted: Auto) -> Message {
+        let header = match wanted {
+            Auto::On => true,
+            Auto::Off => false,
+            Auto::Auto => self.attachments.len() > 1,
+        };
+        self.attachments.iter_mut().for_each(|attachment| attachment.header = header);
+        self
     }
+
+    /// The text the model is given.
+    pub fn content(&self) -> String {
+        content(&self.attachments, &self.text)
+    }
+}
+
+/// What the model is given of a message: every attachment followed by a blank line, then the text.
+pub fn content(attachments: &[Attachment], text: &str) -> String {
+    let parts: Vec<Cow<str>> = attachments.iter().map(Attachment::content).chain([text.into()]).collect();
+    join_parts(parts.iter().map(Cow::as_ref))
 }
 
 /// Joins documents and the instruction that follows them, a blank line between two; absent parts leave none.
@@ -84,8 +124,11 @@ mod tests {
     #[test]
     fn attachments_come_before_the_instruction() {
         let mut message = Message::new(Role::User, "Summarise.");
-        message.attachments.push(Attachment { name: "a.txt".into(), text: "one\ntwo".into() });
+        message.attachments.push(Attachment::new("a.txt", "one\ntwo"));
         assert_eq!(message.content(), "one\ntwo\n\nSummarise.");
+        let message = message.with_headers(Auto::Auto);
+        assert_eq!(message.content(), "one\ntwo\n\nSummarise.", "one alone");
+        assert_eq!(message.with_headers(Auto::On).content(), "a.txt:\n```\none\ntwo\n```\n\nSummarise.");
     }
 
     #[test]

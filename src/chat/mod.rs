@@ -7,6 +7,7 @@ pub mod options;
 pub mod record;
 pub mod events;
 pub mod view;
+pub mod fences;
 
 pub use conversation::Conversation;
 pub use events::{Counts, Event, Guesses, Stats, StopReason, Turn};

@@ -60,7 +60,7 @@ const CACHE_TYPES: &[(&str, CacheType)] = &[
 ];
 
 const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
-const COLOR: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
+const WHEN: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
 const STATS: &[(&str, Option<bool>)] =
     &[("auto", None), ("on", Some(true)), ("off", Some(false)), ("true", Some(true)), ("false", Some(false))];
 const SWITCH: &[(&str, bool)] =
@@ -166,6 +166,10 @@ impl Setting {
         self.aliases = aliases;
         self
     }
+    const fn now(mut self) -> Setting {
+        self.effect = Effect::Now;
+        self
+    }
     const fn start(mut self) -> Setting {
         self.effect = Effect::Start;
         self
@@ -218,6 +222,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| text(v).map(|v| s.system_prompt = Some(v)), |s| s.system_prompt.clone().unwrap_or_default()).aliases(&["system"]),
     row("system-prompt-file", "FILE", Group::Ask, "the same, read from a file",
         |s, v| text(v).map(|v| s.system_prompt_file = Some(v.into())), |s| show_path(&s.system_prompt_file)),
+    row("file-header", "auto|always|never", Group::Ask, "give attached files with their names and fences around them; auto: where there are several, or a file and stdin",
+        |s, v| one_of(v, WHEN).map(|v| s.file_header = v), |s| name_of(&s.file_header, WHEN)).now(),
     row("predict", "N", Group::Answer, "most tokens of one answer; -1: no limit but the context",
         |s, v| predict(v).map(|v| s.predict = v), |s| show_predict(s.predict)).short('n').aliases(&["n-predict"]),
     row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times",
@@ -283,7 +289,7 @@ pub const SETTINGS: &[Setting] = &[
     row("show-thinking", "", Group::Output, "show what the model thinks before it answers, on stderr",
         |s, v| one_of(v, SWITCH).map(|v| s.show_thinking = v), |s| name_of(&s.show_thinking, SWITCH)),
     row("color", "auto|always|never", Group::Output, "colours on the terminal",
-        |s, v| one_of(v, COLOR).map(|v| s.color = v), |s| name_of(&s.color, COLOR)),
+        |s, v| one_of(v, WHEN).map(|v| s.color = v), |s| name_of(&s.color, WHEN)),
     row("incognito", "", Group::Conversation, "keep nothing: no conversation, no line typed, nothing learnt about models",
         |s, v| one_of(v, SWITCH).map(|v| s.incognito = v), |s| name_of(&s.incognito, SWITCH)),
     row("keep", "", Group::Conversation, "keep the conversation also where input is piped or there is no terminal",

@@ -165,6 +165,8 @@ pub struct Settings {
     pub offline: bool,
     pub system_prompt: Option<String>,
     pub system_prompt_file: Option<PathBuf>,
+    /// Attached files are given with name and fence; auto: where there are several.
+    pub file_header: Auto,
     /// Most tokens of one answer; `None`: the way of asking decides.
     pub predict: Option<u32>,
     pub stop: Vec<String>,
@@ -210,6 +212,7 @@ impl Default for Settings {
             offline: false,
             system_prompt: None,
             system_prompt_file: None,
+            file_header: Auto::Auto,
             predict: None,
             stop: Vec::new(),
             think: Auto::Auto,

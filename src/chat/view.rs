@@ -35,7 +35,7 @@ pub fn visible(messages: &[Arc<Message>], left: &Left) -> Vec<Arc<Message>> {
     }
     if let Some(summary) = &left.summary {
         let text = format!("Summary of the conversation before this message:\n{summary}");
-        carried.push(Attachment { name: "summary".into(), text });
+        carried.push(Attachment::new("summary", text));
     }
     if let Some(first) = seen.iter_mut().find(|message| message.role == Role::User) {
         Arc::make_mut(first).attachments.splice(0..0, carried);
@@ -49,7 +49,7 @@ mod tests {
 
     fn talk() -> Vec<Message> {
         let mut first = Message::new(Role::User, "what is in it?");
-        first.attachments.push(Attachment { name: "a".into(), text: "file".into() });
+        first.attachments.push(Attachment::new("a", "file"));
         let said = |role, text: &str| Message::new(role, text);
         let answers = [said(Role::Assistant, "words"), said(Role::User, "more"), said(Role::Assistant, "no")];
         let mut all = vec![said(Role::System, "be kind"), first];

@@ -454,9 +454,7 @@ fn empty_prompt() -> Failure {
 fn too_long(prompt: usize, limit: usize) -> Failure {
     let message =
         format!("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer");
-    Failure::new(message)
-        .exit(Exit::TooLong)
-        .hint("shorten it, or raise --ctx-size (in a chat: /set ctx-size) if the model allows more")
+    Failure::new(message).exit(Exit::TooLong)
 }
 
 /// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.

@@ -110,8 +110,11 @@ impl<M: Model> Engine<M> {
     fn exchanges(&self, messages: &[Arc<Message>]) -> Vec<Exchange> {
         let mut exchanges: Vec<Exchange> = Vec::new();
         for (message, weight) in messages.iter().zip(self.weigh(messages)) {
-            let staying: usize =
-                message.attachments.iter().map(|file| self.model.tokenize(&file.text, false).len()).sum();
+            let staying: usize = message
+                .attachments
+                .iter()
+                .map(|file| self.model.tokenize(&file.content(), false).len())
+                .sum();
             let tokens = weight.saturating_sub(staying);
             match (message.role, exchanges.last_mut()) {
                 (Role::System, _) => {}
@@ -220,8 +223,9 @@ impl<M: Model> Engine<M> {
 }
 
 fn would_roll(prompt: usize, limit: usize) -> Failure {
-    too_long(prompt, limit)
-        .hint("--overflow roll lets the oldest messages leave the model's view, compact has them summarised; or raise --ctx-size (in a chat: /set ctx-size) if the model allows more")
+    too_long(prompt, limit).hint(
+        "--overflow roll drops the oldest messages from the model's view, compact summarises them first",
+    )
 }
 
 #[cfg(test)]
@@ -246,7 +250,7 @@ mod tests {
             messages.extend([said(Role::User, "u"), said(Role::Assistant, "a")]);
         }
         messages.push(said(Role::User, "q"));
-        messages[1].attachments.push(Attachment { name: "f".into(), text: "F".repeat(40) });
+        messages[1].attachments.push(Attachment::new("f", "F".repeat(40)));
         let settings = Settings::default();
         Turn { overflow, seed: 1, predict: 100, ..Turn::new(messages, settings) }
     }

@@ -177,7 +177,8 @@ impl Chat<'_> {
             return Next::Prompt;
         }
         let attachments = std::mem::take(&mut self.attached);
-        Next::Ask(Ask::Say(Message { attachments, ..Message::new(Role::User, text.trim_end()) }))
+        let message = Message { attachments, ..Message::new(Role::User, text.trim_end()) };
+        Next::Ask(Ask::Say(message.with_headers(self.session.settings.file_header)))
     }
 
     /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
@@ -309,7 +310,7 @@ impl Chat<'_> {
         self.screen.break_off();
         match undone.failure.exit {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
-            _ => self.screen.failure(&undone.failure),
+            _ => self.screen.failure(&self.session.why(&undone, true)),
         }
         self.back_into_editor(undone.message)
     }

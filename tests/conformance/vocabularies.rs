@@ -230,7 +230,7 @@ fn saying(content: [&str; 6]) -> [Message; 5] {
     let mut answered = Message::new(Role::Assistant, answer);
     answered.thinking = Some(thought.into());
     let mut with_file = user("q");
-    with_file.attachments.push(Attachment { name: "f".into(), text: file.into() });
+    with_file.attachments.push(Attachment::new("f", file));
     [Message::new(Role::System, system), user(first), answered, with_file, user(last)]
 }
 

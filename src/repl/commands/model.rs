@@ -142,11 +142,9 @@ pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     let attachment = attach(std::path::Path::new(&path))?;
     let bytes = attachment.text.len() as u64;
     chat.wait_for_model()?;
-    let mut message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
-    let without = chat.session.count(Some(&message))?;
+    let without = chat.session.count(Some(&with_files(chat)))?;
     chat.attached.push(attachment);
-    message.attachments = chat.attached.clone();
-    let with = chat.session.count(Some(&message))?;
+    let with = chat.session.count(Some(&with_files(chat)))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
     let seconds = with.reading.saturating_sub(without.reading).as_secs_f64();
     chat.screen.note(&format!(
@@ -155,11 +153,17 @@ pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     ));
     if with.prompt >= with.limit {
         chat.screen.note(&format!(
-            "that is more than the context of {} tokens holds: /file none takes it back",
+            "that is more than the context of {} tokens holds: /file none takes it back, a part of it may fit",
             with.limit
         ));
     }
     Ok(Next::Prompt)
+}
+
+/// A message of nothing but what is attached, as it will be given.
+fn with_files(chat: &Chat) -> Message {
+    let message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
+    message.with_headers(chat.session.settings.file_header)
 }
 
 /// `~/x` → the home folder's x, as the shell would have it; the backslashes that Tab puts before spaces and the like go.

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::assemble::{Node, Said, assemble};
 use super::content::{Content, content};
-use super::fences::fenced;
 use super::import::Imported;
 use super::notes::Notes;
 use super::{identity, openai, time};
+use crate::chat::fences::fenced;
 use crate::chat::message::join_parts;
 use crate::chat::record::Record;
 use crate::chat::{Role, StopReason};

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::fences::fenced;
 use super::notes::{Notes, quoted};
+use crate::chat::fences::fenced;
 use crate::chat::message::join_parts;
 
 /// What the content of one message comes to.

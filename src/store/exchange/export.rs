@@ -5,9 +5,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::fences::{fenced, open_fence};
 use super::{ours, time};
 use crate::chat::Role;
+use crate::chat::fences::{fenced, open_fence};
 use crate::chat::record::{Entry, Record};
 
 /// What a conversation is written as.
@@ -188,7 +188,7 @@ mod tests {
             entry(Some(0), Role::Assistant, "Because.\n\n```\ncut"),
             entry(Some(0), Role::Assistant, "Another."),
         ];
-        entries[0].attachments.push(Attachment { name: "a.md".into(), text: "```\nx\n```".into() });
+        entries[0].attachments.push(Attachment::new("a.md", "```\nx\n```"));
         entries[1].answer =
             Some(Answer { thinking: Some("Hm.\n\nYes.".into()), model: "tiny".into(), ..Answer::default() });
         Record {

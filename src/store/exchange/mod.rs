@@ -9,7 +9,6 @@ mod assemble;
 mod chatgpt;
 mod content;
 mod export;
-mod fences;
 mod identity;
 mod import;
 mod mend;

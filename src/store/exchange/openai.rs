@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::assemble::{Node, Said, assemble};
 use super::content::{self, json_block};
-use super::fences::fenced;
 use super::import::Imported;
 use super::notes::{Notes, quoted};
 use super::{identity, time};
 use crate::chat::Role;
+use crate::chat::fences::fenced;
 use crate::chat::message::join_parts;
 use crate::chat::record::Record;
 

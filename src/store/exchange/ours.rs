@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 use super::import::Imported;
 use super::notes::Notes;
 use super::{identity, openai};
-use crate::chat::message::join_parts;
+use crate::chat::Role;
+use crate::chat::message::content;
 use crate::chat::record::{Entry, Record};
-use crate::chat::{Attachment, Role};
 
 /// Goes up when a reader that knows the version before would lose something.
 const VERSION: u64 = 1;
@@ -65,8 +65,7 @@ fn message(entry: &Entry) -> Message<'_> {
     let content = if entry.attachments.is_empty() {
         entry.text.as_str().into()
     } else {
-        let texts = entry.attachments.iter().map(|attachment: &Attachment| attachment.text.as_str());
-        join_parts(texts.chain([entry.text.as_str()])).into()
+        content(&entry.attachments, &entry.text).into()
     };
     Message { role: entry.role, content }
 }

@@ -7,7 +7,7 @@ fn fence(text: &str) -> String {
 }
 
 /// The text as a block of this language (or of none, if that is empty), without a newline at the end.
-pub(super) fn fenced(language: &str, text: &str) -> String {
+pub fn fenced(language: &str, text: &str) -> String {
     let fence = fence(text);
     let language: String = language.chars().filter(|c| !c.is_control() && *c != '`').collect();
     let newline = if text.ends_with('\n') { "" } else { "\n" };
@@ -15,7 +15,7 @@ pub(super) fn fenced(language: &str, text: &str) -> String {
 }
 
 /// The line that ends the block which the text leaves open, as an answer does that was cut short.
-pub(super) fn open_fence(text: &str) -> Option<String> {
+pub fn open_fence(text: &str) -> Option<String> {
     let mut open: Option<(char, usize)> = None;
     for line in text.lines() {
         let bare = line.trim_start_matches(' ');

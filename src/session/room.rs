@@ -1,0 +1,34 @@
+//! A prompt that does not fit the context → what can be done about it, the likeliest remedy first.
+
+use super::{Session, Undone};
+use crate::chat::settings::CtxSize;
+use crate::error::{Exit, Failure};
+
+impl Session {
+    /// Why there is no answer; where the prompt is too long, with what would help: in a chat, or in one question.
+    pub fn why(&self, undone: &Undone, in_chat: bool) -> Failure {
+        let failure = undone.failure.clone();
+        if failure.exit != Exit::TooLong {
+            return failure;
+        }
+        let attached = undone.message.as_ref().is_some_and(|message| !message.attachments.is_empty());
+        let limited = matches!(self.settings.ctx_size, CtxSize::Tokens(_));
+        let raise = if in_chat { "raise the context with /set ctx-size" } else { "raise --ctx-size" };
+        let less = match (attached, in_chat) {
+            (true, true) => "take the file back with /file none and attach a part of it",
+            (true, false) => "give it a part of the file",
+            (false, _) => "shorten the prompt",
+        };
+        let other = if in_chat {
+            "go on with a model with a longer context (/model)"
+        } else {
+            "use a model with a longer context"
+        };
+        let roll = failure.hint.clone();
+        let remedies = match &roll {
+            Some(roll) => vec![Some(roll.as_str()), limited.then_some(raise)],
+            None => vec![limited.then_some(raise), Some(less), Some(other)],
+        };
+        failure.hint(remedies.into_iter().flatten().collect::<Vec<_>>().join(", or "))
+    }
+}
