@@ -149,6 +149,9 @@ pub enum Verb {
         /// f32, f16, bf16 or q8_0; 16 bits if not given
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
+        /// replace OUT.gguf if it exists, without asking
+        #[arg(long)]
+        force: bool,
     },
     /// the conversations that are kept: list, search, show, export, import, rm, replay
     History {
@@ -208,6 +211,9 @@ pub enum History {
         /// md, json or txt, where the file's name does not say it
         #[arg(long, value_name = "FORMAT")]
         format: Option<String>,
+        /// replace a file that exists, without asking
+        #[arg(long)]
+        force: bool,
     },
     /// take in a file: ours, OpenAI messages, or a ChatGPT data export (its zip will do)
     Import {

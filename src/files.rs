@@ -146,9 +146,33 @@ pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
     Ok(part)
 }
 
+/// `~` and `~/…` → the user's home folder, as a shell would have it.
+pub fn expanded(path: &Path) -> PathBuf {
+    let home = || std::env::home_dir().filter(|home| home.is_absolute());
+    match path.strip_prefix("~") {
+        Ok(inside) => home().map_or_else(|| path.to_path_buf(), |home| home.join(inside)),
+        Err(_) => path.to_path_buf(),
+    }
+}
+
+/// What happens to a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    Keep,
+    Replace,
+}
+
+/// Whether writing there would replace what a file holds. A pipe or a device is written to.
+pub fn would_replace(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| about.is_file())
+}
+
 /// Writes a file that the user named: a link is followed, a pipe or a device written to; anything else appears whole or not
 /// at all, and one that was there keeps its mode.
-pub fn write_named(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()> {
+    if existing == Existing::Keep && would_replace(path) {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
     let there = fs::symlink_metadata(path).ok();
     if fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo()) {
         return pipe(path)?.write_all(contents);
@@ -166,7 +190,10 @@ pub fn write_named(path: &Path, contents: &[u8]) -> io::Result<()> {
     part.write_all(contents)?;
     let mode = there.map_or(FILE, |about| about.permissions().mode() & 0o777);
     part.as_file().set_permissions(Permissions::from_mode(mode))?;
-    part.persist(path)?;
+    match existing {
+        Existing::Keep => part.persist_noclobber(path)?, // somebody may have been faster
+        Existing::Replace => part.persist(path)?,
+    };
     Ok(())
 }
 

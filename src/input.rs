@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Exit, Failure, reason};
+use crate::files::expanded;
 use crate::ui::replies::without_replies;
 use crate::ui::{Screen, terminal};
 
@@ -28,6 +29,7 @@ pub fn attach(path: &Path) -> Result<Attachment, Failure> {
 
 /// All the text of a file, or of a pipe that has a name.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
+    let path = &expanded(path);
     let name = path.display().to_string();
     let cannot = |why: String| Failure::new(format!("could not read {name}: {why}"));
     if path.is_dir() {
@@ -73,7 +75,12 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
 /// Asks whether to do something; anything but yes is a no.
 pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Failure> {
     let answer = ask(screen, &format!("{question} [y/N] "))?;
-    Ok(["y", "yes"].contains(&answer.to_lowercase().as_str()))
+    Ok(is_yes(&answer))
+}
+
+/// Anything else is a no.
+pub fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
 }
 
 /// Whether there is somebody to ask.

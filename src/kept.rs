@@ -7,11 +7,11 @@ use crate::chat::record::Record;
 use crate::clock::now;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::files;
+use crate::files::{self, Existing};
 use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
 pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
-use crate::store::journal::take_in;
+use crate::store::journal::{is_waiting, take_in};
 use crate::ui::Screen;
 
 /// Conversations that a picker shows.
@@ -38,23 +38,30 @@ pub fn damaged(config: &Config) -> Vec<PathBuf> {
 /// The database, if there is one, with what ended programs could not write into it.
 pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
     let Some(file) = file(config) else { return Ok(None) };
-    let Some(mut store) = Conversations::existing(file)? else { return Ok(None) };
+    let mut store = match Conversations::existing(file)? {
+        Some(store) => store,
+        None if is_waiting(file) => Conversations::open(file)?.0,
+        None => return Ok(None),
+    };
     let _ = take_in(file, &mut store); // what cannot be taken in now stays beside it
     Ok(Some(store))
 }
 
 /// The database, if anything was ever kept.
 pub fn store(config: &Config) -> Result<Conversations, Failure> {
-    existing(config)?.ok_or_else(|| {
-        Failure::new("no conversations are kept yet").hint("a chat on a terminal is kept by itself")
-    })
+    existing(config)?.ok_or_else(none)
 }
 
-/// The chat that was changed last.
+/// The conversation that was changed last, wherever it was held.
 pub fn last(config: &Config) -> Result<Kept, Failure> {
     let store = store(config)?;
-    let id = store.last_chat()?.ok_or_else(|| Failure::new("there is no chat to go on with"))?;
-    load(&store, &id)
+    let newest = store.list(&Filter { most: Some(1), ..Filter::default() })?;
+    load(&store, &newest.first().ok_or_else(none)?.id)
+}
+
+fn none() -> Failure {
+    Failure::new("no conversations are kept yet")
+        .hint("a chat or a question on a terminal is kept by itself, elsewhere with --keep")
 }
 
 /// Why the stored conversations cannot be used, and what happens then.
@@ -106,7 +113,7 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
     let store = store(config)?;
     let latest = store.list(&Filter { most: Some(SHOWN), ..Filter::default() })?;
     if latest.is_empty() {
-        return Err(Failure::new("no conversations are kept yet"));
+        return Err(none());
     }
     let mut lines = Vec::new();
     for (number, summary) in (1..).zip(&latest) {
@@ -164,14 +171,45 @@ pub fn age(then: i64) -> String {
     }
 }
 
-/// Writes a conversation into a file of the user's choice.
-pub fn save(record: &Record, path: &Path, format: Format) -> Result<(), Failure> {
-    let cannot = |e: std::io::Error| {
-        Failure::new(format!("could not write {}: {}", path.display(), crate::error::reason(&e)))
+/// `3fa90011: Why is the sky blue?`, as a conversation is named to people.
+pub fn named(record: &Record) -> String {
+    format!("{}: {}", &record.id[..SHORT.min(record.id.len())], record.title)
+}
+
+/// Says which conversation is gone on with.
+pub fn continuing(record: &Record) -> String {
+    let messages = record.path().len();
+    format!("continuing {} ({messages} message{})", named(record), if messages == 1 { "" } else { "s" })
+}
+
+/// Writes a conversation into a file of the user's choice; says what was written.
+pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) -> Result<String, Failure> {
+    let shown = path.display();
+    let cannot = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::new(format!("could not write {shown}: {}", crate::error::reason(&e))),
     };
     let mut text = Vec::new();
     export(record, format, &mut text).map_err(cannot)?;
-    files::write_named(path, &text).map_err(cannot)
+    files::write_named(path, &text, existing).map_err(cannot)?;
+    Ok(format!("wrote {} to {shown} as {}", named(record), format.name()))
+}
+
+/// Refuses to replace a file.
+pub fn exists(path: &Path) -> Failure {
+    Failure::new(format!("{} exists already", path.display()))
+}
+
+/// What a file is to be written as: by its ending, or `otherwise` where it has none.
+pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
+    let unknown = || {
+        Failure::usage(format!("{} does not tell the format", path.display()))
+            .hint("the name must end with .md, .json or .txt")
+    };
+    match path.extension() {
+        Some(_) => Format::of(path).ok_or_else(unknown),
+        None => Ok(otherwise),
+    }
 }
 
 /// A conversation as text.

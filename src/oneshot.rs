@@ -107,8 +107,10 @@ fn finish(
     output: io::Result<()>,
 ) -> Result<Exit, Failure> {
     let stop = answer.stats.stop;
+    let kept = manner.json && session.finish(); // an id is told only where all of it is on the disk
+    let kept = if kept { session.kept_as() } else { None };
     let written = output.and_then(|()| match (manner.json, session.raw) {
-        (true, _) => screen.json(&answered(session, answer, first_token, manner.started).to_string()),
+        (true, _) => screen.json(&answered(session, answer, kept, first_token, manner.started).to_string()),
         (false, true) => {
             screen.end_raw_answer();
             Ok(())
@@ -152,13 +154,20 @@ fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
 }
 
 /// `--json`'s object for an answer.
-fn answered(session: &Session, answer: &Answer, first_token: Option<Duration>, started: Instant) -> Value {
+fn answered(
+    session: &Session,
+    answer: &Answer,
+    kept: Option<String>,
+    first_token: Option<Duration>,
+    started: Instant,
+) -> Value {
     let stats = &answer.stats;
     let seconds = |time: Duration| json!(time.as_secs_f64());
     json!({
         "text": answer.text,
         "thinking": answer.thinking,
         "stop_reason": stats.stop.name(),
+        "conversation": kept,
         "tokens": {
             "prompt": stats.prompt_tokens,
             "cached": stats.cached_tokens,
@@ -187,6 +196,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
         "text": "",
         "thinking": null,
         "stop_reason": stop.name(),
+        "conversation": session.and_then(Session::kept_as),
         "tokens": { "prompt": 0, "cached": 0, "generated": 0, "guessed": { "proposed": 0, "accepted": 0 } },
         "timings": {
             "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,

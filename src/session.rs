@@ -23,6 +23,7 @@ use crate::chat::{
 use crate::clock::now;
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
+use crate::store::conversations::fresh_id;
 use crate::store::journal::{Heading, Journal};
 
 pub use self::replay::{Again, Difference, Replay};
@@ -96,6 +97,10 @@ pub struct Session {
     careful: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
     journal: Option<Journal>,
+    /// What the conversation is called; `None`: as it begins.
+    title: Option<String>,
+    /// Its id as long as it is kept nowhere.
+    id: String,
     /// The answer that was given last, and the turn it answered.
     answered: Option<(NodeId, Turn)>,
 }
@@ -118,12 +123,15 @@ impl Session {
             keeps_evaluated: true,
             careful: false,
             journal: None,
+            title: None,
+            id: fresh_id(),
             answered: None,
         }
     }
 
     /// Keeps the conversation from now on.
     pub fn keep(&mut self, file: PathBuf, about: Heading) {
+        self.title.clone_from(&about.title);
         self.journal = Some(Journal::start(file, about, &self.conversation));
     }
 
@@ -146,11 +154,11 @@ impl Session {
     pub fn record(&self) -> Record {
         let talk = &self.conversation;
         let entries: Vec<record::Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
-        let first = entries.first().map_or("", |entry| entry.text.as_str());
+        let title = self.title.clone().or_else(|| entries.first().map(record::Entry::title));
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
-            id: String::new(),
-            title: record::title_from(first),
+            id: self.journal.as_ref().map_or(self.id.as_str(), Journal::id).to_string(),
+            title: title.unwrap_or_default(),
             created,
             changed: now(),
             system: talk.system.clone(),
@@ -163,6 +171,8 @@ impl Session {
     /// Goes on with a conversation that is in the database.
     pub fn turn_to(&mut self, record: &Record, about: Heading) {
         self.conversation = Conversation::from_record(record);
+        self.title.clone_from(&about.title);
+        self.id.clone_from(&record.id);
         self.last = None;
         self.answered = None;
         if let Some(journal) = &mut self.journal {
@@ -180,13 +190,19 @@ impl Session {
         });
         let entries: Vec<record::Entry> = entries.collect();
         let (head, title) = (entries.len().checked_sub(1), format!("{} (fork)", all.title));
-        let heading =
-            Heading { title: Some(title), model: all.model.clone(), interactive: true, stored: None };
-        self.turn_to(&Record { entries, head, ..all }, heading);
+        let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
+        self.turn_to(&Record { id: fresh_id(), entries, head, ..all }, heading);
         self.keep_up();
     }
 
+    /// The id by which it can be gone on with; `None`: it is kept nowhere.
+    pub fn kept_as(&self) -> Option<String> {
+        let journal = self.journal.as_ref().filter(|journal| journal.has_begun());
+        journal.map(|journal| journal.id().to_string())
+    }
+
     pub fn set_title(&mut self, title: &str) {
+        self.title = Some(title.to_string());
         self.journal.iter_mut().for_each(|journal| journal.set_title(title));
     }
 
@@ -309,9 +325,10 @@ impl Session {
     /// Begins a new conversation with the same settings.
     pub fn clear(&mut self) {
         self.conversation = Conversation::new(self.conversation.system.take());
+        (self.title, self.id) = (None, fresh_id());
         self.last = None;
         self.answered = None;
-        let about = Heading { model: Some(self.model_name()), interactive: true, ..Heading::default() };
+        let about = Heading { model: Some(self.model_name()), ..Heading::default() };
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }

@@ -9,12 +9,13 @@ use crate::backend::script::Script;
 use crate::backend::{Backend, Description};
 use crate::chat::message::without_mark;
 use crate::chat::settings::Auto;
-use crate::chat::{Conversation, Message, Settings};
+use crate::chat::{Message, Settings};
 use crate::cli::Args;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
+use crate::files::{Existing, expanded, would_replace};
 use crate::input;
 use crate::kept::{self, Kept};
 use crate::model::about::{self, About};
@@ -79,13 +80,6 @@ struct Run<'a> {
     resumed: Option<Kept>,
 }
 
-/// Whether a conversation is a chat, or one question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interactive {
-    Yes,
-    No,
-}
-
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         self.refuse_what_is_not_there_yet()?;
@@ -124,6 +118,9 @@ impl Run<'_> {
         }
         if self.args.json && self.args.dry_run {
             return Err(Failure::usage("--dry-run prints the prompt as it is, not JSON"));
+        }
+        if self.args.raw && (self.args.go_on || self.args.resume.is_some()) {
+            return Err(Failure::usage("--raw completes one text: it goes on with no conversation"));
         }
         if self.args.interactive && self.args.raw {
             return Err(Failure::usage("--raw completes one text, and -i opens a chat"));
@@ -187,6 +184,10 @@ impl Run<'_> {
         if !known_to_ask {
             self.open_session()?;
         }
+        if let Some(Kept { record, damage, .. }) = self.resumed.as_ref().filter(|_| !self.args.interactive) {
+            damage.line().iter().for_each(|line| self.screen.note(line));
+            self.screen.note(&kept::continuing(record));
+        }
         if self.args.dry_run {
             return self.dry_run(&message);
         }
@@ -204,9 +205,7 @@ impl Run<'_> {
         }
         terminal::end_on_second_interrupt();
         let manner = Manner { json, stats, started: self.started };
-        if !had_input {
-            self.keep(Interactive::No);
-        }
+        self.keep();
         let session = self.session.as_mut().expect("opened above");
         let exit = oneshot::run(session, message, self.screen, manner);
         let kept = session.finish();
@@ -249,7 +248,7 @@ impl Run<'_> {
         if let Some(Kept { record, damage, .. }) = &self.resumed {
             repl::show_resumed(session, record, damage, self.screen);
         }
-        self.keep(Interactive::Yes);
+        self.keep();
         let session = self.session.as_mut().expect("opened above");
         let exit = repl::run(session, self.screen, lines, opener(&self.args), question);
         self.finish();
@@ -261,25 +260,31 @@ impl Run<'_> {
         Ok(self.config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.line_history.clone()))
     }
 
-    /// Keeps the conversation from here on, if it is one to keep: a chat, or a question from a terminal.
-    fn keep(&mut self, interactive: Interactive) {
+    /// Keeps the conversation from here on, if it is one to keep: from a terminal, or one that was kept before.
+    fn keep(&mut self) {
         let Some(session) = &mut self.session else { return };
         let Settings { incognito, keep, .. } = session.settings;
         let on_terminal = std::io::stdin().is_terminal() && terminal::device().is_some();
-        let Some(file) = kept::file(&self.config).map(Path::to_path_buf) else { return };
-        if incognito || session.raw || !(keep || on_terminal) {
-            return;
+        let resumed = self.resumed.take();
+        let wanted = !session.raw && (keep || on_terminal || resumed.is_some());
+        let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
+        let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
+        match kept::file(&self.config).map(Path::to_path_buf) {
+            Some(_) if incognito && wanted => self.screen.note("incognito: nothing is kept"),
+            Some(file) if wanted => {
+                if !file.exists() {
+                    let shown = file.display();
+                    self.screen.note(&format!(
+                        "conversations are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
+                    ));
+                }
+                session.keep(file, heading);
+            }
+            _ => {}
         }
-        let interactive = interactive == Interactive::Yes;
-        if interactive && !file.exists() {
-            let shown = file.display();
-            self.screen.note(&format!(
-                "chats are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
-            ));
+        if let Some(title) = &self.args.title {
+            session.set_title(title);
         }
-        let stored = self.resumed.take().map(|kept| (kept.record.id, kept.numbers));
-        let (title, model) = (self.args.title.clone(), Some(session.model_name()));
-        session.keep(file, Heading { stored, title, model, interactive });
     }
 
     /// The end of a conversation: what could not be kept is offered as a file.
@@ -298,8 +303,15 @@ impl Run<'_> {
             && !name.is_empty()
         {
             let path = Path::new(&name);
-            match kept::save(&session.record(), path, Format::of(path).unwrap_or(Format::Json)) {
-                Ok(()) => return self.screen.note(&format!("saved in {name}")),
+            let path = &expanded(path);
+            let saved = kept::format(path, Format::Json).and_then(|format| {
+                let question = format!("{} exists already. Replace it?", path.display());
+                let replace = would_replace(path) && input::confirm(self.screen, &question)?;
+                let existing = if replace { Existing::Replace } else { Existing::Keep };
+                kept::save(&session.record(), path, format, existing)
+            });
+            match saved {
+                Ok(line) => return self.screen.note(&line),
                 Err(failure) => self.screen.failure(&failure),
             }
         }
@@ -316,8 +328,8 @@ impl Run<'_> {
         let candidate = opener(&self.args)(&self.config, &wanted)?;
         let mut session = Session::new(self.config.clone(), candidate);
         let system = system_prompt(&session.settings)?;
-        if let Some(Kept { record, .. }) = &self.resumed {
-            session.conversation = Conversation::from_record(record);
+        if let Some(Kept { record, numbers, .. }) = &self.resumed {
+            session.turn_to(record, Heading::of(record, numbers.clone()));
         }
         if self.resumed.is_none() || system.is_some() {
             session.conversation.system = system;

@@ -82,7 +82,7 @@ fn what_was_taken_is_named() {
     let file = home.path("out.md");
     history(&home, &["export", short, file.to_str().unwrap()]).done().code(0).says(&named);
     history(&home, &["rm", short, "--yes"]).done().code(0).stdout(&format!("removed {named}\n"));
-    home.run(&["--resume", short, "-p", "x"]).done().failed(1, "no conversations").hint("");
+    home.run(&["--resume", short, "-p", "x"]).done().failed(1, "there is no conversation");
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn fill(path: &Path) {
     let (mut store, _) = Conversations::open(path).unwrap();
     for talk in 0..12 {
         let id = fresh_id();
-        store.begin(&id, &format!("Talk {talk}"), Some("be kind"), Some("tiny"), true, talk).unwrap();
+        store.begin(&id, &format!("Talk {talk}"), Some("be kind"), Some("tiny"), talk).unwrap();
         let mut parent = None;
         for n in 0..10 {
             let role = if n % 2 == 0 { Role::User } else { Role::Assistant };
@@ -109,9 +109,7 @@ fn a_thousand_damages_crash_nothing_overwrite_nothing_and_are_noticed() {
             Ok((mut store, note)) => {
                 assert_eq!(note.is_some(), aside.exists(), "{at}");
                 let id = fresh_id();
-                store
-                    .begin(&id, "New", Some("be kind"), None, true, 99)
-                    .unwrap_or_else(|e| panic!("{at}: {e}"));
+                store.begin(&id, "New", Some("be kind"), None, 99).unwrap_or_else(|e| panic!("{at}: {e}"));
                 store
                     .add(&id, None, &said(Role::User, "a new message".into()), 99)
                     .unwrap_or_else(|e| panic!("{at}: {e}"));

@@ -33,7 +33,7 @@ fn a_chat_is_kept_and_taken_up_again() {
     chat(&home, "one\ntwo\n", &[], "Hello there\nAnd more\n").code(0).stdout("one\ntwo\n");
     assert_eq!((listed(&home).len(), listed(&home)[0]["title"].clone()), (1, "Hello there".into()));
     let done = chat(&home, "three\n", &["--continue"], "And now?\n/show prompt\n").code(0);
-    done.says("going on with: Hello there (4 messages)").says("> And more\ntwo\n").says("[user] Hello there");
+    done.says("Hello there (4 messages)").says("> And more\ntwo\n").says("[user] Hello there");
     assert_eq!(listed(&home)[0]["messages"], 6);
     let done = chat(&home, "four\n", &["--resume", &id(&home, 0)[..5]], "Once more\n").code(0);
     done.says("(6 messages)");
@@ -68,7 +68,7 @@ fn what_is_kept_and_what_is_not() {
     home.scripted("one\n", &["-p", "a", "--keep"]).stdin("piped").done().code(0);
     assert_eq!(listed(&home).len(), 1);
     home.run(&["--continue"]).done().failed(2, "nothing to ask");
-    chat(&home, "x\n", &["--continue"], "").failed(1, "no chat to go on with");
+    chat(&home, "x\n", &["--continue"], "").code(0).says(": piped a (2 messages)");
 }
 
 #[test]
@@ -76,18 +76,18 @@ fn a_terminal_keeps_by_itself_and_says_so_once() {
     let home = Home::new();
     let script = home.script("answers", "one\n");
     let mut terminal = home.terminal(&script);
-    terminal.sees_wrapped("chats are kept in").at_prompt().line("Hello").sees("one").at_prompt();
+    terminal.sees_wrapped("conversations are kept in").at_prompt().line("Hello").sees("one").at_prompt();
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     assert_eq!(listed(&home)[0]["title"], "Hello");
     let mut terminal = home.terminal(&[&script[0], &script[1], "--continue"]);
-    terminal.sees("going on with: Hello").sees("> Hello").at_prompt();
-    assert!(!terminal.screen().contains("chats are kept"));
+    terminal.sees(": Hello").sees("> Hello").at_prompt();
+    assert!(!terminal.screen().contains("conversations are kept"));
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     let mut terminal = home.terminal(&[&script[0], &script[1], "--resume"]);
     terminal.sees("  1  ").sees("2 messages  Hello").sees("Which conversation?").line("1");
-    terminal.sees("going on with: Hello").at_prompt().keys(CTRL_D).ends();
+    terminal.sees(": Hello").at_prompt().keys(CTRL_D).ends();
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
     let home = Home::new();
     chat(&home, "one\ntwo\n", &[], "Hi\n/retry\n").code(0);
     let file = home.path("talk.json");
-    history(&home, &["export", &id(&home, 0), file.to_str().unwrap()]).done().code(0).says("written to");
+    history(&home, &["export", &id(&home, 0), file.to_str().unwrap()]).done().code(0).says("wrote ");
     let other = Home::new();
     let import = || history(&other, &["import", file.to_str().unwrap()]).done().code(0).stdout;
     assert!(import().starts_with("1 conversations were taken in"));
@@ -129,7 +129,7 @@ fn what_is_removed_is_gone_from_the_files() {
     chat(&home, "xyzzyplugh\n", &[], "Hi\n").code(0);
     let id = id(&home, 0);
     history(&home, &["rm", &id]).done().failed(2, "rm asks first");
-    history(&home, &["rm", &id[..6], "--yes"]).done().code(0).stdout("removed 1\n");
+    history(&home, &["rm", &id[..6], "--yes"]).done().code(0).stdout(&format!("removed {}: Hi\n", &id[..8]));
     assert!(listed(&home).is_empty());
     for entry in std::fs::read_dir(home.path(".local/share/fireside")).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -151,8 +151,7 @@ fn commands_of_the_chat() {
     let done = chat(&home, "two\nthree\n", &[], &lines).code(0);
     let done =
         done.says("this conversation is called: A better name").says("A better name").says("user: Second");
-    let done =
-        done.says("written to").says("a conversation of its own").says("going on with: First (2 messages)");
+    let done = done.says("wrote ").says("a conversation of its own").says(": First (2 messages)");
     done.says("there is no conversation 'zzz'").says("/title takes the new title");
     assert!(std::fs::read_to_string(file).unwrap().contains("Second"));
     let mut counts: Vec<i64> = listed(&home).iter().map(|c| c["messages"].as_i64().unwrap()).collect();
@@ -247,7 +246,7 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
     chat(&home, "one\n", &[], "First\n").code(0);
     chat(&home, "two\n", &[], "Second\n").code(0);
     let done = chat(&home, "three\n", &[], "/resume\n9\n2\nThird\n").code(0);
-    done.says("there is no conversation '9'").says("going on with: First (2 messages)");
+    done.says("there is no conversation '9'").says(": First (2 messages)");
     assert_eq!(
         (listed(&home)[0]["title"].as_str(), listed(&home)[0]["messages"].as_u64()),
         (Some("First"), Some(4))
@@ -261,7 +260,7 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
         .sees("  2  ")
         .sees("       two")
         .at("Which conversation? Its number or its id: ");
-    terminal.line("2").sees("going on with: Second").at_prompt().line("Fourth").sees("four").at_prompt();
+    terminal.line("2").sees(": Second").at_prompt().line("Fourth").sees("four").at_prompt();
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     assert_eq!(listed(&home)[0]["title"], "Second");

@@ -14,8 +14,19 @@ fn keys(object: &Value) -> Vec<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-const KEYS: &[&str] =
-    &["text", "thinking", "stop_reason", "tokens", "timings", "speed", "seed", "model", "sampling", "error"];
+const KEYS: &[&str] = &[
+    "text",
+    "thinking",
+    "stop_reason",
+    "conversation",
+    "tokens",
+    "timings",
+    "speed",
+    "seed",
+    "model",
+    "sampling",
+    "error",
+];
 
 #[test]
 fn an_answer_has_every_field() {

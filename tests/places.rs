@@ -203,7 +203,7 @@ fn a_chat_from_the_future_is_not_the_newest_for_ever() {
     let titles =
         || listed(&home).iter().map(|one| one["title"].as_str().unwrap().to_string()).collect::<Vec<_>>();
     assert_eq!(titles(), ["From today", "From the future"]);
-    chat(&home, "three\n", &["--continue"], "And on\n").code(0).says("going on with: From today");
+    chat(&home, "three\n", &["--continue"], "And on\n").code(0).says(": From today (");
     // Once it is gone on with, its date is as good as any.
     chat(&home, "four\n", &["--resume", &id(&home, 1)[..6]], "Now\n").code(0).says("From the future");
     assert_eq!(titles(), ["From the future", "From today"]);
@@ -260,7 +260,7 @@ fn an_export_is_written_through_what_the_user_named() {
     let home = Home::new();
     chat(&home, "one\n", &[], "Hi\n").code(0);
     let id = id(&home, 0);
-    let export = |file: &str| history(&home, &["export", &id, file]);
+    let export = |file: &str| history(&home, &["export", "--force", &id, file]);
     let real = home.write("real.md", "before");
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
     symlink(&real, home.path("link.md")).unwrap();
@@ -294,7 +294,7 @@ fn in_a_chat_an_export_is_written_through_as_well() {
     let home = Home::new();
     let real = home.write("real.txt", "before");
     symlink(&real, home.path("link.txt")).unwrap();
-    let done = chat(&home, "one\n", &[], "Hi\n/export link.txt\n/export -\n").code(0);
+    let done = chat(&home, "one\n", &[], "Hi\n/export --force link.txt\n/export -\n").code(0);
     assert!(
         done.stdout.starts_with("one\n") && done.stdout.contains("You:\nHi\n\nscript:\none\n"),
         "{done:#?}"

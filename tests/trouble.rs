@@ -29,7 +29,7 @@ fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
     terminal.sees_wrapped("this conversation is not being kept").sees_wrapped(why);
     terminal.keys(CTRL_D).sees_wrapped("A file to save it in, or Enter to let it go:");
     terminal.line("/no/such/folder/talk.json").sees_wrapped("could not write /no/such/folder/talk.json");
-    terminal.line("talk.json").sees("saved in talk.json").ends();
+    terminal.line("talk.json").sees_wrapped("to talk.json as JSON").ends();
     assert!(!terminal.screen().contains("panicked"));
     drop(terminal);
     let saved: serde_json::Value =
@@ -148,7 +148,12 @@ fn begins_and_is_saved(home: &Home, line: &str) {
         .sees("two")
         .sees_wrapped("this conversation is not being kept")
         .at_prompt();
-    terminal.keys(CTRL_D).sees_wrapped("A file to save it in").line("new.md").sees("saved in new.md").ends();
+    terminal
+        .keys(CTRL_D)
+        .sees_wrapped("A file to save it in")
+        .line("new.md")
+        .sees_wrapped("to new.md as Markdown")
+        .ends();
     drop(terminal);
     assert!(std::fs::read_to_string(home.path("new.md")).unwrap().contains("New"));
 }
@@ -304,7 +309,7 @@ fn two_programs_that_go_on_with_one_conversation_make_two_branches() {
     let home = with_one_conversation();
     let go_on = |answers: &str, asked: &str| {
         let mut running = home.scripted(answers, &["--repl-stdin", "--keep", "--continue"]).stdin("").start();
-        running.stderr.wait_for("going on with: First");
+        running.stderr.wait_for(": First (");
         running.write(asked.as_bytes());
         running
     };

@@ -108,6 +108,14 @@ impl Record {
     }
 }
 
+impl Entry {
+    /// A title for a conversation that begins with this message.
+    pub fn title(&self) -> String {
+        let file = self.attachments.first().filter(|_| self.text.trim().is_empty());
+        title_from(file.map_or(&self.text, |file| &file.name))
+    }
+}
+
 /// A title for a conversation that begins with this text: its first words, on one line.
 pub fn title_from(text: &str) -> String {
     const LONGEST: usize = 60;

@@ -3,12 +3,15 @@
 mod model;
 mod talk;
 
+use std::path::{Path, PathBuf};
+
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 pub(super) use self::talk::go_on_with;
 use self::talk::{clear, context, edit, export, fork, history, resume, thinking, title, undo};
 use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
+use crate::files::expanded;
 use crate::model::builtin_templates;
 use crate::nearest::nearest;
 
@@ -20,6 +23,8 @@ pub enum Next {
     Resume,
     /// Back to the editor with this text in the line.
     Edit(String),
+    /// Something that is done only if the user agrees.
+    Confirm(Confirm),
     Quit,
 }
 
@@ -32,6 +37,16 @@ pub enum Argument {
     Model,
     Conversation,
     Words(&'static [&'static str]),
+}
+
+type Then = Box<dyn FnOnce(&mut Chat) -> Result<(), Failure>>;
+
+/// A question to be answered with yes or no, and what is done after a yes.
+pub struct Confirm {
+    pub question: String,
+    /// What is said where there is nobody to ask.
+    pub refusal: Failure,
+    pub then: Then,
 }
 
 type Run = fn(&mut Chat, &str) -> Result<Next, Failure>;
@@ -99,7 +114,13 @@ pub const COMMANDS: &[Command] = &[
         resume,
     ),
     row(&["fork"], "", Argument::None, "go on in a conversation of its own; this one stays as it is", fork),
-    row(&["export"], "FILE", Argument::Path, "write this conversation to a file: .md, .json or .txt", export),
+    row(
+        &["export"],
+        "[--force] FILE",
+        Argument::Path,
+        "write this conversation to a file: .md, .json or .txt; --force replaces one without asking",
+        export,
+    ),
     row(&["tokens"], "", Argument::None, "the tokens of what the model saw, with their ids", tokens),
     row(
         &["context"],
@@ -225,6 +246,19 @@ Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";
 /// `"two words"` → `two words`; the shell would have done it.
 fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
+}
+
+/// A path as it was typed → the path: quotes go, the backslashes that Tab puts before spaces and the like, and `~`.
+fn path(typed: &str) -> PathBuf {
+    let mut plain = String::new();
+    let mut escaped = false;
+    for c in unquoted(typed).chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            plain.push(c);
+        }
+    }
+    expanded(Path::new(&plain))
 }
 
 #[cfg(test)]

@@ -73,6 +73,14 @@ impl Editor {
         }))
     }
 
+    /// Whether there is somebody to answer a question.
+    pub(super) fn asks(&self) -> bool {
+        match &self.0 {
+            Kind::Full(_) => true,
+            Kind::Plain(plain) => plain.prompt,
+        }
+    }
+
     /// The next line, beginning with `initial` if there is any.
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         match &mut self.0 {

@@ -7,7 +7,7 @@ mod rows;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use self::commands::{Names, Next};
+use self::commands::{Confirm, Names, Next};
 use self::editor::{Editor, Line};
 use crate::chat::conversation::NodeId;
 use crate::chat::message::without_mark;
@@ -16,6 +16,7 @@ use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
+use crate::input;
 use crate::kept::{self, Damage};
 use crate::model;
 use crate::session::{Opener, Session, Undone};
@@ -25,6 +26,8 @@ use crate::ui::{Screen, stats, terminal};
 /// From this share of the context on the user is told how much is left.
 const NEARLY_FULL: f64 = 0.8;
 const PROMPT: &str = "> ";
+/// The same where nothing is kept.
+const INCOGNITO: &str = "incognito> ";
 
 /// What to ask the model for.
 #[derive(Debug, Clone)]
@@ -112,7 +115,7 @@ pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, scr
              last message back, /export writes it all to a file",
         );
     }
-    screen.note(&format!("going on with: {} ({} messages)", record.title, path.len()));
+    screen.note(&kept::continuing(record));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];
         screen.show(&format!("{}{}", if entry.role == Role::User { PROMPT } else { "" }, entry.text));
@@ -125,7 +128,8 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
-            let line = editor.read(PROMPT, &std::mem::take(&mut initial))?;
+            let prompt = if self.session.settings.incognito { INCOGNITO } else { PROMPT };
+            let line = editor.read(prompt, &std::mem::take(&mut initial))?;
             let next = match line {
                 Line::End => Next::Quit,
                 Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
@@ -145,9 +149,22 @@ impl Chat<'_> {
                 Next::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
+                Next::Confirm(confirm) => {
+                    self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
                 Next::Quit => return Ok(Exit::Answered),
             }
         }
+    }
+
+    /// Does something if the user agrees.
+    fn confirm(&mut self, confirm: Confirm, editor: &mut Editor) -> Result<Result<(), Failure>, Failure> {
+        if !editor.asks() {
+            return Ok(Err(confirm.refusal));
+        }
+        let answer = editor.read(&format!("{} [y/N] ", confirm.question), "")?;
+        let agrees = matches!(answer, Line::Text(text) if input::is_yes(&text));
+        Ok(if agrees { (confirm.then)(self) } else { Ok(()) })
     }
 
     /// Lets the user choose a conversation and goes on with it.

@@ -165,14 +165,13 @@ impl Conversations {
         title: &str,
         system: Option<&str>,
         model: Option<&str>,
-        interactive: bool,
         now: i64,
     ) -> Result<(), Trouble> {
         let change = self.connection.transaction()?;
         change.execute(
             "insert into conversation (id, title, created, changed, system, model, interactive) \
-             values (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
-            params![id, title, now, system, model, interactive],
+             values (?1, ?2, ?3, ?3, ?4, ?5, 1)", // programs before 0.2 went on with such ones only
+            params![id, title, now, system, model],
         )?;
         sums::seal(&change, Table::Conversation, &id)?;
         Ok(change.commit()?)
@@ -394,7 +393,7 @@ mod tests {
         let (_folder, mut store) = store();
         let id = fresh_id();
         assert_eq!(id.len(), 16);
-        store.begin(&id, "Hi", Some("be kind"), Some("tiny"), true, 10).unwrap();
+        store.begin(&id, "Hi", Some("be kind"), Some("tiny"), 10).unwrap();
         let question = store.add(&id, None, &said(Role::User, "hi"), 11).unwrap();
         let first = store.add(&id, Some(question), &said(Role::Assistant, "hello"), 12).unwrap();
         store.add(&id, Some(question), &said(Role::Assistant, "good day"), 13).unwrap();
@@ -414,7 +413,7 @@ mod tests {
         assert_eq!(texts, ["hi", "hello there"]);
         assert_eq!(record.entries[2].parent, Some(0));
         assert_eq!(record.entries[1].answer.as_ref().unwrap().seed, Some(7));
-        assert_eq!(store.last_chat().unwrap().as_ref(), Some(&id));
+        assert_eq!(store.list(&Filter::default()).unwrap()[0].id, id);
         assert_eq!(store.ids(&id[..6]).unwrap(), std::slice::from_ref(&id));
         assert!(store.ids("%").unwrap().is_empty() && store.load("0").unwrap().is_none());
     }
@@ -423,7 +422,7 @@ mod tests {
     fn words_are_found_in_every_message_and_gone_when_removed() {
         let (folder, mut store) = store();
         let id = fresh_id();
-        store.begin(&id, "Colours", None, Some("Tiny-7B"), false, 10).unwrap();
+        store.begin(&id, "Colours", None, Some("Tiny-7B"), 10).unwrap();
         let question = store.add(&id, None, &said(Role::User, "Why is the café's sky blue?"), 11).unwrap();
         store
             .add(

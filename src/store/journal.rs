@@ -17,11 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::aside::take_in;
+pub use self::aside::{is_waiting, take_in};
 use self::change::Change;
 use self::progress::Progress;
 use super::conversations::{Number, fresh_id};
-use crate::chat::record::{Answer, Entry, title_from};
+use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Conversation, Role};
 use crate::clock::now;
 
@@ -37,8 +37,14 @@ pub struct Heading {
     pub title: Option<String>,
     /// As `-m` takes it.
     pub model: Option<String>,
-    /// Whether it is a chat, which `--continue` would go on with.
-    pub interactive: bool,
+}
+
+impl Heading {
+    /// Of a conversation out of the database.
+    pub fn of(record: &Record, numbers: Vec<Number>) -> Heading {
+        let (stored, title) = (Some((record.id.clone(), numbers)), Some(record.title.clone()));
+        Heading { stored, title, model: record.model.clone() }
+    }
 }
 
 /// Follows one conversation after the other.
@@ -99,6 +105,11 @@ impl Journal {
     /// The id of the conversation that is followed.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether it has a place in the database, or will have one.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Writes what is new in the conversation.
@@ -178,17 +189,11 @@ impl Journal {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        let first = conversation.entry(0);
-        let said = if first.text.trim().is_empty() {
-            first.attachments.first().map_or("", |a| &a.name)
-        } else {
-            &first.text
-        };
-        let title = self.heading.title.clone().unwrap_or_else(|| title_from(said));
-        let Heading { model, interactive, .. } = self.heading.clone();
+        let title = self.heading.title.clone().unwrap_or_else(|| conversation.entry(0).title());
+        let model = self.heading.model.clone();
         self.system.clone_from(&conversation.system);
         let (id, system) = (self.id.clone(), self.system.clone());
-        self.send(Change::Begin { id, title, system, model, interactive });
+        self.send(Change::Begin { id, title, system, model });
     }
 
     fn send(&self, change: Change) {
@@ -328,7 +333,7 @@ mod tests {
         std::fs::write(&file, bytes).unwrap();
         let (mut other, note) = Conversations::open(&file).unwrap(); // another program sees it first
         assert!(note.is_some());
-        other.begin("0", "other", None, None, false, 1).unwrap();
+        other.begin("0", "other", None, None, 1).unwrap();
         talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
         journal.follow(&talk);
         assert!(journal.finish(&talk), "{:?}", journal.troubles());

@@ -9,6 +9,7 @@ use super::hub::{self, Reference, Wanted};
 use super::models::{ModelFile, all, is_gguf, name, split_name};
 use super::places::{Owner, Place};
 use crate::error::Failure;
+use crate::files::expanded;
 use crate::nearest::nearest;
 
 /// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` where the name does not end with a quantisation.
@@ -40,9 +41,9 @@ impl From<NotHere> for Failure {
 /// The file called `wanted`: a path; a name, with or without its quantisation; what `pull` would have brought; a short name
 /// of the catalogue. A name that different files have is not guessed at.
 pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
-    let path = Path::new(wanted);
-    if (wanted.contains('/') || is_gguf(path)) && path.symlink_metadata().is_ok() {
-        return Ok(path.to_path_buf()); // what is wrong with it is said when it is read
+    let path = expanded(Path::new(wanted));
+    if (wanted.contains('/') || is_gguf(&path)) && path.symlink_metadata().is_ok() {
+        return Ok(path); // what is wrong with it is said when it is read
     }
     let models = all(places);
     match meant(wanted, &models)?[..] {
@@ -56,12 +57,12 @@ pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
 /// The one model called `wanted`, or that `wanted` is the path of; copies are told apart.
 pub fn find_one(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
     use std::os::unix::fs::MetadataExt;
-    let (models, path) = (all(places), Path::new(wanted));
-    if let (true, Ok(about)) = (wanted.contains('/') || is_gguf(path), fs::metadata(path)) {
+    let (models, path) = (all(places), expanded(Path::new(wanted)));
+    if let (true, Ok(about)) = (wanted.contains('/') || is_gguf(&path), fs::metadata(&path)) {
         let identity = (about.dev(), about.ino());
         let exact = models.iter().find(|model| model.path == path);
         let other = || models.iter().find(|model| model.identity == identity);
-        return exact.or_else(other).cloned().ok_or_else(|| outside(path).into());
+        return exact.or_else(other).cloned().ok_or_else(|| outside(&path).into());
     }
     match meant(wanted, &models)?[..] {
         [only] => Ok(only.clone()),
@@ -105,7 +106,9 @@ fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>
             Err(failure.hint(format!("it comes with: {command}")).into())
         }
         Some(_) => Err(not_fetched(wanted)),
-        None if wanted.contains('/') && !wanted.contains(':') => Err(missing(Path::new(wanted)).into()),
+        None if wanted.contains('/') && !wanted.contains(':') => {
+            Err(missing(&expanded(Path::new(wanted))).into())
+        }
         None => Err(unknown(wanted, models).into()),
     }
 }

@@ -6,6 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::{hub, small_file};
+use crate::files::expanded;
 
 /// Whose folder it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +65,7 @@ pub fn places(own: &Path, home: &Path, extra: &[PathBuf]) -> Vec<Place> {
         }
     };
     add(Owner::User, vec![own.to_path_buf()]);
-    add(Owner::Config, extra.iter().map(|folder| expanded(folder, home)).collect());
+    add(Owner::Config, extra.iter().map(|folder| expanded(folder)).collect());
     add(Owner::HuggingFace, hub::cache_folder().into_iter().collect());
     add(Owner::LlamaCpp, vec![llama_cpp_cache(home)]);
     add(Owner::LmStudio, lm_studio(home));
@@ -72,11 +73,6 @@ pub fn places(own: &Path, home: &Path, extra: &[PathBuf]) -> Vec<Place> {
     add(Owner::Jan, jan(home));
     add(Owner::Ollama, ollama(home));
     places
-}
-
-/// A folder from the config file may begin with `~/`.
-fn expanded(folder: &Path, home: &Path) -> PathBuf {
-    folder.strip_prefix("~").map_or_else(|_| folder.to_path_buf(), |rest| home.join(rest))
 }
 
 fn set(name: &str) -> Option<PathBuf> {
@@ -102,7 +98,7 @@ fn llama_cpp_cache(home: &Path) -> PathBuf {
 /// `~/.lmstudio`, wherever the pointer file says that it is, and the folder chosen in its settings.
 fn lm_studio(home: &Path) -> Vec<PathBuf> {
     let pointed = small_file(&home.join(".lmstudio-home-pointer"));
-    let base = pointed.map_or_else(|| home.join(".lmstudio"), |path| expanded(Path::new(path.trim()), home));
+    let base = pointed.map_or_else(|| home.join(".lmstudio"), |path| expanded(Path::new(path.trim())));
     let settings = small_file(&base.join("settings.json")).unwrap_or_default();
     let settings: serde_json::Value = serde_json::from_str(&settings).unwrap_or_default();
     let chosen = settings["downloadsFolder"].as_str().filter(|path| !path.is_empty()).map(PathBuf::from);

@@ -8,20 +8,24 @@ use std::time::Instant;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{Means, lossy};
+use super::{Means, lossy, may_replace};
 use crate::convert::{Conversion, Type};
 use crate::error::{Exit, Failure, reason};
+use crate::files::Existing;
 use crate::model;
 use crate::ui::terminal;
 use crate::units::size;
 
-pub(super) fn run(folder: &Path, out: &Path, kind: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
+pub(super) fn run(
+    folder: &Path,
+    out: &Path,
+    kind: Option<&str>,
+    force: bool,
+    means: &mut Means,
+) -> Result<Exit, Failure> {
     let started = Instant::now();
     let kind = kind.map(element_type).transpose()?;
-    if out.exists() {
-        return Err(Failure::usage(format!("{} is there already", out.display()))
-            .hint("give another name, or remove it"));
-    }
+    let existing = may_replace(out, force, means)?;
     let named = |failure: Failure| match failure.exit {
         Exit::Interrupted => failure,
         _ => Failure {
@@ -30,7 +34,7 @@ pub(super) fn run(folder: &Path, out: &Path, kind: Option<&str>, means: &mut Mea
         },
     };
     let conversion = Conversion::plan(folder, kind).map_err(named)?;
-    write(&conversion, out, means).map_err(named)?;
+    write(&conversion, out, existing, means).map_err(named)?;
     if let Some(reason) = conversion.reason() {
         means.screen.note(&format!("{} tokens of context: {reason}", conversion.context()));
     }
@@ -55,13 +59,13 @@ fn element_type(name: &str) -> Result<Type, Failure> {
 }
 
 /// Writes a temporary file beside `out`, loads it, and gives it its name. Whatever goes wrong, the temporary file goes.
-fn write(conversion: &Conversion, out: &Path, means: &mut Means) -> Result<(), Failure> {
+fn write(conversion: &Conversion, out: &Path, existing: Existing, means: &mut Means) -> Result<(), Failure> {
     let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", out.display(), reason(&e)));
     let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let part =
         tempfile::Builder::new().prefix(".converting").suffix(".gguf").tempfile_in(beside).map_err(cannot)?;
     terminal::unfinished(Some(part.path().to_path_buf()));
-    let done = finish(conversion, part, out, means);
+    let done = finish(conversion, part, out, existing, means);
     terminal::unfinished(None);
     done
 }
@@ -71,6 +75,7 @@ fn finish(
     conversion: &Conversion,
     part: NamedTempFile,
     out: &Path,
+    existing: Existing,
     means: &mut Means,
 ) -> Result<(), Failure> {
     let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", out.display(), reason(&e)));
@@ -87,7 +92,11 @@ fn finish(
         return Err(Failure::interrupted());
     }
     readable(part.as_file()).map_err(cannot)?;
-    part.persist_noclobber(out).map_err(|e| cannot(e.error))?;
+    let named = match existing {
+        Existing::Keep => part.persist_noclobber(out),
+        Existing::Replace => part.persist(out),
+    };
+    named.map_err(|e| cannot(e.error))?;
     model::vouch(means.config, out)
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use jiff::{ToSpan, civil};
 use serde_json::{Value, json};
 
-use super::{Means, replay};
+use super::{Means, may_replace, replay};
 use crate::cli::History;
 use crate::clock::timestamp;
 use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
-use crate::files::is_stdout;
+use crate::files::{expanded, is_stdout};
 use crate::input;
 use crate::kept::{self, Kept, SHORT};
 use crate::model;
@@ -26,11 +26,12 @@ pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
         History::List { since } => list(since.as_deref(), means),
         History::Search { words, limit, since } => search(&words.join(" "), limit, since.as_deref(), means),
         History::Show { id } => show(&id, means),
-        History::Export { id, file, format } => {
+        History::Export { id, file, format, force } => {
+            let file = file.as_deref().map(expanded);
             let format = how(file.as_deref(), format.as_deref())?;
-            export(&id, file.as_deref(), format, means)
+            export(&id, file.as_deref(), format, force, means)
         }
-        History::Import { file } => import(&file, means),
+        History::Import { file } => import(&expanded(&file), means),
         History::Replay { id, number } => replay::run(&id, number, means),
         History::Rm { ids, yes } => remove(&ids, yes, means),
     }
@@ -135,11 +136,19 @@ fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
     match format {
         Some(name) => Format::of(Path::new(&format!("x.{name}")))
             .ok_or_else(|| Failure::usage(format!("--format must be md, json or txt, not '{name}'"))),
-        None => Ok(file.and_then(Format::of).unwrap_or(Format::Markdown)),
+        None => file
+            .filter(|file| !is_stdout(file))
+            .map_or(Ok(Format::Markdown), |file| kept::format(file, Format::Markdown)),
     }
 }
 
-fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> Result<Exit, Failure> {
+fn export(
+    id: &str,
+    file: Option<&Path>,
+    format: Format,
+    force: bool,
+    means: &mut Means,
+) -> Result<Exit, Failure> {
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
     let format = if means.json { Format::Json } else { format };
@@ -150,14 +159,15 @@ fn export(id: &str, file: Option<&Path>, format: Format, means: &mut Means) -> R
             _ => means.print_as_it_is(&text),
         };
     };
-    kept::save(&record, file, format)?;
-    means.screen.note(&format!("written to {}", file.display()));
+    let existing = may_replace(file, force, means)?;
+    let line = kept::save(&record, file, format, existing)?;
+    means.screen.note(&line);
     Ok(Exit::Answered)
 }
 
 fn show(id: &str, means: &mut Means) -> Result<Exit, Failure> {
     if means.json {
-        return export(id, None, Format::Json, means);
+        return export(id, None, Format::Json, false, means);
     }
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
@@ -232,6 +242,9 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
             }
         }
         store.remove(&record.id)?;
+        if !means.json {
+            means.print(&format!("removed {}", kept::named(&record)))?;
+        }
         removed.push(record.id);
     }
     if let (false, Some(paths)) = (removed.is_empty(), &means.config.paths) {
@@ -248,7 +261,7 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
     if means.json {
         return means.print_json(&json!({ "removed": removed }));
     }
-    means.print(&format!("removed {}", removed.len()))
+    Ok(Exit::Answered)
 }
 
 #[cfg(test)]

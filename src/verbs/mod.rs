@@ -23,9 +23,11 @@ use crate::cli::{self, History, Verb};
 use crate::completions;
 use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
+use crate::files::{Existing, expanded, would_replace};
 use crate::nearest::nearest;
 use crate::session::Opener;
 use crate::ui::{Screen, terminal};
+use crate::{input, kept};
 
 /// Verbs that are planned; they are named so that nobody takes them for prompts.
 const PLANNED: &[&str] = &["worker", "man"];
@@ -102,6 +104,24 @@ fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// Whether a file that the user named may be replaced, if it is there: asks, and refuses where there is nobody to ask.
+fn may_replace(path: &Path, force: bool, means: &mut Means) -> Result<Existing, Failure> {
+    if force {
+        return Ok(Existing::Replace);
+    }
+    if !would_replace(path) {
+        return Ok(Existing::Keep);
+    }
+    if !input::can_ask() {
+        return Err(kept::exists(path).hint("--force replaces it"));
+    }
+    let question = format!("{} exists already. Replace it?", path.display());
+    match input::confirm(means.screen, &question)? {
+        true => Ok(Existing::Replace),
+        false => Err(Failure::new("nothing was written")),
+    }
+}
+
 /// A path for JSON, which holds only text.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -139,7 +159,9 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         }
         Verb::Rm { model, yes } => rm::run(&model, yes, means),
         Verb::Check { file } => check::run(means, &file),
-        Verb::Convert { folder, out, kind } => convert::run(&folder, &out, kind.as_deref(), means),
+        Verb::Convert { folder, out, kind, force } => {
+            convert::run(&expanded(&folder), &expanded(&out), kind.as_deref(), force, means)
+        }
         Verb::History { what } => history::run(what, means),
         Verb::Bench { model } => bench::run(model.as_deref(), means),
         Verb::Config => config::run(means),

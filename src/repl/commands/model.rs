@@ -1,6 +1,6 @@
 //! Commands about the model: which one, how it is set, what it is given and what it saw.
 
-use super::{Next, changeable, unquoted};
+use super::{Next, changeable, path, unquoted};
 use crate::chat::options::{Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
@@ -115,7 +115,7 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
         chat.screen.show(&text);
         return Ok(Next::Prompt);
     }
-    chat.change_model(&expanded(unquoted(wanted)))?;
+    chat.change_model(&path(wanted).display().to_string())?;
     let model = chat.session.model();
     let line = format!("now {} ({}); the conversation goes on", model.name, model.facts);
     let cautions = model.cautions.clone();
@@ -124,9 +124,9 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
     Ok(Next::Prompt)
 }
 
-pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
-    if path.is_empty() || path == "none" {
-        if path == "none" {
+pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
+    if typed.is_empty() || typed == "none" {
+        if typed == "none" {
             chat.attached.clear();
         }
         let names: Vec<&str> = chat.attached.iter().map(|a| a.name.as_str()).collect();
@@ -138,8 +138,8 @@ pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
         chat.screen.show(&line);
         return Ok(Next::Prompt);
     }
-    let path = expanded(unquoted(path));
-    let attachment = attach(std::path::Path::new(&path))?;
+    let path = path(typed);
+    let attachment = attach(&path)?;
     let bytes = attachment.text.len() as u64;
     chat.wait_for_model()?;
     let without = chat.session.count(Some(&with_files(chat)))?;
@@ -148,7 +148,8 @@ pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
     let tokens = with.prompt.saturating_sub(without.prompt);
     let seconds = with.reading.saturating_sub(without.reading).as_secs_f64();
     chat.screen.note(&format!(
-        "attached {path}: {}, {tokens} tokens, about {seconds:.1} s to read; it goes with your next message",
+        "attached {}: {}, {tokens} tokens, about {seconds:.1} s to read; it goes with your next message",
+        path.display(),
         size(bytes)
     ));
     if with.prompt >= with.limit {
@@ -164,22 +165,6 @@ pub(super) fn file(chat: &mut Chat, path: &str) -> Result<Next, Failure> {
 fn with_files(chat: &Chat) -> Message {
     let message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
     message.with_headers(chat.session.settings.file_header)
-}
-
-/// `~/x` → the home folder's x, as the shell would have it; the backslashes that Tab puts before spaces and the like go.
-fn expanded(path: &str) -> String {
-    let mut plain = String::new();
-    let mut escaped = false;
-    for c in path.chars() {
-        escaped = c == '\\' && !escaped;
-        if !escaped {
-            plain.push(c);
-        }
-    }
-    match (plain.strip_prefix("~/"), std::env::var("HOME")) {
-        (Some(rest), Ok(home)) => format!("{home}/{rest}"),
-        _ => plain,
-    }
 }
 
 pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {

@@ -1,9 +1,11 @@
 //! Commands about the conversation: what was said, where it goes on, what is kept of it.
 
-use super::{Next, unquoted};
+use std::path::Path;
+
+use super::{Confirm, Next, path};
 use crate::chat::{Message, Role};
 use crate::error::{Failure, reason};
-use crate::files::is_stdout;
+use crate::files::{Existing, is_stdout, would_replace};
 use crate::kept::{self, Kept};
 use crate::model;
 use crate::repl::{Ask, Chat, editor, show_resumed};
@@ -62,9 +64,7 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
 /// Goes on with a conversation that was kept, with its own model if that can be had.
 pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Failure> {
     let Kept { record, numbers, damage } = kept;
-    let heading =
-        Heading { stored: Some((record.id.clone(), numbers)), interactive: true, ..Heading::default() };
-    chat.session.turn_to(&record, heading);
+    chat.session.turn_to(&record, Heading::of(&record, numbers));
     chat.attached.clear();
     show_resumed(chat.session, &record, &damage, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
@@ -89,19 +89,36 @@ pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
+    let (force, file) = match file.strip_prefix("--force") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => (true, rest.trim_start()),
+        _ => (false, file),
+    };
     if file.is_empty() {
         return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
     }
-    let path = std::path::Path::new(unquoted(file));
-    let (record, format) = (chat.session.record(), Format::of(path));
-    if is_stdout(path) {
-        let written = chat.screen.output_as_it_is(&kept::text(&record, format.unwrap_or(Format::Text))?);
+    let path = path(file);
+    if is_stdout(&path) {
+        let text = kept::text(&chat.session.record(), Format::of(&path).unwrap_or(Format::Text))?;
+        let written = chat.screen.output_as_it_is(&text);
         written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
         return Ok(Next::Prompt);
     }
-    kept::save(&record, path, format.unwrap_or(Format::Markdown))?;
-    chat.screen.note(&format!("written to {}", path.display()));
-    Ok(Next::Prompt)
+    let format = kept::format(&path, Format::Markdown)?;
+    if force || !would_replace(&path) {
+        write(chat, &path, format, if force { Existing::Replace } else { Existing::Keep })?;
+        return Ok(Next::Prompt);
+    }
+    Ok(Next::Confirm(Confirm {
+        question: format!("{} exists already. Replace it?", path.display()),
+        refusal: kept::exists(&path).hint(format!("/export --force {file} replaces it")),
+        then: Box::new(move |chat| write(chat, &path, format, Existing::Replace)),
+    }))
+}
+
+fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Result<(), Failure> {
+    let line = kept::save(&chat.session.record(), path, format, existing)?;
+    chat.screen.note(&line);
+    Ok(())
 }
 
 pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {

@@ -1,6 +1,6 @@
 //! Which conversations there are: lists, ids, and the words in their messages.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
 use super::{Conversations, Trouble, role, text};
 use crate::chat::Role;
@@ -47,12 +47,13 @@ pub struct Filter {
 }
 
 impl Conversations {
-    /// The ids that begin with `prefix`, at most a few.
+    /// The ids of conversations with at least one message that begin with `prefix`, at most a few.
     pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Trouble> {
         if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Vec::new());
         }
-        let query = "select id from conversation where id >= ?1 and id < ?1 || 'g' order by id limit 20";
+        let query = "select id from conversation where id >= ?1 and id < ?1 || 'g' \
+                     and exists (select 1 from message where conversation = id) order by id limit 20";
         let mut statement = self.connection.prepare(query)?;
         let ids = statement.query_map([prefix.to_lowercase()], |row| row.get(0))?;
         Ok(ids.collect::<Result<_, _>>()?)
@@ -67,12 +68,6 @@ impl Conversations {
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows = statement.query_map(params![filter.model, filter.since, most, future()], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The chat that was changed last.
-    pub fn last_chat(&self) -> Result<Option<String>, Trouble> {
-        let query = "select id from conversation where interactive and exists (select 1 from message where conversation = id) order by changed > ?1, changed desc limit 1";
-        Ok(self.connection.query_row(query, [future()], |row| row.get(0)).optional()?)
     }
 
     /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.

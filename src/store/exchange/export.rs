@@ -22,6 +22,15 @@ pub enum Format {
 }
 
 impl Format {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Markdown => "Markdown",
+            Format::Json => "JSON",
+            Format::Text => "text",
+        }
+    }
+
     /// What a file's name asks for.
     pub fn of(file: &Path) -> Option<Format> {
         match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {

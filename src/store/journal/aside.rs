@@ -104,17 +104,24 @@ fn beginning(database: &Path) -> String {
     format!("{}.aside-", database.file_name().unwrap_or_default().to_string_lossy())
 }
 
+/// Whether there is such a file, perhaps of a program that lives.
+pub fn is_waiting(database: &Path) -> bool {
+    beside(database).is_ok_and(|found| !found.is_empty())
+}
+
+fn beside(database: &Path) -> io::Result<Vec<PathBuf>> {
+    let beginning = beginning(database);
+    let all = fs::read_dir(folder_of(database))?.flatten();
+    let ours = all.filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning));
+    Ok(ours.map(|entry| entry.path()).collect())
+}
+
 /// Takes into the database what programs that have ended left beside it.
 pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Trouble> {
     if store.is_copy() {
         return Ok(());
     }
-    let beginning = beginning(database);
-    let mut found: Vec<PathBuf> = fs::read_dir(folder_of(database))?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
-        .map(|entry| entry.path())
-        .collect();
+    let mut found = beside(database)?;
     found.sort_by_key(|path| fs::symlink_metadata(path).and_then(|about| about.modified()).ok());
     for path in found {
         let Ok(mut file) = own_file(&path, OpenOptions::new().read(true).write(true)) else { continue };
@@ -138,7 +145,7 @@ fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Trouble> {
             Change::Turn { id, numbers } if !store.holds(id, numbers)? => applied = Applied::default(),
             Change::Add(entry) if applied.id.is_empty() => {
                 applied.id = fresh_id();
-                store.begin(&applied.id, &title_from(&entry.text), None, None, true, now())?;
+                store.begin(&applied.id, &title_from(&entry.text), None, None, now())?;
                 applied.apply(store, &change, true)?;
             }
             _ if applied.id.is_empty() && !matches!(change, Change::Turn { .. } | Change::Begin { .. }) => {}
@@ -176,13 +183,7 @@ mod tests {
     }
 
     fn talk() -> Vec<Change> {
-        let begin = Change::Begin {
-            id: "a1".into(),
-            title: "Hi".into(),
-            system: None,
-            model: None,
-            interactive: true,
-        };
+        let begin = Change::Begin { id: "a1".into(), title: "Hi".into(), system: None, model: None };
         let update = Change::Update { place: 1, text: "hello".into(), answer: Answer::default() };
         let (question, answer) = (entry(None, Role::User, "hi", 1), entry(Some(0), Role::Assistant, "he", 2));
         vec![begin, Change::Add(question), Change::Add(answer), update, Change::Title("Ho".into())]

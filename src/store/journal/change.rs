@@ -18,7 +18,6 @@ pub(super) enum Change {
         title: String,
         system: Option<String>,
         model: Option<String>,
-        interactive: bool,
     },
     /// The parent is counted as the journal counts.
     Add(Entry),
@@ -58,9 +57,9 @@ impl Applied {
             Change::Turn { id, numbers } => {
                 *self = Applied { id: id.clone(), numbers: numbers.clone(), gone: false };
             }
-            Change::Begin { id, title, system, model, interactive } => {
+            Change::Begin { id, title, system, model } => {
                 if !(again && store.has(id)?) {
-                    store.begin(id, title, system.as_deref(), model.as_deref(), *interactive, now())?;
+                    store.begin(id, title, system.as_deref(), model.as_deref(), now())?;
                 }
                 *self = Applied { id: id.clone(), ..Applied::default() };
             }
