@@ -60,10 +60,10 @@ pub struct Args {
     /// llama.cpp's log and what was decided, on stderr
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
-    /// go on with the last chat
+    /// continue the newest conversation, a chat or a question
     #[arg(long = "continue", help_heading = "Conversation")]
     pub go_on: bool,
-    /// go on with the conversation whose id begins so; without an id, choose from a list
+    /// continue the conversation with this id, or its beginning; without one, choose from a list
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", help_heading = "Conversation")]
     pub resume: Option<String>,
     /// what the conversation is called; made from the first message if not given
