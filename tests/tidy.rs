@@ -59,7 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["backend", "config", "engine", "gguf", "input", "store", "chat", "error", "units", "processor"],
     ),
     ("kept", &["clock", "files", "config", "input", "store", "ui", "chat", "error"]),
-    ("input", &["ui", "chat", "error"]),
+    ("input", &["files", "ui", "chat", "error"]),
     ("config", &["files", "cli", "chat", "error", "nearest"]),
     ("cli", &["chat", "error"]),
     ("backend", &["files", "engine", "chat", "error"]),
