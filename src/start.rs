@@ -22,6 +22,7 @@ use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines};
 use crate::session::{Candidate, Opener, Session};
+use crate::store::catalog;
 use crate::store::exchange::Format;
 use crate::store::journal::Heading;
 use crate::store::known::Known;
@@ -29,6 +30,7 @@ use crate::store::models::ModelFile;
 use crate::store::names::NotHere;
 use crate::store::places::Owner;
 use crate::ui::{Screen, Style, crash, terminal};
+use crate::units::size;
 use crate::verbs::{self, Means};
 use crate::{engine, gguf, model};
 
@@ -403,6 +405,9 @@ impl Run<'_> {
         if let [(only, _)] = own[..] {
             return Ok(only.path.clone()); // the others in the user's folder are of no use
         }
+        if models.is_empty() && input::can_ask() {
+            return self.first_model();
+        }
         let unnamed = || about::unnamed(&self.config, &models);
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
@@ -420,6 +425,23 @@ impl Run<'_> {
             match by_number.or_else(by_name) {
                 Some((model, _)) => return Ok(model.path.clone()),
                 None => self.screen.show(&format!("'{line}' is none of them")),
+            }
+        }
+    }
+
+    /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
+    fn first_model(&mut self) -> Result<PathBuf, Failure> {
+        self.screen.show("no model is on this machine yet; these can be fetched:");
+        self.screen.show(&verbs::catalogue::lines().join("\n"));
+        let (name, entry) = catalog::demonstration();
+        let question =
+            format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
+        loop {
+            let line = input::ask(self.screen, &question)?;
+            let wanted = if line.is_empty() { name } else { line.as_str() };
+            match verbs::pull::bring_model(wanted, &self.config, self.screen) {
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
+                fetched => return fetched,
             }
         }
     }

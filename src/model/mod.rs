@@ -26,7 +26,7 @@ pub use crate::engine::template::Supports;
 use crate::error::{Failure, reason};
 use crate::gguf::{self, Header, Refusal};
 use crate::processor;
-use crate::store::catalog::{Entry, entry_for_file};
+use crate::store::catalog::{self, Entry, entry_for_file};
 use crate::store::known::{Known, KnownFile};
 use crate::store::models;
 use crate::store::names::{self, NotHere};
@@ -119,8 +119,10 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
 /// Says how to get a model.
 pub fn none_found(config: &Config) -> Failure {
     let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
+    let (name, entry) = catalog::demonstration();
     Failure::new("no model was named and none was found").hint(format!(
-        "fireside pull lists models to fetch; or give a GGUF file with -m FILE.gguf{}",
+        "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or give a GGUF file with -m FILE.gguf{}",
+        size(entry.size),
         folder.unwrap_or_default()
     ))
 }

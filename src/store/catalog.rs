@@ -25,8 +25,8 @@ pub struct Entry {
     /// Too small to be useful: made for trying the program out.
     #[serde(default)]
     pub demonstration: bool,
-    /// The command that fetches the file.
-    pub fetch: Option<String>,
+    /// The Python package that carries the file, as pip takes it, where the repository does not.
+    pub package: Option<String>,
 }
 
 /// The whole catalogue by short name.
@@ -34,6 +34,12 @@ pub fn catalog() -> &'static BTreeMap<String, Entry> {
     static CATALOG: OnceLock<BTreeMap<String, Entry>> = OnceLock::new();
     let text = include_str!("../../models/catalog.toml");
     CATALOG.get_or_init(|| toml::from_str(text).expect("a test reads the catalogue"))
+}
+
+/// The model to try the program out with, by its short name.
+pub fn demonstration() -> (&'static str, &'static Entry) {
+    let found = catalog().iter().find(|(_, entry)| entry.demonstration);
+    found.map(|(name, entry)| (name.as_str(), entry)).expect("a test reads the catalogue")
 }
 
 /// The entry for a file, told by its name.

@@ -14,6 +14,7 @@ pub mod lines;
 pub mod models;
 pub mod names;
 pub mod ollama;
+pub mod package;
 pub mod places;
 pub mod removal;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::catalog::{Entry, catalog};
+use super::catalog::catalog;
 use super::hub::{self, Reference, Wanted};
 use super::models::{ModelFile, all, is_gguf, name, split_name};
 use super::places::{Owner, Place};
@@ -101,10 +101,6 @@ fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>
         return Ok(once(found));
     }
     match entry {
-        Some(Entry { fetch: Some(command), .. }) => {
-            let failure = Failure::new(format!("the model '{wanted}' is not on this machine"));
-            Err(failure.hint(format!("it comes with: {command}")).into())
-        }
         Some(_) => Err(not_fetched(wanted)),
         None if wanted.contains('/') && !wanted.contains(':') => {
             Err(missing(&expanded(Path::new(wanted))).into())

