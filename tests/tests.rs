@@ -7,6 +7,8 @@ mod support;
 mod tidy;
 // The command line: options, exit codes, stdout against stderr, pipes.
 mod cli;
+// Settings: flag, environment, config file, `/set`; what is wrong with them.
+mod settings;
 // `--json`.
 mod json;
 // What goes in through pipes and comes out through them, and Ctrl-C.

@@ -103,7 +103,7 @@ fn it_is_switched_as_the_template_allows() {
     let plain = home.run(&["-p", "Hi", "-n", "2", "--think", "on"]).model(&tiny("llama-spm"));
     plain.done().code(0).says("this model's template knows no thinking");
     home.run(&["-p", "Hi", "--think", "maybe"]).done().failed(2, "--think must be one of");
-    home.run(&["-p", "Hi", "--think-budget", "-7"]).done().failed(2, "--think-budget must be a number");
+    home.run(&["-p", "Hi", "--think-budget", "-7"]).done().failed(2, "--think-budget must be a whole number");
 }
 
 #[test]
