@@ -176,6 +176,13 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it helps to find what is wrong with the settings, and so needs none of them.
+    pub fn goes_on_with_wrong_settings(&self) -> bool {
+        matches!(self, Verb::Config | Verb::Doctor | Verb::Completions { .. })
+    }
+}
+
 /// What can be done with the conversations that are kept.
 #[derive(Debug, Subcommand)]
 pub enum History {

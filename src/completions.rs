@@ -70,8 +70,7 @@ fn command() -> Command {
 
 /// The conversations whose ids begin so, with their titles.
 fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let listed = Config::resolve(&Given::default())
-        .and_then(|config| kept::store(&config))
+    let listed = kept::store(&Config::resolve(&Given::default()))
         .and_then(|store| Ok(store.list(&Filter::default())?))
         .unwrap_or_default(); // there is nobody to tell why
     let short = |one: &Summary| one.id[..kept::SHORT.min(one.id.len())].to_string();
@@ -84,8 +83,7 @@ fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Ok(config) = Config::resolve(&Given::default()) else { return Vec::new() };
-    let all = models::list(&model::places(&config));
+    let all = models::list(&model::places(&Config::resolve(&Given::default())));
     starting(typed, all.into_iter().map(|model| (model.name, None)))
 }
 

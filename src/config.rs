@@ -1,14 +1,18 @@
 //! Flags, environment, config file and the model's advice → settings, each with where it came from; all paths.
+//!
+//! What is wrong is collected, not refused: whoever asks decides what goes on without it. Next: file.rs and environment.rs.
 
-use std::path::{Path, PathBuf};
+mod environment;
+mod file;
+
+use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 
 use crate::chat::options::{SETTINGS, Setting, setting};
 use crate::chat::settings::Settings;
 use crate::cli::Given;
-use crate::error::{Failure, reason};
-use crate::files;
+use crate::error::Failure;
 
 /// Where a setting's value comes from; later ones win.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,15 @@ pub struct Assignment {
     pub source: Source,
 }
 
+/// What is no setting, or no value for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    pub source: Source,
+    pub what: String,
+    /// It may be meant for another program: nothing that was asked for is lost.
+    pub harmless: bool,
+}
+
 /// Where things are kept. Every folder may be missing; none is made before something is written to it.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -70,45 +83,45 @@ pub struct Paths {
 }
 
 /// Everything that was said about how to run, before a model's advice joins in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
+    /// Each with a value that its setting can have.
     assignments: Vec<Assignment>,
+    /// In the order of the sources, lowest first.
+    pub wrong: Vec<Wrong>,
     /// `None` where the system knows no home folder for the user: nothing is kept then.
     pub paths: Option<Paths>,
 }
 
 impl Config {
-    /// Reads the environment and the config file and adds what was typed. Every value is checked here.
-    pub fn resolve(given: &Given) -> Result<Config, Failure> {
-        let paths = Paths::find();
-        let mut assignments = Vec::new();
-        if let Some(paths) = &paths {
-            assignments.extend(read_file(&paths.config_file)?);
+    /// Reads the config file and the environment and adds what was typed. Every value is checked here.
+    pub fn resolve(given: &Given) -> Config {
+        let mut config = Config { paths: Paths::find(), ..Config::default() };
+        if let Some(paths) = &config.paths {
+            file::read(&paths.config_file.clone(), &mut config);
         }
-        for row in SETTINGS {
-            let Some(value) = std::env::var_os(row.env()) else {
-                continue;
-            };
-            let value = value
-                .into_string()
-                .map_err(|_| Failure::usage(format!("{} is not UTF-8 text", row.env())))?;
-            assignments.push(Assignment { setting: row, value, source: Source::Environment });
-        }
+        environment::read(&mut config);
         for (name, value) in &given.0 {
             let row = setting(name).expect("flags are made from the table");
-            assignments.push(Assignment { setting: row, value: value.clone(), source: Source::Flag });
+            config.say(row, value, Source::Flag, &format!("--{name}"));
         }
-        let config = Config { assignments, paths };
-        config.settle(&[])?;
-        Ok(config)
+        config
+    }
+
+    /// Takes one value that was given for a setting, or notes what is wrong with it. `called`: as the user wrote its name.
+    fn say(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
+        match checked(setting, value, called) {
+            Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),
+            Err(what) => self.wrong.push(Wrong { source, what, harmless: false }),
+        }
     }
 
     /// The settings that hold, given what a model advises.
     pub fn settle(&self, advice: &[Assignment]) -> Result<Settings, Failure> {
         let mut settings = Settings::default();
-        for assignment in self.in_force(advice) {
-            (assignment.setting.set)(&mut settings, &assignment.value)
-                .map_err(|why| assignment.failure(&why))?;
+        for Assignment { setting, value, .. } in self.in_force(advice) {
+            let set = (setting.set)(&mut settings, value);
+            set.map_err(|why| Failure::usage(refusal(setting.name, value, &why)))?;
         }
         Ok(settings)
     }
@@ -142,21 +155,21 @@ impl Config {
         for (name, value) in pairs {
             let row =
                 setting(name).ok_or_else(|| Failure::new(format!("there is no setting '{name}' here")))?;
+            checked(row, value, row.name).map_err(Failure::usage)?;
             let assignment = Assignment { setting: row, value: value.clone(), source: Source::Chat };
-            (row.set)(&mut Settings::default(), value).map_err(|why| assignment.failure(&why))?;
             config.assignments.push(assignment);
         }
         Ok(config)
     }
 
-    /// Makes a setting from now on, over what was said before. The value has been checked.
-    pub fn set(&mut self, row: &'static Setting, value: &str) -> Result<(), Failure> {
-        let assignment = Assignment { setting: row, value: value.to_string(), source: Source::Chat };
-        (row.set)(&mut Settings::default(), value).map_err(|why| assignment.failure(&why))?;
-        if row.repeats {
-            self.assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
+    /// Makes a setting from now on, over what was said before; `None`: as it was before the chat changed it.
+    pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
+        if let Some(value) = value {
+            checked(row, value, row.name).map_err(Failure::usage)?;
         }
-        self.assignments.push(assignment);
+        self.assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
+        let assignment = |value: &str| Assignment { setting: row, value: value.into(), source: Source::Chat };
+        self.assignments.extend(value.map(assignment));
         Ok(())
     }
 
@@ -168,17 +181,18 @@ impl Config {
     }
 }
 
-impl Assignment {
-    fn failure(&self, why: &str) -> Failure {
-        let row = self.setting;
-        let (what, value) = match self.source {
-            Source::Environment => (row.env(), &self.value),
-            Source::File => (format!("{} in the config file", row.name), &self.value),
-            Source::Chat => (row.name.to_string(), &self.value),
-            _ => (format!("--{}", row.name), &self.value),
-        };
-        Failure::usage(format!("{what} {why}, not '{value}'"))
-    }
+/// Whether a setting can have this value; else what is wrong with it.
+fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
+    (setting.set)(&mut Settings::default(), value).map_err(|why| refusal(called, value, &why))
+}
+
+fn refusal(called: &str, value: &str, why: &str) -> String {
+    format!("{called} {why}, not '{value}'")
+}
+
+/// The end of a sentence that names what was perhaps meant.
+fn perhaps(meant: Option<String>) -> String {
+    meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"))
 }
 
 impl Paths {
@@ -205,64 +219,6 @@ impl Paths {
     }
 }
 
-/// Longest config file, in bytes.
-const LONGEST: u64 = 1 << 20;
-
-/// The config file: one `name = value` a line, in TOML. A missing file sets nothing.
-fn read_file(path: &Path) -> Result<Vec<Assignment>, Failure> {
-    let text = match files::read_text(path, LONGEST) {
-        Ok(text) => text,
-        Err(e)
-            if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory =>
-        {
-            return Ok(Vec::new());
-        }
-        Err(e) => {
-            return Err(Failure::usage(format!(
-                "could not read the config file {}: {}",
-                path.display(),
-                reason(&e)
-            )));
-        }
-    };
-    parse_file(&text).map_err(|why| {
-        Failure::usage(format!("the config file {} is wrong: {why}", path.display()))
-            .hint("each line is a setting, as in temp = 0.2; fireside config lists their names")
-    })
-}
-
-fn parse_file(text: &str) -> Result<Vec<Assignment>, String> {
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
-    let mut assignments = Vec::new();
-    for (name, value) in table {
-        let row = setting(&name).ok_or_else(|| {
-            let nearest = crate::nearest::nearest(&name, SETTINGS.iter().map(|s| s.name));
-            format!(
-                "there is no setting '{name}'{}",
-                nearest.map_or(String::new(), |n| format!(", did you mean {n}?"))
-            )
-        })?;
-        let values = match value {
-            toml::Value::Array(values) if row.repeats => values,
-            toml::Value::Table(pairs) if row.repeats => {
-                pairs.into_iter().map(|(k, v)| format!("{k}={}", plain(&v)).into()).collect()
-            }
-            value => vec![value],
-        };
-        for value in values {
-            assignments.push(Assignment { setting: row, value: plain(&value), source: Source::File });
-        }
-    }
-    Ok(assignments)
-}
-
-fn plain(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,7 +228,7 @@ mod tests {
     }
 
     fn config(assignments: Vec<Assignment>) -> Config {
-        Config { assignments, paths: None }
+        Config { assignments, ..Config::default() }
     }
 
     #[test]
@@ -323,16 +279,5 @@ mod tests {
             (now.sampling, now.stop, now.template_args),
             (sampling, settings.stop, settings.template_args)
         );
-    }
-
-    #[test]
-    fn the_config_file_is_toml_with_the_names_of_the_flags() {
-        let parsed =
-            parse_file("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n").unwrap();
-        let settings = config(parsed).settle(&[]).unwrap();
-        assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
-        assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
-        assert_eq!(parse_file("tepm = 1").unwrap_err(), "there is no setting 'tepm', did you mean temp?");
-        assert!(parse_file("temp = ").is_err());
     }
 }

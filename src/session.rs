@@ -500,7 +500,7 @@ impl Session {
     pub fn set(
         &mut self,
         row: &'static Setting,
-        value: &str,
+        value: Option<&str>,
         open: Opener,
         watch: Watch,
     ) -> Result<(), Failure> {

@@ -10,8 +10,8 @@ use crate::backend::{Backend, Description};
 use crate::chat::message::without_mark;
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
-use crate::cli::Args;
-use crate::config::Config;
+use crate::cli::{Args, Verb};
+use crate::config::{Config, Source, Wrong};
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
@@ -39,18 +39,37 @@ pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(path) = &args.probe {
         return probe(path, &args);
     }
-    let config = match Config::resolve(&args.settings) {
-        Ok(config) => config,
-        Err(failure) => return report(&failure),
-    };
+    let config = Config::resolve(&args.settings);
     let (color, thinking) =
         config.settle(&[]).map_or((Auto::Auto, false), |settings| (settings.color, settings.show_thinking));
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
+    if let Err(failure) = refuse_what_is_wrong(&config, args.verb.as_ref(), &mut screen) {
+        screen.failure(&failure);
+        return failure.exit;
+    }
     let mut run =
         Run { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
     let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
     std::mem::forget(run.session); // the process ends: nothing is freed first, and no evaluation waited for
     exit
+}
+
+/// Says all that is wrong with the settings. A verb that helps to find it goes on with the rest.
+fn refuse_what_is_wrong(config: &Config, verb: Option<&Verb>, screen: &mut Screen) -> Result<(), Failure> {
+    let goes_on = verb.is_some_and(Verb::goes_on_with_wrong_settings);
+    let tells = matches!(verb, Some(Verb::Config | Verb::Doctor));
+    let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
+        config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
+    for wrong in said.into_iter().filter(|_| !tells) {
+        screen.note(&wrong.what);
+    }
+    let Some(last) = fatal.pop() else { return Ok(()) };
+    fatal.iter().for_each(|wrong| screen.warning(&wrong.what));
+    let file =
+        config.paths.as_ref().filter(|_| fatal.iter().chain([&last]).any(|w| w.source == Source::File));
+    let file = file.map_or(String::new(), |paths| format!("edit {}; ", paths.config_file.display()));
+    Err(Failure::usage(&last.what)
+        .hint(format!("{file}fireside config lists the settings, fireside --help explains them")))
 }
 
 /// Says what is wrong before there is a screen.
@@ -529,7 +548,7 @@ fn probe(path: &Path, args: &Args) -> Exit {
 /// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
 /// template: what it merely refuses is said when it is asked to answer.
 fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
-    let settings = Config::resolve(&args.settings)?.settle(&[])?;
+    let settings = Config::resolve(&args.settings).settle(&[])?;
     let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
     let bytes = model::memory::weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {

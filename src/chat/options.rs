@@ -122,7 +122,35 @@ pub struct Setting {
 impl Setting {
     /// The name of its environment variable.
     pub fn env(&self) -> String {
-        format!("FIRESIDE_{}", self.name.to_uppercase().replace('-', "_"))
+        variable(self.name)
+    }
+
+    /// That, and the variables of its aliases.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        [self.name].into_iter().chain(self.aliases.iter().copied()).map(variable)
+    }
+
+    /// Whether `true` and `false` mean something for it.
+    pub fn switches(&self) -> bool {
+        self.value.is_empty() || self.choices().contains(&"on")
+    }
+
+    /// Whether its value is text of any kind: no number, no switch, no choice.
+    pub fn takes_text(&self) -> bool {
+        let number = |value: &str| matches!(value, "N" | "T" | "K" | "P" | "X");
+        !self.switches() && self.choices().is_empty() && !self.value.split('|').any(number)
+    }
+
+    /// How its value is written where fireside starts: flag, environment, config file.
+    pub fn ways(&self, value: &str) -> String {
+        let Setting { name, .. } = self;
+        let (flag, line) = match value {
+            "on" | "true" | "1" if self.value.is_empty() => (String::new(), "true".to_string()),
+            _ if self.value.is_empty() => (format!("={value}"), "false".to_string()),
+            _ if self.takes_text() => (format!(" {value}"), format!("{value:?}")),
+            _ => (format!(" {value}"), value.to_string()),
+        };
+        format!("--{name}{flag}, {}={value} or {name} = {line}", self.env())
     }
 
     /// Values worth offering on Tab.
@@ -132,6 +160,10 @@ impl Setting {
         }
         self.value.split('|').filter(|choice| !choice.contains(char::is_uppercase)).collect()
     }
+}
+
+fn variable(name: &str) -> String {
+    format!("FIRESIDE_{}", name.to_uppercase().replace('-', "_"))
 }
 
 /// The row called `name`, by its name, an alias, or the name with `_` for `-`.
@@ -214,8 +246,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.mlock = v), |s| name_of(&s.mlock, SWITCH)),
     row("no-snapshots", "", Group::Model, "read every prompt afresh: keep nothing of what was read on disk, and look for nothing there",
         |s, v| one_of(v, SWITCH).map(|v| s.no_snapshots = v), |s| name_of(&s.no_snapshots, SWITCH)).start(),
-    row("model-folder", "FOLDER", Group::Model, "a further folder to look for models in; may be given several times",
-        |s, v| text(v).map(|v| s.model_folders.push(v.into())), |s| show_paths(&s.model_folders)).start().repeats(),
+    row("model-folder", "FOLDER", Group::Model, "a further folder to look for models in; may be given several times; none: no further one",
+        |s, v| listed(v, &mut s.model_folders, |v| text(v).map(PathBuf::from)), |s| show_paths(&s.model_folders)).start().repeats(),
     row("offline", "", Group::Model, "use what is on this machine only: ask no network for models",
         |s, v| one_of(v, SWITCH).map(|v| s.offline = v), |s| name_of(&s.offline, SWITCH)).start(),
     row("system-prompt", "TEXT", Group::Ask, "what the model is told about its task before the conversation",
@@ -226,8 +258,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, WHEN).map(|v| s.file_header = v), |s| name_of(&s.file_header, WHEN)).now(),
     row("predict", "N", Group::Answer, "most tokens of one answer; -1: no limit but the context",
         |s, v| predict(v).map(|v| s.predict = v), |s| show_predict(s.predict)).short('n').aliases(&["n-predict"]),
-    row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times",
-        |s, v| text(v).map(|v| s.stop.push(v)), |s| s.stop.join(", ")).aliases(&["reverse-prompt"]).repeats(),
+    row("stop", "TEXT", Group::Answer, "end the answer before this text; may be given several times; none: no text",
+        |s, v| listed(v, &mut s.stop, text), |s| shown(s.stop.clone(), ", ")).aliases(&["reverse-prompt"]).repeats(),
     row("think", "on|off|auto", Group::Answer, "whether the model thinks before it answers, where its template allows that; auto: as the template has it",
         |s, v| one_of(v, AUTO).map(|v| s.think = v), |s| name_of(&s.think, AUTO)),
     row("think-budget", "N", Group::Answer, "most tokens of thinking; then the model must answer. 0: no thinking, -1: no limit",
@@ -262,8 +294,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| number(v, 0..=i32::MAX).map(|v| s.sampling.dry_allowed_length = v), |s| s.sampling.dry_allowed_length.to_string()),
     row("dry-penalty-last-n", "N", Group::Sampling, "tokens DRY looks back at; 0: off, -1: the whole context",
         |s, v| number(v, -1..=i32::MAX).map(|v| s.sampling.dry_penalty_last_n = v), |s| s.sampling.dry_penalty_last_n.to_string()),
-    row("dry-sequence-breaker", "TEXT", Group::Sampling, "text that ends a repetition for DRY; may be given several times, the first replaces the usual ones, 'none' clears them",
-        |s, v| dry_breaker(v).map(|v| v.apply(&mut s.sampling.dry_sequence_breakers)), |s| show_list(&s.sampling.dry_sequence_breakers)).repeats(),
+    row("dry-sequence-breaker", "TEXT", Group::Sampling, "text that ends a repetition for DRY; may be given several times, the first replaces the usual ones; none: no text does",
+        |s, v| breaker(v, &mut s.sampling.dry_sequence_breakers), |s| show_list(&s.sampling.dry_sequence_breakers)).repeats(),
     row("repeat-penalty", "X", Group::Sampling, "penalty on tokens seen lately; 1: off",
         |s, v| number(v, 0.01..=100.0).map(|v| s.sampling.repeat_penalty = v), |s| s.sampling.repeat_penalty.to_string()),
     row("repeat-last-n", "N", Group::Sampling, "tokens the penalties look back at; 0: off, -1: the whole context",
@@ -282,8 +314,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| stages(v).map(|v| s.sampling.samplers = v), |s| show_stages(&s.sampling.samplers)),
     row("seed", "N", Group::Sampling, "seed of the random choices; -1: a fresh one for every answer",
         |s, v| seed(v).map(|v| s.sampling.seed = v), |s| s.sampling.seed.map_or("-1".into(), |s| s.to_string())).short('s'),
-    row("logit-bias", "ID+X", Group::Sampling, "add X to a token's logit, as in 15043+1 or 15043-inf; may be given several times",
-        |s, v| logit_bias(v).map(|v| s.sampling.logit_bias.push(v)), |s| show_biases(&s.sampling.logit_bias)).repeats(),
+    row("logit-bias", "ID+X", Group::Sampling, "add X to a token's logit, as in 15043+1 or 15043-inf; may be given several times; none: no token's",
+        |s, v| listed(v, &mut s.sampling.logit_bias, logit_bias), |s| show_biases(&s.sampling.logit_bias)).repeats(),
     row("stats", "", Group::Output, "a line with speed and context use after an answer (a chat shows it unless it is set off)",
         |s, v| one_of(v, STATS).map(|v| s.stats = v), |s| name_of(&s.stats, STATS)),
     row("show-thinking", "", Group::Output, "show what the model thinks before it answers, on stderr",
@@ -296,8 +328,8 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.keep = v), |s| name_of(&s.keep, SWITCH)),
     row("chat-template", "NAME|FILE", Group::Template, "a Jinja chat template from a file, or by name one of the model's or a built-in one, instead of the model's usual",
         |s, v| text(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone().unwrap_or_default()).reload(),
-    row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times",
-        |s, v| key_value(v).map(|v| s.template_args.push(v)), |s| show_pairs(&s.template_args)).reload().repeats(),
+    row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times; none: no variable",
+        |s, v| listed(v, &mut s.template_args, key_value), |s| show_pairs(&s.template_args)).reload().repeats(),
 ];
 
 fn text(value: &str) -> Result<String, String> {
@@ -306,10 +338,27 @@ fn text(value: &str) -> Result<String, String> {
 
 /// A number within `range`, both ends allowed; never NaN or infinite.
 fn number<T: FromStr + PartialOrd + Display>(value: &str, range: RangeInclusive<T>) -> Result<T, String> {
-    match value.trim().parse::<T>() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+    let value = value.trim();
+    if let Ok(number) = value.parse::<T>()
+        && range.contains(&number)
+    {
+        return Ok(number);
     }
+    let pointed = value.replacen(',', ".", 1);
+    if pointed != value && pointed.parse::<T>().is_ok() {
+        return Err(format!("must be written with a point, as in {pointed}"));
+    }
+    let kind = if "0.5".parse::<T>().is_ok() { "number" } else { "whole number" };
+    Err(format!("must be a {kind} from {} to {}", range.start(), range.end()))
+}
+
+/// One more for a list, or `none`, which empties it.
+fn listed<T>(value: &str, list: &mut Vec<T>, read: fn(&str) -> Result<T, String>) -> Result<(), String> {
+    match value {
+        "none" => list.clear(),
+        value => list.push(read(value)?),
+    }
+    Ok(())
 }
 
 fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
@@ -439,29 +488,15 @@ fn key_value(value: &str) -> Result<(String, String), String> {
     }
 }
 
-enum Breaker {
-    None,
-    Add(String),
-}
-
-impl Breaker {
-    fn apply(self, breakers: &mut Vec<String>) {
-        if *breakers == Sampling::default().dry_sequence_breakers {
-            breakers.clear();
-        }
-        match self {
-            Breaker::None => breakers.clear(),
-            Breaker::Add(text) => breakers.push(text),
-        }
+/// The first one replaces the usual ones.
+fn breaker(value: &str, breakers: &mut Vec<String>) -> Result<(), String> {
+    if value.contains('\0') {
+        return Err("must not contain a NUL character".into());
     }
-}
-
-fn dry_breaker(value: &str) -> Result<Breaker, String> {
-    match value {
-        "none" => Ok(Breaker::None),
-        v if v.contains('\0') => Err("must not contain a NUL character".into()),
-        v => text(v).map(|v| Breaker::Add(v.replace("\\n", "\n"))),
+    if *breakers == Sampling::default().dry_sequence_breakers {
+        breakers.clear();
     }
+    listed(value, breakers, |v| text(v).map(|v| v.replace("\\n", "\n")))
 }
 
 fn or_auto<T: Display>(value: &Option<T>) -> String {
@@ -472,24 +507,25 @@ fn show_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or(String::new(), |p| p.display().to_string())
 }
 
+/// A list as it is shown; an empty one as what it is set with.
+fn shown(list: Vec<String>, between: &str) -> String {
+    if list.is_empty() { "none".into() } else { list.join(between) }
+}
+
 fn show_paths(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    shown.join(", ")
+    shown(paths.iter().map(|path| path.display().to_string()).collect(), ", ")
 }
 
 fn show_list(list: &[String]) -> String {
-    let shown: Vec<String> = list.iter().map(|item| item.replace('\n', "\\n")).collect();
-    shown.join(" ")
+    shown(list.iter().map(|item| item.replace('\n', "\\n")).collect(), " ")
 }
 
 fn show_pairs(pairs: &[(String, String)]) -> String {
-    let shown: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    shown.join(" ")
+    shown(pairs.iter().map(|(k, v)| format!("{k}={v}")).collect(), " ")
 }
 
 fn show_biases(biases: &[(i32, f32)]) -> String {
-    let shown: Vec<String> = biases.iter().map(|(id, bias)| format!("{id}{bias:+}")).collect();
-    shown.join(" ")
+    shown(biases.iter().map(|(id, bias)| format!("{id}{bias:+}")).collect(), " ")
 }
 
 #[cfg(test)]

@@ -88,7 +88,13 @@ pub const COMMANDS: &[Command] = &[
     row(&["more"], "", Argument::None, "go on with an answer that was cut", |_, _| Ok(Next::Ask(Ask::More))),
     row(&["edit"], "[N]", Argument::None, "change your last message, or your N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
-    row(&["set"], "[NAME [VALUE]]", Argument::Setting, "show or change settings, as in /set temp 0.5", set),
+    row(
+        &["set"],
+        "[NAME [VALUE|default]]",
+        Argument::Setting,
+        "show or change settings, as in /set temp 0.5; default: as before the chat",
+        set,
+    ),
     row(
         &["show"],
         "[WHAT]",
@@ -200,11 +206,13 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| row.name)))),
             Some(("chat-template", value)) => {
-                let offered = matching(value, builtin_templates().into_iter());
+                let offered = matching(value, builtin_templates().into_iter().chain([DEFAULT]));
                 if offered.is_empty() { None } else { Some((line.len() - value.len(), offered)) }
             }
             Some((name, value)) => {
-                let choices = setting(name).map(Setting::choices).unwrap_or_default();
+                let mut choices = setting(name).map(Setting::choices).unwrap_or_default();
+                choices.extend(setting(name).filter(|row| row.repeats).map(|_| "none"));
+                choices.push(DEFAULT);
                 Some((line.len() - value.len(), matching(value, choices.into_iter())))
             }
         },
@@ -216,6 +224,9 @@ fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     names.sort();
     names
 }
+
+/// Makes a setting what it was before the chat changed it.
+const DEFAULT: &str = "default";
 
 /// The settings that a running chat can change.
 fn changeable() -> impl Iterator<Item = &'static Setting> {
@@ -284,6 +295,8 @@ mod tests {
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
         assert_eq!(offers("/set flash-attn o").unwrap(), ["off ", "on "]);
+        assert_eq!(offers("/set temp d").unwrap(), ["default "]);
+        assert_eq!(offers("/set stop ").unwrap(), ["default ", "none "]);
         assert_eq!(offers("/set chat-template llama").unwrap(), ["llama2 ", "llama3 "]);
         assert_eq!(offers("/set chat-template ./x"), None, "file names");
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);

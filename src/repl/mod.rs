@@ -208,7 +208,9 @@ impl Chat<'_> {
             self.screen
                 .note(&format!("the conversation no longer fits the context: {prompt} of {limit} tokens"));
             match self.decide(&undone, editor)? {
-                Decision::Leave(how) => self.set(setting("overflow").expect("it is in the table"), how)?,
+                Decision::Leave(how) => {
+                    self.set(setting("overflow").expect("it is in the table"), Some(how))?
+                }
                 Decision::New(message) => {
                     self.session.clear();
                     ask = Ask::Say(message);
@@ -352,7 +354,7 @@ impl Chat<'_> {
         self.watched(|session, watch| session.change_model(wanted, config, open, watch))
     }
 
-    fn set(&mut self, row: &'static Setting, value: &str) -> Result<(), Failure> {
+    fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
         self.screen.set_color(self.session.settings.color);

@@ -102,7 +102,7 @@ impl Replay {
     fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Failure> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-snapshots", "no-guess"] {
-            config.set(setting(name).expect("it is in the table"), "on")?;
+            config.set(setting(name).expect("it is in the table"), Some("on"))?;
         }
         let by_name = || Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let moved = |failure| (self.open)(&config, &by_name().unwrap_or_default()).map_err(|_| failure);

@@ -118,7 +118,7 @@ const RSS_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
 fn settings(config: &Config) -> Result<Config, Failure> {
     let mut config = config.clone();
     for (name, value) in [("no-snapshots", "on"), ("no-guess", "on"), ("temp", "0")] {
-        config.set(setting(name).expect("it is in the table"), value)?;
+        config.set(setting(name).expect("it is in the table"), Some(value))?;
     }
     Ok(config)
 }

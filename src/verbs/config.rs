@@ -25,7 +25,10 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
             .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
             .collect();
         let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
-        return means.print_json(&json!({ "config_file": file, "models": models, "settings": settings }));
+        let problems: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
+        return means.print_json(
+            &json!({ "config_file": file, "models": models, "settings": settings, "problems": problems }),
+        );
     }
     let head = paths.map_or_else(
         || "# no home folder: no config file is read and nothing is kept".into(),
@@ -34,5 +37,6 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
         },
     );
     let lines = rows.map(|(name, value, source)| format!("{name:22} {value:28} # {source}"));
-    means.print(&[head].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
+    let wrong = config.wrong.iter().map(|wrong| format!("# wrong: {}", wrong.what));
+    means.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
 }

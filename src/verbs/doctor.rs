@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{Means, lossy};
+use crate::chat::options::SETTINGS;
+use crate::config::{Config, Source};
 use crate::error::{Exit, Failure};
 use crate::kept;
 use crate::model;
@@ -63,6 +65,7 @@ fn findings(means: &Means) -> Vec<Finding> {
     let present = |path: &Path| if path.exists() { "" } else { " (not there yet)" };
     let file = &paths.config_file;
     all.push(fine("config file", format!("{}{}", lossy(file), present(file))));
+    all.push(settings(config));
     let found = models::list(&model::places(config));
     let usual =
         model::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
@@ -81,6 +84,13 @@ fn findings(means: &Means) -> Vec<Finding> {
         ),
     ));
     all
+}
+
+fn settings(config: &Config) -> Finding {
+    let set = SETTINGS.iter().filter(|row| config.source(row.name, &[]) != Source::Default).count();
+    let wrong: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
+    let trouble = (!wrong.is_empty()).then(|| wrong.join("; "));
+    Finding { about: "settings", found: format!("{set} of {} are set", SETTINGS.len()), trouble }
 }
 
 fn conversations(path: &Path) -> Finding {

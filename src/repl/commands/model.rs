@@ -1,7 +1,7 @@
 //! Commands about the model: which one, how it is set, what it is given and what it saw.
 
-use super::{Next, changeable, path, unquoted};
-use crate::chat::options::{Setting, setting};
+use super::{DEFAULT, Next, changeable, command, path, unquoted};
+use crate::chat::options::{Effect, Setting, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
@@ -33,8 +33,9 @@ pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
 }
 
 pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
-    let (name, value) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
-    let value = value.trim();
+    let end = words.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(words.len());
+    let (name, value) = (&words[..end], words[end..].trim());
+    let value = value.strip_prefix('=').unwrap_or(value).trim();
     if name.is_empty() {
         let shown: Vec<String> = changeable().map(|row| shown_setting(chat, row)).collect();
         chat.screen.show(&shown.join("\n"));
@@ -45,9 +46,30 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
         chat.screen.show(&format!("{}\n  {}", shown_setting(chat, row), row.help));
         return Ok(Next::Prompt);
     }
-    chat.set(row, unquoted(value))?;
+    if row.effect == Effect::Start {
+        return Err(only_at_the_start(chat, row, value));
+    }
+    if value == DEFAULT {
+        chat.set(row, None)?;
+        let (value, source) = ((row.get)(&chat.session.settings), chat.session.source(row));
+        chat.screen.note(&format!("{} is {value} ({})", row.name, source.name()));
+        return Ok(Next::Prompt);
+    }
+    chat.set(row, Some(unquoted(value)))?;
     chat.screen.note(&format!("{} is {}", row.name, (row.get)(&chat.session.settings)));
     Ok(Next::Prompt)
+}
+
+/// A command where the setting belongs to one, else how to give it when fireside starts.
+fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
+    if let Some(command) = [row.name].iter().chain(row.aliases).find_map(|name| command(name)) {
+        let failure = Failure::usage(format!("a chat changes {} with /{}", row.name, command.name));
+        return failure.hint(format!("/{} {value}", command.name));
+    }
+    let file = chat.session.config.paths.as_ref();
+    let file = file.map_or(String::new(), |paths| format!(" in {}", paths.config_file.display()));
+    Failure::usage(format!("{} only counts when fireside starts", row.name))
+        .hint(format!("{}{file}", row.ways(unquoted(value))))
 }
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
@@ -62,6 +84,9 @@ fn no_setting(name: &str, value: &str) -> Failure {
         && let Some(row) = setting(first)
     {
         return failure.hint(format!("/set {} {rest}", row.name).trim_end().to_string());
+    }
+    if let Some(command) = command(name).filter(|command| !command.takes.is_empty()) {
+        return failure.hint(format!("/{} {value}", command.name).trim_end().to_string());
     }
     match (name, nearest(name, changeable().map(|row| row.name))) {
         ("verbose" | "quiet", _) => failure.hint("/set stats on, /set stats off"),

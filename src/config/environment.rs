@@ -1,0 +1,38 @@
+//! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
+
+use super::{Config, Source, Wrong, perhaps};
+use crate::chat::options::SETTINGS;
+use crate::nearest::nearest;
+
+const OURS: &str = "FIRESIDE_";
+/// Variables that are no settings: the models folder, a shell that completes, what cargo run adds.
+const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
+/// How those for tests begin.
+const FOR_TESTS: &str = "TEST_";
+
+pub(super) fn read(config: &mut Config) {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let mut set: Vec<_> = named.filter(|(name, value)| name.starts_with(OURS) && !value.is_empty()).collect();
+    set.sort();
+    for (name, value) in set {
+        let own = &name[OURS.len()..];
+        let row = SETTINGS.iter().find(|row| row.variables().any(|variable| variable == name));
+        let mut refuse = |what, harmless| {
+            config.wrong.push(Wrong { source: Source::Environment, what, harmless });
+        };
+        match (row, value.into_string()) {
+            (Some(row), Ok(value)) => config.say(row, &value, Source::Environment, &name),
+            (Some(_), Err(_)) => refuse(format!("{name} is not UTF-8 text"), false),
+            (None, _) if OTHERS.contains(&own) || own.starts_with(FOR_TESTS) => {}
+            (None, _) => refuse(format!("{name} is no setting{}", perhaps(meant(own))), true),
+        }
+    }
+}
+
+/// The variable that was perhaps meant, given what comes after `FIRESIDE_`.
+fn meant(typed: &str) -> Option<String> {
+    let names = SETTINGS.iter().map(|row| row.env());
+    let names: Vec<String> = names.chain([format!("{OURS}MODELS")]).collect();
+    let close = nearest(typed, names.iter().map(|name| &name[OURS.len()..]))?;
+    Some(format!("{OURS}{close}"))
+}

@@ -1,0 +1,155 @@
+//! The config file, one `name = value` a line, in TOML → what it says, and everything that is wrong with it by its line.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, Source, Wrong, perhaps};
+use crate::chat::options::{SETTINGS, Setting, setting};
+use crate::error::reason;
+use crate::files;
+use crate::nearest::nearest;
+
+/// Longest config file, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// A missing file says nothing.
+pub(super) fn read(path: &Path, config: &mut Config) {
+    match files::read_text(path, LONGEST) {
+        Ok(text) => parse(&text, config),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(e) => {
+            let what = format!("could not read the config file {}: {}", path.display(), reason(&e));
+            config.wrong.push(Wrong { source: Source::File, what, harmless: false });
+        }
+    }
+}
+
+fn parse(text: &str, config: &mut Config) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut file = File { text, config, wrong: BTreeMap::new() };
+    for error in errors {
+        file.refuse(error.span().map_or(0, |span| span.start), error.message());
+    }
+    for (name, value) in table.get_ref() {
+        if !file.wrong.contains_key(&file.line(name.span().start)) {
+            file.entry(name, value);
+        }
+    }
+    let wrong = file.wrong.into_values();
+    config.wrong.extend(wrong.map(|what| Wrong { source: Source::File, what, harmless: false }));
+}
+
+struct File<'a> {
+    text: &'a str,
+    config: &'a mut Config,
+    /// By its line the first thing that is wrong there.
+    wrong: BTreeMap<usize, String>,
+}
+
+impl File<'_> {
+    fn line(&self, at: usize) -> usize {
+        1 + self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    fn place(&self, at: usize) -> String {
+        format!("config.toml line {}:", self.line(at))
+    }
+
+    fn refuse(&mut self, at: usize, why: &str) {
+        let what = format!("{} {why}", self.place(at));
+        self.wrong.entry(self.line(at)).or_insert(what);
+    }
+
+    fn entry(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue>) {
+        let at = name.span().start;
+        let name = name.get_ref().as_ref();
+        let Some(row) = setting(name) else {
+            let meant = nearest(name, SETTINGS.iter().map(|row| row.name));
+            return self
+                .refuse(at, &format!("there is no setting '{name}'{}", perhaps(meant.map(String::from))));
+        };
+        match value.get_ref() {
+            DeValue::Array(items) if row.repeats => items.iter().for_each(|item| self.value(row, item)),
+            DeValue::Table(pairs) if row.value == "KEY=VALUE" => {
+                for (key, value) in pairs {
+                    let value = match value.get_ref() {
+                        DeValue::String(text) => text,
+                        _ => self.text.get(value.span()).unwrap_or_default(), // JSON, as far as it goes
+                    };
+                    self.say(row, at, &format!("{}={value}", key.get_ref()));
+                }
+            }
+            _ => self.value(row, value),
+        }
+    }
+
+    /// One value of those that a setting takes.
+    fn value(&mut self, row: &'static Setting, value: &Spanned<DeValue>) {
+        let at = value.span().start;
+        let text = match value.get_ref() {
+            DeValue::String(text) => return self.say(row, at, text),
+            DeValue::Array(_) => {
+                return self.refuse(at, &format!("{} takes one value, not a list", row.name));
+            }
+            DeValue::Table(_) if row.repeats => {
+                return self.refuse(at, &format!("{} takes no table", row.name));
+            }
+            DeValue::Table(_) => {
+                return self.refuse(at, &format!("{} takes one value, not a table", row.name));
+            }
+            DeValue::Boolean(true) if row.switches() => "on".into(),
+            DeValue::Boolean(false) if row.switches() => "off".into(),
+            DeValue::Boolean(truth) => truth.to_string(),
+            DeValue::Integer(n) => match i128::from_str_radix(n.as_str(), n.radix()) {
+                Ok(n) => n.to_string(),
+                Err(_) => n.to_string(),
+            },
+            DeValue::Float(x) => x.as_str().to_string(),
+            DeValue::Datetime(when) => when.to_string(),
+        };
+        if row.takes_text() {
+            return self.refuse(at, &format!("{0} takes text in quotes, as in {0} = \"{text}\"", row.name));
+        }
+        self.say(row, at, &text);
+    }
+
+    fn say(&mut self, row: &'static Setting, at: usize, value: &str) {
+        let called = format!("{} {}", self.place(at), row.name);
+        match super::checked(row, value, &called) {
+            Ok(()) => self.config.say(row, value, Source::File, &called),
+            Err(what) => _ = self.wrong.entry(self.line(at)).or_insert(what),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Config {
+        let mut config = Config::default();
+        parse(text, &mut config);
+        config
+    }
+
+    #[test]
+    fn the_config_file_is_toml_with_the_names_of_the_flags() {
+        let config = parsed("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n");
+        let settings = config.settle(&[]).unwrap();
+        assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
+        assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
+        assert!(config.wrong.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_once_a_line_and_the_rest_holds() {
+        let config = parsed("tepm = 1\ntop-k = hot\nstop = [\n\"a\",\n5]\ntemp = 0.2\n");
+        let lines: Vec<&str> = config.wrong.iter().map(|wrong| &wrong.what[..19]).collect();
+        assert_eq!(lines, ["config.toml line 1:", "config.toml line 2:", "config.toml line 5:"]);
+        assert_eq!(config.settle(&[]).unwrap().sampling.temp, 0.2);
+    }
+}
