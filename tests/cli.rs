@@ -29,22 +29,46 @@ fn words_with_white_space_are_the_prompt() {
 }
 
 #[test]
-fn one_word_is_no_prompt_and_the_hint_says_how_to_make_it_one() {
+fn one_word_is_a_prompt() {
     let home = Home::new();
-    let done = home.run(&["banana"]).done();
-    done.failed(2, "no verb 'banana'").hint("fireside -p \"banana\"");
-    let done = home.run(&["confg"]).done();
-    done.failed(2, "no verb 'confg'").hint("did you mean config?");
-    let done = home.run(&["why", "is", "it"]).done();
-    done.failed(2, "one word").hint("fireside \"why is it\"");
+    for word in ["Why?", "hi", "日本の首都はどこですか？", "banana", "2+2=?", "Lst", "worker", "hm"]
+    {
+        home.scripted("yes\n", &[word]).done().code(0).stdout("yes\n").stderr("");
+    }
 }
 
 #[test]
-fn verbs_to_come_are_named_as_such() {
+fn a_mistyped_verb_is_told_what_it_is_near_to_and_how_it_would_be_a_prompt() {
     let home = Home::new();
-    for verb in ["worker", "man"] {
-        home.run(&[verb]).done().failed(2, "not there yet").hint("fireside -p");
+    for (typed, verb) in [("lst", "list"), ("confg", "config"), ("histroy", "history")] {
+        let done = home.run(&[typed]).done().failed(2, &format!("there is no verb '{typed}'"));
+        done.hint(&format!("did you mean {verb}? as a prompt: fireside -p {typed}"));
     }
+    home.run(&["histroy", "list"]).done().failed(2, "no verb 'histroy'").hint("fireside \"histroy list\"");
+}
+
+#[test]
+fn several_words_want_quotes() {
+    let home = Home::new();
+    for (words, quoted) in [
+        (&["why", "is", "it"][..], "fireside \"why is it\""),
+        (&["say", "\"hi\""], "fireside 'say \"hi\"'"),
+        (&["what", "is", "list"], "fireside \"what is list\""),
+    ] {
+        home.run(words).done().failed(2, "quote the prompt").hint(quoted);
+    }
+}
+
+#[test]
+fn a_models_name_alone_is_no_prompt() {
+    let home = Home::new();
+    home.write("models/Tiny-One.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    for name in ["tiny-one", "Tiny-One", "llama-3.2-3b", "models/Tiny-One.gguf"] {
+        let run = home.scripted("no\n", &[name]).env("FIRESIDE_MODELS", home.path("models"));
+        let done = run.done().failed(2, &format!("'{name}' is a model"));
+        done.hint(&format!("fireside -m {name}")).hint(&format!("fireside -p {name}"));
+    }
+    home.scripted("yes\n", &["Tiny"]).env("FIRESIDE_MODELS", home.path("models")).done().stdout("yes\n");
 }
 
 #[test]
@@ -116,11 +140,52 @@ fn a_bias_for_a_token_outside_the_vocabulary_is_wrong_usage() {
 }
 
 #[test]
-fn what_is_not_there_yet_says_so() {
+fn options_of_others_are_unknown_like_any_other() {
     let home = Home::new();
-    for option in ["--server", "--rpc", "--draft-model", "-md"] {
-        home.run(&["-p", "a", option, "x"]).done().failed(2, "not there yet");
+    for option in ["--server", "--rpc", "--draft-model", "-md", "-mg", "-mu"] {
+        let done = home.run(&["-p", "a", option, "x"]).done();
+        done.failed(2, &format!("unexpected argument '{option}'")).hint("-p");
     }
+}
+
+#[test]
+fn options_that_contradict_one_another_are_refused() {
+    let home = Home::new();
+    for (args, why) in [
+        (&["--incognito", "--keep"][..], "--incognito and --keep exclude each other"),
+        (&["-q", "-v"], "--quiet and --verbose exclude each other"),
+        (&["--raw", "--system-prompt", "x"], "--raw and --system-prompt exclude each other"),
+        (&["--raw", "--system-prompt-file", "x"], "--raw and --system-prompt-file exclude each other"),
+        (&["--chat-template", "chatml", "--raw"], "--raw and --chat-template exclude each other"),
+        (&["--system", "x", "--system-prompt-file", "y"], "--system-prompt and --system-prompt-file exclude"),
+        (&["-i", "--dry-run"], "--interactive and --dry-run exclude each other"),
+    ] {
+        home.scripted("no\n", &[&["-p", "Hi"], args].concat()).done().failed(2, why);
+    }
+    home.scripted("yes\n", &["-p", "Hi", "--keep=off", "--incognito"]).done().code(0).stdout("yes\n");
+}
+
+#[test]
+fn a_flag_beats_what_contradicts_it_elsewhere() {
+    let home = Home::new();
+    let config = |text: &str| home.write(".config/fireside/config.toml", text);
+    let database = home.path(".local/share/fireside/conversations.db");
+    let chat = |flag: &str| home.scripted("One.\n", &["--repl-stdin", flag]).stdin("Hi\n").done().code(0);
+    config("keep = true\n");
+    chat("--incognito");
+    assert!(!database.exists());
+    config("incognito = true\n");
+    chat("--keep");
+    assert!(database.exists());
+    config("system-prompt = \"Be brief.\"\nchat-template = \"chatml\"\n");
+    let file = home.write("long.txt", "Be long.");
+    let dry =
+        |args: &[&str]| home.run(&[&["-p", "Hi", "--dry-run"], args].concat()).model(&tiny("llama-bpe"));
+    let prompt = dry(&["--system-prompt-file", file.to_str().unwrap()]).done().code(0).stdout;
+    assert!(prompt.contains("Be long.") && !prompt.contains("Be brief."), "{prompt}");
+    dry(&["--raw"]).done().code(0).stdout("Hi\n");
+    config("incognito = true\nkeep = true\n");
+    home.scripted("no\n", &["-p", "Hi"]).done().failed(2, "incognito and keep exclude each other");
 }
 
 #[test]

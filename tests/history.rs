@@ -61,7 +61,8 @@ fn what_is_kept_and_what_is_not() {
     home.scripted("one\n", &["-p", "a"]).done().code(0);
     home.scripted("one\n", &["-p", "a"]).stdin("piped").done().code(0);
     home.scripted("one\n", &["--repl-stdin"]).stdin("Hi\n").done().code(0);
-    home.scripted("one\n", &["--repl-stdin", "--keep", "--incognito"]).stdin("Hi\n").done().code(0);
+    let incognito = home.scripted("one\n", &["--repl-stdin", "--incognito"]).env("FIRESIDE_KEEP", "on");
+    incognito.stdin("Hi\n").done().code(0);
     assert!(!home.path(DATABASE).exists());
     history(&home, &["list"]).done().code(0).stdout("").says("no such conversation");
     history(&home, &["search", "Hi"]).done().failed(1, "no conversations are kept yet");

@@ -138,6 +138,49 @@ fn an_ambiguous_name_lists_the_candidates() {
 }
 
 #[test]
+fn the_beginning_of_a_name_is_enough_where_only_one_begins_so() {
+    let home = Home::new();
+    for name in ["Alpha-One", "Alpha-Two", "Beta", "Beta-Two"] {
+        home.write(&format!("{OWN}/{name}.gguf"), bytes("llama-bpe")); // of one size, and yet no copies
+    }
+    let asked = |name: &str| home.run(&["-m", name, "-p", "Hi", "-n", "0", "--json"]).done();
+    for (typed, meant) in
+        [("alpha-o", "Alpha-One"), ("ALPHA-T", "Alpha-Two"), ("beta-", "Beta-Two"), ("beta", "Beta")]
+    {
+        let path = asked(typed).code(0).json()["model"]["path"].as_str().unwrap().to_string();
+        assert!(path.ends_with(&format!("/{meant}.gguf")), "{typed}: {path}");
+    }
+    let several = home.run(&["-m", "alpha", "-p", "Hi"]).done();
+    several.failed(2, "'alpha' could be any of 2 models").hint("Alpha-One, Alpha-Two");
+    for verb in ["show", "check", "bench"] {
+        home.run(&[verb, "alpha-o", "--json"]).done().code(0);
+    }
+    let lines = "/model alpha-t\n/show model\n/model alpha\n";
+    let chat = home.run(&["-m", "beta", "--repl-stdin", "-q"]).stdin(lines).done().code(0);
+    chat.says("Alpha-Two.gguf").says("'alpha' could be any of 2 models");
+    home.run(&["rm", "alpha"]).done().failed(2, "'alpha' could be any of 2 models");
+    let mut terminal = home.terminal(&["rm", "alpha-o"]);
+    assert_eq!(terminal.sees("Remove Alpha-One").line("y").sees("are free again").ends(), 0);
+}
+
+#[test]
+fn what_nobody_sees_happen_takes_the_whole_name() {
+    let home = Home::new();
+    let file = home.write(&format!("{OWN}/Alpha-One.gguf"), bytes("llama-bpe"));
+    home.run(&["rm", "alpha", "--yes"]).done().failed(1, "there is no model 'alpha'").hint("Alpha-One");
+    assert!(file.exists());
+    home.run(&["pull", "alpha", "--offline"]).done().failed(2, "alpha");
+    let other = Home::new();
+    other.scripted("Yes.\n", &["-p", "Hi", "--keep"]).done().code(0);
+    let id = crate::history::id(&other, 0);
+    let talk = other.run(&["history", "export", &id, "--format", "json", "-"]).done().code(0).stdout;
+    home.write("talk.json", talk.replace("\"script\"", "\"alpha\""));
+    home.run(&["history", "import", "talk.json"]).done().code(0);
+    let resumed = home.run(&["--resume", &id, "--repl-stdin"]).done().code(0);
+    resumed.says("the conversation was held with alpha, which is not here any more");
+}
+
+#[test]
 fn the_table_says_what_matters_for_choosing() {
     let home = Home::new();
     let licence = [&10u64.to_le_bytes()[..], b"apache-2.0"].concat();

@@ -2,9 +2,11 @@
 //! why not, and what was fetched is not fetched again.
 
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -539,6 +541,39 @@ fn nobody_there_is_one_line() {
         .env("FIRESIDE_TEST_PATIENCE", "0.2");
     pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("is there a network?");
     home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", "nowhere").done().failed(2, "HF_ENDPOINT");
+}
+
+/// Accepts every connection and never says a word on any.
+fn silent() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let met = Arc::new(AtomicUsize::new(0));
+    let count = met.clone();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().flatten() {
+            count.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    (address, met)
+}
+
+#[test]
+fn a_network_that_never_answered_is_asked_once() {
+    let (address, met) = silent();
+    let home = Home::new();
+    let pull = |patience: &str| {
+        let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{address}"));
+        run.env("FIRESIDE_TEST_PATIENCE", patience)
+    };
+    let done = pull("0.2").done().failed(1, &format!("could not fetch from {address}: no answer in time"));
+    done.hint("HTTPS_PROXY").hint("--offline");
+    assert_eq!(met.load(Ordering::SeqCst), 1);
+    // The usual patience is for a network that has answered before.
+    let measured = pull("100").measured(Duration::from_secs(50));
+    assert_eq!(measured.signal, None, "{measured:#?}");
+    measured.done.failed(1, "no answer in time");
 }
 
 #[test]

@@ -102,6 +102,29 @@ fn clear_begins_anew_and_keeps_the_system_prompt() {
 }
 
 #[test]
+fn a_command_that_takes_nothing_refuses_what_comes_after_it() {
+    for command in COMMANDS.iter().filter(|command| command.takes.is_empty()) {
+        let name = command.name;
+        let done = chat("One.\n", &format!("Hi\n/{name} x\n/show prompt\n")).stdout("One.\n");
+        let refused = format!("fireside: /{name} takes nothing\n");
+        assert_eq!(
+            done.stderr.replace("hint: a message that begins so needs a space before it\n", ""),
+            refused + "[user] Hi\n"
+        );
+    }
+}
+
+#[test]
+fn title_alone_shows_the_title() {
+    let home = Home::new();
+    let chat =
+        home.scripted("One.\n", &["--repl-stdin", "-q"]).stdin("/title\nWhy is\\\nthe sky blue?\n/title\n");
+    chat.done()
+        .code(0)
+        .stderr("there is no title yet: it comes from the first message\nWhy is the sky blue?\n");
+}
+
+#[test]
 fn undo_takes_back_one_exchange_after_the_other() {
     let home = Home::new();
     home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin"])
