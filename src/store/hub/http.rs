@@ -3,7 +3,9 @@
 //! Follows redirects itself, because the token may go to one host only. Decides nothing about trying again: retry.rs.
 
 use std::io::{self, Read};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -22,9 +24,16 @@ const INPUT_BUFFER: usize = 256 * 1024;
 /// Of the body of a redirect, read so that its connection can be used again.
 const SMALL_BODY: u64 = 64 * 1024;
 
+/// The longest that a network is waited for which never answered: probably there is none.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Who asks, and how long it waits.
 pub(super) struct Http {
     agent: Agent,
+    /// How long to wait for a byte as long as nobody ever answered.
+    first_patience: Duration,
+    asked: OnceLock<Instant>,
+    answered: AtomicBool,
     /// The only scheme, host and port that is given the token.
     trusted: Option<String>,
     token: Option<String>,
@@ -67,7 +76,7 @@ impl Answer {
 }
 
 impl Http {
-    /// `patience`: how long to wait for a byte. The token goes to `endpoint` only.
+    /// `patience`: how long to wait for a byte once somebody has answered. The token goes to `endpoint` only.
     pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
@@ -86,7 +95,20 @@ impl Http {
             .max_idle_connections(KEPT_CONNECTIONS)
             .max_idle_connections_per_host(KEPT_CONNECTIONS)
             .build();
-        Http { agent: config.new_agent(), trusted: origin(endpoint).map(String::from), token }
+        Http {
+            agent: config.new_agent(),
+            first_patience: patience.min(FIRST_PATIENCE),
+            asked: OnceLock::new(),
+            answered: AtomicBool::new(false),
+            trusted: origin(endpoint).map(String::from),
+            token,
+        }
+    }
+
+    /// Whether nobody will have answered after `wait`, although that was long enough.
+    pub(super) fn in_vain(&self, wait: Duration) -> bool {
+        let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
+        !self.answered.load(Ordering::Relaxed) && waited + wait >= self.first_patience
     }
 
     /// Asks, wherever that leads.
@@ -116,7 +138,14 @@ impl Http {
         if let Some(token) = self.token.as_ref().filter(|_| self.trusts(url)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
+        self.asked.get_or_init(Instant::now);
+        if !self.answered.load(Ordering::Relaxed) {
+            let patience = Some(self.first_patience);
+            let config = request.config().timeout_resolve(patience).timeout_connect(patience);
+            request = config.timeout_recv_response(patience).build();
+        }
         let response = request.call().map_err(|error| self.trouble(url, error))?;
+        self.answered.store(true, Ordering::Relaxed);
         let url = response.get_uri().to_string();
         let (parts, body) = response.into_parts();
         Ok(Answer {

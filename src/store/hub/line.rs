@@ -52,7 +52,8 @@ impl Line<'_> {
     /// Waits before the next try, or says why there is none.
     pub(super) fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Failure> {
         self.teller.check()?;
-        let Some(wait) = trouble.wait(tries, self.patience) else {
+        let wait = trouble.wait(tries, self.patience);
+        let Some(wait) = wait.filter(|wait| !self.http.in_vain(*wait)) else {
             return Err(self.failure(url, trouble));
         };
         if tries > 1 || wait > self.patience / 4 {
@@ -77,7 +78,9 @@ impl Line<'_> {
             trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words())).hint(
                 match self.teller.fetching() {
                     true => "the same command goes on from here",
-                    false => "is there a network? behind a proxy, HTTPS_PROXY must name it",
+                    false => {
+                        "is there a network? behind a proxy, HTTPS_PROXY must name it; --offline asks none"
+                    }
                 },
             ),
         }
