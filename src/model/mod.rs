@@ -61,6 +61,11 @@ pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
     names::find(wanted, &places(config))
 }
 
+/// Whether a word is a model's name: of one on this machine, or in the catalogue; or a model file's path.
+pub fn is_called(config: &Config, word: &str) -> bool {
+    names::is_name(word, &places(config))
+}
+
 /// Which model is used when none is named: the one used last, or the only one in the user's models folder.
 pub fn usual(config: &Config) -> Option<PathBuf> {
     let paths = config.paths.as_ref()?;
@@ -111,7 +116,7 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     let given = config.source("model", &[]) >= Source::Environment;
     match before.filter(|_| !given) {
         None => Ok(None),
-        Some(model) if find(config, model).is_ok() => Ok(Some(model.to_string())),
+        Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
         Some(model) => Err(format!("the conversation was held with {model}, which is not here any more")),
     }
 }

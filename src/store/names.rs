@@ -39,8 +39,17 @@ impl From<NotHere> for Failure {
 }
 
 /// The file called `wanted`: a path; a name, with or without its quantisation; what `pull` would have brought; a short name
-/// of the catalogue. A name that different files have is not guessed at.
+/// of the catalogue; the beginning of one name only. A name that different files have is not guessed at.
 pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, meant)
+}
+
+/// The same without beginnings, where nobody sees which model is taken.
+pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, called)
+}
+
+fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotHere> {
     let path = expanded(Path::new(wanted));
     if (wanted.contains('/') || is_gguf(&path)) && path.symlink_metadata().is_ok() {
         return Ok(path); // what is wrong with it is said when it is read
@@ -56,6 +65,15 @@ pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
 
 /// The one model called `wanted`, or that `wanted` is the path of; copies are told apart.
 pub fn find_one(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
+    found_one(wanted, places, meant)
+}
+
+/// The same without beginnings.
+pub fn find_one_exactly(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
+    found_one(wanted, places, called)
+}
+
+fn found_one(wanted: &str, places: &[Place], meant: Meaning) -> Result<ModelFile, NotHere> {
     use std::os::unix::fs::MetadataExt;
     let (models, path) = (all(places), expanded(Path::new(wanted)));
     if let (true, Ok(about)) = (wanted.contains('/') || is_gguf(&path), fs::metadata(&path)) {
@@ -70,21 +88,50 @@ pub fn find_one(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
     }
 }
 
+/// Whether it is the whole name of a model here or in the catalogue, or the path of a model file.
+pub fn is_name(word: &str, places: &[Place]) -> bool {
+    let path = Path::new(word);
+    catalog().contains_key(&word.to_lowercase())
+        || (is_gguf(path) && path.is_file())
+        || all(places).iter().any(|model| model.is_called(word))
+}
+
 fn outside(path: &Path) -> Failure {
     Failure::usage(format!("{} is no model in the places that fireside list shows", path.display()))
         .hint("remove the file yourself if it is not wanted")
 }
 
-/// The models that `wanted` may mean, one name of each file; never none.
+type Meaning = for<'a> fn(&str, &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere>;
+
+/// The models that `wanted` may mean, one name of each file; never none. Where it is no name, it may be the beginning of one.
 fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
+    let of_catalogue = catalog().contains_key(&wanted.to_lowercase());
+    called(wanted, models).or_else(|unknown| {
+        let (beginning, mut seen) = (wanted.to_lowercase(), HashSet::new());
+        let begins = |model: &&ModelFile| model.current && model.name.to_lowercase().starts_with(&beginning);
+        let mut begin: Vec<&ModelFile> = models.iter().filter(begins).collect();
+        begin.retain(|model| seen.insert(model.identity));
+        match begin[..] {
+            _ if of_catalogue || wanted.is_empty() => Err(unknown),
+            [first, ..] if begin.iter().all(|other| other.name.eq_ignore_ascii_case(&first.name)) => {
+                called(&first.name, models)
+            }
+            [] => Err(unknown),
+            _ => Err(ambiguous(wanted, &begin).into()),
+        }
+    })
+}
+
+/// The models called so, one name of each file; never none.
+fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
     let mut seen = HashSet::new();
     let mut once = |models: Vec<&'a ModelFile>| -> Vec<&'a ModelFile> {
         models.into_iter().filter(|model| seen.insert(model.identity)).collect()
     };
-    let called = |is_meant: &dyn Fn(&ModelFile) -> bool| -> Vec<&'a ModelFile> {
+    let those = |is_meant: &dyn Fn(&ModelFile) -> bool| -> Vec<&'a ModelFile> {
         models.iter().filter(|model| model.current && is_meant(model)).collect()
     };
-    let exactly = called(&|model| model.is_called(wanted));
+    let exactly = those(&|model| model.is_called(wanted));
     if !exactly.is_empty() {
         return Ok(once(exactly));
     }
@@ -95,8 +142,8 @@ fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>
     let file = entry.map(|entry| name(Path::new(&entry.file)));
     let file = file.map(|file| split_name(&file).map_or(file.clone(), |(whole, ..)| whole.to_string()));
     let of_catalogue =
-        called(&|model| file.as_ref().is_some_and(|file| model.is_whole() && model.is_called(file)));
-    let without = called(&|model| model.is_called_without_quantisation(wanted));
+        those(&|model| file.as_ref().is_some_and(|file| model.is_whole() && model.is_called(file)));
+    let without = those(&|model| model.is_called_without_quantisation(wanted));
     if let Some(found) = [of_catalogue, without].into_iter().find(|found| !found.is_empty()) {
         return Ok(once(found));
     }

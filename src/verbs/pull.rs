@@ -19,6 +19,7 @@ use crate::store::catalog::{Entry, catalog};
 use crate::store::fetched::Fetched as FetchedByUs;
 use crate::store::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::store::licences::judge;
+use crate::store::names::find_exactly;
 use crate::store::package;
 use crate::ui::{Screen, terminal};
 use crate::units::size;
@@ -33,7 +34,7 @@ pub struct Source {
 pub(super) fn run(what: &str, means: &mut Means) -> Result<Exit, Failure> {
     let started = Instant::now();
     if means.config.settle(&[])?.offline
-        && let Ok(path) = model::find(means.config, what)
+        && let Ok(path) = find_exactly(what, &model::places(means.config))
     {
         return here_already(what, &path, started, means);
     }

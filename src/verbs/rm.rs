@@ -14,7 +14,11 @@ use crate::units::size;
 
 /// `yes`: how often the user has agreed already.
 pub(super) fn run(wanted: &str, yes: u8, means: &mut Means) -> Result<Exit, Failure> {
-    let model = names::find_one(wanted, &places(means.config))?;
+    let places = places(means.config);
+    let model = match yes {
+        0 => names::find_one(wanted, &places)?,
+        _ => names::find_one_exactly(wanted, &places)?, // nobody sees which one it would be
+    };
     let removal = Removal::of(&model);
     let fetched = Fetched::at(means.config.paths.as_ref().map(|paths| paths.fetched.clone()));
     let ours = !model.owner.is_other() || fetched.contains(&model.path);
