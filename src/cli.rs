@@ -72,15 +72,6 @@ pub struct Args {
     #[command(flatten)]
     pub settings: Given,
 
-    /// Not yet.
-    #[arg(long, hide = true)]
-    pub server: Option<String>,
-    /// Not yet.
-    #[arg(long, hide = true)]
-    pub rpc: Option<String>,
-    /// Not yet.
-    #[arg(long, hide = true)]
-    pub draft_model: Option<String>,
     /// for tests: who answers, as in script:FILE.
     #[arg(long, hide = true)]
     pub backend: Option<String>,
@@ -304,7 +295,6 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),
     ("-tb", "--threads-batch"),
-    ("-md", "--draft-model"),
     ("-r", "--stop"),
     ("-l", "--logit-bias"),
     ("-st", ""),
@@ -314,6 +304,9 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("--conversation", ""),
     ("--no-conversation", ""),
 ];
+
+/// More of them, for what fireside does not have: `-md` must not be taken for `-m d`.
+const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
 
 /// The names of the verbs.
 pub fn verbs() -> Vec<String> {
@@ -333,7 +326,7 @@ pub enum Instead {
 
 /// Understands the command line, or says in a line what is wrong with it.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
-    let mut words: Vec<OsString> = hoist(translate(words.into_iter().collect()));
+    let mut words: Vec<OsString> = hoist(translate(words.into_iter().collect()).map_err(Instead::Failure)?);
     let rest = rest(&mut words).map_err(Instead::Failure)?;
     let args = Args::try_parse_from(words).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -342,7 +335,28 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead>
         }
         _ => Instead::Failure(usage_failure(&error)),
     })?;
+    args.refuse_contradictions().map_err(Instead::Failure)?;
     Ok(Args { rest, ..args })
+}
+
+impl Args {
+    /// What was typed and cannot hold at once. Two settings that exclude each other are config.rs's.
+    fn refuse_contradictions(&self) -> Result<(), Failure> {
+        let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
+        let pairs = [
+            ("quiet", self.quiet, "verbose", self.verbose),
+            ("raw", self.raw, "system-prompt", given("system-prompt")),
+            ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
+            ("raw", self.raw, "chat-template", given("chat-template")),
+            ("interactive", self.interactive, "dry-run", self.dry_run),
+        ];
+        match pairs.iter().find(|(_, one, _, other)| *one && *other) {
+            Some((one, _, other, _)) => {
+                Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Takes a prompt behind `--` off the words.
@@ -369,7 +383,7 @@ fn first_word(words: &[OsString]) -> usize {
     first
 }
 
-fn translate(words: Vec<OsString>) -> Vec<OsString> {
+fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let mut translated: Vec<OsString> = Vec::with_capacity(words.len());
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -380,6 +394,11 @@ fn translate(words: Vec<OsString>) -> Vec<OsString> {
             break;
         }
         let spelling = SPELLINGS.iter().find(|(theirs, _)| *theirs == text);
+        if UNKNOWN.contains(&text) {
+            return Err(
+                Failure::usage(format!("unexpected argument '{text}' found")).hint(OPTIONS_AND_PROMPTS)
+            );
+        }
         if text == "-hf" {
             translated.push("--model".into()); // which says what is missing if nothing follows
             let name = words.next();
@@ -395,7 +414,7 @@ fn translate(words: Vec<OsString>) -> Vec<OsString> {
             translated.extend(words.next()); // whatever it looks like
         }
     }
-    translated
+    Ok(translated)
 }
 
 /// Settings may stand behind a verb as well; clap wants them before it.
@@ -445,11 +464,7 @@ fn takes_value(word: &str) -> bool {
     if let Some(name) = word.strip_prefix("--") {
         let of_table =
             SETTINGS.iter().any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
-        return of_table
-            || matches!(
-                name,
-                "prompt" | "file" | "backend" | "probe" | "server" | "rpc" | "draft-model" | "title"
-            );
+        return of_table || matches!(name, "prompt" | "file" | "backend" | "probe" | "title");
     }
     let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
     match (letters.next(), letters.next()) {
@@ -459,6 +474,9 @@ fn takes_value(word: &str) -> bool {
         _ => false,
     }
 }
+
+const OPTIONS_AND_PROMPTS: &str =
+    "fireside --help lists the options; a prompt that begins with - goes after -p or --";
 
 /// clap's error as one line and a hint.
 fn usage_failure(error: &clap::Error) -> Failure {
@@ -485,9 +503,7 @@ fn usage_failure(error: &clap::Error) -> Failure {
             format!("did you mean {close}? A prompt that begins with - goes after -p or --")
         }
         Some(ContextValue::String(close)) => format!("did you mean {close}?"),
-        _ if unknown => {
-            "fireside --help lists the options; a prompt that begins with - goes after -p or --".into()
-        }
+        _ if unknown => OPTIONS_AND_PROMPTS.into(),
         _ => "fireside --help lists the options".into(),
     })
 }
@@ -498,7 +514,7 @@ mod tests {
 
     fn words(line: &str) -> Vec<String> {
         let words = line.split(' ').map(OsString::from).collect();
-        translate(words).into_iter().map(|w| w.into_string().unwrap()).collect()
+        translate(words).unwrap().into_iter().map(|w| w.into_string().unwrap()).collect()
     }
 
     #[test]

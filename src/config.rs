@@ -58,6 +58,9 @@ pub struct Wrong {
     pub harmless: bool,
 }
 
+/// Settings that cannot both hold.
+const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
+
 /// Where things are kept. Every folder may be missing; none is made before something is written to it.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -105,7 +108,27 @@ impl Config {
             let row = setting(name).expect("flags are made from the table");
             config.say(row, value, Source::Flag, &format!("--{name}"));
         }
+        RIVALS.iter().for_each(|rivals| config.decide(rivals));
         config
+    }
+
+    /// Of two rivals the one of the higher source holds; from the same one they are a contradiction.
+    fn decide(&mut self, rivals: &[&str; 2]) {
+        let settings = self.settle(&[]).unwrap_or_default(); // every value was checked
+        let given = |name: &str| {
+            let shown = (setting(name)?.get)(&settings);
+            let source = self.source(name, &[]);
+            (source != Source::Default && !["", "off"].contains(&&*shown)).then_some(source)
+        };
+        let [Some(one), Some(other)] = rivals.map(given) else { return };
+        if one == other {
+            let called =
+                rivals.map(|name| if one == Source::Flag { format!("--{name}") } else { name.into() });
+            let what = format!("{} and {} exclude each other", called[0], called[1]);
+            return self.wrong.push(Wrong { source: one, what, harmless: false });
+        }
+        let beaten = if one < other { rivals[0] } else { rivals[1] };
+        self.assignments.retain(|assignment| assignment.setting.name != beaten);
     }
 
     /// Takes one value that was given for a setting, or notes what is wrong with it. `called`: as the user wrote its name.

@@ -103,8 +103,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
-        self.refuse_what_is_not_there_yet()?;
-        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref())?.or(self.args.rest.clone());
+        let is_model = |word: &str| model::is_called(&self.config, word);
+        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref(), is_model)?;
+        let words = words.or(self.args.rest.clone());
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             self.refuse_what_is_for_asking()?;
@@ -156,15 +157,6 @@ impl Run<'_> {
     fn wants_chat(&self) -> bool {
         let lines = std::io::stdin().is_terminal() || self.args.repl_stdin;
         lines && !self.args.json && !self.args.dry_run && !self.args.raw
-    }
-
-    fn refuse_what_is_not_there_yet(&self) -> Result<(), Failure> {
-        let asked =
-            [("server", &self.args.server), ("rpc", &self.args.rpc), ("draft-model", &self.args.draft_model)];
-        match asked.iter().find(|(_, value)| value.is_some()) {
-            Some((name, _)) => Err(Failure::usage(format!("--{name} is not there yet"))),
-            None => Ok(()),
-        }
     }
 
     /// A verb asks no model anything.
@@ -348,7 +340,7 @@ impl Run<'_> {
         let wanted = self.which_model()?;
         let candidate = opener(&self.args)(&self.config, &wanted)?;
         let mut session = Session::new(self.config.clone(), candidate);
-        let system = system_prompt(&session.settings)?;
+        let system = system_prompt(&session.settings)?.filter(|_| !self.args.raw);
         if let Some(Kept { record, numbers, .. }) = &self.resumed {
             session.turn_to(record, Heading::of(record, numbers.clone()));
         }
@@ -506,12 +498,9 @@ fn opener(args: &Args) -> Opener {
 }
 
 fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
-    match (&settings.system_prompt, &settings.system_prompt_file) {
-        (Some(_), Some(_)) => {
-            Err(Failure::usage("--system-prompt and --system-prompt-file exclude each other"))
-        }
-        (None, Some(file)) => input::attach(file).map(|file| Some(file.text)),
-        (text, None) => Ok(text.clone().map(without_mark)),
+    match &settings.system_prompt_file {
+        Some(file) => input::attach(file).map(|file| Some(file.text)),
+        None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
 }
 

@@ -153,7 +153,7 @@ fn commands_of_the_chat() {
     let done =
         done.says("this conversation is called: A better name").says("A better name").says("user: Second");
     let done = done.says("wrote ").says("a conversation of its own").says(": First (2 messages)");
-    done.says("there is no conversation 'zzz'").says("/title takes the new title");
+    done.says("there is no conversation 'zzz'");
     assert!(std::fs::read_to_string(file).unwrap().contains("Second"));
     let mut counts: Vec<i64> = listed(&home).iter().map(|c| c["messages"].as_i64().unwrap()).collect();
     counts.sort();

@@ -322,7 +322,7 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| one_of(v, SWITCH).map(|v| s.show_thinking = v), |s| name_of(&s.show_thinking, SWITCH)),
     row("color", "auto|always|never", Group::Output, "colours on the terminal",
         |s, v| one_of(v, WHEN).map(|v| s.color = v), |s| name_of(&s.color, WHEN)),
-    row("incognito", "", Group::Conversation, "keep nothing: no conversation, no line typed, nothing learnt about models",
+    row("incognito", "", Group::Conversation, "keep nothing: no conversation, no line typed, nothing learnt about models; with --continue or --resume, nothing of what is said from then on",
         |s, v| one_of(v, SWITCH).map(|v| s.incognito = v), |s| name_of(&s.incognito, SWITCH)),
     row("keep", "", Group::Conversation, "keep the conversation also where input is piped or there is no terminal",
         |s, v| one_of(v, SWITCH).map(|v| s.keep = v), |s| name_of(&s.keep, SWITCH)),

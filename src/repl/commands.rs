@@ -104,7 +104,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or go on with another", model),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
-    row(&["title"], "[TEXT]", Argument::None, "name this conversation", title),
+    row(&["title"], "[TEXT]", Argument::None, "show this conversation's title, or give it another", title),
     row(
         &["history"],
         "[WORDS]",
@@ -160,17 +160,22 @@ pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
     let line = line.strip_prefix('/').unwrap_or(line);
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match command(&name.to_lowercase()) {
+        Some(command) if command.takes.is_empty() && !rest.trim().is_empty() => {
+            Err(Failure::usage(format!("/{} takes nothing", command.name)).hint(NO_COMMAND))
+        }
         Some(command) => (command.run)(chat, rest.trim()),
         None => Err(unknown(name)),
     }
 }
+
+const NO_COMMAND: &str = "a message that begins so needs a space before it";
 
 fn unknown(name: &str) -> Failure {
     let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
     let failure = Failure::new(format!("there is no command /{name}"));
     match nearest(name, names) {
         Some(close) => failure.hint(format!("did you mean /{close}?")),
-        None => failure.hint("/help lists the commands; a message that begins so needs a space before it"),
+        None => failure.hint(format!("/help lists the commands; {NO_COMMAND}")),
     }
 }
 

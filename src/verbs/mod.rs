@@ -29,9 +29,6 @@ use crate::session::Opener;
 use crate::ui::{Screen, terminal};
 use crate::{input, kept};
 
-/// Verbs that are planned; they are named so that nobody takes them for prompts.
-const PLANNED: &[&str] = &["worker", "man"];
-
 /// What every verb works with.
 pub struct Means<'a> {
     pub config: &'a Config,
@@ -170,33 +167,50 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     }
 }
 
-/// The prompt among the words on the command line. A single word is none: it may be a mistyped verb.
-pub fn prompt(words: &[String], verb: Option<&Verb>) -> Result<Option<String>, Failure> {
+/// The prompt among the words on the command line. One word is a prompt as well, unless it is nearly a verb or a model's name.
+pub fn prompt(
+    words: &[String],
+    verb: Option<&Verb>,
+    is_model: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Failure> {
     let Some(first) = words.first() else {
         return Ok(None);
     };
-    if words.len() == 1 && verb.is_none() && first.contains(char::is_whitespace) {
-        return Ok(Some(first.clone()));
+    let all = cli::verbs();
+    let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
+    let meant = nearest(first, all.iter().map(String::as_str)).filter(|_| mistyped);
+    let single = words.len() == 1 && verb.is_none();
+    match meant {
+        None if !single => {
+            let more = if verb.is_some() { " …" } else { "" };
+            let line = quoted(&(words.join(" ") + more));
+            Err(Failure::usage("quote the prompt: several words are taken for one only in quotes")
+                .hint(format!("fireside {line}")))
+        }
+        Some(verb) => {
+            let as_prompt = match words {
+                [word] if single => format!("-p {word}"),
+                several => quoted(&several.join(" ")),
+            };
+            Err(Failure::usage(format!("there is no verb '{first}'"))
+                .hint(format!("did you mean {verb}? as a prompt: fireside {as_prompt}")))
+        }
+        None if first.is_empty() => Err(Failure::usage("the prompt is empty")),
+        None if !first.contains(char::is_whitespace) && is_model(first) => {
+            Err(Failure::usage(format!("'{first}' is a model, and no prompt"))
+                .hint(format!("to talk to it: fireside -m {first}; as a prompt: fireside -p {first}")))
+        }
+        None => Ok(Some(first.clone())),
     }
-    if PLANNED.contains(&first.as_str()) {
-        return Err(Failure::usage(format!("'{first}' is not there yet"))
-            .hint(format!("as a prompt it would be: fireside -p {first}")));
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let acts = |c| matches!(c, '"' | '$' | '`' | '\\' | '!');
+    match text.contains(acts) && !text.contains('\'') {
+        true => format!("'{text}'"),
+        false => format!("\"{text}\""),
     }
-    if words.len() > 1 || verb.is_some() {
-        let more = if verb.is_some() { " …" } else { "" };
-        return Err(Failure::usage("a prompt must be one word to the shell")
-            .hint(format!("put all of it in quotes: fireside \"{}{more}\"", words.join(" "))));
-    }
-    if first.is_empty() {
-        return Err(Failure::usage("the prompt is empty"));
-    }
-    let failure = Failure::usage(format!("there is no verb '{first}'"));
-    let as_prompt = format!("to ask that: fireside -p \"{first}\"");
-    let verbs = cli::verbs();
-    Err(match nearest(first, verbs.iter().map(String::as_str).chain(PLANNED.iter().copied())) {
-        Some(verb) => failure.hint(format!("did you mean {verb}? {as_prompt}")),
-        None => failure.hint(as_prompt),
-    })
 }
 
 #[cfg(test)]
@@ -204,20 +218,23 @@ mod tests {
     use super::*;
 
     fn words(words: &[&str]) -> Result<Option<String>, Failure> {
-        prompt(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>(), None)
+        let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+        prompt(&words, None, |word| word == "tiny")
     }
 
     #[test]
-    fn white_space_makes_a_prompt() {
-        assert_eq!(words(&["Why is the sky blue?"]).unwrap().as_deref(), Some("Why is the sky blue?"));
+    fn what_is_no_verb_is_a_prompt() {
         assert_eq!(words(&[]).unwrap(), None);
+        for prompt in ["Why is the sky blue?", "hi", "banana", "Lst", "日本", "a tiny one"] {
+            assert_eq!(words(&[prompt]).unwrap().as_deref(), Some(prompt));
+        }
     }
 
     #[test]
-    fn one_word_is_a_verb_or_a_hint() {
-        assert!(words(&["confg"]).unwrap_err().hint.unwrap().starts_with("did you mean config?"));
-        assert_eq!(words(&["banana"]).unwrap_err().hint.unwrap(), "to ask that: fireside -p \"banana\"");
-        assert!(words(&["why", "is"]).unwrap_err().hint.unwrap().contains("\"why is\""));
-        assert!(words(&["worker", "x"]).unwrap_err().message.contains("not there yet"));
+    fn what_is_nearly_a_verb_or_a_models_name_is_a_hint() {
+        let hint = |typed: &[&str]| words(typed).unwrap_err().hint.unwrap();
+        assert_eq!(hint(&["confg"]), "did you mean config? as a prompt: fireside -p confg");
+        assert_eq!(hint(&["tiny"]), "to talk to it: fireside -m tiny; as a prompt: fireside -p tiny");
+        assert_eq!(hint(&["why", "is"]), "fireside \"why is\"");
     }
 }

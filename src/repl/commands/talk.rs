@@ -15,7 +15,13 @@ use crate::store::journal::Heading;
 
 pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     if text.is_empty() {
-        return Err(Failure::usage("/title takes the new title"));
+        match chat.session.record().title {
+            title if title.is_empty() => {
+                chat.screen.show("there is no title yet: it comes from the first message")
+            }
+            title => chat.screen.show(&title),
+        }
+        return Ok(Next::Prompt);
     }
     chat.session.set_title(text);
     chat.screen.note(&format!("this conversation is called: {text}"));
