@@ -67,6 +67,8 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.
 mod keys;
 mod pty;
+// Every word of it whole, on any terminal.
+mod screen;
 // Content that would be control.
 mod forgery;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.

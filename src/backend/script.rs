@@ -2,7 +2,7 @@
 //!
 //! Each line of the file is one answer with `\n` for a line break, in the order in which they are asked for, and
 //! over again from the first. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
-//! the rest of the line. What stands between `<think>` and `</think>` is thinking. Tokens are words.
+//! the rest of the line. What stands between `<think>` and `</think>` is thinking. Tokens are words and what a pause makes of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +88,15 @@ fn words(messages: &[Arc<Message>]) -> usize {
     messages.iter().map(|m| m.content().split_whitespace().count()).sum()
 }
 
+/// A pause stands at the beginning of a token: one inside a word makes two of it.
+fn tokens(answer: &str) -> impl Iterator<Item = &str> {
+    answer.split_inclusive(' ').flat_map(|word| {
+        let pauses = word.match_indices("\\p").map(|(at, _)| at);
+        let cuts = pauses.filter(|at| *at > 0 && !word[..*at].ends_with("\\p")).chain([word.len()]);
+        cuts.scan(0, |from, to| Some(&word[std::mem::replace(from, to)..to]))
+    })
+}
+
 fn tell(piece: Piece, tokens: usize, told: &Sender<Told>) {
     let Piece { thinking: text, answer } = piece;
     let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
@@ -108,7 +117,7 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
     let tags = Format::tags("<think>", "</think>");
     let begun = Begun { thinking: &turn.begun_thinking, text: &turn.begun };
     let mut reasoning = Reasoning::after(&tags, "", begun);
-    for word in answer.split_inclusive(' ') {
+    for word in tokens(answer) {
         let mut word = word;
         while let Some(rest) = word.strip_prefix("\\p") {
             std::thread::sleep(PAUSE);

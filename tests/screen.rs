@@ -1,0 +1,571 @@
+//! What people read on a terminal: every word of it whole on one row, whatever the width of the window.
+
+use crate::history::chat;
+use crate::support::pty::*;
+use crate::support::{Home, tiny};
+
+/// Of an ordinary terminal, and of half of one.
+const WIDTHS: [u16; 2] = [80, 40];
+
+/// What a terminal of so many columns shows of everything that was written, on as many rows as that takes.
+struct Page {
+    rows: Vec<String>,
+    /// Whether the terminal itself broke the row because it was too long.
+    broken: Vec<bool>,
+    columns: usize,
+}
+
+impl Page {
+    fn of(bytes: &[u8], columns: u16) -> Page {
+        let size = |n: u16| std::num::NonZeroU16::new(n).unwrap();
+        let mut parser = vt100::Parser::new(size(4000), size(columns), 0);
+        parser.process(bytes);
+        let screen = parser.screen();
+        assert!(screen.cursor_position().0 < 3999, "more than fits the page");
+        let rows: Vec<String> = screen.rows(0, columns).collect();
+        let rows = rows.iter().zip(0..).map(|(row, n)| match screen.row_wrapped(n) {
+            true => row.clone(),
+            false => row.trim_end().to_string(),
+        });
+        let rows = rows.collect();
+        let broken = (0..4000).map(|row| screen.row_wrapped(row)).collect();
+        Page { rows, broken, columns: columns.into() }
+    }
+
+    /// The rows that the terminal itself broke, joined again.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![String::new()];
+        for (row, broken) in self.rows.iter().zip(&self.broken) {
+            *lines.last_mut().unwrap() += row;
+            if !broken {
+                lines.push(String::new());
+            }
+        }
+        lines
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.lines().iter().flat_map(|line| words(line)).collect()
+    }
+
+    /// No word that fits a row is on two.
+    #[track_caller]
+    fn no_word_is_broken(&self, what: &str) {
+        for (n, _) in self.broken.iter().enumerate().filter(|(_, broken)| **broken) {
+            let (row, next) = (&self.rows[n], &self.rows[n + 1]);
+            let begun = row.rsplit(' ').next().unwrap();
+            let rest = next.split(' ').next().unwrap();
+            let length = begun.chars().count() + rest.chars().count();
+            assert!(length >= self.columns, "{what} at {}: {begun}|{rest} in\n{row}\n{next}", self.columns);
+        }
+    }
+
+    /// The same, where these words are all there is to say: none is missing, none is only a part of one.
+    #[track_caller]
+    fn says_all_of(&self, what: &str, reference: &str) {
+        self.no_word_is_broken(what);
+        let (there, wanted) = (self.words(), words(reference));
+        for word in wanted.iter().filter(|word| word.chars().count() <= self.columns) {
+            assert!(
+                there.contains(word),
+                "{what} at {} lacks {word:?}:\n{}",
+                self.columns,
+                self.rows.join("\n").trim_end()
+            );
+        }
+    }
+
+    /// The same, where some of it may be left out and the end of a text may be cut.
+    #[track_caller]
+    fn says_nothing_but(&self, what: &str, reference: &str) {
+        self.no_word_is_broken(what);
+        let wanted = words(reference);
+        for word in self.words() {
+            let whole = wanted.contains(&word);
+            let cut =
+                word.strip_suffix('…').is_some_and(|begun| wanted.iter().any(|word| word.starts_with(begun)));
+            let all = self.rows.join("\n");
+            assert!(whole || cut, "{what} at {}: what is {word:?}?\n{}", self.columns, all.trim_end());
+        }
+    }
+}
+
+/// Words but for those with digits in them: ages, and the memory that is free, change from run to run.
+fn words(text: &str) -> Vec<String> {
+    let steady = |word: &&str| !word.chars().any(|c| c.is_ascii_digit());
+    text.split_whitespace().filter(steady).map(String::from).collect()
+}
+
+/// Runs to its end on a terminal, and into pipes for what it says there.
+fn shown(home: &Home, columns: u16, args: &[&str]) -> (Page, String) {
+    let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, args);
+    terminal.ends();
+    let page = Page::of(&terminal.bytes(), columns);
+    drop(terminal);
+    let done = home.run(args).done();
+    (page, done.stdout + &done.stderr)
+}
+
+#[track_caller]
+fn is_whole(home: &Home, args: &[&str]) {
+    for columns in WIDTHS {
+        let (page, reference) = shown(home, columns, args);
+        assert!(!reference.trim().is_empty(), "{args:?} says nothing");
+        page.says_all_of(&args.join(" "), &reference);
+    }
+}
+
+#[track_caller]
+fn is_a_table_that_fits(home: &Home, args: &[&str]) {
+    for columns in WIDTHS {
+        let (page, reference) = shown(home, columns, args);
+        page.says_nothing_but(&args.join(" "), &reference);
+        let first = reference.lines().find(|line| !line.contains("NAME")).unwrap();
+        let name = first.split_whitespace().next().unwrap();
+        assert!(page.rows.iter().any(|row| row.contains(name)), "{args:?} at {columns} lacks {name}");
+    }
+}
+
+#[test]
+fn help_is_whole() {
+    let home = Home::new();
+    for args in [&["--help"][..], &["-h"], &["list", "--help"], &["pull", "--help"], &["show", "--help"]] {
+        is_whole(&home, args);
+    }
+    for verb in ["rm", "check", "convert", "history", "bench", "config", "doctor", "completions"] {
+        is_whole(&home, &[verb, "--help"]);
+    }
+    for what in ["list", "search", "show", "export", "import", "replay", "rm"] {
+        is_whole(&home, &["history", what, "--help"]);
+    }
+}
+
+/// A home with a few models, whole and broken ones.
+fn with_models() -> Home {
+    let home = Home::new();
+    for name in ["llama-bpe", "mamba", "falcon-h1"] {
+        let bytes = std::fs::read(tiny(name)).unwrap();
+        home.write(&format!(".local/share/fireside/models/{name}-a-little-longer-Q4_K_M.gguf"), bytes);
+    }
+    home.write(".local/share/fireside/models/broken.gguf", "GGUF but no more than that");
+    home
+}
+
+#[test]
+fn tables_of_models_fit() {
+    let home = with_models();
+    for args in [&["list"][..], &["pull"]] {
+        is_a_table_that_fits(&home, args);
+    }
+    for columns in WIDTHS {
+        let (page, reference) = shown(&home, columns, &["list", "--all"]);
+        page.says_nothing_but("list --all", &reference);
+        assert!(page.words().iter().any(|word| word == "broken"));
+    }
+}
+
+#[test]
+fn a_model_and_the_installation_are_described_whole() {
+    let home = with_models();
+    let model = tiny("llama-bpe");
+    let model = model.to_str().unwrap();
+    for args in [&["show", model][..], &["check", model], &["config", "-m", model], &["doctor"]] {
+        is_whole(&home, args);
+    }
+    for args in
+        [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["frobnicate"], &["-m", "no", "a b"]]
+    {
+        is_whole(&home, args);
+    }
+}
+
+const LONG: &str = "What would somebody who has never been to a mountain village in the middle of winter want to know first?";
+
+fn with_conversations() -> Home {
+    let home = Home::new();
+    chat(
+        &home,
+        "An answer of several words about mountains and their villages.\n",
+        &[],
+        &format!("{LONG}\n"),
+    )
+    .code(0);
+    chat(
+        &home,
+        "ok\n",
+        &[],
+        "日本の首都はどこですか？その歴史についても教えてください。人口はどのくらいですか？\n",
+    )
+    .code(0);
+    chat(&home, "ok\n", &[], "Short\n").code(0);
+    home
+}
+
+#[test]
+fn conversations_are_listed_found_and_shown_whole() {
+    let home = with_conversations();
+    for columns in WIDTHS {
+        let (page, reference) = shown(&home, columns, &["history", "list"]);
+        page.no_word_is_broken("history list");
+        assert_eq!(page.rows.iter().filter(|row| !row.is_empty()).count(), 3, "{:?}", page.rows);
+        for line in reference.lines() {
+            let id = line.split_whitespace().next().unwrap();
+            assert!(page.rows.iter().any(|row| row.starts_with(id)), "{id}: {:?}", page.rows);
+        }
+        let (page, reference) = shown(&home, columns, &["history", "search", "mountain"]);
+        page.says_nothing_but("history search", &reference);
+    }
+    let listed = home.run(&["history", "list"]).done().code(0).stdout;
+    assert!(listed.contains(LONG) || listed.contains("in the middle of winter"), "a pipe gets all: {listed}");
+    let id = listed.lines().last().unwrap().split_whitespace().next().unwrap();
+    is_whole(&home, &["history", "show", id]);
+}
+
+/// Every command, with what it needs to be of interest.
+fn every_command() -> Vec<&'static str> {
+    vec![
+        "/help",
+        "/help set",
+        "/system",
+        "/system Be a helpful mountain guide.",
+        "/system",
+        "/set",
+        "/set temp",
+        "/set temp 0.5",
+        "/set tmep",
+        "/set system-prompt",
+        "/show",
+        "/show settings",
+        "/show template",
+        "/show nothing",
+        "/model",
+        "/model nowhere-to-be-found",
+        "/file",
+        "/file notes.txt",
+        "/file none",
+        "/file not-there",
+        "Tell me about it",
+        "/retry",
+        "/more",
+        "/edit 9",
+        "/title The mountains in winter",
+        "/history",
+        "/history mountains",
+        "/resume ffff",
+        "/context",
+        "/thinking",
+        "/stats",
+        "/export",
+        "/fork",
+        "/undo",
+        "/frobnicate",
+        "/clear",
+    ]
+}
+
+fn session(columns: u16) -> Page {
+    let home = with_conversations();
+    home.write("notes.txt", "Some notes about mountains.");
+    let answers = "<think>The user wants to know something about a thing that was not named before now.</think>It is a \
+                   long answer about mountains, and about the villages that lie between them all winter long.\n";
+    let args = home.script("answers", answers);
+    let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, &args);
+    for line in every_command() {
+        terminal.at_prompt().wiped().line(line);
+    }
+    terminal.at_prompt().keys(CTRL_D).ends();
+    Page::of(&terminal.bytes(), columns)
+}
+
+#[test]
+fn every_command_says_whole_words() {
+    let typed: Vec<&str> = every_command().into_iter().map(|line| line.split(' ').next().unwrap()).collect();
+    for command in fireside::repl::commands::COMMANDS {
+        let name = format!("/{}", command.name);
+        assert!(typed.contains(&name.as_str()) || ["/exit", "/tokens"].contains(&name.as_str()), "{name}");
+    }
+    let reference = session(1000).words().join(" ");
+    for columns in WIDTHS {
+        session(columns).says_nothing_but("the commands", &reference);
+    }
+}
+
+/// The answer of a script, alone on a page.
+fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static str, &str)]) -> Page {
+    let home = Home::new();
+    let script = home.script("answers", &format!("{}\n", answer.replace('\n', "\\n")));
+    let args = [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--incognito"], more].concat();
+    let environment = environment.iter().map(|(name, value)| (*name, value.to_string())).collect();
+    let mut terminal = home.terminal_as(&Setup { columns, environment }, &args);
+    assert_eq!(terminal.ends(), 0);
+    Page::of(&terminal.bytes(), columns)
+}
+
+const PARAGRAPH: &str = "The village lies at the end of a narrow valley, surrounded by mountains whose extraordinarily \
+                         steep slopes are covered with uninterrupted forest; nevertheless, its inhabitants have always \
+                         been hospitable, straightforward and incomprehensibly cheerful people.";
+
+#[test]
+fn answers_are_broken_between_words() {
+    for columns in [80, 40, 23] {
+        for (more, environment) in
+            [(&[][..], &[][..]), (&["--plain"][..], &[][..]), (&[][..], &[("TERM", "dumb")][..])]
+        {
+            let page = answered(columns, PARAGRAPH, more, environment);
+            page.says_all_of("a paragraph", PARAGRAPH);
+            assert!(page.broken.iter().all(|broken| !broken), "{:?}", page.rows);
+            let text: Vec<&str> =
+                page.rows.iter().map(|row| row.trim()).filter(|row| !row.is_empty()).collect();
+            assert_eq!(text.join(" "), PARAGRAPH);
+            assert!(text.iter().rev().skip(1).all(|row| row.len() + 18 > usize::from(columns)), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_comes_in_pieces_is_whole_and_shown_at_once() {
+    for environment in [vec![], vec![("TERM", "dumb".to_string())]] {
+        let home = Home::new();
+        let word = "upercali\\pfragilistic\\pexpiali\\pdocious";
+        let answer = format!("S{word} twice: s{word}, and {}end", "\\p".repeat(600));
+        let args = [&home.script("answers", &(answer + "\n"))[..], &["-p".into(), "Say it".into()]].concat();
+        let mut terminal = home.terminal_as(&Setup { columns: 50, environment }, &args);
+        terminal.sees("Supercalifragilisticexpialidocious twice:\nsupercalifragilisticexpialidocious, and");
+        assert_eq!(terminal.keys(CTRL_C).ends(), 130);
+    }
+}
+
+#[test]
+fn words_appear_before_their_line_is_over() {
+    let home = Home::new();
+    let answer = format!("One two\\pthree {}end\n", "\\p".repeat(600));
+    let args = [&home.script("answers", &answer)[..], &["-p".into(), "Say it".into()]].concat();
+    let mut terminal = home.terminal(&args);
+    terminal.sees("One twothree").keys(CTRL_C);
+    assert_eq!(terminal.ends(), 130);
+}
+
+#[test]
+fn text_without_spaces_is_broken_between_characters() {
+    let japanese = "日本の首都は東京です。人口は約千四百万人で、世界でも最も大きな都市の一つとして知られています。「江戸」と呼ばれていた時代から続く、長い歴史を持っています。";
+    for columns in [80, 40, 21] {
+        let page = answered(columns, japanese, &[], &[]);
+        let rows: Vec<&String> = page.rows.iter().filter(|row| !row.is_empty()).collect();
+        assert_eq!(rows.iter().map(|row| row.as_str()).collect::<String>(), japanese);
+        assert!(page.broken.iter().all(|broken| !broken), "{rows:?}");
+        for row in &rows {
+            assert!(!row.starts_with(['。', '、', '」']), "{rows:?}");
+            assert!(!row.ends_with('「'), "{rows:?}");
+            assert!(2 * row.chars().count() <= columns.into());
+        }
+        assert!(rows.len() <= 2 * japanese.chars().count() / (usize::from(columns) - 4) + 1, "{rows:?}");
+    }
+    let korean =
+        "대한민국의 수도는 서울이며 인구는 약 구백사십만 명으로 세계에서 가장 큰 도시 가운데 하나입니다";
+    answered(40, korean, &[], &[]).says_all_of("Korean", korean);
+}
+
+#[test]
+fn signs_of_several_characters_stay_together() {
+    let family = "👨‍👩‍👧‍👦";
+    let text = format!(
+        "{0} and {0} went home \u{1f1eb}\u{1f1f7} with a ❤️ and 👍🏽 and a 👩‍💻 too, café by cafe\u{301}",
+        family
+    );
+    for columns in [40, 24] {
+        let page = answered(columns, &text, &[], &[]);
+        page.no_word_is_broken("emoji");
+        assert!(page.broken.iter().all(|broken| !broken), "{:?}", page.rows);
+        let rows = page.rows.iter().map(|row| row.trim()).filter(|row| !row.is_empty());
+        assert_eq!(rows.collect::<Vec<_>>().join(" "), text);
+    }
+}
+
+#[test]
+fn code_and_tables_are_not_broken_by_us() {
+    let code =
+        "let every_single_word = of_this_line.must_stay(\"on one line\", because_it, is_pasted, elsewhere);";
+    let table = "| a column with many words | another column with many words | the third column |";
+    for (before, after) in [
+        ("```rust\n", "\n```"),
+        ("~~~\n", "\n~~~"),
+        ("- As a list:\n\n    ```\n    ", "\n    ```"),
+        ("1. ```sh\n   ", "\n   ```"),
+        ("````\n```\n", "\n```\nnot over yet: it is over with four of them and not with three\n````"),
+        ("> ```\n> ", "\n> ```"),
+        ("", ""),
+    ] {
+        let inside = if before.is_empty() { table } else { code };
+        let text = format!("{before}{inside}{after}\nAnd then {PARAGRAPH}");
+        let page = answered(40, &text, &[], &[]);
+        let lines = page.lines();
+        assert!(
+            lines.iter().any(|line| line.trim_start_matches([' ', '>']) == inside),
+            "{before}: {lines:#?}"
+        );
+        let after = lines
+            .iter()
+            .position(|line| line.starts_with("And then"))
+            .unwrap_or_else(|| panic!("{lines:#?}"));
+        assert!(lines[after..].iter().all(|line| line.chars().count() <= 40), "{before}: {lines:#?}");
+    }
+    let inline = format!("```not a fence``` but {PARAGRAPH}\n{PARAGRAPH}");
+    assert!(
+        answered(40, &inline, &[], &[]).lines().iter().rev().take(5).all(|line| line.chars().count() <= 40)
+    );
+}
+
+#[test]
+fn what_goes_on_inside_code_is_code() {
+    let home = Home::new();
+    let code = "a line of code that is much longer than forty columns, and must not be broken";
+    let answers = format!("```\\none {}two\n{code}\\n```\\nAnd {PARAGRAPH}\n", "\\p".repeat(600));
+    let mut terminal =
+        home.terminal_as(&Setup { columns: 40, ..Setup::default() }, &home.script("answers", &answers));
+    terminal.at_prompt().line("Say it").sees("one").keys(CTRL_C).sees("stopped").at_prompt();
+    terminal.wiped().line("/more").sees("people.").at_prompt().keys(CTRL_D).ends();
+    let page = Page::of(&terminal.bytes(), 40);
+    page.no_word_is_broken("the paragraph after");
+    assert!(page.lines().iter().any(|line| line == code), "{:#?}", page.lines());
+}
+
+#[test]
+fn items_of_a_list_hang_under_their_text() {
+    let text = format!("Three things:\n\n- {PARAGRAPH}\n  1. {PARAGRAPH}\n\n> {PARAGRAPH}");
+    let page = answered(60, &text, &[], &[]);
+    let rows: Vec<&String> = page.rows.iter().filter(|row| !row.is_empty()).collect();
+    assert!(
+        rows[1].starts_with("- The") && rows[2].starts_with("  ") && !rows[2].starts_with("   "),
+        "{rows:#?}"
+    );
+    let second = rows.iter().position(|row| row.starts_with("  1. ")).unwrap();
+    assert!(rows[second + 1].starts_with("     ") && !rows[second + 1].starts_with("      "), "{rows:#?}");
+}
+
+#[test]
+fn a_word_longer_than_the_line_is_left_to_the_terminal() {
+    let url = "https://example.org/a/path/that/is/much/longer/than/forty/columns?and=has&a=query";
+    let page = answered(40, &format!("It is at {url} and nowhere else in the world."), &[], &[]);
+    assert!(page.lines().iter().any(|line| line.contains(url)), "{:#?}", page.lines());
+    page.says_all_of("a URL", "It is at and nowhere else in the world.");
+}
+
+#[test]
+fn thoughts_and_what_was_said_before_are_broken_between_words() {
+    for columns in WIDTHS {
+        let home = Home::new();
+        let answers = format!("<think>{PARAGRAPH}</think>{PARAGRAPH}\n");
+        let script = home.script("answers", &answers);
+        let setup = Setup { columns, ..Setup::default() };
+        let mut terminal = home.terminal_as(&setup, &[&script[..], &["--show-thinking".into()]].concat());
+        terminal.at_prompt().wiped().line("Say it").at_prompt();
+        terminal.wiped().line("/thinking").at_prompt().keys(CTRL_D).ends();
+        Page::of(&terminal.bytes(), columns).no_word_is_broken("thoughts");
+        drop(terminal);
+        let mut terminal = home.terminal_as(&setup, &[&script[..], &["--continue".into()]].concat());
+        terminal.at_prompt().keys(CTRL_D).ends();
+        let page = Page::of(&terminal.bytes(), columns);
+        page.says_all_of("what was said before", PARAGRAPH);
+        assert!(page.rows.iter().any(|row| row == "> Say it"), "{:?}", page.rows);
+    }
+}
+
+#[test]
+fn what_the_model_saw_is_shown_exactly() {
+    let home = Home::new();
+    let mut terminal = home.terminal_as(
+        &Setup { columns: 40, ..Setup::default() },
+        &home.script("answers", &format!("{PARAGRAPH}\n")),
+    );
+    terminal.at_prompt().wiped().line("Say it").at_prompt().wiped();
+    terminal.line("/show prompt").at_prompt().keys(CTRL_D).ends();
+    let page = Page::of(&terminal.bytes(), 40);
+    assert!(page.lines().contains(&format!("[assistant] {PARAGRAPH}")), "{:#?}", page.lines());
+}
+
+#[test]
+fn a_question_is_whole_and_answered_behind_it() {
+    let home = with_models();
+    let name = "mamba-a-little-longer-Q4_K_M";
+    for columns in WIDTHS {
+        let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, &["rm", name]);
+        terminal.sees("[y/N] ").wait("the cursor behind it", |screen| {
+            let (row, column) = screen.cursor_position();
+            screen.contents_between(row, 0, row, column).ends_with("[y/N] ")
+        });
+        terminal.line("n").sees("nothing was removed").ends();
+        Page::of(&terminal.bytes(), columns).no_word_is_broken("rm");
+    }
+}
+
+/// Where a text begins on the screen.
+fn place(screen: &vt100::Screen, text: &str) -> (u16, u16) {
+    let rows: Vec<String> = screen.rows(0, 100).collect();
+    let row = rows.iter().position(|row| row.contains(text)).unwrap_or_else(|| panic!("no {text}: {rows:?}"));
+    (row as u16, rows[row].find(text).unwrap() as u16)
+}
+
+/// How a text is drawn: bold, dim, and whether it is red.
+fn drawn(screen: &vt100::Screen, text: &str) -> (bool, bool, bool) {
+    let (row, column) = place(screen, text);
+    let cell = screen.cell(row, column).unwrap();
+    (cell.bold(), cell.dim(), cell.fgcolor() == vt100::Color::Idx(1))
+}
+
+const USUAL: (bool, bool, bool) = (false, false, false);
+const BOLD: (bool, bool, bool) = (true, false, false);
+const DIM: (bool, bool, bool) = (false, true, false);
+const RED: (bool, bool, bool) = (false, false, true);
+
+fn coloured(environment: Vec<(&'static str, String)>, more: &[&str], wanted: [(bool, bool, bool); 5]) {
+    let home = Home::new();
+    let script = home.script("answers", "Mountains.\n");
+    let args = [&script.each_ref().map(String::as_str)[..], more].concat();
+    let mut terminal = home.terminal_as(&Setup { environment, ..Setup::default() }, &args);
+    terminal
+        .at_prompt()
+        .line("Say it")
+        .sees("Mountains.")
+        .at_prompt()
+        .line("/frobnicate")
+        .sees("hint: ")
+        .at_prompt();
+    terminal.wait("the colours", |screen| {
+        let texts =
+            ["> Say it", "Say it", "Mountains.", "/help lists the commands, Ctrl-D", "fireside: there is no"];
+        let found = texts.map(|text| drawn(screen, text));
+        assert_eq!(found, wanted, "{more:?}");
+        drawn(screen, "hint: ") == wanted[3]
+    });
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn the_prompt_stands_out_notices_are_dim_and_failures_red() {
+    coloured(vec![], &[], [BOLD, USUAL, USUAL, DIM, RED]);
+    coloured(vec![("NO_COLOR", "1".into())], &["--color", "always"], [BOLD, USUAL, USUAL, DIM, RED]);
+}
+
+#[test]
+fn no_colour_where_none_is_wanted() {
+    coloured(vec![("NO_COLOR", "1".into())], &[], [USUAL; 5]);
+    coloured(vec![("TERM", "dumb".into())], &[], [USUAL; 5]);
+    coloured(vec![], &["--plain"], [USUAL; 5]);
+    coloured(vec![], &["--color", "never"], [USUAL; 5]);
+}
+
+#[test]
+fn colours_can_be_changed_in_a_chat() {
+    let home = Home::new();
+    let mut terminal = home.terminal(&home.script("answers", "Mountains.\n"));
+    terminal
+        .at_prompt()
+        .line("/set color never")
+        .sees("color is never")
+        .at_prompt()
+        .wiped()
+        .line("Say it")
+        .at_prompt();
+    terminal.wait("no colour", |screen| drawn(screen, "> Say it") == USUAL);
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
