@@ -175,7 +175,7 @@ fn twenty_columns_are_enough() {
     let mut terminal = chat_as(&home, &setup);
     let long = "a message that is much longer than the window is wide";
     terminal.keys(long).sees_wrapped(&format!("> {long}")).keys(ENTER).sees("One.").at_prompt();
-    terminal.line("/help").sees("Ctrl-R searches").at_prompt();
+    terminal.line("/help").sees("Ctrl-R").at_prompt();
     terminal.wiped().line("/show prompt").sees_wrapped(&format!("[user] {long}")).at_prompt();
 }
 

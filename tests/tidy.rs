@@ -97,7 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs", "completions.rs"]),
     ("clap_complete", &["completions.rs"]),
     ("etcetera", &["config.rs"]),
-    ("textwrap", &["ui/mod.rs", "ui/terminal.rs"]),
+    ("textwrap", &["ui/terminal.rs", "ui/wrap.rs"]),
     ("terminal_size", &["ui/terminal.rs"]),
     (
         "sha2",

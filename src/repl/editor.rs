@@ -21,8 +21,8 @@ use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::history::MemHistory;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, Hinter,
-    KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
+    Cmd, ColorMode, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper,
+    Hinter, KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
 use super::rows::Rows;
@@ -78,6 +78,15 @@ impl Editor {
         match &self.0 {
             Kind::Full(_) => true,
             Kind::Plain(plain) => plain.prompt,
+        }
+    }
+
+    /// How prompts are drawn from now on.
+    pub(super) fn draw_prompts(&mut self, style: &'static str) {
+        if let Kind::Full(full) = &mut self.0
+            && let Some(assistant) = full.editor.helper_mut()
+        {
+            assistant.prompts = style;
         }
     }
 
@@ -238,12 +247,14 @@ impl Full {
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(cannot)?
             .bracketed_paste(true)
+            .color_mode(ColorMode::Forced) // else NO_COLOR would leave out what makes control characters visible
             .build();
         let typed_before = MemHistory::with_config(&config);
         let mut editor = rustyline::Editor::with_history(config, typed_before).map_err(cannot)?;
         let typed = Arc::<Mutex<Typed>>::default();
         let files = FilenameCompleter::new();
-        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows: Rows::new() }));
+        let rows = Rows::new();
+        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows, prompts: "" }));
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
@@ -374,14 +385,18 @@ struct Assistant {
     files: FilenameCompleter,
     typed: Arc<Mutex<Typed>>,
     rows: Rows,
+    /// Numbers of SGR; none: as all else.
+    prompts: &'static str,
 }
 
 /// Control characters in a line that was edited elsewhere, or put back, do nothing when they are shown.
 impl Highlighter for Assistant {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        match self.rows.before(prompt) {
-            before if before.is_empty() => Cow::Borrowed(prompt),
-            before => Cow::Owned(before + prompt),
+        let before = self.rows.before(prompt);
+        match self.prompts {
+            "" if before.is_empty() => Cow::Borrowed(prompt),
+            "" => Cow::Owned(before + prompt),
+            style => Cow::Owned(format!("{before}\x1b[{style}m{prompt}\x1b[0m")),
         }
     }
 

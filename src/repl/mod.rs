@@ -118,7 +118,7 @@ pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, scr
     screen.note(&kept::continuing(record));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];
-        screen.show(&format!("{}{}", if entry.role == Role::User { PROMPT } else { "" }, entry.text));
+        screen.show_typed(if entry.role == Role::User { PROMPT } else { "" }, &entry.text);
     }
 }
 
@@ -129,6 +129,7 @@ impl Chat<'_> {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
             let prompt = if self.session.settings.incognito { INCOGNITO } else { PROMPT };
+            editor.draw_prompts(self.screen.prompt_style());
             let line = editor.read(prompt, &std::mem::take(&mut initial))?;
             let next = match line {
                 Line::End => Next::Quit,
@@ -254,6 +255,9 @@ impl Chat<'_> {
         let mut full = None;
         let mut broken = Ok(());
         let screen = &mut *self.screen;
+        let talk = &self.session.conversation;
+        let before = talk.last_answer().filter(|_| matches!(ask, Ask::More));
+        screen.begin_answer(before.map_or("", |answer| &talk.message(answer).text));
         let watch = &mut |event: Option<&Event>| {
             screen.show_progress(event);
             match event {

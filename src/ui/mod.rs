@@ -6,6 +6,7 @@ pub mod replies;
 pub mod stats;
 pub mod terminal;
 mod visible;
+mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -15,6 +16,12 @@ use crate::chat::{Event, Stats};
 use crate::error::Failure;
 use progress::Progress;
 pub use visible::{acts, visible};
+use wrap::{Text, Wrap};
+
+/// Of a terminal that does not tell how wide it is.
+const USUAL_COLUMNS: usize = 80;
+/// How the prompt is drawn: bold.
+const PROMPT: &str = "1";
 
 /// What may be shown, settled once.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +44,9 @@ pub struct Screen {
     at_line_start: Option<bool>,
     /// Tokens of thinking before the answer that has not begun yet.
     thought: Option<usize>,
+    /// The answer and the thinking before it, on their way to a terminal.
+    answer: Option<Wrap>,
+    thinking: Option<Wrap>,
     progress: Progress,
 }
 
@@ -50,6 +60,8 @@ impl Screen {
             errors_to_terminal,
             at_line_start: None,
             thought: None,
+            answer: None,
+            thinking: None,
             progress: Progress::new(moving),
         }
     }
@@ -62,7 +74,28 @@ impl Screen {
         self.style.thinking = shown;
     }
 
-    /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible.
+    /// How wide the terminal is that stdout leads to; `None`: it leads elsewhere, and nothing is broken or left out.
+    pub fn columns(&self) -> Option<usize> {
+        self.answers_to_terminal.then(|| terminal::columns_of(io::stdout()).unwrap_or(USUAL_COLUMNS))
+    }
+
+    /// The same of stderr.
+    pub fn note_columns(&self) -> Option<usize> {
+        self.errors_to_terminal.then(|| terminal::columns_of(io::stderr()).unwrap_or(USUAL_COLUMNS))
+    }
+
+    /// An answer begins, or goes on behind this part of it that was shown before.
+    pub fn begin_answer(&mut self, before: &str) {
+        let kind = self.streamed();
+        self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
+    }
+
+    fn streamed(&self) -> Text {
+        if self.style.plain || dumb() { Text::Prose } else { Text::Streamed }
+    }
+
+    /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible and rows end
+    /// between words.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -70,10 +103,14 @@ impl Screen {
         self.end_thinking();
         self.at_line_start = Some(text.ends_with('\n'));
         let mut out = stdout()?;
-        if self.answers_to_terminal {
-            out.write_all(visible(text).as_bytes())?;
-        } else {
-            out.write_all(text.as_bytes())?;
+        match self.columns() {
+            Some(columns) => {
+                let kind = self.streamed();
+                let wrap = self.answer.get_or_insert_with(|| Wrap::new(kind, columns));
+                wrap.resize(columns);
+                out.write_all(wrap.push(&visible(text)).as_bytes())?;
+            }
+            None => out.write_all(text.as_bytes())?,
         }
         out.flush()
     }
@@ -85,14 +122,27 @@ impl Screen {
             return self.progress.thinking(tokens);
         }
         self.progress.clear();
-        self.write_stderr(text, "2", "");
+        let text = visible(text);
+        match self.note_columns() {
+            Some(columns) => {
+                let kind = self.streamed();
+                let wrap = self.thinking.get_or_insert_with(|| Wrap::new(kind, columns));
+                wrap.resize(columns);
+                let text = wrap.push(&text);
+                self.write_stderr(&text, "2", "");
+            }
+            None => self.write_stderr(&text, "2", ""),
+        }
     }
 
     /// Thinking is over, or there was none: what follows begins on a line of its own.
     fn end_thinking(&mut self) {
         self.progress.clear();
         match self.thought.take() {
-            Some(_) if self.style.thinking => self.write_stderr("\n", "", ""),
+            Some(_) if self.style.thinking => {
+                let rest = self.thinking.take().map_or_else(String::new, |mut wrap| wrap.end());
+                self.write_stderr(&rest, "2", "\n");
+            }
             Some(tokens) if self.progress.moves() => self.note(&stats::thought(tokens)),
             _ => {}
         }
@@ -100,37 +150,50 @@ impl Screen {
 
     /// The answer is over: a newline if it lacks one.
     pub fn end_answer(&mut self) -> io::Result<()> {
-        self.end_thinking();
-        if self.at_line_start.take() == Some(true) {
-            return Ok(());
-        }
-        let mut out = stdout()?;
-        out.write_all(b"\n")?;
-        out.flush()
+        let rest = self.rest_of_answer();
+        let newline = if self.at_line_start.take() == Some(true) { "" } else { "\n" };
+        print(&(rest + newline))
     }
 
     /// The answer is over and nothing may be added to it.
     pub fn end_raw_answer(&mut self) {
-        self.end_thinking();
+        let rest = self.rest_of_answer();
         self.at_line_start = None;
+        let _ = print(&rest); // on a terminal only
     }
 
     /// The answer broke off: what follows begins on a line of its own.
     pub fn break_off(&mut self) {
+        let rest = self.rest_of_answer();
+        let newline = if self.at_line_start.take() == Some(false) { "\n" } else { "" };
+        let _ = print(&(rest + newline)); // the reason for breaking off is told anyway
+    }
+
+    /// What was held back of a word that might have gone on.
+    fn rest_of_answer(&mut self) -> String {
         self.end_thinking();
-        if self.at_line_start.take() == Some(false) {
-            let _ = print("\n"); // the reason for breaking off is told anyway
-        }
+        self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
     /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
+        self.put(&wrapped(&visible(text), Text::Columns, self.columns()))
+    }
+
+    /// The same of what users and models wrote.
+    pub fn conversation(&mut self, text: &str) -> io::Result<()> {
+        self.put(&wrapped(&visible(text), Text::Prose, self.columns()))
+    }
+
+    /// The same of what has rows of its own: nothing is broken.
+    pub fn source(&mut self, text: &str) -> io::Result<()> {
         self.put(&visible(text))
     }
 
     /// Help, which is ours: with styles where they may be shown.
     pub fn help(&mut self, styled: &str, plain: &str) -> io::Result<()> {
-        print(if self.answers_to_terminal && self.colored() { styled } else { plain })
+        let text = if self.answers_to_terminal && self.colored() { styled } else { plain };
+        print(&wrapped(text, Text::Columns, self.columns()))
     }
 
     /// JSON on stdout, where every sign can be written so that it does nothing.
@@ -190,16 +253,14 @@ impl Screen {
         if !(self.answers_to_terminal && self.colored()) {
             return self.output(&text.replace([begin, end], ""));
         }
-        self.progress.clear();
-        let mut shown = String::new();
-        for (index, part) in text.split([begin, end]).enumerate() {
-            let part = visible(part);
-            shown += &if index % 2 == 1 { format!("\x1b[1m{part}\x1b[0m") } else { part.into_owned() };
-        }
-        let mut out = stdout()?;
-        out.write_all(shown.as_bytes())?;
-        out.write_all(b"\n")?;
-        out.flush()
+        let parts = text.split_inclusive([begin, end]).map(|part| match part.chars().next_back() {
+            Some(mark) if [begin, end].contains(&mark) => {
+                format!("{}{mark}", visible(part.trim_end_matches(mark)))
+            }
+            _ => visible(part).into_owned(),
+        });
+        let shown = wrapped(&parts.collect::<String>(), Text::Columns, self.columns());
+        self.put(&shown.replace(begin, "\x1b[1m").replace(end, "\x1b[0m"))
     }
 
     pub fn end_progress(&mut self) {
@@ -211,43 +272,51 @@ impl Screen {
         if self.style.quiet {
             return;
         }
-        self.progress.clear();
-        self.to_stderr(&self.wrapped(line), "2");
+        self.tell(line, Text::Columns, "2");
     }
 
     /// A line that also the quiet must see: something went wrong that is no failure of what was asked for.
     pub fn warning(&mut self, line: &str) {
-        self.progress.clear();
-        self.to_stderr(&self.wrapped(&format!("fireside: {line}")), "31");
+        self.tell(&format!("fireside: {line}"), Text::Columns, "31");
     }
 
-    /// Text that a command was asked for, as it is; quiet does not silence what was asked for.
+    /// Text that a command was asked for; quiet does not silence what was asked for.
     pub fn show(&mut self, text: &str) {
+        self.tell(text, Text::Columns, "");
+    }
+
+    /// The same of what a user or a model wrote.
+    pub fn show_conversation(&mut self, text: &str) {
+        self.tell(text, Text::Prose, "");
+    }
+
+    /// The same of what a user typed at this prompt.
+    pub fn show_typed(&mut self, prompt: &str, text: &str) {
         self.progress.clear();
-        self.to_stderr(text, "");
+        let shown = wrapped(&visible(&format!("{prompt}{text}")), Text::Prose, self.note_columns());
+        let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
+        self.write_stderr(prompt, PROMPT, "");
+        self.write_stderr(text, "", "\n");
+    }
+
+    /// The same of what has rows of its own: nothing is broken.
+    pub fn show_source(&mut self, text: &str) {
+        self.progress.clear();
+        self.write_stderr(&visible(text), "", "\n");
     }
 
     /// A question to the user, who answers on the same line.
     pub fn question(&mut self, text: &str) {
         self.progress.clear();
-        let _ = io::stderr().lock().write_all(visible(text).as_bytes()); // there is nowhere left to report to
+        self.write_stderr(&wrapped(&visible(text), Text::Columns, self.note_columns()), "", "");
     }
 
     /// `fireside: …` and, where there is one, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
-        self.progress.clear();
-        self.to_stderr(&self.wrapped(&format!("fireside: {}", one_line(&failure.message))), "31");
+        self.tell(&format!("fireside: {}", one_line(&failure.message)), Text::Columns, "31");
         if let Some(hint) = &failure.hint {
-            self.to_stderr(&self.wrapped(&format!("hint: {}", one_line(hint))), "2");
+            self.tell(&format!("hint: {}", one_line(hint)), Text::Columns, "2");
         }
-    }
-
-    /// Our own words broken at spaces where the terminal would break them anywhere.
-    fn wrapped(&self, line: &str) -> String {
-        if !self.errors_to_terminal {
-            return line.to_string();
-        }
-        textwrap::fill(line, textwrap::Options::with_termwidth().break_words(false))
     }
 
     /// The line with figures after an answer.
@@ -255,18 +324,24 @@ impl Screen {
         self.note(&stats::line(stats, first_token));
     }
 
-    fn to_stderr(&self, text: &str, color: &str) {
-        self.write_stderr(text, color, "\n");
+    /// A text on lines of its own. Wherever stderr leads, it may be a terminal in the end: no text may act on it.
+    fn tell(&mut self, text: &str, kind: Text, color: &str) {
+        self.progress.clear();
+        self.write_stderr(&wrapped(&visible(text), kind, self.note_columns()), color, "\n");
     }
 
     fn write_stderr(&self, text: &str, color: &str, end: &str) {
-        let text = visible(text); // wherever stderr leads, it may be a terminal in the end
-        let line = if color.is_empty() || !self.colored() {
+        let line = if color.is_empty() || text.is_empty() || !self.colored() {
             format!("{text}{end}")
         } else {
             format!("\x1b[{color}m{text}\x1b[0m{end}")
         };
         let _ = io::stderr().lock().write_all(line.as_bytes()); // there is nowhere left to report to
+    }
+
+    /// A prompt as it is drawn where colours may be.
+    pub fn prompt_style(&self) -> &'static str {
+        if self.colored() { PROMPT } else { "" }
     }
 
     fn colored(&self) -> bool {
@@ -280,6 +355,11 @@ impl Screen {
             }
         }
     }
+}
+
+/// The text in rows of so many cells; as it is where that is no terminal.
+fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
+    columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
 /// A terminal that can only write one line after the other.
@@ -315,7 +395,9 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// One line on stderr, for where there is no screen yet or any more.
 pub fn last_line(line: &str) {
-    log(&format!("{}\n", one_line(line)));
+    let columns =
+        io::stderr().is_terminal().then(|| terminal::columns_of(io::stderr()).unwrap_or(USUAL_COLUMNS));
+    log(&format!("{}\n", wrapped(&visible(&one_line(line)), Text::Columns, columns)));
 }
 
 /// A piece of llama.cpp's log, or of a line that is being typed.

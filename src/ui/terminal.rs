@@ -92,7 +92,12 @@ pub fn device() -> Option<File> {
 
 /// How wide its window is.
 pub fn columns() -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size_of(device()?)?;
+    columns_of(device()?)
+}
+
+/// The same of the terminal that this leads to.
+pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(stream)?;
     Some(usize::from(width.0))
 }
 

@@ -15,7 +15,7 @@ pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "
 pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     match text {
         "" => match &chat.session.conversation.system {
-            Some(system) => chat.screen.show(system),
+            Some(system) => chat.screen.show_conversation(system),
             None => {
                 chat.screen.show("there is no system prompt of yours; the model's template may have its own")
             }
@@ -96,24 +96,27 @@ fn no_setting(name: &str, value: &str) -> Failure {
 }
 
 pub(super) fn show(chat: &mut Chat, what: &str) -> Result<Next, Failure> {
-    let text = match what {
-        "" | "model" | "info" => described(chat),
+    match what {
+        "" | "model" | "info" => {
+            let text = described(chat);
+            chat.screen.show(&text);
+        }
         "settings" | "parameters" => return set(chat, ""),
         "prompt" => {
             chat.wait_for_model()?;
-            chat.session.render_last()?.text
+            let prompt = chat.session.render_last()?.text;
+            chat.screen.show_source(&prompt);
         }
-        "template" if chat.session.model().template.is_empty() => {
-            "the model has no chat template: it completes text".into()
-        }
-        "template" => chat.session.model().template.clone(),
+        "template" => match chat.session.model().template.as_str() {
+            "" => chat.screen.show("the model has no chat template: it completes text"),
+            template => chat.screen.show_source(template),
+        },
         "system" => return system(chat, ""),
         other => {
             let failure = Failure::new(format!("/show does not know '{other}'"));
             return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
         }
-    };
-    chat.screen.show(&text);
+    }
     Ok(Next::Prompt)
 }
 

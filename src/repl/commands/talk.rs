@@ -205,7 +205,7 @@ pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let talk = &chat.session.conversation;
     let answer = talk.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
     match talk.message(answer).thinking.clone() {
-        Some(thinking) => chat.screen.show(&thinking),
+        Some(thinking) => chat.screen.show_conversation(&thinking),
         None => chat.screen.note("the model did not think before its last answer"),
     }
     Ok(Next::Prompt)

@@ -1,0 +1,337 @@
+//! Text → rows of a terminal, broken between words and never inside one.
+//!
+//! It may come piece by piece: what is known of a word is shown at once where there is room enough for most words, and is moved
+//! to the next row if it turns out to be longer. Code between fences and rows of tables stay as they are: broken, they could
+//! not be pasted elsewhere.
+
+use textwrap::core::display_width;
+
+/// A word may become so wide, in cells, before it must be moved.
+const LONG: usize = 24;
+/// Characters of a line's beginning that tell what kind of line it is.
+const BEGINNING: usize = 200;
+
+/// Whose text it is, which says where the rows of a line go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Text {
+    /// Ours: under what stands behind the first gap, which is a column.
+    Columns,
+    /// A model's or a user's: under the text of an item of a list. Whole words only, for a terminal whose cursor stays.
+    Prose,
+    /// The same for a terminal whose cursor can be moved back.
+    Streamed,
+}
+
+/// The text in rows of so many cells.
+pub(super) fn wrapped(text: &str, kind: Text, columns: usize) -> String {
+    let mut wrap = Wrap::new(kind, columns);
+    wrap.push(text) + &wrap.end()
+}
+
+/// How wide a text is at most, in cells: terminals differ over signs that are made of several characters.
+pub(super) fn width(text: &str) -> usize {
+    display_width(text) + text.matches('\u{fe0f}').count()
+}
+
+/// Text on its way to the terminal.
+#[derive(Debug)]
+pub(super) struct Wrap {
+    text: Text,
+    columns: usize,
+    /// Cells of the row that are taken.
+    column: usize,
+    /// What the line begins with.
+    line: String,
+    /// What ends the code that the line is part of.
+    fence: Option<Fence>,
+    /// White space before the word, not shown yet.
+    space: String,
+    /// The word that is being written, and how much of it is shown, in bytes.
+    word: String,
+    shown: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fence {
+    mark: char,
+    length: usize,
+}
+
+impl Wrap {
+    pub(super) fn new(text: Text, columns: usize) -> Wrap {
+        let (line, space, word) = (String::new(), String::new(), String::new());
+        Wrap { text, columns: columns.max(1), column: 0, line, fence: None, space, word, shown: 0 }
+    }
+
+    /// The same after a text that was shown before.
+    pub(super) fn after(mut self, text: &str) -> Wrap {
+        self.push(text);
+        self.end();
+        self.column = 0;
+        self
+    }
+
+    /// The window has so many columns now.
+    pub(super) fn resize(&mut self, columns: usize) {
+        self.columns = columns.max(1);
+    }
+
+    /// What is to be written when this comes.
+    pub(super) fn push(&mut self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\n' => self.end_line(&mut out),
+                ' ' | '\t' | '\u{3000}' => {
+                    self.end_word(&mut out);
+                    self.space.push(c);
+                }
+                c => {
+                    if self.word.chars().next_back().is_some_and(|before| may_break(before, c)) {
+                        self.end_word(&mut out);
+                    }
+                    self.word.push(c);
+                }
+            }
+            if c != '\n' && self.line.len() < BEGINNING {
+                self.line.push(c);
+            }
+        }
+        self.begin_word(&mut out);
+        out
+    }
+
+    /// What is still to be written at the end.
+    pub(super) fn end(&mut self) -> String {
+        let mut out = String::new();
+        self.end_word(&mut out);
+        self.end_space(&mut out);
+        out
+    }
+
+    fn end_line(&mut self, out: &mut String) {
+        self.end_word(out);
+        self.end_space(out);
+        out.push('\n');
+        self.fence = match self.fence {
+            None => fence(inside(&self.line)).map(|(opening, _)| opening),
+            Some(open) => match fence(self.line.trim_start_matches([' ', '>'])) {
+                Some((end, "")) if end.mark == open.mark && end.length >= open.length => None,
+                _ => Some(open),
+            },
+        };
+        self.line.clear();
+        self.column = 0;
+    }
+
+    /// White space at the end of a line, which does not go on in the next row.
+    fn end_space(&mut self, out: &mut String) {
+        let space = std::mem::take(&mut self.space);
+        let gap = self.gap(&space);
+        if self.as_it_is() || self.column + gap <= self.columns {
+            out.push_str(&space);
+            self.column += gap;
+        }
+    }
+
+    fn gap(&self, space: &str) -> usize {
+        let end = space
+            .chars()
+            .fold(self.column, |at, c| if c == '\t' { at / 8 * 8 + 8 } else { at + width_of(c) });
+        end - self.column
+    }
+
+    /// Whether the line is no text.
+    fn as_it_is(&self) -> bool {
+        self.text != Text::Columns
+            && (self.fence.is_some()
+                || self.line.trim_start().starts_with('|')
+                || fence(inside(&self.line)).is_some())
+    }
+
+    /// The word may go on. What is known of it is shown where it need not be moved any more, or can be.
+    fn begin_word(&mut self, out: &mut String) {
+        if self.word.is_empty() {
+            return;
+        }
+        let wide = width(&self.word);
+        let start = self.column + if self.shown == 0 { self.gap(&self.space) } else { 0 };
+        let end = start + width(&self.word[self.shown..]);
+        let as_it_is = self.as_it_is();
+        let shows = match self.shown {
+            _ if as_it_is => true,
+            0 => self.text == Text::Streamed && start + LONG.max(wide) <= self.columns,
+            _ => end < self.columns,
+        };
+        // To be moved it must be as wide as we take it for.
+        let certain = || self.word.chars().all(|c| width_of(c) == 1);
+        if shows && (as_it_is || certain()) {
+            out.push_str(&std::mem::take(&mut self.space));
+            out.push_str(&self.word[self.shown..]);
+            (self.shown, self.column) = (self.word.len(), end);
+        }
+    }
+
+    /// The word is over, and goes where it has room.
+    fn end_word(&mut self, out: &mut String) {
+        if self.word.is_empty() {
+            return;
+        }
+        let (word, shown) = (std::mem::take(&mut self.word), std::mem::take(&mut self.shown));
+        let space = std::mem::take(&mut self.space);
+        let (wide, rest) = (width(&word), &word[shown..]);
+        let start = self.column + self.gap(&space);
+        let hang = self.hang();
+        if self.as_it_is() || start + width(rest) <= self.columns {
+            out.push_str(&space);
+            out.push_str(rest);
+            self.column = start + width(rest);
+            return;
+        }
+        // A word longer than any row stays where it begins, in its column at the best, and the terminal goes on with it.
+        let stays = wide > self.columns || (shown > 0 && self.text != Text::Streamed);
+        let indent = if stays || hang + wide <= self.columns {
+            hang
+        } else {
+            self.columns.saturating_sub(wide).min(2)
+        };
+        if shown > 0 && !stays {
+            *out += &format!("\x1b[{}D\x1b[K", width(&word[..shown]));
+        }
+        if shown == 0 && (self.column == 0 || (stays && start == hang)) {
+            let space = if stays { space } else { " ".repeat(indent.min(start)) };
+            self.column += self.gap(&space);
+            out.push_str(&space);
+        } else if shown == 0 || !stays {
+            *out += &format!("\n{:indent$}", "");
+            self.column = indent;
+        }
+        let rest = if stays { rest } else { &word };
+        out.push_str(rest);
+        self.column = (self.column + width(rest)).saturating_sub(1) % self.columns + 1;
+    }
+
+    /// The column in which the rows of this line go on.
+    fn hang(&self) -> usize {
+        let text = self.line.trim_start_matches([' ', '\u{3000}']);
+        let indent = width(&self.line[..self.line.len() - text.len()]);
+        let column = width(&self.line[..self.line.len() - behind(text, self.text).len()]);
+        let most = self.columns / 2;
+        let less = if column > indent { indent + 2 } else { indent };
+        [column, less].into_iter().find(|hang| *hang <= most).unwrap_or(2.min(most))
+    }
+}
+
+/// What stands in a line's last column, or behind the mark of an item; all of it if there is neither.
+fn behind(text: &str, kind: Text) -> &str {
+    if kind == Text::Columns {
+        let gap = text.find("  ");
+        return gap.map(|at| text[at..].trim_start()).filter(|rest| !rest.is_empty()).unwrap_or(text);
+    }
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let mark = match text.strip_prefix(['-', '*', '+', '>', '•']) {
+        None if digits.len() < text.len() => digits.strip_prefix(['.', ')']),
+        rest => rest,
+    };
+    mark.filter(|rest| rest.starts_with(' ')).map_or(text, |rest| rest.trim_start())
+}
+
+/// A line without what makes it an item of a list or a quotation.
+fn inside(line: &str) -> &str {
+    let text = line.trim_start();
+    let inside = behind(text, Text::Prose);
+    if inside.len() == text.len() { text } else { self::inside(inside) }
+}
+
+/// The fence that a line begins with, and what stands behind it.
+fn fence(line: &str) -> Option<(Fence, &str)> {
+    let mark = line.chars().next().filter(|c| ['`', '~'].contains(c))?;
+    let rest = line.trim_start_matches(mark);
+    let length = line.len() - rest.len();
+    (length >= 3 && !(mark == '`' && rest.contains('`'))).then(|| (Fence { mark, length }, rest.trim()))
+}
+
+fn width_of(c: char) -> usize {
+    display_width(c.encode_utf8(&mut [0; 4]))
+}
+
+/// Whether a row may end between two characters that are no white space: in Chinese and Japanese between most.
+fn may_break(before: char, after: char) -> bool {
+    let never_first = "、。，．・：；？！ー々〻ヽヾゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ）］｝」』】〕〉》〗〙〛’”…‥%％°℃)]},.!?:;";
+    let never_last = "（［｛「『【〔〈《〖〘〚‘“([{$＄￥£";
+    (is_ideographic(before) || is_ideographic(after))
+        && width_of(after) > 0
+        && !never_first.contains(after)
+        && !never_last.contains(before)
+}
+
+/// Ideographs, kana and their punctuation: writing without spaces between words.
+fn is_ideographic(c: char) -> bool {
+    matches!(c, '\u{2e80}'..='\u{312f}' | '\u{3190}'..='\u{a4cf}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe4f}'
+        | '\u{ff00}'..='\u{ff60}' | '\u{20000}'..='\u{3ffff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: &[&str] = &[
+        "Some words, one of them incomprehensibly-uninterrupted-and-long, and others.\n\n- an item of a list that is long",
+        "Code:\n\n1. ```rust\n   let x = \"a line of code that is longer than the window\";\n   ```\nand words after it",
+        "| a | table that is wider than the window is |\n|---|---|\n> quoted words that go on and on and on",
+        "日本の首都は東京です。「江戸」と呼ばれていた。 mixed with English words 混ぜて and 👩‍💻👍🏽 ❤️ at the end of it   ",
+        "  indented\twith tabs\tin between   and more than one space   ```not a fence``` naïve cafe\u{301}s everywhere",
+    ];
+
+    fn screen(bytes: &str, columns: u16) -> String {
+        let size = |n| std::num::NonZeroU16::new(n).unwrap();
+        let mut parser = vt100::Parser::new(size(100), size(columns), 0);
+        parser.process(bytes.replace('\n', "\r\n").as_bytes());
+        parser.screen().rows(0, columns).map(|row| row.trim_end().to_string() + "\n").collect()
+    }
+
+    #[test]
+    fn pieces_come_out_like_the_whole() {
+        for text in TEXTS {
+            for columns in [20, 33, 60] {
+                let whole = screen(&wrapped(text, Text::Prose, columns.into()), columns);
+                let all: Vec<char> = text.chars().collect();
+                for (kind, length) in
+                    [Text::Prose, Text::Streamed].into_iter().flat_map(|kind| [1, 2, 3, 7].map(|n| (kind, n)))
+                {
+                    let mut wrap = Wrap::new(kind, columns.into());
+                    let mut out = String::new();
+                    for piece in all.chunks(length) {
+                        out += &wrap.push(&piece.iter().collect::<String>());
+                    }
+                    out += &wrap.end();
+                    assert_eq!(screen(&out, columns), whole, "{kind:?}, {length} of {text:?} at {columns}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_white_space_is_changed() {
+        let bare = |text: &str| text.split_whitespace().collect::<String>();
+        for text in TEXTS {
+            for columns in [1, 2, 5, 20, 79] {
+                for kind in [Text::Columns, Text::Prose] {
+                    let rows = wrapped(text, kind, columns);
+                    assert_eq!(bare(&rows), bare(text));
+                    assert_eq!(wrapped(text, kind, 1000), text.trim_end_matches('\t'));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_hang_under_what_stands_in_them() {
+        let shown = |text: &str| wrapped(text, Text::Columns, 20);
+        assert_eq!(shown("name   words that go on"), "name   words that go\n       on");
+        assert_eq!(shown("name   /a/path/of/18/signs"), "name\n /a/path/of/18/signs");
+        assert_eq!(shown("name   /a/path/longer/than/the/row"), "name   /a/path/longer/than/the/row");
+        assert_eq!(shown("      deep words go on here"), "      deep words go\n      on here");
+        assert_eq!(shown("a much longer name   words"), "a much longer name\n  words");
+    }
+}
