@@ -219,12 +219,18 @@ impl Run<'_> {
         terminal::end_on_second_interrupt();
         let manner = Manner { json, stats, started: self.started };
         self.keep();
+        let cache = self.config.paths.as_ref().map(|paths| paths.snapshots.clone());
+        let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
         let exit = oneshot::run(session, message, self.screen, manner);
         let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !kept {
             self.screen.warning("this conversation could not be kept");
+        }
+        if let Some(folder) = new_cache.filter(|folder| folder.exists()) {
+            let shown = folder.display();
+            self.screen.note(&format!("long prompts are cached in {shown}; --no-snapshots turns that off"));
         }
         exit
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::history::{DATABASE, chat, history, id, listed};
 use crate::support::pty::*;
-use crate::support::{Done, Home};
+use crate::support::{Done, Home, tiny};
 
 /// One question that is kept, as on a terminal.
 fn asked(home: &Home, answer: &str, question: &str) -> Done {
@@ -132,6 +132,21 @@ fn privacy_is_said_with_the_first_question() {
     assert!(!screen.contains("kept"), "{screen}");
     // In a pipe nothing is kept, and nothing is said.
     Home::new().scripted("one\n", &["-p", "Hello"]).done().code(0).stderr("");
+}
+
+/// Also what models have read, where a run keeps nothing else.
+#[test]
+fn a_cache_of_prompts_is_said_when_it_is_made() {
+    let home = Home::new();
+    let file = home.write("long.txt", "A small house by the road. ".repeat(200));
+    let run = |more: &[&str]| {
+        let args = [&["-f", file.to_str().unwrap(), "-p", "Hi", "-n", "4", "-t", "1"], more].concat();
+        home.run(&args).model(&tiny("llama-bpe")).arg("-c").arg("8192").done().code(0)
+    };
+    assert!(!run(&["--incognito"]).stderr.contains("cache"));
+    assert!(!home.path(".cache/fireside/snapshots").exists());
+    run(&[]).says("long prompts are cached in").says("--no-snapshots");
+    assert!(!run(&[]).stderr.contains("cache"), "it is said once");
 }
 
 #[test]

@@ -309,7 +309,8 @@ fn done(terminal: &mut Terminal, line: &str) {
 fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static str, &str)]) -> Page {
     let home = Home::new();
     let script = home.script("answers", &format!("{}\n", answer.replace('\n', "\\n")));
-    let args = [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--incognito"], more].concat();
+    let args =
+        [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--incognito", "-q"], more].concat();
     let environment = environment.iter().map(|(name, value)| (*name, value.to_string())).collect();
     let mut terminal = home.terminal_as(&Setup { columns, environment }, &args);
     assert_eq!(terminal.ends(), 0);
