@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::history::{DATABASE, chat, history, id, listed};
 use crate::support::pty::*;
-use crate::support::{Done, Home, tiny};
+use crate::support::{Done, Home, program, tiny};
 
 /// One question that is kept, as on a terminal.
 fn asked(home: &Home, answer: &str, question: &str) -> Done {
@@ -83,6 +83,18 @@ fn what_was_taken_is_named() {
     history(&home, &["export", short, file.to_str().unwrap()]).done().code(0).says(&named);
     history(&home, &["rm", short, "--yes"]).done().code(0).stdout(&format!("removed {named}\n"));
     home.run(&["--resume", short, "-p", "x"]).done().failed(1, "there is no conversation");
+}
+
+/// It is a chat on a terminal like any other, whatever it begins with.
+#[test]
+fn a_chat_after_an_answer_is_kept_though_its_beginning_was_piped_in() {
+    let home = Home::new();
+    let script = home.script("answers", "one\ntwo\n");
+    let words = [&[program().to_string()][..], &script, &["-i", "-p", "Sum up"].map(String::from)].concat();
+    let mut terminal = home.shell_command(&Setup::default(), "echo piped | \"$@\"", &words);
+    terminal.sees("one").at_prompt().line("And on").sees("two").at_prompt().keys(CTRL_D).ends();
+    drop(terminal);
+    assert_eq!((listed(&home).len(), listed(&home)[0]["messages"].clone()), (1, 4.into()));
 }
 
 #[test]
