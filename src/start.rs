@@ -218,7 +218,7 @@ impl Run<'_> {
         }
         terminal::end_on_second_interrupt();
         let manner = Manner { json, stats, started: self.started };
-        self.keep();
+        self.keep(false);
         let cache = self.config.paths.as_ref().map(|paths| paths.snapshots.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
@@ -267,7 +267,7 @@ impl Run<'_> {
         if let Some(Kept { record, damage, .. }) = &self.resumed {
             repl::show_resumed(session, record, damage, self.screen);
         }
-        self.keep();
+        self.keep(true);
         let session = self.session.as_mut().expect("opened above");
         let exit = repl::run(session, self.screen, lines, opener(&self.args), question);
         self.finish();
@@ -280,10 +280,11 @@ impl Run<'_> {
     }
 
     /// Keeps the conversation from here on, if it is one to keep: from a terminal, or one that was kept before.
-    fn keep(&mut self) {
+    fn keep(&mut self, is_chat: bool) {
         let Some(session) = &mut self.session else { return };
         let Settings { incognito, keep, .. } = session.settings;
-        let on_terminal = std::io::stdin().is_terminal() && terminal::device().is_some();
+        let typed = std::io::stdin().is_terminal() || (is_chat && !self.args.repl_stdin);
+        let on_terminal = typed && terminal::device().is_some();
         let resumed = self.resumed.take();
         let wanted = !session.raw && (keep || on_terminal || resumed.is_some());
         let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
