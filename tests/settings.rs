@@ -148,6 +148,18 @@ fn what_is_wrong_stops_none_of_the_verbs_that_help_to_find_it() {
 }
 
 #[test]
+fn a_model_that_is_not_here_stops_config_as_little() {
+    let home = Home::new();
+    home.write(CONFIG, "model = \"nowhere\"\n");
+    let done = home.run(&["config"]).done().code(0);
+    assert!(done.stdout.contains("# wrong: there is no model 'nowhere'"), "{done:#?}");
+    let object = home.run(&["config", "--json"]).done().code(0).json();
+    assert_eq!(object["problems"][0], "there is no model 'nowhere'");
+    let doctor = home.run(&["doctor", "--json"]).done().code(1).json();
+    assert_eq!(doctor["findings"]["models"]["trouble"], "there is no model 'nowhere'");
+}
+
+#[test]
 fn lists_take_none_everywhere() {
     let home = Home::new();
     let listed = |args: &[&str], variable: &str| {

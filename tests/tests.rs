@@ -9,6 +9,8 @@ mod tidy;
 mod cli;
 // Settings: flag, environment, config file, `/set`; what is wrong with them.
 mod settings;
+// `help`, `-h`, `--help`.
+mod help;
 // `--json`.
 mod json;
 // What goes in through pipes and comes out through them, and Ctrl-C.

@@ -254,7 +254,8 @@ fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
     Ok(Next::Prompt)
 }
 
-const KEYS: &str = "
+/// What the keys do.
+pub const KEYS: &str = "
 Ctrl-C stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
 A message goes on in the next line after Ctrl-J or \\, and between \"\"\" and \"\"\".
 Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";

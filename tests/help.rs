@@ -1,0 +1,134 @@
+//! Help: short and whole, of verbs and of topics, and all of it from the tables that the program itself goes by.
+
+use clap::CommandFactory;
+use fireside::chat::options::SETTINGS;
+use fireside::cli::{self, Args};
+use fireside::repl::commands::{COMMANDS, KEYS};
+
+use crate::support::Home;
+
+const TOPICS: [&str; 6] = ["keys", "commands", "settings", "environment", "files", "exit-codes"];
+
+fn help(words: &[&str]) -> String {
+    Home::new().run(&[&["help"], words].concat()).done().code(0).stderr("").stdout
+}
+
+#[test]
+fn help_alone_lists_verbs_and_topics() {
+    let text = help(&[]);
+    let line = |name: &str| text.lines().find(|line| line.split_whitespace().next() == Some(name));
+    for verb in Args::command().get_subcommands() {
+        let shown = line(verb.get_name()).unwrap_or_else(|| panic!("{} in {text}", verb.get_name()));
+        assert!(shown.ends_with(&verb.get_about().unwrap().to_string()), "{shown}");
+    }
+    for topic in TOPICS {
+        assert!(line(topic).is_some(), "{topic} in {text}");
+    }
+}
+
+#[test]
+fn help_on_a_verb_is_what_the_verb_says_of_itself() {
+    let home = Home::new();
+    for words in [&["pull"][..], &["history"], &["history", "search"], &["ls"]] {
+        let own = home.run(&[words, &["--help"]].concat()).done().code(0).stdout;
+        assert_eq!(help(words), own, "{words:?}");
+    }
+}
+
+#[test]
+fn topics_are_made_of_the_tables() {
+    assert_eq!(help(&["keys"]).trim(), KEYS.trim());
+    let in_chat = Home::new().scripted("x\n", &["--repl-stdin", "-q"]).stdin("/help\n").done().code(0).stderr;
+    assert_eq!(format!("{}{KEYS}\n", help(&["commands"])), in_chat);
+    assert!(COMMANDS.iter().all(|command| in_chat.contains(command.help)));
+    let settings = help(&["settings"]);
+    for row in SETTINGS {
+        let line = settings.lines().find(|line| line.split_whitespace().next() == Some(row.name));
+        assert!(line.is_some_and(|line| line.ends_with(row.help)), "{} in {settings}", row.name);
+    }
+    let codes = help(&["exit-codes"]);
+    for code in ["0", "1", "2", "3", "4", "130"] {
+        assert!(codes.lines().any(|line| line.split_whitespace().next() == Some(code)), "{code} in {codes}");
+    }
+    let home = Home::new();
+    let files = home.run(&["help", "files"]).done().code(0).stdout;
+    for file in [".config/fireside/config.toml", ".local/share/fireside/models", ".cache/huggingface/hub"] {
+        assert!(files.contains(home.path(file).to_str().unwrap()), "{file} in {files}");
+    }
+    let variables = help(&["environment"]);
+    for variable in ["FIRESIDE_MODELS", "HF_TOKEN", "HTTPS_PROXY", "NO_COLOR", "EDITOR", "XDG_CONFIG_HOME"] {
+        assert!(variables.contains(variable), "{variable} in {variables}");
+    }
+}
+
+#[test]
+fn help_on_a_setting_tells_every_way_to_give_it() {
+    let text = help(&["temp"]);
+    for way in ["--temp T", "--temperature", "FIRESIDE_TEMP", "/set temp", "0.8", "likeliest token"] {
+        assert!(text.contains(way), "{way} in {text}");
+    }
+    assert!(!help(&["no-snapshots"]).contains("/set"), "it only counts at the start");
+}
+
+#[test]
+fn an_unknown_topic_gets_the_nearest() {
+    let home = Home::new();
+    home.run(&["help", "kyes"]).done().failed(2, "there is no help on 'kyes'").hint("did you mean keys?");
+    home.run(&["help", "tepm"]).done().failed(2, "'tepm'").hint("did you mean temp?");
+    home.run(&["help", "zzzzzzzz"]).done().failed(2, "'zzzzzzzz'").hint("fireside help lists");
+    home.run(&["help", "history", "serch"]).done().failed(2, "'history serch'");
+}
+
+#[test]
+fn short_help_fits_a_screen_and_the_long_one_has_everything() {
+    let home = Home::new();
+    let short = home.run(&["-h"]).done().code(0).stderr("").stdout;
+    assert!(short.lines().count() <= 24, "{short}");
+    assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+    let named = |verb: &str| short.split_whitespace().any(|word| word == verb);
+    assert!(Args::command().get_subcommands().all(|verb| named(verb.get_name())), "{short}");
+    for part in ["-m, --model", "-p, --prompt", "--continue", "fireside --help"] {
+        assert!(short.contains(part), "{part} in {short}");
+    }
+    let long = home.run(&["--help"]).done().code(0).stdout;
+    for arg in Args::command().get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()) {
+        assert!(long.contains(&format!("--{}", arg.get_long().unwrap())), "{arg}");
+    }
+    assert_eq!(home.run(&["Why?", "-h"]).done().code(0).stdout, short);
+}
+
+/// What a shell makes of a line, as far as the examples go.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (number, part) in line.split('"').enumerate() {
+        match number % 2 {
+            1 => words.push(part.to_string()),
+            _ => words.extend(part.split_whitespace().map(String::from)),
+        }
+    }
+    words
+}
+
+#[test]
+fn the_examples_of_the_help_are_command_lines() {
+    let long = Home::new().run(&["--help"]).done().code(0).stdout;
+    let examples = long.split("Examples:").nth(1).unwrap().lines().filter(|line| line.contains("fireside"));
+    let examples: Vec<&str> = examples.collect();
+    assert!((5..=8).contains(&examples.len()), "{examples:?}");
+    for line in examples {
+        let ours = line.split(" | ").find(|part| part.trim().starts_with("fireside")).unwrap().trim();
+        let ours = ours.split("  ").next().unwrap(); // what it does comes after it
+        let parsed = cli::parse(words(ours).into_iter().map(Into::into));
+        assert!(parsed.is_ok(), "{ours}: {parsed:?}");
+    }
+}
+
+#[test]
+fn a_verb_of_verbs_alone_shows_them() {
+    let done = Home::new().run(&["history"]).done().code(0).stderr("");
+    let history = Args::command().find_subcommand("history").unwrap().clone();
+    for verb in history.get_subcommands() {
+        let line = done.stdout.lines().find(|line| line.split_whitespace().next() == Some(verb.get_name()));
+        assert!(line.is_some(), "{} in {done:#?}", verb.get_name());
+    }
+}
