@@ -3,6 +3,8 @@
 //! Flags that are settings come from the table in chat/options.rs; llama.cpp's short forms of several letters are
 //! rewritten before clap sees them. Next: config.rs, which settles what holds.
 
+pub mod help;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -18,6 +20,7 @@ use crate::error::Failure;
 /// prompt. Nothing leaves this machine.
 #[derive(Debug, Parser)]
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(after_long_help = help::EXAMPLES)]
 pub struct Args {
     /// what to ask, in quotes
     #[arg(value_name = "PROMPT")]
@@ -159,6 +162,12 @@ pub enum Verb {
     Config,
     /// what this installation is made of, where it keeps things, and what is wrong with it
     Doctor,
+    /// how fireside is used: a verb, a setting, or keys, commands, settings, environment, files, exit-codes
+    Help {
+        /// verbs and topics are listed if there is none
+        #[arg(value_name = "VERB|TOPIC")]
+        what: Vec<String>,
+    },
     /// what makes a shell complete fireside's options, ids and models with Tab: source <(fireside completions bash)
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -170,7 +179,7 @@ pub enum Verb {
 impl Verb {
     /// Whether it helps to find what is wrong with the settings, and so needs none of them.
     pub fn goes_on_with_wrong_settings(&self) -> bool {
-        matches!(self, Verb::Config | Verb::Doctor | Verb::Completions { .. })
+        matches!(self, Verb::Config | Verb::Doctor | Verb::Help { .. } | Verb::Completions { .. })
     }
 }
 
@@ -308,11 +317,6 @@ const SPELLINGS: &[(&str, &str)] = &[
 /// More of them, for what fireside does not have: `-md` must not be taken for `-m d`.
 const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
 
-/// The names of the verbs.
-pub fn verbs() -> Vec<String> {
-    Args::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect()
-}
-
 /// What there is instead of arguments.
 #[derive(Debug)]
 pub enum Instead {
@@ -328,10 +332,17 @@ pub enum Instead {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
     let mut words: Vec<OsString> = hoist(translate(words.into_iter().collect()).map_err(Instead::Failure)?);
     let rest = rest(&mut words).map_err(Instead::Failure)?;
+    let all = words.iter().any(|word| word == "--help");
     let args = Args::try_parse_from(words).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let text = error.render();
-            Instead::Help { styled: text.ansi().to_string(), plain: text.to_string() }
+            let (styled, plain) = (text.ansi().to_string(), text.to_string());
+            match !all && plain.contains("Usage: fireside [") {
+                true => Instead::Help { styled: help::short(), plain: help::short() },
+                false => Instead::Help { styled, plain },
+            }
         }
         _ => Instead::Failure(usage_failure(&error)),
     })?;
@@ -488,7 +499,7 @@ fn usage_failure(error: &clap::Error) -> Failure {
             let missing = text.lines().nth(1).unwrap_or_default().trim();
             format!("{missing} is missing")
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+        ErrorKind::MissingSubcommand => {
             let command = Args::command();
             let inner = command.find_subcommand("history").into_iter().flat_map(Command::get_subcommands);
             let names: Vec<&str> = inner.map(Command::get_name).collect();

@@ -5,7 +5,7 @@
 mod environment;
 mod file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
@@ -219,6 +219,21 @@ fn perhaps(meant: Option<String>) -> String {
 }
 
 impl Paths {
+    /// What is where, for people.
+    pub fn table(&self) -> [(&'static str, &Path); 9] {
+        [
+            ("the config file", &self.config_file),
+            ("models, in folders or not", &self.models),
+            ("conversations", &self.conversations),
+            ("lines typed in the chat", &self.line_history),
+            ("what is known of model files", &self.known_models),
+            ("what their headers say", &self.headers),
+            ("what models have read", &self.snapshots),
+            ("which files fireside has fetched", &self.fetched),
+            ("which conversation is being answered", &self.working),
+        ]
+    }
+
     fn find() -> Option<Paths> {
         let base = etcetera::choose_base_strategy().ok()?;
         if !base.home_dir().is_absolute() {

@@ -19,6 +19,21 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// All of them with what they say.
+    pub const ALL: [(Exit, &str); 6] = [
+        (Exit::Answered, "answered, also where your own -n ended the answer"),
+        (Exit::Failed, "something failed, or doctor, check or replay found something wrong"),
+        (Exit::Usage, "the command line or a setting is wrong, or there was nothing to ask"),
+        (Exit::TooLong, "the prompt does not fit the context"),
+        (
+            Exit::Cut,
+            "the answer was cut short: context full, fireside's own limit, endless repetition, nothing but thinking",
+        ),
+        (Exit::Interrupted, "Ctrl-C"),
+    ];
+}
+
 /// Why the system refused, in words alone: without Rust's `(os error 2)`.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();

@@ -20,7 +20,7 @@ use crate::input;
 use crate::kept::{self, Kept};
 use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
-use crate::repl::{self, Lines};
+use crate::repl::{self, Lines, commands};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::catalog;
 use crate::store::exchange::Format;
@@ -31,7 +31,7 @@ use crate::store::names::NotHere;
 use crate::store::places::Owner;
 use crate::ui::{Screen, Style, crash, terminal};
 use crate::units::size;
-use crate::verbs::{self, Means};
+use crate::verbs::{self, Means, OfChat};
 use crate::{engine, gguf, model};
 
 /// Does what the command line asks for.
@@ -109,10 +109,9 @@ impl Run<'_> {
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             self.refuse_what_is_for_asking()?;
-            return verbs::run(
-                verb,
-                &mut Means::new(&self.config, self.screen, self.args.json, opener(&self.args)),
-            );
+            let (open, chat) =
+                (opener(&self.args), OfChat { commands: commands::table, keys: commands::KEYS });
+            return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json, open, chat));
         }
         if words.is_some() && self.args.prompt.is_some() {
             return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));

@@ -118,7 +118,7 @@ fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
     assert!(import().starts_with("0 conversations were taken in, 1 were here already"));
     assert_eq!(listed(&other)[0]["messages"], 3);
     history(&other, &["import", "/no/such.json"]).done().failed(1, "no such file");
-    history(&home, &[])
+    history(&home, &["--json"])
         .done()
         .failed(2, "history needs one of: list, search, show, export, import, replay, rm");
     history(&home, &["export", "zzzz"]).done().failed(1, "there is no conversation 'zzzz'");

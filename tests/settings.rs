@@ -139,7 +139,7 @@ fn what_is_wrong_stops_none_of_the_verbs_that_help_to_find_it() {
         object["findings"]["settings"]["trouble"].as_str().unwrap().contains("FIRESIDE_MIN_P"),
         "{object}"
     );
-    for args in [&["completions", "bash"][..], &["--help"], &["-h"], &["--version"]] {
+    for args in [&["completions", "bash"][..], &["--help"], &["-h"], &["--version"], &["help"]] {
         let done = run(args).code(0);
         assert!(!done.stdout.is_empty(), "{done:#?}");
     }

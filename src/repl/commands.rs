@@ -246,12 +246,17 @@ fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
         chat.screen.show(&format!("/{} {}\n{}{also}", command.name, command.takes, command.help));
         return Ok(Next::Prompt);
     }
+    chat.screen.show(&table());
+    chat.screen.show(KEYS);
+    Ok(Next::Prompt)
+}
+
+/// Every command with what it does, a line each.
+pub fn table() -> String {
     let usage = |c: &Command| format!("/{} {}", c.name, c.takes);
     let width = COMMANDS.iter().map(|c| usage(c).len()).max().unwrap_or(0);
     let lines: Vec<String> = COMMANDS.iter().map(|c| format!("{:width$}  {}", usage(c), c.help)).collect();
-    chat.screen.show(&lines.join("\n"));
-    chat.screen.show(KEYS);
-    Ok(Next::Prompt)
+    lines.join("\n")
 }
 
 /// What the keys do.

@@ -9,7 +9,10 @@ use crate::model;
 
 pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
     let config = means.config;
-    let named = config.settle(&[])?.model.map(|wanted| model::find(config, &wanted)).transpose()?;
+    let named = config.settle(&[])?.model.map(|wanted| model::find(config, &wanted)).transpose();
+    let missing = named.as_ref().err().map(|not_here| not_here.failure.message.clone());
+    let problems: Vec<String> = config.wrong.iter().map(|wrong| wrong.what.clone()).chain(missing).collect();
+    let named = named.ok().flatten();
     let usual = model::usual(config);
     let advice = named.as_ref().or(usual.as_ref()).map_or_else(Vec::new, |path| model::advised(path));
     let settings = config.settle(&advice)?;
@@ -25,7 +28,6 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
             .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
             .collect();
         let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
-        let problems: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
         return means.print_json(
             &json!({ "config_file": file, "models": models, "settings": settings, "problems": problems }),
         );
@@ -37,6 +39,6 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
         },
     );
     let lines = rows.map(|(name, value, source)| format!("{name:22} {value:28} # {source}"));
-    let wrong = config.wrong.iter().map(|wrong| format!("# wrong: {}", wrong.what));
+    let wrong = problems.iter().map(|problem| format!("# wrong: {problem}"));
     means.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
 }

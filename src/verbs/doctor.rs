@@ -69,7 +69,12 @@ fn findings(means: &Means) -> Vec<Finding> {
     let found = models::list(&model::places(config));
     let usual =
         model::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
-    all.push(fine("models", format!("{} found; {usual}", found.len())));
+    let named = config.settle(&[]).ok().and_then(|settings| model::find(config, &settings.model?).err());
+    all.push(Finding {
+        about: "models",
+        found: format!("{} found; {usual}", found.len()),
+        trouble: named.map(|not_here| not_here.failure.message),
+    });
     all.push(conversations(&paths.conversations));
     let usage = model::snapshots(&paths.snapshots);
     all.push(fine(

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod doctor;
 mod convert;
+mod help;
 mod history;
 pub mod list;
 pub mod pull;
@@ -37,13 +38,27 @@ pub struct Means<'a> {
     pub json: bool,
     /// Opens models.
     open: Opener,
+    chat: OfChat,
     /// Something was printed there already.
     printed: bool,
 }
 
+/// What only the chat knows of itself, for people.
+#[derive(Debug, Clone, Copy)]
+pub struct OfChat {
+    pub commands: fn() -> String,
+    pub keys: &'static str,
+}
+
 impl Means<'_> {
-    pub fn new<'a>(config: &'a Config, screen: &'a mut Screen, json: bool, open: Opener) -> Means<'a> {
-        Means { config, screen, json, open, printed: false }
+    pub fn new<'a>(
+        config: &'a Config,
+        screen: &'a mut Screen,
+        json: bool,
+        open: Opener,
+        chat: OfChat,
+    ) -> Means<'a> {
+        Means { config, screen, json, open, chat, printed: false }
     }
 
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
@@ -142,7 +157,10 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
     let tells = match &verb {
         Verb::Pull { what } => what.is_none(),
         Verb::History { what } => matches!(what, List { .. } | Search { .. } | Show { .. } | Export { .. }),
-        verb => matches!(verb, Verb::List { .. } | Verb::Show { .. } | Verb::Config | Verb::Doctor),
+        verb => matches!(
+            verb,
+            Verb::List { .. } | Verb::Show { .. } | Verb::Config | Verb::Doctor | Verb::Help { .. }
+        ),
     };
     if tells {
         terminal::end_on_interrupt(); // nothing can be lost
@@ -163,6 +181,7 @@ fn carry_out(verb: Verb, means: &mut Means) -> Result<Exit, Failure> {
         Verb::Bench { model } => bench::run(model.as_deref(), means),
         Verb::Config => config::run(means),
         Verb::Doctor => doctor::run(means),
+        Verb::Help { what } => help::run(&what, means),
         Verb::Completions { shell } => means.print(completions::script(&shell)?.trim_end()),
     }
 }
@@ -176,9 +195,9 @@ pub fn prompt(
     let Some(first) = words.first() else {
         return Ok(None);
     };
-    let all = cli::verbs();
+    let all = cli::help::verbs();
     let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
-    let meant = nearest(first, all.iter().map(String::as_str)).filter(|_| mistyped);
+    let meant = nearest(first, all.iter().map(|(name, _)| name.as_str())).filter(|_| mistyped);
     let single = words.len() == 1 && verb.is_none();
     match meant {
         None if !single => {

@@ -1,0 +1,141 @@
+//! `fireside help [VERB|TOPIC]`: what a verb or a setting does, or a topic, from the tables that the program itself goes by.
+
+use serde_json::json;
+
+use super::{Means, lossy, table};
+use crate::chat::options::{Effect, SETTINGS, Setting, setting};
+use crate::chat::settings::Settings;
+use crate::cli::{self, Instead};
+use crate::error::{Exit, Failure};
+use crate::nearest::nearest;
+use crate::store::hub;
+
+/// Name, what it is about, and how it is told.
+type Topic = (&'static str, &'static str, fn(&Means) -> String);
+
+const TOPICS: &[Topic] = &[
+    ("keys", "what the keys do in the chat", |means| means.chat.keys.trim().to_string()),
+    ("commands", "what can be typed in the chat after /", |means| (means.chat.commands)()),
+    ("settings", "all settings, and how one is given", |_| settings()),
+    ("environment", "the variables that fireside heeds", |_| environment()),
+    ("files", "where things are kept", files),
+    ("exit-codes", "what the exit code says", |_| exit_codes()),
+];
+
+/// What is heeded besides the settings.
+const VARIABLES: &[[&str; 2]] = &[
+    ["FIRESIDE_NAME", "any setting, as FIRESIDE_TEMP; fireside help settings names them"],
+    ["FIRESIDE_MODELS", "the folder of your models"],
+    ["XDG_CONFIG_HOME", "where the folder of the config file is"],
+    ["XDG_DATA_HOME", "where models and conversations are"],
+    ["XDG_STATE_HOME", "where it is noted what was typed, used and fetched"],
+    ["XDG_CACHE_HOME", "where it is kept what models have read"],
+    ["HF_HUB_CACHE", "where models of the hub are kept"],
+    ["HF_HOME", "the same, one folder up"],
+    ["HF_ENDPOINT", "another hub"],
+    ["HF_TOKEN", "your token for the hub"],
+    ["HF_TOKEN_PATH", "a file with it"],
+    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: it is not sent"],
+    ["HF_HUB_OFFLINE", "1: as --offline"],
+    ["HTTPS_PROXY", "the way to the network; also ALL_PROXY, NO_PROXY"],
+    ["OLLAMA_MODELS", "where Ollama keeps its models"],
+    ["VISUAL", "what /edit and Ctrl-X Ctrl-E open; else EDITOR"],
+    ["NO_COLOR", "not empty: no colours"],
+    ["TERM", "dumb: no colours, nothing that moves"],
+];
+
+pub(super) fn run(what: &[String], means: &mut Means) -> Result<Exit, Failure> {
+    let text = match what {
+        [] => overview(),
+        [name] if let Some((.., told)) = TOPICS.iter().find(|(topic, ..)| topic == name) => told(means),
+        verbs => match (cli::help::on(verbs), setting(&verbs[0]).filter(|_| verbs.len() == 1)) {
+            (Some(Instead::Help { styled, plain }), _) if !means.json => {
+                means.printed = true;
+                return super::printed(means.screen.help(&styled, &plain));
+            }
+            (Some(Instead::Help { plain, .. }), _) => plain,
+            (_, Some(row)) => of_setting(row),
+            _ => return Err(unknown(&verbs.join(" "))),
+        },
+    };
+    if means.json {
+        return means.print_json(&json!({ "text": text }));
+    }
+    means.print(&text)
+}
+
+fn unknown(what: &str) -> Failure {
+    let verbs = cli::help::verbs();
+    let names = verbs.iter().map(|(name, _)| name.as_str());
+    let names = names.chain(TOPICS.iter().map(|(name, ..)| *name)).chain(SETTINGS.iter().map(|row| row.name));
+    let failure = Failure::usage(format!("there is no help on '{what}'"));
+    match nearest(what, names) {
+        Some(close) => failure.hint(format!("did you mean {close}?")),
+        None => failure.hint("fireside help lists verbs and topics"),
+    }
+}
+
+fn overview() -> String {
+    let verbs = cli::help::verbs().into_iter().map(|(name, about)| [format!("  {name}"), about]);
+    let topics = TOPICS.iter().map(|(name, about, _)| [format!("  {name}"), about.to_string()]);
+    let count = verbs.len();
+    let mut lines = table(&verbs.chain(topics).collect::<Vec<_>>());
+    lines.insert(count, "\nTopics:".into());
+    format!(
+        "fireside help VERB, TOPIC or SETTING tells more; fireside --help lists the options.\n\nVerbs:\n{}",
+        lines.join("\n")
+    )
+}
+
+fn settings() -> String {
+    let rows: Vec<[String; 2]> = SETTINGS.iter().map(|row| [row.name, row.help].map(String::from)).collect();
+    format!(
+        "{}\n\n{}",
+        "A setting is a flag (--temp 0.2), a variable (FIRESIDE_TEMP=0.2), a line of the config file (temp = 0.2), or in the chat \
+         /set temp 0.2. Flags beat variables, variables the file, and the file what the model's own file and the catalogue \
+         advise. fireside config shows what holds, fireside help NAME all about one.",
+        table(&rows).join("\n")
+    )
+}
+
+fn of_setting(row: &Setting) -> String {
+    let short = row.short.map_or(String::new(), |short| format!("-{short}, "));
+    let also: String = row.aliases.iter().map(|alias| format!(", also --{alias}")).collect();
+    let value = if row.value.is_empty() { "on|off" } else { row.value };
+    let shown = (row.get)(&Settings::default());
+    let default = if shown.is_empty() { "not set".into() } else { shown };
+    let mut rows = vec![
+        ["flag".to_string(), format!("{short}--{} {}", row.name, row.value).trim_end().to_string() + &also],
+        ["environment".into(), format!("{}={value}", row.env())],
+        [
+            "config file".into(),
+            format!("{} = {}", row.name, if row.value.is_empty() { "true|false" } else { value }),
+        ],
+    ];
+    if row.effect != Effect::Start {
+        rows.push(["in the chat".into(), format!("/set {} {value}", row.name)]);
+    }
+    rows.push(["default".into(), default]);
+    format!("{}\n\n{}", row.help, table(&rows).join("\n"))
+}
+
+fn environment() -> String {
+    let rows: Vec<[String; 2]> = VARIABLES.iter().map(|row| row.map(String::from)).collect();
+    table(&rows).join("\n")
+}
+
+fn files(means: &Means) -> String {
+    let ours = means.config.paths.iter().flat_map(|paths| paths.table());
+    let ours = ours.map(|(what, path)| [what.to_string(), lossy(path)]);
+    let hub = hub::cache_folder().map(|folder| ["models of the hub".to_string(), lossy(&folder)]);
+    let rows: Vec<[String; 2]> = ours.chain(hub).collect();
+    if rows.is_empty() {
+        return "there is no home folder: nothing is kept".into();
+    }
+    table(&rows).join("\n")
+}
+
+fn exit_codes() -> String {
+    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit as i32), says.to_string()]);
+    table(&rows).join("\n")
+}
