@@ -132,3 +132,16 @@ fn a_verb_of_verbs_alone_shows_them() {
         assert!(line.is_some(), "{} in {done:#?}", verb.get_name());
     }
 }
+
+#[test]
+fn a_verb_used_wrongly_points_to_its_own_help() {
+    let home = Home::new();
+    home.run(&["rm"]).done().failed(2, "<MODEL> is missing").hint("fireside rm --help");
+    home.run(&["list", "--al"]).done().failed(2, "'--al'").hint("did you mean --all?");
+    let done = home.run(&["history", "serch", "x"]).done().failed(2, "history has no 'serch'");
+    done.hint("did you mean search?");
+    home.run(&["history", "zzzzzz"])
+        .done()
+        .failed(2, "history has no 'zzzzzz'")
+        .hint("fireside history --help");
+}
