@@ -236,3 +236,21 @@ fn what_counts_at_the_start_only_says_how_to_give_it_there() {
         done.hint(ways).hint("config.toml");
     }
 }
+
+#[test]
+fn the_nearest_name_may_be_another_spelling_or_one_for_the_start() {
+    let home = Home::new();
+    chat(&home, &[], "/set temperatur 1\n").failed(0, "temperatur").hint("did you mean /set temperature?");
+    chat(&home, &[], "/set incognitoo on\n").failed(0, "incognitoo").hint("did you mean /set incognito?");
+    home.write(CONFIG, "temperatur = 1\n");
+    ask(&home, &[]).failed(2, "there is no setting 'temperatur', did you mean temperature?");
+    home.write(CONFIG, "");
+    let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_TEMPERATUR", "1");
+    run.done().code(0).says("did you mean FIRESIDE_TEMPERATURE?");
+}
+
+#[test]
+fn a_setting_without_a_value_says_so() {
+    let done = chat(&Home::new(), &[], "/set think-tags\n/set think-tags a b\n/set think-tags default\n");
+    done.says(&format!("{:22} not set ", "think-tags")).says("think-tags is not set (default)");
+}
