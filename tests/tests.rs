@@ -71,6 +71,8 @@ mod keys;
 mod pty;
 // Every word of it whole, on any terminal.
 mod screen;
+// How many, how large, how long: as people say it.
+mod figures;
 // Content that would be control.
 mod forgery;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.

@@ -343,6 +343,13 @@ impl Done {
         self
     }
 
+    /// stdout has this text somewhere.
+    #[track_caller]
+    pub fn stdout_has(self, part: &str) -> Done {
+        assert!(self.stdout.contains(part), "stdout lacks {part:?}; {self:#?}");
+        self
+    }
+
     /// A failure as the contract wants it: this code, nothing on stdout, one `fireside:` line with `part` in it, then at
     /// most a `hint:` line.
     #[track_caller]

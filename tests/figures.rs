@@ -1,0 +1,65 @@
+//! Figures as people say them: how many, how large, how long, how fast.
+
+use crate::history::{chat, id};
+use crate::screen::with_models;
+use crate::support::pty::*;
+use crate::support::{Home, default_model, tiny};
+
+#[test]
+fn one_is_one_and_nothing_takes_no_time() {
+    let home = Home::new();
+    let file = home.write("one.json", r#"[{"role": "user", "content": "Only a question"}]"#);
+    let done = home.run(&["history", "import", file.to_str().unwrap()]).done().code(0);
+    done.stdout("1 conversation was taken in, 0 were here already, 0 were left out\n");
+    let listed = home.run(&["history", "list"]).done().code(0).stdout;
+    assert!(listed.contains(" 1 message ") && !listed.contains("messages"), "{listed}");
+    home.run(&["doctor"]).done().code(0).stdout_has("1 with 1 message,");
+    let done = chat(&home, "one\n", &["--resume", &id(&home, 0)], "/context\n/file one.json\n").code(0);
+    let done = done.says("(1 message)").says("3 of 1000 tokens (0 %), 1 message, 0 tokens already read");
+    done.says("less than 0.1 s to read");
+    let short = home.write("short.gguf", "G");
+    home.run(&["-p", "Hi", "--no-stdin"]).model(&short).done().failed(1, "the file has only 1 byte, too few");
+}
+
+#[test]
+fn a_file_has_one_size() {
+    let home = with_models();
+    let model = home.path(".local/share/fireside/models/llama-bpe-a-little-longer-Q4_K_M.gguf");
+    let bytes = std::fs::metadata(&model).unwrap().len();
+    let size = fireside::units::size(bytes);
+    for args in [&["list"][..], &["show", model.to_str().unwrap()], &["check", model.to_str().unwrap()]] {
+        home.run(args).done().code(0).stdout_has(&size);
+    }
+    home.run(&["--repl-stdin", "--incognito"]).model(&model).done().code(0).says(&size);
+    let said = format!("Remove llama-bpe-a-little-longer-Q4_K_M ({})? That frees {size}.", model.display());
+    let mut terminal = home.terminal_as(
+        &Setup { columns: 300, ..Setup::default() },
+        &["rm", "llama-bpe-a-little-longer-Q4_K_M"],
+    );
+    terminal.sees(&said).line("n").ends();
+}
+
+#[test]
+fn check_says_what_it_found_in_the_weights() {
+    let home = Home::new();
+    let done = home.run(&["check", tiny("llama-bpe").to_str().unwrap()]).done().code(0);
+    done.stdout_has("no NaN or infinity in the weights");
+}
+
+#[test]
+fn a_benchmark_shows_its_steps_and_claims_no_more_than_the_memory_gives() {
+    let home = Home::new();
+    let model = tiny("llama-bpe");
+    let mut terminal = home.terminal(&["bench", model.to_str().unwrap()]);
+    assert_eq!(terminal.ends(), 0);
+    let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+    for step in ["1 of 3: 32 tokens before", "2 of 3: 512 tokens before", "3 of 3: 2048 tokens before"] {
+        assert!(bytes.contains(step), "{step}: {bytes}");
+    }
+    assert!(terminal.screen().contains("fits the cache"), "{}", terminal.screen());
+    drop(terminal);
+    let Some(model) = default_model() else { return };
+    let told = home.run(&["bench", model.to_str().unwrap(), "-c", "200", "--json"]).done().code(0).json();
+    let share = &told["runs"][0]["bandwidth_share"];
+    assert!(share.is_null() || (0.0..=1.0).contains(&share.as_f64().unwrap()), "{told}");
+}
