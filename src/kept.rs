@@ -13,6 +13,8 @@ pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
 use crate::store::journal::{is_waiting, take_in};
 use crate::ui::Screen;
+use crate::ui::table::{Column, table};
+use crate::units::{count, count_in_column};
 
 /// Conversations that a picker shows.
 const SHOWN: usize = 20;
@@ -154,10 +156,22 @@ pub fn short(text: &str, most: usize) -> String {
     line.chars().take(most - 1).collect::<String>() + "…"
 }
 
-/// A conversation in a list: id, age, size, title.
+/// Conversations in a list: id, age, size, title.
+pub fn lines(found: &[Summary], terminal: Option<usize>) -> Vec<String> {
+    let rows: Vec<[String; 4]> = found
+        .iter()
+        .map(|Summary { id, title, changed, messages, .. }| {
+            let messages = count_in_column(*messages as usize, 4, "message");
+            [id[..SHORT.min(id.len())].to_string(), format!("{:>9}", age(*changed)), messages, title.clone()]
+        })
+        .collect();
+    let columns = [("", Column::Whole), ("", Column::Spare(1)), ("", Column::Spare(2)), ("", Column::Cut)];
+    table(columns, &rows, terminal).split_off(1)
+}
+
+/// The same of one.
 pub fn line(summary: &Summary) -> String {
-    let Summary { id, title, changed, messages, .. } = summary;
-    format!("{}  {:>9}  {messages:>4} messages  {title}", &id[..SHORT.min(id.len())], age(*changed))
+    lines(std::slice::from_ref(summary), None).concat()
 }
 
 /// How long ago, in the largest unit that fits.
@@ -167,7 +181,7 @@ pub fn age(then: i64) -> String {
         0..60 => "just now".into(),
         60..3600 => format!("{} min", seconds / 60),
         3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        _ => count(seconds / 86_400, "day"),
     }
 }
 
@@ -178,8 +192,7 @@ pub fn named(record: &Record) -> String {
 
 /// Says which conversation is gone on with.
 pub fn continuing(record: &Record) -> String {
-    let messages = record.path().len();
-    format!("continuing {} ({messages} message{})", named(record), if messages == 1 { "" } else { "s" })
+    format!("continuing {} ({})", named(record), count(record.path().len(), "message"))
 }
 
 /// Writes a conversation into a file of the user's choice; says what was written.

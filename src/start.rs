@@ -30,7 +30,7 @@ use crate::store::models::ModelFile;
 use crate::store::names::NotHere;
 use crate::store::places::Owner;
 use crate::ui::{Screen, Style, crash, terminal};
-use crate::units::size;
+use crate::units::{count, size};
 use crate::verbs::{self, Means, OfChat};
 use crate::{engine, gguf, model};
 
@@ -242,7 +242,7 @@ impl Run<'_> {
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
         verbs::print_as_it_is(self.screen, &rendered.text)?;
-        self.screen.note(&format!("{} tokens; the context holds {}", counts.prompt, counts.limit));
+        self.screen.note(&format!("{}; the context holds {}", count(counts.prompt, "token"), counts.limit));
         Ok(Exit::Answered)
     }
 
@@ -429,7 +429,8 @@ impl Run<'_> {
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }
-        let table = verbs::list::lines(&models);
+        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
+        let table = verbs::list::lines(&models, columns);
         let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
@@ -449,7 +450,8 @@ impl Run<'_> {
     /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         self.screen.show("no model is on this machine yet; these can be fetched:");
-        self.screen.show(&verbs::catalogue::lines().join("\n"));
+        let table = verbs::catalogue::lines(self.screen.note_columns()).join("\n");
+        self.screen.show(table.trim_start_matches('\n'));
         let (name, entry) = catalog::demonstration();
         let question =
             format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));

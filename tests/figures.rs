@@ -17,8 +17,6 @@ fn one_is_one_and_nothing_takes_no_time() {
     let done = chat(&home, "one\n", &["--resume", &id(&home, 0)], "/context\n/file one.json\n").code(0);
     let done = done.says("(1 message)").says("3 of 1000 tokens (0 %), 1 message, 0 tokens already read");
     done.says("less than 0.1 s to read");
-    let short = home.write("short.gguf", "G");
-    home.run(&["-p", "Hi", "--no-stdin"]).model(&short).done().failed(1, "the file has only 1 byte, too few");
 }
 
 #[test]

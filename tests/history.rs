@@ -114,8 +114,8 @@ fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
     history(&home, &["export", &id(&home, 0), file.to_str().unwrap()]).done().code(0).says("wrote ");
     let other = Home::new();
     let import = || history(&other, &["import", file.to_str().unwrap()]).done().code(0).stdout;
-    assert!(import().starts_with("1 conversations were taken in"));
-    assert!(import().starts_with("0 conversations were taken in, 1 were here already"));
+    assert!(import().starts_with("1 conversation was taken in"));
+    assert!(import().starts_with("0 conversations were taken in, 1 was here already"));
     assert_eq!(listed(&other)[0]["messages"], 3);
     history(&other, &["import", "/no/such.json"]).done().failed(1, "no such file");
     history(&home, &["--json"])
@@ -355,7 +355,7 @@ fn doctor_tells_what_is_kept_and_what_is_wrong() {
     assert_eq!(object["sound"], true);
     let found = |what: &str| object["findings"][what]["found"].as_str().unwrap().to_string();
     assert!(found("conversations").starts_with("1 with 2 messages"), "{object}");
-    assert!(found("snapshots").contains("of 0 files"), "{object}");
+    assert!(found("snapshots").contains("in 0 files"), "{object}");
     let file = home.path(DATABASE);
     let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // it may be in the file already
     std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();

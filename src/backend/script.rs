@@ -14,6 +14,7 @@ use super::{Answering, Backend, Description, Loading, Rendered, Told};
 use crate::chat::{Counts, Event, Guesses, Message, Stats, StopReason, Turn};
 use crate::engine::reasoning::{Begun, Format, Piece, Reasoning};
 use crate::error::Failure;
+use crate::units::count;
 
 const PAUSE: Duration = Duration::from_millis(50);
 const LIMIT: usize = 1000;
@@ -34,7 +35,7 @@ impl Script {
         }
         let description = Description {
             name: "script".into(),
-            facts: format!("{} answers", answers.len()),
+            facts: count(answers.len(), "answer"),
             device: "no model".into(),
             chats: true,
             context_limit: LIMIT,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{refuse, text_of};
 use crate::error::{Failure, reason};
 use crate::files;
+use crate::units::count;
 
 /// Longest header that the format allows, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -51,7 +52,7 @@ impl Checkpoint {
         let file = files::regular(path).map_err(cannot)?;
         let size = file.metadata().map_err(cannot)?.len();
         let too_short = |needed: u64| {
-            refuse(format!("{name} ends too early: it has {size} bytes of {needed}"))
+            refuse(format!("{name} ends too early: it has {size} of {}", count(needed, "byte")))
                 .hint("the download was probably cut short: fetch the file again")
         };
         let mut length = [0; 8];
@@ -75,7 +76,7 @@ impl Checkpoint {
             return Err(too_short(end));
         }
         if end < size {
-            return Err(refuse(format!("{name} has {} bytes that belong to no tensor", size - end)));
+            return Err(refuse(format!("{name} has {} that belong to no tensor", count(size - end, "byte"))));
         }
         let number = self.files.len();
         for (tensor, info) in header.tensors() {

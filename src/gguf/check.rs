@@ -8,6 +8,7 @@
 //! same for attention, for models in several files, and for the vocabulary.
 
 use super::{Header, Refusal, Value, architectures as arch, heads, split, tokenizer};
+use crate::units::count;
 
 /// `LLAMA_MAX_LAYERS` and `LLAMA_MAX_EXPERTS` of llama.cpp.
 const MOST_BLOCKS: u64 = 512;
@@ -83,7 +84,11 @@ fn per_layer(header: &Header) -> Result<(), Refusal> {
         if let Some(Value::Array(array)) = header.get(&format!("{arch}.{key}"))
             && array.len() as u64 != blocks
         {
-            return broken(format!("{key} has {} entries for {blocks} layers", array.len()));
+            return broken(format!(
+                "{key} has {} for {}",
+                count(array.len(), "entry"),
+                count(blocks, "layer")
+            ));
         }
     }
     Ok(())

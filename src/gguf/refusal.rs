@@ -5,6 +5,8 @@
 
 use std::{fmt, io};
 
+use crate::units;
+
 /// A file that must not be given to llama.cpp, with the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -18,7 +20,7 @@ pub enum Refusal {
     #[error("the file is empty")]
     Empty,
     /// Fewer bytes than the fixed part of a GGUF header, 24.
-    #[error("the file has only {bytes} bytes, too few for a GGUF file")]
+    #[error("the file has only {}, too few for a GGUF file", units::count(*bytes, "byte"))]
     Short { bytes: u64 },
     #[error("it is not a GGUF file but {0}")]
     Foreign(Foreign),
@@ -27,7 +29,7 @@ pub enum Refusal {
     #[error("it is a GGUF file of version {0}; llama.cpp reads versions 2 and 3")]
     Version(u32),
     /// The file ends before what its header announces.
-    #[error("the file ends too early: it has {file_size} bytes, but {place} ends at byte {needed}")]
+    #[error("the file ends too early: it has {}, but {place} ends at byte {needed}", units::count(*file_size, "byte"))]
     Truncated { place: String, needed: u64, file_size: u64 },
     /// The header contradicts the format.
     #[error("the GGUF header is damaged: {0}")]
@@ -42,7 +44,7 @@ pub enum Refusal {
     #[error("the model's metadata is not usable: {0}")]
     Inconsistent(String),
     /// One part of a model stored in several files, with what is wrong about the set.
-    #[error("the model is stored in {count} files, and {problem}")]
+    #[error("the model is stored in {}, and {problem}", units::count(*count, "file"))]
     Split { count: u64, problem: String },
 }
 

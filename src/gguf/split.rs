@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Header, Kind, Refusal, Scalar, read};
+use crate::units;
 
 /// The files a model consists of, in order: one, or as many as `split.count` says. They need not exist.
 pub fn parts(header: &Header) -> Vec<PathBuf> {
@@ -79,7 +80,7 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     }
     match header.uint("split.tensors.count") {
         Some(all) if all != tensors as u64 => {
-            refuse(format!("they hold {tensors} tensors together instead of {all}"))
+            refuse(format!("they hold {} together instead of {all}", units::count(tensors, "tensor")))
         }
         _ => Ok(()),
     }
@@ -96,7 +97,7 @@ fn place(part: &Header, number: u64, count: u64) -> Result<(), String> {
             Err(format!("is number {} of its model, not {}", own.saturating_add(1), number + 1))
         }
         _ => match part.uint("split.count") {
-            Some(own) if own != count => Err(format!("belongs to a model in {own} files")),
+            Some(own) if own != count => Err(format!("belongs to a model in {}", units::count(own, "file"))),
             _ => Ok(()),
         },
     }

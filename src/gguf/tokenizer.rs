@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Array, Header, Refusal, Value, check::broken};
+use crate::units::count;
 
 /// Values of `tokenizer.ggml.model`; the last group is made of merges.
 const TOKENIZERS: [&str; 5] = ["llama", "bert", "t5", "rwkv", "plamo2"];
@@ -67,9 +68,11 @@ fn bytes(header: &Header, model: &str, tokens: Array) -> Result<(), Refusal> {
 /// The table of embeddings has a row for every token.
 fn embeddings(header: &Header, tokens: usize) -> Result<(), Refusal> {
     match header.tensor("token_embd.weight").map(|tensor| &tensor.dims[..]) {
-        Some([_, rows]) if *rows != tokens as u64 => {
-            broken(format!("there are {tokens} tokens, but token_embd.weight has {rows} rows"))
-        }
+        Some([_, rows]) if *rows != tokens as u64 => broken(format!(
+            "there are {}, but token_embd.weight has {}",
+            count(tokens, "token"),
+            count(*rows, "row")
+        )),
         _ => Ok(()),
     }
 }
@@ -82,7 +85,7 @@ fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -
             broken(format!("{key} holds {}, not {}", array.element_name(), elements[0]))
         }
         Some(Value::Array(array)) if array.len() < tokens => {
-            broken(format!("{key} has {} entries for {tokens} tokens", array.len()))
+            broken(format!("{key} has {} for {}", count(array.len(), "entry"), count(tokens, "token")))
         }
         Some(Value::Array(_)) => Ok(()),
         Some(_) => broken(format!("{key} is not an array")),

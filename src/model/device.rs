@@ -6,13 +6,14 @@ use std::path::Path;
 use crate::chat::Settings;
 use crate::engine::llama;
 use crate::gguf::Header;
+use crate::units::count;
 
 /// What the model will run on, and a warning when a GPU is there but not used.
 pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
     let layers = header.arch_uint("block_count").unwrap_or(0) + 1; // the output counts as one, as in llama.cpp
     let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
     let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
-    let threads = if threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+    let threads = count(threads, "thread");
     match gpus.first() {
         Some(gpu) if on_gpu > 0 => {
             (format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"), None)

@@ -409,8 +409,15 @@ fn facts(header: &Header) -> String {
         about.family,
         count(about.parameters),
         about.quantisation,
-        size(about.weights)
+        size(file_size(header))
     )
+}
+
+/// Bytes of the file, or of all parts of a model in several.
+fn file_size(header: &Header) -> u64 {
+    let others = gguf::parts(header).into_iter().filter(|part| *part != header.path);
+    header.file_size
+        + others.filter_map(|part| std::fs::metadata(part).ok()).map(|about| about.len()).sum::<u64>()
 }
 
 fn demonstration(entry: Option<&Entry>) -> Option<String> {

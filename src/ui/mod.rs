@@ -4,6 +4,7 @@ pub mod crash;
 mod progress;
 pub mod replies;
 pub mod stats;
+pub mod table;
 pub mod terminal;
 mod visible;
 mod wrap;
@@ -226,6 +227,11 @@ impl Screen {
             Some(Event::Left { messages, tokens, left }) => self.note(&stats::left(*messages, *tokens, left)),
             Some(Event::Full { .. }) => self.progress.clear(), // whoever asked says what that means
         }
+    }
+
+    /// Shows which step of a measurement is done, and how far it has come.
+    pub fn show_measuring(&mut self, step: &str, event: Option<&Event>) {
+        self.progress.measuring(step, event);
     }
 
     /// Shows how far verifying a file has come, in bytes.

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::chat::Event;
+use crate::units::{duration, size};
+
 /// Reading that takes less than this is not worth a line.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for loading.
@@ -34,7 +37,7 @@ impl Progress {
         if !self.moving || since.elapsed() < LOADING_PATIENCE {
             return;
         }
-        let bar = self.bar("loading {bar:20} {percent}%", 1000);
+        let bar = self.bar("loading {bar:10} {percent}%", 1000);
         bar.set_position((fraction * 1000.0) as u64);
     }
 
@@ -53,17 +56,31 @@ impl Progress {
 
     /// Bytes of a file that is verified.
     pub(super) fn checking(&mut self, done: u64, total: u64) {
-        self.going_through("checking {bar:20} {percent}% {msg}", done, total);
+        self.going_through("checking {bar:10} {percent}% {msg}", done, total);
     }
 
     /// Numbers of a model that is converted.
     pub(super) fn converting(&mut self, done: u64, total: u64) {
-        self.going_through("converting {bar:20} {percent}% {msg}", done, total);
+        self.going_through("converting {bar:10} {percent}% {msg}", done, total);
     }
 
     /// Bytes of a file that is taken in.
     pub(super) fn importing(&mut self, done: u64, total: u64) {
-        self.going_through("importing {bar:20} {percent}% {msg}", done, total);
+        self.going_through("importing {bar:10} {percent}% {msg}", done, total);
+    }
+
+    /// A step of a measurement: reading, or writing.
+    pub(super) fn measuring(&mut self, step: &str, event: Option<&Event>) {
+        if !self.moving {
+            return;
+        }
+        let doing = match event {
+            Some(Event::Reading { done, total }) => format!("{step}, {done} of {total} read"),
+            Some(Event::Text(_)) => format!("{step}, writing"),
+            _ if self.bar.is_some() => return,
+            _ => step.to_string(),
+        };
+        self.bar("{msg}", u64::MAX).set_message(doing);
     }
 
     fn going_through(&mut self, template: &str, done: u64, total: u64) {
@@ -74,7 +91,7 @@ impl Progress {
         let left = since.elapsed().as_secs_f64() * total.saturating_sub(done) as f64 / done.max(1) as f64;
         let bar = self.bar(template, total);
         bar.set_position(done);
-        bar.set_message(format!("{left:.0} s left"));
+        bar.set_message(format!("{} left", duration(left)));
     }
 
     /// Tokens. A percentage and the time left appear after a second.
@@ -94,10 +111,10 @@ impl Progress {
             return;
         }
         let left = since.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
-        let bar = self.bar("reading {bar:20} {percent}% {msg}", total as u64);
+        let bar = self.bar("reading {bar:10} {percent}% {msg}", total as u64);
         bar.set_position(done as u64);
         if done > 0 {
-            bar.set_message(format!("{left:.0} s left"));
+            bar.set_message(format!("{} left", duration(left)));
         }
     }
 
@@ -107,14 +124,15 @@ impl Progress {
             return;
         }
         let new = self.bar.is_none();
-        let bar = self.bar(
-            "fetching {bar:20} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
-            total,
-        );
+        let wide = super::terminal::columns_of(std::io::stderr()).is_none_or(|columns| columns >= 80);
+        let bar = self.bar(if wide { "fetching {bar:10} {msg}" } else { "fetching {msg}" }, total);
         bar.set_position(done);
         if new {
             bar.reset_eta();
         }
+        let speed = size(bar.per_sec() as u64);
+        let left = duration(bar.eta().as_secs_f64());
+        bar.set_message(format!("{} of {}, {speed}/s, {left} left", size(done), size(total)));
     }
 
     pub(super) fn clear(&mut self) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::chat::{Guesses, Left, Stats, StopReason};
+use crate::units::count;
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
@@ -25,9 +26,8 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
     parts.join(", ")
 }
 
-/// `1 token`, `2 tokens`.
-fn tokens(count: usize) -> String {
-    format!("{count} token{}", if count == 1 { "" } else { "s" })
+fn tokens(number: usize) -> String {
+    count(number, "token")
 }
 
 /// Several lines: everything that was measured.
@@ -74,8 +74,8 @@ fn ending(stop: StopReason) -> &'static str {
 }
 
 /// What is left of the line that counted while the model thought.
-pub fn thought(count: usize) -> String {
-    format!("thought: {}", tokens(count))
+pub fn thought(number: usize) -> String {
+    format!("thought: {}", tokens(number))
 }
 
 /// What the user should know of an answer that is nothing but thinking.
@@ -91,11 +91,12 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
 
 /// What the user should know when a part of the conversation leaves the model's view.
 pub fn left(messages: usize, tokens: usize, left: &Left) -> String {
-    let line = format!(
-        "the {} oldest messages ({} less) have left the model's view; they stay in the history",
-        if messages == left.count { messages.to_string() } else { format!("next {messages}") },
-        self::tokens(tokens),
-    );
+    let next = if messages == left.count { "" } else { "next " };
+    let (messages, stay) = match messages {
+        1 => ("oldest message".to_string(), "has left the model's view; it stays in the history"),
+        _ => (format!("{messages} oldest messages"), "have left the model's view; they stay in the history"),
+    };
+    let line = format!("the {next}{messages} ({} less) {stay}", self::tokens(tokens));
     match &left.summary {
         Some(summary) => format!("{line}\nsummary: {summary}"),
         None => line,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
-use super::{Means, table};
+use super::Means;
 use crate::chat::options::setting;
 use crate::chat::{Event, Message, Role, Stats};
 use crate::config::Config;
@@ -16,8 +16,9 @@ use crate::error::{Exit, Failure};
 use crate::gguf;
 use crate::model::{self, about};
 use crate::session::{Session, Undone};
+use crate::ui::table::Column;
 use crate::ui::terminal;
-use crate::units::size;
+use crate::units::{duration, size};
 
 /// Tokens in memory where reading has ended and writing begins.
 const DEPTHS: [usize; 4] = [32, 512, 2048, 8192];
@@ -26,11 +27,14 @@ const WRITTEN: u32 = 64;
 /// Every model knows it, as one token or a few.
 const WORD: &str = " house";
 
-/// What one depth gave.
-struct Run {
-    stats: Stats,
-    /// Of the memory's speed, what writing needs; `None`: it does not follow from the weights.
-    share: Option<f64>,
+/// Of the memory's speed, what writing needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Share {
+    Of(f64),
+    /// The weights are so small that they need not come from memory at all.
+    InCache,
+    /// It does not follow from the weights.
+    Unknown,
 }
 
 pub(super) fn run(wanted: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
@@ -46,32 +50,32 @@ pub(super) fn run(wanted: Option<&str>, means: &mut Means) -> Result<Exit, Failu
     let mut session = Session::new(config.clone(), (means.open)(&config, &wanted)?);
     session.raw = true;
     session.keeps_evaluated = false;
-    let first = ask(&mut session, text(1), 1, means)?;
+    let first = ask(&mut session, text(1), 1, "loading", means)?;
     let (load, first_token) = (first.load, started.elapsed());
     let about = session.model().clone();
     let read = about.path.as_deref().and_then(bytes_a_token);
     let mut runs: Vec<Stats> = Vec::new();
-    for depth in DEPTHS.into_iter().filter(|depth| depth + WRITTEN as usize <= about.context_limit) {
-        let tokens = session.count(Some(&Message::new(Role::User, text(depth))))?.prompt;
-        let stats = ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, means)?;
-        runs.push(stats);
+    let depths = DEPTHS.into_iter().filter(|depth| depth + WRITTEN as usize <= about.context_limit);
+    let depths: Vec<usize> = depths.collect();
+    for (number, depth) in (1..).zip(&depths) {
+        let tokens = session.count(Some(&Message::new(Role::User, text(*depth))))?.prompt;
+        let step = format!("{number} of {}: {depth} tokens before", depths.len());
+        runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, means)?);
     }
     let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
-    let bandwidth = bandwidth(model::threads(&session.settings) as usize);
-    let share = |stats: Stats| {
-        let share = read.zip(stats.generation_speed()).map(|(bytes, speed)| bytes as f64 * speed / bandwidth);
-        Run { stats, share }
-    };
-    let runs: Vec<Run> = runs.into_iter().map(share).collect();
+    let measured = bandwidth(model::threads(&session.settings) as usize);
+    let speeds: Vec<Option<f64>> = runs.iter().map(Stats::generation_speed).collect();
+    let (bandwidth, shares) = shares(read, &speeds, measured, largest_cache());
     if means.json {
         let runs: Vec<_> = runs
             .iter()
-            .map(|run| {
+            .zip(&shares)
+            .map(|(stats, share)| {
                 json!({
-                    "depth": run.stats.prompt_tokens,
-                    "reading": run.stats.prompt_speed(),
-                    "writing": run.stats.generation_speed(),
-                    "bandwidth_share": run.share,
+                    "depth": stats.prompt_tokens,
+                    "reading": stats.prompt_speed(),
+                    "writing": stats.generation_speed(),
+                    "bandwidth_share": if let Share::Of(share) = share { Some(share) } else { None },
                 })
             })
             .collect();
@@ -88,27 +92,23 @@ pub(super) fn run(wanted: Option<&str>, means: &mut Means) -> Result<Exit, Failu
     }
     let mut lines = vec![format!("{}: {}; {}", about.name, about.facts, about.device)];
     lines.push(format!(
-        "loaded in {:.2} s, first token after {:.2} s, at most {} of memory",
-        load.as_secs_f64(),
-        first_token.as_secs_f64(),
+        "loaded in {}, first token after {}, at most {} of memory",
+        duration(load.as_secs_f64()),
+        duration(first_token.as_secs_f64()),
         size(memory)
     ));
     lines.push(format!(
         "memory gives {}/s, of which writing takes the share on the right",
         size(bandwidth as u64)
     ));
-    let mut rows = vec![
-        ["tokens before", "reading, tokens/s", "writing, tokens/s", "of the memory's speed"]
-            .map(String::from),
-    ];
-    for Run { stats, share } in &runs {
+    means.print(&lines.join("\n"))?;
+    let rows = runs.iter().zip(shares).map(|(stats, share)| {
         let speed = |speed: Option<f64>| speed.map_or("-".into(), |speed| format!("{speed:.1}"));
-        let share = share.map_or("-".into(), |share| format!("{:.0} %", share * 100.0));
         let (read, written) = (speed(stats.prompt_speed()), speed(stats.generation_speed()));
-        rows.push([stats.prompt_tokens.to_string(), read, written, share]);
-    }
-    lines.extend(table(&rows));
-    means.print(&lines.join("\n"))
+        [stats.prompt_tokens.to_string(), read, written, share.to_string()]
+    });
+    let headings = ["tokens before", "reading, tokens/s", "writing, tokens/s", "of the memory's speed"];
+    means.print_table(headings.map(|heading| (heading, Column::Whole)), &rows.collect::<Vec<_>>())
 }
 
 /// Unit of the largest memory use that the system tells, in bytes.
@@ -128,13 +128,19 @@ fn text(words: usize) -> String {
     format!("{words}{}", WORD.repeat(words))
 }
 
-/// Reads a text afresh and writes at most `most` tokens after it.
-fn ask(session: &mut Session, text: String, most: u32, means: &mut Means) -> Result<Stats, Failure> {
+/// Reads a text afresh and writes at most `most` tokens after it, and tells meanwhile which step that is.
+fn ask(
+    session: &mut Session,
+    text: String,
+    most: u32,
+    step: &str,
+    means: &mut Means,
+) -> Result<Stats, Failure> {
     session.clear();
     session.settings.predict = Some(most);
     let screen = &mut *means.screen;
     let watch = &mut |event: Option<&Event>| {
-        screen.show_progress(event.filter(|event| !matches!(event, Event::Text(_))));
+        screen.show_measuring(step, event);
         if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let said = session.say(Message::new(Role::User, text), watch).map(|answer| answer.stats.clone());
@@ -153,11 +159,44 @@ fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
     Some(model::memory::weights_bytes(&header) - table.map_or(0, |table| table.bytes))
 }
 
+/// How fast the memory is at least, and what of that each run needs. Weights that did not fit the cache came from memory: it is as
+/// fast as the fastest run needs, whatever was measured while something else kept it busy.
+fn shares(read: Option<u64>, speeds: &[Option<f64>], measured: f64, cache: u64) -> (f64, Vec<Share>) {
+    let from_memory = read.filter(|bytes| *bytes > cache).map(|bytes| bytes as f64);
+    let needed = |speed: &Option<f64>| from_memory.zip(*speed).map(|(bytes, speed)| bytes * speed);
+    let bandwidth = speeds.iter().filter_map(needed).fold(measured, f64::max);
+    let share = |speed: &Option<f64>| match needed(speed) {
+        Some(needed) => Share::Of(needed / bandwidth),
+        None if read.is_some_and(|bytes| bytes <= cache) => Share::InCache,
+        None => Share::Unknown,
+    };
+    (bandwidth, speeds.iter().map(share).collect())
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Share::Of(share) => write!(f, "{:.0} %", share * 100.0),
+            Share::InCache => f.write_str("fits the cache"),
+            Share::Unknown => f.write_str("-"),
+        }
+    }
+}
+
+/// Bytes of the largest cache of the processor; 0 where the system does not tell.
+fn largest_cache() -> u64 {
+    let size = |level: u32| {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size");
+        std::fs::read_to_string(path).ok()?.trim().strip_suffix('K')?.parse::<u64>().ok()
+    };
+    (0..5).filter_map(size).max().unwrap_or(0) << 10
+}
+
 /// Bytes a second that so many threads read from memory, the best of a few rounds over more than any cache holds.
 fn bandwidth(threads: usize) -> f64 {
-    const NUMBERS: usize = 32 << 20; // 256 MiB
-    let numbers: Vec<u64> = (0..NUMBERS as u64).collect();
-    let part = NUMBERS.div_ceil(threads);
+    let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
+    let numbers: Vec<u64> = (0..bytes / 8).collect();
+    let part = numbers.len().div_ceil(threads);
     let round = || {
         let started = Instant::now();
         std::thread::scope(|scope| {
@@ -168,7 +207,7 @@ fn bandwidth(threads: usize) -> f64 {
         started.elapsed()
     };
     let best = (0..6).map(|_| round()).min().unwrap_or(Duration::MAX);
-    (NUMBERS * 8) as f64 / best.as_secs_f64()
+    bytes as f64 / best.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -179,5 +218,15 @@ mod tests {
     fn memory_is_read_at_a_speed_that_can_be() {
         let speed = bandwidth(2);
         assert!((1e8..1e13).contains(&speed), "{speed} bytes a second");
+    }
+
+    #[test]
+    fn no_run_needs_more_than_the_memory_gives() {
+        let speeds = [Some(200.0), Some(50.0), None];
+        let (bandwidth, of) = shares(Some(1000), &speeds, 100_000.0, 500);
+        assert_eq!((bandwidth, of), (200_000.0, vec![Share::Of(1.0), Share::Of(0.25), Share::Unknown]));
+        assert_eq!(shares(Some(1000), &speeds[..1], 400_000.0, 500), (400_000.0, vec![Share::Of(0.5)]));
+        assert_eq!(shares(Some(400), &speeds[..1], 9.0, 500), (9.0, vec![Share::InCache]));
+        assert_eq!(shares(None, &speeds[..1], 9.0, 500), (9.0, vec![Share::Unknown]));
     }
 }

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Means, table};
+use super::Means;
 use crate::error::{Exit, Failure};
 use crate::gguf::memory::available_memory;
 use crate::model::memory::Needs;
 use crate::store::catalog::{Entry, catalog};
 use crate::store::licences::judge;
+use crate::ui::table::{Column, table};
 use crate::units::size;
 
 pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
@@ -15,7 +16,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
         let models: Vec<Value> = entries().iter().map(|(name, entry)| object(name, entry)).collect();
         return means.print_json(&json!({ "models": models }));
     }
-    means.print(&lines().join("\n"))
+    means.print(lines(means.screen.columns()).join("\n").trim_start_matches('\n'))
 }
 
 /// The smallest first.
@@ -25,12 +26,19 @@ fn entries() -> Vec<(&'static String, &'static Entry)> {
     entries
 }
 
-/// A line of headings, and one for each model.
-pub fn lines() -> Vec<String> {
+/// A line of headings, and one for each model, or several where the terminal is narrow.
+pub fn lines(terminal: Option<usize>) -> Vec<String> {
     let available = available_memory();
-    let mut rows = vec![["NAME", "MODEL", "SIZE", "MEMORY", "FITS", "LICENCE"].map(String::from)];
-    rows.extend(entries().iter().map(|(name, entry)| row(name, entry, available)));
-    table(&rows)
+    let rows: Vec<[String; 6]> = entries().iter().map(|(name, entry)| row(name, entry, available)).collect();
+    let columns = [
+        ("NAME", Column::Whole),
+        ("MODEL", Column::Spare(3)),
+        ("SIZE", Column::Whole),
+        ("MEMORY", Column::Spare(2)),
+        ("FITS", Column::Spare(1)),
+        ("LICENCE", Column::Wraps),
+    ];
+    table(columns, &rows, terminal)
 }
 
 /// What a model takes at least: its weights and room to compute in, before any context.

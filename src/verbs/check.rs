@@ -10,7 +10,7 @@ use crate::gguf::{self, Header, Refusal};
 use crate::model;
 use crate::store::catalog::entry_for_file;
 use crate::ui::terminal;
-use crate::units::size;
+use crate::units::{count, size};
 
 /// Most problems that are told.
 const MOST_PROBLEMS: usize = 20;
@@ -145,15 +145,18 @@ fn expected(file: &Path) -> Option<Expected> {
 }
 
 fn lines(path: &Path, report: &Report) -> String {
-    let files =
-        if report.parts.len() > 1 { format!(" in {} files", report.parts.len()) } else { String::new() };
+    let files = if report.parts.len() > 1 {
+        format!(" in {}", count(report.parts.len(), "file"))
+    } else {
+        String::new()
+    };
     let mut lines = vec![
         format!("file      {}", path.display()),
-        format!("read      {}{files}, {} tensors", size(report.bytes), report.tensors),
+        format!("read      {}{files}, {}", size(report.bytes), count(report.tensors, "tensor")),
     ];
     if report.problems.is_empty() {
         lines.push("header    sound: sizes, offsets, metadata and vocabulary agree".into());
-        lines.push("weights   every number is one: no NaN, no infinity".into());
+        lines.push("weights   no NaN or infinity in the weights".into());
     }
     for part in &report.parts {
         let verdict = match &part.expected {

@@ -12,7 +12,7 @@ use crate::kept;
 use crate::model;
 use crate::store::conversations::{Conversations, Filter};
 use crate::store::models;
-use crate::units::size;
+use crate::units::{count, size};
 
 /// One line: what it is about, what was found, and whether that is a trouble.
 struct Finding {
@@ -80,12 +80,12 @@ fn findings(means: &Means) -> Vec<Finding> {
     all.push(fine(
         "snapshots",
         format!(
-            "{} of {} files in {}; {} of {} prompts that were looked for were found",
+            "{} in {} in {}; of {} looked for there {} found",
             size(usage.bytes),
-            usage.files,
+            count(usage.files, "file"),
             lossy(&paths.snapshots),
-            usage.hits,
-            usage.hits + usage.misses
+            count(usage.hits + usage.misses, "prompt"),
+            usage.hits
         ),
     ));
     all
@@ -110,11 +110,12 @@ fn conversations(path: &Path) -> Finding {
         Ok(listed.map(|listed| (listed.len(), listed.iter().map(|one| one.messages).sum::<u32>(), damaged)))
     });
     match counted {
-        Ok(Some((count, messages, damaged))) => {
+        Ok(Some((conversations, messages, damaged))) => {
             let of =
                 |suffix: &str| std::fs::metadata(format!("{place}{suffix}")).map_or(0, |about| about.len());
             let bytes = of("") + of("-wal");
-            let found = format!("{count} with {messages} messages, {} in {place}", size(bytes));
+            let found =
+                format!("{conversations} with {}, {} in {place}", count(messages, "message"), size(bytes));
             let trouble = (damaged > 0).then(|| {
                 format!("the disk has changed {damaged} of them; history show ID says which messages")
             });

@@ -2,13 +2,14 @@
 
 use serde_json::json;
 
-use super::{Means, lossy, table};
+use super::{Means, lossy};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::chat::settings::Settings;
 use crate::cli::{self, Instead};
 use crate::error::{Exit, Failure};
 use crate::nearest::nearest;
 use crate::store::hub;
+use crate::ui::table::pairs;
 
 /// Name, what it is about, and how it is told.
 type Topic = (&'static str, &'static str, fn(&Means) -> String);
@@ -16,10 +17,10 @@ type Topic = (&'static str, &'static str, fn(&Means) -> String);
 const TOPICS: &[Topic] = &[
     ("keys", "what the keys do in the chat", |means| means.chat.keys.trim().to_string()),
     ("commands", "what can be typed in the chat after /", |means| (means.chat.commands)()),
-    ("settings", "all settings, and how one is given", |_| settings()),
-    ("environment", "the variables that fireside heeds", |_| environment()),
+    ("settings", "all settings, and how one is given", settings),
+    ("environment", "the variables that fireside heeds", environment),
     ("files", "where things are kept", files),
-    ("exit-codes", "what the exit code says", |_| exit_codes()),
+    ("exit-codes", "what the exit code says", exit_codes),
 ];
 
 /// What is heeded besides the settings.
@@ -46,7 +47,7 @@ const VARIABLES: &[[&str; 2]] = &[
 
 pub(super) fn run(what: &[String], means: &mut Means) -> Result<Exit, Failure> {
     let text = match what {
-        [] => overview(),
+        [] => overview(means),
         [name] if let Some((.., told)) = TOPICS.iter().find(|(topic, ..)| topic == name) => told(means),
         verbs => match (cli::help::on(verbs), setting(&verbs[0]).filter(|_| verbs.len() == 1)) {
             (Some(Instead::Help { styled, plain }), _) if !means.json => {
@@ -54,7 +55,7 @@ pub(super) fn run(what: &[String], means: &mut Means) -> Result<Exit, Failure> {
                 return super::printed(means.screen.help(&styled, &plain));
             }
             (Some(Instead::Help { plain, .. }), _) => plain,
-            (_, Some(row)) => of_setting(row),
+            (_, Some(row)) => of_setting(row, means),
             _ => return Err(unknown(&verbs.join(" "))),
         },
     };
@@ -62,6 +63,11 @@ pub(super) fn run(what: &[String], means: &mut Means) -> Result<Exit, Failure> {
         return means.print_json(&json!({ "text": text }));
     }
     means.print(&text)
+}
+
+/// How wide lines may be; as JSON as wide as they are.
+fn columns(means: &Means) -> Option<usize> {
+    means.screen.columns().filter(|_| !means.json)
 }
 
 fn unknown(what: &str) -> Failure {
@@ -75,11 +81,11 @@ fn unknown(what: &str) -> Failure {
     }
 }
 
-fn overview() -> String {
+fn overview(means: &Means) -> String {
     let verbs = cli::help::verbs().into_iter().map(|(name, about)| [format!("  {name}"), about]);
     let topics = TOPICS.iter().map(|(name, about, _)| [format!("  {name}"), about.to_string()]);
     let count = verbs.len();
-    let mut lines = table(&verbs.chain(topics).collect::<Vec<_>>());
+    let mut lines = pairs(&verbs.chain(topics).collect::<Vec<_>>(), columns(means));
     lines.insert(count, "\nTopics:".into());
     format!(
         "fireside help VERB, TOPIC or SETTING tells more; fireside --help lists the options.\n\nVerbs:\n{}",
@@ -87,18 +93,18 @@ fn overview() -> String {
     )
 }
 
-fn settings() -> String {
+fn settings(means: &Means) -> String {
     let rows: Vec<[String; 2]> = SETTINGS.iter().map(|row| [row.name, row.help].map(String::from)).collect();
     format!(
         "{}\n\n{}",
         "A setting is a flag (--temp 0.2), a variable (FIRESIDE_TEMP=0.2), a line of the config file (temp = 0.2), or in the chat \
          /set temp 0.2. Flags beat variables, variables the file, and the file what the model's own file and the catalogue \
          advise. fireside config shows what holds, fireside help NAME all about one.",
-        table(&rows).join("\n")
+        pairs(&rows, columns(means)).join("\n")
     )
 }
 
-fn of_setting(row: &Setting) -> String {
+fn of_setting(row: &Setting, means: &Means) -> String {
     let short = row.short.map_or(String::new(), |short| format!("-{short}, "));
     let also: String = row.aliases.iter().map(|alias| format!(", also --{alias}")).collect();
     let value = if row.value.is_empty() { "on|off" } else { row.value };
@@ -116,12 +122,12 @@ fn of_setting(row: &Setting) -> String {
         rows.push(["in the chat".into(), format!("/set {} {value}", row.name)]);
     }
     rows.push(["default".into(), default]);
-    format!("{}\n\n{}", row.help, table(&rows).join("\n"))
+    format!("{}\n\n{}", row.help, pairs(&rows, columns(means)).join("\n"))
 }
 
-fn environment() -> String {
+fn environment(means: &Means) -> String {
     let rows: Vec<[String; 2]> = VARIABLES.iter().map(|row| row.map(String::from)).collect();
-    table(&rows).join("\n")
+    pairs(&rows, columns(means)).join("\n")
 }
 
 fn files(means: &Means) -> String {
@@ -132,10 +138,10 @@ fn files(means: &Means) -> String {
     if rows.is_empty() {
         return "there is no home folder: nothing is kept".into();
     }
-    table(&rows).join("\n")
+    pairs(&rows, columns(means)).join("\n")
 }
 
-fn exit_codes() -> String {
+fn exit_codes(means: &Means) -> String {
     let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit as i32), says.to_string()]);
-    table(&rows).join("\n")
+    pairs(&rows, columns(means)).join("\n")
 }

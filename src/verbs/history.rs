@@ -20,6 +20,7 @@ use crate::model;
 use crate::store::conversations::{Conversations, Filter, Hit, Summary};
 use crate::store::exchange::{self, Format};
 use crate::ui::terminal;
+use crate::units::count;
 
 pub(super) fn run(what: History, means: &mut Means) -> Result<Exit, Failure> {
     match what {
@@ -81,7 +82,8 @@ fn list(since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
         means.screen.note("no such conversation is kept");
         return Ok(Exit::Answered);
     }
-    means.print(&found.iter().map(kept::line).collect::<Vec<_>>().join("\n"))
+    let lines = kept::lines(&found, means.screen.columns());
+    means.print(&lines.join("\n"))
 }
 
 fn object(summary: &Summary) -> Value {
@@ -171,7 +173,7 @@ fn show(id: &str, means: &mut Means) -> Result<Exit, Failure> {
     }
     let Kept { record, damage, .. } = kept::find(&kept::store(means.config)?, id)?;
     damage.line().iter().for_each(|line| means.screen.note(line));
-    means.print(&kept::text(&record, Format::Text)?)
+    means.print_conversation(&kept::text(&record, Format::Text)?)
 }
 
 fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
@@ -198,7 +200,7 @@ fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
     notes.iter().for_each(|line| means.screen.note(line));
     let summary = taken.inspect_err(|_| {
         if fresh > 0 {
-            means.screen.note(&format!("{fresh} conversations were taken in before that"));
+            means.screen.note(&format!("{} taken in before that", were(fresh)));
         }
     })?;
     summary.notes.iter().for_each(|line| means.screen.note(line));
@@ -208,9 +210,20 @@ fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
         return means.print_json(&object);
     }
     means.print(&format!(
-        "{fresh} conversations were taken in, {known} were here already, {} were left out",
-        summary.skipped
+        "{} taken in, {known} {} here already, {} {} left out",
+        were(fresh),
+        was(known),
+        summary.skipped,
+        was(summary.skipped)
     ))
+}
+
+fn were(conversations: usize) -> String {
+    format!("{} {}", count(conversations, "conversation"), was(conversations))
+}
+
+fn was(number: usize) -> &'static str {
+    if number == 1 { "was" } else { "were" }
 }
 
 /// Opens the database, which takes long where it is large. Ctrl-C ends the waiting.
@@ -236,7 +249,8 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
                 return Err(Failure::usage("rm asks first, and there is no terminal to ask on")
                     .hint("to agree beforehand, add: --yes"));
             }
-            let question = format!("Remove '{}' ({} messages) for good?", record.title, record.entries.len());
+            let question =
+                format!("Remove '{}' ({}) for good?", record.title, count(record.entries.len(), "message"));
             if !input::confirm(means.screen, &question)? {
                 continue;
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{Means, lossy, table};
+use super::{Means, lossy};
 use crate::error::{Exit, Failure, reason};
 use crate::gguf::memory::available_memory;
 use crate::model::about::{self, About, count};
@@ -12,6 +12,7 @@ use crate::model::memory::Fit;
 use crate::model::places;
 use crate::store::models::{self, ModelFile};
 use crate::store::places::Owner;
+use crate::ui::table::{Column, table};
 use crate::units::size;
 
 pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
@@ -40,7 +41,10 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     }
     match models.is_empty() {
         true => means.screen.note("no models are here; fireside pull lists some to fetch"),
-        false => _ = means.print(&lines(&models).join("\n"))?,
+        false => {
+            let lines = lines(&models, means.screen.columns());
+            means.print(lines.join("\n").trim_start_matches('\n'))?;
+        }
     }
     if hidden > 0 {
         let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
@@ -49,24 +53,36 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
     Ok(Exit::Answered)
 }
 
-/// A line of headings, and one for each model.
-pub fn lines(models: &[(ModelFile, About)]) -> Vec<String> {
+/// The headings, and an entry for each model.
+pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<String> {
     let available = available_memory();
-    let mut rows = vec![
-        ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"]
-            .map(String::from),
-    ];
     let mut named: HashMap<&str, usize> = HashMap::new();
     models.iter().for_each(|(model, _)| *named.entry(&model.name).or_default() += 1);
     let same = |model: &ModelFile| named[model.name.as_str()] > 1;
-    rows.extend(models.iter().map(|(model, about)| {
-        let mut row = row(model, about, available);
-        if same(model) {
-            row[8] = model.full_name();
-        }
-        row
-    }));
-    table(&rows)
+    let rows: Vec<[String; 9]> = models
+        .iter()
+        .map(|(model, about)| {
+            let mut row = row(model, about, available);
+            if same(model) {
+                row[8] = model.full_name();
+            }
+            row
+        })
+        .collect();
+    // What tells models of one name apart is a name as well.
+    let place = if models.iter().any(|(model, _)| same(model)) { Column::Whole } else { Column::Spare(5) };
+    let columns = [
+        ("NAME", Column::Whole),
+        ("FAMILY", Column::Spare(7)),
+        ("PARAMS", Column::Spare(3)),
+        ("QUANT", Column::Spare(4)),
+        ("SIZE", Column::Spare(1)),
+        ("CONTEXT", Column::Spare(6)),
+        ("LICENCE", Column::Spare(2)),
+        ("FITS", Column::Wraps),
+        ("WHERE", place),
+    ];
+    table(columns, &rows, terminal)
 }
 
 fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {

@@ -27,6 +27,7 @@ use crate::error::{Exit, Failure, reason};
 use crate::files::{Existing, expanded, would_replace};
 use crate::nearest::nearest;
 use crate::session::Opener;
+use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};
 use crate::{input, kept};
 
@@ -61,6 +62,16 @@ impl Means<'_> {
         Means { config, screen, json, open, chat, printed: false }
     }
 
+    /// A table, in the columns that the terminal has.
+    fn print_table<const N: usize>(
+        &mut self,
+        columns: [(&str, Column); N],
+        rows: &[[String; N]],
+    ) -> Result<Exit, Failure> {
+        let lines = table(columns, rows, self.screen.columns());
+        self.print(lines.join("\n").trim_start_matches('\n'))
+    }
+
     fn print(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         print(self.screen, text)
@@ -73,6 +84,18 @@ impl Means<'_> {
     fn print_json_text(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         printed(self.screen.json(text))
+    }
+
+    /// What users and models wrote.
+    fn print_conversation(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.conversation(text))
+    }
+
+    /// What has rows of its own.
+    fn print_source(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.source(text))
     }
 
     /// What other programs read, unless that is JSON.
@@ -100,20 +123,6 @@ pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
         }
         _ => Ok(Exit::Answered),
     }
-}
-
-/// Rows of cells as columns, each as wide as its widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    // A name may hold anything, but not begin a new line.
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.clone().map(|cell| cell.replace(['\n', '\r', '\t'], "\u{2424}"))).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
-    };
-    rows.iter().map(line).collect()
 }
 
 /// Whether a file that the user named may be replaced, if it is there: asks, and refuses where there is nobody to ask.

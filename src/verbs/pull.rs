@@ -22,7 +22,7 @@ use crate::store::licences::judge;
 use crate::store::names::find_exactly;
 use crate::store::package;
 use crate::ui::{Screen, terminal};
-use crate::units::size;
+use crate::units::{duration, size};
 
 /// What a word after `pull` or `-m` stands for on a network.
 pub struct Source {
@@ -225,7 +225,7 @@ fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Scree
         Ok(fetched) if fetched.bytes > 0 => {
             let seconds = started.elapsed().as_secs_f64();
             let speed = size((fetched.bytes as f64 / seconds.max(0.001)) as u64);
-            screen.note(&format!("fetched {} in {seconds:.1} s, {speed}/s", size(fetched.bytes)));
+            screen.note(&format!("fetched {} in {}, {speed}/s", size(fetched.bytes), duration(seconds)));
         }
         Ok(_) => screen.note("everything was here already"),
         Err(failure) if failure.exit == Exit::Interrupted => {

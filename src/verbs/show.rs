@@ -15,7 +15,8 @@ use crate::gguf::{self, Header, Tensor, Value as Field};
 use crate::model::{self, about};
 use crate::store::hub::Reference;
 use crate::store::names::NotHere;
-use crate::units::size;
+use crate::ui::table::Column;
+use crate::units::{count, size};
 
 /// Elements of a metadata array that are shown.
 const SHOWN: usize = 8;
@@ -42,21 +43,23 @@ pub(super) fn run(wanted: Option<&str>, parts: &Parts, means: &mut Means) -> Res
     if means.json {
         return means.print_json(&object(&sheet, &headers, parts, &settings));
     }
-    let mut text = Vec::new();
+    if !(parts.template || parts.metadata || parts.tensors) {
+        return means.print(&sheet.text());
+    }
     if parts.template {
         let template = model::chat_template(&headers[0], &settings)?;
-        text.push(template.ok_or_else(|| Failure::new("the model has no chat template"))?);
+        means.print_source(&template.ok_or_else(|| Failure::new("the model has no chat template"))?)?;
     }
     if parts.metadata {
-        text.extend(headers[0].entries().map(|(key, field)| format!("{key} = {}", shown(field))));
+        let entries = headers[0].entries().map(|(key, field)| format!("{key} = {}", shown(field)));
+        means.print(&entries.collect::<Vec<_>>().join("\n"))?;
     }
     if parts.tensors {
-        text.extend(headers.iter().flat_map(|header| &header.tensors).map(tensor_line));
+        let columns = [Column::Whole, Column::Spare(2), Column::Spare(1), Column::Whole];
+        let rows: Vec<_> = headers.iter().flat_map(|header| &header.tensors).map(tensor_row).collect();
+        means.print_table(columns.map(|column| ("", column)), &rows)?;
     }
-    if text.is_empty() {
-        text.push(sheet.text());
-    }
-    means.print(&text.join("\n"))
+    Ok(Exit::Answered)
 }
 
 /// The model that would be used.
@@ -129,10 +132,10 @@ fn tensor_object(tensor: &Tensor) -> Value {
     json!({ "name": tensor.name, "shape": tensor.dims, "type": kind, "bytes": tensor.bytes })
 }
 
-fn tensor_line(tensor: &Tensor) -> String {
+fn tensor_row(tensor: &Tensor) -> [String; 4] {
     let shape: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
-    let kind = gguf::type_name(tensor.kind);
-    format!("{:40} {kind:8} {:24} {:>10}", tensor.name, shape.join(" x "), size(tensor.bytes))
+    let kind = gguf::type_name(tensor.kind).to_string();
+    [tensor.name.clone(), kind, shape.join(" x "), format!("{:>9}", size(tensor.bytes))]
 }
 
 /// A metadata value on one line, long ones cut with a word on how much there is.
@@ -148,7 +151,7 @@ fn shown(field: Field) -> String {
             let start: String = text.chars().take(LONGEST).collect();
             let more = text.chars().count() - start.chars().count();
             let quoted = json!(start).to_string();
-            if more > 0 { format!("{quoted} … ({more} more characters)") } else { quoted }
+            if more > 0 { format!("{quoted} … ({})", count(more, "more character")) } else { quoted }
         }
         single => value(single).to_string(),
     }

@@ -8,7 +8,7 @@ use crate::input::attach;
 use crate::nearest::nearest;
 use crate::repl::Chat;
 use crate::ui::stats;
-use crate::units::size;
+use crate::units::{about, count, size};
 
 pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
 
@@ -174,11 +174,12 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
     chat.attached.push(attachment);
     let with = chat.session.count(Some(&with_files(chat)))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
-    let seconds = with.reading.saturating_sub(without.reading).as_secs_f64();
+    let reading = about(with.reading.saturating_sub(without.reading).as_secs_f64());
     chat.screen.note(&format!(
-        "attached {}: {}, {tokens} tokens, about {seconds:.1} s to read; it goes with your next message",
+        "attached {}: {}, {}, {reading} to read; it goes with your next message",
         path.display(),
-        size(bytes)
+        size(bytes),
+        count(tokens, "token")
     ));
     if with.prompt >= with.limit {
         chat.screen.note(&format!(
@@ -199,7 +200,7 @@ pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.wait_for_model()?;
     let rendered = chat.session.render_last()?;
     let lines: Vec<String> = rendered.tokens.iter().map(|(id, piece)| format!("{id:7} {piece:?}")).collect();
-    chat.screen.show(&format!("{}\n{} tokens", lines.join("\n"), rendered.tokens.len()));
+    chat.screen.show(&format!("{}\n{}", lines.join("\n"), count(lines.len(), "token")));
     Ok(Next::Prompt)
 }
 

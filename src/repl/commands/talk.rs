@@ -12,6 +12,8 @@ use crate::repl::{Ask, Chat, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
 use crate::store::exchange::Format;
 use crate::store::journal::Heading;
+use crate::ui::table::{Column, table};
+use crate::units::{count, count_in_column};
 
 pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     if text.is_empty() {
@@ -35,7 +37,7 @@ pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
     let store = kept::store(&chat.session.config)?;
     let filter = Filter { most: Some(LATEST), ..Filter::default() };
     let lines: Vec<String> = match words {
-        "" => store.list(&filter)?.iter().map(kept::line).collect(),
+        "" => kept::lines(&store.list(&filter)?, chat.screen.note_columns()),
         words => {
             let hits = store.search(words, &filter)?;
             let line = |hit: &Hit| {
@@ -171,7 +173,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let talk = &chat.session.conversation;
     let path: Vec<&Message> = talk.path().into_iter().map(|id| talk.message(id)).collect();
     let system = talk.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
-    let (mut lines, mut leaving, mut asked) = (Vec::new(), left.count, 0);
+    let (mut rows, mut leaving, mut asked) = (Vec::new(), left.count, 0);
     for (message, tokens) in system.iter().chain(path.iter().copied()).zip(weights) {
         let leaves = message.role != Role::System && leaving > 0;
         leaving -= usize::from(leaves);
@@ -180,22 +182,29 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
         let seen = if leaves { "left" } else { "" };
         let files = message.attachments.iter().map(|file| format!("[{}] ", file.name)).collect::<String>();
         let text = kept::short(&format!("{files}{}", message.text), 50);
-        lines.push(format!("{number:>3} {:9} {tokens:>6} tokens  {seen:4}  {text}", message.role.name()));
+        let tokens = count_in_column(tokens, 6, "token");
+        rows.push([format!("{number:>3} {:9} {tokens}  {seen:4}", message.role.name()), text]);
     }
+    let columns = [("", Column::Whole), ("", Column::Cut)];
+    let mut lines = table(columns, &rows, chat.screen.note_columns()).split_off(1);
     let percent = counts.prompt * 100 / counts.limit.max(1);
     lines.push(format!(
-        "{} of {} tokens ({percent} %), {} messages, {} tokens already read",
+        "{} of {} ({percent} %), {}, {} already read",
         counts.prompt,
-        counts.limit,
-        path.len(),
-        counts.cached
+        count(counts.limit, "token"),
+        count(path.len(), "message"),
+        count(counts.cached, "token")
     ));
     if let Some(summary) = &left.summary {
         lines.push(format!("summary of what has left: {summary}"));
     }
     if left.count > 0 {
-        let left = left.count;
-        lines.push(format!("{left} messages have left the model's view; they stay in the history, the files attached to them in view"));
+        let messages = count(left.count, "message");
+        let (have, they, them) =
+            if left.count == 1 { ("has", "it stays", "it") } else { ("have", "they stay", "them") };
+        lines.push(format!(
+            "{messages} {have} left the model's view; {they} in the history, the files attached to {them} in view"
+        ));
     }
     chat.screen.show(&lines.join("\n"));
     Ok(Next::Prompt)

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::salvage::{self, Salvaged};
 use super::{Conversations, Trouble, sums, text};
 use crate::files::{folder_of, own_folder, own_locked_file};
+use crate::units::count;
 
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/001.sql"), include_str!("../migrations/002.sql")];
 /// From this version on every row has a sum.
@@ -37,7 +38,8 @@ impl Conversations {
             Err(Trouble::Damaged) => {
                 let note = salvage::replace(path)?.map(|Salvaged { messages, aside }| {
                     format!(
-                        "the stored conversations were damaged: {messages} messages could be read and go on being kept; the damaged file is now {}",
+                        "the stored conversations were damaged: {} could be read and go on being kept; the damaged file is now {}",
+                        count(messages, "message"),
                         aside.display()
                     )
                 });

@@ -9,6 +9,7 @@ use super::{ours, time};
 use crate::chat::Role;
 use crate::chat::fences::{fenced, open_fence};
 use crate::chat::record::{Entry, Record};
+use crate::units::count;
 
 /// What a conversation is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,12 +136,12 @@ fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
     if std::mem::replace(before, answer.left) == answer.left {
         return None;
     }
-    let count = answer.left;
+    let messages = count(answer.left, "message");
     match &answer.summary {
-        _ if count == 0 => Some("From here on the model saw the whole conversation.".into()),
-        None => Some(format!("From here on the model no longer saw the first {count} messages.")),
+        _ if answer.left == 0 => Some("From here on the model saw the whole conversation.".into()),
+        None => Some(format!("From here on the model no longer saw the first {messages}.")),
         Some(summary) => Some(format!(
-            "From here on the model no longer saw the first {count} messages, but this summary of its own: {}",
+            "From here on the model no longer saw the first {messages}, but this summary of its own: {}",
             line(summary)
         )),
     }

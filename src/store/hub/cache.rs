@@ -15,7 +15,7 @@ use nix::sys::statvfs::statvfs;
 use super::watch::Teller;
 use crate::error::{Failure, reason};
 use crate::store::small_file;
-use crate::units::size;
+use crate::units::{duration, size};
 
 /// How often a lock that another process holds is tried.
 const POLL: Duration = Duration::from_millis(100);
@@ -125,9 +125,9 @@ pub(super) fn lock(
         match &waited {
             None => teller.say(format!("another program is fetching {name}: waiting for it")),
             Some((since, before)) if *before == now.1 && since.elapsed() >= patience => {
-                let seconds = patience.as_secs();
+                let time = duration(patience.as_secs_f64());
                 return Err(Failure::new(format!(
-                    "another program holds {name}, and fetched nothing for {seconds} s"
+                    "another program holds {name}, and fetched nothing for {time}"
                 ))
                 .hint(format!("end that program, or remove {}", lock_file.display())));
             }

@@ -20,6 +20,7 @@ use super::sums;
 use super::url::origin;
 use super::warm::{BUFFER, Found, Warm};
 use crate::error::{Failure, reason};
+use crate::units::count;
 
 /// Ranges fetched at the same time, at most.
 const CONNECTIONS: usize = 8;
@@ -128,8 +129,8 @@ impl Line<'_> {
             job.validator = located.validator.clone();
             job.size = size;
         } else if size != job.size {
-            let (has, lists) = (size, job.size);
-            return Err(Failure::new(format!("{} has {has} bytes, but the hub lists {lists}", job.name)));
+            let (has, lists) = (count(size, "byte"), job.size);
+            return Err(Failure::new(format!("{} has {has}, but the hub lists {lists}", job.name)));
         }
         Ok(())
     }
