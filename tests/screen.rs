@@ -178,7 +178,7 @@ fn a_model_and_the_installation_are_described_whole() {
         is_whole(&home, args);
     }
     for args in
-        [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["frobnicate"], &["-m", "no", "a b"]]
+        [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["lsit"], &["-m", "no", "a b"]]
     {
         is_whole(&home, args);
     }
