@@ -120,6 +120,17 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// Its value, for people.
+    pub fn shown(&self, settings: &Settings) -> String {
+        let value = (self.get)(settings);
+        if value.is_empty() { "not set".into() } else { value }
+    }
+
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.name].into_iter().chain(self.aliases.iter().copied())
+    }
+
     /// The name of its environment variable.
     pub fn env(&self) -> String {
         variable(self.name)
@@ -127,7 +138,7 @@ impl Setting {
 
     /// That, and the variables of its aliases.
     pub fn variables(&self) -> impl Iterator<Item = String> {
-        [self.name].into_iter().chain(self.aliases.iter().copied()).map(variable)
+        self.names().map(variable)
     }
 
     /// Whether `true` and `false` mean something for it.
@@ -218,6 +229,11 @@ impl Setting {
         self.shapes = true;
         self
     }
+}
+
+/// All names of all settings.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().flat_map(Setting::names)
 }
 
 /// The table.
@@ -570,8 +586,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<&str> =
-            SETTINGS.iter().flat_map(|s| s.aliases.iter().copied().chain([s.name])).collect();
+        let mut names: Vec<&str> = super::names().collect();
         let before = names.len();
         names.sort();
         names.dedup();

@@ -1,7 +1,7 @@
 //! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
 
 use super::{Config, Source, Wrong, perhaps};
-use crate::chat::options::SETTINGS;
+use crate::chat::options::{SETTINGS, Setting};
 use crate::nearest::nearest;
 
 const OURS: &str = "FIRESIDE_";
@@ -31,7 +31,7 @@ pub(super) fn read(config: &mut Config) {
 
 /// The variable that was perhaps meant, given what comes after `FIRESIDE_`.
 fn meant(typed: &str) -> Option<String> {
-    let names = SETTINGS.iter().map(|row| row.env());
+    let names = SETTINGS.iter().flat_map(Setting::variables);
     let names: Vec<String> = names.chain([format!("{OURS}MODELS")]).collect();
     let close = nearest(typed, names.iter().map(|name| &name[OURS.len()..]))?;
     Some(format!("{OURS}{close}"))

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, Source, Wrong, perhaps};
-use crate::chat::options::{SETTINGS, Setting, setting};
+use crate::chat::options::{Setting, names, setting};
 use crate::error::reason;
 use crate::files;
 use crate::nearest::nearest;
@@ -68,7 +68,7 @@ impl File<'_> {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
         let Some(row) = setting(name) else {
-            let meant = nearest(name, SETTINGS.iter().map(|row| row.name));
+            let meant = nearest(name, names());
             return self
                 .refuse(at, &format!("there is no setting '{name}'{}", perhaps(meant.map(String::from))));
         };

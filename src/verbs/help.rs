@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Means, lossy};
-use crate::chat::options::{Effect, SETTINGS, Setting, setting};
+use crate::chat::options::{self, Effect, SETTINGS, Setting, setting};
 use crate::chat::settings::Settings;
 use crate::cli::{self, Instead};
 use crate::error::{Exit, Failure};
@@ -72,10 +72,10 @@ fn columns(means: &Means) -> Option<usize> {
 
 fn unknown(what: &str) -> Failure {
     let verbs = cli::help::verbs();
-    let names = verbs.iter().map(|(name, _)| name.as_str());
-    let names = names.chain(TOPICS.iter().map(|(name, ..)| *name)).chain(SETTINGS.iter().map(|row| row.name));
+    let mut names: Vec<&str> = verbs.iter().map(|(name, _)| name.as_str()).collect();
+    TOPICS.iter().map(|(name, ..)| *name).chain(options::names()).for_each(|name| names.push(name));
     let failure = Failure::usage(format!("there is no help on '{what}'"));
-    match nearest(what, names) {
+    match nearest(what, names.into_iter()) {
         Some(close) => failure.hint(format!("did you mean {close}?")),
         None => failure.hint("fireside help lists verbs and topics"),
     }
@@ -108,8 +108,6 @@ fn of_setting(row: &Setting, means: &Means) -> String {
     let short = row.short.map_or(String::new(), |short| format!("-{short}, "));
     let also: String = row.aliases.iter().map(|alias| format!(", also --{alias}")).collect();
     let value = if row.value.is_empty() { "on|off" } else { row.value };
-    let shown = (row.get)(&Settings::default());
-    let default = if shown.is_empty() { "not set".into() } else { shown };
     let mut rows = vec![
         ["flag".to_string(), format!("{short}--{} {}", row.name, row.value).trim_end().to_string() + &also],
         ["environment".into(), format!("{}={value}", row.env())],
@@ -121,7 +119,7 @@ fn of_setting(row: &Setting, means: &Means) -> String {
     if row.effect != Effect::Start {
         rows.push(["in the chat".into(), format!("/set {} {value}", row.name)]);
     }
-    rows.push(["default".into(), default]);
+    rows.push(["default".into(), row.shown(&Settings::default())]);
     format!("{}\n\n{}", row.help, pairs(&rows, columns(means)).join("\n"))
 }
 

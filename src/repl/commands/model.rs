@@ -1,7 +1,7 @@
 //! Commands about the model: which one, how it is set, what it is given and what it saw.
 
 use super::{DEFAULT, Next, changeable, command, path, unquoted};
-use crate::chat::options::{Effect, Setting, setting};
+use crate::chat::options::{Effect, Setting, names, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
@@ -51,7 +51,7 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
     }
     if value == DEFAULT {
         chat.set(row, None)?;
-        let (value, source) = ((row.get)(&chat.session.settings), chat.session.source(row));
+        let (value, source) = (row.shown(&chat.session.settings), chat.session.source(row));
         chat.screen.note(&format!("{} is {value} ({})", row.name, source.name()));
         return Ok(Next::Prompt);
     }
@@ -74,7 +74,7 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let source = chat.session.source(row);
-    format!("{:22} {:24} {}", row.name, (row.get)(&chat.session.settings), source.name())
+    format!("{:22} {:24} {}", row.name, row.shown(&chat.session.settings), source.name())
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
@@ -88,7 +88,7 @@ fn no_setting(name: &str, value: &str) -> Failure {
     if let Some(command) = command(name).filter(|command| !command.takes.is_empty()) {
         return failure.hint(format!("/{} {value}", command.name).trim_end().to_string());
     }
-    match (name, nearest(name, changeable().map(|row| row.name))) {
+    match (name, nearest(name, names())) {
         ("verbose" | "quiet", _) => failure.hint("/set stats on, /set stats off"),
         (_, Some(close)) => failure.hint(format!("did you mean /set {close}?")),
         _ => failure.hint("/set lists the settings"),
