@@ -560,20 +560,25 @@ fn silent() -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_network_that_never_answered_is_asked_once() {
+fn a_network_that_never_answered_is_given_up_soon() {
     let (address, met) = silent();
     let home = Home::new();
-    let pull = |patience: &str| {
-        let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{address}"));
-        run.env("FIRESIDE_TEST_PATIENCE", patience)
-    };
-    let done = pull("0.2").done().failed(1, &format!("could not fetch from {address}: no answer in time"));
+    let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{address}"));
+    // Patience is for a network that has answered before.
+    let measured = run.env("FIRESIDE_TEST_PATIENCE", "100").measured(Duration::from_secs(50));
+    assert_eq!(measured.signal, None, "{measured:#?}");
+    let done = measured.done.failed(1, &format!("could not fetch from {address}: no answer in time"));
     done.hint("HTTPS_PROXY").hint("--offline");
     assert_eq!(met.load(Ordering::SeqCst), 1);
-    // The usual patience is for a network that has answered before.
-    let measured = pull("100").measured(Duration::from_secs(50));
-    assert_eq!(measured.signal, None, "{measured:#?}");
-    measured.done.failed(1, "no answer in time");
+}
+
+#[test]
+fn a_name_that_no_host_has_is_said() {
+    let home = Home::new();
+    let nobody = format!("{}.invalid", "x".repeat(64)); // longer than any name may be: no server is asked
+    let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{nobody}"));
+    let done = run.env("FIRESIDE_TEST_PATIENCE", "0.2").done();
+    done.failed(1, &format!("could not fetch from {nobody}: there is no such host, or no network"));
 }
 
 #[test]
