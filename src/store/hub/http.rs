@@ -30,8 +30,8 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Who asks, and how long it waits.
 pub(super) struct Http {
     agent: Agent,
-    /// How long to wait for a byte as long as nobody ever answered.
-    first_patience: Duration,
+    patience: Duration,
+    /// When somebody was asked first, and whether anybody ever answered.
     asked: OnceLock<Instant>,
     answered: AtomicBool,
     /// The only scheme, host and port that is given the token.
@@ -97,7 +97,7 @@ impl Http {
             .build();
         Http {
             agent: config.new_agent(),
-            first_patience: patience.min(FIRST_PATIENCE),
+            patience,
             asked: OnceLock::new(),
             answered: AtomicBool::new(false),
             trusted: origin(endpoint).map(String::from),
@@ -108,7 +108,7 @@ impl Http {
     /// Whether nobody will have answered after `wait`, although that was long enough.
     pub(super) fn in_vain(&self, wait: Duration) -> bool {
         let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
-        !self.answered.load(Ordering::Relaxed) && waited + wait >= self.first_patience
+        !self.answered.load(Ordering::Relaxed) && waited + wait >= FIRST_PATIENCE
     }
 
     /// Asks, wherever that leads.
@@ -140,7 +140,7 @@ impl Http {
         }
         self.asked.get_or_init(Instant::now);
         if !self.answered.load(Ordering::Relaxed) {
-            let patience = Some(self.first_patience);
+            let patience = Some(self.patience.min(FIRST_PATIENCE));
             let config = request.config().timeout_resolve(patience).timeout_connect(patience);
             request = config.timeout_recv_response(patience).build();
         }
@@ -180,12 +180,17 @@ impl Http {
     }
 }
 
+const NO_HOST: &str = "there is no such host, or no network";
+
 /// What went wrong, in words.
 fn trouble(error: ureq::Error) -> Trouble {
     use ureq::Error;
     match error {
         Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
-        Error::HostNotFound => Trouble::Absent("there is no such host, or no network".into()),
+        Error::HostNotFound => Trouble::Absent(NO_HOST.into()),
+        Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
+            Trouble::Absent(NO_HOST.into())
+        }
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Trouble::Absent(reason(&error))
         }
