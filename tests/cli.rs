@@ -189,6 +189,17 @@ fn a_flag_beats_what_contradicts_it_elsewhere() {
 }
 
 #[test]
+fn a_conversation_may_go_on_incognito_and_stays_as_it_was() {
+    let home = Home::new();
+    let chat = |args: &[&str], line: &str| home.scripted("One.\n", args).stdin(line).done().code(0);
+    chat(&["--repl-stdin", "--keep"], "Hi\n");
+    let before = crate::history::listed(&home);
+    let gone_on = chat(&["--repl-stdin", "--continue", "--incognito"], "And?\n/show prompt\n");
+    gone_on.stdout("One.\n").says("[user] Hi\n[assistant] One.\n[user] And?\n");
+    assert_eq!(crate::history::listed(&home), before);
+}
+
+#[test]
 fn a_repository_option_without_its_value_is_wrong_usage() {
     Home::new().run(&["-p", "a", "-hf"]).done().failed(2, "a value is required for '--model");
 }

@@ -1,6 +1,9 @@
 //! A setting can be set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`; and
 //! a wrong one is answered with the nearest right one, all of them at once.
 
+use fireside::chat::Settings;
+use fireside::chat::options::{Effect, SETTINGS, Setting};
+
 use crate::support::{Done, Home};
 
 const CONFIG: &str = ".config/fireside/config.toml";
@@ -253,4 +256,69 @@ fn the_nearest_name_may_be_another_spelling_or_one_for_the_start() {
 fn a_setting_without_a_value_says_so() {
     let done = chat(&Home::new(), &[], "/set think-tags\n/set think-tags a b\n/set think-tags default\n");
     done.says(&format!("{:22} not set ", "think-tags")).says("think-tags is not set (default)");
+}
+
+/// A value that the setting can have and does not have by itself.
+fn another(row: &Setting) -> &'static str {
+    const VALUES: &[&str] = &[
+        "7", "0.5", "0.25", "1", "q8_0", "on", "off", "never", "roll", "a b", "x=1", "5+1", "top_k", "x",
+        "64",
+    ];
+    let shown = |settings: &Settings| (row.get)(settings);
+    let differs = |value: &&&str| {
+        let mut settings = Settings::default();
+        (row.set)(&mut settings, value).is_ok() && shown(&settings) != shown(&Settings::default())
+    };
+    VALUES.iter().find(differs).unwrap_or_else(|| panic!("no value for {}", row.name))
+}
+
+#[test]
+fn every_setting_is_the_same_in_flag_variable_and_file() {
+    let home = Home::new();
+    for row in SETTINGS {
+        let value = another(row);
+        let shown = |run: crate::support::Run, source: &str| {
+            let setting = run.done().code(0).stderr("").json()["settings"][row.name].clone();
+            assert_eq!(setting["source"], source, "{}", row.name);
+            setting["value"].as_str().unwrap().to_string()
+        };
+        let config = || home.run(&["config", "--json"]);
+        let variable = shown(config().env(&row.env(), value), "environment");
+        let flag = shown(home.run(&[&format!("--{}={value}", row.name), "config", "--json"]), "flag");
+        home.write(
+            CONFIG,
+            if row.takes_text() { format!("{} = {value:?}", row.name) } else { bare(row, value) },
+        );
+        let file = shown(home.run(&["config", "--json"]).env("FIRESIDE_THREADS", ""), "config file");
+        home.write(CONFIG, "");
+        assert_eq!((&flag, &file), (&variable, &variable), "{}", row.name);
+    }
+}
+
+/// As one writes it in TOML: numbers and switches bare, choices in quotes.
+fn bare(row: &Setting, value: &str) -> String {
+    match value {
+        "on" if row.value.is_empty() => format!("{} = true", row.name),
+        value if value.parse::<f64>().is_ok() => format!("{} = {value}", row.name),
+        value => format!("{} = {value:?}", row.name),
+    }
+}
+
+#[test]
+fn every_setting_of_the_chat_is_changed_shown_and_taken_back() {
+    let rows = || SETTINGS.iter().filter(|row| row.effect == Effect::Now);
+    let lines = rows().map(|row| format!("/set {0} {1}\n/set {0} default\n", row.name, another(row)));
+    let done = chat(&Home::new(), &[], &lines.collect::<String>());
+    assert!(!done.stderr.contains("hint:"), "{done:#?}");
+    for row in rows() {
+        let mut settings = Settings::default();
+        (row.set)(&mut settings, another(row)).unwrap();
+        let changed = format!(
+            "{0} is {1}\n{0} is {2} (default)\n",
+            row.name,
+            (row.get)(&settings),
+            row.shown(&Settings::default())
+        );
+        assert!(done.stderr.contains(&changed), "{changed:?} in {done:#?}");
+    }
 }
