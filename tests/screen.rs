@@ -488,6 +488,26 @@ fn thoughts_and_what_was_said_before_are_broken_between_words() {
 }
 
 #[test]
+fn what_was_typed_is_whole_once_it_is_sent() {
+    for columns in WIDTHS {
+        let home = Home::new();
+        let setup = Setup { columns, ..Setup::default() };
+        let mut terminal = home.terminal_as(&setup, &home.script("answers", "Mountains.\n"));
+        let before = terminal.at_prompt().screen();
+        terminal.line(PARAGRAPH).sees("Mountains.").at_prompt();
+        terminal
+            .keys(&format!("日本の首都はどこですか？{CTRL_J}{LONG}{ENTER}"))
+            .wait("the second answer", |screen| screen.contents().matches("Mountains.").count() == 2)
+            .at_prompt();
+        assert!(terminal.screen().starts_with(before.trim_end()), "what stood above is there still");
+        terminal.keys(CTRL_D).ends();
+        let page = Page::of(&terminal.bytes(), columns);
+        page.says_all_of("what was typed", &format!("{PARAGRAPH} {LONG}"));
+        assert!(page.rows.iter().any(|row| row.starts_with("> The village lies")), "{:#?}", page.rows);
+    }
+}
+
+#[test]
 fn what_the_model_saw_is_shown_exactly() {
     let home = Home::new();
     let mut terminal = home.terminal_as(
