@@ -31,7 +31,7 @@ use crate::error::{Failure, reason};
 use crate::store::lines;
 use crate::ui::replies::{Key, Replies, Verdict, without_replies};
 use crate::ui::terminal::{self, Hushed};
-use crate::ui::{acts, last_line, visible};
+use crate::ui::{acts, last_line, retype, visible};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -300,6 +300,8 @@ impl Full {
         loop {
             match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
                 Ok(line) => {
+                    let style = self.editor.helper().map_or("", |assistant| assistant.prompts);
+                    retype(prompt, style, &line);
                     let block = self.typed.lock().expect(UNBROKEN).block;
                     let line = inside(&line).filter(|_| block).unwrap_or(line);
                     self.remember(&line);

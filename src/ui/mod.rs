@@ -368,6 +368,21 @@ fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
     columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
+/// What was just typed behind a prompt, which the terminal broke where its rows ended, again in whole words.
+pub fn retype(prompt: &str, style: &str, line: &str) {
+    let Some((columns, height)) = terminal::size() else { return };
+    let typed = visible(line);
+    let text = format!("{prompt}{typed}");
+    let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);
+    if whole == text || rows >= height {
+        return; // what has left the screen cannot be changed
+    }
+    if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {
+        let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");
+        let _ = terminal.write_all(again.as_bytes()); // it stays as it was typed
+    }
+}
+
 /// A terminal that can only write one line after the other.
 pub fn dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")

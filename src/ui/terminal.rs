@@ -95,6 +95,12 @@ pub fn columns() -> Option<usize> {
     columns_of(device()?)
 }
 
+/// How wide and how high.
+pub(super) fn size() -> Option<(usize, usize)> {
+    let (width, height) = terminal_size::terminal_size_of(device()?)?;
+    Some((width.0.into(), height.0.into()))
+}
+
 /// The same of the terminal that this leads to.
 pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
     let (width, _) = terminal_size::terminal_size_of(stream)?;

@@ -8,6 +8,8 @@ use textwrap::core::display_width;
 
 /// A word may become so wide, in cells, before it must be moved.
 const LONG: usize = 24;
+/// A line of columns that begins with so many spaces goes on with the column above.
+const DEEP: usize = 8;
 /// Characters of a line's beginning that tell what kind of line it is.
 const BEGINNING: usize = 200;
 
@@ -215,8 +217,11 @@ impl Wrap {
     fn hang(&self) -> usize {
         let text = self.line.trim_start_matches([' ', '\u{3000}']);
         let indent = width(&self.line[..self.line.len() - text.len()]);
-        let column = width(&self.line[..self.line.len() - behind(text, self.text).len()]);
-        let most = self.columns / 2;
+        let column = match self.text {
+            Text::Columns if indent >= DEEP => indent,
+            kind => width(&self.line[..self.line.len() - behind(text, kind).len()]),
+        };
+        let most = self.columns * 3 / 5;
         let less = if column > indent { indent + 2 } else { indent };
         [column, less].into_iter().find(|hang| *hang <= most).unwrap_or(2.min(most))
     }

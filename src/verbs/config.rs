@@ -38,7 +38,9 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
             format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
         },
     );
-    let lines = rows.map(|(name, value, source)| format!("{name:22} {value:28} # {source}"));
+    let wide = means.screen.columns().is_none_or(|columns| columns >= 80);
+    let most = if wide { 28 } else { 0 };
+    let lines = rows.map(|(name, value, source)| format!("{name:22} {value:most$} # {source}"));
     let wrong = problems.iter().map(|problem| format!("# wrong: {problem}"));
     means.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
 }

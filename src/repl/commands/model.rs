@@ -74,7 +74,9 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let source = chat.session.source(row);
-    format!("{:22} {:24} {}", row.name, row.shown(&chat.session.settings), source.name())
+    let wide = chat.screen.note_columns().is_none_or(|columns| columns >= 80);
+    let most = if wide { 24 } else { 0 };
+    format!("{:22} {:most$} {}", row.name, row.shown(&chat.session.settings), source.name())
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
