@@ -87,7 +87,7 @@ fn a_terminal_keeps_by_itself_and_says_so_once() {
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     let mut terminal = home.terminal(&[&script[0], &script[1], "--resume"]);
-    terminal.sees("  1  ").sees("2 messages  Hello").sees("Which conversation?").line("1");
+    terminal.sees("Which conversation?").sees("> Hello").sees("2 messages, ").keys(ENTER);
     terminal.sees(": Hello").at_prompt().keys(CTRL_D).ends();
 }
 
@@ -255,13 +255,8 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
     chat(&home, "x\n", &[], "/resume\n\n").code(0); // an empty line leaves everything as it is
     let script = home.script("answers", "four\n");
     let mut terminal = home.terminal(&script);
-    terminal
-        .at_prompt()
-        .line("/resume")
-        .sees("  2  ")
-        .sees("       two")
-        .at("Which conversation? Its number or its id: ");
-    terminal.line("2").sees(": Second").at_prompt().line("Fourth").sees("four").at_prompt();
+    terminal.at_prompt().line("/resume").sees("> First").sees("  Second").sees("  two").keys(DOWN);
+    terminal.keys(ENTER).sees(": Second").at_prompt().line("Fourth").sees("four").at_prompt();
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     assert_eq!(listed(&home)[0]["title"], "Second");

@@ -341,3 +341,216 @@ fn a_message_that_is_put_back_is_the_same() {
     terminal.keys(CTRL_C).sees("stopped before the answer began").keys(ENTER).sees("at once");
     model_saw(&mut terminal, "[user] cc \\\n  x.c\n");
 }
+
+/// Keys, and what is left of `ab cd` and an `x` typed after them.
+const KEYS: &[(&str, &[&str])] = &[
+    // Function keys, Insert, the pages, Shift-Tab, keys with Super, locks, keys let go, the mouse, the focus: nothing.
+    (
+        "ab cdx",
+        &["\x1bOP", "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[11~", "\x1b[15~", "\x1b[24~", "\x1b[34~", "\x1b[[A"],
+    ),
+    (
+        "ab cdx",
+        &["\x1b[15;5~", "\x1b[24;2~", "\x1b[1;2P", "\x1b[1;5S", "\x1b[P", "\x1b[23^", "\x1b[23$", "\x1b[23@"],
+    ),
+    (
+        "ab cdx",
+        &["\x1b[2~", "\x1b[2;5~", "\x1b[5~", "\x1b[6~", "\x1b[5;5~", "\x1b[6;2~", "\x1b[Z", "\x1b[1;3A"],
+    ),
+    (
+        "ab cdx",
+        &[
+            "\x1b[E",
+            "\x1b[1;5E",
+            "\x1bOE",
+            "\x1b[G",
+            "\x1b[1;2;3;4z",
+            "\x1b[9999999999~",
+            "\x1b[0u",
+            "\x1b[u",
+        ],
+    ),
+    (
+        "ab cdx",
+        &[
+            "\x1b[97;9u",
+            "\x1b[57358u",
+            "\x1b[57441;2u",
+            "\x1b[57376;5u",
+            "\x1b[9;5u",
+            "\x1b[9;2u",
+            "\x1b[99;6u",
+        ],
+    ),
+    (
+        "ab cdx",
+        &["\x1b[27;5;9~", "\x1b[27;6;99~", "\x1b[27;5;49~", "\x1b[49;5u", "\x1b[97;1:3u", "\x1b[13;1:3u"],
+    ),
+    (
+        "ab cdx",
+        &["\x1b[<0;33;14M", "\x1b[<0;33;14m", "\x1b[M !!", "\x1b[32;33;14M", "\x1b[I", "\x1b[O", "\x1b[?1u"],
+    ),
+    ("ab cdx", &[CSI_ESC, "\x1b[27;2u", "\x1b[27;1;27~", "\x16", "\x11", "\x1c", "\x1b[118;5u"]),
+    // Keys with modifiers do what people know.
+    ("ab cxd", &[LEFT, "\x1bOD", "\x1b[1;2D", "\x1b[d", "\x1b[57417u", "\x02", "\x1b[98;5u"]),
+    (
+        "ab xcd",
+        &["\x1b[1;5D", "\x1b[1;3D", "\x1b[1;9D", "\x1bOd", "\x1bO5D", "\x1b\x1b[D", "\x1bb", "\x1b[98;3u"],
+    ),
+    (
+        "xab cd",
+        &[
+            "\x1b[H",
+            "\x1bOH",
+            "\x1b[1~",
+            "\x1b[7~",
+            "\x1b[1;2H",
+            "\x1b[1;5H",
+            "\x01",
+            "\x1b[97;5u",
+            "\x1b[7^",
+        ],
+    ),
+    (
+        "abx cd",
+        &["\x1b[H\x1b[1;5C", "\x1b[H\x1b[1;3C", "\x1b[H\x1bOc", "\x1b[H\x1bf", "\x1b[H\x1b[27;3;102~"],
+    ),
+    ("ab cdx", &["\x1b[H\x1b[F", "\x1b[H\x1bOF", "\x1b[H\x1b[4~", "\x1b[H\x1b[1;2F", "\x1b[H\x1b[8$"]),
+    ("ab cx", &["\x7f", "\x08", "\x1b[127u", "\x1b[127;2u", "\x1b[27;2;127~"]),
+    (
+        "ab x",
+        &["\x17", "\x1b\x7f", "\x1b\x08", "\x1b[127;3u", "\x1b[127;5u", "\x1b[27;5;127~", "\x1b[119;5u"],
+    ),
+    ("x cd", &["\x1b[H\x1b[3;5~", "\x1b[H\x1b[3;3~", "\x1b[H\x1b[3^", "\x1b[H\x1bd", "\x1b[H\x1b[100;3u"]),
+    ("xb cd", &["\x1b[H\x1b[3~", "\x1b[H\x1b[3;2~", "\x1b[H\x1b[3$", "\x1b[H\x04", "\x1b[H\x1b[100;5u"]),
+    ("x", &["\x15", "\x1b[117;5u", "\x1b[27;5;117~", "\x1b[117:85:117;5u"]),
+    // What is typed is typed, however it is told.
+    ("ab cdex", &["e", "\x1b[101u", "\x1b[101;1u", "\x1b[101;129u", "\x1b[101;;101u", "\x1b[27;1;101~"]),
+    ("ab cdEx", &["\x1b[101;2u", "\x1b[101:69;2u", "\x1b[27;2;69~"]),
+    ("ab cd éx", &[" \u{e9}", "\x1b[32;2u\x1b[233u", "\x1b[27;2;32~\x1b[27;1;233~"]),
+    ("ab cd5+x", &["\x1bOu\x1bOk", "\x1b[57404u\x1b[57413u"]),
+];
+
+#[test]
+fn every_key_does_what_people_know_or_nothing() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    for (left, all) in KEYS {
+        for keys in *all {
+            terminal.keys("ab cd").at("> ab cd").keys(keys).keys("x");
+            terminal.wait(&format!("{left:?} after {keys:?}"), |screen| {
+                screen.contents().trim_end().lines().last() == Some(&format!("> {left}"))
+            });
+            terminal.keys("\x05").keys(CTRL_U).at_prompt();
+        }
+    }
+}
+
+#[test]
+fn enter_with_a_modifier_is_a_new_line() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    let new_lines = ["\x1b\r", "\x1b[13;2u", "\x1b[27;2;13~", "\x1b[13;3u", "\x1b[27;5;13~", "\x1b[106;5u"];
+    for (number, new_line) in new_lines.iter().enumerate() {
+        terminal.wiped().keys(&format!("{number}one{new_line}two")).at("two");
+        let sent = ["\r", "\x1bOM", "\x1b[13u", "\x1b[57414u", "\x1b[109;5u", "\x1b[27;5;109~"][number];
+        terminal.keys(sent).sees("1 token, ");
+        model_saw(&mut terminal, &format!("[user] {number}one\ntwo\n"));
+        terminal.at_prompt().wiped().line("/clear").sees("a new conversation").at_prompt();
+        if number == 4 {
+            break; // there are five answers
+        }
+    }
+}
+
+#[test]
+fn other_forms_of_ctrl_c_and_ctrl_d_are_these_keys() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    for ctrl_c in ["\x1b[99;5u", "\x1b[27;5;99~", "\x1b[1089::99;5u"] {
+        terminal.wiped().keys("given up").at("> given up").keys(ctrl_c).sees("> given up\n>").at_prompt();
+    }
+    assert_eq!(terminal.keys("\x1b[100;5u").ends(), 0);
+}
+
+/// The pause after a key that begins others, too: nobody sees it on the screen.
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(700));
+}
+
+#[test]
+fn escape_cancels_and_leaves_the_next_key_alone() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.line("first").sees("One.").at_prompt();
+    terminal.keys("a b").at("> a b").keys(ESC);
+    pause();
+    terminal.keys("b").at("> a bb");
+    terminal.keys(CTRL_R).keys("fir").sees("search)`fir': first").keys(ESC);
+    pause();
+    terminal.at("> a bb").keys("d").at("> a bbd").keys(CTRL_U).at_prompt();
+    terminal.keys("/se").keys(TAB).keys(CSI_ESC).keys("t ").at("> /set ");
+    terminal
+        .keys("repeat-")
+        .keys(TAB)
+        .keys(TAB)
+        .sees("repeat-penalty")
+        .keys(CSI_ESC)
+        .keys("l")
+        .at("> /set repeat-l");
+}
+
+#[test]
+fn without_an_editor_the_line_edits_a_message() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.line("A red car").sees("One.").at_prompt().line("And why?").sees("Two.").at_prompt();
+    terminal.wiped().line("/edit").at("> And why?").keys(CTRL_C).sees("nothing was changed").at_prompt();
+    model_saw(&mut terminal, "[user] A red car\n[assistant] One.\n[user] And why?\n");
+    terminal.at_prompt().wiped().line("/edit").at("> And why?").keys(ENTER).sees("nothing was changed");
+    terminal
+        .at_prompt()
+        .wiped()
+        .line("/edit 1")
+        .at("> A red car")
+        .keys("pet")
+        .at("> A red carpet")
+        .keys(ENTER);
+    terminal.sees("> A red carpet\nThree.");
+    model_saw(&mut terminal, "[user] A red carpet\n");
+    assert!(!terminal.at_prompt().screen().contains("And why?"));
+    let dumb = Setup { environment: vec![("TERM", "dumb".into())], ..Setup::default() };
+    drop(terminal);
+    let mut terminal = chat_as(&home, &dumb);
+    terminal.line("Hi").sees("One.").at_prompt().line("/edit").sees("no editor is set").at_prompt();
+}
+
+#[test]
+fn what_an_editor_made_of_a_message_is_shown() {
+    let home = Home::new();
+    let script = home.write("editor.sh", "sed -i 's/red/blue/; $a and more' \"$1\"");
+    let setup =
+        Setup { environment: vec![("EDITOR", format!("sh '{}'", script.display()))], ..Setup::default() };
+    let mut terminal = chat_as(&home, &setup);
+    terminal.line("A red car").sees("One.").at_prompt().line("/edit").sees("> A blue car\nand more\nTwo.");
+}
+
+#[test]
+fn redo_brings_back_what_undo_took() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    terminal.line("/redo").sees("there is nothing to bring back").at_prompt();
+    terminal.line("A").sees("One.").at_prompt().line("B").sees("Two.").at_prompt().line("C").sees("Three.");
+    terminal.at_prompt().wiped().line("/undo").sees("taken back: C").at_prompt();
+    terminal.line("/undo").sees("taken back: B").at_prompt();
+    terminal.wiped().line("/redo").sees("brought back: B").at_prompt();
+    model_saw(&mut terminal, "[user] A\n[assistant] One.\n[user] B\n");
+    terminal.at_prompt().wiped().line("/redo").sees("brought back: C").at_prompt();
+    terminal.line("/redo").sees("there is nothing to bring back").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop(terminal);
+    let [option, script] = home.script("answers", "One.\nTwo.\n");
+    let mut terminal = home.terminal(&[option, script, "--continue".into()]);
+    terminal.sees("(6 messages)").at_prompt().line("/undo").sees("taken back: C").at_prompt();
+    terminal.line("D").sees("One.").at_prompt().line("/redo").sees("there is nothing to bring back");
+}

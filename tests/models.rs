@@ -391,8 +391,15 @@ fn without_a_name_a_terminal_shows_the_list_and_asks() {
     home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
     home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
     let mut terminal = home.terminal::<&str>(&[]);
-    terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
-    terminal.line("7").sees("'7' is none of them").line("two").sees("fireside 0.1.0: Two").at_prompt();
+    terminal.sees("> One   mamba").sees("  Two   gemma3").sees("Which model?").sees("2 of 2");
+    terminal
+        .keys("7")
+        .sees("0 of 2")
+        .keys("\x7ftwo")
+        .sees("1 of 2")
+        .keys(ENTER)
+        .sees("fireside 0.1.0: Two")
+        .at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
     drop(terminal); // there is one at a time
     // From now on it is the one used last.
@@ -409,6 +416,17 @@ fn ctrl_c_at_the_question_leaves() {
     home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
     let mut terminal = home.terminal::<&str>(&[]);
     assert_eq!(terminal.sees("Which model?").keys(CTRL_C).ends(), 130);
+}
+
+#[test]
+fn without_a_name_a_plain_terminal_shows_numbers() {
+    let home = Home::new();
+    home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
+    home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
+    let mut terminal = home.terminal(&["--plain"]);
+    terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
+    terminal.line("7").sees("'7' is none of them").line("two").sees("fireside 0.1.0: Two").at_prompt();
+    terminal.keys(CTRL_D).ends();
 }
 
 #[test]
@@ -528,7 +546,7 @@ fn names_and_headers_do_nothing_to_the_terminal() {
     // A name of two lines is one row, and numbers mean rows.
     home.write(&format!("{OWN}/bb.gguf"), bytes("mamba"));
     let mut terminal = home.terminal::<&str>(&[]);
-    terminal.sees("  2  bb").sees("Which model?").line("2").sees("fireside 0.1.0: bb").at_prompt();
+    terminal.sees("  bb").sees("Which model?").keys(DOWN).keys(ENTER).sees("fireside 0.1.0: bb").at_prompt();
 }
 
 #[test]

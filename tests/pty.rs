@@ -61,6 +61,28 @@ fn ctrl_c_stops_an_answer_and_more_goes_on() {
 }
 
 #[test]
+fn escape_stops_an_answer_and_keys_that_begin_like_it_do_not() {
+    let home = Home::new();
+    let mut terminal = scripted(&home, &(slow() + &slow() + &slow()));
+    terminal.line("Count").sees("w2 ").keys("ac").keys(LEFT).keys("b\x1b[F\x1bOP");
+    terminal.keys("\x1b[200~ pasted\x1b[201~\x1bb1\x1b[F").sees("w9 ").keys(ESC);
+    terminal.sees("stopped; /more goes on").at("> abc 1pasted").keys(CTRL_U).at_prompt();
+    terminal.wiped().line("Again").sees("w2 ").keys("\x1b[27u").sees("stopped; /more goes on").at_prompt();
+    terminal.wiped().keys("More\r\x1b[27u").sees("stopped before the answer began").at("> More");
+    terminal.keys("?").at("> More?").keys(CTRL_U).at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn escape_in_the_background_is_the_shells() {
+    let home = Home::new();
+    let answer = (1..=40).map(|n| format!("\\pw{n} ")).collect::<String>();
+    let mut terminal = shell(&home, "bash --norc --noediting -i", &format!("{answer}\nTwo.\n"));
+    terminal.line("Count").sees("w3 ").keys(CTRL_Z).at("shell: ").line("bg").sees("$FIRESIDE &\n");
+    terminal.line("echo $((40 + 2))").sees("42\n").sees("w40");
+}
+
+#[test]
 fn ctrl_backslash_loses_nothing() {
     let home = Home::new();
     let mut terminal = scripted(&home, &slow());

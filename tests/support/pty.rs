@@ -27,6 +27,12 @@ pub const CTRL_Z: &str = "\x1a";
 pub const ENTER: &str = "\r";
 pub const TAB: &str = "\t";
 pub const UP: &str = "\x1b[A";
+pub const DOWN: &str = "\x1b[B";
+pub const LEFT: &str = "\x1b[D";
+/// Escape as a terminal sends it: the beginning of other keys, too, until nothing follows.
+pub const ESC: &str = "\x1b";
+/// Escape where a terminal tells it apart.
+pub const CSI_ESC: &str = "\x1b[27u";
 
 /// A terminal with something running in it.
 pub struct Terminal {
@@ -46,12 +52,13 @@ struct Shown {
 /// How the terminal is to be.
 pub struct Setup {
     pub columns: u16,
+    pub rows: u16,
     pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { columns: 100, environment: Vec::new() }
+        Setup { columns: 100, rows: ROWS, environment: Vec::new() }
     }
 }
 
@@ -73,7 +80,8 @@ impl Home {
     pub fn shell_command(&self, setup: &Setup, line: &str, words: &[String]) -> Terminal {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new("sh");
-        let line = format!("stty echo cols {} rows {ROWS}; {line}", setup.columns); // rexpect turns echo off
+        let Setup { columns, rows, .. } = setup;
+        let line = format!("stty echo cols {columns} rows {rows}; {line}"); // rexpect turns echo off
         command.args(["-c", &line, "sh"]).args(words);
         command.env_clear().envs(self.environment());
         command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
@@ -83,7 +91,7 @@ impl Home {
         let master = process.get_file_handle().unwrap();
         let shown = Arc::new((
             Mutex::new(Shown {
-                screen: vt100::Parser::new(cells(ROWS), cells(setup.columns), 0),
+                screen: vt100::Parser::new(cells(*rows), cells(*columns), 0),
                 bytes: Vec::new(),
                 ended: false,
             }),
@@ -212,8 +220,12 @@ impl Terminal {
 
     /// Changes the size of the window, as a user drags it.
     pub fn resize(&mut self, columns: u16) -> &mut Terminal {
-        let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        self.shown.0.lock().unwrap().screen.screen_mut().set_size(cells(ROWS), cells(columns));
+        self.resize_to(columns, ROWS)
+    }
+
+    pub fn resize_to(&mut self, columns: u16, rows: u16) -> &mut Terminal {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        self.shown.0.lock().unwrap().screen.screen_mut().set_size(cells(rows), cells(columns));
         tcsetwinsize(&self.master, size).unwrap();
         self
     }
