@@ -10,8 +10,7 @@ use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Exit, Failure, reason};
 use crate::files::expanded;
-use crate::ui::replies::without_replies;
-use crate::ui::{Screen, terminal};
+use crate::ui::{Screen, keys, terminal};
 
 /// Longest text that is read, in bytes: more than the largest context there is.
 const MOST_BYTES: u64 = 64 << 20;
@@ -68,7 +67,7 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
         io::stdin().read_line(&mut line).map(|_| line)
     });
     let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
-    line.map(|line| without_replies(&line).trim().to_string())
+    line.map(|line| keys::typed(&line).trim().to_string())
         .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
 }
 

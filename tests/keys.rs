@@ -468,7 +468,7 @@ fn other_forms_of_ctrl_c_and_ctrl_d_are_these_keys() {
     let home = Home::new();
     let mut terminal = chat(&home);
     for ctrl_c in ["\x1b[99;5u", "\x1b[27;5;99~", "\x1b[1089::99;5u"] {
-        terminal.wiped().keys("given up").at("> given up").keys(ctrl_c).sees("> given up\n>").at_prompt();
+        terminal.keys("given up").at("> given up").keys(ctrl_c).sees("> given up\n>").at_prompt();
     }
     assert_eq!(terminal.keys("\x1b[100;5u").ends(), 0);
 }
@@ -489,7 +489,7 @@ fn escape_cancels_and_leaves_the_next_key_alone() {
     terminal.keys(CTRL_R).keys("fir").sees("search)`fir': first").keys(ESC);
     pause();
     terminal.at("> a bb").keys("d").at("> a bbd").keys(CTRL_U).at_prompt();
-    terminal.keys("/se").keys(TAB).keys(CSI_ESC).keys("t ").at("> /set ");
+    terminal.keys("/s").keys(TAB).keys(CSI_ESC).keys("et ").at("> /set ");
     terminal
         .keys("repeat-")
         .keys(TAB)

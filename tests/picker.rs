@@ -160,10 +160,7 @@ fn where_nothing_may_move_numbers_are_asked_for() {
     let dumb = Setup { environment: vec![("TERM", "dumb".into())], ..Setup::default() };
     for (setup, more) in [(&dumb, "--quiet"), (&Setup::default(), "--plain")] {
         let mut terminal = home.terminal_as(setup, &[&option, &script, more, "--resume"]);
-        terminal
-            .sees(" 20  ")
-            .sees("the latest 20 of 25\n")
-            .sees("Which conversation? Its number or its id: ");
+        terminal.sees(" 20  ").sees("the latest 20 of 25").sees("Which conversation? Its number or its id: ");
         terminal.line("2").sees("> Question 24").at_prompt().keys(CTRL_D).ends();
         assert!(!terminal.bytes().windows(8).any(|window| window == b"\x1b[?1049h"));
     }

@@ -74,15 +74,6 @@ fn escape_stops_an_answer_and_keys_that_begin_like_it_do_not() {
 }
 
 #[test]
-fn escape_in_the_background_is_the_shells() {
-    let home = Home::new();
-    let answer = (1..=40).map(|n| format!("\\pw{n} ")).collect::<String>();
-    let mut terminal = shell(&home, "bash --norc --noediting -i", &format!("{answer}\nTwo.\n"));
-    terminal.line("Count").sees("w3 ").keys(CTRL_Z).at("shell: ").line("bg").sees("$FIRESIDE &\n");
-    terminal.line("echo $((40 + 2))").sees("42\n").sees("w40");
-}
-
-#[test]
 fn ctrl_backslash_loses_nothing() {
     let home = Home::new();
     let mut terminal = scripted(&home, &slow());

@@ -261,8 +261,8 @@ pub fn table() -> String {
 
 /// What the keys do.
 pub const KEYS: &str = "
-Ctrl-C stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
-A message goes on in the next line after Ctrl-J or \\, and between \"\"\" and \"\"\".
+Ctrl-C or Esc stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
+A message goes on in the next line after Alt-Enter, Ctrl-J or \\, and between \"\"\" and \"\"\".
 Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";
 
 /// `"two words"` → `two words`; the shell would have done it.

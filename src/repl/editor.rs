@@ -4,6 +4,8 @@
 //! trailing `\`, or between `"""` marks. It comes out whole, without the marks. Only what was typed is a mark: what was
 //! pasted, recalled or put back is sent as it is.
 
+mod feed;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,7 +14,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -25,13 +26,13 @@ use rustyline::{
     Hinter, KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
+use self::feed::Feed;
 use super::rows::Rows;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Failure, reason};
 use crate::store::lines;
-use crate::ui::replies::{Key, Replies, Verdict, without_replies};
 use crate::ui::terminal::{self, Hushed};
-use crate::ui::{acts, last_line, retype, visible};
+use crate::ui::{acts, keys, last_line, retype, visible};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,12 +57,14 @@ enum Kind {
 impl Editor {
     /// An editor on the terminal; the plain one where TERM says that the terminal can do no more.
     pub(super) fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
-        if crate::ui::dumb() {
-            let device =
-                terminal::device().ok_or_else(|| Failure::usage("there is no terminal to chat on"))?;
-            return Ok(Editor(Kind::Plain(Plain::on_terminal(device))));
+        let feed = if crate::ui::dumb() { None } else { Feed::new() };
+        match (feed, terminal::device()) {
+            (Some(feed), _) => {
+                Full::new(feed, history, complete).map(|full| Editor(Kind::Full(Box::new(full))))
+            }
+            (None, Some(device)) => Ok(Editor(Kind::Plain(Plain::on_terminal(device)))),
+            (None, None) => Err(Failure::usage("there is no terminal to chat on")),
         }
-        Full::new(history, complete).map(|full| Editor(Kind::Full(Box::new(full))))
     }
 
     /// Lines from stdin, for tests.
@@ -195,9 +198,13 @@ pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
     Ok(without_final_newline(without_mark(edited)))
 }
 
+/// How long rustyline waits for the rest of a key, which came with its beginning. In milliseconds.
+const KEYS_APART: u16 = 100;
+
 /// rustyline with our keys.
 struct Full {
     editor: rustyline::Editor<Assistant, MemHistory>,
+    feed: Feed,
     history: Option<PathBuf>,
     left: Left,
     typed: Arc<Mutex<Typed>>,
@@ -238,10 +245,11 @@ impl ConditionalEventHandler for LeaveLine {
 }
 
 impl Full {
-    fn new(history: Option<PathBuf>, complete: Complete) -> Result<Full, Failure> {
+    fn new(feed: Feed, history: Option<PathBuf>, complete: Complete) -> Result<Full, Failure> {
         let cannot = |e: ReadlineError| Failure::new(format!("could not use the terminal: {e}"));
         let config = Config::builder()
-            .behavior(Behavior::PreferTerm)
+            .behavior(Behavior::Stdio)
+            .keyseq_timeout(Some(KEYS_APART))
             .completion_type(CompletionType::List)
             .max_history_size(lines::MOST)
             .and_then(|config| config.history_ignore_dups(true))
@@ -250,7 +258,8 @@ impl Full {
             .color_mode(ColorMode::Forced) // else NO_COLOR would leave out what makes control characters visible
             .build();
         let typed_before = MemHistory::with_config(&config);
-        let mut editor = rustyline::Editor::with_history(config, typed_before).map_err(cannot)?;
+        let editor = feed.around(|| rustyline::Editor::with_history(config, typed_before));
+        let mut editor = editor.map_err(ReadlineError::from).flatten().map_err(cannot)?;
         let typed = Arc::<Mutex<Typed>>::default();
         let files = FilenameCompleter::new();
         let rows = Rows::new();
@@ -268,7 +277,6 @@ impl Full {
         editor.bind_sequence(enter, EventHandler::Conditional(Box::new(Enter(typed.clone()))));
         let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
         editor.bind_sequence(edit, leave(Why::Edit));
-        editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(NoReplies::default())));
         // What is wrong with the file is said when the first line is to be kept.
         for line in history.as_ref().and_then(|path| lines::read(path).ok()).unwrap_or_default() {
             let _ = editor.add_history_entry(line);
@@ -279,6 +287,7 @@ impl Full {
             left,
             typed,
             earlier: terminal::lines_typed_ahead().into(),
+            feed,
             _hushed: Hushed::new(),
         })
     }
@@ -298,7 +307,9 @@ impl Full {
     fn edited(&mut self, initial: &str, prompt: &str) -> Result<Line, Failure> {
         let mut initial = (initial.to_string(), String::new());
         loop {
-            match self.editor.readline_with_initial(prompt, (&initial.0, &initial.1)) {
+            let editor = &mut self.editor;
+            let read = self.feed.run(|| editor.readline_with_initial(prompt, (&initial.0, &initial.1)));
+            match read.map_err(ReadlineError::from).flatten() {
                 Ok(line) => {
                     let style = self.editor.helper().map_or("", |assistant| assistant.prompts);
                     retype(prompt, style, &line);
@@ -357,28 +368,6 @@ impl Full {
 fn show(failure: &Failure) {
     last_line(&format!("fireside: {failure}"));
     failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
-}
-
-/// What the terminal answers is not typed.
-#[derive(Default)]
-struct NoReplies(Mutex<Replies>);
-
-impl ConditionalEventHandler for NoReplies {
-    fn handle(&self, event: &Event, _: RepeatCount, _: bool, _: &EventContext) -> Option<Cmd> {
-        let Event::KeySeq(keys) = event else { return None };
-        let key = match keys[..] {
-            [KeyEvent(KeyCode::UnknownEscSeq, _)] => Key::Unknown,
-            [KeyEvent(KeyCode::Char(c), Modifiers::NONE | Modifiers::SHIFT)] => Key::Char(c),
-            [KeyEvent(KeyCode::Char(c), Modifiers::ALT)] => Key::Alt(c),
-            [KeyEvent(KeyCode::Char('G'), Modifiers::CTRL)] => Key::Bell,
-            _ => Key::Other,
-        };
-        match self.0.lock().expect("nobody panics holding it").key(key, Instant::now()) {
-            Verdict::Typed => None,
-            Verdict::Hold => Some(Cmd::Noop),
-            Verdict::Give(text) => Some(Cmd::Insert(1, text)),
-        }
-    }
 }
 
 #[derive(Helper, Hinter, Validator)]
@@ -462,7 +451,7 @@ impl Plain {
             let mut line = String::new();
             let read = self.input.read_line(&mut line);
             let read = read.map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
-            text += &if self.prompt { without_replies(&line) } else { line };
+            text += &if self.prompt { keys::typed(&line) } else { line };
             if read == 0 && text.is_empty() {
                 if self.prompt {
                     crate::ui::log("\n");

@@ -265,7 +265,7 @@ impl Chat<'_> {
                 Some(Event::Full { prompt, limit }) => full = Some((*prompt, *limit)),
                 _ => {}
             }
-            if broken.is_err() || terminal::interrupted() {
+            if broken.is_err() || terminal::stopped() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -374,7 +374,7 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);
-            if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.screen.end_progress();
         done

@@ -1,11 +1,12 @@
 //! The only code that prints. stdout carries the model's words; everything else goes to stderr.
 
 pub mod crash;
+pub mod keys;
 mod progress;
-pub mod replies;
 pub mod stats;
 pub mod table;
 pub mod terminal;
+pub mod typing;
 mod visible;
 mod wrap;
 

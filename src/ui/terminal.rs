@@ -2,13 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{
     InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
@@ -16,8 +14,7 @@ use nix::sys::termios::{
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
-use super::crash;
-use super::replies::without_replies;
+use super::{crash, keys, typing};
 
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -28,6 +25,8 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
 /// How often Ctrl-Z was acted upon.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
+/// Keys come one by one and are kept.
+static HUSHED: AtomicBool = AtomicBool::new(false);
 /// Tells the terminal to mark pasted text no more: the editor is gone.
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
@@ -69,6 +68,20 @@ pub fn unfinished(path: Option<PathBuf>) {
 /// Whether Ctrl-C was pressed since this was asked last.
 pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+}
+
+/// Whether Ctrl-C was pressed since this was asked last, or Esc where keys are kept.
+pub fn stopped() -> bool {
+    let typed = || {
+        let terminal = device().filter(|_| HUSHED.load(Ordering::Relaxed));
+        terminal.is_some_and(|terminal| is_ours(&terminal) && typing::stop_was_typed(&terminal))
+    };
+    interrupted() || typed()
+}
+
+/// Whether what is typed is meant for this program.
+fn is_ours(terminal: &File) -> bool {
+    tcgetpgrp(terminal) == Ok(getpgrp())
 }
 
 /// From now on the second Ctrl-C ends the program at once: for one-shot runs, which may be stuck writing to a reader
@@ -120,12 +133,9 @@ pub fn rows(text: &str, columns: usize) -> usize {
     row + usize::from(column >= columns)
 }
 
-/// Whether something was typed that nobody has read yet.
+/// Whether something was typed that nobody has used yet.
 pub fn typed_ahead() -> bool {
-    device().is_some_and(|terminal| {
-        let mut wanted = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
-        poll(&mut wanted, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    })
+    typing::is_waiting() || device().is_some_and(|terminal| typing::is_readable(terminal, Duration::ZERO))
 }
 
 /// The lines that were typed before the program took over the terminal, which hands out whole lines until then.
@@ -134,10 +144,10 @@ pub fn lines_typed_ahead() -> Vec<String> {
     let in_lines = tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON));
     let mut lines = Vec::new();
     let mut line = [0; 4096]; // the longest line that a terminal keeps
-    while in_lines && typed_ahead() {
+    while in_lines && typing::is_readable(&terminal, Duration::ZERO) {
         match terminal.read(&mut line) {
             Ok(length) if length > 0 => {
-                lines.push(without_replies(String::from_utf8_lossy(&line[..length]).trim_end()))
+                lines.push(keys::typed(String::from_utf8_lossy(&line[..length]).trim_end()))
             }
             _ => break,
         }
@@ -154,8 +164,7 @@ pub fn restore() {
     let (Some(mut terminal), Some(original)) = (device(), original()) else {
         return;
     };
-    let ours = tcgetpgrp(&terminal) == Ok(getpgrp());
-    if ours && tcgetattr(&terminal).as_ref() != Ok(&original) {
+    if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
@@ -213,6 +222,7 @@ impl Hushed {
             quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize]; // Ctrl-\ ends nothing
             quiet.input_flags.remove(InputFlags::ICRNL); // Enter typed ahead must still be Enter for the editor
             let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
+            HUSHED.store(true, Ordering::Relaxed);
         }
         Hushed(())
     }
@@ -226,6 +236,39 @@ impl Default for Hushed {
 
 impl Drop for Hushed {
     fn drop(&mut self) {
+        HUSHED.store(false, Ordering::Relaxed);
         restore();
+    }
+}
+
+/// While it lives, every key comes as it is, Ctrl-C and Ctrl-Z too.
+pub struct Raw(Option<(File, Termios)>);
+
+impl Raw {
+    pub fn new() -> Raw {
+        let found = device().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
+        Raw(found.map(|(found, terminal)| {
+            let mut raw = found.clone();
+            let local = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::IEXTEN | LocalFlags::ISIG;
+            raw.local_flags.remove(local);
+            raw.input_flags.remove(InputFlags::ICRNL | InputFlags::IXON | InputFlags::ISTRIP);
+            (raw.control_chars[Key::VMIN as usize], raw.control_chars[Key::VTIME as usize]) = (1, 0);
+            let _ = tcsetattr(&terminal, SetArg::TCSANOW, &raw);
+            (terminal, found)
+        }))
+    }
+}
+
+impl Default for Raw {
+    fn default() -> Raw {
+        Raw::new()
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some((terminal, found)) = &self.0 {
+            let _ = tcsetattr(terminal, SetArg::TCSANOW, found);
+        }
     }
 }

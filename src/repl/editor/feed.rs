@@ -1,0 +1,159 @@
+//! Keys → what rustyline takes for them, through a terminal of our own in the place of stdin.
+//!
+//! rustyline would put the rest of a sequence that it does not know into the line. It reads file descriptor 0 and writes 1: while
+//! a line is read these are a pseudo-terminal, into which a thread writes what was typed, and the terminal itself. It gets one key
+//! after the other, so that what it has not used when the line is over is there for whoever asks next.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::openpty;
+use nix::sys::termios::{FlushArg, tcflush, tcgetattr};
+use nix::unistd::{dup2_stdin, dup2_stdout, pipe};
+
+use crate::ui::keys::Key;
+use crate::ui::terminal::{self, Raw};
+use crate::ui::typing::{self, Next, is_readable};
+
+/// How often to look whether a key was taken.
+const BETWEEN: Duration = Duration::from_micros(200);
+/// How long a key may be on its way through the system.
+const WAY: Duration = Duration::from_millis(1);
+/// How long a line may take to be over when a key has ended it.
+const ENDING: Duration = Duration::from_millis(20);
+/// Most bytes at once: they must fit into what the system keeps for a reader.
+const PIECE: usize = 1024;
+
+pub(super) struct Feed {
+    terminal: File,
+    ours: File,
+    /// The side that rustyline reads.
+    theirs: OwnedFd,
+}
+
+impl Feed {
+    /// `None` without a terminal, or where the system gives no pseudo-terminal.
+    pub(super) fn new() -> Option<Feed> {
+        let terminal = terminal::device()?;
+        let mode = tcgetattr(&terminal).ok()?; // which keys end and interrupt
+        let pair = openpty(None, &mode).ok()?;
+        for side in [&pair.master, &pair.slave] {
+            fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+        }
+        Some(Feed { terminal, ours: pair.master.into(), theirs: pair.slave })
+    }
+
+    /// Runs something that finds the terminals in the place of stdin and stdout.
+    pub(super) fn around<T>(&self, run: impl FnOnce() -> T) -> io::Result<T> {
+        let _swapped = Swapped::new(self.theirs.as_fd(), self.terminal.as_fd())?;
+        Ok(run())
+    }
+
+    /// The same for something that reads keys.
+    pub(super) fn run<T>(&self, read: impl FnOnce() -> T) -> io::Result<T> {
+        let (awake, wake) = pipe()?;
+        let _raw = Raw::new();
+        std::thread::scope(|scope| {
+            let wake = wake; // closed when the line is over, also by a panic
+            scope.spawn(|| self.pump(awake.as_fd()));
+            let read = self.around(read);
+            drop(wake);
+            read
+        })
+    }
+
+    fn pump(&self, awake: BorrowedFd) {
+        loop {
+            let run = match typing::next(&self.terminal, Some(awake), None) {
+                Next::Nothing => return,
+                Next::End => vec![Key::Ctrl('c')],
+                Next::Key(key) => typing::take_run(key),
+            };
+            let bytes: String = run.iter().map(as_bytes).collect();
+            let may_end = matches!(run.last(), Some(Key::Enter | Key::Ctrl(_)));
+            match self.give(awake, bytes.as_bytes()) {
+                Taken::No => return typing::give_back(run.into_iter()),
+                Taken::Yes if may_end && is_readable(awake, ENDING) => return,
+                Taken::Yes => {}
+            }
+        }
+    }
+
+    /// Writes and waits until it is read, or until the line is over before that.
+    fn give(&self, awake: BorrowedFd, bytes: &[u8]) -> Taken {
+        for piece in bytes.chunks(PIECE) {
+            if (&self.ours).write_all(piece).is_err() {
+                return Taken::No;
+            }
+            let mut within = WAY;
+            while is_readable(&self.theirs, within) {
+                if is_readable(awake, BETWEEN) && is_readable(&self.theirs, Duration::ZERO) {
+                    let _ = tcflush(&self.theirs, FlushArg::TCIFLUSH); // nobody reads any more
+                    return Taken::No;
+                }
+                within = Duration::ZERO;
+            }
+        }
+        Taken::Yes
+    }
+}
+
+/// Whether keys were read.
+enum Taken {
+    Yes,
+    No,
+}
+
+/// stdin and stdout lead elsewhere while it lives.
+struct Swapped(OwnedFd, OwnedFd);
+
+impl Swapped {
+    fn new(input: BorrowedFd, output: BorrowedFd) -> io::Result<Swapped> {
+        let before =
+            Swapped(io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
+        dup2_stdin(input)?;
+        dup2_stdout(output)?;
+        Ok(before)
+    }
+}
+
+impl Drop for Swapped {
+    fn drop(&mut self) {
+        let _ = dup2_stdin(&self.0).and(dup2_stdout(&self.1)); // they were there before
+    }
+}
+
+/// What rustyline takes for a key. Esc is Ctrl-G to it, which waits for nothing to follow.
+fn as_bytes(key: &Key) -> String {
+    let fixed = match key {
+        Key::Char(c) => return c.to_string(),
+        Key::Ctrl('v' | 'q') => "", // would take the next key as it is
+        Key::Ctrl('\\') => "",      // would end the line as Ctrl-C does
+        Key::Ctrl(c) => return char::from(*c as u8 & 0x1f).to_string(),
+        Key::Alt(c) if c.is_ascii_alphanumeric() && *c != 'O' || "<>-".contains(*c) => {
+            return format!("\x1b{c}");
+        }
+        Key::Alt(_) | Key::PageUp | Key::PageDown => "",
+        Key::Enter => "\r",
+        Key::NewLine => "\n",
+        Key::Tab => "\t",
+        Key::Backspace => "\x7f",
+        Key::Delete => "\x1b[3~",
+        Key::Esc => "\x07",
+        Key::Up => "\x1b[A",
+        Key::Down => "\x1b[B",
+        Key::Right => "\x1b[C",
+        Key::Left => "\x1b[D",
+        Key::Home => "\x1b[H",
+        Key::End => "\x1b[F",
+        Key::WordLeft => "\x1bb",
+        Key::WordRight => "\x1bf",
+        Key::BackspaceWord => "\x1b\x7f",
+        Key::DeleteWord => "\x1bd",
+        Key::Pasted(text) => return format!("\x1b[200~{text}\x1b[201~"),
+    };
+    fixed.to_string()
+}

@@ -1,0 +1,501 @@
+//! Bytes from a terminal → keys: what was typed and what was pasted, and nothing of what a terminal says by itself.
+//!
+//! A key with modifiers comes in many forms (xterm's, rxvt's, CSI u, modifyOtherKeys): each becomes what people know it for,
+//! or nothing. Answers to questions that some program asked (where the cursor is, what the terminal can do, its colours), the
+//! mouse and the focus are no keys.
+
+use super::acts;
+
+/// Longest text in an answer of the terminal that is waited for: names, colours.
+const LONGEST: usize = 256;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    Char(char),
+    /// A small letter, or one of `@[\]^_`.
+    Ctrl(char),
+    Alt(char),
+    Enter,
+    /// Enter with a modifier.
+    NewLine,
+    Tab,
+    Backspace,
+    Delete,
+    Esc,
+    Up,
+    Down,
+    Left,
+    Right,
+    Home,
+    End,
+    PageUp,
+    PageDown,
+    WordLeft,
+    WordRight,
+    /// Deletes the word before the cursor.
+    BackspaceWord,
+    DeleteWord,
+    /// All of a pasted text, without what would act on a terminal but its lines and tabs.
+    Pasted(String),
+}
+
+/// What stands at the beginning of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum First {
+    Key(Key),
+    /// Something that means no key.
+    Nothing,
+    /// The mark before a pasted text.
+    Paste,
+}
+
+/// The mark after a pasted text.
+const PASTED: &[u8] = b"\x1b[201~";
+
+/// Bytes that are not keys yet.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    /// They are pasted, and the end is not in the first so many.
+    pasting: Option<usize>,
+}
+
+impl Decoder {
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether something waits for what belongs to it. A paste may wait for ever.
+    pub fn is_waiting(&self) -> bool {
+        !self.bytes.is_empty() && self.pasting.is_none()
+    }
+
+    /// The next key that is whole.
+    pub fn whole(&mut self) -> Option<Key> {
+        loop {
+            if let Some(looked) = self.pasting {
+                return self.pasted(looked);
+            }
+            let (length, first) = first(&self.bytes)?;
+            if let Some(key) = self.took(length, first) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// The next key, where what it waits for does not come.
+    pub fn last(&mut self) -> Option<Key> {
+        loop {
+            if let Some(key) = self.whole() {
+                return Some(key);
+            }
+            let (length, first) = alone(&self.bytes).filter(|_| self.pasting.is_none())?;
+            if let Some(key) = self.took(length, first) {
+                return Some(key);
+            }
+        }
+    }
+
+    fn took(&mut self, length: usize, first: First) -> Option<Key> {
+        self.bytes.drain(..length);
+        match first {
+            First::Key(key) => Some(key),
+            First::Nothing => None,
+            First::Paste => {
+                self.pasting = Some(0);
+                None
+            }
+        }
+    }
+
+    fn pasted(&mut self, looked: usize) -> Option<Key> {
+        let Some(at) = self.bytes[looked..].windows(PASTED.len()).position(|window| window == PASTED) else {
+            self.pasting = Some(self.bytes.len().saturating_sub(PASTED.len() - 1).max(looked));
+            return None;
+        };
+        let text = String::from_utf8_lossy(&self.bytes[..looked + at]).into_owned();
+        self.bytes.drain(..looked + at + PASTED.len());
+        self.pasting = None;
+        Some(Key::Pasted(without_sequences(&text)))
+    }
+}
+
+/// A line that came as a whole → what was typed of it. Keys that move the cursor are left out as well.
+pub fn typed(line: &str) -> String {
+    let mut decoder = Decoder::default();
+    decoder.add(line.as_bytes());
+    let mut text = String::with_capacity(line.len());
+    while let Some(key) = decoder.last() {
+        match key {
+            Key::Char(c) => text.push(c),
+            Key::Tab => text.push('\t'),
+            Key::Ctrl('j') => text.push('\n'),
+            Key::Pasted(pasted) => text += &pasted,
+            _ => {}
+        }
+    }
+    text + &without_sequences(&String::from_utf8_lossy(&decoder.bytes)) // a paste that goes on in the next line
+}
+
+/// A pasted text keeps its lines, its tabs and every sign that is none of a sequence.
+fn without_sequences(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\x1b', '\u{9b}', '\u{9d}', '\u{90}']) {
+        clean += &rest[..at];
+        let bytes = &rest.as_bytes()[at..];
+        let (length, _) = first(bytes).or_else(|| alone(bytes)).unwrap_or((1, First::Nothing));
+        rest = &rest[at + length..];
+    }
+    clean + rest
+}
+
+/// What bytes begin with, and how many belong to it. `None`: more has to come.
+fn first(bytes: &[u8]) -> Option<(usize, First)> {
+    match *bytes.first()? {
+        0x1b => escape(bytes),
+        b'\r' => key(1, Key::Enter),
+        b'\t' => key(1, Key::Tab),
+        0x7f | 0x08 => key(1, Key::Backspace),
+        byte @ 1..=26 => key(1, Key::Ctrl((byte + b'a' - 1) as char)),
+        byte @ 0..=31 => key(1, Key::Ctrl((byte + b'@') as char)),
+        _ => match character(bytes)? {
+            (length, '\u{9b}') => csi(bytes, length),
+            (length, '\u{9d}' | '\u{90}') => string(bytes, length),
+            (length, c) if acts(c) => Some((length, First::Nothing)),
+            (length, c) => key(length, Key::Char(c)),
+        },
+    }
+}
+
+/// The same where nothing more comes.
+fn alone(bytes: &[u8]) -> Option<(usize, First)> {
+    match bytes {
+        [] => None,
+        [0x1b] | [0x1b, 0x1b, ..] => key(1, Key::Esc),
+        [0x1b, b'[', _, ..] => Some((bytes.len(), First::Nothing)),
+        [0x1b, ..] => Some((2, First::Nothing)),
+        _ => key(bytes.len(), Key::Char(char::REPLACEMENT_CHARACTER)),
+    }
+}
+
+fn key(length: usize, key: Key) -> Option<(usize, First)> {
+    Some((length, First::Key(key)))
+}
+
+fn character(bytes: &[u8]) -> Option<(usize, char)> {
+    let most = &bytes[..bytes.len().min(4)];
+    let (valid, error) = match std::str::from_utf8(most) {
+        Ok(text) => (text, None),
+        Err(e) => (std::str::from_utf8(&most[..e.valid_up_to()]).unwrap_or_default(), Some(e)),
+    };
+    match valid.chars().next() {
+        Some(c) => Some((c.len_utf8(), c)),
+        None => Some((error?.error_len()?, char::REPLACEMENT_CHARACTER)),
+    }
+}
+
+fn escape(bytes: &[u8]) -> Option<(usize, First)> {
+    match *bytes.get(1)? {
+        b'[' => csi(bytes, 2),
+        b'O' => ss3(bytes, 2),
+        b']' | b'P' | b'_' | b'^' | b'X' => string(bytes, 2),
+        0x1b if !matches!(bytes.get(2)?, b'[' | b'O') => key(1, Key::Esc),
+        _ => {
+            let (length, then) = first(&bytes[1..])?;
+            Some((1 + length, with_alt(then)))
+        }
+    }
+}
+
+fn with_alt(first: First) -> First {
+    let First::Key(key) = first else { return first };
+    First::Key(match key {
+        Key::Char(c) => Key::Alt(c),
+        Key::Enter | Key::Ctrl('j') => Key::NewLine,
+        Key::Backspace => Key::BackspaceWord,
+        Key::Delete => Key::DeleteWord,
+        Key::Left => Key::WordLeft,
+        Key::Right => Key::WordRight,
+        _ => return First::Nothing,
+    })
+}
+
+/// Text up to its end mark.
+fn string(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
+    let inside = &bytes[begun..];
+    let ends = [&b"\x07"[..], b"\x1b\\", b"\xc2\x9c"].map(|end| {
+        inside.windows(end.len()).position(|window| window == end).map(|at| begun + at + end.len())
+    });
+    match ends.into_iter().flatten().min() {
+        Some(end) => Some((end, First::Nothing)),
+        None if inside.len() > LONGEST => Some((begun, First::Nothing)),
+        None => None,
+    }
+}
+
+/// `ESC [` parameters letter.
+fn csi(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
+    match bytes.get(begun)? {
+        b'[' => return bytes.get(begun + 1).map(|_| (begun + 2, First::Nothing)), // a function key of the Linux console
+        b'M' => return bytes.get(begun + 3).map(|_| (begun + 4, First::Nothing)), // the mouse: button, column, row
+        _ => {}
+    }
+    let inside = &bytes[begun..];
+    let ends = |(at, byte): (usize, &u8)| match byte {
+        b'$' => at > 0 && inside[..at].iter().all(u8::is_ascii_digit), // rxvt's keys with Shift
+        byte => !(b' '..=b'?').contains(byte),
+    };
+    let end = inside.iter().enumerate().position(ends)?;
+    let parameters = std::str::from_utf8(&inside[..end]).unwrap_or_default();
+    match inside[end] {
+        letter @ (b'$' | b'@'..=b'~') => Some((begun + end + 1, meaning(parameters, letter))),
+        _ => Some((begun + end, First::Nothing)), // broken off
+    }
+}
+
+/// `ESC O` letter: keys of a keypad, and what some terminals send for arrows.
+fn ss3(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
+    let digits = bytes[begun..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let letter = *bytes.get(begun + digits)?;
+    let held = std::str::from_utf8(&bytes[begun..begun + digits]).ok().and_then(|digits| digits.parse().ok());
+    let length = begun + digits + 1;
+    let first = match letter {
+        b'M' => First::Key(Key::Enter),
+        b'j'..=b'y' => First::Key(Key::Char((letter - b'j' + b'*') as char)),
+        b'X' => First::Key(Key::Char('=')),
+        b'a'..=b'd' => arrow(letter.to_ascii_uppercase(), Held { ctrl: true, ..Held::default() }),
+        b'A'..=b'H' => arrow(letter, Held::from(held.unwrap_or(1))),
+        b'@'..=b'~' => First::Nothing,
+        _ => return Some((begun + digits, First::Nothing)),
+    };
+    Some((length, first))
+}
+
+/// Modifiers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    shift: bool,
+    alt: bool,
+    ctrl: bool,
+    /// Super, Hyper or Meta.
+    other: bool,
+}
+
+impl Held {
+    /// As terminals tell them: 1 and a bit for each. Locks do not count.
+    fn from(number: u32) -> Held {
+        let bits = number.saturating_sub(1);
+        Held { shift: bits & 1 > 0, alt: bits & 2 > 0, ctrl: bits & 4 > 0, other: bits & 0b11_1000 > 0 }
+    }
+
+    fn word(self) -> bool {
+        self.ctrl || self.alt || self.other
+    }
+}
+
+fn meaning(parameters: &str, letter: u8) -> First {
+    let fields: Vec<Vec<Option<u32>>> = parameters
+        .split(';')
+        .map(|field| field.split(':').map(|number| number.parse().ok()).collect())
+        .collect();
+    let number = |field: usize, part: usize| *fields.get(field)?.get(part)?;
+    if parameters.starts_with(['<', '=', '>', '?']) || number(1, 1) == Some(3) {
+        return First::Nothing; // an answer, or a key that was let go
+    }
+    let held = Held::from(number(1, 0).unwrap_or(1));
+    match (letter, number(0, 0)) {
+        (b'A'..=b'H', None | Some(1)) => arrow(letter, held),
+        (b'a'..=b'd', None) => arrow(letter.to_ascii_uppercase(), held),
+        (b'~', Some(27)) => number(2, 0).map_or(First::Nothing, |code| coded(code, None, held)),
+        (b'~', Some(200)) => First::Paste,
+        (b'~' | b'$', Some(number)) => numbered(number, held),
+        (b'^' | b'@', Some(number)) => numbered(number, Held { ctrl: true, ..held }),
+        // The Latin letter on a key, where that is another one, tells which key was pressed with Ctrl.
+        (b'u', Some(code)) if held.ctrl => coded(number(0, 2).unwrap_or(code), None, held),
+        (b'u', Some(code)) => coded(code, number(0, 1), held),
+        _ => First::Nothing,
+    }
+}
+
+fn arrow(letter: u8, held: Held) -> First {
+    named(
+        match letter {
+            b'A' => Key::Up,
+            b'B' => Key::Down,
+            b'C' => Key::Right,
+            b'D' => Key::Left,
+            b'F' => Key::End,
+            b'H' => Key::Home,
+            _ => return First::Nothing,
+        },
+        held,
+    )
+}
+
+fn numbered(number: u32, held: Held) -> First {
+    named(
+        match number {
+            1 | 7 => Key::Home,
+            3 => Key::Delete,
+            4 | 8 => Key::End,
+            5 => Key::PageUp,
+            6 => Key::PageDown,
+            _ => return First::Nothing,
+        },
+        held,
+    )
+}
+
+fn named(key: Key, held: Held) -> First {
+    First::Key(match key {
+        Key::Left if held.word() => Key::WordLeft,
+        Key::Right if held.word() => Key::WordRight,
+        Key::Delete if held.word() => Key::DeleteWord,
+        Key::Up | Key::Down | Key::PageUp | Key::PageDown if held.word() => return First::Nothing,
+        key => key,
+    })
+}
+
+/// A key told by its character; `shifted`: the one that it gives with Shift.
+fn coded(code: u32, shifted: Option<u32>, held: Held) -> First {
+    let with_any = held.word() || held.shift;
+    let key = match code {
+        13 | 57414 => return First::Key(if with_any { Key::NewLine } else { Key::Enter }),
+        8 | 127 if held.word() => Key::BackspaceWord,
+        8 | 127 => Key::Backspace,
+        9 if !with_any => Key::Tab,
+        27 if !held.word() => Key::Esc,
+        0..32 => return First::Nothing,
+        57399..=57408 => Key::Char(char::from_digit(code - 57399, 10).unwrap_or('0')),
+        57409..=57413 => Key::Char(b"./*-+"[(code - 57409) as usize] as char),
+        57415 => Key::Char('='),
+        57416 => Key::Char(','),
+        57417..=57424 => {
+            let keys = [Key::Left, Key::Right, Key::Up, Key::Down];
+            let more = [Key::PageUp, Key::PageDown, Key::Home, Key::End];
+            let key = keys.into_iter().chain(more).nth((code - 57417) as usize);
+            return key.map_or(First::Nothing, |key| named(key, held));
+        }
+        57426 => return named(Key::Delete, held),
+        57344..=63743 => return First::Nothing, // keys that give no character
+        code => match char::from_u32(code).filter(|c| !acts(*c)) {
+            Some(c) => return lettered(c, shifted.and_then(char::from_u32), held),
+            None => return First::Nothing,
+        },
+    };
+    First::Key(key)
+}
+
+fn lettered(c: char, shifted: Option<char>, held: Held) -> First {
+    let upper = || shifted.unwrap_or_else(|| c.to_uppercase().next().unwrap_or(c));
+    match held {
+        Held { other: true, .. } => First::Nothing,
+        Held { ctrl: true, alt: false, shift: false, .. } => match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '\\' | ']' | '^' | '_') => {
+                first(&[c as u8 & 0x1f]).map_or(First::Nothing, |(_, key)| key)
+            }
+            '[' => First::Key(Key::Esc),
+            _ => First::Nothing,
+        },
+        Held { ctrl: true, .. } => First::Nothing,
+        Held { alt: true, shift, .. } => First::Key(Key::Alt(if shift { upper() } else { c })),
+        Held { shift: true, .. } => First::Key(Key::Char(upper())),
+        _ => First::Key(Key::Char(c)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All keys, the bytes coming one by one or all at once.
+    fn keys(bytes: &[u8], step: usize) -> Vec<Key> {
+        let (mut decoder, mut keys) = (Decoder::default(), Vec::new());
+        for piece in bytes.chunks(step) {
+            decoder.add(piece);
+            keys.extend(std::iter::from_fn(|| decoder.whole()));
+        }
+        keys.extend(std::iter::from_fn(|| decoder.last()));
+        keys
+    }
+
+    fn text(keys: &[Key]) -> String {
+        let sign = |key: &Key| match key {
+            Key::Char(c) => c.to_string(),
+            Key::Pasted(text) => format!("«{text}»"),
+            other => format!("<{other:?}>"),
+        };
+        keys.iter().map(sign).collect()
+    }
+
+    #[test]
+    fn keys_are_the_same_however_they_arrive() {
+        for (bytes, expected) in [
+            (&b"a\x1b[24;80Rb\x1b[?62;22cc\x1b[0nd"[..], "abcd"),
+            (b"a\x1b]11;rgb:0000/0000/0000\x1b\\b\x1b]0;x\x07c\x1bP>|XTerm(388)\x1b\\d", "abcd"),
+            (b"a\x1b[<0;33;14Mb\x1b[M\xff\xfe!c\x1b[Id\x1b[?2004;1$ye", "abcde"),
+            (b"\x1b[200~two\rlines \x1b[31mred\xff\x1b[201~x", "«two\rlines red\u{fffd}»x"),
+            (
+                b"\x1b\x1b[D\x1b[3$\x1b[13;2u\x1b[27;2;13~\x1b\r",
+                "<WordLeft><Delete><NewLine><NewLine><NewLine>",
+            ),
+            ("é\u{9b}5;5R日\u{9d}0;x\u{9c}\u{85}😀".as_bytes(), "é日😀"),
+            (b"a\xe9b\xc3", "a\u{fffd}b\u{fffd}"),
+            (b"a\x1b[5;5\xc3\xa9", "aé"),
+            (b"\x1b[1;5Aa\x1bOPb\x1b[[Ac\x1b[57441;5ud", "abcd"),
+            (b"\x1b", "<Esc>"),
+        ] {
+            assert_eq!(text(&keys(bytes, bytes.len())), expected, "{bytes:?}");
+            assert_eq!(text(&keys(bytes, 1)), expected, "byte by byte: {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_follows_is_what_it_looks_like() {
+        for (bytes, expected) in [
+            (&b"\x1b\x1b"[..], "<Esc><Esc>"),
+            (b"\x1b\x1bx", "<Esc><Alt('x')>"),
+            (b"\x1b[13;", ""),
+            (b"\x1b]not ended", "not ended"),
+            (b"\x1bO", ""),
+        ] {
+            assert_eq!(text(&keys(bytes, bytes.len())), expected, "{bytes:?}");
+        }
+        let long = "y".repeat(2 * LONGEST);
+        assert_eq!(text(&keys(format!("\x1bP{long}").as_bytes(), 7)), long);
+    }
+
+    #[test]
+    fn lines_are_what_was_typed() {
+        for (line, text) in [
+            ("plain [24;80R", "plain [24;80R"),
+            ("a\x1b[24;80Rb\tc", "ab\tc"),
+            ("ab\x1b[D\x1bOAc", "abc"),
+            ("a\x1b", "a"),
+            ("a\x1b[200~b \x1b[31mc", "ab c"),
+            ("d\x1b[201~e", "de"),
+        ] {
+            assert_eq!(typed(line), text, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_too_much() {
+        let mut seed = 1_u32;
+        for _ in 0..20_000 {
+            let mut next = || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b"\x1b[O]P;:?<$0123456789~uMARx\xc3\xa9\x9b"[(seed >> 16) as usize % 29]
+            };
+            let bytes: Vec<u8> = (0..12).map(|_| next()).collect();
+            let one_by_one = keys(&bytes, 1);
+            assert!(one_by_one.len() <= bytes.len());
+            assert!(!text(&one_by_one).contains('\x1b'), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What was typed on the terminal and nobody has used yet: the one place that reads keys, for the editor, for lists to choose
+//! from, and while the model writes.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::select::{FdSet, select};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::keys::{Decoder, Key};
+
+/// The parts of a key follow one another at least so fast; if nothing follows the byte of Esc, it was Esc.
+const HASTE: Duration = Duration::from_millis(50);
+const UNBROKEN: &str = "nobody panics holding it";
+
+static TYPED: Mutex<Option<Typed>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Typed {
+    keys: VecDeque<Key>,
+    decoder: Decoder,
+    /// When the last byte came.
+    last: Option<Instant>,
+}
+
+impl Typed {
+    fn add(&mut self, bytes: &[u8]) {
+        self.decoder.add(bytes);
+        self.last = Some(Instant::now());
+        self.keys.extend(std::iter::from_fn(|| self.decoder.whole()));
+    }
+
+    /// How long the rest of a key may still take; `None`: nothing is missing.
+    fn patience(&mut self) -> Option<Duration> {
+        let waiting = self.decoder.is_waiting();
+        let waited = self.last.filter(|_| waiting)?.elapsed();
+        if waited < HASTE {
+            return Some(HASTE - waited);
+        }
+        self.keys.extend(std::iter::from_fn(|| self.decoder.last()));
+        None
+    }
+}
+
+fn with<T>(act: impl FnOnce(&mut Typed) -> T) -> T {
+    act(TYPED.lock().expect(UNBROKEN).get_or_insert_default())
+}
+
+/// What came of waiting for a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Key(Key),
+    /// The time is over, or what may end the waiting did.
+    Nothing,
+    /// There is no terminal any more.
+    End,
+}
+
+/// Waits for a key. `awake`: what ends the waiting when it can be read.
+pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>) -> Next {
+    loop {
+        let (key, patience) = with(|typed| {
+            let patience = typed.patience();
+            (typed.keys.pop_front(), patience)
+        });
+        if let Some(key) = key {
+            return Next::Key(key);
+        }
+        let of_interest = [Some(terminal.as_fd()), awake];
+        match wait(of_interest.into_iter().flatten(), patience.or(timeout)) {
+            Ok(ready) if awake.is_some_and(|awake| ready.contains(awake)) => return Next::Nothing,
+            Ok(ready) if ready.contains(terminal.as_fd()) && !take_in(terminal) => return Next::End,
+            Ok(ready) if patience.is_none() && !ready.contains(terminal.as_fd()) => return Next::Nothing,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return Next::End,
+        }
+    }
+}
+
+/// Waits until something can be read; not by poll, which knows no terminals on a Mac.
+fn wait<'a>(
+    files: impl Iterator<Item = BorrowedFd<'a>>,
+    timeout: Option<Duration>,
+) -> nix::Result<FdSet<'a>> {
+    let mut ready = FdSet::new();
+    files.for_each(|file| ready.insert(file));
+    let mut time =
+        timeout.map(|time| TimeVal::microseconds(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)));
+    select(None, &mut ready, None, None, &mut time)?;
+    Ok(ready)
+}
+
+/// Whether something can be read, now or in so long a time.
+pub fn is_readable(file: impl AsFd, within: Duration) -> bool {
+    let file = file.as_fd();
+    wait([file].into_iter(), Some(within)).is_ok_and(|ready| ready.contains(file))
+}
+
+/// Reads what is there. `false`: the terminal is gone.
+fn take_in(mut terminal: &File) -> bool {
+    let mut bytes = [0; 4096];
+    match terminal.read(&mut bytes) {
+        Ok(0) => false,
+        Ok(length) => {
+            with(|typed| typed.add(&bytes[..length]));
+            true
+        }
+        Err(e) => e.kind() == std::io::ErrorKind::Interrupted,
+    }
+}
+
+/// Takes in what was typed up to now, and tells whether Esc or Ctrl-C is among it, which it takes out.
+pub fn stop_was_typed(terminal: &File) -> bool {
+    while is_readable(terminal, Duration::ZERO) && take_in(terminal) {}
+    with(|typed| {
+        let _ = typed.patience();
+        let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
+        stop.and_then(|at| typed.keys.remove(at)).is_some()
+    })
+}
+
+/// What was taken and not used, before everything that came later.
+pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
+    with(|typed| keys.rev().for_each(|key| typed.keys.push_front(key)));
+}
+
+/// Whether something waits to be used.
+pub fn is_waiting() -> bool {
+    with(|typed| !typed.keys.is_empty() || !typed.decoder.is_empty())
+}
+
+/// The keys that are next, as long as they are characters, or one other.
+pub fn take_run(first: Key) -> Vec<Key> {
+    let mut run = vec![first];
+    if let [Key::Char(_)] = run[..] {
+        with(|typed| {
+            while run.len() < 256
+                && let Some(key @ Key::Char(_)) = typed.keys.front()
+            {
+                run.push(key.clone());
+                typed.keys.pop_front();
+            }
+        });
+    }
+    run
+}
