@@ -272,7 +272,7 @@ impl Session {
         let question = self.conversation.last_user();
         let question = question.ok_or_else(nothing).map_err(|failure| Undone { failure, message: None })?;
         self.conversation.move_to(Some(question));
-        self.redo(before, nothing_yet(), watch)
+        self.instead(before, nothing_yet(), watch)
     }
 
     /// Goes on with the last answer where it ended.
@@ -288,10 +288,10 @@ impl Session {
         }
         let begun = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
-        self.redo(before, begun, watch)
+        self.instead(before, begun, watch)
     }
 
-    fn redo(&mut self, before: Option<NodeId>, begun: Message, watch: Watch) -> Result<&Answer, Undone> {
+    fn instead(&mut self, before: Option<NodeId>, begun: Message, watch: Watch) -> Result<&Answer, Undone> {
         self.answer(begun, watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
@@ -302,8 +302,14 @@ impl Session {
 
     /// Takes back the last exchange; returns what the user had said.
     pub fn undo(&mut self) -> Option<Message> {
-        let question = self.conversation.last_user()?;
-        self.conversation.move_to(self.conversation.parent(question));
+        let question = self.conversation.undo()?;
+        self.keep_up();
+        Some(self.conversation.message(question).clone())
+    }
+
+    /// Brings the exchange back that was taken back last; returns what the user had said.
+    pub fn redo(&mut self) -> Option<Message> {
+        let question = self.conversation.redo()?;
         self.keep_up();
         Some(self.conversation.message(question).clone())
     }

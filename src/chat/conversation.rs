@@ -29,6 +29,8 @@ pub struct Conversation {
     pub system: Option<String>,
     nodes: Vec<Node>,
     head: Option<NodeId>,
+    /// The heads from before each undo, until there is another answer.
+    taken_back: Vec<NodeId>,
 }
 
 impl Conversation {
@@ -49,10 +51,27 @@ impl Conversation {
     /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
     pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> NodeId {
         let id = NodeId(self.nodes.len());
+        if message.role == Role::Assistant {
+            self.taken_back.clear();
+        }
         let (message, answer) = (Arc::new(message), answer.map(Box::new));
         self.nodes.push(Node { parent: self.head, message, answer, created });
         self.head = Some(id);
         id
+    }
+
+    /// Goes back to before the last thing the user said, and gives that.
+    pub fn undo(&mut self) -> Option<NodeId> {
+        let question = self.last_user()?;
+        self.taken_back.extend(self.head);
+        self.head = self.parent(question);
+        Some(question)
+    }
+
+    /// Brings back what was taken back last, and gives what the user had said.
+    pub fn redo(&mut self) -> Option<NodeId> {
+        self.head = Some(self.taken_back.pop()?);
+        self.last_user()
     }
 
     /// How many messages there are on all branches; they are numbered from 0 in the order in which they were added.
@@ -87,7 +106,8 @@ impl Conversation {
             created: entry.created,
         };
         let nodes = record.entries.iter().map(node).collect();
-        Conversation { system: record.system.clone(), nodes, head: record.head.map(NodeId) }
+        let head = record.head.map(NodeId);
+        Conversation { system: record.system.clone(), nodes, head, taken_back: Vec::new() }
     }
 
     pub fn message(&self, id: NodeId) -> &Message {

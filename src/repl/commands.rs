@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 pub(super) use self::talk::go_on_with;
-use self::talk::{clear, context, edit, export, fork, history, resume, thinking, title, undo};
+use self::talk::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use super::{Ask, Chat};
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
@@ -82,6 +82,7 @@ pub const COMMANDS: &[Command] = &[
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Next::Quit)),
     row(&["clear", "new"], "", Argument::None, "begin a new conversation", clear),
     row(&["undo"], "", Argument::None, "take back the last exchange", undo),
+    row(&["redo"], "", Argument::None, "bring back what /undo took", redo),
     row(&["retry", "regen"], "", Argument::None, "get another answer to the last message", |_, _| {
         Ok(Next::Ask(Ask::Retry))
     }),

@@ -142,6 +142,13 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     Ok(Next::Prompt)
 }
 
+pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let nothing = || Failure::new("there is nothing to bring back").hint("/redo brings back what /undo took");
+    let message = chat.session.redo().ok_or_else(nothing)?;
+    chat.screen.note(&format!("brought back: {}", kept::short(&message.text, 60)));
+    Ok(Next::Prompt)
+}
+
 pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
     let said = chat.session.conversation.user_messages();
     if said.is_empty() {
