@@ -9,6 +9,8 @@ use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 pub(super) use self::talk::go_on_with;
 use self::talk::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use super::{Ask, Chat};
+use crate::chat::Message;
+use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
 use crate::files::expanded;
@@ -25,6 +27,8 @@ pub enum Next {
     Edit(String),
     /// Something that is done only if the user agrees.
     Confirm(Confirm),
+    /// This message is to be changed in the line.
+    Change(NodeId, Message),
     Quit,
 }
 

@@ -93,6 +93,11 @@ impl Editor {
         }
     }
 
+    /// Whether a text that is put into the line can be changed there.
+    pub(super) fn edits(&self) -> bool {
+        matches!(self.0, Kind::Full(_))
+    }
+
     /// The next line, beginning with `initial` if there is any.
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         match &mut self.0 {
@@ -170,11 +175,24 @@ impl ConditionalEventHandler for Enter {
 
 const UNBROKEN: &str = "nobody panics holding it";
 
+/// The user's editor, if one is set.
+fn external() -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    set("VISUAL").or_else(|| set("EDITOR"))
+}
+
+pub(super) fn no_editor() -> Failure {
+    Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano")
+}
+
+pub(super) fn is_external_set() -> bool {
+    external().is_some()
+}
+
 /// Opens `text` in the user's editor and returns it as it was saved.
 pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
-    let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-    let Some(editor) = set("VISUAL").or_else(|| set("EDITOR")) else {
-        return Err(Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano"));
+    let Some(editor) = external() else {
+        return Err(no_editor());
     };
     let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
     let mut file = tempfile::Builder::new().prefix("fireside-").suffix(".md").tempfile().map_err(cannot)?;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use self::commands::{Confirm, Names, Next};
-use self::editor::{Editor, Line};
+use self::editor::{Editor, Line, no_editor};
 use crate::chat::conversation::NodeId;
 use crate::chat::message::without_mark;
 use crate::chat::options::{Setting, setting};
@@ -28,6 +28,7 @@ const NEARLY_FULL: f64 = 0.8;
 const PROMPT: &str = "> ";
 /// The same where nothing is kept.
 const INCOGNITO: &str = "incognito> ";
+const UNCHANGED: &str = "nothing was changed";
 
 /// What to ask the model for.
 #[derive(Debug, Clone)]
@@ -147,6 +148,7 @@ impl Chat<'_> {
                 Next::Prompt => {}
                 Next::Ask(ask) => initial = self.ask(ask, editor)?,
                 Next::Edit(text) => initial = text,
+                Next::Change(place, before) => initial = self.change(place, before, editor)?,
                 Next::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
@@ -166,6 +168,23 @@ impl Chat<'_> {
         let answer = editor.read(&format!("{} [y/N] ", confirm.question), "")?;
         let agrees = matches!(answer, Line::Text(text) if input::is_yes(&text));
         Ok(if agrees { (confirm.then)(self) } else { Ok(()) })
+    }
+
+    /// Lets the user change a message in the line, and says it instead. Returns what is to be put back into the editor.
+    fn change(&mut self, place: NodeId, before: Message, editor: &mut Editor) -> Result<String, Failure> {
+        if !editor.edits() {
+            self.screen.failure(&no_editor());
+            return Ok(String::new());
+        }
+        match editor.read(PROMPT, &before.text)? {
+            Line::Text(text) if !text.trim().is_empty() && text != before.text => {
+                self.ask(Ask::Instead(place, Message { text: without_mark(text), ..before }), editor)
+            }
+            _ => {
+                self.screen.note(UNCHANGED);
+                Ok(String::new())
+            }
+        }
     }
 
     /// Lets the user choose a conversation and goes on with it.

@@ -8,7 +8,7 @@ use crate::error::{Failure, reason};
 use crate::files::{Existing, is_stdout, would_replace};
 use crate::kept::{self, Kept};
 use crate::model;
-use crate::repl::{Ask, Chat, editor, show_resumed};
+use crate::repl::{Ask, Chat, PROMPT, UNCHANGED, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
 use crate::store::exchange::Format;
 use crate::store::journal::Heading;
@@ -165,11 +165,15 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
     };
     let place = said[place - 1];
     let before = chat.session.conversation.message(place).clone();
+    if !editor::is_external_set() {
+        return Ok(Next::Change(place, before));
+    }
     let text = editor::in_external_editor(&before.text)?;
     if text == before.text {
-        chat.screen.note("nothing was changed");
+        chat.screen.note(UNCHANGED);
         return Ok(Next::Prompt);
     }
+    chat.screen.show(&format!("{PROMPT}{text}"));
     Ok(Next::Ask(Ask::Instead(place, Message { text, ..before })))
 }
 
