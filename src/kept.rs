@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::chat::Role;
 use crate::chat::record::Record;
 use crate::clock::now;
 use crate::config::Config;
@@ -13,6 +12,7 @@ pub use crate::store::conversations::{Damage, Kept};
 use crate::store::exchange::{Format, export};
 use crate::store::journal::{is_waiting, take_in};
 use crate::ui::Screen;
+use crate::ui::picker::{self, Row};
 use crate::ui::table::{Column, table};
 use crate::units::{count, count_in_column};
 
@@ -110,19 +110,47 @@ fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
 /// Asks a question and gives what was typed; `None`: nothing, leave it.
 pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
 
-/// Lets the user choose from the latest ones. `None`: none is wanted.
+/// Lets the user choose one. `None`: none is wanted.
 pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Kept>, Failure> {
     let store = store(config)?;
-    let latest = store.list(&Filter { most: Some(SHOWN), ..Filter::default() })?;
-    if latest.is_empty() {
+    let all = store.list(&Filter::default())?;
+    if all.is_empty() {
         return Err(none());
     }
+    if !screen.can_pick() {
+        return pick_by_number(&store, &all, screen, ask);
+    }
+    let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone() };
+    let rows: Vec<Row> = all.iter().map(row).collect();
+    let mut about = |place: usize| {
+        let Summary { id, changed, messages, .. } = &all[place];
+        let last = store.last_words(id).ok().flatten().map_or_else(String::new, |text| short(&text, 300));
+        let messages = count(*messages, "message");
+        (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
+    };
+    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::error::reason(&e)));
+    match screen.pick(question).map_err(cannot)? {
+        Some(place) => load(&store, &all[place].id).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The same where only lines can be shown and read: the latest ones have numbers.
+fn pick_by_number(
+    store: &Conversations,
+    all: &[Summary],
+    screen: &mut Screen,
+    ask: Question,
+) -> Result<Option<Kept>, Failure> {
+    let latest = &all[..all.len().min(SHOWN)];
     let mut lines = Vec::new();
-    for (number, summary) in (1..).zip(&latest) {
+    for (number, summary) in (1..).zip(latest) {
         lines.push(format!("{number:3}  {}", line(summary)));
-        if let Some(kept) = store.load(&summary.id)? {
-            lines.extend(preview(&kept.record).map(|text| format!("       {text}")));
-        }
+        lines.extend(store.last_words(&summary.id)?.map(|text| format!("       {}", short(&text, 80))));
+    }
+    if latest.len() < all.len() {
+        lines.push(format!("the latest {SHOWN} of {}; an id takes any of them", all.len()));
     }
     screen.show(&lines.join("\n"));
     loop {
@@ -130,21 +158,14 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
         let Some(typed) = typed.filter(|typed| !typed.is_empty()) else { return Ok(None) };
         let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
         let found = match by_number {
-            Some(summary) => load(&store, &summary.id),
-            None => find(&store, &typed),
+            Some(summary) => load(store, &summary.id),
+            None => find(store, &typed),
         };
         match found {
             Ok(kept) => return Ok(Some(kept)),
             Err(failure) => screen.failure(&failure),
         }
     }
-}
-
-/// The last thing that was said, in short.
-fn preview(record: &Record) -> Option<String> {
-    let last = record.path().last().map(|index| &record.entries[*index])?;
-    let who = if last.role == Role::User { "> " } else { "" };
-    Some(short(&format!("{who}{}", last.text), 80))
 }
 
 /// The beginning of a text on one line.

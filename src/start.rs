@@ -29,6 +29,7 @@ use crate::store::known::Known;
 use crate::store::models::ModelFile;
 use crate::store::names::NotHere;
 use crate::store::places::Owner;
+use crate::ui::picker::{self, Row};
 use crate::ui::{Screen, Style, crash, terminal};
 use crate::units::{count, size};
 use crate::verbs::{self, Means, OfChat};
@@ -431,6 +432,15 @@ impl Run<'_> {
         }
         let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
         let table = verbs::list::lines(&models, columns);
+        if self.screen.can_pick() {
+            // A cell that goes on in the next line is cut: what does not fit there is no reason to choose.
+            let title = |line: &String| line.lines().next().unwrap_or_default().to_string();
+            let row = |line: &String| Row { title: title(line), ..Row::default() };
+            let rows: Vec<Row> = table[1..].iter().map(row).collect();
+            let question = picker::Question { text: "Which model?", rows: &rows, about: None };
+            let place = self.screen.pick(question).ok().flatten();
+            return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
+        }
         let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {

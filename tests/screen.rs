@@ -177,9 +177,7 @@ fn a_model_and_the_installation_are_described_whole() {
     for args in [&["show", model][..], &["check", model], &["config", "-m", model], &["doctor"]] {
         is_whole(&home, args);
     }
-    for args in
-        [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["lsit"], &["-m", "no", "a b"]]
-    {
+    for args in [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["lsit"], &["-m", "no", "a b"]] {
         is_whole(&home, args);
     }
 }

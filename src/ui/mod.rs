@@ -2,6 +2,7 @@
 
 pub mod crash;
 pub mod keys;
+pub mod picker;
 mod progress;
 pub mod stats;
 pub mod table;
@@ -318,6 +319,18 @@ impl Screen {
         self.write_stderr(&wrapped(&visible(text), Text::Columns, self.note_columns()), "", "");
     }
 
+    /// Whether a list to choose from can be shown.
+    pub fn can_pick(&self) -> bool {
+        self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
+    }
+
+    /// Lets the user choose from a list on the terminal; `None`: none is wanted.
+    pub fn pick(&mut self, question: picker::Question) -> io::Result<Option<usize>> {
+        self.progress.clear();
+        let terminal = terminal::device().ok_or_else(|| io::Error::other("there is no terminal"))?;
+        picker::pick(terminal, question)
+    }
+
     /// `fireside: …` and, where there is one, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
         self.tell(&format!("fireside: {}", one_line(&failure.message)), Text::Columns, "31");
@@ -371,7 +384,7 @@ fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
 
 /// What was just typed behind a prompt, which the terminal broke where its rows ended, again in whole words.
 pub fn retype(prompt: &str, style: &str, line: &str) {
-    let Some((columns, height)) = terminal::size() else { return };
+    let Some((columns, height)) = terminal::device().and_then(terminal::size) else { return };
     let typed = visible(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);

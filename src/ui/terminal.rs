@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -27,6 +28,10 @@ const UNBROKEN: &str = "nobody panics holding it";
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
 /// Keys come one by one and are kept.
 static HUSHED: AtomicBool = AtomicBool::new(false);
+/// A screen of its own is shown.
+static OWN_SCREEN: AtomicBool = AtomicBool::new(false);
+const OWN_SCREEN_ON: &[u8] = b"\x1b[?1049h";
+const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
 /// Tells the terminal to mark pasted text no more: the editor is gone.
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
@@ -108,16 +113,34 @@ pub fn columns() -> Option<usize> {
     columns_of(device()?)
 }
 
-/// How wide and how high.
-pub(super) fn size() -> Option<(usize, usize)> {
-    let (width, height) = terminal_size::terminal_size_of(device()?)?;
-    Some((width.0.into(), height.0.into()))
+/// How many columns and rows it has, if this leads to a terminal.
+pub(super) fn size(stream: impl AsFd) -> Option<(usize, usize)> {
+    let (width, height) = terminal_size::terminal_size_of(stream)?;
+    Some((usize::from(width.0), usize::from(height.0)))
 }
 
-/// The same of the terminal that this leads to.
 pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size_of(stream)?;
-    Some(usize::from(width.0))
+    size(stream).map(|(columns, _)| columns)
+}
+
+/// The beginning of a line that fits into so many columns of any terminal: they differ in how wide they show some signs.
+pub(super) fn fitting(text: &str, columns: usize) -> String {
+    let widest = |c: char| match c {
+        '\u{fe0f}' => 1,                // makes a picture of the sign before it
+        '\u{1f1e6}'..='\u{1f1ff}' => 2, // half a flag
+        c => textwrap::core::display_width(c.encode_utf8(&mut [0; 4])),
+    };
+    let (mut width, mut beginning) = (0, 0);
+    for (at, c) in text.char_indices() {
+        width += widest(c);
+        if width < columns {
+            beginning = at + c.len_utf8(); // with a sign after it that more follows
+        }
+        if width > columns {
+            return format!("{}…", &text[..beginning]);
+        }
+    }
+    text.to_string()
 }
 
 /// How many rows below its first one a text ends in a window of so many columns.
@@ -166,8 +189,14 @@ pub fn restore() {
     };
     if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
+        let _ = terminal.write_all(screen_off());
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
+}
+
+/// What leaves the screen of our own, if it is shown.
+pub(super) fn screen_off() -> &'static [u8] {
+    if OWN_SCREEN.load(Ordering::Relaxed) { OWN_SCREEN_OFF } else { b"" }
 }
 
 /// Runs something with the terminal as it was when the program started.
@@ -176,10 +205,18 @@ pub fn as_found<T>(run: impl FnOnce() -> T) -> T {
     let mode = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
     restore();
     let result = run();
-    if let (Some(terminal), Some(mode)) = (terminal, mode) {
-        let _ = tcsetattr(terminal, SetArg::TCSANOW, &mode);
+    if let (Some(mut terminal), Some(mode)) = (terminal, mode) {
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &mode);
+        if OWN_SCREEN.load(Ordering::Relaxed) {
+            let _ = terminal.write_all(OWN_SCREEN_ON);
+        }
     }
     result
+}
+
+/// How often the program was stopped and went on: what it shows may be gone.
+pub(super) fn suspensions() -> usize {
+    SUSPENDED.load(Ordering::Relaxed)
 }
 
 /// Does what Ctrl-Z does; returns when the shell lets the program go on.
@@ -270,5 +307,28 @@ impl Drop for Raw {
         if let Some((terminal, found)) = &self.0 {
             let _ = tcsetattr(terminal, SetArg::TCSANOW, found);
         }
+    }
+}
+
+/// A screen of its own, gone without a trace when it is dropped.
+pub(super) struct OwnScreen(File, #[expect(dead_code)] Raw);
+
+impl OwnScreen {
+    pub(super) fn new(mut terminal: File) -> OwnScreen {
+        let raw = Raw::new();
+        OWN_SCREEN.store(true, Ordering::Relaxed);
+        let _ = terminal.write_all(OWN_SCREEN_ON);
+        OwnScreen(terminal, raw)
+    }
+
+    pub(super) fn terminal(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for OwnScreen {
+    fn drop(&mut self) {
+        OWN_SCREEN.store(false, Ordering::Relaxed);
+        let _ = self.0.write_all(OWN_SCREEN_OFF);
     }
 }

@@ -1,6 +1,6 @@
 //! Which conversations there are: lists, ids, and the words in their messages.
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Conversations, Trouble, role, text};
 use crate::chat::Role;
@@ -68,6 +68,17 @@ impl Conversations {
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows = statement.query_map(params![filter.model, filter.since, most, future()], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The beginning of what was said last, with `> ` before it if that was the user.
+    pub fn last_words(&self, id: &str) -> Result<Option<String>, Trouble> {
+        let query = "select role, substr(text, 1, 2000) from message \
+                     where number = (select head from conversation where id = ?1)";
+        let said = |row: &Row| {
+            let who = if text(row, 0)?.as_deref() == Some(Role::User.name()) { "> " } else { "" };
+            Ok(format!("{who}{}", text(row, 1)?.unwrap_or_default()))
+        };
+        Ok(self.connection.query_row(query, [id], said).optional()?)
     }
 
     /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be weighed.

@@ -1,0 +1,194 @@
+//! A list on the terminal → the row that was chosen: arrows move, typing filters, Enter takes, Esc leaves.
+//!
+//! It has a screen of its own, so that nothing is left of it. What there is to say about a row is asked for when it is shown.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::keys::Key;
+use super::terminal::{OwnScreen, fitting, size, suspensions};
+use super::typing::{Next, next};
+use super::visible;
+
+/// How often to look whether the window has changed.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Shortest beginning of an id that is one: shorter ones are parts of words.
+const SHORTEST_ID: usize = 3;
+const KEYS: &str = "arrows move, typing filters, Enter takes, Esc leaves";
+
+/// Something to choose.
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    pub title: String,
+    /// Found by its beginning; empty: it has none.
+    pub id: String,
+}
+
+/// What is to be chosen.
+pub struct Question<'a> {
+    pub text: &'a str,
+    pub rows: &'a [Row],
+    /// A second line for a row, by its place: what is shown, and what of it is found; `None`: rows have one line.
+    pub about: Option<About<'a>>,
+}
+
+pub type About<'a> = &'a mut dyn FnMut(usize) -> (String, String);
+
+/// The place of the row that was chosen; `None`: none is wanted.
+pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usize>> {
+    let own = OwnScreen::new(terminal);
+    let mut list = List::new(question);
+    let mut shown = None;
+    loop {
+        let window = (size(own.terminal()), suspensions());
+        if shown != Some(window) {
+            let (columns, rows) = window.0.unwrap_or((80, 24));
+            own.terminal().write_all(list.drawn(columns, rows).as_bytes())?;
+            shown = Some(window);
+        }
+        match next(own.terminal(), None, Some(PATIENCE)) {
+            Next::Nothing => {}
+            Next::End => return Ok(None),
+            Next::Key(Key::Esc | Key::Ctrl('c' | 'g')) => return Ok(None),
+            Next::Key(Key::Ctrl('d')) if list.typed.is_empty() => return Ok(None),
+            Next::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => {
+                if let Some(place) = list.found.get(list.at) {
+                    return Ok(Some(*place));
+                }
+            }
+            Next::Key(key) => {
+                list.key(key);
+                shown = None;
+            }
+        }
+    }
+}
+
+struct List<'a> {
+    question: Question<'a>,
+    /// What rows say besides their titles, as far as it was asked for.
+    about: Vec<Option<(String, String)>>,
+    typed: String,
+    /// Places of the rows that have what was typed.
+    found: Vec<usize>,
+    /// Which of these is chosen, and which is the first on the screen.
+    at: usize,
+    top: usize,
+    /// How many fit on the screen.
+    page: usize,
+}
+
+impl List<'_> {
+    fn new(question: Question) -> List {
+        let found = (0..question.rows.len()).collect();
+        let about = vec![None; question.rows.len()];
+        List { question, about, typed: String::new(), found, at: 0, top: 0, page: 1 }
+    }
+
+    fn key(&mut self, key: Key) {
+        let last = self.found.len().saturating_sub(1);
+        match key {
+            Key::Up | Key::Ctrl('p') => self.at = self.at.saturating_sub(1),
+            Key::Down | Key::Ctrl('n') => self.at = (self.at + 1).min(last),
+            Key::PageUp => self.at = self.at.saturating_sub(self.page),
+            Key::PageDown => self.at = (self.at + self.page).min(last),
+            Key::Home => self.at = 0,
+            Key::End => self.at = last,
+            Key::Char(c) => self.filter(|typed| typed.push(c)),
+            Key::Pasted(text) => {
+                self.filter(|typed| *typed += &text.replace(|c: char| c.is_control(), " "));
+            }
+            Key::Backspace => self.filter(|typed| _ = typed.pop()),
+            Key::BackspaceWord | Key::Ctrl('w') => self.filter(|typed| {
+                let kept = typed.trim_end().rfind(char::is_whitespace).map_or(0, |at| at + 1);
+                typed.truncate(kept);
+            }),
+            Key::Ctrl('u') => self.filter(String::clear),
+            _ => {}
+        }
+    }
+
+    /// Changes what is looked for. The row that was chosen stays so if it is still there.
+    fn filter(&mut self, change: impl FnOnce(&mut String)) {
+        let chosen = self.found.get(self.at).copied();
+        change(&mut self.typed);
+        let typed = self.typed.to_lowercase();
+        let words: Vec<&str> = typed.split_whitespace().collect();
+        self.found = (0..self.question.rows.len()).filter(|place| self.has(*place, &words)).collect();
+        self.at = self.found.iter().position(|place| Some(*place) == chosen).unwrap_or(0);
+    }
+
+    fn has(&mut self, place: usize, words: &[&str]) -> bool {
+        let Row { title, id } = &self.question.rows[place];
+        let (title, id) = (title.to_lowercase(), id.to_lowercase());
+        let missing: Vec<&&str> = words
+            .iter()
+            .filter(|word| !title.contains(**word))
+            .filter(|word| word.chars().count() < SHORTEST_ID || !id.starts_with(**word))
+            .collect();
+        missing.is_empty() || {
+            let about = self.about(place).1.to_lowercase();
+            missing.iter().all(|word| about.contains(**word))
+        }
+    }
+
+    fn about(&mut self, place: usize) -> &(String, String) {
+        let asked = &mut self.question.about;
+        self.about[place].get_or_insert_with(|| asked.as_mut().map(|about| about(place)).unwrap_or_default())
+    }
+
+    /// The screen. The terminal does not break its rows: how wide some signs are is a matter of opinion.
+    fn drawn(&mut self, columns: usize, rows: usize) -> String {
+        let each = if self.question.about.is_some() { 2 } else { 1 };
+        self.page = (rows.saturating_sub(2) / each).max(1);
+        self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
+        let line = |text: &str| fitting(&visible(text).replace(['\n', '\t'], " "), columns);
+        let mut screen = String::from("\x1b[?7l\x1b[H\x1b[J");
+        for number in self.top..self.found.len().min(self.top + self.page) {
+            let place = self.found[number];
+            let (mark, on, off) =
+                if number == self.at { ("> ", "\x1b[7m", "\x1b[m") } else { ("  ", "", "") };
+            let title = line(&format!("{mark}{}", self.question.rows[place].title));
+            screen += &format!("\r\n{on}{title}{off}");
+            if each > 1 {
+                let about = self.about(place).0.clone();
+                screen += &format!("\r\n{}", line(&format!("    {about}")));
+            }
+        }
+        let count = format!("{} of {}; {KEYS}", self.found.len(), self.question.rows.len());
+        screen += &format!("\x1b[{rows};1H{}", line(&count));
+        screen + &format!("\x1b[H{}\x1b[?7h", line(&format!("{} {}", self.question.text, self.typed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(titles: &[&str]) -> Vec<Row> {
+        titles.iter().map(|title| Row { title: title.to_string(), id: "3fa90011".into() }).collect()
+    }
+
+    #[test]
+    fn what_is_said_about_a_row_is_asked_for_only_when_it_matters() {
+        let rows = rows(&["One", "Two", "Three", "Four"]);
+        let mut asked = Vec::new();
+        let mut about = |place| {
+            asked.push(place);
+            (String::new(), format!("about {place}"))
+        };
+        let mut list = List::new(Question { text: "Which?", rows: &rows, about: Some(&mut about) });
+        list.drawn(80, 6);
+        list.key(Key::End);
+        list.drawn(80, 6);
+        for c in "3FA9".chars() {
+            list.key(Key::Char(c));
+        }
+        assert_eq!(list.found.len(), 4, "the id of all");
+        list.key(Key::Ctrl('u'));
+        list.key(Key::Pasted("ABOUT\n1".into()));
+        assert_eq!(list.found, [1]);
+        assert_eq!(asked, [0, 1, 2, 3], "each once, those shown first");
+    }
+}
