@@ -119,6 +119,23 @@ fn tab_completes_commands_settings_values_and_paths() {
 }
 
 #[test]
+fn more_than_fits_is_offered_without_a_question() {
+    let home = Home::new();
+    (1..=150).for_each(|n| _ = home.write(&format!("many/file{n:03}.txt"), ""));
+    home.write("many/fiz", "x y\n");
+    let mut terminal = chat_as(&home, &Setup { rows: 10, columns: 60, ..Setup::default() });
+    terminal.keys("/file many/").keys(TAB).at("> /file many/fi").keys(TAB).keys(TAB);
+    terminal
+        .sees("file001.txt")
+        .sees("… and 1")
+        .at("> /file many/fi")
+        .keys(CSI_ESC)
+        .keys("z")
+        .at("> /file many/fiz");
+    terminal.keys(ENTER).sees("attached many/fiz").at_prompt();
+}
+
+#[test]
 fn a_pasted_block_is_one_message() {
     let home = Home::new();
     let mut terminal = chat(&home);
@@ -444,6 +461,18 @@ fn every_key_does_what_people_know_or_nothing() {
             terminal.keys("\x05").keys(CTRL_U).at_prompt();
         }
     }
+}
+
+#[test]
+fn every_key_counts_once() {
+    let home = Home::new();
+    let mut terminal = chat(&home);
+    for n in 0..20 {
+        terminal.wiped().line(&format!("/set seed {n}")).sees(&format!("seed is {n}\n>")).at_prompt();
+        assert_eq!(terminal.screen().lines().filter(|line| line.trim() == ">").count(), 1, "{n}");
+    }
+    terminal.wiped().keys("/set seed 21\r/set seed 22\r").sees("seed is 22\n>").at_prompt();
+    assert_eq!(terminal.screen().lines().filter(|line| line.trim() == ">").count(), 1);
 }
 
 #[test]
