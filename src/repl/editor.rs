@@ -32,7 +32,7 @@ use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Failure, reason};
 use crate::store::lines;
 use crate::ui::terminal::{self, Hushed};
-use crate::ui::{acts, keys, last_line, retype, visible};
+use crate::ui::{acts, keys, last_line, retype, visible, width};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -269,6 +269,7 @@ impl Full {
             .behavior(Behavior::Stdio)
             .keyseq_timeout(Some(KEYS_APART))
             .completion_type(CompletionType::List)
+            .completion_prompt_limit(usize::MAX)
             .max_history_size(lines::MOST)
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(cannot)?
@@ -435,8 +436,26 @@ impl Completer for Assistant {
             None => self.files.complete(line, pos, ctx)?,
         };
         offered.retain(|pair| !pair.display.contains(acts)); // a file's name must not act on the terminal
-        Ok((start, offered))
+        Ok((start, as_many_as_fit(offered)))
     }
+}
+
+/// The first of these, as many as the window shows at once, and how many more there are: rustyline would ask about them, and
+/// only some keys would answer.
+fn as_many_as_fit(mut offered: Vec<Pair>) -> Vec<Pair> {
+    let Some((columns, rows)) = terminal::window() else { return offered };
+    let more = |count: usize| format!("… and {count} more");
+    let widths = offered.iter().map(|pair| width(&pair.display));
+    let widest = widths.chain([width(&more(offered.len()))]).max().unwrap_or_default();
+    let most = (columns / (widest + 2)).max(1) * rows.saturating_sub(3).max(2);
+    if offered.len() > most {
+        offered.sort_by(|a, b| a.replacement.cmp(&b.replacement)); // the first and the last one have in common what all have
+        let left_out = offered.len() - (most - 1);
+        let last = offered.pop().map(|last| Pair { display: more(left_out), ..last });
+        offered.truncate(most - 1);
+        offered.extend(last);
+    }
+    offered
 }
 
 /// One line after the other, without editing.

@@ -19,6 +19,7 @@ use crate::chat::{Event, Stats};
 use crate::error::Failure;
 use progress::Progress;
 pub use visible::{acts, visible};
+pub use wrap::width;
 use wrap::{Text, Wrap};
 
 /// Of a terminal that does not tell how wide it is.
@@ -384,7 +385,7 @@ fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
 
 /// What was just typed behind a prompt, which the terminal broke where its rows ended, again in whole words.
 pub fn retype(prompt: &str, style: &str, line: &str) {
-    let Some((columns, height)) = terminal::device().and_then(terminal::size) else { return };
+    let Some((columns, height)) = terminal::window() else { return };
     let typed = visible(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);

@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::keys::Key;
-use super::terminal::{OwnScreen, fitting, size, suspensions};
+use super::table::cut;
+use super::terminal::{OwnScreen, size, suspensions};
 use super::typing::{Next, next};
 use super::visible;
 
@@ -143,7 +144,7 @@ impl List<'_> {
         let each = if self.question.about.is_some() { 2 } else { 1 };
         self.page = (rows.saturating_sub(2) / each).max(1);
         self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
-        let line = |text: &str| fitting(&visible(text).replace(['\n', '\t'], " "), columns);
+        let line = |text: &str| cut(&visible(text).replace(['\n', '\t'], " "), columns);
         let mut screen = String::from("\x1b[?7l\x1b[H\x1b[J");
         for number in self.top..self.found.len().min(self.top + self.page) {
             let place = self.found[number];

@@ -133,7 +133,7 @@ fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
 }
 
 /// The beginning of a text, at most so many cells of it.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_string();
     }

@@ -15,7 +15,7 @@ use nix::sys::termios::{
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
-use super::{crash, keys, typing};
+use super::{crash, keys, typing, width};
 
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -110,10 +110,15 @@ pub fn device() -> Option<File> {
 
 /// How wide its window is.
 pub fn columns() -> Option<usize> {
-    columns_of(device()?)
+    window().map(|(columns, _)| columns)
 }
 
-/// How many columns and rows it has, if this leads to a terminal.
+/// How many columns and rows its window has.
+pub fn window() -> Option<(usize, usize)> {
+    size(device()?)
+}
+
+/// The same, if this leads to a terminal.
 pub(super) fn size(stream: impl AsFd) -> Option<(usize, usize)> {
     let (width, height) = terminal_size::terminal_size_of(stream)?;
     Some((usize::from(width.0), usize::from(height.0)))
@@ -123,31 +128,11 @@ pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
     size(stream).map(|(columns, _)| columns)
 }
 
-/// The beginning of a line that fits into so many columns of any terminal: they differ in how wide they show some signs.
-pub(super) fn fitting(text: &str, columns: usize) -> String {
-    let widest = |c: char| match c {
-        '\u{fe0f}' => 1,                // makes a picture of the sign before it
-        '\u{1f1e6}'..='\u{1f1ff}' => 2, // half a flag
-        c => textwrap::core::display_width(c.encode_utf8(&mut [0; 4])),
-    };
-    let (mut width, mut beginning) = (0, 0);
-    for (at, c) in text.char_indices() {
-        width += widest(c);
-        if width < columns {
-            beginning = at + c.len_utf8(); // with a sign after it that more follows
-        }
-        if width > columns {
-            return format!("{}…", &text[..beginning]);
-        }
-    }
-    text.to_string()
-}
-
 /// How many rows below its first one a text ends in a window of so many columns.
 pub fn rows(text: &str, columns: usize) -> usize {
     let (mut row, mut column) = (0, 0);
     for c in text.chars() {
-        let width = textwrap::core::display_width(c.encode_utf8(&mut [0; 4]));
+        let width = width(c.encode_utf8(&mut [0; 4]));
         if c == '\n' || column + width > columns {
             (row, column) = (row + 1, 0);
         }

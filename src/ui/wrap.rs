@@ -31,7 +31,7 @@ pub(super) fn wrapped(text: &str, kind: Text, columns: usize) -> String {
 }
 
 /// How wide a text is at most, in cells: terminals differ over signs that are made of several characters.
-pub(super) fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     display_width(text) + text.matches('\u{fe0f}').count()
 }
 
