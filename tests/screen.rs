@@ -310,7 +310,7 @@ fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static 
     let args =
         [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--incognito", "-q"], more].concat();
     let environment = environment.iter().map(|(name, value)| (*name, value.to_string())).collect();
-    let mut terminal = home.terminal_as(&Setup { columns, environment }, &args);
+    let mut terminal = home.terminal_as(&Setup { columns, environment, ..Setup::default() }, &args);
     assert_eq!(terminal.ends(), 0);
     Page::of(&terminal.bytes(), columns)
 }
@@ -343,7 +343,7 @@ fn a_word_that_comes_in_pieces_is_whole_and_shown_at_once() {
         let word = "upercali\\pfragilistic\\pexpiali\\pdocious";
         let answer = format!("S{word} twice: s{word}, and {}end", "\\p".repeat(600));
         let args = [&home.script("answers", &(answer + "\n"))[..], &["-p".into(), "Say it".into()]].concat();
-        let mut terminal = home.terminal_as(&Setup { columns: 50, environment }, &args);
+        let mut terminal = home.terminal_as(&Setup { columns: 50, environment, ..Setup::default() }, &args);
         terminal.sees("Supercalifragilisticexpialidocious twice:\nsupercalifragilisticexpialidocious, and");
         assert_eq!(terminal.keys(CTRL_C).ends(), 130);
     }

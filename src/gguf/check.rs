@@ -234,7 +234,7 @@ mod tests {
     fn arrays_with_a_number_per_layer() {
         let with_heads = |heads: &[i32]| vocabulary(shape("deci").i32s("deci.attention.head_count", heads));
         check(&header(&with_heads(&[2, 0]))).expect("two layers");
-        assert!(refusal(&with_heads(&[2])).contains("1 entries for 2 layers"));
+        assert!(refusal(&with_heads(&[2])).contains("1 entry for 2 layers"));
         assert!(refusal(&with_heads(&[2, 2, 2])).contains("3 entries for 2 layers"));
     }
 }

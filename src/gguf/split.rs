@@ -177,7 +177,7 @@ mod tests {
         assert!(told(&second_with(1, 3)).contains("belongs to a model in 3 files"));
         assert!(told(&Sample::default()).contains("does not say which part"));
         assert!(told(&Sample::default().u32("split.no", 1)).contains("does not say which part"));
-        assert!(told(&second_with(1, 2)).contains("they hold 1 tensors together instead of 2"));
+        assert!(told(&second_with(1, 2)).contains("they hold 1 tensor together instead of 2"));
         assert!(
             told(&second().version(9)).contains("m-00002-of-00002.gguf is not usable: it is a GGUF file of")
         );

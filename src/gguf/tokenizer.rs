@@ -190,7 +190,7 @@ mod tests {
             refusal(&tok("llama").texts("tokenizer.ggml.tokens", &["a\0b", "a\0c"]))
                 .contains("appears twice")
         );
-        assert!(refusal(&with(|s| s.f32s("tokenizer.ggml.scores", &[0.0]))).contains("1 entries for 2"));
+        assert!(refusal(&with(|s| s.f32s("tokenizer.ggml.scores", &[0.0]))).contains("1 entry for 2"));
         assert!(
             refusal(&with(|s| s.f32s("tokenizer.ggml.token_type", &[0.0; 2]))).contains("float32, not int32")
         );
