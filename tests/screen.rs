@@ -506,6 +506,20 @@ fn what_was_typed_is_whole_once_it_is_sent() {
 }
 
 #[test]
+fn what_was_typed_stays_where_terminals_differ_over_its_width() {
+    let home = Home::new();
+    let setup = Setup { columns: 40, ..Setup::default() };
+    let mut terminal = home.terminal_as(&setup, &home.script("answers", "Mountains.\n"));
+    terminal.at_prompt().line(&format!("{}and mountains in winter", "👩‍💻 ".repeat(9)));
+    terminal.sees("Mountains.").at_prompt();
+    let screen = terminal.screen();
+    assert!(
+        screen.contains("that off\n> 👩"),
+        "what stood above is there still: {screen}"
+    );
+}
+
+#[test]
 fn what_the_model_saw_is_shown_exactly() {
     let home = Home::new();
     let mut terminal = home.terminal_as(

@@ -55,7 +55,7 @@ fn a_terminal_shows_one_line_that_counts() {
     let home = Home::new();
     let slow = "<think>one \\p\\ptwo \\p\\pthree\\p\\p \\p\\p</think>Done.\n";
     let mut terminal = home.terminal(&home.script("answers", slow));
-    terminal.at_prompt().line("Go").sees("thinking… 1 tokens").sees("thinking… 2 tokens");
+    terminal.at_prompt().line("Go").sees("thinking… 1 token").sees("thinking… 2 tokens");
     terminal.sees("Done.").at_prompt();
     let screen = terminal.screen();
     assert!(

@@ -314,6 +314,7 @@ impl Full {
     fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
+            retype(prompt, "", &line);
             self.remember(&line);
             return Ok(Line::Text(line));
         }

@@ -389,8 +389,8 @@ pub fn retype(prompt: &str, style: &str, line: &str) {
     let typed = visible(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);
-    if whole == text || rows >= height {
-        return; // what has left the screen cannot be changed
+    if whole == text || rows >= height || !wrap::is_sure(&text) {
+        return; // what has left the screen cannot be changed, nor what begins we do not know where
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {
         let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");

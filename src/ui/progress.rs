@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::chat::Event;
-use crate::units::{duration, size};
+use crate::units::{count, duration, size};
 
 /// Reading that takes less than this is not worth a line.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl Progress {
     pub(super) fn thinking(&mut self, tokens: usize) {
         if self.moving {
             self.reading = None;
-            self.bar("thinking… {pos} tokens", u64::MAX).set_position(tokens as u64);
+            self.bar("thinking… {msg}", u64::MAX).set_message(count(tokens, "token"));
         }
     }
 

@@ -35,6 +35,13 @@ pub fn width(text: &str) -> usize {
     display_width(text) + text.matches('\u{fe0f}').count()
 }
 
+/// Whether all terminals take a text for as wide as we do: each of its characters stands by itself.
+pub(super) fn is_sure(text: &str) -> bool {
+    let joins =
+        |c: char| width_of(c) == 0 || matches!(c, '\u{1f3fb}'..='\u{1f3ff}' | '\u{1f1e6}'..='\u{1f1ff}');
+    !text.chars().any(|c| c != '\n' && joins(c))
+}
+
 /// Text on its way to the terminal.
 #[derive(Debug)]
 pub(super) struct Wrap {
