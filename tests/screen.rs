@@ -513,10 +513,7 @@ fn what_was_typed_stays_where_terminals_differ_over_its_width() {
     terminal.at_prompt().line(&format!("{}and mountains in winter", "👩‍💻 ".repeat(9)));
     terminal.sees("Mountains.").at_prompt();
     let screen = terminal.screen();
-    assert!(
-        screen.contains("that off\n> 👩"),
-        "what stood above is there still: {screen}"
-    );
+    assert!(screen.contains("that off\n> 👩"), "what stood above is there still: {screen}");
 }
 
 #[test]
