@@ -73,6 +73,8 @@ mod keys;
 mod pty;
 // Every word of it whole, on any terminal.
 mod screen;
+// Bold, dim, red, or none of it.
+mod colours;
 // How many, how large, how long: as people say it.
 mod figures;
 // Content that would be control.

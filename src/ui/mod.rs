@@ -106,17 +106,9 @@ impl Screen {
         }
         self.end_thinking();
         self.at_line_start = Some(text.ends_with('\n'));
-        let mut out = stdout()?;
-        match self.columns() {
-            Some(columns) => {
-                let kind = self.streamed();
-                let wrap = self.answer.get_or_insert_with(|| Wrap::new(kind, columns));
-                wrap.resize(columns);
-                out.write_all(wrap.push(&visible(text)).as_bytes())?;
-            }
-            None => out.write_all(text.as_bytes())?,
-        }
-        out.flush()
+        let (kind, columns) = (self.streamed(), self.columns());
+        let shown = if columns.is_some() { visible(text) } else { text.into() };
+        print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
     /// A piece of what is thought before the answer, `tokens` so far: as it is if it is to be shown, else one line that counts.
@@ -126,17 +118,9 @@ impl Screen {
             return self.progress.thinking(tokens);
         }
         self.progress.clear();
-        let text = visible(text);
-        match self.note_columns() {
-            Some(columns) => {
-                let kind = self.streamed();
-                let wrap = self.thinking.get_or_insert_with(|| Wrap::new(kind, columns));
-                wrap.resize(columns);
-                let text = wrap.push(&text);
-                self.write_stderr(&text, "2", "");
-            }
-            None => self.write_stderr(&text, "2", ""),
-        }
+        let (kind, columns) = (self.streamed(), self.note_columns());
+        let shown = wrap::pushed(&mut self.thinking, kind, columns, &visible(text));
+        self.write_stderr(&shown, "2", "");
     }
 
     /// Thinking is over, or there was none: what follows begins on a line of its own.
@@ -304,8 +288,7 @@ impl Screen {
         self.progress.clear();
         let shown = wrapped(&visible(&format!("{prompt}{text}")), Text::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
-        self.write_stderr(prompt, PROMPT, "");
-        self.write_stderr(text, "", "\n");
+        self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
     }
 
     /// The same of what has rows of its own: nothing is broken.
@@ -352,12 +335,15 @@ impl Screen {
     }
 
     fn write_stderr(&self, text: &str, color: &str, end: &str) {
-        let line = if color.is_empty() || text.is_empty() || !self.colored() {
-            format!("{text}{end}")
-        } else {
-            format!("\x1b[{color}m{text}\x1b[0m{end}")
-        };
+        let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // there is nowhere left to report to
+    }
+
+    fn drawn(&self, text: &str, color: &str) -> String {
+        match color.is_empty() || text.is_empty() || !self.colored() {
+            true => text.to_string(),
+            false => format!("\x1b[{color}m{text}\x1b[0m"),
+        }
     }
 
     /// A prompt as it is drawn where colours may be.

@@ -8,6 +8,8 @@ use textwrap::core::display_width;
 
 /// A word may become so wide, in cells, before it must be moved.
 const LONG: usize = 24;
+/// Bytes a cell of a word that is looked at as a whole.
+const MOST: usize = 16;
 /// A line of columns that begins with so many spaces goes on with the column above.
 const DEEP: usize = 8;
 /// Characters of a line's beginning that tell what kind of line it is.
@@ -28,6 +30,14 @@ pub(super) enum Text {
 pub(super) fn wrapped(text: &str, kind: Text, columns: usize) -> String {
     let mut wrap = Wrap::new(kind, columns);
     wrap.push(text) + &wrap.end()
+}
+
+/// What is to be written when this comes on a terminal of so many columns, or where that is none.
+pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: Text, columns: Option<usize>, text: &str) -> String {
+    let Some(columns) = columns else { return text.to_string() };
+    let wrap = wrap.get_or_insert_with(|| Wrap::new(kind, columns));
+    wrap.columns = columns.max(1); // the window may have changed
+    wrap.push(text)
 }
 
 /// How wide a text is at most, in cells: terminals differ over signs that are made of several characters.
@@ -58,6 +68,8 @@ pub(super) struct Wrap {
     /// The word that is being written, and how much of it is shown, in bytes.
     word: String,
     shown: usize,
+    /// The word is longer than any row: the rest of it is written as it comes.
+    endless: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -69,37 +81,52 @@ struct Fence {
 impl Wrap {
     pub(super) fn new(text: Text, columns: usize) -> Wrap {
         let (line, space, word) = (String::new(), String::new(), String::new());
-        Wrap { text, columns: columns.max(1), column: 0, line, fence: None, space, word, shown: 0 }
+        Wrap {
+            text,
+            columns: columns.max(1),
+            column: 0,
+            line,
+            fence: None,
+            space,
+            word,
+            shown: 0,
+            endless: false,
+        }
     }
 
     /// The same after a text that was shown before.
     pub(super) fn after(mut self, text: &str) -> Wrap {
         self.push(text);
         self.end();
-        self.column = 0;
+        (self.column, self.endless) = (0, false);
         self
     }
 
-    /// The window has so many columns now.
-    pub(super) fn resize(&mut self, columns: usize) {
-        self.columns = columns.max(1);
-    }
-
     /// What is to be written when this comes.
-    pub(super) fn push(&mut self, text: &str) -> String {
+    fn push(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
+            self.endless &= !matches!(c, '\n' | ' ' | '\t' | '\u{3000}');
             match c {
                 '\n' => self.end_line(&mut out),
                 ' ' | '\t' | '\u{3000}' => {
                     self.end_word(&mut out);
                     self.space.push(c);
                 }
+                c if self.endless => {
+                    out.push(c);
+                    self.take(width_of(c));
+                }
                 c => {
                     if self.word.chars().next_back().is_some_and(|before| may_break(before, c)) {
                         self.end_word(&mut out);
                     }
                     self.word.push(c);
+                    self.endless = self.word.len() > self.columns
+                        && (width(&self.word) > self.columns || self.word.len() > MOST * self.columns);
+                    if self.endless {
+                        self.end_word(&mut out);
+                    }
                 }
             }
             if c != '\n' && self.line.len() < BEGINNING {
@@ -197,27 +224,38 @@ impl Wrap {
             self.column = start + width(rest);
             return;
         }
-        // A word longer than any row stays where it begins, in its column at the best, and the terminal goes on with it.
-        let stays = wide > self.columns || (shown > 0 && self.text != Text::Streamed);
-        let indent = if stays || hang + wide <= self.columns {
+        // A word longer than any row may stay where it begins, in its column or alone: the terminal goes on with it.
+        let longer = self.endless || wide > self.columns;
+        let begins = if shown > 0 { self.column - width(&word[..shown]) } else { start };
+        let alone = shown == 0 && self.column == 0;
+        let indent = if longer || hang + wide <= self.columns {
             hang
         } else {
             self.columns.saturating_sub(wide).min(2)
         };
-        if shown > 0 && !stays {
-            *out += &format!("\x1b[{}D\x1b[K", width(&word[..shown]));
-        }
-        if shown == 0 && (self.column == 0 || (stays && start == hang)) {
-            let space = if stays { space } else { " ".repeat(indent.min(start)) };
-            self.column += self.gap(&space);
+        if (shown > 0 && self.text != Text::Streamed) || (longer && (alone || begins == hang)) {
             out.push_str(&space);
-        } else if shown == 0 || !stays {
+            out.push_str(rest);
+            self.column = start;
+            return self.take(width(rest));
+        }
+        if alone {
+            *out += &" ".repeat(indent.min(start));
+            self.column = indent.min(start);
+        } else {
+            if shown > 0 {
+                *out += &format!("\x1b[{}D\x1b[K", width(&word[..shown]));
+            }
             *out += &format!("\n{:indent$}", "");
             self.column = indent;
         }
-        let rest = if stays { rest } else { &word };
-        out.push_str(rest);
-        self.column = (self.column + width(rest)).saturating_sub(1) % self.columns + 1;
+        out.push_str(&word);
+        self.take(wide);
+    }
+
+    /// So many cells more are written, in the rows that the terminal makes of them.
+    fn take(&mut self, cells: usize) {
+        self.column = (self.column + cells).saturating_sub(1) % self.columns + 1;
     }
 
     /// The column in which the rows of this line go on.
@@ -292,6 +330,7 @@ mod tests {
         "Code:\n\n1. ```rust\n   let x = \"a line of code that is longer than the window\";\n   ```\nand words after it",
         "| a | table that is wider than the window is |\n|---|---|\n> quoted words that go on and on and on",
         "日本の首都は東京です。「江戸」と呼ばれていた。 mixed with English words 混ぜて and 👩‍💻👍🏽 ❤️ at the end of it   ",
+        "see https://example.org/a/path/that/is/longer/than/any/of/these/windows/are/wide?and=more for more",
         "  indented\twith tabs\tin between   and more than one space   ```not a fence``` naïve cafe\u{301}s everywhere",
     ];
 
@@ -320,6 +359,17 @@ mod tests {
                     assert_eq!(screen(&out, columns), whole, "{kind:?}, {length} of {text:?} at {columns}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_word_without_end_takes_no_more_time_than_others() {
+        let marks = "\u{301}".repeat(100_000);
+        for text in ["x".repeat(300_000), format!("a{marks}"), format!("```\n{}", "x".repeat(300_000))] {
+            let mut wrap = Wrap::new(Text::Streamed, 80);
+            let pieces: String = text.chars().map(|c| wrap.push(&c.to_string())).collect();
+            assert_eq!(pieces + &wrap.end(), text);
+            assert!(wrap.word.len() <= 80 * MOST + 4, "nothing piles up");
         }
     }
 
