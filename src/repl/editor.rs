@@ -4,15 +4,15 @@
 //! trailing `\`, or between `"""` marks. It comes out whole, without the marks. Only what was typed is a mark: what was
 //! pasted, recalled or put back is sent as it is.
 
+mod external;
 mod feed;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command as Process;
 use std::sync::{Arc, Mutex};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,9 +26,9 @@ use rustyline::{
     Hinter, KeyCode, KeyEvent, Modifiers, RepeatCount, Validator,
 };
 
+pub(super) use self::external::{in_external_editor, is_external_set, no_editor};
 use self::feed::Feed;
 use super::rows::Rows;
-use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Failure, reason};
 use crate::store::lines;
 use crate::ui::terminal::{self, Hushed};
@@ -174,47 +174,6 @@ impl ConditionalEventHandler for Enter {
 }
 
 const UNBROKEN: &str = "nobody panics holding it";
-
-/// The user's editor, if one is set.
-fn external() -> Option<String> {
-    let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-    set("VISUAL").or_else(|| set("EDITOR"))
-}
-
-pub(super) fn no_editor() -> Failure {
-    Failure::new("no editor is set").hint("set EDITOR, as in: export EDITOR=nano")
-}
-
-pub(super) fn is_external_set() -> bool {
-    external().is_some()
-}
-
-/// Opens `text` in the user's editor and returns it as it was saved.
-pub(super) fn in_external_editor(text: &str) -> Result<String, Failure> {
-    let Some(editor) = external() else {
-        return Err(no_editor());
-    };
-    let cannot = |e: std::io::Error| Failure::new(format!("could not run the editor '{editor}': {e}"));
-    let mut file = tempfile::Builder::new().prefix("fireside-").suffix(".md").tempfile().map_err(cannot)?;
-    file.write_all(text.as_bytes()).map_err(cannot)?;
-    let mut run = Process::new("sh");
-    run.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file.path());
-    if let Some((input, output)) = terminal::device().and_then(|t| Some((t.try_clone().ok()?, t))) {
-        run.stdin(input).stdout(output); // ours may lead elsewhere
-    }
-    let status = terminal::as_found(|| run.status()).map_err(cannot)?;
-    let _ = terminal::interrupted(); // a Ctrl-C there was meant for the editor
-    if !status.success() {
-        return Err(Failure::new(format!(
-            "the editor '{editor}' ended with a failure; the message is as it was"
-        )));
-    }
-    let mut bytes = Vec::new();
-    File::open(file.path()).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
-    let edited =
-        String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
-    Ok(without_final_newline(without_mark(edited)))
-}
 
 /// How long rustyline waits for the rest of a key, which came with its beginning. In milliseconds.
 const KEYS_APART: u16 = 100;
