@@ -128,11 +128,12 @@ fn title_alone_shows_the_title() {
 fn undo_takes_back_one_exchange_after_the_other() {
     let home = Home::new();
     home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin"])
-        .stdin("first\nsecond\n/undo\n/undo\n/undo\nthird\n/show prompt\n")
+        .stdin("first\nsecond\n/undo\n/undo\n/undo\n/redo\n/undo\nthird\n/show prompt\n")
         .done()
         .code(0)
         .stdout("One.\nTwo.\nThree.\n")
         .says("taken back: second\ntaken back: first\nfireside: there is nothing to take back\n")
+        .says("brought back: first\ntaken back: first\n")
         .says("[user] third\n");
 }
 
@@ -169,10 +170,12 @@ fn edit_sends_a_message_again_as_it_was_changed() {
             .done()
             .code(0)
     };
-    run("a red car\n/edit\n/show prompt\n").stdout("One.\nTwo.\n").stderr("[user] a blue car\n");
+    run("a red car\n/edit\n/show prompt\n")
+        .stdout("One.\nTwo.\n")
+        .stderr("> a blue car\n[user] a blue car\n");
     run("a red car\na tree\n/edit 1\nhm\n/show prompt\n")
         .stdout("One.\nTwo.\nThree.\nOne.\n")
-        .stderr("[user] a blue car\n[assistant] Three.\n[user] hm\n");
+        .stderr("> a blue car\n[user] a blue car\n[assistant] Three.\n[user] hm\n");
     run("a tree\n/edit\n/show prompt\n").stdout("One.\n").stderr("[user] a tree\n");
     run("a tree\n/edit 2\n").says("/edit takes the number of one of your messages, 1 to 1, not '2'");
 }
