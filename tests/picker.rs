@@ -63,7 +63,7 @@ fn every_conversation_can_be_reached_and_is_counted() {
         terminal.keys(keys);
         chosen(&mut terminal, there);
     }
-    terminal.keys(ENTER).sees("going on with: Talk 1.").sees("> Question 1\nNothing").at_prompt();
+    terminal.keys(ENTER).sees(": Talk 1.").sees("> Question 1\nNothing").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -83,10 +83,10 @@ fn typing_filters_by_title_id_and_last_message() {
     terminal.keys("\x15").sees("30 of 30").keys("end marmot").sees("1 of 30");
     chosen(&mut terminal, "Talk 5.");
     terminal.keys("x").sees("0 of 30").keys(ENTER).keys("\x17").sees("1 of 30").keys("\x1b[200~\r\x1b[201~");
-    terminal.keys(ENTER).sees("going on with: Talk 5.").at_prompt();
+    terminal.keys(ENTER).sees(": Talk 5.").at_prompt();
     let id = crate::history::id(&home, 3);
     terminal.wiped().line("/resume").sees("30 of 30").keys(&id[..8]).sees("1 of 30").keys(ENTER);
-    terminal.sees("going on with: Talk 27.").at_prompt();
+    terminal.sees(": Talk 27.").at_prompt();
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn keys_typed_ahead_choose() {
     let slow = (1..=8).map(|n| format!("\\pw{n} ")).collect::<String>();
     let mut terminal = home.terminal(&home.script("answers", &format!("{slow}\nTwo.\n")));
     terminal.at_prompt().line("Hi").sees("w1").keys("/resume\rtalk 17\rand on\r");
-    terminal.sees("going on with: Talk 17.").sees("> and on\nTwo.").at_prompt();
+    terminal.sees(": Talk 17.").sees("> and on\nTwo.").at_prompt();
 }
 
 #[test]
@@ -164,5 +164,5 @@ fn where_nothing_may_move_numbers_are_asked_for() {
         terminal.line("2").sees("> Question 24").at_prompt().keys(CTRL_D).ends();
         assert!(!terminal.bytes().windows(8).any(|window| window == b"\x1b[?1049h"));
     }
-    chat(&home, "x\n", &[], "/resume\n2\n").code(0).says("going on with: Talk");
+    chat(&home, "x\n", &[], "/resume\n2\n").code(0).says(": Talk");
 }
