@@ -261,6 +261,7 @@ fn every_command() -> Vec<&'static str> {
         "/export",
         "/fork",
         "/undo",
+        "/redo",
         "/frobnicate",
         "/clear",
     ]
