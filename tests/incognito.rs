@@ -45,15 +45,19 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
         );
         let words = [program(), "--incognito", "-n", "4", "-m", model.to_str().unwrap()].map(String::from);
         let mut terminal = home.shell_command(&Setup::default(), &strace, &words);
-        terminal.at_prompt().line(&format!("/file {}", file.display())).sees("it goes with").at_prompt();
+        terminal
+            .at("incognito> ")
+            .line(&format!("/file {}", file.display()))
+            .sees("it goes with")
+            .at("incognito> ");
         terminal
             .line("Hello")
             .sees("tokens/s")
-            .at_prompt()
+            .at("incognito> ")
             .line("/retry")
-            .at_prompt()
+            .at("incognito> ")
             .line("/title x")
-            .at_prompt();
+            .at("incognito> ");
         terminal.keys(CTRL_D).ends();
         drop(terminal);
         assert_eq!(changes(&read()), Vec::<&str>::new(), "a chat");
