@@ -129,9 +129,8 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
-            let prompt = if self.session.settings.incognito { INCOGNITO } else { PROMPT };
             editor.draw_prompts(self.screen.prompt_style());
-            let line = editor.read(prompt, &std::mem::take(&mut initial))?;
+            let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Line::End => Next::Quit,
                 Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
@@ -170,13 +169,17 @@ impl Chat<'_> {
         Ok(if agrees { (confirm.then)(self) } else { Ok(()) })
     }
 
+    fn prompt(&self) -> &'static str {
+        if self.session.settings.incognito { INCOGNITO } else { PROMPT }
+    }
+
     /// Lets the user change a message in the line, and says it instead. Returns what is to be put back into the editor.
     fn change(&mut self, place: NodeId, before: Message, editor: &mut Editor) -> Result<String, Failure> {
         if !editor.edits() {
             self.screen.failure(&no_editor());
             return Ok(String::new());
         }
-        match editor.read(PROMPT, &before.text)? {
+        match editor.read(self.prompt(), &before.text)? {
             Line::Text(text) if !text.trim().is_empty() && text != before.text => {
                 self.ask(Ask::Instead(place, Message { text: without_mark(text), ..before }), editor)
             }

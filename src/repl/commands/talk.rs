@@ -8,7 +8,7 @@ use crate::error::{Failure, reason};
 use crate::files::{Existing, is_stdout, would_replace};
 use crate::kept::{self, Kept};
 use crate::model;
-use crate::repl::{Ask, Chat, PROMPT, UNCHANGED, editor, show_resumed};
+use crate::repl::{Ask, Chat, UNCHANGED, editor, show_resumed};
 use crate::store::conversations::{Filter, Hit};
 use crate::store::exchange::Format;
 use crate::store::journal::Heading;
@@ -173,7 +173,7 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
         chat.screen.note(UNCHANGED);
         return Ok(Next::Prompt);
     }
-    chat.screen.show(&format!("{PROMPT}{text}"));
+    chat.screen.show_typed(chat.prompt(), &text);
     Ok(Next::Ask(Ask::Instead(place, Message { text, ..before })))
 }
 
