@@ -213,7 +213,7 @@ pub fn named(record: &Record) -> String {
 
 /// Says which conversation is gone on with.
 pub fn continuing(record: &Record) -> String {
-    format!("continuing {} ({})", named(record), count(record.path().len(), "message"))
+    format!("continuing {} ({})", named(record), count(record.entries.len(), "message"))
 }
 
 /// Writes a conversation into a file of the user's choice; says what was written.

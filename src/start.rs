@@ -1,5 +1,7 @@
 //! The command line as understood → a chat, an answer, or one of the verbs.
 
+mod choose;
+
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,20 +20,14 @@ use crate::error::{Exit, Failure};
 use crate::files::{Existing, expanded, would_replace};
 use crate::input;
 use crate::kept::{self, Kept};
-use crate::model::about::{self, About};
 use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines, commands};
 use crate::session::{Candidate, Opener, Session};
-use crate::store::catalog;
 use crate::store::exchange::Format;
 use crate::store::journal::Heading;
 use crate::store::known::Known;
-use crate::store::models::ModelFile;
-use crate::store::names::NotHere;
-use crate::store::places::Owner;
-use crate::ui::picker::{self, Row};
 use crate::ui::{Screen, Style, crash, terminal};
-use crate::units::{count, size};
+use crate::units::count;
 use crate::verbs::{self, Means, OfChat};
 use crate::{engine, gguf, model};
 
@@ -380,99 +376,6 @@ impl Run<'_> {
         }
         let mut ask = |screen: &mut Screen, question: &str| input::ask(screen, question).map(Some);
         kept::pick(&self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
-    }
-
-    fn which_model(&mut self) -> Result<String, Failure> {
-        if let Some(backend) = &self.args.backend {
-            return Ok(backend.clone());
-        }
-        let before = self.resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
-        match model::of_conversation(&self.config, before) {
-            Ok(Some(own)) => return Ok(own),
-            Ok(None) => {}
-            Err(gone) => self.screen.note(&gone),
-        }
-        if let Some(wanted) = self.config.settle(&[])?.model {
-            return self.here(wanted);
-        }
-        let path = match model::usual(&self.config) {
-            Some(path) => path,
-            None => self.pick()?,
-        };
-        Ok(path.display().to_string())
-    }
-
-    /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
-    fn here(&mut self, wanted: String) -> Result<String, Failure> {
-        let Err(NotHere { failure, fetchable: Some(what) }) = model::find(&self.config, &wanted) else {
-            return Ok(wanted); // whatever is wrong with it is said when it is opened
-        };
-        if !input::can_ask() {
-            return Err(failure);
-        }
-        let fetched = verbs::pull::offer(&what, &self.config, self.screen)?;
-        fetched.map(|path| path.display().to_string()).ok_or(failure)
-    }
-
-    /// No word which model: on a terminal a question, else an error that names those there are.
-    fn pick(&mut self) -> Result<PathBuf, Failure> {
-        let mut models = about::all(&self.config);
-        models.retain(|(_, about)| about.problem.is_none());
-        let own: Vec<&(ModelFile, About)> =
-            models.iter().filter(|(model, _)| model.owner == Owner::User).collect();
-        if let [(only, _)] = own[..] {
-            return Ok(only.path.clone()); // the others in the user's folder are of no use
-        }
-        if models.is_empty() && input::can_ask() {
-            return self.first_model();
-        }
-        let unnamed = || about::unnamed(&self.config, &models);
-        if models.is_empty() || !input::can_ask() {
-            return Err(unnamed());
-        }
-        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
-        let table = verbs::list::lines(&models, columns);
-        if self.screen.can_pick() {
-            // A cell that goes on in the next line is cut: what does not fit there is no reason to choose.
-            let title = |line: &String| line.lines().next().unwrap_or_default().to_string();
-            let row = |line: &String| Row { title: title(line), ..Row::default() };
-            let rows: Vec<Row> = table[1..].iter().map(row).collect();
-            let question = picker::Question { text: "Which model?", rows: &rows, about: None };
-            let place = self.screen.pick(question).ok().flatten();
-            return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
-        }
-        let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
-        self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
-        loop {
-            let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
-            if line.is_empty() {
-                return Err(unnamed());
-            }
-            let by_number = line.parse::<usize>().ok().and_then(|n| models.get(n.checked_sub(1)?));
-            let by_name = || models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line));
-            match by_number.or_else(by_name) {
-                Some((model, _)) => return Ok(model.path.clone()),
-                None => self.screen.show(&format!("'{line}' is none of them")),
-            }
-        }
-    }
-
-    /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
-    fn first_model(&mut self) -> Result<PathBuf, Failure> {
-        self.screen.show("no model is on this machine yet; these can be fetched:");
-        let table = verbs::catalogue::lines(self.screen.note_columns()).join("\n");
-        self.screen.show(table.trim_start_matches('\n'));
-        let (name, entry) = catalog::demonstration();
-        let question =
-            format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
-        loop {
-            let line = input::ask(self.screen, &question)?;
-            let wanted = if line.is_empty() { name } else { line.as_str() };
-            match verbs::pull::bring_model(wanted, &self.config, self.screen) {
-                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
-                fetched => return fetched,
-            }
-        }
     }
 
     fn fail(&mut self, failure: &Failure) -> Exit {

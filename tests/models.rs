@@ -676,11 +676,11 @@ fn the_first_run_offers_the_demonstration_and_the_catalogue() {
     wheel(&folder, &model);
     let setup = Setup { environment: only_from(&folder), ..Setup::default() };
     let mut terminal = home.terminal_as(&setup, &[] as &[&str]);
-    terminal.sees("no model").sees("smollm2-135m").sees("94 MiB").sees("qwen3-0.6b").keys(CTRL_C);
+    terminal.sees("No model").sees("smollm2-135m").sees("94 MiB").sees("qwen3-0.6b").keys(CTRL_C);
     assert_ne!(terminal.ends(), 0);
     drop(terminal);
     let mut terminal = home.terminal_as(&setup, &["-p", "What is 2+2?", "--temp", "0"]);
-    terminal.sees("94 MiB").line("").sees("The answer to this classic math problem is 4.");
+    terminal.sees("94 MiB").keys(ENTER).sees("The answer to this classic math problem is 4.");
     assert_eq!(terminal.ends(), 0);
     drop(terminal);
     // Where nobody can be asked, it says how to get one.

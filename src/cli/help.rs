@@ -14,7 +14,7 @@ Examples:
   git diff --staged | fireside -p \"Write a commit message\" --temp 0
   fireside -f report.txt -p \"Sum it up in five lines\" > summary.txt
   fireside -p \"Name three planets\" --json | jq -r .text
-  fireside --continue                                           go on with the last chat
+  fireside --continue                                           continue the newest conversation
   fireside pull llama-3.2-3b                                    fetch a model
   fireside history search rust lifetime                         find what was said";
 
@@ -24,7 +24,7 @@ const MOST_USED: &[(&str, &str)] = &[
     ("prompt", "what to ask"),
     ("file", "a text file to give before the prompt"),
     ("interactive", "answer, then stay in the chat"),
-    ("go_on", "go on with the last chat"),
+    ("go_on", "continue the newest conversation"),
     ("system-prompt", "what the model is told about its task"),
     ("predict", "most tokens of one answer"),
     ("temp", "0: always the likeliest token; higher: more varied"),
@@ -76,7 +76,8 @@ fireside --help lists all options, fireside help the verbs and topics
 
 fn spelled(arg: &Arg) -> String {
     let short = arg.get_short().map_or("    ".to_string(), |short| format!("-{short}, "));
-    let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
+    let needs_one = arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
+    let value = arg.get_value_names().filter(|_| needs_one);
     let value =
         value.and_then(|names| names.first()?.split('|').next()).map_or(String::new(), |v| format!(" {v}"));
     format!("{short}--{}{value}", arg.get_long().unwrap_or_default())

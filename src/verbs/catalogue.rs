@@ -20,7 +20,7 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
 }
 
 /// The smallest first.
-fn entries() -> Vec<(&'static String, &'static Entry)> {
+pub fn entries() -> Vec<(&'static String, &'static Entry)> {
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     entries

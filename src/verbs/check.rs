@@ -156,7 +156,7 @@ fn lines(path: &Path, report: &Report) -> String {
     ];
     if report.problems.is_empty() {
         lines.push("header    sound: sizes, offsets, metadata and vocabulary agree".into());
-        lines.push("weights   no NaN or infinity in the weights".into());
+        lines.push("weights   no NaN or infinity".into());
     }
     for part in &report.parts {
         let verdict = match &part.expected {

@@ -1,0 +1,126 @@
+//! Which model answers: the one that was named, the conversation's own, the usual one, or one that the user chooses from a list.
+
+use std::path::PathBuf;
+
+use super::Run;
+use crate::error::{Exit, Failure};
+use crate::model::about::{self, About};
+use crate::store::catalog::{self, Entry};
+use crate::store::models::ModelFile;
+use crate::store::names::NotHere;
+use crate::store::places::Owner;
+use crate::ui::picker::{self, Row};
+use crate::units::size;
+use crate::{input, model, verbs};
+
+impl Run<'_> {
+    pub(super) fn which_model(&mut self) -> Result<String, Failure> {
+        if let Some(backend) = &self.args.backend {
+            return Ok(backend.clone());
+        }
+        let before = self.resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
+        match model::of_conversation(&self.config, before) {
+            Ok(Some(own)) => return Ok(own),
+            Ok(None) => {}
+            Err(gone) => self.screen.note(&gone),
+        }
+        if let Some(wanted) = self.config.settle(&[])?.model {
+            return self.here(wanted);
+        }
+        let path = match model::usual(&self.config) {
+            Some(path) => path,
+            None => self.pick()?,
+        };
+        Ok(path.display().to_string())
+    }
+
+    /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
+    fn here(&mut self, wanted: String) -> Result<String, Failure> {
+        let Err(NotHere { failure, fetchable: Some(what) }) = model::find(&self.config, &wanted) else {
+            return Ok(wanted); // whatever is wrong with it is said when it is opened
+        };
+        if !input::can_ask() {
+            return Err(failure);
+        }
+        let fetched = verbs::pull::offer(&what, &self.config, self.screen)?;
+        fetched.map(|path| path.display().to_string()).ok_or(failure)
+    }
+
+    /// No word which model: on a terminal a question, else an error that names those there are.
+    fn pick(&mut self) -> Result<PathBuf, Failure> {
+        let mut models = about::all(&self.config);
+        models.retain(|(_, about)| about.problem.is_none());
+        let own: Vec<&(ModelFile, About)> =
+            models.iter().filter(|(model, _)| model.owner == Owner::User).collect();
+        if let [(only, _)] = own[..] {
+            return Ok(only.path.clone()); // the others in the user's folder are of no use
+        }
+        if models.is_empty() && input::can_ask() {
+            return self.first_model();
+        }
+        let unnamed = || about::unnamed(&self.config, &models);
+        if models.is_empty() || !input::can_ask() {
+            return Err(unnamed());
+        }
+        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
+        let table = verbs::list::lines(&models, columns);
+        if self.screen.can_pick() {
+            let rows = picker_rows(&table);
+            let question = picker::Question { text: "Which model?", rows: &rows, about: None };
+            let place = self.screen.pick(question).ok().flatten();
+            return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
+        }
+        let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
+        self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
+        loop {
+            let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
+            if line.is_empty() {
+                return Err(unnamed());
+            }
+            let by_number = line.parse::<usize>().ok().and_then(|n| models.get(n.checked_sub(1)?));
+            let by_name = || models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line));
+            match by_number.or_else(by_name) {
+                Some((model, _)) => return Ok(model.path.clone()),
+                None => self.screen.show(&format!("'{line}' is none of them")),
+            }
+        }
+    }
+
+    /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
+    fn first_model(&mut self) -> Result<PathBuf, Failure> {
+        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
+        let table = verbs::catalogue::lines(columns);
+        if self.screen.can_pick() {
+            let entries = verbs::catalogue::entries();
+            let rows = picker_rows(&table);
+            let mut about = |place: usize| {
+                let Entry { title, demonstration, .. } = entries[place].1;
+                let about = if *demonstration { ", a demonstration: it knows little" } else { "" };
+                (format!("{title}{about}"), title.clone())
+            };
+            let text = "No model is on this machine yet. Which one to fetch?";
+            let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
+            let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
+            return verbs::pull::bring_model(entries[place].0, &self.config, self.screen);
+        }
+        self.screen.show("no model is on this machine yet; these can be fetched:");
+        self.screen.show(table.join("\n").trim_start_matches('\n'));
+        let (name, entry) = catalog::demonstration();
+        let question =
+            format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
+        loop {
+            let line = input::ask(self.screen, &question)?;
+            let wanted = if line.is_empty() { name } else { line.as_str() };
+            match verbs::pull::bring_model(wanted, &self.config, self.screen) {
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
+                fetched => return fetched,
+            }
+        }
+    }
+}
+
+/// Lines of a table, without its headings, to choose from. A cell that goes on in the next line is cut.
+fn picker_rows(table: &[String]) -> Vec<Row> {
+    let title = |line: &String| line.lines().next().unwrap_or_default().to_string();
+    table[1..].iter().map(|line| Row { title: title(line), ..Row::default() }).collect()
+}
