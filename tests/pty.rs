@@ -33,6 +33,17 @@ fn one_can_type_before_the_model_is_loaded() {
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
+/// What is started while a line is typed must not keep the line from ending.
+#[test]
+fn a_renderer_that_starts_while_one_types_is_nothing_to_the_line() {
+    let home = Home::new();
+    let Some(mut terminal) = with_default_model(&home, &["-n", "8"]) else {
+        return;
+    };
+    terminal.at_prompt().starts("--render").line("Hello").sees("8 tokens, ").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
 #[test]
 fn ctrl_c_while_the_model_is_loading_keeps_the_message() {
     let home = Home::new();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rexpect::process::{PtyProcess, Signal, WaitStatus};
-use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 use super::{Home, program};
 
@@ -228,6 +228,27 @@ impl Terminal {
         self.shown.0.lock().unwrap().screen.screen_mut().set_size(cells(rows), cells(columns));
         tcsetwinsize(&self.master, size).unwrap();
         self
+    }
+
+    /// Waits until the program has started another one, with this word on its command line.
+    #[track_caller]
+    pub fn starts(&mut self, word: &str) -> &mut Terminal {
+        let deadline = Instant::now() + PATIENCE;
+        let program = tcgetpgrp(&self.master).unwrap().as_raw_nonzero();
+        let tasks = format!("/proc/{program}/task");
+        while Instant::now() < deadline {
+            let threads = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            let children =
+                threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+            let children = children.collect::<Vec<_>>().concat();
+            let words = |child: &str| std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            let is_it = |child: &str| words(child).split(|byte| *byte == 0).any(|one| one == word.as_bytes());
+            if children.split_whitespace().any(is_it) {
+                return self;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no {word:?} was started; the screen:\n{}", self.screen());
     }
 
     pub fn signal(&mut self, signal: Signal) -> &mut Terminal {
