@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::termios::{FlushArg, tcflush, tcgetattr};
-use nix::unistd::{dup2_stdin, dup2_stdout, pipe};
+use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
@@ -54,7 +54,7 @@ impl Feed {
 
     /// The same for something that reads keys.
     pub(super) fn run<T>(&self, read: impl FnOnce() -> T) -> io::Result<T> {
-        let (awake, wake) = pipe()?;
+        let (awake, wake) = io::pipe()?; // not nix's: a program started meanwhile would hold its end open
         let _raw = Raw::new();
         std::thread::scope(|scope| {
             let wake = wake; // closed when the line is over, also by a panic
