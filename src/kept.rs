@@ -13,7 +13,7 @@ use crate::store::exchange::{Format, export};
 use crate::store::journal::{is_waiting, take_in};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Row};
-use crate::ui::table::{Column, table};
+use crate::ui::table::{Column, cut, table};
 use crate::units::{count, count_in_column};
 
 /// Conversations that a picker shows.
@@ -171,10 +171,7 @@ fn pick_by_number(
 /// The beginning of a text on one line.
 pub fn short(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= most {
-        return line;
-    }
-    line.chars().take(most - 1).collect::<String>() + "…"
+    cut(&line, most)
 }
 
 /// Conversations in a list: id, age, size, title.

@@ -338,7 +338,7 @@ fn ctrl_c_ends_a_pull_at_once_and_says_that_it_goes_on() {
     let place = Place::new();
     place.hub.trouble(|_| Fault::Status(503, "retry-after: 60\r\n".into()));
     let mut pull = place.pull().start();
-    pull.stderr.wait_for("trying again in 60s");
+    pull.stderr.wait_for("trying again in 60 s");
     pull.interrupt();
     pull.done().code(130).stdout("");
 }

@@ -166,7 +166,11 @@ impl Chat<'_> {
         }
         let answer = editor.read(&format!("{} [y/N] ", confirm.question), "")?;
         let agrees = matches!(answer, Line::Text(text) if input::is_yes(&text));
-        Ok(if agrees { (confirm.then)(self) } else { Ok(()) })
+        if !agrees {
+            self.screen.note(UNCHANGED);
+            return Ok(Ok(()));
+        }
+        Ok((confirm.then)(self))
     }
 
     fn prompt(&self) -> &'static str {

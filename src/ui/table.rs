@@ -132,14 +132,17 @@ fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
     lines.join("\n")
 }
 
-/// The beginning of a text, at most so many cells of it.
-pub(super) fn cut(text: &str, most: usize) -> String {
+/// The beginning of a text, at most so many cells of it; without the word that would be cut, unless that is a long one.
+pub fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_string();
     }
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     let end = ends.take_while(|end| width(&text[..*end]) < most).last().unwrap_or(0);
-    format!("{}…", text[..end].trim_end())
+    let (beginning, rest) = text.split_at(end);
+    let word =
+        beginning.rfind(' ').filter(|at| !rest.starts_with(' ') && width(&beginning[*at..]) <= most / 3);
+    format!("{}…", beginning[..word.unwrap_or(end)].trim_end())
 }
 
 #[cfg(test)]
@@ -160,9 +163,9 @@ mod tests {
         let all = "NAME     KIND    ABOUT\none      first   日本語の長い題名です\nanother  second  a title of some words that is long";
         assert_eq!(lines(None), all);
         assert_eq!(lines(Some(80)), all);
-        let narrow = "NAME     ABOUT\none      日本語の長い題名です\nanother  a title of some words th…";
+        let narrow = "NAME     ABOUT\none      日本語の長い題名です\nanother  a title of some words…";
         assert_eq!(lines(Some(34)), narrow);
-        assert_eq!(lines(Some(22)), "NAME     ABOUT\none      日本語の長い…\nanother  a title of s…");
+        assert_eq!(lines(Some(22)), "NAME     ABOUT\none      日本語の長い…\nanother  a title of…");
         let blocks = "\none\n  KIND   first\n  ABOUT  日本語の長い題名です\nanother\n  KIND   second\n  ABOUT  a title of some words that is long";
         assert_eq!(lines(Some(15)), blocks);
     }

@@ -106,8 +106,13 @@ impl Wrap {
     fn push(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
-            self.endless &= !matches!(c, '\n' | ' ' | '\t' | '\u{3000}');
+            let white = matches!(c, '\n' | ' ' | '\t' | '\u{3000}');
+            self.endless &= !white;
+            if white {
+                self.let_go(&mut out);
+            }
             match c {
+                ' ' if self.text == Text::Columns && is_number(&self.word) => self.word.push(' '),
                 '\n' => self.end_line(&mut out),
                 ' ' | '\t' | '\u{3000}' => {
                     self.end_word(&mut out);
@@ -137,9 +142,19 @@ impl Wrap {
         out
     }
 
+    /// No unit follows a number after all.
+    fn let_go(&mut self, out: &mut String) {
+        if self.word.ends_with(' ') {
+            self.word.pop();
+            self.end_word(out);
+            self.space.push(' ');
+        }
+    }
+
     /// What is still to be written at the end.
     pub(super) fn end(&mut self) -> String {
         let mut out = String::new();
+        self.let_go(&mut out);
         self.end_word(&mut out);
         self.end_space(&mut out);
         out
@@ -301,6 +316,13 @@ fn fence(line: &str) -> Option<(Fence, &str)> {
     (length >= 3 && !(mark == '`' && rest.contains('`'))).then(|| (Fence { mark, length }, rest.trim()))
 }
 
+/// A number of ours stays on one row with its unit.
+fn is_number(word: &str) -> bool {
+    let digits = word.trim_start_matches('(');
+    digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ',')
+}
+
 fn width_of(c: char) -> usize {
     display_width(c.encode_utf8(&mut [0; 4]))
 }
@@ -339,6 +361,18 @@ mod tests {
         let mut parser = vt100::Parser::new(size(100), size(columns), 0);
         parser.process(bytes.replace('\n', "\r\n").as_bytes());
         parser.screen().rows(0, columns).map(|row| row.trim_end().to_string() + "\n").collect()
+    }
+
+    #[test]
+    fn a_number_keeps_its_unit() {
+        assert_eq!(wrapped("takes all of 94 MiB", Text::Columns, 15), "takes all of\n94 MiB");
+        assert_eq!(wrapped("chapter 7  of it", Text::Columns, 11), "chapter 7\n  of it");
+        assert_eq!(wrapped("a number is 9 ", Text::Columns, 14), "a number is 9 ");
+        assert_eq!(
+            wrapped("takes all of 94 MiB", Text::Prose, 15),
+            "takes all of 94\nMiB",
+            "that is not ours"
+        );
     }
 
     #[test]

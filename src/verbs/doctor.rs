@@ -14,7 +14,7 @@ use crate::store::conversations::{Conversations, Filter};
 use crate::store::models;
 use crate::units::{count, size};
 
-/// One line: what it is about, what was found, and whether that is a trouble.
+/// What it is about, what was found, and what is wrong with it, a line each.
 struct Finding {
     about: &'static str,
     found: String,
@@ -37,9 +37,9 @@ pub(super) fn run(means: &mut Means) -> Result<Exit, Failure> {
         means.print_json(&json!({ "sound": sound, "findings": object }))?;
     } else {
         let line = |one: &Finding| {
-            let trouble =
-                one.trouble.as_ref().map_or(String::new(), |trouble| format!("\n{:15} wrong: {trouble}", ""));
-            format!("{:15} {}{trouble}", one.about, one.found)
+            let troubles = one.trouble.iter().flat_map(|trouble| trouble.lines());
+            let wrong: String = troubles.map(|line| format!("\n{:15} wrong: {line}", "")).collect();
+            format!("{:15} {}{wrong}", one.about, one.found)
         };
         means.print(&findings.iter().map(line).collect::<Vec<_>>().join("\n"))?;
     }
@@ -94,7 +94,7 @@ fn findings(means: &Means) -> Vec<Finding> {
 fn settings(config: &Config) -> Finding {
     let set = SETTINGS.iter().filter(|row| config.source(row.name, &[]) != Source::Default).count();
     let wrong: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
-    let trouble = (!wrong.is_empty()).then(|| wrong.join("; "));
+    let trouble = (!wrong.is_empty()).then(|| wrong.join("\n"));
     Finding { about: "settings", found: format!("{set} of {} are set", SETTINGS.len()), trouble }
 }
 

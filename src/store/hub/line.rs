@@ -7,6 +7,7 @@ use super::retry::Trouble;
 use super::url::host;
 use super::watch::Teller;
 use crate::error::{Failure, reason};
+use crate::units::duration;
 
 /// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
 pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Failure + Sync);
@@ -57,7 +58,12 @@ impl Line<'_> {
             return Err(self.failure(url, trouble));
         };
         if tries > 1 || wait > self.patience / 4 {
-            let line = format!("{}: {}; trying again in {:.0?}", host(url), trouble.words(), wait);
+            let line = format!(
+                "{}: {}; trying again in {}",
+                host(url),
+                trouble.words(),
+                duration(wait.as_secs_f64())
+            );
             self.teller.say_rarely(line, self.patience / 4);
         }
         self.teller.wait(wait)
