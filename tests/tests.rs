@@ -50,6 +50,8 @@ pub(crate) mod history;
 mod conversations;
 // Files that the user names: exports, and what is read.
 mod named;
+// What a day of use found.
+mod daily;
 // Choosing from a list.
 mod picker;
 // `--incognito` against the system calls.
