@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::chat::options::{SETTINGS, Setting};
+use crate::chat::options::{SETTINGS, Setting, setting};
 use crate::error::Failure;
 
 /// Run open models on your own machine, in your terminal.
@@ -523,9 +523,20 @@ fn usage_failure(error: &clap::Error) -> Failure {
         }
         Some(close) => format!("did you mean {close}?"),
         None if prompt => OPTIONS_AND_PROMPTS.into(),
+        None if let Some(row) = setting_named(error) => {
+            format!("fireside help {} tells about that setting", row.name)
+        }
         None if verbs.len() > 1 => format!("{} --help tells what it takes", verbs.join(" ")),
         None => "fireside --help lists the options".into(),
     })
+}
+
+/// The setting whose name stands where none belongs.
+fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(word) => setting(word),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -210,7 +210,7 @@ fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
 }
 
 fn refusal(called: &str, value: &str, why: &str) -> String {
-    format!("{called} {why}, not '{value}'")
+    if value.is_empty() { format!("{called} {why}") } else { format!("{called} {why}, not '{value}'") }
 }
 
 /// The end of a sentence that names what was perhaps meant.
@@ -242,6 +242,7 @@ impl Paths {
         let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
         let models =
             std::env::var_os("FIRESIDE_MODELS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let models = models.map(|folder| crate::files::expanded(&folder));
         Some(Paths {
             config_file: base.config_dir().join("fireside").join("config.toml"),
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),

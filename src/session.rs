@@ -45,6 +45,9 @@ const WORTH_KEEPING: Duration = Duration::from_millis(30);
 const SETTLING: f64 = 0.2;
 const MOST_SETTLING: Duration = Duration::from_secs(5);
 
+/// Ends the title of a fork.
+const FORK: &str = " (fork)";
+
 /// A finished answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -189,9 +192,11 @@ impl Session {
             ..all.entries[*index].clone()
         });
         let entries: Vec<record::Entry> = entries.collect();
-        let (head, title) = (entries.len().checked_sub(1), format!("{} (fork)", all.title));
+        let title = all.title.strip_suffix(FORK).unwrap_or(&all.title);
+        let (head, title, last) = (entries.len().checked_sub(1), format!("{title}{FORK}"), self.last.take());
         let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
         self.turn_to(&Record { id: fresh_id(), entries, head, ..all }, heading);
+        self.last = last; // its figures are those of the same answer
         self.keep_up();
     }
 
@@ -325,6 +330,7 @@ impl Session {
             self.keep_up();
             return Err(undone);
         }
+        self.conversation.said_instead(before);
         Ok(self.last.as_ref().expect("just answered"))
     }
 

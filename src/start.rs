@@ -24,6 +24,7 @@ use crate::oneshot::{self, Manner};
 use crate::repl::{self, Lines, commands};
 use crate::session::{Candidate, Opener, Session};
 use crate::store::exchange::Format;
+use crate::store::hub::Reference;
 use crate::store::journal::Heading;
 use crate::store::known::Known;
 use crate::ui::{Screen, Style, crash, terminal};
@@ -100,14 +101,16 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
-        let is_model = |word: &str| model::is_called(&self.config, word);
+        let is_model = |word: &str| model::is_called(&self.config, word) || Reference::parse(word).is_some();
         let words = verbs::prompt(&self.args.words, self.args.verb.as_ref(), is_model)?;
         let words = words.or(self.args.rest.clone());
         terminal::watch_signals();
         if let Some(verb) = self.args.verb.take() {
             self.refuse_what_is_for_asking()?;
-            let (open, chat) =
-                (opener(&self.args), OfChat { commands: commands::table, keys: commands::KEYS });
+            let (open, chat) = (
+                opener(&self.args),
+                OfChat { commands: commands::table, command: commands::described, keys: commands::KEYS },
+            );
             return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json, open, chat));
         }
         if words.is_some() && self.args.prompt.is_some() {
@@ -282,11 +285,12 @@ impl Run<'_> {
         let typed = std::io::stdin().is_terminal() || (is_chat && !self.args.repl_stdin);
         let on_terminal = typed && terminal::device().is_some();
         let resumed = self.resumed.take();
+        let asked_for = self.config.source("incognito", &[]) == Source::Flag;
         let wanted = !session.raw && (keep || on_terminal || resumed.is_some());
         let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
         let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
         match kept::file(&self.config).map(Path::to_path_buf) {
-            Some(_) if incognito && wanted => self.screen.note("incognito: nothing is kept"),
+            Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is kept"),
             Some(file) if wanted => {
                 if !file.exists() {
                     let shown = file.display();
@@ -372,7 +376,7 @@ impl Run<'_> {
     fn pick_conversation(&mut self) -> Result<Kept, Failure> {
         if !input::can_ask() {
             return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
-                .hint("fireside history list shows the ids; --continue takes the last chat"));
+                .hint("fireside history list shows the ids; --continue takes the newest conversation"));
         }
         let mut ask = |screen: &mut Screen, question: &str| input::ask(screen, question).map(Some);
         kept::pick(&self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)

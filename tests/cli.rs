@@ -121,7 +121,8 @@ fn options_out_of_range_say_the_range_before_any_model_is_looked_for() {
         ("--model", "", "must not be empty"),
     ] {
         let done = home.run(&["-p", "a", option, value]).done();
-        done.failed(2, &format!("not '{value}'")).says(range);
+        let told = if value.is_empty() { range.to_string() } else { format!("not '{value}'") };
+        done.failed(2, &told).says(range);
     }
 }
 

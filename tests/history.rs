@@ -246,8 +246,8 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
     let home = Home::new();
     chat(&home, "one\n", &[], "First\n").code(0);
     chat(&home, "two\n", &[], "Second\n").code(0);
-    let done = chat(&home, "three\n", &[], "/resume\n9\n2\nThird\n").code(0);
-    done.says("there is no conversation '9'").says(": First (2 messages)");
+    let done = chat(&home, "three\n", &[], "/resume\n9th\n2\nThird\n").code(0);
+    done.says("there is no conversation '9th'").says(": First (2 messages)");
     assert_eq!(
         (listed(&home)[0]["title"].as_str(), listed(&home)[0]["messages"].as_u64()),
         (Some("First"), Some(4))

@@ -35,7 +35,7 @@ fn everything_wrong_in_file_and_environment_is_said_at_once() {
         "config.toml line 3: top-p must be a number from 0 to 1, not '2'",
         "config.toml line 4: there is no setting 'sampling'",
         "FIRESIDE_MIN_P must be a number from 0 to 1, not 'hot'",
-        "FIRESIDE_SEED must be a whole number from 0 to 4294967295, not 'x'",
+        "FIRESIDE_SEED must be a whole number from 0 to 4294967295, or -1, not 'x'",
     ];
     assert_eq!(wrong(&done), expected, "{done:#?}");
     assert_eq!(done.stderr.matches("hint: ").count(), 1, "{done:#?}");
@@ -87,7 +87,7 @@ fn numbers_have_messages_of_their_own() {
         ("--temp", "1,5", "--temp must be written with a point, as in 1.5, not '1,5'"),
         ("--top-k", "1.5", "--top-k must be a whole number from 0 to 2147483647, not '1.5'"),
         ("--top-k", "many", "--top-k must be a whole number from 0 to 2147483647, not 'many'"),
-        ("--threads", "0.5", "--threads must be a whole number from 1 to 512, not '0.5'"),
+        ("--threads", "0.5", "--threads must be a whole number from 1 to 512, or auto, not '0.5'"),
     ] {
         ask(&home, &[option, value]).failed(2, why);
     }

@@ -63,6 +63,8 @@ pub struct Description {
     pub template_sum: String,
     /// Most tokens of context.
     pub context_limit: usize,
+    /// What the model was trained for, where that is known.
+    pub trained_context: Option<usize>,
 }
 
 /// A prompt as the model sees it.

@@ -31,6 +31,8 @@ pub struct Conversation {
     head: Option<NodeId>,
     /// The heads from before each undo, until there is another answer.
     taken_back: Vec<NodeId>,
+    /// Messages said instead of others, each with the head that was there before.
+    instead: Vec<(NodeId, Option<NodeId>)>,
 }
 
 impl Conversation {
@@ -64,8 +66,22 @@ impl Conversation {
     pub fn undo(&mut self) -> Option<NodeId> {
         let question = self.last_user()?;
         self.taken_back.extend(self.head);
-        self.head = self.parent(question);
+        let before = self.instead.iter().find(|(said, _)| *said == question).map(|(_, before)| *before);
+        self.head = before.unwrap_or_else(|| self.parent(question));
         Some(question)
+    }
+
+    /// The last thing the user said took the place of what led to this head, which [`Conversation::undo`] brings back.
+    pub fn said_instead(&mut self, before: Option<NodeId>) {
+        let question = self.last_user();
+        self.instead.extend(question.map(|question| (question, before)));
+    }
+
+    /// How many messages of the path come after one and its answer.
+    pub fn later_than(&self, place: NodeId) -> usize {
+        let path = self.path();
+        let after = path.iter().skip_while(|id| **id != place).skip(1);
+        after.skip_while(|id| self.message(**id).role == Role::Assistant).count()
     }
 
     /// Brings back what was taken back last, and gives what the user had said.
@@ -107,7 +123,7 @@ impl Conversation {
         };
         let nodes = record.entries.iter().map(node).collect();
         let head = record.head.map(NodeId);
-        Conversation { system: record.system.clone(), nodes, head, taken_back: Vec::new() }
+        Conversation { system: record.system.clone(), nodes, head, ..Conversation::default() }
     }
 
     pub fn message(&self, id: NodeId) -> &Message {

@@ -3,12 +3,12 @@
 //! The table drives the flags, the environment (`FIRESIDE_…`), the config file, `/set`, Tab completion, `--json`'s
 //! `sampling` and the README. Values arrive as text and end in [`Settings`].
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::str::FromStr;
+mod values;
 
-use super::settings::{Auto, CacheType, CtxSize, Overflow, Sampling, Settings, Stage};
+use std::path::PathBuf;
+
+use self::values::*;
+use super::settings::{Auto, CacheType, Overflow, Settings, Stage};
 
 /// The table's groups, in the order of `--help` and of the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,8 +61,15 @@ const CACHE_TYPES: &[(&str, CacheType)] = &[
 
 const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
 const WHEN: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
-const STATS: &[(&str, Option<bool>)] =
-    &[("auto", None), ("on", Some(true)), ("off", Some(false)), ("true", Some(true)), ("false", Some(false))];
+const STATS: &[(&str, Option<bool>)] = &[
+    ("auto", None),
+    ("on", Some(true)),
+    ("off", Some(false)),
+    ("true", Some(true)),
+    ("false", Some(false)),
+    ("1", Some(true)),
+    ("0", Some(false)),
+];
 const SWITCH: &[(&str, bool)] =
     &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
 
@@ -282,7 +289,7 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| think_budget(v).map(|v| s.think_budget = v), |s| s.think_budget.map_or("-1".into(), |n| n.to_string())).aliases(&["reasoning-budget"]),
     row("think-tags", "OPEN CLOSE", Group::Answer, "what the model writes before and after its thinking, where neither its template nor its vocabulary tells: --think-tags '<thinking> </thinking>'",
         |s, v| think_tags(v).map(|v| s.think_tags = Some(v)), |s| s.think_tags.as_ref().map_or(String::new(), |tags| tags.join(" "))),
-    row("overflow", "roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
+    row("overflow", "ask|roll|compact|stop", Group::Answer, "when the conversation no longer fits the context: its oldest messages leave the model's view (roll), are summarised first (compact), or there is no answer (stop); a chat asks if not given, one question stops",
         |s, v| one_of(v, OVERFLOW).map(|v| s.overflow = v), |s| name_of(&s.overflow, OVERFLOW)),
     row("no-guess", "", Group::Answer, "do not guess ahead: a guess makes copying and editing faster and changes no choice, but where two tokens are equally likely the arithmetic of larger batches may decide otherwise",
         |s, v| one_of(v, SWITCH).map(|v| s.no_guess = v), |s| name_of(&s.no_guess, SWITCH)),
@@ -347,202 +354,6 @@ pub const SETTINGS: &[Setting] = &[
     row("template-arg", "KEY=VALUE", Group::Template, "a variable for the chat template, JSON or text; may be given several times; none: no variable",
         |s, v| listed(v, &mut s.template_args, key_value), |s| show_pairs(&s.template_args)).reload().repeats(),
 ];
-
-fn text(value: &str) -> Result<String, String> {
-    if value.is_empty() { Err("must not be empty".into()) } else { Ok(value.to_string()) }
-}
-
-/// A number within `range`, both ends allowed; never NaN or infinite.
-fn number<T: FromStr + PartialOrd + Display>(value: &str, range: RangeInclusive<T>) -> Result<T, String> {
-    let value = value.trim();
-    if let Ok(number) = value.parse::<T>()
-        && range.contains(&number)
-    {
-        return Ok(number);
-    }
-    let pointed = value.replacen(',', ".", 1);
-    if pointed != value && pointed.parse::<T>().is_ok() {
-        return Err(format!("must be written with a point, as in {pointed}"));
-    }
-    let kind = if "0.5".parse::<T>().is_ok() { "number" } else { "whole number" };
-    Err(format!("must be a {kind} from {} to {}", range.start(), range.end()))
-}
-
-/// One more for a list, or `none`, which empties it.
-fn listed<T>(value: &str, list: &mut Vec<T>, read: fn(&str) -> Result<T, String>) -> Result<(), String> {
-    match value {
-        "none" => list.clear(),
-        value => list.push(read(value)?),
-    }
-    Ok(())
-}
-
-fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
-    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
-    found.map(|(_, v)| *v).ok_or_else(|| {
-        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        format!("must be one of {}", names.join(" "))
-    })
-}
-
-fn name_of<T: PartialEq>(value: &T, names: &[(&str, T)]) -> String {
-    names.iter().find(|(_, v)| v == value).map_or(String::new(), |(name, _)| name.to_string())
-}
-
-fn ctx_size(value: &str) -> Result<CtxSize, String> {
-    match value.trim() {
-        "auto" => Ok(CtxSize::Auto),
-        "0" => Ok(CtxSize::Trained),
-        n => match number::<u32>(n, 16..=i32::MAX as u32) {
-            Ok(n) => Ok(CtxSize::Tokens(n)),
-            Err(_) => Err(format!("must be auto, 0, or a number of tokens from 16 to {}", i32::MAX)),
-        },
-    }
-}
-
-fn show_ctx_size(size: CtxSize) -> String {
-    match size {
-        CtxSize::Auto => "auto".into(),
-        CtxSize::Trained => "0".into(),
-        CtxSize::Tokens(n) => n.to_string(),
-    }
-}
-
-/// `auto`, 0 and -1 (llama.cpp's) leave the choice to us.
-fn threads(value: &str) -> Result<Option<u32>, String> {
-    match value.trim() {
-        "auto" | "0" | "-1" => Ok(None),
-        n => number(n, 1..=512).map(Some),
-    }
-}
-
-fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
-    match value.trim() {
-        "auto" | "-1" => Ok(None),
-        "all" => Ok(Some(9999)),
-        n => number(n, 0..=9999).map(Some),
-    }
-}
-
-/// `-1` and `-2` (llama.cpp's) mean no limit of our own.
-fn predict(value: &str) -> Result<Option<u32>, String> {
-    match value.trim() {
-        "auto" => Ok(None),
-        "-1" | "-2" => Ok(Some(u32::MAX)),
-        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
-    }
-}
-
-/// Two texts with white space between them.
-fn think_tags(value: &str) -> Result<[String; 2], String> {
-    let mut words = value.split_whitespace().map(String::from);
-    match (words.next(), words.next(), words.next()) {
-        (Some(open), Some(close), None) => Ok([open, close]),
-        _ => {
-            Err("must be the text before the thinking and the one after it, with a space between them".into())
-        }
-    }
-}
-
-fn think_budget(value: &str) -> Result<Option<u32>, String> {
-    match value.trim() {
-        "-1" => Ok(None),
-        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
-    }
-}
-
-fn show_predict(predict: Option<u32>) -> String {
-    match predict {
-        None => "auto".into(),
-        Some(u32::MAX) => "-1".into(),
-        Some(n) => n.to_string(),
-    }
-}
-
-fn seed(value: &str) -> Result<Option<u32>, String> {
-    match value.trim() {
-        "-1" | "random" => Ok(None),
-        n => number(n, 0..=u32::MAX).map(Some),
-    }
-}
-
-fn stages(value: &str) -> Result<Vec<Stage>, String> {
-    let names = value.split([';', ',']).map(str::trim).filter(|name| !name.is_empty());
-    let mut stages = Vec::new();
-    for name in names {
-        match STAGES.iter().find(|(known, _)| *known == name) {
-            Some((_, stage)) => stages.push(*stage),
-            None => {
-                let known: Vec<&str> = STAGES[..9].iter().map(|(name, _)| *name).collect();
-                return Err(format!("must be a list of these stages: {}", known.join(" ")));
-            }
-        }
-    }
-    Ok(stages)
-}
-
-fn show_stages(stages: &[Stage]) -> String {
-    let names: Vec<String> = stages.iter().map(|stage| name_of(stage, STAGES)).collect();
-    names.join(";")
-}
-
-fn logit_bias(value: &str) -> Result<(i32, f32), String> {
-    let wrong = || "must be a token id and a number, as in 15043+1 or 15043-inf".to_string();
-    let sign = value.find(['+', '-']).ok_or_else(wrong)?;
-    let id = value[..sign].trim().parse::<u32>().map_err(|_| wrong())?;
-    let bias = value[sign..].trim().parse::<f32>().map_err(|_| wrong())?;
-    if bias.is_nan() || bias == f32::INFINITY || id > i32::MAX as u32 {
-        return Err(wrong());
-    }
-    Ok((id as i32, bias))
-}
-
-fn key_value(value: &str) -> Result<(String, String), String> {
-    match value.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
-        _ => Err("must be KEY=VALUE".into()),
-    }
-}
-
-/// The first one replaces the usual ones.
-fn breaker(value: &str, breakers: &mut Vec<String>) -> Result<(), String> {
-    if value.contains('\0') {
-        return Err("must not contain a NUL character".into());
-    }
-    if *breakers == Sampling::default().dry_sequence_breakers {
-        breakers.clear();
-    }
-    listed(value, breakers, |v| text(v).map(|v| v.replace("\\n", "\n")))
-}
-
-fn or_auto<T: Display>(value: &Option<T>) -> String {
-    value.as_ref().map_or("auto".into(), T::to_string)
-}
-
-fn show_path(path: &Option<PathBuf>) -> String {
-    path.as_ref().map_or(String::new(), |p| p.display().to_string())
-}
-
-/// A list as it is shown; an empty one as what it is set with.
-fn shown(list: Vec<String>, between: &str) -> String {
-    if list.is_empty() { "none".into() } else { list.join(between) }
-}
-
-fn show_paths(paths: &[PathBuf]) -> String {
-    shown(paths.iter().map(|path| path.display().to_string()).collect(), ", ")
-}
-
-fn show_list(list: &[String]) -> String {
-    shown(list.iter().map(|item| item.replace('\n', "\\n")).collect(), " ")
-}
-
-fn show_pairs(pairs: &[(String, String)]) -> String {
-    shown(pairs.iter().map(|(k, v)| format!("{k}={v}")).collect(), " ")
-}
-
-fn show_biases(biases: &[(i32, f32)]) -> String {
-    shown(biases.iter().map(|(id, bias)| format!("{id}{bias:+}")).collect(), " ")
-}
 
 #[cfg(test)]
 mod tests {

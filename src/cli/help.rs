@@ -46,6 +46,13 @@ pub fn on(verbs: &[String]) -> Option<Instead> {
     super::parse(words.map(OsString::from)).err()
 }
 
+/// What an option does that is no setting.
+pub fn of_option(name: &str) -> Option<String> {
+    let command = Args::command();
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name) && !arg.is_hide_set())?;
+    Some(format!("{}\n{}", spelled(arg).trim_start(), arg.get_help()?))
+}
+
 /// For one screen: the uses, the verbs, the options that are asked for most.
 pub(super) fn short() -> String {
     let command = Args::command();

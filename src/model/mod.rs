@@ -125,11 +125,14 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
 pub fn none_found(config: &Config) -> Failure {
     let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
     let (name, entry) = catalog::demonstration();
-    Failure::new("no model was named and none was found").hint(format!(
-        "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or give a GGUF file with -m FILE.gguf{}",
-        size(entry.size),
-        folder.unwrap_or_default()
-    ))
+    let offline = config.settle(&[]).is_ok_and(|settings| settings.offline);
+    let fetch = format!(
+        "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or ",
+        size(entry.size)
+    );
+    let fetch = if offline { String::new() } else { fetch };
+    Failure::new("no model was named and none was found")
+        .hint(format!("{fetch}give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
 }
 
 /// Reads a file's header and settles what follows from it. Nothing is loaded yet.
@@ -186,6 +189,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         template_sum: template.as_deref().map(gguf::fingerprint_of_text).unwrap_or_default(),
         template: template.clone().unwrap_or_default(),
         context_limit: limit,
+        trained_context: gguf::memory::trained_context(&header).map(|tokens| tokens as usize),
     };
     let load = LoadOptions {
         gpu_layers: settings.gpu_layers,

@@ -40,6 +40,7 @@ pub enum Argument {
     Setting,
     Model,
     Conversation,
+    Command,
     Words(&'static [&'static str]),
 }
 
@@ -82,7 +83,7 @@ const fn row(
 
 /// The table.
 pub const COMMANDS: &[Command] = &[
-    row(&["help", "?"], "[COMMAND]", Argument::None, "list the commands, or explain one", help),
+    row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Next::Quit)),
     row(&["clear", "new"], "", Argument::None, "begin a new conversation", clear),
     row(&["undo"], "", Argument::None, "take back the last exchange", undo),
@@ -169,7 +170,11 @@ pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
             Err(Failure::usage(format!("/{} takes nothing", command.name)).hint(NO_COMMAND))
         }
         Some(command) => (command.run)(chat, rest.trim()),
-        None => Err(unknown(name)),
+        None => {
+            let failure = unknown(name);
+            let hint = failure.hint.clone().unwrap_or_default();
+            Err(if hint.starts_with("did") { failure } else { failure.hint(format!("{hint}; {NO_COMMAND}")) })
+        }
     }
 }
 
@@ -178,9 +183,9 @@ const NO_COMMAND: &str = "a message that begins so needs a space before it";
 fn unknown(name: &str) -> Failure {
     let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
     let failure = Failure::new(format!("there is no command /{name}"));
-    match nearest(name, names) {
+    match nearest(name, names).filter(|_| !name.is_empty()) {
         Some(close) => failure.hint(format!("did you mean /{close}?")),
-        None => failure.hint(format!("/help lists the commands; {NO_COMMAND}")),
+        None => failure.hint("/help lists the commands"),
     }
 }
 
@@ -205,6 +210,7 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     match command(name)?.argument {
         Argument::None => Some((line.len(), Vec::new())),
         Argument::Path => None,
+        Argument::Command => Some((start, matching(rest, COMMANDS.iter().map(|c| c.name)))),
         Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
         Argument::Model => {
             let offered = matching(rest, (names.models)().iter().map(String::as_str));
@@ -222,7 +228,9 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
             Some((name, value)) => {
                 let mut choices = setting(name).map(Setting::choices).unwrap_or_default();
                 choices.extend(setting(name).filter(|row| row.repeats).map(|_| "none"));
-                choices.push(DEFAULT);
+                if !(choices.is_empty() && value.is_empty()) {
+                    choices.push(DEFAULT);
+                }
                 Some((line.len() - value.len(), matching(value, choices.into_iter())))
             }
         },
@@ -245,15 +253,21 @@ fn changeable() -> impl Iterator<Item = &'static Setting> {
 
 fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
     if !name.is_empty() {
-        let command = command(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
-        let aliases: Vec<String> = command.aliases.iter().map(|a| format!("/{a}")).collect();
-        let also = if aliases.is_empty() { String::new() } else { format!("\nalso: {}", aliases.join(" ")) };
-        chat.screen.show(&format!("/{} {}\n{}{also}", command.name, command.takes, command.help));
+        let text = described(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
+        chat.screen.show(&text);
         return Ok(Next::Prompt);
     }
     chat.screen.show(&table());
     chat.screen.show(KEYS);
     Ok(Next::Prompt)
+}
+
+/// What a command takes and does.
+pub fn described(name: &str) -> Option<String> {
+    let command = command(name)?;
+    let aliases: Vec<String> = command.aliases.iter().map(|a| format!("/{a}")).collect();
+    let also = if aliases.is_empty() { String::new() } else { format!("\nalso: {}", aliases.join(" ")) };
+    Some(format!("/{} {}\n{}{also}", command.name, command.takes, command.help))
 }
 
 /// Every command with what it does, a line each.
@@ -272,7 +286,8 @@ Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";
 
 /// `"two words"` → `two words`; the shell would have done it.
 fn unquoted(value: &str) -> &str {
-    value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
+    let inside = |quote: char| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote));
+    inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
 /// A path as it was typed → the path: quotes go, the backslashes that Tab puts before spaces and the like, and `~`.

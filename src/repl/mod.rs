@@ -22,6 +22,7 @@ use crate::model;
 use crate::session::{Opener, Session, Undone};
 use crate::store::models;
 use crate::ui::{Screen, stats, terminal};
+use crate::units::count;
 
 /// From this share of the context on the user is told how much is left.
 const NEARLY_FULL: f64 = 0.8;
@@ -119,7 +120,9 @@ pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, scr
     screen.note(&kept::continuing(record));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];
-        screen.show_typed(if entry.role == Role::User { PROMPT } else { "" }, &entry.text);
+        let files: String = entry.attachments.iter().map(|file| format!("[{}] ", file.name)).collect();
+        let prompt = if entry.role == Role::User { PROMPT } else { "" };
+        screen.show_typed(prompt, &(files + &entry.text));
     }
 }
 
@@ -297,6 +300,10 @@ impl Chat<'_> {
                 ControlFlow::Continue(())
             }
         };
+        let later = match &ask {
+            Ask::Instead(place, _) => self.session.conversation.later_than(*place),
+            _ => 0,
+        };
         let asked = match ask {
             Ask::Say(message) => self.session.say(message, watch),
             Ask::Retry => self.session.retry(watch),
@@ -313,6 +320,10 @@ impl Chat<'_> {
                     .end_answer()
                     .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
                 self.after(&answer);
+                if later > 0 {
+                    let later = count(later, "later message");
+                    self.screen.note(&format!("{later} left the conversation; /undo brings them back"));
+                }
                 Ok(Asked::Done(String::new()))
             }
             Err(undone) => Ok(match full {

@@ -11,8 +11,14 @@ impl Session {
         if failure.exit != Exit::TooLong {
             return failure;
         }
-        let attached = undone.message.as_ref().is_some_and(|message| !message.attachments.is_empty());
-        let limited = matches!(self.settings.ctx_size, CtxSize::Tokens(_));
+        // What takes most of the room is what must be less.
+        let attached = undone.message.as_ref().is_some_and(|message| {
+            let files: usize = message.attachments.iter().map(|file| file.text.len()).sum();
+            files > message.text.len()
+        });
+        let model = self.model();
+        let limited = matches!(self.settings.ctx_size, CtxSize::Tokens(_))
+            && model.trained_context.is_none_or(|trained| model.context_limit < trained);
         let raise = if in_chat { "raise the context with /set ctx-size" } else { "raise --ctx-size" };
         let less = match (attached, in_chat) {
             (true, true) => "take the file back with /file none and attach a part of it",

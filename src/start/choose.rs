@@ -55,7 +55,7 @@ impl Run<'_> {
         if let [(only, _)] = own[..] {
             return Ok(only.path.clone()); // the others in the user's folder are of no use
         }
-        if models.is_empty() && input::can_ask() {
+        if models.is_empty() && input::can_ask() && !self.config.settle(&[])?.offline {
             return self.first_model();
         }
         let unnamed = || about::unnamed(&self.config, &models);

@@ -1,7 +1,7 @@
 //! `fireside convert`: a checkpoint of safetensors → a GGUF file, which is loaded once before it gets its name.
 
-use std::fs::File;
 use std::io::{self, BufWriter};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,6 +16,9 @@ use crate::model;
 use crate::ui::terminal;
 use crate::units::size;
 
+/// Temporary files are private; a model is for whoever may read files of this user's.
+const READABLE: u32 = 0o644;
+
 pub(super) fn run(
     folder: &Path,
     out: &Path,
@@ -25,7 +28,11 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let started = Instant::now();
     let kind = kind.map(element_type).transpose()?;
+    if out.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("gguf")) {
+        return Err(Failure::usage(format!("{} must end with .gguf", out.display())));
+    }
     let existing = may_replace(out, force, means)?;
+    let out = &std::fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf()); // a link stays one
     let named = |failure: Failure| match failure.exit {
         Exit::Interrupted => failure,
         _ => Failure {
@@ -91,17 +98,12 @@ fn finish(
     if terminal::interrupted() {
         return Err(Failure::interrupted());
     }
-    readable(part.as_file()).map_err(cannot)?;
+    let mode = std::fs::metadata(out).map_or(READABLE, |about| about.permissions().mode() & 0o777);
+    part.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(cannot)?;
     let named = match existing {
         Existing::Keep => part.persist_noclobber(out),
         Existing::Replace => part.persist(out),
     };
     named.map_err(|e| cannot(e.error))?;
     model::vouch(means.config, out)
-}
-
-/// Temporary files are private; a model is for whoever may read files of this user's.
-fn readable(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }

@@ -49,14 +49,16 @@ pub(super) fn run(what: &[String], means: &mut Means) -> Result<Exit, Failure> {
     let text = match what {
         [] => overview(means),
         [name] if let Some((.., told)) = TOPICS.iter().find(|(topic, ..)| topic == name) => told(means),
-        verbs => match (cli::help::on(verbs), setting(&verbs[0]).filter(|_| verbs.len() == 1)) {
-            (Some(Instead::Help { styled, plain }), _) if !means.json => {
+        verbs => match cli::help::on(verbs) {
+            Some(Instead::Help { styled, plain }) if !means.json => {
                 means.printed = true;
                 return super::printed(means.screen.help(&styled, &plain));
             }
-            (Some(Instead::Help { plain, .. }), _) => plain,
-            (_, Some(row)) => of_setting(row, means),
-            _ => return Err(unknown(&verbs.join(" "))),
+            Some(Instead::Help { plain, .. }) => plain,
+            _ => match verbs {
+                [name] => of_name(name, means).ok_or_else(|| unknown(name))?,
+                several => return Err(unknown(&several.join(" "))),
+            },
         },
     };
     if means.json {
@@ -70,12 +72,21 @@ fn columns(means: &Means) -> Option<usize> {
     means.screen.columns().filter(|_| !means.json)
 }
 
+/// A setting, another option, or a command of the chat, whatever stands before its name.
+fn of_name(name: &str, means: &Means) -> Option<String> {
+    let lower = name.to_lowercase();
+    let plain = lower.strip_prefix("fireside_").unwrap_or(&lower).trim_start_matches(['-', '/']);
+    let of_setting = setting(plain).filter(|_| !name.starts_with('/')).map(|row| of_setting(row, means));
+    of_setting.or_else(|| (means.chat.command)(plain)).or_else(|| cli::help::of_option(plain))
+}
+
 fn unknown(what: &str) -> Failure {
     let verbs = cli::help::verbs();
     let mut names: Vec<&str> = verbs.iter().map(|(name, _)| name.as_str()).collect();
     TOPICS.iter().map(|(name, ..)| *name).chain(options::names()).for_each(|name| names.push(name));
     let failure = Failure::usage(format!("there is no help on '{what}'"));
-    match nearest(what, names.into_iter()) {
+    let begun = TOPICS.iter().map(|(name, ..)| *name).find(|name| name.starts_with(what));
+    match begun.or_else(|| nearest(what, names.into_iter())) {
         Some(close) => failure.hint(format!("did you mean {close}?")),
         None => failure.hint("fireside help lists verbs and topics"),
     }

@@ -252,6 +252,7 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
             let question =
                 format!("Remove '{}' ({}) for good?", record.title, count(record.entries.len(), "message"));
             if !input::confirm(means.screen, &question)? {
+                means.screen.note(&format!("kept {}", kept::named(&record)));
                 continue;
             }
         }

@@ -48,6 +48,8 @@ pub struct Means<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct OfChat {
     pub commands: fn() -> String,
+    /// What one of them does.
+    pub command: fn(&str) -> Option<String>,
     pub keys: &'static str,
 }
 
@@ -206,7 +208,15 @@ pub fn prompt(
     };
     let all = cli::help::verbs();
     let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
-    let meant = nearest(first, all.iter().map(|(name, _)| name.as_str())).filter(|_| mistyped);
+    let meant = nearest(first, all.iter().map(|(name, _)| name.as_str()))
+        .filter(|verb| mistyped && words.len() < 3 && verb.starts_with(&first[..1]));
+    if let [word, model] = words
+        && ["run", "chat"].contains(&word.as_str())
+        && is_model(model)
+    {
+        return Err(Failure::usage(format!("fireside has no verb '{word}'"))
+            .hint(format!("to talk to it: fireside -m {model}")));
+    }
     let single = words.len() == 1 && verb.is_none();
     match meant {
         None if !single => {

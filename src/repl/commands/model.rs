@@ -169,7 +169,12 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
         return Ok(Next::Prompt);
     }
     let path = path(typed);
-    let attachment = attach(&path)?;
+    let attachment = attach(&path).map_err(|failure| match failure.hint {
+        None if typed.contains(' ') && !path.exists() => {
+            failure.hint("one file with each /file; a name with spaces goes in quotes")
+        }
+        _ => failure,
+    })?;
     let bytes = attachment.text.len() as u64;
     chat.wait_for_model()?;
     let without = chat.session.count(Some(&with_files(chat)))?;

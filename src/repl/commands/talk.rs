@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Confirm, Next, path};
-use crate::chat::{Message, Role};
+use crate::chat::{Attachment, Message, Role};
 use crate::error::{Failure, reason};
 use crate::files::{Existing, is_stdout, would_replace};
 use crate::kept::{self, Kept};
@@ -96,11 +96,16 @@ pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     Ok(Next::Prompt)
 }
 
+const FORCE: &str = "--force";
+
 pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
-    let (force, file) = match file.strip_prefix("--force") {
-        Some(rest) if rest.starts_with(char::is_whitespace) => (true, rest.trim_start()),
-        _ => (false, file),
-    };
+    let outside = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
+    let first = file.strip_prefix(FORCE).filter(outside);
+    let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
+    let (force, file) = first.or_else(last).map_or((false, file), |rest| (true, rest.trim()));
+    if chat.session.conversation.is_empty() {
+        return Err(Failure::new("nothing was said yet"));
+    }
     if file.is_empty() {
         return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
     }
@@ -131,20 +136,38 @@ fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Re
 
 pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.session.clear();
-    chat.attached.clear();
-    chat.screen.note("a new conversation");
+    let dropped = match &std::mem::take(&mut chat.attached)[..] {
+        [] => String::new(),
+        files => format!("; {} attached no more", names(files)),
+    };
+    chat.screen.note(&format!("a new conversation{dropped}"));
     Ok(Next::Prompt)
+}
+
+/// `a.txt is`, `a.txt, b.txt are`.
+fn names(files: &[Attachment]) -> String {
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    format!("{} {}", names.join(", "), if files.len() == 1 { "is" } else { "are" })
 }
 
 pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
-    chat.screen.note(&format!("taken back: {}", kept::short(&message.text, 60)));
+    let again = if chat.attached.is_empty() && !message.attachments.is_empty() {
+        chat.attached = message.attachments;
+        format!(" ({} attached again)", names(&chat.attached))
+    } else {
+        String::new()
+    };
+    chat.screen.note(&format!("taken back: {}{again}", kept::short(&message.text, 60)));
     Ok(Next::Prompt)
 }
 
 pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let nothing = || Failure::new("there is nothing to bring back").hint("/redo brings back what /undo took");
     let message = chat.session.redo().ok_or_else(nothing)?;
+    if chat.attached == message.attachments {
+        chat.attached.clear(); // they go with that message
+    }
     chat.screen.note(&format!("brought back: {}", kept::short(&message.text, 60)));
     Ok(Next::Prompt)
 }
@@ -169,7 +192,7 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
         return Ok(Next::Change(place, before));
     }
     let text = editor::in_external_editor(&before.text)?;
-    if text == before.text {
+    if text.trim().is_empty() || text == before.text {
         chat.screen.note(UNCHANGED);
         return Ok(Next::Prompt);
     }

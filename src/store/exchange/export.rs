@@ -54,8 +54,8 @@ pub fn export(record: &Record, format: Format, out: &mut dyn Write) -> io::Resul
 
 fn markdown(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# {}\n", title(record))?;
-    if let Some(day) = time::day(record.created) {
-        writeln!(out, "{day}\n")?;
+    if let Some(line) = day_and_id(record) {
+        writeln!(out, "{line}\n")?;
     }
     if let Some(system) = &record.system {
         writeln!(out, "## System\n\n{}\n", closed(system))?;
@@ -98,8 +98,8 @@ fn markdown_message(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
 
 fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", title(record))?;
-    if let Some(day) = time::day(record.created) {
-        writeln!(out, "{day}")?;
+    if let Some(line) = day_and_id(record) {
+        writeln!(out, "{line}")?;
     }
     writeln!(out)?;
     if let Some(system) = &record.system {
@@ -145,6 +145,13 @@ fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
             line(summary)
         )),
     }
+}
+
+/// `2026-11-26, 3fa90011…`, as far as they are known.
+fn day_and_id(record: &Record) -> Option<String> {
+    let id = Some(record.id.clone()).filter(|id| !id.is_empty());
+    let known: Vec<String> = [time::day(record.created), id].into_iter().flatten().collect();
+    (!known.is_empty()).then(|| known.join(", "))
 }
 
 fn title(record: &Record) -> String {

@@ -1,0 +1,212 @@
+//! Text ↔ the values of settings: how each kind is read, what is said of a wrong one, and how it is shown.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::STAGES;
+use crate::chat::settings::{CtxSize, Sampling, Stage};
+
+pub(super) fn text(value: &str) -> Result<String, String> {
+    if value.is_empty() { Err("must not be empty".into()) } else { Ok(value.to_string()) }
+}
+
+/// A number within `range`, both ends allowed; never NaN or infinite.
+pub(super) fn number<T: FromStr + PartialOrd + Display>(
+    value: &str,
+    range: RangeInclusive<T>,
+) -> Result<T, String> {
+    let value = value.trim();
+    if let Ok(number) = value.parse::<T>()
+        && range.contains(&number)
+    {
+        return Ok(number);
+    }
+    let pointed = value.replacen(',', ".", 1);
+    if pointed != value && pointed.parse::<T>().is_ok() {
+        return Err(format!("must be written with a point, as in {pointed}"));
+    }
+    let kind = if "0.5".parse::<T>().is_ok() { "number" } else { "whole number" };
+    Err(format!("must be a {kind} from {} to {}", range.start(), range.end()))
+}
+
+/// One more for a list, or `none`, which empties it.
+pub(super) fn listed<T>(
+    value: &str,
+    list: &mut Vec<T>,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<(), String> {
+    match value {
+        "none" => list.clear(),
+        value => list.push(read(value)?),
+    }
+    Ok(())
+}
+
+pub(super) fn one_of<T: Copy>(value: &str, names: &[(&str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(value.trim()));
+    found.map(|(_, v)| *v).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("must be one of {}", names.join(" "))
+    })
+}
+
+pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(&str, T)]) -> String {
+    names.iter().find(|(_, v)| v == value).map_or(String::new(), |(name, _)| name.to_string())
+}
+
+pub(super) fn ctx_size(value: &str) -> Result<CtxSize, String> {
+    match value.trim() {
+        "auto" => Ok(CtxSize::Auto),
+        "0" => Ok(CtxSize::Trained),
+        n => match number::<u32>(n, 16..=i32::MAX as u32) {
+            Ok(n) => Ok(CtxSize::Tokens(n)),
+            Err(_) => Err(format!("must be auto, 0, or a number of tokens from 16 to {}", i32::MAX)),
+        },
+    }
+}
+
+pub(super) fn show_ctx_size(size: CtxSize) -> String {
+    match size {
+        CtxSize::Auto => "auto".into(),
+        CtxSize::Trained => "0".into(),
+        CtxSize::Tokens(n) => n.to_string(),
+    }
+}
+
+/// `auto`, 0 and -1 (llama.cpp's) leave the choice to us.
+pub(super) fn threads(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" | "0" | "-1" => Ok(None),
+        n => number(n, 1..=512).map(Some).map_err(|why| format!("{why}, or auto")),
+    }
+}
+
+pub(super) fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" | "-1" => Ok(None),
+        "all" => Ok(Some(9999)),
+        n => number(n, 0..=9999).map(Some).map_err(|why| format!("{why}, or auto or all")),
+    }
+}
+
+/// `-1` and `-2` (llama.cpp's) mean no limit of our own.
+pub(super) fn predict(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" => Ok(None),
+        "-1" | "-2" => Ok(Some(u32::MAX)),
+        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
+    }
+}
+
+/// Two texts with white space between them.
+pub(super) fn think_tags(value: &str) -> Result<[String; 2], String> {
+    let mut words = value.split_whitespace().map(String::from);
+    match (words.next(), words.next(), words.next()) {
+        (Some(open), Some(close), None) => Ok([open, close]),
+        _ => {
+            Err("must be the text before the thinking and the one after it, with a space between them".into())
+        }
+    }
+}
+
+pub(super) fn think_budget(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "-1" => Ok(None),
+        n => number(n, 0..=i32::MAX as u32).map(Some).map_err(|why| format!("{why}, or -1")),
+    }
+}
+
+pub(super) fn show_predict(predict: Option<u32>) -> String {
+    match predict {
+        None => "auto".into(),
+        Some(u32::MAX) => "-1".into(),
+        Some(n) => n.to_string(),
+    }
+}
+
+pub(super) fn seed(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "-1" | "random" => Ok(None),
+        n => number(n, 0..=u32::MAX).map(Some).map_err(|why| format!("{why}, or -1")),
+    }
+}
+
+pub(super) fn stages(value: &str) -> Result<Vec<Stage>, String> {
+    let names = value.split([';', ',']).map(str::trim).filter(|name| !name.is_empty());
+    let mut stages = Vec::new();
+    for name in names {
+        match STAGES.iter().find(|(known, _)| *known == name) {
+            Some((_, stage)) => stages.push(*stage),
+            None => {
+                let known: Vec<&str> = STAGES[..9].iter().map(|(name, _)| *name).collect();
+                return Err(format!("must be a list of these stages: {}", known.join(" ")));
+            }
+        }
+    }
+    Ok(stages)
+}
+
+pub(super) fn show_stages(stages: &[Stage]) -> String {
+    let names: Vec<String> = stages.iter().map(|stage| name_of(stage, STAGES)).collect();
+    names.join(";")
+}
+
+pub(super) fn logit_bias(value: &str) -> Result<(i32, f32), String> {
+    let wrong = || "must be a token id and a number, as in 15043+1 or 15043-inf".to_string();
+    let sign = value.find(['+', '-']).ok_or_else(wrong)?;
+    let id = value[..sign].trim().parse::<u32>().map_err(|_| wrong())?;
+    let bias = value[sign..].trim().parse::<f32>().map_err(|_| wrong())?;
+    if bias.is_nan() || bias == f32::INFINITY || id > i32::MAX as u32 {
+        return Err(wrong());
+    }
+    Ok((id as i32, bias))
+}
+
+pub(super) fn key_value(value: &str) -> Result<(String, String), String> {
+    match value.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err("must be KEY=VALUE".into()),
+    }
+}
+
+/// The first one replaces the usual ones.
+pub(super) fn breaker(value: &str, breakers: &mut Vec<String>) -> Result<(), String> {
+    if value.contains('\0') {
+        return Err("must not contain a NUL character".into());
+    }
+    if *breakers == Sampling::default().dry_sequence_breakers {
+        breakers.clear();
+    }
+    listed(value, breakers, |v| text(v).map(|v| v.replace("\\n", "\n")))
+}
+
+pub(super) fn or_auto<T: Display>(value: &Option<T>) -> String {
+    value.as_ref().map_or("auto".into(), T::to_string)
+}
+
+pub(super) fn show_path(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or(String::new(), |p| p.display().to_string())
+}
+
+/// A list as it is shown; an empty one as what it is set with.
+pub(super) fn shown(list: Vec<String>, between: &str) -> String {
+    if list.is_empty() { "none".into() } else { list.join(between) }
+}
+
+pub(super) fn show_paths(paths: &[PathBuf]) -> String {
+    shown(paths.iter().map(|path| path.display().to_string()).collect(), ", ")
+}
+
+pub(super) fn show_list(list: &[String]) -> String {
+    shown(list.iter().map(|item| item.replace('\n', "\\n")).collect(), " ")
+}
+
+pub(super) fn show_pairs(pairs: &[(String, String)]) -> String {
+    shown(pairs.iter().map(|(k, v)| format!("{k}={v}")).collect(), " ")
+}
+
+pub(super) fn show_biases(biases: &[(i32, f32)]) -> String {
+    shown(biases.iter().map(|(id, bias)| format!("{id}{bias:+}")).collect(), " ")
+}
