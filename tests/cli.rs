@@ -160,6 +160,9 @@ fn options_that_contradict_one_another_are_refused() {
         (&["--chat-template", "chatml", "--raw"], "--raw and --chat-template exclude each other"),
         (&["--system", "x", "--system-prompt-file", "y"], "--system-prompt and --system-prompt-file exclude"),
         (&["-i", "--dry-run"], "--interactive and --dry-run exclude each other"),
+        (&["--plain", "--color", "always"], "--plain and --color exclude each other"),
+        (&["-q", "--stats"], "--quiet and --stats exclude each other"),
+        (&["--think", "on", "--think-budget", "0"], "--think and --think-budget exclude each other"),
     ] {
         home.scripted("no\n", &[&["-p", "Hi"], args].concat()).done().failed(2, why);
     }
