@@ -4,14 +4,15 @@
 //! rewritten before clap sees them. Next: config.rs, which settles what holds.
 
 pub mod help;
+mod refusal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::chat::options::{SETTINGS, Setting, setting};
+use crate::chat::options::{SETTINGS, Setting};
 use crate::error::Failure;
 
 /// Run open models on your own machine, in your terminal.
@@ -344,7 +345,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead>
                 false => Instead::Help { styled, plain },
             }
         }
-        _ => Instead::Failure(usage_failure(&error)),
+        _ => Instead::Failure(refusal::usage_failure(&error)),
     })?;
     args.refuse_contradictions().map_err(Instead::Failure)?;
     Ok(Args { rest, ..args })
@@ -354,7 +355,12 @@ impl Args {
     /// What was typed and cannot hold at once. Two settings that exclude each other are config.rs's.
     fn refuse_contradictions(&self) -> Result<(), Failure> {
         let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
+        let is =
+            |name, wanted| self.settings.0.iter().any(|(given, value)| *given == name && value == wanted);
         let pairs = [
+            ("plain", self.plain, "color", is("color", "always")),
+            ("quiet", self.quiet, "stats", is("stats", "on")),
+            ("think", is("think", "on"), "think-budget", is("think-budget", "0")),
             ("quiet", self.quiet, "verbose", self.verbose),
             ("raw", self.raw, "system-prompt", given("system-prompt")),
             ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
@@ -488,56 +494,6 @@ fn takes_value(word: &str) -> bool {
 
 const OPTIONS_AND_PROMPTS: &str =
     "fireside --help lists the options; a prompt that begins with - goes after -p or --";
-
-/// clap's error as one line and a hint.
-fn usage_failure(error: &clap::Error) -> Failure {
-    let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
-    let usage = text.split("Usage: ").nth(1).unwrap_or("fireside").split_whitespace();
-    let verbs: Vec<&str> = usage.take_while(|word| word.starts_with(char::is_alphanumeric)).collect();
-    let message = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::MissingRequiredArgument, _) => {
-            let missing = text.lines().nth(1).unwrap_or_default().trim();
-            format!("{missing} is missing")
-        }
-        (ErrorKind::MissingSubcommand, _) => {
-            let command = Args::command();
-            let inner = command.find_subcommand("history").into_iter().flat_map(Command::get_subcommands);
-            let names: Vec<&str> = inner.map(Command::get_name).collect();
-            format!("history needs one of: {}", names.join(", "))
-        }
-        (_, Some(ContextValue::String(typed))) => format!("{} has no '{typed}'", verbs[1..].join(" ")),
-        _ => message.to_string(),
-    };
-    let mut close = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter();
-    let close = close.find_map(|kind| match error.get(kind)? {
-        ContextValue::String(close) => Some(close),
-        ContextValue::Strings(several) => several.first(),
-        _ => None,
-    });
-    let prompt = error.kind() == ErrorKind::UnknownArgument && verbs.len() <= 1;
-    Failure::usage(message).hint(match close {
-        Some(close) if prompt => {
-            format!("did you mean {close}? A prompt that begins with - goes after -p or --")
-        }
-        Some(close) => format!("did you mean {close}?"),
-        None if prompt => OPTIONS_AND_PROMPTS.into(),
-        None if let Some(row) = setting_named(error) => {
-            format!("fireside help {} tells about that setting", row.name)
-        }
-        None if verbs.len() > 1 => format!("{} --help tells what it takes", verbs.join(" ")),
-        None => "fireside --help lists the options".into(),
-    })
-}
-
-/// The setting whose name stands where none belongs.
-fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
-    match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(word) => setting(word),
-        _ => None,
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,58 @@
+//! clap's errors → one line and a hint that fits.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory};
+
+use super::{Args, OPTIONS_AND_PROMPTS};
+use crate::chat::options::{Setting, setting};
+use crate::error::Failure;
+
+/// clap's error as one line and a hint.
+pub(super) fn usage_failure(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
+    let usage = text.split("Usage: ").nth(1).unwrap_or("fireside").split_whitespace();
+    let verbs: Vec<&str> = usage.take_while(|word| word.starts_with(char::is_alphanumeric)).collect();
+    let message = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::MissingRequiredArgument, _) => {
+            let missing = text.lines().nth(1).unwrap_or_default().trim();
+            format!("{missing} is missing")
+        }
+        (ErrorKind::MissingSubcommand, _) => {
+            let command = Args::command();
+            let inner = command.find_subcommand("history").into_iter().flat_map(Command::get_subcommands);
+            let names: Vec<&str> = inner.map(Command::get_name).collect();
+            format!("history needs one of: {}", names.join(", "))
+        }
+        (_, Some(ContextValue::String(typed))) => format!("{} has no '{typed}'", verbs[1..].join(" ")),
+        _ => message.to_string(),
+    };
+    let mut close = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter();
+    let close = close.find_map(|kind| match error.get(kind)? {
+        ContextValue::String(close) => Some(close),
+        ContextValue::Strings(several) => several.first(),
+        _ => None,
+    });
+    let prompt = error.kind() == ErrorKind::UnknownArgument && verbs.len() <= 1;
+    Failure::usage(message).hint(match close {
+        Some(close) if prompt => {
+            format!("did you mean {close}? A prompt that begins with - goes after -p or --")
+        }
+        Some(close) => format!("did you mean {close}?"),
+        None if prompt => OPTIONS_AND_PROMPTS.into(),
+        None if let Some(row) = setting_named(error) => {
+            format!("fireside help {} tells about that setting", row.name)
+        }
+        None if verbs.len() > 1 => format!("{} --help tells what it takes", verbs.join(" ")),
+        None => "fireside --help lists the options".into(),
+    })
+}
+
+/// The setting whose name stands where none belongs.
+fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(word) => setting(word),
+        _ => None,
+    }
+}
