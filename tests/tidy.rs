@@ -94,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/guard.rs", "engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
-    ("clap", &["cli.rs", "cli/help.rs", "completions.rs"]),
+    ("clap", &["cli.rs", "cli/help.rs", "cli/refusal.rs", "completions.rs"]),
     ("clap_complete", &["completions.rs"]),
     ("etcetera", &["config.rs"]),
     ("textwrap", &["ui/terminal.rs", "ui/wrap.rs"]),
