@@ -21,7 +21,9 @@ impl Session {
             && model.trained_context.is_none_or(|trained| model.context_limit < trained);
         let raise = if in_chat { "raise the context with /set ctx-size" } else { "raise --ctx-size" };
         let less = match (attached, in_chat) {
-            (true, true) => "take the file back with /file none and attach a part of it",
+            (true, true) => {
+                "take the file back with /file none (Ctrl-C empties the line first) and attach a part of it"
+            }
             (true, false) => "give it a part of the file",
             (false, _) => "shorten the prompt",
         };
