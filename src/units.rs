@@ -89,6 +89,26 @@ mod tests {
             "2 days",
         ];
         assert_eq!(times, said);
-        assert_eq!([0.0, 15_488.4].map(about), ["less than 0.1 s", "about 4 h 18 min"]);
+    }
+
+    #[test]
+    fn estimates_claim_no_more_than_they_are_worth() {
+        let seconds =
+            [0.0, 2.5, 12.4, 41.0, 88.0, 162.0, 1380.0, 3500.0, 4800.0, 15_488.4, 60_000.0, 200_000.0];
+        let said = [
+            "less than 1 s",
+            "about 3 s",
+            "about 10 s",
+            "about 40 s",
+            "about 90 s",
+            "about 3 min",
+            "about 25 min",
+            "about 1 h",
+            "about 1.5 h",
+            "about 4.5 h",
+            "about 17 h",
+            "about 2 days",
+        ];
+        assert_eq!(seconds.map(about), said);
     }
 }

@@ -35,6 +35,30 @@ fn continue_takes_the_newest_of_any_kind_and_names_it() {
         .says(&format!("continuing {short}: Asked once (6 messages)"));
 }
 
+/// People read how many messages are shown, and how many others there are.
+#[test]
+fn what_is_counted_is_what_is_shown() {
+    let home = Home::new();
+    let listed = || history(&home, &["list"]).done().code(0).stdout;
+    chat(&home, "one\ntwo\nthree\n", &[], "hello\n/retry\n/retry\n/undo\n/history\n")
+        .code(0)
+        .says(" 0 messages  hello");
+    assert!(listed().contains(" 0 messages  hello"), "{}", listed());
+    let done = chat(&home, "four\n", &["--continue"], "Again\n").code(0);
+    done.says(": hello (0 messages, 4 on other branches)");
+    assert!(listed().contains(" 2 messages  hello"), "{}", listed());
+    let done = chat(&home, "five\n", &["--continue"], "/retry\n").code(0);
+    done.says(": hello (2 messages, 4 on other branches)");
+    let one = crate::history::listed(&home)[0].clone();
+    assert_eq!((one["messages"].clone(), one["path"].clone()), (7.into(), 2.into()), "JSON has both");
+    let mut terminal = home.terminal(&[&["history", "rm"][..], &[&id(&home, 0)]].concat());
+    terminal.sees("'hello' (2 messages, 5 on other branches)").line("n").ends();
+    drop(terminal);
+    let [option, script] = home.script("answers", "x\n");
+    let mut terminal = home.terminal(&[&option, &script, "--resume"]);
+    terminal.sees("  2 messages, just now").keys(ESC).ends();
+}
+
 #[test]
 fn piped_runs_that_go_on_with_a_conversation_are_kept() {
     let home = Home::new();
@@ -144,6 +168,30 @@ fn privacy_is_said_with_the_first_question() {
     assert!(!screen.contains("kept"), "{screen}");
     // In a pipe nothing is kept, and nothing is said.
     Home::new().scripted("one\n", &["-p", "Hello"]).done().code(0).stderr("");
+}
+
+/// A run that is quiet says nothing; the first one that is not makes up for it.
+#[test]
+fn privacy_is_said_after_quiet_runs_too() {
+    let home = Home::new();
+    let run = |more: &[&str]| {
+        home.scripted("one\n", &[&["--keep", "-p", "Hello"], more].concat()).done().code(0).stderr
+    };
+    assert_eq!(run(&["-q"]), "");
+    assert!(run(&[]).contains("conversations are kept in"));
+    assert!(!run(&[]).contains("conversations are kept in"));
+    std::fs::remove_file(home.path(DATABASE)).unwrap();
+    assert!(run(&[]).contains("conversations are kept in"), "a new file is a new beginning");
+}
+
+#[test]
+fn privacy_is_said_when_conversations_are_taken_in() {
+    let home = Home::new();
+    let file = home.write("one.json", r#"[{"role": "user", "content": "Only a question"}]"#);
+    let import = || history(&home, &["import", file.to_str().unwrap()]).done().code(0).stderr;
+    let said = import();
+    assert!(said.contains("conversations are kept in") && said.contains("--incognito"), "{said}");
+    assert!(!import().contains("conversations are kept in"));
 }
 
 /// Also what models have read, where a run keeps nothing else.

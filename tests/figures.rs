@@ -16,7 +16,21 @@ fn one_is_one_and_nothing_takes_no_time() {
     home.run(&["doctor"]).done().code(0).stdout_has("1 with 1 message,");
     let done = chat(&home, "one\n", &["--resume", &id(&home, 0)], "/context\n/file one.json\n").code(0);
     let done = done.says("(1 message)").says("3 of 1000 tokens (0 %), 1 message, 0 tokens already read");
-    done.says("less than 0.1 s to read");
+    done.says("less than 1 s to read");
+}
+
+#[test]
+fn one_token_has_no_speed() {
+    let home = Home::new();
+    let one = chat(&home, "Yes\n", &[], "Is it?\n/stats\n").code(0).says("1 token, ");
+    let speeds: Vec<&str> = one.stderr.lines().filter(|line| line.contains("tokens/s")).collect();
+    assert!(speeds.iter().all(|line| line.starts_with("reading ")), "{speeds:?}");
+    chat(&home, "Yes it is\n", &[], "Is it?\n").code(0).says("3 tokens, ").says(" tokens/s");
+    let speed = |answer: &str| {
+        let object = home.scripted(answer, &["--json", "-p", "Is it?"]).done().code(0).json();
+        object["speed"]["generation"].clone()
+    };
+    assert!(speed("Yes\n").is_null() && speed("Yes it is\n").is_number());
 }
 
 #[test]

@@ -391,9 +391,9 @@ fn without_a_name_a_terminal_shows_the_list_and_asks() {
     home.write(".lmstudio/models/a/b/One.gguf", bytes("mamba"));
     home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
     let mut terminal = home.terminal::<&str>(&[]);
-    terminal.sees("> One   mamba").sees("  Two   gemma3").sees("Which model?").sees("2 of 2");
+    terminal.sees("> One\n    ").sees("mamba").sees("  Two\n    ").sees("Which model?").sees("2 of 2");
     terminal
-        .keys("7")
+        .keys("#")
         .sees("0 of 2")
         .keys("\x7ftwo")
         .sees("1 of 2")

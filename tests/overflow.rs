@@ -107,10 +107,29 @@ fn the_user_is_warned_and_asked_once() {
     let home = Home::new();
     let typed = lines(1, 5) + "what?\nROLL\n" + &lines(6, 9);
     let done =
-        chat(&home, &[], &typed).says("what is to leave then will be asked").says("'what?' is none of them");
+        chat(&home, &[], &typed).says("fireside asks how to make room").says("'what?' is none of them");
     assert_eq!(done.stderr.matches("no longer fits the context: ").count(), 1, "{done:#?}");
     assert_eq!(done.stderr.matches("have left the model's view").count(), 2, "{done:#?}");
     assert_eq!(kept(&home)[0]["messages"], 18);
+}
+
+/// The warning says when what will happen.
+#[test]
+fn the_warning_says_what_happens_next() {
+    for (overflow, then) in [
+        ("roll", "the oldest messages leave the model's view"),
+        ("compact", "the model sums up the oldest messages, and they leave its view"),
+        ("stop", "there is no answer; /clear begins a new conversation"),
+    ] {
+        let done = chat(&Home::new(), &["--overflow", overflow], &lines(1, 5));
+        let warning = done.stderr.lines().find(|line| line.starts_with("the context is ")).unwrap();
+        assert!(
+            warning.ends_with(&format!("left; once a message does not fit into that, {then}")),
+            "{warning}"
+        );
+    }
+    let full = chat(&Home::new(), &["-n", "none"], "Tell me everything\n");
+    full.says("the context is full; before the next answer fireside asks how to make room");
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn it_fits_small_windows_and_follows_them() {
                 && lines[0].starts_with("Which conversation?")
                 && screen.contents().contains(last)
         });
-        chosen(&mut terminal, "Talk 45. \u{241b}]0;");
+        chosen(&mut terminal, if columns > 20 { "Talk 45. \u{241b}]0;" } else { "Talk 45." });
     }
     let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
     assert!(!bytes.contains("\x1b]0;") && !bytes.contains('\u{9b}') && !bytes.contains('\u{202e}'));
@@ -165,4 +165,55 @@ fn where_nothing_may_move_numbers_are_asked_for() {
         assert!(!terminal.bytes().windows(8).any(|window| window == b"\x1b[?1049h"));
     }
     chat(&home, "x\n", &[], "/resume\n2\n").code(0).says(": Talk");
+}
+
+/// What is to be known stays known in half a window: the question, the keys, the ends of words.
+#[test]
+fn half_a_window_has_whole_words() {
+    let home = Home::new();
+    let long = "gravitational waves incomprehensibly explained to mountaineers";
+    kept(&home, 20, |n| format!("{}Talk {n} {long}", "x".repeat(n % 9)));
+    let mut terminal = opened(&home, &Setup { rows: 24, columns: 40, ..Setup::default() });
+    terminal.line("/resume").sees("20 of 20; Enter takes, Esc leaves");
+    let screen = terminal.screen();
+    for line in screen.lines().filter(|line| line.contains("Talk")) {
+        let last = line.trim_end().trim_end_matches('…').rsplit(' ').next().unwrap();
+        assert!(long.split(' ').any(|word| word == last), "{last:?}: {screen}");
+    }
+    terminal.resize_to(80, 24).sees("20 of 20; Enter takes, Esc leaves, arrows move, typing filters");
+    terminal.keys(ESC).at_prompt();
+}
+
+#[test]
+fn the_first_model_is_chosen_with_all_there_is_to_know() {
+    let home = Home::new();
+    let mut terminal =
+        home.terminal_as(&Setup { rows: 24, columns: 80, ..Setup::default() }, &["--incognito"]);
+    terminal.sees("Which one to fetch?").sees("Esc leaves, arrows move, typing filters");
+    let screen = terminal.screen();
+    assert!(screen.contains(" MiB, Apache-2.0 (open)") && screen.contains("(conditions)"), "{screen}");
+    terminal.resize_to(40, 24).sees("Enter takes, Esc leaves").wait("the whole question", |screen| {
+        let head: Vec<String> = screen.rows(0, 40).take(2).map(|row| row.trim().to_string()).collect();
+        head.join(" ") == "No model is on this machine yet. Which one to fetch?"
+    });
+    assert!(terminal.screen().contains("(conditions)"), "{}", terminal.screen());
+    assert_eq!(terminal.keys(ESC).ends(), 130);
+}
+
+#[test]
+fn models_are_told_apart_by_the_ends_of_their_names() {
+    let home = Home::new();
+    for (name, kind) in [("llama-bpe", "Q4_K_M"), ("mamba", "Q8_0")] {
+        let model = std::fs::read(crate::support::tiny(name)).unwrap();
+        let name = format!("A-Model-Of-Somebody-With-A-Long-Name-7B-Instruct-{kind}");
+        home.write(&format!(".local/share/fireside/models/{name}.gguf"), model);
+    }
+    let mut terminal =
+        home.terminal_as(&Setup { rows: 24, columns: 40, ..Setup::default() }, &["--incognito"]);
+    terminal.sees("Which model?").sees("2 of 2; Enter takes, Esc leaves");
+    let screen = terminal.screen();
+    assert!(screen.contains("> A-Model-Of-") && screen.contains("…"), "{screen}");
+    assert!(screen.contains("Instruct-Q4_K_M\n") && screen.contains("Instruct-Q8_0\n"), "{screen}");
+    assert!(screen.contains("KiB") && screen.contains("mamba"), "what there is to know is below: {screen}");
+    assert_eq!(terminal.keys(ESC).ends(), 130);
 }

@@ -218,6 +218,8 @@ fn conversations_are_listed_found_and_shown_whole() {
         let (page, reference) = shown(&home, columns, &["history", "search", "mountain"]);
         page.says_nothing_but("history search", &reference);
     }
+    let (page, _) = shown(&home, 40, &["history", "list"]);
+    assert!(page.rows.iter().any(|row| row.ends_with(" What would somebody…")), "{:?}", page.rows);
     let listed = home.run(&["history", "list"]).done().code(0).stdout;
     assert!(listed.contains("mountain village…"), "a pipe gets all that is kept of a title: {listed}");
     let id = listed.lines().last().unwrap().split_whitespace().next().unwrap();
@@ -428,6 +430,20 @@ fn code_and_tables_are_not_broken_by_us() {
     assert!(
         answered(40, &inline, &[], &[]).lines().iter().rev().take(5).all(|line| line.chars().count() <= 40)
     );
+}
+
+#[test]
+fn a_table_without_outer_pipes_is_not_broken_either() {
+    let delimiter = "---------- | :--------------------------------- | ------";
+    let row = "the village | at the end of a narrow valley in the mountains | small";
+    let text = format!("name | where | size\n{delimiter}\n{row}\n{row}\n\n{PARAGRAPH}");
+    let page = answered(40, &text, &[], &[]);
+    let lines = page.lines();
+    assert_eq!(lines[..4], ["name | where | size", delimiter, row, row], "{lines:#?}");
+    assert!(lines[5..].iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
+    let no_table = format!("either | or\n\n{PARAGRAPH} | {PARAGRAPH}");
+    answered(40, &no_table, &[], &[]).says_all_of("a line with a pipe", &no_table);
+    assert!(answered(40, &no_table, &[], &[]).broken.iter().all(|broken| !broken));
 }
 
 #[test]

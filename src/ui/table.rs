@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_between_words() {
+        assert_eq!(cut("Explain gravitational waves", 12), "Explain…");
+        assert_eq!(cut("Explain gravitational waves", 24), "Explain gravitational…");
+        assert_eq!(cut("See https://example.org/a/path", 20), "See https://example…", "longer than the room");
+        assert_eq!(cut("Incomprehensible", 8), "Incompr…");
+    }
+
+    #[test]
     fn a_cell_may_go_on_in_the_next_line() {
         let columns = [("NAME", Column::Whole), ("FITS", Column::Wraps), ("SIZE", Column::Whole)];
         let rows = [["a", "with 2048 tokens of context", "1 GiB"].map(String::from)];
