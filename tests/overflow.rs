@@ -129,7 +129,7 @@ fn the_warning_says_what_happens_next() {
         );
     }
     let full = chat(&Home::new(), &["-n", "none"], "Tell me everything\n");
-    full.says("the context is full; before the next answer fireside asks how to make room");
+    full.says("the context is full; with the next message fireside asks how to make room");
 }
 
 #[test]

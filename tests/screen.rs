@@ -218,8 +218,9 @@ fn conversations_are_listed_found_and_shown_whole() {
         let (page, reference) = shown(&home, columns, &["history", "search", "mountain"]);
         page.says_nothing_but("history search", &reference);
     }
+    chat(&home, "ok\n", &[], "Explain it incomprehensibilities apart\n").code(0);
     let (page, _) = shown(&home, 40, &["history", "list"]);
-    assert!(page.rows.iter().any(|row| row.ends_with(" What would somebody…")), "{:?}", page.rows);
+    assert!(page.rows[0].ends_with("  Explain it…"), "{:?}", &page.rows[..4]);
     let listed = home.run(&["history", "list"]).done().code(0).stdout;
     assert!(listed.contains("mountain village…"), "a pipe gets all that is kept of a title: {listed}");
     let id = listed.lines().last().unwrap().split_whitespace().next().unwrap();
