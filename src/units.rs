@@ -50,9 +50,18 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// The same of what is only estimated.
+/// `about 3 s`, `about 40 s`, `about 1.5 h`: what an estimate is worth, in ones up to ten and in fives above, hours in halves.
 pub fn about(seconds: f64) -> String {
-    if seconds < 0.1 { duration(seconds) } else { format!("about {}", duration(seconds)) }
+    let (minutes, hours) = (seconds / 60.0, seconds / 3600.0);
+    let rough = |number: f64| if number < 10.0 { number.round() } else { (number / 5.0).round() * 5.0 };
+    match seconds {
+        ..1.0 => "less than 1 s".into(),
+        ..92.5 => format!("about {} s", rough(seconds)),
+        ..3450.0 => format!("about {} min", rough(minutes)),
+        ..36_000.0 => format!("about {} h", (hours * 2.0).round() / 2.0),
+        ..129_600.0 => format!("about {hours:.0} h"),
+        _ => format!("about {:.0} days", hours / 24.0),
+    }
 }
 
 #[cfg(test)]

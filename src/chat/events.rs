@@ -201,7 +201,7 @@ impl Stats {
         }
     }
 
-    /// Tokens a second at which the prompt was read; `None` if nothing was.
+    /// Tokens a second at which the prompt was read; `None` if too little was to tell.
     pub fn prompt_speed(&self) -> Option<f64> {
         speed(self.prompt_tokens - self.cached_tokens, self.reading)
     }
@@ -212,14 +212,14 @@ impl Stats {
         self.generated_tokens as f64 / steps as f64
     }
 
-    /// Tokens a second at which the answer was written; `None` if nothing was.
+    /// Tokens a second at which the answer was written; `None` if too little was to tell.
     pub fn generation_speed(&self) -> Option<f64> {
         speed(self.generated_tokens, self.generation)
     }
 }
 
 fn speed(tokens: usize, time: Duration) -> Option<f64> {
-    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+    (tokens > 1 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
 /// How much of the context a conversation takes.
