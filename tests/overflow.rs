@@ -128,7 +128,7 @@ fn the_warning_says_what_happens_next() {
             "{warning}"
         );
     }
-    let full = chat(&Home::new(), &["-n", "none"], "Tell me everything\n");
+    let full = chat(&Home::new(), &[], &(lines(1, 3) + &format!("4. {LINE} a\n")));
     full.says("the context is full; with the next message fireside asks how to make room");
 }
 
@@ -147,7 +147,7 @@ fn stopping_says_how_much_there_is() {
     let done = done
         .says("the prompt is too long: ")
         .says("and the context holds 256")
-        .says("then there are no more answers");
+        .says("there is no answer; /clear begins a new conversation");
     done.hint("--overflow roll");
     assert_eq!(kept(&home)[0]["messages"], 9, "what was said is kept, answered or not");
     // One question does not ask.

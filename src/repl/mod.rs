@@ -352,16 +352,15 @@ impl Chat<'_> {
         if nearly_full && !std::mem::replace(&mut self.warned, nearly_full) {
             let Stats { context_used: used, context_limit: limit, .. } = stats;
             let then = match self.session.settings.overflow {
-                None => "what is to leave then will be asked",
-                Some(Overflow::Roll) => "then the oldest messages leave the model's view",
-                Some(Overflow::Compact) => {
-                    "then the model summarises the oldest messages, and they leave its view"
-                }
-                Some(Overflow::Stop) => "then there are no more answers; /clear begins a new conversation",
+                None => "fireside asks how to make room",
+                Some(Overflow::Roll) => "the oldest messages leave the model's view",
+                Some(Overflow::Compact) => "the model sums up the oldest messages, and they leave its view",
+                Some(Overflow::Stop) => "there is no answer; /clear begins a new conversation",
             };
-            let (left, percent) = (limit.saturating_sub(*used), used * 100 / limit);
-            self.screen
-                .note(&format!("the context is {percent} % full, {left} of {limit} tokens are left: {then}"));
+            self.screen.note(&match limit.saturating_sub(*used) {
+                0 => format!("the context is full; with the next message {then}"),
+                left => format!("the context is {} % full, {left} of {limit} tokens are left; once a message does not fit into that, {then}", used * 100 / limit),
+            });
         }
         self.warned = nearly_full;
     }
