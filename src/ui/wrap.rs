@@ -63,6 +63,8 @@ pub(super) struct Wrap {
     line: String,
     /// What ends the code that the line is part of.
     fence: Option<Fence>,
+    /// The line is a row of a table.
+    table: bool,
     /// White space before the word, not shown yet.
     space: String,
     /// The word that is being written, and how much of it is shown, in bytes.
@@ -87,6 +89,7 @@ impl Wrap {
             column: 0,
             line,
             fence: None,
+            table: false,
             space,
             word,
             shown: 0,
@@ -171,6 +174,7 @@ impl Wrap {
                 _ => Some(open),
             },
         };
+        self.table = is_delimiter(&self.line) || (self.table && !self.line.trim().is_empty());
         self.line.clear();
         self.column = 0;
     }
@@ -196,6 +200,8 @@ impl Wrap {
     fn as_it_is(&self) -> bool {
         self.text != Text::Columns
             && (self.fence.is_some()
+                || self.table
+                || is_delimiter(&self.line)
                 || self.line.trim_start().starts_with('|')
                 || fence(inside(&self.line)).is_some())
     }
@@ -314,6 +320,11 @@ fn fence(line: &str) -> Option<(Fence, &str)> {
     let rest = line.trim_start_matches(mark);
     let length = line.len() - rest.len();
     (length >= 3 && !(mark == '`' && rest.contains('`'))).then(|| (Fence { mark, length }, rest.trim()))
+}
+
+/// Whether a line parts the headings of a table from its rows, as `--- | :-:` does.
+fn is_delimiter(line: &str) -> bool {
+    line.contains('|') && line.contains('-') && line.chars().all(|c| "|-: >".contains(c))
 }
 
 /// A number of ours stays on one row with its unit.
