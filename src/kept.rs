@@ -120,7 +120,7 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
     if !screen.can_pick() {
         return pick_by_number(&store, &all, screen, ask);
     }
-    let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone() };
+    let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone(), ..Row::default() };
     let rows: Vec<Row> = all.iter().map(row).collect();
     let mut about = |place: usize| {
         let Summary { id, changed, messages, .. } = &all[place];

@@ -145,7 +145,7 @@ fn it_fits_small_windows_and_follows_them() {
                 && lines[0].starts_with("Which conversation?")
                 && screen.contents().contains(last)
         });
-        chosen(&mut terminal, if columns > 20 { "Talk 45. \u{241b}]0;" } else { "Talk 45." });
+        chosen(&mut terminal, if columns > 40 { "Talk 45. \u{241b}]0;" } else { "Talk 45." });
     }
     let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
     assert!(!bytes.contains("\x1b]0;") && !bytes.contains('\u{9b}') && !bytes.contains('\u{202e}'));
@@ -191,7 +191,7 @@ fn the_first_model_is_chosen_with_all_there_is_to_know() {
         home.terminal_as(&Setup { rows: 24, columns: 80, ..Setup::default() }, &["--incognito"]);
     terminal.sees("Which one to fetch?").sees("Esc leaves, arrows move, typing filters");
     let screen = terminal.screen();
-    assert!(screen.contains(" MiB, Apache-2.0 (open)") && screen.contains("(conditions)"), "{screen}");
+    assert!(screen.contains(" MiB, Apache-2.0 (open source)") && screen.contains("(conditions)"), "{screen}");
     terminal.resize_to(40, 24).sees("Enter takes, Esc leaves").wait("the whole question", |screen| {
         let head: Vec<String> = screen.rows(0, 40).take(2).map(|row| row.trim().to_string()).collect();
         head.join(" ") == "No model is on this machine yet. Which one to fetch?"

@@ -62,14 +62,16 @@ impl Run<'_> {
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }
-        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
-        let table = verbs::list::lines(&models, columns);
         if self.screen.can_pick() {
-            let rows = picker_rows(&table);
-            let question = picker::Question { text: "Which model?", rows: &rows, about: None };
+            let rows: Vec<Row> = models.iter().map(|(model, _)| named(&model.name)).collect();
+            let described = verbs::list::described(&models);
+            let mut about = |place: usize| (described[place].clone(), described[place].clone());
+            let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten();
             return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
         }
+        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
+        let table = verbs::list::lines(&models, columns);
         let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
@@ -88,21 +90,20 @@ impl Run<'_> {
 
     /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
-        let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
-        let table = verbs::catalogue::lines(columns);
         if self.screen.can_pick() {
             let entries = verbs::catalogue::entries();
-            let rows = picker_rows(&table);
+            let row = |name: &str, entry: &Entry| named(&format!("{name}  {}", entry.title));
+            let rows: Vec<Row> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
             let mut about = |place: usize| {
-                let Entry { title, demonstration, .. } = entries[place].1;
-                let about = if *demonstration { ", a demonstration: it knows little" } else { "" };
-                (format!("{title}{about}"), title.clone())
+                let about = verbs::catalogue::described(entries[place].1);
+                (about.clone(), about)
             };
             let text = "No model is on this machine yet. Which one to fetch?";
             let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
             return verbs::pull::bring_model(entries[place].0, &self.config, self.screen);
         }
+        let table = verbs::catalogue::lines(self.screen.note_columns());
         self.screen.show("no model is on this machine yet; these can be fetched:");
         self.screen.show(table.join("\n").trim_start_matches('\n'));
         let (name, entry) = catalog::demonstration();
@@ -119,8 +120,6 @@ impl Run<'_> {
     }
 }
 
-/// Lines of a table, without its headings, to choose from. A cell that goes on in the next line is cut.
-fn picker_rows(table: &[String]) -> Vec<Row> {
-    let title = |line: &String| line.lines().next().unwrap_or_default().to_string();
-    table[1..].iter().map(|line| Row { title: title(line), ..Row::default() }).collect()
+fn named(name: &str) -> Row {
+    Row { title: name.to_string(), name: true, ..Row::default() }
 }

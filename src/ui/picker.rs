@@ -7,21 +7,27 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::keys::Key;
-use super::table::cut;
+use super::table::{cut, squeezed};
 use super::terminal::{OwnScreen, size, suspensions};
 use super::typing::{Next, next};
 use super::visible;
+use super::wrap::{Text, width, wrapped};
 
 /// How often to look whether the window has changed.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Shortest beginning of an id that is one: shorter ones are parts of words.
 const SHORTEST_ID: usize = 3;
-const KEYS: &str = "arrows move, typing filters, Enter takes, Esc leaves";
+/// As many as there is room for.
+const KEYS: [&str; 4] = ["Enter takes", "Esc leaves", "arrows move", "typing filters"];
+/// Rows that the question and what is typed behind it may take.
+const MOST: usize = 3;
 
 /// Something to choose.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
     pub title: String,
+    /// The title is a name, whose end matters.
+    pub name: bool,
     /// Found by its beginning; empty: it has none.
     pub id: String,
 }
@@ -121,7 +127,7 @@ impl List<'_> {
     }
 
     fn has(&mut self, place: usize, words: &[&str]) -> bool {
-        let Row { title, id } = &self.question.rows[place];
+        let Row { title, id, .. } = &self.question.rows[place];
         let (title, id) = (title.to_lowercase(), id.to_lowercase());
         let missing: Vec<&&str> = words
             .iter()
@@ -141,25 +147,37 @@ impl List<'_> {
 
     /// The screen. The terminal does not break its rows: how wide some signs are is a matter of opinion.
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
+        let asked = visible(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
+        let asked = wrapped(&asked, Text::Prose, columns);
+        let asked: Vec<&str> = asked.split('\n').take(MOST).collect();
         let each = if self.question.about.is_some() { 2 } else { 1 };
-        self.page = (rows.saturating_sub(2) / each).max(1);
+        self.page = (rows.saturating_sub(asked.len() + 1) / each).max(1);
         self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
-        let line = |text: &str| cut(&visible(text).replace(['\n', '\t'], " "), columns);
-        let mut screen = String::from("\x1b[?7l\x1b[H\x1b[J");
+        let line = |indent: &str, text: &str, cut: fn(&str, usize) -> String| {
+            let text = visible(text).replace(['\n', '\t'], " ");
+            format!("{indent}{}", cut(&text, columns.saturating_sub(indent.len())))
+        };
+        let mut screen = format!("\x1b[?7l\x1b[H\x1b[J{}", "\r\n".repeat(asked.len() - 1));
         for number in self.top..self.found.len().min(self.top + self.page) {
             let place = self.found[number];
             let (mark, on, off) =
                 if number == self.at { ("> ", "\x1b[7m", "\x1b[m") } else { ("  ", "", "") };
-            let title = line(&format!("{mark}{}", self.question.rows[place].title));
+            let Row { title, name, .. } = &self.question.rows[place];
+            let title = line(mark, title, if *name { squeezed } else { cut });
             screen += &format!("\r\n{on}{title}{off}");
             if each > 1 {
                 let about = self.about(place).0.clone();
-                screen += &format!("\r\n{}", line(&format!("    {about}")));
+                screen += &format!("\r\n{}", line("    ", &about, cut));
             }
         }
-        let count = format!("{} of {}; {KEYS}", self.found.len(), self.question.rows.len());
-        screen += &format!("\x1b[{rows};1H{}", line(&count));
-        screen + &format!("\x1b[H{}\x1b[?7h", line(&format!("{} {}", self.question.text, self.typed)))
+        let count = format!("{} of {}", self.found.len(), self.question.rows.len());
+        let helps = (0..=KEYS.len()).rev().map(|most| match most {
+            0 => count.clone(),
+            most => format!("{count}; {}", KEYS[..most].join(", ")),
+        });
+        let help = helps.into_iter().find(|help| width(help) <= columns).unwrap_or_default();
+        screen += &format!("\x1b[{rows};1H{help}");
+        screen + &format!("\x1b[H{}\x1b[?7h", asked.join("\r\n"))
     }
 }
 
@@ -168,7 +186,10 @@ mod tests {
     use super::*;
 
     fn rows(titles: &[&str]) -> Vec<Row> {
-        titles.iter().map(|title| Row { title: title.to_string(), id: "3fa90011".into() }).collect()
+        titles
+            .iter()
+            .map(|title| Row { title: title.to_string(), id: "3fa90011".into(), ..Row::default() })
+            .collect()
     }
 
     #[test]

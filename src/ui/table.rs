@@ -132,17 +132,34 @@ fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
     lines.join("\n")
 }
 
-/// The beginning of a text, at most so many cells of it; without the word that would be cut, unless that is a long one.
+/// The beginning of a text, at most so many cells of it; without the word that would be cut, unless that is longer than all of them.
 pub fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_string();
     }
+    let (beginning, rest) = text.split_at(beginning(text, most.saturating_sub(1)));
+    let begun = beginning.rfind(' ').map_or(0, |at| at + 1);
+    let word = width(&beginning[begun..]) + width(rest.split(' ').next().unwrap_or_default());
+    let whole = beginning[..begun].trim_end();
+    let ends = if word > most || whole.is_empty() { beginning } else { whole };
+    format!("{}…", ends.trim_end())
+}
+
+/// The beginning and the end of a name, at most so many cells: what tells names apart may be at either.
+pub fn squeezed(name: &str, most: usize) -> String {
+    if width(name) <= most {
+        return name.to_string();
+    }
+    let room = most.saturating_sub(1);
+    let backwards: String = name.chars().rev().collect();
+    let end = name.len() - beginning(&backwards, room - room / 3);
+    format!("{}…{}", &name[..beginning(name, room / 3)], &name[end..])
+}
+
+/// Where so many cells of a text end.
+fn beginning(text: &str, cells: usize) -> usize {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-    let end = ends.take_while(|end| width(&text[..*end]) < most).last().unwrap_or(0);
-    let (beginning, rest) = text.split_at(end);
-    let word =
-        beginning.rfind(' ').filter(|at| !rest.starts_with(' ') && width(&beginning[*at..]) <= most / 3);
-    format!("{}…", beginning[..word.unwrap_or(end)].trim_end())
+    ends.take_while(|end| width(&text[..*end]) <= cells).last().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -172,10 +189,11 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_between_words() {
-        assert_eq!(cut("Explain gravitational waves", 12), "Explain…");
+        assert_eq!(cut("Explain gravitational waves", 18), "Explain…");
         assert_eq!(cut("Explain gravitational waves", 24), "Explain gravitational…");
         assert_eq!(cut("See https://example.org/a/path", 20), "See https://example…", "longer than the room");
         assert_eq!(cut("Incomprehensible", 8), "Incompr…");
+        assert_eq!(squeezed("Some-Model-7B-Instruct-Q4_K_M", 16), "Some-…uct-Q4_K_M");
     }
 
     #[test]

@@ -59,6 +59,16 @@ fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
     ]
 }
 
+/// What there is to know of a model besides its name, on one line: what matters most comes first.
+pub fn described(entry: &Entry) -> String {
+    let [_, _, size, memory, fits, licence] = row("", entry, available_memory());
+    let fits = if fits == "no" { ", more than is free" } else { "" };
+    match entry.demonstration {
+        true => format!("{size}, {licence}, a demonstration: it knows little"),
+        false => format!("{size}, {licence}, needs {memory} of memory{fits}"),
+    }
+}
+
 fn object(name: &str, entry: &Entry) -> Value {
     json!({
         "name": name,

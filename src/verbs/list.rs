@@ -55,22 +55,9 @@ pub(super) fn run(all: bool, means: &mut Means) -> Result<Exit, Failure> {
 
 /// The headings, and an entry for each model.
 pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<String> {
-    let available = available_memory();
-    let mut named: HashMap<&str, usize> = HashMap::new();
-    models.iter().for_each(|(model, _)| *named.entry(&model.name).or_default() += 1);
-    let same = |model: &ModelFile| named[model.name.as_str()] > 1;
-    let rows: Vec<[String; 9]> = models
-        .iter()
-        .map(|(model, about)| {
-            let mut row = row(model, about, available);
-            if same(model) {
-                row[8] = model.full_name();
-            }
-            row
-        })
-        .collect();
+    let (rows, namesakes) = rows(models);
     // What tells models of one name apart is a name as well.
-    let place = if models.iter().any(|(model, _)| same(model)) { Column::Whole } else { Column::Spare(5) };
+    let place = if namesakes { Column::Whole } else { Column::Spare(5) };
     let columns = [
         ("NAME", Column::Whole),
         ("FAMILY", Column::Spare(7)),
@@ -83,6 +70,39 @@ pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<Stri
         ("WHERE", place),
     ];
     table(columns, &rows, terminal)
+}
+
+/// What there is to know of each model besides its name, on one line: what matters most comes first.
+pub fn described(models: &[(ModelFile, About)]) -> Vec<String> {
+    let (rows, namesakes) = rows(models);
+    let line = |[_, family, params, quant, size, context, licence, fits, place]: [String; 9]| {
+        let fits = match fits.strip_prefix("no: ") {
+            Some(needs) => needs.to_string(),
+            None => fits.replace("yes", "fits").replace("with", "fits with"),
+        };
+        let none = String::new();
+        let (first, last) = if namesakes { (place, none) } else { (none, place) };
+        let of = |what: &str, cell: String| if cell.is_empty() { cell } else { format!("{what} {cell}") };
+        let (context, licence) = (of("context", context), of("licence", licence));
+        let all = [first, size, quant, family, fits, params, licence, context, last];
+        all.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    };
+    rows.into_iter().map(line).collect()
+}
+
+/// A row for each model, and whether some share a name: those say exactly where they are.
+fn rows(models: &[(ModelFile, About)]) -> (Vec<[String; 9]>, bool) {
+    let available = available_memory();
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    models.iter().for_each(|(model, _)| *named.entry(&model.name).or_default() += 1);
+    let rows = models.iter().map(|(model, about)| {
+        let mut row = row(model, about, available);
+        if named[model.name.as_str()] > 1 {
+            row[8] = model.full_name();
+        }
+        row
+    });
+    (rows.collect(), named.values().any(|count| *count > 1))
 }
 
 fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {
