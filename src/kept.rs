@@ -123,9 +123,9 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
     let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone(), ..Row::default() };
     let rows: Vec<Row> = all.iter().map(row).collect();
     let mut about = |place: usize| {
-        let Summary { id, changed, messages, .. } = &all[place];
+        let Summary { id, changed, path, .. } = &all[place];
         let last = store.last_words(id).ok().flatten().map_or_else(String::new, |text| short(&text, 300));
-        let messages = count(*messages, "message");
+        let messages = count(*path, "message");
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
     let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
@@ -178,8 +178,8 @@ pub fn short(text: &str, most: usize) -> String {
 pub fn lines(found: &[Summary], terminal: Option<usize>) -> Vec<String> {
     let rows: Vec<[String; 4]> = found
         .iter()
-        .map(|Summary { id, title, changed, messages, .. }| {
-            let messages = count_in_column(*messages as usize, 4, "message");
+        .map(|Summary { id, title, changed, path, .. }| {
+            let messages = count_in_column(*path as usize, 4, "message");
             [id[..SHORT.min(id.len())].to_string(), format!("{:>9}", age(*changed)), messages, title.clone()]
         })
         .collect();
@@ -210,7 +210,17 @@ pub fn named(record: &Record) -> String {
 
 /// Says which conversation is gone on with.
 pub fn continuing(record: &Record) -> String {
-    format!("continuing {} ({})", named(record), count(record.entries.len(), "message"))
+    format!("continuing {} ({})", named(record), messages(record))
+}
+
+/// `2 messages, 4 on other branches`: those that are shown come first.
+pub fn messages(record: &Record) -> String {
+    let shown = record.path().len();
+    let others = match record.entries.len() - shown {
+        0 => String::new(),
+        others => format!(", {others} on other branches"),
+    };
+    count(shown, "message") + &others
 }
 
 /// Writes a conversation into a file of the user's choice; says what was written.

@@ -87,8 +87,8 @@ fn list(since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
 }
 
 fn object(summary: &Summary) -> Value {
-    let Summary { id, title, changed, model, messages } = summary;
-    json!({ "id": id, "title": title, "changed": changed, "model": model, "messages": messages })
+    let Summary { id, title, changed, model, messages, path } = summary;
+    json!({ "id": id, "title": title, "changed": changed, "model": model, "messages": messages, "path": path })
 }
 
 fn search(words: &str, limit: usize, since: Option<&str>, means: &mut Means) -> Result<Exit, Failure> {
@@ -249,8 +249,7 @@ fn remove(ids: &[String], yes: bool, means: &mut Means) -> Result<Exit, Failure>
                 return Err(Failure::usage("rm asks first, and there is no terminal to ask on")
                     .hint("to agree beforehand, add: --yes"));
             }
-            let question =
-                format!("Remove '{}' ({}) for good?", record.title, count(record.entries.len(), "message"));
+            let question = format!("Remove '{}' ({}) for good?", record.title, kept::messages(&record));
             if !input::confirm(means.screen, &question)? {
                 means.screen.note(&format!("kept {}", kept::named(&record)));
                 continue;

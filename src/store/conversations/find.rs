@@ -19,7 +19,9 @@ pub struct Summary {
     pub title: String,
     pub changed: i64,
     pub model: Option<String>,
+    /// All of its messages, and those on the path to its head.
     pub messages: u32,
+    pub path: u32,
 }
 
 /// A message that was searched for.
@@ -35,6 +37,20 @@ impl Hit {
     pub const BEGIN: char = '\u{2}';
     pub const END: char = '\u{3}';
 }
+
+/// How many messages of a conversation are on the path to its head. A parent always has a smaller number, or it is damage.
+const PATH: &str = "(with recursive up(number, parent) as \
+    (select number, parent from message where number = conversation.head and conversation = conversation.id \
+    union all select message.number, message.parent from up join message on message.number = up.parent \
+    where message.number < up.number) select count(*) from up)";
+
+/// What is known of all conversations without going along their paths: how many messages they have, which one was kept last,
+/// and in which of them something branches. Where nothing does and that last one is the head, all are on the path.
+const ALL: &str = "with held(id, messages, first, last) as materialized \
+    (select conversation, count(*), min(number), max(number) from message group by conversation), \
+    forked(id) as materialized (select conversation from message where number in \
+    (select parent from message where parent is not null group by parent having count(*) > 1) \
+    union select conversation from message where parent is null and number not in (select first from held))";
 
 /// Which conversations are wanted.
 #[derive(Debug, Clone, Default)]
@@ -61,10 +77,14 @@ impl Conversations {
 
     /// Conversations with at least one message, the one changed last first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
-        let query = "select id, title, changed, model, (select count(*) from message where conversation = id) \
-                     from conversation where exists (select 1 from message where conversation = id) and (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
-                     and (?2 is null or changed >= ?2) order by changed > ?4, changed desc limit ?3";
-        let mut statement = self.connection.prepare(query)?;
+        let query = format!(
+            "{ALL} select conversation.id, title, changed, model, messages, \
+             case when head is last and conversation.id not in forked then messages else {PATH} end \
+             from conversation join held on held.id = conversation.id \
+             where (?1 is null or instr(lower(coalesce(model, '')), lower(?1)) > 0) \
+             and (?2 is null or changed >= ?2) order by changed > ?4, changed desc limit ?3"
+        );
+        let mut statement = self.connection.prepare(&query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows = statement.query_map(params![filter.model, filter.since, most, future()], summary)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -89,21 +109,23 @@ impl Conversations {
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        let query = "select conversation.id, title, changed, model, \
-                     (select count(*) from message where conversation = conversation.id), role, \
-                     snippet(word, 0, char(2), char(3), '…', 16) \
-                     from word join message on message.number = word.rowid \
-                     join conversation on conversation.id = message.conversation \
-                     where word match ?1 and (?2 is null or instr(lower(coalesce(model, '')), lower(?2)) > 0) \
-                     and (?3 is null or changed >= ?3) order by word.rowid desc limit ?4";
-        let mut statement = self.connection.prepare(query)?;
+        let query = format!(
+            "select conversation.id, title, changed, model, \
+             (select count(*) from message where conversation = conversation.id), {PATH}, role, \
+             snippet(word, 0, char(2), char(3), '…', 16) \
+             from word join message on message.number = word.rowid \
+             join conversation on conversation.id = message.conversation \
+             where word match ?1 and (?2 is null or instr(lower(coalesce(model, '')), lower(?2)) > 0) \
+             and (?3 is null or changed >= ?3) order by word.rowid desc limit ?4"
+        );
+        let mut statement = self.connection.prepare(&query)?;
         let most = filter.most.map_or(-1, |most| most as i64);
         let rows =
             statement.query_map(params![words.join(" ") + "*", filter.model, filter.since, most], |row| {
                 Ok(Hit {
                     conversation: summary(row)?,
-                    role: role(&row.get::<_, String>(5)?),
-                    snippet: text(row, 6)?.unwrap_or_default(),
+                    role: role(&row.get::<_, String>(6)?),
+                    snippet: text(row, 7)?.unwrap_or_default(),
                 })
             })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -117,5 +139,6 @@ fn summary(row: &Row) -> rusqlite::Result<Summary> {
         changed: row.get(2)?,
         model: text(row, 3)?,
         messages: row.get(4)?,
+        path: row.get(5)?,
     })
 }
