@@ -73,6 +73,8 @@ pub struct Paths {
     pub known_models: PathBuf,
     /// Marks of the conversations that are being read or answered.
     pub working: PathBuf,
+    /// Is there once the user was told where conversations are kept.
+    pub told: PathBuf,
     /// The conversations that are kept.
     pub conversations: PathBuf,
     /// What the headers of model files say, so that a list need not read them again.
@@ -249,6 +251,7 @@ impl Paths {
             line_history: state.join("lines"),
             known_models: state.join("models.json"),
             working: state.join("working"),
+            told: state.join("told"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
             snapshots: base.cache_dir().join("fireside").join("snapshots"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::record::Record;
 use crate::clock::now;
-use crate::config::Config;
+use crate::config::{Config, Paths};
 use crate::error::Failure;
 use crate::files::{self, Existing};
 use crate::store::conversations::{Conversations, Filter, Summary, Trouble};
@@ -24,6 +24,19 @@ pub const SHORT: usize = 8;
 /// Where conversations are kept; `None` without a home folder.
 pub fn file(config: &Config) -> Option<&Path> {
     config.paths.as_ref().map(|paths| paths.conversations.as_path())
+}
+
+/// Says where conversations are kept, before the first one is: once for each database, as soon as a run is not quiet.
+pub fn tell_where(config: &Config, screen: &mut Screen) {
+    let Some(Paths { conversations, told, .. }) = &config.paths else { return };
+    if screen.is_quiet() || (conversations.exists() && told.exists()) {
+        return;
+    }
+    let shown = conversations.display();
+    screen.note(&format!(
+        "conversations are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
+    ));
+    let _ = files::replace(told, b""); // else it is said again
 }
 
 /// Damaged databases that were moved aside.

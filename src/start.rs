@@ -292,12 +292,7 @@ impl Run<'_> {
         match kept::file(&self.config).map(Path::to_path_buf) {
             Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is kept"),
             Some(file) if wanted => {
-                if !file.exists() {
-                    let shown = file.display();
-                    self.screen.note(&format!(
-                        "conversations are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
-                    ));
-                }
+                kept::tell_where(&self.config, self.screen);
                 session.keep(file, heading);
             }
             _ => {}

@@ -260,6 +260,11 @@ impl Screen {
         self.progress.clear();
     }
 
+    /// Whether notes are shown to nobody.
+    pub fn is_quiet(&self) -> bool {
+        self.style.quiet
+    }
+
     /// A line for the user, dim.
     pub fn note(&mut self, line: &str) {
         if self.style.quiet {

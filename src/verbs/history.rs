@@ -179,6 +179,7 @@ fn show(id: &str, means: &mut Means) -> Result<Exit, Failure> {
 fn import(file: &Path, means: &mut Means) -> Result<Exit, Failure> {
     let path = kept::file(means.config)
         .ok_or_else(|| Failure::new("there is no home folder to keep anything in"))?;
+    kept::tell_where(means.config, means.screen);
     let (mut store, note) = opened(path)?;
     note.iter().for_each(|line| means.screen.note(line));
     let (mut fresh, mut notes) = (0, Vec::new());
