@@ -73,6 +73,7 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.
 mod keys;
 mod pty;
+mod questions;
 // Every word of it whole, on any terminal.
 mod screen;
 // Bold, dim, red, or none of it.
