@@ -10,6 +10,7 @@ use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::error::{Exit, Failure, reason};
 use crate::files::expanded;
+use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
 
 /// Longest text that is read, in bytes: more than the largest context there is.
@@ -59,22 +60,28 @@ pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
     text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
 }
 
-/// Asks on the terminal and returns what was typed, without white space around it.
-pub fn ask(screen: &mut Screen, question: &str) -> Result<String, Failure> {
-    screen.question(question);
+/// Asks on the terminal and returns what was typed, without white space around it; `None`: Esc, or the end of the input.
+pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Failure> {
+    screen.end_progress();
+    match answer::ask(question) {
+        Some(Reply::Line(line)) => return Ok(Some(line.trim().to_string())),
+        Some(Reply::Nothing) => return Ok(None),
+        Some(Reply::Interrupted) => return Err(Failure::interrupted()),
+        None => screen.question(question),
+    }
     let line = watched(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
     });
     let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
-    line.map(|line| keys::typed(&line).trim().to_string())
+    line.map(|line| (!line.is_empty()).then(|| keys::typed(&line).trim().to_string()))
         .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
 }
 
 /// Asks whether to do something; anything but yes is a no.
 pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Failure> {
     let answer = ask(screen, &format!("{question} [y/N] "))?;
-    Ok(is_yes(&answer))
+    Ok(answer.is_some_and(|answer| is_yes(&answer)))
 }
 
 /// Anything else is a no.

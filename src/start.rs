@@ -314,7 +314,7 @@ impl Run<'_> {
             return;
         }
         let question = "This conversation could not be kept. A file to save it in, or Enter to let it go: ";
-        while let Ok(name) = input::ask(self.screen, question)
+        while let Ok(Some(name)) = input::ask(self.screen, question)
             && !name.is_empty()
         {
             let path = Path::new(&name);
@@ -373,8 +373,7 @@ impl Run<'_> {
             return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
                 .hint("fireside history list shows the ids; --continue takes the newest conversation"));
         }
-        let mut ask = |screen: &mut Screen, question: &str| input::ask(screen, question).map(Some);
-        kept::pick(&self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
+        kept::pick(&self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
     }
 
     fn fail(&mut self, failure: &Failure) -> Exit {

@@ -31,6 +31,7 @@ use self::feed::Feed;
 use super::rows::Rows;
 use crate::error::{Failure, reason};
 use crate::store::lines;
+use crate::ui::answer::{self, Reply};
 use crate::ui::terminal::{self, Hushed};
 use crate::ui::{acts, keys, last_line, retype, visible, width};
 
@@ -104,6 +105,20 @@ impl Editor {
             Kind::Full(full) => full.read(prompt, initial),
             Kind::Plain(plain) => plain.read(prompt, initial),
         }
+    }
+
+    /// What answers a question; `None`: nothing does. It is no line of the chat, nor is there any in it.
+    pub(super) fn ask(&mut self, question: &str) -> Result<Option<String>, Failure> {
+        Ok(match &mut self.0 {
+            Kind::Full(_) => match answer::ask(question) {
+                Some(Reply::Line(line)) => Some(line),
+                _ => None,
+            },
+            Kind::Plain(plain) => match plain.read(question, "")? {
+                Line::Text(line) => Some(line),
+                Line::Interrupted(_) | Line::End => None,
+            },
+        })
     }
 }
 

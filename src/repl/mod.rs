@@ -167,9 +167,8 @@ impl Chat<'_> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
         }
-        let answer = editor.read(&format!("{} [y/N] ", confirm.question), "")?;
-        let agrees = matches!(answer, Line::Text(text) if input::is_yes(&text));
-        if !agrees {
+        let answer = editor.ask(&format!("{} [y/N] ", confirm.question))?;
+        if !answer.is_some_and(|answer| input::is_yes(&answer)) {
             self.screen.note(UNCHANGED);
             return Ok(Ok(()));
         }
@@ -200,12 +199,8 @@ impl Chat<'_> {
     /// Lets the user choose a conversation and goes on with it.
     fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
         let config = self.session.config.clone();
-        let mut ask = |_: &mut Screen, question: &str| {
-            Ok(match editor.read(question, "")? {
-                Line::Text(typed) => Some(typed.trim().to_string()),
-                Line::End | Line::Interrupted(_) => None,
-            })
-        };
+        let mut ask =
+            |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
         match kept::pick(&config, self.screen, &mut ask)? {
             Some(kept) => commands::go_on_with(self, kept),
             None => Ok(()),
@@ -263,7 +258,7 @@ impl Chat<'_> {
         let prompt =
             if choices.len() > 2 { "roll, compact or new? [roll] " } else { "roll or compact? [roll] " };
         loop {
-            let Line::Text(typed) = editor.read(prompt, "")? else {
+            let Some(typed) = editor.ask(prompt)? else {
                 return Ok(Decision::Nothing);
             };
             let typed = typed.trim().trim_start_matches('/').to_lowercase();
@@ -272,9 +267,7 @@ impl Chat<'_> {
                 _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
                 _ if means("compact") => return Ok(Decision::Leave("compact")),
                 Some(message) if means("new") => return Ok(Decision::New(*message.clone())),
-                _ => {
-                    self.screen.note(&format!("'{typed}' is none of them; Ctrl-C leaves everything as it is"))
-                }
+                _ => self.screen.note(&format!("'{typed}' is none of them; Esc leaves everything as it is")),
             }
         }
     }

@@ -76,6 +76,7 @@ impl Run<'_> {
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
             let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
+            let line = line.ok_or_else(Failure::interrupted)?;
             if line.is_empty() {
                 return Err(unnamed());
             }
@@ -110,7 +111,7 @@ impl Run<'_> {
         let question =
             format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
         loop {
-            let line = input::ask(self.screen, &question)?;
+            let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
             match verbs::pull::bring_model(wanted, &self.config, self.screen) {
                 Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none

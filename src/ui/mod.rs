@@ -1,5 +1,6 @@
 //! The only code that prints. stdout carries the model's words; everything else goes to stderr.
 
+pub mod answer;
 pub mod crash;
 pub mod keys;
 pub mod picker;

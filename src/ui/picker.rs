@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::keys::Key;
 use super::table::{cut, squeezed};
 use super::terminal::{OwnScreen, size, suspensions};
-use super::typing::{Next, next};
+use super::typing::{MOST, Next, edit, next};
 use super::visible;
 use super::wrap::{Text, width, wrapped};
 
@@ -54,7 +54,7 @@ pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usiz
             own.terminal().write_all(list.drawn(columns, rows).as_bytes())?;
             shown = Some(window);
         }
-        match next(own.terminal(), None, Some(PATIENCE)) {
+        match next(own.terminal(), None, Some(PATIENCE), MOST) {
             Next::Nothing => {}
             Next::End => return Ok(None),
             Next::Key(Key::Esc | Key::Ctrl('c' | 'g')) => return Ok(None),
@@ -102,24 +102,14 @@ impl List<'_> {
             Key::PageDown => self.at = (self.at + self.page).min(last),
             Key::Home => self.at = 0,
             Key::End => self.at = last,
-            Key::Char(c) => self.filter(|typed| typed.push(c)),
-            Key::Pasted(text) => {
-                self.filter(|typed| *typed += &text.replace(|c: char| c.is_control(), " "));
-            }
-            Key::Backspace => self.filter(|typed| _ = typed.pop()),
-            Key::BackspaceWord | Key::Ctrl('w') => self.filter(|typed| {
-                let kept = typed.trim_end().rfind(char::is_whitespace).map_or(0, |at| at + 1);
-                typed.truncate(kept);
-            }),
-            Key::Ctrl('u') => self.filter(String::clear),
-            _ => {}
+            key => self.filter(key),
         }
     }
 
     /// Changes what is looked for. The row that was chosen stays so if it is still there.
-    fn filter(&mut self, change: impl FnOnce(&mut String)) {
+    fn filter(&mut self, key: Key) {
         let chosen = self.found.get(self.at).copied();
-        change(&mut self.typed);
+        edit(&mut self.typed, key);
         let typed = self.typed.to_lowercase();
         let words: Vec<&str> = typed.split_whitespace().collect();
         self.found = (0..self.question.rows.len()).filter(|place| self.has(*place, &words)).collect();

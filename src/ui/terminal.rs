@@ -130,6 +130,16 @@ pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
 
 /// How many rows below its first one a text ends in a window of so many columns.
 pub fn rows(text: &str, columns: usize) -> usize {
+    let (row, column) = end(text, columns);
+    row + usize::from(column >= columns)
+}
+
+/// Whether its last row is full, so that what comes next begins another one.
+pub(super) fn is_full(text: &str, columns: usize) -> bool {
+    end(text, columns).1 >= columns
+}
+
+fn end(text: &str, columns: usize) -> (usize, usize) {
     let (mut row, mut column) = (0, 0);
     for c in text.chars() {
         let width = width(c.encode_utf8(&mut [0; 4]));
@@ -138,7 +148,7 @@ pub fn rows(text: &str, columns: usize) -> usize {
         }
         column += width;
     }
-    row + usize::from(column >= columns)
+    (row, column)
 }
 
 /// Whether something was typed that nobody has used yet.
@@ -268,12 +278,21 @@ pub struct Raw(Option<(File, Termios)>);
 
 impl Raw {
     pub fn new() -> Raw {
+        Raw::but(InputFlags::ICRNL)
+    }
+
+    /// The same for one line: what is typed behind it is as others expect it.
+    pub(super) fn of_a_line() -> Raw {
+        Raw::but(InputFlags::empty())
+    }
+
+    fn but(more: InputFlags) -> Raw {
         let found = device().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
         Raw(found.map(|(found, terminal)| {
             let mut raw = found.clone();
             let local = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::IEXTEN | LocalFlags::ISIG;
             raw.local_flags.remove(local);
-            raw.input_flags.remove(InputFlags::ICRNL | InputFlags::IXON | InputFlags::ISTRIP);
+            raw.input_flags.remove(InputFlags::IXON | InputFlags::ISTRIP | more);
             (raw.control_chars[Key::VMIN as usize], raw.control_chars[Key::VTIME as usize]) = (1, 0);
             let _ = tcsetattr(&terminal, SetArg::TCSANOW, &raw);
             (terminal, found)

@@ -16,6 +16,8 @@ use super::keys::{Decoder, Key};
 
 /// The parts of a key follow one another at least so fast; if nothing follows the byte of Esc, it was Esc.
 const HASTE: Duration = Duration::from_millis(50);
+/// Most bytes that are read at once.
+pub const MOST: usize = 4096;
 const UNBROKEN: &str = "nobody panics holding it";
 
 static TYPED: Mutex<Option<Typed>> = Mutex::new(None);
@@ -61,8 +63,9 @@ pub enum Next {
     End,
 }
 
-/// Waits for a key. `awake`: what ends the waiting when it can be read.
-pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>) -> Next {
+/// Waits for a key. `awake`: what ends the waiting when it can be read. `most`: so many bytes are read at once, and what is not
+/// needed is there for other programs only if it was not read.
+pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>, most: usize) -> Next {
     loop {
         let (key, patience) = with(|typed| {
             let patience = typed.patience();
@@ -74,7 +77,7 @@ pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration
         let of_interest = [Some(terminal.as_fd()), awake];
         match wait(of_interest.into_iter().flatten(), patience.or(timeout)) {
             Ok(ready) if awake.is_some_and(|awake| ready.contains(awake)) => return Next::Nothing,
-            Ok(ready) if ready.contains(terminal.as_fd()) && !take_in(terminal) => return Next::End,
+            Ok(ready) if ready.contains(terminal.as_fd()) && !take_in(terminal, most) => return Next::End,
             Ok(ready) if patience.is_none() && !ready.contains(terminal.as_fd()) => return Next::Nothing,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return Next::End,
@@ -102,9 +105,9 @@ pub fn is_readable(file: impl AsFd, within: Duration) -> bool {
 }
 
 /// Reads what is there. `false`: the terminal is gone.
-fn take_in(mut terminal: &File) -> bool {
-    let mut bytes = [0; 4096];
-    match terminal.read(&mut bytes) {
+fn take_in(mut terminal: &File, most: usize) -> bool {
+    let mut bytes = [0; MOST];
+    match terminal.read(&mut bytes[..most]) {
         Ok(0) => false,
         Ok(length) => {
             with(|typed| typed.add(&bytes[..length]));
@@ -116,12 +119,27 @@ fn take_in(mut terminal: &File) -> bool {
 
 /// Takes in what was typed up to now, and tells whether Esc or Ctrl-C is among it, which it takes out.
 pub fn stop_was_typed(terminal: &File) -> bool {
-    while is_readable(terminal, Duration::ZERO) && take_in(terminal) {}
+    while is_readable(terminal, Duration::ZERO) && take_in(terminal, MOST) {}
     with(|typed| {
         let _ = typed.patience();
         let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
         stop.and_then(|at| typed.keys.remove(at)).is_some()
     })
+}
+
+/// What a key does to a line that is only typed at its end.
+pub fn edit(line: &mut String, key: Key) {
+    match key {
+        Key::Char(c) => line.push(c),
+        Key::Pasted(text) => *line += &text.replace(|c: char| c.is_control(), " "),
+        Key::Backspace => _ = line.pop(),
+        Key::BackspaceWord | Key::Ctrl('w') => {
+            let kept = line.trim_end().rfind(char::is_whitespace).map_or(0, |at| at + 1);
+            line.truncate(kept);
+        }
+        Key::Ctrl('u') => line.clear(),
+        _ => {}
+    }
 }
 
 /// What was taken and not used, before everything that came later.

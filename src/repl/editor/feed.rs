@@ -67,7 +67,7 @@ impl Feed {
 
     fn pump(&self, awake: BorrowedFd) {
         loop {
-            let run = match typing::next(&self.terminal, Some(awake), None) {
+            let run = match typing::next(&self.terminal, Some(awake), None, typing::MOST) {
                 Next::Nothing => return,
                 Next::End => vec![Key::Ctrl('c')],
                 Next::Key(key) => typing::take_run(key),

@@ -1,0 +1,90 @@
+//! A question → the line that was typed behind it on the terminal: Enter ends it, Esc gives no answer.
+//!
+//! Nothing is taken from the terminal but what belongs to the answer: what follows is for whoever reads next.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use super::keys::Key;
+use super::terminal::{self, Raw, size};
+use super::typing::{Next, edit, next};
+use super::wrap::{self, Text};
+use super::{USUAL_COLUMNS, visible};
+
+/// How often to look for a Ctrl-C that came as a signal.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How a question was answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    Line(String),
+    /// Esc, or Ctrl-D where nothing is typed.
+    Nothing,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Asks on the terminal; `None`: there is none, or one that can only write line after line.
+pub fn ask(question: &str) -> Option<Reply> {
+    let terminal = terminal::device().filter(|_| !super::dumb())?;
+    let columns = size(&terminal).map_or(USUAL_COLUMNS, |(columns, _)| columns);
+    let question = wrap::wrapped(&visible(question), Text::Columns, columns);
+    let mut shown = Shown { terminal: &terminal, columns, text: String::new() };
+    let _raw = Raw::of_a_line();
+    let reply = answered(&question, &mut shown);
+    shown.put("\n");
+    Some(reply)
+}
+
+fn answered(question: &str, shown: &mut Shown) -> Reply {
+    let mut line = String::new();
+    loop {
+        shown.draw(format!("{question}{}", visible(&line)));
+        match next(shown.terminal, None, Some(PATIENCE), 1) {
+            _ if terminal::interrupted() => return Reply::Interrupted,
+            Next::Nothing => {}
+            Next::End | Next::Key(Key::Esc | Key::Ctrl('g')) => return Reply::Nothing,
+            Next::Key(Key::Ctrl('d')) if line.is_empty() => return Reply::Nothing,
+            Next::Key(Key::Ctrl('c')) => return Reply::Interrupted,
+            Next::Key(Key::Ctrl('z')) => {
+                terminal::suspend();
+                shown.put("\n");
+                shown.text.clear();
+            }
+            Next::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => return Reply::Line(line),
+            Next::Key(key) => edit(&mut line, key),
+        }
+    }
+}
+
+/// What is on the screen of question and answer.
+struct Shown<'a> {
+    terminal: &'a File,
+    columns: usize,
+    text: String,
+}
+
+impl Shown<'_> {
+    /// Adds what is new, or draws all of it again.
+    fn draw(&mut self, text: String) {
+        if text == self.text {
+            return;
+        }
+        let up = match terminal::rows(&self.text, self.columns) {
+            0 => String::new(),
+            rows => format!("\x1b[{rows}A"),
+        };
+        let drawn = match text.strip_prefix(&self.text) {
+            Some(new) => new.to_string(),
+            None => format!("{up}\r\x1b[J{text}"),
+        };
+        let next_row = if terminal::is_full(&text, self.columns) { "\r\n" } else { "" };
+        self.put(&format!("{drawn}{next_row}"));
+        self.text = text;
+    }
+
+    fn put(&mut self, text: &str) {
+        let _ = self.terminal.write_all(text.as_bytes()); // who has gone sees nothing
+    }
+}
