@@ -73,6 +73,7 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and everything around it.
 mod keys;
 mod pty;
+mod drafts;
 mod questions;
 // Every word of it whole, on any terminal.
 mod screen;

@@ -1,0 +1,29 @@
+//! A line in the making: never lost, never sent unasked, and on the screen as it will be sent.
+
+use crate::support::Home;
+use crate::support::pty::*;
+
+fn chat(home: &Home, answers: &str) -> Terminal {
+    let mut terminal = home.terminal(&home.script("answers", answers));
+    terminal.at_prompt();
+    terminal
+}
+
+fn slow() -> String {
+    (1..=600).map(|n| format!("\\pw{n} ")).collect::<String>() + "\n"
+}
+
+/// A stop means what was queued, too: it stands in the line, to be looked at.
+#[test]
+fn what_is_queued_is_not_sent_after_a_stop() {
+    let home = Home::new();
+    let mut terminal = chat(&home, &(slow() + &slow() + &slow() + "Four.\n"));
+    for stop in [CTRL_C, ESC, CSI_ESC] {
+        terminal.wiped().line("Count").sees("w2 ").keys("second\rthird\r").sees("w6 ").keys(stop);
+        terminal.sees("stopped; /more goes on").sees("> second\nthird").at("third");
+        terminal.keys(CTRL_C).at_prompt();
+    }
+    terminal.wiped().keys(UP).sees("> second\nthird").keys(ENTER).sees("Four.").at_prompt();
+    terminal.wiped().line("/show prompt").sees("[user] second\nthird\n>").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
