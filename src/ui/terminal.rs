@@ -77,11 +77,9 @@ pub fn interrupted() -> bool {
 
 /// Whether Ctrl-C was pressed since this was asked last, or Esc where keys are kept.
 pub fn stopped() -> bool {
-    let typed = || {
-        let terminal = device().filter(|_| HUSHED.load(Ordering::Relaxed));
-        terminal.is_some_and(|terminal| is_ours(&terminal) && typing::stop_was_typed(&terminal))
-    };
-    interrupted() || typed()
+    let signalled = interrupted();
+    let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
+    terminal.map_or(signalled, |terminal| typing::stopped(&terminal, signalled))
 }
 
 /// Whether what is typed is meant for this program.

@@ -117,13 +117,20 @@ fn take_in(mut terminal: &File, most: usize) -> bool {
     }
 }
 
-/// Takes in what was typed up to now, and tells whether Esc or Ctrl-C is among it, which it takes out.
-pub fn stop_was_typed(terminal: &File) -> bool {
+/// Takes in what was typed up to now, and tells whether Esc or Ctrl-C is among it, which it takes out, or came as a signal. What
+/// was typed before that is not sent unasked: its lines become lines of one message.
+pub fn stopped(terminal: &File, signalled: bool) -> bool {
     while is_readable(terminal, Duration::ZERO) && take_in(terminal, MOST) {}
     with(|typed| {
         let _ = typed.patience();
         let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
-        stop.and_then(|at| typed.keys.remove(at)).is_some()
+        stop.and_then(|at| typed.keys.remove(at));
+        let Some(end) = signalled.then_some(typed.keys.len()).or(stop) else { return false };
+        typed.keys.iter_mut().take(end).filter(|key| **key == Key::Enter).for_each(|key| *key = Key::NewLine);
+        while end == typed.keys.len() && typed.keys.back() == Some(&Key::NewLine) {
+            typed.keys.pop_back();
+        }
+        true
     })
 }
 
