@@ -27,3 +27,26 @@ fn what_is_queued_is_not_sent_after_a_stop() {
     terminal.wiped().line("/show prompt").sees("[user] second\nthird\n>").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
+
+/// Rows are joined on the screen when the newline between them is deleted.
+#[test]
+fn a_deleted_newline_is_gone_from_the_screen() {
+    let home = Home::new();
+    let mut terminal = chat(&home, "One.\n");
+    for (keys, left) in [
+        ("aa\x1b\r\x7fbb", "> aabb"),
+        ("\x1b[200~aa\r\x1b[201~\x7fbb", "> aabb"),
+        ("\x1b[200~aa\r\r\x1b[201~\x7f\x7fbb", "> aabb"),
+        ("aa\x1b\rcc\x15\x7fbb", "> aabb"),
+        ("\x1b[200~aa\tcc\x1b[201~\x17bb", "> aa\tbb"),
+        ("\x1b[200~aa\t\x1b[201~\x7fbb", "> aabb"),
+        ("aa\x1b\r\x15bb", "> aabb"),
+    ] {
+        terminal.wiped().keys("\x0c").at_prompt().keys(keys);
+        terminal.wait(&format!("{left:?} alone"), |screen| {
+            let shown = screen.contents();
+            shown.trim_end() == left.replace("\t", "      ") || shown.trim_end() == left.replace("\t", "    ")
+        });
+        terminal.keys(CTRL_C);
+    }
+}
