@@ -8,6 +8,7 @@ mod external;
 mod feed;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -256,7 +257,8 @@ impl Full {
         let typed = Arc::<Mutex<Typed>>::default();
         let files = FilenameCompleter::new();
         let rows = Rows::new();
-        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows, prompts: "" }));
+        let odd = Cell::default();
+        editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows, odd, prompts: "" }));
         let left = Left::default();
         let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
@@ -370,6 +372,8 @@ struct Assistant {
     files: FilenameCompleter,
     typed: Arc<Mutex<Typed>>,
     rows: Rows,
+    /// How many signs of the line take other room than rustyline knows when it deletes them.
+    odd: Cell<usize>,
     /// Numbers of SGR; none: as all else.
     prompts: &'static str,
 }
@@ -391,7 +395,8 @@ impl Highlighter for Assistant {
 
     fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {
         self.rows.next(line, position);
-        line.contains(acts)
+        let odd = line.chars().filter(|c| matches!(c, '\n' | '\t') || acts(*c)).count();
+        self.odd.replace(odd) > odd || line.contains(acts)
     }
 }
 
