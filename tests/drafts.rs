@@ -50,3 +50,17 @@ fn a_deleted_newline_is_gone_from_the_screen() {
         terminal.keys(CTRL_C);
     }
 }
+
+#[test]
+fn a_search_that_is_given_up_leaves_the_draft() {
+    let home = Home::new();
+    let mut terminal = chat(&home, "One.\nTwo.\n");
+    terminal.line("first").sees("One.").at_prompt();
+    for search in ["\x12first", "\x12fir\x12\x12", "\x12no such line"] {
+        terminal.keys("precious draft").at("> precious draft").keys(search).sees("search)`");
+        terminal.keys(CTRL_C).at_prompt();
+        terminal.keys(UP).at("> precious draft").keys(UP).at("> first").keys(DOWN).keys(CTRL_U).at_prompt();
+    }
+    terminal.keys("\x12first").sees("search)`first': first").keys(ENTER).sees("Two.").at_prompt();
+    terminal.keys("given up").at("> given up").keys(CTRL_C).at_prompt().keys(UP).at("> given up");
+}
