@@ -146,7 +146,7 @@ fn inside(text: &str) -> Option<String> {
 /// Begins and ends a block of lines.
 const BLOCK: &str = "\"\"\"";
 
-/// Which marks were typed, as far as that matters.
+/// Which marks were typed, and what is searched for, as far as that matters.
 #[derive(Debug, Default)]
 struct Typed {
     /// The line as the mark that was typed last left it: if it is still so, that was the last key.
@@ -155,6 +155,10 @@ struct Typed {
     block: bool,
     /// The `\` at the end is to become a new line.
     continued: bool,
+    /// Earlier lines are being searched.
+    searching: bool,
+    /// The line as it was before.
+    draft: String,
 }
 
 /// Notes a character of a mark and leaves it to rustyline, which inserts what was pasted without asking.
@@ -186,6 +190,19 @@ impl ConditionalEventHandler for Enter {
         }
         typed.continued = just_typed && line.ends_with('\\') && ctx.pos() == line.len();
         typed.continued.then_some(Cmd::Complete) // no other command replaces text and goes on behind it
+    }
+}
+
+/// Notes the line before a search begins, which shows others in its place.
+struct Search(Arc<Mutex<Typed>>);
+
+impl ConditionalEventHandler for Search {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        let mut typed = self.0.lock().expect(UNBROKEN);
+        if !typed.searching {
+            typed.draft = ctx.line().to_string();
+        }
+        None
     }
 }
 
@@ -226,13 +243,16 @@ enum Why {
 
 struct LeaveLine {
     left: Left,
+    typed: Arc<Mutex<Typed>>,
     why: Why,
 }
 
 impl ConditionalEventHandler for LeaveLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
-        *self.left.lock().expect(UNBROKEN) =
-            Some(LeftLine { line: ctx.line().to_string(), position: ctx.pos(), why: self.why });
+        let typed = self.typed.lock().expect(UNBROKEN);
+        let given_up = typed.searching && self.why == Why::Interrupt;
+        let line = if given_up { typed.draft.clone() } else { ctx.line().to_string() };
+        *self.left.lock().expect(UNBROKEN) = Some(LeftLine { line, position: ctx.pos(), why: self.why });
         Some(Cmd::Interrupt)
     }
 }
@@ -260,10 +280,14 @@ impl Full {
         let odd = Cell::default();
         editor.set_helper(Some(Assistant { complete, files, typed: typed.clone(), rows, odd, prompts: "" }));
         let left = Left::default();
-        let leave = |why| EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), why }));
+        let leave = |why| {
+            EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), typed: typed.clone(), why }))
+        };
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
         editor.bind_sequence(KeyEvent::ctrl('Z'), leave(Why::Suspend));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
+        let search = EventHandler::Conditional(Box::new(Search(typed.clone())));
+        editor.bind_sequence(KeyEvent::ctrl('R'), search);
         for mark in ['\\', '"'] {
             let handler = Box::new(Mark(mark, typed.clone()));
             editor.bind_sequence(KeyEvent::from(mark), EventHandler::Conditional(handler));
@@ -380,7 +404,8 @@ struct Assistant {
 
 /// Control characters in a line that was edited elsewhere, or put back, do nothing when they are shown.
 impl Highlighter for Assistant {
-    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, default: bool) -> Cow<'b, str> {
+        self.typed.lock().expect(UNBROKEN).searching = !default;
         let before = self.rows.before(prompt);
         match self.prompts {
             "" if before.is_empty() => Cow::Borrowed(prompt),
