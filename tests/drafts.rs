@@ -64,3 +64,26 @@ fn a_search_that_is_given_up_leaves_the_draft() {
     terminal.keys("\x12first").sees("search)`first': first").keys(ENTER).sees("Two.").at_prompt();
     terminal.keys("given up").at("> given up").keys(CTRL_C).at_prompt().keys(UP).at("> given up");
 }
+
+#[test]
+fn escape_leaves_the_change_of_a_message() {
+    let home = Home::new();
+    let mut terminal = chat(&home, "One.\nTwo.\n");
+    terminal.line("A red car").sees("One.").at_prompt();
+    for escape in [ESC, CSI_ESC] {
+        terminal.wiped().line("/edit").at("> A red car").keys("pet").at("> A red carpet").keys(escape);
+        terminal.sees("nothing was changed").at_prompt();
+    }
+    terminal.wiped().line("/edit").at("> A red car").keys(CTRL_R).keys("/ed").sees("search)`/ed': /edit");
+    terminal
+        .keys(CSI_ESC)
+        .at("> A red car")
+        .keys("t")
+        .at("> A red cart")
+        .keys(ENTER)
+        .sees("Two.")
+        .at_prompt();
+    terminal.keys("a b").at("> a b").keys(CSI_ESC).keys("c").at("> a bc").keys(CTRL_U).at_prompt();
+    terminal.line("/show prompt").sees("[user] A red cart\n>").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
