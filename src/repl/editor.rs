@@ -103,9 +103,21 @@ impl Editor {
     /// The next line, beginning with `initial` if there is any.
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
         match &mut self.0 {
-            Kind::Full(full) => full.read(prompt, initial),
+            Kind::Full(full) => full.read(prompt, initial, false),
             Kind::Plain(plain) => plain.read(prompt, initial),
         }
+    }
+
+    /// The same with what is there already, which Esc leaves as it is; `None`: it is to stay so.
+    pub(super) fn change(&mut self, prompt: &str, text: &str) -> Result<Option<String>, Failure> {
+        let line = match &mut self.0 {
+            Kind::Full(full) => full.read(prompt, text, true)?,
+            Kind::Plain(plain) => plain.read(prompt, text)?,
+        };
+        Ok(match line {
+            Line::Text(line) => Some(line),
+            Line::Interrupted(_) | Line::End => None,
+        })
     }
 
     /// What answers a question; `None`: nothing does. It is no line of the chat, nor is there any in it.
@@ -155,6 +167,8 @@ struct Typed {
     block: bool,
     /// The `\` at the end is to become a new line.
     continued: bool,
+    /// Esc leaves the line where there is nothing else to cancel.
+    cancels: bool,
     /// Earlier lines are being searched.
     searching: bool,
     /// The line as it was before.
@@ -237,6 +251,7 @@ struct LeftLine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Interrupt,
+    Cancel,
     Edit,
     Suspend,
 }
@@ -250,6 +265,9 @@ struct LeaveLine {
 impl ConditionalEventHandler for LeaveLine {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
         let typed = self.typed.lock().expect(UNBROKEN);
+        if self.why == Why::Cancel && (typed.searching || !typed.cancels) {
+            return None;
+        }
         let given_up = typed.searching && self.why == Why::Interrupt;
         let line = if given_up { typed.draft.clone() } else { ctx.line().to_string() };
         *self.left.lock().expect(UNBROKEN) = Some(LeftLine { line, position: ctx.pos(), why: self.why });
@@ -284,6 +302,7 @@ impl Full {
             EventHandler::Conditional(Box::new(LeaveLine { left: left.clone(), typed: typed.clone(), why }))
         };
         editor.bind_sequence(KeyEvent::ctrl('C'), leave(Why::Interrupt));
+        editor.bind_sequence(KeyEvent::ctrl('G'), leave(Why::Cancel)); // Esc
         editor.bind_sequence(KeyEvent::ctrl('Z'), leave(Why::Suspend));
         editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
         let search = EventHandler::Conditional(Box::new(Search(typed.clone())));
@@ -311,14 +330,14 @@ impl Full {
         })
     }
 
-    fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+    fn read(&mut self, prompt: &str, initial: &str, cancels: bool) -> Result<Line, Failure> {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
             retype(prompt, "", &line);
             self.remember(&line);
             return Ok(Line::Text(line));
         }
-        *self.typed.lock().expect(UNBROKEN) = Typed::default();
+        *self.typed.lock().expect(UNBROKEN) = Typed { cancels, ..Typed::default() };
         let line = self.edited(initial, prompt);
         terminal::mark_pastes(); // what is pasted while it writes comes with marks as well
         line

@@ -185,8 +185,8 @@ impl Chat<'_> {
             self.screen.failure(&no_editor());
             return Ok(String::new());
         }
-        match editor.read(self.prompt(), &before.text)? {
-            Line::Text(text) if !text.trim().is_empty() && text != before.text => {
+        match editor.change(self.prompt(), &before.text)? {
+            Some(text) if !text.trim().is_empty() && text != before.text => {
                 self.ask(Ask::Instead(place, Message { text: without_mark(text), ..before }), editor)
             }
             _ => {

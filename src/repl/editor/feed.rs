@@ -73,7 +73,7 @@ impl Feed {
                 Next::Key(key) => typing::take_run(key),
             };
             let bytes: String = run.iter().map(as_bytes).collect();
-            let may_end = matches!(run.last(), Some(Key::Enter | Key::Ctrl(_)));
+            let may_end = matches!(run.last(), Some(Key::Enter | Key::Esc | Key::Ctrl(_)));
             match self.give(awake, bytes.as_bytes()) {
                 Taken::No => return typing::give_back(run.into_iter()),
                 Taken::Yes if may_end && is_readable(awake, ENDING) => return,
