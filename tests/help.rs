@@ -145,3 +145,17 @@ fn a_verb_used_wrongly_points_to_its_own_help() {
         .failed(2, "history has no 'zzzzzz'")
         .hint("fireside history --help");
 }
+
+#[test]
+fn every_key_that_does_something_of_its_own_is_named() {
+    let told = Home::new().run(&["help", "keys"]).done().code(0).stdout;
+    for key in
+        ["Esc", "Ctrl-C", "Ctrl-D", "Alt-Enter", "Shift-Enter", "Ctrl-J", "Tab", "Up", "Ctrl-R", "Ctrl-W"]
+    {
+        assert!(told.contains(key), "{key} is missing:\n{told}");
+    }
+    for key in ["Alt-Backspace", "Ctrl-X Ctrl-E", "Esc cancels"] {
+        assert!(told.contains(key), "{key} is missing:\n{told}");
+    }
+    assert!(told.trim().lines().count() <= 5, "{told}");
+}
