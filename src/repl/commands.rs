@@ -281,8 +281,9 @@ pub fn table() -> String {
 /// What the keys do.
 pub const KEYS: &str = "
 Ctrl-C or Esc stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
-A message goes on in the next line after Alt-Enter, Ctrl-J or \\, and between \"\"\" and \"\"\".
-Ctrl-X Ctrl-E opens $EDITOR, Ctrl-R searches what was typed before.";
+Alt-Enter, Shift-Enter, Ctrl-J or \\ goes on in the next line, as does all between \"\"\" and \"\"\".
+Tab completes, Up brings back earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
+Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.";
 
 /// `"two words"` → `two words`; the shell would have done it.
 fn unquoted(value: &str) -> &str {
