@@ -20,7 +20,7 @@ const SHORTEST_ID: usize = 3;
 /// As many as there is room for.
 const KEYS: [&str; 4] = ["Enter takes", "Esc leaves", "arrows move", "typing filters"];
 /// Rows that the question and what is typed behind it may take.
-const MOST: usize = 3;
+const ROWS_OF_QUESTION: usize = 3;
 
 /// Something to choose.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +139,7 @@ impl List<'_> {
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
         let asked = visible(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
         let asked = wrapped(&asked, Text::Prose, columns);
-        let asked: Vec<&str> = asked.split('\n').take(MOST).collect();
+        let asked: Vec<&str> = asked.split('\n').take(ROWS_OF_QUESTION).collect();
         let each = if self.question.about.is_some() { 2 } else { 1 };
         self.page = (rows.saturating_sub(asked.len() + 1) / each).max(1);
         self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
