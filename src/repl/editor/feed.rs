@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
-use nix::sys::termios::{FlushArg, tcflush, tcgetattr};
+use nix::sys::termios::{FlushArg, cfmakeraw, tcflush, tcgetattr};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use crate::ui::keys::Key;
@@ -38,7 +38,8 @@ impl Feed {
     /// `None` without a terminal, or where the system gives no pseudo-terminal.
     pub(super) fn new() -> Option<Feed> {
         let terminal = terminal::device()?;
-        let mode = tcgetattr(&terminal).ok()?; // which keys end and interrupt
+        let mut mode = tcgetattr(&terminal).ok()?; // which keys end and interrupt
+        cfmakeraw(&mut mode); // what comes before rustyline has set it up comes as it is, too
         let pair = openpty(None, &mode).ok()?;
         for side in [&pair.master, &pair.slave] {
             fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
