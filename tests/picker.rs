@@ -196,7 +196,11 @@ fn the_first_model_is_chosen_with_all_there_is_to_know() {
         let head: Vec<String> = screen.rows(0, 40).take(2).map(|row| row.trim().to_string()).collect();
         head.join(" ") == "No model is on this machine yet. Which one to fetch?"
     });
-    assert!(terminal.screen().contains("(conditions)"), "{}", terminal.screen());
+    let screen = terminal.screen();
+    assert!(
+        screen.contains("(conditions)") && screen.contains("> smollm2-135m  SmolLM2 135M Instruct…\n"),
+        "{screen}"
+    );
     assert_eq!(terminal.keys(ESC).ends(), 130);
 }
 

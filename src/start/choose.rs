@@ -63,7 +63,8 @@ impl Run<'_> {
             return Err(unnamed());
         }
         if self.screen.can_pick() {
-            let rows: Vec<Row> = models.iter().map(|(model, _)| named(&model.name)).collect();
+            let row = |name: &String| Row { title: name.clone(), name: true, ..Row::default() };
+            let rows: Vec<Row> = models.iter().map(|(model, _)| row(&model.name)).collect();
             let described = verbs::list::described(&models);
             let mut about = |place: usize| (described[place].clone(), described[place].clone());
             let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
@@ -93,7 +94,10 @@ impl Run<'_> {
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
             let entries = verbs::catalogue::entries();
-            let row = |name: &str, entry: &Entry| named(&format!("{name}  {}", entry.title));
+            let row = |name: &str, entry: &Entry| Row {
+                title: format!("{name}  {}", entry.title),
+                ..Row::default()
+            };
             let rows: Vec<Row> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
             let mut about = |place: usize| {
                 let about = verbs::catalogue::described(entries[place].1);
@@ -119,8 +123,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn named(name: &str) -> Row {
-    Row { title: name.to_string(), name: true, ..Row::default() }
 }
