@@ -222,7 +222,7 @@ fn perhaps(meant: Option<String>) -> String {
 
 impl Paths {
     /// What is where, for people.
-    pub fn table(&self) -> [(&'static str, &Path); 9] {
+    pub fn table(&self) -> [(&'static str, &Path); 10] {
         [
             ("the config file", &self.config_file),
             ("models, in folders or not", &self.models),
@@ -233,6 +233,7 @@ impl Paths {
             ("what models have read", &self.snapshots),
             ("which files fireside has fetched", &self.fetched),
             ("which conversation is being answered", &self.working),
+            ("that you were told where these are", &self.told),
         ]
     }
 
