@@ -210,9 +210,9 @@ fn plain_has_no_colour_anywhere() {
             rest[end..].starts_with('m')
         })
     };
+    home.write(".config/fireside/config.toml", "color = \"always\"");
     for (args, seen) in [
-        (&["--plain", "--color", "always", "history", "search", "sky"][..], "user: sky"),
-        (&["--plain", "--color", "always", "--nosuch"], "--nosuch"),
+        (&["--plain", "history", "search", "sky"][..], "user: sky"),
         (&["--plain", "--nosuch"], "--nosuch"),
         (&["--plain", "-m", "nosuch", "-p", "a"], "nosuch"),
         (&["--plain", "--help"], "a variable for"),
@@ -224,7 +224,7 @@ fn plain_has_no_colour_anywhere() {
         assert!(!coloured(&mut terminal), "{args:?}: {:?}", String::from_utf8_lossy(&terminal.bytes()));
     }
     let script = home.script("answers", "One.\n!broken\n");
-    let mut terminal = home.terminal(&[&script[0], &script[1], "--plain", "--color", "always"]);
+    let mut terminal = home.terminal(&[&script[0], &script[1], "--plain"]);
     terminal.at_prompt().line("Hi").sees("One.").at_prompt().line("Ho").sees("broken").at("> Ho");
     terminal.keys(CTRL_U).line("/set color always").at_prompt().line("/nosuch").sees("nosuch").at_prompt();
     assert!(!coloured(&mut terminal), "{:?}", String::from_utf8_lossy(&terminal.bytes()));

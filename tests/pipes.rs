@@ -170,8 +170,8 @@ fn stats_and_notices_go_to_stderr() {
 #[test]
 fn quiet_silences_everything_but_failures() {
     let home = Home::new();
-    let run = home.run(&["-p", "word", "-q", "--stats", "--temp", "0"]).model(&tiny("base"));
-    run.done().code(4).stderr("");
+    let run = home.run(&["-p", "word", "-q", "--temp", "0"]).model(&tiny("base"));
+    run.env("FIRESIDE_STATS", "on").done().code(4).stderr("");
     home.run(&["-q", "-p", "a", "-m", "nosuch"]).done().failed(1, "nosuch");
 }
 

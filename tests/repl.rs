@@ -316,7 +316,7 @@ fn a_file_goes_with_the_next_message_only() {
         .stdout("One.\nTwo.\n")
         .says("nothing is attached\n")
         .says(
-            "attached my notes.txt: 5 bytes, 3 tokens, less than 0.1 s to read; it goes with your next message\n",
+            "attached my notes.txt: 5 bytes, 3 tokens, less than 1 s to read; it goes with your next message\n",
         )
         .says("attached: my notes.txt, my notes.txt\n")
         .says("[user] my notes.txt:\n```\na b c\n```\n\nmy notes.txt:\n```\na b c\n```\n\nSummarise.\n[assistant] One.\n[user] And?\n");
