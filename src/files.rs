@@ -162,6 +162,15 @@ pub enum Existing {
     Replace,
 }
 
+/// Gives a temporary file the name that the user wanted.
+pub fn persist(part: NamedTempFile, path: &Path, existing: Existing) -> io::Result<()> {
+    let named = match existing {
+        Existing::Keep => part.persist_noclobber(path), // somebody may have been faster
+        Existing::Replace => part.persist(path),
+    };
+    named.map(drop).map_err(|e| e.error)
+}
+
 /// Whether writing there would replace what a file holds. A pipe or a device is written to.
 pub fn would_replace(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file())
@@ -190,11 +199,7 @@ pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Resu
     part.write_all(contents)?;
     let mode = there.map_or(FILE, |about| about.permissions().mode() & 0o777);
     part.as_file().set_permissions(Permissions::from_mode(mode))?;
-    match existing {
-        Existing::Keep => part.persist_noclobber(path)?, // somebody may have been faster
-        Existing::Replace => part.persist(path)?,
-    };
-    Ok(())
+    persist(part, path, existing)
 }
 
 /// Opens a file that the user named, to be read. A pipe or a device is refused: it may have no end, or nobody who writes.

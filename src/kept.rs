@@ -254,6 +254,11 @@ pub fn exists(path: &Path) -> Failure {
     Failure::new(format!("{} exists already", path.display()))
 }
 
+/// Asks whether to replace it after all.
+pub fn replace_question(path: &Path) -> String {
+    format!("{} exists already. Replace it?", path.display())
+}
+
 /// What a file is to be written as: by its ending, or `otherwise` where it has none.
 pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
     let unknown = || {

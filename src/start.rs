@@ -320,7 +320,7 @@ impl Run<'_> {
             let path = Path::new(&name);
             let path = &expanded(path);
             let saved = kept::format(path, Format::Json).and_then(|format| {
-                let question = format!("{} exists already. Replace it?", path.display());
+                let question = kept::replace_question(path);
                 let replace = would_replace(path) && input::confirm(self.screen, &question)?;
                 let existing = if replace { Existing::Replace } else { Existing::Keep };
                 kept::save(&session.record(), path, format, existing)

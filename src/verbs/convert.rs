@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::{Means, lossy, may_replace};
 use crate::convert::{Conversion, Type};
 use crate::error::{Exit, Failure, reason};
-use crate::files::Existing;
+use crate::files::{Existing, persist};
 use crate::model;
 use crate::ui::terminal;
 use crate::units::size;
@@ -100,10 +100,6 @@ fn finish(
     }
     let mode = std::fs::metadata(out).map_or(READABLE, |about| about.permissions().mode() & 0o777);
     part.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(cannot)?;
-    let named = match existing {
-        Existing::Keep => part.persist_noclobber(out),
-        Existing::Replace => part.persist(out),
-    };
-    named.map_err(|e| cannot(e.error))?;
+    persist(part, out, existing).map_err(cannot)?;
     model::vouch(means.config, out)
 }

@@ -138,8 +138,7 @@ fn may_replace(path: &Path, force: bool, means: &mut Means) -> Result<Existing, 
     if !input::can_ask() {
         return Err(kept::exists(path).hint("--force replaces it"));
     }
-    let question = format!("{} exists already. Replace it?", path.display());
-    match input::confirm(means.screen, &question)? {
+    match input::confirm(means.screen, &kept::replace_question(path))? {
         true => Ok(Existing::Replace),
         false => Err(Failure::new("nothing was written")),
     }

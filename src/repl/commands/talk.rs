@@ -122,7 +122,7 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
         return Ok(Next::Prompt);
     }
     Ok(Next::Confirm(Confirm {
-        question: format!("{} exists already. Replace it?", path.display()),
+        question: kept::replace_question(&path),
         refusal: kept::exists(&path).hint(format!("/export --force {file} replaces it")),
         then: Box::new(move |chat| write(chat, &path, format, Existing::Replace)),
     }))

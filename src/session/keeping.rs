@@ -1,0 +1,143 @@
+//! What is kept of a conversation: where it goes, what it is called, and how each answer came about.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Session;
+use crate::backend::working;
+use crate::chat::record::{self, Record};
+use crate::chat::{Conversation, Message, Settings, Stats, Turn};
+use crate::clock::now;
+use crate::store::conversations::fresh_id;
+use crate::store::journal::{Heading, Journal};
+
+/// Ends the title of a fork.
+const FORK: &str = " (fork)";
+
+impl Session {
+    /// Keeps the conversation from now on.
+    pub fn keep(&mut self, file: PathBuf, about: Heading) {
+        self.title.clone_from(&about.title);
+        self.journal = Some(Journal::start(file, about, &self.conversation));
+    }
+
+    /// What went wrong with keeping it, a line each, once.
+    pub fn troubles(&mut self) -> Vec<String> {
+        self.journal.as_mut().map_or_else(Vec::new, Journal::troubles)
+    }
+
+    /// Waits a moment for the disk. `false`: something could not be kept.
+    pub fn finish(&mut self) -> bool {
+        let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));
+        let folder = self.config.paths.as_ref().map(|paths| &paths.working);
+        if let Some((folder, journal)) = folder.zip(self.journal.as_ref()) {
+            working::survived(folder, journal.id()); // what the engine is still reading ends with the process, in good order
+        }
+        kept
+    }
+
+    /// The conversation as it is exchanged.
+    pub fn record(&self) -> Record {
+        let talk = &self.conversation;
+        let entries: Vec<record::Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
+        let title = self.title.clone().or_else(|| entries.first().map(record::Entry::title));
+        let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
+        Record {
+            id: self.journal.as_ref().map_or(self.id.as_str(), Journal::id).to_string(),
+            title: title.unwrap_or_default(),
+            created,
+            changed: now(),
+            system: talk.system.clone(),
+            model: Some(self.model_name()),
+            head: talk.head().map(Conversation::number),
+            entries,
+        }
+    }
+
+    /// Goes on with a conversation that is in the database.
+    pub fn turn_to(&mut self, record: &Record, about: Heading) {
+        self.conversation = Conversation::from_record(record);
+        self.title.clone_from(&about.title);
+        self.id.clone_from(&record.id);
+        self.last = None;
+        self.answered = None;
+        if let Some(journal) = &mut self.journal {
+            journal.turn_to(about, &self.conversation);
+        }
+    }
+
+    /// Goes on in a new conversation that begins with what was said on the way to the head.
+    pub fn fork(&mut self) {
+        let all = self.record();
+        let path = all.path();
+        let entries = path.iter().enumerate().map(|(place, index)| record::Entry {
+            parent: place.checked_sub(1),
+            ..all.entries[*index].clone()
+        });
+        let entries: Vec<record::Entry> = entries.collect();
+        let title = all.title.strip_suffix(FORK).unwrap_or(&all.title);
+        let (head, title, last) = (entries.len().checked_sub(1), format!("{title}{FORK}"), self.last.take());
+        let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
+        self.turn_to(&Record { id: fresh_id(), entries, head, ..all }, heading);
+        self.last = last; // its figures are those of the same answer
+        self.keep_up();
+    }
+
+    /// The id by which it can be gone on with; `None`: it is kept nowhere.
+    pub fn kept_as(&self) -> Option<String> {
+        let journal = self.journal.as_ref().filter(|journal| journal.has_begun());
+        journal.map(|journal| journal.id().to_string())
+    }
+
+    pub fn set_title(&mut self, title: &str) {
+        self.title = Some(title.to_string());
+        self.journal.iter_mut().for_each(|journal| journal.set_title(title));
+    }
+
+    /// What changed in the conversation goes to the disk.
+    pub(super) fn keep_up(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.follow(&self.conversation);
+        }
+    }
+
+    /// All that is needed to give an answer again; without `stats` while it is being written.
+    pub(super) fn how(&self, turn: &Turn, message: &Message, stats: Option<&Stats>) -> record::Answer {
+        let model = self.model();
+        let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        record::Answer {
+            thinking: message.thinking.clone(),
+            stop: stats.map_or("", |stats| stats.stop.name()).into(),
+            model: model.name.clone(),
+            path: self.model_name(),
+            fingerprint: model.fingerprint.clone(),
+            stamp: model.stamp.clone(),
+            template: model.template_sum.clone(),
+            settings: self.shaping(&turn.settings),
+            seed: Some(turn.seed),
+            system: self.conversation.system.clone(),
+            asked: turn.asked,
+            begun: turn.begun.len() as u32,
+            begun_thinking: turn.begun_thinking.len() as u32,
+            prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
+            cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
+            generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
+            left: turn.left.count as u32,
+            summary: turn.left.summary.clone(),
+            left_meanwhile: false,
+            context_limit: model.context_limit as u32,
+            prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
+            generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),
+        }
+    }
+
+    /// The settings that shape an answer. Those of the answer before, where they are the same: there may be many.
+    fn shaping(&self, settings: &Settings) -> Arc<[(String, String)]> {
+        let now = self.config.shaping(settings, &self.advice);
+        match self.conversation.last_shaping() {
+            Some(before) if **before == *now => before.clone(),
+            _ => now.into(),
+        }
+    }
+}
