@@ -1,0 +1,226 @@
+//! A turn: what the user says → the answer, kept as it is written; or nothing has happened.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, Session};
+use crate::backend::{Answering, Told};
+use crate::chat::conversation::NodeId;
+use crate::chat::record;
+use crate::chat::{Event, Message, Role, Stats, StopReason, Turn};
+use crate::clock::now;
+use crate::error::Failure;
+
+/// How long the first word may wait for the disk.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+/// How often an answer that is being written goes to the disk.
+const KEEPING: Duration = Duration::from_millis(700);
+/// How long a stopped answer may take to report its figures before they are done without.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// A finished answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub text: String,
+    /// What was thought before it.
+    pub thinking: Option<String>,
+    pub stats: Stats,
+    /// From the question to the first piece of text.
+    pub first_token: Option<Duration>,
+}
+
+/// A turn that was not kept: the conversation is as it was before.
+#[derive(Debug)]
+pub struct Undone {
+    pub failure: Failure,
+    /// What the user had said, to be put back into the editor.
+    pub message: Option<Box<Message>>,
+}
+
+/// Sees every event, and `None` now and then; decides whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
+
+impl Session {
+    /// The turn that would be asked for now.
+    pub(super) fn turn(&self, messages: Vec<Arc<Message>>, begun: Message) -> Turn {
+        Turn {
+            messages,
+            left: self.conversation.left(self.model().context_limit),
+            overflow: self.settings.overflow.or(self.default_overflow),
+            begun: begun.text,
+            begun_thinking: begun.thinking.unwrap_or_default(),
+            raw: self.raw,
+            special: self.special,
+            settings: self.settings.clone(),
+            seed: self.seed(),
+            predict: self.settings.predict.unwrap_or(self.default_predict),
+            keep: self.keeps_evaluated,
+            conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
+            fresh: false,
+            asked: Some(now()),
+        }
+    }
+
+    /// The seed that was set, moved on for every further answer to the same message, or a fresh one.
+    fn seed(&self) -> u32 {
+        let others = self.conversation.branches(self.conversation.head()) as u32;
+        let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
+        self.settings.sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
+    }
+
+    /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
+    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        match self.conversation.unanswered(&message) {
+            Some(same) => self.conversation.move_to(Some(same)),
+            None => _ = self.conversation.add(message.clone(), None, Some(now())),
+        }
+        self.keep_up();
+        self.answer(nothing_yet(), watch).map_err(|failure| {
+            self.conversation.move_to(before);
+            self.keep_up();
+            Undone { failure, message: Some(Box::new(message)) }
+        })?;
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Another answer to the last message of the user, beside the one there is.
+    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        let nothing = || Failure::new("there is nothing to answer again");
+        let question = self.conversation.last_user();
+        let question = question.ok_or_else(nothing).map_err(|failure| Undone { failure, message: None })?;
+        self.conversation.move_to(Some(question));
+        self.instead(before, nothing_yet(), watch)
+    }
+
+    /// Goes on with the last answer where it ended.
+    pub fn more(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        let Some(answer) = self.conversation.last_answer() else {
+            let failure = Failure::new("there is no answer to go on with");
+            return Err(Undone { failure, message: None });
+        };
+        if self.conversation.stop_reason(answer) == Some(StopReason::End) {
+            let failure = Failure::new("the answer was not cut: the model had ended it");
+            return Err(Undone { failure: failure.hint("/retry gets another one"), message: None });
+        }
+        let begun = self.conversation.message(answer).clone();
+        self.conversation.move_to(self.conversation.parent(answer));
+        self.instead(before, begun, watch)
+    }
+
+    fn instead(&mut self, before: Option<NodeId>, begun: Message, watch: Watch) -> Result<&Answer, Undone> {
+        self.answer(begun, watch).map_err(|failure| {
+            self.conversation.move_to(before);
+            self.keep_up();
+            Undone { failure, message: None }
+        })?;
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Takes back the last exchange; returns what the user had said.
+    pub fn undo(&mut self) -> Option<Message> {
+        let question = self.conversation.undo()?;
+        self.keep_up();
+        Some(self.conversation.message(question).clone())
+    }
+
+    /// Brings the exchange back that was taken back last; returns what the user had said.
+    pub fn redo(&mut self) -> Option<Message> {
+        let question = self.conversation.redo()?;
+        self.keep_up();
+        Some(self.conversation.message(question).clone())
+    }
+
+    /// Says `message` instead of what was said at `place`, as a branch of its own.
+    pub fn say_instead(&mut self, place: NodeId, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+        let before = self.conversation.head();
+        self.conversation.move_to(self.conversation.parent(place));
+        let after = self.conversation.head();
+        if let Err(undone) = self.say(message, watch) {
+            debug_assert_eq!(self.conversation.head(), after);
+            self.conversation.move_to(before);
+            self.keep_up();
+            return Err(undone);
+        }
+        self.conversation.said_instead(before);
+        Ok(self.last.as_ref().expect("just answered"))
+    }
+
+    /// Asks for an answer to the path to the head and adds it there.
+    fn answer(&mut self, begun: Message, watch: Watch) -> Result<(), Failure> {
+        let turn = self.turn(self.conversation.view(), begun.clone());
+        let (seed, mut asked_for, mut left_meanwhile) = (turn.seed, turn.clone(), false);
+        let asked = Instant::now();
+        let answering = self.backend.reply(turn);
+        let mut message = begun.clone();
+        let mut first_token = None;
+        let mut kept = None; // when the answer was last written to the disk
+        let mut unkept = false; // words have come since then
+        let stats = loop {
+            let told = answering.next(PATIENCE);
+            let event = match told {
+                Some(Told::Done(done)) => break done?,
+                Some(Told::Event(event)) => Some(event),
+                Some(Told::Ready) | None => None,
+            };
+            if let Some(Event::Left { left, .. }) = &event {
+                asked_for.left.clone_from(left);
+                left_meanwhile |= first_token.is_some();
+            }
+            if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
+                match &event {
+                    Some(Event::Thinking { .. }) => message.thinking.get_or_insert_default().push_str(piece),
+                    _ => message.text.push_str(piece),
+                }
+                first_token.get_or_insert(asked.elapsed());
+                unkept = true;
+                if kept.is_none() {
+                    // What the user said is on the disk before the first word of the answer is shown.
+                    self.journal.iter_mut().for_each(|journal| journal.settle(FIRST_WORD));
+                }
+            }
+            // Also while no more words come.
+            if unkept && kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
+                (kept, unkept) = (Some(Instant::now()), false);
+                let so_far = self.how(&asked_for, &message, None);
+                self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
+            }
+            if watch(event.as_ref()).is_break() {
+                answering.cancel();
+                break last_words(&answering, seed);
+            }
+        };
+        if stats.stop == StopReason::Interrupted && message == begun {
+            return Err(Failure::interrupted());
+        }
+        let how = self.how(&asked_for, &message, Some(&stats));
+        let how = record::Answer { left_meanwhile, ..how };
+        let Message { text, thinking, .. } = message.clone();
+        let answer = self.conversation.add(message, Some(how), Some(now()));
+        self.keep_up();
+        self.last = Some(Answer { text, thinking, stats, first_token });
+        self.careful = false;
+        self.answered = Some((answer, asked_for));
+        Ok(())
+    }
+}
+
+/// An answer of which nothing is written.
+pub(super) fn nothing_yet() -> Message {
+    Message::new(Role::Assistant, "")
+}
+
+/// What a stopped answer still has to say, or figures without it if that takes too long.
+fn last_words(answering: &Answering, seed: u32) -> Stats {
+    let deadline = Instant::now() + LAST_WORDS;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        if let Some(Told::Done(Ok(stats))) = answering.next(left) {
+            return Stats { stop: StopReason::Interrupted, ..stats };
+        }
+    }
+    Stats::stopped(seed)
+}
