@@ -34,7 +34,7 @@ static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
         mlock: false,
         repack: true,
         parts: Parts::InTurn,
-        sought: None,
+        special_ids: None,
     };
     Weights::load(Path::new(MODEL), &options, |_| true).expect("make model fetches it")
 });
@@ -179,7 +179,7 @@ fn look_up_a_long_prompt(bencher: Bencher) {
     bencher.bench_local(|| Lookup::new(Costs::default()).draft(black_box(before), *next, 32));
 }
 
-/// In a text that copies itself, so that every token brings a guess.
+/// In a text that copies itself, so that every token brings a draft.
 #[divan::bench]
 fn look_up_a_token(bencher: Bencher) {
     let once = tokens(300);

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use fireside::store::exchange::import;
+use fireside::history::exchange::import;
 
 #[allow(unreachable_pub)] // a library for the tests
 #[path = "../tests/support/chats.rs"]

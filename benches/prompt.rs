@@ -42,7 +42,7 @@ fn main() {
             mlock: false,
             repack: true,
             parts: Parts::Vocabulary,
-            sought: None,
+            special_ids: None,
         };
         let file = references.join(format!("ggml-vocab-{vocabulary}.gguf"));
         let weights = Weights::load(&file, &options, |_| true).expect("a vocabulary of llama.cpp loads");
@@ -91,7 +91,7 @@ fn turn(round: usize, messages: usize) -> Turn {
         0 => Message::new(Role::User, text(n, 20)),
         _ => Message::new(Role::Assistant, text(n, 80)),
     };
-    Turn { predict: 1, keep: true, ..Turn::new((0..messages).map(message), Settings::default()) }
+    Turn { predict: 1, cacheable: true, ..Turn::new((0..messages).map(message), Settings::default()) }
 }
 
 fn context() -> ContextOptions {

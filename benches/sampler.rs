@@ -92,7 +92,7 @@ fn step(file: &Path) {
         mlock: false,
         repack: true,
         parts: Parts::InTurn,
-        sought: None,
+        special_ids: None,
     };
     let weights = Weights::load(file, &options, |_| true).expect("it is a model");
     let context = ContextOptions {

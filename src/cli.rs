@@ -1,7 +1,7 @@
 //! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
 //!
 //! Flags that are settings come from the table in chat/options.rs; llama.cpp's short forms of several letters are
-//! rewritten before clap sees them. Next: config.rs, which settles what holds.
+//! rewritten before clap sees them. Next: config.rs, which resolves what holds.
 
 pub mod help;
 mod refusal;
@@ -26,11 +26,11 @@ pub struct Args {
     /// what to ask, in quotes
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
-    /// What stood behind `--`, where no verb stood before it: all of it is the prompt.
+    /// What stood behind `--`, where no subcommand stood before it: all of it is the prompt.
     #[arg(skip)]
     pub rest: Option<String>,
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub subcommand: Option<Commands>,
     /// what to ask
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
@@ -52,7 +52,7 @@ pub struct Args {
     /// print what the model would be given, and stop
     #[arg(long, help_heading = "Ask")]
     pub dry_run: bool,
-    /// print one JSON object: the answer and everything about it, or what a verb found
+    /// print one JSON object: the answer and everything about it, or what a subcommand found
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
     /// no colours, no progress bars, nothing that moves
@@ -89,7 +89,7 @@ pub struct Args {
 
 /// What can stand where a prompt could: the uses that are not about talking.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Commands {
     /// fetch a model
     ///
     /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Goes on where it was
@@ -163,10 +163,10 @@ pub enum Verb {
     Config,
     /// what this installation is made of, where it keeps things, and what is wrong with it
     Doctor,
-    /// how fireside is used: a verb, a setting, or keys, commands, settings, environment, files, exit-codes
+    /// how fireside is used: a subcommand, a setting, or keys, commands, settings, environment, files, exit-codes
     Help {
-        /// verbs and topics are listed if there is none
-        #[arg(value_name = "VERB|TOPIC")]
+        /// subcommands and topics are listed if there is none
+        #[arg(value_name = "SUBCOMMAND|TOPIC")]
         what: Vec<String>,
     },
     /// what makes a shell complete fireside's options, ids and models with Tab: source <(fireside completions bash)
@@ -177,10 +177,13 @@ pub enum Verb {
     },
 }
 
-impl Verb {
+impl Commands {
     /// Whether it helps to find what is wrong with the settings, and so needs none of them.
     pub fn goes_on_with_wrong_settings(&self) -> bool {
-        matches!(self, Verb::Config | Verb::Doctor | Verb::Help { .. } | Verb::Completions { .. })
+        matches!(
+            self,
+            Commands::Config | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
+        )
     }
 }
 
@@ -283,7 +286,7 @@ fn flag(row: &'static Setting) -> Arg {
         .help(row.help)
         .help_heading(row.group.heading())
         .action(ArgAction::Append)
-        .global(row.name == "offline"); // the only setting that verbs heed as well
+        .global(row.name == "offline"); // the only setting that subcommands heed as well
     let arg = match row.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -434,16 +437,16 @@ fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     Ok(translated)
 }
 
-/// Settings may stand behind a verb as well; clap wants them before it.
+/// Settings may stand behind a subcommand as well; clap wants them before it.
 fn hoist(words: Vec<OsString>) -> Vec<OsString> {
     let command = Args::command();
-    let is_verb = |text: &str| {
+    let is_subcommand = |text: &str| {
         command
             .get_subcommands()
             .any(|v| v.get_name() == text || v.get_all_aliases().any(|alias| alias == text))
     };
     let first = first_word(&words);
-    if words.get(first).is_some_and(|word| !is_verb(word.to_str().unwrap_or_default())) {
+    if words.get(first).is_some_and(|word| !is_subcommand(word.to_str().unwrap_or_default())) {
         return words; // a prompt
     }
     let mut rest = words.into_iter();
@@ -531,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_may_stand_behind_a_verb() {
+    fn settings_may_stand_behind_a_subcommand() {
         let hoisted = |line: &str| {
             let words = hoist(line.split(' ').map(OsString::from).collect());
             words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! The command line half typed, from a shell → what can stand there: options, verbs, ids, models, values.
+//! The command line half typed, from a shell → what can stand there: options, subcommands, ids, models, values.
 //!
 //! The shell's own function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set; so what it
 //! offers is never older than the program.
@@ -14,11 +14,11 @@ use crate::chat::options::SETTINGS;
 use crate::cli::{Args, Given};
 use crate::config::Config;
 use crate::error::Failure;
-use crate::kept;
-use crate::model;
-use crate::store::conversations::{Filter, Summary};
-use crate::store::models;
-use crate::ui::{acts, visible};
+use crate::history::database::{Filter, Summary};
+use crate::models;
+use crate::models::library;
+use crate::saved;
+use crate::ui::{acts, sanitize};
 
 /// Set by the shell's function, to its own name.
 const VARIABLE: &str = "FIRESIDE_COMPLETE";
@@ -56,34 +56,35 @@ fn command() -> Command {
     command
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
-        .mut_subcommand("bench", |verb| verb.mut_arg("model", names))
-        .mut_subcommand("show", |verb| verb.mut_arg("model", names))
-        .mut_subcommand("rm", |verb| verb.mut_arg("model", names))
-        .mut_subcommand("check", |verb| verb.mut_arg("file", names))
+        .mut_subcommand("bench", |subcommand| subcommand.mut_arg("model", names))
+        .mut_subcommand("show", |subcommand| subcommand.mut_arg("model", names))
+        .mut_subcommand("rm", |subcommand| subcommand.mut_arg("model", names))
+        .mut_subcommand("check", |subcommand| subcommand.mut_arg("file", names))
         .mut_subcommand("history", |history| {
-            let verbs = ["show", "export", "replay"].into_iter();
-            let one = verbs
-                .fold(history, |history, verb| history.mut_subcommand(verb, |verb| verb.mut_arg("id", ids)));
-            one.mut_subcommand("rm", |verb| verb.mut_arg("ids", ids))
+            let subcommands = ["show", "export", "replay"].into_iter();
+            let one = subcommands.fold(history, |history, subcommand| {
+                history.mut_subcommand(subcommand, |subcommand| subcommand.mut_arg("id", ids))
+            });
+            one.mut_subcommand("rm", |subcommand| subcommand.mut_arg("ids", ids))
         })
 }
 
 /// The conversations whose ids begin so, with their titles.
 fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let listed = kept::store(&Config::resolve(&Given::default()))
+    let listed = saved::store(&Config::gather(&Given::default()))
         .and_then(|store| Ok(store.list(&Filter::default())?))
         .unwrap_or_default(); // there is nobody to tell why
-    let short = |one: &Summary| one.id[..kept::SHORT.min(one.id.len())].to_string();
+    let short = |one: &Summary| one.id[..saved::SHORT.min(one.id.len())].to_string();
     starting(typed, listed.iter().map(|one| (short(one), Some(one.title.clone()))))
 }
 
 /// The built-in chat templates. Where none fits, a shell offers files.
 fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
-    starting(typed, model::builtin_templates().into_iter().map(|name| (name, None)))
+    starting(typed, models::builtin_templates().into_iter().map(|name| (name, None)))
 }
 
 fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let all = models::list(&model::places(&Config::resolve(&Given::default())));
+    let all = library::list(&models::places(&Config::gather(&Given::default())));
     starting(typed, all.into_iter().map(|model| (model.name, None)))
 }
 
@@ -99,7 +100,7 @@ fn starting<S: Into<String>>(
         all.filter(|(value, _): &(String, _)| value.starts_with(typed.as_ref()) && !value.contains(acts));
     let candidates = (0..).zip(fitting).map(|(place, (value, about))| {
         CompletionCandidate::new(value)
-            .help(about.map(|about| visible(&about).into_owned().into()))
+            .help(about.map(|about| sanitize(&about).into_owned().into()))
             .display_order(Some(place))
     });
     candidates.collect()

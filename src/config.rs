@@ -80,7 +80,7 @@ pub struct Paths {
     /// What the headers of model files say, so that a list need not read them again.
     pub headers: PathBuf,
     /// What models have evaluated, so that it need not be read again.
-    pub snapshots: PathBuf,
+    pub prompt_cache: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
     /// Which files fireside itself has fetched.
@@ -100,7 +100,7 @@ pub struct Config {
 
 impl Config {
     /// Reads the config file and the environment and adds what was typed. Every value is checked here.
-    pub fn resolve(given: &Given) -> Config {
+    pub fn gather(given: &Given) -> Config {
         let mut config = Config { paths: Paths::find(), ..Config::default() };
         if let Some(paths) = &config.paths {
             file::read(&paths.config_file.clone(), &mut config);
@@ -116,7 +116,7 @@ impl Config {
 
     /// Of two rivals the one of the higher source holds; from the same one they are a contradiction.
     fn decide(&mut self, rivals: &[&str; 2]) {
-        let settings = self.settle(&[]).unwrap_or_default(); // every value was checked
+        let settings = self.resolve(&[]).unwrap_or_default(); // every value was checked
         let given = |name: &str| {
             let shown = (setting(name)?.get)(&settings);
             let source = self.source(name, &[]);
@@ -142,7 +142,7 @@ impl Config {
     }
 
     /// The settings that hold, given what a model advises.
-    pub fn settle(&self, advice: &[Assignment]) -> Result<Settings, Failure> {
+    pub fn resolve(&self, advice: &[Assignment]) -> Result<Settings, Failure> {
         let mut settings = Settings::default();
         for Assignment { setting, value, .. } in self.in_force(advice) {
             let set = (setting.set)(&mut settings, value);
@@ -230,7 +230,7 @@ impl Paths {
             ("lines typed in the chat", &self.line_history),
             ("what is known of model files", &self.known_models),
             ("what their headers say", &self.headers),
-            ("what models have read", &self.snapshots),
+            ("what models have read", &self.prompt_cache),
             ("which files fireside has fetched", &self.fetched),
             ("which conversation is being answered", &self.working),
             ("that you were told where these are", &self.told),
@@ -255,7 +255,7 @@ impl Paths {
             told: state.join("told"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
             headers: base.cache_dir().join("fireside").join("headers.json"),
-            snapshots: base.cache_dir().join("fireside").join("snapshots"),
+            prompt_cache: base.cache_dir().join("fireside").join("prompts"),
             home: base.home_dir().to_path_buf(),
             fetched: state.join("fetched.json"),
         })
@@ -278,7 +278,7 @@ mod tests {
     fn the_higher_source_wins_and_is_named() {
         let config = config(vec![given("temp", "0.5", Source::File), given("temp", "0.1", Source::Flag)]);
         let advice = [given("temp", "0.2", Source::Catalogue), given("top-p", "0.9", Source::Catalogue)];
-        let settings = config.settle(&advice).unwrap();
+        let settings = config.resolve(&advice).unwrap();
         assert_eq!((settings.sampling.temp, settings.sampling.top_p), (0.1, 0.9));
         assert_eq!(config.source("temp", &advice), Source::Flag);
         assert_eq!(config.source("top-p", &advice), Source::Catalogue);
@@ -292,7 +292,7 @@ mod tests {
             given("stop", "b", Source::Flag),
             given("stop", "c", Source::Flag),
         ]);
-        assert_eq!(config.settle(&[]).unwrap().stop, ["b", "c"]);
+        assert_eq!(config.resolve(&[]).unwrap().stop, ["b", "c"]);
     }
 
     #[test]
@@ -309,11 +309,11 @@ mod tests {
         ];
         let before = config(typed.map(|(name, value)| given(name, value, Source::Flag)).to_vec());
         let advice = [given("temp", "0.2", Source::Catalogue)];
-        let settings = before.settle(&advice).unwrap();
+        let settings = before.resolve(&advice).unwrap();
         let pairs = before.shaping(&settings, &advice);
         let other = config(vec![given("temp", "2", Source::Flag), given("offline", "on", Source::File)]);
         let again = other.shaped(&pairs).unwrap();
-        let now = again.settle(&[]).unwrap();
+        let now = again.resolve(&[]).unwrap();
         assert!(now.offline);
         assert_eq!(again.shaping(&now, &[]), pairs);
         let mut sampling = settings.sampling.clone();

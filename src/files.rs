@@ -1,6 +1,7 @@
 //! Folders and files on the disk, opened with care: our own for the user alone whatever the umask, never through a link, and
 //! nothing waited for without end.
 
+use serde::Serialize;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -278,6 +279,19 @@ pub fn lock(file: &File, path: &Path) -> io::Result<()> {
 fn knows_no_locks(error: &io::Error) -> bool {
     let known = error.raw_os_error().map(Errno::from_raw);
     matches!(known, Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
+}
+
+/// Largest file of our own or of another program's that is read whole, in bytes.
+const SMALL: u64 = 64 << 20;
+
+/// The text of a small file; `None` of one that cannot be read, or that is none: a pipe or a device would never end.
+pub fn small_file(path: &Path) -> Option<String> {
+    read_text(path, SMALL).ok()
+}
+
+/// Replaces a file of our own with JSON. Makes the folder.
+pub fn write_json(file: &Path, contents: &impl Serialize) -> io::Result<()> {
+    replace(file, serde_json::to_string_pretty(contents)?.as_bytes())
 }
 
 #[cfg(test)]

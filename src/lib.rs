@@ -8,12 +8,12 @@ pub mod completions;
 pub mod cli;
 pub mod oneshot;
 pub mod repl;
-pub mod verbs;
+pub mod commands;
 pub mod input;
-pub mod kept;
+pub mod saved;
 // One conversation, whoever asks.
 pub mod session;
-pub mod model;
+pub mod models;
 pub mod config;
 // Who answers.
 pub mod backend;
@@ -21,11 +21,12 @@ pub mod engine;
 // What is on disk, what is on the screen.
 pub mod convert;
 pub mod gguf;
-pub mod store;
+pub mod history;
+pub mod hub;
 pub mod ui;
 // What all of them share.
 pub mod chat;
-pub mod nearest;
+pub mod suggest;
 pub mod processor;
 pub mod clock;
 pub mod files;

@@ -91,9 +91,9 @@ pub fn run(
             finish(session, &answer, first_token, screen, manner, output)
         }
         Err(_) if output.is_err() => gone(output),
-        Err(undone) => {
+        Err(failed) => {
             screen.end_raw_answer();
-            Err(session.why(&undone, false))
+            Err(session.why(&failed, false))
         }
     }
 }
@@ -132,7 +132,7 @@ fn finish(
         screen.stats(&answer.stats, first_token);
     }
     if stop != StopReason::Interrupted {
-        session.settle(); // everything is said: only the prompt of the shell comes a little later
+        session.flush(); // everything is said: only the prompt of the shell comes a little later
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
@@ -172,7 +172,7 @@ fn answered(
             "prompt": stats.prompt_tokens,
             "cached": stats.cached_tokens,
             "generated": stats.generated_tokens,
-            "guessed": { "proposed": stats.guesses.made, "accepted": stats.guesses.right },
+            "drafted": { "proposed": stats.drafts.drafted, "accepted": stats.drafts.accepted },
         },
         "timings": {
             "load": seconds(stats.load),
@@ -197,7 +197,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
         "thinking": null,
         "stop_reason": stop.name(),
         "conversation": session.and_then(Session::kept_as),
-        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "guessed": { "proposed": 0, "accepted": 0 } },
+        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "drafted": { "proposed": 0, "accepted": 0 } },
         "timings": {
             "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,
             "total": started.elapsed().as_secs_f64(),

@@ -11,19 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::working;
-use crate::backend::{Backend, Description, Rendered, Told};
+use crate::backend::{Backend, BackendEvent, Description, Rendered};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Setting};
 use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Conversation, Counts, Left, Message, Role, Settings, Turn};
+use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Role, Settings, Turn};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
-use crate::store::conversations::fresh_id;
-use crate::store::journal::{Heading, Journal};
+use crate::history::database::fresh_id;
+use crate::history::journal::{Heading, Journal};
 
 pub use self::replay::{Again, Difference, Replay};
 use self::turn::nothing_yet;
-pub use self::turn::{Answer, Undone, Watch};
+pub use self::turn::{Answer, FailedTurn, Watch};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
 pub const NO_LIMIT: u32 = u32::MAX;
@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Nothing of what took less to read is kept.
 const WORTH_KEEPING: Duration = Duration::from_millis(30);
 /// How long to wait until something is kept, as a share of the time that reading it took.
-const SETTLING: f64 = 0.2;
-const MOST_SETTLING: Duration = Duration::from_secs(5);
+const FLUSHING: f64 = 0.2;
+const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
 /// A backend that can be started, and what its model advises.
 pub struct Candidate {
@@ -61,7 +61,7 @@ pub struct Session {
     pub special: bool,
     pub last: Option<Answer>,
     /// What was evaluated may stay on disk, so that it need not be read again.
-    pub keeps_evaluated: bool,
+    pub uses_prompt_cache: bool,
     /// Nothing is read before it is asked for: the program was ended when it last read or answered this conversation.
     careful: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
@@ -89,7 +89,7 @@ impl Session {
             raw: false,
             special: false,
             last: None,
-            keeps_evaluated: true,
+            uses_prompt_cache: true,
             careful: false,
             journal: None,
             title: None,
@@ -120,10 +120,10 @@ impl Session {
     }
 
     /// Waits until what was evaluated is kept for the next time: for a small part of the time that reading it took.
-    pub fn settle(&mut self) {
+    pub fn flush(&mut self) {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
         if reading >= WORTH_KEEPING {
-            self.backend.settle(reading.mul_f64(SETTLING).min(MOST_SETTLING));
+            self.backend.flush(reading.mul_f64(FLUSHING).min(MOST_FLUSHING));
         }
     }
 
@@ -153,10 +153,10 @@ impl Session {
 
     /// About how many tokens each message of the path takes, the system prompt first if there is one, and how many of the
     /// others the model no longer sees.
-    pub fn weigh(&mut self) -> Result<(Vec<usize>, Left), Failure> {
+    pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Failure> {
         let turn = self.next_turn(None);
-        let left = turn.left.clone();
-        Ok((self.backend.weigh(turn)?, left))
+        let dropped = turn.dropped.clone();
+        Ok((self.backend.token_counts(turn)?, dropped))
     }
 
     /// What the model would be given, with `next` said at its end.
@@ -200,7 +200,7 @@ impl Session {
         if row.effect == Effect::Reload {
             return self.change_model(&self.model_name(), config, open, watch);
         }
-        self.settings = config.settle(&self.advice)?;
+        self.settings = config.resolve(&self.advice)?;
         self.config = config;
         Ok(())
     }
@@ -241,9 +241,9 @@ impl Session {
         let loading = self.backend.load();
         loop {
             let event = match loading.next(PATIENCE) {
-                Some(Told::Ready) => return Ok(()),
-                Some(Told::Done(done)) => return done.map(|_| ()),
-                Some(Told::Event(event)) => Some(event),
+                Some(BackendEvent::Ready) => return Ok(()),
+                Some(BackendEvent::Done(done)) => return done.map(|_| ()),
+                Some(BackendEvent::Event(event)) => Some(event),
                 None => None,
             };
             if watch(event.as_ref()).is_break() {

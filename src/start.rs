@@ -1,4 +1,4 @@
-//! The command line as understood → a chat, an answer, or one of the verbs.
+//! The command line as understood → a chat, an answer, or one of the subcommands.
 
 mod choose;
 
@@ -12,36 +12,36 @@ use crate::backend::{Backend, Description};
 use crate::chat::message::without_mark;
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
-use crate::cli::{Args, Verb};
+use crate::cli::{Args, Commands};
+use crate::commands::{self, CommandContext, OfChat};
 use crate::config::{Config, Source, Wrong};
 use crate::engine::Engine;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
 use crate::files::{Existing, expanded, would_replace};
+use crate::history::exchange::Format;
+use crate::history::journal::Heading;
+use crate::hub::Reference;
 use crate::input;
-use crate::kept::{self, Kept};
+use crate::models::known::Known;
 use crate::oneshot::{self, Manner};
-use crate::repl::{self, Lines, commands};
+use crate::repl::{self, Lines, commands as slash};
+use crate::saved::{self, Kept};
 use crate::session::{Candidate, Opener, Session};
-use crate::store::exchange::Format;
-use crate::store::hub::Reference;
-use crate::store::journal::Heading;
-use crate::store::known::Known;
 use crate::ui::{Screen, Style, crash, terminal};
 use crate::units::count;
-use crate::verbs::{self, Means, OfChat};
-use crate::{engine, gguf, model};
+use crate::{engine, gguf, models};
 
 /// Does what the command line asks for.
 pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(path) = &args.probe {
         return probe(path, &args);
     }
-    let config = Config::resolve(&args.settings);
+    let config = Config::gather(&args.settings);
     let (color, thinking) =
-        config.settle(&[]).map_or((Auto::Auto, false), |settings| (settings.color, settings.show_thinking));
+        config.resolve(&[]).map_or((Auto::Auto, false), |settings| (settings.color, settings.show_thinking));
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
-    if let Err(failure) = refuse_what_is_wrong(&config, args.verb.as_ref(), &mut screen) {
+    if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
         return failure.exit;
     }
@@ -52,10 +52,14 @@ pub fn run(args: Args, started: Instant) -> Exit {
     exit
 }
 
-/// Says all that is wrong with the settings. A verb that helps to find it goes on with the rest.
-fn refuse_what_is_wrong(config: &Config, verb: Option<&Verb>, screen: &mut Screen) -> Result<(), Failure> {
-    let goes_on = verb.is_some_and(Verb::goes_on_with_wrong_settings);
-    let tells = matches!(verb, Some(Verb::Config | Verb::Doctor));
+/// Says all that is wrong with the settings. A subcommand that helps to find it goes on with the rest.
+fn refuse_what_is_wrong(
+    config: &Config,
+    subcommand: Option<&Commands>,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let goes_on = subcommand.is_some_and(Commands::goes_on_with_wrong_settings);
+    let tells = matches!(subcommand, Some(Commands::Config | Commands::Doctor));
     let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
         config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
     for wrong in said.into_iter().filter(|_| !tells) {
@@ -79,7 +83,7 @@ pub fn report(failure: &Failure) -> Exit {
 /// Prints help, with styles where they may be shown.
 pub fn help(styled: &str, plain: &str) -> Exit {
     let mut screen = screen_without_arguments();
-    verbs::printed(screen.help(styled, plain)).unwrap_or_else(|failure| report(&failure))
+    commands::printed(screen.help(styled, plain)).unwrap_or_else(|failure| report(&failure))
 }
 
 fn screen_without_arguments() -> Screen {
@@ -101,17 +105,20 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
-        let is_model = |word: &str| model::is_called(&self.config, word) || Reference::parse(word).is_some();
-        let words = verbs::prompt(&self.args.words, self.args.verb.as_ref(), is_model)?;
+        let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
+        let words = commands::prompt(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or(self.args.rest.clone());
         terminal::watch_signals();
-        if let Some(verb) = self.args.verb.take() {
+        if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
             let (open, chat) = (
                 opener(&self.args),
-                OfChat { commands: commands::table, command: commands::described, keys: commands::KEYS },
+                OfChat { commands: slash::table, command: slash::described, keys: slash::KEYS },
             );
-            return verbs::run(verb, &mut Means::new(&self.config, self.screen, self.args.json, open, chat));
+            return commands::run(
+                subcommand,
+                &mut CommandContext::new(&self.config, self.screen, self.args.json, open, chat),
+            );
         }
         if words.is_some() && self.args.prompt.is_some() {
             return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));
@@ -158,7 +165,7 @@ impl Run<'_> {
         lines && !self.args.json && !self.args.dry_run && !self.args.raw
     }
 
-    /// A verb asks no model anything.
+    /// A subcommand asks no model anything.
     fn refuse_what_is_for_asking(&self) -> Result<(), Failure> {
         let Args { prompt, file, interactive, raw, special, no_stdin, dry_run, .. } = &self.args;
         let given = [
@@ -171,8 +178,8 @@ impl Run<'_> {
             ("--dry-run", *dry_run),
         ];
         match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a verb"))
-                .hint("to ask with a word that is a verb, put it after -p")),
+            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
+                .hint("to ask with a word that is a subcommand, put it after -p")),
             None => Ok(()),
         }
     }
@@ -189,7 +196,7 @@ impl Run<'_> {
         } else {
             None
         };
-        let settings = self.config.settle(&[])?;
+        let settings = self.config.resolve(&[])?;
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
         let message = question.ok_or_else(nothing_to_ask)?;
@@ -198,7 +205,7 @@ impl Run<'_> {
         }
         if let Some(Kept { record, damage, .. }) = self.resumed.as_ref().filter(|_| !self.args.interactive) {
             damage.line().iter().for_each(|line| self.screen.note(line));
-            self.screen.note(&kept::continuing(record));
+            self.screen.note(&saved::continuing(record));
         }
         if self.args.dry_run {
             return self.dry_run(&message);
@@ -207,7 +214,7 @@ impl Run<'_> {
         let session = self.session.as_mut().expect("opened above");
         session.raw = raw;
         session.special = special;
-        session.keeps_evaluated = !had_input; // what is piped in may hold secrets
+        session.uses_prompt_cache = !had_input; // what is piped in may hold secrets
         let stats = session.settings.stats == Some(true);
         if !raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));
@@ -218,7 +225,7 @@ impl Run<'_> {
         terminal::end_on_second_interrupt();
         let manner = Manner { json, stats, started: self.started };
         self.keep(false);
-        let cache = self.config.paths.as_ref().map(|paths| paths.snapshots.clone());
+        let cache = self.config.paths.as_ref().map(|paths| paths.prompt_cache.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
         let exit = oneshot::run(session, message, self.screen, manner);
@@ -229,7 +236,8 @@ impl Run<'_> {
         }
         if let Some(folder) = new_cache.filter(|folder| folder.exists()) {
             let shown = folder.display();
-            self.screen.note(&format!("long prompts are cached in {shown}; --no-snapshots turns that off"));
+            self.screen
+                .note(&format!("long prompts are cached in {shown}; --no-prompt-cache turns that off"));
         }
         exit
     }
@@ -241,7 +249,7 @@ impl Run<'_> {
         terminal::end_on_interrupt();
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
-        verbs::print_as_it_is(self.screen, &rendered.text)?;
+        commands::print_as_it_is(self.screen, &rendered.text)?;
         self.screen.note(&format!("{}; the context holds {}", count(counts.prompt, "token"), counts.limit));
         Ok(Exit::Answered)
     }
@@ -274,7 +282,7 @@ impl Run<'_> {
     }
 
     fn line_history(&self) -> Result<Option<PathBuf>, Failure> {
-        let incognito = self.config.settle(&[])?.incognito;
+        let incognito = self.config.resolve(&[])?.incognito;
         Ok(self.config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.line_history.clone()))
     }
 
@@ -289,11 +297,11 @@ impl Run<'_> {
         let wanted = !session.raw && (keep || on_terminal || resumed.is_some());
         let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
         let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
-        match kept::file(&self.config).map(Path::to_path_buf) {
+        match saved::file(&self.config).map(Path::to_path_buf) {
             Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is kept"),
             Some(file) if wanted => {
-                kept::tell_where(&self.config, self.screen);
-                session.keep(file, heading);
+                saved::tell_where(&self.config, self.screen);
+                session.start_journal(file, heading);
             }
             _ => {}
         }
@@ -319,11 +327,11 @@ impl Run<'_> {
         {
             let path = Path::new(&name);
             let path = &expanded(path);
-            let saved = kept::format(path, Format::Json).and_then(|format| {
-                let question = kept::replace_question(path);
+            let saved = saved::format(path, Format::Json).and_then(|format| {
+                let question = saved::replace_question(path);
                 let replace = would_replace(path) && input::confirm(self.screen, &question)?;
                 let existing = if replace { Existing::Replace } else { Existing::Keep };
-                kept::save(&session.record(), path, format, existing)
+                saved::save(&session.record(), path, format, existing)
             });
             match saved {
                 Ok(line) => return self.screen.note(&line),
@@ -334,9 +342,9 @@ impl Run<'_> {
 
     fn open_session(&mut self) -> Result<(), Failure> {
         self.resumed = match &self.args.resume {
-            _ if self.args.go_on => Some(kept::last(&self.config)?),
+            _ if self.args.go_on => Some(saved::last(&self.config)?),
             Some(id) if id.is_empty() => Some(self.pick_conversation()?),
-            Some(id) => Some(kept::find(&kept::store(&self.config)?, id)?),
+            Some(id) => Some(saved::find(&saved::store(&self.config)?, id)?),
             None => None,
         };
         let wanted = self.which_model()?;
@@ -373,7 +381,7 @@ impl Run<'_> {
             return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
                 .hint("fireside history list shows the ids; --continue takes the newest conversation"));
         }
-        kept::pick(&self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
+        saved::pick(&self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
     }
 
     fn fail(&mut self, failure: &Failure) -> Exit {
@@ -401,7 +409,7 @@ fn opener(args: &Args) -> Opener {
         Some(_) => |config, wanted| {
             let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
             let script = Script::read(Path::new(&path))?;
-            let settings = config.settle(&[])?;
+            let settings = config.resolve(&[])?;
             Ok(Candidate {
                 start: Box::new(move || Box::new(script) as Box<dyn Backend>),
                 settings,
@@ -409,7 +417,7 @@ fn opener(args: &Args) -> Opener {
             })
         },
         None => |config, wanted| {
-            let opened = model::open(config, wanted)?;
+            let opened = models::open(config, wanted)?;
             let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
             Ok(Candidate { start, settings: opened.settings, advice: opened.advice })
         },
@@ -433,7 +441,7 @@ fn banner(model: &Description, screen: &mut Screen) {
 /// How llama.cpp was built and what it runs on.
 fn build_notes() -> String {
     let lines: Vec<String> =
-        model::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();
+        models::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();
     lines.join("\n")
 }
 
@@ -456,9 +464,9 @@ fn probe(path: &Path, args: &Args) -> Exit {
 /// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
 /// template: what it merely refuses is said when it is asked to answer.
 fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
-    let settings = Config::resolve(&args.settings).settle(&[])?;
+    let settings = Config::gather(&args.settings).resolve(&[])?;
     let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
-    let bytes = model::memory::weights_bytes(&header);
+    let bytes = models::memory::weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
     }
@@ -467,8 +475,8 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
         mmap: !settings.no_mmap,
         mlock: settings.mlock,
         repack: !settings.no_repack,
-        parts: model::parts(&header), // as it will be loaded
-        sought: None,
+        parts: models::parts(&header), // as it will be loaded
+        special_ids: None,
     };
     let context = ContextOptions {
         limit: 256,
@@ -482,7 +490,7 @@ fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
     let weights = Weights::load(path, &load, |_| true)?;
     crash::on_purpose(load.repack);
     engine::try_out(&weights, context.clone())?;
-    let template = model::chat_template(&header, &settings)?;
+    let template = models::chat_template(&header, &settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command line: verbs, options, where a value comes from, what is wrong usage.
+//! The command line: subcommands, options, where a value comes from, what is wrong usage.
 
 use crate::support::{GGUF_F32, Home, repository, tiny, with_metadata};
 
@@ -38,13 +38,16 @@ fn one_word_is_a_prompt() {
 }
 
 #[test]
-fn a_mistyped_verb_is_told_what_it_is_near_to_and_how_it_would_be_a_prompt() {
+fn a_mistyped_subcommand_is_told_what_it_is_near_to_and_how_it_would_be_a_prompt() {
     let home = Home::new();
-    for (typed, verb) in [("lst", "list"), ("confg", "config"), ("histroy", "history")] {
-        let done = home.run(&[typed]).done().failed(2, &format!("there is no verb '{typed}'"));
-        done.hint(&format!("did you mean {verb}? as a prompt: fireside -p {typed}"));
+    for (typed, subcommand) in [("lst", "list"), ("confg", "config"), ("histroy", "history")] {
+        let done = home.run(&[typed]).done().failed(2, &format!("there is no subcommand '{typed}'"));
+        done.hint(&format!("did you mean {subcommand}? as a prompt: fireside -p {typed}"));
     }
-    home.run(&["histroy", "list"]).done().failed(2, "no verb 'histroy'").hint("fireside \"histroy list\"");
+    home.run(&["histroy", "list"])
+        .done()
+        .failed(2, "no subcommand 'histroy'")
+        .hint("fireside \"histroy list\"");
 }
 
 #[test]
@@ -399,7 +402,7 @@ fn bench_tells_what_the_machine_does_with_a_model() {
         told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0,
         "{told}"
     );
-    assert!(!home.path(".cache/fireside/snapshots").exists(), "nothing of it is kept");
+    assert!(!home.path(".cache/fireside/prompts").exists(), "nothing of it is kept");
     home.run(&["bench"]).model(&model).done().code(0).stderr("");
     home.run(&["bench", "no-such-model"]).done().failed(1, "no-such-model");
 }

@@ -202,8 +202,8 @@ fn a_cache_of_prompts_is_said_when_it_is_made() {
         home.run(&args).model(&tiny("llama-bpe")).arg("-c").arg("8192").done().code(0)
     };
     assert!(!run(&["--incognito"]).stderr.contains("cache"));
-    assert!(!home.path(".cache/fireside/snapshots").exists());
-    run(&[]).says("long prompts are cached in").says("--no-snapshots");
+    assert!(!home.path(".cache/fireside/prompts").exists());
+    run(&[]).says("long prompts are cached in").says("--no-prompt-cache");
     assert!(!run(&[]).stderr.contains("cache"), "it is said once");
 }
 

@@ -107,9 +107,9 @@ fn ranges_name_what_else_is_taken() {
 fn words_of_other_programs_for_a_chat_point_to_ours() {
     let home = Home::new();
     home.write(".local/share/fireside/models/tiny.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
-    home.run(&["run", "tiny"]).done().failed(2, "fireside has no verb 'run'").hint("fireside -m tiny");
+    home.run(&["run", "tiny"]).done().failed(2, "fireside has no subcommand 'run'").hint("fireside -m tiny");
     home.run(&["hf:a/b"]).done().failed(2, "is a model").hint("-m hf:a/b");
-    // Several words whose first is one letter from a verb are a prompt without quotes.
+    // Several words whose first is one letter from a subcommand are a prompt without quotes.
     home.run(&["how", "are", "you"]).done().failed(2, "quote the prompt").hint("\"how are you\"");
 }
 

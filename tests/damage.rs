@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fireside::chat::Role;
 use fireside::chat::record::{Answer, Entry};
-use fireside::store::conversations::{Conversations, Filter, Kept, Number, fresh_id};
+use fireside::history::database::{Conversations, Filter, Kept, Number, fresh_id};
 
 /// How often, and the seed: `FIRESIDE_DAMAGES`, `FIRESIDE_DAMAGE_SEED`.
 fn number_from(variable: &str, usual: u64) -> u64 {

@@ -11,10 +11,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Attachment, Event, Guesses, Message, Role, StopReason, Turn};
+use fireside::chat::{Attachment, DraftCounts, Event, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
 use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, Sought, Token, Weights,
+    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, SpecialIds, Token, Weights,
 };
 use fireside::gguf;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -41,9 +41,10 @@ pub(crate) struct Subject {
     pub(crate) noise: f32,
 }
 
-pub(crate) fn load(path: &Path, parts: Parts, sought: Option<Sought>) -> Weights {
+pub(crate) fn load(path: &Path, parts: Parts, special_ids: Option<SpecialIds>) -> Weights {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions { gpu_layers: None, mmap: true, mlock: false, repack: true, parts, sought };
+    let options =
+        LoadOptions { gpu_layers: None, mmap: true, mlock: false, repack: true, parts, special_ids };
     Weights::load(path, &options, |_| true).unwrap()
 }
 
@@ -108,8 +109,8 @@ pub(crate) fn default_subject() -> Option<&'static Subject> {
 pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
-    settings.no_guess = true; // guesses are verified by other kernels: tests/guess.rs
-    Turn { seed: 7, predict, keep: true, ..Turn::new(messages.iter().cloned(), settings) }
+    settings.no_speculative = true; // draft tokens are verified by other kernels: tests/speculative.rs
+    Turn { seed: 7, predict, cacheable: true, ..Turn::new(messages.iter().cloned(), settings) }
 }
 
 pub(crate) fn user(text: &str) -> Message {
@@ -123,7 +124,7 @@ pub(crate) struct Answer {
     pub(crate) stop: StopReason,
     /// Tokens of the prompt that were not read.
     pub(crate) cached: usize,
-    pub(crate) guesses: Guesses,
+    pub(crate) drafts: DraftCounts,
 }
 
 pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
@@ -135,7 +136,7 @@ pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
     });
     let stats = stats.unwrap();
     let tokens = engine.evaluated().to_vec();
-    Answer { text, tokens, stop: stats.stop, cached: stats.cached_tokens, guesses: stats.guesses }
+    Answer { text, tokens, stop: stats.stop, cached: stats.cached_tokens, drafts: stats.drafts }
 }
 
 const PROMPTS: [&str; 10] = [
@@ -190,13 +191,13 @@ fn plain_loop(
 }
 
 /// Runs `check` with llama.cpp's own model and every prompt's tokens as fireside makes them.
-fn against_plain_loop(settle: impl Fn(&mut Settings), mut sampler: impl FnMut() -> LlamaSampler) {
+fn against_plain_loop(adjust: impl Fn(&mut Settings), mut sampler: impl FnMut() -> LlamaSampler) {
     let (Some(subject), Some(path)) = (default_subject(), default_model()) else { return };
     let backend = &ManuallyDrop::new(LlamaBackend {}); // loading the subject has started llama.cpp already
     let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).unwrap();
     for prompt in PROMPTS {
         let mut turn = turn(&[user(prompt)], 48);
-        settle(&mut turn.settings);
+        adjust(&mut turn.settings);
         let mut engine = subject.engine();
         let tokens = engine.prompt(&turn).unwrap().tokens;
         let ours = answer(&mut engine, &turn).tokens;
@@ -300,8 +301,10 @@ fn no_marker_in_content_becomes_a_token() {
                         file,
                     ]
                 };
-                let turn_with =
-                    |content: &str| Turn { begun: content.to_string(), ..turn(&conversation(content), 1) };
+                let turn_with = |content: &str| Turn {
+                    answer_prefix: content.to_string(),
+                    ..turn(&conversation(content), 1)
+                };
                 let hostile = engine.prompt(&turn_with(&content)).unwrap();
                 let harmless = engine.prompt(&turn_with("x y")).unwrap();
                 let same =

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use fireside::chat::record::{Answer, Entry, Record};
 use fireside::chat::{Attachment, Role};
 use fireside::error::Failure;
-use fireside::store::exchange::{Format, Imported, Summary, export, import};
+use fireside::history::exchange::{Format, Imported, Summary, export, import};
 use tempfile::TempDir;
 
 use crate::support::mutate::Random;

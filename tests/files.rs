@@ -379,10 +379,10 @@ fn a_piece_of_a_file_is_to_be_joined_and_not_fetched_again() {
 #[track_caller]
 fn refused_everywhere(home: &Home, bytes: Vec<u8>, part: &str) {
     let path = home.write("hole.gguf", bytes);
-    let verbs = [&["show"][..], &["check"], &["-p", "Hi", "-n", "1", "-m"], &["show", "--tensors"]];
-    for verb in verbs {
-        let done = home.run(verb).arg(&path).done().code(1);
-        assert!(done.stderr.contains(part), "{verb:?}: no {part:?}; {done:#?}");
+    let subcommands = [&["show"][..], &["check"], &["-p", "Hi", "-n", "1", "-m"], &["show", "--tensors"]];
+    for subcommand in subcommands {
+        let done = home.run(subcommand).arg(&path).done().code(1);
+        assert!(done.stderr.contains(part), "{subcommand:?}: no {part:?}; {done:#?}");
         assert_eq!(done.stderr.lines().filter(|line| line.starts_with("fireside: ")).count(), 1, "{done:#?}");
     }
     let done = home.run(&["convert"]).arg(&path).arg("out.gguf").done();
@@ -443,8 +443,8 @@ fn byte_tokens_that_are_none_are_refused() {
         document.set_text("tokenizer.ggml.model", tokenizer);
         document.set_token("<0x0A>", name);
         let path = home.write("hole.gguf", document.bytes());
-        for verb in [&["check"][..], &["-p", "Hi", "-n", "1", "-m"]] {
-            let done = home.run(verb).arg(&path).done().code(1);
+        for subcommand in [&["check"][..], &["-p", "Hi", "-n", "1", "-m"]] {
+            let done = home.run(subcommand).arg(&path).done().code(1);
             assert!(done.stderr.contains("names no byte") || name == "<", "{name}: {done:#?}");
         }
         home.run(&["show"]).arg(&path).done().code(0);

@@ -1,4 +1,4 @@
-//! Help: short and whole, of verbs and of topics, and all of it from the tables that the program itself goes by.
+//! Help: short and whole, of subcommands and of topics, and all of it from the tables that the program itself goes by.
 
 use clap::CommandFactory;
 use fireside::chat::options::SETTINGS;
@@ -14,12 +14,13 @@ fn help(words: &[&str]) -> String {
 }
 
 #[test]
-fn help_alone_lists_verbs_and_topics() {
+fn help_alone_lists_subcommands_and_topics() {
     let text = help(&[]);
     let line = |name: &str| text.lines().find(|line| line.split_whitespace().next() == Some(name));
-    for verb in Args::command().get_subcommands() {
-        let shown = line(verb.get_name()).unwrap_or_else(|| panic!("{} in {text}", verb.get_name()));
-        assert!(shown.ends_with(&verb.get_about().unwrap().to_string()), "{shown}");
+    for subcommand in Args::command().get_subcommands() {
+        let shown =
+            line(subcommand.get_name()).unwrap_or_else(|| panic!("{} in {text}", subcommand.get_name()));
+        assert!(shown.ends_with(&subcommand.get_about().unwrap().to_string()), "{shown}");
     }
     for topic in TOPICS {
         assert!(line(topic).is_some(), "{topic} in {text}");
@@ -27,7 +28,7 @@ fn help_alone_lists_verbs_and_topics() {
 }
 
 #[test]
-fn help_on_a_verb_is_what_the_verb_says_of_itself() {
+fn help_on_a_subcommand_is_what_the_subcommand_says_of_itself() {
     let home = Home::new();
     for words in [&["pull"][..], &["history"], &["history", "search"], &["ls"]] {
         let own = home.run(&[words, &["--help"]].concat()).done().code(0).stdout;
@@ -67,7 +68,7 @@ fn help_on_a_setting_tells_every_way_to_give_it() {
     for way in ["--temp T", "--temperature", "FIRESIDE_TEMP", "/set temp", "0.8", "likeliest token"] {
         assert!(text.contains(way), "{way} in {text}");
     }
-    assert!(!help(&["no-snapshots"]).contains("/set"), "it only counts at the start");
+    assert!(!help(&["no-prompt-cache"]).contains("/set"), "it only counts at the start");
 }
 
 #[test]
@@ -85,8 +86,8 @@ fn short_help_fits_a_screen_and_the_long_one_has_everything() {
     let short = home.run(&["-h"]).done().code(0).stderr("").stdout;
     assert!(short.lines().count() <= 24, "{short}");
     assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
-    let named = |verb: &str| short.split_whitespace().any(|word| word == verb);
-    assert!(Args::command().get_subcommands().all(|verb| named(verb.get_name())), "{short}");
+    let named = |subcommand: &str| short.split_whitespace().any(|word| word == subcommand);
+    assert!(Args::command().get_subcommands().all(|subcommand| named(subcommand.get_name())), "{short}");
     for part in ["-m, --model", "-p, --prompt", "--continue", "fireside --help"] {
         assert!(short.contains(part), "{part} in {short}");
     }
@@ -124,17 +125,18 @@ fn the_examples_of_the_help_are_command_lines() {
 }
 
 #[test]
-fn a_verb_of_verbs_alone_shows_them() {
+fn a_subcommand_of_subcommands_alone_shows_them() {
     let done = Home::new().run(&["history"]).done().code(0).stderr("");
     let history = Args::command().find_subcommand("history").unwrap().clone();
-    for verb in history.get_subcommands() {
-        let line = done.stdout.lines().find(|line| line.split_whitespace().next() == Some(verb.get_name()));
-        assert!(line.is_some(), "{} in {done:#?}", verb.get_name());
+    for subcommand in history.get_subcommands() {
+        let line =
+            done.stdout.lines().find(|line| line.split_whitespace().next() == Some(subcommand.get_name()));
+        assert!(line.is_some(), "{} in {done:#?}", subcommand.get_name());
     }
 }
 
 #[test]
-fn a_verb_used_wrongly_points_to_its_own_help() {
+fn a_subcommand_used_wrongly_points_to_its_own_help() {
     let home = Home::new();
     home.run(&["rm"]).done().failed(2, "<MODEL> is missing").hint("fireside rm --help");
     home.run(&["list", "--al"]).done().failed(2, "'--al'").hint("did you mean --all?");

@@ -177,7 +177,7 @@ fn a_damaged_store_is_moved_aside() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[..100].fill(7);
     std::fs::write(&file, bytes).unwrap();
-    std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // or it is mended from there
+    std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // or it is repaired from there
     chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: 0 messages could be read");
     assert_eq!(listed(&home)[0]["title"], "Again");
     assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
@@ -210,7 +210,7 @@ fn a_letter_that_the_disk_has_changed_is_noticed() {
 }
 
 #[test]
-fn a_shell_completes_ids_models_values_and_verbs() {
+fn a_shell_completes_ids_models_values_and_subcommands() {
     let home = Home::new();
     chat(&home, "one\n", &[], "Why is the sky blue?\n").code(0);
     home.write(".local/share/fireside/models/tiny.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
@@ -350,7 +350,7 @@ fn doctor_tells_what_is_kept_and_what_is_wrong() {
     assert_eq!(object["sound"], true);
     let found = |what: &str| object["findings"][what]["found"].as_str().unwrap().to_string();
     assert!(found("conversations").starts_with("1 with 2 messages"), "{object}");
-    assert!(found("snapshots").contains("in 0 files"), "{object}");
+    assert!(found("cached prompts").contains("in 0 files"), "{object}");
     let file = home.path(DATABASE);
     let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // it may be in the file already
     std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();
@@ -385,9 +385,9 @@ fn a_conversation_goes_on_with_its_own_model() {
 fn what_models_have_read_goes_with_a_conversation() {
     let home = Home::new();
     chat(&home, "one\n", &[], "Hi\n").code(0);
-    let snapshot = home.write(".cache/fireside/snapshots/one.state", "what a model has read");
+    let cached = home.write(".cache/fireside/prompts/one.state", "what a model has read");
     history(&home, &["rm", &id(&home, 0)[..6], "--yes"]).done().code(0);
-    assert!(!snapshot.exists());
+    assert!(!cached.exists());
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn in_halves_it_is_the_same_model() {
     for (path, noise) in tiny.into_iter().chain(default) {
         let subject = Subject::load(&path, noise);
         let context = subject.context();
-        let again = load(&path, halves(&path), subject.weights.sought());
+        let again = load(&path, halves(&path), subject.weights.special_ids());
         let [mut whole, mut halves] =
             [&subject.weights, &again].map(|weights| Llama::new(weights, context.clone()));
         same_vocabulary(&whole, &halves);
@@ -47,7 +47,7 @@ fn in_halves_it_is_the_same_model() {
             model.decode(&tokens, Logits::Last).unwrap();
         }
         assert_eq!(whole.logits(0), halves.logits(0), "{path:?}");
-        assert_eq!(subject.weights.sought(), again.sought(), "{path:?}");
+        assert_eq!(subject.weights.special_ids(), again.special_ids(), "{path:?}");
     }
 }
 
@@ -68,7 +68,7 @@ fn a_vocabulary_that_cannot_be_read_is_why_loading_fails() {
         mlock: false,
         repack: true,
         parts: halves(&broken),
-        sought: None,
+        special_ids: None,
     };
     let weights = Weights::begin(&broken, &options, |_| true).unwrap();
     let failure = weights.complete().unwrap_err().to_string();

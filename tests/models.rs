@@ -152,8 +152,8 @@ fn the_beginning_of_a_name_is_enough_where_only_one_begins_so() {
     }
     let several = home.run(&["-m", "alpha", "-p", "Hi"]).done();
     several.failed(2, "'alpha' could be any of 2 models").hint("Alpha-One, Alpha-Two");
-    for verb in ["show", "check", "bench"] {
-        home.run(&[verb, "alpha-o", "--json"]).done().code(0);
+    for subcommand in ["show", "check", "bench"] {
+        home.run(&[subcommand, "alpha-o", "--json"]).done().code(0);
     }
     let lines = "/model alpha-t\n/show model\n/model alpha\n";
     let chat = home.run(&["-m", "beta", "--repl-stdin", "-q"]).stdin(lines).done().code(0);
@@ -229,7 +229,7 @@ fn headers_are_kept_and_read_again_only_when_a_file_changes() {
 }
 
 #[test]
-fn a_verb_that_fails_prints_one_object_too() {
+fn a_subcommand_that_fails_prints_one_object_too() {
     let home = Home::new();
     for args in
         [&["show", "nosuch"][..], &["rm", "nosuch"], &["check", "nosuch"], &["show"], &["pull", "nosuch"]]
@@ -252,7 +252,7 @@ fn show_tells_everything_and_parts_of_it() {
     let home = Home::new();
     let file = home.write("m.gguf", bytes("gemma3"));
     let path = file.to_str().unwrap();
-    let sheet = home.run(&["show", path]).done().code(0).stderr("").stdout;
+    let card = home.run(&["show", path]).done().code(0).stderr("").stdout;
     for line in [
         "architecture      gemma3",
         "                  --chat-template takes a file or alpaca chatml deepseek ",
@@ -264,7 +264,7 @@ fn show_tells_everything_and_parts_of_it() {
         "chat template     system no, thinking no, tools no",
         "licence           none named: unknown",
     ] {
-        assert!(sheet.contains(line), "no {line:?} in {sheet}");
+        assert!(card.contains(line), "no {line:?} in {card}");
     }
     let template = home.run(&["show", path, "--template"]).done().code(0).stdout;
     assert!(template.contains("<start_of_turn>"), "{template}");
@@ -511,8 +511,8 @@ fn of_two_models_with_one_name_none_is_taken_or_removed_unasked() {
     let own = home.write(&format!("{OWN}/a.gguf"), model(1));
     let other = home.write("more/a.gguf", model(2));
     let folder = home.path("more").display().to_string();
-    for verb in ["show", "rm", "check"] {
-        let done = home.run(&[verb, "a", "--model-folder", &folder]).done();
+    for subcommand in ["show", "rm", "check"] {
+        let done = home.run(&[subcommand, "a", "--model-folder", &folder]).done();
         done.failed(2, "could be any of 2 models").hint("more/a.gguf");
     }
     let listed = home.run(&["list", "--model-folder", &folder]).done().code(0).stdout;
@@ -564,13 +564,13 @@ fn a_name_that_is_not_unicode_hides_nothing() {
 }
 
 #[test]
-fn a_verb_with_a_question_does_nothing() {
+fn a_subcommand_with_a_question_does_nothing() {
     let home = Home::new();
     let file = home.write(&format!("{OWN}/a.gguf"), model(1));
     for args in
         [&["--dry-run", "rm", "a", "--yes"][..], &["-p", "hi", "list"], &["-i", "list"], &["--raw", "list"]]
     {
-        home.run(args).done().failed(2, "does not go with a verb");
+        home.run(args).done().failed(2, "does not go with a subcommand");
     }
     assert!(file.exists());
 }

@@ -51,8 +51,8 @@ fn rolling_keeps_the_end_in_view_and_loses_nothing() {
     let roomy = home.run(&["--repl-stdin", "--continue", "-c", "1024"]).model(&tiny("llama-bpe"));
     assert_eq!(left(&roomy.stdin("/context\n").done().code(0)), 0);
     // Back where it was before anything left.
-    let undone = "/undo\n".repeat(5) + "/context\n";
-    assert_eq!(left(&chat(&home, &["--continue"], &undone)), 0);
+    let failed = "/undo\n".repeat(5) + "/context\n";
+    assert_eq!(left(&chat(&home, &["--continue"], &failed)), 0);
 }
 
 #[test]

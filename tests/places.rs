@@ -61,7 +61,7 @@ fn a_lock_beside_a_damaged_store_delays_no_chat() {
     let before = fs::read(&file).unwrap();
     let lock = held(file.parent().unwrap());
     chat(&home, "one\n", &[], "Hi\n").code(0).stdout("one\n");
-    assert_eq!(fs::read(&file).unwrap(), before, "mended without the lock");
+    assert_eq!(fs::read(&file).unwrap(), before, "repaired without the lock");
     drop(lock);
     chat(&home, "one\n", &[], "Ho\n").code(0).says("were damaged");
     let titles: Vec<_> = listed(&home).iter().map(|one| one["title"].clone()).collect();

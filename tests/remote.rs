@@ -94,8 +94,8 @@ fn without_a_terminal_nobody_is_asked_and_nothing_fetched() {
 #[test]
 fn show_reads_no_more_of_a_remote_file_than_its_header() {
     let (hub, home) = (hub(), Home::new());
-    let sheet = run(&hub, &home, &["show", "hf:some/repo"]).done().code(0).stdout;
-    assert!(sheet.contains("architecture      llama\n") && sheet.contains("hf:some/repo"), "{sheet}");
+    let card = run(&hub, &home, &["show", "hf:some/repo"]).done().code(0).stdout;
+    assert!(card.contains("architecture      llama\n") && card.contains("hf:some/repo"), "{card}");
     let whole = (3 << 20) + 280_000;
     assert!(hub.sent() < whole / 2, "{} bytes were sent", hub.sent());
     let object =

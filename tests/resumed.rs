@@ -1,5 +1,5 @@
 //! A conversation that is taken up again in a new engine at every turn is answered as if it had never been interrupted; and a
-//! thousand damaged snapshots are never believed.
+//! thousand damaged cached prompts are never believed.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::path::Path;
 use fireside::chat::{Message, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::Llama;
-use fireside::engine::snapshot::{LEAST, Snapshots};
+use fireside::engine::prompt_cache::{LEAST, PromptCache};
 use tempfile::TempDir;
 
 use crate::exact::{Chance, FLOAT_NOISE, Subject, answer, cancelled, default_subject, turn, user};
-use crate::snapshots::{
-    ANYTHING, about, assert_same, expected, files, second_question, settled, tiny_subjects, with_folder,
+use crate::prompt_cache::{
+    ANYTHING, about, assert_same, expected, files, flushed, second_question, tiny_subjects, with_folder,
 };
 use crate::support::{Home, tiny};
 
@@ -51,7 +51,7 @@ fn interrupted_everywhere(name: &str, subject: &Subject, turns: usize) -> usize 
         let (ours, theirs) = (answer(&mut resumed, &asked), answer(&mut whole, &asked));
         near_ties += usize::from(assert_same(subject, &ours, &theirs, &format!("{name}, turn {number}")));
         restored += usize::from(ours.cached >= LEAST);
-        settled(resumed);
+        flushed(resumed);
         messages.push(Message::new(Role::Assistant, theirs.text));
     }
     println!("{name}: {turns} turns, {restored} of them from what was on disk, {near_ties} near ties");
@@ -96,10 +96,10 @@ fn a_chat_left_and_continued_at_every_turn_says_the_same() {
     }
 }
 
-/// The engine that knows its snapshots by the model's name.
+/// The engine that knows its cached prompts by the model's name.
 fn named<'w>(name: &str, subject: &'w Subject, folder: &Path) -> Engine<Llama<'w>> {
-    let snapshots = Snapshots::new(folder.into(), name.into(), ANYTHING);
-    subject.engine().with_snapshots(Some(snapshots))
+    let prompt_cache = PromptCache::new(folder.into(), name.into(), ANYTHING);
+    subject.engine().with_prompt_cache(Some(prompt_cache))
 }
 
 /// Bytes as something else may have left them: cut, changed in one bit, a block zeroed, two blocks exchanged, or those of
@@ -128,7 +128,7 @@ fn damaged(good: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
 }
 
 #[test]
-fn a_thousand_damaged_snapshots_are_not_believed() {
+fn a_thousand_damaged_cached_prompts_are_not_believed() {
     const NAMES: [&str; 4] = ["llama-bpe", "gemma3", "mamba", "falcon-h1"];
     let subjects = NAMES.map(|name| Subject::load(&tiny(name), FLOAT_NOISE));
     let folders = NAMES.map(|_| TempDir::new().unwrap());
@@ -136,7 +136,7 @@ fn a_thousand_damaged_snapshots_are_not_believed() {
         .map(|i| {
             let mut engine = named(NAMES[i], &subjects[i], folders[i].path());
             answer(&mut engine, &turn(&[about("What is it?")], 2));
-            settled(engine);
+            flushed(engine);
             // The one that the second question begins with: where memory cannot be cut there is a longer one, too.
             let mut files = files(folders[i].path());
             files.sort_by_key(|file| fs::metadata(file).unwrap().len());

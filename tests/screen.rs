@@ -137,8 +137,8 @@ fn help_is_whole() {
     for args in [&["--help"][..], &["-h"], &["list", "--help"], &["pull", "--help"], &["show", "--help"]] {
         is_whole(&home, args);
     }
-    for verb in ["rm", "check", "convert", "history", "bench", "config", "doctor", "completions"] {
-        is_whole(&home, &[verb, "--help"]);
+    for subcommand in ["rm", "check", "convert", "history", "bench", "config", "doctor", "completions"] {
+        is_whole(&home, &[subcommand, "--help"]);
     }
     for what in ["list", "search", "show", "export", "import", "replay", "rm"] {
         is_whole(&home, &["history", what, "--help"]);

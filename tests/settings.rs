@@ -121,7 +121,7 @@ fn variables_take_the_names_that_the_file_takes() {
 }
 
 #[test]
-fn what_is_wrong_stops_none_of_the_verbs_that_help_to_find_it() {
+fn what_is_wrong_stops_none_of_the_subcommands_that_help_to_find_it() {
     let home = Home::new();
     home.write(CONFIG, "tepm = 0.2\ntop-k = 5\n");
     let run = |args: &[&str]| home.run(args).env("FIRESIDE_MIN_P", "hot").env("FIRESIDE_ODD", "1").done();
@@ -231,7 +231,7 @@ fn set_points_to_the_command_that_a_setting_belongs_to() {
 fn what_counts_at_the_start_only_says_how_to_give_it_there() {
     let home = Home::new();
     for (line, ways) in [
-        ("no-snapshots on", "--no-snapshots, FIRESIDE_NO_SNAPSHOTS=on or no-snapshots = true"),
+        ("no-prompt-cache on", "--no-prompt-cache, FIRESIDE_NO_PROMPT_CACHE=on or no-prompt-cache = true"),
         ("incognito=off", "--incognito=off, FIRESIDE_INCOGNITO=off or incognito = false"),
         ("model-folder /m", "--model-folder /m, FIRESIDE_MODEL_FOLDER=/m or model-folder = \"/m\""),
     ] {

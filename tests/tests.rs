@@ -87,14 +87,14 @@ mod forgery;
 pub(crate) mod exact;
 // A file loaded in two halves.
 mod loading;
-// The same with guesses at what comes next.
-mod guess;
+// The same with drafts of what comes next.
+mod speculative;
 // Families of models, compared with their reference implementation; and what converts some of them.
 mod families;
 mod convert;
 // What was evaluated, kept on disk: used, and never believed blindly.
-mod snapshots;
-// Conversations interrupted at every turn; snapshots damaged a thousand times.
+mod prompt_cache;
+// Conversations interrupted at every turn; cached prompts damaged a thousand times.
 mod resumed;
 // What other programs make of the same input.
 mod conformance;

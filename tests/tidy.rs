@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
 use fireside::engine::builtin::BUILTIN;
-use fireside::model::memory::Needs;
+use fireside::models::catalog::catalog;
+use fireside::models::licences::judge;
+use fireside::models::memory::Needs;
 use fireside::repl::commands::COMMANDS;
-use fireside::store::catalog::catalog;
-use fireside::store::licences::judge;
 use fireside::units::size;
 
 use crate::families::references;
@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("completions", &["ui", "cli", "config", "kept", "model", "store", "chat", "error"]),
     ("oneshot", &["session", "input", "ui", "chat", "error"]),
     (
-        "verbs",
+        "subcommands",
         &[
             "clock",
             "files",
@@ -104,24 +104,24 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "gguf/fingerprint.rs",
             "gguf/verify.rs",
-            "store/hub/sums.rs",
-            "store/exchange/identity.rs",
-            "store/package.rs",
+            "hub/checksums.rs",
+            "history/exchange/identity.rs",
+            "models/package.rs",
         ],
     ),
-    ("blake3", &["engine/snapshot/file.rs"]),
-    ("zip", &["store/exchange/archive.rs", "store/package.rs"]),
-    ("ureq", &["store/hub/http.rs"]),
+    ("blake3", &["engine/prompt_cache/file.rs"]),
+    ("zip", &["history/exchange/archive.rs", "models/package.rs"]),
+    ("ureq", &["hub/http.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
     ("half", &["convert/encode.rs"]),
     (
         "rusqlite",
         &[
-            "store/conversations.rs",
-            "store/conversations/find.rs",
-            "store/conversations/open.rs",
-            "store/conversations/sums.rs",
-            "store/conversations/salvage.rs",
+            "history/database.rs",
+            "history/database/search.rs",
+            "history/database/open.rs",
+            "history/database/checksums.rs",
+            "history/database/recover.rs",
         ],
     ),
 ];
@@ -219,7 +219,7 @@ fn the_readmes_tables_are_those_of_the_code() {
     let tables = [
         ("options", options()),
         ("commands", commands()),
-        ("verbs", verbs()),
+        ("subcommands", subcommands()),
         ("catalog", models()),
         ("families", families()),
         ("templates", templates()),
@@ -286,16 +286,16 @@ fn commands() -> String {
     table
 }
 
-fn verbs() -> String {
-    let mut table = String::from("| verb | |\n|---|---|\n");
-    for verb in Args::command().get_subcommands() {
+fn subcommands() -> String {
+    let mut table = String::from("| subcommand | |\n|---|---|\n");
+    for subcommand in Args::command().get_subcommands() {
         let own = |arg: &&Arg| !arg.is_global_set() && arg.get_help_heading().is_none();
-        let mut takes: Vec<String> = verb.get_arguments().filter(own).map(taken).collect();
-        let inner: Vec<&str> = verb.get_subcommands().map(|inner| inner.get_name()).collect();
+        let mut takes: Vec<String> = subcommand.get_arguments().filter(own).map(taken).collect();
+        let inner: Vec<&str> = subcommand.get_subcommands().map(|inner| inner.get_name()).collect();
         takes.extend((!inner.is_empty()).then(|| inner.join("|")));
-        let aliases: Vec<String> = verb.get_all_aliases().map(|alias| format!(" `{alias}`")).collect();
-        let about = verb.get_about().unwrap_or_default().to_string();
-        let usage = format!("{} {}", verb.get_name(), takes.join(" "));
+        let aliases: Vec<String> = subcommand.get_all_aliases().map(|alias| format!(" `{alias}`")).collect();
+        let about = subcommand.get_about().unwrap_or_default().to_string();
+        let usage = format!("{} {}", subcommand.get_name(), takes.join(" "));
         table += &format!("| `{}`{} | {} |\n", cell(usage.trim_end()), aliases.concat(), cell(&about));
     }
     table
@@ -303,7 +303,7 @@ fn verbs() -> String {
 
 fn models() -> String {
     let mut table = String::from(
-        "| name | model | file | size | memory | licence | recommended |\n|---|---|---|---|---|---|---|\n",
+        "| name | model | file | size | memory | licence | recomrepaired |\n|---|---|---|---|---|---|---|\n",
     );
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);

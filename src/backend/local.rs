@@ -14,15 +14,15 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::probe::{self, Verdict, without_repack};
 use super::working::Mark;
-use super::{Answering, Backend, Description, Loading, Rendered, Told};
+use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Stats, Turn};
 use crate::engine::draft::Costs;
-use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, Model, Sought, Weights, contained};
-use crate::engine::snapshot::{self, Rules, Snapshots, Unchanged};
+use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, Model, SpecialIds, Weights, contained};
+use crate::engine::prompt_cache::{self, PromptCache, Rules, Unchanged};
 use crate::engine::{Engine, cache, template};
 use crate::error::{Exit, Failure};
 
-/// Everything that is settled before the engine's thread starts.
+/// Everything that is resolved before the engine's thread starts.
 pub struct Spec {
     pub description: Description,
     pub path: PathBuf,
@@ -34,14 +34,14 @@ pub struct Spec {
     /// Set if the file has never been loaded: tried out first by a child process, given these arguments.
     pub probe: Option<Probe>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
-    pub snapshots: Option<(PathBuf, Rules)>,
+    pub prompt_cache: Option<(PathBuf, Rules)>,
     /// Whether the files are still those of the description.
     pub unchanged: Unchanged,
     pub costs: BatchCosts,
     /// The folder for marks of what is worked on; `None`: none are made.
     pub working: Option<PathBuf>,
     /// Is told what loading found out, if it was not told itself.
-    pub found: Box<dyn Fn(Sought) + Send>,
+    pub found: Box<dyn Fn(SpecialIds) + Send>,
 }
 
 /// What batches cost on this machine.
@@ -89,20 +89,20 @@ struct Request {
 
 enum Job {
     Load {
-        told: Sender<Told>,
+        events: Sender<BackendEvent>,
         cancel: Arc<AtomicBool>,
     },
     Prepare(Turn, Message),
     Reply {
         turn: Turn,
-        told: Sender<Told>,
+        events: Sender<BackendEvent>,
         cancel: Arc<AtomicBool>,
     },
     Count(Turn, Sender<Result<Counts, Failure>>),
-    Weigh(Turn, Sender<Result<Vec<usize>, Failure>>),
+    TokenCounts(Turn, Sender<Result<Vec<usize>, Failure>>),
     Render(Turn, Sender<Result<Rendered, Failure>>),
     /// Drops the sender when what was evaluated is on disk.
-    Settle(Sender<()>),
+    Flush(Sender<()>),
 }
 
 impl Local {
@@ -134,12 +134,12 @@ impl Local {
         }
     }
 
-    fn answering(&mut self, job: impl FnOnce(Sender<Told>, Arc<AtomicBool>) -> Job) -> Answering {
-        let (told, inbox) = channel();
+    fn reply(&mut self, job: impl FnOnce(Sender<BackendEvent>, Arc<AtomicBool>) -> Job) -> ReplyStream {
+        let (events, inbox) = channel();
         self.cancel = Arc::default();
         self.loading.abort.store(false, Ordering::Relaxed); // of an earlier request
-        self.send(job(told, self.cancel.clone()));
-        Answering::new(inbox, self.cancel.clone(), self.loading.clone())
+        self.send(job(events, self.cancel.clone()));
+        ReplyStream::new(inbox, self.cancel.clone(), self.loading.clone())
     }
 
     fn ask<T>(&mut self, job: impl FnOnce(Sender<Result<T, Failure>>) -> Job) -> Result<T, Failure> {
@@ -151,24 +151,24 @@ impl Local {
 }
 
 impl Backend for Local {
-    fn load(&mut self) -> Answering {
-        self.answering(|told, cancel| Job::Load { told, cancel })
+    fn load(&mut self) -> ReplyStream {
+        self.reply(|events, cancel| Job::Load { events, cancel })
     }
 
     fn prepare(&mut self, turn: Turn, next: Message) {
         self.send(Job::Prepare(turn, next));
     }
 
-    fn reply(&mut self, turn: Turn) -> Answering {
-        self.answering(|told, cancel| Job::Reply { turn, told, cancel })
+    fn reply(&mut self, turn: Turn) -> ReplyStream {
+        self.reply(|events, cancel| Job::Reply { turn, events, cancel })
     }
 
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
         self.ask(|answer| Job::Count(turn, answer))
     }
 
-    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
-        self.ask(|answer| Job::Weigh(turn, answer))
+    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
+        self.ask(|answer| Job::TokenCounts(turn, answer))
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
@@ -179,10 +179,10 @@ impl Backend for Local {
         &self.description
     }
 
-    fn settle(&mut self, patience: Duration) {
-        let (done, settled) = channel();
-        self.send(Job::Settle(done));
-        let _ = settled.recv_timeout(patience); // late is as well as never: it will be read again
+    fn flush(&mut self, patience: Duration) {
+        let (done, flushed) = channel();
+        self.send(Job::Flush(done));
+        let _ = flushed.recv_timeout(patience); // late is as well as never: it will be read again
     }
 
     /// Stops whatever is going on and waits until the memory is free.
@@ -220,7 +220,7 @@ impl Worker {
                 request.job.refuse(Failure::interrupted());
                 continue;
             }
-            if matches!(request.job, Job::Prepare(..) | Job::Settle(_)) {
+            if matches!(request.job, Job::Prepare(..) | Job::Flush(_)) {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
             // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
@@ -273,8 +273,8 @@ impl Worker {
         let mut llama = Llama::new(weights, self.spec.context.clone());
         let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
         weights.complete().map_err(|error| self.not_loaded(&error))?;
-        if let Some(sought) = weights.sought().filter(|_| self.spec.load.sought.is_none()) {
-            (self.spec.found)(sought);
+        if let Some(special_ids) = weights.special_ids().filter(|_| self.spec.load.special_ids.is_none()) {
+            (self.spec.found)(special_ids);
         }
         Ok(llama)
     }
@@ -304,7 +304,9 @@ impl Worker {
             return ControlFlow::Continue(());
         }
         let mut engine = match made {
-            Ok(engine) => engine.with_snapshots(self.snapshots()).with_costs(self.spec.costs.known.clone()),
+            Ok(engine) => {
+                engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.costs.known.clone())
+            }
             Err(failure) => {
                 for request in std::iter::once(first).chain(inbox) {
                     request.job.refuse(failure.clone());
@@ -317,10 +319,10 @@ impl Worker {
         }
         let mut next = Some(first);
         while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
-            if let Job::Reply { told, .. } = &request.job {
+            if let Job::Reply { events, .. } = &request.job {
                 self.cautions
                     .drain(..)
-                    .for_each(|caution| _ = told.send(Told::Event(Event::Notice(caution))));
+                    .for_each(|caution| _ = events.send(BackendEvent::Event(Event::Notice(caution))));
             }
             let _mark =
                 request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
@@ -353,13 +355,13 @@ impl Worker {
         }
     }
 
-    fn snapshots(&self) -> Option<Snapshots> {
+    fn prompt_cache(&self) -> Option<PromptCache> {
         let spec = &self.spec;
         let Description { fingerprint, stamp, .. } = &spec.description;
         let model = format!("{fingerprint} in files {stamp}");
-        let key = || snapshot::key(&model, &spec.context, spec.load.gpu_layers, spec.load.repack);
-        let (folder, rules) = spec.snapshots.clone()?;
-        Some(Snapshots::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
+        let key = || prompt_cache::key(&model, &spec.context, spec.load.gpu_layers, spec.load.repack);
+        let (folder, rules) = spec.prompt_cache.clone()?;
+        Some(PromptCache::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
     }
 }
 
@@ -386,24 +388,24 @@ fn waiting(inbox: &Receiver<Request>, rest: impl FnOnce()) -> Option<Request> {
 impl Job {
     fn done_by(self, engine: &mut Engine<Llama>, load: Duration, superseded: &dyn Fn() -> bool) {
         match self {
-            Job::Load { told, .. } => {
-                let _ = told.send(Told::Ready);
+            Job::Load { events, .. } => {
+                let _ = events.send(BackendEvent::Ready);
             }
             Job::Prepare(turn, next) => {
                 // What cannot be read ahead will fail again, and be reported, when it is asked for.
                 let _ = engine.prepare(&turn, &next, superseded);
             }
-            Job::Reply { turn, told, cancel } => {
+            Job::Reply { turn, events, cancel } => {
                 let done = engine.reply(&turn, &cancel, &mut |event| {
-                    let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
+                    let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
                 });
-                let _ = told.send(Told::Done(done.map(|stats| Stats { load, ..stats })));
+                let _ = events.send(BackendEvent::Done(done.map(|stats| Stats { load, ..stats })));
             }
             Job::Count(turn, answer) => {
                 let _ = answer.send(engine.count(&turn));
             }
-            Job::Weigh(turn, answer) => {
-                let _ = answer.send(Ok(engine.weigh(&turn.messages)));
+            Job::TokenCounts(turn, answer) => {
+                let _ = answer.send(Ok(engine.token_counts(&turn.messages)));
             }
             Job::Render(turn, answer) => {
                 let rendered = engine.prompt(&turn).map(|prompt| Rendered {
@@ -413,7 +415,7 @@ impl Job {
                 });
                 let _ = answer.send(rendered);
             }
-            Job::Settle(done) => engine.settle(done),
+            Job::Flush(done) => engine.flush(done),
         }
     }
 
@@ -433,11 +435,13 @@ impl Job {
     fn refuse(self, failure: Failure) -> bool {
         match self {
             Job::Prepare(..) => true, // tried again, and reported, by the next request that waits for it
-            Job::Load { told, .. } | Job::Reply { told, .. } => told.send(Told::Done(Err(failure))).is_ok(),
+            Job::Load { events, .. } | Job::Reply { events, .. } => {
+                events.send(BackendEvent::Done(Err(failure))).is_ok()
+            }
             Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
-            Job::Weigh(_, answer) => answer.send(Err(failure)).is_ok(),
+            Job::TokenCounts(_, answer) => answer.send(Err(failure)).is_ok(),
             Job::Render(_, answer) => answer.send(Err(failure)).is_ok(),
-            Job::Settle(_) => true,
+            Job::Flush(_) => true,
         }
     }
 }

@@ -18,22 +18,22 @@ use crate::error::Failure;
 /// Answers conversations, one turn at a time, in the background.
 pub trait Backend {
     /// Says `Ready` when the model is loaded, or why it cannot be.
-    fn load(&mut self) -> Answering;
+    fn load(&mut self) -> ReplyStream;
     /// Reads ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
     fn prepare(&mut self, turn: Turn, next: Message);
     /// Begins to answer.
-    fn reply(&mut self, turn: Turn) -> Answering;
+    fn reply(&mut self, turn: Turn) -> ReplyStream;
     /// How much of the context a turn takes. Waits until the model is loaded.
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure>;
     /// About how many tokens each message of a turn takes, whether the model still sees it or not. Waits until the model is
     /// loaded.
-    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure>;
+    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure>;
     /// Exactly what the model would be given. Waits until the model is loaded.
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure>;
     /// Known from the beginning, before anything is loaded.
     fn describe(&self) -> &Description;
     /// Waits until what was evaluated is kept for later, if it is kept at all, at most so long.
-    fn settle(&mut self, _patience: Duration) {}
+    fn flush(&mut self, _patience: Duration) {}
     /// Gives memory back; nothing may be asked afterwards.
     fn close(&mut self) {}
 }
@@ -78,7 +78,7 @@ pub struct Rendered {
 
 /// What a backend says while it works; `Ready` or `Done` is the last.
 #[derive(Debug)]
-pub enum Told {
+pub enum BackendEvent {
     Event(Event),
     Ready,
     Done(Result<Stats, Failure>),
@@ -93,49 +93,53 @@ pub struct Loading {
     pub(crate) done: AtomicU32,
 }
 
-/// An answer being made. Dropping it does not stop it; [`Answering::cancel`] does.
-pub struct Answering {
-    told: Receiver<Told>,
+/// An answer being made. Dropping it does not stop it; [`ReplyStream::cancel`] does.
+pub struct ReplyStream {
+    events: Receiver<BackendEvent>,
     /// Received while text was being gathered, not yet handed out.
-    held: RefCell<Option<Told>>,
+    held: RefCell<Option<BackendEvent>>,
     cancel: Arc<AtomicBool>,
     loading: Arc<Loading>,
 }
 
-impl Answering {
-    pub(crate) fn new(told: Receiver<Told>, cancel: Arc<AtomicBool>, loading: Arc<Loading>) -> Answering {
-        Answering { told, held: RefCell::new(None), cancel, loading }
+impl ReplyStream {
+    pub(crate) fn new(
+        events: Receiver<BackendEvent>,
+        cancel: Arc<AtomicBool>,
+        loading: Arc<Loading>,
+    ) -> ReplyStream {
+        ReplyStream { events, held: RefCell::new(None), cancel, loading }
     }
 
     /// The next thing said, or `None` if nothing was for `patience`. Text that has piled up behind a slow reader comes
     /// as one piece. A backend that died is a failure.
-    pub fn next(&self, patience: Duration) -> Option<Told> {
-        if let Some(told) = self.held.take() {
-            return Some(told);
+    pub fn next(&self, patience: Duration) -> Option<BackendEvent> {
+        if let Some(events) = self.held.take() {
+            return Some(events);
         }
-        match self.told.recv_timeout(patience) {
-            Ok(Told::Event(event)) => Some(Told::Event(self.gather(event))),
-            Ok(told) => Some(told),
+        match self.events.recv_timeout(patience) {
+            Ok(BackendEvent::Event(event)) => Some(BackendEvent::Event(self.gather(event))),
+            Ok(events) => Some(events),
             Err(RecvTimeoutError::Timeout) if self.loading.active.load(Ordering::Relaxed) => {
                 let fraction = self.loading.done.load(Ordering::Relaxed) as f32 / 1000.0;
-                Some(Told::Event(Event::Loading { fraction }))
+                Some(BackendEvent::Event(Event::Loading { fraction }))
             }
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                Some(Told::Done(Err(Failure::new("the engine has stopped: this is a bug in fireside"))))
-            }
+            Err(RecvTimeoutError::Disconnected) => Some(BackendEvent::Done(Err(Failure::new(
+                "the engine has stopped: this is a bug in fireside",
+            )))),
         }
     }
 
     fn gather(&self, mut event: Event) -> Event {
         while matches!(event, Event::Text(_) | Event::Thinking { .. })
-            && let Ok(told) = self.told.try_recv()
+            && let Ok(events) = self.events.try_recv()
         {
-            match (&mut event, told) {
-                (Event::Text(text), Told::Event(Event::Text(more))) => text.push_str(&more),
+            match (&mut event, events) {
+                (Event::Text(text), BackendEvent::Event(Event::Text(more))) => text.push_str(&more),
                 (
                     Event::Thinking { text, tokens },
-                    Told::Event(Event::Thinking { text: more, tokens: so_far }),
+                    BackendEvent::Event(Event::Thinking { text: more, tokens: so_far }),
                 ) => {
                     text.push_str(&more);
                     *tokens = so_far;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::{Answering, Backend, Description, Loading, Rendered, Told};
-use crate::chat::{Counts, Event, Guesses, Message, Stats, StopReason, Turn};
-use crate::engine::reasoning::{Begun, Format, Piece, Reasoning};
+use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
+use crate::chat::{Counts, DraftCounts, Event, Message, Stats, StopReason, Turn};
+use crate::engine::reasoning::{AnswerPrefix, Format, Piece, Reasoning};
 use crate::error::Failure;
 use crate::units::count;
 
@@ -46,36 +46,36 @@ impl Script {
 }
 
 impl Backend for Script {
-    fn load(&mut self) -> Answering {
-        let (told, inbox) = channel();
-        let _ = told.send(Told::Ready);
-        Answering::new(inbox, Arc::default(), Arc::new(Loading::default()))
+    fn load(&mut self) -> ReplyStream {
+        let (events, inbox) = channel();
+        let _ = events.send(BackendEvent::Ready);
+        ReplyStream::new(inbox, Arc::default(), Arc::new(Loading::default()))
     }
 
     fn prepare(&mut self, _turn: Turn, _next: Message) {}
 
-    fn reply(&mut self, turn: Turn) -> Answering {
+    fn reply(&mut self, turn: Turn) -> ReplyStream {
         let answer = self.answers[self.next % self.answers.len()].clone();
         self.next += 1;
-        let (told, inbox) = channel();
+        let (events, inbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let watched = cancel.clone();
-        std::thread::spawn(move || perform(&answer, &turn, &told, &watched));
-        Answering::new(inbox, cancel, Arc::new(Loading::default()))
+        std::thread::spawn(move || perform(&answer, &turn, &events, &watched));
+        ReplyStream::new(inbox, cancel, Arc::new(Loading::default()))
     }
 
     fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
-        Ok(Counts { prompt: words(&turn.visible()), cached: 0, limit: LIMIT, reading: Duration::ZERO })
+        Ok(Counts { prompt: words(&turn.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
     }
 
-    fn weigh(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
+    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
         Ok(turn.messages.iter().map(|message| words(std::slice::from_ref(message))).collect())
     }
 
     fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
         let line = |m: &Arc<Message>| format!("[{}] {}", m.role.name(), m.content());
         let lines: Vec<String> = turn.visible().iter().map(line).collect();
-        let text = lines.join("\n") + &turn.begun;
+        let text = lines.join("\n") + &turn.answer_prefix;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
         Ok(Rendered { text, tokens, notes: Vec::new() })
     }
@@ -98,26 +98,26 @@ fn tokens(answer: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn tell(piece: Piece, tokens: usize, told: &Sender<Told>) {
+fn send(piece: Piece, tokens: usize, events: &Sender<BackendEvent>) {
     let Piece { thinking: text, answer } = piece;
     let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
     let answer = (!answer.is_empty()).then_some(Event::Text(answer));
     for event in thinking.into_iter().chain(answer) {
-        let _ = told.send(Told::Event(event)); // nobody listens any more: cancelled
+        let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
     }
 }
 
-fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) {
+fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &AtomicBool) {
     if let Some(reason) = answer.strip_prefix('!') {
-        let _ = told.send(Told::Done(Err(Failure::new(reason))));
+        let _ = events.send(BackendEvent::Done(Err(Failure::new(reason))));
         return;
     }
     let started = Instant::now();
     let mut stop = StopReason::End;
     let (mut generated, mut thinking) = (0, 0);
     let tags = Format::tags("<think>", "</think>");
-    let begun = Begun { thinking: &turn.begun_thinking, text: &turn.begun };
-    let mut reasoning = Reasoning::after(&tags, "", begun);
+    let answer_prefix = AnswerPrefix { thinking: &turn.thinking_prefix, text: &turn.answer_prefix };
+    let mut reasoning = Reasoning::after(&tags, "", answer_prefix);
     for word in tokens(answer) {
         let mut word = word;
         while let Some(rest) = word.strip_prefix("\\p") {
@@ -135,9 +135,9 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
         }
         generated += 1;
         thinking += usize::from(reasoning.thinks());
-        tell(reasoning.push(word), thinking, told);
+        send(reasoning.push(word), thinking, events);
     }
-    tell(reasoning.finish(), thinking, told);
+    send(reasoning.finish(), thinking, events);
     let prompt_tokens = words(&turn.visible());
     let stats = Stats {
         stop,
@@ -145,14 +145,14 @@ fn perform(answer: &str, turn: &Turn, told: &Sender<Told>, cancel: &AtomicBool) 
         cached_tokens: 0,
         generated_tokens: generated,
         thinking_tokens: thinking,
-        guesses: Guesses::default(),
+        drafts: DraftCounts::default(),
         load: Duration::ZERO,
         prompt: Duration::from_millis(1),
-        reading: Duration::from_millis(1),
+        prefill: Duration::from_millis(1),
         generation: started.elapsed(),
         context_used: prompt_tokens + generated,
         context_limit: LIMIT,
         seed: turn.seed,
     };
-    let _ = told.send(Told::Done(Ok(stats)));
+    let _ = events.send(BackendEvent::Done(Ok(stats)));
 }

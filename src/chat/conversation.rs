@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::events::StopReason;
 use super::message::{Message, Role};
 use super::record::{Answer, Entry, Record};
-use super::view::Left;
+use super::truncation::Dropped;
 
 /// Where a message stands in its conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +140,13 @@ impl Conversation {
 
     /// What has left the model's view: as when the message at the head was answered before, else as in the last answer. All
     /// of it is back where the context holds more than it did then; `limit` in tokens.
-    pub fn left(&self, limit: usize) -> Left {
+    pub fn dropped(&self, limit: usize) -> Dropped {
         let beside = self.nodes.iter().rev().filter(|node| self.head.is_some() && node.parent == self.head);
         let before = std::iter::successors(self.head, |id| self.parent(*id)).map(|id| &self.nodes[id.0]);
         let last = beside.chain(before).find_map(|node| node.answer.as_ref());
         let still = last.filter(|answer| answer.context_limit as usize >= limit);
-        still.map_or(Left::default(), |answer| Left {
-            count: answer.left as usize,
+        still.map_or(Dropped::default(), |answer| Dropped {
+            count: answer.dropped as usize,
             summary: answer.summary.clone(),
         })
     }
@@ -210,41 +210,43 @@ mod tests {
 
     #[test]
     fn what_has_left_is_known_from_the_answers() {
-        let mut talk = Conversation::new(None);
-        let limited = |left, context_limit| Answer { left, context_limit, ..Answer::default() };
-        let question = talk.add(Message::new(Role::User, "hi"), None, None);
-        talk.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
-        let again = talk.add(Message::new(Role::User, "and?"), None, None);
-        assert_eq!(talk.left(100).count, 2);
-        assert_eq!(talk.left(200).count, 0, "there is more room now");
-        talk.add(Message::new(Role::Assistant, "well"), Some(limited(4, 100)), None);
-        assert_eq!(talk.left(100).count, 4);
-        talk.move_to(Some(again));
-        assert_eq!(talk.left(100).count, 4, "another answer to the same");
-        talk.move_to(Some(question));
-        assert_eq!(talk.left(100).count, 2);
-        talk.move_to(None);
-        assert_eq!(talk.left(100), Left::default());
+        let mut conversation = Conversation::new(None);
+        let limited = |dropped, context_limit| Answer { dropped, context_limit, ..Answer::default() };
+        let question = conversation.add(Message::new(Role::User, "hi"), None, None);
+        conversation.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
+        let again = conversation.add(Message::new(Role::User, "and?"), None, None);
+        assert_eq!(conversation.dropped(100).count, 2);
+        assert_eq!(conversation.dropped(200).count, 0, "there is more room now");
+        conversation.add(Message::new(Role::Assistant, "well"), Some(limited(4, 100)), None);
+        assert_eq!(conversation.dropped(100).count, 4);
+        conversation.move_to(Some(again));
+        assert_eq!(conversation.dropped(100).count, 4, "another answer to the same");
+        conversation.move_to(Some(question));
+        assert_eq!(conversation.dropped(100).count, 2);
+        conversation.move_to(None);
+        assert_eq!(conversation.dropped(100), Dropped::default());
     }
 
     #[test]
     fn undo_and_another_branch_keep_what_was_said() {
-        let mut talk = Conversation::new(Some("be kind".into()));
-        let question = talk.add(Message::new(Role::User, "hi"), None, None);
-        let answer = talk.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(5));
-        talk.move_to(Some(question));
-        talk.add(Message::new(Role::Assistant, "good day"), None, None);
-        assert_eq!(texts(&talk), ["be kind", "hi", "good day"]);
-        assert_eq!(talk.branches(Some(question)), 2);
-        talk.move_to(Some(answer));
-        assert_eq!(texts(&talk), ["be kind", "hi", "hello"]);
-        talk.move_to(None);
-        assert_eq!(texts(&talk), ["be kind"]);
-        assert_eq!(talk.message(answer).text, "hello");
-        let entries: Vec<Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
-        let head = talk.head().map(Conversation::number);
-        let record = Record { entries, head, system: talk.system.clone(), ..Record::default() };
+        let mut conversation = Conversation::new(Some("be kind".into()));
+        let question = conversation.add(Message::new(Role::User, "hi"), None, None);
+        let answer =
+            conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(5));
+        conversation.move_to(Some(question));
+        conversation.add(Message::new(Role::Assistant, "good day"), None, None);
+        assert_eq!(texts(&conversation), ["be kind", "hi", "good day"]);
+        assert_eq!(conversation.branches(Some(question)), 2);
+        conversation.move_to(Some(answer));
+        assert_eq!(texts(&conversation), ["be kind", "hi", "hello"]);
+        conversation.move_to(None);
+        assert_eq!(texts(&conversation), ["be kind"]);
+        assert_eq!(conversation.message(answer).text, "hello");
+        let entries: Vec<Entry> =
+            (0..conversation.count()).map(|number| conversation.entry(number)).collect();
+        let head = conversation.head().map(Conversation::number);
+        let record = Record { entries, head, system: conversation.system.clone(), ..Record::default() };
         let again = Conversation::from_record(&record);
-        assert_eq!((texts(&again), again.entry(1)), (texts(&talk), talk.entry(1)));
+        assert_eq!((texts(&again), again.entry(1)), (texts(&conversation), conversation.entry(1)));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::message::Message;
 use super::settings::{Overflow, Settings};
-use super::view::{Left, visible};
+use super::truncation::{Dropped, visible};
 
 /// One thing to answer: the whole conversation, and how.
 #[derive(Debug, Clone)]
@@ -13,13 +13,13 @@ pub struct Turn {
     /// Shared with the conversation, which may be long.
     pub messages: Vec<Arc<Message>>,
     /// Of these, the beginning that the model is no longer given.
-    pub left: Left,
+    pub dropped: Dropped,
     /// What to do when the rest does not fit either; `None`: say so, to be asked again.
     pub overflow: Option<Overflow>,
     /// The beginning of the answer, already written: the model goes on after it.
-    pub begun: String,
+    pub answer_prefix: String,
     /// What was thought before that.
-    pub begun_thinking: String,
+    pub thinking_prefix: String,
     /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
     pub raw: bool,
     /// With `raw`: control tokens written out in the text count as such.
@@ -30,11 +30,11 @@ pub struct Turn {
     /// Most tokens to write, the context's end apart.
     pub predict: u32,
     /// Whether what was evaluated for it may stay on disk.
-    pub keep: bool,
+    pub cacheable: bool,
     /// The id of the conversation it belongs to, if that is kept: with it goes what was evaluated.
     pub conversation: Option<String>,
     /// Whether all of it is read, whatever was evaluated before.
-    pub fresh: bool,
+    pub no_cache: bool,
     /// When it is asked, for templates that say the date, in milliseconds since 1970; `None`: now.
     pub asked: Option<i64>,
 }
@@ -44,25 +44,25 @@ impl Turn {
     pub fn new(messages: impl IntoIterator<Item = Message>, settings: Settings) -> Turn {
         Turn {
             messages: messages.into_iter().map(Arc::new).collect(),
-            left: Left::default(),
+            dropped: Dropped::default(),
             overflow: None,
-            begun: String::new(),
-            begun_thinking: String::new(),
+            answer_prefix: String::new(),
+            thinking_prefix: String::new(),
             raw: false,
             special: false,
             settings,
             seed: 0,
             predict: u32::MAX,
-            keep: false,
+            cacheable: false,
             conversation: None,
-            fresh: false,
+            no_cache: false,
             asked: None,
         }
     }
 
     /// The messages that the model is given.
     pub fn visible(&self) -> Vec<Arc<Message>> {
-        visible(&self.messages, &self.left)
+        visible(&self.messages, &self.dropped)
     }
 }
 
@@ -119,7 +119,7 @@ pub enum Event {
     /// The model file is being loaded; 0 to 1.
     Loading { fraction: f32 },
     /// The prompt is being read; both in tokens, what was cached not counted.
-    Reading { done: usize, total: usize },
+    Prefill { done: usize, total: usize },
     /// The next piece of what is thought before the answer, whole characters, and how many tokens that makes so far.
     Thinking { text: String, tokens: usize },
     /// The next piece of the answer, whole characters.
@@ -129,15 +129,15 @@ pub enum Event {
     /// The prompt does not fit as it is, and nothing was said of what should leave. A failure follows. In tokens.
     Full { prompt: usize, limit: usize },
     /// So much more has left the model's view, after which this is all that has.
-    Left { messages: usize, tokens: usize, left: Left },
+    Dropped { messages: usize, tokens: usize, dropped: Dropped },
 }
 
-/// Tokens that were guessed before the model wrote them.
+/// Draft tokens of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Guesses {
-    pub made: usize,
+pub struct DraftCounts {
+    pub drafted: usize,
     /// Of these, the ones that the model wrote.
-    pub right: usize,
+    pub accepted: usize,
 }
 
 /// How an answer went.
@@ -151,12 +151,12 @@ pub struct Stats {
     pub generated_tokens: usize,
     /// Of these, the ones of thinking.
     pub thinking_tokens: usize,
-    pub guesses: Guesses,
+    pub drafts: DraftCounts,
     pub load: Duration,
     /// Until the model had the prompt.
     pub prompt: Duration,
     /// Of that, how long it evaluated what was not in memory.
-    pub reading: Duration,
+    pub prefill: Duration,
     /// From the first token asked for to the last.
     pub generation: Duration,
     /// Tokens of context in use, and the most there can be.
@@ -174,10 +174,10 @@ impl Stats {
             cached_tokens: 0,
             generated_tokens: 0,
             thinking_tokens: 0,
-            guesses: Guesses::default(),
+            drafts: DraftCounts::default(),
             load: Duration::ZERO,
             prompt: Duration::ZERO,
-            reading: Duration::ZERO,
+            prefill: Duration::ZERO,
             generation: Duration::ZERO,
             context_used: 0,
             context_limit: 0,
@@ -191,9 +191,9 @@ impl Stats {
             stop: further.stop,
             generated_tokens: self.generated_tokens + further.generated_tokens,
             thinking_tokens: self.thinking_tokens + further.thinking_tokens,
-            guesses: Guesses {
-                made: self.guesses.made + further.guesses.made,
-                right: self.guesses.right + further.guesses.right,
+            drafts: DraftCounts {
+                drafted: self.drafts.drafted + further.drafts.drafted,
+                accepted: self.drafts.accepted + further.drafts.accepted,
             },
             generation: self.generation + further.prompt + further.generation,
             context_used: further.context_used,
@@ -203,12 +203,12 @@ impl Stats {
 
     /// Tokens a second at which the prompt was read; `None` if too little was to tell.
     pub fn prompt_speed(&self) -> Option<f64> {
-        speed(self.prompt_tokens - self.cached_tokens, self.reading)
+        speed(self.prompt_tokens - self.cached_tokens, self.prefill)
     }
 
-    /// Tokens that the model wrote at each step, a guess that was right being one more.
+    /// Tokens that the model wrote at each step, an accepted draft token being one more.
     pub fn tokens_a_step(&self) -> f64 {
-        let steps = self.generated_tokens.saturating_sub(self.guesses.right).max(1);
+        let steps = self.generated_tokens.saturating_sub(self.drafts.accepted).max(1);
         self.generated_tokens as f64 / steps as f64
     }
 
@@ -232,5 +232,5 @@ pub struct Counts {
     /// The most there can be.
     pub limit: usize,
     /// How long reading the rest will take, as far as can be told.
-    pub reading: Duration,
+    pub prefill: Duration,
 }

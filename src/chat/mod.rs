@@ -6,11 +6,11 @@ pub mod settings;
 pub mod options;
 pub mod record;
 pub mod events;
-pub mod view;
+pub mod truncation;
 pub mod fences;
 
 pub use conversation::Conversation;
-pub use events::{Counts, Event, Guesses, Stats, StopReason, Turn};
+pub use events::{Counts, DraftCounts, Event, Stats, StopReason, Turn};
 pub use message::{Attachment, Message, Role};
 pub use settings::Settings;
-pub use view::Left;
+pub use truncation::Dropped;

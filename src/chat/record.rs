@@ -71,21 +71,21 @@ pub struct Answer {
     pub asked: Option<i64>,
     /// Bytes at its beginning that an earlier answer had written, and of what was thought: it went on after them.
     #[serde(skip_serializing_if = "is_zero")]
-    pub begun: u32,
+    pub answer_prefix: u32,
     #[serde(skip_serializing_if = "is_zero")]
-    pub begun_thinking: u32,
+    pub thinking_prefix: u32,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub generated_tokens: u32,
     /// Messages at the beginning of the path that the model was not given, system messages not counted.
     #[serde(skip_serializing_if = "is_zero")]
-    pub left: u32,
+    pub dropped: u32,
     /// The summary it was given of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// Some of them left while it was being written.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub left_meanwhile: bool,
+    pub dropped_meanwhile: bool,
     /// The most tokens there could be; 0 where that is not known.
     #[serde(skip_serializing_if = "is_zero")]
     pub context_limit: u32,

@@ -158,7 +158,7 @@ pub struct Settings {
     pub no_repack: bool,
     pub mlock: bool,
     /// What was evaluated is neither kept on disk nor looked for there.
-    pub no_snapshots: bool,
+    pub no_prompt_cache: bool,
     /// Where models are looked for besides the usual places.
     pub model_folders: Vec<PathBuf>,
     /// Nothing is asked of any network.
@@ -180,8 +180,8 @@ pub struct Settings {
     pub show_thinking: bool,
     /// `None`: a chat asks, one question stops.
     pub overflow: Option<Overflow>,
-    /// Nothing is guessed before the model writes it.
-    pub no_guess: bool,
+    /// No speculative decoding.
+    pub no_speculative: bool,
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
@@ -207,7 +207,7 @@ impl Default for Settings {
             no_mmap: false,
             no_repack: false,
             mlock: false,
-            no_snapshots: false,
+            no_prompt_cache: false,
             model_folders: Vec::new(),
             offline: false,
             system_prompt: None,
@@ -220,7 +220,7 @@ impl Default for Settings {
             think_tags: None,
             show_thinking: false,
             overflow: None,
-            no_guess: false,
+            no_speculative: false,
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,

@@ -1,4 +1,4 @@
-//! The command line → what is said of it: `-h`, short enough for a screen, `--help`, and `fireside help VERB`.
+//! The command line → what is said of it: `-h`, short enough for a screen, `--help`, and `fireside help SUBCOMMAND`.
 
 use std::ffi::OsString;
 
@@ -32,17 +32,20 @@ const MOST_USED: &[(&str, &str)] = &[
     ("incognito", "keep nothing"),
 ];
 
-/// The verbs with what they do.
-pub fn verbs() -> Vec<(String, String)> {
-    let about = |verb: &Command| verb.get_about().unwrap_or_default().to_string();
-    Args::command().get_subcommands().map(|verb| (verb.get_name().to_string(), about(verb))).collect()
+/// The subcommands with what they do.
+pub fn subcommands() -> Vec<(String, String)> {
+    let about = |subcommand: &Command| subcommand.get_about().unwrap_or_default().to_string();
+    Args::command()
+        .get_subcommands()
+        .map(|subcommand| (subcommand.get_name().to_string(), about(subcommand)))
+        .collect()
 }
 
-/// What a verb says of itself with `--help`, or one of its own verbs; `None`: there is none.
-pub fn on(verbs: &[String]) -> Option<Instead> {
+/// What a subcommand says of itself with `--help`, or one of its own subcommands; `None`: there is none.
+pub fn on(subcommands: &[String]) -> Option<Instead> {
     let command = Args::command();
-    verbs.iter().try_fold(&command, |command, verb| command.find_subcommand(verb))?;
-    let words = ["fireside"].into_iter().chain(verbs.iter().map(String::as_str)).chain(["--help"]);
+    subcommands.iter().try_fold(&command, |command, subcommand| command.find_subcommand(subcommand))?;
+    let words = ["fireside"].into_iter().chain(subcommands.iter().map(String::as_str)).chain(["--help"]);
     super::parse(words.map(OsString::from)).err()
 }
 
@@ -53,7 +56,7 @@ pub fn of_option(name: &str) -> Option<String> {
     Some(format!("{}\n{}", spelled(arg).trim_start(), arg.get_help()?))
 }
 
-/// For one screen: the uses, the verbs, the options that are asked for most.
+/// For one screen: the uses, the subcommands, the options that are asked for most.
 pub(super) fn short() -> String {
     let command = Args::command();
     let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
@@ -69,12 +72,12 @@ fireside: run open models on your own machine, in your terminal
   fireside \"Why is the sky blue?\"       print one answer
   cat notes | fireside -p \"Sum it up\"   give text to the model
 
-Verbs: {}
+Subcommands: {}
        {}
 
 Options:
 {options}
-fireside --help lists all options, fireside help the verbs and topics
+fireside --help lists all options, fireside help the subcommands and topics
 ",
         first.join(" "),
         second.join(" ")

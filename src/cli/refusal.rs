@@ -13,7 +13,7 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
     let first = text.lines().next().unwrap_or_default();
     let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
     let usage = text.split("Usage: ").nth(1).unwrap_or("fireside").split_whitespace();
-    let verbs: Vec<&str> = usage.take_while(|word| word.starts_with(char::is_alphanumeric)).collect();
+    let subcommands: Vec<&str> = usage.take_while(|word| word.starts_with(char::is_alphanumeric)).collect();
     let message = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::MissingRequiredArgument, _) => {
             let missing = text.lines().nth(1).unwrap_or_default().trim();
@@ -25,7 +25,7 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
             let names: Vec<&str> = inner.map(Command::get_name).collect();
             format!("history needs one of: {}", names.join(", "))
         }
-        (_, Some(ContextValue::String(typed))) => format!("{} has no '{typed}'", verbs[1..].join(" ")),
+        (_, Some(ContextValue::String(typed))) => format!("{} has no '{typed}'", subcommands[1..].join(" ")),
         _ => message.to_string(),
     };
     let mut close = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter();
@@ -34,7 +34,7 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
         ContextValue::Strings(several) => several.first(),
         _ => None,
     });
-    let prompt = error.kind() == ErrorKind::UnknownArgument && verbs.len() <= 1;
+    let prompt = error.kind() == ErrorKind::UnknownArgument && subcommands.len() <= 1;
     Failure::usage(message).hint(match close {
         Some(close) if prompt => {
             format!("did you mean {close}? A prompt that begins with - goes after -p or --")
@@ -44,7 +44,7 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
         None if let Some(row) = setting_named(error) => {
             format!("fireside help {} tells about that setting", row.name)
         }
-        None if verbs.len() > 1 => format!("{} --help tells what it takes", verbs.join(" ")),
+        None if subcommands.len() > 1 => format!("{} --help tells what it takes", subcommands.join(" ")),
         None => "fireside --help lists the options".into(),
     })
 }

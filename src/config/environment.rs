@@ -2,7 +2,7 @@
 
 use super::{Config, Source, Wrong, perhaps};
 use crate::chat::options::{SETTINGS, Setting};
-use crate::nearest::nearest;
+use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
 /// Variables that are no settings: the models folder, a shell that completes, what cargo run adds.

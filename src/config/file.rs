@@ -11,7 +11,7 @@ use super::{Config, Source, Wrong, perhaps};
 use crate::chat::options::{Setting, names, setting};
 use crate::error::reason;
 use crate::files;
-use crate::nearest::nearest;
+use crate::suggest::nearest;
 
 /// Longest config file, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_config_file_is_toml_with_the_names_of_the_flags() {
         let config = parsed("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n");
-        let settings = config.settle(&[]).unwrap();
+        let settings = config.resolve(&[]).unwrap();
         assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
         assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
         assert!(config.wrong.is_empty());
@@ -150,6 +150,6 @@ mod tests {
         let config = parsed("tepm = 1\ntop-k = hot\nstop = [\n\"a\",\n5]\ntemp = 0.2\n");
         let lines: Vec<&str> = config.wrong.iter().map(|wrong| &wrong.what[..19]).collect();
         assert_eq!(lines, ["config.toml line 1:", "config.toml line 2:", "config.toml line 5:"]);
-        assert_eq!(config.settle(&[]).unwrap().sampling.temp, 0.2);
+        assert_eq!(config.resolve(&[]).unwrap().sampling.temp, 0.2);
     }
 }

@@ -236,7 +236,7 @@ fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Why not; the verb says which folder is meant.
+/// Why not; the command says which folder is meant.
 fn refuse(why: impl Into<String>) -> Failure {
     Failure::new(why)
 }

@@ -140,7 +140,7 @@ mod tests {
     fn each_writes_the_published_format() {
         let turn = Turn::new;
         let question = [turn(Role::User, "Hi")];
-        let talk = [
+        let conversation = [
             turn(Role::System, "Sys"),
             turn(Role::User, "A"),
             turn(Role::Assistant, "B"),
@@ -150,7 +150,7 @@ mod tests {
         for (name, short, long) in PUBLISHED {
             let template = Template::new(builtin(name).unwrap(), "<s>", "</s>", &[]).unwrap();
             assert_eq!(template.render(&question, true).unwrap().text, short, "{name}");
-            assert_eq!(template.render(&talk, true).unwrap().text, long, "{name}");
+            assert_eq!(template.render(&conversation, true).unwrap().text, long, "{name}");
             let silenced = [&[turn(Role::System, "")], &question[..]].concat();
             assert!(
                 !template.render(&silenced, true).unwrap().text.contains(" assistant. "),

@@ -137,9 +137,9 @@ impl Cache {
         Ok(go_on(self.tokens.len()))
     }
 
-    /// Evaluates one more token and guesses at what follows it, and gives all of them logits. The caller has seen that they
-    /// fit; guesses are none where memory must grow for the token.
-    pub fn push(&mut self, model: &mut impl Model, token: Token, guesses: &[Token]) -> Result<()> {
+    /// Evaluates one more token and a draft of what follows it, and gives all of them logits. The caller has seen that they
+    /// fit; there is no draft where memory must grow for the token.
+    pub fn push(&mut self, model: &mut impl Model, token: Token, draft: &[Token]) -> Result<()> {
         let needed = self.tokens.len() + 1;
         if needed > model.capacity() {
             let before = self.tokens.clone();
@@ -147,14 +147,14 @@ impl Cache {
                 self.read(model, &before, &mut |_| ControlFlow::Continue(()))?.is_continue();
             }
         }
-        if guesses.is_empty() {
+        if draft.is_empty() {
             return self.append(model, &[token], Logits::Last);
         }
-        self.append(model, &[&[token], guesses].concat(), Logits::All)
+        self.append(model, &[&[token], draft].concat(), Logits::All)
     }
 
     /// Forgets what follows the first `len` tokens. Should the model forget more, that is read again.
-    pub fn keep(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
+    pub fn truncate_to(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
         let kept = model.truncate(len);
         let lost = self.tokens[kept..len].to_vec();
         self.tokens.truncate(kept);
@@ -338,14 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_forgotten_again() {
+    fn drafts_are_forgotten_again() {
         for cuttable in [true, false] {
             let mut toy = if cuttable { Toy::new(4096) } else { Toy::new(4096).uncuttable() };
             let mut cache = Cache::default();
             read(&mut cache, &mut toy, &[1, 2, 3]);
             cache.push(&mut toy, 4, &[5, 6]).unwrap();
             assert_eq!(cache.tokens(), [1, 2, 3, 4, 5, 6]);
-            cache.keep(&mut toy, 4).unwrap();
+            cache.truncate_to(&mut toy, 4).unwrap();
             assert_eq!(cache.tokens(), [1, 2, 3, 4]);
             assert_eq!(toy.memory(), cache.tokens());
         }

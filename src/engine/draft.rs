@@ -1,25 +1,25 @@
-//! 7 — what may come next: guesses that the model verifies, several in the time of few. Next: generate.rs.
+//! 7 — what may come next: draft tokens that the model verifies, several in the time of few. Next: generate.rs.
 //!
-//! Whatever is guessed, the sampler chooses every token from the model's own logits: a wrong guess costs time and changes no
-//! text. So guesses are made only where they pay, which is decided by how often guesses like these were right in this answer
+//! Whatever is drafted, the sampler chooses every token from the model's own logits: a rejected draft costs time and changes no
+//! text. So drafts are made only where they pay, which is decided by how often drafts like these were accepted in this answer
 //! and by what a batch costs on this machine. No clock is looked at here.
 
 use std::collections::HashMap;
 
 use super::llama::Token;
 
-/// Guesses at what comes next.
+/// DraftCounts at what comes next.
 pub trait Drafter {
-    /// Tokens that may follow `before` and `next`, at most `most` of them; none where guessing does not pay. From call to call
+    /// Tokens that may follow `before` and `next`, at most `most` of them; none where drafting does not pay. From call to call
     /// the text so far only grows.
     fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token>;
 }
 
-/// Fewest and most tokens of a guess.
+/// Fewest and most tokens of a draft.
 const LEAST: usize = 2;
 pub const MOST: usize = 32;
 
-/// What evaluating a token and guesses after it takes, as a multiple of what the token alone takes.
+/// What evaluating a token and a draft after it takes, as a multiple of what the token alone takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Costs([f64; MOST + 1]);
 
@@ -128,7 +128,7 @@ const DETOUR: usize = 12;
 /// Tokens of a copy that one token is enough to take up again.
 const SURE: usize = 8;
 
-/// What a guess must promise at least, as a multiple of the tokens a second without it.
+/// What a draft must promise at least, as a multiple of the tokens a second without it.
 const GAIN: f64 = 1.2;
 
 impl Lookup {
@@ -195,7 +195,7 @@ impl Lookup {
         self.broken.filter(near).map_or(0, |(wrong, _)| wrong.agreeing / 2)
     }
 
-    /// How long a guess promises most tokens for its time; 0 where none promises enough.
+    /// How long a draft promises most tokens for its time; 0 where none promises enough.
     fn length(&self, agreeing: usize, most: usize) -> usize {
         let (mut all_right, mut tokens) = (1.0, 1.0);
         let mut best = (GAIN, 0);
@@ -216,7 +216,7 @@ impl Drafter for Lookup {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {
             if let Some(Expected { at, agreeing }) = self.expected.filter(|_| !first) {
-                self.odds[kind(agreeing)].count(self.text[at] == *token); // learnt whether it was guessed or not
+                self.odds[kind(agreeing)].count(self.text[at] == *token); // learnt whether it was drafted or not
             }
             self.add(*token);
         }
@@ -236,8 +236,8 @@ mod tests {
         Costs::measured(&[(1, 1.0), (17, 1.5)]).unwrap()
     }
 
-    /// What is guessed after each token of `text`, the first `prompt` of which come at once.
-    fn guesses(costs: Costs, prompt: usize, text: &[Token]) -> Vec<Vec<Token>> {
+    /// What is drafted after each token of `text`, the first `prompt` of which come at once.
+    fn draft(costs: Costs, prompt: usize, text: &[Token]) -> Vec<Vec<Token>> {
         let mut lookup = Lookup::new(costs);
         (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], 100)).collect()
     }
@@ -246,39 +246,39 @@ mod tests {
     fn what_followed_before_is_proposed() {
         let prompt: Vec<Token> = (1..=40).collect();
         let text = [&prompt[..], &[100, 10, 11, 12]].concat();
-        let guesses = guesses(cheap(), 40, &text);
-        assert!(guesses[..3].iter().all(Vec::is_empty), "two tokens are no n-gram");
-        assert!((LEAST..=MOST).contains(&guesses[3].len()));
-        assert_eq!(guesses[3], prompt[12..][..guesses[3].len()]);
+        let draft = draft(cheap(), 40, &text);
+        assert!(draft[..3].iter().all(Vec::is_empty), "two tokens are no n-gram");
+        assert!((LEAST..=MOST).contains(&draft[3].len()));
+        assert_eq!(draft[3], prompt[12..][..draft[3].len()]);
     }
 
     #[test]
     fn the_latest_and_longest_agreement_counts() {
         let text = [1, 2, 3, 4, 5, 60, 61, 62, 9, 3, 4, 5, 70, 71, 72, 1, 2, 3, 4, 5];
-        assert_eq!(guesses(cheap(), text.len() - 1, &text)[0][..2], [60, 61], "five tokens before three");
+        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [60, 61], "five tokens before three");
         let text = [9, 3, 4, 5, 70, 71, 72, 8, 3, 4, 5, 80, 81, 82, 7, 3, 4, 5];
-        assert_eq!(guesses(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest");
+        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest");
     }
 
     #[test]
     fn what_repeats_itself_is_taken_round() {
         let text = [1, 2, 3, 1, 2, 3, 1, 2, 3];
-        let guess = &guesses(cheap(), text.len() - 1, &text)[0];
-        assert_eq!(guess[..], [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1][..guess.len()]);
+        let draft = &draft(cheap(), text.len() - 1, &text)[0];
+        assert_eq!(draft[..], [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1][..draft.len()]);
     }
 
     #[test]
     fn nothing_is_proposed_for_fresh_text() {
         let text: Vec<Token> = (0..500).collect();
-        assert!(guesses(cheap(), 100, &text).iter().all(Vec::is_empty));
+        assert!(draft(cheap(), 100, &text).iter().all(Vec::is_empty));
     }
 
     #[test]
-    fn no_guess_where_a_batch_costs_as_much_as_its_tokens() {
+    fn no_draft_where_a_batch_costs_as_much_as_its_tokens() {
         let text: Vec<Token> = (0..400).map(|i| i % 40).collect();
         let dear = Costs::measured(&[(1, 1.0), (17, 17.0)]).unwrap();
-        assert!(guesses(dear, 100, &text).iter().all(Vec::is_empty));
-        assert!(!guesses(cheap(), 100, &text).iter().all(Vec::is_empty));
+        assert!(draft(dear, 100, &text).iter().all(Vec::is_empty));
+        assert!(!draft(cheap(), 100, &text).iter().all(Vec::is_empty));
     }
 
     /// A copy in which every twentieth token is put right: the rest of it counts as the same copy at once.
@@ -287,7 +287,7 @@ mod tests {
         let prompt: Vec<Token> = (0..200).collect();
         let copy = (0..200).map(|i| if i % 20 == 10 { 1000 + i } else { i });
         let text: Vec<Token> = prompt.iter().copied().chain(copy).collect();
-        let lengths: Vec<usize> = guesses(Costs::default(), 200, &text).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = draft(Costs::default(), 200, &text).iter().map(Vec::len).collect();
         let after = |wrong: usize| lengths[wrong + 3]; // three tokens on, an n-gram is found again
         assert!(after(170) > 0, "{lengths:?}");
     }
@@ -298,30 +298,30 @@ mod tests {
         let prompt: Vec<Token> = (0..200).collect();
         let copy = (0..120).map(|i| if i == 60 { 1000 } else { i });
         let text: Vec<Token> = prompt.iter().copied().chain(copy).collect();
-        let guesses = guesses(cheap(), 200, &text);
-        assert!(guesses[60].is_empty(), "a token that is new says nothing");
-        assert_eq!(guesses[61][..3], [62, 63, 64]);
+        let draft = draft(cheap(), 200, &text);
+        assert!(draft[60].is_empty(), "a token that is new says nothing");
+        assert_eq!(draft[61][..3], [62, 63, 64]);
     }
 
     /// A text that begins like the prompt and goes another way, over and over.
     #[test]
-    fn guesses_that_prove_wrong_end_and_come_back_when_they_would_be_right() {
+    fn drafts_that_are_rejected_end_and_come_back_when_they_would_be_accepted() {
         let prompt: Vec<Token> = (0..300).collect();
         let wrong = (0..60).flat_map(|i| [i * 4, i * 4 + 1, i * 4 + 2, 1000 + i]);
         let right = 0..200;
         let text: Vec<Token> = prompt.iter().copied().chain(wrong).chain(right).collect();
         let costs = Costs::measured(&[(1, 1.0), (2, 2.0), (17, 4.0)]).unwrap();
-        let lengths: Vec<usize> = guesses(costs, 300, &text).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = draft(costs, 300, &text).iter().map(Vec::len).collect();
         let (wrong, right) = lengths.split_at(240);
         assert_eq!(wrong[120..].iter().sum::<usize>(), 0, "it has learnt not to");
         assert_eq!(right[40..150], [MOST; 110], "and that it pays again");
     }
 
     #[test]
-    fn longer_guesses_the_longer_it_goes_well() {
+    fn longer_drafts_the_longer_it_goes_well() {
         let prompt: Vec<Token> = (0..300).collect();
         let text = [&prompt[..], &prompt[..100]].concat();
-        let lengths: Vec<usize> = guesses(Costs::default(), 300, &text).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = draft(Costs::default(), 300, &text).iter().map(Vec::len).collect();
         assert!(lengths[2] < lengths[90], "{lengths:?}");
         assert_eq!(lengths[90], MOST);
     }

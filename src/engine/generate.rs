@@ -11,7 +11,7 @@ use super::draft::Drafter;
 use super::llama::{Model, Token};
 use super::reasoning::{self, Reasoning};
 use super::sampler::Sampler;
-use crate::chat::{Event, Guesses, StopReason};
+use crate::chat::{DraftCounts, Event, StopReason};
 
 /// What the loop needs besides the model and its memory, whose last token has logits.
 pub struct Writing<'a> {
@@ -23,7 +23,7 @@ pub struct Writing<'a> {
     pub ends: Vec<Token>,
     /// Most tokens to write.
     pub predict: u32,
-    /// Who guesses ahead; `None`: nobody.
+    /// Who drafts; `None`: nobody.
     pub drafter: Option<Box<dyn Drafter>>,
     pub cancel: &'a AtomicBool,
 }
@@ -43,7 +43,7 @@ pub struct Written {
     pub tokens: usize,
     /// Of these, the ones of thinking.
     pub thinking: usize,
-    pub guesses: Guesses,
+    pub drafts: DraftCounts,
 }
 
 /// Writes an answer after what is in the cache; every piece of it goes to `show`.
@@ -98,7 +98,7 @@ pub fn generate(
         let still_to_come = if forced.is_empty() { writing.predict as usize - tokens - 1 } else { 0 };
         memory.push(next, still_to_come)?; // token → logits
     };
-    let guesses = memory.without_guesses()?;
+    let drafts = memory.drop_draft()?;
     if stop != StopReason::Stop {
         let rest = stream.finish(stop == StopReason::End);
         if thinking == 0 && !rest.thinking.is_empty() {
@@ -106,20 +106,20 @@ pub fn generate(
         }
         tell(rest, thinking, show);
     }
-    Ok(Written { stop, tokens, thinking, guesses })
+    Ok(Written { stop, tokens, thinking, drafts })
 }
 
-/// The text so far in the model's memory, with guesses at what follows it.
+/// The text so far in the model's memory, with a draft of what follows it.
 struct Memory<'a, M> {
     model: &'a mut M,
     cache: &'a mut Cache,
     drafter: Option<Box<dyn Drafter>>,
     ends: Vec<Token>,
-    /// Tokens of the text; those in memory after them are guesses.
+    /// Tokens of the text; those in memory after them are draft tokens.
     certain: usize,
     /// Which of the logits are those after the last of them.
     row: usize,
-    guesses: Guesses,
+    drafts: DraftCounts,
 }
 
 impl<'a, M: Model> Memory<'a, M> {
@@ -130,7 +130,7 @@ impl<'a, M: Model> Memory<'a, M> {
         ends: Vec<Token>,
     ) -> Memory<'a, M> {
         let certain = cache.tokens().len();
-        Memory { model, cache, drafter, ends, certain, row: 0, guesses: Guesses::default() }
+        Memory { model, cache, drafter, ends, certain, row: 0, drafts: DraftCounts::default() }
     }
 
     /// Whether the answer may be over with this token.
@@ -142,21 +142,21 @@ impl<'a, M: Model> Memory<'a, M> {
         self.model.logits(self.row)
     }
 
-    /// Adds a token to the text. If it was guessed nothing is left to do; otherwise it is evaluated, with new guesses after it,
+    /// Adds a token to the text. If it was drafted nothing is left to do; otherwise it is evaluated, with a new draft after it,
     /// at most `most` of them.
     fn push(&mut self, token: Token, most: usize) -> Result<()> {
         if self.cache.tokens().get(self.certain) == Some(&token) {
             self.certain += 1;
             self.row += 1;
-            self.guesses.right += 1;
+            self.drafts.accepted += 1;
             return Ok(());
         }
-        self.cache.keep(self.model, self.certain)?;
-        let guesses = self.draft(token, most);
-        self.cache.push(self.model, token, &guesses)?;
+        self.cache.truncate_to(self.model, self.certain)?;
+        let draft = self.draft(token, most);
+        self.cache.push(self.model, token, &draft)?;
         self.certain += 1;
         self.row = 0;
-        self.guesses.made += guesses.len();
+        self.drafts.drafted += draft.len();
         Ok(())
     }
 
@@ -164,19 +164,18 @@ impl<'a, M: Model> Memory<'a, M> {
         let Some(drafter) = self.drafter.as_mut().filter(|_| self.model.can_return()) else {
             return Vec::new();
         };
-        let room = self.model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a guess
-        let mut guesses =
-            drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1));
+        let room = self.model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a draft
+        let mut draft = drafter.draft(self.cache.tokens(), next, most.min(room).min(self.model.chunk() - 1));
         // Where the answer would be over nothing after it is needed, and the row before it says so.
-        let end = guesses.iter().position(|guess| self.ends(*guess)).unwrap_or(guesses.len());
-        guesses.truncate(end);
-        guesses
+        let end = draft.iter().position(|draft| self.ends(*draft)).unwrap_or(draft.len());
+        draft.truncate(end);
+        draft
     }
 
-    /// Forgets the guesses that nobody needed.
-    fn without_guesses(self) -> Result<Guesses> {
-        self.cache.keep(self.model, self.certain)?;
-        Ok(self.guesses)
+    /// Forgets what is left of the draft.
+    fn drop_draft(self) -> Result<DraftCounts> {
+        self.cache.truncate_to(self.model, self.certain)?;
+        Ok(self.drafts)
     }
 }
 
@@ -297,7 +296,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::super::draft::{Costs, Lookup};
-    use super::super::reasoning::{Begun, Format};
+    use super::super::reasoning::{AnswerPrefix, Format};
     use super::super::toy::Toy;
     use super::*;
     use crate::chat::settings::Sampling;
@@ -342,7 +341,7 @@ mod tests {
         let format = Format::tags("<t>", "</t>");
         let closing = toy.tokenize(&format.closing(), true);
         let thoughts = Thoughts {
-            reasoning: Reasoning::after(&format, "", Begun::default()),
+            reasoning: Reasoning::after(&format, "", AnswerPrefix::default()),
             tags: Vec::new(),
             budget: case.budget.map(|most| (most, closing)),
         };
@@ -433,7 +432,7 @@ mod tests {
         }
     }
 
-    /// Guesses some tokens right, and then some that may be wrong.
+    /// DraftCounts some tokens right, and then some that may be wrong.
     struct Gambler {
         says: Vec<Token>,
         chance: Chance,
@@ -445,15 +444,15 @@ mod tests {
             let written = (before.len() + 1 - PROMPT.len()).min(self.says.len());
             let right = self.chance.below(8);
             let wrong = self.chance.below(4);
-            let mut guess: Vec<Token> = self.says[written..].iter().copied().take(right).collect();
-            guess.extend((0..wrong).map(|_| Token::from(b"ab</t>"[self.chance.below(6)])));
-            guess.truncate(most);
-            guess
+            let mut draft: Vec<Token> = self.says[written..].iter().copied().take(right).collect();
+            draft.extend((0..wrong).map(|_| Token::from(b"ab</t>"[self.chance.below(6)])));
+            draft.truncate(most);
+            draft
         }
     }
 
     #[test]
-    fn an_answer_is_the_same_with_guesses_and_without() {
+    fn an_answer_is_the_same_with_drafts_and_without() {
         let mut chance = Chance(3);
         let (mut made, mut right, mut ends) = (0, 0, Vec::new());
         for _ in 0..3000 {
@@ -477,17 +476,17 @@ mod tests {
                 Box::new(Lookup::new(cheap)),
             ];
             for drafter in drafters {
-                let (guessed_events, guessed, guessed_memory) = run(&case, Some(drafter));
-                assert_eq!(guessed_events, events, "{case:?}");
-                assert_eq!(guessed_memory, memory, "{case:?}");
+                let (drafted_events, drafted, drafted_memory) = run(&case, Some(drafter));
+                assert_eq!(drafted_events, events, "{case:?}");
+                assert_eq!(drafted_memory, memory, "{case:?}");
                 let outcome = |written: &Written| (written.stop, written.tokens, written.thinking);
-                assert_eq!(outcome(&guessed), outcome(&plain), "{case:?}");
-                made += guessed.guesses.made;
-                right += guessed.guesses.right;
+                assert_eq!(outcome(&drafted), outcome(&plain), "{case:?}");
+                made += drafted.drafts.drafted;
+                right += drafted.drafts.accepted;
             }
             ends.push(plain.stop);
         }
-        assert!(right > 10_000 && made > right + 10_000, "{right} of {made} guesses were right");
+        assert!(right > 10_000 && made > right + 10_000, "{right} of {made} draft tokens were accepted");
         use StopReason::*;
         for end in [End, Length, Stop, Context, Repetition, Interrupted] {
             assert!(ends.iter().filter(|stop| **stop == end).count() > 20, "{end:?}");

@@ -24,7 +24,7 @@ use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use nix::libc;
 
-pub use self::weights::{LoadOptions, Parts, Sought, Weights};
+pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::sampler::Sampler;
 use crate::chat::Settings;
 use crate::chat::options::SETTINGS;
@@ -472,7 +472,7 @@ impl Model for Llama<'_> {
         }
         forget_errors();
         let flags = LlamaStateSeqFlags::empty();
-        // SAFETY: the caller vouches that llama.cpp itself wrote these bytes, for weights and a context like these; of lengths
+        // SAFETY: the caller guarantees that llama.cpp itself wrote these bytes, for weights and a context like these; of lengths
         // it reads no further than the slice.
         let done = contained(|| unsafe { context.state_seq_set_data_ext(state, 0, flags) });
         if !done || context.kv_cache_seq_pos_max(0) != len as i32 - 1 {

@@ -1,4 +1,4 @@
-//! 7 — how long batches take on this machine, measured once a model, when nobody waits: what guessing decides by.
+//! 7 — how long batches take on this machine, measured once a model, when nobody waits: what drafting decides by.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ impl<M: Model> Engine<M> {
         let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(most).copied().collect();
         let fits = here <= DEEPEST && here + batch.len() <= self.model.capacity();
         let possible = fits && !batch.is_empty() && self.model.can_return();
-        if self.costs.is_some() || !self.guessing || !possible || self.disturbed >= DISTURBED {
+        if self.costs.is_some() || !self.drafting || !possible || self.disturbed >= DISTURBED {
             return None;
         }
         self.disturbed += 1; // until it turns out that nobody came
@@ -57,7 +57,7 @@ impl<M: Model> Engine<M> {
             let started = Instant::now();
             let evaluated = self.model.decode(batch, Logits::All).map(|()| self.model.logits(0)[0]); // waits for a GPU
             time = started.elapsed().as_secs_f64();
-            self.cache.keep(&mut self.model, here).ok()?;
+            self.cache.truncate_to(&mut self.model, here).ok()?;
             evaluated.ok()?;
         }
         Some(time)
@@ -72,20 +72,20 @@ mod tests {
     use super::*;
     use crate::chat::{Event, Message, Role, Settings, Turn};
 
-    fn answer(engine: &mut Engine<Toy>, no_guess: bool) -> String {
+    fn answer(engine: &mut Engine<Toy>, no_speculative: bool) -> String {
         let turn = Turn {
             raw: true,
             seed: 1,
             predict: 100,
             ..Turn::new(
                 [Message::new(Role::User, "Hello there")],
-                Settings { no_guess, ..Settings::default() },
+                Settings { no_speculative, ..Settings::default() },
             )
         };
         let mut text = String::new();
         let done = engine.reply(&turn, &AtomicBool::new(false), &mut |event| match event {
             Event::Text(piece) => text.push_str(&piece),
-            other => assert!(matches!(other, Event::Reading { .. }), "{other:?}"),
+            other => assert!(matches!(other, Event::Prefill { .. }), "{other:?}"),
         });
         done.unwrap();
         text
@@ -101,7 +101,7 @@ mod tests {
         let mut engine = engine(Toy::saying("one\0two"));
         assert_eq!(engine.measure(&|| false), None, "nothing has been answered yet");
         assert_eq!(answer(&mut engine, true), "one");
-        assert_eq!(engine.measure(&|| false), None, "nobody guesses");
+        assert_eq!(engine.measure(&|| false), None, "nobody drafts");
         let mut engine = self::engine(Toy::saying("one\0two"));
         assert_eq!(answer(&mut engine, false), "one");
         let before = engine.cache.tokens().to_vec();

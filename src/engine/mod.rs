@@ -19,7 +19,7 @@ pub mod guard;
 pub mod tokens; // 3
 pub mod cache; // 4
 mod overflow;
-pub mod snapshot; // 5
+pub mod prompt_cache; // 5
 pub mod sampler; // 6
 mod candidates;
 pub mod draft; // 7
@@ -46,8 +46,8 @@ use self::generate::{Writing, generate};
 use self::guard::Markers;
 use self::llama::{Model, Token};
 pub use self::prompt::Prompt;
-use self::reasoning::{Begun, Format};
-use self::snapshot::{LEAST, Snapshots, Uses};
+use self::prompt_cache::{LEAST, PromptCache, Uses};
+use self::reasoning::{AnswerPrefix, Format};
 use self::template::Template;
 use self::tokens::Encoder;
 use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
@@ -68,26 +68,26 @@ pub struct Engine<M> {
     /// Special tokens that the template writes after an answer.
     ends: Vec<Token>,
     /// Seconds a token takes to read, from the last reading that was long enough to tell.
-    pace: Option<f64>,
+    secs_per_token: Option<f64>,
     /// What was evaluated before, on disk.
-    snapshots: Option<Snapshots>,
+    prompt_cache: Option<PromptCache>,
     /// Whether what is in memory may be kept there, and the conversation it belongs to.
-    keep: bool,
+    cacheable: bool,
     conversation: Option<String>,
     /// What in memory other conversations will begin with as well, so many tokens, where that is not told by a turn.
     shared: Option<usize>,
     /// A turn whose prompt is too short for keeping all of it, and that prompt.
     short: Option<(Turn, Vec<Token>)>,
-    /// What verifying guesses costs, once that is known.
+    /// What verifying draft tokens costs, once that is known.
     costs: Option<Costs>,
-    /// Whether it has answered with guesses, so that this matters.
-    guessing: bool,
+    /// Whether it has answered with drafts, so that this matters.
+    drafting: bool,
     /// How often measuring that was broken off.
     disturbed: usize,
 }
 
 /// Tokens that must be read to tell how fast reading is.
-const PACE_TOKENS: usize = 16;
+const TIMED_TOKENS: usize = 16;
 
 impl<M: Model> Engine<M> {
     /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
@@ -114,24 +114,24 @@ impl<M: Model> Engine<M> {
             encoder,
             format,
             ends,
-            pace: None,
-            snapshots: None,
-            keep: false,
+            secs_per_token: None,
+            prompt_cache: None,
+            cacheable: false,
             conversation: None,
             shared: None,
             short: None,
             costs: None,
-            guessing: false,
+            drafting: false,
             disturbed: 0,
         })
     }
 
     /// The same engine, with a folder for what it has evaluated.
-    pub fn with_snapshots(self, snapshots: Option<Snapshots>) -> Engine<M> {
-        Engine { snapshots, ..self }
+    pub fn with_prompt_cache(self, prompt_cache: Option<PromptCache>) -> Engine<M> {
+        Engine { prompt_cache, ..self }
     }
 
-    /// The same engine, told what verifying guesses costs; `None`: not measured yet.
+    /// The same engine, told what verifying draft tokens costs; `None`: not measured yet.
     pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
         Engine { costs, ..self }
     }
@@ -150,7 +150,7 @@ impl<M: Model> Engine<M> {
             Err(failure) => return Err(failure),
         };
         fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
-        let (mut thinking, mut text) = (turn.begun_thinking.clone(), turn.begun.clone());
+        let (mut thinking, mut text) = (turn.thinking_prefix.clone(), turn.answer_prefix.clone());
         let mut whole: Option<Stats> = None;
         loop {
             let stats = self.answer(&fitted.turn, &fitted.prompt, cancel, &mut |event| {
@@ -167,7 +167,7 @@ impl<M: Model> Engine<M> {
             };
             match self.fit_more(
                 &fitted.turn,
-                Begun { thinking: &thinking, text: &text },
+                AnswerPrefix { thinking: &thinking, text: &text },
                 &stats,
                 cancel,
                 show,
@@ -198,14 +198,14 @@ impl<M: Model> Engine<M> {
         let reused = Instant::now();
         let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
         let (read, reading) = (started.elapsed(), reused.elapsed());
-        let short = |snapshots: &Snapshots| snapshots.wants_shared_only(read.as_secs_f64());
-        let short = self.keep && cached < LEAST && self.snapshots.as_ref().is_some_and(short);
+        let short = |prompt_cache: &PromptCache| prompt_cache.wants_shared_only(read.as_secs_f64());
+        let short = self.cacheable && cached < LEAST && self.prompt_cache.as_ref().is_some_and(short);
         self.short = short.then(|| (turn.clone(), prompt.tokens.clone()));
         let mut stats = Stats {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: cached,
             prompt: read,
-            reading,
+            prefill: reading,
             context_used: self.cache.tokens().len(),
             context_limit: self.model.limit(),
             ..Stats::stopped(turn.seed)
@@ -219,15 +219,15 @@ impl<M: Model> Engine<M> {
             thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
             ends: if turn.raw { Vec::new() } else { self.ends.clone() },
             predict: turn.predict,
-            drafter: (!turn.settings.no_guess).then(|| self.drafter()),
+            drafter: (!turn.settings.no_speculative).then(|| self.drafter()),
             cancel,
         };
         let written = generate(&mut self.model, &mut self.cache, writing, show)?;
-        self.guessing = !turn.settings.no_guess;
+        self.drafting = !turn.settings.no_speculative;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.thinking_tokens = written.thinking;
-        stats.guesses = written.guesses;
+        stats.drafts = written.drafts;
         stats.generation = started.elapsed() - read;
         stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
         Ok(stats)
@@ -239,9 +239,9 @@ impl<M: Model> Engine<M> {
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
     fn reuse(&mut self, prompt: &[Token], turn: &Turn) -> Result<usize> {
-        self.keep = turn.keep;
+        self.cacheable = turn.cacheable;
         self.conversation.clone_from(&turn.conversation);
-        if turn.fresh {
+        if turn.no_cache {
             self.cache.clear(&mut self.model);
         } else {
             let here = self.cache.cut(&mut self.model, prompt);
@@ -252,23 +252,23 @@ impl<M: Model> Engine<M> {
 
     fn recall(&mut self, prompt: &[Token], mut here: usize) -> Result<()> {
         let uses = Uses { parts: self.model.restores_parts(), limit: self.model.limit() };
-        let Some(snapshots) = self.snapshots.as_mut().filter(|_| prompt.len() >= here + LEAST) else {
+        let Some(prompt_cache) = self.prompt_cache.as_mut().filter(|_| prompt.len() >= here + LEAST) else {
             return Ok(());
         };
-        while let Some(found) = snapshots.find(prompt, here, uses) {
-            let Some((tokens, state)) = snapshots.load(&found) else { continue };
+        while let Some(found) = prompt_cache.find(prompt, here, uses) {
+            let Some((tokens, state)) = prompt_cache.load(&found) else { continue };
             if self.cache.restore(&mut self.model, &tokens, &state, prompt.len())? {
-                self.pace.get_or_insert(found.pace);
-                if self.keep {
-                    snapshots.note(Some(&found));
+                self.secs_per_token.get_or_insert(found.secs_per_token);
+                if self.cacheable {
+                    prompt_cache.note(Some(&found));
                 }
                 return Ok(());
             }
-            snapshots.discard(&found);
+            prompt_cache.discard(&found);
             here = 0;
         }
-        if self.keep {
-            snapshots.note(None);
+        if self.cacheable {
+            prompt_cache.note(None);
         }
         Ok(())
     }
@@ -285,13 +285,15 @@ impl<M: Model> Engine<M> {
         let stop = || cancel.load(Ordering::Relaxed);
         if !self.model.restores_parts()
             && prompt.len() >= cached + LEAST
-            && let Some(edge) = self.edge(turn, prompt).filter(|edge| *edge >= cached + LEAST)
+            && let Some(shared_prefix_len) = self
+                .shared_prefix_len(turn, prompt)
+                .filter(|shared_prefix_len| *shared_prefix_len >= cached + LEAST)
         {
-            if self.read(&prompt[..edge], cached, prompt.len(), &stop, show)?.is_break() {
+            if self.read(&prompt[..shared_prefix_len], cached, prompt.len(), &stop, show)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             self.cache.mark(&self.model);
-            self.shared = Some(edge);
+            self.shared = Some(shared_prefix_len);
             self.hold();
         }
         self.read(prompt, cached, prompt.len(), &stop, show)
@@ -309,24 +311,24 @@ impl<M: Model> Engine<M> {
         let unread = prompt.len() - self.cache.tokens().len();
         let started = Instant::now();
         let flow = self.cache.read(&mut self.model, prompt, &mut |done| {
-            show(Event::Reading { done: done - cached, total: whole - cached });
+            show(Event::Prefill { done: done - cached, total: whole - cached });
             if stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if flow.is_continue() && unread >= PACE_TOKENS {
-            self.pace = Some(started.elapsed().as_secs_f64() / unread as f64);
+        if flow.is_continue() && unread >= TIMED_TOKENS {
+            self.secs_per_token = Some(started.elapsed().as_secs_f64() / unread as f64);
         }
         Ok(flow)
     }
 
     /// How many tokens come before the user's own words, of which the last paragraph of a message counts as such: another
     /// question about the same documents begins with these.
-    fn edge(&self, turn: &Turn, prompt: &[Token]) -> Option<usize> {
+    fn shared_prefix_len(&self, turn: &Turn, prompt: &[Token]) -> Option<usize> {
         let last = turn.messages.iter().rposition(|message| message.role == Role::User)?;
         let same = |text: &str| {
             let mut other = turn.clone();
             let said = &mut Arc::make_mut(&mut other.messages[last]).text;
             said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
-            self.prompt(&other).ok().map(|other| snapshot::common(&other.tokens, prompt))
+            self.prompt(&other).ok().map(|other| prompt_cache::common(&other.tokens, prompt))
         };
         Some(same("A")?.min(same("9")?))
     }
@@ -334,38 +336,41 @@ impl<M: Model> Engine<M> {
     /// Saves memory, to be written to disk when nobody waits, if that is allowed and pays.
     fn hold(&mut self) {
         let (tokens, parts) = (self.cache.tokens(), self.model.restores_parts());
-        let Some((snapshots, pace)) = self.snapshots.as_mut().filter(|_| self.keep).zip(self.pace) else {
+        let Some((prompt_cache, secs_per_token)) =
+            self.prompt_cache.as_mut().filter(|_| self.cacheable).zip(self.secs_per_token)
+        else {
             return;
         };
         let shared = self.shared == Some(tokens.len());
-        if snapshots.wants(tokens, self.model.state_bytes(), pace, parts, shared)
+        if prompt_cache.wants(tokens, self.model.state_bytes(), secs_per_token, parts, shared)
             && let Ok(state) = self.model.save()
         {
-            snapshots.hold(tokens.to_vec(), state, pace, parts, self.conversation.as_deref());
+            prompt_cache.hold(tokens.to_vec(), state, secs_per_token, parts, self.conversation.as_deref());
         }
     }
 
     /// Has kept on disk what took long to evaluate. For when nobody waits: it takes as long as copying the memory.
     pub fn rest(&mut self) {
         self.hold();
-        if let Some(snapshots) = &mut self.snapshots {
-            snapshots.write();
+        if let Some(prompt_cache) = &mut self.prompt_cache {
+            prompt_cache.write();
         }
     }
 
     /// The same, and drops `done` when it is on disk or cannot be brought there. Of a prompt that is too short to be kept, what
     /// other questions begin with is: memory holds nothing else afterwards.
-    pub fn settle(&mut self, done: Sender<()>) {
+    pub fn flush(&mut self, done: Sender<()>) {
         self.rest();
         if let Some((turn, prompt)) = self.short.take().filter(|_| self.model.restores_parts())
-            && let Some(edge) = self.edge(&turn, &prompt).filter(|edge| *edge >= LEAST)
-            && self.cache.keep(&mut self.model, edge).is_ok()
+            && let Some(shared_prefix_len) =
+                self.shared_prefix_len(&turn, &prompt).filter(|shared_prefix_len| *shared_prefix_len >= LEAST)
+            && self.cache.truncate_to(&mut self.model, shared_prefix_len).is_ok()
         {
-            self.shared = Some(edge);
+            self.shared = Some(shared_prefix_len);
             self.hold();
         }
-        if let Some(snapshots) = &mut self.snapshots {
-            snapshots.settle(done);
+        if let Some(prompt_cache) = &mut self.prompt_cache {
+            prompt_cache.flush(done);
         }
     }
 
@@ -410,16 +415,16 @@ impl<M: Model> Engine<M> {
     pub fn count(&mut self, turn: &Turn) -> Result<Counts, Failure> {
         let prompt = self.prompt(turn)?.tokens;
         let (limit, length) = (self.model.limit(), prompt.len());
-        let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * PACE_TOKENS)];
-        if self.pace.is_none() && (1..limit).contains(&length) {
-            self.keep = turn.keep;
+        let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * TIMED_TOKENS)];
+        if self.secs_per_token.is_none() && (1..limit).contains(&length) {
+            self.cacheable = turn.cacheable;
             self.conversation.clone_from(&turn.conversation);
             let cached = self.cache.reuse(&mut self.model, beginning)?;
             let _whole = self.read(beginning, cached, beginning.len(), &|| false, &mut |_| {})?;
         }
         let cached = self.cache.common(&prompt);
-        let reading = Duration::from_secs_f64(self.pace.unwrap_or(0.0) * (length - cached) as f64);
-        Ok(Counts { prompt: length, cached, limit, reading })
+        let reading = Duration::from_secs_f64(self.secs_per_token.unwrap_or(0.0) * (length - cached) as f64);
+        Ok(Counts { prompt: length, cached, limit, prefill: reading })
     }
 
     /// The tokens in memory: the last prompt and what was written after it, but for the last token.

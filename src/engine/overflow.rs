@@ -1,8 +1,8 @@
 //! 4 — what does not fit: which messages leave the model's view, and what it writes down of them first.
 //!
 //! A turn goes in with the whole conversation and comes out with so much of its beginning left out that it can be answered.
-//! Whole exchanges leave, the system prompt and attached files stay (`chat/view.rs`), and `cache::plan` decides. Nothing is
-//! evaluated for that but the summary, if one is wanted. Next: snapshot.rs.
+//! Whole exchanges leave, the system prompt and attached files stay (`chat/truncation.rs`), and `cache::plan` decides. Nothing is
+//! evaluated for that but the summary, if one is wanted. Next: prompt_cache.rs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,11 +10,11 @@ use std::sync::atomic::AtomicBool;
 use super::cache::{self, Exchange, Plan, View};
 use super::guard::absent;
 use super::llama::Model;
-use super::reasoning::Begun;
+use super::reasoning::AnswerPrefix;
 use super::template;
 use super::{Engine, Prompt, too_long};
 use crate::chat::settings::{Auto, Overflow};
-use crate::chat::{Event, Left, Message, Role, Stats, StopReason, Turn};
+use crate::chat::{Dropped, Event, Message, Role, Stats, StopReason, Turn};
 use crate::error::Failure;
 
 /// What an answer should have room for, as a share of the context, and the most that is kept free for it. In tokens.
@@ -58,10 +58,10 @@ impl<M: Model> Engine<M> {
                     return Err(would_roll(tokens, self.model.limit()));
                 }
             }
-            fitted.turn.left.count += count;
+            fitted.turn.dropped.count += count;
             fitted.prompt = self.prompt(&fitted.turn)?;
         }
-        let messages = fitted.turn.left.count - turn.left.count;
+        let messages = fitted.turn.dropped.count - turn.dropped.count;
         if messages == 0 {
             return Ok(Some(fitted));
         }
@@ -73,7 +73,7 @@ impl<M: Model> Engine<M> {
             }
         }
         let tokens = before.saturating_sub(fitted.prompt.tokens.len());
-        show(Event::Left { messages, tokens, left: fitted.turn.left.clone() });
+        show(Event::Dropped { messages, tokens, dropped: fitted.turn.dropped.clone() });
         Ok(Some(fitted))
     }
 
@@ -81,7 +81,7 @@ impl<M: Model> Engine<M> {
     pub(super) fn fit_more(
         &mut self,
         turn: &Turn,
-        written: Begun,
+        written: AnswerPrefix,
         stats: &Stats,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
@@ -91,10 +91,10 @@ impl<M: Model> Engine<M> {
             return None;
         }
         let predict = turn.predict.saturating_sub(stats.generated_tokens as u32);
-        let (begun, begun_thinking) = (written.text.to_string(), written.thinking.to_string());
-        let longer = Turn { begun, begun_thinking, predict, ..turn.clone() };
+        let (answer_prefix, thinking_prefix) = (written.text.to_string(), written.thinking.to_string());
+        let longer = Turn { answer_prefix, thinking_prefix, predict, ..turn.clone() };
         let fitted = self.fit(&longer, cancel, show).ok().flatten()?;
-        (fitted.turn.left.count > turn.left.count).then_some(fitted)
+        (fitted.turn.dropped.count > turn.dropped.count).then_some(fitted)
     }
 
     fn plan(&self, turn: &Turn, prompt: usize) -> Plan {
@@ -109,7 +109,7 @@ impl<M: Model> Engine<M> {
     /// What there is to leave. The files attached to a message do not leave with it.
     fn exchanges(&self, messages: &[Arc<Message>]) -> Vec<Exchange> {
         let mut exchanges: Vec<Exchange> = Vec::new();
-        for (message, weight) in messages.iter().zip(self.weigh(messages)) {
+        for (message, weight) in messages.iter().zip(self.token_counts(messages)) {
             let staying: usize = message
                 .attachments
                 .iter()
@@ -128,14 +128,14 @@ impl<M: Model> Engine<M> {
     }
 
     /// How many tokens each message takes, with what the template writes before it. About: words may join across edges.
-    pub fn weigh(&self, messages: &[Arc<Message>]) -> Vec<usize> {
-        self.weigh_rendered(messages).unwrap_or_else(|| {
+    pub fn token_counts(&self, messages: &[Arc<Message>]) -> Vec<usize> {
+        self.count_rendered(messages).unwrap_or_else(|| {
             messages.iter().map(|message| self.model.tokenize(&message.content(), false).len()).collect()
         })
     }
 
     /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.
-    fn weigh_rendered(&self, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
+    fn count_rendered(&self, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
         let template = self.template.as_ref()?;
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
         let end = absent(contents.iter().map(String::as_str).chain([template.source()])).next()?;
@@ -197,8 +197,9 @@ impl<M: Model> Engine<M> {
                 most / 2
             ),
         )));
-        let (begun, begun_thinking) = (String::new(), String::new());
-        let mut asked = Turn { messages, left: Left::default(), begun, begun_thinking, ..turn.clone() };
+        let (answer_prefix, thinking_prefix) = (String::new(), String::new());
+        let mut asked =
+            Turn { messages, dropped: Dropped::default(), answer_prefix, thinking_prefix, ..turn.clone() };
         asked.settings.think = Auto::Off;
         asked.settings.sampling.temp = 0.0;
         asked.settings.stop.clear();
@@ -211,10 +212,10 @@ impl<M: Model> Engine<M> {
 
     /// Puts a summary in the place of what left, unless it would not fit.
     fn carry(&self, summary: String, fitted: &mut Fitted) -> Result<(), Failure> {
-        let without = fitted.turn.left.summary.replace(summary);
+        let without = fitted.turn.dropped.summary.replace(summary);
         let prompt = self.prompt(&fitted.turn)?;
         if prompt.tokens.len() >= self.model.limit() {
-            fitted.turn.left.summary = without;
+            fitted.turn.dropped.summary = without;
             return Ok(());
         }
         fitted.prompt = prompt;
@@ -243,7 +244,7 @@ mod tests {
     }
 
     /// A system prompt, a file with the first message, and so many exchanges of 50 tokens each, markup included.
-    fn talk(exchanges: usize, overflow: Option<Overflow>) -> Turn {
+    fn conversation(exchanges: usize, overflow: Option<Overflow>) -> Turn {
         let said = |role, letter: &str| Message::new(role, letter.repeat(22));
         let mut messages = vec![Message::new(Role::System, "be kind")];
         for _ in 0..exchanges {
@@ -256,21 +257,24 @@ mod tests {
     }
 
     /// What happened: the answer's text, how it ended, and what left.
-    fn reply(engine: &mut Engine<Toy>, turn: &Turn) -> (String, Result<StopReason, Failure>, Option<Left>) {
+    fn reply(
+        engine: &mut Engine<Toy>,
+        turn: &Turn,
+    ) -> (String, Result<StopReason, Failure>, Option<Dropped>) {
         let (mut text, mut gone) = (String::new(), None);
         let done = engine.reply(turn, &AtomicBool::new(false), &mut |event| match event {
             Event::Text(piece) => text.push_str(&piece),
-            Event::Left { left, .. } => gone = Some(left),
+            Event::Dropped { dropped, .. } => gone = Some(dropped),
             _ => {}
         });
         (text, done.map(|stats| stats.stop), gone)
     }
 
     #[test]
-    fn a_message_weighs_what_it_adds_to_the_prompt() {
-        let turn = talk(2, None);
+    fn a_message_counts_what_it_adds_to_the_prompt() {
+        let turn = conversation(2, None);
         let engine = engine(1000, "");
-        assert_eq!(engine.weigh(&turn.messages), [10, 67, 25, 25, 25, 25]);
+        assert_eq!(engine.token_counts(&turn.messages), [10, 67, 25, 25, 25, 25]);
         let exchange = |messages, tokens| Exchange { messages, tokens };
         let expected = [exchange(2, 52), exchange(2, 50), exchange(1, 25)];
         assert_eq!(
@@ -283,14 +287,14 @@ mod tests {
     #[test]
     fn the_oldest_leave_and_only_what_follows_them_is_read() {
         let mut engine = engine(400, "one\0two\0three");
-        let (text, stop, gone) = reply(&mut engine, &talk(4, Some(Overflow::Roll)));
+        let (text, stop, gone) = reply(&mut engine, &conversation(4, Some(Overflow::Roll)));
         assert_eq!((text.as_str(), stop.unwrap(), gone), ("one", StopReason::End, None));
-        let longer = talk(7, Some(Overflow::Roll));
+        let longer = conversation(7, Some(Overflow::Roll));
         let (text, stop, gone) = reply(&mut engine, &longer);
         assert_eq!((text.as_str(), stop.unwrap()), ("two", StopReason::End));
-        let left = gone.unwrap();
-        assert_eq!(left, Left { count: 10, summary: None });
-        let seen = Turn { left: left.clone(), ..longer.clone() };
+        let dropped = gone.unwrap();
+        assert_eq!(dropped, Dropped { count: 10, summary: None });
+        let seen = Turn { dropped: dropped.clone(), ..longer.clone() };
         assert_eq!(seen.visible()[1].content(), "F".repeat(40) + "\n\n" + &"u".repeat(22));
         // What was in memory before begins with the system prompt, the file and the blank line after it.
         let again = engine.reply(&seen, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -301,19 +305,19 @@ mod tests {
     fn nothing_leaves_unless_that_was_decided() {
         let mut full = None;
         let mut engine = engine(400, "one");
-        let asked = engine.reply(&talk(7, None), &AtomicBool::new(false), &mut |event| {
+        let asked = engine.reply(&conversation(7, None), &AtomicBool::new(false), &mut |event| {
             if let Event::Full { prompt, limit } = event {
                 full = Some((prompt, limit));
             }
         });
         assert_eq!((asked.unwrap_err().exit, full), (crate::error::Exit::TooLong, Some((430, 400))));
-        let (_, stop, gone) = reply(&mut engine, &talk(7, Some(Overflow::Stop)));
+        let (_, stop, gone) = reply(&mut engine, &conversation(7, Some(Overflow::Stop)));
         assert_eq!((stop.unwrap_err().exit, gone), (crate::error::Exit::TooLong, None));
-        let (text, _, gone) = reply(&mut engine, &talk(6, Some(Overflow::Stop)));
+        let (text, _, gone) = reply(&mut engine, &conversation(6, Some(Overflow::Stop)));
         assert_eq!((text.as_str(), gone), ("one", None), "little room for an answer, but some");
-        let (_, alone, _) = reply(&mut engine, &talk(0, Some(Overflow::Roll)));
+        let (_, alone, _) = reply(&mut engine, &conversation(0, Some(Overflow::Roll)));
         assert!(alone.is_ok());
-        let mut long = talk(3, Some(Overflow::Roll));
+        let mut long = conversation(3, Some(Overflow::Roll));
         Arc::make_mut(long.messages.last_mut().unwrap()).text = "q".repeat(500);
         assert_eq!(reply(&mut engine, &long).1.unwrap_err().exit, crate::error::Exit::TooLong);
     }
@@ -321,13 +325,13 @@ mod tests {
     #[test]
     fn what_leaves_is_summarised_where_that_is_wanted() {
         let mut engine = engine(1200, "first\0they were kind\0yes");
-        let longer = talk(22, Some(Overflow::Compact));
-        assert_eq!(reply(&mut engine, &talk(20, Some(Overflow::Compact))).2, None);
+        let longer = conversation(22, Some(Overflow::Compact));
+        assert_eq!(reply(&mut engine, &conversation(20, Some(Overflow::Compact))).2, None);
         let (text, stop, gone) = reply(&mut engine, &longer);
         assert_eq!((text.as_str(), stop.unwrap()), ("yes", StopReason::End));
-        let left = gone.unwrap();
-        assert_eq!(left, Left { count: 24, summary: Some("they were kind".into()) });
-        let first = Turn { left, ..longer }.visible().swap_remove(1).content();
+        let dropped = gone.unwrap();
+        assert_eq!(dropped, Dropped { count: 24, summary: Some("they were kind".into()) });
+        let first = Turn { dropped, ..longer }.visible().swap_remove(1).content();
         assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
     }
 
@@ -335,9 +339,9 @@ mod tests {
     fn an_answer_that_fills_the_context_goes_on() {
         let long = "abcdefghij".repeat(13);
         let mut engine = engine(400, &long);
-        let turn = Turn { predict: 1000, ..talk(5, Some(Overflow::Roll)) };
+        let turn = Turn { predict: 1000, ..conversation(5, Some(Overflow::Roll)) };
         let (text, stop, gone) = reply(&mut engine, &turn);
-        assert_eq!((stop.unwrap(), gone.map(|left| left.count)), (StopReason::End, Some(8)));
+        assert_eq!((stop.unwrap(), gone.map(|dropped| dropped.count)), (StopReason::End, Some(8)));
         assert!(text.len() == long.len() || text.len() == long.len() - 1, "{text}");
     }
 }

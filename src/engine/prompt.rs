@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::generate::Thoughts;
 use super::guard::{Dress, Texts};
 use super::llama::{Marker, Model, Token, Vocabulary};
-use super::reasoning::{self, Begun, Format, Reasoning};
+use super::reasoning::{self, AnswerPrefix, Format, Reasoning};
 use super::template::{self, Template};
 use super::{Engine, template_failure};
 use crate::chat::settings::Auto;
@@ -39,8 +39,8 @@ impl<M: Model> Engine<M> {
     fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
         let messages = turn.visible();
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
-        let begun = [turn.begun_thinking.as_str(), &turn.begun];
-        let mut said: Vec<&str> = contents.iter().map(String::as_str).chain(begun).collect();
+        let answer_prefix = [turn.thinking_prefix.as_str(), &turn.answer_prefix];
+        let mut said: Vec<&str> = contents.iter().map(String::as_str).chain(answer_prefix).collect();
         said.extend(messages.iter().filter_map(|message| message.thinking.as_deref()));
         template.args().values().for_each(|value| texts_of(value, &mut said));
         let texts = Texts { contents: said, source: template.source(), words: &self.words };
@@ -58,12 +58,13 @@ impl<M: Model> Engine<M> {
             all.extend(variables.clone());
             let turns: Vec<template::Turn> = turns.collect();
             let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_failure)?;
-            let [thinking, text] = begun.map(dress);
-            let begun = Begun { thinking: &thinking, text: &text };
-            let lead =
-                format.as_ref().map_or(text.clone(), |format| format.lead(&rendered.text, begun, todo));
+            let [thinking, text] = answer_prefix.map(dress);
+            let answer_prefix = AnswerPrefix { thinking: &thinking, text: &text };
+            let lead = format
+                .as_ref()
+                .map_or(text.clone(), |format| format.answer_prefill(&rendered.text, answer_prefix, todo));
             let prompt = rendered.text + &lead;
-            let reasoning = format.as_ref().map(|format| Reasoning::after(format, &prompt, begun));
+            let reasoning = format.as_ref().map(|format| Reasoning::after(format, &prompt, answer_prefix));
             Ok::<_, Failure>((prompt, (rendered.notes, reasoning)))
         })?;
         let notes = notes.into_iter().chain(note.map(String::from)).collect();
@@ -74,7 +75,7 @@ impl<M: Model> Engine<M> {
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
     fn plain_prompt(&self, turn: &Turn) -> Prompt {
         let contents: Vec<String> = turn.visible().iter().map(|message| message.content()).collect();
-        let text = contents.join("\n") + &turn.begun;
+        let text = contents.join("\n") + &turn.answer_prefix;
         let vocabulary = self.model.vocabulary();
         let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();
         tokens.extend(match turn.raw && turn.special {
@@ -173,10 +174,10 @@ fn one_token(model: &impl Model, text: &str) -> Option<Token> {
 pub(super) fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
     let (turn, word) = (template::Turn::new, "Antwortwort");
     let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];
-    let talks =
+    let conversations =
         [(vec![asked.clone(), answered.clone()], false), (vec![asked.clone(), answered, asked], true)];
-    let end = |(talk, open): (Vec<template::Turn>, bool)| {
-        let text = template.render(&talk, open).ok()?.text;
+    let end = |(conversation, open): (Vec<template::Turn>, bool)| {
+        let text = template.render(&conversation, open).ok()?.text;
         let after = text.split_once(word)?.1.trim_start();
         let visible = |marker: &&Marker| !marker.unknown && !marker.text.trim().is_empty();
         let markers = vocabulary.markers.iter().filter(visible);
@@ -184,7 +185,7 @@ pub(super) fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token
             markers.filter(|marker| after.starts_with(&marker.text)).max_by_key(|marker| marker.text.len());
         first.map(|marker| marker.token)
     };
-    let mut ends: Vec<Token> = talks.into_iter().filter_map(end).collect();
+    let mut ends: Vec<Token> = conversations.into_iter().filter_map(end).collect();
     ends.dedup();
     ends
 }

@@ -10,7 +10,7 @@ mod format;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-pub use self::format::{Begun, Format, Tags, Think, wish};
+pub use self::format::{AnswerPrefix, Format, Tags, Think, wish};
 use self::format::{CHANNEL, ENDS, MESSAGE, START};
 
 /// Longest white space before thinking, in bytes: what is longer is the answer.
@@ -96,9 +96,9 @@ impl Part {
 }
 
 impl Reasoning {
-    /// For an answer that goes on after `prompt`, which ends with what [`Format::lead`] gave for `begun`.
-    pub fn after(format: &Format, prompt: &str, begun: Begun) -> Reasoning {
-        let state = match (begun.thinking, begun.text, format) {
+    /// For an answer that goes on after `prompt`, which ends with what [`Format::answer_prefill`] gave for `answer_prefix`.
+    pub fn after(format: &Format, prompt: &str, answer_prefix: AnswerPrefix) -> Reasoning {
+        let state = match (answer_prefix.thinking, answer_prefix.text, format) {
             ("", "", format) => match format.opened(prompt) {
                 Some(true) => State::Thinking,
                 Some(false) => State::Before,
@@ -118,8 +118,8 @@ impl Reasoning {
             addressed: false,
             broken: String::new(),
             in_letters: false,
-            thought: Part::after(begun.thinking),
-            answered: Part { fresh: false, ..Part::after(begun.text) },
+            thought: Part::after(answer_prefix.thinking),
+            answered: Part { fresh: false, ..Part::after(answer_prefix.text) },
             space: String::new(),
         }
     }
@@ -175,7 +175,7 @@ impl Reasoning {
     }
 
     /// The tags that mean something now.
-    fn sought(&self) -> Vec<&str> {
+    fn awaited(&self) -> Vec<&str> {
         match (&self.format, self.state) {
             (Format::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
             (Format::Tags { close, .. }, State::Thinking) if !self.thought.fresh => vec![close],
@@ -197,9 +197,9 @@ impl Reasoning {
 
     /// Takes the next certain part out of what is held.
     fn next(&mut self) -> Option<Next> {
-        let sought = self.sought();
-        let in_letters: Vec<&&str> = sought.iter().filter(|tag| self.counts_in_letters(tag)).collect();
-        let tokens = self.tags.iter().filter(|at| sought.contains(&&self.held[(*at).clone()]));
+        let awaited = self.awaited();
+        let in_letters: Vec<&&str> = awaited.iter().filter(|tag| self.counts_in_letters(tag)).collect();
+        let tokens = self.tags.iter().filter(|at| awaited.contains(&&self.held[(*at).clone()]));
         let token = tokens.map(|at| (at.start, at.len(), true)).next();
         let letters =
             in_letters.iter().filter_map(|tag| Some((self.held.find(**tag)?, tag.len(), false))).min();
@@ -404,7 +404,7 @@ mod tests {
         let places: Vec<usize> = (0..=stream.len()).filter(|at| stream.is_char_boundary(*at)).collect();
         for a in &places {
             for b in places.iter().filter(|b| *b >= a) {
-                let mut reasoning = Reasoning::after(format, prompt, Begun::default());
+                let mut reasoning = Reasoning::after(format, prompt, AnswerPrefix::default());
                 let mut all = Piece::default();
                 for part in [&stream[..*a], &stream[*a..*b], &stream[*b..]] {
                     all.and(reasoning.push(part));
@@ -463,7 +463,7 @@ mod tests {
         );
         harmony("<|start|>assistant<|channel|>final<|message|>Yes.", "", "Yes.");
         let long = "?".repeat(2 * MOST_HEADER);
-        let mut reasoning = Reasoning::after(&Format::Harmony, "", Begun::default());
+        let mut reasoning = Reasoning::after(&Format::Harmony, "", AnswerPrefix::default());
         assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "as it comes");
         assert_eq!(reasoning.push(" more").answer, " more");
     }
@@ -480,7 +480,8 @@ mod tests {
     /// A stream in which what stands in brackets is one token.
     fn of_tokens(prompt: &str, stream: &str) -> Piece {
         let tokens = ["<think>", "</think>"].map(String::from).to_vec();
-        let mut reasoning = Reasoning::after(&think_tags(), prompt, Begun::default()).with_tokens(tokens);
+        let mut reasoning =
+            Reasoning::after(&think_tags(), prompt, AnswerPrefix::default()).with_tokens(tokens);
         let mut all = Piece::default();
         for part in stream.split_inclusive(']') {
             let (letters, token) = part.split_once('[').unwrap_or((part, ""));
@@ -512,7 +513,7 @@ mod tests {
 
     #[test]
     fn white_space_between_thoughts_stays() {
-        let mut reasoning = Reasoning::after(&think_tags(), "<think>", Begun::default());
+        let mut reasoning = Reasoning::after(&think_tags(), "<think>", AnswerPrefix::default());
         let pieces: Vec<String> =
             ["a", " ", "\n", "b", "\n</think>"].map(|text| reasoning.push(text).thinking).into();
         assert_eq!(pieces, ["a", "", "", " \nb", ""]);

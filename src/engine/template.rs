@@ -223,8 +223,8 @@ impl Template {
             .map(|role| json!([user(), calling(), said(role), said("assistant"), user()]));
         let plain =
             ["assistant", "system", "developer", "tool"].map(|role| json!([user(), said(role), user()]));
-        let talks = leading.into_iter().chain(answering).chain(plain);
-        let talks = talks.chain([json!([user(), thought]), json!([user()])]);
+        let conversations = leading.into_iter().chain(answering).chain(plain);
+        let conversations = conversations.chain([json!([user(), thought]), json!([user()])]);
         let render = |messages: &Value, thinking: Option<bool>, tools: Option<&Value>| {
             let open =
                 messages.as_array().and_then(|all| all.last()).is_none_or(|last| last["role"] != "assistant");
@@ -240,7 +240,12 @@ impl Template {
         };
         let alone = json!([user()]);
         let ways = [Some(true), Some(false)].map(|thinking| render(&alone, thinking, None));
-        talks.map(|talk| render(&talk, None, None) + &render(&talk, None, Some(&tools))).chain(ways).collect()
+        conversations
+            .map(|conversation| {
+                render(&conversation, None, None) + &render(&conversation, None, Some(&tools))
+            })
+            .chain(ways)
+            .collect()
     }
 
     fn message(&self, turn: &Turn, shape: Shape) -> Value {

@@ -22,8 +22,8 @@ pub(super) struct Toy {
     /// A row for each token that got logits.
     logits: Vec<Vec<f32>>,
     said: usize,
-    /// The length of memory before guesses were evaluated: what was said after those that are cut off was not said.
-    guessed_from: Option<usize>,
+    /// The length of memory before draft tokens were evaluated: what was said after those that are cut off was not said.
+    draft_from: Option<usize>,
 }
 
 impl Toy {
@@ -40,7 +40,7 @@ impl Toy {
             says: Vec::new(),
             logits: Vec::new(),
             said: 0,
-            guessed_from: None,
+            draft_from: None,
         }
     }
 
@@ -131,7 +131,7 @@ impl Model for Toy {
     }
 
     fn truncate(&mut self, len: usize) -> usize {
-        if self.guessed_from.take().is_some_and(|from| len >= from) {
+        if self.draft_from.take().is_some_and(|from| len >= from) {
             self.said -= self.memory.len() - len;
         }
         if len < self.memory.len() {
@@ -143,7 +143,7 @@ impl Model for Toy {
     fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
         assert!(tokens.len() <= self.chunk(), "a batch is larger than the chunk");
         assert!(self.memory.len() + tokens.len() <= self.capacity, "more than there is room for");
-        self.guessed_from = (logits == Logits::All).then_some(self.memory.len());
+        self.draft_from = (logits == Logits::All).then_some(self.memory.len());
         self.memory.extend_from_slice(tokens);
         self.batches.push(tokens.len());
         let rows = match logits {

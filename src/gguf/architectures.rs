@@ -29,7 +29,7 @@ const OTHER_PURPOSES: [(&str, &str); 6] = [
     ("a vision or audio projector (mmproj)", "clip"),
     ("a control vector", "controlvector"),
     ("a speech model", "wavtokenizer-dec pockettts"),
-    ("a draft model for another model's guesses", "eagle3 dflash gemma4-assistant"),
+    ("a draft model for another model's drafts", "eagle3 dflash gemma4-assistant"),
     ("an encoder-decoder model (T5)", "t5"),
 ];
 

@@ -54,14 +54,14 @@ pub fn stamp(files: &[PathBuf]) -> io::Result<String> {
     let mut hash = Sha256::new();
     for part in files {
         let mut about = part.metadata()?;
-        if !settled(&about) {
+        if !unchanged_for_long(&about) {
             std::thread::sleep(TICK);
             about = part.metadata()?;
         }
         let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
         [about.dev(), about.ino(), about.size()].iter().for_each(|number| hash.update(number.to_le_bytes()));
         times.iter().for_each(|number| hash.update(number.to_le_bytes()));
-        if !settled(&about) {
+        if !unchanged_for_long(&about) {
             // Its next change may not show: what is learnt now must not be found again.
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             hash.update(now.as_nanos().to_le_bytes());
@@ -72,7 +72,7 @@ pub fn stamp(files: &[PathBuf]) -> io::Result<String> {
 }
 
 /// Whether a change from now on carries another time than the last one.
-fn settled(about: &Metadata) -> bool {
+fn unchanged_for_long(about: &Metadata) -> bool {
     let coarse = about.mtime_nsec() == 0 && about.ctime_nsec() == 0;
     let tick = if coarse { COARSE_TICK } else { TICK };
     let changed = Duration::new(about.ctime().try_into().unwrap_or(0), about.ctime_nsec() as u32);

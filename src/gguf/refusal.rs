@@ -113,7 +113,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// Guesses from the first bytes of a file, at best 512 of them.
+    /// Tells from the first bytes of a file, at best 512 of them.
     pub(super) fn recognise(head: &[u8]) -> Foreign {
         let magic = [0, 1, 2, 3].map(|i| head.get(i).copied().unwrap_or(0));
         let starts = |prefix: &[u8]| head.starts_with(prefix);

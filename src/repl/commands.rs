@@ -1,21 +1,21 @@
-//! The slash commands, in one table that drives dispatch, Tab, `/help` and the README. What they do is in `talk.rs` and `model.rs`.
+//! The slash commands, in one table that drives dispatch, Tab, `/help` and the README. What they do is in `conversation.rs` and `model.rs`.
 
 mod model;
-mod talk;
+mod conversation;
 
 use std::path::{Path, PathBuf};
 
+pub(super) use self::conversation::go_on_with;
+use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
-pub(super) use self::talk::go_on_with;
-use self::talk::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use super::{Ask, Chat};
 use crate::chat::Message;
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
 use crate::files::expanded;
-use crate::model::builtin_templates;
-use crate::nearest::nearest;
+use crate::models::builtin_templates;
+use crate::suggest::nearest;
 
 /// What happens after a command.
 pub enum Next {

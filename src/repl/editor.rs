@@ -31,10 +31,10 @@ pub(super) use self::external::{in_external_editor, is_external_set, no_editor};
 use self::feed::Feed;
 use super::rows::Rows;
 use crate::error::{Failure, reason};
-use crate::store::lines;
+use crate::repl::lines;
 use crate::ui::answer::{self, Reply};
 use crate::ui::terminal::{self, Hushed};
-use crate::ui::{acts, keys, last_line, retype, visible, width};
+use crate::ui::{acts, keys, last_line, retype, sanitize, width};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -434,7 +434,7 @@ impl Highlighter for Assistant {
     }
 
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        visible(line)
+        sanitize(line)
     }
 
     fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {

@@ -2,6 +2,7 @@
 
 pub mod commands;
 mod editor;
+mod lines;
 mod rows;
 
 use std::ops::ControlFlow;
@@ -17,10 +18,10 @@ use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
 use crate::input;
-use crate::kept::{self, Damage};
-use crate::model;
-use crate::session::{Opener, Session, Undone};
-use crate::store::models;
+use crate::models;
+use crate::models::library;
+use crate::saved::{self, Damage};
+use crate::session::{FailedTurn, Opener, Session};
 use crate::ui::{Screen, stats, terminal};
 use crate::units::count;
 
@@ -57,7 +58,7 @@ enum Asked {
     /// With an answer, or with this to be put back into the editor.
     Done(String),
     /// What would have to leave for an answer is not decided. In tokens.
-    Full { prompt: usize, limit: usize, undone: Undone },
+    Full { prompt: usize, limit: usize, failed: FailedTurn },
 }
 
 /// What is to happen to a conversation that no longer fits.
@@ -87,11 +88,13 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     let mut editor = match lines {
         Lines::Terminal { history } => {
-            let places = model::places(&session.config);
+            let places = models::places(&session.config);
             let config = session.config.clone();
             let names = Names {
-                models: Box::new(move || models::list(&places).into_iter().map(|model| model.name).collect()),
-                conversations: Box::new(move || kept::latest(&config)),
+                models: Box::new(move || {
+                    library::list(&places).into_iter().map(|model| model.name).collect()
+                }),
+                conversations: Box::new(move || saved::latest(&config)),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
@@ -117,7 +120,7 @@ pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, scr
              last message back, /export writes it all to a file",
         );
     }
-    screen.note(&kept::continuing(record));
+    screen.note(&saved::continuing(record));
     for index in path.iter().rev().take(2).rev() {
         let entry = &record.entries[*index];
         let files: String = entry.attachments.iter().map(|file| format!("[{}] ", file.name)).collect();
@@ -201,7 +204,7 @@ impl Chat<'_> {
         let config = self.session.config.clone();
         let mut ask =
             |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
-        match kept::pick(&config, self.screen, &mut ask)? {
+        match saved::pick(&config, self.screen, &mut ask)? {
             Some(kept) => commands::go_on_with(self, kept),
             None => Ok(()),
         }
@@ -226,13 +229,13 @@ impl Chat<'_> {
     /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
     fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
         loop {
-            let (prompt, limit, undone) = match self.ask_once(ask.clone())? {
+            let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
                 Asked::Done(back) => return Ok(back),
-                Asked::Full { prompt, limit, undone } => (prompt, limit, undone),
+                Asked::Full { prompt, limit, failed } => (prompt, limit, failed),
             };
             self.screen
                 .note(&format!("the conversation no longer fits the context: {prompt} of {limit} tokens"));
-            match self.decide(&undone, editor)? {
+            match self.decide(&failed, editor)? {
                 Decision::Leave(how) => {
                     self.set(setting("overflow").expect("it is in the table"), Some(how))?
                 }
@@ -240,19 +243,19 @@ impl Chat<'_> {
                     self.session.clear();
                     ask = Ask::Say(message);
                 }
-                Decision::Nothing => return Ok(self.back_into_editor(undone.message)),
+                Decision::Nothing => return Ok(self.back_into_editor(failed.message)),
             }
         }
     }
 
     /// Lets the user choose what happens to a conversation that no longer fits.
-    fn decide(&mut self, undone: &Undone, editor: &mut Editor) -> Result<Decision, Failure> {
+    fn decide(&mut self, failed: &FailedTurn, editor: &mut Editor) -> Result<Decision, Failure> {
         let mut choices = vec![
             "  roll     the oldest messages leave the model's view; they stay in the history",
             "  compact  the same, and the model summarises them first",
         ];
         choices.extend(
-            undone.message.is_some().then_some("  new      a new conversation begins with this message"),
+            failed.message.is_some().then_some("  new      a new conversation begins with this message"),
         );
         self.screen.show(&choices.join("\n"));
         let prompt =
@@ -263,7 +266,7 @@ impl Chat<'_> {
             };
             let typed = typed.trim().trim_start_matches('/').to_lowercase();
             let means = |choice: &str| !typed.is_empty() && choice.starts_with(&typed);
-            match &undone.message {
+            match &failed.message {
                 _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
                 _ if means("compact") => return Ok(Decision::Leave("compact")),
                 Some(message) if means("new") => return Ok(Decision::New(*message.clone())),
@@ -277,9 +280,9 @@ impl Chat<'_> {
         let mut full = None;
         let mut broken = Ok(());
         let screen = &mut *self.screen;
-        let talk = &self.session.conversation;
-        let before = talk.last_answer().filter(|_| matches!(ask, Ask::More));
-        screen.begin_answer(before.map_or("", |answer| &talk.message(answer).text));
+        let conversation = &self.session.conversation;
+        let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
+        screen.begin_answer(before.map_or("", |answer| &conversation.message(answer).text));
         let watch = &mut |event: Option<&Event>| {
             screen.show_progress(event);
             match event {
@@ -319,9 +322,9 @@ impl Chat<'_> {
                 }
                 Ok(Asked::Done(String::new()))
             }
-            Err(undone) => Ok(match full {
-                Some((prompt, limit)) => Asked::Full { prompt, limit, undone },
-                None => Asked::Done(self.put_back(undone)),
+            Err(failed) => Ok(match full {
+                Some((prompt, limit)) => Asked::Full { prompt, limit, failed },
+                None => Asked::Done(self.put_back(failed)),
             }),
         }
     }
@@ -358,13 +361,13 @@ impl Chat<'_> {
         self.warned = nearly_full;
     }
 
-    fn put_back(&mut self, undone: Undone) -> String {
+    fn put_back(&mut self, failed: FailedTurn) -> String {
         self.screen.break_off();
-        match undone.failure.exit {
+        match failed.failure.exit {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
-            _ => self.screen.failure(&self.session.why(&undone, true)),
+            _ => self.screen.failure(&self.session.why(&failed, true)),
         }
-        self.back_into_editor(undone.message)
+        self.back_into_editor(failed.message)
     }
 
     fn back_into_editor(&mut self, message: Option<Box<Message>>) -> String {

@@ -9,15 +9,15 @@ use crate::backend::working;
 use crate::chat::record::{self, Record};
 use crate::chat::{Conversation, Message, Settings, Stats, Turn};
 use crate::clock::now;
-use crate::store::conversations::fresh_id;
-use crate::store::journal::{Heading, Journal};
+use crate::history::database::fresh_id;
+use crate::history::journal::{Heading, Journal};
 
 /// Ends the title of a fork.
 const FORK: &str = " (fork)";
 
 impl Session {
     /// Keeps the conversation from now on.
-    pub fn keep(&mut self, file: PathBuf, about: Heading) {
+    pub fn start_journal(&mut self, file: PathBuf, about: Heading) {
         self.title.clone_from(&about.title);
         self.journal = Some(Journal::start(file, about, &self.conversation));
     }
@@ -39,8 +39,9 @@ impl Session {
 
     /// The conversation as it is exchanged.
     pub fn record(&self) -> Record {
-        let talk = &self.conversation;
-        let entries: Vec<record::Entry> = (0..talk.count()).map(|number| talk.entry(number)).collect();
+        let conversation = &self.conversation;
+        let entries: Vec<record::Entry> =
+            (0..conversation.count()).map(|number| conversation.entry(number)).collect();
         let title = self.title.clone().or_else(|| entries.first().map(record::Entry::title));
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
@@ -48,9 +49,9 @@ impl Session {
             title: title.unwrap_or_default(),
             created,
             changed: now(),
-            system: talk.system.clone(),
+            system: conversation.system.clone(),
             model: Some(self.model_name()),
-            head: talk.head().map(Conversation::number),
+            head: conversation.head().map(Conversation::number),
             entries,
         }
     }
@@ -118,14 +119,14 @@ impl Session {
             seed: Some(turn.seed),
             system: self.conversation.system.clone(),
             asked: turn.asked,
-            begun: turn.begun.len() as u32,
-            begun_thinking: turn.begun_thinking.len() as u32,
+            answer_prefix: turn.answer_prefix.len() as u32,
+            thinking_prefix: turn.thinking_prefix.len() as u32,
             prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
             cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
             generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
-            left: turn.left.count as u32,
-            summary: turn.left.summary.clone(),
-            left_meanwhile: false,
+            dropped: turn.dropped.count as u32,
+            summary: turn.dropped.summary.clone(),
+            dropped_meanwhile: false,
             context_limit: model.context_limit as u32,
             prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
             generation_time: stats.map_or(0, |stats| milliseconds(stats.generation)),

@@ -7,12 +7,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::{NO_LIMIT, Opener, PATIENCE, Watch};
-use crate::backend::{Backend, Told};
+use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
 use crate::chat::options::setting;
 use crate::chat::record::{Answer, Record};
 use crate::chat::settings::Overflow;
-use crate::chat::{Event, Left, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::chat::{Dropped, Event, Message, Role, Settings, Stats, StopReason, Turn};
 use crate::config::{Config, Source};
 use crate::error::Failure;
 
@@ -67,7 +67,7 @@ impl Replay {
         let unknown = || Failure::new("what it was made with is not known: it was not given here");
         let answer =
             entry.answer.as_ref().filter(|answer| !answer.settings.is_empty()).ok_or_else(unknown)?;
-        if answer.left_meanwhile {
+        if answer.dropped_meanwhile {
             return Err(Failure::new("the context was full and messages left it while it was being written"));
         }
         let then = Message {
@@ -85,7 +85,7 @@ impl Replay {
     /// The model that gave an answer, run as it was then.
     fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
         let given = self.config.source("model", &[]) >= Source::Environment;
-        let path = self.config.settle(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
+        let path = self.config.resolve(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
         let made = |answer: &Answer| {
             let Answer { fingerprint, stamp, template, settings, .. } = answer.clone();
             (fingerprint, stamp, template, settings)
@@ -101,7 +101,7 @@ impl Replay {
     /// `given`: the user says that this is the file.
     fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Failure> {
         let mut config = self.config.shaped(&answer.settings)?;
-        for name in ["no-snapshots", "no-guess"] {
+        for name in ["no-prompt-cache", "no-speculative"] {
             config.set(setting(name).expect("it is in the table"), Some("on"))?;
         }
         let by_name = || Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -145,28 +145,29 @@ fn turn(
 ) -> Result<Turn, Failure> {
     let head = record.entries[index].parent;
     let asked = Record { head, system: answer.system.clone(), ..record.clone() };
-    let begun = |text: &str, length: u32| text.get(..length as usize).map(String::from);
+    let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
     let thinking = then.thinking.as_deref().unwrap_or_default();
-    let begun = begun(&then.text, answer.begun).zip(begun(thinking, answer.begun_thinking));
-    let (begun, begun_thinking) =
-        begun.ok_or_else(|| Failure::new("it went on from an answer that is not what it was"))?;
+    let answer_prefix =
+        answer_prefix(&then.text, answer.answer_prefix).zip(answer_prefix(thinking, answer.thinking_prefix));
+    let (answer_prefix, thinking_prefix) =
+        answer_prefix.ok_or_else(|| Failure::new("it went on from an answer that is not what it was"))?;
     let seed = answer.seed.ok_or_else(|| Failure::new("its seed is not known"))?;
     let ended_by_count = [StopReason::Length, StopReason::Context].map(StopReason::name);
     let counted = ended_by_count.contains(&answer.stop.as_str()) && answer.generated_tokens > 0;
     Ok(Turn {
         messages: Conversation::from_record(&asked).view(),
-        left: Left { count: answer.left as usize, summary: answer.summary.clone() },
+        dropped: Dropped { count: answer.dropped as usize, summary: answer.summary.clone() },
         overflow: Some(Overflow::Stop),
-        begun,
-        begun_thinking,
+        answer_prefix,
+        thinking_prefix,
         raw: false,
         special: false,
         settings: settings.clone(),
         seed,
         predict: if counted { answer.generated_tokens } else { NO_LIMIT },
-        keep: false,
+        cacheable: false,
         conversation: None,
-        fresh: true,
+        no_cache: true,
         asked: answer.asked,
     })
 }
@@ -183,14 +184,14 @@ fn ask(
     then: &Message,
     watch: Watch,
 ) -> Result<(Message, Option<Stats>), Failure> {
-    let thinking = Some(turn.begun_thinking.clone()).filter(|text| !text.is_empty());
-    let mut now = Message { thinking, ..Message::new(Role::Assistant, turn.begun.clone()) };
-    let answering = backend.reply(turn);
+    let thinking = Some(turn.thinking_prefix.clone()).filter(|text| !text.is_empty());
+    let mut now = Message { thinking, ..Message::new(Role::Assistant, turn.answer_prefix.clone()) };
+    let reply = backend.reply(turn);
     loop {
-        let event = match answering.next(PATIENCE) {
-            Some(Told::Done(done)) => return done.map(|stats| (now, Some(stats))),
-            Some(Told::Event(event)) => Some(event),
-            Some(Told::Ready) | None => None,
+        let event = match reply.next(PATIENCE) {
+            Some(BackendEvent::Done(done)) => return done.map(|stats| (now, Some(stats))),
+            Some(BackendEvent::Event(event)) => Some(event),
+            Some(BackendEvent::Ready) | None => None,
         };
         match &event {
             Some(Event::Thinking { text, .. }) => now.thinking.get_or_insert_default().push_str(text),
@@ -198,12 +199,12 @@ fn ask(
             _ => {}
         }
         if watch(event.as_ref()).is_break() {
-            answering.cancel();
+            reply.cancel();
             return Err(Failure::interrupted());
         }
         if far_beyond(thought(then), thought(&now)) || far_beyond(&then.text, &now.text) {
-            answering.cancel();
-            while !matches!(answering.next(PATIENCE), Some(Told::Done(_))) {
+            reply.cancel();
+            while !matches!(reply.next(PATIENCE), Some(BackendEvent::Done(_))) {
                 if watch(None) == ControlFlow::Break(()) {
                     return Err(Failure::interrupted());
                 }

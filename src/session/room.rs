@@ -1,18 +1,18 @@
 //! A prompt that does not fit the context → what can be done about it, the likeliest remedy first.
 
-use super::{Session, Undone};
+use super::{FailedTurn, Session};
 use crate::chat::settings::CtxSize;
 use crate::error::{Exit, Failure};
 
 impl Session {
     /// Why there is no answer; where the prompt is too long, with what would help: in a chat, or in one question.
-    pub fn why(&self, undone: &Undone, in_chat: bool) -> Failure {
-        let failure = undone.failure.clone();
+    pub fn why(&self, failed: &FailedTurn, in_chat: bool) -> Failure {
+        let failure = failed.failure.clone();
         if failure.exit != Exit::TooLong {
             return failure;
         }
         // What takes most of the room is what must be less.
-        let attached = undone.message.as_ref().is_some_and(|message| {
+        let attached = failed.message.as_ref().is_some_and(|message| {
             let files: usize = message.attachments.iter().map(|file| file.text.len()).sum();
             files > message.text.len()
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Session};
-use crate::backend::{Answering, Told};
+use crate::backend::{BackendEvent, ReplyStream};
 use crate::chat::conversation::NodeId;
 use crate::chat::record;
 use crate::chat::{Event, Message, Role, Stats, StopReason, Turn};
@@ -33,7 +33,7 @@ pub struct Answer {
 
 /// A turn that was not kept: the conversation is as it was before.
 #[derive(Debug)]
-pub struct Undone {
+pub struct FailedTurn {
     pub failure: Failure,
     /// What the user had said, to be put back into the editor.
     pub message: Option<Box<Message>>,
@@ -44,21 +44,21 @@ pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 impl Session {
     /// The turn that would be asked for now.
-    pub(super) fn turn(&self, messages: Vec<Arc<Message>>, begun: Message) -> Turn {
+    pub(super) fn turn(&self, messages: Vec<Arc<Message>>, answer_prefix: Message) -> Turn {
         Turn {
             messages,
-            left: self.conversation.left(self.model().context_limit),
+            dropped: self.conversation.dropped(self.model().context_limit),
             overflow: self.settings.overflow.or(self.default_overflow),
-            begun: begun.text,
-            begun_thinking: begun.thinking.unwrap_or_default(),
+            answer_prefix: answer_prefix.text,
+            thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.raw,
             special: self.special,
             settings: self.settings.clone(),
             seed: self.seed(),
             predict: self.settings.predict.unwrap_or(self.default_predict),
-            keep: self.keeps_evaluated,
+            cacheable: self.uses_prompt_cache,
             conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
-            fresh: false,
+            no_cache: false,
             asked: Some(now()),
         }
     }
@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
-    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
             Some(same) => self.conversation.move_to(Some(same)),
@@ -81,42 +81,48 @@ impl Session {
         self.answer(nothing_yet(), watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
-            Undone { failure, message: Some(Box::new(message)) }
+            FailedTurn { failure, message: Some(Box::new(message)) }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
 
     /// Another answer to the last message of the user, beside the one there is.
-    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let nothing = || Failure::new("there is nothing to answer again");
         let question = self.conversation.last_user();
-        let question = question.ok_or_else(nothing).map_err(|failure| Undone { failure, message: None })?;
+        let question =
+            question.ok_or_else(nothing).map_err(|failure| FailedTurn { failure, message: None })?;
         self.conversation.move_to(Some(question));
         self.instead(before, nothing_yet(), watch)
     }
 
     /// Goes on with the last answer where it ended.
-    pub fn more(&mut self, watch: Watch) -> Result<&Answer, Undone> {
+    pub fn more(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
             let failure = Failure::new("there is no answer to go on with");
-            return Err(Undone { failure, message: None });
+            return Err(FailedTurn { failure, message: None });
         };
         if self.conversation.stop_reason(answer) == Some(StopReason::End) {
             let failure = Failure::new("the answer was not cut: the model had ended it");
-            return Err(Undone { failure: failure.hint("/retry gets another one"), message: None });
+            return Err(FailedTurn { failure: failure.hint("/retry gets another one"), message: None });
         }
-        let begun = self.conversation.message(answer).clone();
+        let answer_prefix = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
-        self.instead(before, begun, watch)
+        self.instead(before, answer_prefix, watch)
     }
 
-    fn instead(&mut self, before: Option<NodeId>, begun: Message, watch: Watch) -> Result<&Answer, Undone> {
-        self.answer(begun, watch).map_err(|failure| {
+    fn instead(
+        &mut self,
+        before: Option<NodeId>,
+        answer_prefix: Message,
+        watch: Watch,
+    ) -> Result<&Answer, FailedTurn> {
+        self.answer(answer_prefix, watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
-            Undone { failure, message: None }
+            FailedTurn { failure, message: None }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -136,40 +142,45 @@ impl Session {
     }
 
     /// Says `message` instead of what was said at `place`, as a branch of its own.
-    pub fn say_instead(&mut self, place: NodeId, message: Message, watch: Watch) -> Result<&Answer, Undone> {
+    pub fn say_instead(
+        &mut self,
+        place: NodeId,
+        message: Message,
+        watch: Watch,
+    ) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         self.conversation.move_to(self.conversation.parent(place));
         let after = self.conversation.head();
-        if let Err(undone) = self.say(message, watch) {
+        if let Err(failed) = self.say(message, watch) {
             debug_assert_eq!(self.conversation.head(), after);
             self.conversation.move_to(before);
             self.keep_up();
-            return Err(undone);
+            return Err(failed);
         }
         self.conversation.said_instead(before);
         Ok(self.last.as_ref().expect("just answered"))
     }
 
     /// Asks for an answer to the path to the head and adds it there.
-    fn answer(&mut self, begun: Message, watch: Watch) -> Result<(), Failure> {
-        let turn = self.turn(self.conversation.view(), begun.clone());
-        let (seed, mut asked_for, mut left_meanwhile) = (turn.seed, turn.clone(), false);
+    fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
+        let turn = self.turn(self.conversation.view(), answer_prefix.clone());
+        let (seed, mut asked_for, mut dropped_meanwhile) = (turn.seed, turn.clone(), false);
         let asked = Instant::now();
-        let answering = self.backend.reply(turn);
-        let mut message = begun.clone();
+        let reply = self.backend.reply(turn);
+        let mut message = answer_prefix.clone();
         let mut first_token = None;
         let mut kept = None; // when the answer was last written to the disk
         let mut unkept = false; // words have come since then
         let stats = loop {
-            let told = answering.next(PATIENCE);
+            let told = reply.next(PATIENCE);
             let event = match told {
-                Some(Told::Done(done)) => break done?,
-                Some(Told::Event(event)) => Some(event),
-                Some(Told::Ready) | None => None,
+                Some(BackendEvent::Done(done)) => break done?,
+                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Ready) | None => None,
             };
-            if let Some(Event::Left { left, .. }) = &event {
-                asked_for.left.clone_from(left);
-                left_meanwhile |= first_token.is_some();
+            if let Some(Event::Dropped { dropped, .. }) = &event {
+                asked_for.dropped.clone_from(dropped);
+                dropped_meanwhile |= first_token.is_some();
             }
             if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
                 match &event {
@@ -180,7 +191,7 @@ impl Session {
                 unkept = true;
                 if kept.is_none() {
                     // What the user said is on the disk before the first word of the answer is shown.
-                    self.journal.iter_mut().for_each(|journal| journal.settle(FIRST_WORD));
+                    self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
                 }
             }
             // Also while no more words come.
@@ -190,15 +201,15 @@ impl Session {
                 self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
             }
             if watch(event.as_ref()).is_break() {
-                answering.cancel();
-                break last_words(&answering, seed);
+                reply.cancel();
+                break last_words(&reply, seed);
             }
         };
-        if stats.stop == StopReason::Interrupted && message == begun {
+        if stats.stop == StopReason::Interrupted && message == answer_prefix {
             return Err(Failure::interrupted());
         }
         let how = self.how(&asked_for, &message, Some(&stats));
-        let how = record::Answer { left_meanwhile, ..how };
+        let how = record::Answer { dropped_meanwhile, ..how };
         let Message { text, thinking, .. } = message.clone();
         let answer = self.conversation.add(message, Some(how), Some(now()));
         self.keep_up();
@@ -215,10 +226,10 @@ pub(super) fn nothing_yet() -> Message {
 }
 
 /// What a stopped answer still has to say, or figures without it if that takes too long.
-fn last_words(answering: &Answering, seed: u32) -> Stats {
+fn last_words(reply: &ReplyStream, seed: u32) -> Stats {
     let deadline = Instant::now() + LAST_WORDS;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-        if let Some(Told::Done(Ok(stats))) = answering.next(left) {
+        if let Some(BackendEvent::Done(Ok(stats))) = reply.next(left) {
             return Stats { stop: StopReason::Interrupted, ..stats };
         }
     }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use super::Run;
 use crate::error::{Exit, Failure};
-use crate::model::about::{self, About};
-use crate::store::catalog::{self, Entry};
-use crate::store::models::ModelFile;
-use crate::store::names::NotHere;
-use crate::store::places::Owner;
+use crate::models::about::{self, About};
+use crate::models::catalog::{self, Entry};
+use crate::models::library::ModelFile;
+use crate::models::names::NotHere;
+use crate::models::places::Owner;
 use crate::ui::picker::{self, Row};
 use crate::units::size;
-use crate::{input, model, verbs};
+use crate::{commands, input, models};
 
 impl Run<'_> {
     pub(super) fn which_model(&mut self) -> Result<String, Failure> {
@@ -19,15 +19,15 @@ impl Run<'_> {
             return Ok(backend.clone());
         }
         let before = self.resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
-        match model::of_conversation(&self.config, before) {
+        match models::of_conversation(&self.config, before) {
             Ok(Some(own)) => return Ok(own),
             Ok(None) => {}
             Err(gone) => self.screen.note(&gone),
         }
-        if let Some(wanted) = self.config.settle(&[])?.model {
+        if let Some(wanted) = self.config.resolve(&[])?.model {
             return self.here(wanted);
         }
-        let path = match model::usual(&self.config) {
+        let path = match models::usual(&self.config) {
             Some(path) => path,
             None => self.pick()?,
         };
@@ -36,13 +36,13 @@ impl Run<'_> {
 
     /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
-        let Err(NotHere { failure, fetchable: Some(what) }) = model::find(&self.config, &wanted) else {
+        let Err(NotHere { failure, fetchable: Some(what) }) = models::find(&self.config, &wanted) else {
             return Ok(wanted); // whatever is wrong with it is said when it is opened
         };
         if !input::can_ask() {
             return Err(failure);
         }
-        let fetched = verbs::pull::offer(&what, &self.config, self.screen)?;
+        let fetched = commands::pull::offer(&what, &self.config, self.screen)?;
         fetched.map(|path| path.display().to_string()).ok_or(failure)
     }
 
@@ -55,7 +55,7 @@ impl Run<'_> {
         if let [(only, _)] = own[..] {
             return Ok(only.path.clone()); // the others in the user's folder are of no use
         }
-        if models.is_empty() && input::can_ask() && !self.config.settle(&[])?.offline {
+        if models.is_empty() && input::can_ask() && !self.config.resolve(&[])?.offline {
             return self.first_model();
         }
         let unnamed = || about::unnamed(&self.config, &models);
@@ -65,14 +65,14 @@ impl Run<'_> {
         if self.screen.can_pick() {
             let row = |name: &String| Row { title: name.clone(), name: true, ..Row::default() };
             let rows: Vec<Row> = models.iter().map(|(model, _)| row(&model.name)).collect();
-            let described = verbs::list::described(&models);
+            let described = commands::list::described(&models);
             let mut about = |place: usize| (described[place].clone(), described[place].clone());
             let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten();
             return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
         }
         let columns = self.screen.note_columns().map(|columns| columns.saturating_sub(5));
-        let table = verbs::list::lines(&models, columns);
+        let table = commands::list::lines(&models, columns);
         let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
@@ -93,22 +93,22 @@ impl Run<'_> {
     /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
-            let entries = verbs::catalogue::entries();
+            let entries = commands::catalogue::entries();
             let row = |name: &str, entry: &Entry| Row {
                 title: format!("{name}  {}", entry.title),
                 ..Row::default()
             };
             let rows: Vec<Row> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
             let mut about = |place: usize| {
-                let about = verbs::catalogue::described(entries[place].1);
+                let about = commands::catalogue::described(entries[place].1);
                 (about.clone(), about)
             };
             let text = "No model is on this machine yet. Which one to fetch?";
             let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
-            return verbs::pull::bring_model(entries[place].0, &self.config, self.screen);
+            return commands::pull::bring_model(entries[place].0, &self.config, self.screen);
         }
-        let table = verbs::catalogue::lines(self.screen.note_columns());
+        let table = commands::catalogue::lines(self.screen.note_columns());
         self.screen.show("no model is on this machine yet; these can be fetched:");
         self.screen.show(table.join("\n").trim_start_matches('\n'));
         let (name, entry) = catalog::demonstration();
@@ -117,7 +117,7 @@ impl Run<'_> {
         loop {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
-            match verbs::pull::bring_model(wanted, &self.config, self.screen) {
+            match commands::pull::bring_model(wanted, &self.config, self.screen) {
                 Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
                 fetched => return fetched,
             }

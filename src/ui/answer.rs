@@ -10,7 +10,7 @@ use super::keys::Key;
 use super::terminal::{self, Raw, size};
 use super::typing::{Next, edit, next};
 use super::wrap::{self, Text};
-use super::{USUAL_COLUMNS, visible};
+use super::{USUAL_COLUMNS, sanitize};
 
 /// How often to look for a Ctrl-C that came as a signal.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub enum Reply {
 pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
     let columns = size(&terminal).map_or(USUAL_COLUMNS, |(columns, _)| columns);
-    let question = wrap::wrapped(&visible(question), Text::Columns, columns);
+    let question = wrap::wrapped(&sanitize(question), Text::Columns, columns);
     let mut shown = Shown { terminal: &terminal, columns, text: String::new() };
     let _raw = Raw::of_a_line();
     let reply = answered(&question, &mut shown);
@@ -40,7 +40,7 @@ pub fn ask(question: &str) -> Option<Reply> {
 fn answered(question: &str, shown: &mut Shown) -> Reply {
     let mut line = String::new();
     loop {
-        shown.draw(format!("{question}{}", visible(&line)));
+        shown.draw(format!("{question}{}", sanitize(&line)));
         match next(shown.terminal, None, Some(PATIENCE), 1) {
             _ if terminal::interrupted() => return Reply::Interrupted,
             Next::Nothing => {}

@@ -9,7 +9,7 @@ pub mod stats;
 pub mod table;
 pub mod terminal;
 pub mod typing;
-mod visible;
+mod sanitize;
 mod wrap;
 
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,7 @@ use crate::chat::settings::Auto;
 use crate::chat::{Event, Stats};
 use crate::error::Failure;
 use progress::Progress;
-pub use visible::{acts, visible};
+pub use sanitize::{acts, sanitize};
 pub use wrap::width;
 use wrap::{Text, Wrap};
 
@@ -28,7 +28,7 @@ const USUAL_COLUMNS: usize = 80;
 /// How the prompt is drawn: bold.
 const PROMPT: &str = "1";
 
-/// What may be shown, settled once.
+/// What may be shown, decided once.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub color: Auto,
@@ -108,7 +108,7 @@ impl Screen {
         self.end_thinking();
         self.at_line_start = Some(text.ends_with('\n'));
         let (kind, columns) = (self.streamed(), self.columns());
-        let shown = if columns.is_some() { visible(text) } else { text.into() };
+        let shown = if columns.is_some() { sanitize(text) } else { text.into() };
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
@@ -120,7 +120,7 @@ impl Screen {
         }
         self.progress.clear();
         let (kind, columns) = (self.streamed(), self.note_columns());
-        let shown = wrap::pushed(&mut self.thinking, kind, columns, &visible(text));
+        let shown = wrap::pushed(&mut self.thinking, kind, columns, &sanitize(text));
         self.write_stderr(&shown, "2", "");
     }
 
@@ -166,17 +166,17 @@ impl Screen {
 
     /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
-        self.put(&wrapped(&visible(text), Text::Columns, self.columns()))
+        self.put(&wrapped(&sanitize(text), Text::Columns, self.columns()))
     }
 
     /// The same of what users and models wrote.
     pub fn conversation(&mut self, text: &str) -> io::Result<()> {
-        self.put(&wrapped(&visible(text), Text::Prose, self.columns()))
+        self.put(&wrapped(&sanitize(text), Text::Prose, self.columns()))
     }
 
     /// The same of what has rows of its own: nothing is broken.
     pub fn source(&mut self, text: &str) -> io::Result<()> {
-        self.put(&visible(text))
+        self.put(&sanitize(text))
     }
 
     /// Help, which is ours: with styles where they may be shown.
@@ -187,12 +187,12 @@ impl Screen {
 
     /// JSON on stdout, where every sign can be written so that it does nothing.
     pub fn json(&mut self, text: &str) -> io::Result<()> {
-        self.put(&visible::in_json(text))
+        self.put(&sanitize::in_json(text))
     }
 
     /// Text for other programs: unchanged bytes into a pipe or file.
     pub fn output_as_it_is(&mut self, text: &str) -> io::Result<()> {
-        self.put(&if self.answers_to_terminal { visible(text) } else { text.into() })
+        self.put(&if self.answers_to_terminal { sanitize(text) } else { text.into() })
     }
 
     fn put(&mut self, text: &str) -> io::Result<()> {
@@ -208,11 +208,13 @@ impl Screen {
         match event {
             None => self.progress.tick(),
             Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
-            Some(Event::Reading { done, total }) => self.progress.reading(*done, *total),
+            Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
             Some(Event::Notice(line)) => self.note(line),
-            Some(Event::Left { messages, tokens, left }) => self.note(&stats::left(*messages, *tokens, left)),
+            Some(Event::Dropped { messages, tokens, dropped }) => {
+                self.note(&stats::dropped(*messages, *tokens, dropped))
+            }
             Some(Event::Full { .. }) => self.progress.clear(), // whoever asked says what that means
         }
     }
@@ -249,9 +251,9 @@ impl Screen {
         }
         let parts = text.split_inclusive([begin, end]).map(|part| match part.chars().next_back() {
             Some(mark) if [begin, end].contains(&mark) => {
-                format!("{}{mark}", visible(part.trim_end_matches(mark)))
+                format!("{}{mark}", sanitize(part.trim_end_matches(mark)))
             }
-            _ => visible(part).into_owned(),
+            _ => sanitize(part).into_owned(),
         });
         let shown = wrapped(&parts.collect::<String>(), Text::Columns, self.columns());
         self.put(&shown.replace(begin, "\x1b[1m").replace(end, "\x1b[0m"))
@@ -292,7 +294,7 @@ impl Screen {
     /// The same of what a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
         self.progress.clear();
-        let shown = wrapped(&visible(&format!("{prompt}{text}")), Text::Prose, self.note_columns());
+        let shown = wrapped(&sanitize(&format!("{prompt}{text}")), Text::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
     }
@@ -300,13 +302,13 @@ impl Screen {
     /// The same of what has rows of its own: nothing is broken.
     pub fn show_source(&mut self, text: &str) {
         self.progress.clear();
-        self.write_stderr(&visible(text), "", "\n");
+        self.write_stderr(&sanitize(text), "", "\n");
     }
 
     /// A question to the user, who answers on the same line.
     pub fn question(&mut self, text: &str) {
         self.progress.clear();
-        self.write_stderr(&wrapped(&visible(text), Text::Columns, self.note_columns()), "", "");
+        self.write_stderr(&wrapped(&sanitize(text), Text::Columns, self.note_columns()), "", "");
     }
 
     /// Whether a list to choose from can be shown.
@@ -337,7 +339,7 @@ impl Screen {
     /// A text on lines of its own. Wherever stderr leads, it may be a terminal in the end: no text may act on it.
     fn tell(&mut self, text: &str, kind: Text, color: &str) {
         self.progress.clear();
-        self.write_stderr(&wrapped(&visible(text), kind, self.note_columns()), color, "\n");
+        self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
     fn write_stderr(&self, text: &str, color: &str, end: &str) {
@@ -378,7 +380,7 @@ fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
 /// What was just typed behind a prompt, which the terminal broke where its rows ended, again in whole words.
 pub fn retype(prompt: &str, style: &str, line: &str) {
     let Some((columns, height)) = terminal::window() else { return };
-    let typed = visible(line);
+    let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);
     if whole == text || rows >= height || !wrap::is_sure(&text) {
@@ -425,10 +427,10 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn last_line(line: &str) {
     let columns =
         io::stderr().is_terminal().then(|| terminal::columns_of(io::stderr()).unwrap_or(USUAL_COLUMNS));
-    log(&format!("{}\n", wrapped(&visible(&one_line(line)), Text::Columns, columns)));
+    log(&format!("{}\n", wrapped(&sanitize(&one_line(line)), Text::Columns, columns)));
 }
 
 /// A piece of llama.cpp's log, or of a line that is being typed.
 pub fn log(text: &str) {
-    let _ = io::stderr().lock().write_all(visible(text).as_bytes()); // there is nowhere left to report to
+    let _ = io::stderr().lock().write_all(sanitize(text).as_bytes()); // there is nowhere left to report to
 }

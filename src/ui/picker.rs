@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::keys::Key;
+use super::sanitize;
 use super::table::{cut, squeezed};
 use super::terminal::{OwnScreen, size, suspensions};
 use super::typing::{MOST, Next, edit, next};
-use super::visible;
 use super::wrap::{Text, width, wrapped};
 
 /// How often to look whether the window has changed.
@@ -137,14 +137,14 @@ impl List<'_> {
 
     /// The screen. The terminal does not break its rows: how wide some signs are is a matter of opinion.
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
-        let asked = visible(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
+        let asked = sanitize(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
         let asked = wrapped(&asked, Text::Prose, columns);
         let asked: Vec<&str> = asked.split('\n').take(ROWS_OF_QUESTION).collect();
         let each = if self.question.about.is_some() { 2 } else { 1 };
         self.page = (rows.saturating_sub(asked.len() + 1) / each).max(1);
         self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
         let line = |indent: &str, text: &str, cut: fn(&str, usize) -> String| {
-            let text = visible(text).replace(['\n', '\t'], " ");
+            let text = sanitize(text).replace(['\n', '\t'], " ");
             format!("{indent}{}", cut(&text, columns.saturating_sub(indent.len())))
         };
         let mut screen = format!("\x1b[?7l\x1b[H\x1b[J{}", "\r\n".repeat(asked.len() - 1));

@@ -75,7 +75,7 @@ impl Progress {
             return;
         }
         let doing = match event {
-            Some(Event::Reading { done, total }) => format!("{step}, {done} of {total} read"),
+            Some(Event::Prefill { done, total }) => format!("{step}, {done} of {total} read"),
             Some(Event::Text(_)) => format!("{step}, writing"),
             _ if self.bar.is_some() => return,
             _ => step.to_string(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chat::{Guesses, Left, Stats, StopReason};
+use crate::chat::{DraftCounts, Dropped, Stats, StopReason};
 use crate::units::count;
 
 /// One line: tokens, speed, context.
@@ -14,7 +14,7 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
     if let Some(speed) = stats.generation_speed() {
         parts.push(format!("{speed:.0} tokens/s"));
     }
-    if stats.guesses.made > 0 {
+    if stats.drafts.drafted > 0 {
         parts.push(format!("{:.1} tokens/step", stats.tokens_a_step()));
     }
     if let Some(first) = first_token {
@@ -44,7 +44,7 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
         ("reading", prompt),
         ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
         ("writing", written),
-        ("guesses", guesses(stats)),
+        ("drafts", drafts(stats)),
         ("loading", seconds(stats.load)),
         ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),
         ("seed", stats.seed.to_string()),
@@ -56,9 +56,9 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     lines.join("\n")
 }
 
-fn guesses(stats: &Stats) -> String {
-    let Guesses { made, right } = stats.guesses;
-    format!("{} proposed, {right} accepted, {:.2} tokens a step", tokens(made), stats.tokens_a_step())
+fn drafts(stats: &Stats) -> String {
+    let DraftCounts { drafted, accepted } = stats.drafts;
+    format!("{} proposed, {accepted} accepted, {:.2} tokens a step", tokens(drafted), stats.tokens_a_step())
 }
 
 fn ending(stop: StopReason) -> &'static str {
@@ -90,14 +90,14 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
 }
 
 /// What the user should know when a part of the conversation leaves the model's view.
-pub fn left(messages: usize, tokens: usize, left: &Left) -> String {
-    let next = if messages == left.count { "" } else { "next " };
+pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
+    let next = if messages == dropped.count { "" } else { "next " };
     let (messages, stay) = match messages {
         1 => ("oldest message".to_string(), "has left the model's view; it stays in the history"),
         _ => (format!("{messages} oldest messages"), "have left the model's view; they stay in the history"),
     };
     let line = format!("the {next}{messages} ({} less) {stay}", self::tokens(tokens));
-    match &left.summary {
+    match &dropped.summary {
         Some(summary) => format!("{line}\nsummary: {summary}"),
         None => line,
     }

@@ -1,7 +1,7 @@
 //! Rows of cells → lines: columns as wide as their widest cell; on a terminal that is too narrow for them fewer and narrower
 //! ones, and where even that is too much a block of lines for each row.
 
-use super::visible;
+use super::sanitize;
 use super::wrap::{Text, width, wrapped};
 
 /// What becomes of a column where there is no room for all.
@@ -32,7 +32,7 @@ pub fn table<const N: usize>(
     terminal: Option<usize>,
 ) -> Vec<String> {
     // A name may hold anything, but not begin a new line.
-    let cell = |cell: &String| visible(&cell.replace(['\n', '\r', '\t'], "\u{2424}")).into_owned();
+    let cell = |cell: &String| sanitize(&cell.replace(['\n', '\r', '\t'], "\u{2424}")).into_owned();
     let headings = columns.map(|(heading, _)| heading.to_string());
     let mut cells = vec![headings];
     cells.extend(rows.iter().map(|row| row.each_ref().map(cell)));

@@ -180,7 +180,7 @@ fn every_pattern_of_llama_cpp_gives_the_pieces_of_std_regex() {
             cases.push((kind, format!("so {} 1 x", long(LONG))));
             cases.push((kind, format!("中{}中", long(LONG))));
         }
-        // Where white space is sought at the end, std::regex takes the square of its length.
+        // Where white space is looked for at the end, std::regex takes the square of its length.
         let quadratic = kind.iter().any(|pattern| pattern == r"\s+$") || kind.contains(&"\\s?\\p{L}+".into());
         let longest = ["=", "A", " "].into_iter().filter(|run| !(quadratic && *run == " "));
         cases.extend(longest.map(|run| (&kind[..], format!("so {} 1 x", run.repeat(LONGEST)))));

@@ -10,7 +10,7 @@ use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::{ContextOptions, Llama, Marker, Model, Parts, Token, Vocabulary, Weights};
 use fireside::engine::template::Template;
-use fireside::{gguf, model};
+use fireside::{gguf, models};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -38,8 +38,11 @@ impl Subject {
     fn load(path: &Path) -> Subject {
         let name = path.file_stem().unwrap().to_str().unwrap().replace("ggml-vocab-", "");
         let plain = load(path, Parts::Vocabulary, None);
-        let sought = plain.sought().and_then(|sought| model::fitting(&gguf::read(path).unwrap(), sought));
-        let subject = Subject { name, path: path.into(), weights: load(path, Parts::Vocabulary, sought) };
+        let special_ids = plain
+            .special_ids()
+            .and_then(|special_ids| models::fitting(&gguf::read(path).unwrap(), special_ids));
+        let subject =
+            Subject { name, path: path.into(), weights: load(path, Parts::Vocabulary, special_ids) };
         same_vocabulary(&subject.of(&plain), &subject.model());
         subject
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 
 use fireside::error::Exit;
-use fireside::store::exchange::{Format, Summary, export, import};
+use fireside::history::exchange::{Format, Summary, export, import};
 
 use super::{folder, good, imported, one, sample, zipped};
 use crate::support::alone;

@@ -104,7 +104,7 @@ impl Home {
         let script = self.write("script.txt", answers);
         let backend = ["--backend".to_string(), format!("script:{}", script.display())];
         let args = backend.into_iter().chain(args.iter().map(|arg| arg.as_ref().to_string()));
-        self.run(&args.collect::<Vec<_>>()) // before the rest, which may begin with a verb
+        self.run(&args.collect::<Vec<_>>()) // before the rest, which may begin with a subcommand
     }
 }
 

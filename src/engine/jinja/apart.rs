@@ -196,7 +196,7 @@ impl Running {
         let (mut stdin, stdout) = stdin.zip(stdout).expect("both are pipes");
         let (requests, inbox) = channel::<Vec<u8>>();
         let (outbox, answers) = channel();
-        let talk = move || {
+        let conversation = move || {
             let mut stdout = BufReader::new(stdout);
             for request in inbox {
                 let mut line = String::new();
@@ -206,7 +206,7 @@ impl Running {
                 }
             }
         };
-        std::thread::Builder::new().name("renderer".into()).spawn(talk)?;
+        std::thread::Builder::new().name("renderer".into()).spawn(conversation)?;
         Ok(Running { child, requests, answers })
     }
 

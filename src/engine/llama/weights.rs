@@ -23,7 +23,7 @@ use super::fallback::Letters;
 use super::{Token, Vocabulary, backend, contained, facts, forget_errors, reason};
 use crate::engine::alphabet::Alphabet;
 
-/// What loading needs to know, all of it settled before.
+/// What loading needs to know, all of it resolved before.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// `None`: as many as fit.
@@ -34,7 +34,7 @@ pub struct LoadOptions {
     pub repack: bool,
     pub parts: Parts,
     /// What is known of the vocabulary from an earlier time.
-    pub sought: Option<Sought>,
+    pub special_ids: Option<SpecialIds>,
 }
 
 /// What is loaded of a file, and in which order.
@@ -53,10 +53,10 @@ pub enum Parts {
 /// model is loaded. What it has found once it can be told. Where there is no such token, the one that ends all answers stands
 /// in for it: with these meanings too a token ends the answer, if it does anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sought(pub [Token; SOUGHT.len()]);
+pub struct SpecialIds(pub [Token; SPECIAL_TEXTS.len()]);
 
 /// The metadata keys that name these tokens.
-const SOUGHT: [&CStr; 7] = [
+const SPECIAL_TEXTS: [&CStr; 7] = [
     c"tokenizer.ggml.eot_token_id",
     c"tokenizer.ggml.fim_pre_token_id",
     c"tokenizer.ggml.fim_suf_token_id",
@@ -66,8 +66,8 @@ const SOUGHT: [&CStr; 7] = [
     c"tokenizer.ggml.fim_sep_token_id",
 ];
 
-impl Sought {
-    fn of(vocab: &LlamaVocab) -> Option<Sought> {
+impl SpecialIds {
+    fn of(vocab: &LlamaVocab) -> Option<SpecialIds> {
         let known = |token: &LlamaToken| (0..vocab.n_tokens()).contains(&token.0);
         let end = Some(vocab.eos()).filter(known)?;
         let found = [
@@ -79,7 +79,7 @@ impl Sought {
             vocab.fim_rep(),
             vocab.fim_sep(),
         ];
-        Some(Sought(found.map(|token| Some(token).filter(known).unwrap_or(end).0)))
+        Some(SpecialIds(found.map(|token| Some(token).filter(known).unwrap_or(end).0)))
     }
 }
 
@@ -156,8 +156,8 @@ impl Weights {
     }
 
     /// What loading the file again can be told.
-    pub fn sought(&self) -> Option<Sought> {
-        Sought::of(&self.vocab())
+    pub fn special_ids(&self) -> Option<SpecialIds> {
+        SpecialIds::of(&self.vocab())
     }
 
     fn complete_words(&self) -> &Words {
@@ -238,7 +238,7 @@ impl LoadOptions {
         params.progress_callback_user_data = (&raw mut progress).cast();
         let mut metadata = match half {
             Some(Half::Tensors(size_key, tokens)) => no_vocabulary(size_key, tokens).to_vec(),
-            _ => self.sought.iter().flat_map(Sought::metadata).collect(),
+            _ => self.special_ids.iter().flat_map(SpecialIds::metadata).collect(),
         };
         metadata.push(entry(c"", 0, Overriding { val_i64: 0 })); // says that it is the last
         params.kv_overrides = metadata.as_ptr();
@@ -262,9 +262,9 @@ fn no_vocabulary(size_key: &CStr, tokens: usize) -> [llama_model_kv_override; 2]
     [entry(c"tokenizer.ggml.model", LLAMA_KV_OVERRIDE_TYPE_STR, none), number(size_key, tokens as i64)]
 }
 
-impl Sought {
+impl SpecialIds {
     fn metadata(&self) -> impl Iterator<Item = llama_model_kv_override> {
-        SOUGHT.iter().zip(self.0).map(|(key, token)| number(key, token.into()))
+        SPECIAL_TEXTS.iter().zip(self.0).map(|(key, token)| number(key, token.into()))
     }
 }
 

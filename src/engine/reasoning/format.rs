@@ -153,12 +153,12 @@ impl Format {
         }
     }
 
-    /// What follows a prompt so that the model goes on after `begun`, or thinks or not as it is told. The parts of `begun` are
+    /// What follows a prompt so that the model goes on after `answer_prefix`, or thinks or not as it is told. The parts of `answer_prefix` are
     /// text that was guarded before.
-    pub fn lead(&self, prompt: &str, begun: Begun, think: Think) -> String {
+    pub fn answer_prefill(&self, prompt: &str, answer_prefix: AnswerPrefix, think: Think) -> String {
         let opened = self.opened(prompt);
         let open = if opened == Some(true) { String::new() } else { self.opening() };
-        match (begun.thinking, begun.text, self) {
+        match (answer_prefix.thinking, answer_prefix.text, self) {
             ("", "", Format::Harmony) => String::new(),
             ("", "", _) => match (think, opened) {
                 (Think::Not, Some(true)) => self.closing(),
@@ -221,7 +221,7 @@ fn closings(open: &str) -> Vec<String> {
 
 /// What has been written of an answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Begun<'a> {
+pub struct AnswerPrefix<'a> {
     pub thinking: &'a str,
     pub text: &'a str,
 }
@@ -299,19 +299,23 @@ mod tests {
     #[test]
     fn an_answer_is_gone_on_with_where_it_was() {
         let tags = think_tags();
-        let lead =
-            |prompt: &str, thinking, text| tags.lead(prompt, Begun { thinking, text }, Think::AsItLikes);
+        let lead = |prompt: &str, thinking, text| {
+            tags.answer_prefill(prompt, AnswerPrefix { thinking, text }, Think::AsItLikes)
+        };
         assert_eq!(lead("<a>", "", ""), "");
         assert_eq!(lead("<a>", "hm", ""), "<think>\nhm");
         assert_eq!(lead("<a><think>\n", "hm", "Yes"), "hm\n</think>\n\nYes");
         assert_eq!(lead("<a><think>\n", "", "Yes"), "\n</think>\n\nYes");
         assert_eq!(lead("<a>", "", "Yes"), "Yes");
-        let none = Begun::default();
-        assert_eq!(tags.lead("<a><think>\n", none, Think::Not), "\n</think>\n\n");
-        assert_eq!(tags.lead("<a>", none, Think::Not), "<think>\n\n</think>\n\n");
-        assert_eq!(tags.lead("<a>", none, Think::Do), "<think>\n");
-        let both = Begun { thinking: "hm", text: "Yes" };
-        assert_eq!(Format::Harmony.lead("x", both, Think::AsItLikes), format!("{ANALYSIS}hm{TO_FINAL}Yes"));
+        let none = AnswerPrefix::default();
+        assert_eq!(tags.answer_prefill("<a><think>\n", none, Think::Not), "\n</think>\n\n");
+        assert_eq!(tags.answer_prefill("<a>", none, Think::Not), "<think>\n\n</think>\n\n");
+        assert_eq!(tags.answer_prefill("<a>", none, Think::Do), "<think>\n");
+        let both = AnswerPrefix { thinking: "hm", text: "Yes" };
+        assert_eq!(
+            Format::Harmony.answer_prefill("x", both, Think::AsItLikes),
+            format!("{ANALYSIS}hm{TO_FINAL}Yes")
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::chat::options::{Effect, Setting, names, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
-use crate::nearest::nearest;
 use crate::repl::Chat;
+use crate::suggest::nearest;
 use crate::ui::stats;
 use crate::units::{about, count, size};
 
@@ -181,7 +181,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
     chat.attached.push(attachment);
     let with = chat.session.count(Some(&with_files(chat)))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
-    let reading = about(with.reading.saturating_sub(without.reading).as_secs_f64());
+    let reading = about(with.prefill.saturating_sub(without.prefill).as_secs_f64());
     chat.screen.note(&format!(
         "attached {}: {}, {}, {reading} to read; it goes with your next message",
         path.display(),

@@ -1,0 +1,233 @@
+//! `fireside bench`: how fast this machine runs a model, and how near that is to what its memory allows.
+//!
+//! Writing a token reads every weight once, so no model that is not drafting writes faster than the memory gives its weights.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::json;
+
+use super::CommandContext;
+use crate::chat::options::setting;
+use crate::chat::{Event, Message, Role, Stats};
+use crate::config::Config;
+use crate::error::{Exit, Failure};
+use crate::gguf;
+use crate::models::{self, about};
+use crate::session::{FailedTurn, Session};
+use crate::ui::table::Column;
+use crate::ui::terminal;
+use crate::units::{duration, size};
+
+/// Tokens in memory where reading has ended and writing begins.
+const DEPTHS: [usize; 4] = [32, 512, 2048, 8192];
+/// Tokens that are written at each depth.
+const WRITTEN: u32 = 64;
+/// Every model knows it, as one token or a few.
+const WORD: &str = " house";
+
+/// Of the memory's speed, what writing needs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Share {
+    Of(f64),
+    /// The weights are so small that they need not come from memory at all.
+    InCache,
+    /// It does not follow from the weights.
+    Unknown,
+}
+
+pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failure> {
+    let config = settings(context.config)?;
+    let wanted = match wanted.map(String::from).or(config.resolve(&[])?.model) {
+        Some(wanted) => wanted,
+        None => {
+            let usual =
+                models::usual(&config).ok_or_else(|| about::unnamed(&config, &about::all(&config)))?;
+            usual.display().to_string()
+        }
+    };
+    let started = Instant::now();
+    let mut session = Session::new(config.clone(), (context.open)(&config, &wanted)?);
+    session.raw = true;
+    session.uses_prompt_cache = false;
+    let first = ask(&mut session, text(1), 1, "loading", context)?;
+    let (load, first_token) = (first.load, started.elapsed());
+    let about = session.model().clone();
+    let read = about.path.as_deref().and_then(bytes_a_token);
+    let mut runs: Vec<Stats> = Vec::new();
+    let depths = DEPTHS.into_iter().filter(|depth| depth + WRITTEN as usize <= about.context_limit);
+    let depths: Vec<usize> = depths.collect();
+    for (number, depth) in (1..).zip(&depths) {
+        let tokens = session.count(Some(&Message::new(Role::User, text(*depth))))?.prompt;
+        let step = format!("{number} of {}: {depth} tokens before", depths.len());
+        runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, context)?);
+    }
+    let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
+    let measured = bandwidth(models::threads(&session.settings) as usize);
+    let speeds: Vec<Option<f64>> = runs.iter().map(Stats::generation_speed).collect();
+    let (bandwidth, shares) = shares(read, &speeds, measured, largest_cache());
+    if context.json {
+        let runs: Vec<_> = runs
+            .iter()
+            .zip(&shares)
+            .map(|(stats, share)| {
+                json!({
+                    "depth": stats.prompt_tokens,
+                    "reading": stats.prompt_speed(),
+                    "writing": stats.generation_speed(),
+                    "bandwidth_share": if let Share::Of(share) = share { Some(share) } else { None },
+                })
+            })
+            .collect();
+        let object = json!({
+            "model": about.name,
+            "device": about.device,
+            "load": load.as_secs_f64(),
+            "first_token": first_token.as_secs_f64(),
+            "memory": memory,
+            "bandwidth": bandwidth,
+            "runs": runs,
+        });
+        return context.print_json(&object);
+    }
+    let mut lines = vec![format!("{}: {}; {}", about.name, about.facts, about.device)];
+    lines.push(format!(
+        "loaded in {}, first token after {}, at most {} of memory",
+        duration(load.as_secs_f64()),
+        duration(first_token.as_secs_f64()),
+        size(memory)
+    ));
+    lines.push(format!(
+        "memory gives {}/s, of which writing takes the share on the right",
+        size(bandwidth as u64)
+    ));
+    context.print(&lines.join("\n"))?;
+    let rows = runs.iter().zip(shares).map(|(stats, share)| {
+        let speed = |speed: Option<f64>| speed.map_or("-".into(), |speed| format!("{speed:.1}"));
+        let (read, written) = (speed(stats.prompt_speed()), speed(stats.generation_speed()));
+        [stats.prompt_tokens.to_string(), read, written, share.to_string()]
+    });
+    let headings = ["tokens before", "reading, tokens/s", "writing, tokens/s", "of the memory's speed"];
+    context.print_table(headings.map(|heading| (heading, Column::Whole)), &rows.collect::<Vec<_>>())
+}
+
+/// Unit of the largest memory use that the system tells, in bytes.
+const RSS_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+
+/// What is measured is the model, not what saves work.
+fn settings(config: &Config) -> Result<Config, Failure> {
+    let mut config = config.clone();
+    for (name, value) in [("no-prompt-cache", "on"), ("no-speculative", "on"), ("temp", "0")] {
+        config.set(setting(name).expect("it is in the table"), Some(value))?;
+    }
+    Ok(config)
+}
+
+/// So many words, at the beginning other ones for every number, so that nothing of it is in memory already.
+fn text(words: usize) -> String {
+    format!("{words}{}", WORD.repeat(words))
+}
+
+/// Reads a text afresh and writes at most `most` tokens after it, and tells meanwhile which step that is.
+fn ask(
+    session: &mut Session,
+    text: String,
+    most: u32,
+    step: &str,
+    context: &mut CommandContext,
+) -> Result<Stats, Failure> {
+    session.clear();
+    session.settings.predict = Some(most);
+    let screen = &mut *context.screen;
+    let watch = &mut |event: Option<&Event>| {
+        screen.show_measuring(step, event);
+        if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let said = session.say(Message::new(Role::User, text), watch).map(|answer| answer.stats.clone());
+    context.screen.end_progress();
+    said.map_err(|FailedTurn { failure, .. }| failure)
+}
+
+/// Bytes of weights that writing one token reads: all but the table of embeddings, of which one row is read, unless that is the
+/// output as well. `None` for experts, of which only some are used, and for a model whose header cannot be read.
+fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
+    let header = gguf::read(path).ok()?;
+    if header.arch_uint("expert_count").is_some_and(|experts| experts > 0) {
+        return None;
+    }
+    let table = header.tensor("token_embd.weight").filter(|_| header.tensor("output.weight").is_some());
+    Some(models::memory::weights_bytes(&header) - table.map_or(0, |table| table.bytes))
+}
+
+/// How fast the memory is at least, and what of that each run needs. Weights that did not fit the cache came from memory: it is as
+/// fast as the fastest run needs, whatever was measured while something else kept it busy.
+fn shares(read: Option<u64>, speeds: &[Option<f64>], measured: f64, cache: u64) -> (f64, Vec<Share>) {
+    let from_memory = read.filter(|bytes| *bytes > cache).map(|bytes| bytes as f64);
+    let needed = |speed: &Option<f64>| from_memory.zip(*speed).map(|(bytes, speed)| bytes * speed);
+    let bandwidth = speeds.iter().filter_map(needed).fold(measured, f64::max);
+    let share = |speed: &Option<f64>| match needed(speed) {
+        Some(needed) => Share::Of(needed / bandwidth),
+        None if read.is_some_and(|bytes| bytes <= cache) => Share::InCache,
+        None => Share::Unknown,
+    };
+    (bandwidth, speeds.iter().map(share).collect())
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Share::Of(share) => write!(f, "{:.0} %", share * 100.0),
+            Share::InCache => f.write_str("fits the cache"),
+            Share::Unknown => f.write_str("-"),
+        }
+    }
+}
+
+/// Bytes of the largest cache of the processor; 0 where the system does not tell.
+fn largest_cache() -> u64 {
+    let size = |level: u32| {
+        let path = format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size");
+        std::fs::read_to_string(path).ok()?.trim().strip_suffix('K')?.parse::<u64>().ok()
+    };
+    (0..5).filter_map(size).max().unwrap_or(0) << 10
+}
+
+/// Bytes a second that so many threads read from memory, the best of a few rounds over more than any cache holds.
+fn bandwidth(threads: usize) -> f64 {
+    let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
+    let numbers: Vec<u64> = (0..bytes / 8).collect();
+    let part = numbers.len().div_ceil(threads);
+    let round = || {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for part in numbers.chunks(part) {
+                scope.spawn(move || std::hint::black_box(part.iter().copied().fold(0, u64::wrapping_add)));
+            }
+        });
+        started.elapsed()
+    };
+    let best = (0..6).map(|_| round()).min().unwrap_or(Duration::MAX);
+    bytes as f64 / best.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_at_a_speed_that_can_be() {
+        let speed = bandwidth(2);
+        assert!((1e8..1e13).contains(&speed), "{speed} bytes a second");
+    }
+
+    #[test]
+    fn no_run_needs_more_than_the_memory_gives() {
+        let speeds = [Some(200.0), Some(50.0), None];
+        let (bandwidth, of) = shares(Some(1000), &speeds, 100_000.0, 500);
+        assert_eq!((bandwidth, of), (200_000.0, vec![Share::Of(1.0), Share::Of(0.25), Share::Unknown]));
+        assert_eq!(shares(Some(1000), &speeds[..1], 400_000.0, 500), (400_000.0, vec![Share::Of(0.5)]));
+        assert_eq!(shares(Some(400), &speeds[..1], 9.0, 500), (9.0, vec![Share::InCache]));
+        assert_eq!(shares(None, &speeds[..1], 9.0, 500), (9.0, vec![Share::Unknown]));
+    }
+}

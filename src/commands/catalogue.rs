@@ -1,0 +1,87 @@
+//! `fireside pull` without a name: the models that have a short name, and what there is to know before fetching one.
+
+use serde_json::{Value, json};
+
+use super::CommandContext;
+use crate::error::{Exit, Failure};
+use crate::gguf::memory::available_memory;
+use crate::models::catalog::{Entry, catalog};
+use crate::models::licences::judge;
+use crate::models::memory::Needs;
+use crate::ui::table::{Column, table};
+use crate::units::size;
+
+pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
+    if context.json {
+        let models: Vec<Value> = entries().iter().map(|(name, entry)| object(name, entry)).collect();
+        return context.print_json(&json!({ "models": models }));
+    }
+    context.print(lines(context.screen.columns()).join("\n").trim_start_matches('\n'))
+}
+
+/// The smallest first.
+pub fn entries() -> Vec<(&'static String, &'static Entry)> {
+    let mut entries: Vec<_> = catalog().iter().collect();
+    entries.sort_by_key(|(_, entry)| entry.size);
+    entries
+}
+
+/// A line of headings, and one for each model, or several where the terminal is narrow.
+pub fn lines(terminal: Option<usize>) -> Vec<String> {
+    let available = available_memory();
+    let rows: Vec<[String; 6]> = entries().iter().map(|(name, entry)| row(name, entry, available)).collect();
+    let columns = [
+        ("NAME", Column::Whole),
+        ("MODEL", Column::Spare(3)),
+        ("SIZE", Column::Whole),
+        ("MEMORY", Column::Spare(2)),
+        ("FITS", Column::Spare(1)),
+        ("LICENCE", Column::Wraps),
+    ];
+    table(columns, &rows, terminal)
+}
+
+/// What a model takes at least: its weights and room to compute in, before any context.
+fn memory(entry: &Entry) -> u64 {
+    Needs { weights: entry.size, per_token: 0.0 }.fixed()
+}
+
+fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
+    let needed = memory(entry);
+    let fits = available.map_or("unknown", |available| if needed <= available { "yes" } else { "no" });
+    [
+        name.to_string(),
+        entry.title.clone(),
+        size(entry.size),
+        size(needed),
+        fits.into(),
+        format!("{} ({})", entry.licence, judge([entry.licence.as_str()]).kind.name()),
+    ]
+}
+
+/// What there is to know of a model besides its name, on one line: what matters most comes first.
+pub fn described(entry: &Entry) -> String {
+    let [_, _, size, memory, fits, licence] = row("", entry, available_memory());
+    let fits = if fits == "no" { ", more than is free" } else { "" };
+    match entry.demonstration {
+        true => format!("{size}, {licence}, a demonstration: it knows little"),
+        false => format!("{size}, {licence}, needs {memory} of memory{fits}"),
+    }
+}
+
+fn object(name: &str, entry: &Entry) -> Value {
+    json!({
+        "name": name,
+        "title": entry.title,
+        "family": entry.family,
+        "repository": entry.repository,
+        "file": entry.file,
+        "size": entry.size,
+        "sha256": entry.sha256,
+        "memory": memory(entry),
+        "licence": entry.licence,
+        "openness": judge([entry.licence.as_str()]),
+        "sampling": entry.sampling.iter().map(|(name, value)| (name.clone(), json!(value.to_string()))).collect::<serde_json::Map<_, _>>(),
+        "package": entry.package,
+    })
+}

@@ -1,0 +1,46 @@
+//! `fireside config`: every setting with its value and where that came from.
+
+use serde_json::{Map, Value, json};
+
+use super::{CommandContext, lossy};
+use crate::chat::options::SETTINGS;
+use crate::error::{Exit, Failure};
+use crate::models;
+
+pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
+    let config = context.config;
+    let named = config.resolve(&[])?.model.map(|wanted| models::find(config, &wanted)).transpose();
+    let missing = named.as_ref().err().map(|not_here| not_here.failure.message.clone());
+    let problems: Vec<String> = config.wrong.iter().map(|wrong| wrong.what.clone()).chain(missing).collect();
+    let named = named.ok().flatten();
+    let usual = models::usual(config);
+    let advice = named.as_ref().or(usual.as_ref()).map_or_else(Vec::new, |path| models::advised(path));
+    let settings = config.resolve(&advice)?;
+    let rows = SETTINGS.iter().map(|row| match &usual {
+        Some(path) if row.name == "model" && settings.model.is_none() => {
+            (row.name, path.display().to_string(), "the one used last, or the only one")
+        }
+        _ => (row.name, (row.get)(&settings), config.source(row.name, &advice).name()),
+    });
+    let paths = config.paths.as_ref();
+    if context.json {
+        let settings: Map<String, Value> = rows
+            .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
+            .collect();
+        let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
+        return context.print_json(
+            &json!({ "config_file": file, "models": models, "settings": settings, "problems": problems }),
+        );
+    }
+    let head = paths.map_or_else(
+        || "# no home folder: no config file is read and nothing is kept".into(),
+        |paths| {
+            format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
+        },
+    );
+    let wide = context.screen.columns().is_none_or(|columns| columns >= 80);
+    let most = if wide { 28 } else { 0 };
+    let lines = rows.map(|(name, value, source)| format!("{name:22} {value:most$} # {source}"));
+    let wrong = problems.iter().map(|problem| format!("# wrong: {problem}"));
+    context.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
+}

@@ -1,0 +1,127 @@
+//! `fireside doctor`: what this installation is made of, where it keeps things, and what is wrong with it.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{CommandContext, lossy};
+use crate::chat::options::SETTINGS;
+use crate::config::{Config, Source};
+use crate::error::{Exit, Failure};
+use crate::history::database::{Conversations, Filter};
+use crate::models;
+use crate::models::library;
+use crate::saved;
+use crate::units::{count, size};
+
+/// What it is about, what was found, and what is wrong with it, a line each.
+struct Finding {
+    about: &'static str,
+    found: String,
+    trouble: Option<String>,
+}
+
+fn fine(about: &'static str, found: impl Into<String>) -> Finding {
+    Finding { about, found: found.into(), trouble: None }
+}
+
+/// Exit code 1 if something is wrong. Nothing is changed.
+pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
+    let findings = findings(context);
+    let sound = findings.iter().all(|one| one.trouble.is_none());
+    if context.json {
+        let object: Map<String, Value> = findings
+            .into_iter()
+            .map(|one| (one.about.to_string(), json!({ "found": one.found, "trouble": one.trouble })))
+            .collect();
+        context.print_json(&json!({ "sound": sound, "findings": object }))?;
+    } else {
+        let line = |one: &Finding| {
+            let troubles = one.trouble.iter().flat_map(|trouble| trouble.lines());
+            let wrong: String = troubles.map(|line| format!("\n{:15} wrong: {line}", "")).collect();
+            format!("{:15} {}{wrong}", one.about, one.found)
+        };
+        context.print(&findings.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(if sound { Exit::Answered } else { Exit::Failed })
+}
+
+fn findings(context: &CommandContext) -> Vec<Finding> {
+    let config = context.config;
+    let mut all = vec![fine("version", env!("CARGO_PKG_VERSION"))];
+    all.extend(models::build().into_iter().map(|(about, found)| fine(about, found)));
+    if let Some(trouble) = models::trouble_here(config) {
+        all.push(Finding {
+            about: "weights",
+            found: "as the files have them".into(),
+            trouble: Some(trouble),
+        });
+    }
+    let Some(paths) = &config.paths else {
+        let trouble = Some("there is no home folder: no config is read and nothing is kept".into());
+        all.push(Finding { about: "home", found: "none".into(), trouble });
+        return all;
+    };
+    let present = |path: &Path| if path.exists() { "" } else { " (not there yet)" };
+    let file = &paths.config_file;
+    all.push(fine("config file", format!("{}{}", lossy(file), present(file))));
+    all.push(settings(config));
+    let found = library::list(&models::places(config));
+    let usual =
+        models::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
+    let named = config.resolve(&[]).ok().and_then(|settings| models::find(config, &settings.model?).err());
+    all.push(Finding {
+        about: "models",
+        found: format!("{} found; {usual}", found.len()),
+        trouble: named.map(|not_here| not_here.failure.message),
+    });
+    all.push(conversations(&paths.conversations));
+    let usage = models::prompt_cache(&paths.prompt_cache);
+    all.push(fine(
+        "prompt cache",
+        format!(
+            "{} in {} in {}; of {} looked for there {} found",
+            size(usage.bytes),
+            count(usage.files, "file"),
+            lossy(&paths.prompt_cache),
+            count(usage.hits + usage.misses, "prompt"),
+            usage.hits
+        ),
+    ));
+    all
+}
+
+fn settings(config: &Config) -> Finding {
+    let set = SETTINGS.iter().filter(|row| config.source(row.name, &[]) != Source::Default).count();
+    let wrong: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
+    let trouble = (!wrong.is_empty()).then(|| wrong.join("\n"));
+    Finding { about: "settings", found: format!("{set} of {} are set", SETTINGS.len()), trouble }
+}
+
+fn conversations(path: &Path) -> Finding {
+    let about = "conversations";
+    let place = lossy(path);
+    let counted = Conversations::existing(path).and_then(|store| {
+        let listed = store.as_ref().map(|store| store.list(&Filter::default())).transpose()?;
+        let damaged = match &store {
+            Some(store) => store.check().and_then(|()| store.count_damaged())?,
+            None => 0,
+        };
+        Ok(listed.map(|listed| (listed.len(), listed.iter().map(|one| one.messages).sum::<u32>(), damaged)))
+    });
+    match counted {
+        Ok(Some((conversations, messages, damaged))) => {
+            let of =
+                |suffix: &str| std::fs::metadata(format!("{place}{suffix}")).map_or(0, |about| about.len());
+            let bytes = of("") + of("-wal");
+            let found =
+                format!("{conversations} with {}, {} in {place}", count(messages, "message"), size(bytes));
+            let trouble = (damaged > 0).then(|| {
+                format!("the disk has changed {damaged} of them; history show ID says which messages")
+            });
+            Finding { about, found, trouble }
+        }
+        Ok(None) => fine(about, format!("none yet; they will be in {place}")),
+        Err(trouble) => Finding { about, found: place, trouble: Some(saved::trouble(trouble)) },
+    }
+}

@@ -1,0 +1,156 @@
+//! `fireside help [SUBCOMMAND|TOPIC]`: what a subcommand or a setting does, or a topic, from the tables that the program itself goes by.
+
+use serde_json::json;
+
+use super::{CommandContext, lossy};
+use crate::chat::options::{self, Effect, SETTINGS, Setting, setting};
+use crate::chat::settings::Settings;
+use crate::cli::{self, Instead};
+use crate::error::{Exit, Failure};
+use crate::hub;
+use crate::suggest::nearest;
+use crate::ui::table::pairs;
+
+/// Name, what it is about, and how it is told.
+type Topic = (&'static str, &'static str, fn(&CommandContext) -> String);
+
+const TOPICS: &[Topic] = &[
+    ("keys", "what the keys do in the chat", |context| context.chat.keys.trim().to_string()),
+    ("commands", "what can be typed in the chat after /", |context| (context.chat.commands)()),
+    ("settings", "all settings, and how one is given", settings),
+    ("environment", "the variables that fireside heeds", environment),
+    ("files", "where things are kept", files),
+    ("exit-codes", "what the exit code says", exit_codes),
+];
+
+/// What is heeded besides the settings.
+const VARIABLES: &[[&str; 2]] = &[
+    ["FIRESIDE_NAME", "any setting, as FIRESIDE_TEMP; fireside help settings names them"],
+    ["FIRESIDE_MODELS", "the folder of your models"],
+    ["XDG_CONFIG_HOME", "where the folder of the config file is"],
+    ["XDG_DATA_HOME", "where models and conversations are"],
+    ["XDG_STATE_HOME", "where it is noted what was typed, used and fetched"],
+    ["XDG_CACHE_HOME", "where it is kept what models have read"],
+    ["HF_HUB_CACHE", "where models of the hub are kept"],
+    ["HF_HOME", "the same, one folder up"],
+    ["HF_ENDPOINT", "another hub"],
+    ["HF_TOKEN", "your token for the hub"],
+    ["HF_TOKEN_PATH", "a file with it"],
+    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: it is not sent"],
+    ["HF_HUB_OFFLINE", "1: as --offline"],
+    ["HTTPS_PROXY", "the way to the network; also ALL_PROXY, NO_PROXY"],
+    ["OLLAMA_MODELS", "where Ollama keeps its models"],
+    ["VISUAL", "what /edit and Ctrl-X Ctrl-E open; else EDITOR"],
+    ["NO_COLOR", "not empty: no colours"],
+    ["TERM", "dumb: no colours, nothing that moves"],
+];
+
+pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit, Failure> {
+    let text = match what {
+        [] => overview(context),
+        [name] if let Some((.., told)) = TOPICS.iter().find(|(topic, ..)| topic == name) => told(context),
+        subcommands => match cli::help::on(subcommands) {
+            Some(Instead::Help { styled, plain }) if !context.json => {
+                context.printed = true;
+                return super::printed(context.screen.help(&styled, &plain));
+            }
+            Some(Instead::Help { plain, .. }) => plain,
+            _ => match subcommands {
+                [name] => of_name(name, context).ok_or_else(|| unknown(name))?,
+                several => return Err(unknown(&several.join(" "))),
+            },
+        },
+    };
+    if context.json {
+        return context.print_json(&json!({ "text": text }));
+    }
+    context.print(&text)
+}
+
+/// How wide lines may be; as JSON as wide as they are.
+fn columns(context: &CommandContext) -> Option<usize> {
+    context.screen.columns().filter(|_| !context.json)
+}
+
+/// A setting, another option, or a command of the chat, whatever stands before its name.
+fn of_name(name: &str, context: &CommandContext) -> Option<String> {
+    let lower = name.to_lowercase();
+    let plain = lower.strip_prefix("fireside_").unwrap_or(&lower).trim_start_matches(['-', '/']);
+    let of_setting = setting(plain).filter(|_| !name.starts_with('/')).map(|row| of_setting(row, context));
+    of_setting.or_else(|| (context.chat.command)(plain)).or_else(|| cli::help::of_option(plain))
+}
+
+fn unknown(what: &str) -> Failure {
+    let subcommands = cli::help::subcommands();
+    let mut names: Vec<&str> = subcommands.iter().map(|(name, _)| name.as_str()).collect();
+    TOPICS.iter().map(|(name, ..)| *name).chain(options::names()).for_each(|name| names.push(name));
+    let failure = Failure::usage(format!("there is no help on '{what}'"));
+    let begun = TOPICS.iter().map(|(name, ..)| *name).find(|name| name.starts_with(what));
+    match begun.or_else(|| nearest(what, names.into_iter())) {
+        Some(close) => failure.hint(format!("did you mean {close}?")),
+        None => failure.hint("fireside help lists subcommands and topics"),
+    }
+}
+
+fn overview(context: &CommandContext) -> String {
+    let subcommands = cli::help::subcommands().into_iter().map(|(name, about)| [format!("  {name}"), about]);
+    let topics = TOPICS.iter().map(|(name, about, _)| [format!("  {name}"), about.to_string()]);
+    let count = subcommands.len();
+    let mut lines = pairs(&subcommands.chain(topics).collect::<Vec<_>>(), columns(context));
+    lines.insert(count, "\nTopics:".into());
+    format!(
+        "fireside help SUBCOMMAND, TOPIC or SETTING tells more; fireside --help lists the options.\n\nSubcommands:\n{}",
+        lines.join("\n")
+    )
+}
+
+fn settings(context: &CommandContext) -> String {
+    let rows: Vec<[String; 2]> = SETTINGS.iter().map(|row| [row.name, row.help].map(String::from)).collect();
+    format!(
+        "{}\n\n{}",
+        "A setting is a flag (--temp 0.2), a variable (FIRESIDE_TEMP=0.2), a line of the config file (temp = 0.2), or in the chat \
+         /set temp 0.2. Flags beat variables, variables the file, and the file what the model's own file and the catalogue \
+         advise. fireside config shows what holds, fireside help NAME all about one.",
+        pairs(&rows, columns(context)).join("\n")
+    )
+}
+
+fn of_setting(row: &Setting, context: &CommandContext) -> String {
+    let short = row.short.map_or(String::new(), |short| format!("-{short}, "));
+    let also: String = row.aliases.iter().map(|alias| format!(", also --{alias}")).collect();
+    let value = if row.value.is_empty() { "on|off" } else { row.value };
+    let mut rows = vec![
+        ["flag".to_string(), format!("{short}--{} {}", row.name, row.value).trim_end().to_string() + &also],
+        ["environment".into(), format!("{}={value}", row.env())],
+        [
+            "config file".into(),
+            format!("{} = {}", row.name, if row.value.is_empty() { "true|false" } else { value }),
+        ],
+    ];
+    if row.effect != Effect::Start {
+        rows.push(["in the chat".into(), format!("/set {} {value}", row.name)]);
+    }
+    rows.push(["default".into(), row.shown(&Settings::default())]);
+    format!("{}\n\n{}", row.help, pairs(&rows, columns(context)).join("\n"))
+}
+
+fn environment(context: &CommandContext) -> String {
+    let rows: Vec<[String; 2]> = VARIABLES.iter().map(|row| row.map(String::from)).collect();
+    pairs(&rows, columns(context)).join("\n")
+}
+
+fn files(context: &CommandContext) -> String {
+    let ours = context.config.paths.iter().flat_map(|paths| paths.table());
+    let ours = ours.map(|(what, path)| [what.to_string(), lossy(path)]);
+    let hub = hub::cache_folder().map(|folder| ["models of the hub".to_string(), lossy(&folder)]);
+    let rows: Vec<[String; 2]> = ours.chain(hub).collect();
+    if rows.is_empty() {
+        return "there is no home folder: nothing is kept".into();
+    }
+    pairs(&rows, columns(context)).join("\n")
+}
+
+fn exit_codes(context: &CommandContext) -> String {
+    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit as i32), says.to_string()]);
+    pairs(&rows, columns(context)).join("\n")
+}

@@ -1,0 +1,170 @@
+//! `fireside list`: the models on this machine, with what matters for choosing one.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::{CommandContext, lossy};
+use crate::error::{Exit, Failure, reason};
+use crate::gguf::memory::available_memory;
+use crate::models::about::{self, About, count};
+use crate::models::library::{self, ModelFile};
+use crate::models::memory::Fit;
+use crate::models::places;
+use crate::models::places::Owner;
+use crate::ui::table::{Column, table};
+use crate::units::size;
+
+pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failure> {
+    let mut models = about::all(context.config);
+    let before = models.len();
+    models.retain(|(_, about)| all || about.problem.is_none());
+    let hidden = before - models.len();
+    if context.json {
+        let models: Vec<Value> = models.iter().map(|(model, about)| object(model, about)).collect();
+        return context.print_json(&json!({ "models": models }));
+    }
+    for place in places(context.config).iter().filter(|place| library::is_too_much(place)) {
+        let folder = place.folder.display();
+        context.screen.note(&format!("{folder} holds more than 10,000 files: only that many are looked at"));
+    }
+    for place in
+        places(context.config).iter().filter(|place| matches!(place.owner, Owner::User | Owner::Config))
+    {
+        match std::fs::read_dir(&place.folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && place.owner == Owner::User => {}
+            Err(e) => context.screen.note(&format!(
+                "could not look into {}: {}",
+                place.folder.display(),
+                reason(&e)
+            )),
+            Ok(_) => {}
+        }
+    }
+    match models.is_empty() {
+        true => context.screen.note("no models are here; fireside pull lists some to fetch"),
+        false => {
+            let lines = lines(&models, context.screen.columns());
+            context.print(lines.join("\n").trim_start_matches('\n'))?;
+        }
+    }
+    if hidden > 0 {
+        let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
+        context
+            .screen
+            .note(&format!("{hidden} more {are} no usable model; fireside list --all shows {them}"));
+    }
+    Ok(Exit::Answered)
+}
+
+/// The headings, and an entry for each model.
+pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<String> {
+    let (rows, namesakes) = rows(models);
+    // What tells models of one name apart is a name as well.
+    let place = if namesakes { Column::Whole } else { Column::Spare(5) };
+    let columns = [
+        ("NAME", Column::Whole),
+        ("FAMILY", Column::Spare(7)),
+        ("PARAMS", Column::Spare(3)),
+        ("QUANT", Column::Spare(4)),
+        ("SIZE", Column::Spare(1)),
+        ("CONTEXT", Column::Spare(6)),
+        ("LICENCE", Column::Spare(2)),
+        ("FITS", Column::Wraps),
+        ("WHERE", place),
+    ];
+    table(columns, &rows, terminal)
+}
+
+/// What there is to know of each model besides its name, on one line: what matters most comes first.
+pub fn described(models: &[(ModelFile, About)]) -> Vec<String> {
+    let (rows, namesakes) = rows(models);
+    let line = |[_, family, params, quant, size, context, licence, fits, place]: [String; 9]| {
+        let fits = match fits.strip_prefix("no: ") {
+            Some(needs) => needs.to_string(),
+            None => fits.replace("yes", "fits").replace("with", "fits with"),
+        };
+        let none = String::new();
+        let (first, last) = if namesakes { (place, none) } else { (none, place) };
+        let of = |what: &str, cell: String| if cell.is_empty() { cell } else { format!("{what} {cell}") };
+        let (context, licence) = (of("context", context), of("licence", licence));
+        let all = [first, size, quant, family, fits, params, licence, context, last];
+        all.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+    };
+    rows.into_iter().map(line).collect()
+}
+
+/// A row for each model, and whether some share a name: those say exactly where they are.
+fn rows(models: &[(ModelFile, About)]) -> (Vec<[String; 9]>, bool) {
+    let available = available_memory();
+    let mut named: HashMap<&str, usize> = HashMap::new();
+    models.iter().for_each(|(model, _)| *named.entry(&model.name).or_default() += 1);
+    let rows = models.iter().map(|(model, about)| {
+        let mut row = row(model, about, available);
+        if named[model.name.as_str()] > 1 {
+            row[8] = model.full_name();
+        }
+        row
+    });
+    (rows.collect(), named.values().any(|count| *count > 1))
+}
+
+fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] {
+    let place = match model.owner {
+        Owner::Config => model.place.display().to_string(),
+        owner => owner.name().to_string(),
+    };
+    let (name, bytes) = (model.name.clone(), size(model.size));
+    if let Some(problem) = problem(model, about) {
+        let nothing = String::new;
+        return [name, nothing(), nothing(), nothing(), bytes, nothing(), nothing(), problem, place];
+    }
+    let fits = available.map_or("unknown".into(), |available| fits(about.fit(available)));
+    [
+        name,
+        about.family.clone(),
+        count(about.parameters),
+        about.quantisation.clone(),
+        bytes,
+        about.context.map_or(String::new(), |tokens| tokens.to_string()),
+        about.openness().kind.name().to_string(),
+        fits,
+        place,
+    ]
+}
+
+/// Why the model cannot be used as it is.
+fn problem(model: &ModelFile, about: &About) -> Option<String> {
+    let (found, count) = model.parts;
+    let missing = (!model.is_whole()).then(|| format!("no: {found} of {count} parts are here"));
+    missing.or_else(|| about.problem.as_ref().map(|problem| format!("no: {problem}")))
+}
+
+/// Whether it fits, for people.
+pub(super) fn fits(fit: Fit) -> String {
+    match fit {
+        Fit::Yes => "yes".into(),
+        Fit::Short(tokens) => format!("with {tokens} tokens of context"),
+        Fit::No(needed) => format!("no: needs {}", size(needed)),
+    }
+}
+
+fn object(model: &ModelFile, about: &About) -> Value {
+    let fit = available_memory().map(|available| about.fit(available));
+    json!({
+        "name": model.name,
+        "family": about.family,
+        "parameters": about.parameters,
+        "quantisation": about.quantisation,
+        "size": model.size,
+        "context": about.context,
+        "openness": about.openness(),
+        "chat_template": about.chats,
+        "fits": fit.map(|fit| !matches!(fit, Fit::No(_))),
+        "owner": model.owner.name(),
+        "repository": model.origin.as_ref().map(|origin| &origin.repository),
+        "path": lossy(&model.path),
+        "parts": { "found": model.parts.0, "count": model.parts.1 },
+        "problem": problem(model, about).map(|text| text.trim_start_matches("no: ").to_string()),
+    })
+}

@@ -1,0 +1,283 @@
+//! The uses that are not about talking, one file a subcommand; and telling a prompt from a mistyped subcommand.
+
+mod bench;
+pub mod catalogue;
+mod check;
+mod config;
+mod doctor;
+mod convert;
+mod help;
+mod history;
+pub mod list;
+pub mod pull;
+mod replay;
+mod rm;
+mod model_card;
+mod show;
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::{self, Commands, History};
+use crate::completions;
+use crate::config::Config;
+use crate::error::{Exit, Failure, reason};
+use crate::files::{Existing, expanded, would_replace};
+use crate::session::Opener;
+use crate::suggest::nearest;
+use crate::ui::table::{Column, table};
+use crate::ui::{Screen, terminal};
+use crate::{input, saved};
+
+/// What every subcommand works with.
+pub struct CommandContext<'a> {
+    pub config: &'a Config,
+    pub screen: &'a mut Screen,
+    /// One JSON object is wanted on stdout, whatever happens.
+    pub json: bool,
+    /// Opens models.
+    open: Opener,
+    chat: OfChat,
+    /// Something was printed there already.
+    printed: bool,
+}
+
+/// What only the chat knows of itself, for people.
+#[derive(Debug, Clone, Copy)]
+pub struct OfChat {
+    pub commands: fn() -> String,
+    /// What one of them does.
+    pub command: fn(&str) -> Option<String>,
+    pub keys: &'static str,
+}
+
+impl CommandContext<'_> {
+    pub fn new<'a>(
+        config: &'a Config,
+        screen: &'a mut Screen,
+        json: bool,
+        open: Opener,
+        chat: OfChat,
+    ) -> CommandContext<'a> {
+        CommandContext { config, screen, json, open, chat, printed: false }
+    }
+
+    /// A table, in the columns that the terminal has.
+    fn print_table<const N: usize>(
+        &mut self,
+        columns: [(&str, Column); N],
+        rows: &[[String; N]],
+    ) -> Result<Exit, Failure> {
+        let lines = table(columns, rows, self.screen.columns());
+        self.print(lines.join("\n").trim_start_matches('\n'))
+    }
+
+    fn print(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        print(self.screen, text)
+    }
+
+    fn print_json(&mut self, object: &Value) -> Result<Exit, Failure> {
+        self.print_json_text(&object.to_string())
+    }
+
+    fn print_json_text(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.json(text))
+    }
+
+    /// What users and models wrote.
+    fn print_conversation(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.conversation(text))
+    }
+
+    /// What has rows of its own.
+    fn print_source(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        printed(self.screen.source(text))
+    }
+
+    /// What other programs read, unless that is JSON.
+    fn print_as_it_is(&mut self, text: &str) -> Result<Exit, Failure> {
+        self.printed = true;
+        print_as_it_is(self.screen, text)
+    }
+}
+
+/// The same of a text that other programs read.
+pub fn print_as_it_is(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
+    printed(screen.output_as_it_is(text))
+}
+
+/// Text that was asked for, on stdout. A reader that closed the pipe is no failure.
+pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
+    printed(screen.output(text))
+}
+
+/// What printing came to.
+pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
+    match output {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("could not write to stdout: {}", reason(&e))))
+        }
+        _ => Ok(Exit::Answered),
+    }
+}
+
+/// Whether a file that the user named may be replaced, if it is there: asks, and refuses where there is nobody to ask.
+fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result<Existing, Failure> {
+    if force {
+        return Ok(Existing::Replace);
+    }
+    if !would_replace(path) {
+        return Ok(Existing::Keep);
+    }
+    if !input::can_ask() {
+        return Err(saved::exists(path).hint("--force replaces it"));
+    }
+    match input::confirm(context.screen, &saved::replace_question(path))? {
+        true => Ok(Existing::Replace),
+        false => Err(Failure::new("nothing was written")),
+    }
+}
+
+/// A path for JSON, which holds only text.
+fn lossy(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Does what a subcommand says.
+pub fn run(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, Failure> {
+    let done = dispatch(subcommand, context);
+    if let Err(failure) = &done
+        && context.json
+        && !context.printed
+    {
+        let error = json!({ "message": failure.message, "hint": failure.hint });
+        let _ = context.screen.json(&json!({ "error": error }).to_string()); // the failure is the more important one
+    }
+    done
+}
+
+fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, Failure> {
+    use History::{Export, List, Search, Show};
+    let tells = match &subcommand {
+        Commands::Pull { what } => what.is_none(),
+        Commands::History { what } => {
+            matches!(what, List { .. } | Search { .. } | Show { .. } | Export { .. })
+        }
+        subcommand => matches!(
+            subcommand,
+            Commands::List { .. }
+                | Commands::Show { .. }
+                | Commands::Config
+                | Commands::Doctor
+                | Commands::Help { .. }
+        ),
+    };
+    if tells {
+        terminal::end_on_interrupt(); // nothing can be lost
+    }
+    match subcommand {
+        Commands::Pull { what: None } => catalogue::run(context),
+        Commands::Pull { what: Some(what) } => pull::run(&what, context),
+        Commands::List { all } => list::run(all, context),
+        Commands::Show { model, tensors, template, metadata } => {
+            show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, context)
+        }
+        Commands::Rm { model, yes } => rm::run(&model, yes, context),
+        Commands::Check { file } => check::run(context, &file),
+        Commands::Convert { folder, out, kind, force } => {
+            convert::run(&expanded(&folder), &expanded(&out), kind.as_deref(), force, context)
+        }
+        Commands::History { what } => history::run(what, context),
+        Commands::Bench { model } => bench::run(model.as_deref(), context),
+        Commands::Config => config::run(context),
+        Commands::Doctor => doctor::run(context),
+        Commands::Help { what } => help::run(&what, context),
+        Commands::Completions { shell } => context.print(completions::script(&shell)?.trim_end()),
+    }
+}
+
+/// The prompt among the words on the command line. One word is a prompt as well, unless it is nearly a subcommand or a model's name.
+pub fn prompt(
+    words: &[String],
+    subcommand: Option<&Commands>,
+    is_model: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Failure> {
+    let Some(first) = words.first() else {
+        return Ok(None);
+    };
+    let all = cli::help::subcommands();
+    let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
+    let meant = nearest(first, all.iter().map(|(name, _)| name.as_str()))
+        .filter(|subcommand| mistyped && words.len() < 3 && subcommand.starts_with(&first[..1]));
+    if let [word, model] = words
+        && ["run", "chat"].contains(&word.as_str())
+        && is_model(model)
+    {
+        return Err(Failure::usage(format!("fireside has no subcommand '{word}'"))
+            .hint(format!("to talk to it: fireside -m {model}")));
+    }
+    let single = words.len() == 1 && subcommand.is_none();
+    match meant {
+        None if !single => {
+            let more = if subcommand.is_some() { " …" } else { "" };
+            let line = quoted(&(words.join(" ") + more));
+            Err(Failure::usage("quote the prompt: several words are taken for one only in quotes")
+                .hint(format!("fireside {line}")))
+        }
+        Some(subcommand) => {
+            let as_prompt = match words {
+                [word] if single => format!("-p {word}"),
+                several => quoted(&several.join(" ")),
+            };
+            Err(Failure::usage(format!("there is no subcommand '{first}'"))
+                .hint(format!("did you mean {subcommand}? as a prompt: fireside {as_prompt}")))
+        }
+        None if first.is_empty() => Err(Failure::usage("the prompt is empty")),
+        None if !first.contains(char::is_whitespace) && is_model(first) => {
+            Err(Failure::usage(format!("'{first}' is a model, and no prompt"))
+                .hint(format!("to talk to it: fireside -m {first}; as a prompt: fireside -p {first}")))
+        }
+        None => Ok(Some(first.clone())),
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let acts = |c| matches!(c, '"' | '$' | '`' | '\\' | '!');
+    match text.contains(acts) && !text.contains('\'') {
+        true => format!("'{text}'"),
+        false => format!("\"{text}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Result<Option<String>, Failure> {
+        let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+        prompt(&words, None, |word| word == "tiny")
+    }
+
+    #[test]
+    fn what_is_no_subcommand_is_a_prompt() {
+        assert_eq!(words(&[]).unwrap(), None);
+        for prompt in ["Why is the sky blue?", "hi", "banana", "Lst", "日本", "a tiny one"] {
+            assert_eq!(words(&[prompt]).unwrap().as_deref(), Some(prompt));
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_subcommand_or_a_models_name_is_a_hint() {
+        let hint = |typed: &[&str]| words(typed).unwrap_err().hint.unwrap();
+        assert_eq!(hint(&["confg"]), "did you mean config? as a prompt: fireside -p confg");
+        assert_eq!(hint(&["tiny"]), "to talk to it: fireside -m tiny; as a prompt: fireside -p tiny");
+        assert_eq!(hint(&["why", "is"]), "fireside \"why is\"");
+    }
+}

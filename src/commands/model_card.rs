@@ -1,0 +1,229 @@
+//! The headers of a model → everything that `fireside show` says of it, as text and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::list;
+use crate::chat::Settings;
+use crate::gguf::memory::available_memory;
+use crate::gguf::{self, Header};
+use crate::models::about::{About, count};
+use crate::models::licences::Openness;
+use crate::models::memory::Needs;
+use crate::models::{self, Supports};
+use crate::units::size;
+
+/// Context sizes whose memory is shown, besides the trained one.
+const CONTEXTS: [u32; 4] = [2048, 8192, 32_768, 131_072];
+/// Said of every model: people take open weights for open source.
+const WEIGHTS: &str = "Open weights are the trained numbers: that they can be used does not mean that the code or the data \
+                       they were made with are public.";
+
+/// Everything the summary says.
+pub(super) struct ModelCard {
+    name: String,
+    path: String,
+    about: About,
+    /// Why it cannot be used.
+    problem: Option<String>,
+    sizes: Vec<(&'static str, u64)>,
+    context_reason: Option<String>,
+    vocabulary: (String, usize),
+    types: Vec<(&'static str, u64)>,
+    supports: Option<Supports>,
+    /// The chat templates that have names.
+    templates: Vec<String>,
+    sampling: Vec<(String, String, &'static str)>,
+    needs: Needs,
+    available: Option<u64>,
+    openness: Openness,
+    file_size: u64,
+}
+
+/// The catalogue's name for the file, else its own.
+fn name(header: &Header) -> String {
+    let known = models::entry_of(&header.path).map(|entry| entry.title.as_str());
+    known.or(header.str("general.name")).or(header.architecture()).unwrap_or("a model").to_string()
+}
+
+impl ModelCard {
+    /// `headers`: those of all parts, the first one first.
+    pub(super) fn of(headers: &[Header], settings: &Settings, path: String) -> ModelCard {
+        let header = &headers[0];
+        let about = About::of(header);
+        let numbers = [
+            ("layers", "block_count"),
+            ("embedding length", "embedding_length"),
+            ("heads", "attention.head_count"),
+            ("key/value heads", "attention.head_count_kv"),
+            ("experts", "expert_count"),
+            ("experts used", "expert_used_count"),
+            ("sliding window", "attention.sliding_window"),
+        ];
+        let most = |key: &str| header.arch_uints(key).and_then(|numbers| numbers.into_iter().max());
+        let sizes = numbers.iter().filter_map(|(name, key)| Some((*name, most(key).filter(|n| *n > 0)?)));
+        let mut types: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for tensor in headers.iter().flat_map(|header| &header.tensors) {
+            *types.entry(gguf::type_name(tensor.kind)).or_default() += tensor.bytes;
+        }
+        let mut types: Vec<(&str, u64)> = types.into_iter().collect();
+        types.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let sampling = models::advice_of(header).into_iter();
+        ModelCard {
+            name: name(header),
+            path,
+            problem: gguf::check(header).err().map(|refusal| refusal.to_string()),
+            sizes: sizes.collect(),
+            context_reason: gguf::memory::context_reason(header).map(String::from),
+            vocabulary: (
+                header.str("tokenizer.ggml.model").unwrap_or("none").to_string(),
+                header.array_len("tokenizer.ggml.tokens").unwrap_or(0),
+            ),
+            types,
+            supports: models::own_template(header).ok().flatten().and_then(models::supports),
+            templates: models::template_names(header).into_iter().map(String::from).collect(),
+            sampling: sampling.map(|a| (a.setting.name.to_string(), a.value, a.source.name())).collect(),
+            needs: Needs::of(header, settings.cache_type_k, settings.cache_type_v),
+            available: available_memory(),
+            openness: about.openness(),
+            file_size: headers.iter().map(|header| header.file_size).sum(),
+            about,
+        }
+    }
+
+    /// The same of a file that is not here: its size, and what its page says of the licence, are known from elsewhere.
+    pub(super) fn of_remote(mut self, size: u64, licence: Option<&str>) -> ModelCard {
+        self.about.licences.extend(licence.map(String::from));
+        self.openness = self.about.openness();
+        self.needs.weights = self.needs.weights.max(size);
+        self.about.weights = self.needs.weights;
+        self.file_size = size;
+        // Other parts are not looked for beside it.
+        self.problem = self.problem.filter(|_| self.about.family.is_empty());
+        self
+    }
+
+    fn contexts(&self) -> Vec<u32> {
+        let trained = self.about.context;
+        let mut contexts: Vec<u32> =
+            CONTEXTS.into_iter().filter(|n| trained.is_none_or(|t| *n < t)).chain(trained).collect();
+        contexts.sort_unstable();
+        contexts
+    }
+
+    pub(super) fn text(&self) -> String {
+        let about = &self.about;
+        let mut lines = vec![self.name.clone(), format!("  {}", self.path), String::new()];
+        let mut row = |name: &str, value: String| {
+            if !value.is_empty() {
+                lines.push(format!("{name:18}{value}"));
+            }
+        };
+        row("problem", self.problem.clone().unwrap_or_default());
+        row("architecture", about.family.clone());
+        row("parameters", count(about.parameters));
+        self.sizes.iter().for_each(|(name, n)| row(name, n.to_string()));
+        row("context", about.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens")));
+        row("", self.context_reason.clone().unwrap_or_default());
+        row("vocabulary", format!("{} tokens ({})", self.vocabulary.1, self.vocabulary.0));
+        let total = self.types.iter().map(|(_, bytes)| bytes).sum::<u64>().max(1);
+        let share = |bytes: u64| bytes as f64 * 100.0 / total as f64;
+        let types = self.types.iter().map(|(name, bytes)| format!("{name} {:.1} %", share(*bytes)));
+        row("quantisation", format!("{}: {}", about.quantisation, types.collect::<Vec<_>>().join(", ")));
+        row("file", size(self.file_size));
+        row("chat template", self.template());
+        if !self.templates.is_empty() {
+            row("", format!("by name: {}", self.templates.join(", ")));
+        }
+        row("", format!("--chat-template takes a file or {}", models::builtin_templates().join(" ")));
+        let advice = self.sampling.iter().map(|(name, value, source)| format!("{name} {value} ({source})"));
+        row("recomrepaired", advice.collect::<Vec<_>>().join(", "));
+        lines.push(String::new());
+        lines.extend(self.memory());
+        lines.push(String::new());
+        let licence = self.openness.licence.as_deref().unwrap_or("none named");
+        lines.push(format!("{:18}{licence}: {}", "licence", self.openness.kind.explained()));
+        lines.push(format!("{:18}{}", "", self.openness.meaning));
+        lines.push(WEIGHTS.into());
+        lines.join("\n")
+    }
+
+    fn template(&self) -> String {
+        let Some(supports) = self.supports else {
+            return match self.about.chats {
+                true if self.templates.is_empty() => "cannot be read".into(),
+                true => "none without a name".into(),
+                false => "none: a base model".into(),
+            };
+        };
+        let one = |name: &str, yes| format!("{name} {}", if yes { "yes" } else { "no" });
+        let Supports { system, thinking, tools } = supports;
+        [one("system", system), one("thinking", thinking), one("tools", tools)].join(", ")
+    }
+
+    fn memory(&self) -> Vec<String> {
+        let mut lines =
+            vec![format!("{:18}{} for the weights and to compute in", "memory", size(self.needs.fixed()))];
+        for context in self.contexts() {
+            let (kv, all) = (self.needs.kv(context as usize), self.needs.with_context(context as usize));
+            let fits = match self.available {
+                Some(available) if all > available => "  does not fit",
+                Some(_) => "  fits",
+                None => "",
+            };
+            lines.push(format!(
+                "{:18}{:>7} tokens of context: {:>9} more, {:>9} in all{fits}",
+                "",
+                context,
+                size(kv),
+                size(all)
+            ));
+        }
+        if let Some(available) = self.available {
+            let fits = match self.problem {
+                Some(_) => "no, see the problem above".to_string(),
+                None => list::fits(self.about.fit(available)),
+            };
+            let free = size(available);
+            lines.push(format!("{:18}{free} are free on this machine now, so it fits: {fits}", ""));
+        }
+        lines
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let about = &self.about;
+        let contexts = self.contexts();
+        let memory = contexts.iter().map(|n| {
+            json!({"context": n, "kv": self.needs.kv(*n as usize), "total": self.needs.with_context(*n as usize)})
+        });
+        let mut object = json!({
+            "name": self.name,
+            "path": self.path,
+            "problem": self.problem,
+            "architecture": about.family,
+            "parameters": about.parameters,
+            "context": about.context,
+            "vocabulary": { "tokenizer": self.vocabulary.0, "tokens": self.vocabulary.1 },
+            "quantisation": about.quantisation,
+            "types": self.types.iter().map(|(name, bytes)| (name.to_string(), json!(bytes))).collect::<Map<_, _>>(),
+            "size": self.file_size,
+            "chat_template": about.chats,
+            "chat_templates": self.templates,
+            "builtin_templates": models::builtin_templates(),
+            "supports": self.supports.map(|s| json!({"system": s.system, "thinking": s.thinking, "tools": s.tools})),
+            "sampling": self.sampling.iter().map(|(name, value, _)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
+            "memory": {
+                "weights": self.needs.weights,
+                "fixed": self.needs.fixed(),
+                "available": self.available,
+                "contexts": memory.collect::<Vec<_>>(),
+            },
+            "openness": self.openness,
+        });
+        for (name, number) in &self.sizes {
+            object[name.replace([' ', '/'], "_")] = json!(number);
+        }
+        object
+    }
+}

@@ -1,0 +1,153 @@
+//! `fireside history replay`: answers given again, and whether they are the same.
+
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value, json};
+
+use super::CommandContext;
+use crate::chat::Role;
+use crate::chat::record::{Answer, Record};
+use crate::error::{Exit, Failure};
+use crate::saved::{self, Kept};
+use crate::session::{Again, Difference, Replay};
+use crate::ui::terminal;
+
+/// Characters that are shown on either side of a difference.
+const AROUND: usize = 40;
+
+pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext) -> Result<Exit, Failure> {
+    let Kept { record, damage, .. } = saved::find(&saved::store(context.config)?, id)?;
+    damage.line().iter().for_each(|line| context.screen.note(line));
+    let answers: Vec<(usize, usize)> = (1..)
+        .zip(record.path().into_iter().filter(|index| record.entries[*index].role == Role::Assistant))
+        .collect();
+    if let Some(number) = number.filter(|number| !(1..=answers.len()).contains(number)) {
+        let failure = Failure::usage(format!("'{}' has no answer {number}", record.title));
+        return Err(failure.hint(format!("it has {} of them, counted from 1", answers.len())));
+    }
+    if answers.is_empty() {
+        return Err(Failure::new(format!("'{}' has no answer", record.title)));
+    }
+    let wanted = answers.into_iter().filter(|(place, _)| number.is_none_or(|number| number == *place));
+    let mut replay = Replay::new(context.config.clone(), context.open);
+    let (mut objects, mut same) = (Vec::new(), true);
+    for (place, index) in wanted {
+        let screen = &mut *context.screen;
+        let again = replay.give(&record, index, &mut |event| {
+            screen.show_progress(event);
+            if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        context.screen.end_progress();
+        let again = match again {
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            again => again,
+        };
+        same &= again.as_ref().is_ok_and(|again| again.difference.is_none());
+        match context.json {
+            true => objects.push(object(&record, place, index, &again)),
+            false => _ = context.print(&lines(&record, place, index, &again).join("\n"))?,
+        }
+    }
+    if context.json {
+        let object = json!({ "conversation": record.id, "identical": same, "answers": objects });
+        context.print_json(&object)?;
+    }
+    Ok(if same { Exit::Answered } else { Exit::Failed })
+}
+
+fn lines(record: &Record, place: usize, index: usize, again: &Result<Again, Failure>) -> Vec<String> {
+    let again = match again {
+        Ok(again) => again,
+        Err(failure) => {
+            let hint = failure.hint.iter().map(|hint| format!("  hint: {hint}"));
+            return [format!("answer {place} cannot be given again: {}", failure.message)]
+                .into_iter()
+                .chain(hint)
+                .collect();
+        }
+    };
+    let answer = record.entries[index].answer.as_ref().expect("it was given again");
+    let mut lines = Vec::new();
+    let other = "the model's file is not the very file that gave it, or was changed since; what is seen of it is the same";
+    match &again.difference {
+        None => lines.push(format!("answer {place} is identical")),
+        Some(difference) => {
+            let Difference { byte, character, thinking, then, now } = difference;
+            let part = if *thinking { " of its thinking" } else { "" };
+            lines.push(format!("answer {place} differs from character {character} (byte {byte}){part} on"));
+            lines.push(format!("  then: {}", around(then, *byte)));
+            lines.push(format!("  now:  {}", around(now, *byte)));
+            lines.extend(why(answer).map(|why| format!("  {why}")));
+        }
+    }
+    lines.extend((!again.same_file).then(|| format!("  {other}")));
+    lines.push(format!("  {}, seed {}", answer.model, answer.seed.unwrap_or_default()));
+    let settings: Vec<String> =
+        answer.settings.iter().map(|(name, value)| format!("{name} {}", value.escape_debug())).collect();
+    lines.push(format!("  {}", settings.join(", ")));
+    lines
+}
+
+/// What may explain a difference.
+fn why(answer: &Answer) -> Option<String> {
+    (answer.cached_tokens > 0).then(|| {
+        format!(
+            "then {} of {} tokens were in memory already and not read with the rest: rounding can differ, and tip a near tie",
+            answer.cached_tokens, answer.prompt_tokens
+        )
+    })
+}
+
+/// The text before and after a place, on one line.
+fn around(text: &str, byte: usize) -> String {
+    let (before, after) = text.split_at(byte);
+    let start = before.char_indices().rev().nth(AROUND - 1).map_or(0, |(at, _)| at);
+    let more = if start > 0 { "…" } else { "" };
+    let end = after.char_indices().nth(AROUND).map_or(after.len(), |(at, _)| at);
+    let rest = if end < after.len() { "…" } else { "" };
+    let ends = if after.is_empty() { " (it ends here)" } else { "" };
+    format!("{more}{} | {}{rest}{ends}", before[start..].escape_debug(), after[..end].escape_debug())
+}
+
+fn object(record: &Record, place: usize, index: usize, again: &Result<Again, Failure>) -> Value {
+    let answer = record.entries[index].answer.clone().unwrap_or_default();
+    let settings = answer.settings.iter().fold(Map::new(), |mut all, (name, value)| {
+        match all.get_mut(name) {
+            Some(Value::Array(values)) => values.push(json!(value)),
+            Some(one) => *one = json!([one.clone(), value]),
+            None => _ = all.insert(name.clone(), json!(value)),
+        }
+        all
+    });
+    let difference = again.as_ref().ok().and_then(|again| again.difference.as_ref());
+    let difference = difference.map(|Difference { thinking, byte, character, then, now }| {
+        let (part, around) =
+            (if *thinking { "thinking" } else { "text" }, [then, now].map(|t| around(t, *byte)));
+        json!({ "part": part, "byte": byte, "character": character, "then": around[0], "now": around[1] })
+    });
+    let error = again.as_ref().err().map(|f| json!({ "message": f.message, "hint": f.hint }));
+    json!({
+        "answer": place,
+        "identical": again.as_ref().ok().map(|again| again.difference.is_none()),
+        "difference": difference,
+        "error": error,
+        "same_file": again.as_ref().ok().map(|again| again.same_file),
+        "cached_then": answer.cached_tokens,
+        "model": { "name": answer.model, "path": answer.path, "fingerprint": answer.fingerprint },
+        "seed": answer.seed,
+        "settings": settings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_shown_with_what_is_around_it() {
+        assert_eq!(around("one two", 4), "one  | two");
+        assert_eq!(around("one", 3), "one |  (it ends here)");
+        let long = "ä".repeat(100);
+        assert_eq!(around(&long, 100), format!("…{0} | {0}…", "ä".repeat(AROUND)));
+    }
+}

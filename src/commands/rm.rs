@@ -1,0 +1,73 @@
+//! `fireside rm`: removes a model and says what that freed. Asks first, and twice where somebody else owns the file.
+
+use serde_json::json;
+
+use super::{CommandContext, lossy};
+use crate::error::{Exit, Failure, reason};
+use crate::input;
+use crate::models::fetched::Fetched;
+use crate::models::library::ModelFile;
+use crate::models::names;
+use crate::models::places;
+use crate::models::removal::Removal;
+use crate::units::size;
+
+/// `yes`: how often the user has agreed already.
+pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result<Exit, Failure> {
+    let places = places(context.config);
+    let model = match yes {
+        0 => names::find_one(wanted, &places)?,
+        _ => names::find_one_exactly(wanted, &places)?, // nobody sees which one it would be
+    };
+    let removal = Removal::of(&model);
+    let fetched = Fetched::at(context.config.paths.as_ref().map(|paths| paths.fetched.clone()));
+    let ours = !model.owner.is_other() || fetched.contains(&model.path);
+    if !agreed(&model, &removal, ours, yes, context)? {
+        context.screen.note("nothing was removed");
+        return Ok(Exit::Answered);
+    }
+    let freed = removal
+        .carry_out()
+        .map_err(|(file, e)| Failure::new(format!("could not remove {}: {}", file.display(), reason(&e))))?;
+    let _ = fetched.forget(&removal.files); // what is gone is nobody's
+    if context.json {
+        let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
+        return context.print_json(&json!({ "removed": removed, "freed": freed }));
+    }
+    context.print(&format!("removed {}: {} are free again", model.name, size(freed)))
+}
+
+/// Asks once where the file is `ours`, else twice.
+fn agreed(
+    model: &ModelFile,
+    removal: &Removal,
+    ours: bool,
+    yes: u8,
+    context: &mut CommandContext,
+) -> Result<bool, Failure> {
+    let owner = model.owner.name();
+    let freed = removal.bytes();
+    let why = if freed < model.size { ": another name or model still has its data" } else { "" };
+    let mut questions =
+        vec![format!("Remove {} ({})? That frees {}{why}.", model.name, model.path.display(), size(freed))];
+    if !ours {
+        questions.push(format!(
+            "fireside did not fetch it: it belongs to another program ({owner}), which will miss it. Remove it all the same?"
+        ));
+    }
+    let left = questions.split_off(usize::from(yes).min(questions.len()));
+    if !left.is_empty() && !input::can_ask() {
+        let (why, flags) = match ours {
+            true => ("rm asks first".to_string(), "--yes"),
+            false => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
+        };
+        return Err(Failure::usage(format!("{why}, and there is no terminal to ask on"))
+            .hint(format!("to agree beforehand, add: {flags}")));
+    }
+    for question in left {
+        if !input::confirm(context.screen, &question)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

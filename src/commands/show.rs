@@ -1,0 +1,179 @@
+//! `fireside show`: what a model is, what it needs, what its template supports, and what its licence allows.
+//!
+//! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the summary.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::model_card::ModelCard;
+use super::{CommandContext, pull};
+use crate::chat::Settings;
+use crate::config::Config;
+use crate::error::{Exit, Failure};
+use crate::gguf::{self, Header, Tensor, Value as Field};
+use crate::hub::Reference;
+use crate::models::names::NotHere;
+use crate::models::{self, about};
+use crate::ui::table::Column;
+use crate::units::{count, size};
+
+/// Elements of a metadata array that are shown.
+const SHOWN: usize = 8;
+/// Characters of a text in the metadata that are shown.
+const LONGEST: usize = 200;
+
+/// What is wanted besides the summary, or instead of it.
+pub(super) struct Parts {
+    pub tensors: bool,
+    pub template: bool,
+    pub metadata: bool,
+}
+
+pub(super) fn run(
+    wanted: Option<&str>,
+    parts: &Parts,
+    context: &mut CommandContext,
+) -> Result<Exit, Failure> {
+    let settings = context.config.resolve(&[])?;
+    let (headers, card) = match wanted.or(settings.model.as_deref()) {
+        Some(wanted) => match models::find(context.config, wanted) {
+            Ok(path) => local(&path, &settings)?,
+            Err(_) if Reference::parse(wanted).is_some() => remote(wanted, &settings, context)?,
+            Err(not_here) => return Err(look_first(not_here)),
+        },
+        None => local(&usual(context.config)?, &settings)?,
+    };
+    if context.json {
+        return context.print_json(&object(&card, &headers, parts, &settings));
+    }
+    if !(parts.template || parts.metadata || parts.tensors) {
+        return context.print(&card.text());
+    }
+    if parts.template {
+        let template = models::chat_template(&headers[0], &settings)?;
+        context.print_source(&template.ok_or_else(|| Failure::new("the model has no chat template"))?)?;
+    }
+    if parts.metadata {
+        let entries = headers[0].entries().map(|(key, field)| format!("{key} = {}", shown(field)));
+        context.print(&entries.collect::<Vec<_>>().join("\n"))?;
+    }
+    if parts.tensors {
+        let columns = [Column::Whole, Column::Spare(2), Column::Spare(1), Column::Whole];
+        let rows: Vec<_> = headers.iter().flat_map(|header| &header.tensors).map(tensor_row).collect();
+        context.print_table(columns.map(|column| ("", column)), &rows)?;
+    }
+    Ok(Exit::Answered)
+}
+
+/// The model that would be used.
+fn usual(config: &Config) -> Result<PathBuf, Failure> {
+    models::usual(config).ok_or_else(|| {
+        let usable: Vec<_> =
+            about::all(config).into_iter().filter(|(_, about)| about.problem.is_none()).collect();
+        about::unnamed(config, &usable)
+    })
+}
+
+/// A model that could be fetched can also be looked at before.
+fn look_first(not_here: NotHere) -> Failure {
+    let source = not_here.fetchable.as_ref().and_then(|what| pull::source(what).ok());
+    match source {
+        Some(source) => not_here.failure.hint(format!(
+            "to read its header over the network: fireside show {}; to fetch it: fireside pull {}",
+            source.reference,
+            not_here.fetchable.unwrap_or_default()
+        )),
+        None => not_here.failure,
+    }
+}
+
+/// A file on this machine: its header, and those of the other parts if it is one of several.
+fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), Failure> {
+    let read = |path: &Path| gguf::read(path).map_err(|refusal| models::refused(path, &refusal));
+    let mut headers = vec![read(path)?];
+    if headers[0].uint("split.no").is_some_and(|number| number > 0) {
+        gguf::check(&headers[0]).map_err(|refusal| models::refused(path, &refusal))?; // the first part tells about the model
+    }
+    let others = gguf::parts(&headers[0]);
+    for part in others.iter().filter(|part| *part != path && part.exists()) {
+        headers.push(read(part)?);
+    }
+    let card = ModelCard::of(&headers, settings, path.display().to_string());
+    Ok((headers, card))
+}
+
+/// A file on the hub: only the beginning of it comes over the network.
+fn remote(
+    wanted: &str,
+    settings: &Settings,
+    context: &mut CommandContext,
+) -> Result<(Vec<Header>, ModelCard), Failure> {
+    let source = pull::source(wanted)?;
+    let hub = pull::hub(context.config)?;
+    let remote = pull::look_up(&hub, &source, context.screen)?;
+    let first = &remote.files[0];
+    let header = gguf::read_from(hub.open(&remote)?, first.size, Path::new(&first.name));
+    let header = header.map_err(|refusal| models::refused(Path::new(wanted), &refusal))?;
+    let card = ModelCard::of(std::slice::from_ref(&header), settings, remote.reference.to_string());
+    Ok((vec![header], card.of_remote(remote.size(), remote.licence.as_deref())))
+}
+
+fn object(card: &ModelCard, headers: &[Header], parts: &Parts, settings: &Settings) -> Value {
+    let mut object = card.json();
+    if parts.tensors {
+        let tensors = headers.iter().flat_map(|header| &header.tensors);
+        object["tensors"] = tensors.map(tensor_object).collect();
+    }
+    if parts.template {
+        object["template"] = json!(models::chat_template(&headers[0], settings).ok().flatten());
+    }
+    if parts.metadata {
+        let entries = headers[0].entries().map(|(key, field)| (key.to_string(), value(field)));
+        object["metadata"] = entries.collect::<Map<_, _>>().into();
+    }
+    object
+}
+
+fn tensor_object(tensor: &Tensor) -> Value {
+    let kind = gguf::type_name(tensor.kind);
+    json!({ "name": tensor.name, "shape": tensor.dims, "type": kind, "bytes": tensor.bytes })
+}
+
+fn tensor_row(tensor: &Tensor) -> [String; 4] {
+    let shape: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
+    let kind = gguf::type_name(tensor.kind).to_string();
+    [tensor.name.clone(), kind, shape.join(" x "), format!("{:>9}", size(tensor.bytes))]
+}
+
+/// A metadata value on one line, long ones cut with a word on how much there is.
+fn shown(field: Field) -> String {
+    match field {
+        Field::Array(array) => {
+            let some: Vec<String> = array.iter().take(SHOWN).map(|item| value(item).to_string()).collect();
+            let more = if array.len() > SHOWN { ", …" } else { "" };
+            format!("[{}{more}] ({} of {})", some.join(", "), array.len(), array.element_name())
+        }
+        Field::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            let start: String = text.chars().take(LONGEST).collect();
+            let more = text.chars().count() - start.chars().count();
+            let quoted = json!(start).to_string();
+            if more > 0 { format!("{quoted} … ({})", count(more, "more character")) } else { quoted }
+        }
+        single => value(single).to_string(),
+    }
+}
+
+/// A metadata value as JSON; numbers that JSON cannot write are text.
+fn value(field: Field) -> Value {
+    match field {
+        Field::Uint(n) => json!(n),
+        Field::Int(n) => json!(n),
+        Field::Float(x) if !x.is_finite() => json!(x.to_string()),
+        Field::Float(x) => json!(x),
+        Field::Bool(truth) => json!(truth),
+        Field::Text(text) => json!(String::from_utf8_lossy(text)),
+        Field::Array(array) => array.iter().map(value).collect(),
+    }
+}

@@ -1,0 +1,207 @@
+//! One cached prompt as a file: a header with the tokens, then the state, a checksum on each.
+//!
+//! ```text
+//! magic 8 | version 4 | header length 4 | header's sum 32 | header | state
+//! ```
+//!
+//! llama.cpp believes every byte of a state that it is given. So nothing leaves this file but what was written by it: the
+//! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are BLAKE3's, which no
+//! damage passes. They are no defence against somebody who may write into the folder: such a one can make right sums.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+
+use super::super::llama::Token;
+use crate::files::own_file;
+
+const MAGIC: &[u8; 8] = b"firesnap";
+const VERSION: u32 = 3;
+const START: usize = 16 + SUM;
+/// Bytes of a sum.
+const SUM: usize = blake3::OUT_LEN;
+type Sum = [u8; SUM];
+/// Bytes that are read, or written, at once.
+const PIECE: usize = 1 << 20;
+/// Longest header that is believed: more tokens than any model has context for.
+const LONGEST_HEADER: u32 = 256 << 20;
+
+/// What a cached prompt says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Header {
+    /// What state depends on besides the tokens.
+    pub(super) key: String,
+    pub(super) tokens: Vec<Token>,
+    /// Ids of the conversations that went into it.
+    pub(super) conversations: Vec<String>,
+    /// Seconds that each token took to read.
+    pub(super) secs_per_token: f32,
+    /// Length of the state in bytes, and its sum.
+    pub(super) state: (u64, Sum),
+}
+
+/// Why a file is of no use.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It is gone, or cannot be read.
+    Unreadable,
+    /// It is not as it was written.
+    Damaged,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => Trouble::Damaged,
+            _ => Trouble::Unreadable,
+        }
+    }
+}
+
+impl Header {
+    pub(super) fn new(
+        key: &str,
+        tokens: Vec<Token>,
+        conversations: Vec<String>,
+        secs_per_token: f64,
+        state: &[u8],
+    ) -> Header {
+        let state = (state.len() as u64, blake3::hash(state).into());
+        Header { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.key.len() + self.tokens.len() * 4 + 64);
+        let mut text = |text: &str| {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        };
+        text(&self.key);
+        text(&self.conversations.join(" "));
+        bytes.extend(self.secs_per_token.to_le_bytes());
+        bytes.extend((self.tokens.len() as u32).to_le_bytes());
+        self.tokens.iter().for_each(|token| bytes.extend(token.to_le_bytes()));
+        bytes.extend(self.state.0.to_le_bytes());
+        bytes.extend(self.state.1);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Header> {
+        let mut rest = bytes;
+        let mut text = || {
+            let length = number(&mut rest)? as usize;
+            String::from_utf8(rest.split_off(..length)?.to_vec()).ok()
+        };
+        let (key, conversations) = (text()?, text()?);
+        let conversations = conversations.split_whitespace().map(str::to_string).collect();
+        let secs_per_token = f32::from_bits(number(&mut rest)?);
+        let count = number(&mut rest)? as usize;
+        let tokens = rest.split_off(..count.checked_mul(4)?)?;
+        let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
+        let (low, high) = (number(&mut rest)?, number(&mut rest)?);
+        let state = (u64::from(low) | u64::from(high) << 32, rest.try_into().ok()?);
+        Some(Header { key, tokens, conversations, secs_per_token, state })
+    }
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    rest.split_off(..4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// The sum over what stands before the header's sum, and the header.
+fn sum_of(start: &[u8], header: &[u8]) -> Sum {
+    blake3::Hasher::new().update(start).update(header).finalize().into()
+}
+
+/// Writes the whole of a file.
+pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io::Result<()> {
+    let bytes = header.bytes();
+    let start = [&MAGIC[..], &VERSION.to_le_bytes(), &(bytes.len() as u32).to_le_bytes()].concat();
+    let sum = sum_of(&start, &bytes);
+    file.write_all(&[&start[..], &sum, &bytes].concat())?;
+    state.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
+}
+
+/// Reads a file's header. It covers the header only.
+pub(super) fn read_header(path: &Path) -> Result<Header, Trouble> {
+    open(path).map(|(header, _)| header)
+}
+
+/// Reads all of a file; what is returned is what was written.
+pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
+    let (header, file) = open(path)?;
+    let length = usize::try_from(header.state.0).map_err(|_| Trouble::Damaged)?;
+    let mut state = Vec::new();
+    state.try_reserve_exact(length).map_err(|_| Trouble::Unreadable)?;
+    let mut sum = blake3::Hasher::new();
+    while state.len() < length {
+        let before = state.len();
+        let piece = PIECE.min(length - before);
+        if (&file).take(piece as u64).read_to_end(&mut state)? != piece {
+            return Err(Trouble::Damaged);
+        }
+        sum.update(&state[before..]);
+    }
+    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(Trouble::Damaged) }
+}
+
+/// The header, and the file where the state begins.
+fn open(path: &Path) -> Result<(Header, File), Trouble> {
+    let mut file = own_file(path, OpenOptions::new().read(true))?;
+    let whole = file.metadata()?.len();
+    let mut start = [0; START];
+    file.read_exact(&mut start)?;
+    let mut rest = start.strip_prefix(MAGIC).ok_or(Trouble::Damaged)?;
+    let mut number = || number(&mut rest).ok_or(Trouble::Damaged);
+    let (version, length, sum) = (number()?, number()?, rest);
+    if version != VERSION || length > LONGEST_HEADER || u64::from(length) > whole {
+        return Err(Trouble::Damaged);
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact(&mut bytes)?;
+    if sum_of(&start[..START - SUM], &bytes) != *sum {
+        return Err(Trouble::Damaged);
+    }
+    let header = Header::parse(&bytes).ok_or(Trouble::Damaged)?;
+    let expected = header.state.0.checked_add((START + bytes.len()) as u64);
+    if expected == Some(whole) { Ok((header, file)) } else { Err(Trouble::Damaged) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
+        let header =
+            Header::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
+        let mut bytes = Vec::new();
+        write(&mut bytes, &header, &state).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read_header(&path).unwrap(), header);
+        assert_eq!(read(&path).unwrap(), (header, state));
+        let damaged = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            matches!(read(&path), Err(Trouble::Damaged))
+        };
+        let beginning = (0..20)
+            .chain((20..900).step_by(7))
+            .chain((900..bytes.len()).step_by(20_011))
+            .chain([bytes.len() - 1]);
+        for place in beginning {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1 << (place % 8);
+            assert!(damaged(&changed), "a bit changed at {place}");
+        }
+        for length in [0, 1, 8, 19, 20, 21, 100, 800, 2000, bytes.len() - 1] {
+            assert!(damaged(&bytes[..length]), "cut to {length}");
+        }
+        assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than it says");
+        assert!(damaged(&vec![0; 100_000]) && damaged(&vec![255; 100_000]));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(read(&path), Err(Trouble::Unreadable)));
+    }
+}

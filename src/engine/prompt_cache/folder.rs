@@ -1,0 +1,284 @@
+//! The folder of the prompt cache: what is in it, how much of the disk it may take, and what goes first when it is full.
+//!
+//! Several processes use it at once. Files appear whole, under their final names, and vanish at any time; none is ever
+//! changed. A file that was used is touched, and the one not used for longest goes first.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::file::{self, Header};
+use crate::files::{own_file, own_folder, own_part};
+
+const ENDING: &str = "state";
+/// While a file is being written it is called otherwise.
+const UNFINISHED: &str = ".part";
+/// After so long an unfinished file belongs to a process that has died.
+const ABANDONED: Duration = Duration::from_secs(3600);
+/// One character for each time something was looked for: found or not.
+const LOOKUPS: &str = "lookups";
+const MOST_LOOKUPS: u64 = 100_000;
+
+/// How much of the disk cached prompts may take.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// In bytes.
+    pub most: u64,
+    /// Of what would be free without them.
+    pub share: f64,
+    /// Bytes of the disk that stay free.
+    pub leave: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { most: 8 << 30, share: 0.1, leave: 4 << 30 }
+    }
+}
+
+/// What a folder of cached prompts holds, and how often something was found in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub files: usize,
+    pub bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+}
+
+/// What is in a folder; nothing if there is none.
+pub fn usage(folder: &Path) -> Usage {
+    let stored = stored(folder);
+    let lookups = fs::read(folder.join(LOOKUPS)).unwrap_or_default();
+    let hits = lookups.iter().filter(|found| **found == b'+').count() as u64;
+    Usage {
+        files: stored.len(),
+        bytes: stored.iter().map(|one| one.bytes).sum(),
+        hits,
+        misses: lookups.len() as u64 - hits,
+    }
+}
+
+/// Removes the cached prompts that these conversations went into, and those of which that is not known: of no conversation, not
+/// readable, unfinished. One that is gone already is no failure.
+pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
+    let others = |path: &Path| {
+        let header = file::read_header(path);
+        header.is_ok_and(|Header { conversations: of, .. }| {
+            !of.is_empty() && of.iter().all(|of| !conversations.contains(of))
+        })
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ends = |ending: &str| name.as_encoded_bytes().ends_with(ending.as_bytes());
+        let cached = ends(&format!(".{ENDING}")) && !others(&entry.path());
+        if (cached || ends(UNFINISHED))
+            && let Err(error) = fs::remove_file(entry.path())
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Notes for [`usage`] whether something was found. Where there is no folder yet, none is made for that.
+pub(super) fn note(folder: &Path, found: bool) {
+    let path = folder.join(LOOKUPS);
+    if fs::metadata(&path).is_ok_and(|lookups| lookups.len() >= MOST_LOOKUPS) {
+        let _ = fs::remove_file(&path); // then it begins anew
+    }
+    let lookups = own_file(&path, OpenOptions::new().append(true).create(true));
+    let _ = lookups.and_then(|mut file| file.write_all(if found { b"+" } else { b"-" }));
+}
+
+/// The file names that end as those of cached prompts do.
+pub(super) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| Path::new(name).extension() == Some(OsStr::new(ENDING))).collect()
+}
+
+pub(super) fn name(key: u64, beginning: u32, tokens: u64) -> String {
+    format!("{}{tokens:016x}.{ENDING}", name_start(key, beginning))
+}
+
+/// What the names of all cached prompts begin with whose key and first tokens are these.
+pub(super) fn name_start(key: u64, beginning: u32) -> String {
+    format!("{key:016x}-{beginning:08x}-")
+}
+
+/// Says that a file was used, so that it stays.
+pub(super) fn touch(path: &Path) {
+    let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// Writes a cached prompt after making room for it. One that is there already is left as it is.
+pub(super) fn store(
+    folder: &Path,
+    name: &str,
+    header: &Header,
+    state: &[u8],
+    bounds: &Bounds,
+) -> io::Result<()> {
+    let path = folder.join(name);
+    if path.exists() {
+        touch(&path);
+        return Ok(());
+    }
+    own_folder(folder)?;
+    make_room(folder, state.len() as u64 + header.tokens.len() as u64 * 4 + 4096, bounds)?;
+    let mut part = own_part(folder, UNFINISHED)?;
+    file::write(&mut part, header, state)?;
+    part.persist(path)?;
+    Ok(())
+}
+
+struct Stored {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+fn stored(folder: &Path) -> Vec<Stored> {
+    let found = names(folder).into_iter().filter_map(|name| {
+        let path = folder.join(name);
+        let metadata = fs::metadata(&path).ok()?; // gone meanwhile
+        Some(Stored { path, bytes: metadata.len(), used: metadata.modified().ok()? })
+    });
+    found.collect()
+}
+
+/// Removes what was not used for longest until `needed` bytes more are within bounds. Removes nothing if they cannot be.
+fn make_room(folder: &Path, needed: u64, bounds: &Bounds) -> io::Result<()> {
+    remove_abandoned(folder);
+    let mut stored = stored(folder);
+    stored.sort_by_key(|one| std::cmp::Reverse(one.used));
+    let ours: u64 = stored.iter().map(|one| one.bytes).sum();
+    let disk = nix::sys::statvfs::statvfs(folder)?;
+    #[allow(clippy::unnecessary_cast)] // narrower on some systems
+    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+    let without = free.saturating_add(ours);
+    let budget = bounds.most.min((without as f64 * bounds.share) as u64);
+    let budget = budget.min(without.saturating_sub(bounds.leave));
+    if needed > budget {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let mut left = ours;
+    while left > budget - needed
+        && let Some(oldest) = stored.pop()
+    {
+        let _ = fs::remove_file(&oldest.path); // another process may have done so
+        left -= oldest.bytes;
+    }
+    Ok(())
+}
+
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        let unfinished = entry.file_name().as_encoded_bytes().ends_with(UNFINISHED.as_bytes());
+        if unfinished && age().is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn bounds(most: u64) -> Bounds {
+        Bounds { most, share: 1.0, leave: 0 }
+    }
+
+    fn put(folder: &Path, name: &str, size: usize, bounds: &Bounds) -> io::Result<()> {
+        let state = vec![7; size];
+        let header = Header::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
+        store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds)
+    }
+
+    fn used_ago(folder: &Path, name: &str, seconds: u64) {
+        let file = File::options().append(true).open(folder.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("a/b");
+        let bounds = bounds(350_000);
+        for (name, seconds) in [("one", 300), ("two", 200), ("three", 100)] {
+            put(&folder, name, 100_000, &bounds).unwrap();
+            used_ago(&folder, &format!("{name}.{ENDING}"), seconds);
+        }
+        touch(&folder.join("one.state"));
+        put(&folder, "four", 100_000, &bounds).unwrap();
+        let mut left = names(&folder);
+        left.sort();
+        assert_eq!(left, ["four.state", "one.state", "three.state"]);
+        let now = usage(&folder);
+        assert!(now.files == 3 && now.bytes > 300_000 && now.bytes < 350_000, "{now:?}");
+    }
+
+    #[test]
+    fn what_cannot_fit_drives_nothing_out() {
+        let home = tempfile::tempdir().unwrap();
+        put(home.path(), "one", 1000, &bounds(100_000)).unwrap();
+        assert!(put(home.path(), "two", 200_000, &bounds(100_000)).is_err());
+        assert!(put(home.path(), "two", 1000, &Bounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
+        assert!(put(home.path(), "two", 1000, &Bounds { share: 0.0, ..bounds(100_000) }).is_err());
+        assert_eq!(names(home.path()), ["one.state"]);
+    }
+
+    #[test]
+    fn cached_prompts_go_with_their_conversations_and_nothing_else_does() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["one", "two", "three"] {
+            put(home.path(), name, 1000, &bounds(100_000)).unwrap();
+        }
+        for name in ["of-none.state", "five.part", "mine.txt"] {
+            fs::write(home.path().join(name), "x").unwrap();
+        }
+        forget(home.path(), &["two".into(), "nine".into()]).unwrap();
+        let entries = fs::read_dir(home.path()).unwrap();
+        let mut left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["mine.txt", "one.state", "three.state"]);
+        forget(&home.path().join("none"), &[]).unwrap();
+    }
+
+    #[test]
+    fn only_the_user_can_read_them() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("prompts");
+        put(&folder, "one", 10, &bounds(100_000)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("one.state"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["old.part", "new.part"] {
+            fs::write(home.path().join(name), "x").unwrap();
+        }
+        used_ago(home.path(), "old.part", 7200);
+        put(home.path(), "one", 10, &bounds(100_000)).unwrap();
+        assert!(!home.path().join("old.part").exists() && home.path().join("new.part").exists());
+    }
+
+    #[test]
+    fn lookups_are_counted_where_there_is_a_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("prompts");
+        note(&folder, true);
+        assert_eq!(usage(&folder), Usage::default());
+        fs::create_dir(&folder).unwrap();
+        [true, false, true].into_iter().for_each(|found| note(&folder, found));
+        assert_eq!(usage(&folder), Usage { hits: 2, misses: 1, ..Usage::default() });
+    }
+}

@@ -1,0 +1,109 @@
+//! A thread that writes cached prompts, so that nobody waits for the disk. The end of the process ends it anywhere.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+use super::super::llama::Token;
+use super::file::Header;
+use super::folder::{self, Bounds};
+
+/// Bytes a second that are written until it has been measured.
+const FIRST_ESTIMATE: u64 = 300_000_000;
+
+/// A state to be written.
+pub(super) struct Held {
+    pub(super) name: String,
+    pub(super) key: String,
+    pub(super) tokens: Vec<Token>,
+    pub(super) conversations: Vec<String>,
+    pub(super) secs_per_token: f64,
+    pub(super) state: Vec<u8>,
+    /// Files that this one makes needless.
+    pub(super) instead_of: Vec<String>,
+}
+
+enum Job {
+    Store(Held),
+    Tell(Sender<()>),
+}
+
+/// The thread, started with the first state. Dropped, it ends when it has written what it was given.
+#[derive(Default)]
+pub(super) struct Writer {
+    jobs: Option<Sender<Job>>,
+    seen: Arc<Seen>,
+}
+
+/// What the thread has found out.
+#[derive(Default)]
+struct Seen {
+    waiting: AtomicUsize,
+    failed: AtomicBool,
+    /// Bytes a second; 0: not known.
+    speed: AtomicU64,
+}
+
+impl Writer {
+    /// States that are not written yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.seen.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether one could not be written: none is tried again in this process.
+    pub(super) fn failed(&self) -> bool {
+        self.seen.failed.load(Ordering::Relaxed)
+    }
+
+    /// Seconds that writing takes.
+    pub(super) fn seconds(&self, bytes: usize) -> f64 {
+        let measured = self.seen.speed.load(Ordering::Relaxed);
+        bytes as f64 / if measured == 0 { FIRST_ESTIMATE } else { measured } as f64
+    }
+
+    pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &Bounds) {
+        let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
+        self.seen.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ = jobs.send(Job::Store(held)); // a thread that could not be started, or died, writes nothing
+    }
+
+    /// Drops `done` when everything is written.
+    pub(super) fn tell(&self, done: Sender<()>) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job::Tell(done));
+        }
+    }
+}
+
+fn start(folder: PathBuf, bounds: Bounds, seen: Arc<Seen>) -> Sender<Job> {
+    let (jobs, inbox) = channel();
+    let work = move || {
+        for job in inbox {
+            match job {
+                Job::Store(held) => {
+                    let done = store(&folder, &bounds, &held, &seen);
+                    seen.failed.fetch_or(done.is_err(), Ordering::Relaxed);
+                    seen.waiting.fetch_sub(1, Ordering::Relaxed);
+                }
+                Job::Tell(done) => drop(done),
+            }
+        }
+    };
+    let _ = std::thread::Builder::new().name("cached prompts".into()).spawn(work);
+    jobs
+}
+
+fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &Seen) -> std::io::Result<()> {
+    let started = Instant::now();
+    let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
+    let header = Header::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
+    folder::store(folder, &held.name, &header, &held.state, bounds)?;
+    let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
+    seen.speed.store(speed as u64, Ordering::Relaxed);
+    for name in &held.instead_of {
+        let _ = std::fs::remove_file(folder.join(name)); // another process may have done so
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The file of the database: opened or made, brought up to date, looked over, and read as a copy where it may not be written.
+//!
+//! The files of `migrations/` are applied in their order, once each, and never edited.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::recover::{self, Recovered};
+use super::{Conversations, Trouble, checksums, text};
+use crate::files::{folder_of, own_folder, own_locked_file};
+use crate::units::count;
+
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/001.sql"), include_str!("../migrations/002.sql")];
+/// From this version on every row has a sum.
+const WITH_CHECKSUMS: u32 = 2;
+/// The version of a database with all of them.
+const NEWEST: u32 = MIGRATIONS.len() as u32;
+/// How long another program may hold the database.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+impl Conversations {
+    /// Opens the database at `path`, or makes it. A damaged one is moved aside, what can be read of it is taken over, and
+    /// the second value tells of that.
+    pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
+        // Looked over before anything is written: what is added to a damaged file may never be seen again.
+        let look_over = |store: Conversations| {
+            store.check()?;
+            // What earlier programs left in the log goes into the file; later is as well if another one is reading.
+            store.connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
+            Ok(store)
+        };
+        match Conversations::try_open(path).and_then(look_over) {
+            Err(Trouble::Damaged) => {
+                let note = recover::replace(path)?.map(|Recovered { messages, aside }| {
+                    format!(
+                        "the stored conversations were damaged: {} could be read and go on being kept; the damaged file is now {}",
+                        count(messages, "message"),
+                        aside.display()
+                    )
+                });
+                Ok((Conversations::try_open(path)?, note))
+            }
+            opened => opened.map(|store| (store, None)),
+        }
+    }
+
+    /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
+    /// read either: then it is a copy.
+    pub fn existing(path: &Path) -> Result<Option<Conversations>, Trouble> {
+        if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
+        }
+        match Conversations::try_open(path) {
+            Err(Trouble::Other(why)) => {
+                let copy = Conversations::copy(path, why.clone());
+                copy.map_err(|_| Trouble::Other(why)).map(Some)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Whether what is written here is nowhere else.
+    pub fn is_copy(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
+        let folder = tempfile::tempdir()?;
+        let copied = folder.path().join("conversations.db");
+        for ending in ["", "-wal"] {
+            let (from, to) = (beside(path, ending), beside(&copied, ending));
+            if from.exists() {
+                fs::copy(from, &to)?;
+                fs::set_permissions(to, fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        let store = Conversations::try_open(&copied)?;
+        Ok(Conversations { copy: Some((folder, why)), ..store })
+    }
+
+    pub(super) fn try_open(path: &Path) -> Result<Conversations, Trouble> {
+        let folder = folder_of(path);
+        own_folder(folder)?; // another part of the program may have made it
+        own_locked_file(path)?; // SQLite's own reasons are dark
+        let file = folder.canonicalize()?.join(path.file_name().unwrap_or_default());
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.execute_batch(
+            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma secure_delete = on;",
+        )?;
+        let file = identity(path)?;
+        let mut store = Conversations { connection, path: path.into(), file, copy: None };
+        store.migrate(path)?;
+        Ok(store)
+    }
+
+    fn migrate(&mut self, path: &Path) -> Result<(), Trouble> {
+        let version = |connection: &Connection| {
+            connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0))
+        };
+        if version(&self.connection)? == NEWEST {
+            return Ok(());
+        }
+        let change = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let applied = version(&change)?; // another program may have been first
+        if applied > NEWEST {
+            return Err(Trouble::Newer(path.to_path_buf()));
+        }
+        for migration in &MIGRATIONS[applied as usize..] {
+            change.execute_batch(migration)?;
+        }
+        if applied < WITH_CHECKSUMS {
+            checksums::seal_all(&change)?;
+        }
+        change.pragma_update(None, "user_version", NEWEST)?;
+        change.commit()?;
+        Ok(())
+    }
+
+    /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
+    pub fn check(&self) -> Result<(), Trouble> {
+        let said: String = self.connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
+        let ours = Connection::open_in_memory()?;
+        MIGRATIONS.iter().try_for_each(|migration| ours.execute_batch(migration))?;
+        let sound = said == "ok" && schema(&self.connection)? == schema(&ours)?;
+        if sound { Ok(()) } else { Err(Trouble::Damaged) }
+    }
+}
+
+/// What the tables, indices and triggers of a database are.
+fn schema(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+    let mut statement = connection.prepare("select name, tbl_name, sql from sqlite_schema order by name")?;
+    let rows = statement.query_map([], |row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?]))?;
+    rows.collect()
+}
+
+/// The file that is called as this one is, and then so.
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// The device and the file's number there.
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::journal::take_in;
+
+    #[test]
+    fn into_a_copy_nothing_is_taken_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.db");
+        drop(Conversations::open(&path).unwrap());
+        let aside = folder.path().join("c.db.aside-x");
+        fs::write(&aside, "{}").unwrap();
+        let mut copy = Conversations::copy(&path, "it may not be written".into()).unwrap();
+        take_in(&path, &mut copy).unwrap();
+        assert!(aside.exists());
+        take_in(&path, &mut Conversations::open(&path).unwrap().0).unwrap();
+        assert!(!aside.exists());
+    }
+}

@@ -1,0 +1,285 @@
+//! A file, a folder or a zip of another program (or of fireside) → conversations, each handed on as soon as it is read.
+//!
+//! What it is is told by its content: fireside's JSON, OpenAI's messages, ChatGPT's data export. One conversation is in memory
+//! at a time. What cannot be read is left out and said; only where a file's own structure is damaged nothing after it can be
+//! read.
+
+use std::io::{self, BufReader, Read, Seek};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use serde_json::{Map, Value};
+
+use super::archive::{Archive, is_zip};
+use super::json_stream::{Piece, Pieces, Place, Stop};
+use super::lossy_json::parse;
+use super::notes::quoted;
+use super::{chatgpt, native, openai, source};
+use crate::chat::record::Record;
+use crate::error::{Failure, reason};
+use crate::files;
+
+/// Bytes of the longest conversation.
+const LONGEST: usize = 256 << 20;
+/// Bytes read at once.
+const BUFFER: usize = 64 << 10;
+/// Notes about what was left out; of more, only the number is said.
+const MOST_NOTES: usize = 100;
+const KINDS: &str = "it takes fireside's own JSON, OpenAI's messages as JSON, and ChatGPT's data export (zip, folder or conversations.json)";
+
+/// A conversation that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// With an id that is the same whenever this conversation is imported.
+    pub record: Record,
+    /// What was left out, and what was not understood and kept as text.
+    pub notes: Vec<String>,
+}
+
+/// What an import came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Handed on.
+    pub conversations: usize,
+    /// In all of these.
+    pub messages: usize,
+    /// Left out, for they could not be read or are none; `notes` says why.
+    pub skipped: usize,
+    pub notes: Vec<String>,
+}
+
+/// `watch` is told the bytes read and those there are, every now and then, and may stop it. `take` gets the conversations; a
+/// failure of it ends the import. What was handed on before a failure stays so.
+pub fn import(
+    path: &Path,
+    watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    take: &mut dyn FnMut(Imported) -> Result<(), Failure>,
+) -> Result<Summary, Failure> {
+    let files = source::files(path)?;
+    let size = |file: &std::path::PathBuf| std::fs::metadata(file).map_or(0, |about| about.len());
+    let mut progress = Progress { watch, done: 0, total: files.iter().map(size).sum() };
+    let mut importer = Importer::new(take);
+    for file in &files {
+        importer.file(file, &mut progress)?;
+    }
+    if files == [path] && source::other_parts(path) > 0 {
+        importer.note("other parts of the export lie beside it: give the folder to import them all".into());
+    }
+    importer.finish(path)
+}
+
+struct Progress<'a> {
+    watch: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    done: u64,
+    total: u64,
+}
+
+/// Tells how far it is, and stops when that is wanted.
+struct Watched<'a, 'b, R> {
+    input: R,
+    progress: &'a mut Progress<'b>,
+}
+
+impl<R: Read> Read for Watched<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        let progress = &mut *self.progress;
+        progress.done += read as u64;
+        if (progress.watch)(progress.done.min(progress.total), progress.total).is_break() {
+            return Err(io::Error::other(Failure::interrupted()));
+        }
+        Ok(read)
+    }
+}
+
+struct Importer<'a> {
+    take: &'a mut dyn FnMut(Imported) -> Result<(), Failure>,
+    summary: Summary,
+    more_notes: usize,
+    /// Anything but white space came.
+    anything: bool,
+    /// When the file was written, for conversations without a time: milliseconds since 1970.
+    known: i64,
+    /// Messages that stand in a list by themselves, and their bytes.
+    loose: (Vec<Value>, usize),
+}
+
+impl<'a> Importer<'a> {
+    fn new(take: &'a mut dyn FnMut(Imported) -> Result<(), Failure>) -> Importer<'a> {
+        let (summary, loose) = (Summary::default(), (Vec::new(), 0));
+        Importer { take, summary, more_notes: 0, anything: false, known: 0, loose }
+    }
+
+    fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), Failure> {
+        let unreadable =
+            |error| Failure::new(format!("could not read {}: {}", path.display(), reason(&error)));
+        let mut file = files::regular(path).map_err(unreadable)?;
+        let mut beginning = Vec::new();
+        (&mut file).take(4).read_to_end(&mut beginning).map_err(unreadable)?;
+        let modified = file.metadata().and_then(|about| about.modified()).map_err(unreadable)?;
+        self.known = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        if beginning.starts_with(b"\xff\xfe") || beginning.starts_with(b"\xfe\xff") {
+            return Err(Failure::new(format!("{} is UTF-16, JSON is UTF-8", path.display())));
+        }
+        let begin = if beginning.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        file.seek(io::SeekFrom::Start(begin)).map_err(unreadable)?;
+        if !is_zip(&beginning) {
+            return self.read(&path.display().to_string(), Watched { input: file, progress });
+        }
+        let mut archive = Archive::open(file, path)?;
+        progress.total = archive.size();
+        for member in archive.members() {
+            let (name, input) = archive.member(member)?;
+            self.read(
+                &format!("{} in {}", name, path.display()),
+                Watched { input, progress: &mut *progress },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Reads one file to its end.
+    fn read(&mut self, name: &str, input: impl Read) -> Result<(), Failure> {
+        let mut pieces = Pieces::new(BufReader::with_capacity(BUFFER, input), LONGEST);
+        loop {
+            let piece = pieces.next().map_err(|stop| self.stopped(name, stop))?;
+            self.anything |= piece.is_some();
+            match piece {
+                Some(Piece::Value(place)) => match parse(&pieces.bytes) {
+                    Ok((value, _)) if openai::is_message(&value) => {
+                        self.gather(name, value, pieces.bytes.len())?
+                    }
+                    Ok((value, repaired)) => self.value(value, repaired, &format!("{name}, {place}"))?,
+                    Err(error) => self.skip(&format!("{name}, {place}"), &unreadable(place, &error)),
+                },
+                Some(Piece::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
+                Some(Piece::ListEnd) => self.flush(name)?,
+                None => return self.flush(name),
+            }
+        }
+    }
+
+    /// Keeps a message until the list in which it stands ends.
+    fn gather(&mut self, name: &str, message: Value, bytes: usize) -> Result<(), Failure> {
+        self.loose.0.push(message);
+        self.loose.1 += bytes;
+        if self.loose.1 > LONGEST {
+            return Err(Failure::new(format!("{name} holds a conversation that is longer than 256 MiB")));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, name: &str) -> Result<(), Failure> {
+        let (messages, _) = std::mem::take(&mut self.loose);
+        match messages.is_empty() {
+            true => Ok(()),
+            false => self.value(Value::Array(messages), false, name),
+        }
+    }
+
+    /// `origin`: what to call it when it has no title.
+    fn value(&mut self, value: Value, repaired: bool, origin: &str) -> Result<(), Failure> {
+        if let Value::Object(mut object) = value {
+            if let Some(Value::Array(list)) = object.get_mut("conversations").map(Value::take) {
+                return list.into_iter().try_for_each(|one| self.value(one, repaired, origin));
+            }
+            let title = object.get("title").and_then(Value::as_str).filter(|title| !title.trim().is_empty());
+            let called = title.map_or(origin.to_string(), |title| format!("{origin}, {}", quoted(title)));
+            return self.add(conversation(object, self.known), repaired, &called);
+        }
+        let messages = matches!(&value, Value::Array(list) if list.iter().any(openai::is_message));
+        let object = Map::from_iter(messages.then(|| ("messages".to_string(), value)));
+        self.add(conversation(object, self.known), repaired, origin)
+    }
+
+    fn add(&mut self, read: Result<Imported, String>, repaired: bool, called: &str) -> Result<(), Failure> {
+        let mut imported = match read {
+            Ok(imported) => imported,
+            Err(why) => {
+                self.skip(called, &why);
+                return Ok(());
+            }
+        };
+        if repaired {
+            imported.notes.push("damaged characters were replaced".into());
+        }
+        let messages = imported.record.entries.len();
+        (self.take)(imported)?;
+        self.summary.conversations += 1;
+        self.summary.messages += messages;
+        Ok(())
+    }
+
+    fn skip(&mut self, what: &str, why: &str) {
+        self.summary.skipped += 1;
+        self.note(format!("left out: {what}: {why}"));
+    }
+
+    fn note(&mut self, note: String) {
+        if self.summary.notes.len() < MOST_NOTES {
+            self.summary.notes.push(note);
+        } else {
+            self.more_notes += 1;
+        }
+    }
+
+    /// What stopped the reading, and how far it got.
+    fn stopped(&self, name: &str, stop: Stop) -> Failure {
+        let taken = match self.summary.conversations {
+            0 => "nothing was imported".to_string(),
+            1 => "1 conversation before that was imported".to_string(),
+            more => format!("{more} conversations before that were imported"),
+        };
+        match stop {
+            Stop::Damaged(..) if !self.anything => {
+                Failure::new(format!("{name} is neither JSON nor a zip")).hint(KINDS)
+            }
+            Stop::Damaged(place, why) => {
+                let hint = "it may not have been copied or downloaded whole";
+                Failure::new(format!("{name} is damaged at {place}: {why}; {taken}"))
+                    .hint(if self.summary.conversations == 0 { KINDS } else { hint })
+            }
+            Stop::Unreadable(error) => match error.downcast::<Failure>() {
+                Ok(failure) => failure,
+                Err(error) => Failure::new(format!("could not read {name}: {}; {taken}", reason(&error))),
+            },
+        }
+    }
+
+    fn finish(mut self, path: &Path) -> Result<Summary, Failure> {
+        if self.summary.conversations == 0 && (self.summary.skipped > 0 || !self.anything) {
+            let why = match self.summary.notes.first() {
+                None => "it is empty",
+                Some(note) => note.as_str(),
+            };
+            return Err(Failure::new(format!("{} holds no conversations: {why}", path.display())).hint(KINDS));
+        }
+        if self.more_notes > 0 {
+            self.summary.notes.push(format!("and {} more", self.more_notes));
+        }
+        Ok(self.summary)
+    }
+}
+
+/// Whatever kind of conversation this is.
+fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, String> {
+    if object.contains_key("fireside") {
+        native::read(object, known)
+    } else if object.contains_key("mapping") {
+        chatgpt::read(object, known)
+    } else if object.contains_key("messages") {
+        openai::read(object, known)
+    } else {
+        Err("no conversation of a kind that is known".into())
+    }
+}
+
+/// Why the value that begins at `start` is no JSON, and where exactly.
+fn unreadable(start: Place, error: &serde_json::Error) -> String {
+    let why = error.to_string();
+    let why = why.rfind(" at line ").map_or(why.as_str(), |end| &why[..end]);
+    let line = start.line + (error.line() as u64).saturating_sub(1);
+    let before = if error.line() <= 1 { start.column - 1 } else { 0 };
+    format!("{why} at line {line}, column {}", before + error.column() as u64)
+}

@@ -1,0 +1,86 @@
+//! The thread that writes into the database: one change after the other, as long as it takes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::statvfs::statvfs;
+
+use super::aside::take_in;
+use super::change::{Applied, Change};
+use super::progress::Progress;
+use crate::history::database::{Conversations, Trouble};
+
+/// How soon what could not be written is tried again, if there is no other reason to.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Writes until nobody gives changes any more.
+pub(super) fn run(file: PathBuf, progress: &Progress) {
+    let mut writer = Writer { file, progress, store: None, applied: Applied::default() };
+    if writer.file.exists() {
+        writer.store = writer.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
+    }
+    while let Some((change, asked)) = progress.next_change() {
+        match writer.write(&change) {
+            Ok(()) => progress.written(&writer.applied),
+            Err(trouble) => {
+                writer.complain(&trouble);
+                if !progress.failed(asked, AGAIN) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Writer<'a> {
+    file: PathBuf,
+    progress: &'a Progress,
+    store: Option<Conversations>,
+    applied: Applied,
+}
+
+impl Writer<'_> {
+    fn complain(&mut self, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Damaged) {
+            self.store = None; // opening it again moves it aside
+        }
+        let held = matches!(trouble, Trouble::Held);
+        let line = match held {
+            true => format!("{trouble}: what is said is kept in a file beside them meanwhile"),
+            false if is_full(&self.file) => "this conversation is not being kept: the disk is full".into(),
+            false => format!("this conversation is not being kept: {trouble}"),
+        };
+        self.progress.change(|state| {
+            state.refused = !held;
+            state.complain(line);
+        });
+    }
+
+    /// Opens the database that is at its place now. In another one than before, the conversation may not be.
+    fn open(&mut self) -> Result<Conversations, Trouble> {
+        let (mut store, note) = Conversations::open(&self.file)?;
+        let _ = take_in(&self.file, &mut store); // what cannot be taken in stays where it is
+        self.progress.change(|state| note.into_iter().for_each(|note| state.complain(note)));
+        let Applied { id, numbers, gone } = &self.applied;
+        if !numbers.is_empty() && !gone && !store.holds(id, numbers)? {
+            self.applied.gone = true;
+            self.progress.change(|state| state.gone = true);
+        }
+        Ok(store)
+    }
+
+    fn write(&mut self, change: &Change) -> Result<(), Trouble> {
+        let mut store = match self.store.take().filter(Conversations::is_in_place) {
+            Some(store) => store,
+            None => self.open()?,
+        };
+        let done = self.applied.apply(&mut store, change, false);
+        self.store = Some(store);
+        done
+    }
+}
+
+fn is_full(file: &Path) -> bool {
+    let disk = file.ancestors().find_map(|folder| statvfs(folder).ok());
+    disk.is_some_and(|disk| disk.blocks_available() == 0)
+}

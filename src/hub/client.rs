@@ -1,0 +1,119 @@
+//! A way to a server that is patient: asks again as long as that may help, and says so when it lasts.
+
+use std::time::Duration;
+
+use super::http::{Answer, Http};
+use super::retry::Trouble;
+use super::url::host;
+use super::watch::Teller;
+use crate::error::{Failure, reason};
+use crate::units::duration;
+
+/// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
+pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Failure + Sync);
+
+/// Means of fetching, whatever the file.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub(super) http: &'a Http,
+    pub(super) teller: &'a Teller,
+    pub(super) patience: Duration,
+    pub(super) refusal: Refusal<'a>,
+}
+
+/// Where a file is and what the server says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Located {
+    pub(super) url: String,
+    pub(super) size: Option<u64>,
+    pub(super) validator: Option<String>,
+    /// Whether it can be asked for in pieces.
+    pub(super) ranges: bool,
+}
+
+impl Client<'_> {
+    /// Does something again and again as long as that may help.
+    pub(super) fn persist<T>(
+        &self,
+        url: &str,
+        attempt: impl Fn() -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
+        let mut tries = 0;
+        loop {
+            match attempt() {
+                Ok(done) => return Ok(done),
+                Err(trouble) => {
+                    tries += 1;
+                    self.recover(url, &trouble, tries)?;
+                }
+            }
+        }
+    }
+
+    /// Waits before the next try, or says why there is none.
+    pub(super) fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Failure> {
+        self.teller.check()?;
+        let wait = trouble.wait(tries, self.patience);
+        let Some(wait) = wait.filter(|wait| !self.http.in_vain(*wait)) else {
+            return Err(self.failure(url, trouble));
+        };
+        if tries > 1 || wait > self.patience / 4 {
+            let line = format!(
+                "{}: {}; trying again in {}",
+                host(url),
+                trouble.words(),
+                duration(wait.as_secs_f64())
+            );
+            self.teller.say_rarely(line, self.patience / 4);
+        }
+        self.teller.wait(wait)
+    }
+
+    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Failure {
+        match trouble {
+            Trouble::Refused { status, code } => (self.refusal)(*status, code),
+            Trouble::Disk(why) => Failure::new(format!("could not write what was fetched: {why}")),
+            Trouble::Wrong(why) => {
+                let failure = Failure::new(format!("{} {why}", host(url)));
+                match why.contains("certificate") {
+                    true => failure
+                        .hint("an authority of your own network must be among the system's certificates"),
+                    false => failure,
+                }
+            }
+            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words())).hint(
+                match self.teller.fetching() {
+                    true => "the same command goes on from here",
+                    false => {
+                        "is there a network? behind a proxy, HTTPS_PROXY must name it; --offline asks none"
+                    }
+                },
+            ),
+        }
+    }
+
+    /// Asks for one byte, to learn where the file is, how large, and whether it comes in pieces.
+    pub(super) fn locate(&self, url: &str) -> Result<Located, Trouble> {
+        let answer = self.http.get(url, &[("range", "bytes=0-0")])?;
+        let (url, validator) = (answer.url.clone(), answer.validator());
+        match answer.status {
+            206 => {
+                let (_, _, size) = answer.content_range().ok_or_else(|| other_bytes(&answer))?;
+                answer.drain();
+                Ok(Located { url, size: Some(size), validator, ranges: true })
+            }
+            200 => Ok(Located { url, size: answer.length(), validator, ranges: false }),
+            416 => Err(Trouble::Wrong("has an empty file there".into())),
+            _ => Err(Trouble::of(&answer)),
+        }
+    }
+}
+
+pub(super) fn disk(error: &std::io::Error) -> Failure {
+    Failure::new(format!("could not write what was fetched: {}", reason(error)))
+}
+
+pub(super) fn other_bytes(answer: &Answer) -> Trouble {
+    let range = answer.header("content-range").unwrap_or_default();
+    Trouble::Lost(format!("other bytes than were asked for came ('{range}')"))
+}

@@ -1,0 +1,391 @@
+//! Models on the Hugging Face hub, or behind a URL → files on this machine.
+//!
+//! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into the cache that
+//! huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder. Nothing here is done unless asked.
+//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, client.rs, transfer.rs, write_buffer.rs, checksums.rs, partial_file.rs, cache.rs.
+
+mod cache;
+mod choose;
+mod environment;
+mod http;
+mod client;
+mod listing;
+mod partial_file;
+mod reader;
+mod reference;
+mod retry;
+mod checksums;
+mod transfer;
+mod url;
+mod write_buffer;
+mod watch;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::cache::{Repository, check_space, make_parent};
+use self::choose::Candidate;
+use self::client::{Client, Refusal};
+use self::environment::Environment;
+use self::http::Http;
+use self::partial_file::PartialFile;
+use self::reference::{before_query, decode};
+use self::transfer::Job;
+use self::watch::{Teller, watched};
+use crate::error::{Failure, reason};
+use crate::models::fetched::Fetched as Record;
+
+pub use self::environment::cache_folder;
+pub use self::reader::Reader;
+pub use self::reference::{Reference, Wanted, Which};
+pub use self::watch::{Event, Progress, Watch};
+
+/// A model that was looked up: what it would be to fetch it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    pub reference: Reference,
+    /// As the model's card says it.
+    pub licence: Option<String>,
+    /// Only those who accepted its conditions may fetch it.
+    pub gated: bool,
+    /// In their order; never empty. More than one: a model in several files, of which the first is opened.
+    pub files: Vec<RemoteFile>,
+    pub origin: Origin,
+}
+
+impl Remote {
+    /// Bytes of all its files.
+    pub fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}
+
+/// Where a remote model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Hub { repository: String, revision: String, commit: String },
+    Url,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// The path inside the repository, or the last part of the URL.
+    pub name: String,
+    pub size: u64,
+    pub sha256: Option<String>,
+    url: String,
+    /// The name of its blob in the cache, or the version that a web server gave it.
+    etag: String,
+}
+
+/// A model that is on this machine now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// In their order; never empty.
+    pub files: Vec<FetchedFile>,
+    /// Bytes that came over the network.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedFile {
+    pub path: PathBuf,
+    pub size: u64,
+    /// Unknown of a file that was here before and has none listed.
+    pub sha256: Option<String>,
+}
+
+/// Where a hub's means come from, besides the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// For the files of URLs.
+    pub models: Option<PathBuf>,
+    /// In which it is noted what was fetched.
+    pub fetched: Option<PathBuf>,
+    /// No network, whatever the environment says.
+    pub offline: bool,
+}
+
+/// The way to the hub. Making one asks nobody anything; copies share their connections.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    http: Http,
+    environment: Environment,
+    places: Places,
+}
+
+impl Hub {
+    pub fn from_environment(places: Places) -> Result<Hub, Failure> {
+        let environment = Environment::read()?;
+        let http = Http::new(&environment.endpoint, environment.token.clone(), environment.patience);
+        Ok(Hub(Arc::new(Inner { http, environment, places })))
+    }
+
+    /// Asks what a reference is.
+    pub fn look_up(&self, reference: &Reference) -> Result<Remote, Failure> {
+        self.look_up_watched(reference, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The same, and can be stopped.
+    pub fn look_up_watched(&self, reference: &Reference, watch: Watch) -> Result<Remote, Failure> {
+        let (means, reference) = (self.0.clone(), reference.clone());
+        watched(watch, move |teller| means.look_up(&reference, teller))
+    }
+
+    /// Fetches what is not here yet. Stopped or failed, it goes on from there the next time.
+    pub fn fetch(&self, remote: &Remote, watch: Watch) -> Result<Fetched, Failure> {
+        let (means, remote) = (self.0.clone(), remote.clone());
+        watched(watch, move |teller| means.fetch(&remote, teller))
+    }
+
+    /// Bytes that fetching would bring over the network.
+    pub fn missing(&self, remote: &Remote) -> Result<u64, Failure> {
+        let missing = |file| self.0.place(remote, file).map(|place| place.missing(file));
+        remote.files.iter().map(missing).sum()
+    }
+
+    /// Reads a model's first file from its beginning, without fetching more of it than is read.
+    pub fn open(&self, remote: &Remote) -> Result<Reader<'_>, Failure> {
+        self.0.refuse_offline(&remote.reference)?;
+        let first = &remote.files[0];
+        Ok(Reader::new(&self.0.http, first.url.clone(), first.size))
+    }
+}
+
+/// Which of some files of a repository is meant, given their names and sizes; `None` if none is, or several could be.
+pub fn meant<'a>(files: impl Iterator<Item = (&'a str, u64)>, which: &Which) -> Option<String> {
+    let files: Vec<Candidate> = files.map(|(name, size)| Candidate { name: name.into(), size }).collect();
+    choose::choose(&files, which).ok().map(|offer| offer.name().to_string())
+}
+
+/// Where a file goes.
+struct Place {
+    target: PathBuf,
+    lock: PathBuf,
+    version: [u8; 32],
+}
+
+impl Place {
+    fn holds(&self, file: &RemoteFile) -> bool {
+        std::fs::metadata(&self.target).is_ok_and(|there| there.is_file() && there.len() == file.size)
+    }
+
+    fn missing(&self, file: &RemoteFile) -> u64 {
+        if self.holds(file) {
+            0
+        } else {
+            file.size - PartialFile::held(&self.target, file.size, self.version).min(file.size)
+        }
+    }
+}
+
+impl Inner {
+    fn refuse_offline(&self, reference: &Reference) -> Result<(), Failure> {
+        if self.places.offline || self.environment.offline {
+            return Err(Failure::new(format!("{reference} could not be asked for: fireside is offline"))
+                .hint("--offline, FIRESIDE_OFFLINE and HF_HUB_OFFLINE forbid it the network"));
+        }
+        Ok(())
+    }
+
+    fn line<'a>(&'a self, teller: &'a Teller, refusal: Refusal<'a>) -> Client<'a> {
+        Client { http: &self.http, teller, patience: self.environment.patience, refusal }
+    }
+
+    fn look_up(&self, reference: &Reference, teller: &Teller) -> Result<Remote, Failure> {
+        self.refuse_offline(reference)?;
+        match reference {
+            Reference::Hub(wanted) => {
+                let remote = (wanted.repository.as_str(), wanted.revision.as_str());
+                let refusal =
+                    |status, code: &str| listing::refusal(status, code, remote, None, self.http.has_token());
+                listing::look_up(&self.line(teller, &refusal), &self.environment, wanted)
+            }
+            Reference::Url(url) => {
+                let files: Result<_, Failure> =
+                    parts_of(url).iter().map(|url| self.look_up_url(url, teller)).collect();
+                let (reference, origin) = (reference.clone(), Origin::Url);
+                Ok(Remote { reference, licence: None, gated: false, files: files?, origin })
+            }
+        }
+    }
+
+    fn look_up_url(&self, url: &str, teller: &Teller) -> Result<RemoteFile, Failure> {
+        let refusal = |status, _: &str| refused_url(url, status);
+        let line = self.line(teller, &refusal);
+        let located = line.persist(url, || line.locate(url))?;
+        let name =
+            before_query(url).rsplit('/').next().and_then(decode).filter(|name| reference::is_name(name));
+        let name = name.ok_or_else(|| Failure::usage(format!("{url} does not end in the name of a file")))?;
+        let size = located
+            .size
+            .ok_or_else(|| Failure::new(format!("{} does not say how large {name} is", url::host(url))))?;
+        Ok(RemoteFile {
+            name,
+            size,
+            sha256: None,
+            url: url.into(),
+            etag: located.validator.unwrap_or_default(),
+        })
+    }
+
+    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Place, Failure> {
+        let version = self.job(file, PathBuf::new()).version();
+        match &remote.origin {
+            Origin::Hub { repository, commit, .. } => {
+                let repository = self.repository(repository)?;
+                let moved =
+                    Place { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
+                let lock = repository.lock_file(&file.etag);
+                let target = repository.blob(&file.etag);
+                // Where there are no links, the snapshot has the bytes.
+                let target = if !target.exists() && moved.holds(file) { moved.target } else { target };
+                Ok(Place { target, lock, version })
+            }
+            Origin::Url => {
+                let folder = self.places.models.as_ref().ok_or_else(no_home)?;
+                let (target, lock) = (folder.join(&file.name), folder.join(format!(".{}.lock", file.name)));
+                Ok(Place { target, lock, version })
+            }
+        }
+    }
+
+    fn repository(&self, repository: &str) -> Result<Repository, Failure> {
+        let cache = self.environment.cache.as_ref().ok_or_else(no_home)?;
+        Ok(Repository::new(cache, repository))
+    }
+
+    fn job(&self, file: &RemoteFile, target: PathBuf) -> Job {
+        let of_url = file.sha256.is_none().then(|| file.etag.clone()).filter(|version| !version.is_empty());
+        Job {
+            name: file.name.clone(),
+            url: file.url.clone(),
+            size: file.size,
+            sha256: file.sha256.clone(),
+            validator: of_url,
+            target,
+        }
+    }
+
+    fn fetch(&self, remote: &Remote, teller: &Teller) -> Result<Fetched, Failure> {
+        let places: Vec<Place> =
+            remote.files.iter().map(|file| self.place(remote, file)).collect::<Result<_, _>>()?;
+        let pairs = || remote.files.iter().zip(&places);
+        let missing = pairs().map(|(file, place)| place.missing(file)).sum();
+        if missing > 0 {
+            self.refuse_offline(&remote.reference)?;
+            check_space(places[0].target.parent().unwrap_or(Path::new("/")), missing)?;
+        }
+        teller.expect(remote.size());
+        let files: Result<_, Failure> =
+            pairs().map(|(file, place)| self.fetch_file(remote, file, place, teller)).collect();
+        let files = files?;
+        if let Origin::Hub { repository, revision, commit } = &remote.origin {
+            let noted = self.repository(repository)?.write_ref(revision, commit);
+            noted.map_err(|e| {
+                Failure::new(format!("could not note the revision of {repository}: {}", reason(&e)))
+            })?;
+        }
+        Ok(Fetched { files, bytes: teller.fetched() })
+    }
+
+    fn fetch_file(
+        &self,
+        remote: &Remote,
+        file: &RemoteFile,
+        place: &Place,
+        teller: &Teller,
+    ) -> Result<FetchedFile, Failure> {
+        let mut sha256 = file.sha256.clone();
+        let mut fetched = false;
+        if !place.holds(file) || PartialFile::left(&place.target) {
+            let _lock =
+                cache::lock(&place.lock, &place.target, &file.name, self.environment.patience, teller)?;
+            if place.holds(file) {
+                PartialFile::discard(&place.target);
+            } else {
+                sha256 = Some(self.transfer(remote, file, place, teller)?);
+                fetched = true;
+            }
+        }
+        if !fetched {
+            teller.found(file.size as i64);
+        }
+        let path = match &remote.origin {
+            Origin::Hub { repository, commit, .. } => {
+                let linked = self.repository(repository)?.link(&file.etag, commit, &file.name);
+                linked.map_err(|e| Failure::new(format!("could not link {}: {}", file.name, reason(&e))))?
+            }
+            Origin::Url => {
+                let _ = std::fs::remove_file(&place.lock); // an empty file: it harms nobody
+                place.target.clone()
+            }
+        };
+        if fetched {
+            let noted =
+                Record::at(self.places.fetched.clone()).remember(&[place.target.clone(), path.clone()]);
+            noted.unwrap_or_else(|e| {
+                teller.say(format!("could not note that {} is ours: {}", file.name, reason(&e)))
+            });
+        }
+        Ok(FetchedFile { path, size: file.size, sha256 })
+    }
+
+    fn transfer(
+        &self,
+        remote: &Remote,
+        file: &RemoteFile,
+        place: &Place,
+        teller: &Teller,
+    ) -> Result<String, Failure> {
+        if place.target.exists() && remote.origin == Origin::Url {
+            return Err(Failure::new(format!(
+                "{} is there already, and is another file",
+                place.target.display()
+            ))
+            .hint("move it away, or give its path to -m"));
+        }
+        make_parent(&place.target).map_err(|e| {
+            Failure::new(format!("could not make the folder of {}: {}", place.target.display(), reason(&e)))
+        })?;
+        let refusal = |status, code: &str| match &remote.origin {
+            Origin::Hub { repository, revision, .. } => listing::refusal(
+                status,
+                code,
+                (repository, revision),
+                Some(&file.name),
+                self.http.has_token(),
+            ),
+            Origin::Url => refused_url(&file.url, status),
+        };
+        self.line(teller, &refusal).fetch(&mut self.job(file, place.target.clone()))
+    }
+}
+
+fn no_home() -> Failure {
+    Failure::new("there is no place to keep models in: no home folder").hint("set HF_HOME to a folder")
+}
+
+fn refused_url(url: &str, status: u16) -> Failure {
+    let host = url::host(url);
+    match status {
+        401 | 403 => Failure::new(format!("{host} does not let everyone fetch that ({status})")),
+        404 | 410 => Failure::new(format!("{host} has no such file ({status})")),
+        status => Failure::new(format!("{host} refused: it answered {status}")),
+    }
+}
+
+/// The URLs of all files of a model in several, given one of them.
+fn parts_of(url: &str) -> Vec<String> {
+    let path = before_query(url);
+    match choose::split(path) {
+        Some((model, _, parts)) => {
+            let query = &url[path.len()..];
+            (1..=parts).map(|part| format!("{model}-{part:05}-of-{parts:05}.gguf{query}")).collect()
+        }
+        None => vec![url.to_string()],
+    }
+}

@@ -1,0 +1,110 @@
+//! Received bytes on their way to the checksum: kept in memory until it comes to them, so that it need not read them back.
+//!
+//! Of more than it may hold, what comes last in the file is left to the disk. Which bytes count is not its business: partial_file.rs.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+/// Bytes received and written at once, and most that an ended process loses of each connection.
+pub(super) const BUFFER: usize = 512 * 1024;
+/// Buffers kept at most: 64 MiB.
+const MOST_KEPT: usize = 128;
+const UNBROKEN: &str = "nobody panics holding it";
+
+/// What is there of the bytes at a place of the file.
+pub(super) enum Found {
+    WriteBuffer(Vec<u8>),
+    /// Nothing for so many bytes; a buffer to read them into.
+    Cold(u64, Vec<u8>),
+}
+
+#[derive(Default)]
+pub(super) struct WriteBuffer(Mutex<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    /// Where in the file they belong → the bytes.
+    buffers: BTreeMap<u64, Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl WriteBuffer {
+    /// Keeps bytes; gives a buffer for more.
+    pub(super) fn keep(&self, offset: u64, bytes: Vec<u8>) -> Vec<u8> {
+        let shelf = &mut *self.shelf();
+        shelf.spare.extend(shelf.buffers.insert(offset, bytes));
+        if shelf.buffers.len() > MOST_KEPT {
+            shelf.spare.extend(shelf.buffers.pop_last().map(|(_, bytes)| bytes));
+        }
+        shelf.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes what is at `offset`; whatever is before it is not wanted any more.
+    pub(super) fn take(&self, offset: u64) -> Found {
+        let shelf = &mut *self.shelf();
+        while let Some(first) = shelf.buffers.first_entry().filter(|first| *first.key() < offset) {
+            shelf.spare.push(first.remove());
+        }
+        match shelf.buffers.first_entry() {
+            Some(first) if *first.key() == offset => Found::WriteBuffer(first.remove()),
+            first => {
+                let empty = first.map_or(u64::MAX, |first| *first.key() - offset);
+                Found::Cold(empty, shelf.spare.pop().unwrap_or_default())
+            }
+        }
+    }
+
+    /// A buffer that nobody needs now.
+    pub(super) fn give_back(&self, bytes: Vec<u8>) {
+        self.shelf().spare.push(bytes);
+    }
+
+    /// What is kept is not what the file is going to be.
+    pub(super) fn forget(&self) {
+        self.shelf().buffers.clear();
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().expect(UNBROKEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cold(found: Found) -> Option<u64> {
+        match found {
+            Found::WriteBuffer(_) => None,
+            Found::Cold(length, _) => Some(length),
+        }
+    }
+
+    #[test]
+    fn bytes_are_found_where_they_belong_and_once() {
+        let buffer = WriteBuffer::default();
+        buffer.keep(10, vec![1; 5]);
+        buffer.keep(20, vec![2; 5]);
+        buffer.keep(30, vec![3; 5]);
+        assert_eq!(cold(buffer.take(5)), Some(5));
+        assert!(matches!(buffer.take(10), Found::WriteBuffer(bytes) if bytes == [1; 5]));
+        assert_eq!(cold(buffer.take(10)), Some(10));
+        assert!(matches!(buffer.take(30), Found::WriteBuffer(bytes) if bytes == [3; 5]));
+        assert_eq!(cold(buffer.take(20)), Some(u64::MAX), "it was passed");
+        buffer.keep(40, vec![4; 5]);
+        buffer.forget();
+        assert_eq!(cold(buffer.take(40)), Some(u64::MAX));
+    }
+
+    #[test]
+    fn of_too_much_the_first_is_kept_and_buffers_go_round() {
+        let buffer = WriteBuffer::default();
+        for offset in (0..2 * MOST_KEPT as u64).rev() {
+            let next = buffer.keep(offset, vec![7]);
+            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "one more than is kept comes back");
+        }
+        assert_eq!(cold(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
+        buffer.keep(0, vec![7]);
+        assert!(matches!(buffer.take(0), Found::WriteBuffer(_)));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a header says about a model, in the few facts that lists show; and all models on this machine with theirs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::memory::{Fit, Needs, fit};
+use super::{entry_of, has_template, none_found, places};
+use crate::chat::settings::CacheType;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::gguf::{self, Header, Refusal};
+use crate::models::headers::Headers;
+use crate::models::library::{self, ModelFile};
+use crate::models::licences::{Openness, judge};
+
+/// The facts, as they are kept from one list to the next.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// `general.architecture`.
+    pub family: String,
+    /// Numbers in all tensors.
+    pub parameters: u64,
+    /// llama.cpp's name of the mixture of types: `Q4_K_M`.
+    pub quantisation: String,
+    /// Tokens the model was trained for.
+    pub context: Option<u32>,
+    /// Bytes of the weights, and of the KV cache for each token, with elements of 16 bits.
+    pub weights: u64,
+    pub kv_per_token: f64,
+    /// Identifiers of the licence, the most precise first.
+    pub licences: Vec<String>,
+    /// Whether it has a chat template.
+    pub chats: bool,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+    /// It is sound but something else than a language model.
+    pub other_kind: bool,
+}
+
+impl About {
+    /// The facts of the file at `path`, or why it cannot be used.
+    pub fn read(path: &Path) -> About {
+        match gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header)) {
+            Ok(header) => About::of(&header),
+            Err(refusal) => About {
+                other_kind: matches!(refusal, Refusal::NotChat(_)),
+                problem: Some(refusal.to_string()),
+                ..About::default()
+            },
+        }
+    }
+
+    pub fn of(header: &Header) -> About {
+        let needs = Needs::of(header, CacheType::F16, CacheType::F16);
+        About {
+            family: header.architecture().unwrap_or_default().to_string(),
+            parameters: parameters(header),
+            quantisation: quantisation(header),
+            context: gguf::memory::trained_context(header),
+            weights: needs.weights,
+            kv_per_token: needs.per_token,
+            licences: licences(header),
+            chats: has_template(header),
+            problem: None,
+            other_kind: false,
+        }
+    }
+
+    pub fn fit(&self, available: u64) -> Fit {
+        fit(Needs { weights: self.weights, per_token: self.kv_per_token }, self.context, available)
+    }
+
+    pub fn openness(&self) -> Openness {
+        judge(self.licences.iter().map(String::as_str))
+    }
+}
+
+/// What the file says of its licence, then what the catalogue says of the file.
+fn licences(header: &Header) -> Vec<String> {
+    let own = ["general.license", "general.license.name"].iter().filter_map(|key| header.str(key));
+    own.chain(entry_of(&header.path).map(|entry| entry.licence.as_str())).map(String::from).collect()
+}
+
+/// Numbers in all tensors of all parts; a part that cannot be read counts as empty.
+fn parameters(header: &Header) -> u64 {
+    let of = |header: &Header| -> u64 { header.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum() };
+    let others = gguf::parts(header);
+    let others = others.iter().filter(|part| **part != header.path);
+    of(header) + others.filter_map(|part| gguf::read(part).ok()).map(|part| of(&part)).sum::<u64>()
+}
+
+/// What the file calls its mixture of types; else the type that most of its bytes have.
+fn quantisation(header: &Header) -> String {
+    let named = header.uint("general.file_type").and_then(gguf::file_type_name);
+    let mut bytes: BTreeMap<u32, u64> = BTreeMap::new();
+    header.tensors.iter().for_each(|tensor| *bytes.entry(tensor.kind).or_default() += tensor.bytes);
+    let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(kind, _)| gguf::type_name(kind));
+    named.map_or_else(|| most.unwrap_or("none").to_uppercase(), String::from)
+}
+
+/// Numbers for people: `135M`, `7.6B`.
+pub fn count(parameters: u64) -> String {
+    let scaled = |unit: f64| {
+        let n = parameters as f64 / unit;
+        if n < 9.95 { format!("{n:.1}") } else { format!("{n:.0}") }
+    };
+    match parameters {
+        0..1_000 => parameters.to_string(),
+        1_000..1_000_000 => scaled(1e3) + "K",
+        1_000_000..1_000_000_000 => scaled(1e6) + "M",
+        _ => scaled(1e9) + "B",
+    }
+}
+
+/// Says which models could be named, where none was.
+pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Failure {
+    let names: Vec<&str> = models.iter().map(|(model, _)| model.name.as_str()).collect();
+    match names[..] {
+        [] => none_found(config),
+        [only] => Failure::new("no model was named").hint(format!("there is one: {only}")),
+        _ => Failure::new("there are several models and none was named")
+            .hint(format!("name one of them: {}", names.join(", "))),
+    }
+}
+
+/// Every model on this machine with its facts. Only headers that are new or changed are read.
+pub fn all(config: &Config) -> Vec<(ModelFile, About)> {
+    let models = library::list(&places(config));
+    let incognito = config.resolve(&[]).is_ok_and(|settings| settings.incognito);
+    let kept = config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.headers.as_path());
+    let mut headers: Headers<About> =
+        Headers::open(kept, concat!("fireside ", env!("CARGO_PKG_VERSION"), " 1"));
+    let about =
+        |model: &ModelFile| headers.get(&model.path, model.size, model.modified, || About::read(&model.path));
+    let abouts: Vec<About> = models.iter().map(about).collect();
+    headers.save(&models.iter().map(|model| model.path.as_path()).collect::<Vec<_>>());
+    models.into_iter().zip(abouts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            [999, 30_300, 134_515_008, 999_999_999, 1_235_814_400, 7_620_000_000, 116_830_000_000].map(count),
+            ["999", "30K", "135M", "1000M", "1.2B", "7.6B", "117B"]
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! The model files in all places (`places.rs`) → a list, each with the name it goes by.
+//!
+//! Never looks into the current folder, never changes anything, and reads no file but Ollama's manifests and the revisions of
+//! the Hugging Face cache: what is inside a model file is for others. Files of one split model (`-00001-of-00003.gguf`) count as
+//! one. Next: names.rs, which finds the one that is meant.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::known::modified;
+use super::ollama;
+use super::places::{Owner, Place};
+use crate::files::small_file;
+
+/// How many folders deep a place is searched.
+const DEPTH: usize = 8;
+/// How many files of a place are looked at: enough for anybody's models, and soon done.
+pub const MOST: usize = 10_000;
+
+/// A model on this machine, under one of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// What `-m` takes: the file's name without `.gguf` and part numbers, or the name that its program gives it.
+    pub name: String,
+    /// The file, or the first part.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The place it lies in.
+    pub place: PathBuf,
+    /// Where it comes from, if it lies in a Hugging Face cache.
+    pub origin: Option<Origin>,
+    /// Bytes of all parts.
+    pub size: u64,
+    /// Nanoseconds since 1970, of the first part.
+    pub modified: u64,
+    /// Parts that are there, of how many.
+    pub parts: (u32, u32),
+    /// Not an older revision of another one.
+    pub current: bool,
+    /// Device and inode: the same for all names of one file.
+    pub identity: (u64, u64),
+}
+
+/// A place in the Hugging Face cache: `models--OWNER--REPO/snapshots/COMMIT/FILE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `OWNER/REPO`.
+    pub repository: String,
+    /// The folder of the repository.
+    pub folder: PathBuf,
+    pub commit: String,
+    /// The path inside the repository.
+    pub file: String,
+}
+
+/// Every model in `places`, in their order, then by name; each once, and of several revisions the current one.
+pub fn list(places: &[Place]) -> Vec<ModelFile> {
+    let mut seen = HashSet::new();
+    all(places).into_iter().filter(|model| model.current && seen.insert(model.identity)).collect()
+}
+
+/// Whether not all files of a place were looked at.
+pub fn is_too_much(place: &Place) -> bool {
+    let mut files = Vec::new();
+    if place.owner != Owner::Ollama {
+        walk(&place.folder, DEPTH, false, &mut HashSet::new(), &mut files);
+    }
+    files.len() >= MOST
+}
+
+/// Every name of every model in `places`, in their order, then by name.
+pub fn all(places: &[Place]) -> Vec<ModelFile> {
+    let mut models = Vec::new();
+    for place in places {
+        let mut here = match place.owner {
+            Owner::Ollama => in_ollama(place),
+            _ => in_folder(place, places),
+        };
+        here.sort_by(|a, b| a.name.to_lowercase().cmp(&b.name.to_lowercase()).then(a.path.cmp(&b.path)));
+        models.extend(here);
+    }
+    mark_older(&mut models);
+    models
+}
+
+/// Of the revisions of one file, the one that `main` is at is current; where that is not known, the newest.
+fn mark_older(models: &mut [ModelFile]) {
+    let mut mains: HashMap<PathBuf, Option<String>> = HashMap::new();
+    let mut best: HashMap<(PathBuf, String), (bool, u64, usize)> = HashMap::new();
+    for (index, model) in models.iter().enumerate() {
+        let Some(origin) = &model.origin else { continue };
+        let main = mains.entry(origin.folder.clone()).or_insert_with(|| origin.revision("main"));
+        let rank = (main.as_ref() == Some(&origin.commit), model.modified, index);
+        let key = (origin.folder.clone(), origin.file.clone());
+        best.entry(key).and_modify(|best| *best = (*best).max(rank)).or_insert(rank);
+    }
+    for (index, model) in models.iter_mut().enumerate() {
+        if let Some(origin) = &model.origin {
+            model.current = best[&(origin.folder.clone(), origin.file.clone())].2 == index;
+        }
+    }
+}
+
+impl Origin {
+    fn of(path: &Path) -> Option<Origin> {
+        let folder = path.ancestors().find(|folder| {
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
+        })?;
+        let name = folder.file_name()?.to_str()?.strip_prefix("models--")?;
+        let mut inside = path.strip_prefix(folder.join("snapshots")).ok()?.iter();
+        let commit = inside.next()?.to_str()?.to_string();
+        let file = inside.as_path().to_str()?.to_string();
+        Some(Origin { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
+    }
+
+    /// The commit that a branch or tag is at, as far as this cache knows.
+    pub fn revision(&self, name: &str) -> Option<String> {
+        let commit = small_file(&self.folder.join("refs").join(name))?;
+        Some(commit.trim().to_string())
+    }
+}
+
+fn in_ollama(place: &Place) -> Vec<ModelFile> {
+    let stored = ollama::list(&place.folder).into_iter();
+    let found = stored.filter_map(|model| {
+        let about = fs::metadata(&model.blob).ok()?;
+        Some(ModelFile { name: model.name, ..ModelFile::new(model.blob, place, &about) })
+    });
+    found.collect()
+}
+
+fn in_folder(place: &Place, places: &[Place]) -> Vec<ModelFile> {
+    let mut files = Vec::new();
+    walk(&place.folder, DEPTH, false, &mut HashSet::new(), &mut files);
+    // Parts by the name they share.
+    let mut models: BTreeMap<PathBuf, ModelFile> = BTreeMap::new();
+    for found in files {
+        let (path, place) = match found.linked {
+            true => really(&found.path, place, places),
+            false => (found.path, place.clone()),
+        };
+        let file = ModelFile::new(path, &place, &found.about);
+        let Some((name, number, count)) = split_name(&file.name) else {
+            models.insert(file.path.clone(), file);
+            continue;
+        };
+        let whole = file.path.with_file_name(format!("{name}-of-{count:05}"));
+        let part = ModelFile { name: name.to_string(), parts: (1, count), ..file };
+        match models.get_mut(&whole) {
+            None => _ = models.insert(whole, part),
+            Some(model) => {
+                let (size, found) = (model.size + part.size, model.parts.0 + 1);
+                if number == 1 {
+                    *model = part;
+                }
+                model.size = size;
+                model.parts.0 = found;
+            }
+        }
+    }
+    models.into_values().collect()
+}
+
+/// A file behind a link to a folder: where it really lies, and whose it is there.
+fn really(path: &Path, place: &Place, places: &[Place]) -> (PathBuf, Place) {
+    let Ok(real) = fs::canonicalize(path.parent().unwrap_or(path)) else {
+        return (path.to_path_buf(), place.clone());
+    };
+    let holds = |place: &&Place| fs::canonicalize(&place.folder).is_ok_and(|folder| real.starts_with(folder));
+    let linked = || Place { owner: Owner::Linked, folder: real.clone() };
+    let real_place = places.iter().find(holds).cloned().unwrap_or_else(linked);
+    (real.join(path.file_name().unwrap_or_default()), real_place)
+}
+
+/// A file that was found.
+struct Found {
+    path: PathBuf,
+    about: Metadata,
+    /// Behind a link to a folder.
+    linked: bool,
+}
+
+/// Every `.gguf` file below `folder`. Links are followed, circles are not.
+fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<Found>) {
+    let new = |about: &Metadata, been: &mut HashSet<_>| been.insert((about.dev(), about.ino()));
+    if depth == 0 || files.len() >= MOST || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
+        return;
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if files.len() >= MOST {
+            return;
+        }
+        let path = entry.path();
+        if is_gguf(&path) {
+            let about = fs::metadata(&path).ok().filter(Metadata::is_file);
+            files.extend(about.map(|about| Found { path, about, linked }));
+        } else if worth_entering(&entry) {
+            let linked = linked || entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            walk(&path, depth - 1, linked, been, files);
+        }
+    }
+}
+
+/// Folders that hold no files of their own name: hidden ones, and where Hugging Face keeps its contents and other things
+/// than models.
+fn worth_entering(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.to_string_lossy();
+    let skipped = name.starts_with('.')
+        || name == "blobs"
+        || name.starts_with("datasets--")
+        || name.starts_with("spaces--");
+    let kind = entry.file_type();
+    !skipped && kind.is_ok_and(|kind| kind.is_dir() || kind.is_symlink())
+}
+
+impl ModelFile {
+    fn new(path: PathBuf, place: &Place, about: &Metadata) -> ModelFile {
+        let mut own = name(&path);
+        if place.owner == Owner::Jan && own == "model" {
+            // Each in a folder that is named for it.
+            let folder = path.parent().and_then(|folder| folder.strip_prefix(&place.folder).ok());
+            let folder = folder.map(|folder| folder.to_string_lossy().into_owned());
+            own = folder.filter(|folder| !folder.is_empty()).unwrap_or(own);
+        }
+        ModelFile {
+            name: own,
+            owner: place.owner,
+            place: place.folder.clone(),
+            origin: Origin::of(&path),
+            size: about.len(),
+            modified: modified(about),
+            parts: (1, 1),
+            current: true,
+            identity: (about.dev(), about.ino()),
+            path,
+        }
+    }
+
+    /// What tells it from another one of the same name.
+    pub fn full_name(&self) -> String {
+        match &self.origin {
+            Some(origin) if self.owner == Owner::HuggingFace && self.current => {
+                format!("hf:{}:{}", origin.repository, origin.file)
+            }
+            _ => self.path.display().to_string(),
+        }
+    }
+
+    /// Whether all its parts are here.
+    pub fn is_whole(&self) -> bool {
+        self.parts.0 == self.parts.1
+    }
+
+    /// Whether `-m wanted` means this one exactly.
+    pub(super) fn is_called(&self, wanted: &str) -> bool {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let tagged =
+            self.owner == Owner::Ollama && self.name.eq_ignore_ascii_case(&format!("{wanted}:latest"));
+        let suffixed = format!("{}.gguf", self.name);
+        tagged || [self.name.as_str(), &suffixed, &file].iter().any(|name| name.eq_ignore_ascii_case(wanted))
+    }
+
+    /// Whether `-m wanted` means this one but for its quantisation.
+    pub(super) fn is_called_without_quantisation(&self, wanted: &str) -> bool {
+        self.owner != Owner::Ollama
+            && super::names::without_quantisation(&self.name)
+                .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+    }
+}
+
+pub(super) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+}
+
+/// The name a file goes by.
+pub fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What the model in the file at `path` is called: as [`list`] calls it.
+pub fn title(path: &Path, places: &[Place]) -> String {
+    let name = name(path);
+    if let Some((whole, ..)) = split_name(&name) {
+        return whole.to_string();
+    }
+    let in_ollama = |place: &&Place| place.owner == Owner::Ollama && path.starts_with(&place.folder);
+    let stored = places.iter().filter(in_ollama).flat_map(|place| ollama::list(&place.folder));
+    stored.into_iter().find(|model| model.blob == path).map_or(name, |model| model.name)
+}
+
+/// `name-00002-of-00003` → name, 2, 3.
+pub(super) fn split_name(name: &str) -> Option<(&str, u32, u32)> {
+    let (rest, count) = name.rsplit_once("-of-")?;
+    let (name, number) = rest.rsplit_once('-')?;
+    let parse = |digits: &str| digits.parse().ok().filter(|_| digits.len() == 5);
+    let (number, count) = (parse(number)?, parse(count)?);
+    (1 <= number && number <= count).then_some((name, number, count))
+}
+
+/// The files of the model that `path` is, or is a part of: those that are there.
+pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
+    let name = name(path);
+    let Some((whole, _, count)) = split_name(&name) else {
+        return vec![path.to_path_buf()];
+    };
+    let part = |number| path.with_file_name(format!("{whole}-{number:05}-of-{count:05}.gguf"));
+    let is_one = |part: &PathBuf| part.symlink_metadata().is_ok_and(|about| !about.is_dir());
+    (1..=count).map(part).filter(is_one).collect()
+}

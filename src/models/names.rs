@@ -1,0 +1,310 @@
+//! A name → the model that it means, or what to say where there is none or more than one.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::catalog::catalog;
+use super::library::{ModelFile, all, is_gguf, name, split_name};
+use super::places::{Owner, Place};
+use crate::error::Failure;
+use crate::files::expanded;
+use crate::hub::{self, Reference, Wanted};
+use crate::suggest::nearest;
+
+/// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` where the name does not end with a quantisation.
+pub fn without_quantisation(name: &str) -> Option<&str> {
+    let (base, last) = name.rsplit_once(['-', '.'])?;
+    let last = last.to_ascii_uppercase();
+    let digits = ["IQ", "TQ", "Q", "BF", "F", "FP", "MXFP", "NVFP"];
+    let is = digits.iter().any(|letters| {
+        let rest = last.strip_prefix(letters);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    is.then(|| base.strip_suffix("-UD").unwrap_or(base))
+}
+
+/// A model that is not on this machine.
+#[derive(Debug)]
+pub struct NotHere {
+    pub failure: Failure,
+    /// What `pull` would take to fetch it.
+    pub fetchable: Option<String>,
+}
+
+impl From<NotHere> for Failure {
+    fn from(not_here: NotHere) -> Failure {
+        not_here.failure
+    }
+}
+
+/// The file called `wanted`: a path; a name, with or without its quantisation; what `pull` would have brought; a short name
+/// of the catalogue; the beginning of one name only. A name that different files have is not resolved.
+pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, meant)
+}
+
+/// The same without beginnings, where nobody sees which model is taken.
+pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, called)
+}
+
+fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotHere> {
+    let path = expanded(Path::new(wanted));
+    if (wanted.contains('/') || is_gguf(&path)) && path.symlink_metadata().is_ok() {
+        return Ok(path); // what is wrong with it is said when it is read
+    }
+    let models = all(places);
+    match meant(wanted, &models)?[..] {
+        [first, ref others @ ..] if others.iter().all(|other| other.size == first.size) => {
+            Ok(first.path.clone()) // copies of one file
+        }
+        ref several => Err(ambiguous(wanted, several).into()),
+    }
+}
+
+/// The one model called `wanted`, or that `wanted` is the path of; copies are told apart.
+pub fn find_one(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
+    found_one(wanted, places, meant)
+}
+
+/// The same without beginnings.
+pub fn find_one_exactly(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
+    found_one(wanted, places, called)
+}
+
+fn found_one(wanted: &str, places: &[Place], meant: Meaning) -> Result<ModelFile, NotHere> {
+    use std::os::unix::fs::MetadataExt;
+    let (models, path) = (all(places), expanded(Path::new(wanted)));
+    if let (true, Ok(about)) = (wanted.contains('/') || is_gguf(&path), fs::metadata(&path)) {
+        let identity = (about.dev(), about.ino());
+        let exact = models.iter().find(|model| model.path == path);
+        let other = || models.iter().find(|model| model.identity == identity);
+        return exact.or_else(other).cloned().ok_or_else(|| outside(&path).into());
+    }
+    match meant(wanted, &models)?[..] {
+        [only] => Ok(only.clone()),
+        ref several => Err(ambiguous(wanted, several).into()),
+    }
+}
+
+/// Whether it is the whole name of a model here or in the catalogue, or the path of a model file.
+pub fn is_name(word: &str, places: &[Place]) -> bool {
+    let path = Path::new(word);
+    catalog().contains_key(&word.to_lowercase())
+        || (is_gguf(path) && path.is_file())
+        || all(places).iter().any(|model| model.is_called(word))
+}
+
+fn outside(path: &Path) -> Failure {
+    Failure::usage(format!("{} is no model in the places that fireside list shows", path.display()))
+        .hint("remove the file yourself if it is not wanted")
+}
+
+type Meaning = for<'a> fn(&str, &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere>;
+
+/// The models that `wanted` may mean, one name of each file; never none. Where it is no name, it may be the beginning of one.
+fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
+    let of_catalogue = catalog().contains_key(&wanted.to_lowercase());
+    called(wanted, models).or_else(|unknown| {
+        let (beginning, mut seen) = (wanted.to_lowercase(), HashSet::new());
+        let begins = |model: &&ModelFile| model.current && model.name.to_lowercase().starts_with(&beginning);
+        let mut begin: Vec<&ModelFile> = models.iter().filter(begins).collect();
+        begin.retain(|model| seen.insert(model.identity));
+        match begin[..] {
+            _ if of_catalogue || wanted.is_empty() => Err(unknown),
+            [first, ..] if begin.iter().all(|other| other.name.eq_ignore_ascii_case(&first.name)) => {
+                called(&first.name, models)
+            }
+            [] => Err(unknown),
+            _ => Err(ambiguous(wanted, &begin).into()),
+        }
+    })
+}
+
+/// The models called so, one name of each file; never none.
+fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
+    let mut seen = HashSet::new();
+    let mut once = |models: Vec<&'a ModelFile>| -> Vec<&'a ModelFile> {
+        models.into_iter().filter(|model| seen.insert(model.identity)).collect()
+    };
+    let those = |is_meant: &dyn Fn(&ModelFile) -> bool| -> Vec<&'a ModelFile> {
+        models.iter().filter(|model| model.current && is_meant(model)).collect()
+    };
+    let exactly = those(&|model| model.is_called(wanted));
+    if !exactly.is_empty() {
+        return Ok(once(exactly));
+    }
+    if let Some(reference) = Reference::parse(wanted) {
+        return of_reference(models, &reference).map(|model| vec![model]).ok_or_else(|| not_fetched(wanted));
+    }
+    let entry = catalog().get(&wanted.to_lowercase());
+    let file = entry.map(|entry| name(Path::new(&entry.file)));
+    let file = file.map(|file| split_name(&file).map_or(file.clone(), |(whole, ..)| whole.to_string()));
+    let of_catalogue =
+        those(&|model| file.as_ref().is_some_and(|file| model.is_whole() && model.is_called(file)));
+    let without = those(&|model| model.is_called_without_quantisation(wanted));
+    if let Some(found) = [of_catalogue, without].into_iter().find(|found| !found.is_empty()) {
+        return Ok(once(found));
+    }
+    match entry {
+        Some(_) => Err(not_fetched(wanted)),
+        None if wanted.contains('/') && !wanted.contains(':') => {
+            Err(missing(&expanded(Path::new(wanted))).into())
+        }
+        None => Err(unknown(wanted, models).into()),
+    }
+}
+
+impl From<Failure> for NotHere {
+    fn from(failure: Failure) -> NotHere {
+        NotHere { failure, fetchable: None }
+    }
+}
+
+/// Something that `pull` could bring.
+fn not_fetched(wanted: &str) -> NotHere {
+    let failure = Failure::new(format!("the model '{wanted}' is not on this machine"));
+    let failure = failure.hint(format!("to fetch it: fireside pull {wanted}"));
+    NotHere { failure, fetchable: Some(wanted.to_string()) }
+}
+
+/// The model on this machine that `pull` would bring otherwise.
+fn of_reference<'a>(models: &'a [ModelFile], reference: &Reference) -> Option<&'a ModelFile> {
+    match reference {
+        Reference::Hub(wanted) => of_hub(models, wanted),
+        Reference::Url(url) => models.iter().find(|model| {
+            let file = model.path.file_name().unwrap_or_default().to_string_lossy();
+            model.owner == Owner::User && url.ends_with(&format!("/{file}"))
+        }),
+    }
+}
+
+/// Of the revision that is wanted, the file that is.
+fn of_hub<'a>(models: &'a [ModelFile], wanted: &Wanted) -> Option<&'a ModelFile> {
+    let of_it =
+        models.iter().filter_map(|model| Some((model, model.origin.as_ref()?))).filter(|(model, origin)| {
+            let revision = match wanted.revision.as_str() {
+                "main" => model.current,
+                other => origin.commit == other || origin.revision(other).as_ref() == Some(&origin.commit),
+            };
+            model.is_whole() && revision && origin.repository.eq_ignore_ascii_case(&wanted.repository)
+        });
+    let here: Vec<_> = of_it.collect();
+    let files = here.iter().map(|(model, origin)| (origin.file.as_str(), model.size));
+    let name = hub::meant(files, &wanted.which)?;
+    here.iter().find(|(_, origin)| origin.file == name).map(|(model, _)| *model)
+}
+
+fn ambiguous(wanted: &str, meant: &[&ModelFile]) -> Failure {
+    let names: HashSet<&str> = meant.iter().map(|model| model.name.as_str()).collect();
+    let candidates: Vec<String> = match names.len() == meant.len() {
+        true => meant.iter().map(|model| model.name.clone()).collect(),
+        false => meant.iter().map(|model| model.full_name()).collect(),
+    };
+    Failure::usage(format!("'{wanted}' could be any of {} models", meant.len()))
+        .hint(format!("give one of them: {}", candidates.join(", ")))
+}
+
+/// A path where nothing is: perhaps a neighbour was meant.
+fn missing(path: &Path) -> Failure {
+    let failure = Failure::new(format!("could not use the model {}: no such file", path.display()));
+    let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let beside: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
+    let names: Vec<String> = beside.iter().map(|file| name(file)).collect();
+    let close = nearest(&name(path), names.iter().map(String::as_str));
+    match beside.iter().find(|file| Some(&*name(file)) == close) {
+        Some(close) => failure.hint(format!("did you mean {}?", close.display())),
+        None => failure,
+    }
+}
+
+fn unknown(wanted: &str, models: &[ModelFile]) -> Failure {
+    let here = models.iter().map(|model| model.name.as_str());
+    let names: Vec<&str> = here.chain(catalog().keys().map(String::as_str)).collect();
+    let lower = wanted.to_lowercase();
+    let close = nearest(wanted, names.iter().copied());
+    let part = |name: &&str| lower.chars().count() >= 3 && name.to_lowercase().contains(&lower);
+    let close = close.or_else(|| names.iter().copied().find(part));
+    let failure = Failure::new(format!("there is no model '{wanted}'"));
+    match close {
+        Some(close) => failure.hint(format!("did you mean {close}?")),
+        None => failure.hint(
+            "fireside list shows what is here, fireside pull what can be fetched; or give the path of a GGUF file",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::library::list;
+    use super::*;
+
+    fn places(folder: &Path) -> Vec<Place> {
+        let place = |owner, name: &str| Place { owner, folder: folder.join(name) };
+        vec![place(Owner::User, "own"), place(Owner::HuggingFace, "hub"), place(Owner::LmStudio, "lm")]
+    }
+
+    fn put(folder: &Path, path: &str, contents: &str) {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    #[test]
+    fn names_are_found_and_near_misses_named() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "own/Tiny-Model.gguf", "");
+        let find = |wanted: &str| find(wanted, &places(folder.path())).map_err(Failure::from);
+        assert!(find("tiny-model").unwrap().ends_with("Tiny-Model.gguf"));
+        assert!(find("tiny-model.gguf").is_ok());
+        assert_eq!(find("tiny-modle").unwrap_err().hint.unwrap(), "did you mean Tiny-Model?");
+        assert!(find("/no/such/file.gguf").unwrap_err().message.ends_with("no such file"));
+        let near = folder.path().join("own/tiny-modle.gguf").display().to_string();
+        assert!(find(&near).unwrap_err().hint.unwrap().ends_with("/Tiny-Model.gguf?"));
+        assert!(find("smollm2-135m").unwrap_err().hint.is_some());
+    }
+
+    #[test]
+    fn every_place_is_searched_and_copies_are_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = "hub/models--Owner--My-Repo/snapshots/abc/sub";
+        put(folder.path(), &format!("{snapshot}/One-Q4_K_M.gguf"), "one");
+        put(folder.path(), "hub/models--Owner--My-Repo/blobs/x.gguf", "not by this name");
+        put(folder.path(), "lm/pub/repo/One-Q4_K_M.gguf", "one");
+        put(folder.path(), "lm/pub/repo/Two-Q4_K_M.gguf", "two");
+        put(folder.path(), "lm/pub/repo/Two-Q8_0.gguf", "two two");
+        std::os::unix::fs::symlink(folder.path().join("lm"), folder.path().join("lm/circle")).unwrap();
+        let places = places(folder.path());
+        let names: Vec<String> = list(&places).into_iter().map(|model| model.name).collect();
+        assert_eq!(names, ["One-Q4_K_M", "One-Q4_K_M", "Two-Q4_K_M", "Two-Q8_0"]);
+        assert_eq!(list(&places)[0].origin.as_ref().unwrap().repository, "Owner/My-Repo");
+        assert!(find("one", &places).unwrap().starts_with(folder.path().join("hub")));
+        let two = find("two", &places).unwrap_err().failure;
+        assert_eq!(two.message, "'two' could be any of 2 models");
+        assert_eq!(two.hint.unwrap(), "give one of them: Two-Q4_K_M, Two-Q8_0");
+        assert!(find("two-q8_0", &places).is_ok());
+    }
+
+    #[test]
+    fn parts_count_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["00002", "00001"] {
+            put(folder.path(), &format!("own/Big-{part}-of-00003.gguf"), "12345");
+        }
+        let models = list(&places(folder.path()));
+        let [big] = &models[..] else { panic!("{models:?}") };
+        assert_eq!((big.name.as_str(), big.size, big.parts), ("Big", 10, (2, 3)));
+        assert!(find("big", &places(folder.path())).unwrap().ends_with("Big-00001-of-00003.gguf"));
+    }
+
+    #[test]
+    fn a_name_without_its_quantisation() {
+        assert_eq!(without_quantisation("Llama-3.2-1B-Instruct-Q4_K_M"), Some("Llama-3.2-1B-Instruct"));
+        assert_eq!(without_quantisation("SmolLM2-135M-Instruct.Q4_1"), Some("SmolLM2-135M-Instruct"));
+        assert_eq!(without_quantisation("gpt-oss-20b-mxfp4"), Some("gpt-oss-20b"));
+        assert_eq!(without_quantisation("Qwen3-4B-UD-IQ2_XXS"), Some("Qwen3-4B"));
+        assert_eq!(without_quantisation("model.f16"), Some("model"));
+        assert_eq!(without_quantisation("Falcon3-7B-Instruct"), None);
+    }
+}

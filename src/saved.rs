@@ -1,0 +1,292 @@
+//! The conversations that are kept, by what people call them: the last one, the beginning of an id, a pick from a list.
+
+use std::path::{Path, PathBuf};
+
+use crate::chat::record::Record;
+use crate::clock::now;
+use crate::config::{Config, Paths};
+use crate::error::Failure;
+use crate::files::{self, Existing};
+use crate::history::database::{Conversations, Filter, Summary, Trouble};
+pub use crate::history::database::{Damage, Kept};
+use crate::history::exchange::{Format, export};
+use crate::history::journal::{is_waiting, take_in};
+use crate::ui::Screen;
+use crate::ui::picker::{self, Row};
+use crate::ui::table::{Column, cut, table};
+use crate::units::{count, count_in_column};
+
+/// Conversations that a picker shows.
+const SHOWN: usize = 20;
+/// Digits of an id that are shown.
+pub const SHORT: usize = 8;
+
+/// Where conversations are kept; `None` without a home folder.
+pub fn file(config: &Config) -> Option<&Path> {
+    config.paths.as_ref().map(|paths| paths.conversations.as_path())
+}
+
+/// Says where conversations are kept, before the first one is: once for each database, as soon as a run is not quiet.
+pub fn tell_where(config: &Config, screen: &mut Screen) {
+    let Some(Paths { conversations, told, .. }) = &config.paths else { return };
+    if screen.is_quiet() || (conversations.exists() && told.exists()) {
+        return;
+    }
+    let shown = conversations.display();
+    screen.note(&format!(
+        "conversations are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
+    ));
+    let _ = files::replace(told, b""); // else it is said again
+}
+
+/// Damaged databases that were moved aside.
+pub fn damaged(config: &Config) -> Vec<PathBuf> {
+    let Some((folder, name)) = file(config).and_then(|file| Some((file.parent()?, file.file_name()?))) else {
+        return Vec::new();
+    };
+    let beginning = format!("{}.damaged-", name.to_string_lossy());
+    let all = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning)))
+        .collect()
+}
+
+/// The database, if there is one, with what ended programs could not write into it.
+pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
+    let Some(file) = file(config) else { return Ok(None) };
+    let mut store = match Conversations::existing(file)? {
+        Some(store) => store,
+        None if is_waiting(file) => Conversations::open(file)?.0,
+        None => return Ok(None),
+    };
+    let _ = take_in(file, &mut store); // what cannot be taken in now stays beside it
+    Ok(Some(store))
+}
+
+/// The database, if anything was ever kept.
+pub fn store(config: &Config) -> Result<Conversations, Failure> {
+    existing(config)?.ok_or_else(none)
+}
+
+/// The conversation that was changed last, wherever it was held.
+pub fn last(config: &Config) -> Result<Kept, Failure> {
+    let store = store(config)?;
+    let newest = store.list(&Filter { most: Some(1), ..Filter::default() })?;
+    load(&store, &newest.first().ok_or_else(none)?.id)
+}
+
+fn none() -> Failure {
+    Failure::new("no conversations are kept yet")
+        .hint("a chat or a question on a terminal is kept by itself, elsewhere with --keep")
+}
+
+/// Why the stored conversations cannot be used, and what happens then.
+pub fn trouble(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Damaged => {
+            "they are damaged: the next chat moves the file aside and goes on with what can be read of it"
+                .into()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The conversation whose id begins with `prefix`.
+pub fn find(store: &Conversations, prefix: &str) -> Result<Kept, Failure> {
+    load(store, &id(store, prefix)?)
+}
+
+/// The whole id that begins with `prefix`.
+pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
+    let ids = store.ids(prefix)?;
+    match &ids[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::new(format!("there is no conversation '{prefix}'"))
+            .hint("fireside history list shows the ids; fireside history search finds words")),
+        several => Err(Failure::usage(format!("'{prefix}' could be any of {} conversations", several.len()))
+            .hint(format!(
+                "one more digit or two: {}",
+                several.iter().map(|id| &id[..SHORT]).collect::<Vec<_>>().join(", ")
+            ))),
+    }
+}
+
+/// The beginnings of the ids of all conversations, the one changed last first; none where they cannot be told.
+pub fn latest(config: &Config) -> Vec<String> {
+    let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
+    all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
+}
+
+fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
+    store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
+}
+
+/// Asks a question and gives what was typed; `None`: nothing, leave it.
+pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
+
+/// Lets the user choose one. `None`: none is wanted.
+pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Kept>, Failure> {
+    let store = store(config)?;
+    let all = store.list(&Filter::default())?;
+    if all.is_empty() {
+        return Err(none());
+    }
+    if !screen.can_pick() {
+        return pick_by_number(&store, &all, screen, ask);
+    }
+    let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone(), ..Row::default() };
+    let rows: Vec<Row> = all.iter().map(row).collect();
+    let mut about = |place: usize| {
+        let Summary { id, changed, path, .. } = &all[place];
+        let last = store.last_words(id).ok().flatten().map_or_else(String::new, |text| short(&text, 300));
+        let messages = count(*path, "message");
+        (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
+    };
+    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::error::reason(&e)));
+    match screen.pick(question).map_err(cannot)? {
+        Some(place) => load(&store, &all[place].id).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The same where only lines can be shown and read: the latest ones have numbers.
+fn pick_by_number(
+    store: &Conversations,
+    all: &[Summary],
+    screen: &mut Screen,
+    ask: Question,
+) -> Result<Option<Kept>, Failure> {
+    let latest = &all[..all.len().min(SHOWN)];
+    let mut lines = Vec::new();
+    for (number, summary) in (1..).zip(latest) {
+        lines.push(format!("{number:3}  {}", line(summary)));
+        lines.extend(store.last_words(&summary.id)?.map(|text| format!("       {}", short(&text, 80))));
+    }
+    if latest.len() < all.len() {
+        lines.push(format!("the latest {SHOWN} of {}; an id takes any of them", all.len()));
+    }
+    screen.show(&lines.join("\n"));
+    loop {
+        let typed = ask(screen, "Which conversation? Its number or its id: ")?;
+        let Some(typed) = typed.filter(|typed| !typed.is_empty()) else { return Ok(None) };
+        let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
+        let found = match by_number {
+            Some(summary) => load(store, &summary.id),
+            None => find(store, &typed),
+        };
+        match found {
+            Ok(kept) => return Ok(Some(kept)),
+            Err(failure) => screen.failure(&failure),
+        }
+    }
+}
+
+/// The beginning of a text on one line.
+pub fn short(text: &str, most: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    cut(&line, most)
+}
+
+/// Conversations in a list: id, age, size, title.
+pub fn lines(found: &[Summary], terminal: Option<usize>) -> Vec<String> {
+    let rows: Vec<[String; 4]> = found
+        .iter()
+        .map(|Summary { id, title, changed, path, .. }| {
+            let messages = count_in_column(*path as usize, 4, "message");
+            [id[..SHORT.min(id.len())].to_string(), format!("{:>9}", age(*changed)), messages, title.clone()]
+        })
+        .collect();
+    let columns = [("", Column::Whole), ("", Column::Spare(1)), ("", Column::Spare(2)), ("", Column::Cut)];
+    table(columns, &rows, terminal).split_off(1)
+}
+
+/// The same of one.
+pub fn line(summary: &Summary) -> String {
+    lines(std::slice::from_ref(summary), None).concat()
+}
+
+/// How long ago, in the largest unit that fits.
+pub fn age(then: i64) -> String {
+    let seconds = now().saturating_sub(then).max(0) / 1000;
+    match seconds {
+        0..60 => "just now".into(),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => count(seconds / 86_400, "day"),
+    }
+}
+
+/// `3fa90011: Why is the sky blue?`, as a conversation is named to people.
+pub fn named(record: &Record) -> String {
+    format!("{}: {}", &record.id[..SHORT.min(record.id.len())], record.title)
+}
+
+/// Says which conversation is gone on with.
+pub fn continuing(record: &Record) -> String {
+    format!("continuing {} ({})", named(record), messages(record))
+}
+
+/// `2 messages, 4 on other branches`: those that are shown come first.
+pub fn messages(record: &Record) -> String {
+    let shown = record.path().len();
+    let others = match record.entries.len() - shown {
+        0 => String::new(),
+        others => format!(", {others} on other branches"),
+    };
+    count(shown, "message") + &others
+}
+
+/// Writes a conversation into a file of the user's choice; says what was written.
+pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) -> Result<String, Failure> {
+    let shown = path.display();
+    let cannot = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::new(format!("could not write {shown}: {}", crate::error::reason(&e))),
+    };
+    let mut text = Vec::new();
+    export(record, format, &mut text).map_err(cannot)?;
+    files::write_named(path, &text, existing).map_err(cannot)?;
+    Ok(format!("wrote {} to {shown} as {}", named(record), format.name()))
+}
+
+/// Refuses to replace a file.
+pub fn exists(path: &Path) -> Failure {
+    Failure::new(format!("{} exists already", path.display()))
+}
+
+/// Asks whether to replace it after all.
+pub fn replace_question(path: &Path) -> String {
+    format!("{} exists already. Replace it?", path.display())
+}
+
+/// What a file is to be written as: by its ending, or `otherwise` where it has none.
+pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
+    let unknown = || {
+        Failure::usage(format!("{} does not tell the format", path.display()))
+            .hint("the name must end with .md, .json or .txt")
+    };
+    match path.extension() {
+        Some(_) => Format::of(path).ok_or_else(unknown),
+        None => Ok(otherwise),
+    }
+}
+
+/// A conversation as text.
+pub fn text(record: &Record, format: Format) -> Result<String, Failure> {
+    let mut text = Vec::new();
+    export(record, format, &mut text).map_err(|e| Failure::new(crate::error::reason(&e)))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_beginnings() {
+        assert_eq!(age(now()), "just now");
+        assert_eq!(age(now() - 3 * 3_600_000), "3 h");
+        assert_eq!(short("a  b\nc", 10), "a b c");
+        assert_eq!(short("abcdefgh", 5), "abcd…");
+    }
+}

@@ -1,0 +1,153 @@
+//! DraftCounts change no answer: what is written with them is what is written without.
+//!
+//! A draft is verified in a batch, and quantised kernels give slightly different numbers for different batch sizes. As in
+//! tests/exact.rs, where two answers part the two tokens must be closer than that noise; such cases are counted and printed.
+
+use std::time::{Duration, Instant};
+
+use fireside::chat::Turn;
+use fireside::engine::draft::{Costs, MOST};
+
+use crate::exact::{Answer, FLOAT_NOISE, Subject, TINY, answer, default_subject, turn, user};
+use crate::support::{Home, default_model, tiny};
+
+const LETTER: &str = "Dear Ms Albright, thank you for your letter of the third of March. The parcel that we sent you on the first \
+    has been held at the border, where it will stay until the papers have been signed. Please sign them and send them back to \
+    us at your earliest convenience. We are sorry for the trouble this has caused.";
+const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
+    continue\n        result += value\n    return result\n\n\nprint(total([1, 2, 3, 40], 10))\n";
+
+/// What is copied and edited, and then what is not.
+fn tasks() -> [String; 6] {
+    let function = |name| {
+        format!(
+            "def total_{name}(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
+            result = result + value\n    return result\n"
+        )
+    };
+    let functions = ["lamps", "houses", "rooms", "guests"].map(function); // as benches/rivals has them
+    [
+        format!("Repeat this text exactly, word for word:\n\n{LETTER}"),
+        format!(
+            "Fix the typos in this text:\n\n{}",
+            LETTER.replace("parcel", "parsel").replace("papers", "papres")
+        ),
+        format!("Rename the variable result to amount in this code:\n\n```python\n{CODE}```"),
+        format!(
+            "Rename the variable result to sum in this code and write nothing else:\n\n{}",
+            functions.join("\n")
+        ),
+        "Write a poem about a lighthouse.".into(),
+        "What is the difference between TCP and UDP?".into(),
+    ]
+}
+
+fn asked(text: &str, temp: f32, draft: bool) -> Turn {
+    let mut turn = turn(&[user(text)], 160);
+    turn.settings.sampling.temp = temp;
+    turn.settings.no_speculative = !draft;
+    turn
+}
+
+/// The answers with drafts and without, and whether they part, which they may only at a near tie.
+fn both(subject: &Subject, text: &str, temp: f32) -> (Answer, bool) {
+    let cheap = Costs::measured(&[(1, 1.0), (17, 1.5)]); // many draft tokens, many of them wrong
+    let [with, without] = [true, false].map(|draft| {
+        let mut engine = subject.engine().with_costs(cheap.clone());
+        answer(&mut engine, &asked(text, temp, draft))
+    });
+    assert_eq!(without.drafts.drafted, 0);
+    let parted = with.tokens != without.tokens || with.text != without.text || with.stop != without.stop;
+    if parted {
+        let same = with.tokens.iter().zip(&without.tokens).take_while(|(a, b)| a == b).count();
+        let apart = subject.margin(&without.tokens[..same]);
+        assert!(temp > 0.0 || apart < subject.noise, "{text:?}: answers part at a margin of {apart}");
+    }
+    (with, parted)
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // near ties are a result
+fn drafts_change_no_answer_of_the_default_model() {
+    let Some(subject) = default_subject() else { return };
+    for temp in [0.0, 0.8] {
+        let answers: Vec<(Answer, bool)> = tasks().iter().map(|text| both(subject, text, temp)).collect();
+        let parted = answers.iter().filter(|(_, parted)| *parted).count();
+        let right: usize = answers.iter().map(|(answer, _)| answer.drafts.accepted).sum();
+        println!(
+            "temperature {temp}: {right} draft tokens were accepted, {parted} of {} answers parted",
+            answers.len()
+        );
+        assert!(right > 100, "only {right} draft tokens were accepted");
+        assert!(parted <= 2, "{parted} of {} answers parted", answers.len());
+    }
+}
+
+#[test]
+fn drafts_change_no_answer_of_the_tiny_models() {
+    for name in TINY {
+        let subject = Subject::load(&tiny(name), FLOAT_NOISE);
+        let mut made = 0;
+        for temp in [0.0, 0.3] {
+            for text in ["Say it again, say it again, say it again.", "one two three one two three one"] {
+                let (answer, parted) = both(&subject, text, temp);
+                assert!(!parted, "{name}, {text:?}, temperature {temp}");
+                made += answer.drafts.drafted;
+            }
+        }
+        match name {
+            "llama-bpe" | "gemma3" => assert!(made > 20, "{name}: {made} tokens were drafted"),
+            "mamba" | "falcon-h1" => assert_eq!(made, 0, "{name} cannot take a draft back"),
+            _ => {} // may not repeat itself
+        }
+    }
+}
+
+#[test]
+fn the_program_drafts_unless_told_not_to() {
+    let Some(model) = default_model() else { return };
+    let run = |args: &[&str]| {
+        let run = Home::new().run(&["--json", "--temp", "0", "-n", "100", "-p", &tasks()[0]]);
+        args.iter().fold(run, |run, arg| run.arg(arg)).model(&model).done().json()
+    };
+    let (with, without) = (run(&[]), run(&["--no-speculative"]));
+    let count = |object: &serde_json::Value, what: &str| object["tokens"]["drafted"][what].as_u64().unwrap();
+    assert!(count(&with, "accepted") > 40 && count(&with, "accepted") <= count(&with, "proposed"), "{with}");
+    assert_eq!((count(&without, "proposed"), count(&without, "accepted")), (0, 0));
+    assert_eq!(with["text"].as_str().unwrap()[..200], without["text"].as_str().unwrap()[..200]);
+}
+
+#[test]
+fn what_batches_cost_is_measured_once_after_the_first_answer() {
+    let home = Home::new();
+    let costs = || {
+        let known =
+            std::fs::read_to_string(home.path(".local/state/fireside/models.json")).unwrap_or_default();
+        let known: serde_json::Value = serde_json::from_str(&known).unwrap_or_default();
+        let file = known["files"].as_object().and_then(|files| files.values().next().cloned());
+        file.and_then(|file| file["costs"][1].as_array().cloned())
+    };
+    let talk =
+        |lines: &str| home.run(&["--repl-stdin", "-n", "20"]).model(&tiny("llama-bpe")).stdin(lines).start();
+    let mut chat = talk("Hello\n/stats\n");
+    chat.stderr.wait_for("drafts");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while costs().is_none() {
+        assert!(Instant::now() < deadline, "nothing was measured");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    chat.close_stdin();
+    chat.done().code(0);
+    let measured = costs().unwrap();
+    assert_eq!(
+        (measured.len(), &measured[0]),
+        (MOST + 1, &1.0.into()),
+        "one number for every size of a batch"
+    );
+    let mut again = talk("Hello\n/stats\n");
+    again.stderr.wait_for("drafts");
+    std::thread::sleep(Duration::from_millis(300));
+    again.close_stdin();
+    again.done().code(0);
+    assert_eq!(costs().unwrap(), measured);
+}
