@@ -19,7 +19,7 @@ const LONGEST: u64 = 64 << 20;
 const HEAD: &str = "#V2";
 
 /// The lines, the oldest first; none if there is no file.
-pub fn read(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<String>> {
     let mut file = match own_file(path, OpenOptions::new().read(true)) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
@@ -42,7 +42,7 @@ fn read_from(file: &mut File) -> io::Result<Vec<String>> {
 }
 
 /// Adds a line. Makes the file and its folder.
-pub fn append(path: &Path, line: &str) -> io::Result<()> {
+pub(super) fn append(path: &Path, line: &str) -> io::Result<()> {
     own_folder(folder_of(path))?;
     let mut file = locked(path)?;
     let head = if file.metadata()?.len() == 0 { format!("{HEAD}\n") } else { String::new() };
