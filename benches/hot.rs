@@ -14,10 +14,10 @@ use fireside::engine::cache::Cache;
 use fireside::engine::detokenize::{Detokenizer, Stops};
 use fireside::engine::draft::{Costs, Drafter, Lookup};
 use fireside::engine::guard::{Guarded, Markers, Texts};
-use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Model, Parts, Token, Weights,
-};
+use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
+use fireside::engine::model::Model;
 use fireside::engine::template::{Template, Turn};
+use fireside::engine::token::Token;
 use fireside::engine::tokens::Encoder;
 use fireside::gguf;
 

@@ -13,10 +13,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use fireside::chat::settings::{Auto, CacheType, Sampling};
-use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, Weights,
-};
-use fireside::engine::sampler::Sampler;
+use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
+use fireside::engine::model::{Logits, Model, Sampler};
+use fireside::engine::sampler::Chain;
 use fireside::gguf::write::{Metadata, Writer, placed};
 
 const VOCABULARY: usize = 262_144;
@@ -47,7 +46,7 @@ fn main() {
         ("top-k 129", Sampling { top_k: 129, ..usual.clone() }),
         ("top-k 129, repeat penalty", Sampling { repeat_penalty: 1.1, top_k: 129, ..usual }),
     ] {
-        let mut sampler = Sampler::for_logits(&sampling, 1, VOCABULARY);
+        let mut sampler = Chain::for_logits(&sampling, 1, VOCABULARY);
         let times = (0..ROUNDS).map(|round| {
             let started = Instant::now();
             sampler.pick(&rows[round % rows.len()]).expect("they are numbers");

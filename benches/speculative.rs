@@ -15,9 +15,9 @@ use std::time::Instant;
 use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Event, Message, Role, Stats, Turn};
 use fireside::engine::Engine;
-use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, Token, Weights,
-};
+use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
+use fireside::engine::model::{Logits, Model};
+use fireside::engine::token::Token;
 use fireside::gguf;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";

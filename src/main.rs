@@ -1,4 +1,4 @@
-//! Parse, run, leave; a failure becomes a line and an exit code.
+//! Set up the process, parse, run, leave; a failure becomes a line and an exit code.
 
 use std::time::Instant;
 
@@ -8,16 +8,18 @@ use fireside::engine::template;
 use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
 use fireside::{cli, completions, start};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use nix::libc;
 
 fn main() {
     let started = Instant::now();
     if template::render_apart() {
         return;
     }
-    llama::in_large_steps();
+    allocate_in_large_steps();
     crash::install();
     completions::answer();
-    llama::without_debugger();
+    without_debugger();
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
@@ -27,6 +29,24 @@ fn main() {
     };
     // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
     signal_hook::low_level::exit(exit as i32);
+}
+
+/// Has the C library take memory from the system in steps of 16 MiB, not of 128 KiB: every step holds up all page faults of the
+/// process, and the two threads that load a model took hundreds. Allocations below 4 MiB come out of these steps.
+fn allocate_in_large_steps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (what, bytes) in
+        [(libc::M_TOP_PAD, 16 << 20), (libc::M_MMAP_THRESHOLD, 4 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)]
+    {
+        // SAFETY: sets a number that allocations look at; there is only one thread yet.
+        unsafe { libc::mallopt(what, bytes) };
+    }
+}
+
+/// Keeps llama.cpp from starting a debugger when it aborts.
+fn without_debugger() {
+    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile.
+    unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
 }
 
 /// llama.cpp is about to abort the process: say why and leave the terminal as it was.

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Attachment, DraftCounts, Event, Message, Role, StopReason, Turn};
 use fireside::engine::Engine;
-use fireside::engine::llama::{
-    self, ContextOptions, Hooks, Llama, LoadOptions, Logits, Model, Parts, SpecialIds, Token, Weights,
-};
+use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, SpecialIds, Weights};
+use fireside::engine::model::{Logits, Model};
+use fireside::engine::token::Token;
 use fireside::gguf;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;

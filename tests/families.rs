@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fireside::engine::llama::{Llama, Logits, Model, Token};
+use fireside::engine::llama::Llama;
+use fireside::engine::model::{Logits, Model};
+use fireside::engine::token::Token;
 use serde::Deserialize;
 use tempfile::TempDir;
 

@@ -5,7 +5,9 @@
 
 use fireside::chat::{Message, Role};
 use fireside::engine::Engine;
-use fireside::engine::llama::{Llama, Marker, Model, Parts, Token, Vocabulary, Weights};
+use fireside::engine::llama::{Llama, Parts, Weights};
+use fireside::engine::model::Model;
+use fireside::engine::token::{Marker, Token, Vocabulary};
 
 use crate::exact::{FLOAT_NOISE, Subject, load, turn, user};
 use crate::support::parrot::{CHATML, Kind, Parrot};

@@ -3,7 +3,8 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use fireside::engine::llama::{self, Hooks, Llama, LoadOptions, Logits, Model, Parts, Weights};
+use fireside::engine::llama::{self, Hooks, Llama, LoadOptions, Parts, Weights};
+use fireside::engine::model::{Logits, Model};
 use fireside::gguf;
 
 use crate::exact::{FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, load};

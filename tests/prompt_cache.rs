@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use fireside::chat::settings::CacheType;
 use fireside::chat::{Attachment, Message, Role, Turn};
 use fireside::engine::Engine;
-use fireside::engine::llama::{Llama, Logits, Model, Token};
+use fireside::engine::llama::Llama;
+use fireside::engine::model::{Logits, Model};
 use fireside::engine::prompt_cache::{Bounds, LEAST, PromptCache, Rules, key, usage};
+use fireside::engine::token::Token;
 use fireside::gguf;
 use tempfile::TempDir;
 

@@ -4,7 +4,8 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fireside::engine::llama::{Llama, Model};
+use fireside::engine::llama::Llama;
+use fireside::engine::model::Model;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;

@@ -98,13 +98,23 @@ const HOMES: &[(&str, &[&str])] = &[
         "llama_cpp_2",
         &[
             "engine/llama.rs",
+            "engine/llama/devices.rs",
             "engine/llama/facts.rs",
             "engine/llama/fallback.rs",
             "engine/llama/weights.rs",
             "engine/sampler.rs",
         ],
     ),
-    ("llama_cpp_sys_2", &["engine/llama.rs", "engine/llama/weights.rs"]),
+    (
+        "llama_cpp_sys_2",
+        &[
+            "engine/llama.rs",
+            "engine/llama/devices.rs",
+            "engine/llama/ggml.rs",
+            "engine/llama/log.rs",
+            "engine/llama/weights.rs",
+        ],
+    ),
     ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
     ("aho_corasick", &["engine/guard.rs", "engine/tokens.rs"]),
     ("rustyline", &["repl/editor.rs"]),
@@ -199,12 +209,20 @@ fn each_heavy_crate_is_named_in_one_place() {
 }
 
 #[test]
-fn unsafe_code_stays_in_three_files() {
+fn unsafe_code_stays_in_a_few_files() {
+    const FILES: [&str; 7] = [
+        "main.rs",
+        "engine/llama.rs",
+        "engine/llama/devices.rs",
+        "engine/llama/ggml.rs",
+        "engine/llama/log.rs",
+        "engine/llama/weights.rs",
+        "ui/crash.rs",
+    ];
     for (name, text) in sources() {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
-        let may = ["engine/llama.rs", "engine/llama/weights.rs", "ui/crash.rs"].contains(&name.as_str());
-        assert!(!found || may, "{name} has unsafe code");
+        assert!(!found || FILES.contains(&name.as_str()), "{name} has unsafe code");
     }
 }
 

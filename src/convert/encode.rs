@@ -138,7 +138,12 @@ mod tests {
         for kind in Type::ALL {
             let mut ours = Vec::new();
             encode(kind, &numbers, &mut ours);
-            assert_eq!(ours, crate::engine::llama::quantised(kind.number(), &numbers), "{}", kind.name());
+            assert_eq!(
+                ours,
+                crate::engine::llama::ggml::quantised(kind.number(), &numbers),
+                "{}",
+                kind.name()
+            );
         }
     }
 }

@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 
-use super::llama::{Logits, Model, Token};
+use super::model::{Logits, Model};
+use super::token::Token;
 
 /// Smallest context that is ever made, in tokens, and what the size of each is a multiple of.
 const FIRST_CAPACITY: usize = 512;

@@ -3,7 +3,7 @@
 //! llama.cpp's chain begins with a list of the whole vocabulary, a quarter of a million entries with some models, to keep forty
 //! of them. Next: draft.rs.
 
-use super::llama::Token;
+use super::token::Token;
 
 /// Logits that are looked at together, which compilers turn into few instructions.
 const LANES: usize = 32;

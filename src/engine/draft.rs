@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::llama::Token;
+use super::token::Token;
 
 /// DraftCounts at what comes next.
 pub trait Drafter {

@@ -8,14 +8,14 @@ use anyhow::Result;
 use super::cache::Cache;
 use super::detokenize::{Detokenizer, Stops};
 use super::draft::Drafter;
-use super::llama::{Model, Token};
+use super::model::{Model, Sampler};
 use super::reasoning::{self, Reasoning};
-use super::sampler::Sampler;
+use super::token::Token;
 use crate::chat::{DraftCounts, Event, StopReason};
 
 /// What the loop needs besides the model and its memory, whose last token has logits.
 pub struct Writing<'a> {
-    pub sampler: Sampler,
+    pub sampler: Box<dyn Sampler>,
     pub stops: Stops,
     /// Of a model that thinks before it answers.
     pub thoughts: Option<Thoughts>,
@@ -297,6 +297,7 @@ mod tests {
 
     use super::super::draft::{Costs, Lookup};
     use super::super::reasoning::{AnswerPrefix, Format};
+    use super::super::sampler::Chain;
     use super::super::toy::Toy;
     use super::*;
     use crate::chat::settings::Sampling;
@@ -348,7 +349,7 @@ mod tests {
         let sampling = Sampling { temp: 0.0, ..Sampling::default() };
         let cancel = AtomicBool::new(case.cancel == 0);
         let writing = Writing {
-            sampler: Sampler::for_logits(&sampling, 1, toy.vocabulary.len),
+            sampler: Box::new(Chain::for_logits(&sampling, 1, toy.vocabulary.len)),
             stops: Stops::new(&case.stops),
             thoughts: Some(thoughts).filter(|_| case.thinks),
             ends: Vec::new(),

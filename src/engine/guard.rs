@@ -19,7 +19,7 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::llama::Vocabulary;
+use super::token::Vocabulary;
 
 /// Most renders that are spent on finding out which of its own words a template looks for.
 const MOST_TRIALS: usize = 32;
@@ -338,7 +338,7 @@ fn embedded(
 
 #[cfg(test)]
 mod tests {
-    use super::super::llama::Marker;
+    use super::super::token::Marker;
     use super::*;
 
     fn markers() -> Markers {

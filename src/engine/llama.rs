@@ -1,119 +1,38 @@
-//! 2 — llama.cpp behind a trait: model, vocabulary, context and what is held in its memory.
+//! llama.cpp behind [`Model`]: weights, the context on them, and what is held in its memory.
 //!
-//! Everything above this file works on [`Model`]; this file (with sampler.rs) is the only one that names the
-//! binding. It hides what the binding allows to go wrong: ids are checked before they reach C++, the log is kept
-//! for error messages, and positions never pass what the model can take. Next: tokens.rs.
+//! Only this room (with sampler.rs) names the binding. It hides what the binding allows to go wrong: ids are checked before
+//! they reach C++, the log is kept for error messages, and positions never pass what the model can take.
 
+mod devices;
 mod facts;
 mod fallback;
+#[cfg(test)]
+pub(crate) mod ggml;
+mod log;
 mod weights;
 
-use std::ffi::{CStr, c_char, c_void};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::context::session::LlamaStateSeqFlags;
-use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
-use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-use nix::libc;
 
+use self::devices::backend;
+pub use self::devices::{BINDING, BUILD, Device, devices, system_info};
+use self::fallback::LONG;
+pub use self::log::{Hooks, contained, install, not_locked};
+use self::log::{forget_errors, reason};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
-use super::sampler::Sampler;
+use super::model::{Logits, Model, Sampler};
+use super::sampler::Chain;
+use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
 use crate::chat::options::SETTINGS;
 use crate::chat::settings::{Auto, CacheType, Sampling};
 use crate::error::Failure;
-
-/// A token id: an index into the vocabulary.
-pub type Token = i32;
-
-/// Which of the decoded tokens get logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Logits {
-    None,
-    Last,
-    All,
-}
-
-/// What the engine needs of a language model. Memory is one sequence of tokens, appended to and cut at its end.
-pub trait Model {
-    /// Text to ids, nothing added. `special`: control tokens written in the text become such.
-    fn tokenize(&self, text: &str, special: bool) -> Vec<Token>;
-    /// The bytes a token stands for; none for a control token unless `special`.
-    fn piece(&self, token: Token, special: bool) -> Vec<u8>;
-    /// Whether the model says with this token that its answer is over.
-    fn ends(&self, token: Token) -> bool;
-    fn vocabulary(&self) -> &Vocabulary;
-    /// A fresh sampler chain for one answer.
-    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler>;
-
-    /// Tokens in memory.
-    fn len(&self) -> usize;
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Tokens that memory has room for now.
-    fn capacity(&self) -> usize;
-    /// Tokens that memory may ever have room for.
-    fn limit(&self) -> usize;
-    /// Most tokens of one [`Model::decode`].
-    fn chunk(&self) -> usize;
-    /// Bytes that [`Model::save`] would give now.
-    fn state_bytes(&self) -> usize;
-    /// What is in memory, as bytes that are of use only to a model like this one.
-    fn save(&self) -> Result<Vec<u8>>;
-    /// Puts saved memory of `len` tokens in the place of what is there. The bytes must be exactly those that were saved: of
-    /// that only their shape is checked. On failure memory is empty.
-    fn restore(&mut self, state: &[u8], len: usize) -> Result<()>;
-    /// Whether restored memory can be cut: otherwise it is of use only as a whole.
-    fn restores_parts(&self) -> bool;
-    /// Makes room for `capacity` tokens and returns how many of those in memory were kept.
-    fn grow(&mut self, capacity: usize) -> Result<usize>;
-    /// Whether what is in memory can be cut off again from here on, whatever more is evaluated before that.
-    fn can_return(&self) -> bool;
-    /// Forgets all but the first `len` tokens and returns how many were really kept: fewer where memory cannot be cut.
-    fn truncate(&mut self, len: usize) -> usize;
-    /// Evaluates tokens after those in memory; on failure memory is as it was or empty.
-    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()>;
-    /// The logits after one of the tokens of the last decode, of those that were to get some, the first being row 0; one number
-    /// a token of the vocabulary.
-    fn logits(&self, row: usize) -> &[f32];
-}
-
-/// What is known of a vocabulary once a model is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct Vocabulary {
-    pub len: usize,
-    /// Begins every text, if the model wants that.
-    pub bos: Option<Token>,
-    pub add_bos: bool,
-    pub bos_text: String,
-    pub eos_text: String,
-    /// Texts that become one token when control tokens are parsed: (text, always parsed even when they are not).
-    pub markers: Vec<Marker>,
-    /// Whether a text gets a space before it (SentencePiece).
-    pub space_prefix: bool,
-}
-
-/// A text that the tokenizer may take for one special token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marker {
-    pub token: Token,
-    pub text: String,
-    /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
-    pub control: bool,
-    /// UNKNOWN: stands for what cannot be written.
-    pub unknown: bool,
-    /// Whether white space before it is dropped.
-    pub takes_space: bool,
-}
 
 /// What a context needs to know.
 #[derive(Debug, Clone)]
@@ -127,194 +46,6 @@ pub struct ContextOptions {
     pub flash_attn: Auto,
     pub cache_type_k: CacheType,
     pub cache_type_v: CacheType,
-}
-
-/// Where llama.cpp's words go. Set once, before anything else of this file is called.
-pub struct Hooks {
-    /// Every line of its log; `None` keeps it quiet.
-    pub log: Option<fn(&str)>,
-    /// The reason for which it is about to abort the process. Should not return.
-    pub abort: fn(&str),
-}
-
-static HOOKS: OnceLock<Hooks> = OnceLock::new();
-static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
-static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Installs the hooks; only the first call counts.
-pub fn install(hooks: Hooks) {
-    if HOOKS.set(hooks).is_err() {
-        return;
-    }
-    // SAFETY: the callbacks are `extern "C"` functions that do not unwind and live as long as the program.
-    unsafe {
-        llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
-        llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
-        llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
-        set_terminate(on_terminate);
-    }
-}
-
-unsafe extern "C" {
-    /// `std::set_terminate` of C++, under which name every compiler here knows it.
-    #[link_name = "_ZSt13set_terminatePFvvE"]
-    fn set_terminate(handler: extern "C" fn()) -> *const c_void;
-}
-
-/// An exception that llama.cpp threw and nobody caught.
-extern "C" fn on_terminate() {
-    if let Some(hooks) = HOOKS.get() {
-        (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
-    }
-    std::process::abort();
-}
-
-/// Keeps llama.cpp from starting a debugger when it aborts. First thing in `main`, while there is one thread.
-pub fn without_debugger() {
-    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile.
-    unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
-}
-
-extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    let Some(text) = c_text(text) else { return };
-    let line = text.trim_end();
-    if level == llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR
-        && !line.is_empty()
-        && let Ok(mut errors) = LAST_ERRORS.lock()
-    {
-        if errors.len() >= 20 {
-            errors.remove(0);
-        }
-        errors.push(line.to_string());
-    }
-    if text.contains("failed to mlock") || text.contains("mlock not supported") {
-        NOT_LOCKED.store(true, Ordering::Relaxed);
-    }
-    if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log) {
-        log(&text);
-    }
-}
-
-/// Whether weights that were to be locked in memory could not be.
-pub fn not_locked() -> bool {
-    NOT_LOCKED.load(Ordering::Relaxed)
-}
-
-extern "C" fn on_abort(text: *const c_char) {
-    let reason = c_text(text).unwrap_or_default();
-    if let Some(hooks) = HOOKS.get() {
-        (hooks.abort)(reason.trim());
-    }
-}
-
-/// Runs something that may call llama.cpp. A C++ exception that comes out of it ends here, in a panic that nobody can
-/// catch, where it would otherwise unwind through the whole thread.
-pub fn contained<T>(run: impl FnOnce() -> T) -> T {
-    extern "C" fn call<T, F: FnOnce() -> T>(run: &mut Option<F>, result: &mut Option<T>) {
-        *result = run.take().map(|run| run());
-    }
-    let mut result = None;
-    call(&mut Some(run), &mut result);
-    result.expect("call sets it")
-}
-
-/// Has the C library take memory from the system in steps of 16 MiB, not of 128 KiB: every step holds up all page faults of the
-/// process, and the two threads that load a model took hundreds. Allocations below 4 MiB come out of these steps. First thing
-/// in `main`.
-pub fn in_large_steps() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    for (what, bytes) in
-        [(libc::M_TOP_PAD, 16 << 20), (libc::M_MMAP_THRESHOLD, 4 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)]
-    {
-        // SAFETY: sets a number that allocations look at; there is only one thread yet.
-        unsafe { libc::mallopt(what, bytes) };
-    }
-}
-
-fn c_text(text: *const c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: llama.cpp hands its callbacks NUL-terminated strings that live during the call.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(text.to_string_lossy().into_owned())
-}
-
-/// llama.cpp's own reason for the last failure: the first error line it wrote since `forget_errors`.
-fn reason() -> Option<String> {
-    let errors = LAST_ERRORS.lock().ok()?;
-    // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
-    let line =
-        errors.iter().find(|line| line.contains("error loading model: ")).or_else(|| errors.first())?;
-    let reason = line.split_once("error loading model: ").map_or(line.as_str(), |(_, reason)| reason);
-    Some(reason.to_string())
-}
-
-fn forget_errors() {
-    if let Ok(mut errors) = LAST_ERRORS.lock() {
-        errors.clear();
-    }
-}
-
-/// llama.cpp's start-up, done once.
-fn backend() -> &'static LlamaBackend {
-    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
-}
-
-/// A processor that can run a model.
-#[derive(Debug, Clone)]
-pub struct Device {
-    pub name: String,
-    pub description: String,
-    pub gpu: bool,
-}
-
-/// The binding that is used, which decides what saved memory looks like.
-pub const BINDING: &str = "llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161";
-
-/// Tells the llama.cpp that is in this program from any other, one compiled with other flags included.
-pub const BUILD: &str = env!("FIRESIDE_LLAMA_CPP");
-
-/// The processors llama.cpp was built for and found, the CPU included.
-pub fn devices() -> Vec<Device> {
-    backend();
-    let gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
-    let all = list_llama_ggml_backend_devices();
-    let known =
-        all.into_iter().map(|d| Device { name: d.name, description: d.description, gpu: gpu(d.device_type) });
-    known.collect()
-}
-
-/// The instruction sets and libraries llama.cpp was built with, as it prints them.
-pub fn system_info() -> String {
-    backend();
-    // SAFETY: returns a pointer to a static string that nobody else writes now.
-    c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
-}
-
-/// ggml's own opinion of whether whole blocks of a type hold no NaN and no infinity; it writes to stderr what it finds.
-#[cfg(test)]
-pub(crate) fn are_numbers(kind: u32, blocks: &[u8]) -> bool {
-    let mut aligned = vec![0u64; blocks.len().div_ceil(8)];
-    // SAFETY: as many bytes as `blocks` has lie in `aligned`, which may hold any.
-    unsafe { std::ptr::copy_nonoverlapping(blocks.as_ptr(), aligned.as_mut_ptr().cast(), blocks.len()) };
-    // SAFETY: ggml reads the given number of bytes, which are aligned for every type it has.
-    unsafe { llama_cpp_sys_2::ggml_validate_row_data(kind, aligned.as_ptr().cast(), blocks.len()) }
-}
-
-/// Numbers as ggml itself stores them in a type.
-#[cfg(test)]
-pub(crate) fn quantised(kind: u32, numbers: &[f32]) -> Vec<u8> {
-    let count = numbers.len() as i64;
-    // SAFETY: only looks at its table.
-    let mut out = vec![0u8; unsafe { llama_cpp_sys_2::ggml_row_size(kind, count) }];
-    // SAFETY: `numbers` is one row of `count` numbers, and `out` has the bytes of such a row.
-    unsafe {
-        let to = out.as_mut_ptr().cast();
-        llama_cpp_sys_2::ggml_quantize_chunk(kind, numbers.as_ptr(), to, 0, 1, count, std::ptr::null());
-    }
-    out
 }
 
 /// One sequence of tokens being evaluated on loaded weights.
@@ -359,6 +90,22 @@ impl<'w> Llama<'w> {
         forget_errors();
         let context = contained(|| self.weights.model.new_context(backend(), params));
         context.map_err(|e| self.refused(capacity, &reason().unwrap_or_else(|| e.to_string())))
+    }
+
+    /// The tokens of a text in which nothing is left out.
+    fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
+        let vocab = self.weights.vocab();
+        let plain = |text: &str| -> Vec<Token> {
+            contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
+        };
+        match Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters()) {
+            Some(letters) => {
+                let ends =
+                    self.weights.vocabulary().markers.iter().filter_map(|m| m.text.chars().next_back());
+                letters.tokens(text, &ends.collect::<Vec<_>>(), &plain)
+            }
+            None => plain(text),
+        }
     }
 
     /// Why there is no context: what was asked for, where llama.cpp's reason is about that.
@@ -416,8 +163,8 @@ impl Model for Llama<'_> {
         self.weights.vocabulary()
     }
 
-    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler> {
-        Sampler::for_model(self.weights.words(), sampling, seed, self.options.limit)
+    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Box<dyn Sampler>> {
+        Ok(Box::new(Chain::for_model(self.weights.words(), sampling, seed, self.options.limit)?))
     }
 
     fn len(&self) -> usize {

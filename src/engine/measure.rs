@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::Engine;
 use super::draft::{Costs, MOST};
-use super::llama::{Logits, Model, Token};
+use super::model::{Logits, Model};
+use super::token::Token;
 
 /// Sizes of the batches that are timed; the rest follows from these.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 17, MOST + 1];

@@ -12,7 +12,9 @@ pub mod builtin;
 mod jinja;
 pub mod memory;
 mod json;
-pub mod llama; // 2
+pub mod token;
+pub mod model; // 2
+pub mod llama;
 mod alphabet;
 pub mod prompt;
 pub mod guard;
@@ -44,11 +46,12 @@ use self::detokenize::Stops;
 use self::draft::{Costs, Drafter, Lookup};
 use self::generate::{Writing, generate};
 use self::guard::Markers;
-use self::llama::{Model, Token};
+use self::model::{Logits, Model};
 pub use self::prompt::Prompt;
 use self::prompt_cache::{LEAST, PromptCache, Uses};
 use self::reasoning::{AnswerPrefix, Format};
 use self::template::Template;
+use self::token::Token;
 use self::tokens::Encoder;
 use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
 use crate::error::{Exit, Failure};
@@ -470,7 +473,7 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     let first = vocabulary.bos.unwrap_or(0);
     // Several tokens, as a prompt has them, and one, as an answer: llama.cpp has other instructions for each.
     for tokens in [&[first; 5][..], &[first]] {
-        model.decode(tokens, llama::Logits::Last)?;
+        model.decode(tokens, Logits::Last)?;
         let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
         best.is_finite()
             .then_some(())

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::cache::{self, Exchange, Plan, View};
 use super::guard::absent;
-use super::llama::Model;
+use super::model::Model;
 use super::reasoning::AnswerPrefix;
 use super::template;
 use super::{Engine, Prompt, too_long};

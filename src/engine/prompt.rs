@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use super::generate::Thoughts;
 use super::guard::{Dress, Texts};
-use super::llama::{Marker, Model, Token, Vocabulary};
+use super::model::Model;
 use super::reasoning::{self, AnswerPrefix, Format, Reasoning};
 use super::template::{self, Template};
+use super::token::{Marker, Token, Vocabulary};
 use super::{Engine, template_failure};
 use crate::chat::settings::Auto;
 use crate::chat::{Role, Turn};

@@ -22,7 +22,8 @@ use std::time::Duration;
 use self::file::{Header, Trouble};
 pub use self::folder::{Bounds, Usage, forget, usage};
 use self::writer::{Held, Writer};
-use super::llama::{self, ContextOptions, Token};
+use super::llama::{self, ContextOptions};
+use super::token::Token;
 
 /// Fewest tokens that are kept, or looked for.
 pub const LEAST: usize = 16;

@@ -13,12 +13,13 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::candidates;
-use super::llama::Token;
+use super::model::Sampler;
+use super::token::Token;
 use crate::chat::settings::{Sampling, Stage};
 use crate::error::Failure;
 
 /// A sampler chain with what it remembers of the tokens so far.
-pub struct Sampler {
+pub struct Chain {
     chain: LlamaSampler,
     /// One candidate a token of the vocabulary; kept to save the allocation.
     candidates: LlamaTokenDataArray,
@@ -40,14 +41,14 @@ enum Shortcut {
     TopK(usize),
 }
 
-impl Sampler {
+impl Chain {
     /// The chain for one answer of `model`. `limit`: the context's size in tokens, which -1 stands for in look-backs.
     pub(super) fn for_model(
         model: &LlamaModel,
         sampling: &Sampling,
         seed: u32,
         limit: usize,
-    ) -> Result<Sampler> {
+    ) -> Result<Chain> {
         let n_vocab = model.n_vocab();
         for (token, _) in &sampling.logit_bias {
             if *token >= n_vocab {
@@ -64,16 +65,11 @@ impl Sampler {
             LlamaSampler::dry(model, multiplier, base, sampling.dry_allowed_length, last_n, breakers)
         };
         let stages = chain(sampling, seed, n_vocab, limit, &dry);
-        Ok(Sampler::new(stages, sampling, biases, limit))
+        Ok(Chain::new(stages, sampling, biases, limit))
     }
 
-    fn new(
-        stages: Vec<LlamaSampler>,
-        sampling: &Sampling,
-        biases: Vec<(Token, f32)>,
-        limit: usize,
-    ) -> Sampler {
-        Sampler {
+    fn new(stages: Vec<LlamaSampler>, sampling: &Sampling, biases: Vec<(Token, f32)>, limit: usize) -> Chain {
+        Chain {
             chain: LlamaSampler::chain(stages, true),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
             lookback: lookback(sampling, limit),
@@ -84,40 +80,11 @@ impl Sampler {
     }
 
     /// The chain without a model: for tests and benchmarks on made-up logits. DRY, which needs a vocabulary, is left out.
-    pub fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Sampler {
+    pub fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Chain {
         let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
         let none = |_| unreachable!("DRY is off");
         let stages = chain(&sampling, seed, n_vocab as i32, n_vocab, &none);
-        Sampler::new(stages, &sampling, sampling.logit_bias.clone(), n_vocab)
-    }
-
-    /// Lets the penalties see the end of the prompt, as llama.cpp does.
-    pub fn see(&mut self, prompt: &[Token]) {
-        for token in &prompt[prompt.len().saturating_sub(self.lookback)..] {
-            self.take(*token);
-        }
-    }
-
-    /// A token that was not chosen here: it is remembered as if it had been.
-    pub fn take(&mut self, token: Token) -> Token {
-        self.chain.accept(LlamaToken(token));
-        if self.lookback > 0 {
-            self.recent.push_back(token);
-            if self.recent.len() > self.lookback {
-                self.recent.pop_front();
-            }
-        }
-        token
-    }
-
-    /// The next token. `logits`: one number a token of the vocabulary. The choice is remembered.
-    pub fn pick(&mut self, logits: &[f32]) -> Result<Token> {
-        let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
-        let token = match best {
-            Some(token) => token,
-            None => self.choose(logits)?,
-        };
-        Ok(self.take(token))
+        Chain::new(stages, &sampling, sampling.logit_bias.clone(), n_vocab)
     }
 
     /// What the chain chooses.
@@ -153,6 +120,35 @@ impl Sampler {
         touched.sort_unstable();
         touched.dedup();
         touched
+    }
+}
+
+impl Sampler for Chain {
+    /// As llama.cpp does.
+    fn see(&mut self, prompt: &[Token]) {
+        for token in &prompt[prompt.len().saturating_sub(self.lookback)..] {
+            self.take(*token);
+        }
+    }
+
+    fn take(&mut self, token: Token) -> Token {
+        self.chain.accept(LlamaToken(token));
+        if self.lookback > 0 {
+            self.recent.push_back(token);
+            if self.recent.len() > self.lookback {
+                self.recent.pop_front();
+            }
+        }
+        token
+    }
+
+    fn pick(&mut self, logits: &[f32]) -> Result<Token> {
+        let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
+        let token = match best {
+            Some(token) => token,
+            None => self.choose(logits)?,
+        };
+        Ok(self.take(token))
     }
 }
 
@@ -257,7 +253,7 @@ mod tests {
 
     #[test]
     fn temperature_zero_takes_the_best() {
-        let mut sampler = Sampler::for_logits(&greedy(), 1, 4);
+        let mut sampler = Chain::for_logits(&greedy(), 1, 4);
         assert_eq!(sampler.pick(&[0.1, 3.0, 2.9, -1.0]).unwrap(), 1);
     }
 
@@ -265,7 +261,7 @@ mod tests {
     fn one_seed_gives_one_choice() {
         let logits: Vec<f32> = (0..50).map(|i| (i % 7) as f32 / 3.0).collect();
         let run = |seed| {
-            let mut sampler = Sampler::for_logits(&Sampling::default(), seed, 50);
+            let mut sampler = Chain::for_logits(&Sampling::default(), seed, 50);
             (0..20).map(|_| sampler.pick(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
@@ -275,7 +271,7 @@ mod tests {
     #[test]
     fn a_penalty_sees_the_prompt() {
         let sampling = Sampling { repeat_penalty: 10.0, ..greedy() };
-        let mut sampler = Sampler::for_logits(&sampling, 1, 3);
+        let mut sampler = Chain::for_logits(&sampling, 1, 3);
         sampler.see(&[1]);
         assert_eq!(sampler.pick(&[1.0, 2.0, 0.5]).unwrap(), 0);
     }
@@ -322,9 +318,8 @@ mod tests {
                 sampling.logit_bias.push(sampling.logit_bias[0]);
             }
             let seed = chance(1000) as u32;
-            let mut short = Sampler::for_logits(&sampling, seed, n_vocab);
-            let mut whole =
-                Sampler { shortcut: Shortcut::None, ..Sampler::for_logits(&sampling, seed, n_vocab) };
+            let mut short = Chain::for_logits(&sampling, seed, n_vocab);
+            let mut whole = Chain { shortcut: Shortcut::None, ..Chain::for_logits(&sampling, seed, n_vocab) };
             let prompt: Vec<Token> = (0..chance(20)).map(|_| chance(n_vocab) as Token).collect();
             short.see(&prompt);
             whole.see(&prompt);
@@ -344,7 +339,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_none_are_an_error() {
-        let mut sampler = Sampler::for_logits(&greedy(), 1, 2);
+        let mut sampler = Chain::for_logits(&greedy(), 1, 2);
         let picked = sampler.pick(&[f32::NAN, f32::NAN]);
         assert!(picked.is_err() || (0..2).contains(&picked.unwrap()));
     }

@@ -14,7 +14,8 @@ use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
 use super::guard::Guarded;
-use super::llama::{Marker, Model, Token, Vocabulary};
+use super::model::Model;
+use super::token::{Marker, Token, Vocabulary};
 
 /// Makes tokens of prompts. What one has in common with the prompt before it, message by message, is not tokenised again.
 pub struct Encoder {

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
-use super::llama::{Logits, Model, Token, Vocabulary};
-use super::sampler::Sampler;
+use super::model::{Logits, Model, Sampler};
+use super::sampler::Chain;
+use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
 const END: Token = 256;
@@ -78,8 +79,8 @@ impl Model for Toy {
         &self.vocabulary
     }
 
-    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Sampler> {
-        Ok(Sampler::for_logits(sampling, seed, self.vocabulary.len))
+    fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Box<dyn Sampler>> {
+        Ok(Box::new(Chain::for_logits(sampling, seed, self.vocabulary.len)))
     }
 
     fn len(&self) -> usize {

@@ -139,7 +139,7 @@ mod tests {
                             *byte = if at % 2 == 0 { low } else { high };
                         }
                         let ours = first_bad(kind, size, &block).is_none();
-                        let theirs = crate::engine::llama::are_numbers(kind, &block);
+                        let theirs = crate::engine::llama::ggml::are_numbers(kind, &block);
                         assert_eq!(ours, theirs, "{} {block:?}", element.name);
                         bad += usize::from(!ours);
                     }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fireside::engine::llama::Model as _;
+use fireside::engine::model::Model as _;
 
 use super::{Row, conclude, reference};
 use crate::exact::{QUANTISED_NOISE, Subject, answer, turn, user};

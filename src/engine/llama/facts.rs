@@ -6,8 +6,8 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 
-use super::{Marker, Vocabulary};
 use crate::engine::alphabet::Alphabet;
+use crate::engine::token::{Marker, Vocabulary};
 
 /// What llama.cpp takes for a WordPiece vocabulary's unknown token where the file names none.
 const BERT_UNKNOWN: i32 = 100;

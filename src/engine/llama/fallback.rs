@@ -10,37 +10,12 @@ use std::ffi::CStr;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
-use super::{Llama, Token, contained};
+use crate::engine::token::Token;
 
 /// Characters without a token in a part.
 const MOST: usize = 256;
 /// The shortest text that may have more than that, in bytes.
-const LONG: usize = 2 * MOST;
-
-impl Llama<'_> {
-    /// The tokens of a text in which nothing is left out.
-    pub(super) fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
-        let vocab = self.weights.vocab();
-        let plain = |text: &str| -> Vec<Token> {
-            contained(|| vocab.tokenize(text.as_bytes(), false, special)).into_iter().map(|t| t.0).collect()
-        };
-        let Some(letters) = Some(text).filter(|text| text.len() > LONG).and_then(|_| self.weights.letters())
-        else {
-            return plain(text);
-        };
-        let ends =
-            self.weights.vocabulary().markers.iter().filter_map(|marker| marker.text.chars().next_back());
-        let parts = letters.parts(text, &ends.collect::<Vec<_>>());
-        let mut tokens = plain(parts[0]);
-        for part in &parts[1..] {
-            // What comes before the bytes of its first character is what every text is begun with.
-            let first = part.chars().next().map_or(0, char::len_utf8);
-            let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
-            tokens.extend_from_slice(&plain(part)[begun..]);
-        }
-        tokens
-    }
-}
+pub(super) const LONG: usize = 2 * MOST;
 
 /// The characters that tokens are made of.
 pub(super) struct Letters(HashSet<char>);
@@ -60,9 +35,27 @@ impl Letters {
         Some(Letters(letters))
     }
 
+    /// The tokens of a text, of which `plain` makes those of each part. No part begins after one of the characters `not_after`.
+    pub(super) fn tokens(
+        &self,
+        text: &str,
+        not_after: &[char],
+        plain: &dyn Fn(&str) -> Vec<Token>,
+    ) -> Vec<Token> {
+        let parts = self.parts(text, not_after);
+        let mut tokens = plain(parts[0]);
+        for part in &parts[1..] {
+            // What comes before the bytes of its first character is what every text is begun with.
+            let first = part.chars().next().map_or(0, char::len_utf8);
+            let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
+            tokens.extend_from_slice(&plain(part)[begun..]);
+        }
+        tokens
+    }
+
     /// The parts of a text; all but the first begin with a character that is in no token. None begins after white space or one
     /// of these characters: what follows a control token is begun anew by llama.cpp, and that may take white space with it.
-    pub(super) fn parts<'t>(&self, text: &'t str, not_after: &[char]) -> Vec<&'t str> {
+    fn parts<'t>(&self, text: &'t str, not_after: &[char]) -> Vec<&'t str> {
         let (mut parts, mut from, mut count) = (Vec::new(), 0, 0);
         let mut before = ' ';
         for (at, c) in text.char_indices() {

@@ -19,9 +19,12 @@ use llama_cpp_sys_2::{
     llama_model_kv_override__bindgen_ty_1 as Overriding,
 };
 
+use super::devices::backend;
+use super::facts;
 use super::fallback::Letters;
-use super::{Token, Vocabulary, backend, contained, facts, forget_errors, reason};
+use super::log::{contained, forget_errors, reason};
 use crate::engine::alphabet::Alphabet;
+use crate::engine::token::{Token, Vocabulary};
 
 /// What loading needs to know, all of it resolved before.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
-use super::super::llama::Token;
+use super::super::token::Token;
 use crate::files::own_file;
 
 const MAGIC: &[u8; 8] = b"firesnap";

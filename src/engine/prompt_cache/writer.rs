@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
-use super::super::llama::Token;
+use super::super::token::Token;
 use super::file::Header;
 use super::folder::{self, Bounds};
 

@@ -1,0 +1,114 @@
+//! What llama.cpp says: its log, the reason for its last failure, and its last words before it aborts the process.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// Where llama.cpp's words go. Set once, before anything else of llama.cpp is called.
+pub struct Hooks {
+    /// Every line of its log; `None` keeps it quiet.
+    pub log: Option<fn(&str)>,
+    /// The reason for which it is about to abort the process. Should not return.
+    pub abort: fn(&str),
+}
+
+static HOOKS: OnceLock<Hooks> = OnceLock::new();
+static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
+static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Installs the hooks; only the first call counts.
+pub fn install(hooks: Hooks) {
+    if HOOKS.set(hooks).is_err() {
+        return;
+    }
+    // SAFETY: the callbacks are `extern "C"` functions that do not unwind and live as long as the program.
+    unsafe {
+        llama_cpp_sys_2::llama_log_set(Some(on_log), std::ptr::null_mut());
+        llama_cpp_sys_2::ggml_log_set(Some(on_log), std::ptr::null_mut());
+        llama_cpp_sys_2::ggml_set_abort_callback(Some(on_abort));
+        set_terminate(on_terminate);
+    }
+}
+
+unsafe extern "C" {
+    /// `std::set_terminate` of C++, under which name every compiler here knows it.
+    #[link_name = "_ZSt13set_terminatePFvvE"]
+    fn set_terminate(handler: extern "C" fn()) -> *const c_void;
+}
+
+/// An exception that llama.cpp threw and nobody caught.
+extern "C" fn on_terminate() {
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
+    }
+    std::process::abort();
+}
+
+extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    let Some(text) = c_text(text) else { return };
+    let line = text.trim_end();
+    if level == llama_cpp_sys_2::GGML_LOG_LEVEL_ERROR
+        && !line.is_empty()
+        && let Ok(mut errors) = LAST_ERRORS.lock()
+    {
+        if errors.len() >= 20 {
+            errors.remove(0);
+        }
+        errors.push(line.to_string());
+    }
+    if text.contains("failed to mlock") || text.contains("mlock not supported") {
+        NOT_LOCKED.store(true, Ordering::Relaxed);
+    }
+    if let Some(log) = HOOKS.get().and_then(|hooks| hooks.log) {
+        log(&text);
+    }
+}
+
+/// Whether weights that were to be locked in memory could not be.
+pub fn not_locked() -> bool {
+    NOT_LOCKED.load(Ordering::Relaxed)
+}
+
+extern "C" fn on_abort(text: *const c_char) {
+    let reason = c_text(text).unwrap_or_default();
+    if let Some(hooks) = HOOKS.get() {
+        (hooks.abort)(reason.trim());
+    }
+}
+
+/// Runs something that may call llama.cpp. A C++ exception that comes out of it ends here, in a panic that nobody can
+/// catch, where it would otherwise unwind through the whole thread.
+pub fn contained<T>(run: impl FnOnce() -> T) -> T {
+    extern "C" fn call<T, F: FnOnce() -> T>(run: &mut Option<F>, result: &mut Option<T>) {
+        *result = run.take().map(|run| run());
+    }
+    let mut result = None;
+    call(&mut Some(run), &mut result);
+    result.expect("call sets it")
+}
+
+/// A text of llama.cpp's, if there is one.
+pub(super) fn c_text(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: llama.cpp hands its callbacks NUL-terminated strings that live during the call.
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
+}
+
+/// llama.cpp's own reason for the last failure: the first error line it wrote since `forget_errors`.
+pub(super) fn reason() -> Option<String> {
+    let errors = LAST_ERRORS.lock().ok()?;
+    // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
+    let line =
+        errors.iter().find(|line| line.contains("error loading model: ")).or_else(|| errors.first())?;
+    let reason = line.split_once("error loading model: ").map_or(line.as_str(), |(_, reason)| reason);
+    Some(reason.to_string())
+}
+
+pub(super) fn forget_errors() {
+    if let Ok(mut errors) = LAST_ERRORS.lock() {
+        errors.clear();
+    }
+}
