@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Message, Role, Turn};
+use fireside::chat::{Message, Request, Role};
 use fireside::engine::Engine;
 use fireside::engine::builtin::builtin;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
@@ -71,7 +71,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
 }
 
 /// A conversation of so many messages, no two alike: questions of 20 words and answers of 80.
-fn turn(round: usize, messages: usize) -> Turn {
+fn turn(round: usize, messages: usize) -> Request {
     const WORDS: [&str; 16] = [
         "the", "river", "why", "does", "light", "bend,", "it's", "quite", "simple:", "naïve", "x = y;",
         "and", "every", "(see", "above)", "morning.",
@@ -91,7 +91,10 @@ fn turn(round: usize, messages: usize) -> Turn {
         0 => Message::new(Role::User, text(n, 20)),
         _ => Message::new(Role::Assistant, text(n, 80)),
     };
-    Turn { predict: 1, cacheable: true, ..Turn::new((0..messages).map(message), Settings::default()) }
+    let mut request =
+        Request { cacheable: true, ..Request::new((0..messages).map(message), &Settings::default()) };
+    request.generation.max_tokens = 1;
+    request
 }
 
 fn context() -> ContextOptions {

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Event, Message, Role, Stats, Turn};
+use fireside::chat::{Event, Message, Request, Role, Stats};
 use fireside::engine::Engine;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
@@ -210,10 +210,12 @@ fn two_best(logits: &[f32]) -> (usize, usize, f32) {
     (first, second, logits[first] - logits[second])
 }
 
-fn turn(text: &str, temp: f32, draft: bool) -> Turn {
+fn turn(text: &str, temp: f32, draft: bool) -> Request {
     let mut settings = Settings { no_speculative: !draft, ..Settings::default() };
     settings.sampling.temp = temp;
-    Turn { seed: 7, predict: 400, ..Turn::new([Message::new(Role::User, text)], settings) }
+    let mut request = Request::new([Message::new(Role::User, text)], &settings);
+    (request.generation.seed, request.generation.max_tokens) = (7, 400);
+    request
 }
 
 fn batches(mut model: Llama) {

@@ -15,7 +15,7 @@ use crate::backend::{Backend, BackendEvent, Description, Rendered};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Setting};
 use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Role, Settings, Turn};
+use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Request, Role, Settings};
 use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
 use crate::history::database::fresh_id;
@@ -70,8 +70,8 @@ pub struct Session {
     title: Option<String>,
     /// Its id as long as it is kept nowhere.
     id: String,
-    /// The answer that was given last, and the turn it answered.
-    answered: Option<(NodeId, Turn)>,
+    /// The answer that was given last, and the request it answered.
+    answered: Option<(NodeId, Request)>,
 }
 
 impl Session {
@@ -140,48 +140,48 @@ impl Session {
         if self.careful {
             return;
         }
-        let turn = self.turn(self.conversation.view(), nothing_yet());
+        let request = self.request(self.conversation.view(), nothing_yet());
         let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
-        self.backend.prepare(turn, next.with_headers(self.settings.file_header));
+        self.backend.prepare(request, next.with_headers(self.settings.file_header));
     }
 
     /// What the conversation takes of the context, with `next` said at its end.
     pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
-        let turn = self.next_turn(next);
-        self.backend.count(turn)
+        let request = self.next_request(next);
+        self.backend.count(request)
     }
 
     /// About how many tokens each message of the path takes, the system prompt first if there is one, and how many of the
     /// others the model no longer sees.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Failure> {
-        let turn = self.next_turn(None);
-        let dropped = turn.dropped.clone();
-        Ok((self.backend.token_counts(turn)?, dropped))
+        let request = self.next_request(None);
+        let dropped = request.dropped.clone();
+        Ok((self.backend.token_counts(request)?, dropped))
     }
 
     /// What the model would be given, with `next` said at its end.
     pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Failure> {
-        let turn = self.next_turn(next);
-        self.backend.render(turn)
+        let request = self.next_request(next);
+        self.backend.render(request)
     }
 
     /// What the model was given for the answer at the head, or what it would be given now if there is none.
     pub fn render_last(&mut self) -> Result<Rendered, Failure> {
         let head = self.conversation.head();
-        let turn = match &self.answered {
-            Some((answer, turn)) if Some(*answer) == head => turn.clone(),
+        let request = match &self.answered {
+            Some((answer, request)) if Some(*answer) == head => request.clone(),
             _ => {
                 let mut messages = self.conversation.view();
                 messages.pop_if(|message| message.role == Role::Assistant);
-                self.turn(messages, nothing_yet())
+                self.request(messages, nothing_yet())
             }
         };
-        self.backend.render(turn)
+        self.backend.render(request)
     }
 
-    fn next_turn(&self, next: Option<&Message>) -> Turn {
+    fn next_request(&self, next: Option<&Message>) -> Request {
         let messages = self.conversation.view().into_iter().chain(next.cloned().map(Arc::new));
-        self.turn(messages.collect(), nothing_yet())
+        self.request(messages.collect(), nothing_yet())
     }
 
     /// Changes a setting from now on; loads the model again where the setting needs that.

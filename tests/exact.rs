@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fireside::chat::settings::{Auto, CacheType, Settings};
-use fireside::chat::{Attachment, DraftCounts, Event, Message, Role, StopReason, Turn};
+use fireside::chat::{Attachment, DraftCounts, Event, Generation, Message, Request, Role, StopReason};
 use fireside::engine::Engine;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, SpecialIds, Weights};
 use fireside::engine::model::{Logits, Model};
@@ -106,11 +106,13 @@ pub(crate) fn default_subject() -> Option<&'static Subject> {
     SUBJECT.get_or_init(|| default_model().map(|path| Subject::load(&path, QUANTISED_NOISE))).as_ref()
 }
 
-pub(crate) fn turn(messages: &[Message], predict: u32) -> Turn {
+pub(crate) fn turn(messages: &[Message], predict: u32) -> Request {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
     settings.no_speculative = true; // draft tokens are verified by other kernels: tests/speculative.rs
-    Turn { seed: 7, predict, cacheable: true, ..Turn::new(messages.iter().cloned(), settings) }
+    let mut request = Request { cacheable: true, ..Request::new(messages.iter().cloned(), &settings) };
+    (request.generation.seed, request.generation.max_tokens) = (7, predict);
+    request
 }
 
 pub(crate) fn user(text: &str) -> Message {
@@ -127,7 +129,7 @@ pub(crate) struct Answer {
     pub(crate) drafts: DraftCounts,
 }
 
-pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Turn) -> Answer {
+pub(crate) fn answer(engine: &mut Engine<Llama>, turn: &Request) -> Answer {
     let mut text = String::new();
     let stats = engine.reply(turn, &AtomicBool::new(false), &mut |event| {
         if let Event::Text(piece) = event {
@@ -191,13 +193,13 @@ fn plain_loop(
 }
 
 /// Runs `check` with llama.cpp's own model and every prompt's tokens as fireside makes them.
-fn against_plain_loop(adjust: impl Fn(&mut Settings), mut sampler: impl FnMut() -> LlamaSampler) {
+fn against_plain_loop(adjust: impl Fn(&mut Generation), mut sampler: impl FnMut() -> LlamaSampler) {
     let (Some(subject), Some(path)) = (default_subject(), default_model()) else { return };
     let backend = &ManuallyDrop::new(LlamaBackend {}); // loading the subject has started llama.cpp already
     let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).unwrap();
     for prompt in PROMPTS {
         let mut turn = turn(&[user(prompt)], 48);
-        adjust(&mut turn.settings);
+        adjust(&mut turn.generation);
         let mut engine = subject.engine();
         let tokens = engine.prompt(&turn).unwrap().tokens;
         let ours = answer(&mut engine, &turn).tokens;
@@ -227,7 +229,7 @@ fn sampled_tokens_are_those_of_llama_cpps_default_chain() {
             LlamaSampler::dist(7),
         ])
     };
-    against_plain_loop(|settings| settings.sampling.temp = 0.8, chain);
+    against_plain_loop(|generation| generation.sampling.temp = 0.8, chain);
 }
 
 /// Texts that a tokenizer may stumble over, none of which spells a marker.
@@ -301,7 +303,7 @@ fn no_marker_in_content_becomes_a_token() {
                         file,
                     ]
                 };
-                let turn_with = |content: &str| Turn {
+                let turn_with = |content: &str| Request {
                     answer_prefix: content.to_string(),
                     ..turn(&conversation(content), 1)
                 };
@@ -421,7 +423,7 @@ fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
 }
 
 /// Asks and stops after so many pieces of text, or while the prompt is being read.
-pub(crate) fn cancelled(engine: &mut Engine<Llama>, turn: &Turn, after: usize) {
+pub(crate) fn cancelled(engine: &mut Engine<Llama>, turn: &Request, after: usize) {
     let cancel = AtomicBool::new(after == 0);
     let mut pieces = 0;
     let stats = engine.reply(turn, &cancel, &mut |event| {

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fireside::chat::settings::CacheType;
-use fireside::chat::{Attachment, Message, Role, Turn};
+use fireside::chat::{Attachment, Message, Request, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::Llama;
 use fireside::engine::model::{Logits, Model};
@@ -85,7 +85,7 @@ fn first_question(subject: &Subject, folder: &Path) -> String {
     first.text
 }
 
-pub(crate) fn second_question() -> Turn {
+pub(crate) fn second_question() -> Request {
     turn(&[about("Why so?")], 16)
 }
 
@@ -227,7 +227,7 @@ fn reading_ahead_restores_as_well() {
 fn nothing_is_kept_of_what_may_not_be() {
     let subject = Subject::load(&tiny("gemma3"), FLOAT_NOISE);
     let folder = TempDir::new().unwrap();
-    let secret = Turn { cacheable: false, ..second_question() };
+    let secret = Request { cacheable: false, ..second_question() };
     let mut engine = with_folder(&subject, folder.path());
     answer(&mut engine, &secret);
     flush(&mut engine);

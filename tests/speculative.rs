@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use fireside::chat::Turn;
+use fireside::chat::Request;
 use fireside::engine::draft::{Costs, MOST};
 
 use crate::exact::{Answer, FLOAT_NOISE, Subject, TINY, answer, default_subject, turn, user};
@@ -42,10 +42,10 @@ fn tasks() -> [String; 6] {
     ]
 }
 
-fn asked(text: &str, temp: f32, draft: bool) -> Turn {
+fn asked(text: &str, temp: f32, draft: bool) -> Request {
     let mut turn = turn(&[user(text)], 160);
-    turn.settings.sampling.temp = temp;
-    turn.settings.no_speculative = !draft;
+    turn.generation.sampling.temp = temp;
+    turn.generation.speculative = draft;
     turn
 }
 

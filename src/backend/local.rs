@@ -15,7 +15,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use super::probe::{self, Verdict, without_repack};
 use super::working::Mark;
 use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, Event, Message, Stats, Turn};
+use crate::chat::{Counts, Event, Message, Request, Stats};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, SpecialIds, Weights, contained};
 use crate::engine::model::Model;
@@ -75,7 +75,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 pub struct Local {
     description: Description,
-    requests: Option<Sender<Request>>,
+    requests: Option<Sender<Queued>>,
     /// The number of the newest request: older reading ahead gives way to it.
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
@@ -83,7 +83,7 @@ pub struct Local {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Request {
+struct Queued {
     number: u64,
     job: Job,
 }
@@ -93,15 +93,15 @@ enum Job {
         events: Sender<BackendEvent>,
         cancel: Arc<AtomicBool>,
     },
-    Prepare(Turn, Message),
+    Prepare(Request, Message),
     Reply {
-        turn: Turn,
+        request: Request,
         events: Sender<BackendEvent>,
         cancel: Arc<AtomicBool>,
     },
-    Count(Turn, Sender<Result<Counts, Failure>>),
-    TokenCounts(Turn, Sender<Result<Vec<usize>, Failure>>),
-    Render(Turn, Sender<Result<Rendered, Failure>>),
+    Count(Request, Sender<Result<Counts, Failure>>),
+    TokenCounts(Request, Sender<Result<Vec<usize>, Failure>>),
+    Render(Request, Sender<Result<Rendered, Failure>>),
     /// Drops the sender when what was evaluated is on disk.
     Flush(Sender<()>),
 }
@@ -131,7 +131,7 @@ impl Local {
     fn send(&mut self, job: Job) {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(requests) = &self.requests {
-            let _ = requests.send(Request { number, job }); // if the thread is gone the reader of the answer sees it
+            let _ = requests.send(Queued { number, job }); // if the thread is gone the reader of the answer sees it
         }
     }
 
@@ -156,24 +156,24 @@ impl Backend for Local {
         self.reply(|events, cancel| Job::Load { events, cancel })
     }
 
-    fn prepare(&mut self, turn: Turn, next: Message) {
-        self.send(Job::Prepare(turn, next));
+    fn prepare(&mut self, request: Request, next: Message) {
+        self.send(Job::Prepare(request, next));
     }
 
-    fn reply(&mut self, turn: Turn) -> ReplyStream {
-        self.reply(|events, cancel| Job::Reply { turn, events, cancel })
+    fn reply(&mut self, request: Request) -> ReplyStream {
+        self.reply(|events, cancel| Job::Reply { request, events, cancel })
     }
 
-    fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
-        self.ask(|answer| Job::Count(turn, answer))
+    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+        self.ask(|answer| Job::Count(request, answer))
     }
 
-    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
-        self.ask(|answer| Job::TokenCounts(turn, answer))
+    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure> {
+        self.ask(|answer| Job::TokenCounts(request, answer))
     }
 
-    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
-        self.ask(|answer| Job::Render(turn, answer))
+    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
+        self.ask(|answer| Job::Render(request, answer))
     }
 
     fn describe(&self) -> &Description {
@@ -214,7 +214,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, inbox: &Receiver<Request>) {
+    fn run(mut self, inbox: &Receiver<Queued>) {
         let mut unheard: Option<Failure> = None;
         while let Ok(request) = inbox.recv() {
             if request.job.cancelled() {
@@ -291,9 +291,9 @@ impl Worker {
     fn serve(
         &mut self,
         llama: Llama,
-        first: Request,
+        first: Queued,
         load: Duration,
-        inbox: &Receiver<Request>,
+        inbox: &Receiver<Queued>,
     ) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
@@ -335,7 +335,7 @@ impl Worker {
     }
 
     /// Says whether a request is wanted no longer: cancelled, or overtaken where nobody waits for it.
-    fn stop(&self, request: &Request, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+    fn stop(&self, request: &Queued, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
         let (newest, loading, number) = (self.newest.clone(), loading.clone(), request.number);
         let (cancel, waited_for) = match &request.job {
             Job::Load { cancel, .. } | Job::Reply { cancel, .. } => (cancel.clone(), true),
@@ -377,7 +377,7 @@ fn not_locked_note() -> String {
 }
 
 /// The next request; when none comes for a moment, `rest` is called before going on waiting.
-fn waiting(inbox: &Receiver<Request>, rest: impl FnOnce()) -> Option<Request> {
+fn waiting(inbox: &Receiver<Queued>, rest: impl FnOnce()) -> Option<Queued> {
     match inbox.recv_timeout(MOMENT) {
         Ok(request) => return Some(request),
         Err(RecvTimeoutError::Disconnected) => return None,
@@ -392,24 +392,24 @@ impl Job {
             Job::Load { events, .. } => {
                 let _ = events.send(BackendEvent::Ready);
             }
-            Job::Prepare(turn, next) => {
+            Job::Prepare(request, next) => {
                 // What cannot be read ahead will fail again, and be reported, when it is asked for.
-                let _ = engine.prepare(&turn, &next, superseded);
+                let _ = engine.prepare(&request, &next, superseded);
             }
-            Job::Reply { turn, events, cancel } => {
-                let done = engine.reply(&turn, &cancel, &mut |event| {
+            Job::Reply { request, events, cancel } => {
+                let done = engine.reply(&request, &cancel, &mut |event| {
                     let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
                 });
                 let _ = events.send(BackendEvent::Done(done.map(|stats| Stats { load, ..stats })));
             }
-            Job::Count(turn, answer) => {
-                let _ = answer.send(engine.count(&turn));
+            Job::Count(request, answer) => {
+                let _ = answer.send(engine.count(&request));
             }
-            Job::TokenCounts(turn, answer) => {
-                let _ = answer.send(Ok(engine.token_counts(&turn.messages)));
+            Job::TokenCounts(request, answer) => {
+                let _ = answer.send(Ok(engine.token_counts(&request.messages)));
             }
-            Job::Render(turn, answer) => {
-                let rendered = engine.prompt(&turn).map(|prompt| Rendered {
+            Job::Render(request, answer) => {
+                let rendered = engine.prompt(&request).map(|prompt| Rendered {
                     tokens: engine.pieces(&prompt),
                     text: prompt.text,
                     notes: prompt.notes,
@@ -423,7 +423,7 @@ impl Job {
     /// The conversation, if it is kept, that is read or answered.
     fn conversation(&self) -> Option<&str> {
         match self {
-            Job::Prepare(turn, _) | Job::Reply { turn, .. } => turn.conversation.as_deref(),
+            Job::Prepare(request, _) | Job::Reply { request, .. } => request.conversation.as_deref(),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::chat::{Counts, Event, Message, Stats, Turn};
+use crate::chat::{Counts, Event, Message, Request, Stats};
 use crate::error::Failure;
 
 /// Answers conversations, one turn at a time, in the background.
@@ -20,16 +20,16 @@ pub trait Backend {
     /// Says `Ready` when the model is loaded, or why it cannot be.
     fn load(&mut self) -> ReplyStream;
     /// Reads ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
-    fn prepare(&mut self, turn: Turn, next: Message);
+    fn prepare(&mut self, request: Request, next: Message);
     /// Begins to answer.
-    fn reply(&mut self, turn: Turn) -> ReplyStream;
+    fn reply(&mut self, request: Request) -> ReplyStream;
     /// How much of the context a turn takes. Waits until the model is loaded.
-    fn count(&mut self, turn: Turn) -> Result<Counts, Failure>;
+    fn count(&mut self, request: Request) -> Result<Counts, Failure>;
     /// About how many tokens each message of a turn takes, whether the model still sees it or not. Waits until the model is
     /// loaded.
-    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure>;
+    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure>;
     /// Exactly what the model would be given. Waits until the model is loaded.
-    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure>;
+    fn render(&mut self, request: Request) -> Result<Rendered, Failure>;
     /// Known from the beginning, before anything is loaded.
     fn describe(&self) -> &Description;
     /// Waits until what was evaluated is kept for later, if it is kept at all, at most so long.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, DraftCounts, Event, Message, Stats, StopReason, Turn};
+use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason};
 use crate::engine::reasoning::{AnswerPrefix, Format, Piece, Reasoning};
 use crate::error::Failure;
 use crate::units::count;
@@ -52,30 +52,30 @@ impl Backend for Script {
         ReplyStream::new(inbox, Arc::default(), Arc::new(Loading::default()))
     }
 
-    fn prepare(&mut self, _turn: Turn, _next: Message) {}
+    fn prepare(&mut self, _request: Request, _next: Message) {}
 
-    fn reply(&mut self, turn: Turn) -> ReplyStream {
+    fn reply(&mut self, request: Request) -> ReplyStream {
         let answer = self.answers[self.next % self.answers.len()].clone();
         self.next += 1;
         let (events, inbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let watched = cancel.clone();
-        std::thread::spawn(move || perform(&answer, &turn, &events, &watched));
+        std::thread::spawn(move || perform(&answer, &request, &events, &watched));
         ReplyStream::new(inbox, cancel, Arc::new(Loading::default()))
     }
 
-    fn count(&mut self, turn: Turn) -> Result<Counts, Failure> {
-        Ok(Counts { prompt: words(&turn.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
+    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+        Ok(Counts { prompt: words(&request.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
     }
 
-    fn token_counts(&mut self, turn: Turn) -> Result<Vec<usize>, Failure> {
-        Ok(turn.messages.iter().map(|message| words(std::slice::from_ref(message))).collect())
+    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure> {
+        Ok(request.messages.iter().map(|message| words(std::slice::from_ref(message))).collect())
     }
 
-    fn render(&mut self, turn: Turn) -> Result<Rendered, Failure> {
+    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
         let line = |m: &Arc<Message>| format!("[{}] {}", m.role.name(), m.content());
-        let lines: Vec<String> = turn.visible().iter().map(line).collect();
-        let text = lines.join("\n") + &turn.answer_prefix;
+        let lines: Vec<String> = request.visible().iter().map(line).collect();
+        let text = lines.join("\n") + &request.answer_prefix;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
         Ok(Rendered { text, tokens, notes: Vec::new() })
     }
@@ -107,7 +107,7 @@ fn send(piece: Piece, tokens: usize, events: &Sender<BackendEvent>) {
     }
 }
 
-fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &AtomicBool) {
+fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cancel: &AtomicBool) {
     if let Some(reason) = answer.strip_prefix('!') {
         let _ = events.send(BackendEvent::Done(Err(Failure::new(reason))));
         return;
@@ -116,7 +116,7 @@ fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &At
     let mut stop = StopReason::End;
     let (mut generated, mut thinking) = (0, 0);
     let tags = Format::tags("<think>", "</think>");
-    let answer_prefix = AnswerPrefix { thinking: &turn.thinking_prefix, text: &turn.answer_prefix };
+    let answer_prefix = AnswerPrefix { thinking: &request.thinking_prefix, text: &request.answer_prefix };
     let mut reasoning = Reasoning::after(&tags, "", answer_prefix);
     for word in tokens(answer) {
         let mut word = word;
@@ -129,7 +129,7 @@ fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &At
             stop = StopReason::Interrupted;
             break;
         }
-        if generated >= turn.predict as usize {
+        if generated >= request.generation.max_tokens as usize {
             stop = StopReason::Length;
             break;
         }
@@ -138,7 +138,7 @@ fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &At
         send(reasoning.push(word), thinking, events);
     }
     send(reasoning.finish(), thinking, events);
-    let prompt_tokens = words(&turn.visible());
+    let prompt_tokens = words(&request.visible());
     let stats = Stats {
         stop,
         prompt_tokens,
@@ -152,7 +152,7 @@ fn perform(answer: &str, turn: &Turn, events: &Sender<BackendEvent>, cancel: &At
         generation: started.elapsed(),
         context_used: prompt_tokens + generated,
         context_limit: LIMIT,
-        seed: turn.seed,
+        seed: request.generation.seed,
     };
     let _ = events.send(BackendEvent::Done(Ok(stats)));
 }

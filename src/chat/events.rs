@@ -1,70 +1,8 @@
-//! What a backend is asked for and what it says while it works: a turn in, events out, stats at the end.
+//! What a backend says while it works: events, and stats at the end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::message::Message;
-use super::settings::{Overflow, Settings};
-use super::truncation::{Dropped, visible};
-
-/// One thing to answer: the whole conversation, and how.
-#[derive(Debug, Clone)]
-pub struct Turn {
-    /// Shared with the conversation, which may be long.
-    pub messages: Vec<Arc<Message>>,
-    /// Of these, the beginning that the model is no longer given.
-    pub dropped: Dropped,
-    /// What to do when the rest does not fit either; `None`: say so, to be asked again.
-    pub overflow: Option<Overflow>,
-    /// The beginning of the answer, already written: the model goes on after it.
-    pub answer_prefix: String,
-    /// What was thought before that.
-    pub thinking_prefix: String,
-    /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
-    pub raw: bool,
-    /// With `raw`: control tokens written out in the text count as such.
-    pub special: bool,
-    pub settings: Settings,
-    /// The seed of this answer.
-    pub seed: u32,
-    /// Most tokens to write, the context's end apart.
-    pub predict: u32,
-    /// Whether what was evaluated for it may stay on disk.
-    pub cacheable: bool,
-    /// The id of the conversation it belongs to, if that is kept: with it goes what was evaluated.
-    pub conversation: Option<String>,
-    /// Whether all of it is read, whatever was evaluated before.
-    pub no_cache: bool,
-    /// When it is asked, for templates that say the date, in milliseconds since 1970; `None`: now.
-    pub asked: Option<i64>,
-}
-
-impl Turn {
-    /// Something to answer once, of which nothing is kept: seed 0, no limit but the context's.
-    pub fn new(messages: impl IntoIterator<Item = Message>, settings: Settings) -> Turn {
-        Turn {
-            messages: messages.into_iter().map(Arc::new).collect(),
-            dropped: Dropped::default(),
-            overflow: None,
-            answer_prefix: String::new(),
-            thinking_prefix: String::new(),
-            raw: false,
-            special: false,
-            settings,
-            seed: 0,
-            predict: u32::MAX,
-            cacheable: false,
-            conversation: None,
-            no_cache: false,
-            asked: None,
-        }
-    }
-
-    /// The messages that the model is given.
-    pub fn visible(&self) -> Vec<Arc<Message>> {
-        visible(&self.messages, &self.dropped)
-    }
-}
+use super::truncation::Dropped;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,12 +5,14 @@ pub mod conversation;
 pub mod settings;
 pub mod options;
 pub mod record;
+pub mod request;
 pub mod events;
 pub mod truncation;
 pub mod fences;
 
 pub use conversation::Conversation;
-pub use events::{Counts, DraftCounts, Event, Stats, StopReason, Turn};
+pub use events::{Counts, DraftCounts, Event, Stats, StopReason};
 pub use message::{Attachment, Message, Role};
+pub use request::{Generation, Request};
 pub use settings::Settings;
 pub use truncation::Dropped;

@@ -71,20 +71,15 @@ mod tests {
 
     use super::super::toy::Toy;
     use super::*;
-    use crate::chat::{Event, Message, Role, Settings, Turn};
+    use crate::chat::{Event, Message, Request, Role, Settings};
 
     fn answer(engine: &mut Engine<Toy>, no_speculative: bool) -> String {
-        let turn = Turn {
-            raw: true,
-            seed: 1,
-            predict: 100,
-            ..Turn::new(
-                [Message::new(Role::User, "Hello there")],
-                Settings { no_speculative, ..Settings::default() },
-            )
-        };
+        let settings = Settings { no_speculative, ..Settings::default() };
+        let hello = [Message::new(Role::User, "Hello there")];
+        let mut request = Request { raw: true, ..Request::new(hello, &settings) };
+        request.generation.max_tokens = 100;
         let mut text = String::new();
-        let done = engine.reply(&turn, &AtomicBool::new(false), &mut |event| match event {
+        let done = engine.reply(&request, &AtomicBool::new(false), &mut |event| match event {
             Event::Text(piece) => text.push_str(&piece),
             other => assert!(matches!(other, Event::Prefill { .. }), "{other:?}"),
         });

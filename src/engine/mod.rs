@@ -53,7 +53,7 @@ use self::reasoning::{AnswerPrefix, Format};
 use self::template::Template;
 use self::token::Token;
 use self::tokens::Encoder;
-use crate::chat::{Counts, Event, Message, Role, Stats, Turn};
+use crate::chat::{Counts, Event, Message, Request, Role, Stats};
 use crate::error::{Exit, Failure};
 
 /// A loaded model with all that a conversation needs of it.
@@ -80,7 +80,7 @@ pub struct Engine<M> {
     /// What in memory other conversations will begin with as well, so many tokens, where that is not told by a turn.
     shared: Option<usize>,
     /// A turn whose prompt is too short for keeping all of it, and that prompt.
-    short: Option<(Turn, Vec<Token>)>,
+    short: Option<(Request, Vec<Token>)>,
     /// What verifying draft tokens costs, once that is known.
     costs: Option<Costs>,
     /// Whether it has answered with drafts, so that this matters.
@@ -142,21 +142,23 @@ impl<M: Model> Engine<M> {
     /// Answers a turn. On failure the model's memory stays usable.
     pub fn reply(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Stats, Failure> {
-        let mut fitted = match self.fit(turn, cancel, show) {
+        let mut fitted = match self.fit(request, cancel, show) {
             Ok(Some(fitted)) => fitted,
-            Ok(None) => return Ok(Stats::stopped(turn.seed)),
-            Err(failure) if failure.exit == Exit::Interrupted => return Ok(Stats::stopped(turn.seed)),
+            Ok(None) => return Ok(Stats::stopped(request.generation.seed)),
+            Err(failure) if failure.exit == Exit::Interrupted => {
+                return Ok(Stats::stopped(request.generation.seed));
+            }
             Err(failure) => return Err(failure),
         };
         fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
-        let (mut thinking, mut text) = (turn.thinking_prefix.clone(), turn.answer_prefix.clone());
+        let (mut thinking, mut text) = (request.thinking_prefix.clone(), request.answer_prefix.clone());
         let mut whole: Option<Stats> = None;
         loop {
-            let stats = self.answer(&fitted.turn, &fitted.prompt, cancel, &mut |event| {
+            let stats = self.answer(&fitted.request, &fitted.prompt, cancel, &mut |event| {
                 match &event {
                     Event::Text(piece) => text.push_str(piece),
                     Event::Thinking { text, .. } => thinking.push_str(text),
@@ -169,7 +171,7 @@ impl<M: Model> Engine<M> {
                 None => stats,
             };
             match self.fit_more(
-                &fitted.turn,
+                &fitted.request,
                 AnswerPrefix { thinking: &thinking, text: &text },
                 &stats,
                 cancel,
@@ -185,7 +187,7 @@ impl<M: Model> Engine<M> {
     /// Reads a prompt that fits, and writes after it until something ends that.
     fn answer(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         prompt: &Prompt,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
@@ -193,17 +195,17 @@ impl<M: Model> Engine<M> {
         if prompt.tokens.is_empty() {
             return Err(empty_prompt());
         }
-        let mut sampler = self.model.sampler(&turn.settings.sampling, turn.seed)?;
+        let mut sampler = self.model.sampler(&request.generation.sampling, request.generation.seed)?;
         sampler.see(&prompt.tokens);
 
         let started = Instant::now();
-        let cached = self.reuse(&prompt.tokens, turn)?;
+        let cached = self.reuse(&prompt.tokens, request)?;
         let reused = Instant::now();
-        let flow = self.read_in_parts(turn, &prompt.tokens, cached, cancel, show)?;
+        let flow = self.read_in_parts(request, &prompt.tokens, cached, cancel, show)?;
         let (read, reading) = (started.elapsed(), reused.elapsed());
         let short = |prompt_cache: &PromptCache| prompt_cache.wants_shared_only(read.as_secs_f64());
         let short = self.cacheable && cached < LEAST && self.prompt_cache.as_ref().is_some_and(short);
-        self.short = short.then(|| (turn.clone(), prompt.tokens.clone()));
+        self.short = short.then(|| (request.clone(), prompt.tokens.clone()));
         let mut stats = Stats {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: cached,
@@ -211,22 +213,22 @@ impl<M: Model> Engine<M> {
             prefill: reading,
             context_used: self.cache.tokens().len(),
             context_limit: self.model.limit(),
-            ..Stats::stopped(turn.seed)
+            ..Stats::stopped(request.generation.seed)
         };
         if flow.is_break() {
             return Ok(stats);
         }
         let writing = Writing {
             sampler,
-            stops: Stops::new(&turn.settings.stop),
-            thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, turn)),
-            ends: if turn.raw { Vec::new() } else { self.ends.clone() },
-            predict: turn.predict,
-            drafter: (!turn.settings.no_speculative).then(|| self.drafter()),
+            stops: Stops::new(&request.generation.stop),
+            thoughts: prompt.reasoning.as_ref().map(|reasoning| self.thoughts(reasoning, request)),
+            ends: if request.raw { Vec::new() } else { self.ends.clone() },
+            predict: request.generation.max_tokens,
+            drafter: request.generation.speculative.then(|| self.drafter()),
             cancel,
         };
         let written = generate(&mut self.model, &mut self.cache, writing, show)?;
-        self.drafting = !turn.settings.no_speculative;
+        self.drafting = request.generation.speculative;
         stats.stop = written.stop;
         stats.generated_tokens = written.tokens;
         stats.thinking_tokens = written.thinking;
@@ -241,10 +243,10 @@ impl<M: Model> Engine<M> {
     }
 
     /// Makes as much of `prompt` as possible be in memory without reading: from memory, or from disk if more of it is there.
-    fn reuse(&mut self, prompt: &[Token], turn: &Turn) -> Result<usize> {
-        self.cacheable = turn.cacheable;
-        self.conversation.clone_from(&turn.conversation);
-        if turn.no_cache {
+    fn reuse(&mut self, prompt: &[Token], request: &Request) -> Result<usize> {
+        self.cacheable = request.cacheable;
+        self.conversation.clone_from(&request.conversation);
+        if request.no_cache {
             self.cache.clear(&mut self.model);
         } else {
             let here = self.cache.cut(&mut self.model, prompt);
@@ -279,7 +281,7 @@ impl<M: Model> Engine<M> {
     /// Reads a prompt. Where saved memory is of use only as a whole, it is saved on the way: before the user's own words.
     fn read_in_parts(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         prompt: &[Token],
         cached: usize,
         cancel: &AtomicBool,
@@ -289,7 +291,7 @@ impl<M: Model> Engine<M> {
         if !self.model.restores_parts()
             && prompt.len() >= cached + LEAST
             && let Some(shared_prefix_len) = self
-                .shared_prefix_len(turn, prompt)
+                .shared_prefix_len(request, prompt)
                 .filter(|shared_prefix_len| *shared_prefix_len >= cached + LEAST)
         {
             if self.read(&prompt[..shared_prefix_len], cached, prompt.len(), &stop, show)?.is_break() {
@@ -325,10 +327,10 @@ impl<M: Model> Engine<M> {
 
     /// How many tokens come before the user's own words, of which the last paragraph of a message counts as such: another
     /// question about the same documents begins with these.
-    fn shared_prefix_len(&self, turn: &Turn, prompt: &[Token]) -> Option<usize> {
-        let last = turn.messages.iter().rposition(|message| message.role == Role::User)?;
+    fn shared_prefix_len(&self, request: &Request, prompt: &[Token]) -> Option<usize> {
+        let last = request.messages.iter().rposition(|message| message.role == Role::User)?;
         let same = |text: &str| {
-            let mut other = turn.clone();
+            let mut other = request.clone();
             let said = &mut Arc::make_mut(&mut other.messages[last]).text;
             said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
             self.prompt(&other).ok().map(|other| prompt_cache::common(&other.tokens, prompt))
@@ -364,9 +366,10 @@ impl<M: Model> Engine<M> {
     /// other questions begin with is: memory holds nothing else afterwards.
     pub fn flush(&mut self, done: Sender<()>) {
         self.rest();
-        if let Some((turn, prompt)) = self.short.take().filter(|_| self.model.restores_parts())
-            && let Some(shared_prefix_len) =
-                self.shared_prefix_len(&turn, &prompt).filter(|shared_prefix_len| *shared_prefix_len >= LEAST)
+        if let Some((request, prompt)) = self.short.take().filter(|_| self.model.restores_parts())
+            && let Some(shared_prefix_len) = self
+                .shared_prefix_len(&request, &prompt)
+                .filter(|shared_prefix_len| *shared_prefix_len >= LEAST)
             && self.cache.truncate_to(&mut self.model, shared_prefix_len).is_ok()
         {
             self.shared = Some(shared_prefix_len);
@@ -381,17 +384,17 @@ impl<M: Model> Engine<M> {
     /// early when `superseded`.
     pub fn prepare(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         message: &Message,
         superseded: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
-        if turn.raw || self.template.is_none() {
+        if request.raw || self.template.is_none() {
             return Ok(());
         }
         let next = |text: &str| {
-            let mut turn = turn.clone();
-            turn.messages.push(Arc::new(Message { text: text.into(), ..message.clone() }));
-            self.prompt(&turn).map(|prompt| prompt.tokens)
+            let mut request = request.clone();
+            request.messages.push(Arc::new(Message { text: text.into(), ..message.clone() }));
+            self.prompt(&request).map(|prompt| prompt.tokens)
         };
         let (one, other) = (next("A")?, next("9")?);
         let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
@@ -402,12 +405,12 @@ impl<M: Model> Engine<M> {
         if self.cache.tokens().starts_with(ahead) {
             return Ok(());
         }
-        let cached = self.reuse(ahead, turn)?;
+        let cached = self.reuse(ahead, request)?;
         let stop = || superseded();
         if self.read(ahead, cached, ahead.len(), &stop, &mut |_| {})?.is_continue() {
             self.cache.mark(&self.model); // undo, retry and edit come back to here
             let alone =
-                message.attachments.is_empty() && turn.messages.iter().all(|m| m.role == Role::System);
+                message.attachments.is_empty() && request.messages.iter().all(|m| m.role == Role::System);
             self.shared = alone.then_some(same); // every conversation begins so
         }
         Ok(())
@@ -415,13 +418,13 @@ impl<M: Model> Engine<M> {
 
     /// How many tokens a turn takes, and how many of them need no reading. Where nothing has told yet how fast reading
     /// is, the beginning of the turn is read: it will be needed anyway.
-    pub fn count(&mut self, turn: &Turn) -> Result<Counts, Failure> {
-        let prompt = self.prompt(turn)?.tokens;
+    pub fn count(&mut self, request: &Request) -> Result<Counts, Failure> {
+        let prompt = self.prompt(request)?.tokens;
         let (limit, length) = (self.model.limit(), prompt.len());
         let beginning = &prompt[..length.min(self.cache.common(&prompt) + 2 * TIMED_TOKENS)];
         if self.secs_per_token.is_none() && (1..limit).contains(&length) {
-            self.cacheable = turn.cacheable;
-            self.conversation.clone_from(&turn.conversation);
+            self.cacheable = request.cacheable;
+            self.conversation.clone_from(&request.conversation);
             let cached = self.cache.reuse(&mut self.model, beginning)?;
             let _whole = self.read(beginning, cached, beginning.len(), &|| false, &mut |_| {})?;
         }

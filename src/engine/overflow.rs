@@ -14,7 +14,7 @@ use super::reasoning::AnswerPrefix;
 use super::template;
 use super::{Engine, Prompt, too_long};
 use crate::chat::settings::{Auto, Overflow};
-use crate::chat::{Dropped, Event, Message, Role, Stats, StopReason, Turn};
+use crate::chat::{Dropped, Event, Message, Request, Role, Stats, StopReason};
 use crate::error::Failure;
 
 /// What an answer should have room for, as a share of the context, and the most that is kept free for it. In tokens.
@@ -27,7 +27,7 @@ const LEAST_SUMMARY: usize = 24;
 
 /// A turn that can be answered.
 pub(super) struct Fitted {
-    pub(super) turn: Turn,
+    pub(super) request: Request,
     pub(super) prompt: Prompt,
 }
 
@@ -35,21 +35,21 @@ impl<M: Model> Engine<M> {
     /// Lets leave what must. `None`: it was stopped meanwhile.
     pub(super) fn fit(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Option<Fitted>, Failure> {
-        let prompt = self.prompt(turn)?;
+        let prompt = self.prompt(request)?;
         let before = prompt.tokens.len();
-        let mut fitted = Fitted { turn: turn.clone(), prompt };
+        let mut fitted = Fitted { request: request.clone(), prompt };
         loop {
             let tokens = fitted.prompt.tokens.len();
-            let count = match self.plan(&fitted.turn, tokens) {
+            let count = match self.plan(&fitted.request, tokens) {
                 Plan::Fit => break,
                 Plan::Refuse { prompt, limit } => return Err(too_long(prompt, limit)),
                 Plan::Drop(count) => count,
             };
-            match turn.overflow {
+            match request.overflow {
                 Some(Overflow::Stop) if tokens < self.model.limit() => break,
                 Some(Overflow::Roll | Overflow::Compact) => {}
                 Some(Overflow::Stop) => return Err(would_roll(tokens, self.model.limit())),
@@ -58,52 +58,53 @@ impl<M: Model> Engine<M> {
                     return Err(would_roll(tokens, self.model.limit()));
                 }
             }
-            fitted.turn.dropped.count += count;
-            fitted.prompt = self.prompt(&fitted.turn)?;
+            fitted.request.dropped.count += count;
+            fitted.prompt = self.prompt(&fitted.request)?;
         }
-        let messages = fitted.turn.dropped.count - turn.dropped.count;
+        let messages = fitted.request.dropped.count - request.dropped.count;
         if messages == 0 {
             return Ok(Some(fitted));
         }
-        if turn.overflow == Some(Overflow::Compact) {
-            match self.summary(turn, messages, cancel, show) {
+        if request.overflow == Some(Overflow::Compact) {
+            match self.summary(request, messages, cancel, show) {
                 Ok(None) => return Ok(None),
                 Ok(Some(summary)) => self.carry(summary, &mut fitted)?,
                 Err(failure) => show(Event::Notice(format!("no summary could be made of it: {failure}"))),
             }
         }
         let tokens = before.saturating_sub(fitted.prompt.tokens.len());
-        show(Event::Dropped { messages, tokens, dropped: fitted.turn.dropped.clone() });
+        show(Event::Dropped { messages, tokens, dropped: fitted.request.dropped.clone() });
         Ok(Some(fitted))
     }
 
     /// An answer that the end of the context cut goes on when more of the conversation has left. `None`: it does not.
     pub(super) fn fit_more(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         written: AnswerPrefix,
         stats: &Stats,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Option<Fitted> {
-        let rolls = matches!(turn.overflow, Some(Overflow::Roll | Overflow::Compact));
+        let rolls = matches!(request.overflow, Some(Overflow::Roll | Overflow::Compact));
         if stats.stop != StopReason::Context || !rolls {
             return None;
         }
-        let predict = turn.predict.saturating_sub(stats.generated_tokens as u32);
+        let predict = request.generation.max_tokens.saturating_sub(stats.generated_tokens as u32);
         let (answer_prefix, thinking_prefix) = (written.text.to_string(), written.thinking.to_string());
-        let longer = Turn { answer_prefix, thinking_prefix, predict, ..turn.clone() };
+        let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
+        longer.generation.max_tokens = predict;
         let fitted = self.fit(&longer, cancel, show).ok().flatten()?;
-        (fitted.turn.dropped.count > turn.dropped.count).then_some(fitted)
+        (fitted.request.dropped.count > request.dropped.count).then_some(fitted)
     }
 
-    fn plan(&self, turn: &Turn, prompt: usize) -> Plan {
+    fn plan(&self, request: &Request, prompt: usize) -> Plan {
         let limit = self.model.limit();
-        let room = (limit / ROOM_SHARE).min(MOST_ROOM).min(turn.predict as usize).max(1);
+        let room = (limit / ROOM_SHARE).min(MOST_ROOM).min(request.generation.max_tokens as usize).max(1);
         if prompt + room <= limit {
             return Plan::Fit; // without looking at every message
         }
-        cache::plan(View { prompt, room, exchanges: &self.exchanges(&turn.visible()) }, limit)
+        cache::plan(View { prompt, room, exchanges: &self.exchanges(&request.visible()) }, limit)
     }
 
     /// What there is to leave. The files attached to a message do not leave with it.
@@ -154,7 +155,7 @@ impl<M: Model> Engine<M> {
     /// What the model says was said in the first `count` messages that it still sees. `None`: it was stopped.
     fn summary(
         &mut self,
-        turn: &Turn,
+        request: &Request,
         count: usize,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
@@ -163,7 +164,7 @@ impl<M: Model> Engine<M> {
             return Err(Failure::new("this model completes text and follows no instruction"));
         }
         show(Event::Notice("the conversation no longer fits: the model summarises its beginning".into()));
-        let asked = self.asking_for_summary(turn, count)?;
+        let asked = self.asking_for_summary(request, count)?;
         let prompt = self.prompt(&asked)?;
         let mut text = String::new();
         let stats = self.answer(&asked, &prompt, cancel, &mut |event| match event {
@@ -179,11 +180,11 @@ impl<M: Model> Engine<M> {
     }
 
     /// A turn that begins as the conversation does, so that only the instruction is read.
-    fn asking_for_summary(&self, turn: &Turn, count: usize) -> Result<Turn, Failure> {
+    fn asking_for_summary(&self, request: &Request, count: usize) -> Result<Request, Failure> {
         let limit = self.model.limit();
         let most = (limit / SUMMARY_SHARE).min(MOST_SUMMARY);
         let mut to_leave = count;
-        let mut messages = turn.visible();
+        let mut messages = request.visible();
         messages.retain(|message| {
             let stays = message.role == Role::System || to_leave > 0;
             to_leave -= usize::from(message.role != Role::System && to_leave > 0);
@@ -198,13 +199,19 @@ impl<M: Model> Engine<M> {
             ),
         )));
         let (answer_prefix, thinking_prefix) = (String::new(), String::new());
-        let mut asked =
-            Turn { messages, dropped: Dropped::default(), answer_prefix, thinking_prefix, ..turn.clone() };
-        asked.settings.think = Auto::Off;
-        asked.settings.sampling.temp = 0.0;
-        asked.settings.stop.clear();
-        asked.predict = most.min(limit.saturating_sub(self.prompt(&asked)?.tokens.len())) as u32;
-        if (asked.predict as usize) < LEAST_SUMMARY {
+        let mut asked = Request {
+            messages,
+            dropped: Dropped::default(),
+            answer_prefix,
+            thinking_prefix,
+            ..request.clone()
+        };
+        asked.generation.thinking.think = Auto::Off;
+        asked.generation.sampling.temp = 0.0;
+        asked.generation.stop.clear();
+        asked.generation.max_tokens =
+            most.min(limit.saturating_sub(self.prompt(&asked)?.tokens.len())) as u32;
+        if (asked.generation.max_tokens as usize) < LEAST_SUMMARY {
             return Err(Failure::new("there is no room for it in the context"));
         }
         Ok(asked)
@@ -212,10 +219,10 @@ impl<M: Model> Engine<M> {
 
     /// Puts a summary in the place of what left, unless it would not fit.
     fn carry(&self, summary: String, fitted: &mut Fitted) -> Result<(), Failure> {
-        let without = fitted.turn.dropped.summary.replace(summary);
-        let prompt = self.prompt(&fitted.turn)?;
+        let without = fitted.request.dropped.summary.replace(summary);
+        let prompt = self.prompt(&fitted.request)?;
         if prompt.tokens.len() >= self.model.limit() {
-            fitted.turn.dropped.summary = without;
+            fitted.request.dropped.summary = without;
             return Ok(());
         }
         fitted.prompt = prompt;
@@ -244,7 +251,7 @@ mod tests {
     }
 
     /// A system prompt, a file with the first message, and so many exchanges of 50 tokens each, markup included.
-    fn conversation(exchanges: usize, overflow: Option<Overflow>) -> Turn {
+    fn conversation(exchanges: usize, overflow: Option<Overflow>) -> Request {
         let said = |role, letter: &str| Message::new(role, letter.repeat(22));
         let mut messages = vec![Message::new(Role::System, "be kind")];
         for _ in 0..exchanges {
@@ -252,17 +259,18 @@ mod tests {
         }
         messages.push(said(Role::User, "q"));
         messages[1].attachments.push(Attachment::new("f", "F".repeat(40)));
-        let settings = Settings::default();
-        Turn { overflow, seed: 1, predict: 100, ..Turn::new(messages, settings) }
+        let mut request = Request { overflow, ..Request::new(messages, &Settings::default()) };
+        request.generation.max_tokens = 100;
+        request
     }
 
     /// What happened: the answer's text, how it ended, and what left.
     fn reply(
         engine: &mut Engine<Toy>,
-        turn: &Turn,
+        request: &Request,
     ) -> (String, Result<StopReason, Failure>, Option<Dropped>) {
         let (mut text, mut gone) = (String::new(), None);
-        let done = engine.reply(turn, &AtomicBool::new(false), &mut |event| match event {
+        let done = engine.reply(request, &AtomicBool::new(false), &mut |event| match event {
             Event::Text(piece) => text.push_str(&piece),
             Event::Dropped { dropped, .. } => gone = Some(dropped),
             _ => {}
@@ -294,7 +302,7 @@ mod tests {
         assert_eq!((text.as_str(), stop.unwrap()), ("two", StopReason::End));
         let dropped = gone.unwrap();
         assert_eq!(dropped, Dropped { count: 10, summary: None });
-        let seen = Turn { dropped: dropped.clone(), ..longer.clone() };
+        let seen = Request { dropped: dropped.clone(), ..longer.clone() };
         assert_eq!(seen.visible()[1].content(), "F".repeat(40) + "\n\n" + &"u".repeat(22));
         // What was in memory before begins with the system prompt, the file and the blank line after it.
         let again = engine.reply(&seen, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -331,7 +339,7 @@ mod tests {
         assert_eq!((text.as_str(), stop.unwrap()), ("yes", StopReason::End));
         let dropped = gone.unwrap();
         assert_eq!(dropped, Dropped { count: 24, summary: Some("they were kind".into()) });
-        let first = Turn { dropped, ..longer }.visible().swap_remove(1).content();
+        let first = Request { dropped: dropped, ..longer }.visible().swap_remove(1).content();
         assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
     }
 
@@ -339,7 +347,8 @@ mod tests {
     fn an_answer_that_fills_the_context_goes_on() {
         let long = "abcdefghij".repeat(13);
         let mut engine = engine(400, &long);
-        let turn = Turn { predict: 1000, ..conversation(5, Some(Overflow::Roll)) };
+        let mut turn = conversation(5, Some(Overflow::Roll));
+        turn.generation.max_tokens = 1000;
         let (text, stop, gone) = reply(&mut engine, &turn);
         assert_eq!((stop.unwrap(), gone.map(|dropped| dropped.count)), (StopReason::End, Some(8)));
         assert!(text.len() == long.len() || text.len() == long.len() - 1, "{text}");

@@ -15,7 +15,7 @@ use super::template::{self, Template};
 use super::token::{Marker, Token, Vocabulary};
 use super::{Engine, template_failure};
 use crate::chat::settings::Auto;
-use crate::chat::{Role, Turn};
+use crate::chat::{Request, Role};
 use crate::error::Failure;
 
 /// The exact prompt of a turn.
@@ -30,25 +30,29 @@ pub struct Prompt {
 
 impl<M: Model> Engine<M> {
     /// The exact prompt of a turn: text and ids.
-    pub fn prompt(&self, turn: &Turn) -> Result<Prompt, Failure> {
+    pub fn prompt(&self, request: &Request) -> Result<Prompt, Failure> {
         match &self.template {
-            Some(template) if !turn.raw => self.chat_prompt(template, turn),
-            _ => Ok(self.plain_prompt(turn)),
+            Some(template) if !request.raw => self.chat_prompt(template, request),
+            _ => Ok(self.plain_prompt(request)),
         }
     }
 
-    fn chat_prompt(&self, template: &Template, turn: &Turn) -> Result<Prompt, Failure> {
-        let messages = turn.visible();
+    fn chat_prompt(&self, template: &Template, request: &Request) -> Result<Prompt, Failure> {
+        let messages = request.visible();
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
-        let answer_prefix = [turn.thinking_prefix.as_str(), &turn.answer_prefix];
+        let answer_prefix = [request.thinking_prefix.as_str(), &request.answer_prefix];
         let mut said: Vec<&str> = contents.iter().map(String::as_str).chain(answer_prefix).collect();
         said.extend(messages.iter().filter_map(|message| message.thinking.as_deref()));
         template.args().values().for_each(|value| texts_of(value, &mut said));
         let texts = Texts { contents: said, source: template.source(), words: &self.words };
-        let think = if turn.settings.think_budget == Some(0) { Auto::Off } else { turn.settings.think };
-        let format = self.format(turn);
+        let think = if request.generation.thinking.budget == Some(0) {
+            Auto::Off
+        } else {
+            request.generation.thinking.think
+        };
+        let format = self.format(request);
         let (variables, todo, note) = reasoning::wish(think, format.as_ref(), template);
-        let asked = turn.asked.unwrap_or_else(now); // the same for each render
+        let asked = request.asked.unwrap_or_else(now); // the same for each render
         let (guarded, (notes, reasoning)) = self.markers.guard(&texts, |dress| {
             let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
                 role: message.role,
@@ -74,12 +78,12 @@ impl<M: Model> Engine<M> {
     }
 
     /// Plain text: what was said, one after the other. Nothing is added but the beginning-of-text token.
-    fn plain_prompt(&self, turn: &Turn) -> Prompt {
-        let contents: Vec<String> = turn.visible().iter().map(|message| message.content()).collect();
-        let text = contents.join("\n") + &turn.answer_prefix;
+    fn plain_prompt(&self, request: &Request) -> Prompt {
+        let contents: Vec<String> = request.visible().iter().map(|message| message.content()).collect();
+        let text = contents.join("\n") + &request.answer_prefix;
         let vocabulary = self.model.vocabulary();
         let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();
-        tokens.extend(match turn.raw && turn.special {
+        tokens.extend(match request.raw && request.special {
             true => self.model.tokenize(&text, true),
             false => self.encoder.encode_plain(&self.model, &text),
         });
@@ -90,12 +94,12 @@ impl<M: Model> Engine<M> {
     }
 
     /// How the model says that it thinks: as the user has it, else as was found.
-    fn format(&self, turn: &Turn) -> Option<Format> {
-        let given = turn.settings.think_tags.as_ref();
+    fn format(&self, request: &Request) -> Option<Format> {
+        let given = request.generation.thinking.tags.as_ref();
         given.map(|[open, close]| Format::tags(open, close)).or_else(|| self.format.clone())
     }
 
-    pub(super) fn thoughts(&self, reasoning: &Reasoning, turn: &Turn) -> Thoughts {
+    pub(super) fn thoughts(&self, reasoning: &Reasoning, request: &Request) -> Thoughts {
         let (texts, closing) =
             (reasoning.format().markers(), || self.model.tokenize(&reasoning.closing(), true));
         let whole = texts.iter().filter_map(|text| Some((one_token(&self.model, text)?, text.to_string())));
@@ -107,7 +111,7 @@ impl<M: Model> Engine<M> {
         Thoughts {
             reasoning: reasoning.clone().with_tokens(one_token),
             tags,
-            budget: turn.settings.think_budget.map(|most| (most, closing())),
+            budget: request.generation.thinking.budget.map(|most| (most, closing())),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Session;
 use crate::backend::working;
 use crate::chat::record::{self, Record};
-use crate::chat::{Conversation, Message, Settings, Stats, Turn};
+use crate::chat::{Conversation, Message, Request, Stats};
 use crate::clock::now;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// All that is needed to give an answer again; without `stats` while it is being written.
-    pub(super) fn how(&self, turn: &Turn, message: &Message, stats: Option<&Stats>) -> record::Answer {
+    pub(super) fn how(&self, request: &Request, message: &Message, stats: Option<&Stats>) -> record::Answer {
         let model = self.model();
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         record::Answer {
@@ -115,17 +115,17 @@ impl Session {
             fingerprint: model.fingerprint.clone(),
             stamp: model.stamp.clone(),
             template: model.template_sum.clone(),
-            settings: self.shaping(&turn.settings),
-            seed: Some(turn.seed),
+            settings: self.shaping(),
+            seed: Some(request.generation.seed),
             system: self.conversation.system.clone(),
-            asked: turn.asked,
-            answer_prefix: turn.answer_prefix.len() as u32,
-            thinking_prefix: turn.thinking_prefix.len() as u32,
+            asked: request.asked,
+            answer_prefix: request.answer_prefix.len() as u32,
+            thinking_prefix: request.thinking_prefix.len() as u32,
             prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
             cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
             generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
-            dropped: turn.dropped.count as u32,
-            summary: turn.dropped.summary.clone(),
+            dropped: request.dropped.count as u32,
+            summary: request.dropped.summary.clone(),
             dropped_meanwhile: false,
             context_limit: model.context_limit as u32,
             prompt_time: stats.map_or(0, |stats| milliseconds(stats.prompt)),
@@ -134,8 +134,8 @@ impl Session {
     }
 
     /// The settings that shape an answer. Those of the answer before, where they are the same: there may be many.
-    fn shaping(&self, settings: &Settings) -> Arc<[(String, String)]> {
-        let now = self.config.shaping(settings, &self.advice);
+    fn shaping(&self) -> Arc<[(String, String)]> {
+        let now = self.config.shaping(&self.settings, &self.advice);
         match self.conversation.last_shaping() {
             Some(before) if **before == *now => before.clone(),
             _ => now.into(),

@@ -12,7 +12,7 @@ use crate::chat::conversation::Conversation;
 use crate::chat::options::setting;
 use crate::chat::record::{Answer, Record};
 use crate::chat::settings::Overflow;
-use crate::chat::{Dropped, Event, Message, Role, Settings, Stats, StopReason, Turn};
+use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
 use crate::config::{Config, Source};
 use crate::error::Failure;
 
@@ -75,8 +75,8 @@ impl Replay {
             ..Message::new(Role::Assistant, entry.text.clone())
         };
         let loaded = self.loaded(answer)?;
-        let turn = turn(record, index, answer, &then, &loaded.settings)?;
-        let (message, stats) = ask(&mut *loaded.backend, turn, &then, watch)?;
+        let request = request(record, index, answer, &then, &loaded.settings)?;
+        let (message, stats) = ask(&mut *loaded.backend, request, &then, watch)?;
         let same_file = loaded.backend.describe().stamp == answer.stamp;
         let difference = difference(&then, &message, cut_anywhere(answer));
         Ok(Again { message, stats, same_file, difference })
@@ -135,14 +135,14 @@ impl Replay {
     }
 }
 
-/// The turn that was asked then.
-fn turn(
+/// The request that was made then.
+fn request(
     record: &Record,
     index: usize,
     answer: &Answer,
     then: &Message,
     settings: &Settings,
-) -> Result<Turn, Failure> {
+) -> Result<Request, Failure> {
     let head = record.entries[index].parent;
     let asked = Record { head, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
@@ -154,7 +154,8 @@ fn turn(
     let seed = answer.seed.ok_or_else(|| Failure::new("its seed is not known"))?;
     let ended_by_count = [StopReason::Length, StopReason::Context].map(StopReason::name);
     let counted = ended_by_count.contains(&answer.stop.as_str()) && answer.generated_tokens > 0;
-    Ok(Turn {
+    let max_tokens = if counted { answer.generated_tokens } else { NO_LIMIT };
+    Ok(Request {
         messages: Conversation::from_record(&asked).view(),
         dropped: Dropped { count: answer.dropped as usize, summary: answer.summary.clone() },
         overflow: Some(Overflow::Stop),
@@ -162,9 +163,7 @@ fn turn(
         thinking_prefix,
         raw: false,
         special: false,
-        settings: settings.clone(),
-        seed,
-        predict: if counted { answer.generated_tokens } else { NO_LIMIT },
+        generation: Generation::of(settings, seed, max_tokens),
         cacheable: false,
         conversation: None,
         no_cache: true,
@@ -180,13 +179,13 @@ fn cut_anywhere(answer: &Answer) -> bool {
 /// Asks, and stops listening once it is plain that the answer is another one. No figures then.
 fn ask(
     backend: &mut dyn Backend,
-    turn: Turn,
+    request: Request,
     then: &Message,
     watch: Watch,
 ) -> Result<(Message, Option<Stats>), Failure> {
-    let thinking = Some(turn.thinking_prefix.clone()).filter(|text| !text.is_empty());
-    let mut now = Message { thinking, ..Message::new(Role::Assistant, turn.answer_prefix.clone()) };
-    let reply = backend.reply(turn);
+    let thinking = Some(request.thinking_prefix.clone()).filter(|text| !text.is_empty());
+    let mut now = Message { thinking, ..Message::new(Role::Assistant, request.answer_prefix.clone()) };
+    let reply = backend.reply(request);
     loop {
         let event = match reply.next(PATIENCE) {
             Some(BackendEvent::Done(done)) => return done.map(|stats| (now, Some(stats))),

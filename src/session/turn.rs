@@ -9,7 +9,7 @@ use super::{PATIENCE, Session};
 use crate::backend::{BackendEvent, ReplyStream};
 use crate::chat::conversation::NodeId;
 use crate::chat::record;
-use crate::chat::{Event, Message, Role, Stats, StopReason, Turn};
+use crate::chat::{Event, Generation, Message, Request, Role, Stats, StopReason};
 use crate::clock::now;
 use crate::error::Failure;
 
@@ -43,9 +43,10 @@ pub struct FailedTurn {
 pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 impl Session {
-    /// The turn that would be asked for now.
-    pub(super) fn turn(&self, messages: Vec<Arc<Message>>, answer_prefix: Message) -> Turn {
-        Turn {
+    /// The request that would be made now.
+    pub(super) fn request(&self, messages: Vec<Arc<Message>>, answer_prefix: Message) -> Request {
+        let predict = self.settings.predict.unwrap_or(self.default_predict);
+        Request {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
             overflow: self.settings.overflow.or(self.default_overflow),
@@ -53,9 +54,7 @@ impl Session {
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.raw,
             special: self.special,
-            settings: self.settings.clone(),
-            seed: self.seed(),
-            predict: self.settings.predict.unwrap_or(self.default_predict),
+            generation: Generation::of(&self.settings, self.seed(), predict),
             cacheable: self.uses_prompt_cache,
             conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             no_cache: false,
@@ -163,10 +162,10 @@ impl Session {
 
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
-        let turn = self.turn(self.conversation.view(), answer_prefix.clone());
-        let (seed, mut asked_for, mut dropped_meanwhile) = (turn.seed, turn.clone(), false);
+        let request = self.request(self.conversation.view(), answer_prefix.clone());
+        let (seed, mut asked_for, mut dropped_meanwhile) = (request.generation.seed, request.clone(), false);
         let asked = Instant::now();
-        let reply = self.backend.reply(turn);
+        let reply = self.backend.reply(request);
         let mut message = answer_prefix.clone();
         let mut first_token = None;
         let mut kept = None; // when the answer was last written to the disk
@@ -179,7 +178,7 @@ impl Session {
                 Some(BackendEvent::Ready) | None => None,
             };
             if let Some(Event::Dropped { dropped, .. }) = &event {
-                asked_for.dropped.clone_from(dropped);
+                asked_for.dropped.clone_from(left);
                 dropped_meanwhile |= first_token.is_some();
             }
             if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
