@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use fireside::chat::settings::{Auto, CacheType, Settings};
 use fireside::chat::{Message, Request, Role};
 use fireside::engine::Engine;
-use fireside::engine::builtin::builtin;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
+use fireside::engine::prompt::builtin::builtin;
 
 /// Vocabularies and templates that go together.
 const PAIRS: [(&str, &str); 6] = [

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use fireside::cli::Instead;
 use fireside::engine::llama::{self, Hooks};
-use fireside::engine::template;
+use fireside::engine::prompt::template;
 use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
 use fireside::{cli, completions, start};

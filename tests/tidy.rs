@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
-use fireside::engine::builtin::BUILTIN;
+use fireside::engine::prompt::builtin::BUILTIN;
 use fireside::models::catalog::catalog;
 use fireside::models::licences::judge;
 use fireside::models::memory::Needs;
@@ -115,8 +115,8 @@ const HOMES: &[(&str, &[&str])] = &[
             "engine/llama/weights.rs",
         ],
     ),
-    ("minijinja", &["engine/jinja.rs", "engine/jinja/python.rs"]),
-    ("aho_corasick", &["engine/guard.rs", "engine/tokens.rs"]),
+    ("minijinja", &["engine/prompt/jinja.rs", "engine/prompt/jinja/python.rs"]),
+    ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
     ("clap", &["cli.rs", "cli/help.rs", "cli/refusal.rs", "completions.rs"]),

@@ -19,8 +19,9 @@ use crate::chat::{Counts, Event, Message, Request, Stats};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, SpecialIds, Weights, contained};
 use crate::engine::model::Model;
+use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache, Rules, Unchanged};
-use crate::engine::{Engine, cache, template};
+use crate::engine::{Engine, cache};
 use crate::error::{Exit, Failure};
 
 /// Everything that is resolved before the engine's thread starts.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason};
-use crate::engine::reasoning::{AnswerPrefix, Format, Piece, Reasoning};
+use crate::engine::prompt::format::{AnswerPrefix, Format};
+use crate::engine::stream::reasoning::{Piece, Reasoning};
 use crate::error::Failure;
 use crate::units::count;
 
@@ -117,7 +118,7 @@ fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cance
     let (mut generated, mut thinking) = (0, 0);
     let tags = Format::tags("<think>", "</think>");
     let answer_prefix = AnswerPrefix { thinking: &request.thinking_prefix, text: &request.answer_prefix };
-    let mut reasoning = Reasoning::after(&tags, "", answer_prefix);
+    let mut reasoning = Reasoning::after(&tags, None, answer_prefix);
     for word in tokens(answer) {
         let mut word = word;
         while let Some(rest) = word.strip_prefix("\\p") {

@@ -1,7 +1,7 @@
-//! 4 — which tokens are already evaluated: what is reused, what is read, when memory grows, what does not fit.
+//! 3 — which tokens are already evaluated: what is reused, what is read, when memory grows, what does not fit.
 //!
 //! The cache is the list of tokens in the model's memory. Every turn brings its whole prompt; only what follows the
-//! longest common prefix is evaluated. Next: sampler.rs.
+//! longest common prefix is evaluated. Next: prompt_cache.rs.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! 8 — the loop: logits → token → thinking and text, until something ends it. Next: detokenize.rs.
+//! 8 — the loop: logits → token → thinking and text, until something ends it. Next: stream.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 
 use super::cache::Cache;
-use super::detokenize::{Detokenizer, Stops};
 use super::draft::Drafter;
 use super::model::{Model, Sampler};
-use super::reasoning::{self, Reasoning};
+use super::stream::Stream;
+use super::stream::reasoning::Piece;
 use super::token::Token;
 use crate::chat::{DraftCounts, Event, StopReason};
 
 /// What the loop needs besides the model and its memory, whose last token has logits.
 pub struct Writing<'a> {
     pub sampler: Box<dyn Sampler>,
-    pub stops: Stops,
-    /// Of a model that thinks before it answers.
-    pub thoughts: Option<Thoughts>,
+    pub stream: Stream,
     /// Tokens that end the answer besides those that the model itself says do.
     pub ends: Vec<Token>,
     /// Most tokens to write.
@@ -26,15 +24,6 @@ pub struct Writing<'a> {
     /// Who drafts; `None`: nobody.
     pub drafter: Option<Box<dyn Drafter>>,
     pub cancel: &'a AtomicBool,
-}
-
-/// How thinking is told from the answer, and when it has been enough.
-pub struct Thoughts {
-    pub reasoning: Reasoning,
-    /// Tokens that are tags or parts of tags, with their texts.
-    pub tags: Vec<(Token, String)>,
-    /// Most tokens of thinking, and what is written in the model's place to end it.
-    pub budget: Option<(u32, Vec<Token>)>,
 }
 
 /// Why it ended, and how many tokens were written (the one that says "over" not counted).
@@ -55,8 +44,7 @@ pub fn generate(
 ) -> Result<Written> {
     let (mut tokens, mut thinking) = (0, 0);
     let mut repetition = Repetition::new();
-    let mut stream =
-        Stream { characters: Detokenizer::default(), thoughts: writing.thoughts, stops: writing.stops };
+    let mut stream = writing.stream;
     let mut forced = VecDeque::new(); // tokens that are written whatever the model would write
     let mut memory = Memory::new(model, cache, writing.drafter, writing.ends);
     let stop = loop {
@@ -179,90 +167,12 @@ impl<'a, M: Model> Memory<'a, M> {
     }
 }
 
-fn tell(piece: reasoning::Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
+fn tell(piece: Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
     if !piece.thinking.is_empty() {
         show(Event::Thinking { text: piece.thinking, tokens });
     }
     if !piece.answer.is_empty() {
         show(Event::Text(piece.answer));
-    }
-}
-
-/// What becomes of the bytes of tokens.
-struct Stream {
-    characters: Detokenizer,
-    thoughts: Option<Thoughts>,
-    stops: Stops,
-}
-
-impl Stream {
-    fn thinks(&self) -> bool {
-        self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
-    }
-
-    /// Whether a token may be what ends the thinking.
-    fn parted_by(&self, token: Token) -> bool {
-        self.thinks() && self.tag(token).is_some()
-    }
-
-    /// The text of a token that is a tag.
-    fn tag(&self, token: Token) -> Option<String> {
-        let tags = &self.thoughts.as_ref()?.tags;
-        tags.iter().find(|(tag, _)| *tag == token).map(|(_, text)| text.clone())
-    }
-
-    /// What is certain now, and whether a stop string came in the answer.
-    fn push(&mut self, bytes: &[u8]) -> (reasoning::Piece, bool) {
-        let text = self.characters.push(bytes);
-        let piece = self.parted(text);
-        self.stopped(piece)
-    }
-
-    /// The same for a tag. A character that is incomplete before it stays so.
-    fn push_tag(&mut self, tag: &str) -> (reasoning::Piece, bool) {
-        let before = std::mem::take(&mut self.characters).finish();
-        let mut piece = self.parted(before);
-        if let Some(thoughts) = &mut self.thoughts {
-            piece.and(thoughts.reasoning.push_tag(tag));
-        }
-        self.stopped(piece)
-    }
-
-    fn parted(&mut self, text: String) -> reasoning::Piece {
-        match &mut self.thoughts {
-            Some(thoughts) => thoughts.reasoning.push(&text),
-            None => reasoning::Piece { answer: text, ..reasoning::Piece::default() },
-        }
-    }
-
-    fn stopped(&mut self, mut piece: reasoning::Piece) -> (reasoning::Piece, bool) {
-        let before = self.stops.push(&piece.answer);
-        piece.answer = before.text;
-        (piece, before.stopped)
-    }
-
-    /// What ends the thinking, if there were so many tokens of it that it must end.
-    fn enough(&self, thinking: usize) -> Vec<Token> {
-        let budget =
-            self.thoughts.as_ref().filter(|_| self.thinks()).and_then(|thoughts| thoughts.budget.as_ref());
-        budget
-            .filter(|(most, _)| thinking >= *most as usize)
-            .map_or(Vec::new(), |(_, closing)| closing.clone())
-    }
-
-    /// What still waits at the end. Of an answer that was cut, an incomplete character is left out.
-    fn finish(mut self, by_the_model: bool) -> reasoning::Piece {
-        let characters = std::mem::take(&mut self.characters);
-        let text = if by_the_model { characters.finish() } else { String::new() };
-        let mut piece = self.parted(text);
-        if let Some(thoughts) = self.thoughts.take() {
-            piece.and(thoughts.reasoning.finish());
-        }
-        let (mut piece, stopped) = self.stopped(piece);
-        if !stopped {
-            piece.answer += &self.stops.finish();
-        }
-        piece
     }
 }
 
@@ -296,8 +206,10 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::super::draft::{Costs, Lookup};
-    use super::super::reasoning::{AnswerPrefix, Format};
+    use super::super::prompt::format::{AnswerPrefix, Format};
     use super::super::sampler::Chain;
+    use super::super::stream::Thoughts;
+    use super::super::stream::reasoning::Reasoning;
     use super::super::toy::Toy;
     use super::*;
     use crate::chat::settings::Sampling;
@@ -342,7 +254,7 @@ mod tests {
         let format = Format::tags("<t>", "</t>");
         let closing = toy.tokenize(&format.closing(), true);
         let thoughts = Thoughts {
-            reasoning: Reasoning::after(&format, "", AnswerPrefix::default()),
+            reasoning: Reasoning::after(&format, None, AnswerPrefix::default()),
             tags: Vec::new(),
             budget: case.budget.map(|most| (most, closing)),
         };
@@ -350,8 +262,7 @@ mod tests {
         let cancel = AtomicBool::new(case.cancel == 0);
         let writing = Writing {
             sampler: Box::new(Chain::for_logits(&sampling, 1, toy.vocabulary.len)),
-            stops: Stops::new(&case.stops),
-            thoughts: Some(thoughts).filter(|_| case.thinks),
+            stream: Stream::new(Some(thoughts).filter(|_| case.thinks), &case.stops),
             ends: Vec::new(),
             predict: case.predict,
             drafter,

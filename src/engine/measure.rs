@@ -21,9 +21,10 @@ const LONG: f64 = 0.5;
 impl<M: Model> Engine<M> {
     /// Measures what it does not know yet. `None`: nothing was learnt, for it is known, cannot be measured now, or was `superseded`.
     pub fn measure(&mut self, superseded: &dyn Fn() -> bool) -> Option<Costs> {
-        let here = self.cache.tokens().len();
+        let here = self.prefill.cache.tokens().len();
         let most = (MOST + 1).min(self.model.chunk());
-        let batch: Vec<Token> = self.cache.tokens().iter().rev().cycle().take(most).copied().collect();
+        let batch: Vec<Token> =
+            self.prefill.cache.tokens().iter().rev().cycle().take(most).copied().collect();
         let fits = here <= DEEPEST && here + batch.len() <= self.model.capacity();
         let possible = fits && !batch.is_empty() && self.model.can_return();
         if self.costs.is_some() || !self.drafting || !possible || self.disturbed >= DISTURBED {
@@ -58,7 +59,7 @@ impl<M: Model> Engine<M> {
             let started = Instant::now();
             let evaluated = self.model.decode(batch, Logits::All).map(|()| self.model.logits(0)[0]); // waits for a GPU
             time = started.elapsed().as_secs_f64();
-            self.cache.truncate_to(&mut self.model, here).ok()?;
+            self.prefill.cache.truncate_to(&mut self.model, here).ok()?;
             evaluated.ok()?;
         }
         Some(time)
@@ -100,11 +101,11 @@ mod tests {
         assert_eq!(engine.measure(&|| false), None, "nobody drafts");
         let mut engine = self::engine(Toy::saying("one\0two"));
         assert_eq!(answer(&mut engine, false), "one");
-        let before = engine.cache.tokens().to_vec();
+        let before = engine.prefill.cache.tokens().to_vec();
         assert_eq!(engine.measure(&|| true), None, "somebody came");
         assert_eq!(engine.measure(&|| false).unwrap().numbers()[0], 1.0);
         assert_eq!(engine.measure(&|| false), None, "it is known");
-        assert_eq!((engine.cache.tokens(), engine.model.memory()), (&before[..], &before[..]));
+        assert_eq!((engine.prefill.cache.tokens(), engine.model.memory()), (&before[..], &before[..]));
         assert_eq!(answer(&mut engine, false), "two");
     }
 

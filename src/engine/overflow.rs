@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::cache::{self, Exchange, Plan, View};
-use super::guard::absent;
 use super::model::Model;
-use super::reasoning::AnswerPrefix;
-use super::template;
+use super::prompt::format::AnswerPrefix;
 use super::{Engine, Prompt, too_long};
 use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Dropped, Event, Message, Request, Role, Stats, StopReason};
@@ -128,30 +126,6 @@ impl<M: Model> Engine<M> {
         exchanges
     }
 
-    /// How many tokens each message takes, with what the template writes before it. About: words may join across edges.
-    pub fn token_counts(&self, messages: &[Arc<Message>]) -> Vec<usize> {
-        self.count_rendered(messages).unwrap_or_else(|| {
-            messages.iter().map(|message| self.model.tokenize(&message.content(), false).len()).collect()
-        })
-    }
-
-    /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.
-    fn count_rendered(&self, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
-        let template = self.template.as_ref()?;
-        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
-        let end = absent(contents.iter().map(String::as_str).chain([template.source()])).next()?;
-        let marked = messages.iter().zip(contents);
-        let marked: Vec<template::Turn> = marked
-            .map(|(message, content)| template::Turn::new(message.role, content + &end.to_string()))
-            .collect();
-        let text = template.render(&marked, false).ok()?.text;
-        let mut pieces: Vec<&str> = text.split(end).collect();
-        pieces.pop();
-        let in_order = messages.iter().skip(1).all(|message| message.role != Role::System);
-        let weights = || pieces.iter().map(|piece| self.model.tokenize(piece, true).len()).collect();
-        (in_order && pieces.len() == messages.len()).then(weights)
-    }
-
     /// What the model says was said in the first `count` messages that it still sees. `None`: it was stopped.
     fn summary(
         &mut self,
@@ -160,7 +134,7 @@ impl<M: Model> Engine<M> {
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Option<String>, Failure> {
-        if self.template.is_none() {
+        if !self.prompter.chats() {
             return Err(Failure::new("this model completes text and follows no instruction"));
         }
         show(Event::Notice("the conversation no longer fits: the model summarises its beginning".into()));

@@ -1,10 +1,10 @@
-//! 5 — evaluated prefixes on disk: what is worth keeping, and which of what was kept saves reading a prompt.
+//! 4 — evaluated prefixes on disk: what is worth keeping, and which of what was kept saves reading a prompt.
 //!
 //! A cached prompt is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
 //! whatever is missing, damaged or of another kind is read again. Where saved memory can be cut, any cached prompt serves
 //! any prompt that begins as it does; elsewhere it must be a beginning of the prompt as a whole.
 //!
-//! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: sampler.rs.
+//! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: prefill.rs.
 
 mod file;
 mod folder;

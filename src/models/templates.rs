@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crate::chat::settings::Settings;
-use crate::engine::builtin::{self, builtin};
-use crate::engine::template::{Supports, Template};
+use crate::engine::prompt::builtin::{self, builtin};
+use crate::engine::prompt::template::{Supports, Template};
 use crate::error::Failure;
 use crate::gguf::Header;
 use crate::input;

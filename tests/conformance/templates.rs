@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use fireside::chat::Role;
-use fireside::engine::reasoning::{Format, Tags};
-use fireside::engine::template::{Template, Turn};
+use fireside::engine::prompt::format::{Format, Tags};
+use fireside::engine::prompt::template::{Template, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

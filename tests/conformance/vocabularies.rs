@@ -10,7 +10,7 @@ use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::{ContextOptions, Llama, Parts, Weights};
 use fireside::engine::model::Model;
-use fireside::engine::template::Template;
+use fireside::engine::prompt::template::Template;
 use fireside::engine::token::{Marker, Token, Vocabulary};
 use fireside::{gguf, models};
 use llama_cpp_2::llama_backend::LlamaBackend;

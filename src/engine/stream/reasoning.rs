@@ -1,17 +1,14 @@
-//! 10 — a stream of text → thinking and answer.
+//! A stream of text → thinking and answer.
 //!
 //! Models that think before they answer say so in the text itself: between two tags, or in channels with headers (harmony, the
-//! format of GPT-OSS); `reasoning/format.rs` finds out which. What is not yet certain waits here, so that no part of a tag is ever
+//! format of GPT-OSS); `prompt/format.rs` finds out which. What is not yet certain waits here, so that no part of a tag is ever
 //! shown, wherever the stream is cut. A tag that the vocabulary has as one token counts only as that token: written in letters
 //! it is a quotation. A stream need not be well-formed: whatever is visible in it becomes thinking or answer.
-
-mod format;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-pub use self::format::{AnswerPrefix, Format, Tags, Think, wish};
-use self::format::{CHANNEL, ENDS, MESSAGE, START};
+use crate::engine::prompt::format::{AnswerPrefix, CHANNEL, ENDS, Format, MESSAGE, START};
 
 /// Longest white space before thinking, in bytes: what is longer is the answer.
 const MOST_SPACE: usize = 8;
@@ -96,15 +93,15 @@ impl Part {
 }
 
 impl Reasoning {
-    /// For an answer that goes on after `prompt`, which ends with what [`Format::answer_prefill`] gave for `answer_prefix`.
-    pub fn after(format: &Format, prompt: &str, answer_prefix: AnswerPrefix) -> Reasoning {
-        let state = match (answer_prefix.thinking, answer_prefix.text, format) {
-            ("", "", format) => match format.opened(prompt) {
+    /// For an answer that goes on after `answer_prefix`. `opened`: what [`Format::opened`] says of the prompt.
+    pub fn after(format: &Format, opened: Option<bool>, answer_prefix: AnswerPrefix) -> Reasoning {
+        let state = match (answer_prefix.thinking, answer_prefix.text) {
+            ("", "") => match opened {
                 Some(true) => State::Thinking,
                 Some(false) => State::Before,
                 None => State::Undecided,
             },
-            (_, "", _) => State::Thinking,
+            (_, "") => State::Thinking,
             _ => State::Answer,
         };
         Reasoning {
@@ -129,17 +126,8 @@ impl Reasoning {
         Reasoning { one_token, ..self }
     }
 
-    pub fn format(&self) -> &Format {
-        &self.format
-    }
-
     pub fn thinks(&self) -> bool {
         self.state == State::Thinking
-    }
-
-    /// What ends the thinking.
-    pub fn closing(&self) -> String {
-        self.format.closing()
     }
 
     /// Takes the next piece of the stream and gives what is certain now.
@@ -175,7 +163,7 @@ impl Reasoning {
     }
 
     /// The tags that mean something now.
-    fn awaited(&self) -> Vec<&str> {
+    fn sought(&self) -> Vec<&str> {
         match (&self.format, self.state) {
             (Format::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
             (Format::Tags { close, .. }, State::Thinking) if !self.thought.fresh => vec![close],
@@ -197,9 +185,9 @@ impl Reasoning {
 
     /// Takes the next certain part out of what is held.
     fn next(&mut self) -> Option<Next> {
-        let awaited = self.awaited();
-        let in_letters: Vec<&&str> = awaited.iter().filter(|tag| self.counts_in_letters(tag)).collect();
-        let tokens = self.tags.iter().filter(|at| awaited.contains(&&self.held[(*at).clone()]));
+        let sought = self.sought();
+        let in_letters: Vec<&&str> = sought.iter().filter(|tag| self.counts_in_letters(tag)).collect();
+        let tokens = self.tags.iter().filter(|at| sought.contains(&&self.held[(*at).clone()]));
         let token = tokens.map(|at| (at.start, at.len(), true)).next();
         let letters =
             in_letters.iter().filter_map(|tag| Some((self.held.find(**tag)?, tag.len(), false))).min();
@@ -404,7 +392,7 @@ mod tests {
         let places: Vec<usize> = (0..=stream.len()).filter(|at| stream.is_char_boundary(*at)).collect();
         for a in &places {
             for b in places.iter().filter(|b| *b >= a) {
-                let mut reasoning = Reasoning::after(format, prompt, AnswerPrefix::default());
+                let mut reasoning = Reasoning::after(format, format.opened(prompt), AnswerPrefix::default());
                 let mut all = Piece::default();
                 for part in [&stream[..*a], &stream[*a..*b], &stream[*b..]] {
                     all.and(reasoning.push(part));
@@ -463,7 +451,7 @@ mod tests {
         );
         harmony("<|start|>assistant<|channel|>final<|message|>Yes.", "", "Yes.");
         let long = "?".repeat(2 * MOST_HEADER);
-        let mut reasoning = Reasoning::after(&Format::Harmony, "", AnswerPrefix::default());
+        let mut reasoning = Reasoning::after(&Format::Harmony, None, AnswerPrefix::default());
         assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "as it comes");
         assert_eq!(reasoning.push(" more").answer, " more");
     }
@@ -481,7 +469,8 @@ mod tests {
     fn of_tokens(prompt: &str, stream: &str) -> Piece {
         let tokens = ["<think>", "</think>"].map(String::from).to_vec();
         let mut reasoning =
-            Reasoning::after(&think_tags(), prompt, AnswerPrefix::default()).with_tokens(tokens);
+            Reasoning::after(&think_tags(), think_tags().opened(prompt), AnswerPrefix::default())
+                .with_tokens(tokens);
         let mut all = Piece::default();
         for part in stream.split_inclusive(']') {
             let (letters, token) = part.split_once('[').unwrap_or((part, ""));
@@ -513,7 +502,7 @@ mod tests {
 
     #[test]
     fn white_space_between_thoughts_stays() {
-        let mut reasoning = Reasoning::after(&think_tags(), "<think>", AnswerPrefix::default());
+        let mut reasoning = Reasoning::after(&think_tags(), Some(true), AnswerPrefix::default());
         let pieces: Vec<String> =
             ["a", " ", "\n", "b", "\n</think>"].map(|text| reasoning.push(text).thinking).into();
         assert_eq!(pieces, ["a", "", "", " \nb", ""]);

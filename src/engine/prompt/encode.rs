@@ -1,9 +1,9 @@
-//! 3 — prompt text → token ids, where what people wrote never becomes a control token.
+//! Prompt text → token ids, where what people wrote never becomes a control token.
 //!
-//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. Where guard.rs says that a marker is not
+//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. Where markers.rs says that a marker is not
 //! the template's it is cut: the pieces are tokenised apart, and the model sees the same characters as ordinary text. At last
 //! the ids are looked at: a control token that stands for no marker of the template's (a vocabulary may have one that its
-//! merges give) is broken up into smaller pieces, down to characters. Next: cache.rs.
+//! merges give) is broken up into smaller pieces, down to characters.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -13,9 +13,9 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::guard::Guarded;
-use super::model::Model;
-use super::token::{Marker, Token, Vocabulary};
+use super::markers::Guarded;
+use crate::engine::model::Model;
+use crate::engine::token::{Marker, Token, Vocabulary};
 
 /// Makes tokens of prompts. What one has in common with the prompt before it, message by message, is not tokenised again.
 pub struct Encoder {
@@ -117,7 +117,7 @@ impl Encoder {
         let first = markers.partition_point(|marker| marker.start < part.start);
         let here: Vec<&Range<usize>> =
             markers[first..].iter().take_while(|marker| marker.end <= part.end).collect();
-        let mut left: HashMap<&str, usize> = HashMap::new();
+        let mut dropped: HashMap<&str, usize> = HashMap::new();
         for marker in &here {
             *left.entry(&text[(*marker).clone()]).or_default() += 1;
         }
@@ -197,8 +197,8 @@ fn encode_inside(model: &impl Model, piece: &str, special: bool) -> Vec<Token> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::toy::Toy;
     use super::*;
+    use crate::engine::toy::Toy;
 
     /// A prompt without markers but those cut.
     fn prompt(text: &str, cuts: &[usize]) -> Guarded {

@@ -10,7 +10,7 @@ use minijinja::value::{
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, filters, tests};
 use serde_json::{Map, Value as Json};
 
-use crate::engine::json::PythonJson;
+use crate::engine::prompt::json::PythonJson;
 
 /// The name of a test, and what else a filter was given.
 type Test<'a> = Option<Cow<'a, str>>;

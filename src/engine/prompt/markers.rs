@@ -19,7 +19,7 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::token::Vocabulary;
+use crate::engine::token::Vocabulary;
 
 /// Most renders that are spent on finding out which of its own words a template looks for.
 const MOST_TRIALS: usize = 32;
@@ -338,8 +338,8 @@ fn embedded(
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Marker;
     use super::*;
+    use crate::engine::token::Marker;
 
     fn markers() -> Markers {
         let marker = |token, text: &str, control| Marker {

@@ -5,9 +5,9 @@
 //! inside the first user message, or content as a list of typed parts. What was changed is said in the notes.
 //!
 //! The places: most templates pass content on untouched but for trimming, so a caller that puts a noncharacter (U+FDD0 to U+FDEF)
-//! or other characters into content finds them at the same place in the prompt; that is how `guard.rs` keeps content from
+//! or other characters into content finds them at the same place in the prompt; that is how `markers.rs` keeps content from
 //! becoming control tokens. Nothing here tokenises, and a BOS written by the template stays in the text.
-//! `jinja.rs` runs the program; `llama.rs` comes next.
+//! `jinja.rs` runs the program; `markers.rs` comes next.
 
 use std::sync::OnceLock;
 

@@ -6,9 +6,9 @@
 
 use serde_json::Map;
 
+use super::template::{Template, Turn};
 use crate::chat::Role;
 use crate::chat::settings::Auto;
-use crate::engine::template::{Template, Turn};
 
 /// How a model's thinking is told from its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +40,10 @@ const LONGEST: usize = 64;
 const BEGINNINGS: [(&str, &str); 5] =
     [("begin", "end"), ("start", "end"), ("open", "close"), ("BEGIN", "END"), ("START", "END")];
 
-pub(super) const CHANNEL: &str = "<|channel|>";
-pub(super) const MESSAGE: &str = "<|message|>";
-pub(super) const START: &str = "<|start|>";
-pub(super) const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
+pub(in crate::engine) const CHANNEL: &str = "<|channel|>";
+pub(in crate::engine) const MESSAGE: &str = "<|message|>";
+pub(in crate::engine) const START: &str = "<|start|>";
+pub(in crate::engine) const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
 const ANALYSIS: &str = "<|channel|>analysis<|message|>";
 const FINAL: &str = "<|channel|>final<|message|>";
 const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
@@ -143,7 +143,7 @@ impl Format {
     }
 
     /// Whether a prompt with this end has opened (`Some(true)`) or closed (`Some(false)`) the thinking.
-    pub(super) fn opened(&self, prompt: &str) -> Option<bool> {
+    pub fn opened(&self, prompt: &str) -> Option<bool> {
         let Format::Tags { open, close } = self else { return None };
         let end = prompt.trim_end();
         match () {

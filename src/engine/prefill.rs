@@ -1,0 +1,230 @@
+//! 5 — a prompt → the model's memory of it: memory and the prompt cache on disk are reused, the rest is evaluated, and what took
+//! long is saved for later. Next: sampler.rs.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::cache::Cache;
+use super::model::Model;
+use super::prompt_cache::{LEAST, PromptCache, Uses, common};
+use super::token::Token;
+use crate::chat::{Event, Request};
+
+/// Tokens that must be evaluated to tell how fast that is.
+const TELLING: usize = 16;
+
+/// What is in a model's memory, and where it is saved.
+#[derive(Default)]
+pub struct Prefill {
+    pub cache: Cache,
+    /// Seconds to evaluate a token, from the last prompt that was long enough to tell.
+    secs_per_token: Option<f64>,
+    /// The prompt cache on disk.
+    prompt_cache: Option<PromptCache>,
+    /// Whether memory may be saved there, and the conversation it belongs to.
+    cacheable: bool,
+    conversation: Option<String>,
+    /// So many tokens in memory begin other conversations as well, where no request tells that.
+    shared: Option<usize>,
+    /// A request whose prompt is too short to be saved as a whole.
+    short: Option<Request>,
+}
+
+/// How a prompt came into memory.
+pub struct Prefilled {
+    /// Tokens that needed no evaluation.
+    pub cached: usize,
+    /// How long all of it took, and the evaluation alone.
+    pub took: Duration,
+    pub evaluating: Duration,
+    /// Whether it is all there; otherwise it was cancelled.
+    pub flow: ControlFlow<()>,
+}
+
+impl Prefill {
+    pub fn new(prompt_cache: Option<PromptCache>) -> Prefill {
+        Prefill { prompt_cache, ..Prefill::default() }
+    }
+
+    /// Makes as much of `prompt` as possible be in memory without evaluation: from memory, or from disk if more of it is there.
+    /// Returns the number of tokens.
+    pub fn reuse(&mut self, model: &mut impl Model, request: &Request, prompt: &[Token]) -> Result<usize> {
+        self.belongs_to(request);
+        if request.no_cache {
+            self.cache.clear(model);
+        } else {
+            let here = self.cache.cut(model, prompt);
+            self.restore(model, prompt, here)?;
+        }
+        self.cache.reuse(model, prompt)
+    }
+
+    fn belongs_to(&mut self, request: &Request) {
+        self.cacheable = request.cacheable;
+        self.conversation.clone_from(&request.conversation);
+    }
+
+    fn restore(&mut self, model: &mut impl Model, prompt: &[Token], mut here: usize) -> Result<()> {
+        let uses = Uses { parts: model.restores_parts(), limit: model.limit() };
+        let Some(prompt_cache) = self.prompt_cache.as_mut().filter(|_| prompt.len() >= here + LEAST) else {
+            return Ok(());
+        };
+        while let Some(found) = prompt_cache.find(prompt, here, uses) {
+            let Some((tokens, state)) = prompt_cache.load(&found) else { continue };
+            if self.cache.restore(model, &tokens, &state, prompt.len())? {
+                self.secs_per_token.get_or_insert(found.secs_per_token);
+                if self.cacheable {
+                    prompt_cache.note(Some(&found));
+                }
+                return Ok(());
+            }
+            prompt_cache.discard(&found);
+            here = 0;
+        }
+        if self.cacheable {
+            prompt_cache.note(None);
+        }
+        Ok(())
+    }
+
+    /// Whether memory is worth saving in the middle of a prompt, before the user's own words: where a saved state is of use only
+    /// as a whole.
+    pub fn saves_midway(&self, model: &impl Model, prompt: &[Token], cached: usize) -> bool {
+        !model.restores_parts() && prompt.len() >= cached + LEAST
+    }
+
+    /// Evaluates a prompt of which `cached` tokens are in memory; saves memory on the way after the tokens that it shares with
+    /// `before_user_text`, if that is worth it.
+    pub fn read(
+        &mut self,
+        model: &mut impl Model,
+        prompt: &[Token],
+        (cached, before_user_text): (usize, &[Token]),
+        cancel: &AtomicBool,
+        show: &mut dyn FnMut(Event),
+    ) -> Result<ControlFlow<()>> {
+        let mut go_on = |done: usize| {
+            show(Event::Prefill { done: done - cached, total: prompt.len() - cached });
+            if cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let shared = common(before_user_text, prompt);
+        if shared >= cached + LEAST {
+            if self.evaluate(model, &prompt[..shared], &mut go_on)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.cache.mark(model);
+            self.shared = Some(shared);
+            self.save(model);
+        }
+        self.evaluate(model, prompt, &mut go_on)
+    }
+
+    /// Evaluates what is not in memory of `prompt`; asks `go_on(tokens in memory)` between chunks.
+    fn evaluate(
+        &mut self,
+        model: &mut impl Model,
+        prompt: &[Token],
+        go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        let missing = prompt.len() - self.cache.tokens().len();
+        let started = Instant::now();
+        let flow = self.cache.read(model, prompt, go_on)?;
+        if flow.is_continue() && missing >= TELLING {
+            self.secs_per_token = Some(started.elapsed().as_secs_f64() / missing as f64);
+        }
+        Ok(flow)
+    }
+
+    /// Remembers a request whose prompt was in memory soon: only what other questions begin with is saved of it.
+    pub fn remember_short(&mut self, request: &Request, prefilled: &Prefilled) {
+        let short = |prompt_cache: &PromptCache| prompt_cache.wants_shared_only(prefilled.took.as_secs_f64());
+        let short =
+            self.cacheable && prefilled.cached < LEAST && self.prompt_cache.as_ref().is_some_and(short);
+        self.short = short.then(|| request.clone());
+    }
+
+    /// That request, once.
+    pub fn take_short(&mut self) -> Option<Request> {
+        self.short.take()
+    }
+
+    /// Evaluates `prompt` ahead of a request that will begin with it, until `superseded`. `alone`: every conversation will.
+    pub fn ahead(
+        &mut self,
+        model: &mut impl Model,
+        request: &Request,
+        (prompt, alone): (&[Token], bool),
+        superseded: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        if prompt.is_empty() || prompt.len() >= model.limit() || self.cache.tokens().starts_with(prompt) {
+            return Ok(());
+        }
+        self.reuse(model, request, prompt)?;
+        let mut go_on = |_| if superseded() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        if self.evaluate(model, prompt, &mut go_on)?.is_continue() {
+            self.cache.mark(model); // undo, retry and edit come back to here
+            self.shared = alone.then_some(prompt.len());
+        }
+        Ok(())
+    }
+
+    /// How many tokens of `prompt` need no evaluation, and about how long the others take. Where nothing has told yet how fast
+    /// that is, the beginning of the prompt is evaluated: it will be needed anyway.
+    pub fn estimate(
+        &mut self,
+        model: &mut impl Model,
+        request: &Request,
+        prompt: &[Token],
+    ) -> Result<(usize, Duration)> {
+        if self.secs_per_token.is_none() && (1..model.limit()).contains(&prompt.len()) {
+            let beginning = &prompt[..prompt.len().min(self.cache.common(prompt) + 2 * TELLING)];
+            self.belongs_to(request);
+            self.cache.reuse(model, beginning)?;
+            let _whole = self.evaluate(model, beginning, &mut |_| ControlFlow::Continue(()))?;
+        }
+        let cached = self.cache.common(prompt);
+        let secs_per_token = self.secs_per_token.unwrap_or(0.0);
+        Ok((cached, Duration::from_secs_f64(secs_per_token * (prompt.len() - cached) as f64)))
+    }
+
+    /// Saves memory, to be written to disk when nobody waits, if that is allowed and pays.
+    fn save(&mut self, model: &impl Model) {
+        let (tokens, parts) = (self.cache.tokens(), model.restores_parts());
+        let prompt_cache = self.prompt_cache.as_mut().filter(|_| self.cacheable);
+        let Some((prompt_cache, secs_per_token)) = prompt_cache.zip(self.secs_per_token) else { return };
+        let shared = self.shared == Some(tokens.len());
+        if prompt_cache.wants(tokens, model.state_bytes(), secs_per_token, parts, shared)
+            && let Ok(state) = model.save()
+        {
+            prompt_cache.hold(tokens.to_vec(), state, secs_per_token, parts, self.conversation.as_deref());
+        }
+    }
+
+    /// Saves what others begin with: the tokens in memory that `before_user_text` has, too. Memory holds nothing else afterwards.
+    pub fn save_beginning(&mut self, model: &mut impl Model, before_user_text: &[Token]) {
+        let shared = common(before_user_text, self.cache.tokens());
+        if shared >= LEAST && self.cache.truncate_to(model, shared).is_ok() {
+            self.shared = Some(shared);
+            self.save(model);
+        }
+    }
+
+    /// Has memory written to disk if it took long to evaluate. For when nobody waits: it takes as long as copying the memory.
+    pub fn rest(&mut self, model: &impl Model) {
+        self.save(model);
+        if let Some(prompt_cache) = &mut self.prompt_cache {
+            prompt_cache.write();
+        }
+    }
+
+    /// Drops `done` when everything saved is on disk or cannot be brought there.
+    pub fn flush(&mut self, done: Sender<()>) {
+        if let Some(prompt_cache) = &mut self.prompt_cache {
+            prompt_cache.flush(done);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! 1 — a request → its exact prompt, text and ids: a render of the chat template, guarded and encoded. Next: llama.rs.
+//!
+//! `template.rs` renders, `markers.rs` keeps content from becoming control, `encode.rs` makes tokens; `format.rs` finds out how a
+//! model says that it thinks. Everything that people wrote goes into the template as content: messages, thoughts, the beginning
+//! of an answer, and the values of template arguments.
+
+pub mod template;
+pub mod builtin;
+mod jinja;
+mod json;
+pub mod markers;
+pub mod encode;
+pub mod format;
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use self::encode::Encoder;
+use self::format::{AnswerPrefix, Format, Tags};
+use self::markers::{Dress, Markers, Texts, absent};
+use self::template::{Template, TemplateError};
+use super::model::Model;
+use super::token::{Marker, Token, Vocabulary};
+use crate::chat::settings::Auto;
+use crate::chat::{Message, Request, Role};
+use crate::error::Failure;
+
+/// The exact prompt of a request.
+pub struct Prompt {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    /// What had to be changed to make the template take the conversation, a line each.
+    pub notes: Vec<String>,
+    /// How thinking is told from the answer, where the model thinks; and whether the prompt ends inside the thinking
+    /// (`Some(true)`), right after it (`Some(false)`), or says nothing of it.
+    pub(super) thinking: Option<(Format, Option<bool>)>,
+}
+
+/// Makes the prompts of one model.
+pub struct Prompter {
+    /// `None`: a base model, which completes text.
+    template: Option<Template>,
+    /// The texts that the template may look for in content.
+    words: Vec<String>,
+    markers: Markers,
+    encoder: Encoder,
+    /// How the model says that it thinks, if it does.
+    format: Option<Format>,
+    /// Special tokens that the template writes after an answer.
+    ends: Vec<Token>,
+}
+
+impl Prompter {
+    /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
+    pub fn new(
+        model: &impl Model,
+        template: Option<&str>,
+        args: &[(String, String)],
+    ) -> Result<Prompter, Failure> {
+        let vocabulary = model.vocabulary();
+        let compile = |source| Template::new(source, &vocabulary.bos_text, &vocabulary.eos_text, args);
+        let template = template.map(compile).transpose().map_err(template_failure)?;
+        // Made of some thirty renders, so only where a token's text that is not in the source asks for it.
+        let sample = LazyCell::new(|| template.as_ref().map(Template::sample).unwrap_or_default());
+        let source = template.as_ref().map(Template::source).unwrap_or_default();
+        let emitted = |text: &str| source.contains(text) || sample.contains(text);
+        let markers = Markers::new(vocabulary, emitted).map_err(Failure::from)?;
+        let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
+        let format = template.as_ref().and_then(|template| Format::of(template, &Known(model)));
+        let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
+        let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
+        template.iter().for_each(Template::tried);
+        let words = template.as_ref().map(Template::constants).unwrap_or_default();
+        Ok(Prompter { template, words, markers, encoder, format, ends })
+    }
+
+    /// Whether the model was made to hold conversations.
+    pub fn chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Special tokens that end the answer to a request, besides those that the model itself ends with.
+    pub fn ends(&self, request: &Request) -> Vec<Token> {
+        if request.raw { Vec::new() } else { self.ends.clone() }
+    }
+
+    /// The exact prompt of a request: text and ids.
+    pub fn prompt(&self, model: &impl Model, request: &Request) -> Result<Prompt, Failure> {
+        self.with_messages(model, request, &request.visible())
+    }
+
+    /// The tokens that the prompt begins with whatever the user says in the last paragraph of the last message: another question
+    /// about the same documents begins with these.
+    pub fn before_user_text(&self, model: &impl Model, request: &Request) -> Result<Vec<Token>, Failure> {
+        let mut messages = request.visible();
+        let Some(last) = messages.iter().rposition(|message| message.role == Role::User) else {
+            return Ok(Vec::new());
+        };
+        let mut with = |text: &str| {
+            let said = &mut Arc::make_mut(&mut messages[last]).text;
+            said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
+            self.with_messages(model, request, &messages)
+        };
+        let (mut one, other) = (with("A")?.tokens, with("9")?.tokens);
+        let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+        one.truncate(same);
+        Ok(one)
+    }
+
+    /// About how many tokens each message takes, with what the template writes before it: words may join across edges.
+    pub fn token_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Vec<usize> {
+        self.rendered_counts(model, messages).unwrap_or_else(|| {
+            messages.iter().map(|message| model.tokenize(&message.content(), false).len()).collect()
+        })
+    }
+
+    /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.
+    fn rendered_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
+        let template = self.template.as_ref()?;
+        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
+        let end = absent(contents.iter().map(String::as_str).chain([template.source()])).next()?;
+        let marked = messages.iter().zip(contents);
+        let marked: Vec<template::Turn> = marked
+            .map(|(message, content)| template::Turn::new(message.role, content + &end.to_string()))
+            .collect();
+        let text = template.render(&marked, false).ok()?.text;
+        let mut pieces: Vec<&str> = text.split(end).collect();
+        pieces.pop();
+        let in_order = messages.iter().skip(1).all(|message| message.role != Role::System);
+        let counts = || pieces.iter().map(|piece| model.tokenize(piece, true).len()).collect();
+        (in_order && pieces.len() == messages.len()).then(counts)
+    }
+
+    fn with_messages(
+        &self,
+        model: &impl Model,
+        request: &Request,
+        messages: &[Arc<Message>],
+    ) -> Result<Prompt, Failure> {
+        match &self.template {
+            Some(template) if !request.raw => self.chat_prompt(model, template, request, messages),
+            _ => Ok(self.plain_prompt(model, request, messages)),
+        }
+    }
+
+    fn chat_prompt(
+        &self,
+        model: &impl Model,
+        template: &Template,
+        request: &Request,
+        messages: &[Arc<Message>],
+    ) -> Result<Prompt, Failure> {
+        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
+        let answer_prefix = [request.thinking_prefix.as_str(), &request.answer_prefix];
+        let mut said: Vec<&str> = contents.iter().map(String::as_str).chain(answer_prefix).collect();
+        said.extend(messages.iter().filter_map(|message| message.thinking.as_deref()));
+        template.args().values().for_each(|value| texts_of(value, &mut said));
+        let texts = Texts { contents: said, source: template.source(), words: &self.words };
+        let thinking = &request.generation.thinking;
+        let think = if thinking.budget == Some(0) { Auto::Off } else { thinking.think };
+        let given = thinking.tags.as_ref().map(|[open, close]| Format::tags(open, close));
+        let format = given.or_else(|| self.format.clone());
+        let (variables, todo, note) = format::wish(think, format.as_ref(), template);
+        let asked = request.asked.unwrap_or_else(now); // the same for each render
+        let (guarded, (notes, opened)) = self.markers.guard(&texts, |dress| {
+            let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
+                role: message.role,
+                content: dress(content),
+                thinking: message.thinking.as_deref().map(dress),
+            });
+            let mut all = dressed(template.args(), template.source(), dress);
+            all.extend(variables.clone());
+            let turns: Vec<template::Turn> = turns.collect();
+            let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_failure)?;
+            let [thinking, text] = answer_prefix.map(dress);
+            let answer_prefix = AnswerPrefix { thinking: &thinking, text: &text };
+            let lead = format
+                .as_ref()
+                .map_or(text.clone(), |format| format.answer_prefill(&rendered.text, answer_prefix, todo));
+            let prompt = rendered.text + &lead;
+            let opened = format.as_ref().and_then(|format| format.opened(&prompt));
+            Ok::<_, Failure>((prompt, (rendered.notes, opened)))
+        })?;
+        let notes = notes.into_iter().chain(note.map(String::from)).collect();
+        let tokens = self.encoder.encode(model, &guarded);
+        Ok(Prompt { text: guarded.text, tokens, notes, thinking: format.map(|format| (format, opened)) })
+    }
+
+    /// Plain text: the messages, one after the other. Nothing is added but the beginning-of-text token.
+    fn plain_prompt(&self, model: &impl Model, request: &Request, messages: &[Arc<Message>]) -> Prompt {
+        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
+        let text = contents.join("\n") + &request.answer_prefix;
+        let vocabulary = model.vocabulary();
+        let mut tokens: Vec<Token> = vocabulary.bos.filter(|_| vocabulary.add_bos).into_iter().collect();
+        tokens.extend(match request.raw && request.special {
+            true => model.tokenize(&text, true),
+            false => self.encoder.encode_plain(model, &text),
+        });
+        if tokens.is_empty() {
+            tokens.extend(vocabulary.bos); // nothing at all cannot be evaluated
+        }
+        Prompt { text, tokens, notes: Vec::new(), thinking: None }
+    }
+}
+
+fn template_failure(error: TemplateError) -> Failure {
+    if error == TemplateError::Interrupted {
+        return Failure::interrupted();
+    }
+    let failure = Failure::new(error.to_string());
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
+}
+
+/// The texts in a value.
+fn texts_of<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(items) => items.iter().for_each(|item| texts_of(item, texts)),
+        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
+            texts.push(name);
+            texts_of(field, texts);
+        }),
+        _ => {}
+    }
+}
+
+/// Values given by the user, as content. The names of fields that the template asks for stay as they are.
+fn dressed(fields: &Map<String, Value>, source: &str, dress: Dress) -> Map<String, Value> {
+    fn value(of: &Value, source: &str, dress: Dress) -> Value {
+        match of {
+            Value::String(text) => dress(text).into(),
+            Value::Array(items) => items.iter().map(|item| value(item, source, dress)).collect(),
+            Value::Object(fields) => {
+                let asked_for = |name: &str| {
+                    source.contains(name) && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+                };
+                let name = |name: &String| if asked_for(name) { name.clone() } else { dress(name) };
+                let fields = fields.iter().map(|(field, of)| (name(field), value(of, source, dress)));
+                Value::Object(fields.collect())
+            }
+            other => other.clone(),
+        }
+    }
+    fields.iter().map(|(name, of)| (name.clone(), value(of, source, dress))).collect()
+}
+
+/// A model's vocabulary, as what tells of tags.
+struct Known<'m, M>(&'m M);
+
+impl<M: Model> Tags for Known<'_, M> {
+    fn one_token(&self, text: &str) -> bool {
+        one_token(self.0, text).is_some()
+    }
+
+    fn special(&self) -> impl Iterator<Item = &str> {
+        self.0.vocabulary().markers.iter().map(|marker| marker.text.as_str())
+    }
+}
+
+/// The token that is all of a text, if there is one.
+pub(super) fn one_token(model: &impl Model, text: &str) -> Option<Token> {
+    match model.tokenize(text, true)[..] {
+        [token] if model.piece(token, true) == text.as_bytes() => Some(token),
+        _ => None,
+    }
+}
+
+/// The tokens that a template writes after what an assistant said, whatever kind of special token the vocabulary calls them.
+fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
+    let (turn, word) = (template::Turn::new, "Antwortwort");
+    let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];
+    let conversations =
+        [(vec![asked.clone(), answered.clone()], false), (vec![asked.clone(), answered, asked], true)];
+    let end = |(conversation, open): (Vec<template::Turn>, bool)| {
+        let text = template.render(&conversation, open).ok()?.text;
+        let after = text.split_once(word)?.1.trim_start();
+        let visible = |marker: &&Marker| !marker.unknown && !marker.text.trim().is_empty();
+        let markers = vocabulary.markers.iter().filter(visible);
+        let first =
+            markers.filter(|marker| after.starts_with(&marker.text)).max_by_key(|marker| marker.text.len());
+        first.map(|marker| marker.token)
+    };
+    let mut ends: Vec<Token> = conversations.into_iter().filter_map(end).collect();
+    ends.dedup();
+    ends
+}

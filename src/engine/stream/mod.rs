@@ -1,0 +1,132 @@
+//! 9 — bytes of tokens → thinking and answer, as the user sees them.
+//!
+//! In the order of the flow: characters (`utf8.rs`), what of them is thinking (`reasoning.rs`), and stop strings in the rest
+//! (`stops.rs`).
+
+pub mod utf8;
+pub mod reasoning;
+pub mod stops;
+
+use self::reasoning::{Piece, Reasoning};
+use self::stops::Stops;
+use self::utf8::Detokenizer;
+use super::model::Model;
+use super::prompt::format::{AnswerPrefix, Format};
+use super::prompt::one_token;
+use super::token::Token;
+
+/// How thinking is told from the answer, and when it has been enough.
+pub struct Thoughts {
+    pub reasoning: Reasoning,
+    /// Tokens that are tags or parts of tags, with their texts.
+    pub tags: Vec<(Token, String)>,
+    /// Most tokens of thinking, and what is written in the model's place to end it.
+    pub budget: Option<(u32, Vec<Token>)>,
+}
+
+impl Thoughts {
+    /// For an answer that goes on after `answer_prefix`. `opened`: whether the prompt ends inside the thinking or right after it.
+    /// `budget`: most tokens of thinking.
+    pub fn new(
+        model: &impl Model,
+        (format, opened): &(Format, Option<bool>),
+        answer_prefix: AnswerPrefix,
+        budget: Option<u32>,
+    ) -> Thoughts {
+        let texts = format.markers();
+        let whole = texts.iter().filter_map(|text| Some((one_token(model, text)?, text.to_string())));
+        let mut tags: Vec<(Token, String)> = whole.collect();
+        let one_token = tags.iter().map(|(_, text)| text.clone()).collect();
+        let special = model.vocabulary().markers.iter().filter(|marker| !marker.text.trim().is_empty());
+        let parts = special.filter(|marker| texts.iter().any(|text| text.contains(&marker.text)));
+        tags.extend(parts.map(|marker| (marker.token, marker.text.clone())));
+        Thoughts {
+            reasoning: Reasoning::after(format, *opened, answer_prefix).with_tokens(one_token),
+            tags,
+            budget: budget.map(|most| (most, model.tokenize(&format.closing(), true))),
+        }
+    }
+}
+
+/// What becomes of the bytes of tokens.
+pub struct Stream {
+    characters: Detokenizer,
+    thoughts: Option<Thoughts>,
+    stops: Stops,
+}
+
+impl Stream {
+    /// `thoughts`: of a model that thinks before it answers.
+    pub fn new(thoughts: Option<Thoughts>, stops: &[String]) -> Stream {
+        Stream { characters: Detokenizer::default(), thoughts, stops: Stops::new(stops) }
+    }
+
+    pub fn thinks(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
+    }
+
+    /// Whether a token may be what ends the thinking.
+    pub fn parted_by(&self, token: Token) -> bool {
+        self.thinks() && self.tag(token).is_some()
+    }
+
+    /// The text of a token that is a tag.
+    pub fn tag(&self, token: Token) -> Option<String> {
+        let tags = &self.thoughts.as_ref()?.tags;
+        tags.iter().find(|(tag, _)| *tag == token).map(|(_, text)| text.clone())
+    }
+
+    /// What is certain now, and whether a stop string came in the answer.
+    pub fn push(&mut self, bytes: &[u8]) -> (Piece, bool) {
+        let text = self.characters.push(bytes);
+        let piece = self.parted(text);
+        self.stopped(piece)
+    }
+
+    /// The same for a tag. A character that is incomplete before it stays so.
+    pub fn push_tag(&mut self, tag: &str) -> (Piece, bool) {
+        let before = std::mem::take(&mut self.characters).finish();
+        let mut piece = self.parted(before);
+        if let Some(thoughts) = &mut self.thoughts {
+            piece.and(thoughts.reasoning.push_tag(tag));
+        }
+        self.stopped(piece)
+    }
+
+    fn parted(&mut self, text: String) -> Piece {
+        match &mut self.thoughts {
+            Some(thoughts) => thoughts.reasoning.push(&text),
+            None => Piece { answer: text, ..Piece::default() },
+        }
+    }
+
+    fn stopped(&mut self, mut piece: Piece) -> (Piece, bool) {
+        let before = self.stops.push(&piece.answer);
+        piece.answer = before.text;
+        (piece, before.stopped)
+    }
+
+    /// What ends the thinking, if there were so many tokens of it that it must end.
+    pub fn enough(&self, thinking: usize) -> Vec<Token> {
+        let budget =
+            self.thoughts.as_ref().filter(|_| self.thinks()).and_then(|thoughts| thoughts.budget.as_ref());
+        budget
+            .filter(|(most, _)| thinking >= *most as usize)
+            .map_or(Vec::new(), |(_, closing)| closing.clone())
+    }
+
+    /// What still waits at the end. Of an answer that was cut, an incomplete character is left out.
+    pub fn finish(mut self, by_the_model: bool) -> Piece {
+        let characters = std::mem::take(&mut self.characters);
+        let text = if by_the_model { characters.finish() } else { String::new() };
+        let mut piece = self.parted(text);
+        if let Some(thoughts) = self.thoughts.take() {
+            piece.and(thoughts.reasoning.finish());
+        }
+        let (mut piece, stopped) = self.stopped(piece);
+        if !stopped {
+            piece.answer += &self.stops.finish();
+        }
+        piece
+    }
+}
