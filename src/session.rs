@@ -5,13 +5,14 @@
 mod keeping;
 mod replay;
 mod room;
+mod truncate;
 mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::working;
-use crate::backend::{Backend, BackendEvent, Description, Rendered};
+use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::conversation::NodeId;
 use crate::chat::options::{Effect, Setting};
 use crate::chat::settings::Overflow;
@@ -122,8 +123,10 @@ impl Session {
     /// Waits until what was evaluated is kept for the next time: for a small part of the time that reading it took.
     pub fn flush(&mut self) {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
-        if reading >= WORTH_KEEPING {
-            self.backend.flush(reading.mul_f64(FLUSHING).min(MOST_FLUSHING));
+        if reading >= WORTH_KEEPING
+            && let Some(inspect) = self.backend.inspect()
+        {
+            inspect.flush(reading.mul_f64(FLUSHING).min(MOST_FLUSHING));
         }
     }
 
@@ -148,21 +151,21 @@ impl Session {
     /// What the conversation takes of the context, with `next` said at its end.
     pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
         let request = self.next_request(next);
-        self.backend.count(request)
+        self.inspect()?.count(request)
     }
 
     /// About how many tokens each message of the path takes, the system prompt first if there is one, and how many of the
     /// others the model no longer sees.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Failure> {
         let request = self.next_request(None);
-        let dropped = request.dropped.clone();
-        Ok((self.backend.token_counts(request)?, dropped))
+        let counts = self.inspect()?.token_counts(request.messages)?;
+        Ok((counts.into_iter().map(|count| count.tokens).collect(), request.dropped))
     }
 
     /// What the model would be given, with `next` said at its end.
     pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Failure> {
         let request = self.next_request(next);
-        self.backend.render(request)
+        self.inspect()?.render(request)
     }
 
     /// What the model was given for the answer at the head, or what it would be given now if there is none.
@@ -176,7 +179,15 @@ impl Session {
                 self.request(messages, nothing_yet())
             }
         };
-        self.backend.render(request)
+        self.inspect()?.render(request)
+    }
+
+    /// The backend's prompts and tokens, or why they cannot be had.
+    fn inspect(&mut self) -> Result<&mut dyn Inspect, Failure> {
+        let Session { backend, .. } = self;
+        let hidden =
+            format!("{} does not show its prompts and counts no tokens ahead", backend.describe().name);
+        backend.inspect().ok_or_else(|| Failure::new(hidden))
     }
 
     fn next_request(&self, next: Option<&Message>) -> Request {

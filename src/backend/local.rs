@@ -1,6 +1,6 @@
 //! The local backend: a thread of its own that loads a model file and answers with the engine.
 //!
-//! Requests queue up; loading begins at once and is tried again by the next request if it failed or was stopped.
+//! Jobs queue up; loading begins at once and is tried again by the next job if it failed or was stopped.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::probe::{self, Verdict, without_repack};
 use super::working::Mark;
-use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, Event, Message, Request, Stats};
+use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, ReplyStream};
+use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, SpecialIds, Weights, contained};
 use crate::engine::model::Model;
@@ -71,46 +71,49 @@ impl Probe {
 /// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
 /// template or the merges of a token is bounded to a small part of this.
 const STACK: usize = 16 << 20;
-/// How long no request must have come before the engine does something for later.
+/// How long no job must have come before the engine does something for later.
 const MOMENT: Duration = Duration::from_millis(50);
 
 pub struct Local {
     description: Description,
-    requests: Option<Sender<Queued>>,
-    /// The number of the newest request: older reading ahead gives way to it.
+    jobs: Option<Sender<Job>>,
+    /// The number of the newest job: older reading ahead gives way to it.
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
     cancel: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Queued {
+/// Something asked of the engine's thread.
+struct Job {
     number: u64,
-    job: Job,
+    /// Says that nobody wants it any more; `None`: a later job does, where there is one.
+    cancel: Option<Arc<AtomicBool>>,
+    /// The conversation, if it is stored, whose prompt is evaluated.
+    conversation: Option<String>,
+    /// Whether a model that is not loaded is loaded for it.
+    loads: bool,
+    /// Does it with the engine, or tells why there is none. `false`: nobody listens.
+    run: Box<Run>,
 }
 
-enum Job {
-    Load {
-        events: Sender<BackendEvent>,
-        cancel: Arc<AtomicBool>,
-    },
-    Prepare(Request, Message),
-    Reply {
-        request: Request,
-        events: Sender<BackendEvent>,
-        cancel: Arc<AtomicBool>,
-    },
-    Count(Request, Sender<Result<Counts, Failure>>),
-    TokenCounts(Request, Sender<Result<Vec<usize>, Failure>>),
-    Render(Request, Sender<Result<Rendered, Failure>>),
-    /// Drops the sender when what was evaluated is on disk.
-    Flush(Sender<()>),
+type Run = dyn FnOnce(Result<Ready, Failure>) -> bool + Send;
+
+/// The engine, for one job.
+struct Ready<'e, 'w> {
+    engine: &'e mut Engine<Llama<'w>>,
+    /// How long loading took.
+    load: Duration,
+    /// What loading has shown that the user should know, a line each, until it is told.
+    cautions: &'e mut Vec<String>,
+    /// Whether a newer job has come.
+    superseded: &'e dyn Fn() -> bool,
 }
 
 impl Local {
     /// Starts the thread and the loading.
     pub fn start(spec: Spec) -> Local {
-        let (requests, inbox) = channel();
+        let (jobs, inbox) = channel();
         let newest = Arc::new(AtomicU64::new(0));
         let loading = Arc::new(Loading::default());
         let description = spec.description.clone();
@@ -119,7 +122,7 @@ impl Local {
         let thread = thread.spawn(move || contained(|| worker.run(&inbox)));
         let mut local = Local {
             description,
-            requests: Some(requests),
+            jobs: Some(jobs),
             newest,
             loading,
             cancel: Arc::default(),
@@ -131,22 +134,41 @@ impl Local {
 
     fn send(&mut self, job: Job) {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(requests) = &self.requests {
-            let _ = requests.send(Queued { number, job }); // if the thread is gone the reader of the answer sees it
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job { number, ..job }); // if the thread is gone the reader of the answer sees it
         }
     }
 
-    fn reply(&mut self, job: impl FnOnce(Sender<BackendEvent>, Arc<AtomicBool>) -> Job) -> ReplyStream {
+    /// Sends a job whose end comes as events; `answer` does it, given where they go and when to stop.
+    fn reply(
+        &mut self,
+        conversation: Option<String>,
+        answer: impl FnOnce(Ready, &Sender<BackendEvent>, &AtomicBool) -> BackendEvent + Send + 'static,
+    ) -> ReplyStream {
         let (events, inbox) = channel();
-        self.cancel = Arc::default();
-        self.loading.abort.store(false, Ordering::Relaxed); // of an earlier request
-        self.send(job(events, self.cancel.clone()));
-        ReplyStream::new(inbox, self.cancel.clone(), self.loading.clone())
+        let cancel: Arc<AtomicBool> = Arc::default();
+        self.cancel = cancel.clone();
+        self.loading.abort.store(false, Ordering::Relaxed); // of an earlier job
+        let stop = cancel.clone();
+        let run = move |ready: Result<Ready, Failure>| {
+            let end = match ready {
+                Ok(ready) => answer(ready, &events, &stop),
+                Err(failure) => BackendEvent::Done(Err(failure)),
+            };
+            events.send(end).is_ok()
+        };
+        let cancelled = Some(cancel.clone());
+        self.send(Job { cancel: cancelled, conversation, ..Job::new(run) });
+        ReplyStream::new(inbox, cancel, self.loading.clone())
     }
 
-    fn ask<T>(&mut self, job: impl FnOnce(Sender<Result<T, Failure>>) -> Job) -> Result<T, Failure> {
-        let (answer, inbox) = channel();
-        self.send(job(answer));
+    /// Waits for what `answer` makes of the engine.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        answer: impl FnOnce(Ready) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (sender, inbox) = channel();
+        self.send(Job::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
         let gone = |_| Err(Failure::new("the engine has stopped: this is a bug in fireside"));
         inbox.recv().unwrap_or_else(gone)
     }
@@ -154,37 +176,36 @@ impl Local {
 
 impl Backend for Local {
     fn load(&mut self) -> ReplyStream {
-        self.reply(|events, cancel| Job::Load { events, cancel })
+        self.reply(None, |_, _, _| BackendEvent::Ready)
     }
 
     fn prepare(&mut self, request: Request, next: Message) {
-        self.send(Job::Prepare(request, next));
+        let conversation = request.conversation.clone();
+        let run = move |ready: Result<Ready, Failure>| {
+            if let Ok(Ready { engine, superseded, .. }) = ready {
+                // What cannot be evaluated ahead will fail again, and be reported, when it is asked for.
+                let _ = engine.prepare(&request, &next, superseded);
+            }
+            true
+        };
+        self.send(Job { conversation, loads: false, ..Job::new(run) });
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
-        self.reply(|events, cancel| Job::Reply { request, events, cancel })
-    }
-
-    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
-        self.ask(|answer| Job::Count(request, answer))
-    }
-
-    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure> {
-        self.ask(|answer| Job::TokenCounts(request, answer))
-    }
-
-    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
-        self.ask(|answer| Job::Render(request, answer))
+        self.reply(request.conversation.clone(), move |ready, events, cancel| {
+            let send = |event| _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
+            ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
+            let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
+            BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }))
+        })
     }
 
     fn describe(&self) -> &Description {
         &self.description
     }
 
-    fn flush(&mut self, patience: Duration) {
-        let (done, flushed) = channel();
-        self.send(Job::Flush(done));
-        let _ = flushed.recv_timeout(patience); // late is as well as never: it will be read again
+    fn inspect(&mut self) -> Option<&mut dyn Inspect> {
+        Some(self)
     }
 
     /// Stops whatever is going on and waits until the memory is free.
@@ -192,10 +213,40 @@ impl Backend for Local {
         self.cancel.store(true, Ordering::Relaxed);
         self.loading.abort.store(true, Ordering::Relaxed);
         self.newest.fetch_add(1, Ordering::Relaxed);
-        self.requests = None;
+        self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // a panic there was already reported to whoever waited for an answer
         }
+    }
+}
+
+impl Inspect for Local {
+    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+        self.ask(move |ready| ready.engine.count(&request))
+    }
+
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+        self.ask(move |ready| Ok(ready.engine.token_counts(&messages)))
+    }
+
+    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
+        self.ask(move |ready| {
+            let prompt = ready.engine.prompt(&request)?;
+            let tokens = ready.engine.pieces(&prompt);
+            Ok(Rendered { tokens, text: prompt.text, notes: prompt.notes })
+        })
+    }
+
+    fn flush(&mut self, patience: Duration) {
+        let (done, flushed) = channel();
+        let run = move |ready: Result<Ready, Failure>| {
+            if let Ok(ready) = ready {
+                ready.engine.flush(done);
+            }
+            true
+        };
+        self.send(Job { loads: false, ..Job::new(run) });
+        let _ = flushed.recv_timeout(patience); // late is as well as never: it will be evaluated again
     }
 }
 
@@ -215,19 +266,19 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, inbox: &Receiver<Queued>) {
+    fn run(mut self, inbox: &Receiver<Job>) {
         let mut unheard: Option<Failure> = None;
-        while let Ok(request) = inbox.recv() {
-            if request.job.cancelled() {
-                request.job.refuse(Failure::interrupted());
+        while let Ok(job) = inbox.recv() {
+            if job.cancelled() {
+                (job.run)(Err(Failure::interrupted()));
                 continue;
             }
-            if matches!(request.job, Job::Prepare(..) | Job::Flush(_)) {
+            if !job.loads {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
             // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
             if let Some(failure) = unheard.take() {
-                request.job.refuse(failure);
+                (job.run)(Err(failure));
                 continue;
             }
             let started = Instant::now();
@@ -237,14 +288,14 @@ impl Worker {
             let ready = weights.as_ref().map_err(Failure::clone).and_then(|weights| self.ready(weights));
             match ready {
                 Ok(llama) => {
-                    if self.serve(llama, request, started.elapsed(), inbox).is_break() {
+                    if self.serve(llama, job, started.elapsed(), inbox).is_break() {
                         return;
                     }
                 }
                 Err(failure) => {
                     self.loading.active.store(false, Ordering::Relaxed);
                     let lasts = failure.exit != Exit::Interrupted;
-                    let heard = request.job.refuse(failure.clone());
+                    let heard = (job.run)(Err(failure.clone()));
                     unheard = Some(failure).filter(|_| lasts && !heard);
                 }
             }
@@ -289,20 +340,14 @@ impl Worker {
     }
 
     /// Answers until nobody asks any more; or until it is stopped before it could begin, so that it must be loaded again.
-    fn serve(
-        &mut self,
-        llama: Llama,
-        first: Queued,
-        load: Duration,
-        inbox: &Receiver<Queued>,
-    ) -> ControlFlow<()> {
+    fn serve(&mut self, llama: Llama, first: Job, load: Duration, inbox: &Receiver<Job>) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
             Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)
         });
         self.loading.active.store(false, Ordering::Relaxed);
         if stop() {
-            first.job.refuse(Failure::interrupted());
+            (first.run)(Err(Failure::interrupted()));
             return ControlFlow::Continue(());
         }
         let mut engine = match made {
@@ -310,8 +355,8 @@ impl Worker {
                 engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.costs.known.clone())
             }
             Err(failure) => {
-                for request in std::iter::once(first).chain(inbox) {
-                    request.job.refuse(failure.clone());
+                for job in std::iter::once(first).chain(inbox) {
+                    (job.run)(Err(failure.clone()));
                 }
                 return ControlFlow::Break(());
             }
@@ -320,31 +365,28 @@ impl Worker {
             self.cautions.push(not_locked_note());
         }
         let mut next = Some(first);
-        while let Some(request) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
-            if let Job::Reply { events, .. } = &request.job {
-                self.cautions
-                    .drain(..)
-                    .for_each(|caution| _ = events.send(BackendEvent::Event(Event::Notice(caution))));
-            }
-            let _mark =
-                request.job.conversation().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
-            let superseded = || self.newest.load(Ordering::Relaxed) > request.number;
-            let stop = self.stop(&request, &Arc::default());
-            template::until(stop, || request.job.done_by(&mut engine, load, &superseded));
+        while let Some(job) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
+            let _mark = job.conversation.as_ref().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
+            let (stop, newest) = (self.stop(&job, &Arc::default()), self.newest.clone());
+            let superseded = || newest.load(Ordering::Relaxed) > job.number;
+            let (engine, cautions) = (&mut engine, &mut self.cautions);
+            template::until(stop, || {
+                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded }))
+            });
         }
         ControlFlow::Break(())
     }
 
-    /// Says whether a request is wanted no longer: cancelled, or overtaken where nobody waits for it.
-    fn stop(&self, request: &Queued, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
-        let (newest, loading, number) = (self.newest.clone(), loading.clone(), request.number);
-        let (cancel, waited_for) = match &request.job {
-            Job::Load { cancel, .. } | Job::Reply { cancel, .. } => (cancel.clone(), true),
-            _ => (Arc::default(), false),
-        };
+    /// Says whether a job is wanted no longer: cancelled, or overtaken where it cannot be.
+    fn stop(&self, job: &Job, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+        let (newest, loading) = (self.newest.clone(), loading.clone());
+        let (number, cancel) = (job.number, job.cancel.clone());
         move || {
-            let overtaken = !waited_for && newest.load(Ordering::Relaxed) > number;
-            overtaken || cancel.load(Ordering::Relaxed) || loading.abort.load(Ordering::Relaxed)
+            let unwanted = match &cancel {
+                Some(cancel) => cancel.load(Ordering::Relaxed),
+                None => newest.load(Ordering::Relaxed) > number,
+            };
+            unwanted || loading.abort.load(Ordering::Relaxed)
         }
     }
 
@@ -377,10 +419,10 @@ fn not_locked_note() -> String {
     format!("mlock: the model is not locked in memory, or not all of it: {limit}")
 }
 
-/// The next request; when none comes for a moment, `rest` is called before going on waiting.
-fn waiting(inbox: &Receiver<Queued>, rest: impl FnOnce()) -> Option<Queued> {
+/// The next job; when none comes for a moment, `rest` is called before going on waiting.
+fn waiting(inbox: &Receiver<Job>, rest: impl FnOnce()) -> Option<Job> {
     match inbox.recv_timeout(MOMENT) {
-        Ok(request) => return Some(request),
+        Ok(job) => return Some(job),
         Err(RecvTimeoutError::Disconnected) => return None,
         Err(RecvTimeoutError::Timeout) => rest(),
     }
@@ -388,62 +430,12 @@ fn waiting(inbox: &Receiver<Queued>, rest: impl FnOnce()) -> Option<Queued> {
 }
 
 impl Job {
-    fn done_by(self, engine: &mut Engine<Llama>, load: Duration, superseded: &dyn Fn() -> bool) {
-        match self {
-            Job::Load { events, .. } => {
-                let _ = events.send(BackendEvent::Ready);
-            }
-            Job::Prepare(request, next) => {
-                // What cannot be read ahead will fail again, and be reported, when it is asked for.
-                let _ = engine.prepare(&request, &next, superseded);
-            }
-            Job::Reply { request, events, cancel } => {
-                let done = engine.reply(&request, &cancel, &mut |event| {
-                    let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
-                });
-                let _ = events.send(BackendEvent::Done(done.map(|stats| Stats { load, ..stats })));
-            }
-            Job::Count(request, answer) => {
-                let _ = answer.send(engine.count(&request));
-            }
-            Job::TokenCounts(request, answer) => {
-                let _ = answer.send(Ok(engine.token_counts(&request.messages)));
-            }
-            Job::Render(request, answer) => {
-                let rendered = engine.prompt(&request).map(|prompt| Rendered {
-                    tokens: engine.pieces(&prompt),
-                    text: prompt.text,
-                    notes: prompt.notes,
-                });
-                let _ = answer.send(rendered);
-            }
-            Job::Flush(done) => engine.flush(done),
-        }
-    }
-
-    /// The conversation, if it is kept, that is read or answered.
-    fn conversation(&self) -> Option<&str> {
-        match self {
-            Job::Prepare(request, _) | Job::Reply { request, .. } => request.conversation.as_deref(),
-            _ => None,
-        }
+    /// A job that waits for the model, and of which nothing is stored.
+    fn new(run: impl FnOnce(Result<Ready, Failure>) -> bool + Send + 'static) -> Job {
+        Job { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
     }
 
     fn cancelled(&self) -> bool {
-        matches!(self, Job::Load { cancel, .. } | Job::Reply { cancel, .. } if cancel.load(Ordering::Relaxed))
-    }
-
-    /// Whether somebody heard it.
-    fn refuse(self, failure: Failure) -> bool {
-        match self {
-            Job::Prepare(..) => true, // tried again, and reported, by the next request that waits for it
-            Job::Load { events, .. } | Job::Reply { events, .. } => {
-                events.send(BackendEvent::Done(Err(failure))).is_ok()
-            }
-            Job::Count(_, answer) => answer.send(Err(failure)).is_ok(),
-            Job::TokenCounts(_, answer) => answer.send(Err(failure)).is_ok(),
-            Job::Render(_, answer) => answer.send(Err(failure)).is_ok(),
-            Job::Flush(_) => true,
-        }
+        self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))
     }
 }

@@ -12,30 +12,37 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use crate::chat::{Counts, Event, Message, Request, Stats};
+use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::error::Failure;
 
-/// Answers conversations, one turn at a time, in the background.
+/// Answers conversations, one request at a time, in the background.
 pub trait Backend {
     /// Says `Ready` when the model is loaded, or why it cannot be.
     fn load(&mut self) -> ReplyStream;
-    /// Reads ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
-    fn prepare(&mut self, request: Request, next: Message);
-    /// Begins to answer.
+    /// Evaluates ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
+    fn prepare(&mut self, _request: Request, _next: Message) {}
+    /// Begins to answer. Where the prompt leaves less than `room` for that it says `Full`, and fails.
     fn reply(&mut self, request: Request) -> ReplyStream;
-    /// How much of the context a turn takes. Waits until the model is loaded.
-    fn count(&mut self, request: Request) -> Result<Counts, Failure>;
-    /// About how many tokens each message of a turn takes, whether the model still sees it or not. Waits until the model is
-    /// loaded.
-    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure>;
-    /// Exactly what the model would be given. Waits until the model is loaded.
-    fn render(&mut self, request: Request) -> Result<Rendered, Failure>;
     /// Known from the beginning, before anything is loaded.
     fn describe(&self) -> &Description;
-    /// Waits until what was evaluated is kept for later, if it is kept at all, at most so long.
-    fn flush(&mut self, _patience: Duration) {}
+    /// What can be asked besides answers; `None`: nothing, this backend keeps prompts and tokens to itself.
+    fn inspect(&mut self) -> Option<&mut dyn Inspect> {
+        None
+    }
     /// Gives memory back; nothing may be asked afterwards.
     fn close(&mut self) {}
+}
+
+/// Prompts and tokens, of a backend that has them at hand. Each waits until the model is loaded.
+pub trait Inspect {
+    /// How much of the context a request takes.
+    fn count(&mut self, request: Request) -> Result<Counts, Failure>;
+    /// About how many tokens each of these messages takes.
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure>;
+    /// The exact prompt of a request.
+    fn render(&mut self, request: Request) -> Result<Rendered, Failure>;
+    /// Waits until what was evaluated is in the prompt cache on disk, if it goes there at all, at most so long.
+    fn flush(&mut self, _patience: Duration) {}
 }
 
 /// What answers, for banners and records.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::{Backend, BackendEvent, Description, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason};
+use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, ReplyStream};
+use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason, TokenCount};
 use crate::engine::prompt::format::{AnswerPrefix, Format};
 use crate::engine::stream::reasoning::{Piece, Reasoning};
 use crate::error::Failure;
@@ -53,8 +53,6 @@ impl Backend for Script {
         ReplyStream::new(inbox, Arc::default(), Arc::new(Loading::default()))
     }
 
-    fn prepare(&mut self, _request: Request, _next: Message) {}
-
     fn reply(&mut self, request: Request) -> ReplyStream {
         let answer = self.answers[self.next % self.answers.len()].clone();
         self.next += 1;
@@ -65,12 +63,23 @@ impl Backend for Script {
         ReplyStream::new(inbox, cancel, Arc::new(Loading::default()))
     }
 
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn inspect(&mut self) -> Option<&mut dyn Inspect> {
+        Some(self)
+    }
+}
+
+impl Inspect for Script {
     fn count(&mut self, request: Request) -> Result<Counts, Failure> {
         Ok(Counts { prompt: words(&request.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
     }
 
-    fn token_counts(&mut self, request: Request) -> Result<Vec<usize>, Failure> {
-        Ok(request.messages.iter().map(|message| words(std::slice::from_ref(message))).collect())
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+        let count = |m: &Arc<Message>| TokenCount { tokens: words(std::slice::from_ref(m)), attached: 0 };
+        Ok(messages.iter().map(count).collect())
     }
 
     fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
@@ -79,10 +88,6 @@ impl Backend for Script {
         let text = lines.join("\n") + &request.answer_prefix;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
         Ok(Rendered { text, tokens, notes: Vec::new() })
-    }
-
-    fn describe(&self) -> &Description {
-        &self.description
     }
 }
 

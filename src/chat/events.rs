@@ -64,7 +64,7 @@ pub enum Event {
     Text(String),
     /// Something the user should know, one line.
     Notice(String),
-    /// The prompt does not fit as it is, and nothing was said of what should leave. A failure follows. In tokens.
+    /// The prompt leaves too little of the context for the answer. A failure follows. In tokens.
     Full { prompt: usize, limit: usize },
     /// So much more has left the model's view, after which this is all that has.
     Dropped { messages: usize, tokens: usize, dropped: Dropped },

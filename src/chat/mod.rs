@@ -15,4 +15,4 @@ pub use events::{Counts, DraftCounts, Event, Stats, StopReason};
 pub use message::{Attachment, Message, Role};
 pub use request::{Generation, Request};
 pub use settings::Settings;
-pub use truncation::Dropped;
+pub use truncation::{Dropped, TokenCount};

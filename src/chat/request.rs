@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::message::Message;
-use super::settings::{Auto, Overflow, Sampling, Settings};
+use super::settings::{Auto, Sampling, Settings};
 use super::truncation::{Dropped, visible};
 
 /// One thing to answer: the whole conversation, and how.
@@ -13,8 +13,8 @@ pub struct Request {
     pub messages: Vec<Arc<Message>>,
     /// The beginning of the conversation that the model no longer sees.
     pub dropped: Dropped,
-    /// What to do when the rest does not fit either; `None`: say so, to be asked again.
-    pub overflow: Option<Overflow>,
+    /// Fewest tokens that the context must have left for the answer, at least 1; otherwise the prompt does not fit.
+    pub room: usize,
     /// The beginning of the answer, already written: the model goes on after it.
     pub answer_prefix: String,
     /// The thinking before that.
@@ -40,7 +40,7 @@ impl Request {
         Request {
             messages: messages.into_iter().map(Arc::new).collect(),
             dropped: Dropped::default(),
-            overflow: None,
+            room: 1,
             answer_prefix: String::new(),
             thinking_prefix: String::new(),
             raw: false,

@@ -1,11 +1,21 @@
-//! What of a conversation the model is still given when it became too long: all of it but a beginning that has left.
+//! A conversation that does not fit the context → the part of it that the model still sees: all but the oldest messages.
 //!
-//! Nothing is removed from the conversation. What stays in view is the system prompt, the files that were attached to what
-//! left, and a summary if there is one; these go with the first message that is still there.
+//! Nothing is removed from the conversation. The system prompt stays in view, the files attached to dropped messages, and a
+//! summary if there is one; these go with the first message that is still there.
 
 use std::sync::Arc;
 
 use super::message::{Attachment, Message, Role};
+use super::request::Request;
+use super::settings::{Auto, Overflow};
+
+/// Tokens that an answer should have room for, as a share of the context, and the most that are kept free for it.
+const ROOM_SHARE: usize = 8;
+const MOST_ROOM: usize = 512;
+/// The same for a summary, and what is too little for one.
+const SUMMARY_SHARE: usize = 8;
+const MOST_SUMMARY: usize = 512;
+const LEAST_SUMMARY: usize = 24;
 
 /// The beginning of a conversation that the model no longer sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,10 +27,10 @@ pub struct Dropped {
 }
 
 /// The messages that are given to the model when `left` has left. At least the user's last message stays.
-pub fn visible(messages: &[Arc<Message>], dropped: &Dropped) -> Vec<Arc<Message>> {
+pub fn visible(messages: &[Arc<Message>], left: &Dropped) -> Vec<Arc<Message>> {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let last = messages.iter().filter(speaks).count().saturating_sub(1);
-    let mut to_leave = dropped.count.min(last);
+    let mut to_leave = left.count.min(last);
     let mut carried: Vec<Attachment> = Vec::new();
     let mut seen: Vec<Arc<Message>> = Vec::with_capacity(messages.len());
     for message in messages {
@@ -33,7 +43,7 @@ pub fn visible(messages: &[Arc<Message>], dropped: &Dropped) -> Vec<Arc<Message>
             _ => seen.push(message.clone()),
         }
     }
-    if let Some(summary) = &dropped.summary {
+    if let Some(summary) = &left.summary {
         let text = format!("Summary of the conversation before this message:\n{summary}");
         carried.push(Attachment::new("summary", text));
     }
@@ -41,6 +51,125 @@ pub fn visible(messages: &[Arc<Message>], dropped: &Dropped) -> Vec<Arc<Message>
         Arc::make_mut(first).attachments.splice(0..0, carried);
     }
     seen
+}
+
+/// About how many tokens a message takes in a prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TokenCount {
+    /// With what the template writes before it.
+    pub tokens: usize,
+    /// Of these, the ones of attached files.
+    pub attached: usize,
+}
+
+/// The same where nobody counts: four bytes a token.
+pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
+    let attached = |message: &Message| message.attachments.iter().map(|file| file.content().len()).sum();
+    let tokens = |bytes: usize| bytes.div_ceil(4);
+    let of = |message: &Arc<Message>| TokenCount {
+        tokens: tokens(message.content().len()),
+        attached: tokens(attached(message)),
+    };
+    messages.iter().map(of).collect()
+}
+
+/// Tokens that the context must have left for the answer to a request: as many as an answer should have where older messages may
+/// be dropped for it, one elsewhere. `limit`: tokens of context.
+pub fn room(request: &Request, overflow: Option<Overflow>, limit: usize) -> usize {
+    let speaks = |message: &&Arc<Message>| message.role != Role::System;
+    let droppable = request.visible().iter().filter(speaks).count() > 1;
+    match overflow {
+        Some(Overflow::Stop) => 1,
+        _ if !droppable => 1,
+        _ => (limit / ROOM_SHARE).min(MOST_ROOM).min(request.generation.max_tokens as usize).max(1),
+    }
+}
+
+/// A message of the user and the answers up to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exchange {
+    pub messages: usize,
+    /// Tokens that are free when it is dropped: attached files stay.
+    pub tokens: usize,
+}
+
+/// Whether a prompt can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    Fit,
+    /// It can when so many messages are dropped.
+    Drop(usize),
+    /// The prompt and one token of answer need more than there is.
+    Refuse,
+}
+
+/// Decides what becomes of a prompt of so many tokens that leaves less than `room` for the answer. The oldest exchanges are
+/// dropped until half of `limit` is free, so that not every request evaluates the rest again. The last exchange is being answered
+/// and stays.
+pub fn plan(prompt: usize, room: usize, exchanges: &[Exchange], limit: usize) -> Plan {
+    if prompt + room <= limit {
+        return Plan::Fit;
+    }
+    let (mut rest, mut messages) = (prompt, 0);
+    let older = exchanges.split_last().map_or(exchanges, |(_, older)| older);
+    for exchange in older {
+        if rest <= limit / 2 {
+            break;
+        }
+        rest = rest.saturating_sub(exchange.tokens);
+        messages += exchange.messages;
+    }
+    match messages {
+        _ if rest >= limit => Plan::Refuse,
+        0 => Plan::Fit,
+        messages => Plan::Drop(messages),
+    }
+}
+
+/// The exchanges of a conversation, oldest first, from what each of its messages takes.
+pub fn exchanges(messages: &[Arc<Message>], counts: &[TokenCount]) -> Vec<Exchange> {
+    let mut exchanges: Vec<Exchange> = Vec::new();
+    for (message, count) in messages.iter().zip(counts) {
+        let tokens = count.tokens.saturating_sub(count.attached);
+        match (message.role, exchanges.last_mut()) {
+            (Role::System, _) => {}
+            (Role::Assistant, Some(last)) => {
+                *last = Exchange { messages: last.messages + 1, tokens: last.tokens + tokens };
+            }
+            _ => exchanges.push(Exchange { messages: 1, tokens }),
+        }
+    }
+    exchanges
+}
+
+/// Asks for a summary of the first `count` messages that the model still sees. The prompt begins as the conversation does, so
+/// that only the instruction is evaluated. `limit`: tokens of context.
+pub fn summarise(request: &Request, count: usize, limit: usize) -> Request {
+    let most = (limit / SUMMARY_SHARE).min(MOST_SUMMARY);
+    let mut to_drop = count;
+    let mut messages = request.visible();
+    messages.retain(|message| {
+        let stays = message.role == Role::System || to_drop > 0;
+        to_drop -= usize::from(message.role != Role::System && to_drop > 0);
+        stays
+    });
+    messages.push(Arc::new(Message::new(
+        Role::User,
+        format!(
+            "Summarise our conversation so far in at most {} words, so that it can be continued without it: what was asked, what \
+             was answered, names, numbers, decisions, open questions. Write the summary only.",
+            most / 2
+        ),
+    )));
+    let (answer_prefix, thinking_prefix) = (String::new(), String::new());
+    let mut asked =
+        Request { messages, dropped: Dropped::default(), answer_prefix, thinking_prefix, ..request.clone() };
+    asked.room = LEAST_SUMMARY;
+    asked.generation.thinking.think = Auto::Off;
+    asked.generation.sampling.temp = 0.0;
+    asked.generation.stop.clear();
+    asked.generation.max_tokens = most as u32;
+    asked
 }
 
 #[cfg(test)]
@@ -59,9 +188,9 @@ mod tests {
     }
 
     fn shown(count: usize, summary: Option<&str>) -> Vec<String> {
-        let dropped = Dropped { count, summary: summary.map(String::from) };
+        let left = Dropped { count, summary: summary.map(String::from) };
         let conversation: Vec<Arc<Message>> = conversation().into_iter().map(Arc::new).collect();
-        visible(&conversation, &dropped).iter().map(|message| message.content()).collect()
+        visible(&conversation, &left).iter().map(|message| message.content()).collect()
     }
 
     #[test]
@@ -71,5 +200,24 @@ mod tests {
         let summary = "Summary of the conversation before this message:\nthey talked";
         assert_eq!(shown(4, Some("they talked")), ["be kind", &format!("file\n\n{summary}\n\nwhy?")]);
         assert_eq!(shown(99, None), ["be kind", "file\n\nwhy?"]);
+    }
+
+    #[test]
+    fn the_oldest_exchanges_are_dropped_down_to_half() {
+        let exchanges = [100, 100, 100, 100, 90].map(|tokens| Exchange { messages: 2, tokens });
+        let plan = |prompt, room, exchanges: &[Exchange]| plan(prompt, room, exchanges, 512);
+        assert_eq!(plan(490, 22, &exchanges), Plan::Fit);
+        assert_eq!(plan(491, 22, &exchanges), Plan::Drop(6), "191 are left");
+        assert_eq!(
+            plan(800, 1, &exchanges),
+            Plan::Drop(8),
+            "400 are left: more than half, and nothing else can go"
+        );
+        assert_eq!(plan(912, 1, &exchanges), Plan::Refuse);
+        assert_eq!(plan(511, 100, &exchanges[4..]), Plan::Fit, "less room is better than no answer");
+        assert_eq!(plan(512, 0, &[]), Plan::Fit);
+        assert_eq!(plan(512, 1, &[]), Plan::Refuse);
+        let staying = [Exchange { messages: 2, tokens: 10 }, Exchange { messages: 1, tokens: 600 }];
+        assert_eq!(plan(600, 1, &staying), Plan::Refuse, "files stay");
     }
 }

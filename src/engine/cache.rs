@@ -1,4 +1,4 @@
-//! 3 — which tokens are already evaluated: what is reused, what is read, when memory grows, what does not fit.
+//! 3 — which tokens are already evaluated: what is reused, what is read, when memory grows.
 //!
 //! The cache is the list of tokens in the model's memory. Every turn brings its whole prompt; only what follows the
 //! longest common prefix is evaluated. Next: prompt_cache.rs.
@@ -194,59 +194,6 @@ fn with_answer(prompt: usize) -> usize {
     prompt + ANSWER_ROOM.max(prompt / ANSWER_SHARE)
 }
 
-/// What a prompt is made of, in tokens.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    pub prompt: usize,
-    /// What the answer should have, if anything can leave for it.
-    pub room: usize,
-    /// Oldest first. The last one is being answered and stays.
-    pub exchanges: &'a [Exchange],
-}
-
-/// A message of the user and what follows it up to the next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Exchange {
-    pub messages: usize,
-    /// Tokens that are free when it leaves.
-    pub tokens: usize,
-}
-
-/// Whether a prompt can be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
-    Fit,
-    /// It can when so many messages have left.
-    Drop(usize),
-    /// The prompt and one token of answer need more than there is.
-    Refuse {
-        prompt: usize,
-        limit: usize,
-    },
-}
-
-/// Decides before anything is evaluated. Where something must leave, the oldest exchanges do until half of `limit` is free,
-/// so that not every turn has to read the rest again.
-pub fn plan(view: View, limit: usize) -> Plan {
-    if view.prompt + view.room <= limit {
-        return Plan::Fit;
-    }
-    let (mut rest, mut messages) = (view.prompt, 0);
-    let older = view.exchanges.split_last().map_or(view.exchanges, |(_, older)| older);
-    for exchange in older {
-        if rest <= limit / 2 {
-            break;
-        }
-        rest = rest.saturating_sub(exchange.tokens);
-        messages += exchange.messages;
-    }
-    match messages {
-        _ if rest >= limit => Plan::Refuse { prompt: view.prompt, limit },
-        0 => Plan::Fit,
-        messages => Plan::Drop(messages),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::toy::Toy;
@@ -365,24 +312,5 @@ mod tests {
             read(&mut cache, &mut toy, &prompt[..tokens]);
             assert_eq!(toy.capacity(), capacity, "{tokens} tokens");
         }
-    }
-
-    #[test]
-    fn the_oldest_exchanges_leave_down_to_half() {
-        let exchanges = [100, 100, 100, 100, 90].map(|tokens| Exchange { messages: 2, tokens });
-        let plan = |prompt, room, exchanges: &[Exchange]| plan(View { prompt, room, exchanges }, 512);
-        assert_eq!(plan(490, 22, &exchanges), Plan::Fit);
-        assert_eq!(plan(491, 22, &exchanges), Plan::Drop(6), "191 are left");
-        assert_eq!(
-            plan(800, 1, &exchanges),
-            Plan::Drop(8),
-            "400 are left: more than half, and nothing else can go"
-        );
-        assert_eq!(plan(912, 1, &exchanges), Plan::Refuse { prompt: 912, limit: 512 });
-        assert_eq!(plan(511, 100, &exchanges[4..]), Plan::Fit, "less room is better than no answer");
-        assert_eq!(plan(512, 0, &[]), Plan::Fit);
-        assert_eq!(plan(512, 1, &[]), Plan::Refuse { prompt: 512, limit: 512 });
-        let staying = [Exchange { messages: 2, tokens: 10 }, Exchange { messages: 1, tokens: 600 }];
-        assert_eq!(plan(600, 1, &staying), Plan::Refuse { prompt: 600, limit: 512 }, "files stay");
     }
 }

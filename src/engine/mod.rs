@@ -14,7 +14,6 @@ pub mod llama;
 mod alphabet;
 pub mod memory;
 pub mod cache; // 3
-mod overflow;
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
 pub mod sampler; // 6
@@ -42,8 +41,7 @@ use self::prompt::Prompter;
 use self::prompt::format::AnswerPrefix;
 use self::prompt_cache::PromptCache;
 use self::stream::{Stream, Thoughts};
-use self::token::Token;
-use crate::chat::{Counts, Event, Message, Request, Role, Stats};
+use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
 use crate::error::{Exit, Failure};
 
 /// A loaded model with all that a conversation needs of it.
@@ -77,52 +75,31 @@ impl<M: Model> Engine<M> {
         Engine { costs, ..self }
     }
 
-    /// Answers a request. On failure the model's memory stays usable.
+    /// Answers a request, if its prompt leaves room for that; says `Full` and fails otherwise. On failure the model's memory stays
+    /// usable.
     pub fn reply(
         &mut self,
         request: &Request,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Stats, Failure> {
-        let mut fitted = match self.fit(request, cancel, show) {
-            Ok(Some(fitted)) => fitted,
-            Ok(None) => return Ok(Stats::stopped(request.generation.seed)),
+        let prompt = match self.prompt(request) {
+            Ok(prompt) => prompt,
             Err(failure) if failure.exit == Exit::Interrupted => {
                 return Ok(Stats::stopped(request.generation.seed));
             }
             Err(failure) => return Err(failure),
         };
-        fitted.prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
-        let (mut thinking, mut text) = (request.thinking_prefix.clone(), request.answer_prefix.clone());
-        let mut whole: Option<Stats> = None;
-        loop {
-            let stats = self.answer(&fitted.request, &fitted.prompt, cancel, &mut |event| {
-                match &event {
-                    Event::Text(piece) => text.push_str(piece),
-                    Event::Thinking { text, .. } => thinking.push_str(text),
-                    _ => {}
-                }
-                show(event);
-            })?;
-            let stats = match whole {
-                Some(before) => before.and(stats),
-                None => stats,
-            };
-            match self.fit_more(
-                &fitted.request,
-                AnswerPrefix { thinking: &thinking, text: &text },
-                &stats,
-                cancel,
-                show,
-            ) {
-                Some(more) => fitted = more,
-                None => return Ok(stats),
-            }
-            whole = Some(stats);
+        let (tokens, limit) = (prompt.tokens.len(), self.model.limit());
+        if tokens + request.room > limit {
+            show(Event::Full { prompt: tokens, limit });
+            return Err(too_long(tokens, limit));
         }
+        prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
+        self.answer(request, &prompt, cancel, show)
     }
 
-    /// Prefills a prompt that fits, and generates after it until something ends that.
+    /// Prefills a prompt, and generates after it until something ends that.
     fn answer(
         &mut self,
         request: &Request,
@@ -247,8 +224,8 @@ impl<M: Model> Engine<M> {
         Ok(Counts { prompt: prompt.len(), cached, limit: self.model.limit(), prefill: reading })
     }
 
-    /// About how many tokens each message takes, with what the template writes before it.
-    pub fn token_counts(&self, messages: &[Arc<Message>]) -> Vec<usize> {
+    /// About how many tokens each message takes.
+    pub fn token_counts(&self, messages: &[Arc<Message>]) -> Vec<TokenCount> {
         self.prompter.token_counts(&self.model, messages)
     }
 
@@ -308,4 +285,69 @@ fn sample_texts() -> Vec<String> {
     let text: String = bytes.chars().flat_map(|c| [c, 'a', ' ', c, c]).collect();
     let runs = KINDS.iter().flat_map(|kind| [1, LONG].map(|length| kind.to_string().repeat(length)));
     runs.chain([bytes, text]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::toy::Toy;
+    use super::*;
+    use crate::chat::{Attachment, Dropped, Settings};
+
+    const TEMPLATE: &str = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}";
+
+    fn engine(limit: usize, says: &str) -> Engine<Toy> {
+        let mut toy = Toy::saying(says);
+        toy.limit = limit;
+        Engine::new(toy, Some(TEMPLATE), &[]).unwrap()
+    }
+
+    /// A system prompt, a file with the first message, and so many exchanges of 50 tokens each, markup included.
+    fn conversation(exchanges: usize) -> Request {
+        let said = |role, letter: &str| Message::new(role, letter.repeat(22));
+        let mut messages = vec![Message::new(Role::System, "be kind")];
+        for _ in 0..exchanges {
+            messages.extend([said(Role::User, "u"), said(Role::Assistant, "a")]);
+        }
+        messages.push(said(Role::User, "q"));
+        messages[1].attachments.push(Attachment::new("f", "F".repeat(40)));
+        Request::new(messages, &Settings::default())
+    }
+
+    fn reply(engine: &mut Engine<Toy>, request: &Request) -> (Vec<Event>, Result<Stats, Failure>) {
+        let mut events = Vec::new();
+        let done = engine.reply(request, &AtomicBool::new(false), &mut |event| events.push(event));
+        (events, done)
+    }
+
+    #[test]
+    fn a_message_takes_what_it_adds_to_the_prompt() {
+        let counts = engine(1000, "").token_counts(&conversation(2).messages);
+        let tokens: Vec<usize> = counts.iter().map(|count| count.tokens).collect();
+        let attached: Vec<usize> = counts.iter().map(|count| count.attached).collect();
+        assert_eq!((tokens, attached), (vec![10, 67, 25, 25, 25, 25], vec![0, 40, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_prompt_that_leaves_too_little_room_is_not_evaluated() {
+        let mut engine = engine(400, "one");
+        let (events, done) = reply(&mut engine, &conversation(7));
+        assert_eq!(events, [Event::Full { prompt: 430, limit: 400 }]);
+        assert_eq!(done.unwrap_err().exit, Exit::TooLong);
+        let tight = conversation(6);
+        assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room, but some");
+        let (events, _) = reply(&mut engine, &Request { room: 21, ..tight });
+        assert_eq!(events, [Event::Full { prompt: 380, limit: 400 }]);
+    }
+
+    #[test]
+    fn after_messages_were_dropped_only_what_follows_them_is_read() {
+        let mut engine = engine(400, "one\0two\0three");
+        assert_eq!(reply(&mut engine, &conversation(4)).1.unwrap().cached_tokens, 0);
+        let seen = Request { dropped: Dropped { count: 10, summary: None }, ..conversation(7) };
+        // Both begin with the system prompt, the file, the blank line after it and two exchanges.
+        let stats = reply(&mut engine, &seen).1.unwrap();
+        assert_eq!((stats.prompt_tokens, stats.cached_tokens), (180, 155));
+        let again = reply(&mut engine, &seen).1.unwrap();
+        assert_eq!((again.prompt_tokens, again.cached_tokens), (180, 179), "all of it is in memory now");
+    }
 }

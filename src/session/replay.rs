@@ -11,7 +11,6 @@ use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
 use crate::chat::options::setting;
 use crate::chat::record::{Answer, Record};
-use crate::chat::settings::Overflow;
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
 use crate::config::{Config, Source};
 use crate::error::Failure;
@@ -158,7 +157,7 @@ fn request(
     Ok(Request {
         messages: Conversation::from_record(&asked).view(),
         dropped: Dropped { count: answer.dropped as usize, summary: answer.summary.clone() },
-        overflow: Some(Overflow::Stop),
+        room: 1,
         answer_prefix,
         thinking_prefix,
         raw: false,

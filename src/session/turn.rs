@@ -5,10 +5,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::truncate::{Fit, drops, fit};
 use super::{PATIENCE, Session};
 use crate::backend::{BackendEvent, ReplyStream};
 use crate::chat::conversation::NodeId;
 use crate::chat::record;
+use crate::chat::settings::Overflow;
+use crate::chat::truncation::room;
 use crate::chat::{Event, Generation, Message, Request, Role, Stats, StopReason};
 use crate::clock::now;
 use crate::error::Failure;
@@ -19,6 +22,10 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 const KEEPING: Duration = Duration::from_millis(700);
 /// How long a stopped answer may take to report its figures before they are done without.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What could be done about a conversation that does not fit.
+const DROPPING: &str =
+    "--overflow roll drops the oldest messages from the model's view, compact summarises them first";
 
 /// A finished answer.
 #[derive(Debug, Clone)]
@@ -49,7 +56,7 @@ impl Session {
         Request {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
-            overflow: self.settings.overflow.or(self.default_overflow),
+            room: 1,
             answer_prefix: answer_prefix.text,
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.raw,
@@ -162,61 +169,162 @@ impl Session {
 
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
-        let request = self.request(self.conversation.view(), answer_prefix.clone());
-        let (seed, mut asked_for, mut dropped_meanwhile) = (request.generation.seed, request.clone(), false);
         let asked = Instant::now();
-        let reply = self.backend.reply(request);
-        let mut message = answer_prefix.clone();
-        let mut first_token = None;
-        let mut kept = None; // when the answer was last written to the disk
-        let mut unkept = false; // words have come since then
+        let overflow = self.settings.overflow.or(self.default_overflow);
+        let mut request = self.request(self.conversation.view(), answer_prefix.clone());
+        request.room = room(&request, overflow, self.model().context_limit);
+        let mut written =
+            Written { message: answer_prefix.clone(), asked, first_token: None, saved: None, unsaved: false };
+        let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let stats = loop {
-            let told = reply.next(PATIENCE);
-            let event = match told {
-                Some(BackendEvent::Done(done)) => break done?,
-                Some(BackendEvent::Event(event)) => Some(event),
-                Some(BackendEvent::Ready) | None => None,
+            let further = match self.receive(next.clone(), &request, &mut written, watch)? {
+                Received::Stats(stats) => stats,
+                Received::Full { prompt, limit, failure } => {
+                    match fit(&mut *self.backend, &mut next, overflow, (prompt, limit), watch)? {
+                        Fit::Fits => request.dropped.clone_from(&next.dropped),
+                        Fit::TooLong => return Err(failure),
+                        Fit::Kept => {
+                            if overflow.is_none() {
+                                let _ = watch(Some(&Event::Full { prompt, limit })); // it ends here anyway
+                            }
+                            return Err(failure.hint(DROPPING));
+                        }
+                    }
+                    continue;
+                }
             };
-            if let Some(Event::Dropped { dropped, .. }) = &event {
-                asked_for.dropped.clone_from(left);
-                dropped_meanwhile |= first_token.is_some();
+            let stats = match before {
+                Some(before) => before.and(further),
+                None => further,
+            };
+            match self.longer(&request, &written.message, overflow, &stats, watch) {
+                Some(longer) => next = longer,
+                None => break stats,
             }
-            if let Some(Event::Text(piece) | Event::Thinking { text: piece, .. }) = &event {
-                match &event {
-                    Some(Event::Thinking { .. }) => message.thinking.get_or_insert_default().push_str(piece),
-                    _ => message.text.push_str(piece),
-                }
-                first_token.get_or_insert(asked.elapsed());
-                unkept = true;
-                if kept.is_none() {
-                    // What the user said is on the disk before the first word of the answer is shown.
-                    self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
-                }
-            }
-            // Also while no more words come.
-            if unkept && kept.is_none_or(|kept: Instant| kept.elapsed() >= KEEPING) {
-                (kept, unkept) = (Some(Instant::now()), false);
-                let so_far = self.how(&asked_for, &message, None);
-                self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, &message.text, &so_far));
-            }
-            if watch(event.as_ref()).is_break() {
-                reply.cancel();
-                break last_words(&reply, seed);
-            }
+            request.dropped.clone_from(&next.dropped);
+            dropped_meanwhile |= written.first_token.is_some();
+            before = Some(stats);
         };
+        let Written { message, first_token, .. } = written;
         if stats.stop == StopReason::Interrupted && message == answer_prefix {
             return Err(Failure::interrupted());
         }
-        let how = self.how(&asked_for, &message, Some(&stats));
+        let how = self.how(&request, &message, Some(&stats));
         let how = record::Answer { dropped_meanwhile, ..how };
         let Message { text, thinking, .. } = message.clone();
         let answer = self.conversation.add(message, Some(how), Some(now()));
         self.keep_up();
         self.last = Some(Answer { text, thinking, stats, first_token });
         self.careful = false;
-        self.answered = Some((answer, asked_for));
+        self.answered = Some((answer, request));
         Ok(())
     }
+
+    /// Sends a request and takes the answer as it comes, writing it to the disk on the way as the answer to `asked_for`.
+    fn receive(
+        &mut self,
+        request: Request,
+        asked_for: &Request,
+        written: &mut Written,
+        watch: Watch,
+    ) -> Result<Received, Failure> {
+        let seed = request.generation.seed;
+        let goes_on = written.first_token.is_some();
+        let reply = self.backend.reply(request);
+        let mut full = None;
+        loop {
+            let event = match reply.next(PATIENCE) {
+                Some(BackendEvent::Done(Ok(stats))) => return Ok(Received::Stats(stats)),
+                Some(BackendEvent::Done(Err(failure))) => {
+                    let (prompt, limit) = full.ok_or_else(|| failure.clone())?;
+                    return Ok(Received::Full { prompt, limit, failure });
+                }
+                Some(BackendEvent::Event(Event::Full { prompt, limit })) => {
+                    full = Some((prompt, limit));
+                    None
+                }
+                Some(BackendEvent::Event(Event::Notice(_))) if goes_on => None, // it was told before
+                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Ready) | None => None,
+            };
+            if written.takes(event.as_ref()) && written.saved.is_none() {
+                // What the user said is on the disk before the first word of the answer is shown.
+                self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
+            }
+            // Also while no more words come.
+            if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
+                (written.saved, written.unsaved) = (Some(Instant::now()), false);
+                let so_far = self.how(asked_for, &written.message, None);
+                let text = &written.message.text;
+                self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, text, &so_far));
+            }
+            if watch(event.as_ref()).is_break() {
+                reply.cancel();
+                return Ok(Received::Stats(last_words(&reply, seed)));
+            }
+        }
+    }
+
+    /// The request with which an answer that the end of the context cut goes on, if more messages can be dropped for that.
+    fn longer(
+        &mut self,
+        request: &Request,
+        written: &Message,
+        overflow: Option<Overflow>,
+        stats: &Stats,
+        watch: Watch,
+    ) -> Option<Request> {
+        if stats.stop != StopReason::Context || !drops(overflow) {
+            return None;
+        }
+        let (answer_prefix, thinking_prefix) =
+            (written.text.clone(), written.thinking.clone().unwrap_or_default());
+        let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
+        let most = &mut longer.generation.max_tokens;
+        *most = most.saturating_sub(stats.generated_tokens as u32);
+        longer.room = room(&longer, overflow, stats.context_limit);
+        let full = (stats.context_used, stats.context_limit);
+        fit(&mut *self.backend, &mut longer, overflow, full, watch).ok()?;
+        (longer.dropped.count > request.dropped.count).then_some(longer)
+    }
+}
+
+/// An answer while it comes.
+struct Written {
+    message: Message,
+    asked: Instant,
+    /// How long after it was asked for.
+    first_token: Option<Duration>,
+    /// When it was last written to the disk, and whether more has come since.
+    saved: Option<Instant>,
+    unsaved: bool,
+}
+
+impl Written {
+    /// Adds what an event brings; `true` if that is any text.
+    fn takes(&mut self, event: Option<&Event>) -> bool {
+        match event {
+            Some(Event::Text(piece)) => self.message.text.push_str(piece),
+            Some(Event::Thinking { text, .. }) => {
+                self.message.thinking.get_or_insert_default().push_str(text);
+            }
+            _ => return false,
+        }
+        self.first_token.get_or_insert(self.asked.elapsed());
+        self.unsaved = true;
+        true
+    }
+}
+
+/// How a request ended.
+enum Received {
+    Stats(Stats),
+    /// Its prompt leaves too little room, in tokens; the failure says so.
+    Full {
+        prompt: usize,
+        limit: usize,
+        failure: Failure,
+    },
 }
 
 /// An answer of which nothing is written.

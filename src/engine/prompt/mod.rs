@@ -25,7 +25,7 @@ use self::template::{Template, TemplateError};
 use super::model::Model;
 use super::token::{Marker, Token, Vocabulary};
 use crate::chat::settings::Auto;
-use crate::chat::{Message, Request, Role};
+use crate::chat::{Message, Request, Role, TokenCount};
 use crate::error::Failure;
 
 /// The exact prompt of a request.
@@ -111,10 +111,13 @@ impl Prompter {
     }
 
     /// About how many tokens each message takes, with what the template writes before it: words may join across edges.
-    pub fn token_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Vec<usize> {
-        self.rendered_counts(model, messages).unwrap_or_else(|| {
-            messages.iter().map(|message| model.tokenize(&message.content(), false).len()).collect()
-        })
+    pub fn token_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Vec<TokenCount> {
+        let count = |text: &str| model.tokenize(text, false).len();
+        let counts = self.rendered_counts(model, messages);
+        let counts = counts.unwrap_or_else(|| messages.iter().map(|m| count(&m.content())).collect());
+        let attached = |m: &Message| m.attachments.iter().map(|file| count(&file.content())).sum();
+        let of = |(tokens, m): (usize, &Arc<Message>)| TokenCount { tokens, attached: attached(m) };
+        counts.into_iter().zip(messages).map(of).collect()
     }
 
     /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.

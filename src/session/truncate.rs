@@ -1,0 +1,359 @@
+//! A request whose prompt does not fit the context → the same with its oldest messages dropped, summarised first where that is
+//! wanted.
+//!
+//! What is dropped is planned in chat/truncation.rs. A backend only says that a prompt does not fit, and how many tokens each
+//! message takes, if it can count them.
+
+use std::sync::Arc;
+
+use super::{PATIENCE, Watch};
+use crate::backend::{Backend, BackendEvent};
+use crate::chat::settings::Overflow;
+use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
+use crate::chat::{Event, Message, Request, Stats, StopReason};
+use crate::error::{Exit, Failure};
+
+/// What came of a request that did not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It fits now.
+    Fits,
+    /// It does not, whatever is dropped.
+    TooLong,
+    /// Messages would have to be dropped, which is not wanted, or not yet decided.
+    Kept,
+}
+
+/// Whether the oldest messages are dropped without asking.
+pub(super) fn drops(overflow: Option<Overflow>) -> bool {
+    matches!(overflow, Some(Overflow::Roll | Overflow::Compact))
+}
+
+/// Drops what must be dropped from a request so that its prompt, of `prompt` tokens with `limit` tokens of context, leaves the
+/// room it asks for.
+pub(super) fn fit(
+    backend: &mut dyn Backend,
+    request: &mut Request,
+    overflow: Option<Overflow>,
+    (prompt, limit): (usize, usize),
+    watch: Watch,
+) -> Result<Fit, Failure> {
+    let whole = request.clone();
+    let mut tokens = prompt;
+    while tokens + request.room > limit {
+        let messages = request.visible();
+        let exchanges = exchanges(&messages, &token_counts(backend, &messages)?);
+        match plan(tokens, request.room, &exchanges, limit) {
+            Plan::Fit => break,
+            Plan::Refuse => return Ok(Fit::TooLong),
+            Plan::Drop(_) if !drops(overflow) => return Ok(Fit::Kept),
+            Plan::Drop(count) => {
+                request.dropped.count += count;
+                tokens = prompt_tokens(backend, request)?;
+            }
+        }
+    }
+    request.room = 1;
+    let messages = request.dropped.count - whole.dropped.count;
+    if messages == 0 {
+        return Ok(Fit::Fits);
+    }
+    if overflow == Some(Overflow::Compact) {
+        match summary(backend, &whole, messages, limit, watch) {
+            Ok(summary) => tokens = carry(backend, request, summary, (tokens, limit))?,
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => tell(watch, Event::Notice(format!("no summary could be made of it: {failure}")))?,
+        }
+    }
+    let dropped = request.dropped.clone();
+    tell(watch, Event::Dropped { messages, tokens: prompt.saturating_sub(tokens), dropped })?;
+    Ok(Fit::Fits)
+}
+
+fn tell(watch: Watch, event: Event) -> Result<(), Failure> {
+    if watch(Some(&event)).is_break() { Err(Failure::interrupted()) } else { Ok(()) }
+}
+
+fn token_counts(backend: &mut dyn Backend, messages: &[Arc<Message>]) -> Result<Vec<TokenCount>, Failure> {
+    match backend.inspect() {
+        Some(inspect) => inspect.token_counts(messages.to_vec()),
+        None => Ok(truncation::estimate(messages)),
+    }
+}
+
+fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, Failure> {
+    match backend.inspect() {
+        Some(inspect) => Ok(inspect.count(request.clone())?.prompt),
+        None => Ok(truncation::estimate(&request.visible()).iter().map(|count| count.tokens).sum()),
+    }
+}
+
+/// What the model says was said in the first `count` messages that it still sees.
+fn summary(
+    backend: &mut dyn Backend,
+    request: &Request,
+    count: usize,
+    limit: usize,
+    watch: Watch,
+) -> Result<String, Failure> {
+    if !backend.describe().chats {
+        return Err(Failure::new("this model completes text and follows no instruction"));
+    }
+    tell(watch, Event::Notice("the conversation no longer fits: the model summarises its beginning".into()))?;
+    let answer = whole_answer(backend, truncation::summarise(request, count, limit), watch);
+    let (text, stats) = answer.map_err(|failure| match failure.exit {
+        Exit::TooLong => Failure::new("there is no room for it in the context"),
+        _ => failure,
+    })?;
+    match stats.stop {
+        StopReason::Interrupted => Err(Failure::interrupted()),
+        _ if text.trim().is_empty() => Err(Failure::new("the model wrote nothing")),
+        _ => Ok(text.trim().to_string()),
+    }
+}
+
+/// Waits for an answer that nobody sees.
+fn whole_answer(
+    backend: &mut dyn Backend,
+    request: Request,
+    watch: Watch,
+) -> Result<(String, Stats), Failure> {
+    let reply = backend.reply(request);
+    let mut text = String::new();
+    loop {
+        let flow = match reply.next(PATIENCE) {
+            Some(BackendEvent::Done(done)) => return Ok((text, done?)),
+            Some(BackendEvent::Event(Event::Text(piece))) => {
+                text.push_str(&piece);
+                watch(None)
+            }
+            Some(BackendEvent::Event(event @ (Event::Loading { .. } | Event::Prefill { .. }))) => {
+                watch(Some(&event))
+            }
+            _ => watch(None),
+        };
+        if flow.is_break() {
+            reply.cancel();
+            return Err(Failure::interrupted());
+        }
+    }
+}
+
+/// Puts a summary in the place of the dropped messages, unless it would not fit; returns the tokens of the prompt.
+fn carry(
+    backend: &mut dyn Backend,
+    request: &mut Request,
+    summary: String,
+    (tokens, limit): (usize, usize),
+) -> Result<usize, Failure> {
+    let without = request.dropped.summary.replace(summary);
+    let with = prompt_tokens(backend, request)?;
+    if with >= limit {
+        request.dropped.summary = without;
+        return Ok(tokens);
+    }
+    Ok(with)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::ops::ControlFlow;
+    use std::sync::mpsc::channel;
+
+    use super::super::{Candidate, FailedTurn, Session};
+    use super::*;
+    use crate::backend::{Description, Inspect, Rendered, ReplyStream};
+    use crate::chat::{Attachment, Counts, Dropped, Role, Settings};
+    use crate::config::Config;
+
+    /// Says what it is told to, a byte a token. A message takes three tokens more, and so does the beginning of the answer.
+    struct Bytes {
+        says: VecDeque<String>,
+        /// Whether it counts tokens for others.
+        counts: bool,
+        description: Description,
+    }
+
+    impl Bytes {
+        fn prompt(request: &Request) -> usize {
+            let messages: usize = request.visible().iter().map(|m| 3 + m.content().len()).sum();
+            messages + 3 + request.answer_prefix.len()
+        }
+    }
+
+    impl Backend for Bytes {
+        fn load(&mut self) -> ReplyStream {
+            unreachable!("nothing is loaded here")
+        }
+
+        fn reply(&mut self, request: Request) -> ReplyStream {
+            let (told, inbox) = channel();
+            let (prompt, limit) = (Bytes::prompt(&request), self.description.context_limit);
+            let done = if prompt + request.room > limit {
+                told.send(BackendEvent::Event(Event::Full { prompt, limit })).unwrap();
+                Err(Failure::new("the prompt is too long").exit(Exit::TooLong))
+            } else {
+                let mut text = self.says.pop_front().expect("an answer is left");
+                let mut stop = StopReason::End;
+                if prompt + text.len() > limit {
+                    self.says.push_front(text.split_off(limit - prompt));
+                    stop = StopReason::Context;
+                }
+                let tokens = text.len();
+                told.send(BackendEvent::Event(Event::Text(text))).unwrap();
+                Ok(Stats {
+                    stop,
+                    prompt_tokens: prompt,
+                    generated_tokens: tokens,
+                    context_used: prompt + tokens,
+                    context_limit: limit,
+                    ..Stats::stopped(1)
+                })
+            };
+            told.send(BackendEvent::Done(done)).unwrap();
+            ReplyStream::new(inbox, Arc::default(), Arc::default())
+        }
+
+        fn describe(&self) -> &Description {
+            &self.description
+        }
+
+        fn inspect(&mut self) -> Option<&mut dyn Inspect> {
+            if self.counts { Some(self) } else { None }
+        }
+    }
+
+    impl Inspect for Bytes {
+        fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+            let (prompt, limit) = (Bytes::prompt(&request), self.description.context_limit);
+            Ok(Counts { prompt, cached: 0, limit, prefill: Default::default() })
+        }
+
+        fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+            let attached = |m: &Message| m.attachments.iter().map(|file| file.content().len()).sum();
+            let of = |m: &Arc<Message>| TokenCount { tokens: 3 + m.content().len(), attached: attached(m) };
+            Ok(messages.iter().map(of).collect())
+        }
+
+        fn render(&mut self, _: Request) -> Result<Rendered, Failure> {
+            unreachable!("nobody looks at the prompt here")
+        }
+    }
+
+    /// A conversation with a system prompt, a file with the first message, and so many exchanges of 50 tokens each.
+    struct Talk {
+        session: Session,
+        full: Option<(usize, usize)>,
+        dropped: Option<Dropped>,
+    }
+
+    fn conversation(
+        limit: usize,
+        exchanges: usize,
+        overflow: Option<Overflow>,
+        says: &[&str],
+        counts: bool,
+    ) -> Talk {
+        let says = says.iter().map(|text| text.to_string()).collect();
+        let description = Description { context_limit: limit, chats: true, ..Description::default() };
+        let backend = Bytes { says, counts, description };
+        let settings = Settings {
+            system_prompt: Some("be kind".into()),
+            overflow,
+            predict: Some(100),
+            ..Settings::default()
+        };
+        let candidate = Candidate { start: Box::new(|| Box::new(backend)), settings, advice: Vec::new() };
+        let mut session = Session::new(Config::default(), candidate);
+        for n in 0..exchanges {
+            let mut asked = Message::new(Role::User, "u".repeat(22));
+            asked.attachments.extend((n == 0).then(|| Attachment::new("f", "F".repeat(40))));
+            session.conversation.add(asked, None, None);
+            session.conversation.add(Message::new(Role::Assistant, "a".repeat(22)), None, None);
+        }
+        Talk { session, full: None, dropped: None }
+    }
+
+    impl Talk {
+        /// Asks something of so many tokens; the text of the answer.
+        fn ask(&mut self, tokens: usize) -> Result<String, FailedTurn> {
+            let (full, dropped) = (&mut self.full, &mut self.dropped);
+            let answer = self.session.say(Message::new(Role::User, "q".repeat(tokens - 3)), &mut |event| {
+                match event {
+                    Some(Event::Full { prompt, limit }) => *full = Some((*prompt, *limit)),
+                    Some(Event::Dropped { dropped: now, .. }) => *dropped = Some(now.clone()),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            });
+            answer.map(|answer| answer.text.clone())
+        }
+    }
+
+    #[test]
+    fn the_oldest_messages_are_dropped() {
+        let mut short = conversation(400, 4, Some(Overflow::Roll), &["one"], true);
+        assert_eq!((short.ask(25).unwrap().as_str(), short.dropped), ("one", None));
+        let mut long = conversation(400, 7, Some(Overflow::Roll), &["two", "three"], true);
+        assert_eq!(long.ask(25).unwrap(), "two");
+        assert_eq!(long.dropped.take(), Some(Dropped { count: 10, summary: None }));
+        assert_eq!((long.ask(25).unwrap().as_str(), long.dropped), ("three", None), "there is room again");
+    }
+
+    #[test]
+    fn a_backend_that_counts_no_tokens_has_them_estimated() {
+        let mut conversation = conversation(400, 30, Some(Overflow::Roll), &["one"], false);
+        assert_eq!(
+            conversation.ask(25).unwrap_err().failure.exit,
+            Exit::TooLong,
+            "a byte a token is far from usual"
+        );
+        conversation.session.conversation.move_to(None);
+        assert_eq!(conversation.ask(25).unwrap(), "one");
+        assert!(conversation.session.count(None).unwrap_err().message.contains("counts no tokens"));
+    }
+
+    #[test]
+    fn nothing_is_dropped_unless_that_was_decided() {
+        let mut undecided = conversation(400, 7, None, &[], true);
+        let failure = undecided.ask(25).unwrap_err().failure;
+        assert_eq!((failure.exit, undecided.full), (Exit::TooLong, Some((430, 400))));
+        let mut stopping = conversation(400, 7, Some(Overflow::Stop), &[], true);
+        let failure = stopping.ask(25).unwrap_err().failure;
+        assert_eq!((failure.exit, stopping.full, stopping.dropped), (Exit::TooLong, None, None));
+        assert!(failure.hint.unwrap().contains("--overflow roll"));
+        let mut tight = conversation(400, 6, Some(Overflow::Stop), &["one"], true);
+        assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little room, but some");
+        let mut alone = conversation(400, 0, Some(Overflow::Roll), &["one"], true);
+        assert_eq!(alone.ask(380).unwrap(), "one");
+        let mut long = conversation(400, 3, Some(Overflow::Roll), &[], true);
+        let failure = long.ask(503).unwrap_err().failure;
+        assert_eq!((failure.exit, failure.hint), (Exit::TooLong, None), "dropping helps nothing");
+    }
+
+    #[test]
+    fn dropped_messages_are_summarised_where_that_is_wanted() {
+        let mut short = conversation(1200, 20, Some(Overflow::Compact), &["first"], true);
+        assert_eq!((short.ask(25).unwrap().as_str(), short.dropped), ("first", None));
+        let mut long = conversation(1200, 22, Some(Overflow::Compact), &[" they were kind\n", "yes"], true);
+        assert_eq!(long.ask(25).unwrap(), "yes");
+        assert_eq!(long.dropped, Some(Dropped { count: 24, summary: Some("they were kind".into()) }));
+        let seen = truncation::visible(&long.session.conversation.view(), &long.dropped.unwrap());
+        let first = seen[1].content();
+        assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
+        let mut silent = conversation(1200, 22, Some(Overflow::Compact), &["", "yes"], true);
+        assert_eq!(silent.ask(25).unwrap(), "yes");
+        assert_eq!(silent.dropped, Some(Dropped { count: 24, summary: None }), "it wrote nothing");
+    }
+
+    #[test]
+    fn an_answer_that_fills_the_context_goes_on() {
+        let long = "abcdefghij".repeat(9);
+        let mut conversation = conversation(400, 5, Some(Overflow::Roll), &[&long], true);
+        assert_eq!(conversation.ask(25).unwrap(), long);
+        assert_eq!(conversation.dropped.unwrap().count, 8);
+        let stats = &conversation.session.last.as_ref().unwrap().stats;
+        assert_eq!((stats.stop, stats.prompt_tokens, stats.generated_tokens), (StopReason::End, 330, 90));
+    }
+}
