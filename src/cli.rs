@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::chat::options::{SETTINGS, Setting};
 use crate::error::Failure;
+use crate::settings::{Given, SETTINGS, Setting};
 
 /// Run open models on your own machine, in your terminal.
 ///
@@ -248,10 +248,6 @@ pub enum History {
         yes: bool,
     },
 }
-
-/// The settings that were typed, in the table's order; a value each time one was given.
-#[derive(Debug, Clone, Default)]
-pub struct Given(pub Vec<(&'static str, String)>);
 
 impl clap::Args for Given {
     fn augment_args(cmd: Command) -> Command {

@@ -10,14 +10,13 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
-use crate::chat::options::SETTINGS;
-use crate::cli::{Args, Given};
-use crate::config::Config;
+use crate::cli::Args;
 use crate::error::Failure;
 use crate::history::database::{Filter, Summary};
 use crate::models;
 use crate::models::library;
 use crate::saved;
+use crate::settings::{Config, Given, SETTINGS};
 use crate::ui::{acts, sanitize};
 
 /// Set by the shell's function, to its own name.

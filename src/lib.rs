@@ -14,7 +14,6 @@ pub mod saved;
 // One conversation, whoever asks.
 pub mod session;
 pub mod models;
-pub mod config;
 // Who answers.
 pub mod backend;
 pub mod engine;
@@ -25,6 +24,7 @@ pub mod history;
 pub mod hub;
 pub mod ui;
 // What all of them share.
+pub mod settings;
 pub mod chat;
 pub mod suggest;
 pub mod processor;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::chat::message::join_parts;
-use crate::chat::options::{Group, SETTINGS};
 use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
 use crate::session::{Answer, Session};
+use crate::settings::{Group, SETTINGS};
 use crate::ui::{Screen, stats, terminal};
 
 /// Stands in a prompt where stdin is to go.

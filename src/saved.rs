@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::record::Record;
 use crate::clock::now;
-use crate::config::{Config, Paths};
 use crate::error::Failure;
 use crate::files::{self, Existing};
 use crate::history::database::{Conversations, Filter, Summary, Trouble};
 pub use crate::history::database::{Damage, Kept};
 use crate::history::exchange::{Format, export};
 use crate::history::journal::{is_waiting, take_in};
+use crate::settings::{Config, Paths};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Row};
 use crate::ui::table::{Column, cut, table};

@@ -14,13 +14,13 @@ use std::time::Duration;
 use crate::backend::working;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::conversation::NodeId;
-use crate::chat::options::{Effect, Setting};
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Request, Role, Settings};
-use crate::config::{Assignment, Config, Source};
 use crate::error::Failure;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
+use crate::settings::{Assignment, Config, Source};
+use crate::settings::{Effect, Setting};
 
 pub use self::replay::{Again, Difference, Replay};
 use self::turn::nothing_yet;

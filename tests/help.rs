@@ -1,9 +1,9 @@
 //! Help: short and whole, of subcommands and of topics, and all of it from the tables that the program itself goes by.
 
 use clap::CommandFactory;
-use fireside::chat::options::SETTINGS;
 use fireside::cli::{self, Args};
 use fireside::repl::commands::{COMMANDS, KEYS};
+use fireside::settings::SETTINGS;
 
 use crate::support::Home;
 
@@ -65,7 +65,7 @@ fn topics_are_made_of_the_tables() {
 #[test]
 fn help_on_a_setting_tells_every_way_to_give_it() {
     let text = help(&["temp"]);
-    for way in ["--temp T", "--temperature", "FIRESIDE_TEMP", "/set temp", "0.8", "likeliest token"] {
+    for way in ["--temp T", "--temperature", "FIRESIDE_TEMP", "/set temp", "0.8", "most likely token"] {
         assert!(text.contains(way), "{way} in {text}");
     }
     assert!(!help(&["no-prompt-cache"]).contains("/set"), "it only counts at the start");

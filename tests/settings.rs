@@ -2,7 +2,7 @@
 //! a wrong one is answered with the nearest right one, all of them at once.
 
 use fireside::chat::Settings;
-use fireside::chat::options::{Effect, SETTINGS, Setting};
+use fireside::settings::{Effect, SETTINGS, Setting};
 
 use crate::support::{Done, Home};
 

@@ -3,7 +3,6 @@
 pub mod message;
 pub mod conversation;
 pub mod settings;
-pub mod options;
 pub mod record;
 pub mod request;
 pub mod events;

@@ -4,8 +4,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 
 use super::{Args, OPTIONS_AND_PROMPTS};
-use crate::chat::options::{Setting, setting};
 use crate::error::Failure;
+use crate::settings::{Setting, setting};
 
 /// clap's error as one line and a hint.
 pub(super) fn usage_failure(error: &clap::Error) -> Failure {

@@ -9,13 +9,13 @@ use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
 use super::CommandContext;
-use crate::chat::options::setting;
 use crate::chat::{Event, Message, Role, Stats};
-use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::gguf;
 use crate::models::{self, about};
 use crate::session::{FailedTurn, Session};
+use crate::settings::Config;
+use crate::settings::setting;
 use crate::ui::table::Column;
 use crate::ui::terminal;
 use crate::units::{duration, size};

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{CommandContext, lossy};
-use crate::chat::options::SETTINGS;
 use crate::error::{Exit, Failure};
 use crate::models;
+use crate::settings::SETTINGS;
 
 pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = context.config;

@@ -5,13 +5,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CommandContext, lossy};
-use crate::chat::options::SETTINGS;
-use crate::config::{Config, Source};
 use crate::error::{Exit, Failure};
 use crate::history::database::{Conversations, Filter};
 use crate::models;
 use crate::models::library;
 use crate::saved;
+use crate::settings::SETTINGS;
+use crate::settings::{Config, Source};
 use crate::units::{count, size};
 
 /// What it is about, what was found, and what is wrong with it, a line each.

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::chat::options::{self, Effect, SETTINGS, Setting, setting};
 use crate::chat::settings::Settings;
 use crate::cli::{self, Instead};
 use crate::error::{Exit, Failure};
 use crate::hub;
+use crate::settings::{self, Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 use crate::ui::table::pairs;
 
@@ -83,7 +83,7 @@ fn of_name(name: &str, context: &CommandContext) -> Option<String> {
 fn unknown(what: &str) -> Failure {
     let subcommands = cli::help::subcommands();
     let mut names: Vec<&str> = subcommands.iter().map(|(name, _)| name.as_str()).collect();
-    TOPICS.iter().map(|(name, ..)| *name).chain(options::names()).for_each(|name| names.push(name));
+    TOPICS.iter().map(|(name, ..)| *name).chain(settings::names()).for_each(|name| names.push(name));
     let failure = Failure::usage(format!("there is no help on '{what}'"));
     let begun = TOPICS.iter().map(|(name, ..)| *name).find(|name| name.starts_with(what));
     match begun.or_else(|| nearest(what, names.into_iter())) {

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::{CommandContext, may_replace, replay};
 use crate::cli::History;
 use crate::clock::timestamp;
-use crate::config::{Config, Source};
 use crate::error::{Exit, Failure, reason};
 use crate::files::{expanded, is_stdout};
 use crate::history::database::{Conversations, Filter, Hit, Summary};
@@ -19,6 +18,7 @@ use crate::history::exchange::{self, Format};
 use crate::input;
 use crate::models;
 use crate::saved::{self, Kept, SHORT};
+use crate::settings::{Config, Source};
 use crate::ui::terminal;
 use crate::units::count;
 

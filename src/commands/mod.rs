@@ -22,10 +22,10 @@ use serde_json::{Value, json};
 
 use crate::cli::{self, Commands, History};
 use crate::completions;
-use crate::config::Config;
 use crate::error::{Exit, Failure, reason};
 use crate::files::{Existing, expanded, would_replace};
 use crate::session::Opener;
+use crate::settings::Config;
 use crate::suggest::nearest;
 use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};

@@ -9,7 +9,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
-use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::gguf::{self, Refusal};
 use crate::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
@@ -20,6 +19,7 @@ use crate::models::fetched::Fetched as FetchedByUs;
 use crate::models::licences::judge;
 use crate::models::names::find_exactly;
 use crate::models::package;
+use crate::settings::Config;
 use crate::suggest::nearest;
 use crate::ui::{Screen, terminal};
 use crate::units::{duration, size};

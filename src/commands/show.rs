@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 use super::model_card::ModelCard;
 use super::{CommandContext, pull};
 use crate::chat::Settings;
-use crate::config::Config;
 use crate::error::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
 use crate::hub::Reference;
 use crate::models::names::NotHere;
 use crate::models::{self, about};
+use crate::settings::Config;
 use crate::ui::table::Column;
 use crate::units::{count, size};
 

@@ -30,9 +30,9 @@ use super::model::{Logits, Model, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
-use crate::chat::options::SETTINGS;
 use crate::chat::settings::{Auto, CacheType, Sampling};
 use crate::error::Failure;
+use crate::settings::SETTINGS;
 
 /// What a context needs to know.
 #[derive(Debug, Clone)]

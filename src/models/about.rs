@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Fit, Needs, fit};
 use super::{entry_of, has_template, none_found, places};
 use crate::chat::settings::CacheType;
-use crate::config::Config;
 use crate::error::Failure;
 use crate::gguf::{self, Header, Refusal};
 use crate::models::headers::Headers;
 use crate::models::library::{self, ModelFile};
 use crate::models::licences::{Openness, judge};
+use crate::settings::Config;
 
 /// The facts, as they are kept from one list to the next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

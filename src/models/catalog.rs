@@ -50,8 +50,8 @@ pub fn entry_for_file(file: &str) -> Option<&'static Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::options::setting;
     use crate::chat::settings::Settings;
+    use crate::settings::setting;
 
     #[test]
     fn every_entry_is_complete_and_its_advice_is_valid() {

@@ -267,8 +267,7 @@ impl ModelFile {
     /// Whether `-m wanted` means this one but for its quantisation.
     pub(super) fn is_called_without_quantisation(&self, wanted: &str) -> bool {
         self.owner != Owner::Ollama
-            && super::names::without_quantisation(&self.name)
-                .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+            && without_quantisation(&self.name).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
     }
 }
 
@@ -301,6 +300,18 @@ pub(super) fn split_name(name: &str) -> Option<(&str, u32, u32)> {
     (1 <= number && number <= count).then_some((name, number, count))
 }
 
+/// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` where the name does not end with a quantisation.
+fn without_quantisation(name: &str) -> Option<&str> {
+    let (base, last) = name.rsplit_once(['-', '.'])?;
+    let last = last.to_ascii_uppercase();
+    let digits = ["IQ", "TQ", "Q", "BF", "F", "FP", "MXFP", "NVFP"];
+    let is = digits.iter().any(|letters| {
+        let rest = last.strip_prefix(letters);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    is.then(|| base.strip_suffix("-UD").unwrap_or(base))
+}
+
 /// The files of the model that `path` is, or is a part of: those that are there.
 pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     let name = name(path);
@@ -310,4 +321,19 @@ pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     let part = |number| path.with_file_name(format!("{whole}-{number:05}-of-{count:05}.gguf"));
     let is_one = |part: &PathBuf| part.symlink_metadata().is_ok_and(|about| !about.is_dir());
     (1..=count).map(part).filter(is_one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_its_quantisation() {
+        assert_eq!(without_quantisation("Llama-3.2-1B-Instruct-Q4_K_M"), Some("Llama-3.2-1B-Instruct"));
+        assert_eq!(without_quantisation("SmolLM2-135M-Instruct.Q4_1"), Some("SmolLM2-135M-Instruct"));
+        assert_eq!(without_quantisation("gpt-oss-20b-mxfp4"), Some("gpt-oss-20b"));
+        assert_eq!(without_quantisation("Qwen3-4B-UD-IQ2_XXS"), Some("Qwen3-4B"));
+        assert_eq!(without_quantisation("model.f16"), Some("model"));
+        assert_eq!(without_quantisation("Falcon3-7B-Instruct"), None);
+    }
 }

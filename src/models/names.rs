@@ -12,18 +12,6 @@ use crate::files::expanded;
 use crate::hub::{self, Reference, Wanted};
 use crate::suggest::nearest;
 
-/// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` where the name does not end with a quantisation.
-pub fn without_quantisation(name: &str) -> Option<&str> {
-    let (base, last) = name.rsplit_once(['-', '.'])?;
-    let last = last.to_ascii_uppercase();
-    let digits = ["IQ", "TQ", "Q", "BF", "F", "FP", "MXFP", "NVFP"];
-    let is = digits.iter().any(|letters| {
-        let rest = last.strip_prefix(letters);
-        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-    });
-    is.then(|| base.strip_suffix("-UD").unwrap_or(base))
-}
-
 /// A model that is not on this machine.
 #[derive(Debug)]
 pub struct NotHere {
@@ -296,15 +284,5 @@ mod tests {
         let [big] = &models[..] else { panic!("{models:?}") };
         assert_eq!((big.name.as_str(), big.size, big.parts), ("Big", 10, (2, 3)));
         assert!(find("big", &places(folder.path())).unwrap().ends_with("Big-00001-of-00003.gguf"));
-    }
-
-    #[test]
-    fn a_name_without_its_quantisation() {
-        assert_eq!(without_quantisation("Llama-3.2-1B-Instruct-Q4_K_M"), Some("Llama-3.2-1B-Instruct"));
-        assert_eq!(without_quantisation("SmolLM2-135M-Instruct.Q4_1"), Some("SmolLM2-135M-Instruct"));
-        assert_eq!(without_quantisation("gpt-oss-20b-mxfp4"), Some("gpt-oss-20b"));
-        assert_eq!(without_quantisation("Qwen3-4B-UD-IQ2_XXS"), Some("Qwen3-4B"));
-        assert_eq!(without_quantisation("model.f16"), Some("model"));
-        assert_eq!(without_quantisation("Falcon3-7B-Instruct"), None);
     }
 }

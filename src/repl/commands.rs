@@ -11,10 +11,10 @@ use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 use super::{Ask, Chat};
 use crate::chat::Message;
 use crate::chat::conversation::NodeId;
-use crate::chat::options::{Effect, SETTINGS, Setting, setting};
 use crate::error::Failure;
 use crate::files::expanded;
 use crate::models::builtin_templates;
+use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 
 /// What happens after a command.

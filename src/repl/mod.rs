@@ -12,7 +12,6 @@ use self::commands::{Confirm, Names, Next};
 use self::editor::{Editor, Line, no_editor};
 use crate::chat::conversation::NodeId;
 use crate::chat::message::without_mark;
-use crate::chat::options::{Setting, setting};
 use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
@@ -22,6 +21,7 @@ use crate::models;
 use crate::models::library;
 use crate::saved::{self, Damage};
 use crate::session::{FailedTurn, Opener, Session};
+use crate::settings::{Setting, setting};
 use crate::ui::{Screen, stats, terminal};
 use crate::units::count;
 

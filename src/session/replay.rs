@@ -9,11 +9,11 @@ use std::path::Path;
 use super::{NO_LIMIT, Opener, PATIENCE, Watch};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
-use crate::chat::options::setting;
 use crate::chat::record::{Answer, Record};
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
-use crate::config::{Config, Source};
 use crate::error::Failure;
+use crate::settings::setting;
+use crate::settings::{Config, Source};
 
 /// Bytes that are written beyond the place where the texts part, to be shown.
 const BEYOND: usize = 200;

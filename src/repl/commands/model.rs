@@ -1,11 +1,11 @@
 //! Commands about the model: which one, how it is set, what it is given and what it saw.
 
 use super::{DEFAULT, Next, changeable, command, path, unquoted};
-use crate::chat::options::{Effect, Setting, names, setting};
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
 use crate::repl::Chat;
+use crate::settings::{Effect, Setting, names, setting};
 use crate::suggest::nearest;
 use crate::ui::stats;
 use crate::units::{about, count, size};

@@ -1,17 +1,11 @@
-//! Flags, environment, config file and the model's advice → settings, each with where it came from; all paths.
+//! Flags, environment, config file and the model's advice → the settings that hold, each with its source.
 //!
-//! What is wrong is collected, not refused: whoever asks decides what goes on without it. Next: file.rs and environment.rs.
+//! Mistakes are collected, not refused: the caller decides whether to go on without the value. Next: file.rs, environment.rs.
 
-mod environment;
-mod file;
-
-use std::path::{Path, PathBuf};
-
-use etcetera::BaseStrategy;
-
-use crate::chat::options::{SETTINGS, Setting, setting};
+use super::paths::Paths;
+use super::table::{SETTINGS, Setting, setting};
+use super::{environment, file};
 use crate::chat::settings::Settings;
-use crate::cli::Given;
 use crate::error::Failure;
 
 /// Where a setting's value comes from; later ones win.
@@ -41,6 +35,10 @@ impl Source {
     }
 }
 
+/// The settings that were typed, in the table's order; a value each time one was given.
+#[derive(Debug, Clone, Default)]
+pub struct Given(pub Vec<(&'static str, String)>);
+
 /// One value for one setting.
 #[derive(Debug, Clone)]
 pub struct Assignment {
@@ -60,32 +58,6 @@ pub struct Wrong {
 
 /// Settings that cannot both hold.
 const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
-
-/// Where things are kept. Every folder may be missing; none is made before something is written to it.
-#[derive(Debug, Clone)]
-pub struct Paths {
-    pub config_file: PathBuf,
-    /// GGUF files that can be named without their path.
-    pub models: PathBuf,
-    /// Lines typed in the chat.
-    pub line_history: PathBuf,
-    /// What is known of model files, and the model used last.
-    pub known_models: PathBuf,
-    /// Marks of the conversations that are being read or answered.
-    pub working: PathBuf,
-    /// Is there once the user was told where conversations are kept.
-    pub told: PathBuf,
-    /// The conversations that are kept.
-    pub conversations: PathBuf,
-    /// What the headers of model files say, so that a list need not read them again.
-    pub headers: PathBuf,
-    /// What models have evaluated, so that it need not be read again.
-    pub prompt_cache: PathBuf,
-    /// The user's home folder.
-    pub home: PathBuf,
-    /// Which files fireside itself has fetched.
-    pub fetched: PathBuf,
-}
 
 /// Everything that was said about how to run, before a model's advice joins in.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +106,7 @@ impl Config {
     }
 
     /// Takes one value that was given for a setting, or notes what is wrong with it. `called`: as the user wrote its name.
-    fn say(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
+    pub(super) fn say(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
         match checked(setting, value, called) {
             Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),
             Err(what) => self.wrong.push(Wrong { source, what, harmless: false }),
@@ -207,7 +179,7 @@ impl Config {
 }
 
 /// Whether a setting can have this value; else what is wrong with it.
-fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
+pub(super) fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
     (setting.set)(&mut Settings::default(), value).map_err(|why| refusal(called, value, &why))
 }
 
@@ -216,50 +188,8 @@ fn refusal(called: &str, value: &str, why: &str) -> String {
 }
 
 /// The end of a sentence that names what was perhaps meant.
-fn perhaps(meant: Option<String>) -> String {
+pub(super) fn perhaps(meant: Option<String>) -> String {
     meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"))
-}
-
-impl Paths {
-    /// What is where, for people.
-    pub fn table(&self) -> [(&'static str, &Path); 10] {
-        [
-            ("the config file", &self.config_file),
-            ("models, in folders or not", &self.models),
-            ("conversations", &self.conversations),
-            ("lines typed in the chat", &self.line_history),
-            ("what is known of model files", &self.known_models),
-            ("what their headers say", &self.headers),
-            ("what models have read", &self.prompt_cache),
-            ("which files fireside has fetched", &self.fetched),
-            ("which conversation is being answered", &self.working),
-            ("that you were told where these are", &self.told),
-        ]
-    }
-
-    fn find() -> Option<Paths> {
-        let base = etcetera::choose_base_strategy().ok()?;
-        if !base.home_dir().is_absolute() {
-            return None; // HOME is empty or relative: the current folder is nobody's home
-        }
-        let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
-        let models =
-            std::env::var_os("FIRESIDE_MODELS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let models = models.map(|folder| crate::files::expanded(&folder));
-        Some(Paths {
-            config_file: base.config_dir().join("fireside").join("config.toml"),
-            models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
-            line_history: state.join("lines"),
-            known_models: state.join("models.json"),
-            working: state.join("working"),
-            told: state.join("told"),
-            conversations: base.data_dir().join("fireside").join("conversations.db"),
-            headers: base.cache_dir().join("fireside").join("headers.json"),
-            prompt_cache: base.cache_dir().join("fireside").join("prompts"),
-            home: base.home_dir().to_path_buf(),
-            fetched: state.join("fetched.json"),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -309,11 +239,11 @@ mod tests {
         ];
         let before = config(typed.map(|(name, value)| given(name, value, Source::Flag)).to_vec());
         let advice = [given("temp", "0.2", Source::Catalogue)];
-        let settings = before.resolve(&advice).unwrap();
+        let settings = before.settle(&advice).unwrap();
         let pairs = before.shaping(&settings, &advice);
         let other = config(vec![given("temp", "2", Source::Flag), given("offline", "on", Source::File)]);
         let again = other.shaped(&pairs).unwrap();
-        let now = again.resolve(&[]).unwrap();
+        let now = again.settle(&[]).unwrap();
         assert!(now.offline);
         assert_eq!(again.shaping(&now, &[]), pairs);
         let mut sampling = settings.sampling.clone();

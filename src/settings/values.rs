@@ -5,11 +5,77 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::STAGES;
-use crate::chat::settings::{CtxSize, Sampling, Stage};
+use crate::chat::settings::{Auto, CacheType, CtxSize, Overflow, Sampling, Stage};
+
+pub(super) const CACHE_TYPES: &[(&str, CacheType)] = &[
+    ("f32", CacheType::F32),
+    ("f16", CacheType::F16),
+    ("bf16", CacheType::BF16),
+    ("q8_0", CacheType::Q8_0),
+    ("q5_1", CacheType::Q5_1),
+    ("q5_0", CacheType::Q5_0),
+    ("q4_1", CacheType::Q4_1),
+    ("q4_0", CacheType::Q4_0),
+    ("iq4_nl", CacheType::Iq4Nl),
+];
+
+pub(super) const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
+pub(super) const WHEN: &[(&str, Auto)] = &[("auto", Auto::Auto), ("always", Auto::On), ("never", Auto::Off)];
+pub(super) const STATS: &[(&str, Option<bool>)] = &[
+    ("auto", None),
+    ("on", Some(true)),
+    ("off", Some(false)),
+    ("true", Some(true)),
+    ("false", Some(false)),
+    ("1", Some(true)),
+    ("0", Some(false)),
+];
+pub(super) const SWITCH: &[(&str, bool)] =
+    &[("on", true), ("off", false), ("true", true), ("false", false), ("1", true), ("0", false)];
+
+pub(super) const OVERFLOW: &[(&str, Option<Overflow>)] = &[
+    ("ask", None),
+    ("roll", Some(Overflow::Roll)),
+    ("compact", Some(Overflow::Compact)),
+    ("stop", Some(Overflow::Stop)),
+];
+
+/// llama.cpp's names of the stages, and the spellings that its command line takes as well.
+pub(super) const STAGES: &[(&str, Stage)] = &[
+    ("penalties", Stage::Penalties),
+    ("dry", Stage::Dry),
+    ("top_n_sigma", Stage::TopNSigma),
+    ("top_k", Stage::TopK),
+    ("typ_p", Stage::TypicalP),
+    ("top_p", Stage::TopP),
+    ("min_p", Stage::MinP),
+    ("xtc", Stage::Xtc),
+    ("temperature", Stage::Temperature),
+    ("top-n-sigma", Stage::TopNSigma),
+    ("top-k", Stage::TopK),
+    ("typical-p", Stage::TypicalP),
+    ("typical", Stage::TypicalP),
+    ("typ", Stage::TypicalP),
+    ("top-p", Stage::TopP),
+    ("nucleus", Stage::TopP),
+    ("min-p", Stage::MinP),
+    ("temp", Stage::Temperature),
+];
 
 pub(super) fn text(value: &str) -> Result<String, String> {
     if value.is_empty() { Err("must not be empty".into()) } else { Ok(value.to_string()) }
+}
+
+pub(super) fn some_text(value: &str) -> Result<Option<String>, String> {
+    text(value).map(Some)
+}
+
+pub(super) fn path(value: &str) -> Result<PathBuf, String> {
+    text(value).map(PathBuf::from)
+}
+
+pub(super) fn some_path(value: &str) -> Result<Option<PathBuf>, String> {
+    path(value).map(Some)
 }
 
 /// A number within `range`, both ends allowed; never NaN or infinite.
@@ -67,7 +133,7 @@ pub(super) fn ctx_size(value: &str) -> Result<CtxSize, String> {
     }
 }
 
-pub(super) fn show_ctx_size(size: CtxSize) -> String {
+pub(super) fn show_ctx_size(size: &CtxSize) -> String {
     match size {
         CtxSize::Auto => "auto".into(),
         CtxSize::Trained => "0".into(),
@@ -101,10 +167,10 @@ pub(super) fn predict(value: &str) -> Result<Option<u32>, String> {
 }
 
 /// Two texts with white space between them.
-pub(super) fn think_tags(value: &str) -> Result<[String; 2], String> {
+pub(super) fn think_tags(value: &str) -> Result<Option<[String; 2]>, String> {
     let mut words = value.split_whitespace().map(String::from);
     match (words.next(), words.next(), words.next()) {
-        (Some(open), Some(close), None) => Ok([open, close]),
+        (Some(open), Some(close), None) => Ok(Some([open, close])),
         _ => {
             Err("must be the text before the thinking and the one after it, with a space between them".into())
         }
@@ -118,7 +184,7 @@ pub(super) fn think_budget(value: &str) -> Result<Option<u32>, String> {
     }
 }
 
-pub(super) fn show_predict(predict: Option<u32>) -> String {
+pub(super) fn show_predict(predict: &Option<u32>) -> String {
     match predict {
         None => "auto".into(),
         Some(u32::MAX) => "-1".into(),
@@ -182,8 +248,21 @@ pub(super) fn breaker(value: &str, breakers: &mut Vec<String>) -> Result<(), Str
     listed(value, breakers, |v| text(v).map(|v| v.replace("\\n", "\n")))
 }
 
+pub(super) fn show_text(text: &Option<String>) -> String {
+    text.clone().unwrap_or_default()
+}
+
+pub(super) fn show_think_tags(tags: &Option<[String; 2]>) -> String {
+    tags.as_ref().map_or(String::new(), |tags| tags.join(" "))
+}
+
 pub(super) fn or_auto<T: Display>(value: &Option<T>) -> String {
     value.as_ref().map_or("auto".into(), T::to_string)
+}
+
+/// llama.cpp's -1 where there is none.
+pub(super) fn or_minus_one(value: &Option<u32>) -> String {
+    value.map_or("-1".into(), |n| n.to_string())
 }
 
 pub(super) fn show_path(path: &Option<PathBuf>) -> String {
@@ -191,8 +270,12 @@ pub(super) fn show_path(path: &Option<PathBuf>) -> String {
 }
 
 /// A list as it is shown; an empty one as what it is set with.
-pub(super) fn shown(list: Vec<String>, between: &str) -> String {
+fn shown(list: Vec<String>, between: &str) -> String {
     if list.is_empty() { "none".into() } else { list.join(between) }
+}
+
+pub(super) fn show_texts(texts: &[String]) -> String {
+    shown(texts.to_vec(), ", ")
 }
 
 pub(super) fn show_paths(paths: &[PathBuf]) -> String {

@@ -1,7 +1,7 @@
 //! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
 
-use super::{Config, Source, Wrong, perhaps};
-use crate::chat::options::{SETTINGS, Setting};
+use super::resolve::{Config, Source, Wrong, perhaps};
+use super::table::{SETTINGS, Setting};
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";

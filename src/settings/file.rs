@@ -7,8 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Source, Wrong, perhaps};
-use crate::chat::options::{Setting, names, setting};
+use super::resolve::{Config, Source, Wrong, checked, perhaps};
+use super::table::{Setting, names, setting};
 use crate::error::reason;
 use crate::files;
 use crate::suggest::nearest;
@@ -119,7 +119,7 @@ impl File<'_> {
 
     fn say(&mut self, row: &'static Setting, at: usize, value: &str) {
         let called = format!("{} {}", self.place(at), row.name);
-        match super::checked(row, value, &called) {
+        match checked(row, value, &called) {
             Ok(()) => self.config.say(row, value, Source::File, &called),
             Err(what) => _ = self.wrong.entry(self.line(at)).or_insert(what),
         }
