@@ -4,6 +4,7 @@
 //! rewritten before clap sees them. Next: config.rs, which resolves what holds.
 
 pub mod help;
+pub mod prompt;
 mod refusal;
 
 use std::ffi::OsString;

@@ -3,13 +3,13 @@
 //! Modules in the order of the flow; each one imports only from those below it (`tests/tidy.rs` guards that).
 
 // How it is used.
-pub mod start;
-pub mod completions;
-pub mod cli;
+pub mod app;
+pub mod open;
 pub mod oneshot;
 pub mod repl;
 pub mod commands;
-pub mod input;
+pub mod completions;
+pub mod cli;
 pub mod saved;
 // One conversation, whoever asks.
 pub mod session;
@@ -22,6 +22,7 @@ pub mod convert;
 pub mod gguf;
 pub mod history;
 pub mod hub;
+pub mod input;
 pub mod ui;
 // What all of them share.
 pub mod settings;

@@ -7,7 +7,7 @@ use fireside::engine::llama::{self, Hooks};
 use fireside::engine::prompt::template;
 use fireside::error::Exit;
 use fireside::ui::{self, crash, terminal};
-use fireside::{cli, completions, start};
+use fireside::{app, cli, completions};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use nix::libc;
 
@@ -23,9 +23,9 @@ fn main() {
     let verbose = std::env::args_os().any(|word| word == "-v" || word == "--verbose");
     llama::install(Hooks { log: verbose.then_some(ui::log as fn(&str)), abort: die });
     let exit = match cli::parse(std::env::args_os()) {
-        Ok(args) => start::run(args, started),
-        Err(Instead::Help { styled, plain }) => start::help(&styled, &plain),
-        Err(Instead::Failure(failure)) => start::report(&failure),
+        Ok(args) => app::run(args, started),
+        Err(Instead::Help { styled, plain }) => app::help(&styled, &plain),
+        Err(Instead::Failure(failure)) => app::report(&failure),
     };
     // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
     signal_hook::low_level::exit(exit as i32);

@@ -12,7 +12,7 @@ use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
-use crate::session::{Answer, Session};
+use crate::session::{Answer, Session, SessionOptions};
 use crate::settings::{Group, SETTINGS};
 use crate::ui::{Screen, stats, terminal};
 
@@ -20,7 +20,7 @@ use crate::ui::{Screen, stats, terminal};
 const SLOT: &str = "{stdin}";
 
 /// Most tokens of an answer when the user sets no limit.
-pub const PREDICT: u32 = 2048;
+const PREDICT: u32 = 2048;
 
 /// What to ask: attached files, then what was piped in, then the prompt. `None` if that is nothing.
 pub fn question(
@@ -51,10 +51,21 @@ pub fn question(
     Ok((!nothing).then(|| message.with_headers(header)))
 }
 
+/// How a session is opened for one answer: it has an end, and nobody can be asked.
+pub fn options() -> SessionOptions {
+    SessionOptions {
+        default_predict: PREDICT,
+        default_overflow: Some(Overflow::Stop),
+        ..SessionOptions::default()
+    }
+}
+
 /// How the answer is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
     pub json: bool,
+    /// A completion of text.
+    pub raw: bool,
     pub stats: bool,
     /// When the process began.
     pub started: Instant,
@@ -67,8 +78,6 @@ pub fn run(
     screen: &mut Screen,
     manner: Manner,
 ) -> Result<Exit, Failure> {
-    session.default_predict = PREDICT;
-    session.default_overflow = Some(Overflow::Stop);
     let mut output: io::Result<()> = Ok(());
     let mut first_token = None;
     let said = session.say(message, &mut |event| {
@@ -109,7 +118,7 @@ fn finish(
     let stop = answer.stats.stop;
     let kept = manner.json && session.finish(); // an id is told only where all of it is on the disk
     let kept = if kept { session.kept_as() } else { None };
-    let written = output.and_then(|()| match (manner.json, session.raw) {
+    let written = output.and_then(|()| match (manner.json, manner.raw) {
         (true, _) => screen.json(&answered(session, answer, kept, first_token, manner.started).to_string()),
         (false, true) => {
             screen.end_raw_answer();
@@ -120,7 +129,7 @@ fn finish(
     if written.is_err() {
         return gone(written);
     }
-    let own_limit = stop == StopReason::Length && session.settings.predict.is_none();
+    let own_limit = stop == StopReason::Length && session.settings().predict.is_none();
     if stop != StopReason::Length || own_limit {
         stats::cut(stop).into_iter().for_each(|line| screen.note(line));
     }
@@ -203,7 +212,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
             "total": started.elapsed().as_secs_f64(),
         },
         "speed": { "prompt": null, "generation": null },
-        "seed": session.and_then(|s| s.settings.sampling.seed),
+        "seed": session.and_then(|s| s.settings().sampling.seed),
         "model": model(session),
         "sampling": session.map_or(json!({}), sampling),
         "error": { "message": failure.message, "hint": failure.hint },
@@ -224,7 +233,7 @@ fn sampling(session: &Session) -> Value {
         let whole = text.parse::<i64>().map(|number| json!(number));
         whole.unwrap_or_else(|_| text.parse::<f64>().map_or(json!(text), |number| json!(number)))
     };
-    Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(&session.settings)))).collect())
+    Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(session.settings())))).collect())
 }
 
 #[cfg(test)]

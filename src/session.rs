@@ -19,8 +19,7 @@ use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Request, R
 use crate::error::Failure;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
-use crate::settings::{Assignment, Config, Source};
-use crate::settings::{Effect, Setting};
+use crate::settings::{Config, Effect, Setting};
 
 pub use self::replay::{Again, Difference, Replay};
 use self::turn::nothing_yet;
@@ -37,32 +36,53 @@ const WORTH_KEEPING: Duration = Duration::from_millis(30);
 const FLUSHING: f64 = 0.2;
 const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
-/// A backend that can be started, and what its model advises.
+/// A backend that can be started, and the settings with its model's advice.
 pub struct Candidate {
     pub start: Box<dyn FnOnce() -> Box<dyn Backend>>,
-    pub settings: Settings,
-    pub advice: Vec<Assignment>,
+    pub config: Config,
+}
+
+/// How a session asks, apart from what its settings say.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The system prompt of a new conversation.
+    pub system: Option<String>,
+    /// Complete text instead of chatting.
+    pub raw: bool,
+    /// With `raw`: markers of control tokens in the text count as such.
+    pub special: bool,
+    /// Most tokens of an answer where the settings have no limit.
+    pub default_predict: u32,
+    /// What to do where the settings leave open what happens when the context is full; `None`: fail, so that the user can
+    /// be asked.
+    pub default_overflow: Option<Overflow>,
+    /// Evaluated prompts may stay on disk.
+    pub prompt_cache: bool,
+}
+
+impl Default for SessionOptions {
+    /// A chat's.
+    fn default() -> SessionOptions {
+        SessionOptions {
+            system: None,
+            raw: false,
+            special: false,
+            default_predict: NO_LIMIT,
+            default_overflow: None,
+            prompt_cache: true,
+        }
+    }
 }
 
 /// Finds a model by its name.
 pub type Opener = fn(&Config, &str) -> Result<Candidate, Failure>;
 
 pub struct Session {
-    pub conversation: Conversation,
-    pub settings: Settings,
-    pub config: Config,
-    advice: Vec<Assignment>,
+    conversation: Conversation,
+    config: Config,
+    options: SessionOptions,
     backend: Box<dyn Backend>,
-    /// Tokens an answer may have when the user set no limit.
-    pub default_predict: u32,
-    /// What to do when the conversation no longer fits and the user did not say; `None`: fail, so that it can be asked.
-    pub default_overflow: Option<Overflow>,
-    /// Complete text instead of chatting.
-    pub raw: bool,
-    pub special: bool,
-    pub last: Option<Answer>,
-    /// What was evaluated may stay on disk, so that it need not be read again.
-    pub uses_prompt_cache: bool,
+    last: Option<Answer>,
     /// Nothing is read before it is asked for: the program was ended when it last read or answered this conversation.
     careful: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
@@ -77,20 +97,13 @@ pub struct Session {
 
 impl Session {
     /// Starts the backend, which begins to load at once.
-    pub fn new(config: Config, candidate: Candidate) -> Session {
-        let Candidate { start, settings, advice } = candidate;
+    pub fn new(candidate: Candidate, mut options: SessionOptions) -> Session {
         Session {
-            conversation: Conversation::new(settings.system_prompt.clone()),
-            settings,
-            config,
-            advice,
-            backend: start(),
-            default_predict: NO_LIMIT,
-            default_overflow: None,
-            raw: false,
-            special: false,
+            conversation: Conversation::new(options.system.take()),
+            config: candidate.config,
+            options,
+            backend: (candidate.start)(),
             last: None,
-            uses_prompt_cache: true,
             careful: false,
             journal: None,
             title: None,
@@ -103,9 +116,32 @@ impl Session {
         self.backend.describe()
     }
 
-    /// Where the value of a setting came from.
-    pub fn source(&self, row: &Setting) -> Source {
-        self.config.source(row.name, &self.advice)
+    pub fn conversation(&self) -> &Conversation {
+        &self.conversation
+    }
+
+    /// With the model's advice.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn settings(&self) -> &Settings {
+        self.config.settings()
+    }
+
+    /// The answer that was given last.
+    pub fn last(&self) -> Option<&Answer> {
+        self.last.as_ref()
+    }
+
+    /// Tells the model something else before the conversation, from the next message on.
+    pub fn set_system(&mut self, system: Option<String>) {
+        self.conversation.system = system;
+    }
+
+    /// Leaves nothing of the next answers' prompts on disk.
+    pub fn bypass_prompt_cache(&mut self) {
+        self.options.prompt_cache = false;
     }
 
     /// Begins a new conversation with the same settings.
@@ -145,7 +181,7 @@ impl Session {
         }
         let request = self.request(self.conversation.view(), nothing_yet());
         let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
-        self.backend.prepare(request, next.with_headers(self.settings.file_header));
+        self.backend.prepare(request, next.with_headers(self.settings().file_header));
     }
 
     /// What the conversation takes of the context, with `next` said at its end.
@@ -209,9 +245,8 @@ impl Session {
         let mut config = self.config.clone();
         config.set(row, value)?;
         if row.effect == Effect::Reload {
-            return self.change_model(&self.model_name(), config, open, watch);
+            return self.change_model(&self.model_name(), &config, open, watch);
         }
-        self.settings = config.resolve(&self.advice)?;
         self.config = config;
         Ok(())
     }
@@ -226,11 +261,11 @@ impl Session {
     pub fn change_model(
         &mut self,
         wanted: &str,
-        config: Config,
+        config: &Config,
         open: Opener,
         watch: Watch,
     ) -> Result<(), Failure> {
-        let candidate = open(&config, wanted)?;
+        let candidate = open(config, wanted)?;
         let old = self.model_name();
         self.backend.close(); // before the new one is loaded: both may not fit
         self.backend = (candidate.start)();
@@ -239,9 +274,7 @@ impl Session {
             self.backend = (open(&self.config, &old)?.start)();
             return Err(failure);
         }
-        self.settings = candidate.settings;
-        self.advice = candidate.advice;
-        self.config = config;
+        self.config = candidate.config;
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
         Ok(())

@@ -3,7 +3,7 @@
 //! Jobs queue up; loading begins at once and is tried again by the next job if it failed or was stopped.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::probe::{self, Verdict, without_repack};
+use super::probe::{Probe, Verdict, without_repack};
 use super::working::Mark;
 use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
@@ -33,7 +33,7 @@ pub struct Spec {
     /// The Jinja source of the chat template; `None`: a base model.
     pub template: Option<String>,
     pub template_args: Vec<(String, String)>,
-    /// Set if the file has never been loaded: tried out first by a child process, given these arguments.
+    /// Set if the file has never been loaded: it is tried out first.
     pub probe: Option<Probe>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub prompt_cache: Option<(PathBuf, Rules)>,
@@ -51,21 +51,6 @@ pub struct BatchCosts {
     /// `None`: it is measured as soon as nobody waits.
     pub known: Option<Costs>,
     pub measured: Box<dyn Fn(Costs) + Send>,
-}
-
-/// How an unknown file is tried out, and what to do when it passed.
-pub struct Probe {
-    /// Of all files of the model.
-    pub bytes: u64,
-    pub args: Vec<String>,
-    pub passed: Box<dyn Fn(Verdict) + Send>,
-}
-
-impl Probe {
-    /// Tries out the file at `path`. The failure says why it cannot be used.
-    pub fn run(&self, path: &Path, abort: &AtomicBool) -> Result<Verdict, Failure> {
-        probe::run(path, self.bytes, &self.args, abort)
-    }
 }
 
 /// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
@@ -304,7 +289,7 @@ impl Worker {
 
     fn load(&mut self) -> Result<Weights, Failure> {
         if let Some(probe) = &self.spec.probe {
-            let verdict = probe.run(&self.spec.path, &self.loading.abort)?;
+            let verdict = (probe.run)(&self.loading.abort)?;
             (probe.passed)(verdict);
             if let Verdict::WithoutRepack(signal) = verdict {
                 self.spec.load.repack = false;

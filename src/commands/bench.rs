@@ -13,7 +13,7 @@ use crate::chat::{Event, Message, Role, Stats};
 use crate::error::{Exit, Failure};
 use crate::gguf;
 use crate::models::{self, about};
-use crate::session::{FailedTurn, Session};
+use crate::session::{FailedTurn, Session, SessionOptions};
 use crate::settings::Config;
 use crate::settings::setting;
 use crate::ui::table::Column;
@@ -39,7 +39,7 @@ enum Share {
 
 pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = settings(context.config)?;
-    let wanted = match wanted.map(String::from).or(config.resolve(&[])?.model) {
+    let wanted = match wanted.map(String::from).or_else(|| config.settings().model.clone()) {
         Some(wanted) => wanted,
         None => {
             let usual =
@@ -48,9 +48,8 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         }
     };
     let started = Instant::now();
-    let mut session = Session::new(config.clone(), (context.open)(&config, &wanted)?);
-    session.raw = true;
-    session.uses_prompt_cache = false;
+    let options = SessionOptions { raw: true, prompt_cache: false, ..SessionOptions::default() };
+    let mut session = Session::new((context.open)(&config, &wanted)?, options);
     let first = ask(&mut session, text(1), 1, "loading", context)?;
     let (load, first_token) = (first.load, started.elapsed());
     let about = session.model().clone();
@@ -64,7 +63,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, context)?);
     }
     let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
-    let measured = bandwidth(models::threads(&session.settings) as usize);
+    let measured = bandwidth(models::threads(session.settings()) as usize);
     let speeds: Vec<Option<f64>> = runs.iter().map(Stats::generation_speed).collect();
     let (bandwidth, shares) = shares(read, &speeds, measured, largest_cache());
     if context.json {
@@ -138,7 +137,8 @@ fn ask(
     context: &mut CommandContext,
 ) -> Result<Stats, Failure> {
     session.clear();
-    session.settings.predict = Some(most);
+    let predict = setting("predict").expect("it is in the table");
+    session.set(predict, Some(&most.to_string()), context.open, &mut |_| ControlFlow::Continue(()))?;
     let screen = &mut *context.screen;
     let watch = &mut |event: Option<&Event>| {
         screen.show_measuring(step, event);

@@ -9,18 +9,19 @@ use crate::settings::SETTINGS;
 
 pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = context.config;
-    let named = config.resolve(&[])?.model.map(|wanted| models::find(config, &wanted)).transpose();
+    let named = config.settings().model.as_ref().map(|wanted| models::find(config, wanted)).transpose();
     let missing = named.as_ref().err().map(|not_here| not_here.failure.message.clone());
     let problems: Vec<String> = config.wrong.iter().map(|wrong| wrong.what.clone()).chain(missing).collect();
     let named = named.ok().flatten();
     let usual = models::usual(config);
     let advice = named.as_ref().or(usual.as_ref()).map_or_else(Vec::new, |path| models::advised(path));
-    let settings = config.resolve(&advice)?;
+    let advised = config.advised(advice);
+    let settings = advised.settings();
     let rows = SETTINGS.iter().map(|row| match &usual {
         Some(path) if row.name == "model" && settings.model.is_none() => {
             (row.name, path.display().to_string(), "the one used last, or the only one")
         }
-        _ => (row.name, (row.get)(&settings), config.source(row.name, &advice).name()),
+        _ => (row.name, (row.get)(settings), advised.source(row.name).name()),
     });
     let paths = config.paths.as_ref();
     if context.json {

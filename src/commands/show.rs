@@ -35,23 +35,23 @@ pub(super) fn run(
     parts: &Parts,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
-    let settings = context.config.resolve(&[])?;
+    let settings = context.config.settings();
     let (headers, card) = match wanted.or(settings.model.as_deref()) {
         Some(wanted) => match models::find(context.config, wanted) {
-            Ok(path) => local(&path, &settings)?,
-            Err(_) if Reference::parse(wanted).is_some() => remote(wanted, &settings, context)?,
+            Ok(path) => local(&path, settings)?,
+            Err(_) if Reference::parse(wanted).is_some() => remote(wanted, settings, context)?,
             Err(not_here) => return Err(look_first(not_here)),
         },
-        None => local(&usual(context.config)?, &settings)?,
+        None => local(&usual(context.config)?, settings)?,
     };
     if context.json {
-        return context.print_json(&object(&card, &headers, parts, &settings));
+        return context.print_json(&object(&card, &headers, parts, settings));
     }
     if !(parts.template || parts.metadata || parts.tensors) {
         return context.print(&card.text());
     }
     if parts.template {
-        let template = models::chat_template(&headers[0], &settings)?;
+        let template = models::chat_template(&headers[0], settings)?;
         context.print_source(&template.ok_or_else(|| Failure::new("the model has no chat template"))?)?;
     }
     if parts.metadata {

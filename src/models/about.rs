@@ -129,8 +129,8 @@ pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Failure {
 /// Every model on this machine with its facts. Only headers that are new or changed are read.
 pub fn all(config: &Config) -> Vec<(ModelFile, About)> {
     let models = library::list(&places(config));
-    let incognito = config.resolve(&[]).is_ok_and(|settings| settings.incognito);
-    let kept = config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.headers.as_path());
+    let kept =
+        config.paths.as_ref().filter(|_| !config.settings().incognito).map(|paths| paths.headers.as_path());
     let mut headers: Headers<About> =
         Headers::open(kept, concat!("fireside ", env!("CARGO_PKG_VERSION"), " 1"));
     let about =

@@ -1,6 +1,7 @@
 //! A model's name → everything resolved before it is loaded: file checked, memory counted, settings advised.
 //!
-//! `memory.rs` says what fits, `device.rs` what it runs on, `templates.rs` how it chats, `about.rs` what a list shows of it.
+//! `memory.rs` says what fits, `device.rs` what it runs on, `templates.rs` how it chats, `about.rs` what a list shows of it,
+//! `probe.rs` tries out a file that is new here.
 
 pub mod library;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod removal;
 pub mod about;
 mod device;
 pub mod memory;
+pub mod probe;
 mod templates;
 
 use std::ffi::CString;
@@ -28,8 +30,8 @@ use self::catalog::{Entry, entry_for_file};
 use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::Description;
-use crate::backend::local::{BatchCosts, Probe, Spec};
-use crate::backend::probe::{Verdict, without_repack};
+use crate::backend::local::{BatchCosts, Spec};
+use crate::backend::probe::{Probe, Verdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds, devices, system_info};
@@ -50,8 +52,8 @@ pub use templates::{builtin_templates, chat_template, has_template, own_template
 /// A model that was found and can be tried.
 pub struct Opened {
     pub spec: Spec,
-    pub settings: Settings,
-    pub advice: Vec<Assignment>,
+    /// With its advice.
+    pub config: Config,
 }
 
 /// Finds out which model is meant and opens it.
@@ -61,9 +63,8 @@ pub fn open(config: &Config, wanted: &str) -> Result<Opened, Failure> {
 
 /// Where models are looked for.
 pub fn places(config: &Config) -> Vec<Place> {
-    let extra = config.resolve(&[]).map(|settings| settings.model_folders).unwrap_or_default();
-    let paths = config.paths.as_ref();
-    paths.map_or_else(Vec::new, |paths| places::places(&paths.models, &paths.home, &extra))
+    let (paths, extra) = (config.paths.as_ref(), &config.settings().model_folders);
+    paths.map_or_else(Vec::new, |paths| places::places(&paths.models, &paths.home, extra))
 }
 
 /// The file that a name or path stands for.
@@ -123,7 +124,7 @@ pub fn forget_prompts(folder: &Path, conversations: &[String]) -> std::io::Resul
 /// The model that a conversation was held with, unless the command line or the environment names one. The error says that
 /// it is not here.
 pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<String>, String> {
-    let given = config.source("model", &[]) >= Source::Environment;
+    let given = config.source("model") >= Source::Environment;
     match before.filter(|_| !given) {
         None => Ok(None),
         Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
@@ -135,12 +136,11 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
 pub fn none_found(config: &Config) -> Failure {
     let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
     let (name, entry) = catalog::demonstration();
-    let offline = config.resolve(&[]).is_ok_and(|settings| settings.offline);
     let fetch = format!(
         "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or ",
         size(entry.size)
     );
-    let fetch = if offline { String::new() } else { fetch };
+    let fetch = if config.settings().offline { String::new() } else { fetch };
     Failure::new("no model was named and none was found")
         .hint(format!("{fetch}give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
 }
@@ -157,24 +157,25 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
     let header = header.map_err(|refusal| refused(path, &refusal))?;
     let entry = entry_of(path);
-    let advice = advice_of(&header);
-    let mut settings = config.resolve(&advice)?;
-    let kept = config.paths.as_ref().filter(|_| !settings.incognito);
+    let mut advice = advice_of(&header);
+    let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
     let known = Known::at(kept.map(|p| p.known_models.clone()));
-    let crashes = known.crashes(&machine()).filter(|_| !settings.no_repack);
-    settings.no_repack |= crashes.is_some();
+    let crashes = known.crashes(&machine()).filter(|_| !config.settings().no_repack);
+    advice.extend(crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine)));
+    let config = config.advised(advice);
+    let settings = config.settings();
     let unreadable =
         |e: std::io::Error| Failure::new(format!("could not read {}: {}", path.display(), reason(&e)));
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let before = known.file(path, &stamp);
     let chunk = chunk(weights_bytes(&header));
-    let limit = context_limit(&header, &settings)?;
-    let template = chat_template(&header, &settings)?;
+    let limit = context_limit(&header, settings)?;
+    let template = chat_template(&header, settings)?;
     let seen = Seen { known: &known, stamp: &stamp, before: before.as_ref() };
     let (fingerprint, probe) =
-        fingerprint(&header, &seen, &settings, template.as_deref()).map_err(unreadable)?;
-    let threads = threads(&settings);
+        fingerprint(&header, &seen, settings, template.as_deref()).map_err(unreadable)?;
+    let threads = threads(settings);
     let context = ContextOptions {
         limit,
         chunk,
@@ -184,10 +185,10 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         cache_type_k: settings.cache_type_k,
         cache_type_v: settings.cache_type_v,
     };
-    let (device, gpu_warning) = device(&header, &settings, threads);
+    let (device, gpu_warning) = device(&header, settings, threads);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
-        name: entry.map_or_else(|| library::title(path, &places(config)), |entry| entry.title.clone()),
+        name: entry.map_or_else(|| library::title(path, &places(&config)), |entry| entry.title.clone()),
         path: Some(path.to_path_buf()),
         fingerprint,
         stamp: stamp.clone(),
@@ -214,7 +215,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let folder = config.paths.as_ref().map(|p| p.prompt_cache.clone());
     let prompt_cache =
         folder.filter(|_| !settings.no_prompt_cache && !settings.incognito).map(|folder| (folder, rules));
-    let costs = batch_costs(&seen, path, &settings, &context);
+    let costs = batch_costs(&seen, path, settings, &context);
     let path = path.to_path_buf();
     let found = {
         let (path, stamp) = (path.clone(), stamp.clone());
@@ -238,7 +239,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         working,
         found,
     };
-    Ok(Opened { spec, settings, advice })
+    Ok(Opened { spec, config })
 }
 
 /// In which order a file is loaded: all at once, unless it says two things of the size of its vocabulary.
@@ -268,7 +269,7 @@ pub fn fitting(header: &Header, special_ids: SpecialIds) -> Option<SpecialIds> {
 /// Loads a new file once, in a process of its own.
 pub fn prove(config: &Config, path: &Path) -> Result<(), Failure> {
     let probe = open_file(config, path)?.spec.probe;
-    probe.map_or(Ok(()), |probe| probe.run(path, &AtomicBool::new(false)).map(drop))
+    probe.map_or(Ok(()), |probe| (probe.run)(&AtomicBool::new(false)).map(drop))
 }
 
 /// Remembers that a file was loaded, so that it is not tried out at its first use.
@@ -367,15 +368,18 @@ fn fingerprint(
     let given = of_model.map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
-    let args = changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
+    let args: Vec<String> =
+        changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (known, stamp, print) = (seen.known.clone(), seen.stamp.to_string(), fingerprint.clone());
+    let (file, bytes) = (path.clone(), weights_bytes(header));
+    let run = Box::new(move |abort: &AtomicBool| probe::run(&file, bytes, &args, abort));
     let passed = Box::new(move |verdict| {
         known.remember(&path, &stamp, &print, Some(build.clone()));
         if let Verdict::WithoutRepack(signal) = verdict {
             known.remember_crash(&machine(), signal.as_str());
         }
     });
-    Ok((fingerprint, Some(Probe { bytes: weights_bytes(header), args, passed })))
+    Ok((fingerprint, Some(Probe { run, passed })))
 }
 
 /// What batches cost with these settings, if that was measured before, and how it is remembered.

@@ -88,8 +88,8 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     let mut editor = match lines {
         Lines::Terminal { history } => {
-            let places = models::places(&session.config);
-            let config = session.config.clone();
+            let places = models::places(session.config());
+            let config = session.config().clone();
             let names = Names {
                 models: Box::new(move || {
                     library::list(&places).into_iter().map(|model| model.name).collect()
@@ -100,8 +100,6 @@ pub fn run(
         }
         Lines::Stdin => Editor::on_stdin(),
     };
-    session.default_predict = crate::session::NO_LIMIT;
-    session.default_overflow = None;
     let mut chat = Chat { session, screen, attached: Vec::new(), open, warned: false };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
@@ -179,7 +177,7 @@ impl Chat<'_> {
     }
 
     fn prompt(&self) -> &'static str {
-        if self.session.settings.incognito { INCOGNITO } else { PROMPT }
+        if self.session.settings().incognito { INCOGNITO } else { PROMPT }
     }
 
     /// Lets the user change a message in the line, and says it instead. Returns what is to be put back into the editor.
@@ -201,7 +199,7 @@ impl Chat<'_> {
 
     /// Lets the user choose a conversation and goes on with it.
     fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
-        let config = self.session.config.clone();
+        let config = self.session.config().clone();
         let mut ask =
             |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
         match saved::pick(&config, self.screen, &mut ask)? {
@@ -223,7 +221,7 @@ impl Chat<'_> {
         }
         let attachments = std::mem::take(&mut self.attached);
         let message = Message { attachments, ..Message::new(Role::User, text.trim_end()) };
-        Next::Ask(Ask::Say(message.with_headers(self.session.settings.file_header)))
+        Next::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
     /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
@@ -280,7 +278,7 @@ impl Chat<'_> {
         let mut full = None;
         let mut broken = Ok(());
         let screen = &mut *self.screen;
-        let conversation = &self.session.conversation;
+        let conversation = self.session.conversation();
         let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
         screen.begin_answer(before.map_or("", |answer| &conversation.message(answer).text));
         let watch = &mut |event: Option<&Event>| {
@@ -297,7 +295,7 @@ impl Chat<'_> {
             }
         };
         let later = match &ask {
-            Ask::Instead(place, _) => self.session.conversation.later_than(*place),
+            Ask::Instead(place, _) => self.session.conversation().later_than(*place),
             _ => 0,
         };
         let asked = match ask {
@@ -340,14 +338,14 @@ impl Chat<'_> {
         if let Some(line) = stats::only_thought(&answer.text, stats) {
             self.screen.note(&line);
         }
-        if self.session.settings.stats != Some(false) && stats.context_limit > 0 {
+        if self.session.settings().stats != Some(false) && stats.context_limit > 0 {
             self.screen.stats(stats, answer.first_token);
         }
         let nearly_full =
             stats.context_limit > 0 && stats.context_used as f64 >= NEARLY_FULL * stats.context_limit as f64;
         if nearly_full && !std::mem::replace(&mut self.warned, nearly_full) {
             let Stats { context_used: used, context_limit: limit, .. } = stats;
-            let then = match self.session.settings.overflow {
+            let then = match self.session.settings().overflow {
                 None => "fireside asks how to make room",
                 Some(Overflow::Roll) => "the oldest messages leave the model's view",
                 Some(Overflow::Compact) => "the model sums up the oldest messages, and they leave its view",
@@ -385,16 +383,16 @@ impl Chat<'_> {
     }
 
     fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
-        let config = self.session.config.clone();
+        let config = self.session.config().clone();
         let open = self.open;
-        self.watched(|session, watch| session.change_model(wanted, config, open, watch))
+        self.watched(|session, watch| session.change_model(wanted, &config, open, watch))
     }
 
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings.color);
-        self.screen.set_thinking(self.session.settings.show_thinking);
+        self.screen.set_color(self.session.settings().color);
+        self.screen.set_thinking(self.session.settings().show_thinking);
         Ok(())
     }
 

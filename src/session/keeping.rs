@@ -135,7 +135,7 @@ impl Session {
 
     /// The settings that shape an answer. Those of the answer before, where they are the same: there may be many.
     fn shaping(&self) -> Arc<[(String, String)]> {
-        let now = self.config.shaping(&self.settings, &self.advice);
+        let now = self.config.shaping();
         match self.conversation.last_shaping() {
             Some(before) if **before == *now => before.clone(),
             _ => now.into(),

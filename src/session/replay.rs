@@ -83,8 +83,9 @@ impl Replay {
 
     /// The model that gave an answer, run as it was then.
     fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
-        let given = self.config.source("model", &[]) >= Source::Environment;
-        let path = self.config.resolve(&[])?.model.filter(|_| given).unwrap_or_else(|| answer.path.clone());
+        let given = self.config.source("model") >= Source::Environment;
+        let path =
+            self.config.settings().model.clone().filter(|_| given).unwrap_or_else(|| answer.path.clone());
         let made = |answer: &Answer| {
             let Answer { fingerprint, stamp, template, settings, .. } = answer.clone();
             (fingerprint, stamp, template, settings)
@@ -112,7 +113,7 @@ impl Replay {
             ))
             .hint(format!("the file was {path}; -m says where it is now"))
         })?;
-        let settings = candidate.settings;
+        let settings = candidate.config.settings().clone();
         let mut backend = (candidate.start)();
         let model = backend.describe();
         let trouble = if model.fingerprint != answer.fingerprint {

@@ -17,7 +17,7 @@ impl Session {
             files > message.text.len()
         });
         let model = self.model();
-        let limited = matches!(self.settings.ctx_size, CtxSize::Tokens(_))
+        let limited = matches!(self.settings().ctx_size, CtxSize::Tokens(_))
             && model.trained_context.is_none_or(|trained| model.context_limit < trained);
         let raise = if in_chat { "raise the context with /set ctx-size" } else { "raise --ctx-size" };
         let less = match (attached, in_chat) {

@@ -52,17 +52,17 @@ pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 impl Session {
     /// The request that would be made now.
     pub(super) fn request(&self, messages: Vec<Arc<Message>>, answer_prefix: Message) -> Request {
-        let predict = self.settings.predict.unwrap_or(self.default_predict);
+        let predict = self.settings().predict.unwrap_or(self.options.default_predict);
         Request {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
             room: 1,
             answer_prefix: answer_prefix.text,
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
-            raw: self.raw,
-            special: self.special,
-            generation: Generation::of(&self.settings, self.seed(), predict),
-            cacheable: self.uses_prompt_cache,
+            raw: self.options.raw,
+            special: self.options.special,
+            generation: Generation::of(self.settings(), self.seed(), predict),
+            cacheable: self.options.prompt_cache,
             conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             no_cache: false,
             asked: Some(now()),
@@ -73,7 +73,7 @@ impl Session {
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
-        self.settings.sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
+        self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
     /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.

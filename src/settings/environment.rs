@@ -1,6 +1,6 @@
 //! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
 
-use super::resolve::{Config, Source, Wrong, perhaps};
+use super::assignment::{Collected, Source, Wrong, perhaps};
 use super::table::{SETTINGS, Setting};
 use crate::suggest::nearest;
 
@@ -10,7 +10,7 @@ const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
 /// How those for tests begin.
 const FOR_TESTS: &str = "TEST_";
 
-pub(super) fn read(config: &mut Config) {
+pub(super) fn read(found: &mut Collected) {
     let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let mut set: Vec<_> = named.filter(|(name, value)| name.starts_with(OURS) && !value.is_empty()).collect();
     set.sort();
@@ -18,10 +18,10 @@ pub(super) fn read(config: &mut Config) {
         let own = &name[OURS.len()..];
         let row = SETTINGS.iter().find(|row| row.variables().any(|variable| variable == name));
         let mut refuse = |what, harmless| {
-            config.wrong.push(Wrong { source: Source::Environment, what, harmless });
+            found.wrong.push(Wrong { source: Source::Environment, what, harmless });
         };
         match (row, value.into_string()) {
-            (Some(row), Ok(value)) => config.say(row, &value, Source::Environment, &name),
+            (Some(row), Ok(value)) => found.add(row, &value, Source::Environment, &name),
             (Some(_), Err(_)) => refuse(format!("{name} is not UTF-8 text"), false),
             (None, _) if OTHERS.contains(&own) || own.starts_with(FOR_TESTS) => {}
             (None, _) => refuse(format!("{name} is no setting{}", perhaps(meant(own))), true),

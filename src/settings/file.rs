@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::resolve::{Config, Source, Wrong, checked, perhaps};
+use super::assignment::{Collected, Source, Wrong, checked, perhaps};
 use super::table::{Setting, names, setting};
 use crate::error::reason;
 use crate::files;
@@ -17,20 +17,20 @@ use crate::suggest::nearest;
 const LONGEST: u64 = 1 << 20;
 
 /// A missing file says nothing.
-pub(super) fn read(path: &Path, config: &mut Config) {
+pub(super) fn read(path: &Path, found: &mut Collected) {
     match files::read_text(path, LONGEST) {
-        Ok(text) => parse(&text, config),
+        Ok(text) => parse(&text, found),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
         Err(e) => {
             let what = format!("could not read the config file {}: {}", path.display(), reason(&e));
-            config.wrong.push(Wrong { source: Source::File, what, harmless: false });
+            found.wrong.push(Wrong { source: Source::File, what, harmless: false });
         }
     }
 }
 
-fn parse(text: &str, config: &mut Config) {
+fn parse(text: &str, found: &mut Collected) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut file = File { text, config, wrong: BTreeMap::new() };
+    let mut file = File { text, found, wrong: BTreeMap::new() };
     for error in errors {
         file.refuse(error.span().map_or(0, |span| span.start), error.message());
     }
@@ -40,12 +40,12 @@ fn parse(text: &str, config: &mut Config) {
         }
     }
     let wrong = file.wrong.into_values();
-    config.wrong.extend(wrong.map(|what| Wrong { source: Source::File, what, harmless: false }));
+    found.wrong.extend(wrong.map(|what| Wrong { source: Source::File, what, harmless: false }));
 }
 
 struct File<'a> {
     text: &'a str,
-    config: &'a mut Config,
+    found: &'a mut Collected,
     /// By its line the first thing that is wrong there.
     wrong: BTreeMap<usize, String>,
 }
@@ -120,7 +120,7 @@ impl File<'_> {
     fn say(&mut self, row: &'static Setting, at: usize, value: &str) {
         let called = format!("{} {}", self.place(at), row.name);
         match checked(row, value, &called) {
-            Ok(()) => self.config.say(row, value, Source::File, &called),
+            Ok(()) => self.found.add(row, value, Source::File, &called),
             Err(what) => _ = self.wrong.entry(self.line(at)).or_insert(what),
         }
     }
@@ -129,27 +129,28 @@ impl File<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::assignment::applied;
 
-    fn parsed(text: &str) -> Config {
-        let mut config = Config::default();
-        parse(text, &mut config);
-        config
+    fn parsed(text: &str) -> Collected {
+        let mut found = Collected::default();
+        parse(text, &mut found);
+        found
     }
 
     #[test]
     fn the_config_file_is_toml_with_the_names_of_the_flags() {
-        let config = parsed("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n");
-        let settings = config.resolve(&[]).unwrap();
+        let found = parsed("temp = 0.2\nstop = [\"a\", \"b\"]\nmlock = true\n[template-arg]\nx = 1\n");
+        let settings = applied(&found.assignments);
         assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
         assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
-        assert!(config.wrong.is_empty());
+        assert!(found.wrong.is_empty());
     }
 
     #[test]
     fn what_is_wrong_is_told_once_a_line_and_the_rest_holds() {
-        let config = parsed("tepm = 1\ntop-k = hot\nstop = [\n\"a\",\n5]\ntemp = 0.2\n");
-        let lines: Vec<&str> = config.wrong.iter().map(|wrong| &wrong.what[..19]).collect();
+        let found = parsed("tepm = 1\ntop-k = hot\nstop = [\n\"a\",\n5]\ntemp = 0.2\n");
+        let lines: Vec<&str> = found.wrong.iter().map(|wrong| &wrong.what[..19]).collect();
         assert_eq!(lines, ["config.toml line 1:", "config.toml line 2:", "config.toml line 5:"]);
-        assert_eq!(config.resolve(&[]).unwrap().sampling.temp, 0.2);
+        assert_eq!(applied(&found.assignments).sampling.temp, 0.2);
     }
 }

@@ -3,6 +3,7 @@
 //! table.rs has a row for each setting and values.rs reads and shows its values; resolve.rs joins the sources into the
 //! settings that hold (file.rs and environment.rs read two of them); paths.rs says where things are.
 
+pub mod assignment;
 pub mod paths;
 pub mod resolve;
 pub mod table;
@@ -10,6 +11,7 @@ mod environment;
 mod file;
 mod values;
 
+pub use assignment::{Assignment, Source, Wrong};
 pub use paths::Paths;
-pub use resolve::{Assignment, Config, Given, Source, Wrong};
+pub use resolve::{Config, Given};
 pub use table::{Effect, Group, SETTINGS, Setting, names, setting};

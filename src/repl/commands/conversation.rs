@@ -34,7 +34,7 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
 const LATEST: usize = 10;
 
 pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
-    let store = saved::store(&chat.session.config)?;
+    let store = saved::store(chat.session.config())?;
     let filter = Filter { most: Some(LATEST), ..Filter::default() };
     let lines: Vec<String> = match words {
         "" => saved::lines(&store.list(&filter)?, chat.screen.note_columns()),
@@ -64,7 +64,7 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
     if id.is_empty() {
         return Ok(Next::Resume);
     }
-    let kept = saved::find(&saved::store(&chat.session.config)?, id)?;
+    let kept = saved::find(&saved::store(chat.session.config())?, id)?;
     go_on_with(chat, kept)?;
     Ok(Next::Prompt)
 }
@@ -76,7 +76,7 @@ pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Fai
     chat.attached.clear();
     show_resumed(chat.session, &record, &damage, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
-    match models::of_conversation(&chat.session.config, before) {
+    match models::of_conversation(chat.session.config(), before) {
         Ok(None) => {}
         Ok(Some(own)) => {
             chat.change_model(&own)?;
@@ -88,7 +88,7 @@ pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Fai
 }
 
 pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    if chat.session.conversation.is_empty() {
+    if chat.session.conversation().is_empty() {
         return Err(Failure::new("nothing was said yet"));
     }
     chat.session.fork();
@@ -103,7 +103,7 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
     let first = file.strip_prefix(FORCE).filter(outside);
     let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
     let (force, file) = first.or_else(last).map_or((false, file), |rest| (true, rest.trim()));
-    if chat.session.conversation.is_empty() {
+    if chat.session.conversation().is_empty() {
         return Err(Failure::new("nothing was said yet"));
     }
     if file.is_empty() {
@@ -173,7 +173,7 @@ pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
-    let said = chat.session.conversation.user_messages();
+    let said = chat.session.conversation().user_messages();
     if said.is_empty() {
         return editor::in_external_editor("").map(Next::Edit);
     }
@@ -187,7 +187,7 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
         })?,
     };
     let place = said[place - 1];
-    let before = chat.session.conversation.message(place).clone();
+    let before = chat.session.conversation().message(place).clone();
     if !editor::is_external_set() {
         return Ok(Next::Change(place, before));
     }
@@ -204,7 +204,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.wait_for_model()?;
     let counts = chat.session.count(None)?;
     let (weights, dropped) = chat.session.token_counts()?;
-    let conversation = &chat.session.conversation;
+    let conversation = chat.session.conversation();
     let path: Vec<&Message> = conversation.path().into_iter().map(|id| conversation.message(id)).collect();
     let system =
         conversation.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
@@ -246,7 +246,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let conversation = &chat.session.conversation;
+    let conversation = chat.session.conversation();
     let answer = conversation.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
     match conversation.message(answer).thinking.clone() {
         Some(thinking) => chat.screen.show_conversation(&thinking),

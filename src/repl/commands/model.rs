@@ -14,18 +14,18 @@ pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "
 
 pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     match text {
-        "" => match &chat.session.conversation.system {
+        "" => match &chat.session.conversation().system {
             Some(system) => chat.screen.show_conversation(system),
             None => {
                 chat.screen.show("there is no system prompt of yours; the model's template may have its own")
             }
         },
         "none" => {
-            chat.session.conversation.system = None;
+            chat.session.set_system(None);
             chat.screen.note("no system prompt from now on");
         }
         text => {
-            chat.session.conversation.system = Some(text.to_string());
+            chat.session.set_system(Some(text.to_string()));
             chat.screen.note("the system prompt holds from the next message on");
         }
     }
@@ -51,12 +51,12 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
     }
     if value == DEFAULT {
         chat.set(row, None)?;
-        let (value, source) = (row.shown(&chat.session.settings), chat.session.source(row));
+        let (value, source) = (row.shown(chat.session.settings()), chat.session.config().source(row.name));
         chat.screen.note(&format!("{} is {value} ({})", row.name, source.name()));
         return Ok(Next::Prompt);
     }
     chat.set(row, Some(unquoted(value)))?;
-    chat.screen.note(&format!("{} is {}", row.name, (row.get)(&chat.session.settings)));
+    chat.screen.note(&format!("{} is {}", row.name, (row.get)(chat.session.settings())));
     Ok(Next::Prompt)
 }
 
@@ -66,17 +66,17 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
         let failure = Failure::usage(format!("a chat changes {} with /{}", row.name, command.name));
         return failure.hint(format!("/{} {value}", command.name));
     }
-    let file = chat.session.config.paths.as_ref();
+    let file = chat.session.config().paths.as_ref();
     let file = file.map_or(String::new(), |paths| format!(" in {}", paths.config_file.display()));
     Failure::usage(format!("{} only counts when fireside starts", row.name))
         .hint(format!("{}{file}", row.ways(unquoted(value))))
 }
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
-    let source = chat.session.source(row);
+    let source = chat.session.config().source(row.name);
     let wide = chat.screen.note_columns().is_none_or(|columns| columns >= 80);
     let most = if wide { 24 } else { 0 };
-    format!("{:22} {:most$} {}", row.name, row.shown(&chat.session.settings), source.name())
+    format!("{:22} {:most$} {}", row.name, row.shown(chat.session.settings()), source.name())
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
@@ -200,7 +200,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
 /// A message of nothing but what is attached, as it will be given.
 fn with_files(chat: &Chat) -> Message {
     let message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
-    message.with_headers(chat.session.settings.file_header)
+    message.with_headers(chat.session.settings().file_header)
 }
 
 pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
@@ -212,7 +212,7 @@ pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
 }
 
 pub(super) fn show_stats(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let answer = chat.session.last.as_ref().ok_or_else(|| Failure::new("there is no answer yet"))?;
+    let answer = chat.session.last().ok_or_else(|| Failure::new("there is no answer yet"))?;
     let table = stats::table(&answer.stats, answer.first_token);
     chat.screen.show(&table);
     Ok(Next::Prompt)

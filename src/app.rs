@@ -1,45 +1,38 @@
-//! The command line as understood → a chat, an answer, or one of the subcommands.
+//! The command line as understood → a chat, one answer, or a command. Next: open.rs, which finds the model.
 
-mod choose;
-
-use std::io::{ErrorKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::backend::local::Local;
-use crate::backend::script::Script;
-use crate::backend::{Backend, Description};
+use crate::backend::Description;
 use crate::chat::message::without_mark;
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
-use crate::cli::{Args, Commands};
+use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
-use crate::engine::Engine;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::error::{Exit, Failure};
 use crate::files::{Existing, expanded, would_replace};
 use crate::history::exchange::Format;
 use crate::history::journal::Heading;
 use crate::hub::Reference;
 use crate::input;
-use crate::models::known::Known;
+use crate::models;
 use crate::oneshot::{self, Manner};
+use crate::open::{Open, opener};
 use crate::repl::{self, Lines, commands as slash};
 use crate::saved::{self, Kept};
-use crate::session::{Candidate, Opener, Session};
+use crate::session::{Session, SessionOptions};
 use crate::settings::{Config, Source, Wrong};
-use crate::ui::{Screen, Style, crash, terminal};
+use crate::ui::{Screen, Style, terminal};
 use crate::units::count;
-use crate::{engine, gguf, models};
 
 /// Does what the command line asks for.
 pub fn run(args: Args, started: Instant) -> Exit {
-    if let Some(path) = &args.probe {
-        return probe(path, &args);
-    }
     let config = Config::gather(&args.settings);
-    let (color, thinking) =
-        config.resolve(&[]).map_or((Auto::Auto, false), |settings| (settings.color, settings.show_thinking));
+    if let Some(path) = &args.probe {
+        return models::probe::child(path, config.settings());
+    }
+    let Settings { color, show_thinking: thinking, .. } = *config.settings();
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
@@ -106,7 +99,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
-        let words = commands::prompt(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
+        let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or(self.args.rest.clone());
         terminal::watch_signals();
         if let Some(subcommand) = self.args.subcommand.take() {
@@ -186,9 +179,13 @@ impl Run<'_> {
 
     /// One answer, and with `-i` a chat after it.
     fn ask(&mut self, prompt: Option<String>, piped: bool) -> Result<Exit, Failure> {
+        let options = match self.args.interactive || self.args.dry_run {
+            true => SessionOptions::default(),
+            false => oneshot::options(),
+        };
         let known_to_ask = prompt.is_some();
         if known_to_ask {
-            self.open_session()?; // loads while stdin is read
+            self.open_session(options.clone())?; // loads while stdin is read
         }
         let piped = if piped {
             let screen = &mut *self.screen;
@@ -196,12 +193,12 @@ impl Run<'_> {
         } else {
             None
         };
-        let settings = self.config.resolve(&[])?;
+        let settings = self.config.settings();
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
         let message = question.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
-            self.open_session()?;
+            self.open_session(options)?;
         }
         if let Some(Kept { record, damage, .. }) = self.resumed.as_ref().filter(|_| !self.args.interactive) {
             damage.line().iter().for_each(|line| self.screen.note(line));
@@ -210,20 +207,19 @@ impl Run<'_> {
         if self.args.dry_run {
             return self.dry_run(&message);
         }
-        let (json, raw, special) = (self.args.json, self.args.raw, self.args.special);
         let session = self.session.as_mut().expect("opened above");
-        session.raw = raw;
-        session.special = special;
-        session.uses_prompt_cache = !had_input; // what is piped in may hold secrets
-        let stats = session.settings.stats == Some(true);
-        if !raw {
+        if had_input {
+            session.bypass_prompt_cache(); // piped text may hold secrets
+        }
+        let stats = session.settings().stats == Some(true);
+        if !self.args.raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));
         }
         if self.args.interactive {
             return self.chat(Some(message));
         }
         terminal::end_on_second_interrupt();
-        let manner = Manner { json, stats, started: self.started };
+        let manner = Manner { json: self.args.json, raw: self.args.raw, stats, started: self.started };
         self.keep(false);
         let cache = self.config.paths.as_ref().map(|paths| paths.prompt_cache.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
@@ -244,8 +240,6 @@ impl Run<'_> {
 
     fn dry_run(&mut self, message: &Message) -> Result<Exit, Failure> {
         let session = self.session.as_mut().expect("opened before");
-        session.raw = self.args.raw;
-        session.special = self.args.special;
         terminal::end_on_interrupt();
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
@@ -261,11 +255,11 @@ impl Run<'_> {
         }
         let lines = match self.args.repl_stdin {
             true => Lines::Stdin,
-            false => Lines::Terminal { history: self.line_history()? },
+            false => Lines::Terminal { history: self.line_history() },
         };
         let first = self.session.is_none();
         if first {
-            self.open_session()?;
+            self.open_session(SessionOptions::default())?;
         }
         let session = self.session.as_mut().expect("opened above");
         if first {
@@ -281,20 +275,20 @@ impl Run<'_> {
         exit
     }
 
-    fn line_history(&self) -> Result<Option<PathBuf>, Failure> {
-        let incognito = self.config.resolve(&[])?.incognito;
-        Ok(self.config.paths.as_ref().filter(|_| !incognito).map(|paths| paths.line_history.clone()))
+    fn line_history(&self) -> Option<PathBuf> {
+        let paths = self.config.paths.as_ref().filter(|_| !self.config.settings().incognito);
+        paths.map(|paths| paths.line_history.clone())
     }
 
     /// Keeps the conversation from here on, if it is one to keep: from a terminal, or one that was kept before.
     fn keep(&mut self, is_chat: bool) {
         let Some(session) = &mut self.session else { return };
-        let Settings { incognito, keep, .. } = session.settings;
+        let Settings { incognito, keep, .. } = *session.settings();
         let typed = std::io::stdin().is_terminal() || (is_chat && !self.args.repl_stdin);
         let on_terminal = typed && terminal::device().is_some();
         let resumed = self.resumed.take();
-        let asked_for = self.config.source("incognito", &[]) == Source::Flag;
-        let wanted = !session.raw && (keep || on_terminal || resumed.is_some());
+        let asked_for = self.config.source("incognito") == Source::Flag;
+        let wanted = !self.args.raw && (keep || on_terminal || resumed.is_some());
         let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
         let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
         match saved::file(&self.config).map(Path::to_path_buf) {
@@ -340,48 +334,17 @@ impl Run<'_> {
         }
     }
 
-    fn open_session(&mut self) -> Result<(), Failure> {
-        self.resumed = match &self.args.resume {
-            _ if self.args.go_on => Some(saved::last(&self.config)?),
-            Some(id) if id.is_empty() => Some(self.pick_conversation()?),
-            Some(id) => Some(saved::find(&saved::store(&self.config)?, id)?),
-            None => None,
-        };
-        let wanted = self.which_model()?;
-        let candidate = opener(&self.args)(&self.config, &wanted)?;
-        let mut session = Session::new(self.config.clone(), candidate);
-        let system = system_prompt(&session.settings)?.filter(|_| !self.args.raw);
-        if let Some(Kept { record, numbers, .. }) = &self.resumed {
-            session.turn_to(record, Heading::of(record, numbers.clone()));
-        }
-        if self.resumed.is_none() || system.is_some() {
-            session.conversation.system = system;
-        }
+    /// Opens the session; the model begins to load.
+    fn open_session(&mut self, options: SessionOptions) -> Result<(), Failure> {
+        let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
+        let mut open = Open { args: &self.args, config: &self.config, screen: self.screen };
+        let (session, resumed) = open.session(options)?;
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes());
         }
-        if let (Some(paths), Some(path), false) =
-            (&self.config.paths, &session.model().path, session.settings.incognito)
-        {
-            let known = Known::at(Some(paths.known_models.clone()));
-            match known.remember_last_used(path) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.screen.note(&format!("what is learnt about models is not remembered now: {e}"));
-                }
-                _ => {} // it only saves work
-            }
-        }
-        self.session = Some(session);
+        (self.session, self.resumed) = (Some(session), resumed);
         Ok(())
-    }
-
-    fn pick_conversation(&mut self) -> Result<Kept, Failure> {
-        if !input::can_ask() {
-            return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
-                .hint("fireside history list shows the ids; --continue takes the newest conversation"));
-        }
-        saved::pick(&self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
     }
 
     fn fail(&mut self, failure: &Failure) -> Exit {
@@ -403,34 +366,6 @@ fn nothing_to_ask() -> Failure {
         .hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
 }
 
-/// How models are opened: really, or from a script of answers in tests.
-fn opener(args: &Args) -> Opener {
-    match args.backend {
-        Some(_) => |config, wanted| {
-            let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
-            let script = Script::read(Path::new(&path))?;
-            let settings = config.resolve(&[])?;
-            Ok(Candidate {
-                start: Box::new(move || Box::new(script) as Box<dyn Backend>),
-                settings,
-                advice: Vec::new(),
-            })
-        },
-        None => |config, wanted| {
-            let opened = models::open(config, wanted)?;
-            let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
-            Ok(Candidate { start, settings: opened.settings, advice: opened.advice })
-        },
-    }
-}
-
-fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
-    match &settings.system_prompt_file {
-        Some(file) => input::attach(file).map(|file| Some(file.text)),
-        None => Ok(settings.system_prompt.clone().map(without_mark)),
-    }
-}
-
 fn banner(model: &Description, screen: &mut Screen) {
     screen.note(&format!("fireside {}: {}", env!("CARGO_PKG_VERSION"), model.name));
     screen.note(&format!("{}; {}; context up to {}", model.facts, model.device, model.context_limit));
@@ -443,54 +378,4 @@ fn build_notes() -> String {
     let lines: Vec<String> =
         models::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();
     lines.join("\n")
-}
-
-/// Memory that a child may use besides twice the size of the model, in bytes.
-const PROBE_MEMORY: u64 = 1 << 30;
-
-/// The child of backend/probe.rs: tries a file out and says by the exit code whether that worked.
-fn probe(path: &Path, args: &Args) -> Exit {
-    crash::let_faults_end_it();
-    match contained(|| try_out(path, args)) {
-        Ok(()) => Exit::Answered,
-        Err(failure) => {
-            crate::ui::last_line(&format!("fireside: {failure}"));
-            failure.hint.iter().for_each(|hint| crate::ui::last_line(&format!("hint: {hint}")));
-            failure.exit
-        }
-    }
-}
-
-/// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
-/// template: what it merely refuses is said when it is asked to answer.
-fn try_out(path: &Path, args: &Args) -> Result<(), Failure> {
-    let settings = Config::gather(&args.settings).resolve(&[])?;
-    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
-    let bytes = models::memory::weights_bytes(&header);
-    if !devices().iter().any(|device| device.gpu) {
-        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
-    }
-    let load = LoadOptions {
-        gpu_layers: settings.gpu_layers,
-        mmap: !settings.no_mmap,
-        mlock: settings.mlock,
-        repack: !settings.no_repack,
-        parts: models::parts(&header), // as it will be loaded
-        special_ids: None,
-    };
-    let context = ContextOptions {
-        limit: 256,
-        chunk: 64,
-        threads: 1,
-        threads_batch: 1,
-        flash_attn: settings.flash_attn,
-        cache_type_k: settings.cache_type_k,
-        cache_type_v: settings.cache_type_v,
-    };
-    let weights = Weights::load(path, &load, |_| true)?;
-    crash::on_purpose(load.repack);
-    engine::try_out(&weights, context.clone())?;
-    let template = models::chat_template(&header, &settings)?;
-    let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
-    Ok(())
 }

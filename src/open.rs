@@ -1,33 +1,101 @@
-//! Which model answers: the one that was named, the conversation's own, the usual one, or one that the user chooses from a list.
+//! Which conversation goes on and which model answers → a session whose model begins to load.
+//!
+//! The model is the one that was named, the conversation's own, the usual one, or one that the user picks from a list.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use super::Run;
+use crate::backend::Backend;
+use crate::backend::local::Local;
+use crate::backend::script::Script;
+use crate::chat::Settings;
+use crate::chat::message::without_mark;
+use crate::cli::Args;
 use crate::error::{Exit, Failure};
+use crate::history::journal::Heading;
 use crate::models::about::{self, About};
 use crate::models::catalog::{self, Entry};
+use crate::models::known::Known;
 use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
+use crate::saved::{self, Kept};
+use crate::session::{Candidate, Opener, Session, SessionOptions};
+use crate::settings::Config;
+use crate::ui::Screen;
 use crate::ui::picker::{self, Row};
 use crate::units::size;
 use crate::{commands, input, models};
 
-impl Run<'_> {
-    pub(super) fn which_model(&mut self) -> Result<String, Failure> {
+/// What it takes to open a session.
+pub struct Open<'a> {
+    pub args: &'a Args,
+    pub config: &'a Config,
+    pub screen: &'a mut Screen,
+}
+
+impl Open<'_> {
+    /// The session, and the stored conversation that it resumes.
+    pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Kept>), Failure> {
+        let resumed = self.conversation()?;
+        let before = resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
+        let wanted = self.which_model(before)?;
+        let candidate = opener(self.args)(self.config, &wanted)?;
+        let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
+        let mut session = Session::new(candidate, SessionOptions { system: system.clone(), ..options });
+        if let Some(Kept { record, numbers, .. }) = &resumed {
+            session.turn_to(record, Heading::of(record, numbers.clone()));
+            system.into_iter().for_each(|system| session.set_system(Some(system)));
+        }
+        self.remember(&session);
+        Ok((session, resumed))
+    }
+
+    fn conversation(&mut self) -> Result<Option<Kept>, Failure> {
+        Ok(match &self.args.resume {
+            _ if self.args.go_on => Some(saved::last(self.config)?),
+            Some(id) if id.is_empty() => Some(self.pick_conversation()?),
+            Some(id) => Some(saved::find(&saved::store(self.config)?, id)?),
+            None => None,
+        })
+    }
+
+    fn pick_conversation(&mut self) -> Result<Kept, Failure> {
+        if !input::can_ask() {
+            return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
+                .hint("fireside history list shows the ids; --continue takes the newest conversation"));
+        }
+        saved::pick(self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
+    }
+
+    /// The model of the session is the usual one from now on.
+    fn remember(&mut self, session: &Session) {
+        let (Some(paths), Some(path)) = (&self.config.paths, &session.model().path) else { return };
+        if session.settings().incognito {
+            return;
+        }
+        match Known::at(Some(paths.known_models.clone())).remember_last_used(path) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.screen.note(&format!("what is learnt about models is not remembered now: {e}"));
+            }
+            _ => {} // it only saves work
+        }
+    }
+
+    /// `before`: the model that a resumed conversation was held with.
+    fn which_model(&mut self, before: Option<&str>) -> Result<String, Failure> {
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
         }
-        let before = self.resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
-        match models::of_conversation(&self.config, before) {
+        match models::of_conversation(self.config, before) {
             Ok(Some(own)) => return Ok(own),
             Ok(None) => {}
             Err(gone) => self.screen.note(&gone),
         }
-        if let Some(wanted) = self.config.resolve(&[])?.model {
-            return self.here(wanted);
+        if let Some(wanted) = &self.config.settings().model {
+            return self.here(wanted.clone());
         }
-        let path = match models::usual(&self.config) {
+        let path = match models::usual(self.config) {
             Some(path) => path,
             None => self.pick()?,
         };
@@ -36,29 +104,29 @@ impl Run<'_> {
 
     /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
-        let Err(NotHere { failure, fetchable: Some(what) }) = models::find(&self.config, &wanted) else {
+        let Err(NotHere { failure, fetchable: Some(what) }) = models::find(self.config, &wanted) else {
             return Ok(wanted); // whatever is wrong with it is said when it is opened
         };
         if !input::can_ask() {
             return Err(failure);
         }
-        let fetched = commands::pull::offer(&what, &self.config, self.screen)?;
+        let fetched = commands::pull::offer(&what, self.config, self.screen)?;
         fetched.map(|path| path.display().to_string()).ok_or(failure)
     }
 
     /// No word which model: on a terminal a question, else an error that names those there are.
     fn pick(&mut self) -> Result<PathBuf, Failure> {
-        let mut models = about::all(&self.config);
+        let mut models = about::all(self.config);
         models.retain(|(_, about)| about.problem.is_none());
         let own: Vec<&(ModelFile, About)> =
             models.iter().filter(|(model, _)| model.owner == Owner::User).collect();
         if let [(only, _)] = own[..] {
             return Ok(only.path.clone()); // the others in the user's folder are of no use
         }
-        if models.is_empty() && input::can_ask() && !self.config.resolve(&[])?.offline {
+        if models.is_empty() && input::can_ask() && !self.config.settings().offline {
             return self.first_model();
         }
-        let unnamed = || about::unnamed(&self.config, &models);
+        let unnamed = || about::unnamed(self.config, &models);
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }
@@ -106,7 +174,7 @@ impl Run<'_> {
             let text = "No model is on this machine yet. Which one to fetch?";
             let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
-            return commands::pull::bring_model(entries[place].0, &self.config, self.screen);
+            return commands::pull::bring_model(entries[place].0, self.config, self.screen);
         }
         let table = commands::catalogue::lines(self.screen.note_columns());
         self.screen.show("no model is on this machine yet; these can be fetched:");
@@ -117,10 +185,34 @@ impl Run<'_> {
         loop {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
-            match commands::pull::bring_model(wanted, &self.config, self.screen) {
+            match commands::pull::bring_model(wanted, self.config, self.screen) {
                 Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
                 fetched => return fetched,
             }
         }
+    }
+}
+
+/// How models are opened: really, or from a script of answers in tests.
+pub fn opener(args: &Args) -> Opener {
+    match args.backend {
+        Some(_) => |config, wanted| {
+            let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
+            let script = Script::read(Path::new(&path))?;
+            let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
+            Ok(Candidate { start, config: config.clone() })
+        },
+        None => |config, wanted| {
+            let opened = models::open(config, wanted)?;
+            let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
+            Ok(Candidate { start, config: opened.config })
+        },
+    }
+}
+
+fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
+    match &settings.system_prompt_file {
+        Some(file) => input::attach(file).map(|file| Some(file.text)),
+        None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
 }

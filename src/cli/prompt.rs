@@ -1,0 +1,85 @@
+//! The words on the command line → the prompt, or what was probably meant instead: a command, a model, or quotes.
+
+use super::{Commands, help};
+use crate::error::Failure;
+use crate::suggest::nearest;
+
+/// The prompt among the words on the command line. One word is a prompt as well, unless it is nearly a subcommand or a model's name.
+pub fn among(
+    words: &[String],
+    subcommand: Option<&Commands>,
+    is_model: impl Fn(&str) -> bool,
+) -> Result<Option<String>, Failure> {
+    let Some(first) = words.first() else {
+        return Ok(None);
+    };
+    let all = help::subcommands();
+    let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
+    let meant = nearest(first, all.iter().map(|(name, _)| name.as_str()))
+        .filter(|subcommand| mistyped && words.len() < 3 && subcommand.starts_with(&first[..1]));
+    if let [word, model] = words
+        && ["run", "chat"].contains(&word.as_str())
+        && is_model(model)
+    {
+        return Err(Failure::usage(format!("fireside has no subcommand '{word}'"))
+            .hint(format!("to talk to it: fireside -m {model}")));
+    }
+    let single = words.len() == 1 && subcommand.is_none();
+    match meant {
+        None if !single => {
+            let more = if subcommand.is_some() { " …" } else { "" };
+            let line = quoted(&(words.join(" ") + more));
+            Err(Failure::usage("quote the prompt: several words are taken for one only in quotes")
+                .hint(format!("fireside {line}")))
+        }
+        Some(subcommand) => {
+            let as_prompt = match words {
+                [word] if single => format!("-p {word}"),
+                several => quoted(&several.join(" ")),
+            };
+            Err(Failure::usage(format!("there is no subcommand '{first}'"))
+                .hint(format!("did you mean {subcommand}? as a prompt: fireside {as_prompt}")))
+        }
+        None if first.is_empty() => Err(Failure::usage("the prompt is empty")),
+        None if !first.contains(char::is_whitespace) && is_model(first) => {
+            Err(Failure::usage(format!("'{first}' is a model, and no prompt"))
+                .hint(format!("to talk to it: fireside -m {first}; as a prompt: fireside -p {first}")))
+        }
+        None => Ok(Some(first.clone())),
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let acts = |c| matches!(c, '"' | '$' | '`' | '\\' | '!');
+    match text.contains(acts) && !text.contains('\'') {
+        true => format!("'{text}'"),
+        false => format!("\"{text}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Result<Option<String>, Failure> {
+        let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+        among(&words, None, |word| word == "tiny")
+    }
+
+    #[test]
+    fn what_is_no_subcommand_is_a_prompt() {
+        assert_eq!(words(&[]).unwrap(), None);
+        for prompt in ["Why is the sky blue?", "hi", "banana", "Lst", "日本", "a tiny one"] {
+            assert_eq!(words(&[prompt]).unwrap().as_deref(), Some(prompt));
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_subcommand_or_a_models_name_is_a_hint() {
+        let hint = |typed: &[&str]| words(typed).unwrap_err().hint.unwrap();
+        assert_eq!(hint(&["confg"]), "did you mean config? as a prompt: fireside -p confg");
+        assert_eq!(hint(&["tiny"]), "to talk to it: fireside -m tiny; as a prompt: fireside -p tiny");
+        assert_eq!(hint(&["why", "is"]), "fireside \"why is\"");
+    }
+}
