@@ -41,6 +41,7 @@ use self::prompt::Prompter;
 use self::prompt::format::AnswerPrefix;
 use self::prompt_cache::PromptCache;
 use self::stream::{Stream, Thoughts};
+use self::token::Token;
 use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
 use crate::error::{Exit, Failure};
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::files::{folder_of, lock, own_file, own_folder, replace};
 
 /// Lines that are kept.
-pub const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 /// Lines that may be in the file besides, so that it need not be cut every time.
 const MORE: usize = 2_000;
 /// Bytes of the file that are read, its last ones.

@@ -161,11 +161,11 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::mpsc::channel;
 
-    use super::super::{Candidate, FailedTurn, Session};
+    use super::super::{Candidate, FailedTurn, Session, SessionOptions};
     use super::*;
     use crate::backend::{Description, Inspect, Rendered, ReplyStream};
-    use crate::chat::{Attachment, Counts, Dropped, Role, Settings};
-    use crate::config::Config;
+    use crate::chat::{Attachment, Counts, Dropped, Role};
+    use crate::settings::{Config, setting};
 
     /// Says what it is told to, a byte a token. A message takes three tokens more, and so does the beginning of the answer.
     struct Bytes {
@@ -258,14 +258,17 @@ mod tests {
         let says = says.iter().map(|text| text.to_string()).collect();
         let description = Description { context_limit: limit, chats: true, ..Description::default() };
         let backend = Bytes { says, counts, description };
-        let settings = Settings {
-            system_prompt: Some("be kind".into()),
-            overflow,
-            predict: Some(100),
-            ..Settings::default()
-        };
-        let candidate = Candidate { start: Box::new(|| Box::new(backend)), settings, advice: Vec::new() };
-        let mut session = Session::new(Config::default(), candidate);
+        let overflow = overflow.map(|overflow| match overflow {
+            Overflow::Roll => "roll",
+            Overflow::Compact => "compact",
+            Overflow::Stop => "stop",
+        });
+        let mut config = Config::default();
+        config.set(setting("predict").unwrap(), Some("100")).unwrap();
+        config.set(setting("overflow").unwrap(), overflow).unwrap();
+        let candidate = Candidate { start: Box::new(|| Box::new(backend)), config };
+        let options = SessionOptions { system: Some("be kind".into()), ..SessionOptions::default() };
+        let mut session = Session::new(candidate, options);
         for n in 0..exchanges {
             let mut asked = Message::new(Role::User, "u".repeat(22));
             asked.attachments.extend((n == 0).then(|| Attachment::new("f", "F".repeat(40))));

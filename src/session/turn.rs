@@ -170,7 +170,7 @@ impl Session {
     /// Asks for an answer to the path to the head and adds it there.
     fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
         let asked = Instant::now();
-        let overflow = self.settings.overflow.or(self.default_overflow);
+        let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
         request.room = room(&request, overflow, self.model().context_limit);
         let mut written =

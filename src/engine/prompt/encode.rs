@@ -117,7 +117,7 @@ impl Encoder {
         let first = markers.partition_point(|marker| marker.start < part.start);
         let here: Vec<&Range<usize>> =
             markers[first..].iter().take_while(|marker| marker.end <= part.end).collect();
-        let mut dropped: HashMap<&str, usize> = HashMap::new();
+        let mut left: HashMap<&str, usize> = HashMap::new();
         for marker in &here {
             *left.entry(&text[(*marker).clone()]).or_default() += 1;
         }
