@@ -11,6 +11,7 @@ pub mod commands;
 pub mod completions;
 pub mod cli;
 pub mod saved;
+pub mod failure;
 // One conversation, whoever asks.
 pub mod session;
 pub mod models;

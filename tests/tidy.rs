@@ -13,6 +13,7 @@ use fireside::models::licences::judge;
 use fireside::models::memory::Needs;
 use fireside::repl::commands::COMMANDS;
 use fireside::units::size;
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 use crate::families::references;
 use crate::support::repository;
@@ -73,6 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("saved", &["clock", "files", "config", "input", "history", "ui", "chat", "error", "units"]),
+    ("failure", &["convert", "hub", "error"]),
     ("input", &["files", "ui", "chat", "error"]),
     ("config", &["files", "cli", "chat", "error", "suggest"]),
     ("cli", &["chat", "error"]),
@@ -152,6 +154,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Files and folders whose errors are typed: they know no option and no slash command. `failure` words what they say.
+const UNWORDED: &[&str] = &["convert/"];
+
 fn sources() -> Vec<(String, String)> {
     let root = repository().join("src");
     let mut files = Vec::new();
@@ -208,6 +213,67 @@ fn modules_are_listed_in_the_order_of_the_arrows() {
             assert!(above.is_none(), "{part} may import {above:?}, which src/lib.rs lists above it");
         }
     }
+}
+
+#[test]
+fn only_what_talks_to_people_names_options_and_commands() {
+    for (name, text) in sources() {
+        if !UNWORDED.iter().any(|room| name.starts_with(room)) {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for literal in literals(code.parse().unwrap()) {
+            let named = option_or_command(&literal);
+            assert!(named.is_none(), "{name} names {} in {literal}: src/failure does that", named.unwrap());
+        }
+    }
+}
+
+#[test]
+fn options_and_commands_are_seen_in_literals_only() {
+    let code = r##"
+        /// Not "--this".
+        #[error("x \"--one\"")] struct A; // nor "-m"
+        fn b(c: &'static str) { let d = (r#"say "/help" "#, '"'); /* "-n" */ e("<!-- - /proc/help {%--x", "-t") }
+    "##;
+    let literals = literals(code.parse().unwrap());
+    let named: Vec<String> = literals.iter().filter_map(|text| option_or_command(text)).collect();
+    assert_eq!(named, ["--one", "/help", "-t"]);
+}
+
+/// The literals of some code as they are written, those of attributes too; comments are none.
+fn literals(code: TokenStream) -> Vec<String> {
+    let mut found = Vec::new();
+    for token in code {
+        match token {
+            TokenTree::Literal(literal) => found.push(literal.to_string()),
+            TokenTree::Group(group) if !is_doc(&group) => found.extend(literals(group.stream())),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `[doc = "…"]`, which a comment of three slashes becomes.
+fn is_doc(group: &Group) -> bool {
+    let first = group.stream().into_iter().next();
+    group.delimiter() == Delimiter::Bracket && first.is_some_and(|token| token.to_string() == "doc")
+}
+
+/// The first `--option`, `-o` or `/command` in a text.
+fn option_or_command(text: &str) -> Option<String> {
+    let is_command = |word: &str| COMMANDS.iter().any(|c| c.name == word || c.aliases.contains(&word));
+    let text = text.replace("\\n", " ");
+    let words = text.split(|c: char| c.is_whitespace() || "\\\"'`()[],;:=?".contains(c));
+    let mut words = words.map(|word| word.trim_end_matches('.'));
+    let named =
+        words.find(|word| match (word.strip_prefix("--"), word.strip_prefix('-'), word.strip_prefix('/')) {
+            (Some(long), ..) => long.starts_with(|c: char| c.is_ascii_lowercase() || c == '{'),
+            (_, Some(short), _) => short.len() == 1 && short.starts_with(|c: char| c.is_ascii_alphabetic()),
+            (.., Some(command)) => is_command(command),
+            _ => false,
+        });
+    named.map(String::from)
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn run(
             ..failure
         },
     };
-    let conversion = Conversion::plan(folder, kind).map_err(named)?;
+    let conversion = Conversion::plan(folder, kind).map_err(Failure::from).map_err(named)?;
     write(&conversion, out, existing, context).map_err(named)?;
     if let Some(reason) = conversion.reason() {
         context.screen.note(&format!("{} tokens of context: {reason}", conversion.context()));

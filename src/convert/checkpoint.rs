@@ -10,8 +10,8 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use super::{refuse, text_of};
-use crate::error::{Failure, reason};
+use super::error::{Error, refuse};
+use super::text_of;
 use crate::files;
 use crate::units::count;
 
@@ -38,7 +38,7 @@ pub(super) struct Stored {
 }
 
 impl Checkpoint {
-    pub(super) fn open(folder: &Path) -> Result<Checkpoint, Failure> {
+    pub(super) fn open(folder: &Path) -> Result<Checkpoint, Error> {
         let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
         for name in files(folder)? {
             checkpoint.add(&name, &folder.join(&name))?;
@@ -47,14 +47,11 @@ impl Checkpoint {
     }
 
     /// Reads the header of one file.
-    fn add(&mut self, name: &str, path: &Path) -> Result<(), Failure> {
-        let cannot = |e: io::Error| refuse(format!("could not read {name}: {}", reason(&e)));
+    fn add(&mut self, name: &str, path: &Path) -> Result<(), Error> {
+        let cannot = |source: io::Error| Error::Read { name: name.into(), source };
         let file = files::regular(path).map_err(cannot)?;
         let size = file.metadata().map_err(cannot)?.len();
-        let too_short = |needed: u64| {
-            refuse(format!("{name} ends too early: it has {size} of {}", count(needed, "byte")))
-                .hint("the download was probably cut short: fetch the file again")
-        };
+        let too_short = |needed: u64| Error::CutShort { name: name.into(), size, needed };
         let mut length = [0; 8];
         if size < 8 {
             return Err(too_short(8));
@@ -104,15 +101,15 @@ impl Checkpoint {
     }
 
     /// Fills `bytes` with what lies `offset` bytes behind the tensor's beginning.
-    pub(super) fn read(&self, stored: &Stored, offset: u64, bytes: &mut [u8]) -> Result<(), Failure> {
+    pub(super) fn read(&self, stored: &Stored, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let (name, file) = &self.files[stored.file];
         file.read_exact_at(bytes, stored.start + offset)
-            .map_err(|e| refuse(format!("could not read {name}: {}", reason(&e))))
+            .map_err(|source| Error::Read { name: name.clone(), source })
     }
 }
 
 /// The names of the safetensors files of a checkpoint: one, or those that an index names.
-fn files(folder: &Path) -> Result<Vec<String>, Failure> {
+fn files(folder: &Path) -> Result<Vec<String>, Error> {
     if let Some(index) = text_of(folder, INDEX)? {
         let index: Value = serde_json::from_str(&index).unwrap_or_default();
         let map = index.get("weight_map").and_then(Value::as_object);
@@ -134,7 +131,7 @@ fn files(folder: &Path) -> Result<Vec<String>, Failure> {
     Err(without_safetensors(folder))
 }
 
-fn without_safetensors(folder: &Path) -> Failure {
+fn without_safetensors(folder: &Path) -> Error {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
@@ -142,13 +139,7 @@ fn without_safetensors(folder: &Path) -> Failure {
         path.extension().is_some_and(|end| ["bin", "pt", "pth", "ckpt"].iter().any(|pickle| end == *pickle))
     });
     match pickle.and_then(|path| path.file_name()) {
-        Some(name) => refuse(format!(
-            "its weights are a Python pickle ({}), which can run anything when it is opened",
-            name.to_string_lossy()
-        ))
-        .hint(
-            "get it as safetensors; or in Python, if you trust it: from_pretrained(DIR).save_pretrained(NEW)",
-        ),
+        Some(name) => Error::Pickle(name.to_string_lossy().into()),
         None => refuse(format!("there is no {WHOLE} in it")),
     }
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::refuse;
-use crate::error::Failure;
+use super::error::{Error, refuse};
 
 /// What llama.cpp's own converter turns into GGUF, by `model_type`: the families that people are likely to bring here.
 const ELSEWHERE: &str = "baichuan bloom chatglm cohere cohere2 dbrx deepseek deepseek_v2 deepseek_v3 exaone falcon falcon_h1 \
@@ -55,21 +54,24 @@ impl Config {
     }
 
     /// Reads the text of a config.json.
-    pub(super) fn read(text: &str) -> Result<Config, Failure> {
+    pub(super) fn read(text: &str) -> Result<Config, Error> {
         let json: Value = serde_json::from_str(text).map_err(|e| {
             refuse(format!("its config.json is not JSON (line {}, column {})", e.line(), e.column()))
         })?;
         let config = match json.get("model_type").and_then(Value::as_str) {
             Some("gptj") => gptj(&json)?,
             Some("gpt_neo") => gpt_neo(&json)?,
-            Some(other) => return Err(unsupported(other)),
+            Some(other) => {
+                let elsewhere = ELSEWHERE.split(' ').any(|name| name == other);
+                return Err(Error::Architecture { name: other.into(), elsewhere });
+            }
             None => return Err(refuse("its config.json does not say what it is (model_type)")),
         };
         config.make_sense()?;
         Ok(config)
     }
 
-    fn make_sense(&self) -> Result<(), Failure> {
+    fn make_sense(&self) -> Result<(), Error> {
         let Config { width, layers, heads, hidden, positions, vocabulary, .. } = *self;
         if [width, layers, heads, hidden, positions, vocabulary].iter().any(|n| *n == 0 || *n > 1 << 24) {
             return Err(refuse("its config.json has a size that is 0 or beyond all reason"));
@@ -87,17 +89,7 @@ impl Config {
     }
 }
 
-fn unsupported(family: &str) -> Failure {
-    let failure = refuse(format!("fireside does not convert the architecture '{family}'"));
-    let known = ELSEWHERE.split(' ').any(|name| name == family);
-    failure.hint(if known {
-        "llama.cpp's own converter does: convert_hf_to_gguf.py; or fetch a GGUF file of the model (fireside pull)"
-    } else {
-        "it converts gptj and gpt_neo, which llama.cpp's convert_hf_to_gguf.py does not; try that one"
-    })
-}
-
-fn gptj(json: &Value) -> Result<Config, Failure> {
+fn gptj(json: &Value) -> Result<Config, Error> {
     activation(json)?;
     let width = size(json, "n_embd", None)?;
     let heads = size(json, "n_head", None)?;
@@ -113,7 +105,7 @@ fn gptj(json: &Value) -> Result<Config, Failure> {
     })
 }
 
-fn gpt_neo(json: &Value) -> Result<Config, Failure> {
+fn gpt_neo(json: &Value) -> Result<Config, Error> {
     activation(json)?;
     let width = size(json, "hidden_size", None)?;
     let layers = size(json, "num_layers", None)?;
@@ -131,7 +123,7 @@ fn gpt_neo(json: &Value) -> Result<Config, Failure> {
 }
 
 /// What both families call the same; the rest is filled in by them.
-fn common(json: &Value) -> Result<Config, Failure> {
+fn common(json: &Value) -> Result<Config, Error> {
     Ok(Config {
         family: Family::GptNeo { window: None },
         width: 0,
@@ -149,14 +141,14 @@ fn common(json: &Value) -> Result<Config, Failure> {
 
 /// Whether a layer has local attention. The kinds of all layers stand in `attention_layers`; where that is missing they
 /// are spelled as `attention_types`: pairs of a pattern and how often it comes.
-fn looks_back(json: &Value, layers: u64) -> Result<bool, Failure> {
+fn looks_back(json: &Value, layers: u64) -> Result<bool, Error> {
     let one = |kind: &Value| match kind.as_str() {
         Some("global") => Ok(false),
         Some("local") => Ok(true),
         _ => Err(refuse(format!("its config.json has an attention of the kind {kind}"))),
     };
     let any =
-        |kinds: &[Value]| kinds.iter().map(one).try_fold(false, |any, local| Ok::<_, Failure>(any | local?));
+        |kinds: &[Value]| kinds.iter().map(one).try_fold(false, |any, local| Ok::<_, Error>(any | local?));
     if let Some(kinds) = json.get("attention_layers").and_then(Value::as_array) {
         if kinds.len() as u64 != layers {
             return Err(refuse(format!(
@@ -174,7 +166,7 @@ fn looks_back(json: &Value, layers: u64) -> Result<bool, Failure> {
 }
 
 /// Both graphs of llama.cpp compute GELU by the tangent.
-fn activation(json: &Value) -> Result<(), Failure> {
+fn activation(json: &Value) -> Result<(), Error> {
     match json.get("activation_function").and_then(Value::as_str).unwrap_or("gelu_new") {
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(()),
         other => {
@@ -184,7 +176,7 @@ fn activation(json: &Value) -> Result<(), Failure> {
 }
 
 /// A positive number, or what it is if the key is missing or null.
-fn size(json: &Value, key: &str, default: Option<u64>) -> Result<u64, Failure> {
+fn size(json: &Value, key: &str, default: Option<u64>) -> Result<u64, Error> {
     let given = json.get(key).filter(|value| !value.is_null());
     match (given, default) {
         (None, Some(default)) => Ok(default),
@@ -207,7 +199,7 @@ mod tests {
     const NEO: &str =
         r#"{"model_type": "gpt_neo", "hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 600}"#;
 
-    fn refusal(text: &str, from: &str, to: &str) -> Failure {
+    fn refusal(text: &str, from: &str, to: &str) -> Error {
         assert!(text.contains(from));
         Config::read(&text.replace(from, to)).expect_err("it must be refused")
     }
@@ -226,37 +218,40 @@ mod tests {
         let family = |more: &str| {
             Config::read(&NEO.replace("600", &format!("600, {more}"))).map(|config| config.family)
         };
-        let global = Ok(Family::GptNeo { window: None });
-        let local = Ok(Family::GptNeo { window: Some(256) });
-        assert_eq!(family(r#""attention_layers": ["global", "global"]"#), global);
-        assert_eq!(family(r#""attention_layers": ["global", "local"]"#), local);
-        assert_eq!(family(r#""attention_types": [[["global"], 2]]"#), global);
-        assert_eq!(family(r#""attention_types": [[["global", "local"], 1]]"#), local);
+        let global = Family::GptNeo { window: None };
+        let local = Family::GptNeo { window: Some(256) };
+        assert_eq!(family(r#""attention_layers": ["global", "global"]"#).unwrap(), global);
+        assert_eq!(family(r#""attention_layers": ["global", "local"]"#).unwrap(), local);
+        assert_eq!(family(r#""attention_types": [[["global"], 2]]"#).unwrap(), global);
+        assert_eq!(family(r#""attention_types": [[["global", "local"], 1]]"#).unwrap(), local);
         assert!(
             family(r#""attention_layers": ["global"]"#)
                 .unwrap_err()
-                .message
+                .to_string()
                 .contains("1 attention_layers for 2")
         );
-        assert!(family(r#""attention_layers": ["odd", "odd"]"#).unwrap_err().message.contains("\"odd\""));
+        assert!(family(r#""attention_layers": ["odd", "odd"]"#).unwrap_err().to_string().contains("\"odd\""));
     }
 
     #[test]
     fn what_does_not_make_sense_is_refused() {
-        assert!(refusal(GPTJ, "\"n_head\": 4", "\"n_head\": 5").message.contains("5 heads"));
-        assert!(refusal(GPTJ, "\"rotary_dim\": 8", "\"rotary_dim\": 18").message.contains("rotary_dim 18"));
-        assert!(refusal(GPTJ, "\"n_layer\": 2, ", "").message.contains("lacks n_layer"));
-        assert!(refusal(GPTJ, "\"n_layer\": 2", "\"n_layer\": -2").message.contains("n_layer -2"));
-        assert!(refusal(GPTJ, "\"n_layer\": 2", "\"n_layer\": 0").message.contains("is 0"));
-        assert!(refusal(NEO, "600", "600, \"activation_function\": \"relu\"").message.contains("'relu'"));
-        assert!(refusal(GPTJ, "}", "").message.contains("not JSON"));
-        assert!(refusal(GPTJ, "model_type", "x").message.contains("does not say what it is"));
+        assert!(refusal(GPTJ, "\"n_head\": 4", "\"n_head\": 5").to_string().contains("5 heads"));
+        assert!(
+            refusal(GPTJ, "\"rotary_dim\": 8", "\"rotary_dim\": 18").to_string().contains("rotary_dim 18")
+        );
+        assert!(refusal(GPTJ, "\"n_layer\": 2, ", "").to_string().contains("lacks n_layer"));
+        assert!(refusal(GPTJ, "\"n_layer\": 2", "\"n_layer\": -2").to_string().contains("n_layer -2"));
+        assert!(refusal(GPTJ, "\"n_layer\": 2", "\"n_layer\": 0").to_string().contains("is 0"));
+        assert!(refusal(NEO, "600", "600, \"activation_function\": \"relu\"").to_string().contains("'relu'"));
+        assert!(refusal(GPTJ, "}", "").to_string().contains("not JSON"));
+        assert!(refusal(GPTJ, "model_type", "x").to_string().contains("does not say what it is"));
     }
 
     #[test]
-    fn other_families_are_pointed_to_where_they_are_converted() {
+    fn families_that_are_converted_elsewhere_are_told_apart() {
         let llama = refusal(GPTJ, "gptj", "llama");
-        assert!(llama.message.contains("'llama'") && llama.hint.unwrap().contains("own converter does"));
-        assert!(refusal(GPTJ, "gptj", "codegen").hint.unwrap().contains("gptj and gpt_neo"));
+        assert!(llama.to_string().contains("'llama'"));
+        assert!(matches!(llama, Error::Architecture { elsewhere: true, .. }));
+        assert!(matches!(refusal(GPTJ, "gptj", "codegen"), Error::Architecture { elsewhere: false, .. }));
     }
 }

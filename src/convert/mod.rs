@@ -6,6 +6,7 @@
 mod checkpoint;
 mod config;
 mod encode;
+mod error;
 mod plan;
 mod tokenizer;
 
@@ -13,12 +14,13 @@ use std::io::Write;
 use std::path::Path;
 
 pub use encode::Type;
+pub use error::Error;
 
-use crate::error::{Failure, reason};
 use crate::gguf::memory::CONTEXT_REASON;
 use crate::gguf::write::{Metadata, Writer, placed};
 use checkpoint::{Checkpoint, Stored};
 use config::Config;
+use error::refuse;
 use plan::{Change, Part, Planned};
 
 /// Numbers that are read at once, more only where the rows of a head belong together.
@@ -36,7 +38,7 @@ pub struct Conversion {
 impl Conversion {
     /// Reads and checks all but the weights in `folder`. `kind`: the type of the large tensors; if it is not given, 16 bits, as
     /// bf16 if that is what is stored.
-    pub fn plan(folder: &Path, kind: Option<Type>) -> Result<Conversion, Failure> {
+    pub fn plan(folder: &Path, kind: Option<Type>) -> Result<Conversion, Error> {
         if !folder.is_dir() {
             return Err(refuse(if folder.exists() {
                 "it is not a folder"
@@ -78,27 +80,26 @@ impl Conversion {
     }
 
     /// Writes the file. `go_on` is told how many numbers of how many are done, and says whether to go on.
-    pub fn write(&self, out: impl Write, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), Failure> {
-        let cannot = |e: std::io::Error| refuse(format!("could not write the file: {}", reason(&e)));
+    pub fn write(&self, out: impl Write, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), Error> {
         let types: Vec<Type> = self.tensors.iter().map(|tensor| self.stored_as(tensor)).collect();
         let records = self.tensors.iter().zip(&types);
         let records = placed(records.map(|(t, kind)| (t.name.clone(), t.dims.clone(), kind.number())));
         let total = self.tensors.iter().map(Planned::numbers).sum();
-        let mut writer = Writer::begin(out, &self.metadata, &records).map_err(cannot)?;
+        let mut writer = Writer::begin(out, &self.metadata, &records).map_err(Error::Write)?;
         let (mut done, mut encoded) = (0, Vec::new());
         for (tensor, kind) in self.tensors.iter().zip(types) {
             for part in &tensor.parts {
                 self.each_piece(part, &mut |numbers| {
                     sound(&tensor.name, numbers, kind)?;
                     encode::encode(kind, numbers, &mut encoded);
-                    writer.data(&encoded).map_err(cannot)?;
+                    writer.data(&encoded).map_err(Error::Write)?;
                     done += numbers.len() as u64;
-                    if go_on(done, total) { Ok(()) } else { Err(Failure::interrupted()) }
+                    if go_on(done, total) { Ok(()) } else { Err(Error::Interrupted) }
                 })?;
             }
-            writer.end_tensor().map_err(cannot)?;
+            writer.end_tensor().map_err(Error::Write)?;
         }
-        writer.finish().map(drop).map_err(cannot)
+        writer.finish().map(drop).map_err(Error::Write)
     }
 
     fn stored_as(&self, tensor: &Planned) -> Type {
@@ -113,8 +114,8 @@ impl Conversion {
     fn each_piece(
         &self,
         part: &Part,
-        take: &mut dyn FnMut(&[f32]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        take: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let (name, shape, change) = match part {
             Part::Zeros(count) => return take(&vec![0.0; *count as usize]),
             Part::Stored { name, shape, change } => (name, shape, *change),
@@ -161,20 +162,17 @@ fn halve(numbers: &mut [f32], row: usize, rotated: usize) {
 }
 
 /// Refuses numbers that are none, or that their type cannot hold.
-fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Failure> {
+fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
     let largest = encode::largest(kind);
     match numbers.iter().find(|x| !x.is_finite() || x.abs() > largest) {
         None => Ok(()),
-        Some(x) if x.is_finite() => {
-            Err(refuse(format!("'{tensor}' has the number {x}, too large for {}", kind.name()))
-                .hint("--type bf16 holds it"))
-        }
+        Some(x) if x.is_finite() => Err(Error::TooLarge { tensor: tensor.into(), number: *x, kind }),
         Some(_) => Err(refuse(format!("'{tensor}' has a value that is no number (NaN, or an infinity)"))),
     }
 }
 
 /// Every tensor of the plan must be there in its shape, and nothing else.
-fn compare(config: &Config, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Failure> {
+fn compare(config: &Config, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Error> {
     let family = config.family.name();
     let mut wanted = std::collections::HashSet::new();
     for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
@@ -204,7 +202,7 @@ fn spelled(shape: &[u64]) -> String {
 }
 
 /// Adds the model's name, its licence if its README says one, and what limits its context.
-fn described(folder: &Path, metadata: Metadata, config: &Config) -> Result<Metadata, Failure> {
+fn described(folder: &Path, metadata: Metadata, config: &Config) -> Result<Metadata, Error> {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().map_or_else(|| config.family.name().into(), |name| name.to_string_lossy());
     let metadata = metadata.text("general.name", &name);
@@ -228,17 +226,12 @@ fn licence(readme: &str) -> Option<&str> {
 }
 
 /// The text of a file of the checkpoint, if it is there.
-fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Failure> {
+fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(folder.join(name)) {
         Ok(text) => Ok(Some(text.trim_start_matches('\u{feff}').into())), // a byte order mark
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(refuse(format!("could not read its {name}: {}", reason(&e)))),
+        Err(source) => Err(Error::Read { name: format!("its {name}"), source }),
     }
-}
-
-/// Why not; the command says which folder is meant.
-fn refuse(why: impl Into<String>) -> Failure {
-    Failure::new(why)
 }
 
 #[cfg(test)]
@@ -254,9 +247,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_or_too_large_is_refused() {
-        assert!(sound("t", &[1.0, f32::NAN], Type::F32).unwrap_err().message.contains("no number"));
-        assert!(sound("t", &[70_000.0], Type::F16).unwrap_err().message.contains("too large for f16"));
-        assert_eq!(sound("t", &[70_000.0], Type::Bf16), Ok(()));
+        assert!(sound("t", &[1.0, f32::NAN], Type::F32).unwrap_err().to_string().contains("no number"));
+        assert!(sound("t", &[70_000.0], Type::F16).unwrap_err().to_string().contains("too large for f16"));
+        assert!(sound("t", &[70_000.0], Type::Bf16).is_ok());
     }
 
     #[test]

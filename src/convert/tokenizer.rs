@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::config::Config;
-use super::{refuse, text_of};
-use crate::error::Failure;
+use super::error::{Error, refuse};
+use super::text_of;
 use crate::gguf::write::Metadata;
 
 /// GGUF's kinds of tokens.
@@ -24,7 +24,7 @@ struct Vocabulary {
 }
 
 /// The metadata about the vocabulary of the checkpoint in `folder`.
-pub(super) fn metadata(folder: &Path, config: &Config, metadata: Metadata) -> Result<Metadata, Failure> {
+pub(super) fn metadata(folder: &Path, config: &Config, metadata: Metadata) -> Result<Metadata, Error> {
     let mut vocabulary = read(folder)?;
     for id in [config.bos, config.eos].into_iter().flatten() {
         if let Some((_, kind)) = vocabulary.tokens.get_mut(&id) {
@@ -69,7 +69,7 @@ fn named_templates(written: Metadata, named: &[Value]) -> Metadata {
     others.iter().fold(written, |written, (name, source)| written.text(&key(name), source))
 }
 
-fn read(folder: &Path) -> Result<Vocabulary, Failure> {
+fn read(folder: &Path) -> Result<Vocabulary, Error> {
     if let Some(tokenizer) = json(folder, "tokenizer.json")? {
         return fast(&tokenizer);
     }
@@ -86,7 +86,7 @@ fn read(folder: &Path) -> Result<Vocabulary, Failure> {
 }
 
 /// What tokenizer.json says, if it is of the kind that the families here have.
-fn fast(json: &Value) -> Result<Vocabulary, Failure> {
+fn fast(json: &Value) -> Result<Vocabulary, Error> {
     let model = &json["model"];
     let pre = &json["pre_tokenizer"];
     let byte_level =
@@ -119,7 +119,7 @@ fn fast(json: &Value) -> Result<Vocabulary, Failure> {
 
 impl Vocabulary {
     /// Adds an object of texts and their ids.
-    fn add(&mut self, map: &Value, kind: i32) -> Result<(), Failure> {
+    fn add(&mut self, map: &Value, kind: i32) -> Result<(), Error> {
         for (text, id) in map.as_object().into_iter().flatten() {
             let id = id.as_u64().ok_or_else(|| refuse(format!("its token {text:?} has no id")))?;
             if let Some((other, _)) =
@@ -134,7 +134,7 @@ impl Vocabulary {
 
 /// A text and a kind for every row of the table of embeddings. Rows that no token uses get names of their own, because
 /// llama.cpp ends the process on two tokens with one name.
-fn rows(tokens: BTreeMap<u64, (String, i32)>, count: u64) -> Result<(Vec<String>, Vec<i32>), Failure> {
+fn rows(tokens: BTreeMap<u64, (String, i32)>, count: u64) -> Result<(Vec<String>, Vec<i32>), Error> {
     if tokens.is_empty() {
         return Err(refuse("its tokenizer has no tokens"));
     }
@@ -162,7 +162,7 @@ fn unused(id: u64, seen: &HashSet<String>) -> String {
 }
 
 /// A JSON file of the checkpoint, if it is there.
-fn json(folder: &Path, name: &str) -> Result<Option<Value>, Failure> {
+fn json(folder: &Path, name: &str) -> Result<Option<Value>, Error> {
     let Some(text) = text_of(folder, name)? else { return Ok(None) };
     let parsed = serde_json::from_str(&text);
     parsed
@@ -187,7 +187,7 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut Value)) -> String {
         let mut json = tokenizer();
         change(&mut json);
-        fast(&json).and_then(|read| rows(read.tokens, 8)).expect_err("it must be refused").message
+        fast(&json).and_then(|read| rows(read.tokens, 8)).expect_err("it must be refused").to_string()
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! numbers here. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, the
 //! same for attention, for models in several files, and for the vocabulary.
 
-use super::{Header, Refusal, Value, architectures as arch, heads, split, tokenizer};
+use super::{Header, Refusal, Value, architectures as arch, heads, refusal::broken, split, tokenizer};
 use crate::units::count;
 
 /// `LLAMA_MAX_LAYERS` and `LLAMA_MAX_EXPERTS` of llama.cpp.
@@ -116,10 +116,6 @@ fn experts(header: &Header) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-pub(super) fn broken<T>(problem: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::Inconsistent(problem.into()))
 }
 
 #[cfg(test)]

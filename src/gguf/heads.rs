@@ -1,6 +1,6 @@
 //! A header in, nothing out, or what is wrong with its attention: the number of heads, their lengths, what is rotated.
 
-use super::{Header, Refusal, architectures as arch, check::broken};
+use super::{Header, Refusal, architectures as arch, refusal::broken};
 
 /// Refuses numbers that llama.cpp asserts to be otherwise, for the architectures that are known to.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {

@@ -79,6 +79,11 @@ impl Refusal {
     }
 }
 
+/// The model's own numbers contradict one another.
+pub(super) fn broken<T>(problem: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Inconsistent(problem.into()))
+}
+
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Refusal {
         Refusal::Io(error)

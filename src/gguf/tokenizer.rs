@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Array, Header, Refusal, Value, check::broken};
+use super::{Array, Header, Refusal, Value, refusal::broken};
 use crate::units::count;
 
 /// Values of `tokenizer.ggml.model`; the last group is made of merges.

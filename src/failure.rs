@@ -1,0 +1,14 @@
+//! Typed errors of the rooms below → a [`Failure`]: one line, an exit code, and a hint where there is a remedy.
+//!
+//! The errors know no option, no command and no exit code; which of them helps a person is said here, a file a room.
+
+mod convert;
+
+use std::fmt::Display;
+
+use crate::error::Failure;
+
+/// The error's own line, with what can be done about it.
+fn worded(error: &impl Display, hint: Option<String>) -> Failure {
+    Failure { hint, ..Failure::new(error.to_string()) }
+}
