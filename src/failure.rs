@@ -3,10 +3,16 @@
 //! The errors know no option, no command and no exit code; which of them helps a person is said here, a file a room.
 
 mod convert;
+mod hub;
 
 use std::fmt::Display;
 
 use crate::error::Failure;
+
+/// The command line, a setting or the environment is wrong.
+fn usage(error: &impl Display) -> Failure {
+    Failure::usage(error.to_string())
+}
 
 /// The error's own line, with what can be done about it.
 fn worded(error: &impl Display, hint: Option<String>) -> Failure {

@@ -74,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("saved", &["clock", "files", "config", "input", "history", "ui", "chat", "error", "units"]),
-    ("failure", &["convert", "hub", "error"]),
+    ("failure", &["convert", "hub", "suggest", "error"]),
     ("input", &["files", "ui", "chat", "error"]),
     ("config", &["files", "cli", "chat", "error", "suggest"]),
     ("cli", &["chat", "error"]),
@@ -155,7 +155,7 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// Files and folders whose errors are typed: they know no option and no slash command. `failure` words what they say.
-const UNWORDED: &[&str] = &["convert/"];
+const UNWORDED: &[&str] = &["convert/", "hub/"];
 
 fn sources() -> Vec<(String, String)> {
     let root = repository().join("src");

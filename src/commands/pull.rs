@@ -176,11 +176,11 @@ pub fn source(what: &str) -> Result<Source, Failure> {
 
 /// The way to the hub, as the settings want it.
 pub fn hub(config: &Config) -> Result<Hub, Failure> {
-    Hub::from_environment(Places {
+    Ok(Hub::from_environment(Places {
         models: config.paths.as_ref().map(|paths| paths.models.clone()),
         fetched: config.paths.as_ref().map(|paths| paths.fetched.clone()),
         offline: config.settings().offline,
-    })
+    })?)
 }
 
 /// Asks what would be fetched. Ctrl-C ends it.
@@ -219,7 +219,7 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
         unless_interrupted()
     });
     screen.end_progress();
-    let fetched = fetched.and_then(|fetched| only_models(fetched, remote));
+    let fetched = fetched.map_err(Failure::from).and_then(|fetched| only_models(fetched, remote));
     told(&fetched, started, screen);
     fetched
 }

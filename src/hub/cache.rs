@@ -12,10 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
+use super::error::Error;
 use super::watch::Teller;
-use crate::error::{Failure, reason};
 use crate::files::small_file;
-use crate::units::{duration, size};
 
 /// How often a lock that another process holds is tried.
 const POLL: Duration = Duration::from_millis(100);
@@ -105,9 +104,8 @@ pub(super) fn lock(
     name: &str,
     patience: Duration,
     teller: &Teller,
-) -> Result<File, Failure> {
-    let failed =
-        |e: io::Error| Failure::new(format!("could not lock {}: {}", lock_file.display(), reason(&e)));
+) -> Result<File, Error> {
+    let failed = |e: io::Error| Error::disk_at("lock", lock_file, &e);
     make_parent(lock_file).map_err(failed)?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o664);
@@ -125,11 +123,7 @@ pub(super) fn lock(
         match &waited {
             None => teller.say(format!("another program is fetching {name}: waiting for it")),
             Some((since, before)) if *before == now.1 && since.elapsed() >= patience => {
-                let time = duration(patience.as_secs_f64());
-                return Err(Failure::new(format!(
-                    "another program holds {name}, and fetched nothing for {time}"
-                ))
-                .hint(format!("end that program, or remove {}", lock_file.display())));
+                return Err(Error::Locked { name: name.into(), lock: lock_file.into(), waited: patience });
             }
             Some(_) => {}
         }
@@ -151,7 +145,7 @@ fn written(target: &Path) -> Vec<SystemTime> {
 }
 
 /// Refuses to begin what the disk cannot hold.
-pub(super) fn check_space(folder: &Path, missing: u64) -> Result<(), Failure> {
+pub(super) fn check_space(folder: &Path, missing: u64) -> Result<(), Error> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let Ok(disk) = statvfs(there) else { return Ok(()) }; // then writing says what is wrong
     #[allow(clippy::unnecessary_cast)] // not u64 everywhere
@@ -159,17 +153,11 @@ pub(super) fn check_space(folder: &Path, missing: u64) -> Result<(), Failure> {
     enough(free, missing, folder)
 }
 
-fn enough(free: u64, missing: u64, folder: &Path) -> Result<(), Failure> {
+fn enough(free: u64, missing: u64, folder: &Path) -> Result<(), Error> {
     if missing <= free {
         return Ok(());
     }
-    Err(Failure::new(format!(
-        "not enough room in {}: {} are still to come and {} are free",
-        folder.display(),
-        size(missing),
-        size(free)
-    ))
-    .hint("make room, or set HF_HOME to a folder on another disk"))
+    Err(Error::NoRoom { folder: folder.into(), missing, free })
 }
 
 #[cfg(test)]
@@ -180,8 +168,11 @@ mod tests {
     fn room_for_what_is_missing_is_enough() {
         let folder = Path::new("/x");
         assert!(enough(100, 100, folder).is_ok());
-        let failure = enough(1 << 30, 3 << 30, folder).unwrap_err();
-        assert_eq!(failure.message, "not enough room in /x: 3.0 GiB are still to come and 1.0 GiB are free");
+        let error = enough(1 << 30, 3 << 30, folder).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "not enough room in /x: 3.0 GiB are still to come and 1.0 GiB are free"
+        );
         assert!(check_space(Path::new("/no/such/folder"), u64::MAX).is_err());
     }
 

@@ -4,14 +4,18 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::transfer::{Ended, Transfer};
-use crate::error::Failure;
+use super::error::Error;
+use super::transfer::{Ended, Job, Transfer};
 
 /// Bytes read back at once.
 const CHUNK: usize = 1 << 20;
 
-pub(super) fn of(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+/// Which version of its file a part is of.
+pub(super) fn version(job: &Job) -> [u8; 32] {
+    match (&job.sha256, &job.validator) {
+        (Some(_), _) => [0; 32], // its name says it
+        (None, version) => Sha256::digest(version.as_deref().unwrap_or_default()).into(),
+    }
 }
 
 fn hex(sum: Sha256) -> String {
@@ -107,12 +111,7 @@ impl Follower<'_> {
                 }
             }
         }
-        Err(Ended::Failed(
-            Failure::new(format!(
-                "{name} is not what the hub says: its SHA-256 is wrong, however often it is fetched"
-            ))
-            .hint("a proxy or the hub sends damaged bytes; try another network, or later"),
-        ))
+        Err(Ended::Failed(Error::Checksum(name)))
     }
 
     /// The checksum of a range as it is on disk.

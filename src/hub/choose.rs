@@ -29,11 +29,12 @@ const USUAL: &[&str] = &[
     "F32",
 ];
 
-/// A file of a repository as far as choosing goes.
+/// A file of a repository as far as choosing goes, or a model with the size of all its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) name: String,
-    pub(super) size: u64,
+pub struct Candidate {
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// A model that a repository offers, in one file or several.

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use super::error::Error;
 use super::http::{Answer, Http};
 use super::retry::Trouble;
 use super::url::host;
 use super::watch::Teller;
-use crate::error::{Failure, reason};
 use crate::units::duration;
 
+const WRITE: &str = "write what was fetched";
+
 /// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
-pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Failure + Sync);
+pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Error + Sync);
 
 /// Means of fetching, whatever the file.
 #[derive(Clone, Copy)]
@@ -33,11 +35,7 @@ pub(super) struct Located {
 
 impl Client<'_> {
     /// Does something again and again as long as that may help.
-    pub(super) fn persist<T>(
-        &self,
-        url: &str,
-        attempt: impl Fn() -> Result<T, Trouble>,
-    ) -> Result<T, Failure> {
+    pub(super) fn persist<T>(&self, url: &str, attempt: impl Fn() -> Result<T, Trouble>) -> Result<T, Error> {
         let mut tries = 0;
         loop {
             match attempt() {
@@ -51,7 +49,7 @@ impl Client<'_> {
     }
 
     /// Waits before the next try, or says why there is none.
-    pub(super) fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Failure> {
+    pub(super) fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Error> {
         self.teller.check()?;
         let wait = trouble.wait(tries, self.patience);
         let Some(wait) = wait.filter(|wait| !self.http.in_vain(*wait)) else {
@@ -69,26 +67,13 @@ impl Client<'_> {
         self.teller.wait(wait)
     }
 
-    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Failure {
+    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Error {
+        let host = host(url).into();
         match trouble {
             Trouble::Refused { status, code } => (self.refusal)(*status, code),
-            Trouble::Disk(why) => Failure::new(format!("could not write what was fetched: {why}")),
-            Trouble::Wrong(why) => {
-                let failure = Failure::new(format!("{} {why}", host(url)));
-                match why.contains("certificate") {
-                    true => failure
-                        .hint("an authority of your own network must be among the system's certificates"),
-                    false => failure,
-                }
-            }
-            trouble => Failure::new(format!("could not fetch from {}: {}", host(url), trouble.words())).hint(
-                match self.teller.fetching() {
-                    true => "the same command goes on from here",
-                    false => {
-                        "is there a network? behind a proxy, HTTPS_PROXY must name it; --offline asks none"
-                    }
-                },
-            ),
+            Trouble::Disk(why) => Error::Disk { what: WRITE.into(), why: why.clone() },
+            Trouble::Wrong(why) => Error::Unusable { host, why: why.clone() },
+            trouble => Error::Unreachable { host, why: trouble.words(), begun: self.teller.fetching() },
         }
     }
 
@@ -104,13 +89,13 @@ impl Client<'_> {
             }
             200 => Ok(Located { url, size: answer.length(), validator, ranges: false }),
             416 => Err(Trouble::Wrong("has an empty file there".into())),
-            _ => Err(Trouble::of(&answer)),
+            _ => Err(answer.trouble()),
         }
     }
 }
 
-pub(super) fn disk(error: &std::io::Error) -> Failure {
-    Failure::new(format!("could not write what was fetched: {}", reason(error)))
+pub(super) fn disk(error: &std::io::Error) -> Error {
+    Error::disk(WRITE, error)
 }
 
 pub(super) fn other_bytes(answer: &Answer) -> Trouble {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::Error;
 use super::url::origin;
-use crate::error::Failure;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
 /// How long to wait for a byte.
@@ -21,12 +21,10 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    pub(super) fn read() -> Result<Environment, Failure> {
+    pub(super) fn read() -> Result<Environment, Error> {
         let endpoint = var("HF_ENDPOINT").unwrap_or(PUBLIC_HUB.into()).trim_end_matches('/').to_string();
         if origin(&endpoint).is_none() {
-            return Err(Failure::usage(format!(
-                "HF_ENDPOINT must be an http or https address, not '{endpoint}'"
-            )));
+            return Err(Error::Endpoint(endpoint));
         }
         let patience = var("FIRESIDE_TEST_PATIENCE").and_then(|seconds| seconds.parse().ok());
         Ok(Environment {
@@ -56,7 +54,7 @@ fn home() -> Option<PathBuf> {
 }
 
 /// The user's token, unless it is only to be sent when asked for.
-fn token() -> Result<Option<String>, Failure> {
+fn token() -> Result<Option<String>, Error> {
     if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
     }
@@ -66,9 +64,7 @@ fn token() -> Result<Option<String>, Failure> {
     let token = given.or_else(|| std::fs::read_to_string(file()?).ok()).unwrap_or_default();
     let token: String = token.trim().chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     if !token.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Failure::usage(
-            "the token (HF_TOKEN, or the file of HF_TOKEN_PATH) holds what no token holds",
-        ));
+        return Err(Error::Token);
     }
     Ok((!token.is_empty()).then_some(token))
 }

@@ -69,6 +69,12 @@ impl Answer {
         self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
     }
 
+    /// What the status means if it is not the wanted one.
+    pub(super) fn trouble(&self) -> Trouble {
+        let code = self.header("x-error-code").unwrap_or_default();
+        Trouble::of(self.status, self.header("retry-after"), code)
+    }
+
     /// Reads what is left of a short body, so that its connection can be used again.
     pub(super) fn drain(self) {
         let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // only saves a connection

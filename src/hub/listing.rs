@@ -7,18 +7,14 @@ use serde::Deserialize;
 use super::choose::{Candidate, Offer, Unclear, choose, offers};
 use super::client::Client;
 use super::environment::Environment;
+use super::error::Error;
 use super::reference::{Wanted, encode, is_path};
 use super::retry::Trouble;
 use super::{Origin, Remote, RemoteFile};
-use crate::error::Failure;
-use crate::models::catalog::catalog;
-use crate::suggest::nearest;
 use crate::units::size;
 
 /// Bytes of the largest listing that is read.
 const LARGEST_LISTING: u64 = 64 << 20;
-/// How many of a repository's models an error names.
-const MOST_NAMED: usize = 12;
 
 #[derive(Debug, Deserialize)]
 struct Listing {
@@ -51,14 +47,14 @@ struct Lfs {
 }
 
 /// Asks the hub what a repository holds and chooses.
-pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted) -> Result<Remote, Failure> {
+pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted) -> Result<Remote, Error> {
     let endpoint = &environment.endpoint;
     let (repository, revision) = (&wanted.repository, encode(&wanted.revision, b""));
     let url = format!("{endpoint}/api/models/{}/revision/{revision}?blobs=true", encode(repository, b"/"));
     let listing = line.persist(&url, || {
         let answer = line.http.get(&url, &[("accept", "application/json")])?;
         if answer.status != 200 {
-            return Err(Trouble::of(&answer));
+            return Err(answer.trouble());
         }
         let mut text = Vec::new();
         let read = answer.body.take(LARGEST_LISTING + 1).read_to_end(&mut text);
@@ -75,7 +71,7 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
     let commit_is_sound =
         (7..=64).contains(&listing.sha.len()) && listing.sha.bytes().all(|b| b.is_ascii_hexdigit());
     if !commit_is_sound {
-        return Err(Failure::new(format!("the hub's list of {repository} names no commit")));
+        return Err(Error::NoCommit(repository.clone()));
     }
     let files: Vec<RemoteFile> = listing
         .siblings
@@ -86,10 +82,7 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
     let candidates: Vec<Candidate> = files.iter().map(candidate).collect();
     let offer = choose(&candidates, &wanted.which).map_err(|why| unclear(wanted, why, &candidates))?;
     if !offer.complete() {
-        return Err(Failure::new(format!(
-            "{repository} lacks some of the files that {} is split into",
-            offer.name()
-        )));
+        return Err(Error::Incomplete { repository: repository.clone(), name: offer.name().into() });
     }
     let chosen = |name: &str| files.iter().find(|file| file.name == name).cloned();
     Ok(Remote {
@@ -132,68 +125,41 @@ fn licence(card: Option<&serde_json::Value>) -> Option<String> {
     }
 }
 
-/// Nothing was chosen: says what there is.
-fn unclear(wanted: &Wanted, why: Unclear, files: &[Candidate]) -> Failure {
-    let repository = &wanted.repository;
-    let choice = |offers: &[Offer]| {
-        let named: Vec<String> =
-            offers.iter().take(MOST_NAMED).map(|o| format!("{} ({})", o.name(), size(o.size()))).collect();
-        let more = offers.len().saturating_sub(MOST_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{}{more}", named.join(", "))
+/// Nothing was chosen: what there is.
+fn unclear(wanted: &Wanted, why: Unclear, files: &[Candidate]) -> Error {
+    let repository = wanted.repository.clone();
+    let whole = |offers: Vec<Offer>| {
+        offers.iter().map(|o| Candidate { name: o.name().into(), size: o.size() }).collect()
     };
     match why {
-        Unclear::Nothing => Failure::new(format!("{repository} holds no GGUF model"))
-            .hint("look for a repository of the same model whose name ends in -GGUF"),
-        Unclear::Several(offers) => {
-            Failure::new(format!("{repository} holds several models: {}", choice(&offers)))
-                .hint(format!("name one of them: hf:{repository}:{}", offers[0].name()))
-        }
+        Unclear::Nothing => Error::NoModel { repository },
+        Unclear::Several(offers) => Error::Several { repository, models: whole(offers) },
         Unclear::Missing { wanted, close } => {
-            let close = close.map_or(String::new(), |close| format!("did you mean {close}? "));
-            let all = offers(files);
-            let what = if all.is_empty() { "no GGUF model at all".to_string() } else { choice(&all) };
-            Failure::new(format!("{repository} has no '{wanted}'")).hint(format!("{close}it has {what}"))
+            Error::NoSuchModel { repository, wanted, close, models: whole(offers(files)) }
         }
     }
 }
 
-/// The hub's refusal in words. `file`: the one that was asked for; none when it was the list of files.
+/// What the hub means by a refusal. `file`: the one that was asked for; none when it was the list of files.
 pub(super) fn refusal(
     status: u16,
     code: &str,
     remote: (&str, &str),
     file: Option<&str>,
     has_token: bool,
-) -> Failure {
-    let (repository, revision) = remote;
-    let token = if has_token {
-        "check that HF_TOKEN may read it"
-    } else {
-        "set HF_TOKEN to a token that may read it"
-    };
-    let no_repository = || {
-        let known = catalog().values().map(|entry| entry.repository.as_str());
-        let close =
-            nearest(repository, known).map_or(String::new(), |close| format!("did you mean hf:{close}? "));
-        Failure::new(format!("there is no repository {repository} on the hub, or it is private"))
-            .hint(format!("{close}for a private one, {token}"))
-    };
+) -> Error {
+    let (repository, revision) = (remote.0.to_string(), remote.1.to_string());
     match (status, code) {
         (401 | 403, code) if code == "GatedRepo" || file.is_some() || status == 403 => {
-            Failure::new(format!("{repository} is for those only who have accepted its conditions"))
-                .hint(format!("accept them on the model's page, {repository} on the hub, and {token}"))
+            Error::Gated { repository, has_token }
         }
-        (401, _) | (404, "RepoNotFound") => no_repository(),
-        (404, "RevisionNotFound") => Failure::new(format!("{repository} has no revision '{revision}'"))
-            .hint("leave it out for the newest one: what follows @ is a branch, a tag or a commit"),
+        (401, _) | (404, "RepoNotFound") => Error::NoRepository { repository, has_token },
+        (404, "RevisionNotFound") => Error::NoRevision { repository, revision },
         (404, _) => match file {
-            Some(file) => Failure::new(format!("{repository} has no file {file}")),
-            None if revision != "main" => Failure::new(format!(
-                "there is no repository {repository} on the hub, or no revision '{revision}' of it"
-            )),
-            None => no_repository(),
+            Some(file) => Error::NoFile { repository, file: file.into() },
+            None if revision != "main" => Error::NoRepositoryOrRevision { repository, revision },
+            None => Error::NoRepository { repository, has_token },
         },
-        (status, _) => Failure::new(format!("the hub refused {repository}: it answered {status}")),
+        (status, _) => Error::HubRefused { repository, status },
     }
 }

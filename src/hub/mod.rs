@@ -2,11 +2,14 @@
 //!
 //! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into the cache that
 //! huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder. Nothing here is done unless asked.
-//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, client.rs, transfer.rs, write_buffer.rs, checksums.rs, partial_file.rs, cache.rs.
+//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, client.rs, fetch.rs, transfer.rs, write_buffer.rs, checksums.rs,
+//! partial_file.rs, cache.rs; error.rs says why not.
 
 mod cache;
 mod choose;
 mod environment;
+mod error;
+mod fetch;
 mod http;
 mod client;
 mod listing;
@@ -25,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::cache::{Repository, check_space, make_parent};
-use self::choose::Candidate;
 use self::client::{Client, Refusal};
 use self::environment::Environment;
 use self::http::Http;
@@ -33,10 +35,12 @@ use self::partial_file::PartialFile;
 use self::reference::{before_query, decode};
 use self::transfer::Job;
 use self::watch::{Teller, watched};
-use crate::error::{Failure, reason};
+use crate::error::reason;
 use crate::models::fetched::Fetched as Record;
 
+pub use self::choose::Candidate;
 pub use self::environment::cache_folder;
+pub use self::error::{Error, listed};
 pub use self::reader::Reader;
 pub use self::reference::{Reference, Wanted, Which};
 pub use self::watch::{Event, Progress, Watch};
@@ -118,37 +122,37 @@ struct Inner {
 }
 
 impl Hub {
-    pub fn from_environment(places: Places) -> Result<Hub, Failure> {
+    pub fn from_environment(places: Places) -> Result<Hub, Error> {
         let environment = Environment::read()?;
         let http = Http::new(&environment.endpoint, environment.token.clone(), environment.patience);
         Ok(Hub(Arc::new(Inner { http, environment, places })))
     }
 
     /// Asks what a reference is.
-    pub fn look_up(&self, reference: &Reference) -> Result<Remote, Failure> {
+    pub fn look_up(&self, reference: &Reference) -> Result<Remote, Error> {
         self.look_up_watched(reference, &mut |_| ControlFlow::Continue(()))
     }
 
     /// The same, and can be stopped.
-    pub fn look_up_watched(&self, reference: &Reference, watch: Watch) -> Result<Remote, Failure> {
+    pub fn look_up_watched(&self, reference: &Reference, watch: Watch) -> Result<Remote, Error> {
         let (means, reference) = (self.0.clone(), reference.clone());
         watched(watch, move |teller| means.look_up(&reference, teller))
     }
 
     /// Fetches what is not here yet. Stopped or failed, it goes on from there the next time.
-    pub fn fetch(&self, remote: &Remote, watch: Watch) -> Result<Fetched, Failure> {
+    pub fn fetch(&self, remote: &Remote, watch: Watch) -> Result<Fetched, Error> {
         let (means, remote) = (self.0.clone(), remote.clone());
         watched(watch, move |teller| means.fetch(&remote, teller))
     }
 
     /// Bytes that fetching would bring over the network.
-    pub fn missing(&self, remote: &Remote) -> Result<u64, Failure> {
+    pub fn missing(&self, remote: &Remote) -> Result<u64, Error> {
         let missing = |file| self.0.place(remote, file).map(|place| place.missing(file));
         remote.files.iter().map(missing).sum()
     }
 
     /// Reads a model's first file from its beginning, without fetching more of it than is read.
-    pub fn open(&self, remote: &Remote) -> Result<Reader<'_>, Failure> {
+    pub fn open(&self, remote: &Remote) -> Result<Reader<'_>, Error> {
         self.0.refuse_offline(&remote.reference)?;
         let first = &remote.files[0];
         Ok(Reader::new(&self.0.http, first.url.clone(), first.size))
@@ -183,10 +187,9 @@ impl Place {
 }
 
 impl Inner {
-    fn refuse_offline(&self, reference: &Reference) -> Result<(), Failure> {
+    fn refuse_offline(&self, reference: &Reference) -> Result<(), Error> {
         if self.places.offline || self.environment.offline {
-            return Err(Failure::new(format!("{reference} could not be asked for: fireside is offline"))
-                .hint("--offline, FIRESIDE_OFFLINE and HF_HUB_OFFLINE forbid it the network"));
+            return Err(Error::Offline(reference.to_string()));
         }
         Ok(())
     }
@@ -195,7 +198,7 @@ impl Inner {
         Client { http: &self.http, teller, patience: self.environment.patience, refusal }
     }
 
-    fn look_up(&self, reference: &Reference, teller: &Teller) -> Result<Remote, Failure> {
+    fn look_up(&self, reference: &Reference, teller: &Teller) -> Result<Remote, Error> {
         self.refuse_offline(reference)?;
         match reference {
             Reference::Hub(wanted) => {
@@ -205,7 +208,7 @@ impl Inner {
                 listing::look_up(&self.line(teller, &refusal), &self.environment, wanted)
             }
             Reference::Url(url) => {
-                let files: Result<_, Failure> =
+                let files: Result<_, Error> =
                     parts_of(url).iter().map(|url| self.look_up_url(url, teller)).collect();
                 let (reference, origin) = (reference.clone(), Origin::Url);
                 Ok(Remote { reference, licence: None, gated: false, files: files?, origin })
@@ -213,16 +216,15 @@ impl Inner {
         }
     }
 
-    fn look_up_url(&self, url: &str, teller: &Teller) -> Result<RemoteFile, Failure> {
+    fn look_up_url(&self, url: &str, teller: &Teller) -> Result<RemoteFile, Error> {
         let refusal = |status, _: &str| refused_url(url, status);
         let line = self.line(teller, &refusal);
         let located = line.persist(url, || line.locate(url))?;
         let name =
             before_query(url).rsplit('/').next().and_then(decode).filter(|name| reference::is_name(name));
-        let name = name.ok_or_else(|| Failure::usage(format!("{url} does not end in the name of a file")))?;
-        let size = located
-            .size
-            .ok_or_else(|| Failure::new(format!("{} does not say how large {name} is", url::host(url))))?;
+        let name = name.ok_or_else(|| Error::NoName(url.into()))?;
+        let no_size = || Error::NoSize { host: url::host(url).into(), name: name.clone() };
+        let size = located.size.ok_or_else(no_size)?;
         Ok(RemoteFile {
             name,
             size,
@@ -232,8 +234,8 @@ impl Inner {
         })
     }
 
-    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Place, Failure> {
-        let version = self.job(file, PathBuf::new()).version();
+    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Place, Error> {
+        let version = checksums::version(&self.job(file, PathBuf::new()));
         match &remote.origin {
             Origin::Hub { repository, commit, .. } => {
                 let repository = self.repository(repository)?;
@@ -246,15 +248,15 @@ impl Inner {
                 Ok(Place { target, lock, version })
             }
             Origin::Url => {
-                let folder = self.places.models.as_ref().ok_or_else(no_home)?;
+                let folder = self.places.models.as_ref().ok_or(Error::NoHome)?;
                 let (target, lock) = (folder.join(&file.name), folder.join(format!(".{}.lock", file.name)));
                 Ok(Place { target, lock, version })
             }
         }
     }
 
-    fn repository(&self, repository: &str) -> Result<Repository, Failure> {
-        let cache = self.environment.cache.as_ref().ok_or_else(no_home)?;
+    fn repository(&self, repository: &str) -> Result<Repository, Error> {
+        let cache = self.environment.cache.as_ref().ok_or(Error::NoHome)?;
         Ok(Repository::new(cache, repository))
     }
 
@@ -270,7 +272,7 @@ impl Inner {
         }
     }
 
-    fn fetch(&self, remote: &Remote, teller: &Teller) -> Result<Fetched, Failure> {
+    fn fetch(&self, remote: &Remote, teller: &Teller) -> Result<Fetched, Error> {
         let places: Vec<Place> =
             remote.files.iter().map(|file| self.place(remote, file)).collect::<Result<_, _>>()?;
         let pairs = || remote.files.iter().zip(&places);
@@ -280,14 +282,12 @@ impl Inner {
             check_space(places[0].target.parent().unwrap_or(Path::new("/")), missing)?;
         }
         teller.expect(remote.size());
-        let files: Result<_, Failure> =
+        let files: Result<_, Error> =
             pairs().map(|(file, place)| self.fetch_file(remote, file, place, teller)).collect();
         let files = files?;
         if let Origin::Hub { repository, revision, commit } = &remote.origin {
             let noted = self.repository(repository)?.write_ref(revision, commit);
-            noted.map_err(|e| {
-                Failure::new(format!("could not note the revision of {repository}: {}", reason(&e)))
-            })?;
+            noted.map_err(|e| Error::disk(format!("note the revision of {repository}"), &e))?;
         }
         Ok(Fetched { files, bytes: teller.fetched() })
     }
@@ -298,7 +298,7 @@ impl Inner {
         file: &RemoteFile,
         place: &Place,
         teller: &Teller,
-    ) -> Result<FetchedFile, Failure> {
+    ) -> Result<FetchedFile, Error> {
         let mut sha256 = file.sha256.clone();
         let mut fetched = false;
         if !place.holds(file) || PartialFile::left(&place.target) {
@@ -317,7 +317,7 @@ impl Inner {
         let path = match &remote.origin {
             Origin::Hub { repository, commit, .. } => {
                 let linked = self.repository(repository)?.link(&file.etag, commit, &file.name);
-                linked.map_err(|e| Failure::new(format!("could not link {}: {}", file.name, reason(&e))))?
+                linked.map_err(|e| Error::disk(format!("link {}", file.name), &e))?
             }
             Origin::Url => {
                 let _ = std::fs::remove_file(&place.lock); // an empty file: it harms nobody
@@ -340,17 +340,11 @@ impl Inner {
         file: &RemoteFile,
         place: &Place,
         teller: &Teller,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, Error> {
         if place.target.exists() && remote.origin == Origin::Url {
-            return Err(Failure::new(format!(
-                "{} is there already, and is another file",
-                place.target.display()
-            ))
-            .hint("move it away, or give its path to -m"));
+            return Err(Error::Exists(place.target.clone()));
         }
-        make_parent(&place.target).map_err(|e| {
-            Failure::new(format!("could not make the folder of {}: {}", place.target.display(), reason(&e)))
-        })?;
+        make_parent(&place.target).map_err(|e| Error::disk_at("make the folder of", &place.target, &e))?;
         let refusal = |status, code: &str| match &remote.origin {
             Origin::Hub { repository, revision, .. } => listing::refusal(
                 status,
@@ -365,16 +359,12 @@ impl Inner {
     }
 }
 
-fn no_home() -> Failure {
-    Failure::new("there is no place to keep models in: no home folder").hint("set HF_HOME to a folder")
-}
-
-fn refused_url(url: &str, status: u16) -> Failure {
-    let host = url::host(url);
+fn refused_url(url: &str, status: u16) -> Error {
+    let host = url::host(url).into();
     match status {
-        401 | 403 => Failure::new(format!("{host} does not let everyone fetch that ({status})")),
-        404 | 410 => Failure::new(format!("{host} has no such file ({status})")),
-        status => Failure::new(format!("{host} refused: it answered {status}")),
+        401 | 403 => Error::Forbidden { host, status },
+        404 | 410 => Error::NotFound { host, status },
+        status => Error::Refused { host, status },
     }
 }
 

@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
             206 if answer.content_range() == Some((first, last, self.size)) => {}
             200 if first == 0 => {} // knows nothing of ranges: the connection is closed after the piece
             200 | 206 => return Err(Trouble::Wrong("cannot send a file in pieces".into())),
-            _ => return Err(Trouble::of(&answer)),
+            _ => return Err(answer.trouble()),
         }
         self.url.clone_from(&answer.url);
         let mut piece = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::http::Answer;
 use crate::clock::timestamp;
 
 /// Tries without a byte of progress before giving up.
@@ -32,16 +31,13 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// What a status means that is not the wanted one.
-    pub(super) fn of(answer: &Answer) -> Trouble {
-        match answer.status {
-            status @ (408 | 425 | 429 | 500 | 502 | 503 | 504) => {
-                Trouble::Busy { status, wait: answer.header("retry-after").and_then(wait) }
+    /// What a status means that is not the wanted one. `code`: the hub's own name for the error, or empty.
+    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> Trouble {
+        match status {
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => {
+                Trouble::Busy { status, wait: retry_after.and_then(wait) }
             }
-            status => {
-                let code = answer.header("x-error-code").unwrap_or_default().to_string();
-                Trouble::Refused { status, code }
-            }
+            status => Trouble::Refused { status, code: code.into() },
         }
     }
 

@@ -1,8 +1,8 @@
 //! One file over several connections → a part on disk, complete and checked.
 //!
-//! Connections take ranges in order; the thread that began them follows with the checksum (checksums.rs). It gets the bytes
+//! Connections take ranges in order; the thread that began them follows with the checksum. It gets the bytes
 //! from memory (write_buffer.rs) where it keeps pace, otherwise from the disk. On a fast network few connections do. Passing troubles
-//! are tried again where they occurred; a file that changed is begun again. Nothing of two versions is ever mixed.
+//! are tried again where they occurred; what ends a transfer is for fetch.rs. Nothing of two versions is ever mixed.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -12,15 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::checksums;
 use super::client::{Client, Located, disk, other_bytes};
+use super::error::Error;
 use super::http::{Answer, lost};
 use super::partial_file::PartialFile;
 use super::retry::Trouble;
 use super::url::origin;
 use super::write_buffer::{BUFFER, Found, WriteBuffer};
-use crate::error::{Failure, reason};
-use crate::units::count;
+use crate::error::reason;
 
 /// Ranges fetched at the same time, at most.
 const CONNECTIONS: usize = 8;
@@ -34,8 +33,6 @@ const FAST: f64 = 400e6;
 const AHEAD: i64 = 32 << 20;
 /// How long bytes may wait to be written.
 const BUFFER_PAUSE: Duration = Duration::from_millis(200);
-/// How often a file may turn out to be another one than was begun.
-const MOST_BEGINNINGS: u32 = 4;
 /// What was received is sent to the disk after so many bytes, or this long after the last time if they are fewer:
 /// so a power cut loses little, and the end need not wait.
 const SYNC_BYTES: u64 = 64 << 20;
@@ -56,83 +53,16 @@ pub(super) struct Job {
     pub(super) target: PathBuf,
 }
 
-impl Job {
-    /// Which version a part is of.
-    pub(super) fn version(&self) -> [u8; 32] {
-        match (&self.sha256, &self.validator) {
-            (Some(_), _) => [0; 32], // its name says it
-            (None, version) => checksums::of(version.as_deref().unwrap_or_default().as_bytes()),
-        }
-    }
-}
-
 /// Why a transfer did not come to its end.
 pub(super) enum Ended {
     /// To be begun again.
     Changed(Trouble),
-    Failed(Failure),
+    Failed(Error),
 }
 
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Ended {
-        Ended::Failed(failure)
-    }
-}
-
-impl Client<'_> {
-    /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
-    pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Failure> {
-        let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
-        loop {
-            let located = self.persist(&job.url, || self.locate(&job.url))?;
-            self.finish_file(job, &located)?;
-            let part = PartialFile::open(&job.target, job.size, job.version()).map_err(|e| disk(&e))?;
-            let versioned = job.sha256.is_some() || job.validator.is_some(); // else pieces may be of different files
-            let located = Located { ranges: located.ranges && in_pieces && versioned, ..located };
-            if !located.ranges {
-                part.reset_all().map_err(|e| disk(&e))?;
-            }
-            self.teller.found(part.done() as i64);
-            let in_this_round = self.teller.fetched();
-            let ended = match Transfer::new(*self, job, &part, located).run() {
-                Ok(sum) => return part.finish(&job.target).map(|()| sum).map_err(|e| disk(&e)),
-                Err(ended) => ended,
-            };
-            let trouble = match ended {
-                Ended::Failed(failure) => return Err(failure),
-                Ended::Changed(trouble) => trouble,
-            };
-            if let Trouble::Changed(why) = &trouble {
-                beginnings += 1;
-                if beginnings >= MOST_BEGINNINGS {
-                    return Err(Failure::new(format!("{} keeps changing: {why}", job.name)));
-                }
-                in_pieces = in_pieces && beginnings < 2;
-                self.teller.say(format!("{why}: {} is begun again", job.name));
-            } else {
-                tries = if self.teller.fetched() > in_this_round { 1 } else { tries + 1 };
-                beginnings += 1;
-                if beginnings > 2 * MOST_BEGINNINGS {
-                    return Err(self.failure(&job.url, &trouble));
-                }
-                self.recover(&job.url, &trouble, tries)?;
-            }
-            self.teller.found(-(part.done() as i64));
-            part.reset_all().map_err(|e| disk(&e))?;
-        }
-    }
-
-    /// What the server says of the file against what was said before.
-    fn finish_file(&self, job: &mut Job, located: &Located) -> Result<(), Failure> {
-        let size = located.size.unwrap_or(job.size);
-        if job.sha256.is_none() {
-            job.validator = located.validator.clone();
-            job.size = size;
-        } else if size != job.size {
-            let (has, lists) = (count(size, "byte"), job.size);
-            return Err(Failure::new(format!("{} has {has}, but the hub lists {lists}", job.name)));
-        }
-        Ok(())
+impl From<Error> for Ended {
+    fn from(error: Error) -> Ended {
+        Ended::Failed(error)
     }
 }
 
@@ -168,7 +98,12 @@ struct State {
 }
 
 impl<'a> Transfer<'a> {
-    fn new(line: Client<'a>, job: &'a Job, part: &'a PartialFile, located: Located) -> Transfer<'a> {
+    pub(super) fn new(
+        line: Client<'a>,
+        job: &'a Job,
+        part: &'a PartialFile,
+        located: Located,
+    ) -> Transfer<'a> {
         let queue = (0..part.ranges()).filter(|index| !part.complete(*index)).collect();
         let state = Mutex::new(State { queue, ..State::default() });
         let (in_pieces, located) = (located.ranges, Mutex::new(Some(located)));
@@ -189,14 +124,18 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn run(&self) -> Result<String, Ended> {
+    /// Receives until `follow`, which is given how many ranges are worth asking for at once, is content with the checksum.
+    pub(super) fn run(
+        &self,
+        follow: impl FnOnce(&Self, usize) -> Result<String, Ended>,
+    ) -> Result<String, Ended> {
         std::thread::scope(|scope| {
             let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
             for number in 0..connections {
                 scope.spawn(move || self.work(number));
             }
             scope.spawn(|| self.sync_now_and_then());
-            let sum = checksums::follow(self, connections);
+            let sum = follow(self, connections);
             self.state().over = true;
             self.changed.notify_all();
             sum
@@ -311,7 +250,7 @@ impl<'a> Transfer<'a> {
                 *self.located.lock().expect(UNBROKEN) = None;
                 Err(Trouble::Lost("the file's address has expired".into()))
             }
-            _ => Err(Trouble::of(&answer)),
+            _ => Err(answer.trouble()),
         }
     }
 
@@ -376,7 +315,7 @@ impl<'a> Transfer<'a> {
         let outcome = self.locate().and_then(|located| {
             let mut answer = self.line.http.get(&located.url, &[])?;
             if answer.status != 200 {
-                return Err(Trouble::of(&answer));
+                return Err(answer.trouble());
             }
             if answer.length().is_some_and(|length| length != self.job.size) {
                 return Err(Trouble::Changed("the file's size has changed meanwhile".into()));
@@ -412,7 +351,7 @@ impl<'a> Transfer<'a> {
         Ok(body)
     }
 
-    // For checksums.rs, which follows.
+    // For who follows: checksums.rs.
 
     /// Waits until a range has more than `done` bytes; how many.
     pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, Ended> {
@@ -470,7 +409,7 @@ impl<'a> Transfer<'a> {
     }
 
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
-        let failed = |e| Failure::new(format!("could not read what was fetched: {}", reason(&e)));
+        let failed = |e| Error::disk("read what was fetched", &e);
         self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::error::Failure;
+use super::error::Error;
 
 /// How often the watcher is asked whether to go on.
 const TICK: Duration = Duration::from_millis(50);
@@ -56,8 +56,8 @@ struct Notices {
 /// Does `work` on another thread while `watch` watches. Stopped, it returns at once; the work ends as soon as it notices.
 pub(super) fn watched<T: Send + 'static>(
     watch: Watch,
-    work: impl FnOnce(&Teller) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&Teller) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let (sender, notices) = channel();
     let teller = Teller(Arc::new(Line {
         stopped: AtomicBool::new(false),
@@ -74,13 +74,13 @@ pub(super) fn watched<T: Send + 'static>(
         for event in told.chain([Event::Progress(teller.progress())]) {
             if watch(event).is_break() {
                 teller.0.stopped.store(true, Ordering::Relaxed);
-                return Err(Failure::interrupted());
+                return Err(Error::Interrupted);
             }
         }
         match outcome {
             Ok(outcome) => return outcome,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(Failure::new("fetching ended unexpectedly")),
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Died),
         }
     }
 }
@@ -135,13 +135,13 @@ impl Teller {
         self.0.stopped.load(Ordering::Relaxed)
     }
 
-    /// A failure once the watcher wants no more.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.stopped() { Err(Failure::interrupted()) } else { Ok(()) }
+    /// An error once the watcher wants no more.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// Waits, but not longer than wanted.
-    pub(super) fn wait(&self, time: Duration) -> Result<(), Failure> {
+    pub(super) fn wait(&self, time: Duration) -> Result<(), Error> {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.check()?;

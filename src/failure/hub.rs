@@ -1,0 +1,66 @@
+//! Why nothing was found or fetched, and what to do about it.
+
+use super::{usage, worded};
+use crate::error::Failure;
+use crate::hub::{Error, listed};
+use crate::models::catalog::catalog;
+use crate::suggest::nearest;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Interrupted => Failure::interrupted(),
+            Error::Endpoint(_) | Error::Token | Error::NoName(_) => usage(&error),
+            _ => worded(&error, hint(&error)),
+        }
+    }
+}
+
+fn hint(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Offline(_) => {
+            "it uses no network with --offline, or where FIRESIDE_OFFLINE or HF_HUB_OFFLINE is set".into()
+        }
+        Error::NoHome => "set HF_HOME to a folder".into(),
+        Error::NoRoom { .. } => "make room, or set HF_HOME to a folder on another disk".into(),
+        Error::Exists(_) => "move it away, or use it: -m takes its path".into(),
+        Error::Locked { lock, .. } => format!("end that program, or remove {}", lock.display()),
+        Error::Gated { repository, has_token } => {
+            format!("accept them on the model's page, {repository} on the hub, and {}", token(*has_token))
+        }
+        Error::NoRepository { repository, has_token } => {
+            let known = catalog().values().map(|entry| entry.repository.as_str());
+            let close = nearest(repository, known);
+            let close = close.map_or(String::new(), |close| format!("did you mean hf:{close}? "));
+            format!("{close}for a private one, {}", token(*has_token))
+        }
+        Error::NoRevision { .. } => {
+            "leave it out for the newest one: what follows @ is a branch, a tag or a commit".into()
+        }
+        Error::NoModel { .. } => "look for a repository of the same model whose name ends in -GGUF".into(),
+        Error::Several { repository, models } => {
+            format!("name one of them: hf:{repository}:{}", models[0].name)
+        }
+        Error::NoSuchModel { close, models, .. } => {
+            let close = close.as_ref().map_or(String::new(), |close| format!("did you mean {close}? "));
+            let there = if models.is_empty() { "no GGUF model at all".into() } else { listed(models) };
+            format!("{close}it has {there}")
+        }
+        Error::Unusable { why, .. } if why.contains("certificate") => {
+            "add the certificate authority of your network to the system's certificates".into()
+        }
+        Error::Unreachable { begun: true, .. } => "the same command goes on from here".into(),
+        Error::Unreachable { begun: false, .. } => {
+            "is there a network? behind a proxy, set HTTPS_PROXY; with --offline nothing is asked for".into()
+        }
+        Error::Checksum(_) => "a proxy or the hub sends damaged bytes; try another network, or later".into(),
+        _ => return None,
+    })
+}
+
+fn token(there_is_one: bool) -> &'static str {
+    match there_is_one {
+        true => "check that HF_TOKEN may read it",
+        false => "set HF_TOKEN to a token that may read it",
+    }
+}

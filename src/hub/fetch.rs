@@ -1,0 +1,68 @@
+//! One file → complete and checked on disk, over as many transfers as that takes: one that changed is begun again.
+
+use super::checksums;
+use super::client::{Client, Located, disk};
+use super::error::Error;
+use super::partial_file::PartialFile;
+use super::retry::Trouble;
+use super::transfer::{Ended, Job, Transfer};
+
+/// How often a file may turn out to be another one than was begun.
+const MOST_BEGINNINGS: u32 = 4;
+
+impl Client<'_> {
+    /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
+    pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Error> {
+        let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
+        loop {
+            let located = self.persist(&job.url, || self.locate(&job.url))?;
+            self.settle(job, &located)?;
+            let part =
+                PartialFile::open(&job.target, job.size, checksums::version(job)).map_err(|e| disk(&e))?;
+            let versioned = job.sha256.is_some() || job.validator.is_some(); // else pieces may be of different files
+            let located = Located { ranges: located.ranges && in_pieces && versioned, ..located };
+            if !located.ranges {
+                part.reset_all().map_err(|e| disk(&e))?;
+            }
+            self.teller.found(part.done() as i64);
+            let in_this_round = self.teller.fetched();
+            let ended = match Transfer::new(*self, job, &part, located).run(checksums::follow) {
+                Ok(sum) => return part.finish(&job.target).map(|()| sum).map_err(|e| disk(&e)),
+                Err(ended) => ended,
+            };
+            let trouble = match ended {
+                Ended::Failed(error) => return Err(error),
+                Ended::Changed(trouble) => trouble,
+            };
+            if let Trouble::Changed(why) = &trouble {
+                beginnings += 1;
+                if beginnings >= MOST_BEGINNINGS {
+                    return Err(Error::Changing { name: job.name.clone(), why: why.clone() });
+                }
+                in_pieces = in_pieces && beginnings < 2;
+                self.teller.say(format!("{why}: {} is begun again", job.name));
+            } else {
+                tries = if self.teller.fetched() > in_this_round { 1 } else { tries + 1 };
+                beginnings += 1;
+                if beginnings > 2 * MOST_BEGINNINGS {
+                    return Err(self.failure(&job.url, &trouble));
+                }
+                self.recover(&job.url, &trouble, tries)?;
+            }
+            self.teller.found(-(part.done() as i64));
+            part.reset_all().map_err(|e| disk(&e))?;
+        }
+    }
+
+    /// What the server says of the file against what was said before.
+    fn settle(&self, job: &mut Job, located: &Located) -> Result<(), Error> {
+        let size = located.size.unwrap_or(job.size);
+        if job.sha256.is_none() {
+            job.validator = located.validator.clone();
+            job.size = size;
+        } else if size != job.size {
+            return Err(Error::OtherSize { name: job.name.clone(), size, listed: job.size });
+        }
+        Ok(())
+    }
+}
