@@ -1,7 +1,7 @@
 //! What other programs make of the same input, compared by `make conformance`: one row a check, and every row differs in zero.
 //!
 //! The references are fetched into target/references by scripts/references. Each check is a test of its own; the last one to end
-//! prints the table and holds it against the README's.
+//! prints the table and compares it with the one in docs/conformance.md.
 
 mod parity;
 mod splitter;
@@ -86,7 +86,7 @@ fn conclude(row: Row) {
         let lines = CHECKS.iter().map(|check| format!("{}\n", rows[check])).collect::<String>();
         let table = format!("{HEAD}{lines}");
         println!("\n{table}");
-        hold_against_readme(&table);
+        compare_with_docs(&table);
     }
     drop(rows);
     let first: Vec<&str> = row.differing.iter().take(5).map(String::as_str).collect();
@@ -100,22 +100,14 @@ fn conclude(row: Row) {
     );
 }
 
-/// The README shows the table of the default model; near ties are a processor's own.
-fn hold_against_readme(table: &str) {
+/// The docs show the table of the default model; near ties are a processor's own.
+fn compare_with_docs(table: &str) {
     let others = parity::models().len() > 1;
-    let path = repository().join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let fresh = tidy::replaced(&readme, "conformance", table);
-    if std::env::var_os("UPDATE_README").is_some() {
-        return std::fs::write(&path, &fresh).unwrap();
-    }
     let without_ties = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.rsplitn(3, '|').nth(2).unwrap_or(line).into()).collect()
     };
-    assert!(
-        others || without_ties(&readme) == without_ties(&fresh),
-        "the README's table is out of date: UPDATE_README=1 make conformance"
-    );
+    let same = |now: &str, fresh: &str| others || without_ties(now) == without_ties(fresh);
+    tidy::check_table("docs/conformance.md", "conformance", table, same, "make conformance");
 }
 
 #[test]

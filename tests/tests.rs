@@ -3,7 +3,7 @@
 #[allow(unreachable_pub)] // a library for the rest, as if it were a crate
 mod support;
 
-// The layout of the code, and the README against it.
+// The layout of the code, and the docs against it.
 mod tidy;
 // The command line: options, exit codes, stdout against stderr, pipes.
 mod cli;

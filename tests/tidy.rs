@@ -1,5 +1,6 @@
 //! The layout that the code promises: which part may import which, one crate in one file, a header in every file; and
-//! the README's tables against the code. `UPDATE_README=1 cargo test --release tidy` rewrites the tables.
+//! the docs: their tables against the code, their links and the README's length. `UPDATE_DOCS=1 cargo test --release
+//! tidy` rewrites the tables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -326,33 +327,38 @@ fn the_default_model_is_the_same_everywhere() {
 }
 
 #[test]
-fn the_readmes_tables_are_those_of_the_code() {
-    let path = repository().join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    let tables = [
-        ("options", options()),
-        ("commands", commands()),
-        ("subcommands", subcommands()),
-        ("catalog", models()),
-        ("families", families()),
-        ("templates", templates()),
-    ];
-    let fresh = tables.iter().fold(readme.clone(), |text, (name, table)| replaced(&text, name, table));
-    if std::env::var_os("UPDATE_README").is_some() {
-        return fs::write(&path, &fresh).unwrap();
+fn tables_in_the_docs_match_the_code() {
+    for (file, name, table) in [
+        ("docs/configuration.md", "options", options()),
+        ("docs/configuration.md", "subcommands", subcommands()),
+        ("docs/chat.md", "commands", commands()),
+        ("docs/models.md", "catalog", models()),
+        ("docs/models.md", "families", families()),
+        ("docs/models.md", "templates", templates()),
+    ] {
+        let same = |now: &str, fresh: &str| now == fresh;
+        check_table(file, name, &table, same, "cargo test --release tidy");
     }
-    assert!(
-        readme == fresh,
-        "a table of the README is out of date: UPDATE_README=1 cargo test --release tidy"
-    );
 }
 
-/// The text with what stands between `<!-- name -->` and `<!-- end -->` replaced.
-pub(crate) fn replaced(text: &str, name: &str, table: &str) -> String {
+/// Compares what stands between `<!-- name -->` and `<!-- end -->` in a page with `table`, by `same`. With `UPDATE_DOCS`
+/// set, writes it there instead.
+pub(crate) fn check_table(
+    file: &str,
+    name: &str,
+    table: &str,
+    same: impl Fn(&str, &str) -> bool,
+    update: &str,
+) {
+    let path = repository().join(file);
+    let text = fs::read_to_string(&path).unwrap();
     let begin = format!("<!-- {name} -->\n");
-    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("the README lacks {begin}"));
-    let (_, after) = rest.split_once("<!-- end -->").expect("the README lacks <!-- end -->");
-    format!("{before}{begin}{table}<!-- end -->{after}")
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file} lacks {begin}"));
+    let (now, after) = rest.split_once("<!-- end -->").expect("a table ends with <!-- end -->");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        return fs::write(&path, format!("{before}{begin}{table}<!-- end -->{after}")).unwrap();
+    }
+    assert!(same(now, table), "the table {name} in {file} is out of date: UPDATE_DOCS=1 {update}");
 }
 
 fn options() -> String {
@@ -476,15 +482,68 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
+/// The README, the files beside it and the pages of docs/, each with its text.
+fn pages() -> Vec<(String, String)> {
+    let folders = ["", "docs/"].map(|folder| (folder, fs::read_dir(repository().join(folder)).unwrap()));
+    let names = folders.into_iter().flat_map(|(folder, entries)| {
+        entries.map(move |entry| format!("{folder}{}", entry.unwrap().file_name().to_str().unwrap()))
+    });
+    let pages = names.filter(|name| name.ends_with(".md"));
+    pages.map(|name| (name.clone(), fs::read_to_string(repository().join(name)).unwrap())).collect()
+}
+
+/// The anchors that the headings of a page get: lower case, spaces as hyphens, no other signs.
+fn anchors(text: &str) -> Vec<String> {
+    let mut code = false;
+    let headings = text.lines().filter(|line| {
+        code ^= line.starts_with("```");
+        !code && line.starts_with('#')
+    });
+    let sign = |c: char| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
+        _ => None,
+    };
+    headings
+        .map(|heading| {
+            heading.trim_start_matches('#').trim().to_lowercase().chars().filter_map(sign).collect()
+        })
+        .collect()
+}
+
 #[test]
-fn what_the_readme_links_to_is_there() {
-    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    for link in readme.split("](").skip(1) {
-        let target = link.split(')').next().unwrap();
-        let file = target.split('#').next().unwrap();
-        assert!(
-            file.is_empty() || file.contains("://") || Path::new(&repository().join(file)).exists(),
-            "{target}"
-        );
+fn links_in_the_docs_lead_somewhere() {
+    let pages: BTreeMap<String, String> = pages().into_iter().collect();
+    let mut checked = 0;
+    for (name, text) in &pages {
+        for link in text.split("](").skip(1) {
+            let target = link.split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            checked += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let folder = Path::new(name).parent().unwrap();
+            let path = if file.is_empty() { PathBuf::from(name) } else { folder.join(file) };
+            assert!(repository().join(&path).exists(), "{name}: {target}");
+            let plain = path.to_str().unwrap().replace("docs/../", "");
+            if !anchor.is_empty() {
+                let known = pages.get(&plain).unwrap_or_else(|| panic!("{name}: {target} has no headings"));
+                assert!(anchors(known).iter().any(|known| known == anchor), "{name}: {target}");
+            }
+        }
     }
+    assert!(checked > 30, "{checked} links");
+}
+
+#[test]
+fn every_page_is_in_the_index_and_the_readme_is_short() {
+    let pages: BTreeMap<String, String> = pages().into_iter().collect();
+    for page in pages.keys().filter_map(|name| name.strip_prefix("docs/")).filter(|page| *page != "README.md")
+    {
+        assert!(pages["docs/README.md"].contains(&format!("]({page})")), "docs/README.md lacks {page}");
+        assert!(pages["README.md"].contains(&format!("](docs/{page})")), "README.md lacks {page}");
+    }
+    let lines = pages["README.md"].lines().count();
+    assert!(lines <= 170, "README.md has {lines} lines: the reference belongs in docs/");
 }

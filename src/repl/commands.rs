@@ -1,4 +1,4 @@
-//! The slash commands, in one table that drives dispatch, Tab, `/help` and the README. What they do is in `conversation.rs` and `model.rs`.
+//! The slash commands, in one table that drives dispatch, Tab, `/help` and the docs. What they do is in `conversation.rs` and `model.rs`.
 
 mod model;
 mod conversation;
