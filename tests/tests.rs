@@ -4,6 +4,7 @@
 mod support;
 
 // The layout of the code, and the docs against it.
+mod layout;
 mod tidy;
 // The command line: options, exit codes, stdout against stderr, pipes.
 mod cli;
