@@ -3,13 +3,12 @@
 //! Of the default model, whose vocabulary has 49,152 tokens. Steps of a turn are measured on a conversation of 100 messages or
 //! on a prompt of 3,000 tokens; steps of a token, on one.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use divan::{Bencher, black_box};
 use fireside::chat::Role;
-use fireside::chat::settings::{Auto, CacheType, Sampling};
+use fireside::chat::settings::{Sampling, Settings};
 use fireside::engine::cache::Cache;
 use fireside::engine::draft::{Costs, Drafter, Lookup};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
@@ -45,15 +44,7 @@ fn main() {
 }
 
 fn model() -> Llama<'static> {
-    let context = ContextOptions {
-        limit: 4096,
-        chunk: 512,
-        threads: 2,
-        threads_batch: 2,
-        flash_attn: Auto::Auto,
-        cache_type_k: CacheType::F16,
-        cache_type_v: CacheType::F16,
-    };
+    let context = ContextOptions::new(&Settings::default(), 4096, 512, 2);
     Llama::new(&WEIGHTS, context)
 }
 
@@ -135,7 +126,7 @@ fn guard_100_messages(bencher: Bencher) {
 fn cache_match_1024_tokens(bencher: Bencher) {
     let (mut model, mut cache, prompt) = (model(), Cache::default(), tokens(PROMPT));
     cache.reuse(&mut model, &prompt[..IN_MEMORY]).expect("there is room");
-    let read = cache.read(&mut model, &prompt[..IN_MEMORY], &mut |_| ControlFlow::Continue(()));
+    let read = cache.read(&mut model, &prompt[..IN_MEMORY], &|| false, &mut |_| {});
     assert!(read.expect("it evaluates").is_continue());
     bencher.bench_local(|| {
         let same = cache.common(black_box(&prompt));

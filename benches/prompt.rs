@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fireside::chat::settings::{Auto, CacheType, Settings};
+use fireside::chat::settings::{Auto, Settings};
 use fireside::chat::{Message, Request, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
@@ -98,13 +98,5 @@ fn turn(round: usize, messages: usize) -> Request {
 }
 
 fn context() -> ContextOptions {
-    ContextOptions {
-        limit: 1 << 17,
-        chunk: 512,
-        threads: 1,
-        threads_batch: 1,
-        flash_attn: Auto::Off,
-        cache_type_k: CacheType::F16,
-        cache_type_v: CacheType::F16,
-    }
+    ContextOptions { flash_attn: Auto::Off, ..ContextOptions::new(&Settings::default(), 1 << 17, 512, 1) }
 }

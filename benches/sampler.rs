@@ -12,7 +12,7 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::time::Instant;
 
-use fireside::chat::settings::{Auto, CacheType, Sampling};
+use fireside::chat::settings::{Sampling, Settings};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model, Sampler};
 use fireside::engine::sampler::Chain;
@@ -94,25 +94,17 @@ fn step(file: &Path) {
         special_ids: None,
     };
     let weights = Weights::load(file, &options, |_| true).expect("it is a model");
-    let context = ContextOptions {
-        limit: 512,
-        chunk: 64,
-        threads: 2,
-        threads_batch: 2,
-        flash_attn: Auto::Auto,
-        cache_type_k: CacheType::F16,
-        cache_type_v: CacheType::F16,
-    };
+    let context = ContextOptions::new(&Settings::default(), 512, 64, 2);
     let mut model = Llama::new(&weights, context);
     model.grow(512).expect("there is room");
-    model.decode(&[1], Logits::Last).expect("it evaluates");
+    model.append(0, &[1], Logits::Last).expect("it evaluates");
     let (mut steps, mut picks) = (Vec::new(), Vec::new());
     let mut sampler = model.sampler(&Sampling::default(), 1).expect("the settings are good");
     for _ in 0..STEPS {
         let started = Instant::now();
         let token = sampler.pick(model.logits(0)).expect("they are numbers");
         picks.push(started.elapsed().as_secs_f64() * 1e6);
-        model.decode(&[token], Logits::Last).expect("it evaluates");
+        model.append(0, &[token], Logits::Last).expect("it evaluates");
         let _done = model.logits(0)[0];
         steps.push(started.elapsed().as_secs_f64() * 1e6);
     }

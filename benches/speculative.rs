@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use fireside::chat::settings::{Auto, CacheType, Settings};
+use fireside::chat::settings::Settings;
 use fireside::chat::{Event, Message, Request, Role, Stats};
 use fireside::engine::Engine;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
@@ -74,15 +74,7 @@ fn main() {
         special_ids: None,
     };
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
-    let context = ContextOptions {
-        limit: 4096,
-        chunk: 512,
-        threads,
-        threads_batch: threads,
-        flash_attn: Auto::Auto,
-        cache_type_k: CacheType::F16,
-        cache_type_v: CacheType::F16,
-    };
+    let context = ContextOptions::new(&Settings::default(), 4096, 512, threads);
     batches(Llama::new(&weights, context.clone()));
     let header = gguf::read(Path::new(&path)).expect("it was loaded");
     let template = header.str("tokenizer.chat_template");
@@ -170,10 +162,10 @@ fn parting(mut model: Llama, with: &Answer, without: &Answer) {
     let mut best = Vec::new(); // of every token of the answer when evaluated alone: the two best after it
     let mut changes = Vec::new();
     for size in [1, 2] {
-        model.truncate(0);
-        model.decode(prompt, Logits::None).expect("it evaluates");
+        model.truncate(0, 0);
+        model.append(0, prompt, Logits::None).expect("it evaluates");
         for (number, batch) in answer.chunks(size).enumerate() {
-            model.decode(batch, Logits::All).expect("it evaluates");
+            model.append(0, batch, Logits::All).expect("it evaluates");
             for row in 0..batch.len() {
                 let (at, logits) = (number * size + row, model.logits(row));
                 if size == 1 {
@@ -223,18 +215,18 @@ fn batches(mut model: Llama) {
     let tokens: Vec<Token> =
         model.tokenize(&"The quick brown fox jumps over the lazy dog. ".repeat(500), false);
     for depth in DEPTHS {
-        while model.len() < depth {
-            let more = (depth - model.len()).min(512);
-            model.decode(&tokens[model.len()..][..more], Logits::None).expect("it evaluates");
+        while model.len(0) < depth {
+            let more = (depth - model.len(0)).min(512);
+            model.append(0, &tokens[model.len(0)..][..more], Logits::None).expect("it evaluates");
         }
         let mut best = [(f64::INFINITY, f64::INFINITY); SIZES.len()];
         for _ in 0..9 {
             for (size, best) in SIZES.iter().zip(&mut best) {
                 let mut time = || {
                     let started = Instant::now();
-                    model.decode(&tokens[depth..][..*size], Logits::All).expect("it evaluates");
+                    model.append(0, &tokens[depth..][..*size], Logits::All).expect("it evaluates");
                     let _done = model.logits(size - 1)[0];
-                    model.truncate(depth);
+                    model.truncate(0, depth);
                     started.elapsed().as_secs_f64() * 1e3
                 };
                 *best = (best.0.min(time()), best.1.min(time()));

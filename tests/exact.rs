@@ -68,15 +68,9 @@ impl Subject {
             FLOAT_NOISE => (CacheType::F32, Auto::Off),
             _ => (CacheType::F16, Auto::Auto),
         };
-        ContextOptions {
-            limit: self.limit,
-            chunk: CHUNK,
-            threads: 1, // two would spin against the tests beside them
-            threads_batch: 1,
-            flash_attn,
-            cache_type_k: cache,
-            cache_type_v: cache,
-        }
+        // two threads would spin against the tests beside them
+        let options = ContextOptions::new(&Settings::default(), self.limit, CHUNK, 1);
+        ContextOptions { flash_attn, cache_type_k: cache, cache_type_v: cache, ..options }
     }
 
     pub(crate) fn engine(&self) -> Engine<Llama<'_>> {
@@ -92,7 +86,7 @@ impl Subject {
         let mut model = self.model();
         model.grow(tokens.len() + 1).unwrap();
         for chunk in tokens.chunks(CHUNK) {
-            model.decode(chunk, Logits::Last).unwrap();
+            model.append(0, chunk, Logits::Last).unwrap();
         }
         let mut logits = model.logits(0).to_vec();
         logits.sort_by(|a, b| b.total_cmp(a));

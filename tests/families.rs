@@ -80,14 +80,14 @@ fn best(logits: &[f32]) -> Token {
 
 /// Evaluates tokens, the last of which gets logits.
 fn read(model: &mut Llama, tokens: &[Token]) {
-    tokens.chunks(model.chunk()).for_each(|chunk| model.decode(chunk, Logits::Last).unwrap());
+    tokens.chunks(model.chunk()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
 }
 
 /// Reads greedy tokens one by one, each of which must be the best.
 fn follow(model: &mut Llama, greedy: &[Token], what: &str) {
     for (step, token) in greedy.iter().enumerate() {
         assert_eq!(best(model.logits(0)), *token, "{what}: token {step}");
-        model.decode(&[*token], Logits::Last).unwrap();
+        model.append(0, &[*token], Logits::Last).unwrap();
     }
 }
 
@@ -107,7 +107,8 @@ fn growing(subject: &Subject, case: &Case, what: &str) {
     let (half, all) = (case.ids.len() / 2, [&case.ids[..], &case.greedy].concat());
     let mut done = 0;
     for until in [half, case.ids.len(), case.ids.len() + 9, all.len()] {
-        done = model.grow(until.max(1)).unwrap().min(done);
+        model.grow(until.max(1)).unwrap();
+        done = model.len(0).min(done);
         read(&mut model, &all[done..until]);
         done = until;
     }
@@ -120,10 +121,10 @@ fn undone(subject: &Subject, case: &Case, other: &[Token], what: &str) {
     let all = [&case.ids[..], &case.greedy].concat();
     model.grow(all.len() + other.len()).unwrap();
     for at in [case.ids.len() / 2, case.ids.len() + 5] {
-        let kept = model.len();
+        let kept = model.len(0);
         read(&mut model, &all[kept..at]);
         read(&mut model, other);
-        let kept = model.truncate(at);
+        let kept = model.truncate(0, at);
         read(&mut model, &all[kept..at]);
     }
     read(&mut model, &all[case.ids.len() + 5..]);
@@ -135,10 +136,10 @@ fn restored(subject: &Subject, case: &Case, what: &str) {
     let mut before = subject.model();
     before.grow(case.ids.len()).unwrap();
     read(&mut before, &case.ids);
-    let state = before.save().unwrap();
+    let state = before.save(0).unwrap();
     let mut model = subject.model();
     model.grow(case.ids.len() + case.greedy.len()).unwrap();
-    model.restore(&state, case.ids.len()).unwrap();
+    model.restore(0, &state, case.ids.len()).unwrap();
     read(&mut model, &case.greedy);
     close(model.logits(0), &case.last, what);
 }

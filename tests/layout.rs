@@ -115,7 +115,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "llama_cpp_sys_2",
         &[
-            "engine/llama.rs",
+            "engine/llama/context.rs",
             "engine/llama/devices.rs",
             "engine/llama/ggml.rs",
             "engine/llama/log.rs",
@@ -161,7 +161,7 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Files that may have unsafe code.
 const UNSAFE: &[&str] = &[
     "main.rs",
-    "engine/llama.rs",
+    "engine/llama/context.rs",
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",

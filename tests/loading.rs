@@ -45,7 +45,7 @@ fn in_halves_it_is_the_same_model() {
         let tokens = whole.tokenize(TEXT, true);
         for model in [&mut whole, &mut halves] {
             model.grow(tokens.len()).unwrap();
-            model.decode(&tokens, Logits::Last).unwrap();
+            model.append(0, &tokens, Logits::Last).unwrap();
         }
         assert_eq!(whole.logits(0), halves.logits(0), "{path:?}");
         assert_eq!(subject.weights.special_ids(), again.special_ids(), "{path:?}");

@@ -101,7 +101,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(model: &mut Llama, tokens: &[Token]) {
     model.grow(tokens.len() + 100).unwrap();
-    tokens.chunks(model.chunk()).for_each(|chunk| model.decode(chunk, Logits::Last).unwrap());
+    tokens.chunks(model.chunk()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
 }
 
 #[test]
@@ -110,22 +110,22 @@ fn restored_memory_is_the_same_to_the_last_bit() {
         let mut model = subject.model();
         let tokens = model.tokenize(&document(), false);
         read(&mut model, &tokens);
-        let state = model.save().unwrap();
-        assert_eq!(state.len(), model.state_bytes());
+        let state = model.save(0).unwrap();
+        assert_eq!(state.len(), model.state_bytes(0));
         let mut other = subject.model();
         other.grow(tokens.len() + 200).unwrap(); // not even the size is the same
-        other.restore(&state, tokens.len()).unwrap();
-        assert_eq!(other.len(), tokens.len());
+        other.restore(0, &state, tokens.len()).unwrap();
+        assert_eq!(other.len(0), tokens.len());
         for next in &tokens[..40] {
-            model.decode(&[*next], Logits::Last).unwrap();
-            other.decode(&[*next], Logits::Last).unwrap();
+            model.append(0, &[*next], Logits::Last).unwrap();
+            other.append(0, &[*next], Logits::Last).unwrap();
             let apart = model.logits(0).iter().zip(other.logits(0)).map(|(a, b)| (a - b).abs());
             let apart = apart.fold(0.0, f32::max);
             // Of a sliding window only what is seen is saved: other cells, added up in another order.
             let noise = if name == "gemma3" { FLOAT_NOISE } else { 0.0 };
             assert!(apart <= noise, "{name}: logits differ by {apart}");
         }
-        assert_eq!(model.state_bytes(), other.state_bytes(), "{name}");
+        assert_eq!(model.state_bytes(0), other.state_bytes(0), "{name}");
     }
 }
 
@@ -135,20 +135,20 @@ fn what_is_no_state_of_this_model_is_not_taken() {
     let mut model = subject.model();
     let tokens = model.tokenize(&document(), false);
     read(&mut model, &tokens);
-    let state = model.save().unwrap();
+    let state = model.save(0).unwrap();
     let other = Subject::load(&tiny("mamba"), FLOAT_NOISE);
     let mut mamba = other.model();
     read(&mut mamba, &tokens[..10]);
-    assert!(mamba.restore(&state, tokens.len()).is_err());
-    assert!(mamba.is_empty());
-    assert!(model.restore(&state, tokens.len() + 1).is_err(), "of another length");
-    assert!(model.is_empty());
-    assert!(model.restore(&[], 10).is_err() && model.restore(&state[..1000], tokens.len()).is_err());
+    assert!(mamba.restore(0, &state, tokens.len()).is_err());
+    assert_eq!(mamba.len(0), 0);
+    assert!(model.restore(0, &state, tokens.len() + 1).is_err(), "of another length");
+    assert_eq!(model.len(0), 0);
+    assert!(model.restore(0, &[], 10).is_err() && model.restore(0, &state[..1000], tokens.len()).is_err());
     read(&mut model, &tokens);
-    assert!(model.save().unwrap() == state, "it can be used as before");
+    assert!(model.save(0).unwrap() == state, "it can be used as before");
     let mut small = subject.model();
     small.grow(64).unwrap();
-    assert!(small.restore(&state, tokens.len()).is_err(), "more than there is room for");
+    assert!(small.restore(0, &state, tokens.len()).is_err(), "more than there is room for");
 }
 
 #[test]

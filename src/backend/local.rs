@@ -18,7 +18,7 @@ use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, Repl
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, SpecialIds, Weights, contained};
-use crate::engine::model::Model;
+use crate::engine::model::{Cancel, Model};
 use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache, Rules, Unchanged};
 use crate::engine::{Engine, cache};
@@ -92,7 +92,7 @@ struct Ready<'e, 'w> {
     /// What loading has shown that the user should know, a line each, until it is told.
     cautions: &'e mut Vec<String>,
     /// Whether a newer job has come.
-    superseded: &'e dyn Fn() -> bool,
+    superseded: Cancel<'e>,
 }
 
 impl Local {
@@ -377,9 +377,9 @@ impl Worker {
 
     /// What is done for later while nobody waits.
     fn rest(&self, engine: &mut Engine<Llama>) {
-        let newest = self.newest.load(Ordering::Relaxed);
+        let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();
-        if let Some(costs) = engine.measure(&|| self.newest.load(Ordering::Relaxed) > newest) {
+        if let Some(costs) = engine.measure(&|| newest.load(Ordering::Relaxed) > before) {
             (self.spec.costs.measured)(costs);
         }
     }

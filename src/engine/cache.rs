@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 
-use super::model::{Logits, Model};
+use super::model::{Cancel, Logits, Model, Row};
 use super::token::Token;
 
 /// Smallest context that is ever made, in tokens, and what the size of each is a multiple of.
@@ -22,9 +22,11 @@ const ANSWER_SHARE: usize = 4;
 const MOST_CHECKPOINTS: usize = 256 << 20;
 const APART: usize = 16;
 
-/// The tokens in a model's memory, in their order.
+/// The tokens of a sequence in a model's memory, in their order.
 #[derive(Debug, Default)]
 pub struct Cache {
+    /// Which of the model's sequences.
+    sequence: usize,
     tokens: Vec<Token>,
     /// Of a model whose memory cannot be cut: what it was before, newest last. The longest that a prompt begins with is
     /// put back.
@@ -38,6 +40,11 @@ struct Checkpoint {
 }
 
 impl Cache {
+    /// Of an empty sequence.
+    pub fn of(sequence: usize) -> Cache {
+        Cache { sequence, ..Cache::default() }
+    }
+
     pub fn tokens(&self) -> &[Token] {
         &self.tokens
     }
@@ -55,15 +62,20 @@ impl Cache {
         Ok(self.tokens.len())
     }
 
+    /// Whether what is in memory can be cut again to what it is now.
+    pub fn can_return(&self, model: &impl Model) -> bool {
+        model.can_return(self.sequence)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self, model: &mut impl Model) {
-        model.truncate(0);
+        model.truncate(self.sequence, 0);
         self.tokens.clear();
     }
 
     /// Keeps the beginning that `prompt` shares; returns how many tokens were kept.
     pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
-        let kept = model.truncate(self.common(prompt));
+        let kept = model.truncate(self.sequence, self.common(prompt));
         self.tokens.truncate(kept);
         self.go_back(model, prompt);
         self.tokens.len()
@@ -74,7 +86,7 @@ impl Cache {
         let serves = |c: &&Checkpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
         let best = self.checkpoints.iter().filter(serves).max_by_key(|c| c.tokens.len());
         let Some(best) = best.filter(|best| best.tokens.len() > self.tokens.len()) else { return };
-        let put_back = model.restore(&best.state, best.tokens.len()).is_ok();
+        let put_back = model.restore(self.sequence, &best.state, best.tokens.len()).is_ok();
         self.tokens.clear();
         if put_back {
             self.tokens.extend_from_slice(&best.tokens);
@@ -85,12 +97,12 @@ impl Cache {
     pub fn mark(&mut self, model: &impl Model) {
         let near =
             |c: &Checkpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
-        let bytes = model.state_bytes();
+        let bytes = model.state_bytes(self.sequence);
         let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
         if useless || self.checkpoints.iter().any(near) {
             return;
         }
-        let Ok(state) = model.save() else { return };
+        let Ok(state) = model.save(self.sequence) else { return };
         let mut all = bytes + self.checkpoints.iter().map(|c| c.state.len()).sum::<usize>();
         while all > MOST_CHECKPOINTS
             && let Some(oldest) = self.checkpoints.pop_front()
@@ -111,7 +123,7 @@ impl Cache {
     ) -> Result<bool> {
         self.clear(model);
         self.make_room(model, tokens.len(), with_answer(wanted.max(tokens.len())))?;
-        let taken = model.restore(state, tokens.len()).is_ok();
+        let taken = model.restore(self.sequence, state, tokens.len()).is_ok();
         if taken {
             self.tokens.extend_from_slice(tokens);
         }
@@ -119,54 +131,52 @@ impl Cache {
     }
 
     /// Evaluates `prompt` from where the cache ends, in chunks cut at absolute multiples of the model's chunk so that
-    /// equal prompts are cut equally. Asks `go_on(tokens in memory)` between chunks. The last token gets logits.
+    /// equal prompts are cut equally. Tells `progress` the tokens in memory before and after each chunk; `Break`: it was
+    /// cancelled. The last token gets logits.
     pub fn read(
         &mut self,
         model: &mut impl Model,
         prompt: &[Token],
-        go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+        cancel: Cancel,
+        progress: &mut dyn FnMut(usize),
     ) -> Result<ControlFlow<()>> {
-        while self.tokens.len() < prompt.len() {
+        loop {
             let start = self.tokens.len();
-            if go_on(start).is_break() {
+            progress(start);
+            if cancel() {
                 return Ok(ControlFlow::Break(()));
+            }
+            if start >= prompt.len() {
+                return Ok(ControlFlow::Continue(()));
             }
             let end = ((start / model.chunk() + 1) * model.chunk()).min(prompt.len());
             let logits = if end == prompt.len() { Logits::Last } else { Logits::None };
-            self.append(model, &prompt[start..end], logits)?;
-        }
-        Ok(go_on(self.tokens.len()))
-    }
-
-    /// Evaluates one more token and a draft of what follows it, and gives all of them logits. The caller has seen that they
-    /// fit; there is no draft where memory must grow for the token.
-    pub fn push(&mut self, model: &mut impl Model, token: Token, draft: &[Token]) -> Result<()> {
-        let needed = self.tokens.len() + 1;
-        if needed > model.capacity() {
-            let before = self.tokens.clone();
-            if self.make_room(model, needed, needed)? < before.len() {
-                self.read(model, &before, &mut |_| ControlFlow::Continue(()))?.is_continue();
+            if self.append(model, &prompt[start..end], logits, cancel)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        if draft.is_empty() {
-            return self.append(model, &[token], Logits::Last);
-        }
-        self.append(model, &[&[token], draft].concat(), Logits::All)
     }
 
     /// Forgets what follows the first `len` tokens. Should the model forget more, that is read again.
     pub fn truncate_to(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
-        let kept = model.truncate(len);
+        let kept = model.truncate(self.sequence, len);
         let lost = self.tokens[kept..len].to_vec();
         self.tokens.truncate(kept);
-        lost.chunks(model.chunk()).try_for_each(|chunk| self.append(model, chunk, Logits::None))
+        let mut chunks = lost.chunks(model.chunk());
+        chunks.try_for_each(|chunk| self.append(model, chunk, Logits::None, &|| false).map(|_whole| ()))
     }
 
-    fn append(&mut self, model: &mut impl Model, tokens: &[Token], logits: Logits) -> Result<()> {
-        let done = model.decode(tokens, logits);
+    fn append(
+        &mut self,
+        model: &mut impl Model,
+        tokens: &[Token],
+        logits: Logits,
+        cancel: Cancel,
+    ) -> Result<ControlFlow<()>> {
+        let done = model.decode(&Row::run(self.sequence, self.tokens.len(), tokens, logits), cancel);
         match done {
-            Ok(()) => self.tokens.extend_from_slice(tokens),
-            Err(_) => self.tokens.truncate(model.len()),
+            Ok(ControlFlow::Continue(())) => self.tokens.extend_from_slice(tokens),
+            _ => self.tokens.truncate(model.len(self.sequence)),
         }
         done
     }
@@ -177,11 +187,46 @@ impl Cache {
         if needed > model.capacity() {
             let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
             let grown = model.grow(capacity_for(wanted.max(twice), model.limit()));
-            self.tokens.truncate(model.len());
+            self.tokens.truncate(model.len(self.sequence));
             grown?;
         }
         Ok(self.tokens.len())
     }
+}
+
+/// Evaluates tokens after those of several sequences as one batch, and gives all of them logits, in this order. The caller has seen
+/// that they fit; where memory must grow, each part is one token. `Break`: it was cancelled, and none of them is there.
+pub fn append(
+    model: &mut impl Model,
+    parts: &mut [(&mut Cache, &[Token])],
+    cancel: Cancel,
+) -> Result<ControlFlow<()>> {
+    let needed = parts.iter().map(|(cache, _)| cache.tokens.len() + 1).max().unwrap_or(0);
+    if needed > model.capacity() {
+        let before: Vec<Vec<Token>> = parts.iter().map(|(cache, _)| cache.tokens.clone()).collect();
+        for (cache, _) in &mut *parts {
+            cache.make_room(model, needed, needed)?;
+        }
+        for ((cache, _), before) in parts.iter_mut().zip(&before) {
+            cache.tokens.truncate(model.len(cache.sequence));
+            if cache.tokens.len() < before.len() && cache.read(model, before, cancel, &mut |_| {})?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    let rows = |(cache, tokens): &(&mut Cache, &[Token])| {
+        Row::run(cache.sequence, cache.tokens.len(), tokens, Logits::All)
+    };
+    let batch: Vec<Row> = parts.iter().flat_map(rows).collect();
+    let done = model.decode(&batch, cancel);
+    for (cache, tokens) in parts {
+        match done {
+            Ok(ControlFlow::Continue(())) => cache.tokens.extend_from_slice(tokens),
+            _ => cache.tokens.truncate(model.len(cache.sequence)),
+        }
+    }
+    done
 }
 
 /// The size of the context that holds `tokens`, never above `limit`.
@@ -196,15 +241,17 @@ fn with_answer(prompt: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::super::toy::Toy;
     use super::*;
 
     fn read(cache: &mut Cache, toy: &mut Toy, prompt: &[Token]) -> usize {
         let kept = cache.reuse(toy, prompt).unwrap();
-        let flow = cache.read(toy, prompt, &mut |_| ControlFlow::Continue(())).unwrap();
+        let flow = cache.read(toy, prompt, &|| false, &mut |_| {}).unwrap();
         assert!(flow.is_continue());
         assert_eq!(cache.tokens(), prompt);
-        assert_eq!(toy.memory(), prompt);
+        assert_eq!(toy.memory(cache.sequence), prompt);
         kept
     }
 
@@ -261,12 +308,44 @@ mod tests {
         let (mut cache, mut toy) = (Cache::default(), Toy::new(4096));
         let prompt: Vec<Token> = (0..64).collect();
         cache.reuse(&mut toy, &prompt).unwrap();
-        let mut stop_at_32 = |done| {
-            if done >= 32 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        assert!(cache.read(&mut toy, &prompt, &mut stop_at_32).unwrap().is_break());
+        let read = AtomicUsize::new(0);
+        let stop_at_32 = || read.load(Ordering::Relaxed) >= 32;
+        let mut progress = |done| read.store(done, Ordering::Relaxed);
+        assert!(cache.read(&mut toy, &prompt, &stop_at_32, &mut progress).unwrap().is_break());
         assert_eq!(cache.tokens(), &prompt[..32]);
-        assert_eq!(toy.memory(), cache.tokens());
+        assert_eq!(toy.memory(0), cache.tokens());
+    }
+
+    #[test]
+    fn a_stop_within_a_chunk_leaves_cache_and_memory_equal() {
+        let prompt: Vec<Token> = (0..64).collect();
+        for (cuttable, left) in [(true, 16), (false, 32)] {
+            let mut toy = if cuttable { Toy::new(4096) } else { Toy::new(4096).uncuttable() };
+            let mut cache = Cache::default();
+            cache.reuse(&mut toy, &prompt).unwrap();
+            let asked = AtomicUsize::new(0);
+            // Once before each chunk, and where memory can be cut once before each of its 16 tokens.
+            let most = if cuttable { 1 + 16 + 1 + 5 } else { 2 };
+            let stop = || asked.fetch_add(1, Ordering::Relaxed) >= most;
+            assert!(cache.read(&mut toy, &prompt, &stop, &mut |_| {}).unwrap().is_break());
+            assert_eq!(cache.tokens(), &prompt[..left]);
+            assert_eq!(toy.memory(0), cache.tokens());
+            read(&mut cache, &mut toy, &prompt);
+        }
+    }
+
+    #[test]
+    fn sequences_side_by_side_do_not_touch_each_other() {
+        let mut toy = Toy::saying_each(&["", ""]);
+        let (mut one, mut other) = (Cache::of(0), Cache::of(1));
+        read(&mut one, &mut toy, &[1, 2, 3]);
+        read(&mut other, &mut toy, &[1, 2, 3, 4, 5]);
+        assert_eq!(read(&mut one, &mut toy, &[1, 2, 9]), 2);
+        let long: Vec<Token> = (0..600).map(|i| i % 200).collect();
+        read(&mut one, &mut toy, &long);
+        assert_eq!(toy.memory(1), other.tokens(), "memory has grown for the other one");
+        other.clear(&mut toy);
+        assert_eq!((toy.memory(0), toy.memory(1)), (&long[..], &[][..]));
     }
 
     #[test]
@@ -278,10 +357,10 @@ mod tests {
             let prompt: Vec<Token> = (0..600).map(|i| i % 200).collect();
             read(&mut cache, &mut toy, &prompt[..500]);
             for token in &prompt[500..] {
-                cache.push(&mut toy, *token, &[]).unwrap();
+                assert!(append(&mut toy, &mut [(&mut cache, &[*token])], &|| false).unwrap().is_continue());
             }
             assert_eq!(cache.tokens(), prompt);
-            assert_eq!(toy.memory(), prompt);
+            assert_eq!(toy.memory(0), prompt);
         }
     }
 
@@ -291,11 +370,11 @@ mod tests {
             let mut toy = if cuttable { Toy::new(4096) } else { Toy::new(4096).uncuttable() };
             let mut cache = Cache::default();
             read(&mut cache, &mut toy, &[1, 2, 3]);
-            cache.push(&mut toy, 4, &[5, 6]).unwrap();
+            assert!(append(&mut toy, &mut [(&mut cache, &[4, 5, 6])], &|| false).unwrap().is_continue());
             assert_eq!(cache.tokens(), [1, 2, 3, 4, 5, 6]);
             cache.truncate_to(&mut toy, 4).unwrap();
             assert_eq!(cache.tokens(), [1, 2, 3, 4]);
-            assert_eq!(toy.memory(), cache.tokens());
+            assert_eq!(toy.memory(0), cache.tokens());
         }
     }
 

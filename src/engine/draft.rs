@@ -1,4 +1,4 @@
-//! 7 — what may come next: draft tokens that the model verifies, several in the time of few. Next: generate.rs.
+//! 7 — what may come next: draft tokens that the model verifies, several in the time of few. Next: sequence.rs.
 //!
 //! Whatever is drafted, the sampler chooses every token from the model's own logits: a rejected draft costs time and changes no
 //! text. So drafts are made only where they pay, which is decided by how often drafts like these were accepted in this answer
@@ -10,6 +10,8 @@ use super::token::Token;
 
 /// DraftCounts at what comes next.
 pub trait Drafter {
+    /// A new text begins: nothing is known of it yet.
+    fn begin(&mut self);
     /// Tokens that may follow `before` and `next`, at most `most` of them; none where drafting does not pay. From call to call
     /// the text so far only grows.
     fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token>;
@@ -212,6 +214,10 @@ impl Lookup {
 }
 
 impl Drafter for Lookup {
+    fn begin(&mut self) {
+        *self = Lookup::new(self.costs.clone());
+    }
+
     fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token> {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {

@@ -3,6 +3,7 @@
 //! Only this room (with sampler.rs) names the binding. It hides what the binding allows to go wrong: ids are checked before
 //! they reach C++, the log is kept for error messages, and positions never pass what the model can take.
 
+mod context;
 mod devices;
 mod facts;
 mod fallback;
@@ -11,85 +12,86 @@ pub(crate) mod ggml;
 mod log;
 mod weights;
 
-use std::num::NonZeroU32;
+use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
-use llama_cpp_2::context::session::LlamaStateSeqFlags;
-use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
-use self::devices::backend;
+use self::context::Context;
+pub use self::context::ContextOptions;
 pub use self::devices::{BINDING, BUILD, Device, devices, system_info};
 use self::fallback::LONG;
+use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
-use self::log::{forget_errors, reason};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
-use super::model::{Logits, Model, Sampler};
+use super::model::{Cancel, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
-use crate::chat::settings::{Auto, CacheType, Sampling};
+use crate::chat::settings::Sampling;
 use crate::error::Failure;
 use crate::settings::SETTINGS;
 
-/// What a context needs to know.
-#[derive(Debug, Clone)]
-pub struct ContextOptions {
-    /// Most tokens of context.
-    pub limit: usize,
-    /// Tokens of one batch: a power of two.
-    pub chunk: usize,
-    pub threads: u32,
-    pub threads_batch: u32,
-    pub flash_attn: Auto,
-    pub cache_type_k: CacheType,
-    pub cache_type_v: CacheType,
-}
-
-/// One sequence of tokens being evaluated on loaded weights.
+/// Sequences of tokens being evaluated on loaded weights.
 pub struct Llama<'w> {
     weights: &'w Weights,
     options: ContextOptions,
     /// Made when first needed, with the size then needed.
-    context: Option<LlamaContext<'w>>,
-    batch: LlamaBatch<'static>,
+    context: Option<Context<'w>>,
     capacity: usize,
-    len: usize,
-    /// How many tokens of the last decode have logits.
+    /// Tokens of each sequence in memory.
+    lens: Vec<usize>,
+    /// How many rows of the last batch have logits.
     rows: usize,
 }
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
-        let batch = LlamaBatch::new(options.chunk, 1);
-        Llama { weights, options, context: None, batch, capacity: 0, len: 0, rows: 0 }
+        let lens = vec![0; options.sequences];
+        Llama { weights, options, context: None, capacity: 0, lens, rows: 0 }
     }
 
-    fn open(&self, capacity: usize) -> Result<LlamaContext<'w>> {
-        let options = &self.options;
-        let chunk = options.chunk as u32;
-        let flash = match options.flash_attn {
-            Auto::Auto => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            Auto::On => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            Auto::Off => llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(capacity as u32))
-            .with_n_batch(chunk)
-            .with_n_ubatch(chunk)
-            .with_n_seq_max(1)
-            .with_n_threads(options.threads as i32)
-            .with_n_threads_batch(options.threads_batch as i32)
-            .with_flash_attention_policy(flash)
-            .with_type_k(cache_type(options.cache_type_k))
-            .with_type_v(cache_type(options.cache_type_v))
-            .with_swa_full(true) // a window-sized cache cannot be cut exactly
-            .with_no_perf(true);
-        forget_errors();
-        let context = contained(|| self.weights.model.new_context(backend(), params));
-        context.map_err(|e| self.refused(capacity, &reason().unwrap_or_else(|| e.to_string())))
+    /// Forgets a sequence.
+    fn clear(&mut self, sequence: usize) {
+        self.lens[sequence] = 0;
+        if let Some(context) = &mut self.context {
+            match self.lens.iter().all(|len| *len == 0) {
+                true => context.clear(),
+                false => _ = context.remove(sequence, 0),
+            }
+        }
+    }
+
+    /// Whether a sequence has all that is needed to go on after its first `len` tokens: restored memory of a sliding window has
+    /// only what was needed after its last one.
+    fn has_whole(&self, sequence: usize, len: usize) -> bool {
+        let oldest = |context: &Context| context.first(sequence).unwrap_or(0);
+        let needed = len.saturating_sub(self.weights.window.unwrap_or(len));
+        self.context.as_ref().is_some_and(|context| oldest(context) <= needed)
+    }
+
+    /// What C++ would end the process over is an error here. Returns how long each sequence will be.
+    fn checked(&self, batch: &[Row]) -> Result<Vec<usize>> {
+        let most = self.options.chunk.min(self.capacity * self.options.sequences);
+        if batch.is_empty() || batch.len() > most {
+            bail!("a batch has {} tokens, and may have 1 to {most}", batch.len());
+        }
+        let outputs = batch.iter().filter(|row| row.logits).count();
+        if outputs > self.options.outputs {
+            bail!("{outputs} tokens are to get logits, and {} may", self.options.outputs);
+        }
+        let mut lens = self.lens.clone();
+        for row in batch {
+            if row.token < 0 || row.token as usize >= self.weights.vocabulary().len {
+                bail!("token {} is not in the vocabulary", row.token);
+            }
+            let len = lens.get_mut(row.sequence).context("there is no such sequence")?;
+            if row.position != *len || *len >= self.capacity {
+                bail!("a token cannot have the position {} after {len} of {}", row.position, self.capacity);
+            }
+            *len += 1;
+        }
+        Ok(lens)
     }
 
     /// The tokens of a text in which nothing is left out.
@@ -167,8 +169,12 @@ impl Model for Llama<'_> {
         Ok(Box::new(Chain::for_model(self.weights.words(), sampling, seed, self.options.limit)?))
     }
 
-    fn len(&self) -> usize {
-        self.len
+    fn sequences(&self) -> usize {
+        self.options.sequences
+    }
+
+    fn len(&self, sequence: usize) -> usize {
+        self.lens[sequence]
     }
 
     fn capacity(&self) -> usize {
@@ -183,33 +189,26 @@ impl Model for Llama<'_> {
         self.options.chunk
     }
 
-    fn state_bytes(&self) -> usize {
-        let size = |context: &LlamaContext| context.state_seq_get_size_ext(0, LlamaStateSeqFlags::empty());
-        self.context.as_ref().filter(|_| self.len > 0).map_or(0, |context| 1 + contained(|| size(context)))
+    fn state_bytes(&self, sequence: usize) -> usize {
+        let context = self.context.as_ref().filter(|_| self.lens[sequence] > 0);
+        context.map_or(0, |context| 1 + context.state_bytes(sequence))
     }
 
-    fn save(&self) -> Result<Vec<u8>> {
-        let size = self.state_bytes();
+    fn save(&self, sequence: usize) -> Result<Vec<u8>> {
+        let size = self.state_bytes(sequence);
         let context = self.context.as_ref().filter(|_| size > 1).context("there is nothing in memory")?;
         let mut state = Vec::new();
         state.try_reserve_exact(size).context("there is no room for a copy of the model's memory")?;
         state.push(u8::from(self.weights.far(self.capacity)));
-        let rest = state.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-        let flags = LlamaStateSeqFlags::empty();
-        // SAFETY: `size - 1` bytes from `rest` on were reserved, as many as llama.cpp has just said that it will write.
-        let written = contained(|| unsafe { context.state_seq_get_data_ext(rest, 0, flags) });
-        if written != size - 1 {
+        if context.save(sequence, &mut state) != size - 1 {
             bail!("llama.cpp could not copy its memory");
         }
-        // SAFETY: so many bytes were reserved and have been written.
-        unsafe { state.set_len(size) };
         Ok(state)
     }
 
-    fn restore(&mut self, state: &[u8], len: usize) -> Result<()> {
+    fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()> {
+        self.clear(sequence);
         let context = self.context.as_mut().context("nothing was made room for")?;
-        context.clear_kv_cache();
-        self.len = 0;
         let (far, state) = state.split_first().context("there is nothing saved")?;
         if *far != u8::from(self.weights.far(self.capacity)) {
             bail!("positions are encoded otherwise in a context of this size");
@@ -217,16 +216,13 @@ impl Model for Llama<'_> {
         if len == 0 || len > self.capacity {
             bail!("{len} saved tokens do not fit a context of {}", self.capacity);
         }
-        forget_errors();
-        let flags = LlamaStateSeqFlags::empty();
-        // SAFETY: the caller guarantees that llama.cpp itself wrote these bytes, for weights and a context like these; of lengths
-        // it reads no further than the slice.
-        let done = contained(|| unsafe { context.state_seq_set_data_ext(state, 0, flags) });
-        if !done || context.kv_cache_seq_pos_max(0) != len as i32 - 1 {
-            context.clear_kv_cache();
-            bail!("llama.cpp did not take the saved memory: {}", reason().unwrap_or_default());
+        let done = context.restore(sequence, state);
+        if !done || context.last(sequence) != Some(len - 1) {
+            let why = reason().unwrap_or_default();
+            self.clear(sequence);
+            bail!("llama.cpp did not take the saved memory: {why}");
         }
-        self.len = len;
+        self.lens[sequence] = len;
         Ok(())
     }
 
@@ -236,98 +232,67 @@ impl Model for Llama<'_> {
         !model.is_recurrent() && !model.is_hybrid() && self.weights.window.is_none()
     }
 
-    fn grow(&mut self, capacity: usize) -> Result<usize> {
+    fn grow(&mut self, capacity: usize) -> Result<()> {
         if capacity <= self.capacity {
-            return Ok(self.len);
+            return Ok(());
         }
         // The old context goes before the new one comes, so that both are never in memory together.
-        let state = self.save().ok().filter(|_| self.len > 0);
+        let states: Vec<Option<Vec<u8>>> =
+            (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
         self.context = None;
-        let kept = std::mem::take(&mut self.len);
         self.capacity = 0;
-        self.context = Some(self.open(capacity)?);
+        let lens = std::mem::replace(&mut self.lens, vec![0; self.options.sequences]);
+        let opened = Context::open(self.weights, &self.options, capacity);
+        self.context = Some(opened.map_err(|error| self.refused(capacity, &error.to_string()))?);
         self.capacity = capacity;
-        if let Some(state) = state {
-            let _ = self.restore(&state, kept); // what could not be kept is read again
-        }
-        Ok(self.len)
-    }
-
-    fn can_return(&self) -> bool {
-        let model = &self.weights.model;
-        let whole = |context| whole(context, self.weights.window, self.len);
-        !model.is_recurrent() && !model.is_hybrid() && self.context.as_ref().is_some_and(whole)
-    }
-
-    fn truncate(&mut self, len: usize) -> usize {
-        let Some(context) = self.context.as_mut().filter(|_| len < self.len) else {
-            return self.len;
-        };
-        let whole = whole(context, self.weights.window, len);
-        let mut cut = || context.clear_kv_cache_seq(Some(0), Some(len as u32), None);
-        if len > 0 && whole && matches!(cut(), Ok(true)) {
-            self.len = len;
-        } else {
-            context.clear_kv_cache();
-            self.len = 0;
-        }
-        self.len
-    }
-
-    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
-        let context = self.context.as_mut().context("nothing was made room for")?;
-        let last = tokens.len().saturating_sub(1);
-        self.batch.clear();
-        for (i, token) in tokens.iter().enumerate() {
-            if *token < 0 || *token as usize >= self.weights.vocabulary().len {
-                bail!("token {token} is not in the vocabulary");
-            }
-            let wanted = logits == Logits::All || logits == Logits::Last && i == last;
-            self.batch.add(LlamaToken(*token), (self.len + i) as i32, &[0], wanted)?;
-        }
-        match contained(|| context.decode(&mut self.batch)) {
-            Ok(()) => {
-                self.len += tokens.len();
-                self.rows = match logits {
-                    Logits::None => 0,
-                    Logits::Last => 1,
-                    Logits::All => tokens.len(),
-                };
-            }
-            Err(error) => {
-                let len = self.len;
-                self.len += tokens.len(); // some of the batch may be in memory: cut it off
-                self.truncate(len);
-                return Err(error).context("llama.cpp could not evaluate the tokens");
+        for (sequence, (state, len)) in states.into_iter().zip(lens).enumerate() {
+            if let Some(state) = state {
+                let _ = self.restore(sequence, &state, len); // what could not be kept is read again
             }
         }
         Ok(())
     }
 
+    fn can_return(&self, sequence: usize) -> bool {
+        let model = &self.weights.model;
+        !model.is_recurrent() && !model.is_hybrid() && self.has_whole(sequence, self.lens[sequence])
+    }
+
+    fn truncate(&mut self, sequence: usize, len: usize) -> usize {
+        if len >= self.lens[sequence] {
+            return self.lens[sequence];
+        }
+        let whole = len > 0 && self.has_whole(sequence, len);
+        if whole && self.context.as_mut().is_some_and(|context| context.remove(sequence, len)) {
+            self.lens[sequence] = len;
+        } else {
+            self.clear(sequence);
+        }
+        self.lens[sequence]
+    }
+
+    fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
+        let lens = self.checked(batch)?;
+        // To be cancelled in the middle would cost a memory that cannot be cut all that was read before.
+        let stays =
+            batch.iter().all(|row| row.position > self.lens[row.sequence] || self.can_return(row.sequence));
+        let context = self.context.as_mut().context("nothing was made room for")?;
+        let done = context.decode(batch, if stays { cancel } else { &|| false });
+        let before = std::mem::replace(&mut self.lens, lens);
+        if let Ok(ControlFlow::Continue(())) = done {
+            self.rows = batch.iter().filter(|row| row.logits).count();
+        } else {
+            self.rows = 0;
+            for (sequence, len) in before.into_iter().enumerate() {
+                self.truncate(sequence, len); // some of the batch may be in memory
+            }
+        }
+        done.context("llama.cpp could not evaluate the tokens")
+    }
+
     fn logits(&self, row: usize) -> &[f32] {
         assert!(row < self.rows, "there are {} rows of logits", self.rows);
         let context = self.context.as_ref().expect("decode made a context");
-        context.get_logits_ith(row as i32 - self.rows as i32) // rows counted from the last one, which is -1
-    }
-}
-
-/// Whether memory has all that a model with such a window needs to go on after `len` tokens: restored memory has only what was
-/// needed after its last one.
-fn whole(context: &LlamaContext, window: Option<usize>, len: usize) -> bool {
-    let oldest = context.kv_cache_seq_pos_min(0).max(0) as usize;
-    oldest <= len.saturating_sub(window.unwrap_or(len))
-}
-
-fn cache_type(kind: CacheType) -> KvCacheType {
-    match kind {
-        CacheType::F32 => KvCacheType::F32,
-        CacheType::F16 => KvCacheType::F16,
-        CacheType::BF16 => KvCacheType::BF16,
-        CacheType::Q8_0 => KvCacheType::Q8_0,
-        CacheType::Q5_1 => KvCacheType::Q5_1,
-        CacheType::Q5_0 => KvCacheType::Q5_0,
-        CacheType::Q4_1 => KvCacheType::Q4_1,
-        CacheType::Q4_0 => KvCacheType::Q4_0,
-        CacheType::Iq4Nl => KvCacheType::IQ4_NL,
+        context.logits(row as i32 - self.rows as i32).expect("so many were asked for")
     }
 }

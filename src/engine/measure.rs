@@ -1,10 +1,10 @@
-//! 7 — how long batches take on this machine, measured once a model, when nobody waits: what drafting decides by.
+//! How long batches take on this machine, measured once a model, when nobody waits: what drafting decides by. Part of 7.
 
 use std::time::Instant;
 
-use super::Engine;
-use super::draft::{Costs, MOST};
-use super::model::{Logits, Model};
+use super::cache::{self, Cache};
+use super::draft::{Costs, Drafter, Lookup, MOST};
+use super::model::{Cancel, Model};
 use super::token::Token;
 
 /// Sizes of the batches that are timed; the rest follows from these.
@@ -18,23 +18,52 @@ const DEEPEST: usize = 1024;
 /// Seconds after which nothing larger is tried: somebody might come meanwhile.
 const LONG: f64 = 0.5;
 
-impl<M: Model> Engine<M> {
-    /// Measures what it does not know yet. `None`: nothing was learnt, for it is known, cannot be measured now, or was `superseded`.
-    pub fn measure(&mut self, superseded: &dyn Fn() -> bool) -> Option<Costs> {
-        let here = self.prefill.cache.tokens().len();
-        let most = (MOST + 1).min(self.model.chunk());
-        let batch: Vec<Token> =
-            self.prefill.cache.tokens().iter().rev().cycle().take(most).copied().collect();
-        let fits = here <= DEEPEST && here + batch.len() <= self.model.capacity();
-        let possible = fits && !batch.is_empty() && self.model.can_return();
-        if self.costs.is_some() || !self.drafting || !possible || self.disturbed >= DISTURBED {
+/// The drafter, and whether drafting is known to pay on this machine.
+pub(super) struct Speculation {
+    drafter: Lookup,
+    /// Whether it decides by measured costs.
+    measured: bool,
+    /// Whether it was ever lent, so that this matters.
+    used: bool,
+    /// How often measuring was broken off.
+    disturbed: usize,
+}
+
+impl Speculation {
+    /// `costs`: what batches cost; `None`: not measured yet.
+    pub(super) fn new(costs: Option<Costs>) -> Speculation {
+        let measured = costs.is_some();
+        let drafter = Lookup::new(costs.unwrap_or_default());
+        Speculation { drafter, measured, used: false, disturbed: 0 }
+    }
+
+    /// Lends the drafter for a new text.
+    pub(super) fn drafter(&mut self) -> &mut dyn Drafter {
+        self.used = true;
+        self.drafter.begin();
+        &mut self.drafter
+    }
+
+    /// Measures what it does not know yet, after what is in memory. `None`: nothing was learnt.
+    pub(super) fn measure(
+        &mut self,
+        model: &mut impl Model,
+        cache: &mut Cache,
+        superseded: Cancel,
+    ) -> Option<Costs> {
+        let here = cache.tokens().len();
+        let most = (MOST + 1).min(model.chunk());
+        let batch: Vec<Token> = cache.tokens().iter().rev().cycle().take(most).copied().collect();
+        let fits = here <= DEEPEST && here + batch.len() <= model.capacity();
+        let possible = fits && !batch.is_empty() && cache.can_return(model);
+        if self.measured || !self.used || !possible || self.disturbed >= DISTURBED {
             return None;
         }
         self.disturbed += 1; // until it turns out that nobody came
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
         for _ in 0..ROUNDS {
             for (size, shortest) in times.iter_mut().filter(|(size, _)| *size <= batch.len()) {
-                let time = self.time(&batch[..*size], superseded)?;
+                let time = time(model, cache, &batch[..*size], superseded)?;
                 *shortest = shortest.min(time);
                 if time > LONG {
                     break;
@@ -42,36 +71,38 @@ impl<M: Model> Engine<M> {
             }
         }
         let tried = times.iter().take_while(|(_, time)| time.is_finite()).count();
-        self.disturbed = 0;
-        self.costs = Costs::measured(&times[..tried]);
-        self.costs.clone()
+        let costs = Costs::measured(&times[..tried]);
+        *self = Speculation { used: true, ..Speculation::new(costs.clone()) };
+        costs
     }
+}
 
-    /// Seconds that a batch takes after what is in memory, which stays as it is. A batch of another size has to be prepared by
-    /// llama.cpp first; two in a row tell what it takes in the course of an answer.
-    fn time(&mut self, batch: &[Token], superseded: &dyn Fn() -> bool) -> Option<f64> {
-        let here = self.model.len();
-        let mut time = 0.0;
-        for _ in 0..2 {
-            if superseded() {
-                return None;
-            }
-            let started = Instant::now();
-            let evaluated = self.model.decode(batch, Logits::All).map(|()| self.model.logits(0)[0]); // waits for a GPU
-            time = started.elapsed().as_secs_f64();
-            self.prefill.cache.truncate_to(&mut self.model, here).ok()?;
-            evaluated.ok()?;
+/// Seconds that a batch takes after what is in memory, which stays as it is. A batch of another size has to be prepared by
+/// llama.cpp first; two in a row tell what it takes in the course of an answer.
+fn time(model: &mut impl Model, cache: &mut Cache, batch: &[Token], superseded: Cancel) -> Option<f64> {
+    let here = cache.tokens().len();
+    let mut time = 0.0;
+    for _ in 0..2 {
+        if superseded() {
+            return None;
         }
-        Some(time)
+        let started = Instant::now();
+        let evaluated =
+            cache::append(model, &mut [(cache, batch)], superseded).is_ok_and(|flow| flow.is_continue());
+        let _first = evaluated.then(|| model.logits(0)[0]); // waits for a GPU
+        time = started.elapsed().as_secs_f64();
+        cache.truncate_to(model, here).ok()?;
+        evaluated.then_some(())?;
     }
+    Some(time)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
 
+    use super::super::Engine;
     use super::super::toy::Toy;
-    use super::*;
     use crate::chat::{Event, Message, Request, Role, Settings};
 
     fn answer(engine: &mut Engine<Toy>, no_speculative: bool) -> String {
@@ -105,7 +136,7 @@ mod tests {
         assert_eq!(engine.measure(&|| true), None, "somebody came");
         assert_eq!(engine.measure(&|| false).unwrap().numbers()[0], 1.0);
         assert_eq!(engine.measure(&|| false), None, "it is known");
-        assert_eq!((engine.prefill.cache.tokens(), engine.model.memory()), (&before[..], &before[..]));
+        assert_eq!((engine.prefill.cache.tokens(), engine.model.memory(0)), (&before[..], &before[..]));
         assert_eq!(answer(&mut engine, false), "two");
     }
 

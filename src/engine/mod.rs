@@ -13,6 +13,7 @@ pub mod model; // 2
 pub mod llama;
 mod alphabet;
 pub mod memory;
+mod trial;
 pub mod cache; // 3
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
@@ -20,8 +21,9 @@ pub mod sampler; // 6
 mod candidates;
 pub mod draft; // 7
 mod measure;
-pub mod generate; // 8
-pub mod stream; // 9
+pub mod sequence; // 8
+pub mod scheduler; // 9
+pub mod stream; // 10
 #[cfg(test)]
 mod toy;
 
@@ -30,18 +32,19 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
-
-use self::draft::{Costs, Drafter, Lookup};
-use self::generate::{Writing, generate};
-use self::model::{Logits, Model};
+use self::draft::Costs;
+use self::measure::Speculation;
+use self::model::{Cancel, Model};
 use self::prefill::{Prefill, Prefilled};
 pub use self::prompt::Prompt;
 use self::prompt::Prompter;
 use self::prompt::format::AnswerPrefix;
 use self::prompt_cache::PromptCache;
+use self::scheduler::{Scheduler, Slot};
+use self::sequence::Sequence;
 use self::stream::{Stream, Thoughts};
 use self::token::Token;
+pub use self::trial::try_out;
 use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
 use crate::error::{Exit, Failure};
 
@@ -50,20 +53,15 @@ pub struct Engine<M> {
     model: M,
     prompter: Prompter,
     prefill: Prefill,
-    /// What verifying draft tokens costs, once that is known.
-    costs: Option<Costs>,
-    /// Whether it has answered with drafts, so that this matters.
-    drafting: bool,
-    /// How often measuring that was broken off.
-    disturbed: usize,
+    speculation: Speculation,
 }
 
 impl<M: Model> Engine<M> {
     /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
     pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Failure> {
         let prompter = Prompter::new(&model, template, args)?;
-        let prefill = Prefill::default();
-        Ok(Engine { model, prompter, prefill, costs: None, drafting: false, disturbed: 0 })
+        let (prefill, speculation) = (Prefill::default(), Speculation::new(None));
+        Ok(Engine { model, prompter, prefill, speculation })
     }
 
     /// The same engine, with a prompt cache on disk.
@@ -73,7 +71,7 @@ impl<M: Model> Engine<M> {
 
     /// The same engine, told what verifying draft tokens costs; `None`: not measured yet.
     pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
-        Engine { costs, ..self }
+        Engine { speculation: Speculation::new(costs), ..self }
     }
 
     /// Answers a request, if its prompt leaves room for that; says `Full` and fails otherwise. On failure the model's memory stays
@@ -133,22 +131,20 @@ impl<M: Model> Engine<M> {
         let budget = generation.thinking.budget;
         let thoughts = prompt.thinking.as_ref();
         let thoughts = thoughts.map(|thinking| Thoughts::new(&self.model, thinking, answer_prefix, budget));
-        let writing = Writing {
-            sampler,
-            stream: Stream::new(thoughts, &generation.stop),
-            ends: self.prompter.ends(request),
-            predict: generation.max_tokens,
-            drafter: generation.speculative.then(|| self.drafter()),
-            cancel,
-        };
-        let written = generate(&mut self.model, &mut self.prefill.cache, writing, show)?;
-        self.drafting = generation.speculative;
-        stats.stop = written.stop;
-        stats.generated_tokens = written.tokens;
-        stats.thinking_tokens = written.thinking;
-        stats.drafts = written.drafts;
+        let stream = Stream::new(thoughts, &generation.stop);
+        let ends = self.prompter.ends(request);
+        let sequence = Sequence::new(sampler, stream, ends, generation.max_tokens, cancel);
+        let drafter = generation.speculative.then(|| self.speculation.drafter());
+        let mut scheduler = Scheduler::default();
+        scheduler.add(&self.model, Slot { sequence, cache: &mut self.prefill.cache, drafter, show })?;
+        for generated in scheduler.run(&mut self.model)? {
+            stats.stop = generated.stop;
+            stats.generated_tokens = generated.tokens;
+            stats.thinking_tokens = generated.thinking;
+            stats.drafts = generated.drafts;
+        }
         stats.generation = started.elapsed();
-        stats.context_used = (prompt.tokens.len() + written.tokens).min(stats.context_limit);
+        stats.context_used = (prompt.tokens.len() + stats.generated_tokens).min(stats.context_limit);
         Ok(stats)
     }
 
@@ -173,8 +169,10 @@ impl<M: Model> Engine<M> {
         Ok(prefilled)
     }
 
-    fn drafter(&self) -> Box<dyn Drafter> {
-        Box::new(Lookup::new(self.costs.clone().unwrap_or_default()))
+    /// Measures what batches cost, where drafts have made that matter. `None`: nothing was learnt, for it is known, cannot be
+    /// measured now, or was `superseded`.
+    pub fn measure(&mut self, superseded: Cancel) -> Option<Costs> {
+        self.speculation.measure(&mut self.model, &mut self.prefill.cache, superseded)
     }
 
     /// Has what took long to evaluate saved on disk. For when nobody waits: it takes as long as copying the memory.
@@ -200,7 +198,7 @@ impl<M: Model> Engine<M> {
         &mut self,
         request: &Request,
         message: &Message,
-        superseded: &dyn Fn() -> bool,
+        superseded: Cancel,
     ) -> Result<(), Failure> {
         if request.raw || !self.prompter.chats() {
             return Ok(());
@@ -252,40 +250,6 @@ fn too_long(prompt: usize, limit: usize) -> Failure {
     let message =
         format!("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer");
     Failure::new(message).exit(Exit::TooLong)
-}
-
-/// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
-pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<()> {
-    let mut model = llama::Llama::new(weights, options);
-    model.grow(model.limit().min(256))?;
-    let vocabulary = model.vocabulary();
-    let first = vocabulary.bos.unwrap_or(0);
-    // Several tokens, as a prompt has them, and one, as an answer: llama.cpp has other instructions for each.
-    for tokens in [&[first; 5][..], &[first]] {
-        model.decode(tokens, Logits::Last)?;
-        let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        best.is_finite()
-            .then_some(())
-            .context("the model's output is not a number: the file may be damaged")?;
-    }
-    for text in sample_texts() {
-        model.tokenize(&text, false);
-        model.tokenize(&text, true);
-    }
-    Ok(())
-}
-
-/// What a tokenizer may stumble over: every byte that UTF-8 has, each kind of character by itself and in a long run, and a text
-/// of some length.
-fn sample_texts() -> Vec<String> {
-    const KINDS: [char; 14] =
-        ['a', 'Z', '7', ' ', '\n', '\t', '=', '\'', '\\', 'é', '\u{301}', '中', 'ก', '😀'];
-    const LONG: usize = 4096;
-    let leading = (2..32).map(|n| n << 6).chain((1..16).map(|n| n << 12)).chain((1..5).map(|n| n << 18));
-    let bytes: String = (0..0x100).chain(leading).filter_map(char::from_u32).collect();
-    let text: String = bytes.chars().flat_map(|c| [c, 'a', ' ', c, c]).collect();
-    let runs = KINDS.iter().flat_map(|kind| [1, LONG].map(|length| kind.to_string().repeat(length)));
-    runs.chain([bytes, text]).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,28 @@
-//! 2 — what the engine needs of a language model, whatever computes it; llama.rs is what does. Next: tokens.rs.
+//! 2 — what the engine needs of a language model, whatever computes it; llama.rs is what does. Next: cache.rs.
+
+use std::ops::ControlFlow;
 
 use anyhow::Result;
 
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
-/// Which of the decoded tokens get logits.
+/// Says whether what is being done is not wanted any more. Asked often, by any thread.
+pub type Cancel<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// A token to be evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The sequence that it continues, from 0 on.
+    pub sequence: usize,
+    /// Tokens of that sequence before it.
+    pub position: usize,
+    pub token: Token,
+    /// Whether there will be logits after it.
+    pub logits: bool,
+}
+
+/// Which of several tokens get logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
     None,
@@ -13,7 +30,26 @@ pub enum Logits {
     All,
 }
 
-/// What the engine needs of a language model. Memory is one sequence of tokens, appended to and cut at its end.
+impl Row {
+    /// The rows of tokens that follow each other in a sequence, from `position` on.
+    pub fn run(sequence: usize, position: usize, tokens: &[Token], logits: Logits) -> Vec<Row> {
+        let wanted = |i| match logits {
+            Logits::None => false,
+            Logits::Last => i + 1 == tokens.len(),
+            Logits::All => true,
+        };
+        let row = |(i, token): (usize, &Token)| Row {
+            sequence,
+            position: position + i,
+            token: *token,
+            logits: wanted(i),
+        };
+        tokens.iter().enumerate().map(row).collect()
+    }
+}
+
+/// What the engine needs of a language model. Memory holds one or more sequences of tokens, apart from each other; each is
+/// appended to and cut at its end. Whoever names a sequence names one below [`Model::sequences`].
 pub trait Model {
     /// Text to ids, nothing added. `special`: control tokens written in the text become such.
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token>;
@@ -22,40 +58,47 @@ pub trait Model {
     /// Whether the model says with this token that its answer is over.
     fn ends(&self, token: Token) -> bool;
     fn vocabulary(&self) -> &Vocabulary;
-    /// A fresh sampler chain for one answer.
+    /// A fresh sampler for one answer.
     fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Box<dyn Sampler>>;
 
-    /// Tokens in memory.
-    fn len(&self) -> usize;
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Tokens that memory has room for now.
+    /// Sequences that memory holds side by side.
+    fn sequences(&self) -> usize;
+    /// Tokens of a sequence in memory.
+    fn len(&self, sequence: usize) -> usize;
+    /// Tokens that each sequence has room for now.
     fn capacity(&self) -> usize;
-    /// Tokens that memory may ever have room for.
+    /// Tokens that each sequence may ever have room for.
     fn limit(&self) -> usize;
-    /// Most tokens of one [`Model::decode`].
+    /// Most rows of one [`Model::decode`].
     fn chunk(&self) -> usize;
     /// Bytes that [`Model::save`] would give now.
-    fn state_bytes(&self) -> usize;
-    /// What is in memory, as bytes that are of use only to a model like this one.
-    fn save(&self) -> Result<Vec<u8>>;
-    /// Puts saved memory of `len` tokens in the place of what is there. The bytes must be exactly those that were saved: of
-    /// that only their shape is checked. On failure memory is empty.
-    fn restore(&mut self, state: &[u8], len: usize) -> Result<()>;
+    fn state_bytes(&self, sequence: usize) -> usize;
+    /// What is in memory of a sequence, as bytes that are of use only to a model like this one, there for any sequence.
+    fn save(&self, sequence: usize) -> Result<Vec<u8>>;
+    /// Puts saved memory of `len` tokens in the place of a sequence's. The bytes must be exactly those that were saved: of that
+    /// only their shape is checked. On failure the sequence is empty.
+    fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()>;
     /// Whether restored memory can be cut: otherwise it is of use only as a whole.
     fn restores_parts(&self) -> bool;
-    /// Makes room for `capacity` tokens and returns how many of those in memory were kept.
-    fn grow(&mut self, capacity: usize) -> Result<usize>;
-    /// Whether what is in memory can be cut off again from here on, whatever more is evaluated before that.
-    fn can_return(&self) -> bool;
-    /// Forgets all but the first `len` tokens and returns how many were really kept: fewer where memory cannot be cut.
-    fn truncate(&mut self, len: usize) -> usize;
-    /// Evaluates tokens after those in memory; on failure memory is as it was or empty.
-    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()>;
-    /// The logits after one of the tokens of the last decode, of those that were to get some, the first being row 0; one number
-    /// a token of the vocabulary.
+    /// Makes room for `capacity` tokens in each sequence. A sequence that could not be kept is empty then, on failure all are.
+    fn grow(&mut self, capacity: usize) -> Result<()>;
+    /// Whether a sequence can be cut again to what it is now, whatever more of it is evaluated before that.
+    fn can_return(&self, sequence: usize) -> bool;
+    /// Forgets all but the first `len` tokens of a sequence and returns how many were really kept: fewer where memory cannot be
+    /// cut.
+    fn truncate(&mut self, sequence: usize, len: usize) -> usize;
+    /// Evaluates a batch: rows of one or several sequences in any mixture, those of each sequence in order and right after what
+    /// it has in memory. `Break`: it was cancelled. Then, and on failure, each of its sequences is as it was, or empty where it
+    /// cannot return to that; for that reason a batch with such a sequence is not cancelled once it has begun.
+    fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>>;
+    /// The logits after a row of the last batch, which was evaluated: one number a token of the vocabulary. Of the rows that
+    /// were to get some, the first is 0.
     fn logits(&self, row: usize) -> &[f32];
+
+    /// Evaluates tokens after those of a sequence, whatever comes between.
+    fn append(&mut self, sequence: usize, tokens: &[Token], logits: Logits) -> Result<()> {
+        self.decode(&Row::run(sequence, self.len(sequence), tokens, logits), &|| false).map(|_whole| ())
+    }
 }
 
 /// Chooses the tokens of one answer.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::cache::Cache;
-use super::model::Model;
+use super::model::{Cancel, Model};
 use super::prompt_cache::{LEAST, PromptCache, Uses, common};
 use super::token::Token;
 use crate::chat::{Event, Request};
@@ -107,32 +107,31 @@ impl Prefill {
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<ControlFlow<()>> {
-        let mut go_on = |done: usize| {
-            show(Event::Prefill { done: done - cached, total: prompt.len() - cached });
-            if cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let cancel = || cancel.load(Ordering::Relaxed);
+        let mut progress = |done| show(Event::Prefill { done: done - cached, total: prompt.len() - cached });
         let shared = common(before_user_text, prompt);
         if shared >= cached + LEAST {
-            if self.evaluate(model, &prompt[..shared], &mut go_on)?.is_break() {
+            if self.evaluate(model, &prompt[..shared], &cancel, &mut progress)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             self.cache.mark(model);
             self.shared = Some(shared);
             self.save(model);
         }
-        self.evaluate(model, prompt, &mut go_on)
+        self.evaluate(model, prompt, &cancel, &mut progress)
     }
 
-    /// Evaluates what is not in memory of `prompt`; asks `go_on(tokens in memory)` between chunks.
+    /// Evaluates what is not in memory of `prompt`; tells `progress` the tokens in memory between chunks.
     fn evaluate(
         &mut self,
         model: &mut impl Model,
         prompt: &[Token],
-        go_on: &mut dyn FnMut(usize) -> ControlFlow<()>,
+        cancel: Cancel,
+        progress: &mut dyn FnMut(usize),
     ) -> Result<ControlFlow<()>> {
         let missing = prompt.len() - self.cache.tokens().len();
         let started = Instant::now();
-        let flow = self.cache.read(model, prompt, go_on)?;
+        let flow = self.cache.read(model, prompt, cancel, progress)?;
         if flow.is_continue() && missing >= TELLING {
             self.secs_per_token = Some(started.elapsed().as_secs_f64() / missing as f64);
         }
@@ -158,14 +157,13 @@ impl Prefill {
         model: &mut impl Model,
         request: &Request,
         (prompt, alone): (&[Token], bool),
-        superseded: &dyn Fn() -> bool,
+        superseded: Cancel,
     ) -> Result<()> {
         if prompt.is_empty() || prompt.len() >= model.limit() || self.cache.tokens().starts_with(prompt) {
             return Ok(());
         }
         self.reuse(model, request, prompt)?;
-        let mut go_on = |_| if superseded() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        if self.evaluate(model, prompt, &mut go_on)?.is_continue() {
+        if self.evaluate(model, prompt, superseded, &mut |_| {})?.is_continue() {
             self.cache.mark(model); // undo, retry and edit come back to here
             self.shared = alone.then_some(prompt.len());
         }
@@ -184,7 +182,7 @@ impl Prefill {
             let beginning = &prompt[..prompt.len().min(self.cache.common(prompt) + 2 * TELLING)];
             self.belongs_to(request);
             self.cache.reuse(model, beginning)?;
-            let _whole = self.evaluate(model, beginning, &mut |_| ControlFlow::Continue(()))?;
+            let _whole = self.evaluate(model, beginning, &|| false, &mut |_| {})?;
         }
         let cached = self.cache.common(prompt);
         let secs_per_token = self.secs_per_token.unwrap_or(0.0);
@@ -197,8 +195,8 @@ impl Prefill {
         let prompt_cache = self.prompt_cache.as_mut().filter(|_| self.cacheable);
         let Some((prompt_cache, secs_per_token)) = prompt_cache.zip(self.secs_per_token) else { return };
         let shared = self.shared == Some(tokens.len());
-        if prompt_cache.wants(tokens, model.state_bytes(), secs_per_token, parts, shared)
-            && let Ok(state) = model.save()
+        if prompt_cache.wants(tokens, model.state_bytes(0), secs_per_token, parts, shared)
+            && let Ok(state) = model.save(0)
         {
             prompt_cache.hold(tokens.to_vec(), state, secs_per_token, parts, self.conversation.as_deref());
         }

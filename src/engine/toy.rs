@@ -1,8 +1,10 @@
 //! A model for tests: bytes are tokens, memory is a list, and the answer is decided beforehand. No llama.cpp.
 
+use std::ops::ControlFlow;
+
 use anyhow::Result;
 
-use super::model::{Logits, Model, Sampler};
+use super::model::{Cancel, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
@@ -17,14 +19,32 @@ pub(super) struct Toy {
     /// Sizes of the batches decoded.
     pub batches: Vec<usize>,
     cuttable: bool,
-    memory: Vec<Token>,
     capacity: usize,
-    says: Vec<Token>,
+    sequences: Vec<Sequence>,
     /// A row for each token that got logits.
     logits: Vec<Vec<f32>>,
+}
+
+#[derive(Default)]
+struct Sequence {
+    memory: Vec<Token>,
+    says: Vec<Token>,
     said: usize,
-    /// The length of memory before draft tokens were evaluated: what was said after those that are cut off was not said.
-    draft_from: Option<usize>,
+    /// The length of memory before drafts were evaluated: what was said after those that are cut off was not said.
+    drafted_from: Option<usize>,
+}
+
+impl Sequence {
+    fn saying(text: &str) -> Sequence {
+        let says = text.bytes().map(|byte| if byte == 0 { END } else { Token::from(byte) }).collect();
+        Sequence { says, ..Sequence::default() }
+    }
+
+    /// What is said next.
+    fn say(&mut self) -> Token {
+        self.said += 1;
+        self.says.get(self.said - 1).copied().unwrap_or(END)
+    }
 }
 
 impl Toy {
@@ -36,19 +56,20 @@ impl Toy {
             keeps_when_grown: true,
             batches: Vec::new(),
             cuttable: true,
-            memory: Vec::new(),
             capacity: 0,
-            says: Vec::new(),
+            sequences: vec![Sequence::default()],
             logits: Vec::new(),
-            said: 0,
-            draft_from: None,
         }
     }
 
     /// A model that answers `text` to whatever it is asked; a NUL in it ends one answer, and the next follows.
     pub(super) fn saying(text: &str) -> Toy {
-        let says = text.bytes().map(|byte| if byte == 0 { END } else { Token::from(byte) }).collect();
-        Toy { says, ..Toy::new(8192) }
+        Toy::saying_each(&[text])
+    }
+
+    /// The same with a sequence for each of the texts.
+    pub(super) fn saying_each(texts: &[&str]) -> Toy {
+        Toy { sequences: texts.iter().map(|text| Sequence::saying(text)).collect(), ..Toy::new(8192) }
     }
 
     /// Memory like a recurrent model's: nothing of it can be forgotten but all.
@@ -57,8 +78,8 @@ impl Toy {
         self
     }
 
-    pub(super) fn memory(&self) -> &[Token] {
-        &self.memory
+    pub(super) fn memory(&self, sequence: usize) -> &[Token] {
+        &self.sequences[sequence].memory
     }
 }
 
@@ -83,8 +104,12 @@ impl Model for Toy {
         Ok(Box::new(Chain::for_logits(sampling, seed, self.vocabulary.len)))
     }
 
-    fn len(&self) -> usize {
-        self.memory.len()
+    fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
+    fn len(&self, sequence: usize) -> usize {
+        self.memory(sequence).len()
     }
 
     fn capacity(&self) -> usize {
@@ -99,19 +124,20 @@ impl Model for Toy {
         self.chunk
     }
 
-    fn state_bytes(&self) -> usize {
-        self.memory.len() * 4
+    fn state_bytes(&self, sequence: usize) -> usize {
+        self.len(sequence) * 4
     }
 
-    fn save(&self) -> Result<Vec<u8>> {
-        Ok(self.memory.iter().flat_map(|token| token.to_le_bytes()).collect())
+    fn save(&self, sequence: usize) -> Result<Vec<u8>> {
+        Ok(self.memory(sequence).iter().flat_map(|token| token.to_le_bytes()).collect())
     }
 
-    fn restore(&mut self, state: &[u8], len: usize) -> Result<()> {
-        self.memory.clear();
+    fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()> {
+        let memory = &mut self.sequences[sequence].memory;
+        memory.clear();
         anyhow::ensure!(state.len() == len * 4 && len <= self.capacity, "the state does not fit");
         let token = |bytes: &[u8]| Token::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        self.memory.extend(state.chunks(4).map(token));
+        memory.extend(state.chunks(4).map(token));
         Ok(())
     }
 
@@ -119,43 +145,49 @@ impl Model for Toy {
         self.cuttable
     }
 
-    fn grow(&mut self, capacity: usize) -> Result<usize> {
+    fn grow(&mut self, capacity: usize) -> Result<()> {
         self.capacity = capacity;
         if !self.keeps_when_grown {
-            self.memory.clear();
+            self.sequences.iter_mut().for_each(|sequence| sequence.memory.clear());
         }
-        Ok(self.memory.len())
+        Ok(())
     }
 
-    fn can_return(&self) -> bool {
+    fn can_return(&self, _sequence: usize) -> bool {
         self.cuttable
     }
 
-    fn truncate(&mut self, len: usize) -> usize {
-        if self.draft_from.take().is_some_and(|from| len >= from) {
-            self.said -= self.memory.len() - len;
+    fn truncate(&mut self, sequence: usize, len: usize) -> usize {
+        let Sequence { memory, said, drafted_from, .. } = &mut self.sequences[sequence];
+        if drafted_from.take().is_some_and(|from| len >= from) {
+            *said -= memory.len() - len;
         }
-        if len < self.memory.len() {
-            self.memory.truncate(if self.cuttable { len } else { 0 });
+        if len < memory.len() {
+            memory.truncate(if self.cuttable { len } else { 0 });
         }
-        self.memory.len()
+        memory.len()
     }
 
-    fn decode(&mut self, tokens: &[Token], logits: Logits) -> Result<()> {
-        assert!(tokens.len() <= self.chunk(), "a batch is larger than the chunk");
-        assert!(self.memory.len() + tokens.len() <= self.capacity, "more than there is room for");
-        self.draft_from = (logits == Logits::All).then_some(self.memory.len());
-        self.memory.extend_from_slice(tokens);
-        self.batches.push(tokens.len());
-        let rows = match logits {
-            Logits::None => 0,
-            Logits::Last => 1,
-            Logits::All => tokens.len(),
-        };
-        let next = self.said..self.said + rows;
-        self.logits = next.map(|at| row(self.says.get(at).copied().unwrap_or(END))).collect();
-        self.said += rows;
-        Ok(())
+    /// Asks before each row whether it is cancelled.
+    fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
+        assert!(batch.len() <= self.chunk(), "a batch is larger than the chunk");
+        if self.cuttable && batch.iter().any(|_| cancel()) {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.batches.push(batch.len());
+        self.logits.clear();
+        self.sequences.iter_mut().for_each(|sequence| sequence.drafted_from = None);
+        for row in batch {
+            let sequence = &mut self.sequences[row.sequence];
+            assert_eq!(row.position, sequence.memory.len(), "a row does not follow what is in memory");
+            assert!(row.position < self.capacity, "more than there is room for");
+            if row.logits {
+                sequence.drafted_from.get_or_insert(row.position);
+                self.logits.push(logits_of(sequence.say()));
+            }
+            sequence.memory.push(row.token);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn logits(&self, row: usize) -> &[f32] {
@@ -164,7 +196,7 @@ impl Model for Toy {
 }
 
 /// Logits of which one is the best.
-fn row(best: Token) -> Vec<f32> {
+fn logits_of(best: Token) -> Vec<f32> {
     let mut logits = vec![0.0; 257];
     logits[best as usize] = 10.0;
     logits

@@ -176,15 +176,7 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     let (fingerprint, probe) =
         fingerprint(&header, &seen, settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let context = ContextOptions {
-        limit,
-        chunk,
-        threads,
-        threads_batch: settings.threads_batch.unwrap_or(threads),
-        flash_attn: settings.flash_attn,
-        cache_type_k: settings.cache_type_k,
-        cache_type_v: settings.cache_type_v,
-    };
+    let context = ContextOptions::new(settings, limit, chunk, threads);
     let (device, gpu_warning) = device(&header, settings, threads);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
@@ -203,12 +195,8 @@ pub fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
         trained_context: gguf::memory::trained_context(&header).map(|tokens| tokens as usize),
     };
     let load = LoadOptions {
-        gpu_layers: settings.gpu_layers,
-        mmap: !settings.no_mmap,
-        mlock: settings.mlock,
-        repack: !settings.no_repack,
-        parts: parts(&header),
         special_ids: before.as_ref().and_then(|before| special_ids(&header, before)),
+        ..LoadOptions::new(settings, parts(&header))
     };
     let template_args = settings.template_args.clone();
     let rules = Rules { free: gguf::memory::available_memory, ..Rules::default() };

@@ -174,23 +174,8 @@ fn try_out(path: &Path, settings: &Settings) -> Result<(), Failure> {
     if !devices().iter().any(|device| device.gpu) {
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
     }
-    let load = LoadOptions {
-        gpu_layers: settings.gpu_layers,
-        mmap: !settings.no_mmap,
-        mlock: settings.mlock,
-        repack: !settings.no_repack,
-        parts: parts(&header), // as it will be loaded
-        special_ids: None,
-    };
-    let context = ContextOptions {
-        limit: 256,
-        chunk: 64,
-        threads: 1,
-        threads_batch: 1,
-        flash_attn: settings.flash_attn,
-        cache_type_k: settings.cache_type_k,
-        cache_type_v: settings.cache_type_v,
-    };
+    let load = LoadOptions::new(settings, parts(&header)); // as it will be loaded
+    let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
     let weights = Weights::load(path, &load, |_| true)?;
     crash::on_purpose(load.repack);
     engine::try_out(&weights, context.clone())?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
-use fireside::chat::settings::{Auto, CacheType};
+use fireside::chat::settings::{Auto, Settings};
 use fireside::chat::{Attachment, Message, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::{ContextOptions, Llama, Parts, Weights};
@@ -55,13 +55,8 @@ impl Subject {
 
     fn of<'w>(&self, weights: &'w Weights) -> Llama<'w> {
         let options = ContextOptions {
-            limit: 1 << 20,
-            chunk: 512,
-            threads: 1,
-            threads_batch: 1,
             flash_attn: Auto::Off,
-            cache_type_k: CacheType::F16,
-            cache_type_v: CacheType::F16,
+            ..ContextOptions::new(&Settings::default(), 1 << 20, 512, 1)
         };
         Llama::new(weights, options)
     }

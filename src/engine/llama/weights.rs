@@ -23,6 +23,7 @@ use super::devices::backend;
 use super::facts;
 use super::fallback::Letters;
 use super::log::{contained, forget_errors, reason};
+use crate::chat::Settings;
 use crate::engine::alphabet::Alphabet;
 use crate::engine::token::{Token, Vocabulary};
 
@@ -153,6 +154,12 @@ impl Weights {
         Ok(Weights { model, words: LazyLock::new(words), window, near })
     }
 
+    /// llama.cpp's own model.
+    pub(super) fn pointer(&self) -> *mut llama_cpp_sys_2::llama_model {
+        // SAFETY: `LlamaModel` is a transparent wrapper around such a pointer, in the version that Cargo.toml pins.
+        unsafe { *(&raw const self.model).cast() }
+    }
+
     /// Waits for the vocabulary.
     pub fn complete(&self) -> Result<()> {
         self.words.as_ref().map(|_| ()).map_err(|error| anyhow!("{error}"))
@@ -202,6 +209,18 @@ enum Half<'a> {
 }
 
 impl LoadOptions {
+    /// For a file of which nothing is known yet.
+    pub fn new(settings: &Settings, parts: Parts) -> LoadOptions {
+        LoadOptions {
+            gpu_layers: settings.gpu_layers,
+            mmap: !settings.no_mmap,
+            mlock: settings.mlock,
+            repack: !settings.no_repack,
+            parts,
+            special_ids: None,
+        }
+    }
+
     /// Reads a file's vocabulary on a thread of its own.
     fn read_words(&self, path: &Path) -> Result<JoinHandle<Result<Words>>> {
         let (options, path) = (self.clone(), path.to_path_buf());

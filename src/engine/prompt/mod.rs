@@ -1,4 +1,4 @@
-//! 1 — a request → its exact prompt, text and ids: a render of the chat template, guarded and encoded. Next: llama.rs.
+//! 1 — a request → its exact prompt, text and ids: a render of the chat template, guarded and encoded. Next: model.rs.
 //!
 //! `template.rs` renders, `markers.rs` keeps content from becoming control, `encode.rs` makes tokens; `format.rs` finds out how a
 //! model says that it thinks. Everything that people wrote goes into the template as content: messages, thoughts, the beginning

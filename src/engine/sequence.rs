@@ -1,0 +1,164 @@
+//! 8 — one answer as a state machine: logits in; the next token, its text or thinking, and the end out. Next: scheduler.rs.
+//!
+//! A sequence evaluates nothing: whoever steps it evaluates the token that it gives and comes back with the logits after that.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+
+use super::model::{Model, Sampler};
+use super::stream::Stream;
+use super::stream::reasoning::Piece;
+use super::token::Token;
+use crate::chat::{Event, StopReason};
+
+/// An answer being generated.
+pub struct Sequence<'a> {
+    sampler: Box<dyn Sampler>,
+    stream: Stream,
+    /// Tokens that end the answer besides those that the model itself says do.
+    ends: Vec<Token>,
+    max_tokens: usize,
+    cancel: &'a AtomicBool,
+    /// Tokens that come whatever the model would choose.
+    forced: VecDeque<Token>,
+    repetition: Repetition,
+    /// So far; the token that says "over" does not count.
+    tokens: usize,
+    /// Of these, the ones of thinking.
+    thinking: usize,
+}
+
+/// What came of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The answer goes on with this token, which is not evaluated yet.
+    Token(Token),
+    End(StopReason),
+}
+
+impl<'a> Sequence<'a> {
+    /// `ends`: tokens that end the answer besides those that the model itself says do; `max_tokens`: most tokens of the answer.
+    pub fn new(
+        sampler: Box<dyn Sampler>,
+        stream: Stream,
+        ends: Vec<Token>,
+        max_tokens: u32,
+        cancel: &'a AtomicBool,
+    ) -> Sequence<'a> {
+        Sequence {
+            sampler,
+            stream,
+            ends,
+            max_tokens: max_tokens as usize,
+            cancel,
+            forced: VecDeque::new(),
+            repetition: Repetition::new(),
+            tokens: 0,
+            thinking: 0,
+        }
+    }
+
+    pub fn cancel(&self) -> &'a AtomicBool {
+        self.cancel
+    }
+
+    pub fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Chooses the next token, given the logits after the one before it, and shows what is certain of its text.
+    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<Step> {
+        if self.tokens >= self.max_tokens {
+            return Ok(Step::End(StopReason::Length));
+        }
+        if self.cancelled() {
+            return Ok(Step::End(StopReason::Interrupted));
+        }
+        let next = match self.forced.pop_front() {
+            Some(token) => self.sampler.take(token),
+            None => self.sampler.pick(logits)?, // logits → token
+        };
+        if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
+            return Ok(Step::End(StopReason::End));
+        }
+        self.tokens += 1;
+        self.thinking += usize::from(self.stream.thinks());
+        let (piece, stopped) = match self.stream.tag(next) {
+            Some(tag) => self.stream.push_tag(&tag),
+            None => self.stream.push(&model.piece(next, false)), // token → text
+        };
+        tell(piece, self.thinking, show);
+        if stopped {
+            return Ok(Step::End(StopReason::Stop));
+        }
+        if self.forced.is_empty() {
+            self.forced.extend(self.stream.enough(self.thinking));
+        }
+        if self.repetition.endless(next) {
+            return Ok(Step::End(StopReason::Repetition));
+        }
+        if self.tokens >= self.max_tokens {
+            return Ok(Step::End(StopReason::Length));
+        }
+        Ok(Step::Token(next))
+    }
+
+    /// Whether the answer may be over with this token.
+    pub fn may_end(&self, model: &impl Model, token: Token) -> bool {
+        model.ends(token) || self.ends.contains(&token)
+    }
+
+    /// Most tokens that are worth drafting after the one that the last step gave.
+    pub fn draftable(&self) -> usize {
+        if self.forced.is_empty() { self.max_tokens - self.tokens - 1 } else { 0 }
+    }
+
+    /// Shows what still waits at the end. Returns how many tokens there were, and how many of them were thinking.
+    pub fn finish(self, stop: StopReason, show: &mut dyn FnMut(Event)) -> (usize, usize) {
+        let Sequence { stream, tokens, mut thinking, .. } = self;
+        if stop != StopReason::Stop {
+            let rest = stream.finish(stop == StopReason::End);
+            if thinking == 0 && !rest.thinking.is_empty() {
+                thinking = tokens; // a header that never ended
+            }
+            tell(rest, thinking, show);
+        }
+        (tokens, thinking)
+    }
+}
+
+fn tell(piece: Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
+    if !piece.thinking.is_empty() {
+        show(Event::Thinking { text: piece.thinking, tokens });
+    }
+    if !piece.answer.is_empty() {
+        show(Event::Text(piece.answer));
+    }
+}
+
+/// Notices an answer that goes round in circles: the same up to 64 tokens over and over, 512 tokens long.
+struct Repetition {
+    tokens: Vec<Token>,
+    /// For every period, how many of the last tokens equal the one a period before.
+    runs: [usize; Repetition::LONGEST_PERIOD],
+}
+
+impl Repetition {
+    const LONGEST_PERIOD: usize = 64;
+    const ENDLESS: usize = 512;
+
+    fn new() -> Repetition {
+        Repetition { tokens: Vec::new(), runs: [0; Repetition::LONGEST_PERIOD] }
+    }
+
+    fn endless(&mut self, token: Token) -> bool {
+        for (period, run) in (1..).zip(&mut self.runs) {
+            let before = self.tokens.len().checked_sub(period).map(|at| self.tokens[at]);
+            *run = if before == Some(token) { *run + 1 } else { 0 };
+        }
+        self.tokens.push(token);
+        self.runs.iter().any(|run| *run >= Repetition::ENDLESS)
+    }
+}

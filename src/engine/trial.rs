@@ -1,0 +1,40 @@
+//! Weights → whether they are a model: what a file must be able to do to be called one, tried out in a child process.
+
+use anyhow::{Context as _, Result};
+
+use super::llama;
+use super::model::{Logits, Model};
+
+/// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
+pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<()> {
+    let mut model = llama::Llama::new(weights, options);
+    model.grow(model.limit().min(256))?;
+    let vocabulary = model.vocabulary();
+    let first = vocabulary.bos.unwrap_or(0);
+    // Several tokens, as a prompt has them, and one, as an answer: llama.cpp has other instructions for each.
+    for tokens in [&[first; 5][..], &[first]] {
+        model.append(0, tokens, Logits::Last)?;
+        let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        best.is_finite()
+            .then_some(())
+            .context("the model's output is not a number: the file may be damaged")?;
+    }
+    for text in sample_texts() {
+        model.tokenize(&text, false);
+        model.tokenize(&text, true);
+    }
+    Ok(())
+}
+
+/// What a tokenizer may stumble over: every byte that UTF-8 has, each kind of character by itself and in a long run, and a text
+/// of some length.
+fn sample_texts() -> Vec<String> {
+    const KINDS: [char; 14] =
+        ['a', 'Z', '7', ' ', '\n', '\t', '=', '\'', '\\', 'é', '\u{301}', '中', 'ก', '😀'];
+    const LONG: usize = 4096;
+    let leading = (2..32).map(|n| n << 6).chain((1..16).map(|n| n << 12)).chain((1..5).map(|n| n << 18));
+    let bytes: String = (0..0x100).chain(leading).filter_map(char::from_u32).collect();
+    let text: String = bytes.chars().flat_map(|c| [c, 'a', ' ', c, c]).collect();
+    let runs = KINDS.iter().flat_map(|kind| [1, LONG].map(|length| kind.to_string().repeat(length)));
+    runs.chain([bytes, text]).collect()
+}
