@@ -86,6 +86,8 @@ mod figures;
 mod forgery;
 // Answers: equal to a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
+// Batches: several sequences, cancelled ones, impossible ones.
+mod batches;
 // A file loaded in two halves.
 mod loading;
 // The same with drafts of what comes next.
