@@ -41,5 +41,5 @@ lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --all-targets -- -D warnings
 
-install: build model ## put the program into PREFIX/bin and the default model into your models folder
+install: build model ## put the program, man pages and shell completions into PREFIX, the default model into your models folder
 	@PREFIX='$(PREFIX)' scripts/install $(PROGRAM) $(MODEL)

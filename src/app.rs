@@ -28,6 +28,9 @@ use crate::units::count;
 
 /// Does what the command line asks for.
 pub fn run(args: Args, started: Instant) -> Exit {
+    if let Some(folder) = &args.man {
+        return cli::man::write(folder).map_or_else(|failure| report(&failure), |()| Exit::Answered);
+    }
     let config = Config::gather(&args.settings);
     if let Some(path) = &args.probe {
         return models::probe::child(path, config.settings());
@@ -100,7 +103,7 @@ impl Run<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
         let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
-        let words = words.or(self.args.rest.clone());
+        let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
         terminal::watch_signals();
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;

@@ -1,13 +1,16 @@
 //! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
 //!
-//! Flags that are settings come from the table in chat/options.rs; llama.cpp's short forms of several letters are
-//! rewritten before clap sees them. Next: config.rs, which resolves what holds.
+//! Flags that are settings come from the table in settings/table.rs; llama.cpp's short forms of several letters are
+//! rewritten before clap sees them. Next: settings/resolve.rs, which says what holds.
 
 pub mod help;
+pub mod man;
 pub mod prompt;
 mod refusal;
+mod translate;
 
 use std::ffi::OsString;
+use std::iter::successors;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -24,153 +27,157 @@ use crate::settings::{Given, SETTINGS, Setting};
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 #[command(after_long_help = help::EXAMPLES)]
 pub struct Args {
-    /// what to ask, in quotes
+    /// the prompt, in quotes
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
-    /// What stood behind `--`, where no subcommand stood before it: all of it is the prompt.
-    #[arg(skip)]
-    pub rest: Option<String>,
-    #[command(subcommand)]
-    pub subcommand: Option<Commands>,
-    /// what to ask
+    /// The words behind `--`: all of them are the prompt.
+    #[arg(last = true, hide = true)]
+    pub rest: Vec<String>,
+    /// the prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
-    /// give the model a text file before the prompt; may be given several times
+    /// text file to put before the prompt; repeatable
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
     pub file: Vec<PathBuf>,
-    /// answer, then stay in the chat
+    /// answer the prompt, then stay in the chat
     #[arg(short, long, help_heading = "Ask")]
     pub interactive: bool,
-    /// continue the text as it is, without a chat template
+    /// complete the text as it is, without a chat template
     #[arg(long, help_heading = "Ask")]
     pub raw: bool,
-    /// with --raw: control tokens written in the text count as such
+    /// with --raw: parse special tokens in the text
     #[arg(long, help_heading = "Ask")]
     pub special: bool,
-    /// do not read what is piped in
+    /// do not read stdin
     #[arg(long, help_heading = "Ask")]
     pub no_stdin: bool,
-    /// print what the model would be given, and stop
+    /// print the prompt as the model would get it, then exit
     #[arg(long, help_heading = "Ask")]
     pub dry_run: bool,
-    /// print one JSON object: the answer and everything about it, or what a subcommand found
+    /// print one JSON object: the answer with all its details, or the result of a command
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// no colours, no progress bars, nothing that moves
+    /// no colours, no progress bars, no animation
     #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
-    /// nothing on stderr but failures
+    /// print nothing on stderr but errors
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
-    /// llama.cpp's log and what was decided, on stderr
+    /// print llama.cpp's log and details of the run on stderr
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
-    /// continue the newest conversation, a chat or a question
+    /// continue the most recent conversation
     #[arg(long = "continue", help_heading = "Conversation")]
     pub go_on: bool,
-    /// continue the conversation with this id, or its beginning; without one, choose from a list
+    /// resume a conversation by ID prefix; without an ID, pick from a list
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", help_heading = "Conversation")]
     pub resume: Option<String>,
-    /// what the conversation is called; made from the first message if not given
+    /// title of the conversation; default: from its first message
     #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
     pub title: Option<String>,
     #[command(flatten)]
     pub settings: Given,
 
-    /// for tests: who answers, as in script:FILE.
+    /// for tests: the backend, as in script:FILE.
     #[arg(long, hide = true)]
     pub backend: Option<String>,
     /// for tests: chat lines come from stdin.
     #[arg(long, hide = true)]
     pub repl_stdin: bool,
-    /// Load this file, evaluate one token, and say by the exit code whether that worked.
+    /// Load this file, evaluate one token, and tell by the exit code whether that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
+    /// for installing: write the man pages into this folder.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    pub man: Option<PathBuf>,
+    /// The last field: settings behind a command are read from what it leaves.
+    #[command(subcommand)]
+    pub subcommand: Option<Commands>,
 }
 
 /// What can stand where a prompt could: the uses that are not about talking.
 #[derive(Debug, Subcommand)]
 pub enum Commands {
-    /// fetch a model
+    /// download a model
     ///
-    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Goes on where it was
-    /// interrupted.
+    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Resumes an
+    /// interrupted download.
     Pull {
-        /// a short name of the catalogue, hf:OWNER/REPO[:QUANT] or a URL; the catalogue is printed if there is none
+        /// short name from the catalogue, hf:OWNER/REPO[:QUANT] or URL; without one, list the catalogue
         #[arg(value_name = "NAME|hf:OWNER/REPO[:QUANT]|URL")]
         what: Option<String>,
     },
-    /// the models on this machine, other programs' too
+    /// list the models on this machine, also those of other programs
     #[command(alias = "ls")]
     List {
-        /// also files that no chat is possible with: projectors, embedding models, damaged files
+        /// include files that cannot chat: projectors, embedding models, damaged files
         #[arg(long)]
         all: bool,
     },
-    /// what a model is, what it needs, and what its licence allows
+    /// show what a model is, what it needs, and what its licence allows
     Show {
-        /// a model, or hf:OWNER/REPO[:QUANT] to read a remote file's header only; the usual model if left out
-        #[arg(value_name = "MODEL")]
+        /// model, or hf:OWNER/REPO[:QUANT] to read only the header of a remote file; default: the usual model
+        #[arg(id = "MODEL")]
         model: Option<String>,
-        /// every tensor with its shape, type and size
+        /// list the tensors with shape, type and size
         #[arg(long)]
         tensors: bool,
-        /// the chat template
+        /// print the chat template
         #[arg(long)]
         template: bool,
-        /// every key of the file's metadata
+        /// list the metadata of the file
         #[arg(long)]
         metadata: bool,
     },
-    /// remove a model that was fetched
+    /// remove a downloaded model
     Rm {
-        #[arg(value_name = "MODEL")]
+        #[arg(id = "MODEL")]
         model: String,
-        /// do not ask; twice: also where the file belongs to another program
+        /// do not ask; twice: even if the file belongs to another program
         #[arg(short, long, action = ArgAction::Count)]
         yes: u8,
     },
-    /// verify a model file: header, sizes, every number in it, its checksum if that is known
+    /// verify a model file: header, sizes, every number in it, and its checksum if known
     Check {
         #[arg(value_name = "FILE|MODEL")]
         file: String,
     },
-    /// make a GGUF file of a checkpoint that llama.cpp cannot convert: GPT-J and GPT-Neo, from safetensors
+    /// convert a checkpoint that llama.cpp cannot: GPT-J or GPT-Neo, from safetensors to GGUF
     Convert {
-        /// the folder with config.json, the weights and the tokenizer
+        /// folder with config.json, the weights and the tokenizer
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         #[arg(value_name = "OUT.gguf")]
         out: PathBuf,
-        /// f32, f16, bf16 or q8_0; 16 bits if not given
+        /// f32, f16, bf16 or q8_0; default: 16 bits
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
-        /// replace OUT.gguf if it exists, without asking
+        /// overwrite OUT.gguf without asking
         #[arg(long)]
         force: bool,
     },
-    /// the conversations that are kept: list, search, show, export, import, rm, replay
+    /// stored conversations: list, search, show, export, import, replay, rm
     History {
         #[command(subcommand)]
         what: History,
     },
-    /// how fast this machine runs a model: reading, writing, the first token, memory
+    /// measure how fast a model runs: prompt processing, generation, first token, memory
     Bench {
-        /// the usual model if left out
-        #[arg(value_name = "MODEL")]
+        /// default: the usual model
+        #[arg(id = "MODEL")]
         model: Option<String>,
     },
-    /// every setting with its value and where that comes from
+    /// list every setting with its value and source
     Config,
-    /// what this installation is made of, where it keeps things, and what is wrong with it
+    /// check this installation: how it was built, where its files are, and what is wrong
     Doctor,
-    /// how fireside is used: a subcommand, a setting, or keys, commands, settings, environment, files, exit-codes
+    /// explain a command, a setting, or keys, commands, settings, environment, files, exit-codes
     Help {
-        /// subcommands and topics are listed if there is none
+        /// without one, list commands and topics
         #[arg(value_name = "SUBCOMMAND|TOPIC")]
         what: Vec<String>,
     },
-    /// what makes a shell complete fireside's options, ids and models with Tab: source <(fireside completions bash)
+    /// print what makes a shell complete options, IDs and models: source <(fireside completions bash)
     Completions {
         /// bash, zsh, fish, elvish or powershell
         #[arg(value_name = "SHELL")]
@@ -188,59 +195,59 @@ impl Commands {
     }
 }
 
-/// What can be done with the conversations that are kept.
+/// What can be done with stored conversations.
 #[derive(Debug, Subcommand)]
 pub enum History {
-    /// the conversations, the one changed last first; --model and --since narrow it
+    /// list conversations, most recent first; --model and --since filter them
     List {
-        /// changed since a day, as in 2026-11-25, or for so long: 7d, 12h
+        /// changed since a date (2026-11-25) or within a period (7d, 12h)
         #[arg(long, value_name = "WHEN")]
         since: Option<String>,
     },
-    /// the messages that have all these words; --model and --since narrow it
+    /// find messages that contain all the words; --model and --since filter them
     Search {
         #[arg(value_name = "WORDS", required = true)]
         words: Vec<String>,
-        /// most messages to show, the latest; 0: all
+        /// maximum number of messages, latest first; 0: all
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
-        /// changed since a day, as in 2026-11-25, or for so long: 7d, 12h
+        /// changed since a date (2026-11-25) or within a period (7d, 12h)
         #[arg(long, value_name = "WHEN")]
         since: Option<String>,
     },
-    /// a conversation as text
+    /// print a conversation as text
     Show {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// write a conversation to a file, or to stdout
+    /// write a conversation to a file or to stdout
     Export {
         #[arg(value_name = "ID")]
         id: String,
-        /// .md, .json or .txt says how
+        /// .md, .json or .txt selects the format
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// md, json or txt, where the file's name does not say it
+        /// md, json or txt, if the file's name does not say it
         #[arg(long, value_name = "FORMAT")]
         format: Option<String>,
-        /// replace a file that exists, without asking
+        /// overwrite the file without asking
         #[arg(long)]
         force: bool,
     },
-    /// take in a file: ours, OpenAI messages, or a ChatGPT data export (its zip will do)
+    /// import a file: fireside's own, OpenAI messages, or a ChatGPT data export (also its zip)
     Import {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// give stored answers again, at the same settings and read afresh, and tell whether they are the same
+    /// generate stored answers again with the same settings, and compare
     Replay {
         #[arg(value_name = "ID")]
         id: String,
-        /// the N-th answer only
+        /// only the N-th answer
         #[arg(value_name = "N")]
         number: Option<usize>,
     },
-    /// remove conversations for good
+    /// delete conversations for good
     Rm {
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
@@ -268,12 +275,26 @@ impl FromArgMatches for Given {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let levels = successors(Some(matches), |level| Some(level.subcommand()?.1));
+        let levels: Vec<&ArgMatches> = levels.collect();
         for row in SETTINGS {
-            let values = matches.get_many::<String>(row.name).into_iter().flatten();
-            self.0.extend(values.map(|value| (row.name, value.clone())));
+            for level in &levels {
+                let values = level.try_get_many::<String>(row.name).ok().flatten();
+                self.0.extend(values.into_iter().flatten().map(|value| (row.name, value.clone())));
+            }
         }
         Ok(())
     }
+}
+
+/// The whole command line: settings may stand behind a command as well, where its help does not list them. (clap's global
+/// arguments would forget those before the command where one stands behind it.)
+pub fn command() -> Command {
+    fn with_settings(command: Command) -> Command {
+        let command = command.mut_subcommands(with_settings);
+        SETTINGS.iter().fold(command, |command, row| command.arg(flag(row).hide(row.name != "offline")))
+    }
+    Args::command().mut_subcommands(with_settings)
 }
 
 fn flag(row: &'static Setting) -> Arg {
@@ -282,8 +303,7 @@ fn flag(row: &'static Setting) -> Arg {
         .visible_aliases(row.aliases.iter().copied())
         .help(row.help)
         .help_heading(row.group.heading())
-        .action(ArgAction::Append)
-        .global(row.name == "offline"); // the only setting that subcommands heed as well
+        .action(ArgAction::Append);
     let arg = match row.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -295,28 +315,6 @@ fn flag(row: &'static Setting) -> Arg {
         arg.value_name(row.value).allow_hyphen_values(true)
     }
 }
-
-/// llama.cpp's short forms of several letters and what they stand for here; an empty word is dropped.
-const SPELLINGS: &[(&str, &str)] = &[
-    ("-ngl", "--gpu-layers"),
-    ("-fa", "--flash-attn"),
-    ("-ctk", "--cache-type-k"),
-    ("-ctv", "--cache-type-v"),
-    ("-sys", "--system-prompt"),
-    ("-sysf", "--system-prompt-file"),
-    ("-tb", "--threads-batch"),
-    ("-r", "--stop"),
-    ("-l", "--logit-bias"),
-    ("-st", ""),
-    ("-cnv", ""),
-    ("-no-cnv", ""),
-    ("--single-turn", ""),
-    ("--conversation", ""),
-    ("--no-conversation", ""),
-];
-
-/// More of them, for what fireside does not have: `-md` must not be taken for `-m d`.
-const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
 
 /// What there is instead of arguments.
 #[derive(Debug)]
@@ -331,10 +329,11 @@ pub enum Instead {
 
 /// Understands the command line, or says in a line what is wrong with it.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
-    let mut words: Vec<OsString> = hoist(translate(words.into_iter().collect()).map_err(Instead::Failure)?);
-    let rest = rest(&mut words).map_err(Instead::Failure)?;
+    let words = translate::translate(words.into_iter().collect()).map_err(Instead::Failure)?;
     let all = words.iter().any(|word| word == "--help");
-    let args = Args::try_parse_from(words).map_err(|error| match error.kind() {
+    let matches = command().try_get_matches_from(words);
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
+    let mut args = args.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -348,11 +347,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead>
         _ => Instead::Failure(refusal::usage_failure(&error)),
     })?;
     args.refuse_contradictions().map_err(Instead::Failure)?;
-    Ok(Args { rest, ..args })
+    if !args.words.is_empty() {
+        args.words.append(&mut args.rest);
+    }
+    Ok(args)
 }
 
 impl Args {
-    /// What was typed and cannot hold at once. Two settings that exclude each other are config.rs's.
+    /// What was typed and cannot hold at once. Two settings that exclude each other are settings/resolve.rs's.
     fn refuse_contradictions(&self) -> Result<(), Failure> {
         let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
         let is =
@@ -376,120 +378,8 @@ impl Args {
     }
 }
 
-/// Takes a prompt behind `--` off the words.
-fn rest(words: &mut Vec<OsString>) -> Result<Option<String>, Failure> {
-    let dashes = first_word(words);
-    if words.get(dashes).is_none_or(|word| word != "--") {
-        return Ok(None);
-    }
-    let said = words.split_off(dashes).split_off(1).into_iter().map(OsString::into_string);
-    let said: Result<Vec<String>, OsString> = said.collect();
-    let said = said.map_err(|_| Failure::usage("the prompt is not UTF-8 text"))?;
-    Ok(Some(said.join(" ")).filter(|_| !said.is_empty()))
-}
-
-/// The first word behind the program's name that is no option and no value of one.
-fn first_word(words: &[OsString]) -> usize {
-    let mut first = 1;
-    while let Some(text) = words.get(first).map(|word| word.to_str().unwrap_or_default())
-        && text.starts_with('-')
-        && text != "--"
-    {
-        first += 1 + usize::from(takes_value(text));
-    }
-    first
-}
-
-fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    let mut translated: Vec<OsString> = Vec::with_capacity(words.len());
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let text = word.to_str().unwrap_or_default();
-        if text == "--" {
-            translated.push(word);
-            translated.extend(words);
-            break;
-        }
-        let spelling = SPELLINGS.iter().find(|(theirs, _)| *theirs == text);
-        if UNKNOWN.contains(&text) {
-            return Err(
-                Failure::usage(format!("unexpected argument '{text}' found")).hint(OPTIONS_AND_PROMPTS)
-            );
-        }
-        if text == "-hf" {
-            translated.push("--model".into()); // which says what is missing if nothing follows
-            let name = words.next();
-            translated.extend(name.map(|name| format!("hf:{}", name.to_string_lossy()).into()));
-            continue;
-        }
-        match spelling {
-            Some((_, "")) => continue,
-            Some((_, ours)) => translated.push(ours.into()),
-            None => translated.push(word.clone()),
-        }
-        if takes_value(spelling.map_or(text, |(_, ours)| ours)) {
-            translated.extend(words.next()); // whatever it looks like
-        }
-    }
-    Ok(translated)
-}
-
-/// Settings may stand behind a subcommand as well; clap wants them before it.
-fn hoist(words: Vec<OsString>) -> Vec<OsString> {
-    let command = Args::command();
-    let is_subcommand = |text: &str| {
-        command
-            .get_subcommands()
-            .any(|v| v.get_name() == text || v.get_all_aliases().any(|alias| alias == text))
-    };
-    let first = first_word(&words);
-    if words.get(first).is_some_and(|word| !is_subcommand(word.to_str().unwrap_or_default())) {
-        return words; // a prompt
-    }
-    let mut rest = words.into_iter();
-    let mut hoisted: Vec<OsString> = rest.by_ref().take(first).collect();
-    let mut behind: Vec<OsString> = rest.by_ref().take(1).collect();
-    while let Some(word) = rest.next() {
-        let text = word.to_str().unwrap_or_default().to_string();
-        if text == "--" {
-            behind.push(word);
-            behind.extend(rest.by_ref());
-        } else if is_setting(&text) && (!takes_value(&text) || rest.len() > 0) {
-            hoisted.push(word);
-            if takes_value(&text) {
-                hoisted.extend(rest.next());
-            }
-        } else {
-            behind.push(word);
-        }
-    }
-    hoisted.extend(behind);
-    hoisted
-}
-
-/// Whether the word is the flag of a setting, perhaps with its value.
-fn is_setting(word: &str) -> bool {
-    let flag = word.split_once('=').map_or(word, |(flag, _)| flag);
-    match flag.strip_prefix("--") {
-        Some(name) => SETTINGS.iter().any(|s| s.name == name || s.aliases.contains(&name)),
-        None => SETTINGS.iter().any(|s| s.short.is_some_and(|short| flag == format!("-{short}"))),
-    }
-}
-
-/// Whether the option, spelled our way, is followed by a value.
-fn takes_value(word: &str) -> bool {
-    if let Some(name) = word.strip_prefix("--") {
-        let of_table =
-            SETTINGS.iter().any(|s| !s.value.is_empty() && (s.name == name || s.aliases.contains(&name)));
-        return of_table || matches!(name, "prompt" | "file" | "backend" | "probe" | "title");
-    }
-    let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
-    match (letters.next(), letters.next()) {
-        (Some(letter), None) => {
-            matches!(letter, 'p' | 'f') || SETTINGS.iter().any(|s| s.short == Some(letter))
-        }
-        _ => false,
-    }
+fn needs_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|number| number.min_values() > 0)
 }
 
 const OPTIONS_AND_PROMPTS: &str =
@@ -498,26 +388,6 @@ const OPTIONS_AND_PROMPTS: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn words(line: &str) -> Vec<String> {
-        let words = line.split(' ').map(OsString::from).collect();
-        translate(words).unwrap().into_iter().map(|w| w.into_string().unwrap()).collect()
-    }
-
-    #[test]
-    fn spellings_of_llama_cpp_are_ours() {
-        assert_eq!(
-            words("fireside -ngl 3 -st -p hi -tb 2"),
-            ["fireside", "--gpu-layers", "3", "-p", "hi", "--threads-batch", "2"]
-        );
-        assert_eq!(words("fireside -hf a/b"), ["fireside", "--model", "hf:a/b"]);
-    }
-
-    #[test]
-    fn the_value_of_an_option_is_left_alone() {
-        assert_eq!(words("fireside -p -st --temp 0"), ["fireside", "-p", "-st", "--temp", "0"]);
-        assert_eq!(words("fireside -- -st -fa"), ["fireside", "--", "-st", "-fa"]);
-    }
 
     #[test]
     fn settings_keep_what_was_typed() {
@@ -531,17 +401,41 @@ mod tests {
     }
 
     #[test]
-    fn settings_may_stand_behind_a_subcommand() {
-        let hoisted = |line: &str| {
-            let words = hoist(line.split(' ').map(OsString::from).collect());
-            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+    fn settings_may_stand_behind_a_command() {
+        let given = |line: &str| {
+            let args = parse(line.split(' ').map(OsString::from)).unwrap();
+            let given: Vec<String> = args.settings.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            (given.join(" "), args.subcommand, args.words)
         };
-        assert_eq!(hoisted("fireside -q show -m x --tensors"), "fireside -q -m x show --tensors");
-        assert_eq!(hoisted("fireside pull x --offline --json"), "fireside --offline pull x --json");
-        assert_eq!(hoisted("fireside ls --model-folder=/m"), "fireside --model-folder=/m ls");
-        assert_eq!(hoisted("fireside -p list --temp 0"), "fireside -p list --temp 0");
-        assert_eq!(hoisted("fireside rm -- -m"), "fireside rm -- -m");
-        assert_eq!(hoisted("fireside show -m"), "fireside show -m");
+        let (settings, subcommand, _) = given("fireside -q show -m x --tensors");
+        assert_eq!(settings, "model=x");
+        assert!(matches!(subcommand, Some(Commands::Show { model: None, tensors: true, .. })));
+        assert!(matches!(given("fireside show -m x y").1, Some(Commands::Show { model: Some(_), .. })));
+        assert_eq!(given("fireside pull x --offline --json").0, "offline=on");
+        assert_eq!(given("fireside --offline pull x").0, "offline=on");
+        assert_eq!(
+            given("fireside --model-folder=/a ls --model-folder /b").0,
+            "model-folder=/a model-folder=/b"
+        );
+        assert_eq!(given("fireside -m a history list -m b").0, "model=a model=b");
+        let (settings, subcommand, words) = given("fireside -p list --temp 0");
+        assert!(settings == "temp=0" && subcommand.is_none() && words.is_empty());
+        assert!(matches!(given("fireside rm -- -m").1, Some(Commands::Rm { model, .. }) if model == "-m"));
+        assert!(parse(["fireside", "show", "-m"].map(OsString::from)).is_err());
+    }
+
+    #[test]
+    fn behind_two_dashes_everything_is_the_prompt() {
+        let said = |line: &str| {
+            let args = parse(line.split(' ').map(OsString::from)).unwrap();
+            assert!(args.subcommand.is_none(), "{line}");
+            (args.words.join("|"), args.rest.join("|"))
+        };
+        let rest = |rest: &str| (String::new(), rest.to_string());
+        assert_eq!(said("fireside -- list -m x"), rest("list|-m|x"));
+        assert_eq!(said("fireside --temp 0 -- why"), rest("why"));
+        assert_eq!(said("fireside --"), rest(""));
+        assert_eq!(said("fireside why -- is it"), ("why|is|it".into(), String::new()));
     }
 
     #[test]

@@ -5,12 +5,12 @@
 
 use std::ffi::OsStr;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
-use crate::cli::Args;
+use crate::cli;
 use crate::error::Failure;
 use crate::history::database::{Filter, Summary};
 use crate::models;
@@ -21,6 +21,13 @@ use crate::ui::{acts, sanitize};
 
 /// Set by the shell's function, to its own name.
 const VARIABLE: &str = "FIRESIDE_COMPLETE";
+
+/// A script in zsh's function path is read at the first Tab, which is then to be answered as well.
+const AUTOLOADED_BY_ZSH: &str = "\
+if [[ $funcstack[1] == _fireside ]]; then
+    _clap_dynamic_completer_fireside \"$@\"
+fi
+";
 
 /// Answers a shell that asks what can be typed, and ends the program; does nothing where none asks.
 pub fn answer() {
@@ -39,14 +46,15 @@ pub fn script(shell: &str) -> Result<String, Failure> {
     known
         .write_registration(VARIABLE, "fireside", "fireside", "fireside", &mut script)
         .map_err(|e| Failure::new(format!("could not write the completions: {e}")))?;
-    Ok(String::from_utf8_lossy(&script).into_owned())
+    let autoloaded = if shell == "zsh" { AUTOLOADED_BY_ZSH } else { "" };
+    Ok(String::from_utf8_lossy(&script).into_owned() + autoloaded)
 }
 
 /// The command line with what is offered for its values.
 fn command() -> Command {
     let ids = |arg: Arg| arg.add(ArgValueCompleter::new(conversations));
     let names = |arg: Arg| arg.add(ArgValueCompleter::new(models_here));
-    let mut command = Args::command().mut_arg("resume", ids);
+    let mut command = cli::command().mut_arg("resume", ids);
     for row in SETTINGS.iter().filter(|row| !row.choices().is_empty()) {
         let choices =
             move |typed: &OsStr| starting(typed, row.choices().into_iter().map(|name| (name, None)));
@@ -55,9 +63,9 @@ fn command() -> Command {
     command
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
-        .mut_subcommand("bench", |subcommand| subcommand.mut_arg("model", names))
-        .mut_subcommand("show", |subcommand| subcommand.mut_arg("model", names))
-        .mut_subcommand("rm", |subcommand| subcommand.mut_arg("model", names))
+        .mut_subcommand("bench", |subcommand| subcommand.mut_arg("MODEL", names))
+        .mut_subcommand("show", |subcommand| subcommand.mut_arg("MODEL", names))
+        .mut_subcommand("rm", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("check", |subcommand| subcommand.mut_arg("file", names))
         .mut_subcommand("history", |history| {
             let subcommands = ["show", "export", "replay"].into_iter();

@@ -181,7 +181,8 @@ fn answered(
             "prompt": stats.prompt_tokens,
             "cached": stats.cached_tokens,
             "generated": stats.generated_tokens,
-            "drafted": { "proposed": stats.drafts.drafted, "accepted": stats.drafts.accepted },
+            "drafted": stats.drafts.drafted,
+            "accepted": stats.drafts.accepted,
         },
         "timings": {
             "load": seconds(stats.load),
@@ -206,7 +207,7 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
         "thinking": null,
         "stop_reason": stop.name(),
         "conversation": session.and_then(Session::kept_as),
-        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "drafted": { "proposed": 0, "accepted": 0 } },
+        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "drafted": 0, "accepted": 0 },
         "timings": {
             "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,
             "total": started.elapsed().as_secs_f64(),

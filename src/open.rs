@@ -62,8 +62,8 @@ impl Open<'_> {
 
     fn pick_conversation(&mut self) -> Result<Kept, Failure> {
         if !input::can_ask() {
-            return Err(Failure::usage("--resume needs the id of a conversation where nobody can be asked")
-                .hint("fireside history list shows the ids; --continue takes the newest conversation"));
+            return Err(Failure::usage("--resume needs an ID when not run on a terminal")
+                .hint("fireside history list shows the IDs; --continue takes the most recent conversation"));
         }
         saved::pick(self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
     }

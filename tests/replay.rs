@@ -79,6 +79,25 @@ fn every_kind_of_memory_gives_the_same_again() {
     }
 }
 
+/// As a build stored it that had other names for some settings.
+#[test]
+fn settings_under_former_names_replay_and_export_under_the_present_ones() {
+    let home = Home::new();
+    chat(&home, &tiny("llama-bpe"), &["--temp", "0", "-n", "24", "--no-speculative"], "One\n");
+    let (file, exported) = (home.path("talk.json"), home.path("again.json"));
+    home.run(&["history", "export", &id(&home), file.to_str().unwrap()]).done().code(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"no-speculative\""), "{text}");
+    let former =
+        text.replace("\"no-speculative\"", "\"no-speculative\"").replace(&id(&home), "00112233445566aa");
+    std::fs::write(&file, former).unwrap();
+    home.run(&["history", "import", file.to_str().unwrap()]).done().code(0);
+    identical(home.run(&["history", "replay", "00112233445566aa", "--json"]).done(), 1);
+    home.run(&["history", "export", "00112233445566aa", exported.to_str().unwrap()]).done().code(0);
+    let exported = std::fs::read_to_string(&exported).unwrap();
+    assert!(exported.contains("\"no-speculative\"") && !exported.contains("no-speculative"), "{exported}");
+}
+
 #[test]
 fn a_difference_is_shown_where_it_begins() {
     let home = Home::new();

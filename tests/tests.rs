@@ -8,6 +8,8 @@ mod layout;
 mod tidy;
 // The command line: options, exit codes, stdout against stderr, pipes.
 mod cli;
+// Man pages, completions, `make install`.
+mod install;
 // Settings: flag, environment, config file, `/set`; what is wrong with them.
 mod settings;
 // `help`, `-h`, `--help`.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::message::{Attachment, Role};
+use super::settings::renamed;
 
 /// A whole conversation. Plain data: whoever has one may change it without anything happening elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,7 @@ pub struct Answer {
     /// A sum of the chat template; empty for none.
     pub template: String,
     /// The settings that shape an answer, names and values; answers in a row share them.
+    #[serde(deserialize_with = "under_present_names")]
     pub settings: Arc<[(String, String)]>,
     pub seed: Option<u32>,
     /// What the model was told before anything else.
@@ -92,6 +94,13 @@ pub struct Answer {
     /// Milliseconds.
     pub prompt_time: u32,
     pub generation_time: u32,
+}
+
+/// Settings that were stored under former names.
+fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(String, String)]>, D::Error> {
+    let pairs = Vec::<(String, String)>::deserialize(input)?;
+    let present = |name: String| renamed(&name).map_or(name, String::from);
+    Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
 fn is_zero(number: &u32) -> bool {

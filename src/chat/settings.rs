@@ -1,8 +1,18 @@
 //! What can be set and how it holds if nobody sets it: `Default` here is the only place of defaults.
 //!
-//! How settings are named, read and shown is the table in options.rs; where a value came from is config.rs.
+//! How settings are named, read and shown is settings/table.rs; where a value comes from is settings/resolve.rs.
 
 use std::path::PathBuf;
+
+/// Former names of settings, each with its present one.
+const RENAMED: &[(&str, &str)] =
+    &[("no-prompt-cache", "no-prompt-cache"), ("no-speculative", "no-speculative")];
+
+/// The present name of a setting that had another one, given as the user may write it.
+pub fn renamed(name: &str) -> Option<&'static str> {
+    let name = name.replace('_', "-");
+    RENAMED.iter().find(|(former, _)| *former == name).map(|(_, present)| *present)
+}
 
 /// How many tokens of context to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +167,7 @@ pub struct Settings {
     pub no_mmap: bool,
     pub no_repack: bool,
     pub mlock: bool,
-    /// What was evaluated is neither kept on disk nor looked for there.
+    /// The on-disk prompt cache is neither read nor written.
     pub no_prompt_cache: bool,
     /// Where models are looked for besides the usual places.
     pub model_folders: Vec<PathBuf>,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::{Args, Instead};
+use super::{Args, Instead, needs_value};
 
 /// What stands at the end of `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -14,22 +14,22 @@ Examples:
   git diff --staged | fireside -p \"Write a commit message\" --temp 0
   fireside -f report.txt -p \"Sum it up in five lines\" > summary.txt
   fireside -p \"Name three planets\" --json | jq -r .text
-  fireside --continue                                           continue the newest conversation
-  fireside pull llama-3.2-3b                                    fetch a model
-  fireside history search rust lifetime                         find what was said";
+  fireside --continue                                           continue the most recent conversation
+  fireside pull llama-3.2-3b                                    download a model
+  fireside history search rust lifetime                         find messages";
 
 /// What is asked for most, by the names of the arguments, in few words.
 const MOST_USED: &[(&str, &str)] = &[
     ("model", "the model: a name, a GGUF file or hf:OWNER/REPO"),
-    ("prompt", "what to ask"),
-    ("file", "a text file to give before the prompt"),
+    ("prompt", "the prompt"),
+    ("file", "a text file to put before the prompt"),
     ("interactive", "answer, then stay in the chat"),
-    ("go_on", "continue the newest conversation"),
-    ("system-prompt", "what the model is told about its task"),
-    ("predict", "most tokens of one answer"),
-    ("temp", "0: always the likeliest token; higher: more varied"),
-    ("json", "one JSON object: the answer and all about it"),
-    ("incognito", "keep nothing"),
+    ("go_on", "continue the most recent conversation"),
+    ("system-prompt", "instructions for the model"),
+    ("predict", "maximum number of tokens to generate"),
+    ("temp", "0: always the most likely token; higher: more varied"),
+    ("json", "print one JSON object with all details"),
+    ("incognito", "save nothing"),
 ];
 
 /// The subcommands with what they do.
@@ -70,7 +70,7 @@ fireside: run open models on your own machine, in your terminal
 
   fireside                              open a chat
   fireside \"Why is the sky blue?\"       print one answer
-  cat notes | fireside -p \"Sum it up\"   give text to the model
+  cat notes | fireside -p \"Sum it up\"   put text before the prompt
 
 Subcommands: {}
        {}
@@ -86,8 +86,7 @@ fireside --help lists all options, fireside help the subcommands and topics
 
 fn spelled(arg: &Arg) -> String {
     let short = arg.get_short().map_or("    ".to_string(), |short| format!("-{short}, "));
-    let needs_one = arg.get_action().takes_values() && arg.get_num_args().is_none_or(|n| n.min_values() > 0);
-    let value = arg.get_value_names().filter(|_| needs_one);
+    let value = arg.get_value_names().filter(|_| needs_value(arg));
     let value =
         value.and_then(|names| names.first()?.split('|').next()).map_or(String::new(), |v| format!(" {v}"));
     format!("{short}--{}{value}", arg.get_long().unwrap_or_default())

@@ -4,11 +4,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
 
 use super::{Args, OPTIONS_AND_PROMPTS};
+use crate::chat::settings::renamed;
 use crate::error::Failure;
 use crate::settings::{Setting, setting};
 
 /// clap's error as one line and a hint.
 pub(super) fn usage_failure(error: &clap::Error) -> Failure {
+    if let Some(failure) = renamed_option(error) {
+        return failure;
+    }
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default();
     let message = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(':');
@@ -47,6 +51,13 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
         None if subcommands.len() > 1 => format!("{} --help tells what it takes", subcommands.join(" ")),
         None => "fireside --help lists the options".into(),
     })
+}
+
+/// An option that has another name now.
+fn renamed_option(error: &clap::Error) -> Option<Failure> {
+    let ContextValue::String(word) = error.get(ContextKind::InvalidArg)? else { return None };
+    let new = renamed(word.strip_prefix("--")?)?;
+    Some(Failure::usage(format!("{word} is now --{new}")))
 }
 
 /// The setting whose name stands where none belongs.

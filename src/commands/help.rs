@@ -1,9 +1,9 @@
-//! `fireside help [SUBCOMMAND|TOPIC]`: what a subcommand or a setting does, or a topic, from the tables that the program itself goes by.
+//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic, from the tables that the program itself uses.
 
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::chat::settings::Settings;
+use crate::chat::settings::{Settings, renamed};
 use crate::cli::{self, Instead};
 use crate::error::{Exit, Failure};
 use crate::hub;
@@ -15,34 +15,34 @@ use crate::ui::table::pairs;
 type Topic = (&'static str, &'static str, fn(&CommandContext) -> String);
 
 const TOPICS: &[Topic] = &[
-    ("keys", "what the keys do in the chat", |context| context.chat.keys.trim().to_string()),
-    ("commands", "what can be typed in the chat after /", |context| (context.chat.commands)()),
-    ("settings", "all settings, and how one is given", settings),
-    ("environment", "the variables that fireside heeds", environment),
-    ("files", "where things are kept", files),
-    ("exit-codes", "what the exit code says", exit_codes),
+    ("keys", "keys in the chat", |context| context.chat.keys.trim().to_string()),
+    ("commands", "slash commands of the chat", |context| (context.chat.commands)()),
+    ("settings", "all settings, and how to set them", settings),
+    ("environment", "environment variables", environment),
+    ("files", "where files are stored", files),
+    ("exit-codes", "meaning of the exit codes", exit_codes),
 ];
 
 /// What is heeded besides the settings.
 const VARIABLES: &[[&str; 2]] = &[
-    ["FIRESIDE_NAME", "any setting, as FIRESIDE_TEMP; fireside help settings names them"],
-    ["FIRESIDE_MODELS", "the folder of your models"],
-    ["XDG_CONFIG_HOME", "where the folder of the config file is"],
-    ["XDG_DATA_HOME", "where models and conversations are"],
-    ["XDG_STATE_HOME", "where it is noted what was typed, used and fetched"],
-    ["XDG_CACHE_HOME", "where it is kept what models have read"],
-    ["HF_HUB_CACHE", "where models of the hub are kept"],
-    ["HF_HOME", "the same, one folder up"],
-    ["HF_ENDPOINT", "another hub"],
-    ["HF_TOKEN", "your token for the hub"],
-    ["HF_TOKEN_PATH", "a file with it"],
-    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: it is not sent"],
-    ["HF_HUB_OFFLINE", "1: as --offline"],
-    ["HTTPS_PROXY", "the way to the network; also ALL_PROXY, NO_PROXY"],
-    ["OLLAMA_MODELS", "where Ollama keeps its models"],
-    ["VISUAL", "what /edit and Ctrl-X Ctrl-E open; else EDITOR"],
+    ["FIRESIDE_NAME", "any setting, as in FIRESIDE_TEMP; fireside help settings lists them"],
+    ["FIRESIDE_MODELS", "folder of your models"],
+    ["XDG_CONFIG_HOME", "base folder of the config file"],
+    ["XDG_DATA_HOME", "base folder of models and conversations"],
+    ["XDG_STATE_HOME", "base folder of input history and facts about models"],
+    ["XDG_CACHE_HOME", "base folder of the prompt cache"],
+    ["HF_HUB_CACHE", "cache folder of the Hugging Face hub"],
+    ["HF_HOME", "its parent folder"],
+    ["HF_ENDPOINT", "URL of another hub"],
+    ["HF_TOKEN", "access token for the hub"],
+    ["HF_TOKEN_PATH", "file that contains the token"],
+    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: do not send the token"],
+    ["HF_HUB_OFFLINE", "1: same as --offline"],
+    ["HTTPS_PROXY", "proxy for downloads; also ALL_PROXY, NO_PROXY"],
+    ["OLLAMA_MODELS", "models folder of Ollama"],
+    ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],
     ["NO_COLOR", "not empty: no colours"],
-    ["TERM", "dumb: no colours, nothing that moves"],
+    ["TERM", "dumb: no colours, no animation"],
 ];
 
 pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit, Failure> {
@@ -81,6 +81,9 @@ fn of_name(name: &str, context: &CommandContext) -> Option<String> {
 }
 
 fn unknown(what: &str) -> Failure {
+    if let Some(new) = renamed(what.trim_start_matches('-')) {
+        return Failure::usage(format!("{what} is now {new}")).hint(format!("fireside help {new}"));
+    }
     let subcommands = cli::help::subcommands();
     let mut names: Vec<&str> = subcommands.iter().map(|(name, _)| name.as_str()).collect();
     TOPICS.iter().map(|(name, ..)| *name).chain(settings::names()).for_each(|name| names.push(name));
@@ -99,7 +102,7 @@ fn overview(context: &CommandContext) -> String {
     let mut lines = pairs(&subcommands.chain(topics).collect::<Vec<_>>(), columns(context));
     lines.insert(count, "\nTopics:".into());
     format!(
-        "fireside help SUBCOMMAND, TOPIC or SETTING tells more; fireside --help lists the options.\n\nSubcommands:\n{}",
+        "fireside help SUBCOMMAND, TOPIC or SETTING explains one; fireside --help lists the options.\n\nSubcommands:\n{}",
         lines.join("\n")
     )
 }
@@ -108,9 +111,9 @@ fn settings(context: &CommandContext) -> String {
     let rows: Vec<[String; 2]> = SETTINGS.iter().map(|row| [row.name, row.help].map(String::from)).collect();
     format!(
         "{}\n\n{}",
-        "A setting is a flag (--temp 0.2), a variable (FIRESIDE_TEMP=0.2), a line of the config file (temp = 0.2), or in the chat \
-         /set temp 0.2. Flags beat variables, variables the file, and the file what the model's own file and the catalogue \
-         advise. fireside config shows what holds, fireside help NAME all about one.",
+        "Set one with a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file \
+         (temp = 0.2), or /set temp 0.2 in a chat. Precedence, highest first: flags, environment, config file, model file, \
+         catalogue, defaults. fireside config lists the values, fireside help NAME explains a setting.",
         pairs(&rows, columns(context)).join("\n")
     )
 }
@@ -142,7 +145,8 @@ fn environment(context: &CommandContext) -> String {
 fn files(context: &CommandContext) -> String {
     let ours = context.config.paths.iter().flat_map(|paths| paths.table());
     let ours = ours.map(|(what, path)| [what.to_string(), lossy(path)]);
-    let hub = hub::cache_folder().map(|folder| ["models of the hub".to_string(), lossy(&folder)]);
+    let hub =
+        hub::cache_folder().map(|folder| ["models from the Hugging Face hub".to_string(), lossy(&folder)]);
     let rows: Vec<[String; 2]> = ours.chain(hub).collect();
     if rows.is_empty() {
         return "there is no home folder: nothing is kept".into();

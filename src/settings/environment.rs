@@ -1,7 +1,8 @@
 //! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
 
 use super::assignment::{Collected, Source, Wrong, perhaps};
-use super::table::{SETTINGS, Setting};
+use super::table::{SETTINGS, Setting, variable};
+use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
@@ -24,6 +25,9 @@ pub(super) fn read(found: &mut Collected) {
             (Some(row), Ok(value)) => found.add(row, &value, Source::Environment, &name),
             (Some(_), Err(_)) => refuse(format!("{name} is not UTF-8 text"), false),
             (None, _) if OTHERS.contains(&own) || own.starts_with(FOR_TESTS) => {}
+            (None, _) if let Some(new) = renamed(&own.to_lowercase()) => {
+                refuse(format!("{name} is now {}", variable(new)), false);
+            }
             (None, _) => refuse(format!("{name} is no setting{}", perhaps(meant(own))), true),
         }
     }

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::assignment::{Collected, Source, Wrong, checked, perhaps};
 use super::table::{Setting, names, setting};
+use crate::chat::settings::renamed;
 use crate::error::reason;
 use crate::files;
 use crate::suggest::nearest;
@@ -67,6 +68,9 @@ impl File<'_> {
     fn entry(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue>) {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
+        if let Some(new) = renamed(name) {
+            return self.refuse(at, &format!("{name} is now {new}"));
+        }
         let Some(row) = setting(name) else {
             let meant = nearest(name, names());
             return self

@@ -14,21 +14,21 @@ pub struct Paths {
     pub models: PathBuf,
     /// Lines typed in the chat.
     pub line_history: PathBuf,
-    /// What is known of model files, and the model used last.
+    /// Facts about model files, and the model used last.
     pub known_models: PathBuf,
-    /// Marks of the conversations that are being read or answered.
+    /// Marks of the conversations that a model is working on.
     pub working: PathBuf,
-    /// Is there once the user was told where conversations are kept.
+    /// Exists once the user was told where conversations are stored.
     pub told: PathBuf,
-    /// The conversations that are kept.
+    /// The stored conversations.
     pub conversations: PathBuf,
-    /// What the headers of model files say, so that a list need not read them again.
+    /// The headers of model files, so that a list need not read the files again.
     pub headers: PathBuf,
-    /// What models have evaluated, so that it need not be read again.
+    /// The prompt cache.
     pub prompt_cache: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
-    /// Which files fireside itself has fetched.
+    /// Which files fireside itself downloaded.
     pub fetched: PathBuf,
 }
 
@@ -36,16 +36,16 @@ impl Paths {
     /// What is where, for people.
     pub fn table(&self) -> [(&'static str, &Path); 10] {
         [
-            ("the config file", &self.config_file),
-            ("models, in folders or not", &self.models),
+            ("config file", &self.config_file),
+            ("models, also in subfolders", &self.models),
             ("conversations", &self.conversations),
-            ("lines typed in the chat", &self.line_history),
-            ("what is known of model files", &self.known_models),
-            ("what their headers say", &self.headers),
-            ("what models have read", &self.prompt_cache),
-            ("which files fireside has fetched", &self.fetched),
-            ("which conversation is being answered", &self.working),
-            ("that you were told where these are", &self.told),
+            ("input history of the chat", &self.line_history),
+            ("facts about model files", &self.known_models),
+            ("headers of model files", &self.headers),
+            ("prompt cache", &self.prompt_cache),
+            ("list of downloaded files", &self.fetched),
+            ("marks of conversations in progress", &self.working),
+            ("mark that you were told where these are", &self.told),
         ]
     }
 

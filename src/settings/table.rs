@@ -121,7 +121,7 @@ impl Setting {
     }
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     format!("FIRESIDE_{}", name.to_uppercase().replace('-', "_"))
 }
 

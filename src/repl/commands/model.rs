@@ -1,6 +1,7 @@
 //! Commands about the model: which one, how it is set, what it is given and what it saw.
 
 use super::{DEFAULT, Next, changeable, command, path, unquoted};
+use crate::chat::settings::renamed;
 use crate::chat::{Message, Role};
 use crate::error::Failure;
 use crate::input::attach;
@@ -80,6 +81,9 @@ fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
+    if let Some(new) = renamed(name) {
+        return Failure::new(format!("{name} is now {new}")).hint(format!("/set {new} {value}"));
+    }
     let failure = Failure::new(format!("there is no setting '{name}'"));
     let (first, rest) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
     if name == "parameter"

@@ -1,0 +1,100 @@
+//! llama.cpp's spellings of options → ours, before clap sees them: it knows no short forms of several letters.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command, CommandFactory};
+
+use super::{Args, OPTIONS_AND_PROMPTS, needs_value};
+use crate::error::Failure;
+
+/// llama.cpp's short forms of several letters and what they stand for here; an empty word is dropped.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("-ngl", "--gpu-layers"),
+    ("-fa", "--flash-attn"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-sys", "--system-prompt"),
+    ("-sysf", "--system-prompt-file"),
+    ("-tb", "--threads-batch"),
+    ("-r", "--stop"),
+    ("-l", "--logit-bias"),
+    ("-st", ""),
+    ("-cnv", ""),
+    ("-no-cnv", ""),
+    ("--single-turn", ""),
+    ("--conversation", ""),
+    ("--no-conversation", ""),
+];
+
+/// More of them, for what fireside does not have: `-md` must not be taken for `-m d`.
+const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
+
+/// The words in our spelling. The value of an option is left alone, whatever it looks like.
+pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let command = Args::command();
+    let mut translated: Vec<OsString> = Vec::with_capacity(words.len());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        if text == "--" {
+            translated.push(word);
+            translated.extend(words);
+            break;
+        }
+        let spelling = SPELLINGS.iter().find(|(theirs, _)| *theirs == text);
+        if UNKNOWN.contains(&text) {
+            return Err(
+                Failure::usage(format!("unexpected argument '{text}' found")).hint(OPTIONS_AND_PROMPTS)
+            );
+        }
+        if text == "-hf" {
+            translated.push("--model".into()); // which says what is missing if nothing follows
+            let name = words.next();
+            translated.extend(name.map(|name| format!("hf:{}", name.to_string_lossy()).into()));
+            continue;
+        }
+        match spelling {
+            Some((_, "")) => continue,
+            Some((_, ours)) => translated.push(ours.into()),
+            None => translated.push(word.clone()),
+        }
+        if takes_value(&command, spelling.map_or(text, |(_, ours)| ours)) {
+            translated.extend(words.next()); // whatever it looks like
+        }
+    }
+    Ok(translated)
+}
+
+/// Whether the option, spelled our way, is followed by a value.
+fn takes_value(command: &Command, word: &str) -> bool {
+    let named = |arg: &Arg| match word.strip_prefix("--") {
+        Some(name) => arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&name)),
+        None => arg.get_short().is_some_and(|short| word == format!("-{short}")),
+    };
+    command.get_arguments().any(|arg| named(arg) && needs_value(arg))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        let words = line.split(' ').map(OsString::from).collect();
+        translate(words).unwrap().into_iter().map(|w| w.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn spellings_of_llama_cpp_are_ours() {
+        assert_eq!(
+            words("fireside -ngl 3 -st -p hi -tb 2"),
+            ["fireside", "--gpu-layers", "3", "-p", "hi", "--threads-batch", "2"]
+        );
+        assert_eq!(words("fireside -hf a/b"), ["fireside", "--model", "hf:a/b"]);
+    }
+
+    #[test]
+    fn the_value_of_an_option_is_left_alone() {
+        assert_eq!(words("fireside -p -st --temp 0"), ["fireside", "-p", "-st", "--temp", "0"]);
+        assert_eq!(words("fireside -- -st -fa"), ["fireside", "--", "-st", "-fa"]);
+    }
+}
