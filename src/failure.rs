@@ -3,10 +3,13 @@
 //! The errors know no option, no command and no exit code; which of them helps a person is said here, a file a room.
 
 mod convert;
+mod gguf;
 mod hub;
+mod models;
 
 use std::fmt::Display;
 
+pub use self::gguf::{joined, remedy};
 use crate::error::Failure;
 
 /// The command line, a setting or the environment is wrong.

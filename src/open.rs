@@ -104,14 +104,12 @@ impl Open<'_> {
 
     /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
-        let Err(NotHere { failure, fetchable: Some(what) }) = models::find(self.config, &wanted) else {
+        let Err(NotHere::Fetchable(what)) = models::find(self.config, &wanted) else {
             return Ok(wanted); // whatever is wrong with it is said when it is opened
         };
-        if !input::can_ask() {
-            return Err(failure);
-        }
-        let fetched = commands::pull::offer(&what, self.config, self.screen)?;
-        fetched.map(|path| path.display().to_string()).ok_or(failure)
+        let offer = |open: &mut Self| commands::pull::offer(&what, open.config, open.screen);
+        let fetched = if input::can_ask() { offer(self)? } else { None };
+        fetched.map(|path| path.display().to_string()).ok_or_else(|| NotHere::Fetchable(what).into())
     }
 
     /// No word which model: on a terminal a question, else an error that names those there are.
@@ -126,7 +124,7 @@ impl Open<'_> {
         if models.is_empty() && input::can_ask() && !self.config.settings().offline {
             return self.first_model();
         }
-        let unnamed = || about::unnamed(self.config, &models);
+        let unnamed = || about::unnamed(self.config, &models).into();
         if models.is_empty() || !input::can_ask() {
             return Err(unnamed());
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use fireside::chat::settings::Settings;
-use fireside::chat::{Event, Message, Role, StopReason, Turn};
+use fireside::chat::{Event, Message, Request, Role, StopReason};
 use fireside::engine::llama::{ContextOptions, Llama};
 use fireside::engine::model::{Logits, Model, Row};
 use fireside::engine::token::Token;
@@ -67,7 +67,8 @@ fn an_answer_after_a_cancelled_prompt_is_the_same() {
     let subject = Subject::load(&path, QUANTISED_NOISE);
     let settings = Settings { no_speculative: true, ..Settings::default() };
     let said = [Message::new(Role::User, TEXT.repeat(20))];
-    let turn = Turn { seed: 1, predict: 8, ..Turn::new(said, settings) };
+    let mut request = Request::new(said, &settings);
+    (request.generation.seed, request.generation.max_tokens) = (1, 8);
     let answer = |engine: &mut fireside::engine::Engine<Llama>| {
         let mut text = String::new();
         let mut show = |event| {
@@ -75,11 +76,13 @@ fn an_answer_after_a_cancelled_prompt_is_the_same() {
                 text.push_str(&piece);
             }
         };
-        let stats = engine.reply(&turn, &AtomicBool::new(false), &mut show).unwrap();
+        let stats = engine.reply(&request, &AtomicBool::new(false), &mut show).unwrap();
         (text, stats.generated_tokens)
     };
     let expected = answer(&mut subject.engine());
     let mut engine = subject.engine();
+    let mut longer = request.clone();
+    longer.generation.max_tokens = 2000;
     let (cancel, (begun, beginning)) = (AtomicBool::new(false), channel());
     let stats = std::thread::scope(|scope| {
         let cancel = &cancel;
@@ -88,7 +91,7 @@ fn an_answer_after_a_cancelled_prompt_is_the_same() {
             cancel.store(true, Ordering::Relaxed);
         });
         let mut show = |_| _ = begun.send(()); // before the first batch
-        engine.reply(&Turn { predict: 2000, ..turn.clone() }, cancel, &mut show).unwrap()
+        engine.reply(&longer, cancel, &mut show).unwrap()
     });
     assert_eq!(stats.stop, StopReason::Interrupted);
     assert_eq!(answer(&mut engine), expected);

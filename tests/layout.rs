@@ -126,7 +126,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
     ("rustyline", &["repl/editor.rs"]),
     ("indicatif", &["ui/progress.rs"]),
-    ("clap", &["cli.rs", "cli/help.rs", "cli/refusal.rs", "completions.rs"]),
+    (
+        "clap",
+        &["cli.rs", "cli/help.rs", "cli/man.rs", "cli/refusal.rs", "cli/translate.rs", "completions.rs"],
+    ),
+    ("clap_mangen", &["cli/man.rs"]),
     ("clap_complete", &["completions.rs"]),
     ("etcetera", &["settings/paths.rs"]),
     ("textwrap", &["ui/terminal.rs", "ui/wrap.rs"]),
@@ -170,7 +174,7 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Files and folders whose errors are typed: they know no option and no slash command. `failure` words what they say.
-const UNWORDED: &[&str] = &["convert/", "hub/"];
+const UNWORDED: &[&str] = &["convert/", "gguf/", "hub/", "models/"];
 
 /// One source file.
 struct Source {

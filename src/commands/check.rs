@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{CommandContext, lossy};
 use crate::error::{Exit, Failure, reason};
+use crate::failure;
 use crate::gguf::{self, Header, Refusal};
 use crate::models;
 use crate::models::catalog::entry_for_file;
@@ -50,7 +51,7 @@ pub(super) fn run(context: &mut CommandContext, wanted: &str) -> Result<Exit, Fa
     };
     let failure = Failure::new(format!("{} is damaged: {first}", path.display()));
     let hint = || "fetch the file again; if it stays so, the file was badly made".into();
-    Err(failure.hint(models::joined(&path).unwrap_or_else(hint)))
+    Err(failure.hint(failure::joined(&path).unwrap_or_else(hint)))
 }
 
 fn examine(context: &mut CommandContext, path: &Path) -> Result<Report, Failure> {
@@ -72,7 +73,7 @@ fn examine(context: &mut CommandContext, path: &Path) -> Result<Report, Failure>
         }
         Err(refusal @ (Refusal::Io(_) | Refusal::Directory | Refusal::Special)) => {
             let failure = Failure::new(format!("could not check {}: {refusal}", path.display()));
-            return Err(refusal.hint().into_iter().fold(failure, Failure::hint));
+            return Err(failure::remedy(&refusal).into_iter().fold(failure, Failure::hint));
         }
         Err(refusal) => {
             report.problems.push(refusal.to_string());

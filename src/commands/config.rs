@@ -10,7 +10,7 @@ use crate::settings::SETTINGS;
 pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = context.config;
     let named = config.settings().model.as_ref().map(|wanted| models::find(config, wanted)).transpose();
-    let missing = named.as_ref().err().map(|not_here| not_here.failure.message.clone());
+    let missing = named.as_ref().err().map(|not_here| not_here.to_string());
     let problems: Vec<String> = config.wrong.iter().map(|wrong| wrong.what.clone()).chain(missing).collect();
     let named = named.ok().flatten();
     let usual = models::usual(config);

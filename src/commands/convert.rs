@@ -106,5 +106,5 @@ fn finish(
     let mode = std::fs::metadata(out).map_or(READABLE, |about| about.permissions().mode() & 0o777);
     part.as_file().set_permissions(std::fs::Permissions::from_mode(mode)).map_err(cannot)?;
     persist(part, out, existing).map_err(cannot)?;
-    models::mark_verified(context.config, out)
+    Ok(models::mark_verified(context.config, out)?)
 }

@@ -73,7 +73,7 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
     all.push(Finding {
         about: "models",
         found: format!("{} found; {usual}", found.len()),
-        trouble: named.map(|not_here| not_here.failure.message),
+        trouble: named.map(|not_here| not_here.to_string()),
     });
     all.push(conversations(&paths.conversations));
     let usage = models::prompt_cache(&paths.prompt_cache);

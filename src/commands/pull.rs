@@ -138,6 +138,7 @@ fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) ->
         unless_interrupted()
     });
     screen.end_progress();
+    let fetched = fetched.map_err(Failure::from);
     told(&fetched, started, screen);
     let fetched = fetched?;
     let _ = FetchedByUs::at(Some(paths.fetched.clone())).remember(&[fetched.files[0].path.clone()]); // only `rm` asks for it

@@ -71,29 +71,30 @@ fn usual(config: &Config) -> Result<PathBuf, Failure> {
     models::usual(config).ok_or_else(|| {
         let usable: Vec<_> =
             about::all(config).into_iter().filter(|(_, about)| about.problem.is_none()).collect();
-        about::unnamed(config, &usable)
+        about::unnamed(config, &usable).into()
     })
 }
 
 /// A model that could be fetched can also be looked at before.
 fn look_first(not_here: NotHere) -> Failure {
-    let source = not_here.fetchable.as_ref().and_then(|what| pull::source(what).ok());
-    match source {
-        Some(source) => not_here.failure.hint(format!(
-            "to read its header over the network: fireside show {}; to fetch it: fireside pull {}",
-            source.reference,
-            not_here.fetchable.unwrap_or_default()
-        )),
-        None => not_here.failure,
-    }
+    let hint = match &not_here {
+        NotHere::Fetchable(what) => pull::source(what).ok().map(|source| {
+            format!(
+                "to read its header over the network: fireside show {}; to fetch it: fireside pull {what}",
+                source.reference
+            )
+        }),
+        _ => None,
+    };
+    hint.into_iter().fold(not_here.into(), Failure::hint)
 }
 
 /// A file on this machine: its header, and those of the other parts if it is one of several.
 fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), Failure> {
-    let read = |path: &Path| gguf::read(path).map_err(|refusal| models::refused(path, &refusal));
+    let read = |path: &Path| gguf::read(path).map_err(|refusal| models::refused(path, refusal));
     let mut headers = vec![read(path)?];
     if headers[0].uint("split.no").is_some_and(|number| number > 0) {
-        gguf::check(&headers[0]).map_err(|refusal| models::refused(path, &refusal))?; // the first part tells about the model
+        gguf::check(&headers[0]).map_err(|refusal| models::refused(path, refusal))?; // the first part tells about the model
     }
     let others = gguf::parts(&headers[0]);
     for part in others.iter().filter(|part| *part != path && part.exists()) {
@@ -114,7 +115,7 @@ fn remote(
     let remote = pull::look_up(&hub, &source, context.screen)?;
     let first = &remote.files[0];
     let header = gguf::read_from(hub.open(&remote)?, first.size, Path::new(&first.name));
-    let header = header.map_err(|refusal| models::refused(Path::new(wanted), &refusal))?;
+    let header = header.map_err(|refusal| models::refused(Path::new(wanted), refusal))?;
     let card = ModelCard::of(std::slice::from_ref(&header), settings, remote.reference.to_string());
     Ok((vec![header], card.of_remote(remote.size(), remote.licence.as_deref())))
 }

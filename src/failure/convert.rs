@@ -10,13 +10,15 @@ impl From<Error> for Failure {
             Error::Interrupted => return Failure::interrupted(),
             Error::CutShort { .. } => "the download was probably cut short: fetch the file again",
             Error::Architecture { elsewhere: true, .. } => {
-                "llama.cpp's own converter does: run convert_hf_to_gguf.py, or get the model as GGUF with fireside pull"
+                "llama.cpp's own converter does: run convert_hf_to_gguf.py, or get the model as GGUF \
+                 with fireside pull"
             }
             Error::Architecture { elsewhere: false, .. } => {
                 "fireside converts gptj and gpt_neo; for others, try llama.cpp's convert_hf_to_gguf.py"
             }
             Error::Pickle(_) => {
-                "get it as safetensors; or in Python, if you trust it: from_pretrained(DIR).save_pretrained(NEW)"
+                "get it as safetensors; or in Python, if you trust it: \
+                 from_pretrained(DIR).save_pretrained(NEW)"
             }
             Error::TooLarge { .. } => "use --type bf16, which has the range of f32",
             Error::Unsuitable(_) | Error::Read { .. } | Error::Write(_) => return worded(&error, None),

@@ -59,8 +59,5 @@ fn hint(error: &Error) -> Option<String> {
 }
 
 fn token(there_is_one: bool) -> &'static str {
-    match there_is_one {
-        true => "check that HF_TOKEN may read it",
-        false => "set HF_TOKEN to a token that may read it",
-    }
+    if there_is_one { "check that HF_TOKEN may read it" } else { "set HF_TOKEN to a token that may read it" }
 }

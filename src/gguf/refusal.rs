@@ -1,4 +1,4 @@
-//! Why a file cannot be used as a model: a cause in, one line for the user and, where there is a remedy, a hint out.
+//! Why a file cannot be used as a model: a cause in, one line for the user out.
 //!
 //! The line completes "could not use model 'x': …" and never repeats the path. Also here: recognising what a file is when it
 //! is not GGUF, from its first bytes. Who finds the causes: `parse.rs` (the format) and `check.rs` (what the header says).
@@ -46,37 +46,6 @@ pub enum Refusal {
     /// One part of a model stored in several files, with what is wrong about the set.
     #[error("the model is stored in {}, and {problem}", units::count(*count, "file"))]
     Split { count: u64, problem: String },
-}
-
-impl Refusal {
-    /// What the user can do about it, without a full stop; `None` where nothing sensible can be said.
-    pub fn hint(&self) -> Option<String> {
-        let text = match self {
-            Refusal::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                "check who may read the file (ls -l)"
-            }
-            Refusal::Directory => "name the .gguf file inside it",
-            Refusal::Empty | Refusal::Short { .. } | Refusal::Truncated { .. } => {
-                "the download was probably cut short: fetch the file again"
-            }
-            Refusal::Malformed(_) => "fetch the file again; if it stays so, the file was badly made",
-            Refusal::Foreign(foreign) => return foreign.hint().map(str::to_owned),
-            Refusal::BigEndian => {
-                "get the little-endian file, or convert it with gguf_convert_endian.py of llama.cpp"
-            }
-            Refusal::Version(1) => "the file is from 2023: get a newer conversion of the model",
-            Refusal::Version(_) => "the file may be newer than this program",
-            Refusal::NotChat(_) => "choose the file that holds the language model itself",
-            Refusal::Architecture(_) => {
-                "the model may be newer than this program: update it, or take another model"
-            }
-            Refusal::Split { .. } => {
-                "put all parts into one folder under their original names and open the first"
-            }
-            _ => return None,
-        };
-        Some(text.to_owned())
-    }
 }
 
 /// The model's own numbers contradict one another.
@@ -160,25 +129,6 @@ impl Foreign {
             Foreign::Text
         })
     }
-
-    fn hint(self) -> Option<&'static str> {
-        Some(match self {
-            Foreign::LfsPointer => "run 'git lfs pull' there, or download the file itself",
-            Foreign::Html => "the download saved an error or login page: fetch the file itself",
-            Foreign::Safetensors => {
-                "get a GGUF version of the model, or convert its folder: with fireside convert (GPT-J, GPT-Neo), the others with \
-                 convert_hf_to_gguf.py of llama.cpp"
-            }
-            Foreign::Zip | Foreign::Pickle => {
-                "get a GGUF version of the model, or convert it with convert_hf_to_gguf.py of llama.cpp"
-            }
-            Foreign::OldGgml => {
-                "get a GGUF version of the model: llama.cpp has not read this format since 2023"
-            }
-            Foreign::Gzip => "unpack it first (gunzip)",
-            Foreign::Json | Foreign::Text | Foreign::Unknown(_) => return None,
-        })
-    }
 }
 
 impl fmt::Display for Foreign {
@@ -232,13 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_one_line_and_hints_name_a_remedy() {
+    fn messages_are_one_line() {
         let missing = Refusal::Io(io::Error::from(io::ErrorKind::NotFound));
         assert_eq!(missing.to_string(), "no such file");
-        assert_eq!(missing.hint(), None);
         let lfs = Refusal::Foreign(Foreign::LfsPointer);
         assert!(lfs.to_string().starts_with("it is not a GGUF file but a Git LFS pointer"));
-        assert!(lfs.hint().is_some_and(|h| h.contains("git lfs pull")));
         let cut = Refusal::Truncated { place: "tensor 'a'".into(), needed: 9, file_size: 5 };
         assert_eq!(cut.to_string(), "the file ends too early: it has 5 bytes, but tensor 'a' ends at byte 9");
     }

@@ -6,9 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{Fit, Needs, fit};
-use super::{entry_of, has_template, none_found, places};
+use super::{Error, entry_of, has_template, places};
 use crate::chat::settings::CacheType;
-use crate::error::Failure;
 use crate::gguf::{self, Header, Refusal};
 use crate::models::headers::Headers;
 use crate::models::library::{self, ModelFile};
@@ -115,14 +114,16 @@ pub fn count(parameters: u64) -> String {
     }
 }
 
-/// Says which models could be named, where none was.
-pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Failure {
-    let names: Vec<&str> = models.iter().map(|(model, _)| model.name.as_str()).collect();
-    match names[..] {
-        [] => none_found(config),
-        [only] => Failure::new("no model was named").hint(format!("there is one: {only}")),
-        _ => Failure::new("there are several models and none was named")
-            .hint(format!("name one of them: {}", names.join(", "))),
+/// None was named of these.
+pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Error {
+    let mut names: Vec<String> = models.iter().map(|(model, _)| model.name.clone()).collect();
+    match names.len() {
+        0 => Error::NoModels {
+            folder: config.paths.as_ref().map(|paths| paths.models.clone()),
+            offline: config.settings().offline,
+        },
+        1 => Error::OneUnnamed(names.remove(0)),
+        _ => Error::SeveralUnnamed(names),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (Str
             (format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"), None)
         }
         Some(gpu) => {
-            let warning = format!("{gpu} is there but not used: --gpu-layers is 0");
+            let warning = format!("{gpu} is there but not used: gpu-layers is 0");
             (format!("CPU, {threads}"), Some(warning))
         }
         None => {

@@ -1,10 +1,9 @@
 //! A header and the settings → the memory that a model takes, and how much context fits into what this machine has.
 
+use super::Error;
 use crate::chat::settings::{CacheType, CtxSize, Settings};
 use crate::engine::llama;
-use crate::error::Failure;
 use crate::gguf::{self, Header};
-use crate::units::size;
 
 /// Context of a model that does not say what it was trained for, in tokens.
 const DEFAULT_CONTEXT: usize = 2048;
@@ -94,19 +93,15 @@ pub(super) fn chunk(weights: u64) -> usize {
 
 /// Most tokens of context: what was asked for or what the model was trained for, if memory allows. Refuses what cannot
 /// fit, with the figures.
-pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Failure> {
+pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Error> {
     let trained = gguf::memory::trained_context(header).map_or(DEFAULT_CONTEXT, |n| n as usize);
     let wanted = match settings.ctx_size {
         CtxSize::Auto | CtxSize::Trained => trained,
         CtxSize::Tokens(n) => n as usize,
     };
     if wanted > trained && gguf::memory::learned_positions(header) {
-        return Err(Failure::usage(format!("--ctx-size {wanted} is more than this model can take")).hint(
-            match gguf::memory::context_reason(header) {
-                Some(why) => why.to_string(),
-                None => format!("it has learnt {trained} positions and no more: --ctx-size {trained}"),
-            },
-        ));
+        let reason = gguf::memory::context_reason(header).map(String::from);
+        return Err(Error::ContextTooLong { wanted, trained, reason });
     }
     let on_gpu = llama::devices().iter().any(|d| d.gpu) && settings.gpu_layers != Some(0);
     let available = gguf::memory::available_memory().filter(|_| !on_gpu); // memory of the GPU is llama.cpp's to judge
@@ -116,25 +111,17 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
     let needs = Needs::of(header, settings.cache_type_k, settings.cache_type_v);
     let fits = needs.tokens_in(available);
     if available < needs.fixed() || fits < SMALLEST_CONTEXT.min(wanted) {
-        return Err(Failure::new(format!(
-            "not enough memory: the model needs {} and {} are free",
-            size(needs.with_context(SMALLEST_CONTEXT)),
-            size(available)
-        ))
-        .hint("close other programs, or take a smaller model or a stronger quantisation of it"));
+        return Err(Error::NoMemory { needed: needs.with_context(SMALLEST_CONTEXT), free: available });
     }
     match settings.ctx_size {
         CtxSize::Auto => Ok(wanted.min(fits)),
-        _ if wanted > fits => Err(Failure::new(format!(
-            "not enough memory: {wanted} tokens of context need {} besides the model's {}, and {} are free",
-            size(needs.kv(wanted)),
-            size(needs.fixed()),
-            size(available)
-        ))
-        .hint(format!(
-            "--ctx-size {} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys",
-            fits.min(trained)
-        ))),
+        _ if wanted > fits => Err(Error::NoMemoryForContext {
+            wanted,
+            fits: fits.min(trained),
+            context: needs.kv(wanted),
+            model: needs.fixed(),
+            free: available,
+        }),
         _ => Ok(wanted),
     }
 }

@@ -1,7 +1,7 @@
 //! A model's name → its file, and what is known of it before it is loaded: where it lies, what its authors advise.
 //!
 //! `open.rs` prepares a file for loading, `memory.rs` says what fits, `device.rs` what it runs on, `templates.rs` how it chats, `about.rs` what a list shows of it,
-//! `probe.rs` tries out a file that is new here.
+//! `probe.rs` tries out a file that is new here; `error.rs` says why a model cannot be used.
 
 pub mod library;
 pub mod names;
@@ -16,6 +16,7 @@ pub mod fetched;
 pub mod removal;
 pub mod about;
 mod device;
+mod error;
 pub mod memory;
 mod open;
 pub mod probe;
@@ -31,13 +32,12 @@ use crate::chat::settings::Settings;
 use crate::engine::llama::{self, devices, system_info};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
-use crate::error::Failure;
 use crate::gguf::{self, Header, Refusal};
 use crate::models::known::Known;
 use crate::processor;
 use crate::settings::{Assignment, Config, Source, setting};
-use crate::units::size;
 use device::physical_cores;
+pub use error::Error;
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
@@ -113,32 +113,9 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     }
 }
 
-/// Says how to get a model.
-pub fn none_found(config: &Config) -> Failure {
-    let folder = config.paths.as_ref().map(|p| format!(", or put one into {}", p.models.display()));
-    let (name, entry) = catalog::demonstration();
-    let fetch = format!(
-        "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or ",
-        size(entry.size)
-    );
-    let fetch = if config.settings().offline { String::new() } else { fetch };
-    Failure::new("no model was named and none was found")
-        .hint(format!("{fetch}give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
-}
-
-/// A file that cannot be used, for people.
-pub fn refused(path: &Path, refusal: &Refusal) -> Failure {
-    let failure = Failure::new(format!("could not use the model {}: {refusal}", path.display()));
-    match joined(path) {
-        Some(hint) => failure.hint(hint),
-        None => refusal.hint().into_iter().fold(failure, Failure::hint),
-    }
-}
-
-/// What to do with a piece of a file, if `path` is one.
-pub fn joined(path: &Path) -> Option<String> {
-    gguf::joining(path)
-        .map(|command| format!("this is a piece of a file; in its folder, join them: {command}"))
+/// A file that cannot be used.
+pub fn refused(path: &Path, refusal: Refusal) -> Error {
+    Error::Refused { path: path.into(), refusal }
 }
 
 /// What the catalogue says of a file.

@@ -7,23 +7,26 @@ use std::path::{Path, PathBuf};
 use super::catalog::catalog;
 use super::library::{ModelFile, all, is_gguf, name, split_name};
 use super::places::{Owner, Place};
-use crate::error::Failure;
 use crate::files::expanded;
 use crate::hub::{self, Reference, Wanted};
 use crate::suggest::nearest;
 
-/// A model that is not on this machine.
-#[derive(Debug)]
-pub struct NotHere {
-    pub failure: Failure,
-    /// What `pull` would take to fetch it.
-    pub fetchable: Option<String>,
-}
-
-impl From<NotHere> for Failure {
-    fn from(not_here: NotHere) -> Failure {
-        not_here.failure
-    }
+/// Why a name means no model on this machine, or not only one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHere {
+    /// By the word with which it can be fetched.
+    #[error("the model '{0}' is not on this machine")]
+    Fetchable(String),
+    #[error("'{wanted}' could be any of {} models", candidates.len())]
+    Ambiguous { wanted: String, candidates: Vec<String> },
+    /// A path where nothing is; perhaps a neighbour was meant.
+    #[error("could not use the model {}: no such file", path.display())]
+    NoFile { path: PathBuf, close: Option<PathBuf> },
+    #[error("there is no model '{wanted}'")]
+    Unknown { wanted: String, close: Option<String> },
+    /// A model file that lies elsewhere.
+    #[error("{} is no model in the places where models are looked for", .0.display())]
+    Outside(PathBuf),
 }
 
 /// The file called `wanted`: a path; a name, with or without its quantisation; what `pull` would have brought; a short name
@@ -47,7 +50,7 @@ fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotH
         [first, ref others @ ..] if others.iter().all(|other| other.size == first.size) => {
             Ok(first.path.clone()) // copies of one file
         }
-        ref several => Err(ambiguous(wanted, several).into()),
+        ref several => Err(ambiguous(wanted, several)),
     }
 }
 
@@ -68,11 +71,11 @@ fn found_one(wanted: &str, places: &[Place], meant: Meaning) -> Result<ModelFile
         let identity = (about.dev(), about.ino());
         let exact = models.iter().find(|model| model.path == path);
         let other = || models.iter().find(|model| model.identity == identity);
-        return exact.or_else(other).cloned().ok_or_else(|| outside(&path).into());
+        return exact.or_else(other).cloned().ok_or(NotHere::Outside(path));
     }
     match meant(wanted, &models)?[..] {
         [only] => Ok(only.clone()),
-        ref several => Err(ambiguous(wanted, several).into()),
+        ref several => Err(ambiguous(wanted, several)),
     }
 }
 
@@ -82,11 +85,6 @@ pub fn is_name(word: &str, places: &[Place]) -> bool {
     catalog().contains_key(&word.to_lowercase())
         || (is_gguf(path) && path.is_file())
         || all(places).iter().any(|model| model.is_called(word))
-}
-
-fn outside(path: &Path) -> Failure {
-    Failure::usage(format!("{} is no model in the places that fireside list shows", path.display()))
-        .hint("remove the file yourself if it is not wanted")
 }
 
 type Meaning = for<'a> fn(&str, &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere>;
@@ -105,7 +103,7 @@ fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>
                 called(&first.name, models)
             }
             [] => Err(unknown),
-            _ => Err(ambiguous(wanted, &begin).into()),
+            _ => Err(ambiguous(wanted, &begin)),
         }
     })
 }
@@ -123,8 +121,9 @@ fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile
     if !exactly.is_empty() {
         return Ok(once(exactly));
     }
+    let fetchable = || NotHere::Fetchable(wanted.into());
     if let Some(reference) = Reference::parse(wanted) {
-        return of_reference(models, &reference).map(|model| vec![model]).ok_or_else(|| not_fetched(wanted));
+        return of_reference(models, &reference).map(|model| vec![model]).ok_or_else(fetchable);
     }
     let entry = catalog().get(&wanted.to_lowercase());
     let file = entry.map(|entry| name(Path::new(&entry.file)));
@@ -136,25 +135,10 @@ fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile
         return Ok(once(found));
     }
     match entry {
-        Some(_) => Err(not_fetched(wanted)),
-        None if wanted.contains('/') && !wanted.contains(':') => {
-            Err(missing(&expanded(Path::new(wanted))).into())
-        }
-        None => Err(unknown(wanted, models).into()),
+        Some(_) => Err(fetchable()),
+        None if wanted.contains('/') && !wanted.contains(':') => Err(missing(expanded(Path::new(wanted)))),
+        None => Err(unknown(wanted, models)),
     }
-}
-
-impl From<Failure> for NotHere {
-    fn from(failure: Failure) -> NotHere {
-        NotHere { failure, fetchable: None }
-    }
-}
-
-/// Something that `pull` could bring.
-fn not_fetched(wanted: &str) -> NotHere {
-    let failure = Failure::new(format!("the model '{wanted}' is not on this machine"));
-    let failure = failure.hint(format!("to fetch it: fireside pull {wanted}"));
-    NotHere { failure, fetchable: Some(wanted.to_string()) }
 }
 
 /// The model on this machine that `pull` would bring otherwise.
@@ -184,43 +168,33 @@ fn of_hub<'a>(models: &'a [ModelFile], wanted: &Wanted) -> Option<&'a ModelFile>
     here.iter().find(|(_, origin)| origin.file == name).map(|(model, _)| *model)
 }
 
-fn ambiguous(wanted: &str, meant: &[&ModelFile]) -> Failure {
+fn ambiguous(wanted: &str, meant: &[&ModelFile]) -> NotHere {
     let names: HashSet<&str> = meant.iter().map(|model| model.name.as_str()).collect();
-    let candidates: Vec<String> = match names.len() == meant.len() {
+    let candidates = match names.len() == meant.len() {
         true => meant.iter().map(|model| model.name.clone()).collect(),
         false => meant.iter().map(|model| model.full_name()).collect(),
     };
-    Failure::usage(format!("'{wanted}' could be any of {} models", meant.len()))
-        .hint(format!("give one of them: {}", candidates.join(", ")))
+    NotHere::Ambiguous { wanted: wanted.into(), candidates }
 }
 
 /// A path where nothing is: perhaps a neighbour was meant.
-fn missing(path: &Path) -> Failure {
-    let failure = Failure::new(format!("could not use the model {}: no such file", path.display()));
+fn missing(path: PathBuf) -> NotHere {
     let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let beside: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();
     let names: Vec<String> = beside.iter().map(|file| name(file)).collect();
-    let close = nearest(&name(path), names.iter().map(String::as_str));
-    match beside.iter().find(|file| Some(&*name(file)) == close) {
-        Some(close) => failure.hint(format!("did you mean {}?", close.display())),
-        None => failure,
-    }
+    let close = nearest(&name(&path), names.iter().map(String::as_str));
+    let close = beside.iter().find(|file| Some(&*name(file)) == close).cloned();
+    NotHere::NoFile { path, close }
 }
 
-fn unknown(wanted: &str, models: &[ModelFile]) -> Failure {
+fn unknown(wanted: &str, models: &[ModelFile]) -> NotHere {
     let here = models.iter().map(|model| model.name.as_str());
     let names: Vec<&str> = here.chain(catalog().keys().map(String::as_str)).collect();
     let lower = wanted.to_lowercase();
     let close = nearest(wanted, names.iter().copied());
     let part = |name: &&str| lower.chars().count() >= 3 && name.to_lowercase().contains(&lower);
     let close = close.or_else(|| names.iter().copied().find(part));
-    let failure = Failure::new(format!("there is no model '{wanted}'"));
-    match close {
-        Some(close) => failure.hint(format!("did you mean {close}?")),
-        None => failure.hint(
-            "fireside list shows what is here, fireside pull what can be fetched; or give the path of a GGUF file",
-        ),
-    }
+    NotHere::Unknown { wanted: wanted.into(), close: close.map(String::from) }
 }
 
 #[cfg(test)]
@@ -243,14 +217,16 @@ mod tests {
     fn names_are_found_and_near_misses_named() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "own/Tiny-Model.gguf", "");
-        let find = |wanted: &str| find(wanted, &places(folder.path())).map_err(Failure::from);
+        let find = |wanted: &str| find(wanted, &places(folder.path()));
         assert!(find("tiny-model").unwrap().ends_with("Tiny-Model.gguf"));
         assert!(find("tiny-model.gguf").is_ok());
-        assert_eq!(find("tiny-modle").unwrap_err().hint.unwrap(), "did you mean Tiny-Model?");
-        assert!(find("/no/such/file.gguf").unwrap_err().message.ends_with("no such file"));
-        let near = folder.path().join("own/tiny-modle.gguf").display().to_string();
-        assert!(find(&near).unwrap_err().hint.unwrap().ends_with("/Tiny-Model.gguf?"));
-        assert!(find("smollm2-135m").unwrap_err().hint.is_some());
+        let unknown = NotHere::Unknown { wanted: "tiny-modle".into(), close: Some("Tiny-Model".into()) };
+        assert_eq!(find("tiny-modle"), Err(unknown));
+        assert!(find("/no/such/file.gguf").unwrap_err().to_string().ends_with("no such file"));
+        let near = folder.path().join("own/tiny-modle.gguf");
+        let close = Some(folder.path().join("own/Tiny-Model.gguf"));
+        assert_eq!(find(near.to_str().unwrap()), Err(NotHere::NoFile { path: near, close }));
+        assert_eq!(find("smollm2-135m"), Err(NotHere::Fetchable("smollm2-135m".into())));
     }
 
     #[test]
@@ -268,9 +244,10 @@ mod tests {
         assert_eq!(names, ["One-Q4_K_M", "One-Q4_K_M", "Two-Q4_K_M", "Two-Q8_0"]);
         assert_eq!(list(&places)[0].origin.as_ref().unwrap().repository, "Owner/My-Repo");
         assert!(find("one", &places).unwrap().starts_with(folder.path().join("hub")));
-        let two = find("two", &places).unwrap_err().failure;
-        assert_eq!(two.message, "'two' could be any of 2 models");
-        assert_eq!(two.hint.unwrap(), "give one of them: Two-Q4_K_M, Two-Q8_0");
+        let two = find("two", &places).unwrap_err();
+        assert_eq!(two.to_string(), "'two' could be any of 2 models");
+        let candidates = ["Two-Q4_K_M", "Two-Q8_0"].map(String::from).to_vec();
+        assert_eq!(two, NotHere::Ambiguous { wanted: "two".into(), candidates });
         assert!(find("two-q8_0", &places).is_ok());
     }
 

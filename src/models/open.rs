@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use super::about::{About, count};
 use super::device::device;
 use super::memory::{chunk, context_limit, weights_bytes};
-use super::{advice_of, chat_template, entry_of, find, places, probe, refused, threads};
+use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
 use crate::backend::Description;
 use crate::backend::local::{BatchCosts, Spec};
 use crate::backend::probe::{Probe, Verdict, without_repack};
@@ -17,7 +17,6 @@ use crate::chat::settings::Settings;
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
-use crate::error::{Failure, reason};
 use crate::gguf::{self, Header};
 use crate::models::catalog::Entry;
 use crate::models::known::{Known, KnownFile};
@@ -34,21 +33,17 @@ pub struct Opened {
 }
 
 /// Finds out which model is meant and opens it.
-pub fn open(config: &Config, wanted: &str) -> Result<Opened, Failure> {
+pub fn open(config: &Config, wanted: &str) -> Result<Opened, Error> {
     open_file(config, &find(config, wanted)?)
 }
 
 /// Reads a file's header and resolves what follows from it. Nothing is loaded yet.
-fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
+fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     if path.to_str().is_none() {
-        return Err(Failure::new(format!(
-            "could not use the model {}: llama.cpp takes no name that is not UTF-8",
-            path.display()
-        ))
-        .hint("give the file, or the folder that it is in, another name"));
+        return Err(Error::NotUtf8(path.into()));
     }
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
-    let header = header.map_err(|refusal| refused(path, &refusal))?;
+    let header = header.map_err(|refusal| refused(path, refusal))?;
     let entry = entry_of(path);
     let mut advice = advice_of(&header);
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
@@ -57,8 +52,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Failure> {
     advice.extend(crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine)));
     let config = config.advised(advice);
     let settings = config.settings();
-    let unreadable =
-        |e: std::io::Error| Failure::new(format!("could not read {}: {}", path.display(), reason(&e)));
+    let unreadable = |source: std::io::Error| Error::Unreadable { path: path.into(), source };
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let before = known.file(path, &stamp);
@@ -148,13 +142,15 @@ pub fn fitting(header: &Header, special_ids: SpecialIds) -> Option<SpecialIds> {
 }
 
 /// Loads a new file once, in a process of its own.
-pub fn prove(config: &Config, path: &Path) -> Result<(), Failure> {
-    let probe = open_file(config, path)?.spec.probe;
-    probe.map_or(Ok(()), |probe| (probe.run)(&AtomicBool::new(false)).map(drop))
+pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
+    if let Some(probe) = open_file(config, path)?.spec.probe {
+        (probe.run)(&AtomicBool::new(false))?;
+    }
+    Ok(())
 }
 
 /// Remembers that a file was loaded, so that it is not tried out at its first use.
-pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Failure> {
+pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
     let probe = open_file(config, path)?.spec.probe;
     probe.into_iter().for_each(|probe| (probe.passed)(Verdict::Sound));
     Ok(())

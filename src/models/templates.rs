@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
+use super::Error;
 use crate::chat::settings::Settings;
 use crate::engine::prompt::builtin::{self, builtin};
 use crate::engine::prompt::template::{Supports, Template};
-use crate::error::Failure;
 use crate::gguf::Header;
 use crate::input;
 
@@ -38,24 +38,19 @@ fn unnamed(header: &Header) -> Option<&str> {
 }
 
 /// The template of the file that is used unless the user wants another; `None` for a base model.
-pub fn own_template(header: &Header) -> Result<Option<&str>, Failure> {
+pub fn own_template(header: &Header) -> Result<Option<&str>, Error> {
     let mut all = named(header);
     let default = unnamed(header)
         .or_else(|| named(header).find(|(name, _)| *name == "default").map(|(_, source)| source));
     match (default, all.next(), all.next()) {
         (Some(source), ..) => Ok(Some(builtin(source).unwrap_or(source))),
         (None, one, None) => Ok(one.map(|(_, source)| source)),
-        (None, ..) => {
-            let names: Vec<String> =
-                template_names(header).iter().map(|name| format!("--chat-template {name}")).collect();
-            let failure = Failure::new("the model has no chat template without a name, and several with one");
-            Err(failure.hint(format!("choose one: {}", names.join(", "))))
-        }
+        (None, ..) => Err(Error::SeveralTemplates(own_names(header))),
     }
 }
 
 /// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
-pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Failure> {
+pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Error> {
     let Some(wanted) = &settings.chat_template else {
         return own_template(header).map(|source| source.map(String::from));
     };
@@ -63,14 +58,12 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
     if let Some(source) = own.or_else(|| builtin(wanted)) {
         return Ok(Some(source.to_string()));
     }
-    input::read_file(Path::new(wanted)).map(Some).map_err(|failure| {
-        let own = template_names(header).join(", ");
-        let own = if own.is_empty() { own } else { format!("one of the model's own: {own}; ") };
-        let builtin = builtin_templates().join(", ");
-        let hint =
-            format!("--chat-template takes {own}a Jinja file or the name of a built-in one: {builtin}");
-        Failure { message: format!("the chat template: {}", failure.message), ..failure.hint(hint) }
-    })
+    let unread = |failure| Error::NoTemplate { own: own_names(header), failure };
+    input::read_file(Path::new(wanted)).map(Some).map_err(unread)
+}
+
+fn own_names(header: &Header) -> Vec<String> {
+    template_names(header).into_iter().map(String::from).collect()
 }
 
 /// The names of the built-in ones.

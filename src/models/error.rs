@@ -1,0 +1,56 @@
+//! Why there is no model, or why it cannot be used as it is or as the settings want it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::{Failure, reason};
+use crate::gguf::Refusal;
+use crate::models::names::NotHere;
+use crate::units::size;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    NotHere(#[from] NotHere),
+    /// None was named and none is here. `folder`: where one would be found.
+    #[error("no model was named and none was found")]
+    NoModels { folder: Option<PathBuf>, offline: bool },
+    /// None was named, and there is this one.
+    #[error("no model was named")]
+    OneUnnamed(String),
+    #[error("there are several models and none was named")]
+    SeveralUnnamed(Vec<String>),
+
+    #[error("could not use the model {}: {refusal}", path.display())]
+    Refused { path: PathBuf, refusal: Refusal },
+    #[error("could not use the model {}: llama.cpp takes no name that is not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+    #[error("could not read {}: {}", path.display(), reason(source))]
+    Unreadable { path: PathBuf, source: io::Error },
+
+    // Tokens of context, bytes of memory.
+    /// The model has learnt positions and no more; `reason`: why it takes fewer than that.
+    #[error("a context of {wanted} tokens is more than this model can take")]
+    ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
+    #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
+    NoMemory { needed: u64, free: u64 },
+    /// `fits`: the context for which there is room.
+    #[error(
+        "not enough memory: {wanted} tokens of context need {} besides the model's {}, and {} are free",
+        size(*context),
+        size(*model),
+        size(*free)
+    )]
+    NoMemoryForContext { wanted: usize, fits: usize, context: u64, model: u64, free: u64 },
+
+    /// By the names of the model's templates.
+    #[error("the model has no chat template without a name, and several with one")]
+    SeveralTemplates(Vec<String>),
+    /// Neither one of the model's `own` templates nor a built-in one, and no file that can be read.
+    #[error("the chat template: {failure}")]
+    NoTemplate { own: Vec<String>, failure: Failure },
+
+    /// A setting is wrong, or llama.cpp did not take the model.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
