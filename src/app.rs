@@ -104,7 +104,7 @@ impl Run<'_> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
         let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
-        terminal::watch_signals();
+        terminal::watch_signals(crash::remember);
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
             let (open, chat) = (

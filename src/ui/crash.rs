@@ -118,7 +118,7 @@ pub fn on_purpose(repacked: bool) {
 }
 
 /// Remembers how the terminal was found, for a handler that has no time to ask.
-pub(super) fn remember(device: File, mode: &Termios) {
+pub fn remember(device: File, mode: &Termios) {
     let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
     FOUND.store(found, Ordering::Release); // never freed: a handler may be reading the one before
 }

@@ -15,7 +15,7 @@ use nix::sys::termios::{
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
-use super::{crash, keys, typing, width};
+use super::{keys, typing, width};
 
 /// Ctrl-C was pressed and not yet acted upon.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -36,8 +36,9 @@ const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
 
-/// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back.
-pub fn watch_signals() {
+/// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back. `found`
+/// is told which terminal there is and in which mode.
+pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     let _ = signal_hook::flag::register(SIGINT, flag.clone()); // without it Ctrl-C ends the program, no worse
     // A file that may not become larger (ulimit -f) is a failed write like any other, and not the end of the program.
@@ -46,7 +47,7 @@ pub fn watch_signals() {
         && let Ok(mode) = tcgetattr(&terminal)
     {
         *ORIGINAL.lock().expect(UNBROKEN) = Some(mode.clone());
-        crash::remember(terminal, &mode);
+        found(terminal, &mode);
     }
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP]) {
         std::thread::spawn(move || {
