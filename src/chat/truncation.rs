@@ -77,7 +77,7 @@ pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
 /// be dropped for it, one elsewhere. `limit`: tokens of context.
 pub fn room(request: &Request, overflow: Option<Overflow>, limit: usize) -> usize {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
-    let droppable = request.visible().iter().filter(speaks).count() > 1;
+    let droppable = request.messages.iter().filter(speaks).count() > request.dropped.count + 1;
     match overflow {
         Some(Overflow::Stop) => 1,
         _ if !droppable => 1,

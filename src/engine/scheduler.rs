@@ -442,7 +442,6 @@ mod tests {
         let generated = scheduler.run(&mut toy).unwrap();
         assert_eq!(toy.batches, [2, 2, 1]);
         assert_eq!(generated.iter().map(|of| of.tokens).collect::<Vec<_>>(), [3, 2]);
-        drop(shows);
         assert_eq!(shown, ["abc", "de"]);
     }
 }
