@@ -23,7 +23,7 @@ use crate::repl::{self, Lines, commands as slash};
 use crate::saved::{self, Kept};
 use crate::session::{Session, SessionOptions};
 use crate::settings::{Config, Source, Wrong};
-use crate::ui::{Screen, Style, terminal};
+use crate::ui::{Screen, Style, crash, terminal};
 use crate::units::count;
 
 /// Does what the command line asks for.

@@ -5,11 +5,12 @@
 mod convert;
 mod gguf;
 mod hub;
+mod input;
 mod models;
 
 use std::fmt::Display;
 
-pub use self::gguf::{joined, remedy};
+pub use self::gguf::{FETCH_AGAIN, joined, remedy};
 use crate::error::Failure;
 
 /// The command line, a setting or the environment is wrong.

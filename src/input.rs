@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
-use crate::error::{Exit, Failure, reason};
+use crate::error::reason;
 use crate::files::expanded;
 use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
@@ -20,20 +20,37 @@ const STDIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often to look for Ctrl-C meanwhile.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Why there is no text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("could not read {name}: {why}")]
+    Unreadable { name: String, why: String },
+    #[error("{name} is longer than {} MiB: no context holds that", MOST_BYTES >> 20)]
+    TooLong { name: String },
+    /// `at`: the offset of the first byte that is none.
+    #[error("{name} is not UTF-8 text: the first bad byte is at offset {at}")]
+    NotText { name: String, at: usize },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Error {
+    Error::Unreadable { name: name.into(), why: reason(error) }
+}
+
 /// Reads a text file to be given along with a message.
-pub fn attach(path: &Path) -> Result<Attachment, Failure> {
+pub fn attach(path: &Path) -> Result<Attachment, Error> {
     let name = path.display().to_string();
     let text = without_final_newline(read_file(path)?);
     Ok(Attachment::new(name, text))
 }
 
 /// All the text of a file, or of a pipe that has a name.
-pub fn read_file(path: &Path) -> Result<String, Failure> {
+pub fn read_file(path: &Path) -> Result<String, Error> {
     let path = &expanded(path);
     let name = path.display().to_string();
-    let cannot = |why: String| Failure::new(format!("could not read {name}: {why}"));
     if path.is_dir() {
-        return Err(cannot("it is a folder".into()));
+        return Err(Error::Unreadable { name, why: "it is a folder".into() });
     }
     let owned = path.to_path_buf();
     let read = watched(move || {
@@ -43,30 +60,30 @@ pub fn read_file(path: &Path) -> Result<String, Failure> {
         }
         read_bounded(file)
     });
-    let bytes = read.until_done(|| {})?.map_err(|e| cannot(reason(&e)))?;
+    let bytes = read.until_done(|| {})?.map_err(|e| unreadable(&name, &e))?;
     text_of(bytes, &name)
 }
 
 /// Everything piped in, without one newline at its end; `None` on a terminal. Calls `waiting` if that takes long.
-pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Failure> {
+pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Error> {
     if io::stdin().is_terminal() {
         return Ok(None);
     }
     let bytes = match watched(|| read_bounded(io::stdin().lock())).until_done(waiting)? {
         Ok(bytes) => bytes,
         Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
-        Err(e) => return Err(Failure::new(format!("could not read stdin: {}", reason(&e)))),
+        Err(e) => return Err(unreadable("stdin", &e)),
     };
     text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
 }
 
 /// Asks on the terminal and returns what was typed, without white space around it; `None`: Esc, or the end of the input.
-pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Failure> {
+pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Error> {
     screen.end_progress();
     match answer::ask(question) {
         Some(Reply::Line(line)) => return Ok(Some(line.trim().to_string())),
         Some(Reply::Nothing) => return Ok(None),
-        Some(Reply::Interrupted) => return Err(Failure::interrupted()),
+        Some(Reply::Interrupted) => return Err(Error::Interrupted),
         None => screen.question(question),
     }
     let line = watched(|| {
@@ -75,11 +92,11 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Failur
     });
     let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
     line.map(|line| (!line.is_empty()).then(|| keys::typed(&line).trim().to_string()))
-        .map_err(|e| Failure::new(format!("could not read a line: {}", reason(&e))))
+        .map_err(|e| unreadable("a line", &e))
 }
 
 /// Asks whether to do something; anything but yes is a no.
-pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Failure> {
+pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Error> {
     let answer = ask(screen, &format!("{question} [y/N] "))?;
     Ok(answer.is_some_and(|answer| is_yes(&answer)))
 }
@@ -104,14 +121,14 @@ fn watched<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'sta
 }
 
 impl<T> Watched<T> {
-    /// Waits for the end, or for Ctrl-C, which is a failure. Calls `waiting` once if that takes long.
-    fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<T>, Failure> {
+    /// Waits for the end, or for Ctrl-C, which is an error. Calls `waiting` once if that takes long.
+    fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<T>, Error> {
         let started = Instant::now();
         let mut waiting = Some(waiting);
         loop {
             match self.0.recv_timeout(PATIENCE) {
                 Ok(read) => return Ok(read),
-                Err(_) if terminal::interrupted() => return Err(Failure::interrupted()),
+                Err(_) if terminal::interrupted() => return Err(Error::Interrupted),
                 Err(_) if started.elapsed() >= STDIN_PATIENCE => {
                     waiting.take().into_iter().for_each(|says| says());
                 }
@@ -129,14 +146,12 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// The text in `bytes`, which came from `what`, without a byte order mark.
-fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
+fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
     if bytes.len() as u64 > MOST_BYTES {
-        let message = format!("{what} is longer than {} MiB: no context holds that", MOST_BYTES >> 20);
-        return Err(Failure::new(message).exit(Exit::TooLong));
+        return Err(Error::TooLong { name: what.into() });
     }
     String::from_utf8(bytes).map(without_mark).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::new(format!("{what} is not UTF-8 text: the first bad byte is at offset {at}"))
-            .hint("iconv converts other encodings; files that are not text cannot be given to the model")
+        Error::NotText { name: what.into(), at }
     })
 }

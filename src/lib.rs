@@ -10,8 +10,8 @@ pub mod repl;
 pub mod commands;
 pub mod completions;
 pub mod cli;
-pub mod saved;
 pub mod failure;
+pub mod saved;
 // One conversation, whoever asks.
 pub mod session;
 pub mod models;

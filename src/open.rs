@@ -65,7 +65,8 @@ impl Open<'_> {
             return Err(Failure::usage("--resume needs an ID when not run on a terminal")
                 .hint("fireside history list shows the IDs; --continue takes the most recent conversation"));
         }
-        saved::pick(self.config, self.screen, &mut input::ask)?.ok_or_else(Failure::interrupted)
+        let mut ask = |screen: &mut Screen, text: &str| Ok(input::ask(screen, text)?);
+        saved::pick(self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
     }
 
     /// The model of the session is the usual one from now on.
@@ -210,7 +211,7 @@ pub fn opener(args: &Args) -> Opener {
 
 fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
     match &settings.system_prompt_file {
-        Some(file) => input::attach(file).map(|file| Some(file.text)),
+        Some(file) => Ok(Some(input::attach(file)?.text)),
         None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
 }

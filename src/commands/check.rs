@@ -50,8 +50,7 @@ pub(super) fn run(context: &mut CommandContext, wanted: &str) -> Result<Exit, Fa
         return Ok(Exit::Answered);
     };
     let failure = Failure::new(format!("{} is damaged: {first}", path.display()));
-    let hint = || "fetch the file again; if it stays so, the file was badly made".into();
-    Err(failure.hint(failure::joined(&path).unwrap_or_else(hint)))
+    Err(failure.hint(failure::joined(&path).unwrap_or(failure::FETCH_AGAIN.into())))
 }
 
 fn examine(context: &mut CommandContext, path: &Path) -> Result<Report, Failure> {

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::gguf::{Foreign, Refusal, joining};
 
+/// What to do about a file that is damaged.
+pub const FETCH_AGAIN: &str = "fetch the file again; if that does not help, the file was made badly";
+
 /// What the user can do about it, without a full stop; `None` where nothing sensible can be said.
 pub fn remedy(refusal: &Refusal) -> Option<String> {
     let text = match refusal {
@@ -15,7 +18,7 @@ pub fn remedy(refusal: &Refusal) -> Option<String> {
         Refusal::Empty | Refusal::Short { .. } | Refusal::Truncated { .. } => {
             "the download was probably cut short: fetch the file again"
         }
-        Refusal::Malformed(_) => "fetch the file again; if that does not help, the file was made badly",
+        Refusal::Malformed(_) => FETCH_AGAIN,
         Refusal::Foreign(foreign) => return of_foreign(*foreign).map(str::to_owned),
         Refusal::BigEndian => {
             "get the little-endian file, or convert it with gguf_convert_endian.py of llama.cpp"

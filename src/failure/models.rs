@@ -11,17 +11,18 @@ use crate::units::size;
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let hint = match &error {
+            Error::NotHere(not_here) => return not_here.clone().into(),
             Error::Failed(failure) => return failure.clone(),
-            Error::NoTemplate { own, failure } => {
-                let hint = templates(own);
-                return Failure { message: error.to_string(), ..failure.clone().hint(hint) };
+            Error::NoTemplate { own, source } => {
+                let failure = Failure::from(source.clone()).hint(templates(own));
+                return Failure { message: error.to_string(), ..failure };
             }
             Error::ContextTooLong { wanted, trained, reason } => {
                 let line = format!("--ctx-size {wanted} is more than this model can take");
                 let all = || format!("it has learnt {trained} positions and no more: --ctx-size {trained}");
                 return Failure::usage(line).hint(reason.clone().unwrap_or_else(all));
             }
-            Error::NotHere(_) | Error::Unreadable { .. } => None,
+            Error::Unreadable { .. } => None,
             Error::NoModels { folder, offline } => {
                 let (name, entry) = catalog::demonstration();
                 let folder = folder.as_ref().map(|folder| format!(", or put one into {}", folder.display()));
@@ -47,10 +48,7 @@ impl From<Error> for Failure {
                 Some(format!("choose one: {}", names.join(", ")))
             }
         };
-        match error {
-            Error::NotHere(not_here) => not_here.into(),
-            error => worded(&error, hint),
-        }
+        worded(&error, hint)
     }
 }
 

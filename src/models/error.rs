@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Failure, reason};
 use crate::gguf::Refusal;
+use crate::input;
 use crate::models::names::NotHere;
 use crate::units::size;
 
@@ -47,8 +48,8 @@ pub enum Error {
     #[error("the model has no chat template without a name, and several with one")]
     SeveralTemplates(Vec<String>),
     /// Neither one of the model's `own` templates nor a built-in one, and no file that can be read.
-    #[error("the chat template: {failure}")]
-    NoTemplate { own: Vec<String>, failure: Failure },
+    #[error("the chat template: {source}")]
+    NoTemplate { own: Vec<String>, source: input::Error },
 
     /// A setting is wrong, or llama.cpp did not take the model.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use crate::hub::{self, Reference, Wanted};
 use crate::suggest::nearest;
 
 /// Why a name means no model on this machine, or not only one.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotHere {
     /// By the word with which it can be fetched.
     #[error("the model '{0}' is not on this machine")]

@@ -58,7 +58,7 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
     if let Some(source) = own.or_else(|| builtin(wanted)) {
         return Ok(Some(source.to_string()));
     }
-    let unread = |failure| Error::NoTemplate { own: own_names(header), failure };
+    let unread = |source| Error::NoTemplate { own: own_names(header), source };
     input::read_file(Path::new(wanted)).map(Some).map_err(unread)
 }
 

@@ -173,7 +173,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
         return Ok(Next::Prompt);
     }
     let path = path(typed);
-    let attachment = attach(&path).map_err(|failure| match failure.hint {
+    let attachment = attach(&path).map_err(Failure::from).map_err(|failure| match failure.hint {
         None if typed.contains(' ') && !path.exists() => {
             failure.hint("one file with each /file; a name with spaces goes in quotes")
         }

@@ -1,0 +1,17 @@
+//! Why no text could be read, and what to do about it.
+
+use super::worded;
+use crate::error::{Exit, Failure};
+use crate::input::Error;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Interrupted => Failure::interrupted(),
+            Error::TooLong { .. } => worded(&error, None).exit(Exit::TooLong),
+            Error::NotText { .. } => worded(&error, None)
+                .hint("iconv converts other encodings; files that are not text cannot be given to the model"),
+            Error::Unreadable { .. } => worded(&error, None),
+        }
+    }
+}
