@@ -215,8 +215,8 @@ fn plain_has_no_colour_anywhere() {
         (&["--plain", "history", "search", "sky"][..], "user: sky"),
         (&["--plain", "--nosuch"], "--nosuch"),
         (&["--plain", "-m", "nosuch", "-p", "a"], "nosuch"),
-        (&["--plain", "--help"], "a variable for"),
-        (&["--help", "--plain"], "a variable for"),
+        (&["--plain", "--help"], "variable for the chat template"),
+        (&["--help", "--plain"], "variable for the chat template"),
     ] {
         let mut terminal = home.terminal(args);
         terminal.wait(seen, |screen| screen.contents().contains(seen));

@@ -188,5 +188,5 @@ fn exports_for_reading_have_the_id() {
     }
     history(&home, &["rm", &id]).stdin("").done().failed(2, "rm asks first");
     home.scripted("x\n", &["--incognito", "-p", "x"]).done().code(0).says("incognito: nothing is kept");
-    home.run(&["--resume", "-p", "x"]).stdin("q").done().failed(2, "--resume needs").hint("newest");
+    home.run(&["--resume", "-p", "x"]).stdin("q").done().failed(2, "--resume needs").hint("most recent");
 }

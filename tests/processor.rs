@@ -140,6 +140,10 @@ fn a_fault_of_the_processor_is_told_from_one_of_the_file_and_got_round() {
         ask("").code(0).says(&line);
         let other = home.run(&["-p", "Hi", "-n", "4"]).model(&tiny("llama-spm")).env(FAULT, signal).done();
         other.code(0).says(&line);
+        // Also after the model was loaded again.
+        let lines = "/set no-repack\n/set ctx-size 512\n/set no-repack\n";
+        let chat = home.run(&["--repl-stdin"]).model(&tiny("llama-bpe")).stdin(lines).done().code(0);
+        assert_eq!(chat.stderr.matches("this machine\n").count(), 2, "{chat:#?}");
         let doctor = home.run(&["doctor"]).done().code(1);
         assert!(doctor.stdout.contains(&line), "{}", doctor.stdout);
         let plain = home.run(&["-p", "Hi", "-n", "4", "--no-repack"]).model(&tiny("llama-bpe")).done();

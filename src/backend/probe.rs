@@ -8,10 +8,12 @@ use nix::sys::signal::Signal;
 
 use crate::error::Failure;
 
+/// Tries out a file, until the flag is set. The failure says why it cannot be used.
+pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Failure> + Send;
+
 /// How an unknown file is tried out, and what to do when it passed.
 pub struct Probe {
-    /// Tries out the file until the flag is set. The failure says why it cannot be used.
-    pub run: Box<dyn Fn(&AtomicBool) -> Result<Verdict, Failure> + Send>,
+    pub run: Box<Trial>,
     pub passed: Box<dyn Fn(Verdict) + Send>,
 }
 

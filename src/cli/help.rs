@@ -14,7 +14,7 @@ Examples:
   git diff --staged | fireside -p \"Write a commit message\" --temp 0
   fireside -f report.txt -p \"Sum it up in five lines\" > summary.txt
   fireside -p \"Name three planets\" --json | jq -r .text
-  fireside --continue                                           continue the most recent conversation
+  fireside --continue                                           continue the last conversation
   fireside pull llama-3.2-3b                                    download a model
   fireside history search rust lifetime                         find messages";
 
@@ -27,7 +27,7 @@ const MOST_USED: &[(&str, &str)] = &[
     ("go_on", "continue the most recent conversation"),
     ("system-prompt", "instructions for the model"),
     ("predict", "maximum number of tokens to generate"),
-    ("temp", "0: always the most likely token; higher: more varied"),
+    ("temp", "0: the most likely token; higher: more varied"),
     ("json", "print one JSON object with all details"),
     ("incognito", "save nothing"),
 ];

@@ -45,12 +45,13 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
     let header = header.map_err(|refusal| refused(path, refusal))?;
     let entry = entry_of(path);
-    let mut advice = advice_of(&header);
+    let advice = advice_of(&header);
+    let config = config.advised(advice.clone());
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
     let known = Known::at(kept.map(|p| p.known_models.clone()));
     let crashes = known.crashes(&machine()).filter(|_| !config.settings().no_repack);
-    advice.extend(crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine)));
-    let config = config.advised(advice);
+    let held = crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine));
+    let config = config.advised(advice.into_iter().chain(held).collect());
     let settings = config.settings();
     let unreadable = |source: std::io::Error| Error::Unreadable { path: path.into(), source };
     let files = gguf::parts(&header);
