@@ -8,6 +8,7 @@ mod room;
 mod truncate;
 mod turn;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::backend::working;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::conversation::NodeId;
 use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Conversation, Counts, Dropped, Message, Request, Role, Settings};
+use crate::chat::{Attachment, Conversation, Counts, Dropped, Event, Message, Request, Role, Settings};
 use crate::error::Failure;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -23,7 +24,7 @@ use crate::settings::{Config, Effect, Setting};
 
 pub use self::replay::{Again, Difference, Replay};
 use self::turn::nothing_yet;
-pub use self::turn::{Answer, FailedTurn, Watch};
+pub use self::turn::{Answer, FailedTurn};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
 pub const NO_LIMIT: u32 = u32::MAX;
@@ -73,6 +74,9 @@ impl Default for SessionOptions {
         }
     }
 }
+
+/// Sees every event, and `None` now and then; decides whether to go on.
+pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 /// Finds a model by its name.
 pub type Opener = fn(&Config, &str) -> Result<Candidate, Failure>;

@@ -1,12 +1,11 @@
 //! A turn: what the user says → the answer, kept as it is written; or nothing has happened.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::truncate::{Fit, drops, fit};
-use super::{PATIENCE, Session};
+use super::{PATIENCE, Session, Watch};
 use crate::backend::{BackendEvent, ReplyStream};
 use crate::chat::conversation::NodeId;
 use crate::chat::record;
@@ -45,9 +44,6 @@ pub struct FailedTurn {
     /// What the user had said, to be put back into the editor.
     pub message: Option<Box<Message>>,
 }
-
-/// Sees every event, and `None` now and then; decides whether to go on.
-pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 impl Session {
     /// The request that would be made now.
