@@ -55,9 +55,10 @@ impl<'w> Llama<'w> {
     fn clear(&mut self, sequence: usize) {
         self.lens[sequence] = 0;
         if let Some(context) = &mut self.context {
-            match self.lens.iter().all(|len| *len == 0) {
-                true => context.clear(),
-                false => _ = context.remove(sequence, 0),
+            if self.lens.iter().all(|len| *len == 0) {
+                context.clear();
+            } else {
+                context.remove(sequence, 0);
             }
         }
     }

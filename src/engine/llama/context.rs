@@ -30,7 +30,7 @@ pub struct ContextOptions {
     pub sequences: usize,
     /// Most rows of one batch: a power of two.
     pub chunk: usize,
-    /// Most rows of one batch that get logits. llama.cpp reserves room for the logits of so many: 4 bytes a token of the vocabulary.
+    /// Most rows of one batch that get logits. llama.cpp reserves room for so many: 4 bytes a token of the vocabulary each.
     pub outputs: usize,
     pub threads: u32,
     pub threads_batch: u32,
@@ -196,7 +196,7 @@ impl<'w> Context<'w> {
         contained(|| unsafe { sys::llama_state_seq_get_size_ext(raw, sequence, WHOLE) })
     }
 
-    /// Adds a sequence's memory to `state`, which has room for it reserved. Returns how many bytes it was: 0 where there are more.
+    /// Adds a sequence's memory to `state`, which has room for it reserved. Returns how many bytes it was; 0: it did not fit.
     pub(super) fn save(&self, sequence: usize, state: &mut Vec<u8>) -> usize {
         let raw = self.raw.as_ptr();
         let (before, room) = (state.len(), state.spare_capacity_mut());
