@@ -132,7 +132,7 @@ fn subcommands() -> String {
 
 fn models() -> String {
     let mut table = String::from(
-        "| name | model | file | size | memory | licence | recomrepaired |\n|---|---|---|---|---|---|---|\n",
+        "| name | model | file | size | memory | licence | recommended |\n|---|---|---|---|---|---|---|\n",
     );
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);

@@ -138,7 +138,7 @@ impl ModelCard {
         }
         row("", format!("--chat-template takes a file or {}", models::builtin_templates().join(" ")));
         let advice = self.sampling.iter().map(|(name, value, source)| format!("{name} {value} ({source})"));
-        row("recomrepaired", advice.collect::<Vec<_>>().join(", "));
+        row("recommended", advice.collect::<Vec<_>>().join(", "));
         lines.push(String::new());
         lines.extend(self.memory());
         lines.push(String::new());
