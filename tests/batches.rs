@@ -11,8 +11,8 @@ use fireside::engine::llama::{ContextOptions, Llama};
 use fireside::engine::model::{Logits, Model, Row};
 use fireside::engine::token::Token;
 
-use crate::exact::{FLOAT_NOISE, QUANTISED_NOISE, Subject};
 use crate::prompt_cache::tiny_subjects;
+use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, Subject};
 use crate::support::{Home, default_model, tiny};
 
 const TEXT: &str =

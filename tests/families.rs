@@ -14,7 +14,7 @@ use fireside::engine::token::Token;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::exact::{FLOAT_NOISE, Subject, answer, turn, user};
+use crate::support::engine::{FLOAT_NOISE, Subject, answer, turn, user};
 use crate::support::{Home, repository};
 
 /// Of the largest logit. make.py keeps the two best logits apart by ten times this at every step.

@@ -9,7 +9,7 @@ use fireside::engine::llama::{Llama, Parts, Weights};
 use fireside::engine::model::Model;
 use fireside::engine::token::{Marker, Token, Vocabulary};
 
-use crate::exact::{FLOAT_NOISE, Subject, load, turn, user};
+use crate::support::engine::{FLOAT_NOISE, Subject, load, turn, user};
 use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::{Home, tiny};
 

@@ -7,7 +7,7 @@ use fireside::engine::llama::{self, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
 use fireside::gguf;
 
-use crate::exact::{FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, load};
+use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, load};
 use crate::support::{default_model, tiny};
 
 const TEXT: &str = "The cat sat on the mat.\n\n  Größe 🔥 <|im_end|> </s> <s> 12345 def f(x):";

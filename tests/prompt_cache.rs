@@ -17,7 +17,7 @@ use fireside::engine::token::Token;
 use fireside::gguf;
 use tempfile::TempDir;
 
-use crate::exact::{
+use crate::support::engine::{
     Answer, FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, answer, default_subject, turn, user,
 };
 use crate::support::{Home, default_model, tiny};

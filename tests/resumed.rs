@@ -10,10 +10,10 @@ use fireside::engine::llama::Llama;
 use fireside::engine::prompt_cache::{LEAST, PromptCache};
 use tempfile::TempDir;
 
-use crate::exact::{Chance, FLOAT_NOISE, Subject, answer, cancelled, default_subject, turn, user};
 use crate::prompt_cache::{
     ANYTHING, about, assert_same, expected, files, flushed, second_question, tiny_subjects, with_folder,
 };
+use crate::support::engine::{Chance, FLOAT_NOISE, Subject, answer, cancelled, default_subject, turn, user};
 use crate::support::{Home, tiny};
 
 /// Goes through one conversation with an engine that lives on and with one that is new at every turn. Both are asked the

@@ -10,8 +10,8 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
-use crate::exact::{Chance, FLOAT_NOISE, Subject};
 use crate::families::references;
+use crate::support::engine::{Chance, FLOAT_NOISE, Subject};
 use crate::support::{Home, repository, tiny};
 
 /// One line each of what pre-tokenisers keep together: rules, indentation, DNA, empty fields, base64, Chinese, Thai …

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use fireside::chat::Request;
 use fireside::engine::draft::{Costs, MOST};
 
-use crate::exact::{Answer, FLOAT_NOISE, Subject, TINY, answer, default_subject, turn, user};
+use crate::support::engine::{Answer, FLOAT_NOISE, Subject, TINY, answer, default_subject, turn, user};
 use crate::support::{Home, default_model, tiny};
 
 const LETTER: &str = "Dear Ms Albright, thank you for your letter of the third of March. The parcel that we sent you on the first \

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use fireside::engine::model::Model as _;
 
 use super::{Row, conclude, reference};
-use crate::exact::{QUANTISED_NOISE, Subject, answer, turn, user};
+use crate::support::engine::{QUANTISED_NOISE, Subject, answer, turn, user};
 use crate::support::{default_model, repository};
 
 pub(super) const CHECK: &str = "llama-cli";

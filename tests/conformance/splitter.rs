@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::{Row, conclude, work};
-use crate::exact::Chance;
 use crate::processor::{cached, command_for};
 use crate::runs::RUNS;
+use crate::support::engine::Chance;
 use crate::support::repository;
 
 pub(super) const CHECK: &str = "pre-tokenisers";

@@ -18,9 +18,9 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 
 use super::{Row, conclude, reference};
-use crate::exact::{Chance, load, turn, user};
 use crate::forgery::{FORGERIES, forgeable};
 use crate::loading::same_vocabulary;
+use crate::support::engine::{Chance, load, turn, user};
 
 pub(super) const VECTORS: &str = "token vectors";
 pub(super) const RANDOM: &str = "random text";

@@ -2,6 +2,7 @@
 
 pub mod chats;
 mod clock;
+pub mod engine;
 pub mod hub;
 pub mod mutate;
 mod odd;
