@@ -1,4 +1,5 @@
-//! llama-cli, compiled from the references' sources for this processor, and fireside's engine: the same text at temperature 0.
+//! llama-cli, compiled from the references' sources over the kernels (ggml) that fireside runs, and fireside's engine: the same text
+//! at temperature 0.
 //!
 //! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the logits there
 //! decide: a best token that leads by less than that noise is a near tie, and anything else a difference.
