@@ -19,7 +19,7 @@ pub struct Entry {
     /// Bytes of the file.
     pub size: u64,
     pub sha256: String,
-    /// Recomrepaired settings by their names.
+    /// Recommended settings by their names.
     #[serde(default)]
     pub sampling: BTreeMap<String, toml::Value>,
     /// Too small to be useful: made for trying the program out.
