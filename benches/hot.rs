@@ -115,7 +115,7 @@ fn guard_100_messages(bencher: Bencher) {
     let texts = Texts { contents, source: template.source(), words: &words };
     bencher.bench_local(|| {
         markers.guard(black_box(&texts), |dress| {
-            let dressed = turns.iter().map(|turn| Turn::new(turn.role, dress(&turn.content)));
+            let dressed = turns.iter().map(|turn| Turn::new(turn.role.clone(), dress(&turn.content)));
             let turns: Vec<Turn> = dressed.collect();
             anyhow::Ok((template.render(&turns, true)?.text, ()))
         })

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::backend::Description;
 use crate::chat::message::without_mark;
+use crate::chat::record::Record;
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::{self, Args, Commands};
@@ -20,7 +21,7 @@ use crate::models;
 use crate::oneshot::{self, Manner};
 use crate::open::{Open, opener};
 use crate::repl::{self, Lines, commands as slash};
-use crate::saved::{self, Kept};
+use crate::saved;
 use crate::session::{Session, SessionOptions};
 use crate::settings::{Config, Source, Wrong};
 use crate::ui::{Screen, Style, crash, terminal};
@@ -96,7 +97,7 @@ struct Run<'a> {
     understood: bool,
     session: Option<Session>,
     /// The conversation that is gone on with.
-    resumed: Option<Kept>,
+    resumed: Option<Record>,
 }
 
 impl Run<'_> {
@@ -203,8 +204,7 @@ impl Run<'_> {
         if !known_to_ask {
             self.open_session(options)?;
         }
-        if let Some(Kept { record, damage, .. }) = self.resumed.as_ref().filter(|_| !self.args.interactive) {
-            damage.line().iter().for_each(|line| self.screen.note(line));
+        if let Some(record) = self.resumed.as_ref().filter(|_| !self.args.interactive) {
             self.screen.note(&saved::continuing(record));
         }
         if self.args.dry_run {
@@ -268,8 +268,8 @@ impl Run<'_> {
         if first {
             banner(session.model(), self.screen);
         }
-        if let Some(Kept { record, damage, .. }) = &self.resumed {
-            repl::show_resumed(session, record, damage, self.screen);
+        if let Some(record) = &self.resumed {
+            repl::show_resumed(session, record, self.screen);
         }
         self.keep(true);
         let session = self.session.as_mut().expect("opened above");
@@ -292,7 +292,7 @@ impl Run<'_> {
         let resumed = self.resumed.take();
         let asked_for = self.config.source("incognito") == Source::Flag;
         let wanted = !self.args.raw && (keep || on_terminal || resumed.is_some());
-        let heading = resumed.map(|kept| Heading::of(&kept.record, kept.numbers));
+        let heading = resumed.as_ref().map(Heading::of);
         let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
         match saved::file(&self.config).map(Path::to_path_buf) {
             Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is kept"),

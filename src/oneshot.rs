@@ -29,26 +29,26 @@ pub fn question(
     piped: Option<String>,
     header: Auto,
 ) -> Result<Option<Message>, Failure> {
-    let mut message = Message::new(Role::User, "");
+    let mut attached = Vec::new();
     for file in files {
-        message.attachments.push(input::attach(file.as_ref())?);
+        attached.push(input::attach(file.as_ref())?);
     }
     let prompt = prompt.unwrap_or_default();
     let is_document = !files.is_empty() || header == Auto::On;
-    message.text = match piped {
+    let text = match piped {
         Some(piped) if prompt.contains(SLOT) && piped.is_empty() => {
             return Err(Failure::usage(format!("nothing was piped in for {SLOT}"))
                 .hint(format!("--no-stdin leaves {SLOT} in the prompt as it is")));
         }
         Some(piped) if prompt.contains(SLOT) => prompt.replace(SLOT, &piped),
         Some(piped) if is_document && !piped.is_empty() => {
-            message.attachments.push(Attachment::new("stdin", piped));
+            attached.push(Attachment::new("stdin", piped));
             prompt.into()
         }
         piped => join_parts([piped.as_deref().unwrap_or_default(), prompt]),
     };
-    let nothing = message.text.is_empty() && message.attachments.iter().all(|a| a.text.is_empty());
-    Ok((!nothing).then(|| message.with_headers(header)))
+    let nothing = text.is_empty() && attached.iter().all(|a| a.text.is_empty());
+    Ok((!nothing).then(|| Message::new(Role::User, text).with_files(attached).with_headers(header)))
 }
 
 /// How a session is opened for one answer: it has an end, and nobody can be asked.

@@ -10,6 +10,7 @@ use crate::backend::local::Local;
 use crate::backend::script::Script;
 use crate::chat::Settings;
 use crate::chat::message::without_mark;
+use crate::chat::record::Record;
 use crate::cli::Args;
 use crate::error::{Exit, Failure};
 use crate::history::journal::Heading;
@@ -19,7 +20,7 @@ use crate::models::known::Known;
 use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
-use crate::saved::{self, Kept};
+use crate::saved;
 use crate::session::{Candidate, Opener, Session, SessionOptions};
 use crate::settings::Config;
 use crate::ui::Screen;
@@ -36,22 +37,22 @@ pub struct Open<'a> {
 
 impl Open<'_> {
     /// The session, and the stored conversation that it resumes.
-    pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Kept>), Failure> {
+    pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
         let resumed = self.conversation()?;
-        let before = resumed.as_ref().and_then(|kept| kept.record.model.as_deref());
+        let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;
         let candidate = opener(self.args)(self.config, &wanted)?;
         let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
         let mut session = Session::new(candidate, SessionOptions { system: system.clone(), ..options });
-        if let Some(Kept { record, numbers, .. }) = &resumed {
-            session.turn_to(record, Heading::of(record, numbers.clone()));
+        if let Some(record) = &resumed {
+            session.turn_to(record, Heading::of(record));
             system.into_iter().for_each(|system| session.set_system(Some(system)));
         }
         self.remember(&session);
         Ok((session, resumed))
     }
 
-    fn conversation(&mut self) -> Result<Option<Kept>, Failure> {
+    fn conversation(&mut self) -> Result<Option<Record>, Failure> {
         Ok(match &self.args.resume {
             _ if self.args.go_on => Some(saved::last(self.config)?),
             Some(id) if id.is_empty() => Some(self.pick_conversation()?),
@@ -60,7 +61,7 @@ impl Open<'_> {
         })
     }
 
-    fn pick_conversation(&mut self) -> Result<Kept, Failure> {
+    fn pick_conversation(&mut self) -> Result<Record, Failure> {
         if !input::can_ask() {
             return Err(Failure::usage("--resume needs an ID when not run on a terminal")
                 .hint("fireside history list shows the IDs; --continue takes the most recent conversation"));

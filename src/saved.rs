@@ -7,7 +7,6 @@ use crate::clock::now;
 use crate::error::Failure;
 use crate::files::{self, Existing};
 use crate::history::database::{Conversations, Filter, Summary, Trouble};
-pub use crate::history::database::{Damage, Kept};
 use crate::history::exchange::{Format, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::settings::{Config, Paths};
@@ -68,7 +67,7 @@ pub fn store(config: &Config) -> Result<Conversations, Failure> {
 }
 
 /// The conversation that was changed last, wherever it was held.
-pub fn last(config: &Config) -> Result<Kept, Failure> {
+pub fn last(config: &Config) -> Result<Record, Failure> {
     let store = store(config)?;
     let newest = store.list(&Filter { most: Some(1), ..Filter::default() })?;
     load(&store, &newest.first().ok_or_else(none)?.id)
@@ -91,7 +90,7 @@ pub fn trouble(trouble: Trouble) -> String {
 }
 
 /// The conversation whose id begins with `prefix`.
-pub fn find(store: &Conversations, prefix: &str) -> Result<Kept, Failure> {
+pub fn find(store: &Conversations, prefix: &str) -> Result<Record, Failure> {
     load(store, &id(store, prefix)?)
 }
 
@@ -116,7 +115,7 @@ pub fn latest(config: &Config) -> Vec<String> {
     all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
 }
 
-fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
+fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
     store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
 }
 
@@ -124,7 +123,7 @@ fn load(store: &Conversations, id: &str) -> Result<Kept, Failure> {
 pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
 
 /// Lets the user choose one. `None`: none is wanted.
-pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Kept>, Failure> {
+pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Record>, Failure> {
     let store = store(config)?;
     let all = store.list(&Filter::default())?;
     if all.is_empty() {
@@ -155,7 +154,7 @@ fn pick_by_number(
     all: &[Summary],
     screen: &mut Screen,
     ask: Question,
-) -> Result<Option<Kept>, Failure> {
+) -> Result<Option<Record>, Failure> {
     let latest = &all[..all.len().min(SHOWN)];
     let mut lines = Vec::new();
     for (number, summary) in (1..).zip(latest) {

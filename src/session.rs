@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use crate::backend::working;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
-use crate::chat::conversation::NodeId;
 use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Conversation, Counts, Dropped, Event, Message, Request, Role, Settings};
+use crate::chat::{
+    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings,
+};
 use crate::error::Failure;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -95,8 +96,8 @@ pub struct Session {
     title: Option<String>,
     /// Its id as long as it is kept nowhere.
     id: String,
-    /// The answer that was given last, and the request it answered.
-    answered: Option<(NodeId, Request)>,
+    /// The answer that was given last, and the request for it.
+    answered: Option<(MessageId, Request)>,
 }
 
 impl Session {
@@ -184,7 +185,7 @@ impl Session {
             return;
         }
         let request = self.request(self.conversation.view(), nothing_yet());
-        let next = Message { attachments: attached.to_vec(), ..Message::new(Role::User, "") };
+        let next = Message::new(Role::User, "").with_files(attached.to_vec());
         self.backend.prepare(request, next.with_headers(self.settings().file_header));
     }
 

@@ -178,8 +178,7 @@ fn no_marker_in_content_becomes_a_token() {
                 format!("{m}\n"),
             ] {
                 let conversation = |content: &str| {
-                    let mut file = user("q");
-                    file.attachments.push(Attachment::new("f", content));
+                    let file = user("q").with_files([Attachment::new("f", content)]);
                     vec![
                         Message::new(Role::System, content),
                         user(content),
@@ -323,7 +322,7 @@ fn reading_ahead_changes_nothing_and_saves_reading() {
         let said = [user("Good morning"), Message::new(Role::Assistant, "Hello there")];
         let file = Attachment::new("fire.txt", "The fire is low.\n".repeat(8));
         for files in [vec![], vec![file]] {
-            let next = |text: &str| Message { attachments: files.clone(), ..user(text) };
+            let next = |text: &str| user(text).with_files(files.clone());
             let mut ahead = subject.engine();
             ahead.prepare(&turn(&said, 10), &next(""), &|| false).unwrap();
             let asked = turn(&[&said[..], &[next("How are you?")]].concat(), 10);

@@ -3,13 +3,15 @@
 
 mod damage;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use fireside::chat::part::{Media, MediaKind, ToolCall, ToolResult};
 use fireside::chat::record::{Answer, Entry, Record};
-use fireside::chat::{Attachment, Role};
+use fireside::chat::{Attachment, Message, MessageId, Part, Role};
 use fireside::error::Failure;
 use fireside::history::exchange::{Format, Imported, Summary, export, import};
 use tempfile::TempDir;
@@ -45,10 +47,12 @@ fn check(record: &Record) {
     assert!(
         record.id.len() >= 12 && record.id.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
     );
-    for (index, entry) in record.entries.iter().enumerate() {
-        assert!(entry.parent.is_none_or(|parent| parent < index));
+    let mut before: HashSet<MessageId> = HashSet::new();
+    for entry in &record.entries {
+        assert!(entry.parent.is_none_or(|parent| before.contains(&parent)));
+        assert!(before.insert(entry.id), "every id once");
     }
-    assert!(record.head.is_none_or(|head| head < record.entries.len()));
+    assert!(record.head.is_none_or(|head| before.contains(&head)));
 }
 
 fn good(path: &Path) -> (Vec<Imported>, Summary) {
@@ -59,9 +63,20 @@ fn good(path: &Path) -> (Vec<Imported>, Summary) {
     (all, summary)
 }
 
-/// Role, text and parent of every message.
-fn told(record: &Record) -> Vec<(Option<usize>, Role, &str)> {
-    record.entries.iter().map(|entry| (entry.parent, entry.role, entry.text.as_str())).collect()
+/// Where a message stands in a record.
+fn place(record: &Record, id: Option<MessageId>) -> Option<usize> {
+    record.entries.iter().position(|entry| Some(entry.id) == id)
+}
+
+/// The parent's place, the role and the text of every message, as a model is given it.
+fn told(record: &Record) -> Vec<(Option<usize>, Role, String)> {
+    let told =
+        |entry: &Entry| (place(record, entry.parent), entry.message.role.clone(), entry.message.content());
+    record.entries.iter().map(told).collect()
+}
+
+fn texts(expected: &[(Option<usize>, Role, &str)]) -> Vec<(Option<usize>, Role, String)> {
+    expected.iter().map(|(parent, role, text)| (*parent, role.clone(), text.to_string())).collect()
 }
 
 #[test]
@@ -72,18 +87,20 @@ fn a_chatgpt_export_with_branches_and_tools() {
     assert_eq!((record.created, record.changed), (1736209400123, 1736209800000));
     assert_eq!(record.system.as_deref(), Some("I like cats.\n\nAnswer briefly."));
     assert_eq!(record.model, None);
-    let answer = "```python\nprint(2+2)\n```\n\n```output\n4\n```\n\nIt is 4.";
     let expected = [
         (None, Role::User, "[file: sums.pdf]\n\nWhat is 2+2?"),
         (Some(0), Role::Assistant, "Five"),
-        (Some(0), Role::Assistant, answer),
+        (Some(0), Role::Assistant, "```python\nprint(2+2)\n```"),
+        (Some(2), Role::Tool, "```python\n4\n```"),
+        (Some(3), Role::Assistant, "It is 4."),
     ];
-    assert_eq!(told(record), expected);
-    assert_eq!(record.head, Some(2));
-    let [first, second] = [1, 2].map(|index: usize| record.entries[index].answer.clone().unwrap());
+    assert_eq!(told(record), texts(&expected));
+    assert_eq!(place(record, record.head), Some(4));
+    let [first, second] = [1, 4].map(|index: usize| record.entries[index].answer.clone().unwrap());
     assert_eq!((first.model.as_str(), first.stop.as_str()), ("gpt-4o-mini", "interrupted"));
     assert_eq!((second.model.as_str(), second.stop.as_str()), ("o3", "end"));
-    assert_eq!(second.thinking.as_deref(), Some("Adding\nTwo and two.\n\nThought for 3s"));
+    let thinking = |index: usize| record.entries[index].message.thinking.as_deref();
+    assert_eq!((thinking(2), thinking(4)), (Some("Adding\nTwo and two.\n\nThought for 3s"), None));
     assert_eq!(record.entries[2].created, Some(1736209403000));
     assert_eq!(all[0].notes, ["a file is left out"]);
     assert_eq!((summary.conversations, summary.skipped), (4, 2));
@@ -95,19 +112,21 @@ fn a_chatgpt_export_with_branches_and_tools() {
 fn every_kind_of_content_is_kept_or_mentioned() {
     let (all, _) = good(&sample("chatgpt.json"));
     let record = &all[1].record;
-    let asked = "[image: sediment://file_1]\nLook at this\n[audio]\nand tell me";
-    let answered = "```page\nL0: A page\n```\n\n\
-        ```quote\nA page\nhttps://example.org/a\nQuoted.\n```\n\n\
-        ````quote\nB\nhttps://example.org/b\nWeb ``` text\n````\n\n\
-        ```error\ntool_error\nrobots.txt\n```\n\n\
-        Sheep.\n\n\
-        ```dalle.text2im\n{\"prompt\": \"a cat\"}\n```\n\n\
-        ```dalle.text2im\n[image: file-service://file-2: a cat]\n```\n\n\
-        Done.";
-    assert_eq!(told(record), [(None, Role::User, asked), (Some(0), Role::Assistant, answered)]);
+    let asked = "[image: sediment://file_1]\n\nLook at this\n\n[audio]\n\nand tell me";
+    let expected = [
+        (None, Role::User, asked),
+        (Some(0), Role::Tool, "```browser\nL0: A page\n```"),
+        (Some(1), Role::Tool, "```browser\nA page\nhttps://example.org/a\nQuoted.\n```"),
+        (Some(2), Role::Tool, "````web.search\nB\nhttps://example.org/b\nWeb ``` text\n````"),
+        (Some(3), Role::Tool, "```browser\ntool_error\nrobots.txt\n```"),
+        (Some(4), Role::Assistant, "Sheep.\n\n```dalle.text2im\n{\"prompt\":\"a cat\"}\n```"),
+        (Some(5), Role::Tool, "```dalle.text2im\n\n```\n\n[image: file-service://file-2: a cat]"),
+        (Some(6), Role::Assistant, "Done."),
+    ];
+    assert_eq!(told(record), texts(&expected));
     let notes = [
-        "a picture is left out (2 times)",
-        "a recording is left out",
+        "an image is kept as a reference: the file does not hold it (2 times)",
+        "a recording is kept as a reference: the file does not hold it",
         "content of an unknown kind, 'dream_sequence', is kept as text",
     ];
     assert_eq!(all[1].notes, notes);
@@ -124,7 +143,7 @@ fn null_everywhere_circles_and_missing_nodes_lose_no_message() {
         (None, Role::User, "I follow you."),
         (Some(2), Role::Assistant, "No, I follow you."),
     ];
-    assert_eq!(told(record), expected);
+    assert_eq!(told(record), texts(&expected));
     assert!(record.created > 0, "the time of the file");
     assert_eq!(all[2].notes, ["messages that followed each other in a circle were put in a row"]);
 }
@@ -135,7 +154,7 @@ fn an_export_of_2023() {
     let record = &all[3].record;
     assert_eq!(record.system.as_deref(), Some("A sailor.\n\nBe kind."));
     let expected = [(None, Role::User, "Ahoy"), (Some(0), Role::Assistant, "Half an emoji: \u{fffd}")];
-    assert_eq!(told(record), expected);
+    assert_eq!(told(record), texts(&expected));
     assert_eq!(record.entries[1].answer.as_ref().unwrap().stop, "length");
     let notes =
         ["a message that ChatGPT did not show either is left out", "damaged characters were replaced"];
@@ -147,10 +166,15 @@ fn openai_messages_as_a_list_and_as_lines() {
     let (all, summary) = good(&sample("openai-list.json"));
     let record = &all[0].record;
     assert_eq!((all.len(), record.system.as_deref()), (1, Some("You are a poet.")));
-    let answer = "```look\n{\"at\":\"picture\"}\n```\n\n```tool\na cat\n```\n\nA cat.\n\nGood.";
-    let expected = [(None, Role::User, "What is this?\n[image]"), (Some(0), Role::Assistant, answer)];
-    assert_eq!(told(record), expected);
-    assert_eq!((all[0].notes.len(), summary.skipped), (2, 0));
+    let expected = [
+        (None, Role::User, "What is this?\n\n[image]"),
+        (Some(0), Role::Assistant, "```look\n{\"at\":\"picture\"}\n```"),
+        (Some(1), Role::Tool, "```tool\na cat\n```"),
+        (Some(2), Role::Assistant, "A cat."),
+        (Some(3), Role::Other("critic".into()), "Good."),
+    ];
+    assert_eq!(told(record), texts(&expected));
+    assert_eq!((all[0].notes.len(), summary.skipped), (1, 0));
 
     let (all, summary) = good(&sample("openai-lines.json"));
     let titles: Vec<&str> = all.iter().map(|one| one.record.title.as_str()).collect();
@@ -163,7 +187,10 @@ fn openai_messages_as_a_list_and_as_lines() {
 #[test]
 fn firesides_own_files_come_back_as_they_were() {
     let (all, _) = good(&sample("ours.json"));
-    assert_eq!((all[0].record.id.as_str(), all[0].record.head), ("00112233445566ff", Some(2)));
+    let record = &all[0].record;
+    assert_eq!((record.id.as_str(), place(record, record.head)), ("00112233445566ff", Some(2)));
+    let thinking: Vec<_> = record.entries.iter().map(|entry| entry.message.thinking.as_deref()).collect();
+    assert_eq!((thinking, record.entries[0].message.files().count()), (vec![None, None, Some("Easy.")], 1));
     assert_eq!(
         all[0].record.entries[1].answer.as_ref().unwrap().settings[0],
         ("temp".to_string(), "0.7".to_string())
@@ -193,8 +220,12 @@ fn any_conversation_survives_going_out_and_coming_back() {
 }
 
 fn random_record(random: &mut Random) -> Record {
-    let entries: Vec<Entry> = (0..random.below(12)).map(|index| random_entry(random, index)).collect();
-    let head = (random.below(5) > 0 && !entries.is_empty()).then(|| random.below(entries.len()));
+    let mut entries: Vec<Entry> = Vec::new();
+    for _ in 0..random.below(12) {
+        let parent = (!entries.is_empty() && random.below(6) > 0).then(|| random.pick(&entries).id);
+        entries.push(random_entry(random, parent));
+    }
+    let head = (random.below(5) > 0 && !entries.is_empty()).then(|| random.pick(&entries).id);
     let created = random.below(1 << 40) as i64;
     Record {
         id: format!("{:016x}", random.next()),
@@ -208,26 +239,43 @@ fn random_record(random: &mut Random) -> Record {
     }
 }
 
-fn random_entry(random: &mut Random, index: usize) -> Entry {
-    let parent = (index > 0 && random.below(6) > 0).then(|| random.below(index));
-    let role = *random.pick(&[Role::User, Role::Assistant, Role::System]);
-    let attachment = |random: &mut Random| Attachment {
-        name: random_text(random),
-        text: random_text(random),
-        header: random.below(2) == 0,
-    };
-    let attachments = (0..random.below(3)).map(|_| attachment(random)).collect();
-    let answer = (role == Role::Assistant).then(|| Answer {
-        thinking: (random.below(2) == 0).then(|| random_text(random)),
-        stop: random_text(random),
-        model: random_text(random),
-        settings: (0..random.below(3)).map(|_| (random_text(random), random_text(random))).collect(),
-        seed: (random.below(2) == 0).then(|| random.next() as u32),
-        prompt_tokens: random.next() as u32,
-        ..Answer::default()
+fn random_entry(random: &mut Random, parent: Option<MessageId>) -> Entry {
+    let role = random
+        .pick(&[Role::User, Role::Assistant, Role::System, Role::Tool, Role::Other("critic".into())])
+        .clone();
+    let answer = (role == Role::Assistant).then(|| {
+        Box::new(Answer {
+            stop: random_text(random),
+            model: random_text(random),
+            settings: (0..random.below(3)).map(|_| (random_text(random), random_text(random))).collect(),
+            seed: (random.below(2) == 0).then(|| random.next() as u32),
+            prompt_tokens: random.next() as u32,
+            ..Answer::default()
+        })
     });
+    let thinking = (random.below(2) == 0).then(|| random_text(random));
+    let parts = (0..random.below(4)).map(|_| random_part(random)).collect();
     let created = (random.below(2) == 0).then(|| random.next() as i64);
-    Entry { parent, role, text: random_text(random), attachments, created, answer }
+    let id = MessageId::from(format!("{:016x}", random.next()));
+    Entry { created, answer, ..Entry::new(id, parent, Message { role, parts, thinking }) }
+}
+
+fn random_part(random: &mut Random) -> Part {
+    let text = random_text(random);
+    match random.below(6) {
+        0 => Part::text(text),
+        1 => Part::File(Attachment { name: random_text(random), text, header: random.below(2) == 0 }),
+        2 => {
+            Part::Media(Media { name: Some(text), size: Some(random.next()), ..Media::new(MediaKind::Audio) })
+        }
+        3 => Part::ToolCall(ToolCall {
+            id: random_text(random),
+            name: text,
+            arguments: serde_json::json!({ "b": random_text(random), "a": [1, null] }),
+        }),
+        4 => Part::ToolResult(ToolResult { id: random_text(random), name: random_text(random), text }),
+        _ => Part::Unknown(serde_json::json!({ "type": "hologram", "z": text, "a": 1.5 })),
+    }
 }
 
 fn random_text(random: &mut Random) -> String {
@@ -238,13 +286,17 @@ fn random_text(random: &mut Random) -> String {
 #[test]
 fn the_same_file_gives_the_same_ids() {
     for name in ["chatgpt.json", "openai-list.json", "openai-lines.json", "ours.json"] {
-        let ids = |path: &Path| good(path).0.into_iter().map(|one| one.record.id).collect::<Vec<_>>();
+        let ids = |path: &Path| {
+            let records = good(path).0.into_iter().map(|one| one.record);
+            let messages = |record: &Record| record.entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+            records.map(|record| (record.id.clone(), messages(&record))).collect::<Vec<_>>()
+        };
         let once = ids(&sample(name));
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("elsewhere");
         std::fs::copy(sample(name), &copy).unwrap();
         assert_eq!(once, ids(&copy), "{name}");
-        let different: std::collections::BTreeSet<&String> = once.iter().collect();
+        let different: HashSet<&String> = once.iter().map(|(id, _)| id).collect();
         assert_eq!(different.len(), once.len(), "{name}");
     }
 }

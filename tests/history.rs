@@ -191,25 +191,6 @@ fn a_damaged_store_is_moved_aside() {
 }
 
 #[test]
-fn a_letter_that_the_disk_has_changed_is_noticed() {
-    let home = Home::new();
-    chat(&home, "The sky is blue.\n", &[], "Why?\n").code(0);
-    chat(&home, "Other\n", &[], "Other\n").code(0);
-    history(&home, &["rm", &id(&home, 0), "--yes"]).done().code(0); // brings everything from the log into the file
-    let file = home.path(DATABASE);
-    let mut bytes = std::fs::read(&file).unwrap();
-    let at = bytes.windows(16).position(|window| window == b"The sky is blue.").unwrap();
-    bytes[at + 11..at + 15].copy_from_slice(b"grey");
-    std::fs::write(&file, bytes).unwrap();
-    let id = id(&home, 0);
-    let said = "the disk has changed what was kept of this conversation: message 2";
-    history(&home, &["show", &id]).done().code(0).says(said);
-    chat(&home, "Because.\n", &["--continue"], "Really?\n").code(0).says(said);
-    let doctor = home.run(&["doctor"]).done().code(1);
-    assert!(doctor.stdout.contains("the disk has changed 1 of them"), "{doctor:#?}");
-}
-
-#[test]
 fn a_shell_completes_ids_models_values_and_subcommands() {
     let home = Home::new();
     chat(&home, "one\n", &[], "Why is the sky blue?\n").code(0);

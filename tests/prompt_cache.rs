@@ -60,7 +60,7 @@ fn document() -> String {
 /// A question about the document.
 pub(crate) fn about(question: &str) -> Message {
     let attachments = vec![Attachment::new("document", document())];
-    Message { attachments, ..user(question) }
+    user(question).with_files(attachments)
 }
 
 /// Fails unless both are the same but for a near tie; says whether there was one, and prints by how much.
@@ -376,7 +376,7 @@ fn the_bound_holds_and_what_is_used_stays() {
     for i in 0..12 {
         let mut engine = with_rules(&subject, folder.path(), rules.clone());
         let text = format!("{i} {}", document());
-        let other = Message { attachments: vec![Attachment::new("d", text)], ..user("What is it?") };
+        let other = user("What is it?").with_files([Attachment::new("d", text)]);
         answer(&mut engine, &turn(&[other], 16));
         flushed(engine);
         let now = usage(folder.path());

@@ -105,7 +105,7 @@ fn a_difference_is_shown_where_it_begins() {
     let file = home.path("talk.json");
     home.run(&["history", "export", &id(&home), file.to_str().unwrap()]).done().code(0);
     let mut object: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    let answer = &mut object["tree"]["entries"][1];
+    let answer = &mut object["tree"]["entries"][1]["parts"][0];
     let text = answer["text"].as_str().unwrap().to_string();
     let byte = text.char_indices().nth(3).unwrap().0;
     answer["text"] = format!("{}\u{1F525}", &text[..byte]).into();

@@ -59,7 +59,8 @@ mod daily;
 mod picker;
 // `--incognito` against the system calls.
 mod incognito;
-// The file they are in, damaged.
+// The file they are in: as older versions wrote it, and damaged.
+pub(crate) mod databases;
 mod damage;
 // The disk full, refused or locked.
 mod trouble;

@@ -323,10 +323,11 @@ fn two_programs_that_go_on_with_one_conversation_make_two_branches() {
     }
     let tree = history(&home, &["show", &id(&home, 0), "--json"]).done().code(0).json();
     let entries = tree["tree"]["entries"].as_array().expect("a tree").clone();
-    let said = |text: &str| {
-        entries.iter().position(|entry| entry["text"] == text).unwrap_or_else(|| panic!("{tree}"))
+    let entry = |text: &str| {
+        let entry = entries.iter().find(|entry| entry["parts"][0]["text"] == text);
+        entry.unwrap_or_else(|| panic!("{tree}"))
     };
-    let after = |text: &str| entries[said(text)]["parent"].as_u64().unwrap() as usize;
+    let (said, after) = (|text: &str| &entry(text)["id"], |text: &str| &entry(text)["parent"]);
     assert_eq!((after("And here?"), after("And there?")), (said("one"), said("one")));
     assert_eq!((after("there"), entries.len()), (said("And there?"), 6));
 }

@@ -5,34 +5,22 @@
 use std::sync::Arc;
 
 use super::events::StopReason;
+use super::id::MessageId;
 use super::message::{Message, Role};
-use super::record::{Answer, Entry, Record};
+use super::record::{self, Answer, Entry, Record};
 use super::truncation::Dropped;
-
-/// Where a message stands in its conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeId(usize);
-
-#[derive(Debug, Clone)]
-struct Node {
-    parent: Option<NodeId>,
-    message: Arc<Message>,
-    /// How an answer came about; `None` for what the user said.
-    answer: Option<Box<Answer>>,
-    /// Milliseconds since 1970, where it is known.
-    created: Option<i64>,
-}
 
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
     /// What the model is told before anything else; may change between turns.
     pub system: Option<String>,
-    nodes: Vec<Node>,
-    head: Option<NodeId>,
+    /// Parents before their children.
+    entries: Vec<Entry>,
+    head: Option<MessageId>,
     /// The heads from before each undo, until there is another answer.
-    taken_back: Vec<NodeId>,
+    taken_back: Vec<MessageId>,
     /// Messages said instead of others, each with the head that was there before.
-    instead: Vec<(NodeId, Option<NodeId>)>,
+    instead: Vec<(MessageId, Option<MessageId>)>,
 }
 
 impl Conversation {
@@ -41,29 +29,39 @@ impl Conversation {
     }
 
     /// The last message of the path, which the next one follows.
-    pub fn head(&self) -> Option<NodeId> {
+    pub fn head(&self) -> Option<MessageId> {
         self.head
     }
 
     /// Moves to a message (or before the first one); what followed it stays in the tree.
-    pub fn move_to(&mut self, head: Option<NodeId>) {
+    pub fn move_to(&mut self, head: Option<MessageId>) {
         self.head = head;
     }
 
     /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
-    pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> NodeId {
-        let id = NodeId(self.nodes.len());
+    pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> MessageId {
+        self.add_as(MessageId::fresh(), message, answer, created)
+    }
+
+    /// The same for a message that has its id already, which no other one here has.
+    pub fn add_as(
+        &mut self,
+        id: MessageId,
+        message: Message,
+        answer: Option<Answer>,
+        created: Option<i64>,
+    ) -> MessageId {
         if message.role == Role::Assistant {
             self.taken_back.clear();
         }
-        let (message, answer) = (Arc::new(message), answer.map(Box::new));
-        self.nodes.push(Node { parent: self.head, message, answer, created });
+        let answer = answer.map(Box::new);
+        self.entries.push(Entry { created, answer, ..Entry::new(id, self.head, message) });
         self.head = Some(id);
         id
     }
 
     /// Goes back to before the last thing the user said, and gives that.
-    pub fn undo(&mut self) -> Option<NodeId> {
+    pub fn undo(&mut self) -> Option<MessageId> {
         let question = self.last_user()?;
         self.taken_back.extend(self.head);
         let before = self.instead.iter().find(|(said, _)| *said == question).map(|(_, before)| *before);
@@ -72,78 +70,57 @@ impl Conversation {
     }
 
     /// The last thing the user said took the place of what led to this head, which [`Conversation::undo`] brings back.
-    pub fn said_instead(&mut self, before: Option<NodeId>) {
+    pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
     }
 
     /// How many messages of the path come after one and its answer.
-    pub fn later_than(&self, place: NodeId) -> usize {
-        let path = self.path();
-        let after = path.iter().skip_while(|id| **id != place).skip(1);
-        after.skip_while(|id| self.message(**id).role == Role::Assistant).count()
+    pub fn later_than(&self, place: MessageId) -> usize {
+        let after = self.path().into_iter().skip_while(|entry| entry.id != place).skip(1);
+        after.skip_while(|entry| entry.message.role.answers()).count()
     }
 
     /// Brings back what was taken back last, and gives what the user had said.
-    pub fn redo(&mut self) -> Option<NodeId> {
+    pub fn redo(&mut self) -> Option<MessageId> {
         self.head = Some(self.taken_back.pop()?);
         self.last_user()
     }
 
-    /// How many messages there are on all branches; they are numbered from 0 in the order in which they were added.
-    pub fn count(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// The number of a message.
-    pub fn number(id: NodeId) -> usize {
-        id.0
-    }
-
-    /// A message as it is kept, by its number.
-    pub fn entry(&self, number: usize) -> Entry {
-        let Node { parent, message, answer, created } = &self.nodes[number];
-        let Message { role, text, attachments, .. } = Message::clone(message); // thinking is part of the answer
-        let (parent, answer) = (parent.map(|id| id.0), answer.as_deref().cloned());
-        Entry { parent, role, text, attachments, created: *created, answer }
+    /// The messages of all branches, in the order in which they were added.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// The conversation that a record holds.
     pub fn from_record(record: &Record) -> Conversation {
-        let node = |entry: &Entry| Node {
-            parent: entry.parent.map(NodeId),
-            message: Arc::new(Message {
-                role: entry.role,
-                text: entry.text.clone(),
-                attachments: entry.attachments.clone(),
-                thinking: entry.answer.as_ref().and_then(|answer| answer.thinking.clone()),
-            }),
-            answer: entry.answer.clone().map(Box::new),
-            created: entry.created,
-        };
-        let nodes = record.entries.iter().map(node).collect();
-        let head = record.head.map(NodeId);
-        Conversation { system: record.system.clone(), nodes, head, ..Conversation::default() }
+        let Record { system, entries, head, .. } = record.clone();
+        Conversation { system, entries, head, ..Conversation::default() }
     }
 
-    pub fn message(&self, id: NodeId) -> &Message {
-        &self.nodes[id.0].message
+    fn entry(&self, id: MessageId) -> &Entry {
+        let found = self.entries.iter().rev().find(|entry| entry.id == id);
+        found.expect("ids are given out here, and no message is ever removed")
     }
 
-    pub fn stop_reason(&self, id: NodeId) -> Option<StopReason> {
-        StopReason::from_name(&self.nodes[id.0].answer.as_ref()?.stop)
+    pub fn message(&self, id: MessageId) -> &Message {
+        &self.entry(id).message
     }
 
-    pub fn parent(&self, id: NodeId) -> Option<NodeId> {
-        self.nodes[id.0].parent
+    pub fn stop_reason(&self, id: MessageId) -> Option<StopReason> {
+        StopReason::from_name(&self.entry(id).answer.as_ref()?.stop)
+    }
+
+    pub fn parent(&self, id: MessageId) -> Option<MessageId> {
+        self.entry(id).parent
     }
 
     /// What has left the model's view: as when the message at the head was answered before, else as in the last answer. All
     /// of it is back where the context holds more than it did then; `limit` in tokens.
     pub fn dropped(&self, limit: usize) -> Dropped {
-        let beside = self.nodes.iter().rev().filter(|node| self.head.is_some() && node.parent == self.head);
-        let before = std::iter::successors(self.head, |id| self.parent(*id)).map(|id| &self.nodes[id.0]);
-        let last = beside.chain(before).find_map(|node| node.answer.as_ref());
+        let beside =
+            self.entries.iter().rev().filter(|entry| self.head.is_some() && entry.parent == self.head);
+        let last = beside.chain(self.path().into_iter().rev()).find_map(|entry| entry.answer.as_ref());
         let still = last.filter(|answer| answer.context_limit as usize >= limit);
         still.map_or(Dropped::default(), |answer| Dropped {
             count: answer.dropped as usize,
@@ -153,46 +130,45 @@ impl Conversation {
 
     /// The settings of the answer that was added last.
     pub fn last_shaping(&self) -> Option<&Arc<[(String, String)]>> {
-        self.nodes.iter().rev().find_map(|node| Some(&node.answer.as_ref()?.settings))
+        self.entries.iter().rev().find_map(|entry| Some(&entry.answer.as_ref()?.settings))
     }
 
     /// The same message where it was said after the head and got no answer.
-    pub fn unanswered(&self, message: &Message) -> Option<NodeId> {
-        let last = self.nodes.iter().rposition(|node| node.parent == self.head).map(NodeId)?;
-        (self.message(last) == message && self.branches(Some(last)) == 0).then_some(last)
+    pub fn unanswered(&self, message: &Message) -> Option<MessageId> {
+        let last = self.entries.iter().rfind(|entry| entry.parent == self.head)?;
+        (*last.message == *message && self.branches(Some(last.id)) == 0).then_some(last.id)
     }
 
     /// How many messages follow `id` directly, over all branches.
-    pub fn branches(&self, id: Option<NodeId>) -> usize {
-        self.nodes.iter().filter(|node| node.parent == id).count()
+    pub fn branches(&self, id: Option<MessageId>) -> usize {
+        self.entries.iter().filter(|entry| entry.parent == id).count()
     }
 
     /// The path to the head, oldest message first.
-    pub fn path(&self) -> Vec<NodeId> {
-        let mut path: Vec<NodeId> = std::iter::successors(self.head, |id| self.parent(*id)).collect();
-        path.reverse();
-        path
+    pub fn path(&self) -> Vec<&Entry> {
+        record::path(&self.entries, self.head)
     }
 
     /// What the model is given: the system prompt, if any, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
-        system.chain(self.path().into_iter().map(|id| self.nodes[id.0].message.clone())).collect()
+        system.chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
     /// The last thing the user said on the path.
-    pub fn last_user(&self) -> Option<NodeId> {
-        self.path().into_iter().rev().find(|id| self.message(*id).role == Role::User)
+    pub fn last_user(&self) -> Option<MessageId> {
+        self.user_messages().pop()
     }
 
     /// The last answer, if the path ends with one.
-    pub fn last_answer(&self) -> Option<NodeId> {
+    pub fn last_answer(&self) -> Option<MessageId> {
         self.head.filter(|id| self.message(*id).role == Role::Assistant)
     }
 
-    /// The messages of the user on the path, oldest first.
-    pub fn user_messages(&self) -> Vec<NodeId> {
-        self.path().into_iter().filter(|id| self.message(*id).role == Role::User).collect()
+    /// The messages of the user on the path, oldest first. People number them from 1.
+    pub fn user_messages(&self) -> Vec<MessageId> {
+        let of_user = self.path().into_iter().filter(|entry| entry.message.role == Role::User);
+        of_user.map(|entry| entry.id).collect()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -205,7 +181,7 @@ mod tests {
     use super::*;
 
     fn texts(conversation: &Conversation) -> Vec<String> {
-        conversation.view().into_iter().map(|m| m.text.clone()).collect()
+        conversation.view().into_iter().map(|m| m.text().into_owned()).collect()
     }
 
     #[test]
@@ -241,12 +217,15 @@ mod tests {
         assert_eq!(texts(&conversation), ["be kind", "hi", "hello"]);
         conversation.move_to(None);
         assert_eq!(texts(&conversation), ["be kind"]);
-        assert_eq!(conversation.message(answer).text, "hello");
-        let entries: Vec<Entry> =
-            (0..conversation.count()).map(|number| conversation.entry(number)).collect();
-        let head = conversation.head().map(Conversation::number);
-        let record = Record { entries, head, system: conversation.system.clone(), ..Record::default() };
+        assert_eq!(conversation.message(answer).text(), "hello");
+        let entries = conversation.entries().to_vec();
+        let record = Record {
+            entries,
+            head: conversation.head(),
+            system: conversation.system.clone(),
+            ..Record::default()
+        };
         let again = Conversation::from_record(&record);
-        assert_eq!((texts(&again), again.entry(1)), (texts(&conversation), conversation.entry(1)));
+        assert_eq!((texts(&again), again.entries()), (texts(&conversation), conversation.entries()));
     }
 }

@@ -1,95 +1,157 @@
-//! One message of a conversation: who speaks, what was typed, what was attached. Plain data.
+//! One message of a conversation: who speaks, and the parts of what is said. Plain data.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::fences::fenced;
+use super::part::{Attachment, Part, Text};
 use super::settings::Auto;
 
 /// Who a message is from, in the words chat templates use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum Role {
     System,
     User,
     Assistant,
+    /// What tools returned.
+    Tool,
+    /// A role that this build does not know, by its name: kept and shown, given to no model.
+    Other(String),
 }
 
 impl Role {
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
+            Role::Other(name) => name,
+        }
+    }
+
+    /// Whether it speaks for the model's side: an answer, or what a tool returned for one.
+    pub fn answers(&self) -> bool {
+        matches!(self, Role::Assistant | Role::Tool)
+    }
+}
+
+impl From<String> for Role {
+    fn from(name: String) -> Role {
+        match name.as_str() {
+            "system" => Role::System,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
+            _ => Role::Other(name),
         }
     }
 }
 
-/// A text file given along with a message. `text` has lost one trailing newline, as piped text has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    pub name: String,
-    pub text: String,
-    /// The model is given its name and a fence around it; else the text alone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub header: bool,
-}
-
-impl Attachment {
-    /// Without a header.
-    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Attachment {
-        Attachment { name: name.into(), text: text.into(), header: false }
-    }
-
-    /// What the model is given of it.
-    pub fn content(&self) -> Cow<'_, str> {
-        if !self.header {
-            return Cow::Borrowed(&self.text);
-        }
-        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // on one line, whatever a file is called
-        Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
+impl From<Role> for String {
+    fn from(role: Role) -> String {
+        role.name().to_string()
     }
 }
 
-/// What one party said. The model sees [`Message::content`]; the parts stay apart so that they can be edited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What one party said. A model that reads only text is given [`Message::content`]; the parts stay apart so that they can be
+/// edited.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: Role,
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attachments: Vec<Attachment>,
+    /// In the order in which they were given: files come before the text that is about them.
+    pub parts: Vec<Part>,
     /// What a model thought before it said this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
 }
 
 impl Message {
+    /// One part of text; none for an empty text.
     pub fn new(role: Role, text: impl Into<String>) -> Message {
-        Message { role, text: text.into(), attachments: Vec::new(), thinking: None }
+        let mut message = Message { role, parts: Vec::new(), thinking: None };
+        message.push_str(&text.into());
+        message
     }
 
-    /// Decides which attachments have a header; where that is left to us, all of them if there are several.
+    /// Puts files before everything else.
+    pub fn with_files(mut self, files: impl IntoIterator<Item = Attachment>) -> Message {
+        self.parts.splice(0..0, files.into_iter().map(Part::File));
+        self
+    }
+
+    /// Decides which files have a header; where that is left to us, all of them if there are several.
     pub fn with_headers(mut self, wanted: Auto) -> Message {
         let header = match wanted {
             Auto::On => true,
             Auto::Off => false,
-            Auto::Auto => self.attachments.len() > 1,
+            Auto::Auto => self.files().count() > 1,
         };
-        self.attachments.iter_mut().for_each(|attachment| attachment.header = header);
+        for part in &mut self.parts {
+            if let Part::File(file) = part {
+                file.header = header;
+            }
+        }
         self
     }
 
-    /// The text the model is given.
-    pub fn content(&self) -> String {
-        content(&self.attachments, &self.text)
+    pub fn files(&self) -> impl Iterator<Item = &Attachment> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::File(file) => Some(file),
+            _ => None,
+        })
     }
-}
 
-/// What the model is given of a message: every attachment followed by a blank line, then the text.
-pub fn content(attachments: &[Attachment], text: &str) -> String {
-    let parts: Vec<Cow<str>> = attachments.iter().map(Attachment::content).chain([text.into()]).collect();
-    join_parts(parts.iter().map(Cow::as_ref))
+    /// What was typed, or what the model wrote: the text parts, a blank line between two.
+    pub fn text(&self) -> Cow<'_, str> {
+        let mut texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text(Text { text }) => Some(text.as_str()),
+            _ => None,
+        });
+        match (texts.next(), texts.next()) {
+            (text, None) => text.unwrap_or_default().into(),
+            (first, second) => join_parts(first.into_iter().chain(second).chain(texts)).into(),
+        }
+    }
+
+    /// Replaces the text; everything else stays.
+    pub fn set_text(&mut self, text: &str) {
+        self.parts.retain(|part| !matches!(part, Part::Text(_)));
+        if !text.is_empty() {
+            self.parts.push(Part::text(text));
+        }
+    }
+
+    /// Adds to the text at the end.
+    pub fn push_str(&mut self, more: &str) {
+        match self.parts.last_mut() {
+            _ if more.is_empty() => {}
+            Some(Part::Text(Text { text })) => text.push_str(more),
+            _ => self.parts.push(Part::text(more)),
+        }
+    }
+
+    /// The text a model is given that reads nothing but text: every part, a blank line between two.
+    pub fn content(&self) -> String {
+        let contents: Vec<Cow<str>> = self.parts.iter().map(Part::content).collect();
+        join_parts(contents.iter().map(Cow::as_ref))
+    }
+
+    /// All of it as text but the files: what can be searched.
+    pub fn said(&self) -> Cow<'_, str> {
+        if let [Part::Text(Text { text })] = &self.parts[..] {
+            return text.into();
+        }
+        let others = self.parts.iter().filter(|part| !matches!(part, Part::File(_)));
+        let others: Vec<Cow<str>> = others.map(Part::content).collect();
+        join_parts(others.iter().map(Cow::as_ref)).into()
+    }
+
+    /// What lists show of it: `[a.txt] ` for each file, then everything else as text.
+    pub fn in_short(&self) -> String {
+        self.files().map(|file| format!("[{}] ", file.name)).collect::<String>() + &self.said()
+    }
 }
 
 /// Joins documents and the instruction that follows them, a blank line between two; absent parts leave none.
@@ -123,12 +185,35 @@ mod tests {
 
     #[test]
     fn attachments_come_before_the_instruction() {
-        let mut message = Message::new(Role::User, "Summarise.");
-        message.attachments.push(Attachment::new("a.txt", "one\ntwo"));
+        let message =
+            Message::new(Role::User, "Summarise.").with_files([Attachment::new("a.txt", "one\ntwo")]);
         assert_eq!(message.content(), "one\ntwo\n\nSummarise.");
         let message = message.with_headers(Auto::Auto);
         assert_eq!(message.content(), "one\ntwo\n\nSummarise.", "one alone");
         assert_eq!(message.with_headers(Auto::On).content(), "a.txt:\n```\none\ntwo\n```\n\nSummarise.");
+    }
+
+    #[test]
+    fn roles_keep_their_names_known_or_not() {
+        for name in ["system", "user", "assistant", "tool", "critic", "", "User"] {
+            let role: Role = serde_json::from_value(name.into()).unwrap();
+            assert_eq!((role.name(), serde_json::to_value(&role).unwrap()), (name, name.into()));
+            assert_eq!(matches!(role, Role::Other(_)), ["critic", "", "User"].contains(&name));
+        }
+    }
+
+    #[test]
+    fn text_can_be_added_and_replaced_beside_other_parts() {
+        let mut message = Message::new(Role::Assistant, "");
+        assert_eq!((message.parts.len(), message.text().as_ref()), (0, ""));
+        message.push_str("a");
+        message.push_str("b");
+        message.parts.push(Part::Unknown(1.into()));
+        message.push_str("c");
+        assert_eq!((message.parts.len(), message.text().as_ref()), (3, "ab\n\nc"));
+        message.set_text("d");
+        assert_eq!(message.parts, [Part::Unknown(1.into()), Part::text("d")]);
+        assert_eq!(message.content(), "d");
     }
 
     #[test]

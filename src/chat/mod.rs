@@ -1,5 +1,7 @@
 //! What a conversation is made of: plain data that every other part shares. Imports nothing of them.
 
+pub mod id;
+pub mod part;
 pub mod message;
 pub mod conversation;
 pub mod settings;
@@ -11,7 +13,9 @@ pub mod fences;
 
 pub use conversation::Conversation;
 pub use events::{Counts, DraftCounts, Event, Stats, StopReason};
-pub use message::{Attachment, Message, Role};
+pub use id::MessageId;
+pub use message::{Message, Role};
+pub use part::{Attachment, Part};
 pub use request::{Generation, Request};
 pub use settings::Settings;
 pub use truncation::{Dropped, TokenCount};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::message::{Attachment, Role};
+use super::id::MessageId;
+use super::message::Message;
 use super::settings::renamed;
 
 /// A whole conversation. Plain data: whoever has one may change it without anything happening elsewhere.
@@ -22,34 +23,31 @@ pub struct Record {
     /// The model that answers from now on, as `-m` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Parents before their children.
+    /// Parents before their children; every id once.
     pub entries: Vec<Entry>,
-    /// The last message of the path that is shown, as an index of `entries`.
-    pub head: Option<usize>,
+    /// The last message of the path that is shown.
+    pub head: Option<MessageId>,
 }
 
 /// One message of the tree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Index of the message before it, smaller than its own; `None`: a first message.
-    pub parent: Option<usize>,
-    pub role: Role,
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attachments: Vec<Attachment>,
+    pub id: MessageId,
+    /// The message before it; `None`: a first message.
+    pub parent: Option<MessageId>,
+    #[serde(flatten)]
+    pub message: Arc<Message>,
     /// Milliseconds since 1970, where it is known.
     pub created: Option<i64>,
     /// How an answer came about; `None` for what the user said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
 }
 
 /// All that is needed to give an answer again, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Answer {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thinking: Option<String>,
     /// Why it ended, by its name; empty while it is being written.
     pub stop: String,
     pub model: String,
@@ -103,25 +101,49 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
+impl Answer {
+    /// Whether nothing more is coming: it ended, or was stopped.
+    pub fn is_finished(&self) -> bool {
+        !self.stop.is_empty()
+    }
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
 impl Record {
-    /// Indices of the path to the head, oldest first.
-    pub fn path(&self) -> Vec<usize> {
-        let parent = |index: &usize| self.entries[*index].parent.filter(|parent| parent < index);
-        let mut path: Vec<usize> = std::iter::successors(self.head, parent).collect();
-        path.reverse();
-        path
+    /// The path to the head, oldest first.
+    pub fn path(&self) -> Vec<&Entry> {
+        path(&self.entries, self.head)
     }
 }
 
+/// The path to a message, oldest first. Parents come before their children.
+pub fn path(entries: &[Entry], head: Option<MessageId>) -> Vec<&Entry> {
+    let mut next = head;
+    let mut path: Vec<&Entry> = Vec::new();
+    for entry in entries.iter().rev() {
+        if next == Some(entry.id) {
+            path.push(entry);
+            next = entry.parent;
+        }
+    }
+    path.reverse();
+    path
+}
+
 impl Entry {
+    /// Without an answer's figures, at a time that is not known.
+    pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
+        Entry { id, parent, message: Arc::new(message), created: None, answer: None }
+    }
+
     /// A title for a conversation that begins with this message.
     pub fn title(&self) -> String {
-        let file = self.attachments.first().filter(|_| self.text.trim().is_empty());
-        title_from(file.map_or(&self.text, |file| &file.name))
+        let text = self.message.text();
+        let file = self.message.files().next().filter(|_| text.trim().is_empty());
+        title_from(file.map_or(&text, |file| &file.name))
     }
 }
 
@@ -147,6 +169,7 @@ pub fn title_from(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::Role;
 
     #[test]
     fn titles_are_the_first_words() {
@@ -158,17 +181,14 @@ mod tests {
 
     #[test]
     fn the_path_leads_to_the_head() {
-        let entry = |parent| Entry {
-            parent,
-            role: Role::User,
-            text: String::new(),
-            attachments: Vec::new(),
-            created: None,
-            answer: None,
+        let ids = [0, 1, 2, 3].map(|n: u8| MessageId::derived([n.to_string().as_str()]));
+        let entry = |n: usize, parent: Option<usize>| {
+            Entry::new(ids[n], parent.map(|n| ids[n]), Message::new(Role::User, ""))
         };
-        let entries = vec![entry(None), entry(Some(0)), entry(Some(0)), entry(Some(2))];
-        let record = Record { entries, head: Some(3), ..Record::default() };
-        assert_eq!(record.path(), [0, 2, 3]);
+        let entries = vec![entry(0, None), entry(1, Some(0)), entry(2, Some(0)), entry(3, Some(2))];
+        let record = Record { entries, head: Some(ids[3]), ..Record::default() };
+        let path: Vec<MessageId> = record.path().into_iter().map(|entry| entry.id).collect();
+        assert_eq!(path, [ids[0], ids[2], ids[3]]);
         assert!(Record::default().path().is_empty());
     }
 }

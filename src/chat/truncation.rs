@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::message::{Attachment, Message, Role};
+use super::message::{Message, Role};
+use super::part::{Attachment, Part};
 use super::request::Request;
 use super::settings::{Auto, Overflow};
 
@@ -31,24 +32,25 @@ pub fn visible(messages: &[Arc<Message>], left: &Dropped) -> Vec<Arc<Message>> {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let last = messages.iter().filter(speaks).count().saturating_sub(1);
     let mut to_leave = left.count.min(last);
-    let mut carried: Vec<Attachment> = Vec::new();
+    let mut carried: Vec<Part> = Vec::new();
     let mut seen: Vec<Arc<Message>> = Vec::with_capacity(messages.len());
     for message in messages {
         match message.role {
             Role::System => seen.push(message.clone()),
             _ if to_leave > 0 => {
                 to_leave -= 1;
-                carried.extend(message.attachments.iter().cloned());
+                let stays = |part: &&Part| matches!(part, Part::File(_) | Part::Media(_));
+                carried.extend(message.parts.iter().filter(stays).cloned());
             }
             _ => seen.push(message.clone()),
         }
     }
     if let Some(summary) = &left.summary {
         let text = format!("Summary of the conversation before this message:\n{summary}");
-        carried.push(Attachment::new("summary", text));
+        carried.push(Part::File(Attachment::new("summary", text)));
     }
     if let Some(first) = seen.iter_mut().find(|message| message.role == Role::User) {
-        Arc::make_mut(first).attachments.splice(0..0, carried);
+        Arc::make_mut(first).parts.splice(0..0, carried);
     }
     seen
 }
@@ -64,7 +66,7 @@ pub struct TokenCount {
 
 /// The same where nobody counts: four bytes a token.
 pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
-    let attached = |message: &Message| message.attachments.iter().map(|file| file.content().len()).sum();
+    let attached = |message: &Message| message.files().map(|file| file.content().len()).sum();
     let tokens = |bytes: usize| bytes.div_ceil(4);
     let of = |message: &Arc<Message>| TokenCount {
         tokens: tokens(message.content().len()),
@@ -131,9 +133,9 @@ pub fn exchanges(messages: &[Arc<Message>], counts: &[TokenCount]) -> Vec<Exchan
     let mut exchanges: Vec<Exchange> = Vec::new();
     for (message, count) in messages.iter().zip(counts) {
         let tokens = count.tokens.saturating_sub(count.attached);
-        match (message.role, exchanges.last_mut()) {
+        match (&message.role, exchanges.last_mut()) {
             (Role::System, _) => {}
-            (Role::Assistant, Some(last)) => {
+            (role, Some(last)) if role.answers() => {
                 *last = Exchange { messages: last.messages + 1, tokens: last.tokens + tokens };
             }
             _ => exchanges.push(Exchange { messages: 1, tokens }),
@@ -177,8 +179,7 @@ mod tests {
     use super::*;
 
     fn conversation() -> Vec<Message> {
-        let mut first = Message::new(Role::User, "what is in it?");
-        first.attachments.push(Attachment::new("a", "file"));
+        let first = Message::new(Role::User, "what is in it?").with_files([Attachment::new("a", "file")]);
         let said = |role, text: &str| Message::new(role, text);
         let answers = [said(Role::Assistant, "words"), said(Role::User, "more"), said(Role::Assistant, "no")];
         let mut all = vec![said(Role::System, "be kind"), first];

@@ -17,7 +17,7 @@ use crate::history::database::{Conversations, Filter, Hit, Summary};
 use crate::history::exchange::{self, Format};
 use crate::input;
 use crate::models;
-use crate::saved::{self, Kept, SHORT};
+use crate::saved::{self, SHORT};
 use crate::settings::{Config, Source};
 use crate::ui::terminal;
 use crate::units::count;
@@ -156,8 +156,7 @@ fn export(
     force: bool,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
-    let Kept { record, damage, .. } = saved::find(&saved::store(context.config)?, id)?;
-    damage.line().iter().for_each(|line| context.screen.note(line));
+    let record = saved::find(&saved::store(context.config)?, id)?;
     let format = if context.json { Format::Json } else { format };
     let Some(file) = file.filter(|file| !is_stdout(file)) else {
         let text = saved::text(&record, format)?;
@@ -176,8 +175,7 @@ fn show(id: &str, context: &mut CommandContext) -> Result<Exit, Failure> {
     if context.json {
         return export(id, None, Format::Json, false, context);
     }
-    let Kept { record, damage, .. } = saved::find(&saved::store(context.config)?, id)?;
-    damage.line().iter().for_each(|line| context.screen.note(line));
+    let record = saved::find(&saved::store(context.config)?, id)?;
     context.print_conversation(&saved::text(&record, Format::Text)?)
 }
 
@@ -249,7 +247,7 @@ fn remove(ids: &[String], yes: bool, context: &mut CommandContext) -> Result<Exi
     let mut store = saved::store(context.config)?;
     let mut removed = Vec::new();
     for prefix in ids {
-        let record = saved::find(&store, prefix)?.record;
+        let record = saved::find(&store, prefix)?;
         if !yes {
             if !input::can_ask() {
                 return Err(Failure::usage("rm asks first, and there is no terminal to ask on")

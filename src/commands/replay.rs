@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::CommandContext;
 use crate::chat::Role;
-use crate::chat::record::{Answer, Record};
+use crate::chat::record::{Answer, Entry};
 use crate::error::{Exit, Failure};
-use crate::saved::{self, Kept};
+use crate::saved;
 use crate::session::{Again, Difference, Replay};
 use crate::ui::terminal;
 
@@ -16,11 +16,9 @@ use crate::ui::terminal;
 const AROUND: usize = 40;
 
 pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext) -> Result<Exit, Failure> {
-    let Kept { record, damage, .. } = saved::find(&saved::store(context.config)?, id)?;
-    damage.line().iter().for_each(|line| context.screen.note(line));
-    let answers: Vec<(usize, usize)> = (1..)
-        .zip(record.path().into_iter().filter(|index| record.entries[*index].role == Role::Assistant))
-        .collect();
+    let record = saved::find(&saved::store(context.config)?, id)?;
+    let answers: Vec<(usize, &Entry)> =
+        (1..).zip(record.path().into_iter().filter(|entry| entry.message.role == Role::Assistant)).collect();
     if let Some(number) = number.filter(|number| !(1..=answers.len()).contains(number)) {
         let failure = Failure::usage(format!("'{}' has no answer {number}", record.title));
         return Err(failure.hint(format!("it has {} of them, counted from 1", answers.len())));
@@ -31,9 +29,9 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
     let wanted = answers.into_iter().filter(|(place, _)| number.is_none_or(|number| number == *place));
     let mut replay = Replay::new(context.config.clone(), context.open);
     let (mut objects, mut same) = (Vec::new(), true);
-    for (place, index) in wanted {
+    for (place, entry) in wanted {
         let screen = &mut *context.screen;
-        let again = replay.give(&record, index, &mut |event| {
+        let again = replay.give(&record, entry, &mut |event| {
             screen.show_progress(event);
             if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -44,8 +42,8 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
         };
         same &= again.as_ref().is_ok_and(|again| again.difference.is_none());
         match context.json {
-            true => objects.push(object(&record, place, index, &again)),
-            false => _ = context.print(&lines(&record, place, index, &again).join("\n"))?,
+            true => objects.push(object(place, entry, &again)),
+            false => _ = context.print(&lines(place, entry, &again).join("\n"))?,
         }
     }
     if context.json {
@@ -55,7 +53,7 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
     Ok(if same { Exit::Answered } else { Exit::Failed })
 }
 
-fn lines(record: &Record, place: usize, index: usize, again: &Result<Again, Failure>) -> Vec<String> {
+fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<String> {
     let again = match again {
         Ok(again) => again,
         Err(failure) => {
@@ -66,7 +64,7 @@ fn lines(record: &Record, place: usize, index: usize, again: &Result<Again, Fail
                 .collect();
         }
     };
-    let answer = record.entries[index].answer.as_ref().expect("it was given again");
+    let answer = entry.answer.as_ref().expect("it was given again");
     let mut lines = Vec::new();
     let other = "the model's file is not the very file that gave it, or was changed since; what is seen of it is the same";
     match &again.difference {
@@ -109,8 +107,8 @@ fn around(text: &str, byte: usize) -> String {
     format!("{more}{} | {}{rest}{ends}", before[start..].escape_debug(), after[..end].escape_debug())
 }
 
-fn object(record: &Record, place: usize, index: usize, again: &Result<Again, Failure>) -> Value {
-    let answer = record.entries[index].answer.clone().unwrap_or_default();
+fn object(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Value {
+    let answer = entry.answer.clone().unwrap_or_default();
     let settings = answer.settings.iter().fold(Map::new(), |mut all, (name, value)| {
         match all.get_mut(name) {
             Some(Value::Array(values)) => values.push(json!(value)),

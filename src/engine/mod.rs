@@ -203,7 +203,7 @@ impl<M: Model> Engine<M> {
         if request.raw || !self.prompter.chats() {
             return Ok(());
         }
-        let alone = message.attachments.is_empty() && request.messages.iter().all(|m| m.role == Role::System);
+        let alone = message.parts.is_empty() && request.messages.iter().all(|m| m.role == Role::System);
         let mut next = request.clone();
         next.messages.push(Arc::new(message.clone()));
         let before = self.prompter.before_user_text(&self.model, &next)?;
@@ -274,7 +274,7 @@ mod tests {
             messages.extend([said(Role::User, "u"), said(Role::Assistant, "a")]);
         }
         messages.push(said(Role::User, "q"));
-        messages[1].attachments.push(Attachment::new("f", "F".repeat(40)));
+        messages[1] = messages[1].clone().with_files([Attachment::new("f", "F".repeat(40))]);
         Request::new(messages, &Settings::default())
     }
 

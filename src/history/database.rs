@@ -3,27 +3,29 @@
 //! A conversation is a row, its messages are rows that know the message before them: two programs that go on with the same
 //! conversation make two branches. Every change is on the disk when the call returns.
 //!
-//! `conversations/open.rs` opens and looks over the file; `search.rs` lists and searches; `checksums.rs` tells what the disk has changed; `recover.rs` takes what can be read
-//! out of a damaged file.
+//! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is idempotent: a message
+//! that is put twice is there once.
+//!
+//! `conversations/open.rs` opens, migrates and looks over the file; `search.rs` lists and searches; `recover.rs` takes what can be
+//! read out of a damaged file.
 
 mod search;
 mod open;
 mod recover;
-mod checksums;
 
 use std::io;
 use std::path::PathBuf;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ToSql, TransactionBehavior, params};
 use tempfile::TempDir;
 
-use self::checksums::Table;
 use self::open::identity;
 pub use self::search::{Filter, Hit, Summary};
 
-use crate::chat::Role;
+use crate::chat::id::random;
 use crate::chat::record::{Answer, Entry, Record};
+use crate::chat::{Message, MessageId, Part, Role};
 use crate::error::{Failure, reason};
 
 /// Why the store cannot be used as it should.
@@ -73,37 +75,8 @@ impl From<Trouble> for Failure {
     }
 }
 
-/// The number of a message in the database.
-pub type Number = i64;
-
-/// A conversation out of the database.
-#[derive(Debug)]
-pub struct Kept {
-    pub record: Record,
-    /// The number of each of its entries.
-    pub numbers: Vec<Number>,
-    pub damage: Damage,
-}
-
-/// What of a conversation is not as it was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// What it says of itself: its title, its system prompt, where it goes on.
-    pub heading: bool,
-    /// Places of messages in [`Record::entries`].
-    pub entries: Vec<usize>,
-}
-
-impl Damage {
-    /// One line for people; `None`: nothing is damaged.
-    pub fn line(&self) -> Option<String> {
-        let heading = self.heading.then(|| "its heading".to_string());
-        let message = |place: &usize| format!("message {}", place + 1);
-        let what: Vec<String> = heading.into_iter().chain(self.entries.iter().map(message)).collect();
-        (!what.is_empty())
-            .then(|| format!("the disk has changed what was kept of this conversation: {}", what.join(", ")))
-    }
-}
+/// The number of a row in `message`.
+type Number = i64;
 
 /// An open database.
 pub struct Conversations {
@@ -121,44 +94,7 @@ impl Conversations {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }
 
-    /// Whether a conversation is here with all these messages.
-    pub fn holds(&self, id: &str, numbers: &[Number]) -> Result<bool, Trouble> {
-        let query = "select number from message where conversation = ?1 order by number";
-        let mut statement = self.connection.prepare(query)?;
-        let here: Vec<Number> = statement.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        Ok(!here.is_empty() && numbers.iter().all(|number| here.binary_search(number).is_ok()))
-    }
-
-    /// Whether a conversation is here, however little of it.
-    pub fn has(&self, id: &str) -> Result<bool, Trouble> {
-        let query = "select exists (select 1 from conversation where id = ?1)";
-        Ok(self.connection.query_row(query, [id], |row| row.get(0))?)
-    }
-
-    /// The number of a message that is this one, whatever was added to it since.
-    pub fn find_message(
-        &self,
-        id: &str,
-        parent: Option<Number>,
-        entry: &Entry,
-    ) -> Result<Option<Number>, Trouble> {
-        let query = "select number from message where conversation = ?1 and parent is ?2 and role = ?3 \
-                     and created is ?4 and substr(text, 1, length(?5)) = ?5 order by number limit 1";
-        let values = params![id, parent, entry.role.name(), entry.created, entry.text];
-        Ok(self.connection.query_row(query, values, |row| row.get(0)).optional()?)
-    }
-
-    /// Whether a message begins with this text and goes on after it.
-    pub fn says_more(&self, number: Number, text: &str) -> Result<bool, Trouble> {
-        let query = "select length(text) > length(?2) and substr(text, 1, length(?2)) = ?2 from message where number = ?1";
-        Ok(self
-            .connection
-            .query_row(query, params![number, text], |row| row.get(0))
-            .optional()?
-            .unwrap_or(true))
-    }
-
-    /// Begins a conversation.
+    /// Begins a conversation, if it is not here yet.
     pub fn begin(
         &mut self,
         id: &str,
@@ -167,45 +103,43 @@ impl Conversations {
         model: Option<&str>,
         now: i64,
     ) -> Result<(), Trouble> {
-        let change = self.connection.transaction()?;
-        change.execute(
-            "insert into conversation (id, title, created, changed, system, model, interactive) \
-             values (?1, ?2, ?3, ?3, ?4, ?5, 1)", // programs before 0.2 went on with such ones only
-            params![id, title, now, system, model],
-        )?;
-        checksums::seal(&change, Table::Conversation, &id)?;
-        Ok(change.commit()?)
+        let begin = "insert or ignore into conversation (id, title, created, changed, system, model) \
+                     values (?1, ?2, ?3, ?3, ?4, ?5)";
+        self.connection.execute(begin, params![id, title, now, system, model])?;
+        Ok(())
     }
 
-    /// Adds a message after `parent` and makes it the head.
-    pub fn add(
-        &mut self,
-        id: &str,
-        parent: Option<Number>,
-        entry: &Entry,
-        now: i64,
-    ) -> Result<Number, Trouble> {
-        let change = self.connection.transaction()?;
-        let number = insert(&change, id, parent, entry)?;
-        checksums::change(&change, Table::Conversation, &id, || {
+    /// Adds a message and makes it the head. An unfinished answer that is here already is replaced by a longer or a finished one; a
+    /// finished message never changes. `now` in milliseconds since 1970.
+    pub fn put(&mut self, conversation: &str, entry: &Entry, now: i64) -> Result<(), Trouble> {
+        // A reading transaction that turns to writing would not wait for another program.
+        let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Some(number) = number(&change, conversation, entry.id)? else {
+            let number = insert(&change, conversation, entry)?;
             let head = "update conversation set head = ?2, changed = ?3 where id = ?1";
-            change.execute(head, params![id, number, now]).map(|_| ())
+            change.execute(head, params![conversation, number, now])?;
+            return Ok(change.commit()?);
+        };
+        let Entry { message, answer, .. } = entry;
+        let (said, thinking) = (message.said(), message.thinking.as_deref());
+        let here = "select text, thinking, answer from message where number = ?1";
+        let (length, before): (usize, Option<Answer>) = change.query_row(here, [number], |row| {
+            let length = |column| text(row, column).map(|text| text.map_or(0, |text| text.len()));
+            Ok((length(0)? + length(1)?, parsed(text(row, 2)?)))
         })?;
-        change.commit()?;
-        Ok(number)
-    }
-
-    /// Replaces what an answer says so far.
-    pub fn update(&mut self, number: Number, text: &str, answer: &Answer) -> Result<(), Trouble> {
-        let change = self.connection.transaction()?;
-        checksums::change(&change, Table::Message, &number, || {
-            let says = "update message set text = ?2, answer = ?3 where number = ?1";
-            change.execute(says, params![number, text, json(answer)]).map(|_| ())
-        })?;
+        let longer = said.len() + thinking.map_or(0, str::len) >= length;
+        let finished = answer.as_ref().is_some_and(|answer| answer.is_finished());
+        if before.is_some_and(|before| !before.is_finished()) && (longer || finished) {
+            let says =
+                "update message set text = ?2, parts = ?3, thinking = ?4, answer = ?5 where number = ?1";
+            let answer = answer.as_ref().map(json);
+            change.execute(says, params![number, said, parts(message), thinking, answer])?;
+        }
         Ok(change.commit()?)
     }
 
-    pub fn move_head(&mut self, id: &str, head: Option<Number>) -> Result<(), Trouble> {
+    pub fn move_head(&mut self, id: &str, head: Option<MessageId>) -> Result<(), Trouble> {
+        let head = head.map(|head| number(&self.connection, id, head)).transpose()?.flatten();
         self.set(id, "head", &head)
     }
 
@@ -222,12 +156,9 @@ impl Conversations {
     }
 
     fn set(&mut self, id: &str, column: &str, value: &dyn ToSql) -> Result<(), Trouble> {
-        let change = self.connection.transaction()?;
-        checksums::change(&change, Table::Conversation, &id, || {
-            let set = format!("update conversation set {column} = ?2 where id = ?1");
-            change.execute(&set, params![id, value]).map(|_| ())
-        })?;
-        Ok(change.commit()?)
+        let set = format!("update conversation set {column} = ?2 where id = ?1");
+        self.connection.execute(&set, params![id, value])?;
+        Ok(())
     }
 
     /// Takes in a whole conversation. `false`: it is here already, and nothing was changed.
@@ -235,78 +166,75 @@ impl Conversations {
         let change = self.connection.transaction()?;
         let Record { id, title, created, changed, system, model, .. } = record;
         let fresh = change.execute(
-            "insert or ignore into conversation (id, title, created, changed, system, model, interactive) \
-             values (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+            "insert or ignore into conversation (id, title, created, changed, system, model) \
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
             params![id, title, created, changed, system, model],
         )?;
         if fresh == 0 {
             return Ok(false);
         }
-        let mut numbers: Vec<Number> = Vec::with_capacity(record.entries.len());
         for entry in &record.entries {
-            let parent = entry.parent.and_then(|parent| numbers.get(parent).copied());
-            numbers.push(insert(&change, id, parent, entry)?);
+            insert(&change, id, entry)?;
         }
-        let head = record.head.and_then(|head| numbers.get(head).copied());
+        let head = record.head.map(|head| number(&change, id, head)).transpose()?.flatten();
         change.execute("update conversation set head = ?2 where id = ?1", params![id, head])?;
-        checksums::seal(&change, Table::Conversation, id)?;
         change.commit()?;
         Ok(true)
     }
 
     /// A conversation; `None` if there is none of that id.
-    pub fn load(&self, id: &str) -> Result<Option<Kept>, Trouble> {
-        let query = format!("select {}, sum from conversation where id = ?1", Table::Conversation.columns());
-        let found = self.connection.query_row(&query, [id], |row| {
+    pub fn load(&self, id: &str) -> Result<Option<Record>, Trouble> {
+        let query = "select title, created, changed, system, model, head from conversation where id = ?1";
+        let found = self.connection.query_row(query, [id], |row| {
             let record = Record {
                 id: id.to_string(),
-                title: text(row, 1)?.unwrap_or_default(),
-                created: row.get(2)?,
-                changed: row.get(3)?,
-                system: text(row, 4)?,
-                model: text(row, 5)?,
+                title: text(row, 0)?.unwrap_or_default(),
+                created: row.get(1)?,
+                changed: row.get(2)?,
+                system: text(row, 3)?,
+                model: text(row, 4)?,
                 ..Record::default()
             };
-            Ok((record, row.get::<_, Option<Number>>(7)?, checksums::is_sound(row)?))
+            Ok((record, row.get::<_, Option<Number>>(5)?))
         });
-        let Some((mut record, head, sound)) = found.optional()? else { return Ok(None) };
-        let mut damage = Damage { heading: !sound, entries: Vec::new() };
-        let columns = Table::Message.columns();
-        let query = format!("select {columns}, sum from message where conversation = ?1 order by number");
-        let mut statement = self.connection.prepare(&query)?;
+        let Some((mut record, head)) = found.optional()? else { return Ok(None) };
+        let query = "select number, id, parent, role, text, parts, thinking, created, answer \
+                     from message where conversation = ?1 order by number";
+        let mut statement = self.connection.prepare(query)?;
         let mut rows = statement.query([id])?;
         let mut numbers: Vec<Number> = Vec::new();
-        let place = |numbers: &[Number], number: Number| numbers.binary_search(&number).ok();
         while let Some(row) = rows.next()? {
-            let before: Option<Number> = row.get(2)?;
-            let parent = before.and_then(|before| place(&numbers, before));
-            if !checksums::is_sound(row)? || parent.is_some() != before.is_some() {
-                damage.entries.push(numbers.len());
-            }
-            record.entries.push(Entry {
-                parent,
-                role: role(&text(row, 3)?.unwrap_or_default()),
-                text: text(row, 4)?.unwrap_or_default(),
-                attachments: parsed(text(row, 5)?).unwrap_or_default(),
-                created: row.get(6)?,
-                answer: parsed(text(row, 7)?),
-            });
+            let place = |number: Option<Number>| numbers.binary_search(&number?).ok();
+            let parent = place(row.get(2)?).map(|place: usize| record.entries[place].id);
+            record.entries.push(Entry { parent, ..entry(row)? });
             numbers.push(row.get(0)?);
         }
-        record.head = head.and_then(|head| place(&numbers, head));
-        damage.heading |= record.head.is_some() != head.is_some();
-        Ok(Some(Kept { record, numbers, damage }))
+        let place = head.and_then(|head| numbers.binary_search(&head).ok());
+        record.head = place.map(|place| record.entries[place].id);
+        Ok(Some(record))
     }
 
-    /// Looks over every conversation: how many the disk has changed.
-    pub fn count_damaged(&self) -> Result<usize, Trouble> {
-        let mut statement = self.connection.prepare("select id from conversation")?;
-        let ids: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut damaged = 0;
-        for id in ids {
-            damaged += usize::from(self.load(&id)?.is_some_and(|kept| kept.damage != Damage::default()));
-        }
-        Ok(damaged)
+    /// The id of a message that is this one, whatever was added to it since. For what versions before 0.2 left, which had no ids.
+    pub fn find_alike(&self, conversation: &str, entry: &Entry) -> Result<Option<MessageId>, Trouble> {
+        let query = "select id from message where conversation = ?1 and role = ?2 and created is ?3 \
+                     and parent is (select number from message where conversation = ?1 and id = ?4) \
+                     and substr(text, 1, length(?5)) = ?5 order by number limit 1";
+        let parent = entry.parent.map(|parent| parent.to_string());
+        let values =
+            params![conversation, entry.message.role.name(), entry.created, parent, entry.message.said()];
+        let id = self.connection.query_row(query, values, |row| row.get::<_, String>(0)).optional()?;
+        Ok(id.map(MessageId::from))
+    }
+
+    /// The ids of the messages with these row numbers; `None`: not all of them are in that conversation. As above.
+    pub fn ids_of_rows(&self, conversation: &str, rows: &[i64]) -> Result<Option<Vec<MessageId>>, Trouble> {
+        let query = "select id from message where number = ?1 and conversation = ?2";
+        let mut statement = self.connection.prepare(query)?;
+        let id = |row: &i64| {
+            statement.query_row(params![row, conversation], |row| row.get::<_, String>(0)).optional()
+        };
+        let ids = rows.iter().map(id).collect::<Result<Option<Vec<String>>, _>>()?;
+        Ok(ids.filter(|ids| !ids.is_empty()).map(|ids| ids.into_iter().map(MessageId::from).collect()))
     }
 
     /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
@@ -321,22 +249,39 @@ impl Conversations {
     }
 }
 
-fn insert(
-    connection: &Connection,
-    id: &str,
-    parent: Option<Number>,
-    entry: &Entry,
-) -> Result<Number, Trouble> {
-    let attachments = (!entry.attachments.is_empty()).then(|| json(&entry.attachments));
-    let message = "insert into message (conversation, parent, role, text, attachments, created, answer) \
-                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let Entry { role, text, created, answer, .. } = entry;
-    let answer = answer.as_ref().map(json);
-    let values = params![id, parent, role.name(), text, attachments, created, answer];
-    connection.prepare_cached(message)?.execute(values)?;
-    let number = connection.last_insert_rowid();
-    checksums::seal(connection, Table::Message, &number)?;
-    Ok(number)
+/// The row of a message.
+fn number(connection: &Connection, conversation: &str, id: MessageId) -> Result<Option<Number>, Trouble> {
+    let query = "select number from message where conversation = ?1 and id = ?2";
+    let mut statement = connection.prepare_cached(query)?;
+    Ok(statement.query_row(params![conversation, id.to_string()], |row| row.get(0)).optional()?)
+}
+
+fn insert(connection: &Connection, conversation: &str, entry: &Entry) -> Result<Number, Trouble> {
+    let parent = entry.parent.map(|parent| number(connection, conversation, parent)).transpose()?.flatten();
+    let query = "insert into message (id, conversation, parent, role, text, parts, thinking, created, answer) \
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let Entry { id, message, created, answer, .. } = entry;
+    let (answer, thinking) = (answer.as_ref().map(json), message.thinking.as_deref());
+    let (id, role, said, parts) = (id.to_string(), message.role.name(), message.said(), parts(message));
+    let values = params![id, conversation, parent, role, said, parts, thinking, created, answer];
+    connection.prepare_cached(query)?.execute(values)?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// The parts of a message as JSON, where it is more than its text.
+fn parts(message: &Message) -> Option<String> {
+    let plain = matches!(&message.parts[..], [] | [Part::Text(_)]);
+    (!plain).then(|| json(&message.parts))
+}
+
+/// A message without its parent, out of the columns that [`Conversations::load`] asks for.
+fn entry(row: &Row) -> rusqlite::Result<Entry> {
+    let role = Role::from(text(row, 3)?.unwrap_or_default());
+    let plain = Message::new(role, text(row, 4)?.unwrap_or_default());
+    let parts = parsed(text(row, 5)?).unwrap_or(plain.parts);
+    let message = Message { role: plain.role, parts, thinking: text(row, 6)? };
+    let id = MessageId::from(text(row, 1)?.unwrap_or_default());
+    Ok(Entry { created: row.get(7)?, answer: parsed(text(row, 8)?), ..Entry::new(id, None, message) })
 }
 
 /// Text as far as it is some: the disk may have made other bytes of it.
@@ -355,18 +300,9 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
     serde_json::from_str(&text?).ok()
 }
 
-fn role(name: &str) -> Role {
-    match name {
-        "system" => Role::System,
-        "assistant" => Role::Assistant,
-        _ => Role::User,
-    }
-}
-
 /// An id that no conversation had before.
 pub fn fresh_id() -> String {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    format!("{:016x}", RandomState::new().build_hasher().finish()) // keyed by the system's randomness
+    format!("{:016x}", random())
 }
 
 #[cfg(test)]
@@ -383,9 +319,20 @@ mod tests {
         (folder, store)
     }
 
-    fn said(role: Role, text: &str) -> Entry {
-        let answer = (role == Role::Assistant).then(|| Answer { stop: "end".into(), ..Answer::default() });
-        Entry { parent: None, role, text: text.into(), attachments: Vec::new(), created: Some(1), answer }
+    fn said(parent: Option<&Entry>, role: Role, text: &str) -> Entry {
+        let answer = (role == Role::Assistant).then(|| finished("end"));
+        let message = Message::new(role, text);
+        let parent = parent.map(|parent| parent.id);
+        Entry { created: Some(1), answer, ..Entry::new(MessageId::fresh(), parent, message) }
+    }
+
+    fn finished(stop: &str) -> Box<Answer> {
+        Box::new(Answer { stop: stop.into(), seed: Some(7), ..Answer::default() })
+    }
+
+    fn with_text(entry: &Entry, text: &str, stop: &str) -> Entry {
+        let message = Message::new(entry.message.role.clone(), text).into();
+        Entry { message, answer: Some(finished(stop)), ..entry.clone() }
     }
 
     #[test]
@@ -394,24 +341,19 @@ mod tests {
         let id = fresh_id();
         assert_eq!(id.len(), 16);
         store.begin(&id, "Hi", Some("be kind"), Some("tiny"), 10).unwrap();
-        let question = store.add(&id, None, &said(Role::User, "hi"), 11).unwrap();
-        let first = store.add(&id, Some(question), &said(Role::Assistant, "hello"), 12).unwrap();
-        store.add(&id, Some(question), &said(Role::Assistant, "good day"), 13).unwrap();
-        store.move_head(&id, Some(first)).unwrap();
-        store
-            .update(
-                first,
-                "hello there",
-                &Answer { stop: "length".into(), seed: Some(7), ..Answer::default() },
-            )
-            .unwrap();
-        let Kept { record, numbers, damage } = store.load(&id).unwrap().unwrap();
-        assert_eq!(damage, Damage::default());
-        assert_eq!(numbers.len(), 3);
+        let question = said(None, Role::User, "hi");
+        let first = with_text(&said(Some(&question), Role::Assistant, ""), "hello", "");
+        let second = said(Some(&question), Role::Assistant, "good day");
+        for (entry, now) in [(&question, 11), (&first, 12), (&second, 13)] {
+            store.put(&id, entry, now).unwrap();
+        }
+        store.move_head(&id, Some(first.id)).unwrap();
+        store.put(&id, &with_text(&first, "hello there", "length"), 14).unwrap();
+        let record = store.load(&id).unwrap().unwrap();
         assert_eq!((record.system.as_deref(), record.changed), (Some("be kind"), 13));
-        let texts: Vec<&str> = record.path().iter().map(|i| record.entries[*i].text.as_str()).collect();
+        let texts: Vec<String> = record.path().iter().map(|entry| entry.message.content()).collect();
         assert_eq!(texts, ["hi", "hello there"]);
-        assert_eq!(record.entries[2].parent, Some(0));
+        assert_eq!((record.entries.len(), record.entries[2].parent), (3, Some(question.id)));
         assert_eq!(record.entries[1].answer.as_ref().unwrap().seed, Some(7));
         assert_eq!(store.list(&Filter::default()).unwrap()[0].id, id);
         assert_eq!(store.ids(&id[..6]).unwrap(), std::slice::from_ref(&id));
@@ -419,19 +361,56 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_is_put_again_is_there_once_and_an_older_text_does_not_return() {
+        let (_folder, mut store) = store();
+        store.begin("a1", "Hi", None, None, 1).unwrap();
+        let answer = said(None, Role::Assistant, "");
+        let text = |store: &Conversations| {
+            let record = store.load("a1").unwrap().unwrap();
+            assert_eq!(record.entries.len(), 1);
+            record.entries[0].message.content()
+        };
+        for (put, stop, expected) in [
+            ("he", "", "he"),
+            ("hell", "", "hell"),
+            ("he", "", "hell"),
+            ("hel", "end", "hel"),
+            ("hello", "", "hel"),
+            ("hello", "length", "hel"),
+        ] {
+            store.put("a1", &with_text(&answer, put, stop), 1).unwrap();
+            assert_eq!(text(&store), expected, "after {put:?}");
+        }
+    }
+
+    #[test]
+    fn roles_and_parts_that_nobody_knows_come_back_as_they_were() {
+        let (_folder, mut store) = store();
+        let odd = Message {
+            role: Role::Other("critic".into()),
+            parts: vec![
+                Part::Unknown(serde_json::json!({ "type": "hologram", "depth": 3 })),
+                Part::text("deep"),
+            ],
+            thinking: Some("hm".into()),
+        };
+        let entries = vec![Entry::new(MessageId::fresh(), None, odd)];
+        let record =
+            Record { id: "00ff00ff00ff00ff".into(), head: Some(entries[0].id), entries, ..Record::default() };
+        store.import(&record).unwrap();
+        assert_eq!(store.load(&record.id).unwrap().unwrap(), record);
+        assert_eq!(store.search("deep", &Filter::default()).unwrap()[0].role, Role::Other("critic".into()));
+    }
+
+    #[test]
     fn words_are_found_in_every_message_and_gone_when_removed() {
         let (folder, mut store) = store();
         let id = fresh_id();
         store.begin(&id, "Colours", None, Some("Tiny-7B"), 10).unwrap();
-        let question = store.add(&id, None, &said(Role::User, "Why is the café's sky blue?"), 11).unwrap();
-        store
-            .add(
-                &id,
-                Some(question),
-                &said(Role::Assistant, "Because of Rayleigh scattering xyzzyplugh."),
-                12,
-            )
-            .unwrap();
+        let question = said(None, Role::User, "Why is the café's sky blue?");
+        let answer = said(Some(&question), Role::Assistant, "Because of Rayleigh scattering xyzzyplugh.");
+        store.put(&id, &question, 11).unwrap();
+        store.put(&id, &answer, 12).unwrap();
         let found = |words: &str| store.search(words, &Filter::default()).unwrap();
         assert_eq!(found("cafe blue").len(), 1);
         assert_eq!(found("rayl")[0].snippet, "Because of \u{2}Rayleigh\u{3} scattering xyzzyplugh.");
@@ -452,10 +431,13 @@ mod tests {
     #[test]
     fn importing_twice_adds_nothing() {
         let (_folder, mut store) = store();
-        let entries = vec![said(Role::User, "a"), Entry { parent: Some(0), ..said(Role::Assistant, "b") }];
-        let record = Record { id: "00ff00ff00ff00ff".into(), entries, head: Some(1), ..Record::default() };
+        let question = said(None, Role::User, "a");
+        let answer = said(Some(&question), Role::Assistant, "b");
+        let head = Some(answer.id);
+        let entries = vec![question, answer];
+        let record = Record { id: "00ff00ff00ff00ff".into(), entries, head, ..Record::default() };
         assert!(store.import(&record).unwrap() && !store.import(&record).unwrap());
-        assert_eq!(store.load(&record.id).unwrap().unwrap().record, record);
+        assert_eq!(store.load(&record.id).unwrap().unwrap(), record);
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! here is ever waited for but by [`Journal::flush`] and [`Journal::finish`].
 //!
 //! Read on in the order of the flow: change.rs, the words of the journal; progress.rs, what its threads share; writer.rs, the one
-//! that writes into the database; aside.rs, the one that stands in.
+//! that writes into the database; aside.rs, the one that stands in; legacy.rs, what older versions left there.
 
 mod aside;
 mod change;
+mod legacy;
 mod progress;
 mod writer;
 
@@ -18,12 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::aside::{is_waiting, take_in};
-use self::change::Change;
+use self::change::{Change, What};
 use self::progress::Progress;
-use super::database::{Number, fresh_id};
-use crate::chat::record::{Answer, Entry, Record};
-use crate::chat::{Conversation, Role};
-use crate::clock::now;
+use super::database::fresh_id;
+use crate::chat::record::{Entry, Record};
+use crate::chat::{Conversation, MessageId};
 
 /// How long leaving may wait for the disk.
 const LAST: Duration = Duration::from_secs(2);
@@ -31,8 +31,8 @@ const LAST: Duration = Duration::from_secs(2);
 /// What a conversation is, besides its messages.
 #[derive(Debug, Clone, Default)]
 pub struct Heading {
-    /// The id of a conversation that is in the database already, with the numbers of its messages.
-    pub stored: Option<(String, Vec<Number>)>,
+    /// The id of a conversation that is in the database already.
+    pub stored: Option<String>,
     /// `None`: made from the first message.
     pub title: Option<String>,
     /// As `-m` takes it.
@@ -41,8 +41,8 @@ pub struct Heading {
 
 impl Heading {
     /// Of a conversation out of the database.
-    pub fn of(record: &Record, numbers: Vec<Number>) -> Heading {
-        let (stored, title) = (Some((record.id.clone(), numbers)), Some(record.title.clone()));
+    pub fn of(record: &Record) -> Heading {
+        let (stored, title) = (Some(record.id.clone()), Some(record.title.clone()));
         Heading { stored, title, model: record.model.clone() }
     }
 }
@@ -53,15 +53,11 @@ pub struct Journal {
     /// The conversation's id in the database, where it may not be yet.
     id: String,
     heading: Heading,
-    /// For every message of the conversation that was given to the threads, which one it was there.
-    given: Vec<usize>,
-    /// How many were given; also those that did not become messages, such as an answer that failed.
-    count: usize,
-    head: Option<usize>,
+    /// How many messages of the conversation were given to the threads.
+    given: usize,
+    head: Option<MessageId>,
     system: Option<String>,
     begun: bool,
-    /// An answer is being written: which one it is for the threads, and what it follows in the conversation.
-    writing: Option<(usize, Option<usize>)>,
 }
 
 impl Journal {
@@ -76,12 +72,10 @@ impl Journal {
             progress,
             id: String::new(),
             heading: Heading::default(),
-            given: Vec::new(),
-            count: 0,
+            given: 0,
             head: None,
             system: None,
             begun: false,
-            writing: None,
         };
         journal.turn_to(heading, conversation);
         journal
@@ -89,16 +83,11 @@ impl Journal {
 
     /// From now on follows another conversation, of which what is in `heading.stored` is in the database already.
     pub fn turn_to(&mut self, heading: Heading, conversation: &Conversation) {
-        self.id = heading.stored.as_ref().map_or_else(fresh_id, |(id, _)| id.clone());
         self.begun = heading.stored.is_some();
-        self.count = heading.stored.as_ref().map_or(0, |(_, numbers)| numbers.len());
-        self.given = (0..self.count).collect();
-        self.head = conversation.head().map(Conversation::number).filter(|_| self.begun);
+        self.id = heading.stored.clone().unwrap_or_else(fresh_id);
+        self.given = if self.begun { conversation.entries().len() } else { 0 };
+        self.head = conversation.head().filter(|_| self.begun);
         self.system = conversation.system.clone();
-        self.writing = None;
-        if let Some((id, numbers)) = heading.stored.clone() {
-            self.send(Change::Turn { id, numbers });
-        }
         self.heading = heading;
     }
 
@@ -115,73 +104,45 @@ impl Journal {
     /// Writes what is new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
         if self.progress.take_gone() {
-            self.begin_anew();
+            (self.begun, self.given, self.head) = (false, 0, None); // in another database: all of it again
         }
-        if conversation.count() == 0 {
+        if conversation.entries().is_empty() {
             self.system.clone_from(&conversation.system);
             return; // nothing was said yet
         }
         self.begin(conversation);
         if self.system != conversation.system {
             self.system.clone_from(&conversation.system);
-            self.send(Change::System(self.system.clone()));
+            self.send(What::System(self.system.clone()));
         }
-        for number in self.given.len()..conversation.count() {
-            let entry = conversation.entry(number);
-            match self.writing.take() {
-                Some((place, parent)) if entry.role == Role::Assistant && parent == entry.parent => {
-                    self.given.push(place);
-                    let answer = entry.answer.unwrap_or_default();
-                    self.send(Change::Update { place, text: entry.text, answer });
-                }
-                _ => {
-                    self.given.push(self.count);
-                    self.add(entry);
-                }
-            }
-            self.head = Some(number);
+        for entry in &conversation.entries()[self.given..] {
+            self.send(What::Put(entry.clone()));
+            self.head = Some(entry.id); // the database goes there by itself
         }
-        let head = conversation.head().map(Conversation::number);
-        if head != self.head {
-            self.head = head;
-            self.send(Change::Head(head.map(|number| self.given[number])));
+        self.given = conversation.entries().len();
+        if conversation.head() != self.head {
+            self.head = conversation.head();
+            self.send(What::Head(self.head));
         }
     }
 
-    /// Writes an answer to the head as far as it has come.
-    pub fn partial(&mut self, conversation: &Conversation, text: &str, answer: &Answer) {
+    /// Writes an answer to the head as far as it has come. The finished one is given by the conversation, under the same id.
+    pub fn partial(&mut self, conversation: &Conversation, answer: Entry) {
         self.follow(conversation); // all of it may have to be given again
-        let parent = conversation.head().map(Conversation::number);
-        match self.writing {
-            Some((place, before)) if before == parent => {
-                self.send(Change::Update { place, text: text.into(), answer: answer.clone() });
-            }
-            _ => {
-                self.writing = Some((self.count, parent));
-                let (text, answer) = (text.to_string(), Some(answer.clone()));
-                let (role, attachments, created) = (Role::Assistant, Vec::new(), Some(now()));
-                self.add(Entry { parent, role, text, attachments, created, answer });
-            }
-        }
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.count += 1;
-        let parent = entry.parent.map(|number| self.given[number]);
-        self.send(Change::Add(Entry { parent, ..entry }));
+        self.send(What::Put(answer));
     }
 
     pub fn set_title(&mut self, title: &str) {
         self.heading.title = Some(title.to_string());
         if self.begun {
-            self.send(Change::Title(title.into()));
+            self.send(What::Title(title.into()));
         }
     }
 
     pub fn set_model(&mut self, model: Option<String>) {
         self.heading.model.clone_from(&model);
         if self.begun {
-            self.send(Change::Model(model));
+            self.send(What::Model(model));
         }
     }
 
@@ -189,31 +150,19 @@ impl Journal {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        let title = self.heading.title.clone().unwrap_or_else(|| conversation.entry(0).title());
+        let title = self.heading.title.clone().unwrap_or_else(|| conversation.entries()[0].title());
         let model = self.heading.model.clone();
         self.system.clone_from(&conversation.system);
-        let (id, system) = (self.id.clone(), self.system.clone());
-        self.send(Change::Begin { id, title, system, model });
+        self.send(What::Begin { title, system: self.system.clone(), model });
     }
 
-    fn send(&self, change: Change) {
-        self.progress.give(change);
+    fn send(&self, what: What) {
+        self.progress.give(Change { conversation: self.id.clone(), what });
     }
 
     /// What went wrong since this was asked last, a line each.
     pub fn troubles(&mut self) -> Vec<String> {
         self.progress.take_troubles()
-    }
-
-    /// Nothing of the conversation is in the database any more.
-    fn begin_anew(&mut self) {
-        self.id = fresh_id();
-        self.heading.stored = None;
-        self.begun = false;
-        self.given.clear();
-        self.count = 0;
-        self.head = None;
-        self.writing = None;
     }
 
     /// Waits until everything is on the disk or something went wrong, at most so long.
@@ -244,14 +193,25 @@ impl Drop for Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Message;
+    use crate::chat::record::Answer;
+    use crate::chat::{Message, Role};
     use crate::history::database::Conversations;
 
     fn texts(file: &std::path::Path) -> Vec<String> {
         let store = Conversations::existing(file).unwrap().unwrap();
         let summary = store.list(&Default::default()).unwrap().remove(0);
-        let record = store.load(&summary.id).unwrap().unwrap().record;
-        record.path().iter().map(|number| record.entries[*number].text.clone()).collect()
+        let record = store.load(&summary.id).unwrap().unwrap();
+        record.path().iter().map(|entry| entry.message.content()).collect()
+    }
+
+    /// An answer to the head as far as it has come.
+    fn so_far(conversation: &Conversation, id: MessageId, text: &str) -> Entry {
+        let entry = Entry::new(id, conversation.head(), Message::new(Role::Assistant, text));
+        Entry { answer: Some(Box::default()), ..entry }
+    }
+
+    fn finished() -> Option<Answer> {
+        Some(Answer { stop: "end".into(), ..Answer::default() })
     }
 
     /// A journal of a conversation in which "hi" was said.
@@ -278,15 +238,16 @@ mod tests {
         journal.flush(LAST);
         assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi"]);
-        journal.partial(&conversation, "he", &Answer::default());
-        journal.partial(&conversation, "hell", &Answer::default());
+        let id = MessageId::fresh();
+        journal.partial(&conversation, so_far(&conversation, id, "he"));
+        journal.partial(&conversation, so_far(&conversation, id, "hell"));
         journal.flush(LAST);
         assert!(journal.troubles().is_empty());
         assert_eq!(texts(&file), ["hi", "hell"]);
-        conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(2));
+        conversation.add_as(id, Message::new(Role::Assistant, "hello"), finished(), Some(2));
         journal.follow(&conversation);
         conversation.move_to(Some(question));
-        conversation.add(Message::new(Role::Assistant, "good day"), Some(Answer::default()), Some(3));
+        conversation.add(Message::new(Role::Assistant, "good day"), finished(), Some(3));
         journal.follow(&conversation);
         assert!(journal.finish(&conversation));
         assert_eq!(texts(&file), ["hi", "good day"]);
@@ -298,7 +259,7 @@ mod tests {
     #[test]
     fn an_answer_that_failed_after_its_first_words_stays_a_branch() {
         let (_folder, file, mut conversation, mut journal) = begun();
-        journal.partial(&conversation, "he", &Answer::default());
+        journal.partial(&conversation, so_far(&conversation, MessageId::fresh(), "he"));
         conversation.move_to(None);
         journal.follow(&conversation);
         conversation.add(Message::new(Role::User, "again"), None, None);
@@ -312,14 +273,15 @@ mod tests {
         let (_folder, file, mut conversation, mut journal) = begun();
         journal.flush(LAST);
         std::fs::remove_file(&file).unwrap(); // or moved aside by another program
-        conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
+        conversation.add(Message::new(Role::Assistant, "hello"), finished(), None);
         journal.follow(&conversation);
         assert!(journal.finish(&conversation));
         assert_eq!(texts(&file), ["hi", "hello"]);
         std::fs::remove_file(&file).unwrap();
-        journal.partial(&conversation, "as", &Answer::default());
+        let id = MessageId::fresh();
+        journal.partial(&conversation, so_far(&conversation, id, "as"));
         journal.flush(LAST);
-        journal.partial(&conversation, "as you", &Answer::default());
+        journal.partial(&conversation, so_far(&conversation, id, "as you"));
         assert!(journal.finish(&conversation));
         assert_eq!(texts(&file), ["hi", "hello", "as you"]);
     }
@@ -334,7 +296,7 @@ mod tests {
         let (mut other, note) = Conversations::open(&file).unwrap(); // another program sees it first
         assert!(note.is_some());
         other.begin("0", "other", None, None, 1).unwrap();
-        conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), None);
+        conversation.add(Message::new(Role::Assistant, "hello"), finished(), None);
         journal.follow(&conversation);
         assert!(journal.finish(&conversation), "{:?}", journal.troubles());
         assert_eq!(texts(&file), ["hi", "hello"]);

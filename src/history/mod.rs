@@ -3,3 +3,4 @@
 pub mod database;
 pub mod exchange;
 pub mod journal;
+mod legacy;

@@ -9,8 +9,7 @@ pub(super) use self::conversation::go_on_with;
 use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 use super::{Ask, Chat};
-use crate::chat::Message;
-use crate::chat::conversation::NodeId;
+use crate::chat::{Message, MessageId};
 use crate::error::Failure;
 use crate::files::expanded;
 use crate::models::builtin_templates;
@@ -28,7 +27,7 @@ pub enum Next {
     /// Something that is done only if the user agrees.
     Confirm(Confirm),
     /// This message is to be changed in the line.
-    Change(NodeId, Message),
+    Change(MessageId, Message),
     Quit,
 }
 

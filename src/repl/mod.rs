@@ -10,16 +10,15 @@ use std::path::PathBuf;
 
 use self::commands::{Confirm, Names, Next};
 use self::editor::{Editor, Line, no_editor};
-use crate::chat::conversation::NodeId;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Event, Message, Role, Stats, StopReason};
+use crate::chat::{Attachment, Event, Message, MessageId, Role, Stats, StopReason};
 use crate::error::{Exit, Failure};
 use crate::input;
 use crate::models;
 use crate::models::library;
-use crate::saved::{self, Damage};
+use crate::saved;
 use crate::session::{FailedTurn, Opener, Session};
 use crate::settings::{Setting, setting};
 use crate::ui::{Screen, stats, terminal};
@@ -39,7 +38,7 @@ pub enum Ask {
     Retry,
     More,
     /// This message instead of the one at that place.
-    Instead(NodeId, Message),
+    Instead(MessageId, Message),
 }
 
 /// A running chat.
@@ -109,9 +108,8 @@ pub fn run(
 }
 
 /// What a conversation that is taken up again was about: its name and its last exchange.
-pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, screen: &mut Screen) {
+pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen) {
     let path = record.path();
-    damage.line().iter().for_each(|line| screen.note(line));
     if session.beware(&record.id) {
         screen.note(
             "the program was ended while it read or answered in this conversation, so nothing is read ahead; /undo takes the \
@@ -119,11 +117,9 @@ pub fn show_resumed(session: &mut Session, record: &Record, damage: &Damage, scr
         );
     }
     screen.note(&saved::continuing(record));
-    for index in path.iter().rev().take(2).rev() {
-        let entry = &record.entries[*index];
-        let files: String = entry.attachments.iter().map(|file| format!("[{}] ", file.name)).collect();
-        let prompt = if entry.role == Role::User { PROMPT } else { "" };
-        screen.show_typed(prompt, &(files + &entry.text));
+    for entry in path.iter().rev().take(2).rev() {
+        let prompt = if entry.message.role == Role::User { PROMPT } else { "" };
+        screen.show_typed(prompt, &entry.message.in_short());
     }
 }
 
@@ -181,14 +177,16 @@ impl Chat<'_> {
     }
 
     /// Lets the user change a message in the line, and says it instead. Returns what is to be put back into the editor.
-    fn change(&mut self, place: NodeId, before: Message, editor: &mut Editor) -> Result<String, Failure> {
+    fn change(&mut self, place: MessageId, before: Message, editor: &mut Editor) -> Result<String, Failure> {
         if !editor.edits() {
             self.screen.failure(&no_editor());
             return Ok(String::new());
         }
-        match editor.change(self.prompt(), &before.text)? {
-            Some(text) if !text.trim().is_empty() && text != before.text => {
-                self.ask(Ask::Instead(place, Message { text: without_mark(text), ..before }), editor)
+        match editor.change(self.prompt(), &before.text())? {
+            Some(text) if !text.trim().is_empty() && text != before.text() => {
+                let mut instead = before;
+                instead.set_text(&without_mark(text));
+                self.ask(Ask::Instead(place, instead), editor)
             }
             _ => {
                 self.screen.note(UNCHANGED);
@@ -219,8 +217,8 @@ impl Chat<'_> {
         if text.trim().is_empty() && self.attached.is_empty() {
             return Next::Prompt;
         }
-        let attachments = std::mem::take(&mut self.attached);
-        let message = Message { attachments, ..Message::new(Role::User, text.trim_end()) };
+        let message =
+            Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
         Next::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
@@ -280,7 +278,7 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let conversation = self.session.conversation();
         let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
-        screen.begin_answer(before.map_or("", |answer| &conversation.message(answer).text));
+        screen.begin_answer(&before.map_or("".into(), |answer| conversation.message(answer).text()));
         let watch = &mut |event: Option<&Event>| {
             screen.show_progress(event);
             match event {
@@ -372,9 +370,9 @@ impl Chat<'_> {
         let Some(message) = message else {
             return String::new();
         };
-        self.attached = message.attachments;
+        self.attached = message.files().cloned().collect();
         // What was typed meanwhile comes after it, on a line of its own.
-        message.text + if terminal::typed_ahead() { "\n" } else { "" }
+        message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
     }
 
     /// Waits for the model, where something is asked that only it can tell.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Session;
 use crate::backend::working;
 use crate::chat::record::{self, Record};
-use crate::chat::{Conversation, Message, Request, Stats};
+use crate::chat::{Conversation, Request, Stats};
 use crate::clock::now;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -40,8 +40,7 @@ impl Session {
     /// The conversation as it is exchanged.
     pub fn record(&self) -> Record {
         let conversation = &self.conversation;
-        let entries: Vec<record::Entry> =
-            (0..conversation.count()).map(|number| conversation.entry(number)).collect();
+        let entries = conversation.entries().to_vec();
         let title = self.title.clone().or_else(|| entries.first().map(record::Entry::title));
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
@@ -51,7 +50,7 @@ impl Session {
             changed: now(),
             system: conversation.system.clone(),
             model: Some(self.model_name()),
-            head: conversation.head().map(Conversation::number),
+            head: conversation.head(),
             entries,
         }
     }
@@ -71,16 +70,11 @@ impl Session {
     /// Goes on in a new conversation that begins with what was said on the way to the head.
     pub fn fork(&mut self) {
         let all = self.record();
-        let path = all.path();
-        let entries = path.iter().enumerate().map(|(place, index)| record::Entry {
-            parent: place.checked_sub(1),
-            ..all.entries[*index].clone()
-        });
-        let entries: Vec<record::Entry> = entries.collect();
+        let entries: Vec<record::Entry> = all.path().into_iter().cloned().collect();
         let title = all.title.strip_suffix(FORK).unwrap_or(&all.title);
-        let (head, title, last) = (entries.len().checked_sub(1), format!("{title}{FORK}"), self.last.take());
+        let (title, last) = (format!("{title}{FORK}"), self.last.take());
         let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
-        self.turn_to(&Record { id: fresh_id(), entries, head, ..all }, heading);
+        self.turn_to(&Record { id: fresh_id(), entries, ..all }, heading);
         self.last = last; // its figures are those of the same answer
         self.keep_up();
     }
@@ -104,11 +98,10 @@ impl Session {
     }
 
     /// All that is needed to give an answer again; without `stats` while it is being written.
-    pub(super) fn how(&self, request: &Request, message: &Message, stats: Option<&Stats>) -> record::Answer {
+    pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::Answer {
         let model = self.model();
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         record::Answer {
-            thinking: message.thinking.clone(),
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
             model: model.name.clone(),
             path: self.model_name(),

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{NO_LIMIT, Opener, PATIENCE, Watch};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
-use crate::chat::record::{Answer, Record};
+use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
 use crate::error::Failure;
 use crate::settings::setting;
@@ -60,24 +60,20 @@ impl Replay {
         Replay { config, open, loaded: None }
     }
 
-    /// Gives the answer that is entry `index` of a conversation again.
-    pub fn give(&mut self, record: &Record, index: usize, watch: Watch) -> Result<Again, Failure> {
-        let entry = &record.entries[index];
+    /// Gives an answer of a conversation again.
+    pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Failure> {
         let unknown = || Failure::new("what it was made with is not known: it was not given here");
         let answer =
-            entry.answer.as_ref().filter(|answer| !answer.settings.is_empty()).ok_or_else(unknown)?;
+            entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or_else(unknown)?;
         if answer.dropped_meanwhile {
             return Err(Failure::new("the context was full and messages left it while it was being written"));
         }
-        let then = Message {
-            thinking: answer.thinking.clone(),
-            ..Message::new(Role::Assistant, entry.text.clone())
-        };
+        let then = &*entry.message;
         let loaded = self.loaded(answer)?;
-        let request = request(record, index, answer, &then, &loaded.settings)?;
-        let (message, stats) = ask(&mut *loaded.backend, request, &then, watch)?;
+        let request = request(record, entry, answer, &loaded.settings)?;
+        let (message, stats) = ask(&mut *loaded.backend, request, then, watch)?;
         let same_file = loaded.backend.describe().stamp == answer.stamp;
-        let difference = difference(&then, &message, cut_anywhere(answer));
+        let difference = difference(then, &message, cut_anywhere(answer));
         Ok(Again { message, stats, same_file, difference })
     }
 
@@ -136,19 +132,13 @@ impl Replay {
 }
 
 /// The request that was made then.
-fn request(
-    record: &Record,
-    index: usize,
-    answer: &Answer,
-    then: &Message,
-    settings: &Settings,
-) -> Result<Request, Failure> {
-    let head = record.entries[index].parent;
-    let asked = Record { head, system: answer.system.clone(), ..record.clone() };
+fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Failure> {
+    let then = &entry.message;
+    let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
     let thinking = then.thinking.as_deref().unwrap_or_default();
-    let answer_prefix =
-        answer_prefix(&then.text, answer.answer_prefix).zip(answer_prefix(thinking, answer.thinking_prefix));
+    let answer_prefix = answer_prefix(&then.text(), answer.answer_prefix)
+        .zip(answer_prefix(thinking, answer.thinking_prefix));
     let (answer_prefix, thinking_prefix) =
         answer_prefix.ok_or_else(|| Failure::new("it went on from an answer that is not what it was"))?;
     let seed = answer.seed.ok_or_else(|| Failure::new("its seed is not known"))?;
@@ -194,14 +184,14 @@ fn ask(
         };
         match &event {
             Some(Event::Thinking { text, .. }) => now.thinking.get_or_insert_default().push_str(text),
-            Some(Event::Text(text)) => now.text.push_str(text),
+            Some(Event::Text(text)) => now.push_str(text),
             _ => {}
         }
         if watch(event.as_ref()).is_break() {
             reply.cancel();
             return Err(Failure::interrupted());
         }
-        if far_beyond(thought(then), thought(&now)) || far_beyond(&then.text, &now.text) {
+        if far_beyond(thought(then), thought(&now)) || far_beyond(&then.text(), &now.text()) {
             reply.cancel();
             while !matches!(reply.next(PATIENCE), Some(BackendEvent::Done(_))) {
                 if watch(None) == ControlFlow::Break(()) {
@@ -235,9 +225,9 @@ fn difference(then: &Message, now: &Message, open: bool) -> Option<Difference> {
         let character = then[..byte].chars().count();
         (!same).then(|| Difference { thinking, byte, character, then: then.into(), now: now.into() })
     };
-    let still_thinking = open && then.text.is_empty();
+    let still_thinking = open && then.text().is_empty();
     part(true, thought(then), thought(now), still_thinking)
-        .or_else(|| part(false, &then.text, &now.text, open))
+        .or_else(|| part(false, &then.text(), &now.text(), open))
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ impl Session {
         }
         // What takes most of the room is what must be less.
         let attached = failed.message.as_ref().is_some_and(|message| {
-            let files: usize = message.attachments.iter().map(|file| file.text.len()).sum();
-            files > message.text.len()
+            let files: usize = message.files().map(|file| file.text.len()).sum();
+            files > message.text().len()
         });
         let model = self.model();
         let limited = matches!(self.settings().ctx_size, CtxSize::Tokens(_))

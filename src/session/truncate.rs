@@ -231,7 +231,7 @@ mod tests {
         }
 
         fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
-            let attached = |m: &Message| m.attachments.iter().map(|file| file.content().len()).sum();
+            let attached = |m: &Message| m.files().map(|file| file.content().len()).sum();
             let of = |m: &Arc<Message>| TokenCount { tokens: 3 + m.content().len(), attached: attached(m) };
             Ok(messages.iter().map(of).collect())
         }
@@ -270,8 +270,8 @@ mod tests {
         let options = SessionOptions { system: Some("be kind".into()), ..SessionOptions::default() };
         let mut session = Session::new(candidate, options);
         for n in 0..exchanges {
-            let mut asked = Message::new(Role::User, "u".repeat(22));
-            asked.attachments.extend((n == 0).then(|| Attachment::new("f", "F".repeat(40))));
+            let file = (n == 0).then(|| Attachment::new("f", "F".repeat(40)));
+            let asked = Message::new(Role::User, "u".repeat(22)).with_files(file);
             session.conversation.add(asked, None, None);
             session.conversation.add(Message::new(Role::Assistant, "a".repeat(22)), None, None);
         }

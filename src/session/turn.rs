@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use super::truncate::{Fit, drops, fit};
 use super::{PATIENCE, Session, Watch};
 use crate::backend::{BackendEvent, ReplyStream};
-use crate::chat::conversation::NodeId;
-use crate::chat::record;
+use crate::chat::record::{self, Entry};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::room;
-use crate::chat::{Event, Generation, Message, Request, Role, Stats, StopReason};
+use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
 use crate::clock::now;
 use crate::error::Failure;
 
@@ -53,7 +52,7 @@ impl Session {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
             room: 1,
-            answer_prefix: answer_prefix.text,
+            answer_prefix: answer_prefix.text().into_owned(),
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.options.raw,
             special: self.options.special,
@@ -117,7 +116,7 @@ impl Session {
 
     fn instead(
         &mut self,
-        before: Option<NodeId>,
+        before: Option<MessageId>,
         answer_prefix: Message,
         watch: Watch,
     ) -> Result<&Answer, FailedTurn> {
@@ -146,7 +145,7 @@ impl Session {
     /// Says `message` instead of what was said at `place`, as a branch of its own.
     pub fn say_instead(
         &mut self,
-        place: NodeId,
+        place: MessageId,
         message: Message,
         watch: Watch,
     ) -> Result<&Answer, FailedTurn> {
@@ -169,8 +168,7 @@ impl Session {
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
         request.room = room(&request, overflow, self.model().context_limit);
-        let mut written =
-            Written { message: answer_prefix.clone(), asked, first_token: None, saved: None, unsaved: false };
+        let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let stats = loop {
             let further = match self.receive(next.clone(), &request, &mut written, watch)? {
@@ -201,14 +199,13 @@ impl Session {
             dropped_meanwhile |= written.first_token.is_some();
             before = Some(stats);
         };
-        let Written { message, first_token, .. } = written;
+        let Written { id, message, first_token, .. } = written;
         if stats.stop == StopReason::Interrupted && message == answer_prefix {
             return Err(Failure::interrupted());
         }
-        let how = self.how(&request, &message, Some(&stats));
-        let how = record::Answer { dropped_meanwhile, ..how };
-        let Message { text, thinking, .. } = message.clone();
-        let answer = self.conversation.add(message, Some(how), Some(now()));
+        let how = record::Answer { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
+        let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
+        let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
         self.last = Some(Answer { text, thinking, stats, first_token });
         self.careful = false;
@@ -250,9 +247,11 @@ impl Session {
             // Also while no more words come.
             if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
                 (written.saved, written.unsaved) = (Some(Instant::now()), false);
-                let so_far = self.how(asked_for, &written.message, None);
-                let text = &written.message.text;
-                self.journal.iter_mut().for_each(|j| j.partial(&self.conversation, text, &so_far));
+                let answer = Some(Box::new(self.how(asked_for, None)));
+                let entry = Entry::new(written.id, self.conversation.head(), written.message.clone());
+                if let Some(journal) = &mut self.journal {
+                    journal.partial(&self.conversation, Entry { created: Some(now()), answer, ..entry });
+                }
             }
             if watch(event.as_ref()).is_break() {
                 reply.cancel();
@@ -274,7 +273,7 @@ impl Session {
             return None;
         }
         let (answer_prefix, thinking_prefix) =
-            (written.text.clone(), written.thinking.clone().unwrap_or_default());
+            (written.text().into_owned(), written.thinking.clone().unwrap_or_default());
         let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
         let most = &mut longer.generation.max_tokens;
         *most = most.saturating_sub(stats.generated_tokens as u32);
@@ -287,6 +286,7 @@ impl Session {
 
 /// An answer while it comes.
 struct Written {
+    id: MessageId,
     message: Message,
     asked: Instant,
     /// How long after it was asked for.
@@ -297,10 +297,14 @@ struct Written {
 }
 
 impl Written {
+    fn new(message: Message, asked: Instant) -> Written {
+        Written { id: MessageId::fresh(), message, asked, first_token: None, saved: None, unsaved: false }
+    }
+
     /// Adds what an event brings; `true` if that is any text.
     fn takes(&mut self, event: Option<&Event>) -> bool {
         match event {
-            Some(Event::Text(piece)) => self.message.text.push_str(piece),
+            Some(Event::Text(piece)) => self.message.push_str(piece),
             Some(Event::Thinking { text, .. }) => {
                 self.message.thinking.get_or_insert_default().push_str(text);
             }

@@ -229,8 +229,7 @@ fn saying(content: [&str; 6]) -> [Message; 5] {
     let [system, first, thought, answer, file, last] = content;
     let mut answered = Message::new(Role::Assistant, answer);
     answered.thinking = Some(thought.into());
-    let mut with_file = user("q");
-    with_file.attachments.push(Attachment::new("f", file));
+    let with_file = user("q").with_files([Attachment::new("f", file)]);
     [Message::new(Role::System, system), user(first), answered, with_file, user(last)]
 }
 

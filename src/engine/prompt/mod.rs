@@ -100,8 +100,10 @@ impl Prompter {
             return Ok(Vec::new());
         };
         let mut with = |text: &str| {
-            let said = &mut Arc::make_mut(&mut messages[last]).text;
-            said.replace_range(said.rfind("\n\n").map_or(0, |at| at + 2).., text);
+            let message = Arc::make_mut(&mut messages[last]);
+            let said = message.text().into_owned();
+            let before = &said[..said.rfind("\n\n").map_or(0, |at| at + 2)];
+            message.set_text(&format!("{before}{text}"));
             self.with_messages(model, request, &messages)
         };
         let (mut one, other) = (with("A")?.tokens, with("9")?.tokens);
@@ -115,7 +117,7 @@ impl Prompter {
         let count = |text: &str| model.tokenize(text, false).len();
         let counts = self.rendered_counts(model, messages);
         let counts = counts.unwrap_or_else(|| messages.iter().map(|m| count(&m.content())).collect());
-        let attached = |m: &Message| m.attachments.iter().map(|file| count(&file.content())).sum();
+        let attached = |m: &Message| m.files().map(|file| count(&file.content())).sum();
         let of = |(tokens, m): (usize, &Arc<Message>)| TokenCount { tokens, attached: attached(m) };
         counts.into_iter().zip(messages).map(of).collect()
     }
@@ -127,7 +129,10 @@ impl Prompter {
         let end = absent(contents.iter().map(String::as_str).chain([template.source()])).next()?;
         let marked = messages.iter().zip(contents);
         let marked: Vec<template::Turn> = marked
-            .map(|(message, content)| template::Turn::new(message.role, content + &end.to_string()))
+            .map(|(message, content)| {
+                let role = if message.role.answers() { Role::Assistant } else { message.role.clone() };
+                template::Turn::new(role, content + &end.to_string())
+            })
             .collect();
         let text = template.render(&marked, false).ok()?.text;
         let mut pieces: Vec<&str> = text.split(end).collect();
@@ -170,7 +175,7 @@ impl Prompter {
         let asked = request.asked.unwrap_or_else(now); // the same for each render
         let (guarded, (notes, opened)) = self.markers.guard(&texts, |dress| {
             let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
-                role: message.role,
+                role: message.role.clone(),
                 content: dress(content),
                 thinking: message.thinking.as_deref().map(dress),
             });

@@ -11,15 +11,17 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::recover::{self, Recovered};
-use super::{Conversations, Trouble, checksums, text};
+use super::{Conversations, Trouble, text};
 use crate::files::{folder_of, own_folder, own_locked_file};
 use crate::units::count;
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/001.sql"), include_str!("../migrations/002.sql")];
-/// From this version on every row has a sum.
-const WITH_CHECKSUMS: u32 = 2;
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/001.sql"),
+    include_str!("../migrations/002.sql"),
+    include_str!("../migrations/003.sql"),
+];
 /// The version of a database with all of them.
-const NEWEST: u32 = MIGRATIONS.len() as u32;
+pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// How long another program may hold the database.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -28,13 +30,13 @@ impl Conversations {
     /// the second value tells of that.
     pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
         // Looked over before anything is written: what is added to a damaged file may never be seen again.
-        let look_over = |store: Conversations| {
+        let checked = |store: Conversations| {
             store.check()?;
             // What earlier programs left in the log goes into the file; later is as well if another one is reading.
             store.connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
             Ok(store)
         };
-        match Conversations::try_open(path).and_then(look_over) {
+        match Conversations::try_open(path).and_then(checked) {
             Err(Trouble::Damaged) => {
                 let note = recover::replace(path)?.map(|Recovered { messages, aside }| {
                     format!(
@@ -84,6 +86,11 @@ impl Conversations {
     }
 
     pub(super) fn try_open(path: &Path) -> Result<Conversations, Trouble> {
+        Conversations::open_at(path, NEWEST)
+    }
+
+    /// Opens the database or makes it, and brings it to a version: what is read from an older one is first written as that had it.
+    pub(super) fn open_at(path: &Path, version: u32) -> Result<Conversations, Trouble> {
         let folder = folder_of(path);
         own_folder(folder)?; // another part of the program may have made it
         own_locked_file(path)?; // SQLite's own reasons are dark
@@ -96,41 +103,46 @@ impl Conversations {
         )?;
         let file = identity(path)?;
         let mut store = Conversations { connection, path: path.into(), file, copy: None };
-        store.migrate(path)?;
+        store.migrate(path, version)?;
         Ok(store)
     }
 
-    fn migrate(&mut self, path: &Path) -> Result<(), Trouble> {
+    /// In one transaction: if the program ends meanwhile, the database is as it was.
+    pub(super) fn migrate(&mut self, path: &Path, to: u32) -> Result<(), Trouble> {
         let version = |connection: &Connection| {
             connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0))
         };
-        if version(&self.connection)? == NEWEST {
+        if version(&self.connection)? == to {
             return Ok(());
         }
         let change = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let applied = version(&change)?; // another program may have been first
-        if applied > NEWEST {
+        if applied > to {
             return Err(Trouble::Newer(path.to_path_buf()));
         }
-        for migration in &MIGRATIONS[applied as usize..] {
+        if applied > 0 {
+            look_over(&change, applied)?; // what cannot be read would be lost
+        }
+        for migration in &MIGRATIONS[applied as usize..to as usize] {
             change.execute_batch(migration)?;
         }
-        if applied < WITH_CHECKSUMS {
-            checksums::seal_all(&change)?;
-        }
-        change.pragma_update(None, "user_version", NEWEST)?;
+        change.pragma_update(None, "user_version", to)?;
         change.commit()?;
         Ok(())
     }
 
     /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
     pub fn check(&self) -> Result<(), Trouble> {
-        let said: String = self.connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
-        let ours = Connection::open_in_memory()?;
-        MIGRATIONS.iter().try_for_each(|migration| ours.execute_batch(migration))?;
-        let sound = said == "ok" && schema(&self.connection)? == schema(&ours)?;
-        if sound { Ok(()) } else { Err(Trouble::Damaged) }
+        look_over(&self.connection, NEWEST)
     }
+}
+
+fn look_over(connection: &Connection, version: u32) -> Result<(), Trouble> {
+    let said: String = connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
+    let ours = Connection::open_in_memory()?;
+    MIGRATIONS[..version as usize].iter().try_for_each(|migration| ours.execute_batch(migration))?;
+    let sound = said == "ok" && schema(connection)? == schema(&ours)?;
+    if sound { Ok(()) } else { Err(Trouble::Damaged) }
 }
 
 /// What the tables, indices and triggers of a database are.

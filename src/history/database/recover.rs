@@ -1,7 +1,7 @@
 //! A damaged database → a new one with all that can still be read of it; the damaged one stays, under another name.
 //!
-//! Every message is looked up by its own number, so that a page that cannot be read takes only what is on it. Numbers and
-//! ids stay what they were. A row whose sum is wrong is taken over with that sum: it goes on being known as damaged.
+//! Every message is looked up by its row number, so that a page that cannot be read takes only what is on it. Ids stay what they
+//! were. Rows of an older version are copied as that version had them, and migrated afterwards like any other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -11,18 +11,50 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::checksums::{SUMMED, Table};
-use super::open::beside;
+use super::open::{NEWEST, beside};
 use super::{Conversations, Number, Trouble};
 use crate::chat::record::title_from;
 use crate::files::{folder_of, lock_folder};
 
 /// Numbers that are tried where the damaged database does not tell its highest.
 const MOST_TRIED: Number = 1_000_000;
-/// Columns of a row with its sum.
-const COLUMNS: usize = SUMMED + 1;
 
-type Cells = [Value; COLUMNS];
+/// What a version of the database has, as far as it is copied.
+struct Layout {
+    version: u32,
+    /// Columns; `id, title, created, changed, head` come first.
+    conversation: &'static [&'static str],
+    /// Columns; `number, conversation, parent, text, created` come first.
+    message: &'static [&'static str],
+}
+
+/// The newest first. Version 1 has the columns of version 2 but for the checksums, which are not copied.
+const LAYOUTS: [Layout; 2] = [
+    Layout {
+        version: NEWEST,
+        conversation: &["id", "title", "created", "changed", "head", "system", "model"],
+        message: &[
+            "number",
+            "conversation",
+            "parent",
+            "text",
+            "created",
+            "id",
+            "role",
+            "parts",
+            "thinking",
+            "answer",
+        ],
+    },
+    Layout {
+        version: 2,
+        conversation: &["id", "title", "created", "changed", "head", "system", "model", "interactive"],
+        message: &["number", "conversation", "parent", "text", "created", "role", "attachments", "answer"],
+    },
+];
+
+/// The cells of one row.
+type Cells = Vec<Value>;
 
 /// What became of a damaged database.
 pub(super) struct Recovered {
@@ -38,11 +70,15 @@ pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Trouble> {
         return Ok(None);
     }
     let fresh = tempfile::Builder::new().prefix("conversations-").suffix(".new").tempfile_in(folder)?;
-    let mut store = Conversations::try_open(fresh.path())?;
-    let messages = match open_damaged(path) {
-        Ok(damaged) => take_over(&damaged, &mut store)?,
-        Err(_) => 0, // nothing of it can be read
+    let damaged = open_damaged(path).ok(); // else nothing of it can be read
+    let layout = damaged.as_ref().and_then(layout);
+    let version = layout.map_or(NEWEST, |layout| layout.version);
+    let mut store = Conversations::open_at(fresh.path(), version)?;
+    let messages = match damaged.zip(layout) {
+        Some((damaged, layout)) => take_over(&damaged, layout, &mut store)?,
+        None => 0,
     };
+    store.migrate(fresh.path(), NEWEST)?;
     drop(store); // everything is in the one file now
     let aside = set_aside(path)?;
     fresh.persist(path).map_err(|e| e.error)?;
@@ -59,29 +95,41 @@ fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// The version whose columns a database has.
+fn layout(damaged: &Connection) -> Option<&'static Layout> {
+    LAYOUTS
+        .iter()
+        .find(|layout| damaged.prepare(&format!("select {} from message", layout.message.join(", "))).is_ok())
+}
+
 /// Copies what can be read; says how many messages that was.
-fn take_over(damaged: &Connection, store: &mut Conversations) -> Result<usize, Trouble> {
+fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -> Result<usize, Trouble> {
     let change = store.connection.transaction()?;
-    let mut conversations: BTreeMap<String, Cells> = conversations(damaged);
+    let mut conversations: BTreeMap<String, Cells> = conversations(damaged, layout);
     let mut begun: HashSet<String> = HashSet::new();
     let mut taken: HashSet<Number> = HashSet::new();
-    let mut add_message = change.prepare(&insert(Table::Message))?;
-    let mut add_conversation = change.prepare(&insert(Table::Conversation))?;
-    for cells in messages(damaged) {
-        let [Value::Integer(number), Value::Text(conversation), parent, _, Value::Text(text), ..] = &cells
+    let mut add_message = change.prepare(&insert("message", layout.message))?;
+    let mut add_conversation = change.prepare(&insert("conversation", layout.conversation))?;
+    let mut show_last = change.prepare(
+        "update conversation set head = (select max(number) from message where conversation = ?1) where id = ?1",
+    )?;
+    let mut headless: Vec<String> = Vec::new();
+    for mut cells in messages(damaged, layout) {
+        let [Value::Integer(number), Value::Text(conversation), parent, Value::Text(text), created, ..] =
+            &cells[..]
         else {
             continue;
         };
+        let number = *number;
         if begun.insert(conversation.clone()) {
+            let known = conversations.remove(conversation);
+            headless.extend(known.is_none().then(|| conversation.clone()));
             let heading =
-                conversations.remove(conversation).unwrap_or_else(|| heading(conversation, text, &cells[6]));
+                known.unwrap_or_else(|| heading(conversation, text, created, layout.conversation.len()));
             add_conversation.execute(params_from_iter(heading))?;
         }
-        let number = *number;
-        // Its parent may be what could not be read: then it begins the conversation, and its sum says that something is wrong.
-        let orphan = matches!(parent, Value::Integer(parent) if !taken.contains(parent));
-        let mut cells = cells;
-        if orphan {
+        // Its parent may be what could not be read: then it begins the conversation.
+        if matches!(parent, Value::Integer(parent) if !taken.contains(parent)) {
             cells[2] = Value::Null;
         }
         if add_message.execute(params_from_iter(cells)).is_ok() {
@@ -91,42 +139,46 @@ fn take_over(damaged: &Connection, store: &mut Conversations) -> Result<usize, T
     for heading in conversations.into_values() {
         add_conversation.execute(params_from_iter(heading))?; // nothing is left of what was said, but that it was
     }
-    drop((add_message, add_conversation));
-    let last = "update conversation set head = (select max(number) from message where conversation = id) \
-                where sum is null or head not in (select number from message)";
+    for id in headless {
+        show_last.execute([id])?;
+    }
+    drop((add_message, add_conversation, show_last));
+    let last = "update conversation set head = (select max(number) from message where conversation = conversation.id) \
+                where head not in (select number from message where conversation = conversation.id)";
     change.execute(last, [])?;
     change.commit()?;
     Ok(taken.len())
 }
 
-fn insert(table: Table) -> String {
-    let places = (1..=COLUMNS).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ");
-    format!("insert or ignore into {} ({}, sum) values ({places})", table.name(), table.columns())
+fn insert(table: &str, columns: &[&str]) -> String {
+    let places = (1..=columns.len()).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ");
+    format!("insert or ignore into {table} ({}) values ({places})", columns.join(", "))
 }
 
 /// What stands for a conversation of which only messages can be read: the last one read is shown.
-fn heading(id: &str, first: &str, created: &Value) -> Cells {
+fn heading(id: &str, first: &str, created: &Value, columns: usize) -> Cells {
     let created = match created {
         Value::Integer(created) => Value::Integer(*created),
         _ => Value::Integer(0),
     };
-    let title = Value::Text(title_from(first));
-    let (id, none) = (Value::Text(id.into()), Value::Null);
-    [id, title, created.clone(), created, none.clone(), none.clone(), Value::Integer(1), none.clone(), none]
+    let (id, title) = (Value::Text(id.into()), Value::Text(title_from(first)));
+    let mut cells = vec![id, title, created.clone(), created, Value::Null, Value::Null, Value::Null];
+    cells.resize(columns, Value::Integer(1)); // `interactive` of version 2
+    cells
 }
 
 /// The conversations that can be read, whichever way through the file leads to them.
-fn conversations(damaged: &Connection) -> BTreeMap<String, Cells> {
-    let columns = Table::Conversation.columns();
+fn conversations(damaged: &Connection, layout: &Layout) -> BTreeMap<String, Cells> {
+    let columns = layout.conversation;
     let mut found = BTreeMap::new();
     for way in
         ["order by rowid", "order by rowid desc", "order by changed", "order by changed desc", "order by id"]
     {
-        let query = format!("select {columns}, sum from conversation {way}");
+        let query = format!("select {} from conversation {way}", columns.join(", "));
         let Ok(mut statement) = damaged.prepare(&query) else { continue };
         let Ok(mut rows) = statement.query([]) else { continue };
         while let Ok(Some(row)) = rows.next() {
-            if let Some(cells) = cells(row)
+            if let Some(cells) = cells(row, columns.len())
                 && let Value::Text(id) = &cells[0]
             {
                 found.entry(id.clone()).or_insert(cells);
@@ -136,33 +188,33 @@ fn conversations(damaged: &Connection) -> BTreeMap<String, Cells> {
     found
 }
 
-fn messages(damaged: &Connection) -> impl Iterator<Item = Cells> {
+fn messages<'d>(damaged: &'d Connection, layout: &Layout) -> impl Iterator<Item = Cells> + use<'d> {
     let highest = |query| damaged.query_row(query, [], |row| row.get::<_, Number>(0)).unwrap_or(0);
     let told = highest("select max(number) from message").max(highest("select max(head) from conversation"));
     let last = if told > 0 { told.min(MOST_TRIED) } else { MOST_TRIED };
-    let query = format!("select {}, sum from message where number = ?1", Table::Message.columns());
+    let columns = layout.message.len();
+    let query = format!("select {} from message where number = ?1", layout.message.join(", "));
     let mut statement = damaged.prepare(&query).ok();
     (1..=last)
         .map_while(move |number| {
             let statement = statement.as_mut()?;
-            let row = statement.query([number]).and_then(|mut rows| Ok(rows.next()?.and_then(cells)));
+            let row = statement
+                .query([number])
+                .and_then(|mut rows| Ok(rows.next()?.and_then(|row| cells(row, columns))));
             Some(row.ok().flatten().filter(|cells| cells[0] == Value::Integer(number)))
         })
         .flatten()
 }
 
-/// A row with its sum. Text that is none any more becomes as much of it as there is.
-fn cells(row: &rusqlite::Row) -> Option<Cells> {
-    let mut cells: Cells = std::array::from_fn(|_| Value::Null);
-    for (column, cell) in cells.iter_mut().enumerate() {
-        *cell = match row.get_ref(column).ok()? {
-            rusqlite::types::ValueRef::Text(bytes) => {
-                Value::Text(String::from_utf8_lossy(bytes).into_owned())
-            }
-            other => other.try_into().ok()?,
-        };
-    }
-    Some(cells)
+/// A row. Text that is none any more becomes as much of it as there is.
+fn cells(row: &rusqlite::Row, columns: usize) -> Option<Cells> {
+    let cell = |column| match row.get_ref(column).ok()? {
+        rusqlite::types::ValueRef::Text(bytes) => {
+            Some(Value::Text(String::from_utf8_lossy(bytes).into_owned()))
+        }
+        other => other.try_into().ok(),
+    };
+    (0..columns).map(cell).collect()
 }
 
 /// Moves a database and what belongs to it out of the way; nothing is overwritten.

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Conversations, Trouble, role, text};
+use super::{Conversations, Trouble, text};
 use crate::chat::Role;
 use crate::clock::now;
 
@@ -69,7 +69,7 @@ impl Conversations {
             return Ok(Vec::new());
         }
         let query = "select id from conversation where id >= ?1 and id < ?1 || 'g' \
-                     and exists (select 1 from message where conversation = id) order by id limit 20";
+                     and exists (select 1 from message where conversation = conversation.id) order by id limit 20";
         let mut statement = self.connection.prepare(query)?;
         let ids = statement.query_map([prefix.to_lowercase()], |row| row.get(0))?;
         Ok(ids.collect::<Result<_, _>>()?)
@@ -124,7 +124,7 @@ impl Conversations {
             statement.query_map(params![words.join(" ") + "*", filter.model, filter.since, most], |row| {
                 Ok(Hit {
                     conversation: summary(row)?,
-                    role: role(&row.get::<_, String>(6)?),
+                    role: Role::from(text(row, 6)?.unwrap_or_default()),
                     snippet: text(row, 7)?.unwrap_or_default(),
                 })
             })?;

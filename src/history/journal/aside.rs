@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::change::{Applied, Change};
+use super::change::{Change, What};
+use super::legacy::{Legacy, OldChange};
 use super::progress::{Progress, Step};
 use crate::chat::record::title_from;
 use crate::clock::now;
 use crate::error::reason;
 use crate::files::{folder_of, own_file, own_folder};
-use crate::history::database::{Conversations, Trouble, fresh_id};
+use crate::history::database::{Conversations, Trouble};
 
 /// How soon a file that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -30,10 +31,10 @@ pub(super) fn run(database: &Path, progress: &Progress) {
         match progress.next_aside(file.is_some(), not_before) {
             Step::Over => return,
             Step::Remove => _ = file.take().map(Aside::remove),
-            Step::Write { applied, changes, end } => {
+            Step::Write { changes, end } => {
                 let written = match &mut file {
                     Some(file) => file.append(&changes),
-                    None => Aside::begin(database, &applied, &changes).map(|begun| file = Some(begun)),
+                    None => Aside::begin(database, &changes).map(|begun| file = Some(begun)),
                 };
                 not_before = Instant::now() + if written.is_ok() { Duration::ZERO } else { AGAIN };
                 progress.change(|state| match written {
@@ -54,18 +55,15 @@ struct Aside {
 }
 
 impl Aside {
-    /// Makes one that begins where the database is.
-    fn begin(database: &Path, applied: &Applied, changes: &[Arc<Change>]) -> io::Result<Aside> {
+    /// Makes one that begins with these changes.
+    fn begin(database: &Path, changes: &[Arc<Change>]) -> io::Result<Aside> {
         let folder = folder_of(database);
         own_folder(folder)?;
         let file = tempfile::Builder::new().prefix(&beginning(database)).tempfile_in(folder)?;
         file.as_file().lock()?; // nobody else knows it yet
         let (file, path) = file.keep().map_err(|e| e.error)?;
         let mut begun = Aside { file, path };
-        let Applied { id, numbers, gone } = applied.clone();
-        let start = (!id.is_empty() && !gone).then(|| Arc::new(Change::Turn { id, numbers }));
-        let all: Vec<Arc<Change>> = start.into_iter().chain(changes.iter().cloned()).collect();
-        if let Err(error) = begun.append(&all) {
+        if let Err(error) = begun.append(changes) {
             begun.remove();
             return Err(error);
         }
@@ -75,7 +73,7 @@ impl Aside {
 
     fn append(&mut self, changes: &[Arc<Change>]) -> io::Result<()> {
         let mut lines = Vec::new();
-        for change in changes.iter().filter(|change| !matches!(***change, Change::Overtaken)) {
+        for change in changes.iter().filter(|change| !matches!(change.what, What::Overtaken)) {
             serde_json::to_writer(&mut lines, &**change)?;
             lines.push(b'\n');
         }
@@ -136,21 +134,29 @@ pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Trouble
     Ok(())
 }
 
+/// One line of a file.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Now(Change),
+    /// As versions before 0.2 wrote it.
+    Old(Box<OldChange>),
+}
+
 /// Makes the changes of a file. The last line may be half of one.
 fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Trouble> {
-    let mut applied = Applied::default();
-    for change in lines.lines().map_while(|line| serde_json::from_str::<Change>(line).ok()) {
-        match &change {
-            // What it goes on from is not there any more: what was said is not lost for that.
-            Change::Turn { id, numbers } if !store.holds(id, numbers)? => applied = Applied::default(),
-            Change::Add(entry) if applied.id.is_empty() => {
-                applied.id = fresh_id();
-                store.begin(&applied.id, &title_from(&entry.text), None, None, now())?;
-                applied.apply(store, &change, true)?;
-            }
-            _ if applied.id.is_empty() && !matches!(change, Change::Turn { .. } | Change::Begin { .. }) => {}
-            change => applied.apply(store, change, true)?,
+    let mut legacy = Legacy::default();
+    for line in lines.lines().map_while(|line| serde_json::from_str::<Line>(line).ok()) {
+        let change = match line {
+            Line::Now(change) => Some(change),
+            Line::Old(old) => legacy.change(*old, store)?,
+        };
+        let Some(change) = change else { continue };
+        if let What::Put(entry) = &change.what {
+            // What it goes on from may be gone: then what was said is a conversation of its own.
+            store.begin(&change.conversation, &title_from(&entry.message.text()), None, None, now())?;
         }
+        change.apply(store)?;
     }
     Ok(())
 }
@@ -158,19 +164,24 @@ fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Role;
     use crate::chat::record::{Answer, Entry};
+    use crate::chat::{Message, MessageId, Role};
     use crate::history::database::Filter;
 
-    fn entry(parent: Option<usize>, role: Role, text: &str, created: i64) -> Entry {
+    fn change(what: What) -> Change {
+        Change { conversation: "a1".into(), what }
+    }
+
+    fn entry(name: &str, parent: Option<&str>, role: Role, text: &str) -> Entry {
         Entry {
-            parent,
-            role,
-            text: text.into(),
-            attachments: Vec::new(),
-            created: Some(created),
-            answer: None,
+            created: Some(1),
+            ..Entry::new(name.into(), parent.map(MessageId::from), Message::new(role, text))
         }
+    }
+
+    fn answer(text: &str, stop: &str) -> Change {
+        let answer = Some(Box::new(Answer { stop: stop.into(), ..Answer::default() }));
+        change(What::Put(Entry { answer, ..entry("answer", Some("question"), Role::Assistant, text) }))
     }
 
     fn lines(changes: &[Change]) -> String {
@@ -178,31 +189,64 @@ mod tests {
     }
 
     fn texts(store: &Conversations, id: &str) -> Vec<String> {
-        let record = store.load(id).unwrap().unwrap().record;
-        record.path().iter().map(|place| record.entries[*place].text.clone()).collect()
+        let record = store.load(id).unwrap().unwrap();
+        record.path().iter().map(|entry| entry.message.content()).collect()
     }
 
     fn conversation() -> Vec<Change> {
-        let begin = Change::Begin { id: "a1".into(), title: "Hi".into(), system: None, model: None };
-        let update = Change::Update { place: 1, text: "hello".into(), answer: Answer::default() };
-        let (question, answer) = (entry(None, Role::User, "hi", 1), entry(Some(0), Role::Assistant, "he", 2));
-        vec![begin, Change::Add(question), Change::Add(answer), update, Change::Title("Ho".into())]
+        let begin = What::Begin { title: "Hi".into(), system: None, model: None };
+        let question = What::Put(entry("question", None, Role::User, "hi"));
+        let title = change(What::Title("Ho".into()));
+        vec![change(begin), change(question), answer("he", ""), answer("hello", "end"), title]
     }
+
+    /// The same as a version before 0.2 wrote it.
+    const OLD: &str = concat!(
+        r#"{"Begin":{"id":"a1","title":"Hi","system":null,"model":null}}"#,
+        "\n",
+        r#"{"Add":{"parent":null,"role":"user","text":"hi","created":1}}"#,
+        "\n",
+        r#"{"Add":{"parent":0,"role":"assistant","text":"he","created":2,"answer":{"stop":""}}}"#,
+        "\n",
+        r#"{"Update":{"place":1,"text":"hello","answer":{"thinking":"hm","stop":"end"}}}"#,
+        "\n",
+        r#"{"Title":"Ho"}"#,
+        "\n",
+    );
 
     #[test]
     fn wherever_taking_in_was_broken_off_doing_it_again_adds_nothing() {
-        let changes = conversation();
-        let whole = lines(&changes);
-        for done in 0..=changes.len() {
-            let folder = tempfile::tempdir().unwrap();
-            let (mut store, _) = Conversations::open(&folder.path().join("c.db")).unwrap();
-            make_again(&lines(&changes[..done]), &mut store).unwrap();
-            make_again(&whole, &mut store).unwrap();
-            make_again(&whole[..whole.len() - 10], &mut store).unwrap(); // half a line at its end
-            assert_eq!(texts(&store, "a1"), ["hi", "hello"]);
-            let list = store.list(&Filter::default()).unwrap();
-            assert_eq!((list.len(), list[0].messages, list[0].title.as_str()), (1, 2, "Ho"));
+        for whole in [&lines(&conversation()), OLD] {
+            let ends = whole.match_indices('\n').map(|(end, _)| end + 1);
+            for done in [0].into_iter().chain(ends) {
+                let folder = tempfile::tempdir().unwrap();
+                let (mut store, _) = Conversations::open(&folder.path().join("c.db")).unwrap();
+                make_again(&whole[..done], &mut store).unwrap();
+                make_again(whole, &mut store).unwrap();
+                make_again(&whole[..whole.len() - 10], &mut store).unwrap(); // half a line at its end
+                assert_eq!(texts(&store, "a1"), ["hi", "hello"]);
+                let list = store.list(&Filter::default()).unwrap();
+                assert_eq!((list.len(), list[0].messages, list[0].title.as_str()), (1, 2, "Ho"));
+            }
         }
+    }
+
+    #[test]
+    fn an_old_change_goes_on_from_the_rows_that_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Conversations::open(&folder.path().join("c.db")).unwrap();
+        make_again(OLD, &mut store).unwrap();
+        let rest = concat!(
+            r#"{"Turn":{"id":"a1","numbers":[1,2]}}"#,
+            "\n",
+            r#"{"Add":{"parent":1,"role":"user","text":"and now?","created":3}}"#,
+        );
+        make_again(rest, &mut store).unwrap();
+        assert_eq!(texts(&store, "a1"), ["hi", "hello", "and now?"]);
+        let record = store.load("a1").unwrap().unwrap();
+        assert_eq!(record.entries[1].message.thinking.as_deref(), Some("hm"));
+        make_again(&rest.replace("[1,2]", "[7,9]").replace("a1", "a2"), &mut store).unwrap();
+        assert_eq!(texts(&store, "a2"), ["and now?"], "what it goes on from is gone");
     }
 
     #[test]
@@ -219,10 +263,10 @@ mod tests {
     fn what_goes_on_from_nothing_is_a_conversation_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let (mut store, _) = Conversations::open(&folder.path().join("c.db")).unwrap();
-        let turn = Change::Turn { id: "gone".into(), numbers: vec![7, 9] };
-        let (question, answer) =
-            (entry(Some(1), Role::User, "and now?", 1), entry(Some(2), Role::Assistant, "well", 2));
-        make_again(&lines(&[turn, Change::Add(question), Change::Add(answer)]), &mut store).unwrap();
+        let answer = entry("b", Some("a"), Role::Assistant, "well");
+        let question = entry("a", Some("gone"), Role::User, "and now?");
+        let changes = [question, answer].map(|entry| change(What::Put(entry)));
+        make_again(&lines(&changes), &mut store).unwrap();
         let list = store.list(&Filter::default()).unwrap();
         assert_eq!((list.len(), list[0].title.as_str(), list[0].messages), (1, "and now?", 2));
     }
@@ -233,7 +277,7 @@ mod tests {
         let database = folder.path().join("c.db");
         let (mut store, _) = Conversations::open(&database).unwrap();
         let changes: Vec<Arc<Change>> = conversation().into_iter().map(Arc::new).collect();
-        let aside = Aside::begin(&database, &Applied::default(), &changes).unwrap();
+        let aside = Aside::begin(&database, &changes).unwrap();
         take_in(&database, &mut store).unwrap();
         assert!(store.list(&Filter::default()).unwrap().is_empty());
         let path = aside.path.clone();

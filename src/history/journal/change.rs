@@ -1,32 +1,30 @@
-//! What happens to a conversation, one word of the journal each → what that makes of the database.
+//! What happens to a conversation, one word of the journal each → what that makes of the database. Making a change twice makes it once.
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::record::{Answer, Entry};
+use crate::chat::MessageId;
+use crate::chat::record::Entry;
 use crate::clock::now;
-use crate::history::database::{Conversations, Number, Trouble};
+use crate::history::database::{Conversations, Trouble};
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Change {
-    /// A conversation that is in the database already is followed from here on. Nothing is written.
-    Turn {
-        id: String,
-        numbers: Vec<Number>,
-    },
+pub(super) struct Change {
+    /// The id of the conversation that it belongs to.
+    pub(super) conversation: String,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum What {
     Begin {
-        id: String,
         title: String,
         system: Option<String>,
         model: Option<String>,
     },
-    /// The parent is counted as the journal counts.
-    Add(Entry),
-    Update {
-        place: usize,
-        text: String,
-        answer: Answer,
-    },
-    Head(Option<usize>),
+    /// A message, or an answer as far as it has come.
+    Put(Entry),
+    Head(Option<MessageId>),
     System(Option<String>),
     Title(String),
     Model(Option<String>),
@@ -34,58 +32,30 @@ pub(super) enum Change {
     Overtaken,
 }
 
-/// How far the changes to a database have come.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Applied {
-    /// The conversation that is followed, and the numbers of its messages in the database.
-    pub(super) id: String,
-    pub(super) numbers: Vec<Number>,
-    /// It is in no database any more: what belongs to it is given again after another beginning.
-    pub(super) gone: bool,
-}
-
-impl Applied {
-    /// Makes a change. Where it is made `again`, some of it may be there already.
-    pub(super) fn apply(
-        &mut self,
-        store: &mut Conversations,
-        change: &Change,
-        again: bool,
-    ) -> Result<(), Trouble> {
-        let real = |place: &usize| self.numbers.get(*place).copied();
-        match change {
-            Change::Turn { id, numbers } => {
-                *self = Applied { id: id.clone(), numbers: numbers.clone(), gone: false };
+impl Change {
+    pub(super) fn apply(&self, store: &mut Conversations) -> Result<(), Trouble> {
+        let id = &self.conversation;
+        match &self.what {
+            What::Begin { title, system, model } => {
+                store.begin(id, title, system.as_deref(), model.as_deref(), now())
             }
-            Change::Begin { id, title, system, model } => {
-                if !(again && store.has(id)?) {
-                    store.begin(id, title, system.as_deref(), model.as_deref(), now())?;
-                }
-                *self = Applied { id: id.clone(), ..Applied::default() };
-            }
-            _ if self.gone => {}
-            Change::Add(entry) => {
-                let parent = entry.parent.as_ref().and_then(real);
-                let there = if again { store.find_message(&self.id, parent, entry)? } else { None };
-                let number = match there {
-                    Some(number) => number,
-                    None => store.add(&self.id, parent, entry, now())?,
-                };
-                self.numbers.push(number);
-            }
-            Change::Update { place, text, answer } => {
-                if let Some(number) = real(place)
-                    && !(again && store.says_more(number, text)?)
-                {
-                    store.update(number, text, answer)?;
-                }
-            }
-            Change::Head(head) => store.move_head(&self.id, head.as_ref().and_then(real))?,
-            Change::System(system) => store.set_system(&self.id, system.as_deref())?,
-            Change::Title(title) => store.set_title(&self.id, title)?,
-            Change::Model(model) => store.set_model(&self.id, model.as_deref())?,
-            Change::Overtaken => {}
+            What::Put(entry) => store.put(id, entry, now()),
+            What::Head(head) => store.move_head(id, *head),
+            What::System(system) => store.set_system(id, system.as_deref()),
+            What::Title(title) => store.set_title(id, title),
+            What::Model(model) => store.set_model(id, model.as_deref()),
+            What::Overtaken => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether this takes the place of `before`: a later state of the same message.
+    pub(super) fn overtakes(&self, before: &Change) -> bool {
+        let same = self.conversation == before.conversation;
+        matches!((&self.what, &before.what), (What::Put(now), What::Put(then)) if same && now.id == then.id)
+    }
+
+    /// What is left of it when it was overtaken.
+    pub(super) fn overtaken(&self) -> Change {
+        Change { conversation: self.conversation.clone(), what: What::Overtaken }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::change::{Applied, Change};
+use super::change::Change;
 
 /// How long the database may take before a file beside it takes a change. The first word of an answer waits that long at most.
 const GRACE: Duration = Duration::from_millis(200);
@@ -20,9 +20,8 @@ pub(super) struct Progress {
 pub(super) struct State {
     /// Given and not yet in the database, the oldest first, each with when it was given.
     waiting: VecDeque<(Instant, Arc<Change>)>,
-    /// How many are in the database, and what they made of it.
+    /// How many are in the database.
     written: usize,
-    applied: Applied,
     /// How many of all are in the file beside it, or were.
     pub(super) aside: usize,
     /// The database cannot be written, and waiting does not help: no file stands in for it.
@@ -30,7 +29,7 @@ pub(super) struct State {
     /// A line each, for the user: what was not told yet, and all.
     troubles: Vec<String>,
     told: Vec<String>,
-    /// The database is another one, and the conversation is not in it: all of it is to be given again.
+    /// The database is another one than before, and the conversation may not be in it: all of it is to be given again.
     pub(super) gone: bool,
     /// How often the writer was asked to try again, and how often it has.
     asked: usize,
@@ -64,9 +63,8 @@ impl State {
 
 /// What the thread that stands in for the database is to do.
 pub(super) enum Step {
-    /// Changes to put aside, up to the one of that number, and where the database is before them.
+    /// Changes to put aside, up to the one of that number.
     Write {
-        applied: Applied,
         changes: Vec<Arc<Change>>,
         end: usize,
     },
@@ -103,10 +101,10 @@ impl Progress {
     pub(super) fn give(&self, change: Change) {
         self.change(|state| {
             // What an answer says so far, later: the one before need not be kept any more.
-            if let (Change::Update { place, .. }, Some((_, last))) = (&change, state.waiting.back_mut())
-                && matches!(&**last, Change::Update { place: before, .. } if before == place)
+            if let Some((_, last)) = state.waiting.back_mut()
+                && change.overtakes(last)
             {
-                *last = Arc::new(Change::Overtaken);
+                *last = Arc::new(last.overtaken());
             }
             state.waiting.push_back((Instant::now(), Arc::new(change)));
         });
@@ -142,11 +140,10 @@ impl Progress {
     }
 
     /// The first of those that wait is in the database.
-    pub(super) fn written(&self, applied: &Applied) {
+    pub(super) fn written(&self) {
         self.change(|state| {
             state.waiting.pop_front();
             state.written += 1;
-            state.applied.clone_from(applied);
             state.refused = false;
             if state.waiting.is_empty() {
                 state.tries = state.asked;
@@ -179,11 +176,11 @@ impl Progress {
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             state = match left {
                 Some(Duration::ZERO) => {
-                    // A new file begins with where the database is, and has all that waits.
+                    // A new file has all that waits.
                     let there = if begun { state.aside - state.written } else { 0 };
                     let changes = state.waiting.iter().skip(there).map(|(_, change)| change.clone());
                     let changes = changes.collect();
-                    return Step::Write { applied: state.applied.clone(), changes, end: state.given() };
+                    return Step::Write { changes, end: state.given() };
                 }
                 None if state.over => return Step::Over,
                 None => self.changed.wait(state).expect(UNBROKEN),

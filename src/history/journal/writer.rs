@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::statvfs::statvfs;
 
 use super::aside::take_in;
-use super::change::{Applied, Change};
+use super::change::{Change, What};
 use super::progress::Progress;
 use crate::history::database::{Conversations, Trouble};
 
@@ -15,13 +15,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Writes until nobody gives changes any more.
 pub(super) fn run(file: PathBuf, progress: &Progress) {
-    let mut writer = Writer { file, progress, store: None, applied: Applied::default() };
+    let mut writer = Writer { file, progress, store: None, opened: false, gone: false };
     if writer.file.exists() {
         writer.store = writer.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
     }
     while let Some((change, asked)) = progress.next_change() {
         match writer.write(&change) {
-            Ok(()) => progress.written(&writer.applied),
+            Ok(()) => progress.written(),
             Err(trouble) => {
                 writer.complain(&trouble);
                 if !progress.failed(asked, AGAIN) {
@@ -36,7 +36,10 @@ struct Writer<'a> {
     file: PathBuf,
     progress: &'a Progress,
     store: Option<Conversations>,
-    applied: Applied,
+    /// There was a database before: one that is opened after it is another one.
+    opened: bool,
+    /// It is another one now: what follows is given again after another beginning.
+    gone: bool,
 }
 
 impl Writer<'_> {
@@ -56,14 +59,13 @@ impl Writer<'_> {
         });
     }
 
-    /// Opens the database that is at its place now. In another one than before, the conversation may not be.
+    /// Opens the database that is at its place now. Another one than before may lack the conversation, or some of it.
     fn open(&mut self) -> Result<Conversations, Trouble> {
         let (mut store, note) = Conversations::open(&self.file)?;
         let _ = take_in(&self.file, &mut store); // what cannot be taken in stays where it is
         self.progress.change(|state| note.into_iter().for_each(|note| state.complain(note)));
-        let Applied { id, numbers, gone } = &self.applied;
-        if !numbers.is_empty() && !gone && !store.holds(id, numbers)? {
-            self.applied.gone = true;
+        if std::mem::replace(&mut self.opened, true) {
+            self.gone = true;
             self.progress.change(|state| state.gone = true);
         }
         Ok(store)
@@ -74,7 +76,8 @@ impl Writer<'_> {
             Some(store) => store,
             None => self.open()?,
         };
-        let done = self.applied.apply(&mut store, change, false);
+        self.gone &= !matches!(change.what, What::Begin { .. });
+        let done = if self.gone { Ok(()) } else { change.apply(&mut store) };
         self.store = Some(store);
         done
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Confirm, Next, path};
+use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, Role};
 use crate::error::{Failure, reason};
 use crate::files::{Existing, is_stdout, would_replace};
@@ -11,7 +12,7 @@ use crate::history::exchange::Format;
 use crate::history::journal::Heading;
 use crate::models;
 use crate::repl::{Ask, Chat, UNCHANGED, editor, show_resumed};
-use crate::saved::{self, Kept};
+use crate::saved;
 use crate::ui::table::{Column, table};
 use crate::units::{count, count_in_column};
 
@@ -70,11 +71,10 @@ pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
 }
 
 /// Goes on with a conversation that was kept, with its own model if that can be had.
-pub(in crate::repl) fn go_on_with(chat: &mut Chat, kept: Kept) -> Result<(), Failure> {
-    let Kept { record, numbers, damage } = kept;
-    chat.session.turn_to(&record, Heading::of(&record, numbers));
+pub(in crate::repl) fn go_on_with(chat: &mut Chat, record: Record) -> Result<(), Failure> {
+    chat.session.turn_to(&record, Heading::of(&record));
     chat.attached.clear();
-    show_resumed(chat.session, &record, &damage, chat.screen);
+    show_resumed(chat.session, &record, chat.screen);
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match models::of_conversation(chat.session.config(), before) {
         Ok(None) => {}
@@ -152,23 +152,24 @@ fn names(files: &[Attachment]) -> String {
 
 pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
-    let again = if chat.attached.is_empty() && !message.attachments.is_empty() {
-        chat.attached = message.attachments;
+    let files: Vec<Attachment> = message.files().cloned().collect();
+    let again = if chat.attached.is_empty() && !files.is_empty() {
+        chat.attached = files;
         format!(" ({} attached again)", names(&chat.attached))
     } else {
         String::new()
     };
-    chat.screen.note(&format!("taken back: {}{again}", saved::short(&message.text, 60)));
+    chat.screen.note(&format!("taken back: {}{again}", saved::short(&message.text(), 60)));
     Ok(Next::Prompt)
 }
 
 pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let nothing = || Failure::new("there is nothing to bring back").hint("/redo brings back what /undo took");
     let message = chat.session.redo().ok_or_else(nothing)?;
-    if chat.attached == message.attachments {
+    if chat.attached.iter().eq(message.files()) {
         chat.attached.clear(); // they go with that message
     }
-    chat.screen.note(&format!("brought back: {}", saved::short(&message.text, 60)));
+    chat.screen.note(&format!("brought back: {}", saved::short(&message.text(), 60)));
     Ok(Next::Prompt)
 }
 
@@ -191,13 +192,15 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
     if !editor::is_external_set() {
         return Ok(Next::Change(place, before));
     }
-    let text = editor::in_external_editor(&before.text)?;
-    if text.trim().is_empty() || text == before.text {
+    let text = editor::in_external_editor(&before.text())?;
+    if text.trim().is_empty() || text == before.text() {
         chat.screen.note(UNCHANGED);
         return Ok(Next::Prompt);
     }
     chat.screen.show_typed(chat.prompt(), &text);
-    Ok(Next::Ask(Ask::Instead(place, Message { text, ..before })))
+    let mut instead = before;
+    instead.set_text(&text);
+    Ok(Next::Ask(Ask::Instead(place, instead)))
 }
 
 pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
@@ -205,7 +208,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     let counts = chat.session.count(None)?;
     let (weights, dropped) = chat.session.token_counts()?;
     let conversation = chat.session.conversation();
-    let path: Vec<&Message> = conversation.path().into_iter().map(|id| conversation.message(id)).collect();
+    let path: Vec<&Message> = conversation.path().into_iter().map(|entry| &*entry.message).collect();
     let system =
         conversation.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
     let (mut rows, mut leaving, mut asked) = (Vec::new(), dropped.count, 0);
@@ -215,8 +218,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
         asked += usize::from(message.role == Role::User);
         let number = if message.role == Role::User { asked.to_string() } else { String::new() };
         let seen = if leaves { "left" } else { "" };
-        let files = message.attachments.iter().map(|file| format!("[{}] ", file.name)).collect::<String>();
-        let text = saved::short(&format!("{files}{}", message.text), 50);
+        let text = saved::short(&message.in_short(), 50);
         let tokens = count_in_column(tokens, 6, "token");
         rows.push([format!("{number:>3} {:9} {tokens}  {seen:4}", message.role.name()), text]);
     }

@@ -203,7 +203,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
 
 /// A message of nothing but what is attached, as it will be given.
 fn with_files(chat: &Chat) -> Message {
-    let message = Message { attachments: chat.attached.clone(), ..Message::new(Role::User, "") };
+    let message = Message::new(Role::User, "").with_files(chat.attached.clone());
     message.with_headers(chat.session.settings().file_header)
 }
 

@@ -3,6 +3,21 @@
 //! What it is is told by its content: fireside's JSON, OpenAI's messages, ChatGPT's data export. One conversation is in memory
 //! at a time. What cannot be read is left out and said; only where a file's own structure is damaged nothing after it can be
 //! read.
+//!
+//! In the order of the flow: this file, what is read and what comes of it; source.rs and archive.rs, a file, a folder, a zip;
+//! json_stream.rs and lossy_json.rs, one JSON value at a time; then one file for each kind of conversation: native.rs, openai.rs, chatgpt.rs.
+
+mod archive;
+mod assemble;
+mod chatgpt;
+mod content;
+mod identity;
+mod lossy_json;
+mod native;
+mod notes;
+mod openai;
+mod json_stream;
+mod source;
 
 use std::io::{self, BufReader, Read, Seek};
 use std::ops::ControlFlow;
@@ -11,12 +26,11 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value};
 
-use super::archive::{Archive, is_zip};
-use super::json_stream::{Piece, Pieces, Place, Stop};
-use super::lossy_json::parse;
-use super::notes::quoted;
-use super::{chatgpt, native, openai, source};
-use crate::chat::record::Record;
+use self::archive::{Archive, is_zip};
+use self::json_stream::{Piece, Pieces, Place, Stop};
+use self::lossy_json::parse;
+pub use self::notes::Imported;
+use self::notes::quoted;
 use crate::error::{Failure, reason};
 use crate::files;
 
@@ -27,15 +41,6 @@ const BUFFER: usize = 64 << 10;
 /// Notes about what was left out; of more, only the number is said.
 const MOST_NOTES: usize = 100;
 const KINDS: &str = "it takes fireside's own JSON, OpenAI's messages as JSON, and ChatGPT's data export (zip, folder or conversations.json)";
-
-/// A conversation that was read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Imported {
-    /// With an id that is the same whenever this conversation is imported.
-    pub record: Record,
-    /// What was left out, and what was not understood and kept as text.
-    pub notes: Vec<String>,
-}
 
 /// What an import came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,8 +1,10 @@
-//! Ids of conversations that come from elsewhere: the same whenever the same one is imported.
+//! Ids of conversations that come from elsewhere: the same whenever the same one is imported; and hashes of media.
 
 use std::fmt::Write as _;
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -24,6 +26,25 @@ pub(super) fn of_content(source: &str, content: &impl Serialize) -> String {
     sum.digits()
 }
 
+/// Of the bytes of a medium: SHA-256, lower-case hexadecimal.
+pub(super) fn of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// The type and the bytes in a `data:` URL in base64; `None` for any other.
+pub(super) fn data_url(url: &str) -> Option<(String, Vec<u8>)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some((media_type.to_string(), STANDARD.decode(data).ok()?))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
+}
+
 struct Sum(Sha256);
 
 impl Sum {
@@ -35,11 +56,7 @@ impl Sum {
     }
 
     fn digits(self) -> String {
-        let mut id = String::new();
-        for byte in &self.0.finalize()[..DIGITS / 2] {
-            let _ = write!(id, "{byte:02x}"); // a String takes everything
-        }
-        id
+        hexadecimal(&self.0.finalize()[..DIGITS / 2])
     }
 }
 

@@ -1,4 +1,15 @@
-//! What is to be said about a conversation that was imported: each thing once, with how often it came.
+//! A conversation that was imported, and what is to be said about it: each thing once, with how often it came.
+
+use crate::chat::record::Record;
+
+/// A conversation that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// With ids that are the same whenever this conversation is imported.
+    pub record: Record,
+    /// What was left out, and what was not understood and kept as it is.
+    pub notes: Vec<String>,
+}
 
 /// Different notes about one conversation; what more there is to say is left at that.
 const MOST: usize = 20;

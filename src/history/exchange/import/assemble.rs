@@ -1,17 +1,21 @@
 //! Messages as another program had them, one after the other in their tree → the entries of a [`Record`].
 //!
-//! What a model said in several messages (thoughts, a call of a tool, what that returned, the answer) becomes one answer, so
-//! that user and assistant take turns as chat templates demand. Used by openai.rs and chatgpt.rs.
+//! What a model said in several messages in a row (thoughts, a call of a tool, an answer) becomes one message. What a tool
+//! returned is one of its own. Used by openai.rs and chatgpt.rs.
 
-use crate::chat::Role;
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use crate::chat::message::join_parts;
+use crate::chat::part::Text;
 use crate::chat::record::{Answer, Entry, Record, title_from};
+use crate::chat::{Message, MessageId, Part, Role};
 
 /// What one message says.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Said {
     pub(super) role: Option<Role>,
-    pub(super) text: String,
+    pub(super) parts: Vec<Part>,
     pub(super) thinking: String,
     pub(super) model: String,
     pub(super) created: Option<i64>,
@@ -22,12 +26,15 @@ pub(super) struct Said {
 /// A place in the other program's tree, which may have nothing to say.
 #[derive(Debug, Default)]
 pub(super) struct Node {
+    /// What the source calls it, as it calls no other one of the conversation.
+    pub(super) name: String,
     /// Smaller than its own index.
     pub(super) parent: Option<usize>,
     pub(super) said: Option<Said>,
 }
 
-/// Fills the entries, the head and the system prompt, and what follows from them. `head`: an index of `nodes`.
+/// Fills the entries, the head and the system prompt, and what follows from them. `head`: an index of `nodes`. The ids of the
+/// messages follow from that of the record and their names.
 pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize>) {
     let above = speakers_above(&nodes);
     let mut followers = vec![0_usize; nodes.len()];
@@ -42,11 +49,15 @@ pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize
         let alone = above.is_some_and(|above| followers[above] == 1);
         let place = match node.said {
             None => parent,
-            Some(said) => Some(place(&mut record.entries, parent, alone, said)),
+            Some(said) => {
+                let id = MessageId::derived([record.id.as_str(), &node.name]);
+                Some(place(&mut record.entries, id, parent, alone, said))
+            }
         };
         places.push(place);
     }
-    record.head = head.and_then(|head| places[head]).or_else(|| last_leaf(&record.entries));
+    let shown = head.and_then(|head| places[head]).map(|place| record.entries[place].id);
+    record.head = shown.or_else(|| last_leaf(&record.entries));
     lift_system(record);
     add_title(record);
 }
@@ -64,15 +75,16 @@ fn speakers_above(nodes: &[Node]) -> Vec<Option<usize>> {
 }
 
 /// Adds what is said to the answer before it, if that goes on `alone` with this, or as an entry of its own.
-fn place(entries: &mut Vec<Entry>, parent: Option<usize>, alone: bool, said: Said) -> usize {
+fn place(entries: &mut Vec<Entry>, id: MessageId, parent: Option<usize>, alone: bool, said: Said) -> usize {
     let role = said.role.unwrap_or(Role::Assistant);
     let thinking = (!said.thinking.is_empty()).then_some(said.thinking);
     if let Some(parent) = parent.filter(|_| alone && role == Role::Assistant)
-        && let Entry { answer: Some(answer), text, .. } = &mut entries[parent]
+        && let Entry { answer: Some(answer), message, .. } = &mut entries[parent]
     {
-        append(text, &said.text);
+        let message = Arc::make_mut(message);
+        add(&mut message.parts, said.parts);
         if let Some(more) = thinking {
-            append(answer.thinking.get_or_insert_default(), &more);
+            append(message.thinking.get_or_insert_default(), &more);
         }
         answer.stop = said.stop.into();
         if !said.model.is_empty() {
@@ -80,15 +92,22 @@ fn place(entries: &mut Vec<Entry>, parent: Option<usize>, alone: bool, said: Sai
         }
         return parent;
     }
-    let answer = (role == Role::Assistant).then(|| Answer {
-        thinking,
-        stop: said.stop.into(),
-        model: said.model,
-        ..Answer::default()
-    });
-    let (text, created) = (said.text, said.created);
-    entries.push(Entry { parent, role, text, attachments: Vec::new(), created, answer });
+    let answer = (role == Role::Assistant)
+        .then(|| Box::new(Answer { stop: said.stop.into(), model: said.model, ..Answer::default() }));
+    let message = Message { role, parts: said.parts, thinking };
+    let parent = parent.map(|parent| entries[parent].id);
+    entries.push(Entry { created: said.created, answer, ..Entry::new(id, parent, message) });
     entries.len() - 1
+}
+
+/// Adds parts, text to the text before it.
+fn add(parts: &mut Vec<Part>, more: Vec<Part>) {
+    for part in more {
+        match (parts.last_mut(), part) {
+            (Some(Part::Text(Text { text })), Part::Text(more)) => append(text, &more.text),
+            (_, part) => parts.push(part),
+        }
+    }
 }
 
 /// As [`join_parts`] would, without copying what is there.
@@ -100,44 +119,34 @@ fn append(text: &mut String, more: &str) {
 }
 
 /// The newest message that nothing follows, for want of anything that says where the conversation stands.
-fn last_leaf(entries: &[Entry]) -> Option<usize> {
-    let mut leaf = vec![true; entries.len()];
-    for parent in entries.iter().filter_map(|entry| entry.parent) {
-        leaf[parent] = false;
-    }
-    (0..entries.len()).filter(|index| leaf[*index]).max_by_key(|index| entries[*index].created)
+fn last_leaf(entries: &[Entry]) -> Option<MessageId> {
+    let parents: HashSet<MessageId> = entries.iter().filter_map(|entry| entry.parent).collect();
+    let leaves = entries.iter().filter(|entry| !parents.contains(&entry.id));
+    leaves.max_by_key(|entry| entry.created).map(|entry| entry.id)
 }
 
 /// What the path begins with and the model was told, rather than what was said, is the system prompt.
 fn lift_system(record: &mut Record) {
-    let path = record.path();
-    let told = path.iter().take_while(|index| record.entries[**index].role == Role::System).count();
-    if told == 0 {
+    let told = record.path().into_iter().take_while(|entry| entry.message.role == Role::System);
+    let (ids, texts): (HashSet<MessageId>, Vec<String>) =
+        told.map(|entry| (entry.id, entry.message.content())).unzip();
+    if ids.is_empty() {
         return;
     }
-    let texts = path[..told].iter().map(|index| record.entries[*index].text.as_str());
-    record.system = Some(join_parts(texts));
-    let mut places: Vec<Option<usize>> = (0..record.entries.len()).map(Some).collect();
-    for index in &path[..told] {
-        places[*index] = None;
-    }
-    for (place, kept) in places.iter_mut().flatten().zip(0..) {
-        *place = kept;
-    }
-    let mut kept = places.iter().map(Option::is_some);
-    record.entries.retain(|_| kept.next() == Some(true));
+    record.system = Some(join_parts(texts.iter().map(String::as_str)));
+    record.entries.retain(|entry| !ids.contains(&entry.id));
     for entry in &mut record.entries {
-        entry.parent = entry.parent.and_then(|parent| places[parent]);
+        entry.parent = entry.parent.filter(|parent| !ids.contains(parent)); // nothing comes before those
     }
-    record.head = record.head.and_then(|head| places[head]);
+    record.head = record.head.filter(|head| !ids.contains(head));
 }
 
 /// A title, where the source had none.
 fn add_title(record: &mut Record) {
     record.title = record.title.split_whitespace().collect::<Vec<_>>().join(" ");
     if record.title.is_empty() {
-        let asked = record.entries.iter().find(|entry| entry.role == Role::User);
-        record.title = asked.map(|entry| title_from(&entry.text)).unwrap_or_default();
+        let asked = record.entries.iter().find(|entry| entry.message.role == Role::User);
+        record.title = asked.map(|entry| title_from(&entry.message.said())).unwrap_or_default();
     }
 }
 
@@ -146,18 +155,33 @@ mod tests {
     use super::*;
 
     fn node(parent: Option<usize>, role: Role, text: &str) -> Node {
-        let said = Said { role: Some(role), text: text.into(), stop: "end", ..Said::default() };
-        Node { parent, said: Some(said) }
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::text(text)] };
+        let said = Said { role: Some(role), parts, stop: "end", ..Said::default() };
+        Node { name: String::new(), parent, said: Some(said) }
     }
 
-    fn assembled(nodes: Vec<Node>, head: Option<usize>) -> Record {
+    fn assembled(mut nodes: Vec<Node>, head: Option<usize>) -> Record {
+        for (index, node) in nodes.iter_mut().enumerate() {
+            node.name = index.to_string();
+        }
         let mut record = Record::default();
         assemble(&mut record, nodes, head);
         record
     }
 
-    fn texts(record: &Record) -> Vec<(Option<usize>, &str)> {
-        record.entries.iter().map(|entry| (entry.parent, entry.text.as_str())).collect()
+    /// Where each message stands: its parent's place and its text; and the place of the head.
+    fn texts(record: &Record) -> Vec<(Option<usize>, String)> {
+        let place = |id| record.entries.iter().position(|entry| entry.id == id);
+        let told = |entry: &Entry| (entry.parent.and_then(place), entry.message.content());
+        record.entries.iter().map(told).collect()
+    }
+
+    fn told(expected: &[(Option<usize>, &str)]) -> Vec<(Option<usize>, String)> {
+        expected.iter().map(|(parent, text)| (*parent, text.to_string())).collect()
+    }
+
+    fn head(record: &Record) -> Option<usize> {
+        record.entries.iter().position(|entry| Some(entry.id) == record.head)
     }
 
     #[test]
@@ -166,16 +190,16 @@ mod tests {
             node(None, Role::User, "q"),
             node(Some(0), Role::Assistant, ""),
             node(Some(1), Role::Assistant, "a"),
-            Node { parent: Some(2), said: None },
+            Node { name: String::new(), parent: Some(2), said: None },
             node(Some(3), Role::Assistant, "b"),
         ];
         nodes[1].said.as_mut().unwrap().thinking = "hm".into();
         nodes[4].said.as_mut().unwrap().model = "m".into();
         let record = assembled(nodes, Some(4));
-        assert_eq!(texts(&record), [(None, "q"), (Some(0), "a\n\nb")]);
+        assert_eq!(texts(&record), told(&[(None, "q"), (Some(0), "a\n\nb")]));
         let answer = record.entries[1].answer.as_ref().unwrap();
-        assert_eq!((answer.thinking.as_deref(), answer.model.as_str()), (Some("hm"), "m"));
-        assert_eq!((record.head, record.title.as_str()), (Some(1), "q"));
+        assert_eq!((record.entries[1].message.thinking.as_deref(), answer.model.as_str()), (Some("hm"), "m"));
+        assert_eq!((head(&record), record.title.as_str()), (Some(1), "q"));
     }
 
     #[test]
@@ -187,8 +211,8 @@ mod tests {
             node(Some(1), Role::Assistant, "c"),
         ];
         let record = assembled(nodes, Some(2));
-        assert_eq!(texts(&record), [(None, "q"), (Some(0), "a"), (Some(1), "b"), (Some(1), "c")]);
-        assert_eq!(record.head, Some(2));
+        assert_eq!(texts(&record), told(&[(None, "q"), (Some(0), "a"), (Some(1), "b"), (Some(1), "c")]));
+        assert_eq!(head(&record), Some(2));
     }
 
     #[test]
@@ -202,16 +226,17 @@ mod tests {
         ];
         let record = assembled(nodes, None);
         assert_eq!(record.system.as_deref(), Some("one\n\ntwo"));
-        assert_eq!(texts(&record), [(None, "other"), (None, "q"), (Some(1), "three")]);
-        assert_eq!(record.head, Some(2));
+        assert_eq!(texts(&record), told(&[(None, "other"), (None, "q"), (Some(1), "three")]));
+        assert_eq!(head(&record), Some(2));
         let none = assembled(vec![node(None, Role::System, "alone")], Some(0));
         assert_eq!((none.head, none.entries.len()), (None, 0));
     }
     #[test]
     fn time_does_not_grow_faster_than_the_conversation() {
         for role in [Role::System, Role::Assistant] {
-            let nodes =
-                (0..200_000_usize).map(|index| node(index.checked_sub(1), role, "some words")).collect();
+            let nodes = (0..200_000_usize)
+                .map(|index| node(index.checked_sub(1), role.clone(), "some words"))
+                .collect();
             let record = assembled(nodes, None); // minutes, if each were to copy all before it
             assert_eq!(record.entries.len(), usize::from(role == Role::Assistant));
         }

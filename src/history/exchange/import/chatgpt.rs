@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::assemble::{Node, Said, assemble};
-use super::content::{Content, content};
-use super::import::Imported;
-use super::notes::Notes;
-use super::{identity, openai, time};
-use crate::chat::fences::fenced;
+use super::content::{Content, content, text_of};
+use super::notes::{Imported, Notes};
+use super::{identity, openai};
 use crate::chat::message::join_parts;
+use crate::chat::part::ToolResult;
 use crate::chat::record::Record;
-use crate::chat::{Role, StopReason};
+use crate::chat::{Part, Role, StopReason};
+use crate::history::exchange::time;
 
 /// `known`: when the file was written, for a conversation that does not say when it was.
 pub(super) fn read(object: Map<String, Value>, known: i64) -> Result<Imported, String> {
@@ -30,7 +30,9 @@ pub(super) fn read(object: Map<String, Value>, known: i64) -> Result<Imported, S
         places[index] = nodes.len();
         let message = shape.nodes[index].get("message").and_then(Value::as_object);
         let said = message.and_then(|message| said(message, &mut notes));
-        nodes.push(Node { parent: shape.parents[index].map(|parent| places[parent]), said });
+        let (name, parent) =
+            (shape.names[index].to_string(), shape.parents[index].map(|parent| places[parent]));
+        nodes.push(Node { name, parent, said });
     }
     let current = object.get("current_node").and_then(Value::as_str);
     let head = current.and_then(|id| shape.ids.get(id)).map(|index| places[*index]);
@@ -56,6 +58,7 @@ fn id(object: &Map<String, Value>) -> String {
 
 /// Who follows whom, made a forest of.
 struct Shape<'a> {
+    names: Vec<&'a str>,
     ids: HashMap<&'a str, usize>,
     nodes: Vec<&'a Value>,
     parents: Vec<Option<usize>>,
@@ -64,7 +67,8 @@ struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     fn of(mapping: &'a Map<String, Value>, notes: &mut Notes) -> Shape<'a> {
-        let ids: HashMap<&str, usize> = mapping.keys().map(String::as_str).zip(0..).collect();
+        let names: Vec<&str> = mapping.keys().map(String::as_str).collect();
+        let ids: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
         let nodes: Vec<&Value> = mapping.values().collect();
         let mut named = vec![None; nodes.len()]; // as a child of another one, and the how manieth
         for (index, node) in nodes.iter().enumerate() {
@@ -95,7 +99,7 @@ impl<'a> Shape<'a> {
                 _ => usize::MAX,
             });
         }
-        Shape { ids, nodes, parents, children }
+        Shape { names, ids, nodes, parents, children }
     }
 
     /// Parents before their children, and each branch to its end before the next.
@@ -136,67 +140,62 @@ fn said(message: &Map<String, Value>, notes: &mut Notes) -> Option<Said> {
     let empty = Map::new();
     let part = |name| message.get(name).and_then(Value::as_object).unwrap_or(&empty);
     let (metadata, author) = (part("metadata"), part("author"));
-    let known = openai::role(word(author, "role"));
-    let (role, tool) = known.unwrap_or((Role::Assistant, false));
     let hidden = metadata.get("is_visually_hidden_from_conversation") == Some(&Value::Bool(true));
     let mut asides = Notes::default();
     let asides = if hidden { &mut asides } else { &mut *notes };
     let content = or_instructions(content(message.get("content").unwrap_or(&Value::Null), asides), metadata);
-    let speaker = match word(message, "recipient") {
-        _ if tool => Some(word(author, "name")).filter(|name| !name.is_empty()).or(Some("tool")),
-        "" | "all" => None,
-        recipient => Some(recipient).filter(|_| role == Role::Assistant),
-    };
-    let role = match content {
-        Content::Instructions(_) => Role::System,
+    let role = match &content {
+        Content::Told(_) => Role::System,
         Content::Thinking(_) => Role::Assistant,
-        _ => role,
+        _ => openai::role(word(author, "role")),
     };
-    let instructs = matches!(content, Content::Instructions(_));
-    let (text, thinking) = text_and_thinking(content, speaker);
-    let text = join_parts([files(metadata, asides).as_str(), text.as_str()]);
-    if text.is_empty() && thinking.is_empty() {
+    let recipient = Some(word(message, "recipient")).filter(|name| !["", "all"].contains(name));
+    let told = matches!(content, Content::Told(_));
+    let (mut parts, mut thinking) = (Vec::new(), String::new());
+    match content {
+        Content::Told(text) => parts.push(Part::text(text)),
+        Content::Thinking(text) => thinking = text,
+        content if role == Role::Tool => {
+            let result =
+                ToolResult { id: String::new(), name: word(author, "name").into(), text: String::new() };
+            parts = openai::result(result, content.parts());
+        }
+        content => match recipient.filter(|_| role == Role::Assistant) {
+            Some(tool) => parts.push(openai::called("", tool, text_of(&content.parts()).into())),
+            None => parts = content.fenced(),
+        },
+    }
+    parts.retain(|part| !matches!(part, Part::Text(text) if text.text.is_empty()));
+    let files = files(metadata, asides);
+    if !files.is_empty() {
+        let text = join_parts([files.as_str(), &text_of(&parts)]);
+        parts.retain(|part| !matches!(part, Part::Text(_)));
+        parts.insert(0, Part::text(text));
+    }
+    if parts.is_empty() && thinking.is_empty() {
         return None;
     }
-    if hidden && !instructs {
+    if hidden && !told {
         notes.add("a message that ChatGPT did not show either is left out");
         return None;
     }
-    if known.is_none() {
-        openai::note_role(word(author, "role"), notes);
-    }
+    openai::note_role(&role, notes);
     let (model, created) = (word(metadata, "model_slug").into(), time::field(message, &["create_time"]));
-    Some(Said { role: Some(role), text, thinking, model, created, stop: stop(message, metadata) })
+    Some(Said { role: Some(role), parts, thinking, model, created, stop: stop(message, metadata) })
 }
 
 /// The custom instructions, where a message is nothing but the place where they count. Exports of 2023 have them apart.
 fn or_instructions(content: Content, metadata: &Map<String, Value>) -> Content {
     match content {
-        Content::Text(text) if metadata.get("is_user_system_message") == Some(&Value::Bool(true)) => {
+        Content::Said(parts) if metadata.get("is_user_system_message") == Some(&Value::Bool(true)) => {
+            let text = text_of(&parts);
             let empty = Map::new();
             let apart =
                 metadata.get("user_context_message_data").and_then(Value::as_object).unwrap_or(&empty);
             let apart = ["about_user_message", "about_model_message"].map(|name| word(apart, name));
-            Content::Instructions(if text.is_empty() { join_parts(apart) } else { text })
+            Content::Told(if text.is_empty() { join_parts(apart) } else { text })
         }
         content => content,
-    }
-}
-
-/// `speaker`: the tool that said it, or to which it is said; such text is a block.
-fn text_and_thinking(content: Content, speaker: Option<&str>) -> (String, String) {
-    let block = |kind: &str, text: String| if text.is_empty() { text } else { fenced(kind, &text) };
-    match content {
-        Content::Instructions(text) => (text, String::new()),
-        Content::Thinking(thinking) => (String::new(), thinking),
-        Content::Block(kind, text) if kind.is_empty() => {
-            (block(speaker.unwrap_or_default(), text), String::new())
-        }
-        Content::Block(kind, text) => (block(&kind, text), String::new()),
-        Content::Text(text) => match speaker {
-            Some(speaker) => (block(speaker, text), String::new()),
-            None => (text, String::new()),
-        },
     }
 }
 
@@ -249,8 +248,13 @@ mod tests {
         json!({ "parent": parent, "children": children, "message": message })
     }
 
-    fn texts(record: &Record) -> Vec<(Option<usize>, &str)> {
-        record.entries.iter().map(|entry| (entry.parent, entry.text.as_str())).collect()
+    fn texts(record: &Record) -> Vec<(Option<usize>, String)> {
+        let place = |id| record.entries.iter().position(|entry| entry.id == id);
+        record.entries.iter().map(|entry| (entry.parent.and_then(place), entry.message.content())).collect()
+    }
+
+    fn told(expected: &[(Option<usize>, &str)]) -> Vec<(Option<usize>, String)> {
+        expected.iter().map(|(parent, text)| (*parent, text.to_string())).collect()
     }
 
     #[test]
@@ -264,8 +268,8 @@ mod tests {
             }),
             json!("b"),
         );
-        assert_eq!(texts(&record), [(None, "a"), (Some(0), "b"), (Some(1), "c"), (None, "self")]);
-        assert_eq!(record.head, Some(1));
+        assert_eq!(texts(&record), told(&[(None, "a"), (Some(0), "b"), (Some(1), "c"), (None, "self")]));
+        assert_eq!(record.head, Some(record.entries[1].id));
     }
 
     #[test]
@@ -280,8 +284,8 @@ mod tests {
             }),
             json!("no such"),
         );
-        assert_eq!(texts(&record), [(None, "x"), (Some(0), "y\n\nz")]);
-        assert_eq!(record.head, Some(1));
+        assert_eq!(texts(&record), told(&[(None, "x"), (Some(0), "y\n\nz")]));
+        assert_eq!(record.head, Some(record.entries[1].id));
     }
 
     #[test]
@@ -294,8 +298,8 @@ mod tests {
             }),
             json!("a"),
         );
-        assert_eq!(texts(&record), [(None, "q"), (Some(0), "first"), (Some(0), "second")]);
-        assert_eq!(record.head, Some(1));
+        assert_eq!(texts(&record), told(&[(None, "q"), (Some(0), "first"), (Some(0), "second")]));
+        assert_eq!(record.head, Some(record.entries[1].id));
     }
 
     #[test]
@@ -307,6 +311,6 @@ mod tests {
         };
         let mapping: Map<String, Value> = (0..100_000).map(link).collect();
         let record = imported(Value::Object(mapping), json!(null));
-        assert_eq!((record.entries.len(), record.head), (100_000, Some(99_999)));
+        assert_eq!((record.entries.len(), record.head), (100_000, Some(record.entries[99_999].id)));
     }
 }

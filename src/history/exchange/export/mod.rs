@@ -2,13 +2,17 @@
 //!
 //! Markdown and text show the path to the head and say how many branches they do not show.
 
+mod native;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{native, time};
-use crate::chat::Role;
+use super::time;
 use crate::chat::fences::{fenced, open_fence};
 use crate::chat::record::{Entry, Record};
+use crate::chat::{MessageId, Part, Role};
 use crate::units::count;
 
 /// What a conversation is written as.
@@ -60,10 +64,9 @@ fn markdown(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     if let Some(system) = &record.system {
         writeln!(out, "## System\n\n{}\n", closed(system))?;
     }
-    let mut dropped = 0;
-    for index in record.path() {
-        let entry = &record.entries[index];
-        if let Some(line) = not_seen(entry, &mut dropped) {
+    let mut left = 0;
+    for entry in record.path() {
+        if let Some(line) = not_seen(entry, &mut left) {
             writeln!(out, "*{line}*\n")?;
         }
         markdown_message(entry, out)?;
@@ -75,25 +78,48 @@ fn markdown(record: &Record, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn markdown_message(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
-    let model = entry.answer.as_ref().map_or("", |answer| answer.model.as_str());
-    match entry.role {
+    match &entry.message.role {
         Role::System => writeln!(out, "## System\n")?,
         Role::User => writeln!(out, "## User\n")?,
-        Role::Assistant if model.is_empty() => writeln!(out, "## Assistant\n")?,
-        Role::Assistant => writeln!(out, "## Assistant ({})\n", line(model))?,
+        Role::Assistant => match model(entry) {
+            "" => writeln!(out, "## Assistant\n")?,
+            model => writeln!(out, "## Assistant ({})\n", line(model))?,
+        },
+        Role::Tool => writeln!(out, "## Tool\n")?,
+        Role::Other(name) => writeln!(out, "## Unknown role ({})\n", line(name))?,
     }
-    for attachment in &entry.attachments {
-        let name = line(&attachment.name).replace('`', "'");
-        writeln!(out, "`{name}`:\n\n{}\n", fenced("", &attachment.text))?;
-    }
-    if let Some(thinking) = entry.answer.as_ref().and_then(|answer| answer.thinking.as_deref()) {
+    if let Some(thinking) = &entry.message.thinking {
         writeln!(out, "<details>\n<summary>Thinking</summary>\n")?;
         for line in closed(thinking).lines() {
             writeln!(out, "{}", format!("> {line}").trim_end())?;
         }
         writeln!(out, "\n</details>\n")?;
     }
-    writeln!(out, "{}\n", closed(&entry.text))
+    for part in &entry.message.parts {
+        let code = |name: &str| format!("`{}`", line(name).replace('`', "'"));
+        match part {
+            Part::Text(_) | Part::Media(_) => writeln!(out, "{}\n", closed(&part.content()))?,
+            Part::File(file) => writeln!(out, "{}:\n\n{}\n", code(&file.name), fenced("", &file.text))?,
+            Part::ToolCall(call) => {
+                writeln!(out, "Call of {}:\n\n{}\n", code(&call.name), fenced("", &call.arguments_text()))?
+            }
+            Part::ToolResult(result) => {
+                writeln!(out, "Result of {}:\n\n{}\n", code(result.title()), fenced("", &result.text))?
+            }
+            Part::Unknown(value) => {
+                writeln!(out, "A part of an unknown kind:\n\n{}\n", fenced("json", &value.to_string()))?
+            }
+        }
+    }
+    if entry.message.parts.is_empty() {
+        writeln!(out, "\n")?;
+    }
+    Ok(())
+}
+
+/// What gave an answer; empty where that is not known.
+fn model(entry: &Entry) -> &str {
+    entry.answer.as_ref().map_or("", |answer| answer.model.as_str())
 }
 
 fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
@@ -105,28 +131,47 @@ fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     if let Some(system) = &record.system {
         writeln!(out, "System:\n{}\n", system.trim_end())?;
     }
-    let mut dropped = 0;
-    for index in record.path() {
-        let entry = &record.entries[index];
-        let model = entry.answer.as_ref().map_or("", |answer| answer.model.as_str());
-        if let Some(line) = not_seen(entry, &mut dropped) {
+    let mut left = 0;
+    for entry in record.path() {
+        if let Some(line) = not_seen(entry, &mut left) {
             writeln!(out, "({line})\n")?;
         }
-        match entry.role {
+        match &entry.message.role {
             Role::System => writeln!(out, "System:")?,
             Role::User => writeln!(out, "You:")?,
-            Role::Assistant if model.is_empty() => writeln!(out, "Assistant:")?,
-            Role::Assistant => writeln!(out, "{}:", line(model))?,
+            Role::Assistant => match model(entry) {
+                "" => writeln!(out, "Assistant:")?,
+                model => writeln!(out, "{}:", line(model))?,
+            },
+            Role::Tool => writeln!(out, "Tool:")?,
+            Role::Other(name) => writeln!(out, "Unknown role ({}):", line(name))?,
         }
-        for attachment in &entry.attachments {
-            let (name, text) = (line(&attachment.name), attachment.text.trim_end());
-            writeln!(out, "--- {name} ---\n{text}\n--- end of {name} ---")?;
+        for part in &entry.message.parts {
+            match titled(part) {
+                (Some(title), text) => {
+                    writeln!(out, "--- {title} ---\n{}\n--- end of {title} ---", text.trim_end())?
+                }
+                (None, text) => writeln!(out, "{}", text.trim_end())?,
+            }
         }
-        writeln!(out, "{}\n", entry.text.trim_end())?;
+        writeln!(out)?;
     }
     match not_shown(record) {
         Some(line) => writeln!(out, "({line})\n"),
         None => Ok(()),
+    }
+}
+
+/// A part as plain text, with a title where it is not what somebody said.
+fn titled(part: &Part) -> (Option<String>, Cow<'_, str>) {
+    match part {
+        Part::Text(_) | Part::Media(_) => (None, part.content()),
+        Part::File(file) => (Some(line(&file.name)), file.text.as_str().into()),
+        Part::ToolCall(call) => (Some(format!("call of {}", line(&call.name))), call.arguments_text().into()),
+        Part::ToolResult(result) => {
+            (Some(format!("result of {}", line(result.title()))), result.text.as_str().into())
+        }
+        Part::Unknown(value) => (Some("part of an unknown kind".into()), value.to_string().into()),
     }
 }
 
@@ -175,14 +220,9 @@ fn closed(text: &str) -> String {
 
 /// Says how many branches end outside the path to the head.
 fn not_shown(record: &Record) -> Option<String> {
-    let mut ends = vec![true; record.entries.len()];
-    for parent in record.entries.iter().filter_map(|entry| entry.parent) {
-        ends[parent] = false;
-    }
-    for index in record.path() {
-        ends[index] = false;
-    }
-    match ends.iter().filter(|end| **end).count() {
+    let mut inner: HashSet<MessageId> = record.entries.iter().filter_map(|entry| entry.parent).collect();
+    inner.extend(record.path().into_iter().map(|entry| entry.id));
+    match record.entries.iter().filter(|entry| !inner.contains(&entry.id)).count() {
         0 => None,
         1 => Some("One other branch of this conversation is not shown.".into()),
         more => Some(format!("{more} other branches of this conversation are not shown.")),
@@ -192,30 +232,77 @@ fn not_shown(record: &Record) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::Attachment;
+    use crate::chat::part::{Media, MediaKind, ToolCall, ToolResult};
     use crate::chat::record::Answer;
+    use crate::chat::{Attachment, Message};
 
-    fn entry(parent: Option<usize>, role: Role, text: &str) -> Entry {
-        Entry { parent, role, text: text.into(), attachments: Vec::new(), created: None, answer: None }
+    fn entry(name: &str, parent: Option<&str>, message: Message) -> Entry {
+        Entry::new(name.into(), parent.map(MessageId::from), message)
     }
 
     fn conversation() -> Record {
-        let mut entries = vec![
-            entry(None, Role::User, "Why?"),
-            entry(Some(0), Role::Assistant, "Because.\n\n```\ncut"),
-            entry(Some(0), Role::Assistant, "Another."),
+        let said = |role, text: &str| Message::new(role, text);
+        let question = said(Role::User, "Why?").with_files([Attachment::new("a.md", "```\nx\n```")]);
+        let answer = said(Role::Assistant, "Because.\n\n```\ncut");
+        let answer = Message { thinking: Some("Hm.\n\nYes.".into()), ..answer };
+        let figures = Some(Box::new(Answer { model: "tiny".into(), ..Answer::default() }));
+        let entries = vec![
+            entry("q", None, question),
+            Entry { answer: figures, ..entry("a", Some("q"), answer) },
+            entry("b", Some("q"), said(Role::Assistant, "Another.")),
         ];
-        entries[0].attachments.push(Attachment::new("a.md", "```\nx\n```"));
-        entries[1].answer =
-            Some(Answer { thinking: Some("Hm.\n\nYes.".into()), model: "tiny".into(), ..Answer::default() });
         Record {
             title: "Why\nand how".into(),
             created: 1741089600000,
             system: Some("Be brief.".into()),
+            head: Some("a".into()),
             entries,
-            head: Some(1),
             ..Record::default()
         }
+    }
+
+    /// A call of a tool, what it returned, and what only another build knows.
+    fn with_tools() -> Record {
+        let call = ToolCall { id: "1".into(), name: "sum".into(), arguments: serde_json::json!({ "a": 2 }) };
+        let result = ToolResult { id: "1".into(), name: "sum".into(), text: "4".into() };
+        let image = Media { name: Some("a.png".into()), ..Media::new(MediaKind::Image) };
+        let unknown = Part::Unknown(serde_json::json!({ "type": "hologram" }));
+        let message = |role, parts| Message { role, parts, thinking: None };
+        let entries = vec![
+            entry("q", None, message(Role::User, vec![Part::Media(image), Part::text("Sum?")])),
+            entry("c", Some("q"), message(Role::Assistant, vec![Part::text("Well."), Part::ToolCall(call)])),
+            entry("r", Some("c"), message(Role::Tool, vec![Part::ToolResult(result)])),
+            entry("o", Some("r"), message(Role::Other("critic".into()), vec![unknown])),
+        ];
+        Record { title: "Sums".into(), head: Some("o".into()), entries, ..Record::default() }
+    }
+
+    #[test]
+    fn every_part_and_role_is_shown_and_the_form_of_openai_has_calls() {
+        let written = |format| {
+            let mut out = Vec::new();
+            export(&with_tools(), format, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = "Sums\n\nYou:\n[image: a.png]\nSum?\n\nAssistant:\nWell.\n--- call of sum ---\n{\"a\":2}\n\
+            --- end of call of sum ---\n\nTool:\n--- result of sum ---\n4\n--- end of result of sum ---\n\n\
+            Unknown role (critic):\n--- part of an unknown kind ---\n{\"type\":\"hologram\"}\n\
+            --- end of part of an unknown kind ---\n\n";
+        assert_eq!(written(Format::Text), text);
+        let markdown = "# Sums\n\n## User\n\n[image: a.png]\n\nSum?\n\n## Assistant\n\nWell.\n\nCall of `sum`:\n\n\
+            ```\n{\"a\":2}\n```\n\n## Tool\n\nResult of `sum`:\n\n```\n4\n```\n\n## Unknown role (critic)\n\n\
+            A part of an unknown kind:\n\n```json\n{\"type\":\"hologram\"}\n```\n\n";
+        assert_eq!(written(Format::Markdown), markdown);
+        let value: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        let call = serde_json::json!({
+            "id": "1", "type": "function", "function": { "name": "sum", "arguments": "{\"a\":2}" } });
+        let messages = serde_json::json!([
+            { "role": "user", "content": "[image: a.png]\n\nSum?" },
+            { "role": "assistant", "content": "Well.", "tool_calls": [call] },
+            { "role": "tool", "content": "4", "tool_call_id": "1" },
+            { "role": "critic", "content": "" },
+        ]);
+        assert_eq!(value["messages"], messages);
     }
 
     fn exported(format: Format) -> String {
@@ -257,7 +344,7 @@ mod tests {
         let json = exported(Format::Json);
         assert_eq!(json.find('\n'), Some(json.len() - 1));
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(value["fireside"], 1);
+        assert_eq!(value["fireside"], 2);
         let messages = serde_json::json!([
             { "role": "system", "content": "Be brief." },
             { "role": "user", "content": "```\nx\n```\n\nWhy?" },

@@ -1,0 +1,207 @@
+//! The parts of a message: text, attached files, media, tool calls and what tools returned. A part of a kind that this build does
+//! not know is kept as the JSON that it came as. Plain data.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::fences::fenced;
+
+/// In JSON an object with `type` and the fields of its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Part {
+    Text(Text),
+    File(Attachment),
+    Media(Media),
+    ToolCall(ToolCall),
+    ToolResult(ToolResult),
+    /// Of a kind, or with fields, that this build does not know: kept as it is.
+    #[serde(untagged)]
+    Unknown(Value),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    pub text: String,
+}
+
+/// A text file given along with a message. `text` has lost one trailing newline, as piped text has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    pub name: String,
+    pub text: String,
+    /// The model is given its name and a fence around it; else the text alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub header: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaKind {
+    Image,
+    Audio,
+}
+
+/// An image or a recording. What is not known of it is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Media {
+    pub kind: MediaKind,
+    /// SHA-256 of the bytes, lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// As in `image/png`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// In bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the bytes are: a URL, which may be a `data:` URL that holds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// A tool that the model wants run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// Ties the result to the call; empty where the source had none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    pub name: String,
+    /// An object by parameter, or text where the arguments are no JSON object.
+    pub arguments: Value,
+}
+
+/// What a tool returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolResult {
+    /// Of the call that it answers; empty where the source had none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// The tool's; empty where the source had none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    pub text: String,
+}
+
+impl Part {
+    pub fn text(text: impl Into<String>) -> Part {
+        Part::Text(Text { text: text.into() })
+    }
+
+    /// The part as text: what a model is given that reads nothing else, and what can be searched. Empty for a part of an
+    /// unknown kind: nobody can tell what it would say.
+    pub fn content(&self) -> Cow<'_, str> {
+        match self {
+            Part::Text(Text { text }) => text.into(),
+            Part::File(file) => file.content(),
+            Part::Media(media) => media.mention().into(),
+            Part::ToolCall(call) => fenced(&call.name, &call.arguments_text()).into(),
+            Part::ToolResult(result) => fenced(result.title(), &result.text).into(),
+            Part::Unknown(_) => "".into(),
+        }
+    }
+}
+
+impl Attachment {
+    /// Without a header.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Attachment {
+        Attachment { name: name.into(), text: text.into(), header: false }
+    }
+
+    /// What the model is given of it.
+    pub fn content(&self) -> Cow<'_, str> {
+        if !self.header {
+            return Cow::Borrowed(&self.text);
+        }
+        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // on one line, whatever a file is called
+        Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
+    }
+}
+
+impl Media {
+    pub fn new(kind: MediaKind) -> Media {
+        Media { kind, hash: None, media_type: None, size: None, name: None, url: None }
+    }
+
+    /// `[image: cat.png]`: what stands for it in text.
+    pub fn mention(&self) -> String {
+        let kind = match self.kind {
+            MediaKind::Image => "image",
+            MediaKind::Audio => "audio",
+        };
+        let url = self.url.as_deref().filter(|url| !url.starts_with("data:"));
+        let facts: Vec<&str> = url.into_iter().chain(self.name.as_deref()).collect();
+        if facts.is_empty() { format!("[{kind}]") } else { format!("[{kind}: {}]", facts.join(": ")) }
+    }
+}
+
+impl ToolCall {
+    /// The arguments as text: JSON for an object.
+    pub fn arguments_text(&self) -> String {
+        match &self.arguments {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl ToolResult {
+    /// The tool's name, or a word for it.
+    pub fn title(&self) -> &str {
+        if self.name.is_empty() { "tool" } else { &self.name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn parts_come_back_as_they_were_and_unknown_ones_verbatim() {
+        for part in [
+            json!({ "type": "text", "text": "hi" }),
+            json!({ "type": "file", "name": "a.txt", "text": "one", "header": true }),
+            json!({ "type": "media", "kind": "image", "hash": "ab", "media_type": "image/png", "size": 3, "name": "a.png" }),
+            json!({ "type": "tool_call", "id": "1", "name": "sum", "arguments": { "a": 2 } }),
+            json!({ "type": "tool_result", "id": "1", "text": "4" }),
+        ] {
+            let read: Part = serde_json::from_value(part.clone()).unwrap();
+            assert!(!matches!(read, Part::Unknown(_)), "{part}");
+            assert_eq!(serde_json::to_value(read).unwrap(), part);
+        }
+        for part in [
+            json!({ "type": "hologram", "depth": [3, null] }),
+            json!({ "type": "text", "text": "hi", "mood": "glad" }),
+            json!({ "type": "media", "kind": "video" }),
+            json!("no object"),
+        ] {
+            let read: Part = serde_json::from_value(part.clone()).unwrap();
+            assert_eq!(read, Part::Unknown(part.clone()));
+            assert_eq!(serde_json::to_value(read).unwrap(), part);
+        }
+    }
+
+    #[test]
+    fn every_known_part_can_be_said_in_text() {
+        let call = ToolCall { id: String::new(), name: "sum".into(), arguments: json!({ "a": 2 }) };
+        assert_eq!(Part::ToolCall(call).content(), "```sum\n{\"a\":2}\n```");
+        let result = ToolResult { id: String::new(), name: String::new(), text: "4".into() };
+        assert_eq!(Part::ToolResult(result).content(), "```tool\n4\n```");
+        let mut media = Media::new(MediaKind::Image);
+        assert_eq!(media.mention(), "[image]");
+        media.url = Some("data:image/png;base64,AA==".into());
+        media.name = Some("a.png".into());
+        assert_eq!(media.mention(), "[image: a.png]");
+    }
+}
