@@ -5,7 +5,7 @@ use std::process::Command;
 
 use fireside::chat::Role;
 use fireside::engine::prompt::format::{Format, Tags};
-use fireside::engine::prompt::template::{Template, Turn};
+use fireside::engine::prompt::template::{Call, Template, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -145,4 +145,87 @@ fn templates_tell_how_their_models_think() {
     ] {
         assert_eq!(format(name), None, "{name}");
     }
+}
+
+/// Templates of models that take images, without what they write for these. SmolVLM's reads lists only; the others either form.
+const WRITTEN_FOR_LISTS: [(&str, &str, &str); 4] = [
+    (
+        "SmolVLM",
+        "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}",
+        "<|im_start|>System: Be brief.<end_of_utterance>\nUser: Hi<end_of_utterance>\nAssistant: Yes?<end_of_utterance>\nUser: Go<end_of_utterance>\nAssistant:",
+    ),
+    (
+        "Qwen2-VL",
+        "{% set image_count = namespace(value=0) %}{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes?<|im_end|>\n<|im_start|>user\nGo<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    (
+        "Gemma 3",
+        "{%- if messages[0]['role'] == 'system' -%}{%- if messages[0]['content'] is string -%}{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}{%- else -%}{%- set first_user_prefix = messages[0]['content'][0]['text'] + '\n\n' -%}{%- endif -%}{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set first_user_prefix = \"\" -%}{%- set loop_messages = messages -%}{%- endif -%}{%- for message in loop_messages -%}{%- if (message['role'] == 'assistant') -%}{%- set role = \"model\" -%}{%- else -%}{%- set role = message['role'] -%}{%- endif -%}{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if loop.first else \"\") }}{%- if message['content'] is string -%}{{ message['content'] | trim }}{%- elif message['content'] is iterable -%}{%- for item in message['content'] -%}{%- if item['type'] == 'image' -%}{{ '<start_of_image>' }}{%- elif item['type'] == 'text' -%}{{ item['text'] | trim }}{%- endif -%}{%- endfor -%}{%- else -%}{{ raise_exception(\"Invalid content type\") }}{%- endif -%}{{ '<end_of_turn>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{'<start_of_turn>model\n'}}{%- endif -%}",
+        "<start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nYes?<end_of_turn>\n<start_of_turn>user\nGo<end_of_turn>\n<start_of_turn>model\n",
+    ),
+    (
+        "Llama 4",
+        "{%- if messages[0]['role'] == 'system' %}{%- if messages[0]['content'] is string %}{%- set system_message = messages[0]['content']|trim %}{%- else %}{%- set system_message = messages[0]['content'][0]['text']|trim %}{%- endif %}{%- set messages = messages[1:] %}{{- '<|header_start|>system<|header_end|>\n\n' + system_message + '<|eot|>' }}{%- endif %}{%- for message in messages %}{{- '<|header_start|>' + message['role'] + '<|header_end|>\n\n' }}{%- if message['content'] is string %}{{- message['content'] }}{%- else %}{%- for content in message['content'] %}{%- if content['type'] == 'image' %}{{- '<|image|>' }}{%- elif content['type'] == 'text' %}{{- content['text'] }}{%- endif %}{%- endfor %}{%- endif %}{{- '<|eot|>' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|header_start|>assistant<|header_end|>\n\n' }}{%- endif %}",
+        "<|header_start|>system<|header_end|>\n\nBe brief.<|eot|><|header_start|>user<|header_end|>\n\nHi<|eot|><|header_start|>assistant<|header_end|>\n\nYes?<|eot|><|header_start|>user<|header_end|>\n\nGo<|eot|><|header_start|>assistant<|header_end|>\n\n",
+    ),
+];
+
+#[test]
+fn text_goes_in_the_form_that_a_template_for_images_takes() {
+    let said =
+        [(Role::System, "Be brief."), (Role::User, "Hi"), (Role::Assistant, "Yes?"), (Role::User, "Go")];
+    let turns = said.map(|(role, text)| Turn::new(role, text));
+    for (name, source, expected) in WRITTEN_FOR_LISTS {
+        let template = Template::new(source, "", "", &[]).unwrap();
+        assert_eq!(template.render(&turns, true).unwrap().text, expected, "{name}");
+    }
+}
+
+/// Whether it knows tools or not, no template may forget what was said, called and returned.
+#[test]
+fn no_template_of_the_suite_forgets_a_call_or_its_result() {
+    let Some(folder) = reference("llama.cpp/models/templates") else { return };
+    let call = |id: &str| Call {
+        id: id.into(),
+        name: "werkzeugwort".into(),
+        arguments: serde_json::json!({ "stadt": "Argumentwort" }),
+    };
+    let answers = |id: &str| Some((id.to_string(), "werkzeugwort".to_string()));
+    let talk = |id: &str| {
+        [
+            Turn::new(Role::User, "Fragewort"),
+            Turn { calls: vec![call(id)], ..Turn::new(Role::Assistant, "") },
+            Turn { answers: answers(id), ..Turn::new(Role::Tool, "Ergebniswort") },
+            Turn::new(Role::Assistant, "Antwortwort"),
+            Turn::new(Role::User, "Weiterwort"),
+        ]
+    };
+    let words = ["Fragewort", "werkzeugwort", "Argumentwort", "Ergebniswort", "Antwortwort", "Weiterwort"];
+    let (mut native, mut wrong) = (0, Vec::new());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "jinja") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&path).unwrap();
+        let Ok(template) = Template::new(&source, "<s>", "</s>", &[]) else { continue };
+        if template.render(&[Turn::new(Role::User, "Fragewort")], true).is_err() {
+            continue; // it wants variables that nobody here gives
+        }
+        for id in ["a1b2c3d4e", "call_0", ""] {
+            let rendered = template.render(&talk(id), true);
+            let missing =
+                |text: &str| words.into_iter().filter(|word| !text.contains(word)).collect::<Vec<_>>();
+            match rendered {
+                Ok(prompt) if missing(&prompt.text).is_empty() => {
+                    native += usize::from(prompt.notes.is_empty())
+                }
+                Ok(prompt) => wrong.push(format!("{}: {:?}", path.display(), missing(&prompt.text))),
+                Err(error) => wrong.push(format!("{}: {error}", path.display())),
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(native > 100, "{native}");
 }

@@ -4,6 +4,7 @@
 //! model says that it thinks. Everything that people wrote goes into the template as content: messages, thoughts, the beginning
 //! of an answer, and the values of template arguments.
 
+mod turns;
 pub mod template;
 pub mod builtin;
 mod jinja;
@@ -22,6 +23,7 @@ use self::encode::Encoder;
 use self::format::{AnswerPrefix, Format, Tags};
 use self::markers::{Dress, Markers, Texts, absent};
 use self::template::{Template, TemplateError};
+use self::turns::texts_of;
 use super::model::Model;
 use super::token::{Marker, Token, Vocabulary};
 use crate::chat::settings::Auto;
@@ -161,10 +163,9 @@ impl Prompter {
         request: &Request,
         messages: &[Arc<Message>],
     ) -> Result<Prompt, Failure> {
-        let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
+        let (turns, left_out) = turns::turns(messages.iter().map(AsRef::as_ref));
         let answer_prefix = [request.thinking_prefix.as_str(), &request.answer_prefix];
-        let mut said: Vec<&str> = contents.iter().map(String::as_str).chain(answer_prefix).collect();
-        said.extend(messages.iter().filter_map(|message| message.thinking.as_deref()));
+        let mut said: Vec<&str> = turns.iter().flat_map(template::Turn::texts).chain(answer_prefix).collect();
         template.args().values().for_each(|value| texts_of(value, &mut said));
         let texts = Texts { contents: said, source: template.source(), words: &self.words };
         let thinking = &request.generation.thinking;
@@ -174,14 +175,9 @@ impl Prompter {
         let (variables, todo, note) = format::wish(think, format.as_ref(), template);
         let asked = request.asked.unwrap_or_else(now); // the same for each render
         let (guarded, (notes, opened)) = self.markers.guard(&texts, |dress| {
-            let turns = messages.iter().zip(&contents).map(|(message, content)| template::Turn {
-                role: message.role.clone(),
-                content: dress(content),
-                thinking: message.thinking.as_deref().map(dress),
-            });
             let mut all = dressed(template.args(), template.source(), dress);
             all.extend(variables.clone());
-            let turns: Vec<template::Turn> = turns.collect();
+            let turns: Vec<template::Turn> = turns.iter().map(|turn| turn.dressed(dress)).collect();
             let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_failure)?;
             let [thinking, text] = answer_prefix.map(dress);
             let answer_prefix = AnswerPrefix { thinking: &thinking, text: &text };
@@ -192,7 +188,7 @@ impl Prompter {
             let opened = format.as_ref().and_then(|format| format.opened(&prompt));
             Ok::<_, Failure>((prompt, (rendered.notes, opened)))
         })?;
-        let notes = notes.into_iter().chain(note.map(String::from)).collect();
+        let notes = left_out.into_iter().chain(notes).chain(note.map(String::from)).collect();
         let tokens = self.encoder.encode(model, &guarded);
         Ok(Prompt { text: guarded.text, tokens, notes, thinking: format.map(|format| (format, opened)) })
     }
@@ -228,19 +224,6 @@ fn template_failure(error: TemplateError) -> Failure {
 /// Milliseconds since 1970.
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
-}
-
-/// The texts in a value.
-fn texts_of<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(items) => items.iter().for_each(|item| texts_of(item, texts)),
-        Value::Object(fields) => fields.iter().for_each(|(name, field)| {
-            texts.push(name);
-            texts_of(field, texts);
-        }),
-        _ => {}
-    }
 }
 
 /// Values given by the user, as content. The names of fields that the template asks for stay as they are.

@@ -15,22 +15,9 @@ use serde_json::{Map, Value, json};
 
 use super::jinja::{Bounds, Jinja, Moment, constants, moment, written};
 pub use super::jinja::{TemplateError, ahead, render_apart, until};
-use crate::chat::message::{Role, join_parts};
-
-/// One message as templates see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    pub role: Role,
-    pub content: String,
-    /// What was thought before an answer; the template decides whether it is shown to the model again.
-    pub thinking: Option<String>,
-}
-
-impl Turn {
-    pub fn new(role: Role, content: impl Into<String>) -> Turn {
-        Turn { role, content: content.into(), thinking: None }
-    }
-}
+pub use super::turns::{Call, Turn};
+use super::turns::{merge_system, repair, said};
+use crate::chat::Role;
 
 /// What the model is given, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +45,16 @@ pub struct Template {
     variables: Map<String, Value>,
     args: Map<String, Value>,
     shape: OnceLock<Shape>,
+    /// How it takes the arguments of calls; `None`: it knows no tools. Found when a conversation has some.
+    arguments: OnceLock<Option<Arguments>>,
+}
+
+/// In which form a template takes the arguments of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    Object,
+    /// JSON in a string, as OpenAI has it.
+    Text,
 }
 
 /// In which form a template takes messages.
@@ -91,6 +88,7 @@ impl Template {
             variables,
             args,
             shape: OnceLock::new(),
+            arguments: OnceLock::new(),
         })
     }
 
@@ -127,18 +125,41 @@ impl Template {
         extra: &Map<String, Value>,
         at: Option<i64>,
     ) -> Result<Prompt, TemplateError> {
+        if !turns.iter().any(Turn::has_tools) {
+            return self.render_repaired(&repair(turns), open, extra, at);
+        }
+        if self.arguments.get_or_init(|| self.probe_tools()).is_some() {
+            match self.render_repaired(&repair(turns), open, extra, at) {
+                // Some templates want more than can be known of a call, an id of nine letters for example.
+                Err(TemplateError::Raised(_) | TemplateError::Failed { .. }) => {}
+                done => return done,
+            }
+        }
+        let mut prompt = self.render_repaired(&repair(&said(turns)), open, extra, at)?;
+        prompt
+            .notes
+            .push("the chat template takes no such tool calls: the model is given them as text".to_owned());
+        Ok(prompt)
+    }
+
+    fn render_repaired(
+        &self,
+        turns: &[Turn],
+        open: bool,
+        extra: &Map<String, Value>,
+        at: Option<i64>,
+    ) -> Result<Prompt, TemplateError> {
         let now = moment(at);
-        let turns = repair(turns);
         let system = turns.first().filter(|turn| turn.role == Role::System);
         let shape = *self.shape.get_or_init(|| self.probe());
-        let (text, merged) = match self.attempt_with(&turns, shape, open, extra, &now) {
+        let (text, merged) = match self.attempt_with(turns, shape, open, extra, &now) {
             Ok(text) => (text, shape.merged),
             // Taken in the probe, refused here: some templates take a system message in some conversations only.
             Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
                 if system.is_some() && !shape.merged =>
             {
                 let merged = Shape { merged: true, ..shape };
-                (self.attempt_with(&turns, merged, open, extra, &now).map_err(|_| error)?, true)
+                (self.attempt_with(turns, merged, open, extra, &now).map_err(|_| error)?, true)
             }
             Err(error) => return Err(error),
         };
@@ -181,6 +202,27 @@ impl Template {
             shape.merged = true;
         }
         shape
+    }
+
+    /// How the template takes a call, found by rendering one with its result.
+    fn probe_tools(&self) -> Option<Arguments> {
+        let words = ["werkzeugwort", "Argumentwort", "Ergebniswort"];
+        let [name, argument, result] = words;
+        let arguments = json!({ "a": argument });
+        let call = Call { id: "a1b2c3d4e".into(), name: name.into(), arguments };
+        let calling = Turn { calls: vec![call], ..Turn::new(Role::Assistant, "") };
+        let answers = Some(("a1b2c3d4e".into(), name.into()));
+        let turns = [Turn::new(Role::User, "a"), calling, Turn { answers, ..Turn::new(Role::Tool, result) }];
+        let shape = *self.shape.get_or_init(|| self.probe());
+        [Arguments::Object, Arguments::Text].into_iter().find(|arguments| {
+            let messages = turns.iter().map(|turn| self.message(turn, shape, *arguments)).collect();
+            let rendered = self.attempt_messages(messages, &turns, true, &Map::new(), &moment(None));
+            rendered.is_ok_and(|text| {
+                // Arguments within a string of JSON would be written with escapes by a template that wants an object.
+                let escaped = text.contains(&format!("\\\"{argument}"));
+                words.iter().all(|word| text.contains(word)) && !escaped
+            })
+        })
     }
 
     /// What the template can express, found by rendering a word in each place.
@@ -248,11 +290,25 @@ impl Template {
             .collect()
     }
 
-    fn message(&self, turn: &Turn, shape: Shape) -> Value {
+    fn message(&self, turn: &Turn, shape: Shape, arguments: Arguments) -> Value {
         let mut message = match shape.typed {
             true => json!({"role": turn.role.name(), "content": [{"type": "text", "text": turn.content}]}),
             false => json!({"role": turn.role.name(), "content": turn.content}),
         };
+        let call = |call: &Call| {
+            let arguments = match (arguments, &call.arguments) {
+                (Arguments::Text, object @ Value::Object(_)) => object.to_string().into(),
+                (_, arguments) => arguments.clone(),
+            };
+            json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+        };
+        if !turn.calls.is_empty() {
+            message["tool_calls"] = turn.calls.iter().map(call).collect();
+        }
+        if let Some((id, name)) = &turn.answers {
+            message["tool_call_id"] = id.as_str().into();
+            message["name"] = name.as_str().into();
+        }
         if let Some(thinking) = &turn.thinking {
             message["reasoning_content"] = thinking.as_str().into();
             if self.source.contains("<|channel|>") {
@@ -277,12 +333,25 @@ impl Template {
         now: &Moment,
     ) -> Result<String, TemplateError> {
         let merged = if shape.merged { merge_system(turns) } else { turns.to_vec() };
-        let messages: Vec<Value> = merged.iter().map(|turn| self.message(turn, shape)).collect();
+        let arguments = self.arguments.get().copied().flatten().unwrap_or(Arguments::Object);
+        let messages = merged.iter().map(|turn| self.message(turn, shape, arguments)).collect();
+        self.attempt_messages(messages, &merged, open, extra, now)
+    }
+
+    /// Renders messages that were made of `turns`.
+    fn attempt_messages(
+        &self,
+        messages: Vec<Value>,
+        turns: &[Turn],
+        open: bool,
+        extra: &Map<String, Value>,
+        now: &Moment,
+    ) -> Result<String, TemplateError> {
         let mut variables = Map::new();
         variables.insert("messages".into(), messages.into());
         variables.insert("add_generation_prompt".into(), open.into());
         variables.extend(extra.clone());
-        let bounds = bounds(merged.len(), merged.iter().map(bytes).sum());
+        let bounds = bounds(turns.len(), turns.iter().map(Turn::bytes).sum());
         self.jinja.render(&self.variables(&variables, now), bounds, now)
     }
 
@@ -297,11 +366,6 @@ impl Template {
     }
 }
 
-/// The bytes that a turn brings.
-fn bytes(turn: &Turn) -> usize {
-    turn.content.len() + turn.thinking.as_ref().map_or(0, String::len)
-}
-
 /// Forty times what the hungriest of 70 real templates asks for at 100 messages, four times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
 fn bounds(count: usize, bytes: usize) -> Bounds {
@@ -309,43 +373,6 @@ fn bounds(count: usize, bytes: usize) -> Bounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,
     }
-}
-
-/// What every template can be given, otherwise in the order in which it was said:
-/// - an assistant turn of nothing but white space (a failed or cancelled answer) is dropped;
-/// - all system messages become one at the start: templates refuse or forget later ones, and at the start an instruction
-///   keeps its rank;
-/// - neighbours of one role become one turn, a blank line between them.
-///
-/// A single empty system or user message stays: the first switches off a template's default system prompt.
-pub fn repair(turns: &[Turn]) -> Vec<Turn> {
-    let blank = |turn: &Turn| turn.role == Role::Assistant && turn.content.trim().is_empty();
-    let (system, others): (Vec<&Turn>, Vec<&Turn>) =
-        turns.iter().filter(|turn| !blank(turn)).partition(|turn| turn.role == Role::System);
-    let mut repaired: Vec<Turn> = Vec::new();
-    for turn in system.into_iter().chain(others) {
-        match repaired.last_mut() {
-            Some(last) if last.role == turn.role => {
-                last.content = join_parts([last.content.as_str(), &turn.content])
-            }
-            _ => repaired.push(turn.clone()),
-        }
-    }
-    repaired
-}
-
-/// Puts a leading system turn into the first user turn, or makes it one if there is no other.
-fn merge_system(turns: &[Turn]) -> Vec<Turn> {
-    let Some((system, rest)) = turns.split_first().filter(|(first, _)| first.role == Role::System) else {
-        return turns.to_vec();
-    };
-    let mut rest = rest.to_vec();
-    match rest.iter_mut().find(|turn| turn.role == Role::User) {
-        Some(user) => user.content = join_parts([system.content.as_str(), &user.content]),
-        None if system.content.is_empty() => {}
-        None => rest.insert(0, Turn::new(Role::User, system.content.clone())),
-    }
-    rest
 }
 
 #[cfg(test)]
@@ -477,6 +504,38 @@ mod tests {
         assert_eq!(text(either, &[user("Hi")]), "Hi");
     }
 
+    fn with_tools() -> [Turn; 4] {
+        let call = Call { id: "c1".into(), name: "sum".into(), arguments: json!({"a": 2}) };
+        let calling = Turn { calls: vec![call], ..assistant("Well.") };
+        let result = Turn { answers: Some(("c1".into(), "sum".into())), ..Turn::new(Role::Tool, "4") };
+        [user("2+2?"), calling, result, assistant("Four.")]
+    }
+
+    #[test]
+    fn tools_go_to_a_template_that_knows_them_in_the_form_that_it_wants() {
+        let object = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls %}\
+            <{{ c.function.name }} {{ c.function.arguments | tojson }}>{% endfor %}{% endfor %}";
+        let expected = r#"[user]2+2?[assistant]Well.<sum {"a": 2}>[tool]4[assistant]Four."#;
+        assert_eq!(text(object, &with_tools()), expected);
+        let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls %}\
+            {{ '<' + c.function.name + ' ' + c.function.arguments + '>' }}{% endfor %}{% endfor %}";
+        let expected = r#"[user]2+2?[assistant]Well.<sum {"a":2}>[tool]4[assistant]Four."#;
+        assert_eq!(text(plain, &with_tools()), expected);
+    }
+
+    #[test]
+    fn a_template_without_tools_is_given_them_as_text_of_the_answer() {
+        for source in [STRICT, DEEPSEEK] {
+            let prompt = template(source).render(&with_tools(), true).unwrap();
+            let answer = "Well.\n\n```sum\n{\"a\":2}\n```\n\n```sum\n4\n```\n\nFour.";
+            assert!(prompt.text.contains(answer), "{}", prompt.text);
+            assert_eq!(
+                prompt.notes,
+                ["the chat template takes no such tool calls: the model is given them as text"]
+            );
+        }
+    }
+
     #[test]
     fn a_mark_in_content_passes_unchanged() {
         let marked = "<\u{fdd0}|im_end|>";
@@ -493,15 +552,6 @@ mod tests {
         let prompt =
             Template::new(source, "<s>", "</s>", &args).unwrap().render(&[user("Hi")], true).unwrap();
         assert_eq!(prompt.text, "B </s> True high");
-    }
-
-    #[test]
-    fn repair_alternates_roles_behind_one_system_message() {
-        let turns =
-            [user("a"), user("b"), assistant(" \n"), user("c"), system("S"), assistant("d"), system("T")];
-        assert_eq!(repair(&turns), [system("S\n\nT"), user("a\n\nb\n\nc"), assistant("d")]);
-        let fine = [system(""), user(""), assistant("x")];
-        assert_eq!(repair(&fine), fine);
     }
 
     #[test]
