@@ -257,3 +257,33 @@ fn every_page_is_in_the_index_and_the_readme_is_short() {
     let lines = pages["README.md"].lines().count();
     assert!(lines <= 170, "README.md has {lines} lines: the reference belongs in docs/");
 }
+
+/// Options of other programs that the docs mention.
+const OTHER_OPTIONS: &[&str] =
+    &["bench", "features", "lib", "locked", "nocapture", "only", "path", "release", "staged", "test"];
+
+#[test]
+fn options_in_the_docs_exist() {
+    let command = Args::command();
+    let mut commands = vec![&command];
+    let mut options: Vec<&str> = OTHER_OPTIONS.to_vec();
+    options.extend(["help", "version", "no-prompt-cache", "no-speculative"]);
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands());
+        options.extend(
+            command.get_arguments().flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default()),
+        );
+    }
+    for (page, text) in pages().into_iter().filter(|(name, _)| name != "CHANGELOG.md") {
+        for (at, _) in text.match_indices("--") {
+            let before = text[..at].chars().next_back();
+            let name: String = text[at + 2..]
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '-' || c.is_ascii_digit())
+                .collect();
+            let is_option = matches!(before, Some(' ' | '`' | '(' | '\'' | '='))
+                && name.starts_with(|c: char| c.is_ascii_lowercase());
+            assert!(!is_option || options.contains(&name.as_str()), "{page}: --{name}");
+        }
+    }
+}
