@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub enum Error {
     #[error("could not read {name}: {why}")]
     Unreadable { name: String, why: String },
-    #[error("{name} is longer than {} MiB: no context holds that", MOST_BYTES >> 20)]
+    #[error("{name} is longer than {} MiB, more than any context holds", MOST_BYTES >> 20)]
     TooLong { name: String },
     /// `at`: the offset of the first byte that is none.
-    #[error("{name} is not UTF-8 text: the first bad byte is at offset {at}")]
+    #[error("{name} is not UTF-8 text: the first invalid byte is at offset {at}")]
     NotText { name: String, at: usize },
     #[error("interrupted")]
     Interrupted,

@@ -33,7 +33,7 @@ pub fn tell_where(config: &Config, screen: &mut Screen) {
     }
     let shown = conversations.display();
     screen.note(&format!(
-        "conversations are kept in {shown}; --incognito, or incognito = true in the config, turns that off"
+        "conversations are saved in {shown}; --incognito, or incognito = true in the config file, turns that off"
     ));
     let _ = files::replace(told, b""); // else it is said again
 }
@@ -74,16 +74,15 @@ pub fn last(config: &Config) -> Result<Record, Failure> {
 }
 
 fn none() -> Failure {
-    Failure::new("no conversations are kept yet")
-        .hint("a chat or a question on a terminal is kept by itself, elsewhere with --keep")
+    Failure::new("no conversations are saved yet")
+        .hint("chats and answers on a terminal are saved by default, others with --keep")
 }
 
 /// Why the stored conversations cannot be used, and what happens then.
 pub fn trouble(trouble: Trouble) -> String {
     match trouble {
         Trouble::Damaged => {
-            "they are damaged: the next chat moves the file aside and goes on with what can be read of it"
-                .into()
+            "the database is damaged: the next chat moves it aside and recovers what it can".into()
         }
         other => other.to_string(),
     }
@@ -101,11 +100,12 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
         [only] => Ok(only.clone()),
         [] => Err(Failure::new(format!("there is no conversation '{prefix}'"))
             .hint("fireside history list shows the ids; fireside history search finds words")),
-        several => Err(Failure::usage(format!("'{prefix}' could be any of {} conversations", several.len()))
-            .hint(format!(
-                "one more digit or two: {}",
+        several => {
+            Err(Failure::usage(format!("'{prefix}' matches {} conversations", several.len())).hint(format!(
+                "add a digit or two: {}",
                 several.iter().map(|id| &id[..SHORT]).collect::<Vec<_>>().join(", ")
-            ))),
+            )))
+        }
     }
 }
 
@@ -162,11 +162,11 @@ fn pick_by_number(
         lines.extend(store.last_words(&summary.id)?.map(|text| format!("       {}", short(&text, 80))));
     }
     if latest.len() < all.len() {
-        lines.push(format!("the latest {SHOWN} of {}; an id takes any of them", all.len()));
+        lines.push(format!("the latest {SHOWN} of {}; an id selects any of them", all.len()));
     }
     screen.show(&lines.join("\n"));
     loop {
-        let typed = ask(screen, "Which conversation? Its number or its id: ")?;
+        let typed = ask(screen, "Which conversation? Number or id: ")?;
         let Some(typed) = typed.filter(|typed| !typed.is_empty()) else { return Ok(None) };
         let by_number = typed.parse::<usize>().ok().and_then(|n| latest.get(n.checked_sub(1)?));
         let found = match by_number {
@@ -250,19 +250,19 @@ pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) ->
 
 /// Refuses to replace a file.
 pub fn exists(path: &Path) -> Failure {
-    Failure::new(format!("{} exists already", path.display()))
+    Failure::new(format!("{} already exists", path.display()))
 }
 
 /// Asks whether to replace it after all.
 pub fn replace_question(path: &Path) -> String {
-    format!("{} exists already. Replace it?", path.display())
+    format!("{} already exists. Replace it?", path.display())
 }
 
 /// What a file is to be written as: by its ending, or `otherwise` where it has none.
 pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
     let unknown = || {
-        Failure::usage(format!("{} does not tell the format", path.display()))
-            .hint("the name must end with .md, .json or .txt")
+        Failure::usage(format!("the format of {} is unknown", path.display()))
+            .hint("the name must end in .md, .json or .txt")
     };
     match path.extension() {
         Some(_) => Format::of(path).ok_or_else(unknown),

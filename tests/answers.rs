@@ -30,7 +30,7 @@ fn our_own_limit_cuts_the_answer_short() {
     let script = "word ".repeat(2100);
     let done = Home::new().scripted(&script, &["-p", "a"]).done().code(4);
     assert_eq!(done.stdout.split_whitespace().count(), 2048);
-    done.says("cut short: the limit of tokens");
+    done.says("cut off: the token limit");
     let done = Home::new().scripted(&script, &["-p", "a", "-n", "-1"]).done().code(0);
     assert_eq!(done.stdout.split_whitespace().count(), 2100);
 }
@@ -39,14 +39,14 @@ fn our_own_limit_cuts_the_answer_short() {
 fn a_context_that_fills_up_cuts_the_answer_short() {
     let done = run(&Home::new(), &["-p", "Hi", "-c", "40"]).done().code(4);
     assert!(!done.stdout.is_empty());
-    done.stderr("cut short: the context is full (a larger ctx-size holds more)\n");
+    done.stderr("cut off: the context is full (a larger ctx-size holds more)\n");
 }
 
 #[test]
 fn endless_repetition_is_cut_short() {
     let done = run(&Home::new(), &["-p", "Hi", "--logit-bias", "66+999"]).done().code(4);
     assert!((500..600).contains(&done.stdout.trim_end().len()), "{done:#?}");
-    done.says("cut short: the model was repeating itself");
+    done.says("cut off: the model was repeating itself");
 }
 
 #[test]

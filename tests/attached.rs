@@ -56,7 +56,8 @@ fn a_chat_tells_them_apart_in_each_message_and_counts_that() {
     let both = "[user] a.txt:\n```\nfirst\n```\n\nb.md:\n`````\nUse it:\n````sh\nls\n````\n`````\n\nWhat?\n";
     let done = done.says(both).says("[user] first\n\nAnd?\n").says("[user] a.txt:\n```\nfirst\n```\n\nSo?\n");
     // The script's tokens are words: the first file alone, and what the second makes of both.
-    done.says("attached a.txt: 5 bytes, 1 token").says("attached b.md: 22 bytes, 11 tokens");
+    done.says("attached a.txt to your next message: 5 bytes, 1 token")
+        .says("attached b.md to your next message: 22 bytes, 11 tokens");
     // What was said stays what it was, whatever is set when it is taken up again.
     let again = ["--repl-stdin", "--continue", "--file-header", "never"];
     home.scripted("x\n", &again)
@@ -100,6 +101,6 @@ fn what_is_too_long_has_the_remedies_that_can_work() {
     run(&["-c", "256"]).failed(3, "too long").hint("--ctx-size").hint("a part of the file");
     let lines = "/file long.txt\nSum up.\n/file none\n";
     let chat = home.run(&["--repl-stdin"]).model(&tiny("llama-bpe")).stdin(lines).done().code(0);
-    let chat = chat.says("/file none takes it back, a part of it may fit").hint("/file none");
+    let chat = chat.says("/file none detaches it; a part of it may fit").hint("/file none");
     assert!(!chat.stderr.contains("ctx-size"), "{chat:#?}");
 }

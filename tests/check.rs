@@ -64,7 +64,7 @@ fn names_that_are_checksums_are_compared() {
     for (digest, code) in [(&sha256, 0), (&wrong, 1)] {
         let ollama = home.write(&format!("ollama/sha256-{digest}"), &bytes);
         let done = checked(&home, &ollama).code(code);
-        assert_eq!(done.stderr.contains("its checksum is not the one of the name Ollama gave"), code == 1);
+        assert_eq!(done.stderr.contains("its checksum differs from the name Ollama gave"), code == 1);
         let blob = home.write(&format!("hub/blobs/{digest}"), &bytes);
         let link = home.path(&format!("model-{code}.gguf"));
         std::os::unix::fs::symlink(&blob, &link).unwrap();
@@ -81,7 +81,7 @@ fn the_default_model_is_the_catalogues() {
     let Some(model) = default_model() else { return };
     let run = Home::new().run(&["check"]).arg(&model).measured(Duration::from_secs(60));
     assert_eq!(run.done.code, Some(0), "{run:#?}");
-    assert!(run.done.stdout.contains("(as in "), "{run:#?}");
+    assert!(run.done.stdout.contains("(matches "), "{run:#?}");
     assert!(run.memory < 64 << 20, "{} MiB", run.memory >> 20);
 }
 

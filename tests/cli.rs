@@ -58,7 +58,7 @@ fn several_words_want_quotes() {
         (&["say", "\"hi\""], "fireside 'say \"hi\"'"),
         (&["what", "is", "list"], "fireside \"what is list\""),
     ] {
-        home.run(words).done().failed(2, "quote the prompt").hint(quoted);
+        home.run(words).done().failed(2, "a prompt of several words needs quotes").hint(quoted);
     }
 }
 
@@ -396,7 +396,7 @@ fn bench_tells_what_the_machine_does_with_a_model() {
     let runs = told["runs"].as_array().unwrap();
     assert!(!runs.is_empty(), "{told}");
     for run in runs {
-        assert!(run["reading"].as_f64().unwrap() > 0.0 && run["writing"].as_f64().unwrap() > 0.0, "{told}");
+        assert!(run["prefill"].as_f64().unwrap() > 0.0 && run["decode"].as_f64().unwrap() > 0.0, "{told}");
     }
     assert!(
         told["memory"].as_u64().unwrap() > 1 << 20 && told["first_token"].as_f64().unwrap() > 0.0,

@@ -122,7 +122,7 @@ fn a_chat_after_an_answer_is_kept_though_its_beginning_was_piped_in() {
 #[test]
 fn without_any_conversation_that_is_said() {
     let home = Home::new();
-    home.scripted("x\n", &["--continue", "-p", "x"]).done().failed(1, "no conversations are kept yet");
+    home.scripted("x\n", &["--continue", "-p", "x"]).done().failed(1, "no conversations are saved yet");
 }
 
 #[test]
@@ -161,9 +161,9 @@ fn privacy_is_said_with_the_first_question() {
     assert!(screen.contains("incognito: nothing is kept"), "{screen}");
     assert!(!home.path(DATABASE).exists());
     let screen = ask(&[]);
-    assert!(screen.contains("conversations are kept in") && screen.contains("--incognito"), "{screen}");
+    assert!(screen.contains("conversations are saved in") && screen.contains("--incognito"), "{screen}");
     let screen = ask(&[]);
-    assert!(!screen.contains("kept"), "{screen}");
+    assert!(!screen.contains("saved"), "{screen}");
     // In a pipe nothing is kept, and nothing is said.
     Home::new().scripted("one\n", &["-p", "Hello"]).done().code(0).stderr("");
 }
@@ -176,10 +176,10 @@ fn privacy_is_said_after_quiet_runs_too() {
         home.scripted("one\n", &[&["--keep", "-p", "Hello"], more].concat()).done().code(0).stderr
     };
     assert_eq!(run(&["-q"]), "");
-    assert!(run(&[]).contains("conversations are kept in"));
-    assert!(!run(&[]).contains("conversations are kept in"));
+    assert!(run(&[]).contains("conversations are saved in"));
+    assert!(!run(&[]).contains("conversations are saved in"));
     std::fs::remove_file(home.path(DATABASE)).unwrap();
-    assert!(run(&[]).contains("conversations are kept in"), "a new file is a new beginning");
+    assert!(run(&[]).contains("conversations are saved in"), "a new file is a new beginning");
 }
 
 #[test]
@@ -188,8 +188,8 @@ fn privacy_is_said_when_conversations_are_taken_in() {
     let file = home.write("one.json", r#"[{"role": "user", "content": "Only a question"}]"#);
     let import = || history(&home, &["import", file.to_str().unwrap()]).done().code(0).stderr;
     let said = import();
-    assert!(said.contains("conversations are kept in") && said.contains("--incognito"), "{said}");
-    assert!(!import().contains("conversations are kept in"));
+    assert!(said.contains("conversations are saved in") && said.contains("--incognito"), "{said}");
+    assert!(!import().contains("conversations are saved in"));
 }
 
 /// Also what models have read, where a run keeps nothing else.

@@ -79,7 +79,7 @@ fn every_type_is_written_and_listed() {
         assert_eq!(show["quantisation"], named, "{show}");
     }
     checkpoint.converted(&[]).code(0).stdout("out/model.gguf\n");
-    checkpoint.converted(&[]).failed(1, "model.gguf exists already").hint("--force");
+    checkpoint.converted(&[]).failed(1, "model.gguf already exists").hint("--force");
     checkpoint.home.run(&["convert", "in", "new.gguf", "--type", "q4_0"]).done().failed(2, "no type 'q4_0'");
 }
 

@@ -27,7 +27,7 @@ fn undo_brings_back_what_an_edit_left_behind() {
         change,
         "a\nb\nc\n/edit 1\n/show prompt\n/undo\n/show prompt\n/redo\n/show prompt\n",
     );
-    let done = done.says("4 later messages left the conversation; /undo brings them back");
+    let done = done.says("removed 4 later messages from the conversation; /undo restores them");
     let all = "[user] a\n[assistant] One.\n[user] b\n[assistant] Two.\n[user] c\n";
     assert_eq!(done.stderr.matches(all).count(), 1, "{done:#?}");
     assert_eq!(done.stderr.matches("[user] changed\n").count(), 2, "{done:#?}");
@@ -38,7 +38,7 @@ fn undo_brings_back_what_an_edit_left_behind() {
 #[test]
 fn an_editor_that_leaves_nothing_changes_nothing() {
     let done = with_editor(&Home::new(), ": > \"$1\"", "a\n/edit\n/show prompt\n");
-    done.says("nothing was changed").says("[user] a\n").stdout("One.\n");
+    done.says("nothing changed").says("[user] a\n").stdout("One.\n");
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn files_of_a_message_that_is_taken_back_are_attached_again() {
     let home = Home::new();
     home.write("a.txt", "text");
     let done = said(&home, "/file a.txt\nask\n/undo\n/file\n/redo\n/file\n/undo\n/clear\n");
-    let done = done.says("taken back: ask (a.txt is attached again)").says("attached: a.txt\n");
-    done.says("nothing is attached").says("a new conversation; a.txt is attached no more");
+    let done = done.says("undone: ask (reattached a.txt)").says("attached: a.txt\n");
+    done.says("no files are attached").says("started a new conversation; detached a.txt");
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn a_resumed_message_shows_its_files() {
 #[test]
 fn exports_want_a_name_and_something_to_write() {
     let home = Home::new();
-    said(&home, "/export x.md\n").says("nothing was said yet");
+    said(&home, "/export x.md\n").says("the conversation is empty");
     let done = said(&home, "a\n/export --force\n/export x.md --force\n");
-    done.says("/export takes a file").says("to x.md as Markdown");
+    done.says("/export needs a file name").says("to x.md as Markdown");
     assert!(!home.path("--force").exists());
 }
 
@@ -78,15 +78,19 @@ fn paths_in_single_quotes_are_paths_and_two_are_two() {
     let home = Home::new();
     home.write("d/a b.txt", "text");
     home.write("d/c.txt", "text");
-    said(&home, "/file 'd/a b.txt'\n").says("attached d/a b.txt");
-    said(&home, "/file d/c.txt d/c.txt\n").says("no such file").says("one file with each /file");
+    said(&home, "/file 'd/a b.txt'\n").says("attached d/a b.txt to");
+    said(&home, "/file d/c.txt d/c.txt\n").says("no such file").says("attach one file at a time");
 }
 
 #[test]
 fn a_slash_alone_and_help_on_nothing_say_what_there_is() {
     let done = said(&Home::new(), "/\n/help bogus\n");
     assert!(!done.stderr.contains("/??"), "{done:#?}");
-    assert_eq!(done.stderr.matches("needs a space").count(), 1, "only of what may be a message; {done:#?}");
+    assert_eq!(
+        done.stderr.matches("put a space before it").count(),
+        1,
+        "only of what may be a message; {done:#?}"
+    );
     done.says("/help lists the commands");
 }
 
@@ -110,7 +114,10 @@ fn words_of_other_programs_for_a_chat_point_to_ours() {
     home.run(&["run", "tiny"]).done().failed(2, "fireside has no subcommand 'run'").hint("fireside -m tiny");
     home.run(&["hf:a/b"]).done().failed(2, "is a model").hint("-m hf:a/b");
     // Several words whose first is one letter from a subcommand are a prompt without quotes.
-    home.run(&["how", "are", "you"]).done().failed(2, "quote the prompt").hint("\"how are you\"");
+    home.run(&["how", "are", "you"])
+        .done()
+        .failed(2, "a prompt of several words needs quotes")
+        .hint("\"how are you\"");
 }
 
 #[test]
@@ -121,8 +128,8 @@ fn help_finds_what_people_call_things() {
         assert!(done.stdout.contains(part), "{topic}: {done:#?}");
     };
     finds("FIRESIDE_TEMP", "--temp");
-    finds("undo", "take back");
-    finds("/undo", "take back");
+    finds("undo", "undo the last exchange");
+    finds("/undo", "undo the last exchange");
     finds("json", "--json");
     home.run(&["help", "env"]).done().failed(2, "no help on 'env'").hint("environment");
     home.run(&["help", "exit-code"]).done().failed(2, "no help").hint("exit-codes");
@@ -186,7 +193,7 @@ fn exports_for_reading_have_the_id() {
         let text = history(&home, &["export", &id, "--format", format]).done().code(0).stdout;
         assert!(text.contains(&id), "{text}");
     }
-    history(&home, &["rm", &id]).stdin("").done().failed(2, "rm asks first");
+    history(&home, &["rm", &id]).stdin("").done().failed(2, "rm asks for confirmation");
     home.scripted("x\n", &["--incognito", "-p", "x"]).done().code(0).says("incognito: nothing is kept");
     home.run(&["--resume", "-p", "x"]).stdin("q").done().failed(2, "--resume needs").hint("most recent");
 }

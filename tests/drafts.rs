@@ -20,7 +20,7 @@ fn what_is_queued_is_not_sent_after_a_stop() {
     let mut terminal = chat(&home, &(slow() + &slow() + &slow() + "Four.\n"));
     for stop in [CTRL_C, ESC, CSI_ESC] {
         terminal.wiped().line("Count").sees("w2 ").keys("second\rthird\r").sees("w6 ").keys(stop);
-        terminal.sees("stopped; /more goes on").sees("> second\nthird").at("third");
+        terminal.sees("stopped; /more continues").sees("> second\nthird").at("third");
         terminal.keys(CTRL_C).at_prompt();
     }
     terminal.wiped().keys(UP).sees("> second\nthird").keys(ENTER).sees("Four.").at_prompt();
@@ -72,7 +72,7 @@ fn escape_leaves_the_change_of_a_message() {
     terminal.line("A red car").sees("One.").at_prompt();
     for escape in [ESC, CSI_ESC] {
         terminal.wiped().line("/edit").at("> A red car").keys("pet").at("> A red carpet").keys(escape);
-        terminal.sees("nothing was changed").at_prompt();
+        terminal.sees("nothing changed").at_prompt();
     }
     terminal.wiped().line("/edit").at("> A red car").keys(CTRL_R).keys("/ed").sees("search)`/ed': /edit");
     terminal

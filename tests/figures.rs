@@ -10,13 +10,13 @@ fn one_is_one_and_nothing_takes_no_time() {
     let home = Home::new();
     let file = home.write("one.json", r#"[{"role": "user", "content": "Only a question"}]"#);
     let done = home.run(&["history", "import", file.to_str().unwrap()]).done().code(0);
-    done.stdout("1 conversation was taken in, 0 were here already, 0 were left out\n");
+    done.stdout("imported 1 conversation, 0 already there, 0 skipped\n");
     let listed = home.run(&["history", "list"]).done().code(0).stdout;
     assert!(listed.contains(" 1 message ") && !listed.contains("messages"), "{listed}");
     home.run(&["doctor"]).done().code(0).stdout_has("1 with 1 message,");
     let done = chat(&home, "one\n", &["--resume", &id(&home, 0)], "/context\n/file one.json\n").code(0);
-    let done = done.says("(1 message)").says("3 of 1000 tokens (0 %), 1 message, 0 tokens already read");
-    done.says("less than 1 s to read");
+    let done = done.says("(1 message)").says("3 of 1000 tokens (0 %), 1 message, 0 tokens in the KV cache");
+    done.says("less than 1 s to prefill");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn one_token_has_no_speed() {
     let home = Home::new();
     let one = chat(&home, "Yes\n", &[], "Is it?\n/stats\n").code(0).says("1 token, ");
     let speeds: Vec<&str> = one.stderr.lines().filter(|line| line.contains("tokens/s")).collect();
-    assert!(speeds.iter().all(|line| line.starts_with("reading ")), "{speeds:?}");
+    assert!(speeds.iter().all(|line| line.starts_with("prefill ")), "{speeds:?}");
     chat(&home, "Yes it is\n", &[], "Is it?\n").code(0).says("3 tokens, ").says(" tokens/s");
     let speed = |answer: &str| {
         let object = home.scripted(answer, &["--json", "-p", "Is it?"]).done().code(0).json();
@@ -65,10 +65,10 @@ fn a_benchmark_shows_its_steps_and_claims_no_more_than_the_memory_gives() {
     let mut terminal = home.terminal(&["bench", model.to_str().unwrap()]);
     assert_eq!(terminal.ends(), 0);
     let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
-    for step in ["1 of 3: 32 tokens before", "2 of 3: 512 tokens before", "3 of 3: 2048 tokens before"] {
+    for step in ["1 of 3: depth 32", "2 of 3: depth 512", "3 of 3: depth 2048"] {
         assert!(bytes.contains(step), "{step}: {bytes}");
     }
-    assert!(terminal.screen().contains("fits the cache"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("fits in cache"), "{}", terminal.screen());
     drop(terminal);
     let Some(model) = default_model() else { return };
     let told = home.run(&["bench", model.to_str().unwrap(), "-c", "200", "--json"]).done().code(0).json();

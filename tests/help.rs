@@ -68,7 +68,7 @@ fn help_on_a_setting_tells_every_way_to_give_it() {
     for way in ["--temp T", "--temperature", "FIRESIDE_TEMP", "/set temp", "0.8", "most likely token"] {
         assert!(text.contains(way), "{way} in {text}");
     }
-    assert!(!help(&["no-prompt-cache"]).contains("/set"), "it only counts at the start");
+    assert!(!help(&["no-prompt-cache"]).contains("/set"), "it can only be set at the start");
 }
 
 #[test]

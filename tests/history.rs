@@ -64,8 +64,8 @@ fn what_is_kept_and_what_is_not() {
     let incognito = home.scripted("one\n", &["--repl-stdin", "--incognito"]).env("FIRESIDE_KEEP", "on");
     incognito.stdin("Hi\n").done().code(0);
     assert!(!home.path(DATABASE).exists());
-    history(&home, &["list"]).done().code(0).stdout("").says("no such conversation");
-    history(&home, &["search", "Hi"]).done().failed(1, "no conversations are kept yet");
+    history(&home, &["list"]).done().code(0).stdout("").says("no matching conversations");
+    history(&home, &["search", "Hi"]).done().failed(1, "no conversations are saved yet");
     home.scripted("one\n", &["-p", "a", "--keep"]).stdin("piped").done().code(0);
     assert_eq!(listed(&home).len(), 1);
     home.run(&["--continue"]).done().failed(2, "nothing to ask");
@@ -77,13 +77,13 @@ fn a_terminal_keeps_by_itself_and_says_so_once() {
     let home = Home::new();
     let script = home.script("answers", "one\n");
     let mut terminal = home.terminal(&script);
-    terminal.sees_wrapped("conversations are kept in").at_prompt().line("Hello").sees("one").at_prompt();
+    terminal.sees_wrapped("conversations are saved in").at_prompt().line("Hello").sees("one").at_prompt();
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     assert_eq!(listed(&home)[0]["title"], "Hello");
     let mut terminal = home.terminal(&[&script[0], &script[1], "--continue"]);
     terminal.sees(": Hello").sees("> Hello").at_prompt();
-    assert!(!terminal.screen().contains("conversations are kept"));
+    assert!(!terminal.screen().contains("conversations are saved"));
     terminal.keys(CTRL_D).ends();
     drop(terminal);
     let mut terminal = home.terminal(&[&script[0], &script[1], "--resume"]);
@@ -100,9 +100,9 @@ fn search_finds_words_in_all_messages() {
     assert!(found.contains("Colours") && found.contains("user: Why is the sky blue?"), "{found}");
     let object = history(&home, &["search", "scat", "--json"]).done().code(0).json();
     assert_eq!(object["hits"][0]["role"], "assistant");
-    history(&home, &["search", "yellow"]).done().code(0).stdout("").says("no message has");
+    history(&home, &["search", "yellow"]).done().code(0).stdout("").says("no message contains");
     assert_eq!(history(&home, &["list", "--since", "1h"]).done().code(0).stdout.lines().count(), 2);
-    history(&home, &["list", "--since", "soon"]).done().failed(2, "--since must be");
+    history(&home, &["list", "--since", "soon"]).done().failed(2, "--since takes");
     history(&home, &["list", "--model", "nosuch"]).done().code(0).stdout("");
 }
 
@@ -114,8 +114,8 @@ fn out_and_in_again_gives_the_same_and_twice_adds_nothing() {
     history(&home, &["export", &id(&home, 0), file.to_str().unwrap()]).done().code(0).says("wrote ");
     let other = Home::new();
     let import = || history(&other, &["import", file.to_str().unwrap()]).done().code(0).stdout;
-    assert!(import().starts_with("1 conversation was taken in"));
-    assert!(import().starts_with("0 conversations were taken in, 1 was here already"));
+    assert!(import().starts_with("imported 1 conversation"));
+    assert!(import().starts_with("imported 0 conversations, 1 already there"));
     assert_eq!(listed(&other)[0]["messages"], 3);
     history(&other, &["import", "/no/such.json"]).done().failed(1, "no such file");
     history(&home, &["--json"])
@@ -129,7 +129,7 @@ fn what_is_removed_is_gone_from_the_files() {
     let home = Home::new();
     chat(&home, "xyzzyplugh\n", &[], "Hi\n").code(0);
     let id = id(&home, 0);
-    history(&home, &["rm", &id]).done().failed(2, "rm asks first");
+    history(&home, &["rm", &id]).done().failed(2, "rm asks for confirmation");
     history(&home, &["rm", &id[..6], "--yes"]).done().code(0).stdout(&format!("removed {}: Hi\n", &id[..8]));
     assert!(listed(&home).is_empty());
     for entry in std::fs::read_dir(home.path(".local/share/fireside")).unwrap() {
@@ -150,9 +150,8 @@ fn commands_of_the_chat() {
         &first[..6]
     );
     let done = chat(&home, "two\nthree\n", &[], &lines).code(0);
-    let done =
-        done.says("this conversation is called: A better name").says("A better name").says("user: Second");
-    let done = done.says("wrote ").says("a conversation of its own").says(": First (2 messages)");
+    let done = done.says("renamed to: A better name").says("A better name").says("user: Second");
+    let done = done.says("wrote ").says("continuing in a new conversation").says(": First (2 messages)");
     done.says("there is no conversation 'zzz'");
     assert!(std::fs::read_to_string(file).unwrap().contains("Second"));
     let mut counts: Vec<i64> = listed(&home).iter().map(|c| c["messages"].as_i64().unwrap()).collect();
@@ -185,7 +184,7 @@ fn a_damaged_store_is_moved_aside() {
     history(&home, &["rm", &id(&home, 0), "--yes"])
         .done()
         .code(0)
-        .says("conversations.db.damaged-1, a damaged database");
+        .says("conversations.db.damaged-1, an earlier damaged database");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
@@ -331,12 +330,12 @@ fn doctor_tells_what_is_kept_and_what_is_wrong() {
     assert_eq!(object["sound"], true);
     let found = |what: &str| object["findings"][what]["found"].as_str().unwrap().to_string();
     assert!(found("conversations").starts_with("1 with 2 messages"), "{object}");
-    assert!(found("cached prompts").contains("in 0 files"), "{object}");
+    assert!(found("prompt cache").contains("in 0 files"), "{object}");
     let file = home.path(DATABASE);
     let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // it may be in the file already
     std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();
     let done = home.run(&["doctor"]).done().code(1);
-    assert!(done.stdout.contains("wrong: they are damaged"), "{done:#?}");
+    assert!(done.stdout.contains("problem: the database is damaged"), "{done:#?}");
 }
 
 #[test]
@@ -356,10 +355,14 @@ fn a_conversation_goes_on_with_its_own_model() {
     let second = listed(&home).into_iter().find(|one| one["title"] == "Second").unwrap();
     let second = second["id"].as_str().unwrap();
     let typed = format!("/resume {}\n/resume {}\n/show model\n", &second[..6], &first[..6]);
-    run(None, &["--continue"], &typed).says("which it was held with").says("file         ").says("one.gguf");
+    run(None, &["--continue"], &typed)
+        .says("using one, the model of this conversation")
+        .says("file         ")
+        .says("one.gguf");
     std::fs::remove_file(&one).unwrap();
     run(None, &["--resume", &first[..6]], "").says("which is not here any more");
-    run(None, &["--resume", &second[..6]], &format!("/resume {}\n", &first[..6])).says("goes on with it");
+    run(None, &["--resume", &second[..6]], &format!("/resume {}\n", &first[..6]))
+        .says("continuing with llama-spm");
 }
 
 #[test]
@@ -375,7 +378,7 @@ fn what_models_have_read_goes_with_a_conversation() {
 fn a_search_shows_the_latest_and_says_that_there_are_more() {
     let home = Home::new();
     chat(&home, "fine\n", &[], "sky one\nsky two\nsky three\n").code(0);
-    let done = history(&home, &["search", "sky", "--limit", "2"]).done().code(0).says("more than these 2");
+    let done = history(&home, &["search", "sky", "--limit", "2"]).done().code(0).says("more than 2");
     assert!(done.stdout.contains("sky three") && !done.stdout.contains("user: sky one"), "{done:#?}");
     let object = history(&home, &["search", "sky", "--limit", "0", "--json"]).done().code(0).json();
     assert_eq!((object["hits"].as_array().unwrap().len(), object["more"].as_bool()), (3, Some(false)));

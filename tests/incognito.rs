@@ -48,7 +48,7 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
         terminal
             .at("incognito> ")
             .line(&format!("/file {}", file.display()))
-            .sees("it goes with")
+            .sees("to your next message")
             .at("incognito> ");
         terminal
             .line("Hello")

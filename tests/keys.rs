@@ -50,9 +50,9 @@ fn ctrl_c_clears_the_line_and_up_brings_it_back() {
 fn ctrl_c_twice_at_an_empty_line_leaves() {
     let home = Home::new();
     let mut terminal = chat(&home);
-    terminal.keys(CTRL_C).sees("Ctrl-C once more, or Ctrl-D, leaves").at_prompt();
+    terminal.keys(CTRL_C).sees("press Ctrl-C again or Ctrl-D to leave").at_prompt();
     terminal.line("Hi").sees("One.").at_prompt();
-    terminal.wiped().keys(CTRL_C).sees("Ctrl-C once more").at_prompt(); // the answer came between: this is the first
+    terminal.wiped().keys(CTRL_C).sees("press Ctrl-C again").at_prompt(); // the answer came between: this is the first
     assert_eq!(terminal.keys(CTRL_C).ends(), 0);
 }
 
@@ -95,9 +95,9 @@ fn a_history_that_cannot_be_kept_is_a_warning() {
     let home = Home::new();
     home.write(".local/state", "a file where a folder should be");
     let mut terminal = chat(&home);
-    terminal.line("Hi").sees("fireside: typed lines are not kept: ").sees("One.").at_prompt();
+    terminal.line("Hi").sees("fireside: could not save typed lines: ").sees("One.").at_prompt();
     terminal.wiped().line("Ho").sees("Two.").at_prompt();
-    assert!(!terminal.screen().contains("not kept"), "said twice");
+    assert!(!terminal.screen().contains("could not save"), "said twice");
     terminal.keys(UP).at("> Ho"); // kept while it runs
 }
 
@@ -113,7 +113,7 @@ fn tab_completes_commands_settings_values_and_paths() {
     terminal.keys("/show pro").keys(TAB).at("> /show prompt ").keys(CTRL_U);
     terminal.keys("/file fol").keys(TAB).at("> /file folder/").keys(TAB).at("> /file folder/deeper.txt");
     terminal.keys(CTRL_U).keys("/file som").keys(TAB).at("> /file some\\ notes.txt");
-    terminal.keys(ENTER).sees("attached some notes.txt: 5 bytes, 3 tokens").at_prompt();
+    terminal.keys(ENTER).sees("attached some notes.txt to your next message: 5 bytes, 3 tokens").at_prompt();
     terminal.keys("plain wor").keys(TAB).keys("ds").at("> plain words").keys(CTRL_U);
     terminal.keys("/s").keys(TAB).keys(TAB).sees("/s\nset").sees("stats").sees("system");
 }
@@ -275,7 +275,7 @@ fn a_dumb_terminal_gets_plain_lines() {
     let mut terminal = chat_as(&home, &setup);
     terminal.line("Hi").sees("> Hi\nOne.\n1 token, ").at_prompt();
     terminal.line("one\\").at("… ").line("two").sees("Two.").at_prompt();
-    terminal.keys(CTRL_C).sees("Ctrl-C once more").at_prompt();
+    terminal.keys(CTRL_C).sees("press Ctrl-C again").at_prompt();
     terminal.line("/show prompt").sees("[user] one\ntwo\n").at_prompt();
     assert!(!terminal.bytes().contains(&0x1b), "an escape sequence on a dumb terminal");
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
@@ -534,9 +534,9 @@ fn without_an_editor_the_line_edits_a_message() {
     let home = Home::new();
     let mut terminal = chat(&home);
     terminal.line("A red car").sees("One.").at_prompt().line("And why?").sees("Two.").at_prompt();
-    terminal.wiped().line("/edit").at("> And why?").keys(CTRL_C).sees("nothing was changed").at_prompt();
+    terminal.wiped().line("/edit").at("> And why?").keys(CTRL_C).sees("nothing changed").at_prompt();
     model_saw(&mut terminal, "[user] A red car\n[assistant] One.\n[user] And why?\n");
-    terminal.at_prompt().wiped().line("/edit").at("> And why?").keys(ENTER).sees("nothing was changed");
+    terminal.at_prompt().wiped().line("/edit").at("> And why?").keys(ENTER).sees("nothing changed");
     terminal
         .at_prompt()
         .wiped()
@@ -568,18 +568,18 @@ fn what_an_editor_made_of_a_message_is_shown() {
 fn redo_brings_back_what_undo_took() {
     let home = Home::new();
     let mut terminal = chat(&home);
-    terminal.line("/redo").sees("there is nothing to bring back").at_prompt();
+    terminal.line("/redo").sees("nothing to redo").at_prompt();
     terminal.line("A").sees("One.").at_prompt().line("B").sees("Two.").at_prompt().line("C").sees("Three.");
-    terminal.at_prompt().wiped().line("/undo").sees("taken back: C").at_prompt();
-    terminal.line("/undo").sees("taken back: B").at_prompt();
-    terminal.wiped().line("/redo").sees("brought back: B").at_prompt();
+    terminal.at_prompt().wiped().line("/undo").sees("undone: C").at_prompt();
+    terminal.line("/undo").sees("undone: B").at_prompt();
+    terminal.wiped().line("/redo").sees("restored: B").at_prompt();
     model_saw(&mut terminal, "[user] A\n[assistant] One.\n[user] B\n");
-    terminal.at_prompt().wiped().line("/redo").sees("brought back: C").at_prompt();
-    terminal.line("/redo").sees("there is nothing to bring back").at_prompt();
+    terminal.at_prompt().wiped().line("/redo").sees("restored: C").at_prompt();
+    terminal.line("/redo").sees("nothing to redo").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
     drop(terminal);
     let [option, script] = home.script("answers", "One.\nTwo.\n");
     let mut terminal = home.terminal(&[option, script, "--continue".into()]);
-    terminal.sees("(6 messages)").at_prompt().line("/undo").sees("taken back: C").at_prompt();
-    terminal.line("D").sees("One.").at_prompt().line("/redo").sees("there is nothing to bring back");
+    terminal.sees("(6 messages)").at_prompt().line("/undo").sees("undone: C").at_prompt();
+    terminal.line("D").sees("One.").at_prompt().line("/redo").sees("nothing to redo");
 }

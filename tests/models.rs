@@ -160,7 +160,7 @@ fn the_beginning_of_a_name_is_enough_where_only_one_begins_so() {
     chat.says("Alpha-Two.gguf").says("'alpha' could be any of 2 models");
     home.run(&["rm", "alpha"]).done().failed(2, "'alpha' could be any of 2 models");
     let mut terminal = home.terminal(&["rm", "alpha-o"]);
-    assert_eq!(terminal.sees("Remove Alpha-One").line("y").sees("are free again").ends(), 0);
+    assert_eq!(terminal.sees("Remove Alpha-One").line("y").sees("freed").ends(), 0);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn the_table_says_what_matters_for_choosing() {
     home.write(&format!("{OWN}/Open.gguf"), open);
     home.write(&format!("{OWN}/Broken.gguf"), "GGUF and no more than this is here");
     home.write(&format!("{OWN}/Half-00001-of-00002.gguf"), bytes("base"));
-    let shown = home.run(&["list"]).done().code(0).says("1 more file is no usable model");
+    let shown = home.run(&["list"]).done().code(0).says("1 more file is not a usable model");
     let rows: Vec<Vec<&str>> = shown
         .stdout
         .lines()
@@ -196,7 +196,7 @@ fn the_table_says_what_matters_for_choosing() {
         .collect();
     let heads = ["NAME", "FAMILY", "PARAMS", "QUANT", "SIZE", "CONTEXT", "LICENCE", "FITS", "WHERE"];
     assert_eq!(rows[0], heads);
-    assert_eq!(rows[1], ["Half", "246 KiB", "no: 1 of 2 parts are here", "models folder"]);
+    assert_eq!(rows[1], ["Half", "246 KiB", "no: only 1 of 2 parts found", "models folder"]);
     assert_eq!(
         rows[2],
         ["Open", "llama", "70K", "F32", "282 KiB", "4096", "open source", "yes", "models folder"]
@@ -334,9 +334,9 @@ fn huge(gguf: &[u8], size: u64) -> Vec<u8> {
 fn rm_asks_and_says_what_it_freed() {
     let home = Home::new();
     let file = home.write(&format!("{OWN}/Gone.gguf"), bytes("base"));
-    home.run(&["rm", "gone"]).done().failed(2, "no terminal to ask on").hint("--yes");
+    home.run(&["rm", "gone"]).done().failed(2, "there is no terminal").hint("--yes");
     assert!(file.exists());
-    home.run(&["rm", "gone", "--yes"]).done().code(0).stdout("removed Gone: 246 KiB are free again\n");
+    home.run(&["rm", "gone", "--yes"]).done().code(0).stdout("removed Gone, freed 246 KiB\n");
     assert!(!file.exists());
     home.run(&["rm", "gone", "--yes"]).done().failed(1, "there is no model 'gone'");
     let outside = home.write("outside.gguf", bytes("base"));
@@ -350,7 +350,7 @@ fn rm_removes_every_part() {
     for part in 1..=3 {
         home.write(&format!("{OWN}/Big-0000{part}-of-00003.gguf"), "x".repeat(1000));
     }
-    home.run(&["rm", "big", "-y"]).done().code(0).stdout("removed Big: 3 KiB are free again\n");
+    home.run(&["rm", "big", "-y"]).done().code(0).stdout("removed Big, freed 3 KiB\n");
     assert_eq!(std::fs::read_dir(home.path(OWN)).unwrap().count(), 0);
 }
 
@@ -438,7 +438,7 @@ fn rm_on_a_terminal_asks_once_for_ours_and_twice_for_others() {
         0
     );
     assert!(own.exists());
-    assert_eq!(home.terminal(&["rm", "own"]).sees("Remove Own").line("y").sees("are free again").ends(), 0);
+    assert_eq!(home.terminal(&["rm", "own"]).sees("Remove Own").line("y").sees("freed").ends(), 0);
     assert!(!own.exists());
     let mut terminal = home.terminal(&["rm", "studio"]);
     terminal.sees("Remove Studio").line("y").sees("another program (LM Studio)").line("no");
@@ -500,7 +500,7 @@ fn every_name_of_a_file_is_known() {
         home.run(&["show", name]).done().code(0);
     }
     let done = home.run(&["rm", "second", "--yes"]).done().code(0);
-    assert_eq!(done.stdout, "removed Second: 0 bytes are free again\n", "the other name keeps the data");
+    assert_eq!(done.stdout, "removed Second, freed 0 bytes\n", "the other name keeps the data");
     home.run(&["rm", "twin:3b", "-yy"]).done().code(0);
     assert!(home.path(&format!(".ollama/models/blobs/sha256-{digest}")).exists());
 }

@@ -18,12 +18,12 @@ fn an_export_asks_before_it_replaces_a_file() {
     let file = home.write("notes.md", "precious");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let id = id(&home, 0);
-    let there = "notes.md exists already";
+    let there = "notes.md already exists";
     history(&home, &["export", &id, "notes.md"]).done().failed(1, there).hint("--force");
     chat(&home, "x\n", &["--continue"], "/export notes.md\n").says(there).hint("/export --force notes.md");
     assert_eq!(text(&file), "precious");
     let mut terminal = home.terminal(&["history", "export", &id, "notes.md"]);
-    terminal.sees("notes.md exists already. Replace it? [y/N]").line("n");
+    terminal.sees("notes.md already exists. Replace it? [y/N]").line("n");
     assert_eq!(terminal.ends(), 1);
     drop(terminal);
     assert_eq!(text(&file), "precious");

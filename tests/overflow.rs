@@ -21,7 +21,7 @@ fn chat(home: &Home, args: &[&str], typed: &str) -> Done {
 }
 
 fn left(done: &Done) -> usize {
-    done.stderr.matches(" tokens  left  ").count()
+    done.stderr.matches(" tokens  dropped  ").count()
 }
 
 fn kept(home: &Home) -> Vec<serde_json::Value> {
@@ -35,12 +35,12 @@ fn rolling_keeps_the_end_in_view_and_loses_nothing() {
     let typed = lines(1, 8) + "/context\n/show prompt\n";
     let done = chat(&home, &["--overflow", "roll", "--system-prompt", "Be kind."], &typed);
     assert_eq!(
-        done.stderr.matches("have left the model's view; they stay in the history\n").count(),
+        done.stderr.matches("from the context; they are still in the history\n").count(),
         2,
         "{done:#?}"
     );
     assert!(left(&done) >= 8, "{done:#?}");
-    let prompt = done.stderr.split("messages have left").last().unwrap();
+    let prompt = done.stderr.split("still in the history").last().unwrap();
     assert!(
         prompt.contains("Be kind.") && prompt.contains("8. Tell me") && !prompt.contains(" 1. Tell me"),
         "{prompt}"
@@ -61,7 +61,7 @@ fn attached_files_stay() {
     let file = home.write("recipe.txt", "Flour, water, salt and patience.");
     let typed = format!("/file {}\n{}/context\n/show prompt\n", file.display(), lines(1, 8));
     let done = chat(&home, &["--overflow", "roll"], &typed);
-    let prompt = done.stderr.split("messages have left").last().unwrap();
+    let prompt = done.stderr.split("still in the history").last().unwrap();
     assert!(prompt.contains("salt and patience") && !prompt.contains("1. Tell me"), "{done:#?}");
 }
 
@@ -71,16 +71,16 @@ fn no_more_is_read_again_than_what_follows_what_left() {
     let file = home.write("long.txt", "Flour, water, salt and patience. ".repeat(3));
     let attach = format!("/file {}\n", file.display());
     let before = chat(&home, &["--overflow", "roll"], &(attach.clone() + &lines(1, 3)));
-    assert!(!before.stderr.contains("have left"), "{before:#?}");
+    assert!(!before.stderr.contains("still in the history"), "{before:#?}");
     let done = chat(&home, &["--overflow", "roll"], &(attach + &lines(1, 4) + "/stats\n"));
-    assert!(done.stderr.contains("have left"), "{done:#?}");
-    // `attached …: 264 bytes, 88 tokens, …` and `prompt  190 tokens, 100 of them not read again`
+    assert!(done.stderr.contains("still in the history"), "{done:#?}");
+    // `attached …: 264 bytes, 88 tokens, …` and `prompt  190 tokens, 100 of them cached`
     let number = |line: &str, before: &str| -> usize {
         let line = done.stderr.lines().find(|l| l.starts_with(line)).unwrap_or_else(|| panic!("{done:#?}"));
         line.split(before).next().unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     };
     let (file, cached) = (number("attached", " tokens"), number("prompt", " of them"));
-    assert!(cached >= file, "{cached} of {file} tokens were not read again: {done:#?}");
+    assert!(cached >= file, "{cached} of {file} tokens were cached: {done:#?}");
 }
 
 #[test]
@@ -94,10 +94,11 @@ fn what_leaves_is_summarised_and_the_summary_kept() {
         .find_map(|line| line.strip_prefix("summary: ").map(String::from))
         .unwrap_or_else(|| panic!("{done:#?}"));
     assert!(!summary.trim().is_empty());
-    let done =
-        done.says("summary of what has left: ").says("Summary of the conversation before this message:");
+    let done = done
+        .says("summary of the dropped messages: ")
+        .says("Summary of the conversation before this message:");
     let again = chat(&home, &["--continue", "-c", "512"], "/context\n")
-        .says(&format!("summary of what has left: {summary}"));
+        .says(&format!("summary of the dropped messages: {summary}"));
     assert_eq!(left(&again), left(&done));
     assert_eq!(kept(&home)[0]["messages"], 18);
 }
@@ -107,9 +108,13 @@ fn the_user_is_warned_and_asked_once() {
     let home = Home::new();
     let typed = lines(1, 5) + "what?\nROLL\n" + &lines(6, 9);
     let done =
-        chat(&home, &[], &typed).says("fireside asks how to make room").says("'what?' is none of them");
+        chat(&home, &[], &typed).says("fireside asks what to drop").says("'what?' is not one of the choices");
     assert_eq!(done.stderr.matches("no longer fits the context: ").count(), 1, "{done:#?}");
-    assert_eq!(done.stderr.matches("have left the model's view").count(), 2, "{done:#?}");
+    assert_eq!(
+        done.stderr.matches("from the context; they are still in the history").count(),
+        2,
+        "{done:#?}"
+    );
     assert_eq!(kept(&home)[0]["messages"], 18);
 }
 
@@ -117,19 +122,16 @@ fn the_user_is_warned_and_asked_once() {
 #[test]
 fn the_warning_says_what_happens_next() {
     for (overflow, then) in [
-        ("roll", "the oldest messages leave the model's view"),
-        ("compact", "the model sums up the oldest messages, and they leave its view"),
-        ("stop", "there is no answer; /clear begins a new conversation"),
+        ("roll", "the oldest messages are dropped"),
+        ("compact", "the oldest messages are summarised and dropped"),
+        ("stop", "there is no answer; /clear starts a new conversation"),
     ] {
         let done = chat(&Home::new(), &["--overflow", overflow], &lines(1, 5));
         let warning = done.stderr.lines().find(|line| line.starts_with("the context is ")).unwrap();
-        assert!(
-            warning.ends_with(&format!("left; once a message does not fit into that, {then}")),
-            "{warning}"
-        );
+        assert!(warning.ends_with(&format!("left: when a message does not fit, {then}")), "{warning}");
     }
     let full = chat(&Home::new(), &[], &(lines(1, 3) + &format!("4. {LINE} a\n")));
-    full.says("the context is full; with the next message fireside asks how to make room");
+    full.says("the context is full: with the next message, fireside asks what to drop");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn stopping_says_how_much_there_is() {
     let done = done
         .says("the prompt is too long: ")
         .says("and the context holds 256")
-        .says("there is no answer; /clear begins a new conversation");
+        .says("there is no answer; /clear starts a new conversation");
     done.hint("--overflow roll");
     assert_eq!(kept(&home)[0]["messages"], 9, "what was said is kept, answered or not");
     // One question does not ask.
@@ -158,7 +160,7 @@ fn stopping_says_how_much_there_is() {
     run(&home, &["--continue", "-p", LINE, "--overflow", "roll"])
         .done()
         .code(0)
-        .says("have left the model's view");
+        .says("from the context; they are still in the history");
     run(&home, &["-p", &LINE.repeat(12), "--overflow", "roll"]).done().failed(3, "the prompt is too long");
 }
 

@@ -160,7 +160,7 @@ fn where_nothing_may_move_numbers_are_asked_for() {
     let dumb = Setup { environment: vec![("TERM", "dumb".into())], ..Setup::default() };
     for (setup, more) in [(&dumb, "--quiet"), (&Setup::default(), "--plain")] {
         let mut terminal = home.terminal_as(setup, &[&option, &script, more, "--resume"]);
-        terminal.sees(" 20  ").sees("the latest 20 of 25").sees("Which conversation? Its number or its id: ");
+        terminal.sees(" 20  ").sees("the latest 20 of 25").sees("Which conversation? Number or id: ");
         terminal.line("2").sees("> Question 24").at_prompt().keys(CTRL_D).ends();
         assert!(!terminal.bytes().windows(8).any(|window| window == b"\x1b[?1049h"));
     }
@@ -174,13 +174,13 @@ fn half_a_window_has_whole_words() {
     let long = "gravitational waves incomprehensibly explained to mountaineers";
     kept(&home, 20, |n| format!("{}Talk {n} {long}", "x".repeat(n % 9)));
     let mut terminal = opened(&home, &Setup { rows: 24, columns: 40, ..Setup::default() });
-    terminal.line("/resume").sees("20 of 20; Enter takes, Esc leaves");
+    terminal.line("/resume").sees("20 of 20; Enter selects, Esc cancels");
     let screen = terminal.screen();
     for line in screen.lines().filter(|line| line.contains("Talk")) {
         let last = line.trim_end().trim_end_matches('…').rsplit(' ').next().unwrap();
         assert!(long.split(' ').any(|word| word == last), "{last:?}: {screen}");
     }
-    terminal.resize_to(80, 24).sees("20 of 20; Enter takes, Esc leaves, arrows move, typing filters");
+    terminal.resize_to(80, 24).sees("20 of 20; Enter selects, Esc cancels, arrows move, typing filters");
     terminal.keys(ESC).at_prompt();
 }
 
@@ -189,10 +189,10 @@ fn the_first_model_is_chosen_with_all_there_is_to_know() {
     let home = Home::new();
     let mut terminal =
         home.terminal_as(&Setup { rows: 24, columns: 80, ..Setup::default() }, &["--incognito"]);
-    terminal.sees("Which one to fetch?").sees("Esc leaves, arrows move, typing filters");
+    terminal.sees("Which one to fetch?").sees("Esc cancels, arrows move, typing filters");
     let screen = terminal.screen();
     assert!(screen.contains(" MiB, Apache-2.0 (open source)") && screen.contains("(conditions)"), "{screen}");
-    terminal.resize_to(40, 24).sees("Enter takes, Esc leaves").wait("the whole question", |screen| {
+    terminal.resize_to(40, 24).sees("Enter selects, Esc cancels").wait("the whole question", |screen| {
         let head: Vec<String> = screen.rows(0, 40).take(2).map(|row| row.trim().to_string()).collect();
         head.join(" ") == "No model is on this machine yet. Which one to fetch?"
     });
@@ -214,7 +214,7 @@ fn models_are_told_apart_by_the_ends_of_their_names() {
     }
     let mut terminal =
         home.terminal_as(&Setup { rows: 24, columns: 40, ..Setup::default() }, &["--incognito"]);
-    terminal.sees("Which model?").sees("2 of 2; Enter takes, Esc leaves");
+    terminal.sees("Which model?").sees("2 of 2; Enter selects, Esc cancels");
     let screen = terminal.screen();
     assert!(screen.contains("> A-Model-Of-") && screen.contains("…"), "{screen}");
     assert!(screen.contains("Instruct-Q4_K_M\n") && screen.contains("Instruct-Q8_0\n"), "{screen}");

@@ -81,7 +81,7 @@ fn closed_stdin_counts_as_absent() {
 fn stdin_that_is_not_utf8_is_refused_with_the_offset() {
     let home = Home::new();
     let done = home.run(&["-p", "a"]).stdin(b"abc\xffd".to_vec()).model(&tiny("llama-bpe")).done();
-    done.failed(1, "stdin is not UTF-8 text: the first bad byte is at offset 3").hint("iconv");
+    done.failed(1, "stdin is not UTF-8 text: the first invalid byte is at offset 3").hint("iconv");
     let cut = home.run(&[""; 0]).stdin("né".as_bytes()[..2].to_vec()).model(&tiny("llama-bpe")).done();
     cut.failed(1, "offset 1");
     home.run(&["-p", "a", "-n", "0", "--no-stdin"])
@@ -99,7 +99,7 @@ fn an_attached_file_that_cannot_be_read_is_one_line() {
     for (file, why) in [
         ("nosuch.txt", "could not read nosuch.txt: no such file"),
         ("folder", "could not read folder: it is a folder"),
-        ("bytes.bin", "bytes.bin is not UTF-8 text: the first bad byte is at offset 2"),
+        ("bytes.bin", "bytes.bin is not UTF-8 text: the first invalid byte is at offset 2"),
     ] {
         home.run(&["-p", "a", "-f", file]).model(&tiny("llama-bpe")).done().failed(1, why);
     }

@@ -47,7 +47,7 @@ fn a_lock_on_the_typed_lines_delays_no_chat() {
     let home = Home::new();
     let lock = held(&home.write(LINES, "earlier\n"));
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
-    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();
     terminal.line("Ho").sees("Two.").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
     drop((terminal, lock));
@@ -89,7 +89,11 @@ fn all_that_is_kept_is_the_users_alone_whatever_the_umask() {
         let words: Vec<String> = [program(), "-m", "tiny", "-n", "3"].map(String::from).into();
         let mut terminal =
             home.shell_command(&Setup::default(), &format!("umask {umask}; exec \"$@\""), &words);
-        terminal.at_prompt().line(&format!("/file {}", file.display())).sees("it goes with").at_prompt();
+        terminal
+            .at_prompt()
+            .line(&format!("/file {}", file.display()))
+            .sees("to your next message")
+            .at_prompt();
         terminal.line("Hello").sees("tokens/s").at_prompt().keys(CTRL_D).ends();
         drop(terminal);
         home.run(&["list"]).after(&format!("umask {umask}")).done().code(0);
@@ -151,7 +155,7 @@ fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
     soon(home.run(&["history", "list"])).failed(1, "conversations.db is no regular file");
     soon(home.run(&["-p", "Hi", "-m", "./pipe.gguf", "--no-stdin"])).failed(1, "pipe.gguf");
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
-    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();
     terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("A file to save it in");
     terminal.line("").ends();
 }
@@ -232,7 +236,7 @@ fn our_own_files_are_never_reached_through_a_link() {
         symlink(target, &link).unwrap();
     }
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
-    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("typed lines are not kept").at_prompt();
+    terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();
     terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("A file to save it in").line("").ends();
     drop(terminal);
     history(&home, &["list"]).done().failed(1, "conversations.db is a link");

@@ -63,7 +63,7 @@ fn ctrl_c_while_the_model_is_loading_keeps_the_message() {
 fn ctrl_c_stops_an_answer_and_more_goes_on() {
     let home = Home::new();
     let mut terminal = scripted(&home, &(slow() + "and so on.\n"));
-    terminal.line("Count").sees("w3 ").keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
+    terminal.line("Count").sees("w3 ").keys(CTRL_C).sees("stopped; /more continues").at_prompt();
     terminal.line("/show prompt").sees("[user] Count\n").at_prompt();
     terminal.wiped().line("/more").sees("and so on.").at_prompt();
     terminal.wiped().line("Hi").sees("w1 ").keys(CTRL_C).sees("stopped").at_prompt();
@@ -77,8 +77,8 @@ fn escape_stops_an_answer_and_keys_that_begin_like_it_do_not() {
     let mut terminal = scripted(&home, &(slow() + &slow() + &slow()));
     terminal.line("Count").sees("w2 ").keys("ac").keys(LEFT).keys("b\x1b[F\x1bOP");
     terminal.keys("\x1b[200~ pasted\x1b[201~\x1bb1\x1b[F").sees("w9 ").keys(ESC);
-    terminal.sees("stopped; /more goes on").at("> abc 1pasted").keys(CTRL_U).at_prompt();
-    terminal.wiped().line("Again").sees("w2 ").keys("\x1b[27u").sees("stopped; /more goes on").at_prompt();
+    terminal.sees("stopped; /more continues").at("> abc 1pasted").keys(CTRL_U).at_prompt();
+    terminal.wiped().line("Again").sees("w2 ").keys("\x1b[27u").sees("stopped; /more continues").at_prompt();
     terminal.wiped().keys("More\r\x1b[27u").sees("stopped before the answer began").at("> More");
     terminal.keys("?").at("> More?").keys(CTRL_U).at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
@@ -111,12 +111,12 @@ fn ctrl_c_while_a_long_prompt_is_read_puts_the_message_back() {
     let Some(mut terminal) = with_default_model(&home, &["-n", "8"]) else {
         return;
     };
-    terminal.at_prompt().line("/file long.txt").sees("it goes with your next message").at_prompt();
-    terminal.line("Summarise.").sees("reading ").sees(" s left").keys(CTRL_C);
+    terminal.at_prompt().line("/file long.txt").sees("to your next message").at_prompt();
+    terminal.line("Summarise.").sees("prefill ").sees(" s left").keys(CTRL_C);
     terminal.sees("stopped before the answer began").at("> Summarise.");
-    assert!(!terminal.screen().contains("reading "), "the bar is gone");
+    assert!(!terminal.screen().contains("prefill "), "the bar is gone");
     terminal.keys(CTRL_U).line("/file").sees("attached: long.txt").at_prompt();
-    terminal.line("/file none").sees("nothing is attached").at_prompt();
+    terminal.line("/file none").sees("no files are attached").at_prompt();
     terminal.line("Hello").sees("8 tokens, ").at_prompt();
 }
 
@@ -254,7 +254,7 @@ fn ctrl_c_stops_the_first_answer_of_an_interactive_run_too() {
     let mut args = home.script("answers", &slow()).to_vec();
     args.extend(["-i", "-p", "Count"].map(String::from));
     let mut terminal = home.terminal(&args);
-    terminal.sees("w2 ").keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
+    terminal.sees("w2 ").keys(CTRL_C).sees("stopped; /more continues").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
@@ -275,7 +275,7 @@ fn twenty_turns() {
     for n in 1..=6 {
         turn(&mut terminal, &format!("This is turn {n}."));
     }
-    terminal.wiped().line("/undo").sees("taken back: This is turn 6.").at_prompt();
+    terminal.wiped().line("/undo").sees("undone: This is turn 6.").at_prompt();
     turn(&mut terminal, "/retry");
     turn(&mut terminal, "/edit");
     terminal.wiped().line("/show prompt").sees("turn 4.").sees("This is round 5.").at_prompt();
@@ -284,19 +284,14 @@ fn twenty_turns() {
     terminal.wait("some words of the story", |screen| {
         screen.contents().lines().nth(1).is_some_and(|line| line.len() > 20)
     });
-    terminal.keys(CTRL_C).sees("stopped; /more goes on").at_prompt();
+    terminal.keys(CTRL_C).sees("stopped; /more continues").at_prompt();
     terminal.line("/set predict 6").sees("predict is 6").at_prompt();
     turn(&mut terminal, "/more");
     for n in 10..=13 {
         turn(&mut terminal, &format!("This is turn {n}."));
     }
     let swap = |terminal: &mut Terminal, path: &str| {
-        terminal
-            .at_prompt()
-            .wiped()
-            .line(&format!("/model {path}"))
-            .sees("the conversation goes on")
-            .at_prompt();
+        terminal.at_prompt().wiped().line(&format!("/model {path}")).sees("switched to ").at_prompt();
     };
     swap(&mut terminal, tiny("llama-bpe").to_str().unwrap());
     for n in 14..=16 {
@@ -333,6 +328,6 @@ fn reading_that_takes_long_shows_how_far_it_is() {
     let model = tiny("llama-bpe");
     let args = ["-m", model.to_str().unwrap(), "-t", "1", "-c", "200000", "-f", "long.txt"];
     let mut terminal = home.terminal(&args);
-    terminal.sees("reading ").sees(" s left").keys(CTRL_C);
+    terminal.sees("prefill ").sees(" s left").keys(CTRL_C);
     assert_eq!(terminal.ends(), 130);
 }

@@ -145,7 +145,7 @@ fn a_pull_is_laid_out_as_huggingface_hub_does_and_done_once() {
 
     let sent = place.hub.sent();
     assert!(sent < SIZE as u64 + 10, "{sent}");
-    place.right(place.pull().done()).stderr("everything was here already\n");
+    place.right(place.pull().done()).stderr("already downloaded\n");
     std::fs::remove_file(place.snapshot()).unwrap();
     place.right(place.pull().done());
     assert_eq!(place.hub.sent(), sent);
@@ -161,7 +161,7 @@ fn what_is_left_of_a_pull_goes_when_another_program_has_brought_the_file() {
     place.pull().done().failed(1, "400");
     assert!(place.part().exists());
     std::fs::write(place.blob(), bytes(&place.file)).unwrap();
-    place.right(place.pull().done()).stderr("everything was here already\n");
+    place.right(place.pull().done()).stderr("already downloaded\n");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn troubles_that_last_are_one_line_and_what_came_is_kept() {
     assert!(place.part().exists());
     let sent = place.hub.sent();
     place.hub.trouble(|_| Fault::None);
-    place.right(place.pull().done()).says("of which ");
+    place.right(place.pull().done()).says(" of it already here");
     assert!(place.hub.sent() < SIZE as u64 + 10, "{sent} and then {}", place.hub.sent());
 }
 
@@ -330,7 +330,7 @@ fn ctrl_c_ends_a_pull_at_once_and_says_that_it_goes_on() {
     wait_until(|| place.hub.sent() > 2_000_000);
     let pressed = Instant::now();
     pull.interrupt();
-    pull.done().code(130).stdout("").says("interrupted: the same command goes on from here");
+    pull.done().code(130).stdout("").says("interrupted: run the same command again to continue");
     assert!(pressed.elapsed() < Duration::from_secs(1), "{:?}", pressed.elapsed());
     place.hub.trouble(|_| Fault::None);
     place.right(place.pull().done());

@@ -4,7 +4,7 @@ use crate::history::{chat, history, id};
 use crate::support::pty::*;
 use crate::support::{Home, program};
 
-const ASKED: &str = "notes.md exists already. Replace it? [y/N] ";
+const ASKED: &str = "notes.md already exists. Replace it? [y/N] ";
 
 /// A chat in which something was said, and a file that an export would replace.
 fn about_to_export(home: &Home) -> Terminal {
@@ -30,7 +30,7 @@ fn escape_is_a_no_in_a_chat() {
     let home = Home::new();
     let mut terminal = about_to_export(&home);
     for no in [ESC, CSI_ESC, CTRL_C, CTRL_D] {
-        terminal.keys(no).sees("nothing was changed").at_prompt();
+        terminal.keys(no).sees("nothing changed").at_prompt();
         terminal.wiped().line("/export notes.md").at(ASKED);
     }
     assert_eq!(notes(&home), "precious");
@@ -120,6 +120,6 @@ fn escape_leaves_a_list_of_numbers() {
     history_of_one(&home);
     let [option, script] = home.script("answers", "One.\n");
     let mut terminal = home.terminal(&[&option, &script, "--plain", "--resume"]);
-    terminal.sees("Its number or its id: ").keys("7").keys(ESC);
+    terminal.sees("Number or id: ").keys("7").keys(ESC);
     assert_eq!(terminal.ends(), 130);
 }

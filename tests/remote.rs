@@ -41,14 +41,14 @@ fn a_model_that_is_not_here_is_fetched_once_the_user_agrees() {
     let (hub, home) = (hub(), Home::new());
     let args = [&ASK[..], &["-m", "hf:some/repo:Q8_0"]].concat();
     let mut no = terminal(&hub, &home, &args);
-    no.sees("hf:some/repo:Q8_0 is not on this machine. Ask the network for it? [y/N]")
+    no.sees("hf:some/repo:Q8_0 is not on this machine. Look for it on the network? [y/N]")
         .line("n")
         .sees("is not on this machine");
     assert_eq!(no.ends(), 1);
     drop(no);
     assert!(hub.requests().is_empty(), "nothing is asked of the network before the user agrees");
     let mut yes = terminal(&hub, &home, &args);
-    yes.sees("Ask the network for it? [y/N]")
+    yes.sees("Look for it on the network? [y/N]")
         .line("y")
         .sees("Fetch Tiny-Q8_0.gguf (282 KiB; ")
         .line("y")
@@ -114,8 +114,8 @@ fn what_was_fetched_is_removed_when_asked_once() {
     assert!(file.exists());
     let listed = home.run(&["list"]).done().code(0).stdout;
     assert!(listed.contains("Tiny-Q4_K_M") && listed.contains("Hugging Face cache"), "{listed}");
-    home.run(&["rm", "tiny"]).done().failed(2, "rm asks first").hint("--yes");
-    home.run(&["rm", "tiny", "--yes"]).done().code(0).stdout("removed Tiny-Q4_K_M: 3 MiB are free again\n");
+    home.run(&["rm", "tiny"]).done().failed(2, "rm asks for confirmation").hint("--yes");
+    home.run(&["rm", "tiny", "--yes"]).done().code(0).stdout("removed Tiny-Q4_K_M, freed 3 MiB\n");
     assert!(!home.path(".cache/huggingface/hub/models--some--repo").exists());
 }
 
@@ -137,7 +137,7 @@ fn a_page_in_the_place_of_a_model_is_none_and_does_not_stay() {
         Served { name: "Page-Q8_0.gguf".into(), sha256, size, content: Content::Bytes(Arc::new(page)) };
     let (hub, home) = (FakeHub::new(vec![served]), Home::new());
     for what in [hub.plain("Page-Q8_0.gguf"), "hf:some/repo".into()] {
-        run(&hub, &home, &["pull", &what]).done().failed(1, "is no model").says("a web page");
+        run(&hub, &home, &["pull", &what]).done().failed(1, "is not a model").says("a web page");
     }
     assert!(!home.path(".local/share/fireside/models/Page-Q8_0.gguf").exists());
     home.run(&["list", "--all"]).done().code(0).stdout("");

@@ -46,7 +46,7 @@ fn help_lists_every_command_and_explains_one() {
         let line = format!("/{}", command.name);
         assert_eq!(done.stderr.matches(command.help).count(), 2, "{line}; {done:#?}");
     }
-    let one = "/retry \nget another answer to the last message\nalso: /regen\n";
+    let one = "/retry \ngenerate another answer to the last message\nalso: /regen\n";
     chat("x\n", "/help retry\n/help /retry\n/help regen\n").stderr(&one.repeat(3));
     chat("x\n", "/help rety\n").failed(0, "there is no command /rety").hint("did you mean /retry?");
 }
@@ -106,9 +106,9 @@ fn a_command_that_takes_nothing_refuses_what_comes_after_it() {
     for command in COMMANDS.iter().filter(|command| command.takes.is_empty()) {
         let name = command.name;
         let done = chat("One.\n", &format!("Hi\n/{name} x\n/show prompt\n")).stdout("One.\n");
-        let refused = format!("fireside: /{name} takes nothing\n");
+        let refused = format!("fireside: /{name} takes no arguments\n");
         assert_eq!(
-            done.stderr.replace("hint: a message that begins so needs a space before it\n", ""),
+            done.stderr.replace("hint: to send it as a message, put a space before it\n", ""),
             refused + "[user] Hi\n"
         );
     }
@@ -119,9 +119,7 @@ fn title_alone_shows_the_title() {
     let home = Home::new();
     let chat =
         home.scripted("One.\n", &["--repl-stdin", "-q"]).stdin("/title\nWhy is\\\nthe sky blue?\n/title\n");
-    chat.done()
-        .code(0)
-        .stderr("there is no title yet: it comes from the first message\nWhy is the sky blue?\n");
+    chat.done().code(0).stderr("no title yet: it will come from the first message\nWhy is the sky blue?\n");
 }
 
 #[test]
@@ -132,8 +130,8 @@ fn undo_takes_back_one_exchange_after_the_other() {
         .done()
         .code(0)
         .stdout("One.\nTwo.\nThree.\n")
-        .says("taken back: second\ntaken back: first\nfireside: there is nothing to take back\n")
-        .says("brought back: first\ntaken back: first\n")
+        .says("undone: second\nundone: first\nfireside: nothing to undo\n")
+        .says("restored: first\nundone: first\n")
         .says("[user] third\n");
 }
 
@@ -154,7 +152,7 @@ fn more_goes_on_with_a_cut_answer() {
         .done()
         .code(0)
         .stdout("one two \n four\nfive\n")
-        .says("cut short: the limit of tokens was reached (predict); /more goes on")
+        .says("cut off: the token limit (predict) was reached; /more continues")
         .says("[user] Count\n[assistant] one two  four\n[user] On\n");
     chat("One.\n", "/more\n").failed(0, "there is no answer to go on with");
 }
@@ -189,7 +187,7 @@ fn an_editor_that_fails_or_is_missing_changes_nothing() {
         .stdin("Hi\n/edit\n/show prompt\n")
         .done()
         .stdout("One.\n")
-        .says("ended with a failure")
+        .says("failed; the message is unchanged")
         .says("[user] Hi\n");
     chat("One.\n", "Hi\n/edit\n").says("no editor is set").hint("set EDITOR");
 }
@@ -235,9 +233,9 @@ fn a_system_prompt_holds_from_the_next_message_on() {
         .done()
         .stdout("One.\nTwo.\n")
         .says("Be brief.\n")
-        .says("the system prompt holds from the next message on\nBe long.\n")
+        .says("the system prompt applies from the next message on\nBe long.\n")
         .says("[system] Be long.\n[user] Hi\n[assistant] One.\n[user] Ho\n")
-        .says("no system prompt from now on\nthere is no system prompt of yours");
+        .says("removed the system prompt\nno system prompt is set");
 }
 
 #[test]
@@ -301,8 +299,8 @@ fn show_tells_what_is_in_force() {
 #[test]
 fn tokens_and_context_count_what_the_model_saw() {
     chat("One two.\n", "Hi there\n/tokens\n/context\n").stdout("One two.\n").stderr(
-        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n  1 user           2 tokens        Hi there\n    \
-             assistant      2 tokens        One two.\n4 of 1000 tokens (0 %), 2 messages, 0 tokens already read\n",
+        "      0 \"[user] \"\n      1 \"Hi \"\n      2 \"there\"\n3 tokens\n  1 user           2 tokens           Hi there\n    \
+             assistant      2 tokens           One two.\n4 of 1000 tokens (0 %), 2 messages, 0 tokens in the KV cache\n",
     );
 }
 
@@ -314,9 +312,9 @@ fn a_file_goes_with_the_next_message_only() {
         .stdin("/file\n/file my notes.txt\n/read \"my notes.txt\"\n/file\nSummarise.\nAnd?\n/show prompt\n")
         .done()
         .stdout("One.\nTwo.\n")
-        .says("nothing is attached\n")
+        .says("no files are attached\n")
         .says(
-            "attached my notes.txt: 5 bytes, 3 tokens, less than 1 s to read; it goes with your next message\n",
+            "attached my notes.txt to your next message: 5 bytes, 3 tokens, less than 1 s to prefill\n",
         )
         .says("attached: my notes.txt, my notes.txt\n")
         .says("[user] my notes.txt:\n```\na b c\n```\n\nmy notes.txt:\n```\na b c\n```\n\nSummarise.\n[assistant] One.\n[user] And?\n");
@@ -334,7 +332,7 @@ fn files_that_cannot_be_attached_say_why() {
     let done = home.scripted("One.\n", &["--repl-stdin"]);
     done.stdin("/file long\n/file none\nHi\n/show prompt\n")
         .done()
-        .says("more than the context of 1000 tokens holds: /file none takes it back, a part of it may fit\nnothing is attached\n")
+        .says("too long for the context of 1000 tokens: /file none detaches it; a part of it may fit\nno files are attached\n")
         .says("[user] Hi\n");
 }
 
@@ -414,9 +412,9 @@ fn tokens_and_prompts_of_a_real_model_can_be_seen() {
         .stdin("/file notes\n/context\nHi\n/show template\n/show prompt\n/tokens\n/context\n/stats\n")
         .done()
         .code(0)
-        .says("it goes with your next message")
+        .says("attached notes to your next message")
         .says("Be brief.")
-        .says(" tokens already read")
+        .says(" tokens in the KV cache")
         .says("first token");
 }
 

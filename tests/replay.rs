@@ -45,7 +45,7 @@ fn answers_are_given_again_as_they_were() {
     let done = replay(&home, &["2"]).code(0);
     assert!(done.stdout.starts_with("answer 2 is identical\n"), "{}", done.stdout);
     assert_eq!(done.stdout.matches("identical").count(), 1);
-    replay(&home, &["4"]).failed(2, "has no answer 4").hint("it has 3 of them");
+    replay(&home, &["4"]).failed(2, "has no answer 4").hint("it has 3 answers");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_difference_is_shown_where_it_begins() {
     let difference = &done["answers"][0]["difference"];
     assert_eq!((&difference["byte"], &difference["character"]), (&byte.into(), &3.into()), "{done}");
     let done = home.run(&["history", "replay", "00112233445566aa"]).done().code(1).stdout;
-    assert!(done.starts_with("answer 1 differs from character 3 (byte "), "{done}");
+    assert!(done.starts_with("answer 1 differs at character 3 (byte "), "{done}");
     assert!(done.contains("  then: ") && done.contains("\u{1F525}") && done.contains("  now:  "), "{done}");
 }
 
@@ -127,7 +127,7 @@ fn what_cannot_be_given_again_says_why() {
     let moved = home.path("elsewhere.gguf");
     std::fs::rename(&model, &moved).unwrap();
     let done = replay(&home, &[]).code(1);
-    assert!(done.stdout.contains("answer 1 cannot be given again: it was given by"), "{}", done.stdout);
+    assert!(done.stdout.contains("cannot replay answer 1: it was given by"), "{}", done.stdout);
     assert!(done.stdout.contains("-m says where it is now"), "{}", done.stdout);
     replay(&home, &["-m", moved.to_str().unwrap()]).code(0);
     std::fs::copy(tiny("gemma3"), &model).unwrap();
@@ -162,7 +162,7 @@ fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
     let change = std::fs::OpenOptions::new().write(true).open(&part).unwrap();
     change.set_modified(modified).unwrap();
     let done = replay(&home, &[]).code(1).stdout;
-    assert!(done.contains("answer 1 cannot be given again: "), "{done}");
+    assert!(done.contains("cannot replay answer 1: "), "{done}");
     assert!(done.contains("not as it was") || done.contains("is another model now"), "{done}");
     assert_ne!(fingerprint(), before, "every part counts");
 }
@@ -179,7 +179,7 @@ fn a_copy_gives_answers_again_if_it_is_named() {
     assert_eq!(object["answers"][0]["same_file"], false, "{object}");
     assert_eq!(identical(replay(&home, &["--json"]), 1)["answers"][0]["same_file"], true);
     let done = replay(&home, &["-m", copy.to_str().unwrap()]).code(0).stdout;
-    assert!(done.contains("not the very file that gave it"), "{done}");
+    assert!(done.contains("the model file is not the original"), "{done}");
     std::fs::remove_file(&model).unwrap();
     std::fs::copy(&copy, &model).unwrap();
     let done = replay(&home, &[]).code(1).stdout;

@@ -151,7 +151,7 @@ fn what_is_wrong_stops_none_of_the_subcommands_that_help_to_find_it() {
     assert_eq!(object["problems"].as_array().unwrap().len(), 3, "{object}");
     assert_eq!(object["settings"]["top-k"]["value"], "5");
     let doctor = run(&["doctor"]).code(1);
-    assert!(doctor.stdout.contains("wrong: ") && doctor.stdout.contains("'tepm'"), "{doctor:#?}");
+    assert!(doctor.stdout.contains("problem: ") && doctor.stdout.contains("'tepm'"), "{doctor:#?}");
     let object = run(&["doctor", "--json"]).code(1).json();
     assert!(
         object["findings"]["settings"]["trouble"].as_str().unwrap().contains("FIRESIDE_MIN_P"),
@@ -170,7 +170,7 @@ fn a_model_that_is_not_here_stops_config_as_little() {
     let home = Home::new();
     home.write(CONFIG, "model = \"nowhere\"\n");
     let done = home.run(&["config"]).done().code(0);
-    assert!(done.stdout.contains("# wrong: there is no model 'nowhere'"), "{done:#?}");
+    assert!(done.stdout.contains("# error: there is no model 'nowhere'"), "{done:#?}");
     let object = home.run(&["config", "--json"]).done().code(0).json();
     assert_eq!(object["problems"][0], "there is no model 'nowhere'");
     let doctor = home.run(&["doctor", "--json"]).done().code(1).json();
@@ -250,7 +250,8 @@ fn what_counts_at_the_start_only_says_how_to_give_it_there() {
         ("incognito=off", "--incognito=off, FIRESIDE_INCOGNITO=off or incognito = false"),
         ("model-folder /m", "--model-folder /m, FIRESIDE_MODEL_FOLDER=/m or model-folder = \"/m\""),
     ] {
-        let done = chat(&home, &[], &format!("/set {line}\n")).failed(0, "counts when fireside starts");
+        let done =
+            chat(&home, &[], &format!("/set {line}\n")).failed(0, "can only be set when fireside starts");
         done.hint(ways).hint("config.toml");
     }
 }

@@ -70,7 +70,7 @@ fn a_terminal_shows_one_line_that_counts() {
 fn thinking_alone_is_no_answer_and_the_remedies_help() {
     let home = Home::new();
     let done = opened(&home, &["-p", "Hi", "-n", "12"]).done().code(4).stdout("\n");
-    done.says("there is no answer: 12 tokens went into thinking").says("--think-budget");
+    done.says("no answer: 12 tokens went into thinking").says("--think-budget");
     let object = opened(&home, &["-p", "Hi", "-n", "12", "--json"]).done().code(4).json();
     assert_eq!((object["text"].as_str(), object["stop_reason"].as_str()), (Some(""), Some("length")));
     assert!(!object["thinking"].as_str().unwrap().is_empty());
@@ -111,7 +111,7 @@ fn a_cut_thought_is_gone_on_with() {
     let home = Home::new();
     let done =
         opened(&home, &["--repl-stdin", "--keep", "-n", "8"]).stdin("Hi\n/more\n/thinking\n").done().code(0);
-    done.says("cut short");
+    done.says("cut off");
     let listed = home.run(&["history", "list", "--json"]).done().json();
     assert_eq!(listed["conversations"][0]["messages"], 3, "both answers are kept");
     let whole = opened(&home, &["-p", "Hi", "-n", "16", "--json"]).done().code(4).json();
@@ -213,12 +213,12 @@ fn thoughts_without_an_answer_are_no_answer() {
         .marker("</think>", Kind::Control);
     let path = says.write(&home, "parrot");
     let done = home.run(&["-p", "Hi", "--temp", "0"]).model(&path).done().code(4).stdout("\n");
-    done.says("there is no answer: 1 token went into thinking");
+    done.says("no answer: 1 token went into thinking");
     home.scripted("<think>Only that.</think>\n", &["-p", "Hi"])
         .done()
         .code(4)
         .stdout("\n")
-        .says("there is no answer");
+        .says("no answer: ");
     home.scripted("<think>Only that.</think> Yes.\n", &["-p", "Hi"]).done().code(0).stdout("Yes.\n");
 }
 

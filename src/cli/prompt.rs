@@ -22,15 +22,14 @@ pub fn among(
         && is_model(model)
     {
         return Err(Failure::usage(format!("fireside has no subcommand '{word}'"))
-            .hint(format!("to talk to it: fireside -m {model}")));
+            .hint(format!("to chat with it: fireside -m {model}")));
     }
     let single = words.len() == 1 && subcommand.is_none();
     match meant {
         None if !single => {
             let more = if subcommand.is_some() { " …" } else { "" };
             let line = quoted(&(words.join(" ") + more));
-            Err(Failure::usage("quote the prompt: several words are taken for one only in quotes")
-                .hint(format!("fireside {line}")))
+            Err(Failure::usage("a prompt of several words needs quotes").hint(format!("fireside {line}")))
         }
         Some(subcommand) => {
             let as_prompt = match words {
@@ -42,8 +41,8 @@ pub fn among(
         }
         None if first.is_empty() => Err(Failure::usage("the prompt is empty")),
         None if !first.contains(char::is_whitespace) && is_model(first) => {
-            Err(Failure::usage(format!("'{first}' is a model, and no prompt"))
-                .hint(format!("to talk to it: fireside -m {first}; as a prompt: fireside -p {first}")))
+            Err(Failure::usage(format!("'{first}' is a model, not a prompt"))
+                .hint(format!("to chat with it: fireside -m {first}; as a prompt: fireside -p {first}")))
         }
         None => Ok(Some(first.clone())),
     }
@@ -79,7 +78,7 @@ mod tests {
     fn what_is_nearly_a_subcommand_or_a_models_name_is_a_hint() {
         let hint = |typed: &[&str]| words(typed).unwrap_err().hint.unwrap();
         assert_eq!(hint(&["confg"]), "did you mean config? as a prompt: fireside -p confg");
-        assert_eq!(hint(&["tiny"]), "to talk to it: fireside -m tiny; as a prompt: fireside -p tiny");
+        assert_eq!(hint(&["tiny"]), "to chat with it: fireside -m tiny; as a prompt: fireside -p tiny");
         assert_eq!(hint(&["why", "is"]), "fireside \"why is\"");
     }
 }

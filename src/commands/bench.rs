@@ -59,7 +59,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
     let depths: Vec<usize> = depths.collect();
     for (number, depth) in (1..).zip(&depths) {
         let tokens = session.count(Some(&Message::new(Role::User, text(*depth))))?.prompt;
-        let step = format!("{number} of {}: {depth} tokens before", depths.len());
+        let step = format!("{number} of {}: depth {depth}", depths.len());
         runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, context)?);
     }
     let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
@@ -73,8 +73,8 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
             .map(|(stats, share)| {
                 json!({
                     "depth": stats.prompt_tokens,
-                    "reading": stats.prompt_speed(),
-                    "writing": stats.generation_speed(),
+                    "prefill": stats.prompt_speed(),
+                    "decode": stats.generation_speed(),
                     "bandwidth_share": if let Share::Of(share) = share { Some(share) } else { None },
                 })
             })
@@ -92,13 +92,13 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
     }
     let mut lines = vec![format!("{}: {}; {}", about.name, about.facts, about.device)];
     lines.push(format!(
-        "loaded in {}, first token after {}, at most {} of memory",
+        "loaded in {}, first token after {}, peak memory {}",
         duration(load.as_secs_f64()),
         duration(first_token.as_secs_f64()),
         size(memory)
     ));
     lines.push(format!(
-        "memory gives {}/s, of which writing takes the share on the right",
+        "memory bandwidth {}/s; the last column is the share that decode uses",
         size(bandwidth as u64)
     ));
     context.print(&lines.join("\n"))?;
@@ -107,7 +107,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         let (read, written) = (speed(stats.prompt_speed()), speed(stats.generation_speed()));
         [stats.prompt_tokens.to_string(), read, written, share.to_string()]
     });
-    let headings = ["tokens before", "reading, tokens/s", "writing, tokens/s", "of the memory's speed"];
+    let headings = ["depth, tokens", "prefill, tokens/s", "decode, tokens/s", "memory bandwidth"];
     context.print_table(headings.map(|heading| (heading, Column::Whole)), &rows.collect::<Vec<_>>())
 }
 
@@ -178,7 +178,7 @@ impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Share::Of(share) => write!(f, "{:.0} %", share * 100.0),
-            Share::InCache => f.write_str("fits the cache"),
+            Share::InCache => f.write_str("fits in cache"),
             Share::Unknown => f.write_str("-"),
         }
     }

@@ -112,7 +112,7 @@ fn part(
         .ok_or_else(Failure::interrupted)?;
     let expected = expected(file);
     if let Some(expected) = expected.as_ref().filter(|expected| expected.sha256 != found.sha256) {
-        report.problems.push(format!("its checksum is not the one of {}", expected.source));
+        report.problems.push(format!("its checksum differs from {}", expected.source));
     }
     report.problems.extend(found.problems);
     report.tensors += header.map_or(0, |header| header.tensors.len());
@@ -155,14 +155,14 @@ fn lines(path: &Path, report: &Report) -> String {
         format!("read      {}{files}, {}", size(report.bytes), count(report.tensors, "tensor")),
     ];
     if report.problems.is_empty() {
-        lines.push("header    sound: sizes, offsets, metadata and vocabulary agree".into());
+        lines.push("header    sound: sizes, offsets, metadata and vocabulary are consistent".into());
         lines.push("weights   no NaN or infinity".into());
     }
     for part in &report.parts {
         let verdict = match &part.expected {
-            Some(expected) if expected.sha256 == part.sha256 => format!("as in {}", expected.source),
-            Some(expected) => format!("not {} of {}", expected.sha256, expected.source),
-            None => "nothing known to compare it with".to_owned(),
+            Some(expected) if expected.sha256 == part.sha256 => format!("matches {}", expected.source),
+            Some(expected) => format!("expected {} from {}", expected.sha256, expected.source),
+            None => "no known checksum to compare it with".to_owned(),
         };
         lines.push(format!("sha256    {} ({verdict})", part.sha256));
     }

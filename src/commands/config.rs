@@ -34,7 +34,7 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
         );
     }
     let head = paths.map_or_else(
-        || "# no home folder: no config file is read and nothing is kept".into(),
+        || "# no home folder: no config file is read and nothing is saved".into(),
         |paths| {
             format!("# config file: {}\n# models: {}", paths.config_file.display(), paths.models.display())
         },
@@ -42,6 +42,6 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let wide = context.screen.columns().is_none_or(|columns| columns >= 80);
     let most = if wide { 28 } else { 0 };
     let lines = rows.map(|(name, value, source)| format!("{name:22} {value:most$} # {source}"));
-    let wrong = problems.iter().map(|problem| format!("# wrong: {problem}"));
+    let wrong = problems.iter().map(|problem| format!("# error: {problem}"));
     context.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
 }

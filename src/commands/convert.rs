@@ -29,7 +29,7 @@ pub(super) fn run(
     let started = Instant::now();
     let kind = kind.map(element_type).transpose()?;
     if out.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("gguf")) {
-        return Err(Failure::usage(format!("{} must end with .gguf", out.display())));
+        return Err(Failure::usage(format!("{} must end in .gguf", out.display())));
     }
     let existing = may_replace(out, force, context)?;
     let out = &std::fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf()); // a link stays one
@@ -54,7 +54,7 @@ pub(super) fn run(
         });
         return context.print_json(&object);
     }
-    context.screen.note(&format!("{family} as {kind}, {}; it was loaded and works", size(bytes)));
+    context.screen.note(&format!("{family} as {kind}, {}; it loads and works", size(bytes)));
     context.print(&out.display().to_string())
 }
 

@@ -38,7 +38,7 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     } else {
         let line = |one: &Finding| {
             let troubles = one.trouble.iter().flat_map(|trouble| trouble.lines());
-            let wrong: String = troubles.map(|line| format!("\n{:15} wrong: {line}", "")).collect();
+            let wrong: String = troubles.map(|line| format!("\n{:15} problem: {line}", "")).collect();
             format!("{:15} {}{wrong}", one.about, one.found)
         };
         context.print(&findings.iter().map(line).collect::<Vec<_>>().join("\n"))?;
@@ -51,24 +51,20 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
     let mut all = vec![fine("version", env!("CARGO_PKG_VERSION"))];
     all.extend(models::build().into_iter().map(|(about, found)| fine(about, found)));
     if let Some(trouble) = models::trouble_here(config) {
-        all.push(Finding {
-            about: "weights",
-            found: "as the files have them".into(),
-            trouble: Some(trouble),
-        });
+        all.push(Finding { about: "weights", found: "not repacked".into(), trouble: Some(trouble) });
     }
     let Some(paths) = &config.paths else {
-        let trouble = Some("there is no home folder: no config is read and nothing is kept".into());
+        let trouble = Some("there is no home folder: no config file is read and nothing is saved".into());
         all.push(Finding { about: "home", found: "none".into(), trouble });
         return all;
     };
-    let present = |path: &Path| if path.exists() { "" } else { " (not there yet)" };
+    let present = |path: &Path| if path.exists() { "" } else { " (does not exist yet)" };
     let file = &paths.config_file;
     all.push(fine("config file", format!("{}{}", lossy(file), present(file))));
     all.push(settings(config));
     let found = library::list(&models::places(config));
     let usual =
-        models::usual(config).map_or("none is chosen yet".into(), |path| format!("usual: {}", lossy(&path)));
+        models::usual(config).map_or("none chosen yet".into(), |path| format!("default: {}", lossy(&path)));
     let named = config.settings().model.as_ref().and_then(|wanted| models::find(config, wanted).err());
     all.push(Finding {
         about: "models",
@@ -80,12 +76,12 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
     all.push(fine(
         "prompt cache",
         format!(
-            "{} in {} in {}; of {} looked for there {} found",
+            "{} in {} in {}; {} of {} found there",
             size(usage.bytes),
             count(usage.files, "file"),
             lossy(&paths.prompt_cache),
-            count(usage.hits + usage.misses, "prompt"),
-            usage.hits
+            usage.hits,
+            count(usage.hits + usage.misses, "prompt")
         ),
     ));
     all
@@ -95,7 +91,7 @@ fn settings(config: &Config) -> Finding {
     let set = SETTINGS.iter().filter(|row| config.source(row.name) != Source::Default).count();
     let wrong: Vec<&str> = config.wrong.iter().map(|wrong| wrong.what.as_str()).collect();
     let trouble = (!wrong.is_empty()).then(|| wrong.join("\n"));
-    Finding { about: "settings", found: format!("{set} of {} are set", SETTINGS.len()), trouble }
+    Finding { about: "settings", found: format!("{set} of {} set", SETTINGS.len()), trouble }
 }
 
 fn conversations(path: &Path) -> Finding {
@@ -115,7 +111,7 @@ fn conversations(path: &Path) -> Finding {
                 format!("{conversations} with {}, {} in {place}", count(messages, "message"), size(bytes));
             fine(about, found)
         }
-        Ok(None) => fine(about, format!("none yet; they will be in {place}")),
+        Ok(None) => fine(about, format!("none yet; they will be saved in {place}")),
         Err(trouble) => Finding { about, found: place, trouble: Some(saved::trouble(trouble)) },
     }
 }

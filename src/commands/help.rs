@@ -16,33 +16,33 @@ type Topic = (&'static str, &'static str, fn(&CommandContext) -> String);
 
 const TOPICS: &[Topic] = &[
     ("keys", "keys in the chat", |context| context.chat.keys.trim().to_string()),
-    ("commands", "slash commands of the chat", |context| (context.chat.commands)()),
-    ("settings", "all settings, and how to set them", settings),
+    ("commands", "slash commands in the chat", |context| (context.chat.commands)()),
+    ("settings", "all settings, and how to set one", settings),
     ("environment", "environment variables", environment),
-    ("files", "where files are stored", files),
-    ("exit-codes", "meaning of the exit codes", exit_codes),
+    ("files", "paths of files and folders", files),
+    ("exit-codes", "what the exit codes mean", exit_codes),
 ];
 
 /// What is heeded besides the settings.
 const VARIABLES: &[[&str; 2]] = &[
     ["FIRESIDE_NAME", "any setting, as in FIRESIDE_TEMP; fireside help settings lists them"],
-    ["FIRESIDE_MODELS", "folder of your models"],
-    ["XDG_CONFIG_HOME", "base folder of the config file"],
-    ["XDG_DATA_HOME", "base folder of models and conversations"],
-    ["XDG_STATE_HOME", "base folder of input history and facts about models"],
-    ["XDG_CACHE_HOME", "base folder of the prompt cache"],
-    ["HF_HUB_CACHE", "cache folder of the Hugging Face hub"],
+    ["FIRESIDE_MODELS", "your models folder"],
+    ["XDG_CONFIG_HOME", "parent of fireside/config.toml; default ~/.config"],
+    ["XDG_DATA_HOME", "parent of models and conversations; default ~/.local/share"],
+    ["XDG_STATE_HOME", "parent of typed lines and model state; default ~/.local/state"],
+    ["XDG_CACHE_HOME", "parent of the prompt cache; default ~/.cache"],
+    ["HF_HUB_CACHE", "the Hugging Face cache, where models from the hub go"],
     ["HF_HOME", "its parent folder"],
-    ["HF_ENDPOINT", "URL of another hub"],
-    ["HF_TOKEN", "access token for the hub"],
-    ["HF_TOKEN_PATH", "file that contains the token"],
-    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: do not send the token"],
+    ["HF_ENDPOINT", "address of another hub"],
+    ["HF_TOKEN", "your access token for the hub"],
+    ["HF_TOKEN_PATH", "a file that contains the token"],
+    ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: send no token"],
     ["HF_HUB_OFFLINE", "1: same as --offline"],
-    ["HTTPS_PROXY", "proxy for downloads; also ALL_PROXY, NO_PROXY"],
-    ["OLLAMA_MODELS", "models folder of Ollama"],
+    ["HTTPS_PROXY", "proxy; also ALL_PROXY, NO_PROXY"],
+    ["OLLAMA_MODELS", "Ollama's models folder"],
     ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],
-    ["NO_COLOR", "not empty: no colours"],
-    ["TERM", "dumb: no colours, no animation"],
+    ["NO_COLOR", "if not empty: no colours"],
+    ["TERM", "dumb: no colours, nothing animated"],
 ];
 
 pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit, Failure> {
@@ -102,7 +102,7 @@ fn overview(context: &CommandContext) -> String {
     let mut lines = pairs(&subcommands.chain(topics).collect::<Vec<_>>(), columns(context));
     lines.insert(count, "\nTopics:".into());
     format!(
-        "fireside help SUBCOMMAND, TOPIC or SETTING explains one; fireside --help lists the options.\n\nSubcommands:\n{}",
+        "fireside help NAME explains a subcommand, a topic or a setting; fireside --help lists the options.\n\nSubcommands:\n{}",
         lines.join("\n")
     )
 }
@@ -111,9 +111,9 @@ fn settings(context: &CommandContext) -> String {
     let rows: Vec<[String; 2]> = SETTINGS.iter().map(|row| [row.name, row.help].map(String::from)).collect();
     format!(
         "{}\n\n{}",
-        "Set one with a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file \
-         (temp = 0.2), or /set temp 0.2 in a chat. Precedence, highest first: flags, environment, config file, model file, \
-         catalogue, defaults. fireside config lists the values, fireside help NAME explains a setting.",
+        "A setting is a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file (temp = 0.2), or \
+         /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, config file, model file, catalogue, \
+         defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
         pairs(&rows, columns(context)).join("\n")
     )
 }
@@ -145,11 +145,10 @@ fn environment(context: &CommandContext) -> String {
 fn files(context: &CommandContext) -> String {
     let ours = context.config.paths.iter().flat_map(|paths| paths.table());
     let ours = ours.map(|(what, path)| [what.to_string(), lossy(path)]);
-    let hub =
-        hub::cache_folder().map(|folder| ["models from the Hugging Face hub".to_string(), lossy(&folder)]);
+    let hub = hub::cache_folder().map(|folder| ["models from the hub".to_string(), lossy(&folder)]);
     let rows: Vec<[String; 2]> = ours.chain(hub).collect();
     if rows.is_empty() {
-        return "there is no home folder: nothing is kept".into();
+        return "there is no home folder: nothing is saved".into();
     }
     pairs(&rows, columns(context)).join("\n")
 }

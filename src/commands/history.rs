@@ -49,7 +49,7 @@ fn filter(config: &Config, since: Option<&str>) -> Result<Filter, Failure> {
 fn moment(text: &str) -> Result<i64, Failure> {
     let wrong = || {
         Failure::usage(format!(
-            "--since must be a day, as in 2026-11-25, or a time, as in 7d or 12h, not '{text}'"
+            "--since takes a date, as in 2026-11-25, or an age, as in 7d or 12h, not '{text}'"
         ))
     };
     if let Ok(day) = text.parse::<civil::Date>() {
@@ -79,7 +79,7 @@ fn list(since: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failu
         return context.print_json(&json!({ "conversations": all }));
     }
     if found.is_empty() {
-        context.screen.note("no such conversation is kept");
+        context.screen.note("no matching conversations");
         return Ok(Exit::Answered);
     }
     let lines = saved::lines(&found, context.screen.columns());
@@ -111,7 +111,7 @@ fn search(
         return context.print_json(&json!({ "hits": all.collect::<Vec<_>>(), "more": more }));
     }
     if hits.is_empty() {
-        context.screen.note("no message has all these words");
+        context.screen.note("no message contains all these words");
         return Ok(Exit::Answered);
     }
     let mut lines = Vec::new();
@@ -134,7 +134,7 @@ fn search(
         _ => {}
     }
     if more {
-        context.screen.note(&format!("there are more than these {limit}; --limit 0 shows all"));
+        context.screen.note(&format!("there are more than {limit}; --limit 0 shows all"));
     }
     Ok(Exit::Answered)
 }
@@ -181,7 +181,7 @@ fn show(id: &str, context: &mut CommandContext) -> Result<Exit, Failure> {
 
 fn import(file: &Path, context: &mut CommandContext) -> Result<Exit, Failure> {
     let path = saved::file(context.config)
-        .ok_or_else(|| Failure::new("there is no home folder to keep anything in"))?;
+        .ok_or_else(|| Failure::new("there is no home folder to save conversations in"))?;
     saved::tell_where(context.config, context.screen);
     let (mut store, note) = opened(path)?;
     note.iter().for_each(|line| context.screen.note(line));
@@ -204,7 +204,7 @@ fn import(file: &Path, context: &mut CommandContext) -> Result<Exit, Failure> {
     notes.iter().for_each(|line| context.screen.note(line));
     let summary = taken.inspect_err(|_| {
         if fresh > 0 {
-            context.screen.note(&format!("{} taken in before that", were(fresh)));
+            context.screen.note(&format!("imported {} before that", conversations(fresh)));
         }
     })?;
     summary.notes.iter().for_each(|line| context.screen.note(line));
@@ -214,20 +214,14 @@ fn import(file: &Path, context: &mut CommandContext) -> Result<Exit, Failure> {
         return context.print_json(&object);
     }
     context.print(&format!(
-        "{} taken in, {known} {} here already, {} {} left out",
-        were(fresh),
-        was(known),
-        summary.skipped,
-        was(summary.skipped)
+        "imported {}, {known} already there, {} skipped",
+        conversations(fresh),
+        summary.skipped
     ))
 }
 
-fn were(conversations: usize) -> String {
-    format!("{} {}", count(conversations, "conversation"), was(conversations))
-}
-
-fn was(number: usize) -> &'static str {
-    if number == 1 { "was" } else { "were" }
+fn conversations(number: usize) -> String {
+    count(number, "conversation")
 }
 
 /// Opens the database, which takes long where it is large. Ctrl-C ends the waiting.
@@ -250,8 +244,8 @@ fn remove(ids: &[String], yes: bool, context: &mut CommandContext) -> Result<Exi
         let record = saved::find(&store, prefix)?;
         if !yes {
             if !input::can_ask() {
-                return Err(Failure::usage("rm asks first, and there is no terminal to ask on")
-                    .hint("to agree beforehand, add: --yes"));
+                return Err(Failure::usage("rm asks for confirmation, and there is no terminal")
+                    .hint("to confirm beforehand, add: --yes"));
             }
             let question = format!("Remove '{}' ({}) for good?", record.title, saved::messages(&record));
             if !input::confirm(context.screen, &question)? {
@@ -272,9 +266,9 @@ fn remove(ids: &[String], yes: bool, context: &mut CommandContext) -> Result<Exi
     }
     for file in saved::damaged(context.config).iter().filter(|_| !removed.is_empty()) {
         let file = file.display();
-        context
-            .screen
-            .note(&format!("{file}, a damaged database of before, may still hold it: it is yours to remove"));
+        context.screen.note(&format!(
+            "{file}, an earlier damaged database, may still contain it: you may delete that file"
+        ));
     }
     if context.json {
         return context.print_json(&json!({ "removed": removed }));

@@ -26,33 +26,35 @@ pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failu
     }
     for place in places(context.config).iter().filter(|place| library::is_too_much(place)) {
         let folder = place.folder.display();
-        context.screen.note(&format!("{folder} holds more than 10,000 files: only that many are looked at"));
+        context
+            .screen
+            .note(&format!("{folder} contains more than 10,000 files: fireside looks at that many only"));
     }
     for place in
         places(context.config).iter().filter(|place| matches!(place.owner, Owner::User | Owner::Config))
     {
         match std::fs::read_dir(&place.folder) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && place.owner == Owner::User => {}
-            Err(e) => context.screen.note(&format!(
-                "could not look into {}: {}",
-                place.folder.display(),
-                reason(&e)
-            )),
+            Err(e) => {
+                context.screen.note(&format!("could not read {}: {}", place.folder.display(), reason(&e)))
+            }
             Ok(_) => {}
         }
     }
     match models.is_empty() {
-        true => context.screen.note("no models are here; fireside pull lists some to fetch"),
+        true => context.screen.note("no models found; fireside pull lists some to fetch"),
         false => {
             let lines = lines(&models, context.screen.columns());
             context.print(lines.join("\n").trim_start_matches('\n'))?;
         }
     }
     if hidden > 0 {
-        let (are, them) = if hidden == 1 { ("file is", "it") } else { ("files are", "them") };
-        context
-            .screen
-            .note(&format!("{hidden} more {are} no usable model; fireside list --all shows {them}"));
+        let (are, them) = if hidden == 1 {
+            ("file is not a usable model", "it")
+        } else {
+            ("files are not usable models", "them")
+        };
+        context.screen.note(&format!("{hidden} more {are}; fireside list --all shows {them}"));
     }
     Ok(Exit::Answered)
 }
@@ -136,7 +138,7 @@ fn row(model: &ModelFile, about: &About, available: Option<u64>) -> [String; 9] 
 /// Why the model cannot be used as it is.
 fn problem(model: &ModelFile, about: &About) -> Option<String> {
     let (found, count) = model.parts;
-    let missing = (!model.is_whole()).then(|| format!("no: {found} of {count} parts are here"));
+    let missing = (!model.is_whole()).then(|| format!("no: only {found} of {count} parts found"));
     missing.or_else(|| about.problem.as_ref().map(|problem| format!("no: {problem}")))
 }
 

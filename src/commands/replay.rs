@@ -11,6 +11,7 @@ use crate::error::{Exit, Failure};
 use crate::saved;
 use crate::session::{Again, Difference, Replay};
 use crate::ui::terminal;
+use crate::units::count;
 
 /// Characters that are shown on either side of a difference.
 const AROUND: usize = 40;
@@ -21,7 +22,7 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
         (1..).zip(record.path().into_iter().filter(|entry| entry.message.role == Role::Assistant)).collect();
     if let Some(number) = number.filter(|number| !(1..=answers.len()).contains(number)) {
         let failure = Failure::usage(format!("'{}' has no answer {number}", record.title));
-        return Err(failure.hint(format!("it has {} of them, counted from 1", answers.len())));
+        return Err(failure.hint(format!("it has {}, counted from 1", count(answers.len(), "answer"))));
     }
     if answers.is_empty() {
         return Err(Failure::new(format!("'{}' has no answer", record.title)));
@@ -58,7 +59,7 @@ fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<Str
         Ok(again) => again,
         Err(failure) => {
             let hint = failure.hint.iter().map(|hint| format!("  hint: {hint}"));
-            return [format!("answer {place} cannot be given again: {}", failure.message)]
+            return [format!("cannot replay answer {place}: {}", failure.message)]
                 .into_iter()
                 .chain(hint)
                 .collect();
@@ -66,13 +67,13 @@ fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<Str
     };
     let answer = entry.answer.as_ref().expect("it was given again");
     let mut lines = Vec::new();
-    let other = "the model's file is not the very file that gave it, or was changed since; what is seen of it is the same";
+    let other = "the model file is not the original, or was modified since; its fingerprint is the same";
     match &again.difference {
         None => lines.push(format!("answer {place} is identical")),
         Some(difference) => {
             let Difference { byte, character, thinking, then, now } = difference;
             let part = if *thinking { " of its thinking" } else { "" };
-            lines.push(format!("answer {place} differs from character {character} (byte {byte}){part} on"));
+            lines.push(format!("answer {place} differs at character {character} (byte {byte}){part}"));
             lines.push(format!("  then: {}", around(then, *byte)));
             lines.push(format!("  now:  {}", around(now, *byte)));
             lines.extend(why(answer).map(|why| format!("  {why}")));
@@ -90,7 +91,7 @@ fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<Str
 fn why(answer: &Answer) -> Option<String> {
     (answer.cached_tokens > 0).then(|| {
         format!(
-            "then {} of {} tokens were in memory already and not read with the rest: rounding can differ, and tip a near tie",
+            "originally, {} of {} prompt tokens were cached: rounding can differ and tip a near tie",
             answer.cached_tokens, answer.prompt_tokens
         )
     })
@@ -103,7 +104,7 @@ fn around(text: &str, byte: usize) -> String {
     let more = if start > 0 { "…" } else { "" };
     let end = after.char_indices().nth(AROUND).map_or(after.len(), |(at, _)| at);
     let rest = if end < after.len() { "…" } else { "" };
-    let ends = if after.is_empty() { " (it ends here)" } else { "" };
+    let ends = if after.is_empty() { " (ends here)" } else { "" };
     format!("{more}{} | {}{rest}{ends}", before[start..].escape_debug(), after[..end].escape_debug())
 }
 
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn a_difference_is_shown_with_what_is_around_it() {
         assert_eq!(around("one two", 4), "one  | two");
-        assert_eq!(around("one", 3), "one |  (it ends here)");
+        assert_eq!(around("one", 3), "one |  (ends here)");
         let long = "ä".repeat(100);
         assert_eq!(around(&long, 100), format!("…{0} | {0}…", "ä".repeat(AROUND)));
     }

@@ -34,7 +34,7 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
         let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
         return context.print_json(&json!({ "removed": removed, "freed": freed }));
     }
-    context.print(&format!("removed {}: {} are free again", model.name, size(freed)))
+    context.print(&format!("removed {}, freed {}", model.name, size(freed)))
 }
 
 /// Asks once where the file is `ours`, else twice.
@@ -47,22 +47,22 @@ fn agreed(
 ) -> Result<bool, Failure> {
     let owner = model.owner.name();
     let freed = removal.bytes();
-    let why = if freed < model.size { ": another name or model still has its data" } else { "" };
+    let why = if freed < model.size { ": another name or model shares its data" } else { "" };
     let mut questions =
         vec![format!("Remove {} ({})? That frees {}{why}.", model.name, model.path.display(), size(freed))];
     if !ours {
         questions.push(format!(
-            "fireside did not fetch it: it belongs to another program ({owner}), which will miss it. Remove it all the same?"
+            "fireside did not fetch it: it belongs to another program ({owner}), which may still need it. Remove it anyway?"
         ));
     }
     let left = questions.split_off(usize::from(yes).min(questions.len()));
     if !left.is_empty() && !input::can_ask() {
         let (why, flags) = match ours {
-            true => ("rm asks first".to_string(), "--yes"),
+            true => ("rm asks for confirmation".to_string(), "--yes"),
             false => (format!("the model belongs to {owner}, so rm asks twice"), "--yes --yes"),
         };
-        return Err(Failure::usage(format!("{why}, and there is no terminal to ask on"))
-            .hint(format!("to agree beforehand, add: {flags}")));
+        return Err(Failure::usage(format!("{why}, and there is no terminal"))
+            .hint(format!("to confirm beforehand, add: {flags}")));
     }
     for question in left {
         if !input::confirm(context.screen, &question)? {

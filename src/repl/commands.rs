@@ -84,64 +84,66 @@ const fn row(
 pub const COMMANDS: &[Command] = &[
     row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Next::Quit)),
-    row(&["clear", "new"], "", Argument::None, "begin a new conversation", clear),
-    row(&["undo"], "", Argument::None, "take back the last exchange", undo),
-    row(&["redo"], "", Argument::None, "bring back what /undo took", redo),
-    row(&["retry", "regen"], "", Argument::None, "get another answer to the last message", |_, _| {
+    row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
+    row(&["undo"], "", Argument::None, "undo the last exchange", undo),
+    row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
+    row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
         Ok(Next::Ask(Ask::Retry))
     }),
-    row(&["more"], "", Argument::None, "go on with an answer that was cut", |_, _| Ok(Next::Ask(Ask::More))),
-    row(&["edit"], "[N]", Argument::None, "change your last message, or your N-th, and send it again", edit),
+    row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
+        Ok(Next::Ask(Ask::More))
+    }),
+    row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
     row(
         &["set"],
         "[NAME [VALUE|default]]",
         Argument::Setting,
-        "show or change settings, as in /set temp 0.5; default: as before the chat",
+        "show or change settings, as in /set temp 0.5; default restores the value from before the chat",
         set,
     ),
     row(
         &["show"],
         "[WHAT]",
         Argument::Words(SHOWS),
-        "show the model, settings, prompt (exactly what it saw), template or system",
+        "show the model, settings, prompt (exactly as the model saw it), template or system prompt",
         show,
     ),
-    row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or go on with another", model),
+    row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or switch to another", model),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
-    row(&["title"], "[TEXT]", Argument::None, "show this conversation's title, or give it another", title),
+    row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
         &["history"],
         "[WORDS]",
         Argument::None,
-        "the latest conversations, or the messages that have these words",
+        "list the latest conversations, or find messages that contain all these words",
         history,
     ),
     row(
         &["resume"],
         "[ID]",
         Argument::Conversation,
-        "go on with another conversation, by the beginning of its id or from a list",
+        "resume another conversation, by id prefix or from a list",
         resume,
     ),
-    row(&["fork"], "", Argument::None, "go on in a conversation of its own; this one stays as it is", fork),
+    row(&["fork"], "", Argument::None, "continue in a new conversation; this one stays as it is", fork),
     row(
         &["export"],
         "[--force] FILE",
         Argument::Path,
-        "write this conversation to a file: .md, .json or .txt; --force replaces one without asking",
+        "export this conversation to a .md, .json or .txt file; --force replaces a file without asking",
         export,
     ),
-    row(&["tokens"], "", Argument::None, "the tokens of what the model saw, with their ids", tokens),
+    row(&["tokens"], "", Argument::None, "show the tokens of the prompt with their ids", tokens),
     row(
         &["context"],
         "",
         Argument::None,
-        "every message with its tokens, whether the model still sees it, and how full the context is",
+        "show every message with its tokens, which ones were dropped, and how full the context is",
         context,
     ),
-    row(&["thinking"], "", Argument::None, "what the model thought before its last answer", thinking),
-    row(&["stats"], "", Argument::None, "the figures of the last answer", show_stats),
+    row(&["thinking"], "", Argument::None, "show the thinking before the last answer", thinking),
+    row(&["stats"], "", Argument::None, "show statistics of the last answer", show_stats),
 ];
 
 /// The command called `name`.
@@ -166,7 +168,7 @@ pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match command(&name.to_lowercase()) {
         Some(command) if command.takes.is_empty() && !rest.trim().is_empty() => {
-            Err(Failure::usage(format!("/{} takes nothing", command.name)).hint(NO_COMMAND))
+            Err(Failure::usage(format!("/{} takes no arguments", command.name)).hint(NO_COMMAND))
         }
         Some(command) => (command.run)(chat, rest.trim()),
         None => {
@@ -177,7 +179,7 @@ pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
     }
 }
 
-const NO_COMMAND: &str = "a message that begins so needs a space before it";
+const NO_COMMAND: &str = "to send it as a message, put a space before it";
 
 fn unknown(name: &str) -> Failure {
     let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
@@ -279,9 +281,9 @@ pub fn table() -> String {
 
 /// What the keys do.
 pub const KEYS: &str = "
-Ctrl-C or Esc stops an answer, Ctrl-D leaves. What is typed meanwhile is kept.
-Alt-Enter, Shift-Enter, Ctrl-J or \\ goes on in the next line, as does all between \"\"\" and \"\"\".
-Tab completes, Up brings back earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
+Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves.
+Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
+Tab completes, Up recalls earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
 Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.";
 
 /// `"two words"` → `two words`; the shell would have done it.

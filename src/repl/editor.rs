@@ -65,7 +65,7 @@ impl Editor {
                 Full::new(feed, history, complete).map(|full| Editor(Kind::Full(Box::new(full))))
             }
             (None, Some(device)) => Ok(Editor(Kind::Plain(Plain::on_terminal(device)))),
-            (None, None) => Err(Failure::usage("there is no terminal to chat on")),
+            (None, None) => Err(Failure::usage("cannot chat without a terminal")),
         }
     }
 
@@ -398,7 +398,7 @@ impl Full {
         {
             let (why, shown) = (reason(&e), path.display().to_string());
             let why = if why.contains(&shown) { why } else { format!("{shown}: {why}") };
-            last_line(&format!("fireside: typed lines are not kept: {why}"));
+            last_line(&format!("fireside: could not save typed lines: {why}"));
             self.history = None;
         }
     }

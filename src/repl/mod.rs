@@ -29,7 +29,7 @@ const NEARLY_FULL: f64 = 0.8;
 const PROMPT: &str = "> ";
 /// The same where nothing is kept.
 const INCOGNITO: &str = "incognito> ";
-const UNCHANGED: &str = "nothing was changed";
+const UNCHANGED: &str = "nothing changed";
 
 /// What to ask the model for.
 #[derive(Debug, Clone)]
@@ -112,8 +112,8 @@ pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen)
     let path = record.path();
     if session.beware(&record.id) {
         screen.note(
-            "the program was ended while it read or answered in this conversation, so nothing is read ahead; /undo takes the \
-             last message back, /export writes it all to a file",
+            "fireside was killed while it worked on this conversation, so it does not prefill it now; /undo removes the last \
+             message, /export saves everything to a file",
         );
     }
     screen.note(&saved::continuing(record));
@@ -137,7 +137,7 @@ impl Chat<'_> {
                 Line::Interrupted(_) if leaving => Next::Quit,
                 Line::Interrupted(_) => {
                     leaving = true;
-                    self.screen.note("Ctrl-C once more, or Ctrl-D, leaves");
+                    self.screen.note("press Ctrl-C again or Ctrl-D to leave");
                     continue;
                 }
                 Line::Text(text) => self.understand(without_mark(text)),
@@ -247,11 +247,11 @@ impl Chat<'_> {
     /// Lets the user choose what happens to a conversation that no longer fits.
     fn decide(&mut self, failed: &FailedTurn, editor: &mut Editor) -> Result<Decision, Failure> {
         let mut choices = vec![
-            "  roll     the oldest messages leave the model's view; they stay in the history",
-            "  compact  the same, and the model summarises them first",
+            "  roll     drop the oldest messages from the context; they stay in the history",
+            "  compact  the same, but the model summarises them first",
         ];
         choices.extend(
-            failed.message.is_some().then_some("  new      a new conversation begins with this message"),
+            failed.message.is_some().then_some("  new      start a new conversation with this message"),
         );
         self.screen.show(&choices.join("\n"));
         let prompt =
@@ -266,7 +266,7 @@ impl Chat<'_> {
                 _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
                 _ if means("compact") => return Ok(Decision::Leave("compact")),
                 Some(message) if means("new") => return Ok(Decision::New(*message.clone())),
-                _ => self.screen.note(&format!("'{typed}' is none of them; Esc leaves everything as it is")),
+                _ => self.screen.note(&format!("'{typed}' is not one of the choices; Esc changes nothing")),
             }
         }
     }
@@ -314,7 +314,7 @@ impl Chat<'_> {
                 self.after(&answer);
                 if later > 0 {
                     let later = count(later, "later message");
-                    self.screen.note(&format!("{later} left the conversation; /undo brings them back"));
+                    self.screen.note(&format!("removed {later} from the conversation; /undo restores them"));
                 }
                 Ok(Asked::Done(String::new()))
             }
@@ -331,7 +331,7 @@ impl Chat<'_> {
         if let Some(cut) = stats::cut(stats.stop) {
             let goes_on =
                 matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context);
-            self.screen.note(&format!("{cut}{}", if goes_on { "; /more goes on" } else { "" }));
+            self.screen.note(&format!("{cut}{}", if goes_on { "; /more continues" } else { "" }));
         }
         if let Some(line) = stats::only_thought(&answer.text, stats) {
             self.screen.note(&line);
@@ -344,14 +344,14 @@ impl Chat<'_> {
         if nearly_full && !std::mem::replace(&mut self.warned, nearly_full) {
             let Stats { context_used: used, context_limit: limit, .. } = stats;
             let then = match self.session.settings().overflow {
-                None => "fireside asks how to make room",
-                Some(Overflow::Roll) => "the oldest messages leave the model's view",
-                Some(Overflow::Compact) => "the model sums up the oldest messages, and they leave its view",
-                Some(Overflow::Stop) => "there is no answer; /clear begins a new conversation",
+                None => "fireside asks what to drop",
+                Some(Overflow::Roll) => "the oldest messages are dropped",
+                Some(Overflow::Compact) => "the oldest messages are summarised and dropped",
+                Some(Overflow::Stop) => "there is no answer; /clear starts a new conversation",
             };
             self.screen.note(&match limit.saturating_sub(*used) {
-                0 => format!("the context is full; with the next message {then}"),
-                left => format!("the context is {} % full, {left} of {limit} tokens are left; once a message does not fit into that, {then}", used * 100 / limit),
+                0 => format!("the context is full: with the next message, {then}"),
+                left => format!("the context is {} % full, with {left} of {limit} tokens left: when a message does not fit, {then}", used * 100 / limit),
             });
         }
         self.warned = nearly_full;

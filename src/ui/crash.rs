@@ -21,17 +21,17 @@ const FAULTS: [Signal; 3] = [Signal::SIGSEGV, Signal::SIGILL, Signal::SIGFPE];
 
 /// What is said, after the program's name, when the system itself sends the signal.
 const CAUSES: &[(libc::c_int, &str)] = &[
-    (libc::SIGSEGV, "llama.cpp crashed: it used memory that is not there (SIGSEGV)"),
-    (libc::SIGBUS, "the model file was cut, removed or could not be read while in use (SIGBUS)"),
+    (libc::SIGSEGV, "llama.cpp crashed: invalid memory access (SIGSEGV)"),
+    (libc::SIGBUS, "the model file was truncated, removed or unreadable while in use (SIGBUS)"),
     (
         libc::SIGILL,
-        "this program was built for another processor: it used an instruction that this one lacks (SIGILL)",
+        "fireside was built for another processor: it used an instruction that this one lacks (SIGILL)",
     ),
-    (libc::SIGFPE, "llama.cpp crashed: it divided by zero (SIGFPE)"),
-    (libc::SIGABRT, "the program gave up and ended itself (SIGABRT)"),
+    (libc::SIGFPE, "llama.cpp crashed: division by zero (SIGFPE)"),
+    (libc::SIGABRT, "fireside aborted (SIGABRT)"),
 ];
 /// The same when somebody else sends it.
-const SENT: &str = "ended by a signal from outside";
+const SENT: &str = "killed by a signal";
 /// Exit code for all of them.
 const FAILED: libc::c_int = 1;
 
@@ -88,9 +88,9 @@ pub fn install() {
             text.or_else(|| words.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
         let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
         if text.contains("cannot unwind") {
-            super::last_line("fireside: llama.cpp stopped: it threw an exception that nobody expected"); // see llama.rs
+            super::last_line("fireside: llama.cpp stopped: uncaught exception"); // see llama.rs
         } else {
-            super::last_line(&format!("fireside: an error in the program itself{place}: {text}"));
+            super::last_line(&format!("fireside: internal error{place}: {text}"));
         }
         super::last_line("hint: this is a bug in fireside: please report it with the line above");
         signal_hook::low_level::exit(FAILED);

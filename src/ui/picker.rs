@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Shortest beginning of an id that is one: shorter ones are parts of words.
 const SHORTEST_ID: usize = 3;
 /// As many as there is room for.
-const KEYS: [&str; 4] = ["Enter takes", "Esc leaves", "arrows move", "typing filters"];
+const KEYS: [&str; 4] = ["Enter selects", "Esc cancels", "arrows move", "typing filters"];
 /// Rows that the question and what is typed behind it may take.
 const ROWS_OF_QUESTION: usize = 3;
 

@@ -75,8 +75,8 @@ impl Progress {
             return;
         }
         let doing = match event {
-            Some(Event::Prefill { done, total }) => format!("{step}, {done} of {total} read"),
-            Some(Event::Text(_)) => format!("{step}, writing"),
+            Some(Event::Prefill { done, total }) => format!("{step}, prefill {done} of {total}"),
+            Some(Event::Text(_)) => format!("{step}, decode"),
             _ if self.bar.is_some() => return,
             _ => step.to_string(),
         };
@@ -111,7 +111,7 @@ impl Progress {
             return;
         }
         let left = since.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
-        let bar = self.bar("reading {bar:10} {percent}% {msg}", total as u64);
+        let bar = self.bar("prefill {bar:10} {percent}% {msg}", total as u64);
         bar.set_position(done as u64);
         if done > 0 {
             bar.set_message(format!("{} left", duration(left)));

@@ -35,15 +35,12 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let speed = |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {s:.1} tokens/s"));
     let seconds = |time: Duration| format!("{:.3} s", time.as_secs_f64());
     let prompt = seconds(stats.prompt) + &speed(stats.prompt_speed());
-    let written = seconds(stats.generation) + &speed(stats.generation_speed());
+    let decoded = seconds(stats.generation) + &speed(stats.generation_speed());
     let mut rows = vec![
-        (
-            "prompt",
-            format!("{}, {} of them not read again", tokens(stats.prompt_tokens), stats.cached_tokens),
-        ),
-        ("reading", prompt),
+        ("prompt", format!("{}, {} of them cached", tokens(stats.prompt_tokens), stats.cached_tokens)),
+        ("prefill", prompt),
         ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
-        ("writing", written),
+        ("decode", decoded),
         ("drafts", drafts(stats)),
         ("loading", seconds(stats.load)),
         ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),
@@ -58,18 +55,18 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
 
 fn drafts(stats: &Stats) -> String {
     let DraftCounts { drafted, accepted } = stats.drafts;
-    format!("{} proposed, {accepted} accepted, {:.2} tokens a step", tokens(drafted), stats.tokens_a_step())
+    format!("{} drafted, {accepted} accepted, {:.2} tokens per step", tokens(drafted), stats.tokens_a_step())
 }
 
 fn ending(stop: StopReason) -> &'static str {
     match stop {
         StopReason::End => "the model",
-        StopReason::Length => "the limit of tokens",
+        StopReason::Length => "the token limit",
         StopReason::Stop => "a stop string",
         StopReason::Context => "the end of the context",
         StopReason::Repetition => "endless repetition",
         StopReason::Interrupted => "you",
-        StopReason::Error => "a failure",
+        StopReason::Error => "an error",
     }
 }
 
@@ -83,7 +80,7 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
     let all = text.trim().is_empty() && stats.thinking_tokens > 0 && stats.stop != StopReason::Interrupted;
     all.then(|| {
         format!(
-            "there is no answer: {} went into thinking; a larger --predict, --think-budget N or --think off leave room for one",
+            "no answer: {} went into thinking; raise --predict, limit thinking with --think-budget N, or use --think off",
             tokens(stats.thinking_tokens)
         )
     })
@@ -92,11 +89,14 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
 /// What the user should know when a part of the conversation leaves the model's view.
 pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
     let next = if messages == dropped.count { "" } else { "next " };
-    let (messages, stay) = match messages {
-        1 => ("oldest message".to_string(), "has left the model's view; it stays in the history"),
-        _ => (format!("{messages} oldest messages"), "have left the model's view; they stay in the history"),
+    let (messages, they_are) = match messages {
+        1 => ("oldest message".to_string(), "it is"),
+        _ => (format!("{messages} oldest messages"), "they are"),
     };
-    let line = format!("the {next}{messages} ({} less) {stay}", self::tokens(tokens));
+    let line = format!(
+        "dropped the {next}{messages} ({}) from the context; {they_are} still in the history",
+        self::tokens(tokens)
+    );
     match &dropped.summary {
         Some(summary) => format!("{line}\nsummary: {summary}"),
         None => line,
@@ -107,9 +107,9 @@ pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
 pub fn cut(stop: StopReason) -> Option<&'static str> {
     match stop {
         StopReason::End | StopReason::Stop | StopReason::Error => None,
-        StopReason::Length => Some("cut short: the limit of tokens was reached (predict)"),
-        StopReason::Context => Some("cut short: the context is full (a larger ctx-size holds more)"),
-        StopReason::Repetition => Some("cut short: the model was repeating itself without end"),
+        StopReason::Length => Some("cut off: the token limit (predict) was reached"),
+        StopReason::Context => Some("cut off: the context is full (a larger ctx-size holds more)"),
+        StopReason::Repetition => Some("cut off: the model was repeating itself endlessly"),
         StopReason::Interrupted => Some("stopped"),
     }
 }

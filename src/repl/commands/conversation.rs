@@ -20,14 +20,14 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     if text.is_empty() {
         match chat.session.record().title {
             title if title.is_empty() => {
-                chat.screen.show("there is no title yet: it comes from the first message")
+                chat.screen.show("no title yet: it will come from the first message")
             }
             title => chat.screen.show(&title),
         }
         return Ok(Next::Prompt);
     }
     chat.session.set_title(text);
-    chat.screen.note(&format!("this conversation is called: {text}"));
+    chat.screen.note(&format!("renamed to: {text}"));
     Ok(Next::Prompt)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
         }
     };
     match lines.is_empty() {
-        true => chat.screen.note("nothing is kept that fits"),
+        true => chat.screen.note("no matching conversations"),
         false => chat.screen.show(&lines.join("\n")),
     }
     Ok(Next::Prompt)
@@ -80,19 +80,19 @@ pub(in crate::repl) fn go_on_with(chat: &mut Chat, record: Record) -> Result<(),
         Ok(None) => {}
         Ok(Some(own)) => {
             chat.change_model(&own)?;
-            chat.screen.note(&format!("with {}, which it was held with", chat.session.model().name));
+            chat.screen.note(&format!("using {}, the model of this conversation", chat.session.model().name));
         }
-        Err(gone) => chat.screen.note(&format!("{gone}; {} goes on with it", chat.session.model().name)),
+        Err(gone) => chat.screen.note(&format!("{gone}; continuing with {}", chat.session.model().name)),
     }
     Ok(())
 }
 
 pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     if chat.session.conversation().is_empty() {
-        return Err(Failure::new("nothing was said yet"));
+        return Err(Failure::new("the conversation is empty"));
     }
     chat.session.fork();
-    chat.screen.note("from here on this is a conversation of its own");
+    chat.screen.note("continuing in a new conversation; the original stays as it is");
     Ok(Next::Prompt)
 }
 
@@ -104,10 +104,10 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
     let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
     let (force, file) = first.or_else(last).map_or((false, file), |rest| (true, rest.trim()));
     if chat.session.conversation().is_empty() {
-        return Err(Failure::new("nothing was said yet"));
+        return Err(Failure::new("the conversation is empty"));
     }
     if file.is_empty() {
-        return Err(Failure::usage("/export takes a file: its ending, .md, .json or .txt, says how"));
+        return Err(Failure::usage("/export needs a file name that ends in .md, .json or .txt"));
     }
     let path = path(file);
     if is_stdout(&path) {
@@ -136,40 +136,40 @@ fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Re
 
 pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
     chat.session.clear();
-    let dropped = match &std::mem::take(&mut chat.attached)[..] {
+    let detached = match &std::mem::take(&mut chat.attached)[..] {
         [] => String::new(),
-        files => format!("; {} attached no more", names(files)),
+        files => format!("; detached {}", names(files)),
     };
-    chat.screen.note(&format!("a new conversation{dropped}"));
+    chat.screen.note(&format!("started a new conversation{detached}"));
     Ok(Next::Prompt)
 }
 
-/// `a.txt is`, `a.txt, b.txt are`.
+/// `a.txt, b.txt`.
 fn names(files: &[Attachment]) -> String {
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    format!("{} {}", names.join(", "), if files.len() == 1 { "is" } else { "are" })
+    names.join(", ")
 }
 
 pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let message = chat.session.undo().ok_or_else(|| Failure::new("there is nothing to take back"))?;
+    let message = chat.session.undo().ok_or_else(|| Failure::new("nothing to undo"))?;
     let files: Vec<Attachment> = message.files().cloned().collect();
     let again = if chat.attached.is_empty() && !files.is_empty() {
         chat.attached = files;
-        format!(" ({} attached again)", names(&chat.attached))
+        format!(" (reattached {})", names(&chat.attached))
     } else {
         String::new()
     };
-    chat.screen.note(&format!("taken back: {}{again}", saved::short(&message.text(), 60)));
+    chat.screen.note(&format!("undone: {}{again}", saved::short(&message.text(), 60)));
     Ok(Next::Prompt)
 }
 
 pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
-    let nothing = || Failure::new("there is nothing to bring back").hint("/redo brings back what /undo took");
+    let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
         chat.attached.clear(); // they go with that message
     }
-    chat.screen.note(&format!("brought back: {}", saved::short(&message.text(), 60)));
+    chat.screen.note(&format!("restored: {}", saved::short(&message.text(), 60)));
     Ok(Next::Prompt)
 }
 
@@ -217,30 +217,29 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
         leaving -= usize::from(leaves);
         asked += usize::from(message.role == Role::User);
         let number = if message.role == Role::User { asked.to_string() } else { String::new() };
-        let seen = if leaves { "left" } else { "" };
+        let seen = if leaves { "dropped" } else { "" };
         let text = saved::short(&message.in_short(), 50);
         let tokens = count_in_column(tokens, 6, "token");
-        rows.push([format!("{number:>3} {:9} {tokens}  {seen:4}", message.role.name()), text]);
+        rows.push([format!("{number:>3} {:9} {tokens}  {seen:7}", message.role.name()), text]);
     }
     let columns = [("", Column::Whole), ("", Column::Cut)];
     let mut lines = table(columns, &rows, chat.screen.note_columns()).split_off(1);
     let percent = counts.prompt * 100 / counts.limit.max(1);
     lines.push(format!(
-        "{} of {} ({percent} %), {}, {} already read",
+        "{} of {} ({percent} %), {}, {} in the KV cache",
         counts.prompt,
         count(counts.limit, "token"),
         count(path.len(), "message"),
         count(counts.cached, "token")
     ));
     if let Some(summary) = &dropped.summary {
-        lines.push(format!("summary of what has left: {summary}"));
+        lines.push(format!("summary of the dropped messages: {summary}"));
     }
     if dropped.count > 0 {
         let messages = count(dropped.count, "message");
-        let (have, they, them) =
-            if dropped.count == 1 { ("has", "it stays", "it") } else { ("have", "they stay", "them") };
+        let (they_are, their) = if dropped.count == 1 { ("it is", "its") } else { ("they are", "their") };
         lines.push(format!(
-            "{messages} {have} left the model's view; {they} in the history, the files attached to {them} in view"
+            "dropped {messages} from the context; {they_are} still in the history, and {their} files still in the context"
         ));
     }
     chat.screen.show(&lines.join("\n"));

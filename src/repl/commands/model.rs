@@ -17,17 +17,15 @@ pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
     match text {
         "" => match &chat.session.conversation().system {
             Some(system) => chat.screen.show_conversation(system),
-            None => {
-                chat.screen.show("there is no system prompt of yours; the model's template may have its own")
-            }
+            None => chat.screen.show("no system prompt is set; the model's template may have its own"),
         },
         "none" => {
             chat.session.set_system(None);
-            chat.screen.note("no system prompt from now on");
+            chat.screen.note("removed the system prompt");
         }
         text => {
             chat.session.set_system(Some(text.to_string()));
-            chat.screen.note("the system prompt holds from the next message on");
+            chat.screen.note("the system prompt applies from the next message on");
         }
     }
     Ok(Next::Prompt)
@@ -64,12 +62,12 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
 /// A command where the setting belongs to one, else how to give it when fireside starts.
 fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
     if let Some(command) = [row.name].iter().chain(row.aliases).find_map(|name| command(name)) {
-        let failure = Failure::usage(format!("a chat changes {} with /{}", row.name, command.name));
+        let failure = Failure::usage(format!("in a chat, /{1} changes {0}", row.name, command.name));
         return failure.hint(format!("/{} {value}", command.name));
     }
     let file = chat.session.config().paths.as_ref();
     let file = file.map_or(String::new(), |paths| format!(" in {}", paths.config_file.display()));
-    Failure::usage(format!("{} only counts when fireside starts", row.name))
+    Failure::usage(format!("{} can only be set when fireside starts", row.name))
         .hint(format!("{}{file}", row.ways(unquoted(value))))
 }
 
@@ -114,12 +112,12 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<Next, Failure> {
             chat.screen.show_source(&prompt);
         }
         "template" => match chat.session.model().template.as_str() {
-            "" => chat.screen.show("the model has no chat template: it completes text"),
+            "" => chat.screen.show("the model has no chat template: it continues text"),
             template => chat.screen.show_source(template),
         },
         "system" => return system(chat, ""),
         other => {
-            let failure = Failure::new(format!("/show does not know '{other}'"));
+            let failure = Failure::new(format!("/show cannot show '{other}'"));
             return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
         }
     }
@@ -136,7 +134,7 @@ fn described(chat: &Chat) -> String {
         ("kind", model.facts.clone()),
         ("runs on", model.device.clone()),
         ("context", format!("up to {} tokens", model.context_limit)),
-        ("made for", if model.chats { "conversations".into() } else { "completing text".to_string() }),
+        ("made for", if model.chats { "conversations".into() } else { "continuing text".to_string() }),
     ];
     let lines: Vec<String> =
         rows.iter().filter(|(_, v)| !v.is_empty()).map(|(n, v)| format!("{n:12} {v}")).collect();
@@ -151,7 +149,7 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Next, Failure> {
     }
     chat.change_model(&path(wanted).display().to_string())?;
     let model = chat.session.model();
-    let line = format!("now {} ({}); the conversation goes on", model.name, model.facts);
+    let line = format!("switched to {} ({}); the conversation continues", model.name, model.facts);
     let cautions = model.cautions.clone();
     chat.screen.note(&line);
     cautions.iter().for_each(|line| chat.screen.note(line));
@@ -165,7 +163,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
         }
         let names: Vec<&str> = chat.attached.iter().map(|a| a.name.as_str()).collect();
         let line = if names.is_empty() {
-            "nothing is attached".into()
+            "no files are attached".into()
         } else {
             format!("attached: {}", names.join(", "))
         };
@@ -175,7 +173,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
     let path = path(typed);
     let attachment = attach(&path).map_err(Failure::from).map_err(|failure| match failure.hint {
         None if typed.contains(' ') && !path.exists() => {
-            failure.hint("one file with each /file; a name with spaces goes in quotes")
+            failure.hint("attach one file at a time; a name with spaces needs quotes")
         }
         _ => failure,
     })?;
@@ -185,16 +183,16 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Next, Failure> {
     chat.attached.push(attachment);
     let with = chat.session.count(Some(&with_files(chat)))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
-    let reading = about(with.prefill.saturating_sub(without.prefill).as_secs_f64());
+    let prefill = about(with.prefill.saturating_sub(without.prefill).as_secs_f64());
     chat.screen.note(&format!(
-        "attached {}: {}, {}, {reading} to read; it goes with your next message",
+        "attached {} to your next message: {}, {}, {prefill} to prefill",
         path.display(),
         size(bytes),
         count(tokens, "token")
     ));
     if with.prompt >= with.limit {
         chat.screen.note(&format!(
-            "that is more than the context of {} tokens holds: /file none takes it back, a part of it may fit",
+            "too long for the context of {} tokens: /file none detaches it; a part of it may fit",
             with.limit
         ));
     }

@@ -38,13 +38,11 @@ pub(in crate::repl) fn in_external_editor(text: &str) -> Result<String, Failure>
     let status = terminal::as_found(|| run.status()).map_err(cannot)?;
     let _ = terminal::interrupted(); // a Ctrl-C there was meant for the editor
     if !status.success() {
-        return Err(Failure::new(format!(
-            "the editor '{editor}' ended with a failure; the message is as it was"
-        )));
+        return Err(Failure::new(format!("the editor '{editor}' failed; the message is unchanged")));
     }
     let mut bytes = Vec::new();
     File::open(file.path()).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(cannot)?;
     let edited =
-        String::from_utf8(bytes).map_err(|_| Failure::new("what the editor saved is not UTF-8 text"))?;
+        String::from_utf8(bytes).map_err(|_| Failure::new("the editor saved text that is not UTF-8"))?;
     Ok(without_final_newline(without_mark(edited)))
 }
