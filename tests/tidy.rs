@@ -267,7 +267,7 @@ fn options_in_the_docs_exist() {
     let command = Args::command();
     let mut commands = vec![&command];
     let mut options: Vec<&str> = OTHER_OPTIONS.to_vec();
-    options.extend(["help", "version", "no-prompt-cache", "no-speculative"]);
+    options.extend(["help", "version"]);
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands());
         options.extend(
