@@ -18,7 +18,7 @@ const BESIDE: &str = "-- beside: ";
 
 /// Writes a database as version 2 had it.
 pub(crate) fn make_version_2(path: &Path) {
-    let migrations = repository().join("src/store/migrations");
+    let migrations = repository().join("src/history/migrations");
     let schema = ["001.sql", "002.sql"].map(|name| std::fs::read_to_string(migrations.join(name)).unwrap());
     let database = Connection::open(path).unwrap();
     database.execute_batch(&schema.concat()).unwrap();

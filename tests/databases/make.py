@@ -3,7 +3,7 @@
 
 The conversations have branches, titles, a system prompt, attached files, thinking, an answer that was cut off when the program
 was killed, and one whose end was left in a file beside the database. The table definitions are not in the output: they are
-src/store/migrations/001.sql and 002.sql, which never change.
+src/history/migrations/001.sql and 002.sql, which never change.
 """
 
 import os
