@@ -398,13 +398,18 @@ fn without_a_name_a_terminal_shows_the_list_and_asks() {
         .keys("\x7ftwo")
         .sees("1 of 2")
         .keys(ENTER)
-        .sees("fireside 0.1.0: Two")
+        .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
         .at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
     drop(terminal); // there is one at a time
     // From now on it is the one used last.
     let mut terminal = home.terminal::<&str>(&[]);
-    terminal.sees("fireside 0.1.0: Two").at_prompt().keys("/model O").keys(TAB).at("> /model One ");
+    terminal
+        .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
+        .at_prompt()
+        .keys("/model O")
+        .keys(TAB)
+        .at("> /model One ");
     terminal.keys(CTRL_U).keys(CTRL_D).ends();
     let done = Home::new().run(&["-p", "Hi"]).done();
     done.failed(1, "no model was named and none was found").hint("fireside pull");
@@ -425,7 +430,12 @@ fn without_a_name_a_plain_terminal_shows_numbers() {
     home.write(".lmstudio/models/a/b/Two.gguf", bytes("gemma3"));
     let mut terminal = home.terminal(&["--plain"]);
     terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
-    terminal.line("7").sees("'7' is none of them").line("two").sees("fireside 0.1.0: Two").at_prompt();
+    terminal
+        .line("7")
+        .sees("'7' is none of them")
+        .line("two")
+        .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
+        .at_prompt();
     terminal.keys(CTRL_D).ends();
 }
 
@@ -546,7 +556,13 @@ fn names_and_headers_do_nothing_to_the_terminal() {
     // A name of two lines is one row, and numbers mean rows.
     home.write(&format!("{OWN}/bb.gguf"), bytes("mamba"));
     let mut terminal = home.terminal::<&str>(&[]);
-    terminal.sees("  bb").sees("Which model?").keys(DOWN).keys(ENTER).sees("fireside 0.1.0: bb").at_prompt();
+    terminal
+        .sees("  bb")
+        .sees("Which model?")
+        .keys(DOWN)
+        .keys(ENTER)
+        .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": bb"))
+        .at_prompt();
 }
 
 #[test]

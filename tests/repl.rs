@@ -27,7 +27,7 @@ fn answers_go_to_stdout_and_everything_else_to_stderr() {
         .done()
         .code(0)
         .stdout("Hello.\nTwo\nlines\n")
-        .says("fireside 0.1.0: script")
+        .says(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": script"))
         .says("/help lists the commands")
         .says("context 2 of 1000");
 }
