@@ -14,9 +14,9 @@ use crate::chat::record::Record;
 use crate::cli::Args;
 use crate::error::{Exit, Failure};
 use crate::history::journal::Heading;
+use crate::model_state::ModelState;
 use crate::models::about::{self, About};
 use crate::models::catalog::{self, Entry};
-use crate::models::known::Known;
 use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
@@ -76,7 +76,7 @@ impl Open<'_> {
         if session.settings().incognito {
             return;
         }
-        match Known::at(Some(paths.known_models.clone())).remember_last_used(path) {
+        match ModelState::at(Some(paths.model_state.clone())).remember_last_used(path) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.screen.note(&format!("what is learnt about models is not remembered now: {e}"));
             }

@@ -217,7 +217,7 @@ fn headers_are_kept_and_read_again_only_when_a_file_changes() {
         |home: &Home| home.run(&["list", "--json"]).done().code(0).json()["models"][0]["family"].clone();
     assert_eq!(family(&home), "llama");
     // What was kept is believed …
-    let kept = home.path(".cache/fireside/headers.json");
+    let kept = home.path(".local/state/fireside/models.json");
     let text = std::fs::read_to_string(&kept).unwrap();
     std::fs::write(&kept, text.replace("\"llama\"", "\"kept\"")).unwrap();
     assert_eq!(family(&home), "kept");
@@ -599,7 +599,6 @@ fn pipes_in_the_place_of_files_hang_nothing() {
         ".ollama/models/manifests/r/l/n/t",
         ".local/state/fireside/models.json",
         ".local/state/fireside/fetched.json",
-        ".cache/fireside/headers.json",
         ".lmstudio-home-pointer",
     ];
     for pipe in pipes {

@@ -100,7 +100,7 @@ fn all_that_is_kept_is_the_users_alone_whatever_the_umask() {
         let mut all = Vec::new();
         [".local", ".cache", ".config"].iter().for_each(|folder| below(&home.path(folder), &mut all));
         let named = |end: &str| all.iter().any(|path| path.ends_with(end));
-        assert!(named("lines") && named("models.json") && named("conversations.db") && named("headers.json"));
+        assert!(named("lines") && named("models.json") && named("conversations.db"));
         for path in
             all.iter().filter(|path| path.to_str().unwrap().contains("/fireside") && !own.contains(path))
         {
@@ -143,10 +143,6 @@ fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
         home.write(&format!("{STATE}/x"), "");
         assert!(Command::new("mkfifo").arg(home.path(STATE).join(name)).status().unwrap().success());
     }
-    home.write(".cache/fireside/x", "");
-    assert!(
-        Command::new("mkfifo").arg(home.path(".cache/fireside/headers.json")).status().unwrap().success()
-    );
     home.write(".local/share/fireside/x", "");
     assert!(Command::new("mkfifo").arg(home.path(DATABASE)).status().unwrap().success());
     home.write(".local/share/fireside/models/tiny.gguf", fs::read(tiny("llama-bpe")).unwrap());

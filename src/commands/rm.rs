@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{CommandContext, lossy};
 use crate::error::{Exit, Failure, reason};
 use crate::input;
-use crate::models::fetched::Fetched;
+use crate::model_state::ModelState;
 use crate::models::library::ModelFile;
 use crate::models::names;
 use crate::models::places;
@@ -20,8 +20,8 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
         _ => names::find_one_exactly(wanted, &places)?, // nobody sees which one it would be
     };
     let removal = Removal::of(&model);
-    let fetched = Fetched::at(context.config.paths.as_ref().map(|paths| paths.fetched.clone()));
-    let ours = !model.owner.is_other() || fetched.contains(&model.path);
+    let state = ModelState::at(context.config.paths.as_ref().map(|paths| paths.model_state.clone()));
+    let ours = !model.owner.is_other() || state.has_fetched(&model.path);
     if !agreed(&model, &removal, ours, yes, context)? {
         context.screen.note("nothing was removed");
         return Ok(Exit::Answered);
@@ -29,7 +29,7 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
     let freed = removal
         .carry_out()
         .map_err(|(file, e)| Failure::new(format!("could not remove {}: {}", file.display(), reason(&e))))?;
-    let _ = fetched.forget(&removal.files); // what is gone is nobody's
+    let _ = state.forget_fetched(&removal.files); // what is gone is nobody's
     if context.json {
         let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
         return context.print_json(&json!({ "removed": removed, "freed": freed }));

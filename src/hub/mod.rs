@@ -36,7 +36,7 @@ use self::reference::{before_query, decode};
 use self::transfer::Job;
 use self::watch::{Teller, watched};
 use crate::error::reason;
-use crate::models::fetched::Fetched as Record;
+use crate::model_state::ModelState;
 
 pub use self::choose::Candidate;
 pub use self::environment::cache_folder;
@@ -105,8 +105,8 @@ pub struct FetchedFile {
 pub struct Places {
     /// For the files of URLs.
     pub models: Option<PathBuf>,
-    /// In which it is noted what was fetched.
-    pub fetched: Option<PathBuf>,
+    /// Where downloaded files are noted.
+    pub state: ModelState,
     /// No network, whatever the environment says.
     pub offline: bool,
 }
@@ -325,8 +325,7 @@ impl Inner {
             }
         };
         if fetched {
-            let noted =
-                Record::at(self.places.fetched.clone()).remember(&[place.target.clone(), path.clone()]);
+            let noted = self.places.state.remember_fetched(&[place.target.clone(), path.clone()]);
             noted.unwrap_or_else(|e| {
                 teller.say(format!("could not note that {} is ours: {}", file.name, reason(&e)))
             });

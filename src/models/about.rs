@@ -9,7 +9,7 @@ use super::memory::{Fit, Needs, fit};
 use super::{Error, entry_of, has_template, places};
 use crate::chat::settings::CacheType;
 use crate::gguf::{self, Header, Refusal};
-use crate::models::headers::Headers;
+use crate::model_state::ModelState;
 use crate::models::library::{self, ModelFile};
 use crate::models::licences::{Openness, judge};
 use crate::settings::Config;
@@ -130,14 +130,11 @@ pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Error {
 /// Every model on this machine with its facts. Only headers that are new or changed are read.
 pub fn all(config: &Config) -> Vec<(ModelFile, About)> {
     let models = library::list(&places(config));
-    let kept =
-        config.paths.as_ref().filter(|_| !config.settings().incognito).map(|paths| paths.headers.as_path());
-    let mut headers: Headers<About> =
-        Headers::open(kept, concat!("fireside ", env!("CARGO_PKG_VERSION"), " 1"));
-    let about =
-        |model: &ModelFile| headers.get(&model.path, model.size, model.modified, || About::read(&model.path));
-    let abouts: Vec<About> = models.iter().map(about).collect();
-    headers.save(&models.iter().map(|model| model.path.as_path()).collect::<Vec<_>>());
+    let paths = config.paths.as_ref().filter(|_| !config.settings().incognito);
+    let state = ModelState::at(paths.map(|paths| paths.model_state.clone()));
+    let by = concat!("fireside ", env!("CARGO_PKG_VERSION"), " 1");
+    let files = models.iter().map(|model| (model.path.as_path(), model.size, model.modified));
+    let abouts = state.header_facts(by, files, About::read);
     models.into_iter().zip(abouts).collect()
 }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use super::known::modified;
 use super::ollama;
 use super::places::{Owner, Place};
 use crate::files::small_file;
@@ -321,6 +321,12 @@ pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     let part = |number| path.with_file_name(format!("{whole}-{number:05}-of-{count:05}.gguf"));
     let is_one = |part: &PathBuf| part.symlink_metadata().is_ok_and(|about| !about.is_dir());
     (1..=count).map(part).filter(is_one).collect()
+}
+
+/// Nanoseconds since 1970; 0 where the file system knows no times.
+fn modified(about: &Metadata) -> u64 {
+    let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[cfg(test)]

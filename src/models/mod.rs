@@ -10,9 +10,6 @@ pub mod ollama;
 pub mod package;
 pub mod catalog;
 pub mod licences;
-pub mod known;
-pub mod headers;
-pub mod fetched;
 pub mod removal;
 pub mod about;
 mod device;
@@ -33,7 +30,7 @@ use crate::engine::llama::{self, devices, system_info};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
-use crate::models::known::Known;
+use crate::model_state::ModelState;
 use crate::processor;
 use crate::settings::{Assignment, Config, Source, setting};
 use device::physical_cores;
@@ -61,7 +58,7 @@ pub fn is_called(config: &Config, word: &str) -> bool {
 /// Which model is used when none is named: the one used last, or the only one in the user's models folder.
 pub fn usual(config: &Config) -> Option<PathBuf> {
     let paths = config.paths.as_ref()?;
-    if let Some(last) = Known::at(Some(paths.known_models.clone())).last_used() {
+    if let Some(last) = ModelState::at(Some(paths.model_state.clone())).last_used() {
         return Some(last);
     }
     let own: Vec<Place> = places(config).into_iter().filter(|place| place.owner == Owner::User).collect();
@@ -167,6 +164,6 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
 
 /// What does not work on this machine, for people.
 pub fn trouble_here(config: &Config) -> Option<String> {
-    let known = Known::at(config.paths.as_ref().map(|paths| paths.known_models.clone()));
-    known.crashes(&machine()).map(|signal| without_repack(&signal))
+    let state = ModelState::at(config.paths.as_ref().map(|paths| paths.model_state.clone()));
+    state.crash(&machine()).map(|signal| without_repack(&signal))
 }

@@ -18,8 +18,8 @@ use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
+use crate::model_state::{FileState, ModelState};
 use crate::models::catalog::Entry;
-use crate::models::known::{Known, KnownFile};
 use crate::models::library;
 use crate::processor;
 use crate::settings::{Assignment, Config, Effect, SETTINGS, Source};
@@ -48,21 +48,21 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let advice = advice_of(&header);
     let config = config.advised(advice.clone());
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
-    let known = Known::at(kept.map(|p| p.known_models.clone()));
-    let crashes = known.crashes(&machine()).filter(|_| !config.settings().no_repack);
+    let state = ModelState::at(kept.map(|p| p.model_state.clone()));
+    let crashes = state.crash(&machine()).filter(|_| !config.settings().no_repack);
     let held = crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine));
     let config = config.advised(advice.into_iter().chain(held).collect());
     let settings = config.settings();
     let unreadable = |source: std::io::Error| Error::Unreadable { path: path.into(), source };
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
-    let before = known.file(path, &stamp);
+    let state = state.entry(path, &stamp);
+    let before = state.get();
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, settings)?;
     let template = chat_template(&header, settings)?;
-    let seen = Seen { known: &known, stamp: &stamp, before: before.as_ref() };
     let (fingerprint, probe) =
-        fingerprint(&header, &seen, settings, template.as_deref()).map_err(unreadable)?;
+        fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
     let context = ContextOptions::new(settings, limit, chunk, threads);
     let (device, gpu_warning) = device(&header, settings, threads);
@@ -91,14 +91,8 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let folder = config.paths.as_ref().map(|p| p.prompt_cache.clone());
     let prompt_cache =
         folder.filter(|_| !settings.no_prompt_cache && !settings.incognito).map(|folder| (folder, rules));
-    let costs = batch_costs(&seen, path, settings, &context);
+    let costs = batch_costs(before.as_ref(), settings, &context);
     let path = path.to_path_buf();
-    let found = {
-        let (path, stamp) = (path.clone(), stamp.clone());
-        Box::new(move |SpecialIds(tokens): SpecialIds| {
-            known.remember_special_ids(&path, &stamp, llama::BINDING, &tokens);
-        })
-    };
     let working = kept.map(|paths| paths.working.clone());
     let unchanged: Unchanged = Arc::new(move || gguf::stamp(&files).is_ok_and(|now| now == stamp));
     let spec = Spec {
@@ -113,7 +107,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         unchanged,
         costs,
         working,
-        found,
+        state,
     };
     Ok(Opened { spec, config })
 }
@@ -129,7 +123,7 @@ pub fn parts(header: &Header) -> Parts {
 }
 
 /// What llama.cpp need not look for, if it has found it before.
-fn special_ids(header: &Header, before: &KnownFile) -> Option<SpecialIds> {
+fn special_ids(header: &Header, before: &FileState) -> Option<SpecialIds> {
     let tokens = before.special_ids(llama::BINDING)?.try_into().ok()?;
     fitting(header, SpecialIds(tokens))
 }
@@ -152,33 +146,27 @@ pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
 
 /// Remembers that a file was loaded, so that it is not tried out at its first use.
 pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
-    let probe = open_file(config, path)?.spec.probe;
-    probe.into_iter().for_each(|probe| (probe.passed)(Verdict::Sound));
+    let spec = open_file(config, path)?.spec;
+    if let Some(probe) = &spec.probe {
+        probe.passed(&spec.state, Verdict::Sound);
+    }
     Ok(())
-}
-
-/// What is known of a file that was looked at before, and how it is now.
-struct Seen<'a> {
-    known: &'a Known,
-    stamp: &'a str,
-    before: Option<&'a KnownFile>,
 }
 
 /// The file's fingerprint, and how to try it out if this build of llama.cpp never loaded it.
 fn fingerprint(
     header: &Header,
-    seen: &Seen,
+    before: Option<&FileState>,
     settings: &Settings,
     template: Option<&str>,
 ) -> std::io::Result<(String, Option<Probe>)> {
-    let path = header.path.clone();
     let build = verdict(settings, template);
-    if let Some(file) = seen.before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
+    if let Some(file) = before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
     }
-    let fingerprint = match seen.before {
+    let fingerprint = match before {
         Some(file) => file.fingerprint.clone(),
-        None => gguf::fingerprint(&path, header)?,
+        None => gguf::fingerprint(&header.path, header)?,
     };
     let of_model = SETTINGS.iter().filter(|row| row.effect == Effect::Reload && !row.repeats);
     let given = of_model.map(|row| (row, (row.get)(settings)));
@@ -186,20 +174,14 @@ fn fingerprint(
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
     let args: Vec<String> =
         changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
-    let (known, stamp, print) = (seen.known.clone(), seen.stamp.to_string(), fingerprint.clone());
-    let (file, bytes) = (path.clone(), weights_bytes(header));
-    let run = Box::new(move |abort: &AtomicBool| probe::run(&file, bytes, &args, abort));
-    let passed = Box::new(move |verdict| {
-        known.remember(&path, &stamp, &print, Some(build.clone()));
-        if let Verdict::WithoutRepack(signal) = verdict {
-            known.remember_crash(&machine(), signal.as_str());
-        }
-    });
-    Ok((fingerprint, Some(Probe { run, passed })))
+    let (path, bytes) = (header.path.clone(), weights_bytes(header));
+    let run = Box::new(move |abort: &AtomicBool| probe::run(&path, bytes, &args, abort));
+    let probe = Probe { run, fingerprint: fingerprint.clone(), build, machine: machine() };
+    Ok((fingerprint, Some(probe)))
 }
 
-/// What batches cost with these settings, if that was measured before, and how it is remembered.
-fn batch_costs(seen: &Seen, path: &Path, settings: &Settings, context: &ContextOptions) -> BatchCosts {
+/// What batches cost with these settings, if that was measured before.
+fn batch_costs(before: Option<&FileState>, settings: &Settings, context: &ContextOptions) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
     let conditions = format!(
         "{}, {context:?}, gpu layers {:?}, weights laid out anew {}",
@@ -207,11 +189,8 @@ fn batch_costs(seen: &Seen, path: &Path, settings: &Settings, context: &ContextO
         settings.gpu_layers,
         !settings.no_repack
     );
-    let before = seen.before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
-    let (known, stamp, path) = (seen.known.clone(), seen.stamp.to_string(), path.to_path_buf());
-    let measured =
-        Box::new(move |costs: Costs| known.remember_costs(&path, &stamp, &conditions, costs.numbers()));
-    BatchCosts { known: before, measured }
+    let known = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    BatchCosts { known, conditions }
 }
 
 /// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.

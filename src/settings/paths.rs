@@ -14,36 +14,30 @@ pub struct Paths {
     pub models: PathBuf,
     /// Lines typed in the chat.
     pub line_history: PathBuf,
-    /// Facts about model files, and the model used last.
-    pub known_models: PathBuf,
+    /// What is remembered about model files.
+    pub model_state: PathBuf,
     /// Marks of the conversations that a model is working on.
     pub working: PathBuf,
     /// Exists once the user was told where conversations are stored.
     pub told: PathBuf,
     /// The stored conversations.
     pub conversations: PathBuf,
-    /// The headers of model files, so that a list need not read the files again.
-    pub headers: PathBuf,
     /// The prompt cache.
     pub prompt_cache: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
-    /// Which files fireside itself downloaded.
-    pub fetched: PathBuf,
 }
 
 impl Paths {
     /// What is where, for people.
-    pub fn table(&self) -> [(&'static str, &Path); 10] {
+    pub fn table(&self) -> [(&'static str, &Path); 8] {
         [
             ("config file", &self.config_file),
             ("models, also in subfolders", &self.models),
             ("conversations", &self.conversations),
             ("input history of the chat", &self.line_history),
-            ("facts about model files", &self.known_models),
-            ("headers of model files", &self.headers),
+            ("what is remembered about model files", &self.model_state),
             ("prompt cache", &self.prompt_cache),
-            ("list of downloaded files", &self.fetched),
             ("marks of conversations in progress", &self.working),
             ("mark that you were told where these are", &self.told),
         ]
@@ -62,14 +56,12 @@ impl Paths {
             config_file: base.config_dir().join("fireside").join("config.toml"),
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
             line_history: state.join("lines"),
-            known_models: state.join("models.json"),
+            model_state: state.join("models.json"),
             working: state.join("working"),
             told: state.join("told"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
-            headers: base.cache_dir().join("fireside").join("headers.json"),
             prompt_cache: base.cache_dir().join("fireside").join("prompts"),
             home: base.home_dir().to_path_buf(),
-            fetched: state.join("fetched.json"),
         })
     }
 }

@@ -1,0 +1,329 @@
+//! Model files → what is remembered about them: the one used last, what loading showed, the facts in their headers, and which of
+//! them fireside downloaded.
+//!
+//! One small JSON file in the user's state folder. It only saves work: without it everything is found out again, and downloaded
+//! files count as another program's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::files::{folder_of, lock_folder};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Contents {
+    /// The model used last.
+    last: Option<PathBuf>,
+    files: BTreeMap<PathBuf, FileState>,
+    /// A build of llama.cpp and a processor → the signal that kills it there when weights are repacked.
+    crashes: BTreeMap<String, String>,
+    headers: Headers,
+    /// Files that fireside downloaded; `None` if version 0.1, which listed them in `fetched.json`, wrote last.
+    fetched: Option<BTreeSet<PathBuf>>,
+}
+
+/// What loading a model showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Of all files of the model; the rest holds until it changes.
+    #[serde(default)]
+    stamp: String,
+    pub fingerprint: String,
+    /// The build of llama.cpp that loaded it, if one did.
+    pub loaded_by: Option<String>,
+    /// The conditions of a measurement, and what batches cost then.
+    #[serde(default)]
+    costs: Option<(String, Vec<f64>)>,
+    /// A build of llama.cpp, and the special tokens that it found by their names.
+    #[serde(default)]
+    special_ids: Option<(String, Vec<i32>)>,
+}
+
+impl FileState {
+    /// What batches cost, if measured under the same `conditions`.
+    pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
+        self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
+    }
+
+    /// The special tokens that `build` found, if it did.
+    pub fn special_ids(&self, build: &str) -> Option<&[i32]> {
+        self.special_ids.as_ref().filter(|(by, _)| by == build).map(|(_, tokens)| &tokens[..])
+    }
+}
+
+/// Facts from the headers of model files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Headers {
+    /// The program that wrote them; another may want other facts.
+    by: String,
+    files: BTreeMap<PathBuf, HeaderFacts>,
+}
+
+/// Valid while the file has this size and time of change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct HeaderFacts {
+    size: u64,
+    modified: u64,
+    facts: Value,
+}
+
+/// The state's file. Cheap to make; read at every use, since several processes share it.
+#[derive(Debug, Clone, Default)]
+pub struct ModelState {
+    file: Option<PathBuf>,
+}
+
+impl ModelState {
+    /// `None` keeps nothing.
+    pub fn at(file: Option<PathBuf>) -> ModelState {
+        ModelState { file }
+    }
+
+    /// The entry of the model at `path` while its files have this stamp.
+    pub fn entry(&self, path: &Path, stamp: &str) -> ModelEntry {
+        ModelEntry { state: self.clone(), path: absolute(path), stamp: stamp.to_string() }
+    }
+
+    pub fn last_used(&self) -> Option<PathBuf> {
+        self.read().last.filter(|path| path.exists())
+    }
+
+    /// Remembers the model used last.
+    ///
+    /// # Errors
+    /// Nothing can be remembered now; the caller says so, once for everything else.
+    pub fn remember_last_used(&self, path: &Path) -> io::Result<()> {
+        let path = absolute(path);
+        self.change(|contents| contents.last = Some(path))
+    }
+
+    /// The signal that kills llama.cpp on this machine when weights are repacked for the processor, if one did.
+    pub fn crash(&self, machine: &str) -> Option<String> {
+        self.read().crashes.remove(machine)
+    }
+
+    pub fn remember_crash(&self, machine: &str, signal: &str) {
+        let found = (machine.to_string(), signal.to_string());
+        let _ = self.change(|contents| contents.crashes.extend([found])); // it will crash again
+    }
+
+    /// The facts of each of these files (path, bytes, time of change in nanoseconds since 1970), in the same order. `read` is
+    /// called for files that `by` has not seen in this state. All other files are forgotten.
+    pub fn header_facts<'a, T: Serialize + DeserializeOwned>(
+        &self,
+        by: &str,
+        files: impl Iterator<Item = (&'a Path, u64, u64)>,
+        read: impl Fn(&Path) -> T,
+    ) -> Vec<T> {
+        let before = self.read().headers;
+        let mut now = Headers { by: by.to_string(), files: BTreeMap::new() };
+        let facts = files.map(|(path, size, modified)| {
+            let known = before.files.get(path).filter(|_| before.by == by);
+            let known = known.filter(|header| header.size == size && header.modified == modified);
+            let known = known.and_then(|header| T::deserialize(&header.facts).ok());
+            let facts = known.unwrap_or_else(|| read(path));
+            if let Ok(facts) = serde_json::to_value(&facts) {
+                now.files.insert(path.to_path_buf(), HeaderFacts { size, modified, facts });
+            }
+            facts
+        });
+        let facts = facts.collect();
+        let _ = self.change(|contents| contents.headers = now); // only saves work
+        facts
+    }
+
+    /// Whether fireside downloaded this file.
+    pub fn has_fetched(&self, path: &Path) -> bool {
+        self.read().fetched.is_some_and(|files| files.contains(path))
+    }
+
+    /// Notes downloaded files, in the models folder or in the hub's cache: there, a blob and the link to it.
+    pub fn remember_fetched(&self, paths: &[PathBuf]) -> io::Result<()> {
+        self.change(|contents| contents.fetched.get_or_insert_default().extend(paths.iter().cloned()))
+    }
+
+    pub fn forget_fetched(&self, paths: &[PathBuf]) -> io::Result<()> {
+        self.change(|contents| contents.fetched.get_or_insert_default().retain(|path| !paths.contains(path)))
+    }
+
+    fn read(&self) -> Contents {
+        let Some(file) = &self.file else { return Contents::default() };
+        let mut contents: Contents = read_json(file).unwrap_or_default();
+        if contents.fetched.is_none() {
+            let old: Option<BTreeMap<String, BTreeSet<PathBuf>>> =
+                read_json(&file.with_file_name("fetched.json"));
+            contents.fetched = old.and_then(|mut old| old.remove("files"));
+        }
+        contents
+    }
+
+    /// One process at a time; an error if another one does not let go.
+    fn change(&self, change: impl FnOnce(&mut Contents)) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let _lock = lock_folder(folder_of(file))?;
+        let before = self.read();
+        let mut contents = before.clone();
+        change(&mut contents);
+        if contents == before { Ok(()) } else { crate::files::write_json(file, &contents) }
+    }
+}
+
+/// One model in the state. A write that fails goes unreported: it would only have saved work.
+#[derive(Debug, Clone)]
+pub struct ModelEntry {
+    state: ModelState,
+    path: PathBuf,
+    stamp: String,
+}
+
+impl ModelEntry {
+    /// What is remembered, if the stamp is still the same.
+    pub fn get(&self) -> Option<FileState> {
+        self.state.read().files.remove(&self.path).filter(|file| file.stamp == self.stamp)
+    }
+
+    pub fn remember_loaded(&self, fingerprint: &str, by: &str) {
+        let before = self.get();
+        let costs = before.as_ref().and_then(|file| file.costs.clone());
+        let special_ids = before.and_then(|file| file.special_ids);
+        let (fingerprint, loaded_by) = (fingerprint.to_string(), Some(by.to_string()));
+        self.put(FileState { stamp: self.stamp.clone(), fingerprint, loaded_by, costs, special_ids });
+    }
+
+    /// Does nothing for a model that was never loaded; nor does `remember_special_ids`.
+    pub fn remember_costs(&self, conditions: &str, costs: &[f64]) {
+        self.learn(|file| file.costs = Some((conditions.to_string(), costs.to_vec())));
+    }
+
+    pub fn remember_special_ids(&self, build: &str, tokens: &[i32]) {
+        self.learn(|file| file.special_ids = Some((build.to_string(), tokens.to_vec())));
+    }
+
+    /// Holds for the machine, not only for this model.
+    pub fn remember_crash(&self, machine: &str, signal: &str) {
+        self.state.remember_crash(machine, signal);
+    }
+
+    fn learn(&self, learn: impl FnOnce(&mut FileState)) {
+        if let Some(mut file) = self.get() {
+            learn(&mut file);
+            self.put(file);
+        }
+    }
+
+    fn put(&self, file: FileState) {
+        let _ = self.state.change(|contents| _ = contents.files.insert(self.path.clone(), file));
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn read_json<T: DeserializeOwned>(file: &Path) -> Option<T> {
+    serde_json::from_str(&crate::files::small_file(file)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn state(folder: &tempfile::TempDir) -> ModelState {
+        ModelState::at(Some(folder.path().join("state/models.json")))
+    }
+
+    #[test]
+    fn a_changed_file_is_unknown_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        std::fs::write(&path, "one").unwrap();
+        let state = state(&folder);
+        let model = state.entry(&path, "s1");
+        assert_eq!(model.get(), None);
+        model.remember_loaded("abc", "b1");
+        state.remember_last_used(&path).unwrap();
+        assert_eq!(model.get().unwrap().fingerprint, "abc");
+        assert_eq!(state.last_used().unwrap(), path);
+        model.remember_costs("one thread", &[1.0, 1.25]);
+        model.remember_loaded("abc", "b2");
+        assert_eq!(model.get().unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
+        assert_eq!(model.get().unwrap().costs("two threads"), None);
+        model.remember_special_ids("b2", &[5, 7]);
+        model.remember_loaded("abc", "b3");
+        assert_eq!(model.get().unwrap().special_ids("b2"), Some(&[5, 7][..]));
+        assert_eq!(model.get().unwrap().special_ids("b3"), None);
+        assert_eq!(state.entry(&path, "s2").get(), None);
+    }
+
+    #[test]
+    fn a_header_is_read_once_until_its_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(&folder);
+        let ask = |by: &str, size: u64| {
+            let reads = Cell::new(0);
+            let read = |_: &Path| {
+                reads.set(reads.get() + 1);
+                "llama".to_string()
+            };
+            assert_eq!(
+                state.header_facts(by, [(Path::new("/m.gguf"), size, 7)].into_iter(), read),
+                ["llama"]
+            );
+            reads.get()
+        };
+        assert_eq!(ask("1", 5), 1);
+        assert_eq!(ask("1", 5), 0);
+        assert_eq!(ask("1", 6), 1);
+        let none = std::iter::empty::<(&Path, u64, u64)>();
+        assert!(state.header_facts("1", none, |_| String::new()).is_empty());
+        assert_eq!(ask("1", 6), 1);
+        assert_eq!(ask("2", 6), 1);
+        std::fs::write(folder.path().join("state/models.json"), "{ not json").unwrap();
+        assert_eq!(ask("2", 6), 1);
+    }
+
+    #[test]
+    fn a_fetched_file_is_known_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = state(&folder);
+        let [a, b] = ["/x/a.gguf", "/x/b.gguf"].map(PathBuf::from);
+        assert!(!state.has_fetched(&a));
+        state.remember_fetched(&[a.clone(), b.clone()]).unwrap();
+        state.forget_fetched(std::slice::from_ref(&a)).unwrap();
+        assert!(!state.has_fetched(&a) && state.has_fetched(&b));
+        assert!(ModelState::at(None).remember_fetched(&[a]).is_ok());
+    }
+
+    #[test]
+    fn what_version_0_1_has_fetched_is_still_known() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        let write =
+            |name: &str, json: &str| std::fs::write(folder.path().join("state").join(name), json).unwrap();
+        write("fetched.json", r#"{ "files": ["/x/a.gguf", "/x/b.gguf"] }"#);
+        write("models.json", r#"{ "last": null, "files": {}, "crashes": { "m": "SIGILL" } }"#);
+        let state = state(&folder);
+        let [a, b] = ["/x/a.gguf", "/x/b.gguf"].map(PathBuf::from);
+        assert!(state.has_fetched(&a) && state.has_fetched(&b));
+        state.forget_fetched(std::slice::from_ref(&a)).unwrap();
+        assert!(!state.has_fetched(&a) && state.has_fetched(&b));
+        assert_eq!(state.crash("m").as_deref(), Some("SIGILL"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_reason_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("models.json");
+        std::fs::write(&file, "{ not json").unwrap();
+        assert_eq!(ModelState::at(Some(file)).last_used(), None);
+        assert_eq!(ModelState::at(Some("/proc/no/such/place".into())).last_used(), None);
+        assert_eq!(ModelState::at(None).last_used(), None);
+    }
+}
