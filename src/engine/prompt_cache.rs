@@ -137,8 +137,9 @@ pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
 }
 
 impl PromptCache {
-    /// Nothing is read or made before it is needed.
+    /// Nothing is read or made before it is needed; only the folder of an older version is renamed.
     pub fn new(folder: PathBuf, key: String, rules: Rules) -> PromptCache {
+        folder::adopt(&folder);
         PromptCache {
             folder,
             key,

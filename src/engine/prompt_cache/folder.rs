@@ -47,8 +47,17 @@ pub struct Usage {
     pub misses: u64,
 }
 
+/// The folder's name until version 0.1.
+const OLD_NAME: &str = "snapshots";
+
+/// Renames the folder of an older version, unless there is a newer one: so the bounds hold for its files, too.
+pub(super) fn adopt(folder: &Path) {
+    let _ = fs::rename(folder.with_file_name(OLD_NAME), folder); // fails if there is none, or a newer one with files
+}
+
 /// What is in a folder; nothing if there is none.
 pub fn usage(folder: &Path) -> Usage {
+    adopt(folder);
     let stored = stored(folder);
     let lookups = fs::read(folder.join(LOOKUPS)).unwrap_or_default();
     let hits = lookups.iter().filter(|found| **found == b'+').count() as u64;
@@ -63,6 +72,7 @@ pub fn usage(folder: &Path) -> Usage {
 /// Removes the cached prompts that these conversations went into, and those of which that is not known: of no conversation, not
 /// readable, unfinished. One that is gone already is no failure.
 pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
+    adopt(folder);
     let others = |path: &Path| {
         let header = file::read_header(path);
         header.is_ok_and(|Header { conversations: of, .. }| {
@@ -249,6 +259,21 @@ mod tests {
         left.sort();
         assert_eq!(left, ["mine.txt", "one.state", "three.state"]);
         forget(&home.path().join("none"), &[]).unwrap();
+    }
+
+    #[test]
+    fn the_folder_of_an_older_version_is_renamed_once() {
+        let home = tempfile::tempdir().unwrap();
+        let [old, new] = [OLD_NAME, "prompts"].map(|name| home.path().join(name));
+        put(&old, "one", 1000, &bounds(100_000)).unwrap();
+        assert_eq!(usage(&new).files, 1);
+        assert!(!old.exists());
+        put(&old, "two", 1000, &bounds(100_000)).unwrap(); // by an older version that still runs
+        assert_eq!((names(&new), names(&old)), (vec!["one.state".into()], vec!["two.state".into()]));
+        assert_eq!(usage(&new).files, 1);
+        fs::remove_dir_all(&new).unwrap();
+        forget(&new, &["two".into()]).unwrap();
+        assert!(!old.exists() && new.exists() && names(&new).is_empty());
     }
 
     #[test]
