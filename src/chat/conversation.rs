@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use super::dropped::Dropped;
 use super::events::StopReason;
 use super::id::MessageId;
 use super::message::{Message, Role};
 use super::record::{self, Answer, Entry, Record};
-use super::truncation::Dropped;
 
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::truncation::Dropped;
+use super::dropped::Dropped;
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::dropped::{Dropped, visible};
 use super::message::Message;
 use super::settings::{Auto, Sampling, Settings};
-use super::truncation::{Dropped, visible};
 
 /// One thing to answer: the whole conversation, and how.
 #[derive(Debug, Clone)]

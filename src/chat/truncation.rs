@@ -1,12 +1,10 @@
-//! A conversation that does not fit the context → the part of it that the model still sees: all but the oldest messages.
-//!
-//! Nothing is removed from the conversation. The system prompt stays in view, the files attached to dropped messages, and a
-//! summary if there is one; these go with the first message that is still there.
+//! A conversation that does not fit the context → how many of its oldest messages are dropped, and the request for a summary of
+//! them. What the model then sees is in dropped.rs.
 
 use std::sync::Arc;
 
+use super::dropped::Dropped;
 use super::message::{Message, Role};
-use super::part::{Attachment, Part};
 use super::request::Request;
 use super::settings::{Auto, Overflow};
 
@@ -17,43 +15,6 @@ const MOST_ROOM: usize = 512;
 const SUMMARY_SHARE: usize = 8;
 const MOST_SUMMARY: usize = 512;
 const LEAST_SUMMARY: usize = 24;
-
-/// The beginning of a conversation that the model no longer sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Messages, system messages not counted.
-    pub count: usize,
-    /// What was said in them, in the words of the model.
-    pub summary: Option<String>,
-}
-
-/// The messages that are given to the model when `left` has left. At least the user's last message stays.
-pub fn visible(messages: &[Arc<Message>], left: &Dropped) -> Vec<Arc<Message>> {
-    let speaks = |message: &&Arc<Message>| message.role != Role::System;
-    let last = messages.iter().filter(speaks).count().saturating_sub(1);
-    let mut to_leave = left.count.min(last);
-    let mut carried: Vec<Part> = Vec::new();
-    let mut seen: Vec<Arc<Message>> = Vec::with_capacity(messages.len());
-    for message in messages {
-        match message.role {
-            Role::System => seen.push(message.clone()),
-            _ if to_leave > 0 => {
-                to_leave -= 1;
-                let stays = |part: &&Part| matches!(part, Part::File(_) | Part::Media(_));
-                carried.extend(message.parts.iter().filter(stays).cloned());
-            }
-            _ => seen.push(message.clone()),
-        }
-    }
-    if let Some(summary) = &left.summary {
-        let text = format!("Summary of the conversation before this message:\n{summary}");
-        carried.push(Part::File(Attachment::new("summary", text)));
-    }
-    if let Some(first) = seen.iter_mut().find(|message| message.role == Role::User) {
-        Arc::make_mut(first).parts.splice(0..0, carried);
-    }
-    seen
-}
 
 /// About how many tokens a message takes in a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -177,31 +138,6 @@ pub fn summarise(request: &Request, count: usize, limit: usize) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn conversation() -> Vec<Message> {
-        let first = Message::new(Role::User, "what is in it?").with_files([Attachment::new("a", "file")]);
-        let said = |role, text: &str| Message::new(role, text);
-        let answers = [said(Role::Assistant, "words"), said(Role::User, "more"), said(Role::Assistant, "no")];
-        let mut all = vec![said(Role::System, "be kind"), first];
-        all.extend(answers);
-        all.push(said(Role::User, "why?"));
-        all
-    }
-
-    fn shown(count: usize, summary: Option<&str>) -> Vec<String> {
-        let left = Dropped { count, summary: summary.map(String::from) };
-        let conversation: Vec<Arc<Message>> = conversation().into_iter().map(Arc::new).collect();
-        visible(&conversation, &left).iter().map(|message| message.content()).collect()
-    }
-
-    #[test]
-    fn system_prompt_and_files_stay() {
-        assert_eq!(shown(0, None), ["be kind", "file\n\nwhat is in it?", "words", "more", "no", "why?"]);
-        assert_eq!(shown(2, None), ["be kind", "file\n\nmore", "no", "why?"]);
-        let summary = "Summary of the conversation before this message:\nthey talked";
-        assert_eq!(shown(4, Some("they talked")), ["be kind", &format!("file\n\n{summary}\n\nwhy?")]);
-        assert_eq!(shown(99, None), ["be kind", "file\n\nwhy?"]);
-    }
 
     #[test]
     fn the_oldest_exchanges_are_dropped_down_to_half() {

@@ -337,7 +337,7 @@ mod tests {
         let mut long = conversation(1200, 22, Some(Overflow::Compact), &[" they were kind\n", "yes"], true);
         assert_eq!(long.ask(25).unwrap(), "yes");
         assert_eq!(long.dropped, Some(Dropped { count: 24, summary: Some("they were kind".into()) }));
-        let seen = truncation::visible(&long.session.conversation.view(), &long.dropped.unwrap());
+        let seen = crate::chat::dropped::visible(&long.session.conversation.view(), &long.dropped.unwrap());
         let first = seen[1].content();
         assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
         let mut silent = conversation(1200, 22, Some(Overflow::Compact), &["", "yes"], true);
