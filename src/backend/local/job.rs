@@ -1,0 +1,47 @@
+//! What is asked of the engine's thread: a job, and what it is given once the model is loaded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::engine::llama::Llama;
+use crate::engine::model::Cancel;
+use crate::error::Failure;
+
+/// Something asked of the engine's thread.
+pub(super) struct Job {
+    pub(super) number: u64,
+    /// Says that nobody wants it any more; `None`: a later job does, where there is one.
+    pub(super) cancel: Option<Arc<AtomicBool>>,
+    /// The conversation, if it is stored, whose prompt is evaluated.
+    pub(super) conversation: Option<String>,
+    /// Whether a model that is not loaded is loaded for it.
+    pub(super) loads: bool,
+    /// Does it with the engine, or tells why there is none. `false`: nobody listens.
+    pub(super) run: Box<Run>,
+}
+
+type Run = dyn FnOnce(Result<Ready, Failure>) -> bool + Send;
+
+impl Job {
+    /// A job that waits for the model, and of which nothing is stored.
+    pub(super) fn new(run: impl FnOnce(Result<Ready, Failure>) -> bool + Send + 'static) -> Job {
+        Job { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
+    }
+
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+    }
+}
+
+/// The engine, for one job.
+pub(super) struct Ready<'e, 'w> {
+    pub(super) engine: &'e mut Engine<Llama<'w>>,
+    /// How long loading took.
+    pub(super) load: Duration,
+    /// What loading has shown that the user should know, a line each, until it is told.
+    pub(super) cautions: &'e mut Vec<String>,
+    /// Whether a newer job has come.
+    pub(super) superseded: Cancel<'e>,
+}

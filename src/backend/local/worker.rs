@@ -1,0 +1,197 @@
+//! The engine's thread: loads the model for the first job and does all jobs in turn; does something for later while none comes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::Spec;
+use super::job::{Job, Ready};
+use crate::backend::probe::{Verdict, without_repack};
+use crate::backend::working::Mark;
+use crate::backend::{Description, Loading};
+use crate::engine::llama::{self, Llama, SpecialIds, Weights};
+use crate::engine::model::Model;
+use crate::engine::prompt::template;
+use crate::engine::prompt_cache::{self, PromptCache};
+use crate::engine::{Engine, cache};
+use crate::error::{Exit, Failure};
+
+/// How long no job must have come before the engine does something for later.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// What lives on the engine's thread.
+pub(super) struct Worker {
+    pub(super) spec: Spec,
+    pub(super) newest: Arc<AtomicU64>,
+    pub(super) loading: Arc<Loading>,
+    /// What loading has shown that the user should know, a line each.
+    pub(super) cautions: Vec<String>,
+}
+
+impl Worker {
+    pub(super) fn run(mut self, inbox: &Receiver<Job>) {
+        let mut unheard: Option<Failure> = None;
+        while let Ok(job) = inbox.recv() {
+            if job.cancelled() {
+                (job.run)(Err(Failure::interrupted()));
+                continue;
+            }
+            if !job.loads {
+                continue; // a load that failed or was stopped is tried again only for a question
+            }
+            // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
+            if let Some(failure) = unheard.take() {
+                (job.run)(Err(failure));
+                continue;
+            }
+            let started = Instant::now();
+            self.loading.done.store(0, Ordering::Relaxed);
+            self.loading.active.store(true, Ordering::Relaxed);
+            let weights = self.load();
+            let ready = weights.as_ref().map_err(Failure::clone).and_then(|weights| self.ready(weights));
+            match ready {
+                Ok(llama) => {
+                    if self.serve(llama, job, started.elapsed(), inbox).is_break() {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    self.loading.active.store(false, Ordering::Relaxed);
+                    let lasts = failure.exit != Exit::Interrupted;
+                    let heard = (job.run)(Err(failure.clone()));
+                    unheard = Some(failure).filter(|_| lasts && !heard);
+                }
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Weights, Failure> {
+        if let Some(probe) = &self.spec.probe {
+            let verdict = (probe.run)(&self.loading.abort)?;
+            probe.passed(&self.spec.state, verdict);
+            if let Verdict::WithoutRepack(signal) = verdict {
+                self.spec.load.repack = false;
+                self.cautions.push(without_repack(signal.as_str()));
+            }
+            self.spec.probe = None;
+        }
+        template::ahead();
+        let loading = self.loading.clone();
+        let progress = move |fraction: f32| {
+            loading.done.store((fraction * 1000.0) as u32, Ordering::Relaxed);
+            !loading.abort.load(Ordering::Relaxed)
+        };
+        Weights::begin(&self.spec.path, &self.spec.load, progress).map_err(|error| self.not_loaded(&error))
+    }
+
+    /// Makes the first context while the vocabulary is still being read.
+    fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Failure> {
+        let mut llama = Llama::new(weights, self.spec.context.clone());
+        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
+        weights.complete().map_err(|error| self.not_loaded(&error))?;
+        if let (Some(SpecialIds(tokens)), None) = (weights.special_ids(), &self.spec.load.special_ids) {
+            self.spec.state.remember_special_ids(llama::BINDING, &tokens);
+        }
+        Ok(llama)
+    }
+
+    fn not_loaded(&self, error: &anyhow::Error) -> Failure {
+        if self.loading.abort.load(Ordering::Relaxed) {
+            return Failure::interrupted();
+        }
+        Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
+    }
+
+    /// Answers until nobody asks any more; or until it is stopped before it could begin, so that it must be loaded again.
+    fn serve(&mut self, llama: Llama, first: Job, load: Duration, inbox: &Receiver<Job>) -> ControlFlow<()> {
+        let stop = self.stop(&first, &self.loading);
+        let made = template::until(stop.clone(), || {
+            Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)
+        });
+        self.loading.active.store(false, Ordering::Relaxed);
+        if stop() {
+            (first.run)(Err(Failure::interrupted()));
+            return ControlFlow::Continue(());
+        }
+        let mut engine = match made {
+            Ok(engine) => {
+                engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.costs.known.clone())
+            }
+            Err(failure) => {
+                for job in std::iter::once(first).chain(inbox) {
+                    (job.run)(Err(failure.clone()));
+                }
+                return ControlFlow::Break(());
+            }
+        };
+        if self.spec.load.mlock && llama::not_locked() {
+            self.cautions.push(not_locked_note());
+        }
+        let mut next = Some(first);
+        while let Some(job) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
+            let _mark = job.conversation.as_ref().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
+            let (stop, newest) = (self.stop(&job, &Arc::default()), self.newest.clone());
+            let superseded = || newest.load(Ordering::Relaxed) > job.number;
+            let (engine, cautions) = (&mut engine, &mut self.cautions);
+            template::until(stop, || {
+                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded }))
+            });
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Says whether a job is wanted no longer: cancelled, or overtaken where it cannot be.
+    fn stop(&self, job: &Job, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+        let (newest, loading) = (self.newest.clone(), loading.clone());
+        let (number, cancel) = (job.number, job.cancel.clone());
+        move || {
+            let unwanted = match &cancel {
+                Some(cancel) => cancel.load(Ordering::Relaxed),
+                None => newest.load(Ordering::Relaxed) > number,
+            };
+            unwanted || loading.abort.load(Ordering::Relaxed)
+        }
+    }
+
+    /// What is done for later while nobody waits.
+    fn rest(&self, engine: &mut Engine<Llama>) {
+        let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
+        engine.rest();
+        if let Some(costs) = engine.measure(&|| newest.load(Ordering::Relaxed) > before) {
+            self.spec.state.remember_costs(&self.spec.costs.conditions, costs.numbers());
+        }
+    }
+
+    fn prompt_cache(&self) -> Option<PromptCache> {
+        let spec = &self.spec;
+        let Description { fingerprint, stamp, .. } = &spec.description;
+        let model = format!("{fingerprint} in files {stamp}");
+        let key = || prompt_cache::key(&model, &spec.context, spec.load.gpu_layers, spec.load.repack);
+        let (folder, rules) = spec.prompt_cache.clone()?;
+        Some(PromptCache::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
+    }
+}
+
+/// Says that what was to be locked is not, and what it takes.
+fn not_locked_note() -> String {
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
+    let limit = match limit {
+        Ok(RLIM_INFINITY) | Err(_) => "the system has no more memory for that".into(),
+        Ok(bytes) => format!("{} KiB may be (ulimit -l; root can raise that)", bytes >> 10),
+    };
+    format!("mlock: the model is not locked in memory, or not all of it: {limit}")
+}
+
+/// The next job; when none comes for a moment, `rest` is called before going on waiting.
+fn waiting(inbox: &Receiver<Job>, rest: impl FnOnce()) -> Option<Job> {
+    match inbox.recv_timeout(MOMENT) {
+        Ok(job) => return Some(job),
+        Err(RecvTimeoutError::Disconnected) => return None,
+        Err(RecvTimeoutError::Timeout) => rest(),
+    }
+    inbox.recv().ok()
+}
