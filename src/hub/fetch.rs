@@ -16,7 +16,7 @@ impl Client<'_> {
         let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
         loop {
             let located = self.persist(&job.url, || self.locate(&job.url))?;
-            self.settle(job, &located)?;
+            self.reconcile(job, &located)?;
             let part =
                 PartialFile::open(&job.target, job.size, checksums::version(job)).map_err(|e| disk(&e))?;
             let versioned = job.sha256.is_some() || job.validator.is_some(); // else pieces may be of different files
@@ -55,7 +55,7 @@ impl Client<'_> {
     }
 
     /// What the server says of the file against what was said before.
-    fn settle(&self, job: &mut Job, located: &Located) -> Result<(), Error> {
+    fn reconcile(&self, job: &mut Job, located: &Located) -> Result<(), Error> {
         let size = located.size.unwrap_or(job.size);
         if job.sha256.is_none() {
             job.validator = located.validator.clone();

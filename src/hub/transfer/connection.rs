@@ -1,0 +1,194 @@
+//! One connection of a transfer: ranges, or the whole file as one stream, from the server → the part on disk and the checksum.
+
+use std::io::Read;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::{CONNECTIONS, Ended, Transfer, UNBROKEN};
+use crate::error::reason;
+use crate::hub::client::{Located, other_bytes};
+use crate::hub::http::{Answer, lost};
+use crate::hub::retry::Trouble;
+use crate::hub::url::origin;
+use crate::hub::write_buffer::BUFFER;
+
+/// Bytes that may wait for the checksum besides what the connections work on: on a fast network it must not be left behind.
+const AHEAD: i64 = 32 << 20;
+/// How long bytes may wait to be written.
+const BUFFER_PAUSE: Duration = Duration::from_millis(200);
+
+impl Transfer<'_> {
+    /// What each connection does.
+    pub(super) fn work(&self, number: usize) {
+        let mut buffer = Vec::new();
+        self.wait_until_wanted(number);
+        while let Some(index) = self.next() {
+            let done =
+                if self.in_pieces { self.fetch_range(index, &mut buffer) } else { self.stream(&mut buffer) };
+            if let Err(ended) = done {
+                self.state().ended.get_or_insert(ended);
+            }
+            self.arrived.notify_all();
+            self.changed.notify_all();
+        }
+    }
+
+    fn fetch_range(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Ended> {
+        let mut tries = 0;
+        while !self.part.complete(index) {
+            let before = self.part.record(index).done;
+            let Err(trouble) = self.attempt(index, buffer) else { continue };
+            if self.over() {
+                return Ok(()); // nobody wants it any more
+            }
+            if matches!(trouble, Trouble::Changed(_)) {
+                return Err(Ended::Changed(trouble));
+            }
+            tries = if self.part.record(index).done > before { 1 } else { tries + 1 };
+            self.client.recover(&self.job.url, &trouble, tries)?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing of a range with one request.
+    fn attempt(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+        let located = self.locate()?;
+        let bounds = self.part.bounds(index);
+        let (first, last) = (bounds.start + self.part.record(index).done, bounds.end - 1);
+        let range = format!("bytes={first}-{last}");
+        let version =
+            located.validator.as_deref().filter(|v| self.job.sha256.is_none() && !v.starts_with("W/"));
+        let headers = [("range", range.as_str()), ("if-range", version.unwrap_or_default())];
+        let answer = self.client.http.get(&located.url, &headers[..1 + usize::from(version.is_some())])?;
+        let same = self.job.sha256.is_some() || answer.validator() == located.validator;
+        match answer.status {
+            206 if !same => Err(Trouble::Changed("the file has changed meanwhile".into())),
+            206 => match answer.content_range() {
+                Some((_, _, size)) if size != self.job.size => {
+                    Err(Trouble::Changed("the file's size has changed meanwhile".into()))
+                }
+                Some(range) if range == (first, last, self.job.size) => self.receive(answer, index, buffer),
+                _ => Err(other_bytes(&answer)),
+            },
+            200 if same => Err(Trouble::Changed("the server no longer sends pieces of the file".into())),
+            200 => Err(Trouble::Changed("the file has changed meanwhile".into())),
+            416 => Err(Trouble::Changed("the server has no such piece of the file".into())),
+            401 | 403 | 404 | 410 if origin(&located.url) != origin(&self.job.url) => {
+                *self.located.lock().expect(UNBROKEN) = None;
+                Err(Trouble::Lost("the file's address has expired".into()))
+            }
+            _ => Err(answer.trouble()),
+        }
+    }
+
+    /// Where the file is now: addresses that the hub hands out expire.
+    fn locate(&self) -> Result<Located, Trouble> {
+        let mut located = self.located.lock().expect(UNBROKEN);
+        if located.is_none() {
+            *located = Some(self.client.locate(&self.job.url)?);
+        }
+        Ok(located.clone().expect("set above"))
+    }
+
+    /// The body → the part, until the range is complete.
+    fn receive(&self, mut answer: Answer, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+        let length = self.part.bounds(index).end - self.part.bounds(index).start;
+        loop {
+            let missing = length - self.part.record(index).done;
+            if missing == 0 {
+                answer.drain();
+                return Ok(());
+            }
+            self.receive_some(&mut answer.body, index, missing, buffer)?;
+        }
+    }
+
+    /// What comes next, `most` bytes → the part and the checksum; how much that was.
+    fn receive_some(
+        &self,
+        body: &mut dyn Read,
+        index: usize,
+        most: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Trouble> {
+        buffer.resize(most.min(BUFFER as u64) as usize, 0);
+        let (filled, outcome) = fill(body, buffer);
+        buffer.truncate(filled);
+        if filled == 0 {
+            return outcome.map(|()| 0);
+        }
+        let most_ahead = CONNECTIONS as i64 * self.part.range as i64 + AHEAD;
+        while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most_ahead {
+            std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
+        }
+        let failed = |e| Trouble::Disk(reason(&e));
+        let record = self.part.write(index, buffer).map_err(failed)?;
+        let offset = self.part.bounds(index).start + record.done - filled as u64;
+        *buffer = self.buffer.keep(offset, std::mem::take(buffer));
+        self.part.set(index, record).map_err(failed)?; // from now on the checksum may have it
+        if self.hungry.load(Relaxed) {
+            self.arrived.notify_all();
+        }
+        self.client.teller.received(filled as u64);
+        self.ahead.fetch_add(filled as i64, Relaxed);
+        if self.over() {
+            return Err(Trouble::Lost("nobody wants it any more".into()));
+        }
+        outcome.map(|()| filled as u64)
+    }
+
+    /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
+    fn stream(&self, buffer: &mut Vec<u8>) -> Result<(), Ended> {
+        let outcome = self.locate().and_then(|located| {
+            let mut answer = self.client.http.get(&located.url, &[])?;
+            if answer.status != 200 {
+                return Err(answer.trouble());
+            }
+            if answer.length().is_some_and(|length| length != self.job.size) {
+                return Err(Trouble::Changed("the file's size has changed meanwhile".into()));
+            }
+            for index in 0..self.part.ranges() {
+                let body = std::mem::replace(&mut answer.body, Box::new(std::io::empty()));
+                answer.body = self.receive_stream(body, index, buffer)?;
+            }
+            self.state().queue.clear();
+            Ok(())
+        });
+        match outcome {
+            Err(_) if self.over() => Ok(()),
+            Err(trouble @ (Trouble::Lost(_) | Trouble::Busy { .. } | Trouble::Changed(_))) => {
+                Err(Ended::Changed(trouble))
+            }
+            Err(trouble) => Err(Ended::Failed(self.client.failure(&self.job.url, &trouble))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn receive_stream(
+        &self,
+        mut body: Box<dyn Read + Send>,
+        index: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Box<dyn Read + Send>, Trouble> {
+        let bounds = self.part.bounds(index);
+        let mut missing = bounds.end - bounds.start;
+        while missing > 0 {
+            missing -= self.receive_some(&mut body, index, missing, buffer)?;
+        }
+        Ok(body)
+    }
+}
+
+/// Reads until the buffer is full, time is up or something is wrong; how much came, and what was wrong.
+fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), Trouble>) {
+    let (mut filled, begun) = (0, Instant::now());
+    while filled < buffer.len() && (filled == 0 || begun.elapsed() < BUFFER_PAUSE) {
+        match body.read(&mut buffer[filled..]) {
+            Ok(0) => return (filled, Err(Trouble::Lost("the connection was closed early".into()))),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return (filled, Err(Trouble::Lost(lost(&e)))),
+        }
+    }
+    (filled, Ok(()))
+}
