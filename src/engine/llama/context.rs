@@ -211,7 +211,7 @@ impl<'w> Context<'w> {
     }
 
     /// Puts saved memory in the place of a sequence's. `false`: it was not taken, and some of it may be there. The caller
-    /// vouches that llama.cpp itself wrote these bytes, for weights and a context like these.
+    /// guarantees that llama.cpp itself wrote these bytes, for weights and a context like these.
     pub(super) fn restore(&mut self, sequence: usize, state: &[u8]) -> bool {
         let (raw, from, length) = (self.raw.as_ptr(), state.as_ptr(), state.len());
         forget_errors();

@@ -163,7 +163,7 @@ impl Reasoning {
     }
 
     /// The tags that mean something now.
-    fn sought(&self) -> Vec<&str> {
+    fn wanted(&self) -> Vec<&str> {
         match (&self.format, self.state) {
             (Format::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
             (Format::Tags { close, .. }, State::Thinking) if !self.thought.fresh => vec![close],
@@ -185,9 +185,9 @@ impl Reasoning {
 
     /// Takes the next certain part out of what is held.
     fn next(&mut self) -> Option<Next> {
-        let sought = self.sought();
-        let in_letters: Vec<&&str> = sought.iter().filter(|tag| self.counts_in_letters(tag)).collect();
-        let tokens = self.tags.iter().filter(|at| sought.contains(&&self.held[(*at).clone()]));
+        let wanted = self.wanted();
+        let in_letters: Vec<&&str> = wanted.iter().filter(|tag| self.counts_in_letters(tag)).collect();
+        let tokens = self.tags.iter().filter(|at| wanted.contains(&&self.held[(*at).clone()]));
         let token = tokens.map(|at| (at.start, at.len(), true)).next();
         let letters =
             in_letters.iter().filter_map(|tag| Some((self.held.find(**tag)?, tag.len(), false))).min();
