@@ -28,14 +28,7 @@ const IN_MEMORY: usize = 1024;
 
 static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions {
-        gpu_layers: None,
-        mmap: true,
-        mlock: false,
-        repack: true,
-        parts: Parts::InTurn,
-        special_ids: None,
-    };
+    let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     Weights::load(Path::new(MODEL), &options, |_| true).expect("make model fetches it")
 });
 

@@ -36,14 +36,7 @@ fn main() {
         let file = || std::fs::read_to_string(references.join(format!("templates/{template}.jinja")));
         let builtin = builtin(template).map(String::from);
         let source = builtin.unwrap_or_else(|| file().expect("scripts/references fetches the templates"));
-        let options = LoadOptions {
-            gpu_layers: None,
-            mmap: true,
-            mlock: false,
-            repack: true,
-            parts: Parts::Vocabulary,
-            special_ids: None,
-        };
+        let options = LoadOptions::new(&Settings::default(), Parts::Vocabulary);
         let file = references.join(format!("ggml-vocab-{vocabulary}.gguf"));
         let weights = Weights::load(&file, &options, |_| true).expect("a vocabulary of llama.cpp loads");
         let mut times = [Vec::new(), Vec::new()];

@@ -85,14 +85,7 @@ fn spread(mut times: Vec<f64>) -> [f64; 3] {
 /// The model's steps, each with the sampler's part of it.
 fn step(file: &Path) {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions {
-        gpu_layers: None,
-        mmap: true,
-        mlock: false,
-        repack: true,
-        parts: Parts::InTurn,
-        special_ids: None,
-    };
+    let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     let weights = Weights::load(file, &options, |_| true).expect("it is a model");
     let context = ContextOptions::new(&Settings::default(), 512, 64, 2);
     let mut model = Llama::new(&weights, context);

@@ -65,14 +65,7 @@ fn main() {
     let threads = args.next().map_or(2, |arg| arg.parse().expect("THREADS is a number"));
     let rounds: usize = args.next().map_or(9, |arg| arg.parse().expect("ROUNDS is a number"));
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options = LoadOptions {
-        gpu_layers: None,
-        mmap: true,
-        mlock: false,
-        repack: true,
-        parts: Parts::InTurn,
-        special_ids: None,
-    };
+    let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
     let context = ContextOptions::new(&Settings::default(), 4096, 512, threads);
     batches(Llama::new(&weights, context.clone()));

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use fireside::chat::settings::Settings;
 use fireside::engine::llama::{self, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
 use fireside::gguf;
@@ -63,14 +64,7 @@ fn a_vocabulary_that_cannot_be_read_is_why_loading_fails() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.gguf");
     std::fs::write(&broken, bytes).unwrap();
-    let options = LoadOptions {
-        gpu_layers: None,
-        mmap: true,
-        mlock: false,
-        repack: true,
-        parts: halves(&broken),
-        special_ids: None,
-    };
+    let options = LoadOptions::new(&Settings::default(), halves(&broken));
     let weights = Weights::begin(&broken, &options, |_| true).unwrap();
     let failure = weights.complete().unwrap_err().to_string();
     assert!(failure.contains("merges"), "{failure}");

@@ -31,8 +31,7 @@ pub struct Subject {
 
 pub fn load(path: &Path, parts: Parts, special_ids: Option<SpecialIds>) -> Weights {
     llama::install(Hooks { log: None, abort: |_| {} });
-    let options =
-        LoadOptions { gpu_layers: None, mmap: true, mlock: false, repack: true, parts, special_ids };
+    let options = LoadOptions { special_ids, ..LoadOptions::new(&Settings::default(), parts) };
     Weights::load(path, &options, |_| true).unwrap()
 }
 
