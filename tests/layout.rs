@@ -127,7 +127,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("minijinja", &["engine/prompt/jinja.rs", "engine/prompt/jinja/python.rs"]),
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
-    ("rustyline", &["repl/editor.rs"]),
+    ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
     ("indicatif", &["ui/progress.rs"]),
     (
         "clap",

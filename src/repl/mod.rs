@@ -4,6 +4,7 @@ pub mod commands;
 mod editor;
 mod lines;
 mod rows;
+mod turn;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -12,20 +13,16 @@ use self::commands::{Confirm, Names, Next};
 use self::editor::{Editor, Line, no_editor};
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
-use crate::chat::settings::Overflow;
-use crate::chat::{Attachment, Event, Message, MessageId, Role, Stats, StopReason};
+use crate::chat::{Attachment, Message, MessageId, Role};
 use crate::error::{Exit, Failure};
 use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::session::{FailedTurn, Opener, Session};
-use crate::settings::{Setting, setting};
-use crate::ui::{Screen, stats, terminal};
-use crate::units::count;
+use crate::session::{Opener, Session};
+use crate::settings::Setting;
+use crate::ui::{Screen, terminal};
 
-/// From this share of the context on the user is told how much is left.
-const NEARLY_FULL: f64 = 0.8;
 const PROMPT: &str = "> ";
 /// The same where nothing is kept.
 const INCOGNITO: &str = "incognito> ";
@@ -50,22 +47,6 @@ pub struct Chat<'a> {
     open: Opener,
     /// The user knows that the context is nearly full.
     warned: bool,
-}
-
-/// How asking ended.
-enum Asked {
-    /// With an answer, or with this to be put back into the editor.
-    Done(String),
-    /// What would have to leave for an answer is not decided. In tokens.
-    Full { prompt: usize, limit: usize, failed: FailedTurn },
-}
-
-/// What is to happen to a conversation that no longer fits.
-enum Decision {
-    /// A value of the setting `overflow`.
-    Leave(&'static str),
-    New(Message),
-    Nothing,
 }
 
 /// Where the lines come from.
@@ -220,159 +201,6 @@ impl Chat<'_> {
         let message =
             Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
         Next::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
-    }
-
-    /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
-    fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
-        loop {
-            let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
-                Asked::Done(back) => return Ok(back),
-                Asked::Full { prompt, limit, failed } => (prompt, limit, failed),
-            };
-            self.screen
-                .note(&format!("the conversation no longer fits the context: {prompt} of {limit} tokens"));
-            match self.decide(&failed, editor)? {
-                Decision::Leave(how) => {
-                    self.set(setting("overflow").expect("it is in the table"), Some(how))?
-                }
-                Decision::New(message) => {
-                    self.session.clear();
-                    ask = Ask::Say(message);
-                }
-                Decision::Nothing => return Ok(self.back_into_editor(failed.message)),
-            }
-        }
-    }
-
-    /// Lets the user choose what happens to a conversation that no longer fits.
-    fn decide(&mut self, failed: &FailedTurn, editor: &mut Editor) -> Result<Decision, Failure> {
-        let mut choices = vec![
-            "  roll     drop the oldest messages from the context; they stay in the history",
-            "  compact  the same, but the model summarises them first",
-        ];
-        choices.extend(
-            failed.message.is_some().then_some("  new      start a new conversation with this message"),
-        );
-        self.screen.show(&choices.join("\n"));
-        let prompt =
-            if choices.len() > 2 { "roll, compact or new? [roll] " } else { "roll or compact? [roll] " };
-        loop {
-            let Some(typed) = editor.ask(prompt)? else {
-                return Ok(Decision::Nothing);
-            };
-            let typed = typed.trim().trim_start_matches('/').to_lowercase();
-            let means = |choice: &str| !typed.is_empty() && choice.starts_with(&typed);
-            match &failed.message {
-                _ if typed.is_empty() || means("roll") => return Ok(Decision::Leave("roll")),
-                _ if means("compact") => return Ok(Decision::Leave("compact")),
-                Some(message) if means("new") => return Ok(Decision::New(*message.clone())),
-                _ => self.screen.note(&format!("'{typed}' is not one of the choices; Esc changes nothing")),
-            }
-        }
-    }
-
-    /// Shows the answer as it comes.
-    fn ask_once(&mut self, ask: Ask) -> Result<Asked, Failure> {
-        let mut full = None;
-        let mut broken = Ok(());
-        let screen = &mut *self.screen;
-        let conversation = self.session.conversation();
-        let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
-        screen.begin_answer(&before.map_or("".into(), |answer| conversation.message(answer).text()));
-        let watch = &mut |event: Option<&Event>| {
-            screen.show_progress(event);
-            match event {
-                Some(Event::Text(text)) => broken = screen.answer(text),
-                Some(Event::Full { prompt, limit }) => full = Some((*prompt, *limit)),
-                _ => {}
-            }
-            if broken.is_err() || terminal::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let later = match &ask {
-            Ask::Instead(place, _) => self.session.conversation().later_than(*place),
-            _ => 0,
-        };
-        let asked = match ask {
-            Ask::Say(message) => self.session.say(message, watch),
-            Ask::Retry => self.session.retry(watch),
-            Ask::More => self.session.more(watch),
-            Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
-        };
-        let asked = asked.cloned();
-        if let Err(e) = broken {
-            return Err(Failure::new(format!("could not write the answer: {e}")));
-        }
-        match asked {
-            Ok(answer) => {
-                self.screen
-                    .end_answer()
-                    .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
-                self.after(&answer);
-                if later > 0 {
-                    let later = count(later, "later message");
-                    self.screen.note(&format!("removed {later} from the conversation; /undo restores them"));
-                }
-                Ok(Asked::Done(String::new()))
-            }
-            Err(failed) => Ok(match full {
-                Some((prompt, limit)) => Asked::Full { prompt, limit, failed },
-                None => Asked::Done(self.put_back(failed)),
-            }),
-        }
-    }
-
-    fn after(&mut self, answer: &crate::session::Answer) {
-        self.session.troubles().iter().for_each(|line| self.screen.note(line));
-        let stats = &answer.stats;
-        if let Some(cut) = stats::cut(stats.stop) {
-            let goes_on =
-                matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context);
-            self.screen.note(&format!("{cut}{}", if goes_on { "; /more continues" } else { "" }));
-        }
-        if let Some(line) = stats::only_thought(&answer.text, stats) {
-            self.screen.note(&line);
-        }
-        if self.session.settings().stats != Some(false) && stats.context_limit > 0 {
-            self.screen.stats(stats, answer.first_token);
-        }
-        let nearly_full =
-            stats.context_limit > 0 && stats.context_used as f64 >= NEARLY_FULL * stats.context_limit as f64;
-        if nearly_full && !std::mem::replace(&mut self.warned, nearly_full) {
-            let Stats { context_used: used, context_limit: limit, .. } = stats;
-            let then = match self.session.settings().overflow {
-                None => "fireside asks what to drop",
-                Some(Overflow::Roll) => "the oldest messages are dropped",
-                Some(Overflow::Compact) => "the oldest messages are summarised and dropped",
-                Some(Overflow::Stop) => "there is no answer; /clear starts a new conversation",
-            };
-            self.screen.note(&match limit.saturating_sub(*used) {
-                0 => format!("the context is full: with the next message, {then}"),
-                left => format!("the context is {} % full, with {left} of {limit} tokens left: when a message does not fit, {then}", used * 100 / limit),
-            });
-        }
-        self.warned = nearly_full;
-    }
-
-    fn put_back(&mut self, failed: FailedTurn) -> String {
-        self.screen.break_off();
-        match failed.failure.exit {
-            Exit::Interrupted => self.screen.note("stopped before the answer began"),
-            _ => self.screen.failure(&self.session.why(&failed, true)),
-        }
-        self.back_into_editor(failed.message)
-    }
-
-    fn back_into_editor(&mut self, message: Option<Box<Message>>) -> String {
-        let Some(message) = message else {
-            return String::new();
-        };
-        self.attached = message.files().cloned().collect();
-        // What was typed meanwhile comes after it, on a line of its own.
-        message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
     }
 
     /// Waits for the model, where something is asked that only it can tell.

@@ -1,6 +1,7 @@
 //! A value for a setting, with its source: checked, collected, and applied where no higher source has another.
 
-use super::table::{Setting, setting};
+use super::setting::Setting;
+use super::table::setting;
 use crate::chat::settings::Settings;
 
 /// Where a setting's value comes from; later ones win.

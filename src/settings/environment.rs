@@ -1,7 +1,8 @@
 //! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
 
 use super::assignment::{Collected, Source, Wrong, perhaps};
-use super::table::{SETTINGS, Setting, variable};
+use super::setting::{Setting, variable};
+use super::table::SETTINGS;
 use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 

@@ -8,7 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::assignment::{Collected, Source, Wrong, checked, perhaps};
-use super::table::{Setting, names, setting};
+use super::setting::Setting;
+use super::table::{names, setting};
 use crate::chat::settings::renamed;
 use crate::error::reason;
 use crate::files;

@@ -1,11 +1,12 @@
-//! What a person can set: the table of settings, how values are read and shown, where they come from, and all paths.
+//! The user's settings: their table, how values are parsed and shown, where they come from, and all paths.
 //!
-//! table.rs has a row for each setting and values.rs reads and shows its values; resolve.rs joins the sources into the
-//! settings that hold (file.rs and environment.rs read two of them); paths.rs says where things are.
+//! table.rs has a row for each setting (a `Setting` of setting.rs), and values.rs parses and shows its values; resolve.rs joins the
+//! sources into the settings in effect (file.rs and environment.rs read two of them); paths.rs has the path of every file.
 
 pub mod assignment;
 pub mod paths;
 pub mod resolve;
+pub mod setting;
 pub mod table;
 mod environment;
 mod file;
@@ -14,4 +15,5 @@ mod values;
 pub use assignment::{Assignment, Source, Wrong};
 pub use paths::Paths;
 pub use resolve::{Config, Given};
-pub use table::{Effect, Group, SETTINGS, Setting, names, setting};
+pub use setting::{Effect, Group, Setting};
+pub use table::{SETTINGS, names, setting};

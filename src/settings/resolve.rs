@@ -4,7 +4,8 @@
 
 use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force};
 use super::paths::Paths;
-use super::table::{SETTINGS, Setting, setting};
+use super::setting::Setting;
+use super::table::{SETTINGS, setting};
 use super::{environment, file};
 use crate::chat::settings::Settings;
 use crate::error::Failure;

@@ -10,7 +10,7 @@ use super::keys::Key;
 use super::terminal::{self, Raw, size};
 use super::typing::{Next, edit, next};
 use super::wrap::{self, Text};
-use super::{USUAL_COLUMNS, sanitize};
+use super::{DEFAULT_COLUMNS, sanitize};
 
 /// How often to look for a Ctrl-C that came as a signal.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub enum Reply {
 /// Asks on the terminal; `None`: there is none, or one that can only write line after line.
 pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
-    let columns = size(&terminal).map_or(USUAL_COLUMNS, |(columns, _)| columns);
+    let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
     let question = wrap::wrapped(&sanitize(question), Text::Columns, columns);
     let mut shown = Shown { terminal: &terminal, columns, text: String::new() };
     let _raw = Raw::of_a_line();

@@ -4,6 +4,9 @@
 //! or nothing. Answers to questions that some program asked (where the cursor is, what the terminal can do, its colours), the
 //! mouse and the focus are no keys.
 
+mod modified;
+
+use self::modified::{Modifiers, arrow, meaning};
 use super::acts;
 
 /// Longest text in an answer of the terminal that is waited for: names, colours.
@@ -39,7 +42,7 @@ pub enum Key {
     Pasted(String),
 }
 
-/// What stands at the beginning of some bytes.
+/// What some bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 enum First {
     Key(Key),
@@ -268,145 +271,12 @@ fn ss3(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
         b'M' => First::Key(Key::Enter),
         b'j'..=b'y' => First::Key(Key::Char((letter - b'j' + b'*') as char)),
         b'X' => First::Key(Key::Char('=')),
-        b'a'..=b'd' => arrow(letter.to_ascii_uppercase(), Held { ctrl: true, ..Held::default() }),
-        b'A'..=b'H' => arrow(letter, Held::from(held.unwrap_or(1))),
+        b'a'..=b'd' => arrow(letter.to_ascii_uppercase(), Modifiers::CTRL),
+        b'A'..=b'H' => arrow(letter, Modifiers::from(held.unwrap_or(1))),
         b'@'..=b'~' => First::Nothing,
         _ => return Some((begun + digits, First::Nothing)),
     };
     Some((length, first))
-}
-
-/// Modifiers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Held {
-    shift: bool,
-    alt: bool,
-    ctrl: bool,
-    /// Super, Hyper or Meta.
-    other: bool,
-}
-
-impl Held {
-    /// As terminals tell them: 1 and a bit for each. Locks do not count.
-    fn from(number: u32) -> Held {
-        let bits = number.saturating_sub(1);
-        Held { shift: bits & 1 > 0, alt: bits & 2 > 0, ctrl: bits & 4 > 0, other: bits & 0b11_1000 > 0 }
-    }
-
-    fn word(self) -> bool {
-        self.ctrl || self.alt || self.other
-    }
-}
-
-fn meaning(parameters: &str, letter: u8) -> First {
-    let fields: Vec<Vec<Option<u32>>> = parameters
-        .split(';')
-        .map(|field| field.split(':').map(|number| number.parse().ok()).collect())
-        .collect();
-    let number = |field: usize, part: usize| *fields.get(field)?.get(part)?;
-    if parameters.starts_with(['<', '=', '>', '?']) || number(1, 1) == Some(3) {
-        return First::Nothing; // an answer, or a key that was let go
-    }
-    let held = Held::from(number(1, 0).unwrap_or(1));
-    match (letter, number(0, 0)) {
-        (b'A'..=b'H', None | Some(1)) => arrow(letter, held),
-        (b'a'..=b'd', None) => arrow(letter.to_ascii_uppercase(), held),
-        (b'~', Some(27)) => number(2, 0).map_or(First::Nothing, |code| coded(code, None, held)),
-        (b'~', Some(200)) => First::Paste,
-        (b'~' | b'$', Some(number)) => numbered(number, held),
-        (b'^' | b'@', Some(number)) => numbered(number, Held { ctrl: true, ..held }),
-        // The Latin letter on a key, where that is another one, tells which key was pressed with Ctrl.
-        (b'u', Some(code)) if held.ctrl => coded(number(0, 2).unwrap_or(code), None, held),
-        (b'u', Some(code)) => coded(code, number(0, 1), held),
-        _ => First::Nothing,
-    }
-}
-
-fn arrow(letter: u8, held: Held) -> First {
-    named(
-        match letter {
-            b'A' => Key::Up,
-            b'B' => Key::Down,
-            b'C' => Key::Right,
-            b'D' => Key::Left,
-            b'F' => Key::End,
-            b'H' => Key::Home,
-            _ => return First::Nothing,
-        },
-        held,
-    )
-}
-
-fn numbered(number: u32, held: Held) -> First {
-    named(
-        match number {
-            1 | 7 => Key::Home,
-            3 => Key::Delete,
-            4 | 8 => Key::End,
-            5 => Key::PageUp,
-            6 => Key::PageDown,
-            _ => return First::Nothing,
-        },
-        held,
-    )
-}
-
-fn named(key: Key, held: Held) -> First {
-    First::Key(match key {
-        Key::Left if held.word() => Key::WordLeft,
-        Key::Right if held.word() => Key::WordRight,
-        Key::Delete if held.word() => Key::DeleteWord,
-        Key::Up | Key::Down | Key::PageUp | Key::PageDown if held.word() => return First::Nothing,
-        key => key,
-    })
-}
-
-/// A key told by its character; `shifted`: the one that it gives with Shift.
-fn coded(code: u32, shifted: Option<u32>, held: Held) -> First {
-    let with_any = held.word() || held.shift;
-    let key = match code {
-        13 | 57414 => return First::Key(if with_any { Key::NewLine } else { Key::Enter }),
-        8 | 127 if held.word() => Key::BackspaceWord,
-        8 | 127 => Key::Backspace,
-        9 if !with_any => Key::Tab,
-        27 if !held.word() => Key::Esc,
-        0..32 => return First::Nothing,
-        57399..=57408 => Key::Char(char::from_digit(code - 57399, 10).unwrap_or('0')),
-        57409..=57413 => Key::Char(b"./*-+"[(code - 57409) as usize] as char),
-        57415 => Key::Char('='),
-        57416 => Key::Char(','),
-        57417..=57424 => {
-            let keys = [Key::Left, Key::Right, Key::Up, Key::Down];
-            let more = [Key::PageUp, Key::PageDown, Key::Home, Key::End];
-            let key = keys.into_iter().chain(more).nth((code - 57417) as usize);
-            return key.map_or(First::Nothing, |key| named(key, held));
-        }
-        57426 => return named(Key::Delete, held),
-        57344..=63743 => return First::Nothing, // keys that give no character
-        code => match char::from_u32(code).filter(|c| !acts(*c)) {
-            Some(c) => return lettered(c, shifted.and_then(char::from_u32), held),
-            None => return First::Nothing,
-        },
-    };
-    First::Key(key)
-}
-
-fn lettered(c: char, shifted: Option<char>, held: Held) -> First {
-    let upper = || shifted.unwrap_or_else(|| c.to_uppercase().next().unwrap_or(c));
-    match held {
-        Held { other: true, .. } => First::Nothing,
-        Held { ctrl: true, alt: false, shift: false, .. } => match c.to_ascii_lowercase() {
-            c @ ('a'..='z' | '\\' | ']' | '^' | '_') => {
-                first(&[c as u8 & 0x1f]).map_or(First::Nothing, |(_, key)| key)
-            }
-            '[' => First::Key(Key::Esc),
-            _ => First::Nothing,
-        },
-        Held { ctrl: true, .. } => First::Nothing,
-        Held { alt: true, shift, .. } => First::Key(Key::Alt(if shift { upper() } else { c })),
-        Held { shift: true, .. } => First::Key(Key::Char(upper())),
-        _ => First::Key(Key::Char(c)),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,71 @@
+//! One line after the other, without editing: from a pipe, or from a terminal that can do no more.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Line;
+use super::blocks::{finished, unfinished};
+use crate::error::Failure;
+use crate::ui::{keys, last_line, terminal};
+
+pub(super) struct Plain {
+    pub(super) input: Box<dyn BufRead>,
+    /// The terminal, whose Ctrl-C ends the waiting.
+    pub(super) device: Option<OwnedFd>,
+    pub(super) prompt: bool,
+}
+
+impl Plain {
+    pub(super) fn on_terminal(device: File) -> Plain {
+        let watched = device.try_clone().ok().map(OwnedFd::from);
+        Plain { input: Box::new(BufReader::new(device)), device: watched, prompt: true }
+    }
+
+    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+        let mut text = String::new();
+        if !initial.is_empty() && self.prompt {
+            last_line(&format!("(not sent: {initial})"));
+        }
+        loop {
+            if self.prompt {
+                crate::ui::log(if text.is_empty() { prompt } else { "… " });
+            }
+            if self.device.as_ref().is_some_and(interrupted_while_waiting) {
+                crate::ui::log("\n");
+                return Ok(Line::Interrupted(text));
+            }
+            let mut line = String::new();
+            let read = self.input.read_line(&mut line);
+            let read = read.map_err(|e| Failure::new(format!("could not read a line: {e}")))?;
+            text += &if self.prompt { keys::typed(&line) } else { line };
+            if read == 0 && text.is_empty() {
+                if self.prompt {
+                    crate::ui::log("\n");
+                }
+                return Ok(Line::End);
+            }
+            let whole = text.strip_suffix('\n').unwrap_or(&text);
+            if read == 0 || !unfinished(whole) {
+                return Ok(Line::Text(finished(whole)));
+            }
+        }
+    }
+}
+
+/// Waits for input. `true`: Ctrl-C came instead.
+fn interrupted_while_waiting(device: &OwnedFd) -> bool {
+    let mut wanted = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+    loop {
+        if terminal::interrupted() {
+            return true;
+        }
+        // With a timeout: Ctrl-C may arrive just before the wait, or at another thread.
+        match poll(&mut wanted, PollTimeout::from(50u8)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            _ => return false,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One setting: its name, the values it takes, its help, when a change takes effect, and how text becomes its value and back.
+
+use crate::chat::settings::Settings;
+
+/// The table's groups, in the order of `--help` and of the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    Model,
+    Ask,
+    Answer,
+    Sampling,
+    Conversation,
+    Output,
+    Template,
+}
+
+impl Group {
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Model => "Model",
+            Group::Ask => "Ask",
+            Group::Answer => "Answer",
+            Group::Sampling => "Sampling",
+            Group::Conversation => "Conversation",
+            Group::Output => "Output",
+            Group::Template => "Template",
+        }
+    }
+}
+
+/// When a change made in a running chat takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// With the next answer.
+    Now,
+    /// After the model is loaded again, which `/set` does.
+    Reload,
+    /// Only when the program starts.
+    Start,
+}
+
+type Set = fn(&mut Settings, &str) -> Result<(), String>;
+type Get = fn(&Settings) -> String;
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// The long flag, the config key, the name for `/set`; in the environment `FIRESIDE_` and capitals.
+    pub name: &'static str,
+    pub short: Option<char>,
+    /// Names that users know from other programs.
+    pub aliases: &'static [&'static str],
+    /// Placeholder for its value, or the choices with `|` between them; empty for a switch.
+    pub value: &'static str,
+    pub group: Group,
+    pub help: &'static str,
+    pub effect: Effect,
+    /// A list: each further value is added.
+    pub repeats: bool,
+    /// Answers depend on it.
+    pub shapes: bool,
+    pub set: Set,
+    pub get: Get,
+}
+
+impl Setting {
+    /// Its value, for people.
+    pub fn shown(&self, settings: &Settings) -> String {
+        let value = (self.get)(settings);
+        if value.is_empty() { "not set".into() } else { value }
+    }
+
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.name].into_iter().chain(self.aliases.iter().copied())
+    }
+
+    /// The name of its environment variable.
+    pub fn env(&self) -> String {
+        variable(self.name)
+    }
+
+    /// That, and the variables of its aliases.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        self.names().map(variable)
+    }
+
+    /// Whether `true` and `false` mean something for it.
+    pub fn switches(&self) -> bool {
+        self.value.is_empty() || self.choices().contains(&"on")
+    }
+
+    /// Whether its value is text of any kind: no number, no switch, no choice.
+    pub fn takes_text(&self) -> bool {
+        let number = |value: &str| matches!(value, "N" | "T" | "K" | "P" | "X");
+        !self.switches() && self.choices().is_empty() && !self.value.split('|').any(number)
+    }
+
+    /// How its value is written where fireside starts: flag, environment, config file.
+    pub fn ways(&self, value: &str) -> String {
+        let Setting { name, .. } = self;
+        let (flag, line) = match value {
+            "on" | "true" | "1" if self.value.is_empty() => (String::new(), "true".to_string()),
+            _ if self.value.is_empty() => (format!("={value}"), "false".to_string()),
+            _ if self.takes_text() => (format!(" {value}"), format!("{value:?}")),
+            _ => (format!(" {value}"), value.to_string()),
+        };
+        format!("--{name}{flag}, {}={value} or {name} = {line}", self.env())
+    }
+
+    /// Values worth offering on Tab.
+    pub fn choices(&self) -> Vec<&'static str> {
+        if !self.value.contains('|') {
+            return Vec::new();
+        }
+        self.value.split('|').filter(|choice| !choice.contains(char::is_uppercase)).collect()
+    }
+}
+
+pub(super) fn variable(name: &str) -> String {
+    format!("FIRESIDE_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// How a setting's value gets into the settings from text, and back.
+pub(super) struct Access {
+    pub(super) set: Set,
+    pub(super) get: Get,
+}
+
+pub(super) const fn row(name: &'static str, value: &'static str, group: Group, access: Access) -> Setting {
+    let effect = match group {
+        Group::Model => Effect::Reload,
+        Group::Ask | Group::Conversation | Group::Template => Effect::Start,
+        Group::Answer | Group::Sampling | Group::Output => Effect::Now,
+    };
+    let shapes = matches!(group, Group::Answer | Group::Sampling | Group::Template);
+    let Access { set, get } = access;
+    Setting {
+        name,
+        short: None,
+        aliases: &[],
+        value,
+        group,
+        help: "",
+        effect,
+        repeats: false,
+        shapes,
+        set,
+        get,
+    }
+}
+
+impl Setting {
+    pub(super) const fn help(mut self, help: &'static str) -> Setting {
+        self.help = help;
+        self
+    }
+    pub(super) const fn short(mut self, short: char) -> Setting {
+        self.short = Some(short);
+        self
+    }
+    pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Setting {
+        self.aliases = aliases;
+        self
+    }
+    pub(super) const fn now(mut self) -> Setting {
+        self.effect = Effect::Now;
+        self
+    }
+    pub(super) const fn start(mut self) -> Setting {
+        self.effect = Effect::Start;
+        self
+    }
+    pub(super) const fn reload(mut self) -> Setting {
+        self.effect = Effect::Reload;
+        self
+    }
+    pub(super) const fn repeats(mut self) -> Setting {
+        self.repeats = true;
+        self
+    }
+    pub(super) const fn shapes(mut self) -> Setting {
+        self.shapes = true;
+        self
+    }
+}
