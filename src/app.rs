@@ -1,4 +1,4 @@
-//! The command line as understood → a chat, one answer, or a command. Next: open.rs, which finds the model.
+//! The parsed command line → a chat, one answer, or a subcommand. Next: open.rs, which finds the model.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::settings::{Config, Source, Wrong};
 use crate::ui::{Screen, Style, crash, terminal};
 use crate::units::count;
 
-/// Does what the command line asks for.
+/// Runs the command line; returns the exit code.
 pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(folder) = &args.man {
         return cli::man::write(folder).map_or_else(|failure| report(&failure), |()| Exit::Answered);
@@ -43,19 +43,19 @@ pub fn run(args: Args, started: Instant) -> Exit {
         return failure.exit;
     }
     let mut run =
-        Run { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
+        App { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
     let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
-    std::mem::forget(run.session); // the process ends: nothing is freed first, and no evaluation waited for
+    std::mem::forget(run.session); // the process ends: free nothing, and wait for no evaluation
     exit
 }
 
-/// Says all that is wrong with the settings. A subcommand that helps to find it goes on with the rest.
+/// Reports every invalid setting. Subcommands that help to find them run with the others.
 fn refuse_what_is_wrong(
     config: &Config,
     subcommand: Option<&Commands>,
     screen: &mut Screen,
 ) -> Result<(), Failure> {
-    let goes_on = subcommand.is_some_and(Commands::goes_on_with_wrong_settings);
+    let goes_on = subcommand.is_some_and(Commands::tolerates_wrong_settings);
     let tells = matches!(subcommand, Some(Commands::Config | Commands::Doctor));
     let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
         config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
@@ -71,13 +71,13 @@ fn refuse_what_is_wrong(
         .hint(format!("{file}fireside config lists the settings, fireside --help explains them")))
 }
 
-/// Says what is wrong before there is a screen.
+/// Reports a failure before there is a screen.
 pub fn report(failure: &Failure) -> Exit {
     screen_without_arguments().failure(failure);
     failure.exit
 }
 
-/// Prints help, with styles where they may be shown.
+/// Prints help, styled where styles are allowed.
 pub fn help(styled: &str, plain: &str) -> Exit {
     let mut screen = screen_without_arguments();
     commands::printed(screen.help(styled, plain)).unwrap_or_else(|failure| report(&failure))
@@ -88,19 +88,19 @@ fn screen_without_arguments() -> Screen {
     Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false })
 }
 
-struct Run<'a> {
+struct App<'a> {
     args: Args,
     config: Config,
     screen: &'a mut Screen,
     started: Instant,
-    /// The command line made sense: from here on `--json` prints an object whatever happens.
+    /// The command line is valid: from here on, `--json` prints an object whatever happens.
     understood: bool,
     session: Option<Session>,
-    /// The conversation that is gone on with.
+    /// The resumed conversation.
     resumed: Option<Record>,
 }
 
-impl Run<'_> {
+impl App<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
         let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
@@ -118,18 +118,18 @@ impl Run<'_> {
             );
         }
         if words.is_some() && self.args.prompt.is_some() {
-            return Err(Failure::usage("the prompt was given twice").hint("leave out either -p or the words"));
+            return Err(Failure::usage("there are two prompts").hint("use either -p or the argument"));
         }
         let prompt = words.or(self.args.prompt.clone()).map(without_mark);
         if self.args.special && !self.args.raw {
-            return Err(Failure::usage("--special goes with --raw"));
+            return Err(Failure::usage("--special requires --raw"));
         }
         if prompt.as_ref().is_some_and(|p| p.is_empty()) {
             return Err(Failure::usage("the prompt is empty"));
         }
         let piped = !std::io::stdin().is_terminal() && !self.args.no_stdin && !self.args.repl_stdin;
         let asks = prompt.is_some() || !self.args.file.is_empty();
-        if self.args.go_on && self.args.resume.is_some() {
+        if self.args.continue_latest && self.args.resume.is_some() {
             return Err(Failure::usage("--continue and --resume exclude each other"));
         }
         if !asks && !piped && !self.wants_chat() {
@@ -142,13 +142,13 @@ impl Run<'_> {
             return Err(Failure::usage(format!("-i opens a chat after the answer, but {why}")));
         }
         if self.args.json && self.args.dry_run {
-            return Err(Failure::usage("--dry-run prints the prompt as it is, not JSON"));
+            return Err(Failure::usage("--dry-run prints the exact prompt, not JSON"));
         }
-        if self.args.raw && (self.args.go_on || self.args.resume.is_some()) {
-            return Err(Failure::usage("--raw completes one text: it goes on with no conversation"));
+        if self.args.raw && (self.args.continue_latest || self.args.resume.is_some()) {
+            return Err(Failure::usage("--raw completes a single text and cannot continue a conversation"));
         }
         if self.args.interactive && self.args.raw {
-            return Err(Failure::usage("--raw completes one text, and -i opens a chat"));
+            return Err(Failure::usage("--raw completes a single text, but -i opens a chat"));
         }
         self.understood = true;
         if !asks && !piped {
@@ -162,7 +162,7 @@ impl Run<'_> {
         lines && !self.args.json && !self.args.dry_run && !self.args.raw
     }
 
-    /// A subcommand asks no model anything.
+    /// Refuses options that only make sense for a prompt.
     fn refuse_what_is_for_asking(&self) -> Result<(), Failure> {
         let Args { prompt, file, interactive, raw, special, no_stdin, dry_run, .. } = &self.args;
         let given = [
@@ -176,7 +176,7 @@ impl Run<'_> {
         ];
         match given.iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
-                .hint("to ask with a word that is a subcommand, put it after -p")),
+                .hint("to use the name of a subcommand as a prompt, put it after -p")),
             None => Ok(()),
         }
     }
@@ -193,7 +193,7 @@ impl Run<'_> {
         }
         let piped = if piped {
             let screen = &mut *self.screen;
-            input::read_stdin(|| screen.note("reading stdin to its end (--no-stdin leaves it alone)"))?
+            input::read_stdin(|| screen.note("reading stdin to its end; --no-stdin ignores it"))?
         } else {
             None
         };
@@ -231,7 +231,7 @@ impl Run<'_> {
         let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !kept {
-            self.screen.warning("this conversation could not be kept");
+            self.screen.warning("could not save this conversation");
         }
         if let Some(folder) = new_cache.filter(|folder| folder.exists()) {
             let shown = folder.display();
@@ -254,7 +254,7 @@ impl Run<'_> {
     /// A chat, which begins with the answer to `question` if there is one.
     fn chat(&mut self, question: Option<Message>) -> Result<Exit, Failure> {
         if self.args.raw {
-            return Err(Failure::usage("--raw completes one text: give it a prompt or pipe one in"));
+            return Err(Failure::usage("--raw completes a text: give one as the prompt or on stdin"));
         }
         let lines = match self.args.repl_stdin {
             true => Lines::Stdin,
@@ -283,7 +283,7 @@ impl Run<'_> {
         paths.map(|paths| paths.line_history.clone())
     }
 
-    /// Keeps the conversation from here on, if it is one to keep: from a terminal, or one that was kept before.
+    /// Saves the conversation from here on, if it runs on a terminal or is resumed, or if the user asks for that.
     fn keep(&mut self, is_chat: bool) {
         let Some(session) = &mut self.session else { return };
         let Settings { incognito, keep, .. } = *session.settings();
@@ -295,7 +295,7 @@ impl Run<'_> {
         let heading = resumed.as_ref().map(Heading::of);
         let heading = heading.unwrap_or(Heading { model: Some(session.model_name()), ..Heading::default() });
         match saved::file(&self.config).map(Path::to_path_buf) {
-            Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is kept"),
+            Some(_) if incognito && (wanted || asked_for) => self.screen.note("incognito: nothing is saved"),
             Some(file) if wanted => {
                 saved::tell_where(&self.config, self.screen);
                 session.start_journal(file, heading);
@@ -307,7 +307,7 @@ impl Run<'_> {
         }
     }
 
-    /// The end of a conversation: what could not be kept is offered as a file.
+    /// Finishes saving. If that fails, offers to write the conversation to a file.
     fn finish(&mut self) {
         let Some(session) = &mut self.session else { return };
         if session.finish() {
@@ -315,10 +315,10 @@ impl Run<'_> {
         }
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !input::can_ask() {
-            self.screen.note("this conversation could not be kept");
+            self.screen.note("could not save this conversation");
             return;
         }
-        let question = "This conversation could not be kept. A file to save it in, or Enter to let it go: ";
+        let question = "Could not save this conversation. File to save it to, or Enter to discard it: ";
         while let Ok(Some(name)) = input::ask(self.screen, question)
             && !name.is_empty()
         {
@@ -337,7 +337,7 @@ impl Run<'_> {
         }
     }
 
-    /// Opens the session; the model begins to load.
+    /// Opens the session, which begins to load the model.
     fn open_session(&mut self, options: SessionOptions) -> Result<(), Failure> {
         let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
         let mut open = Open { args: &self.args, config: &self.config, screen: self.screen };
@@ -365,8 +365,7 @@ impl Run<'_> {
 }
 
 fn nothing_to_ask() -> Failure {
-    Failure::usage("there is nothing to ask")
-        .hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
+    Failure::usage("there is no prompt").hint("give a prompt, as in: fireside -p \"Why is the sky blue?\"")
 }
 
 fn banner(model: &Description, screen: &mut Screen) {

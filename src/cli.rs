@@ -1,7 +1,7 @@
 //! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
 //!
 //! Flags that are settings come from the table in settings/table.rs; llama.cpp's short forms of several letters are
-//! rewritten before clap sees them. Next: settings/resolve.rs, which says what holds.
+//! rewritten before clap sees them. Next: settings/resolve.rs, which resolves the settings.
 
 pub mod help;
 pub mod man;
@@ -30,7 +30,7 @@ pub struct Args {
     /// the prompt, in quotes
     #[arg(value_name = "PROMPT")]
     pub words: Vec<String>,
-    /// The words behind `--`: all of them are the prompt.
+    /// The words after `--`, which are the prompt.
     #[arg(last = true, hide = true)]
     pub rest: Vec<String>,
     /// the prompt
@@ -54,7 +54,7 @@ pub struct Args {
     /// print the prompt as the model would get it, then exit
     #[arg(long, help_heading = "Ask")]
     pub dry_run: bool,
-    /// print one JSON object: the answer with all its details, or the result of a command
+    /// print one JSON object: the answer with all its details, or the result of a subcommand
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
     /// no colours, no progress bars, no animation
@@ -68,7 +68,7 @@ pub struct Args {
     pub verbose: bool,
     /// continue the most recent conversation
     #[arg(long = "continue", help_heading = "Conversation")]
-    pub go_on: bool,
+    pub continue_latest: bool,
     /// resume a conversation by ID prefix; without an ID, pick from a list
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "", help_heading = "Conversation")]
     pub resume: Option<String>,
@@ -90,12 +90,12 @@ pub struct Args {
     /// for installing: write the man pages into this folder.
     #[arg(long, hide = true, value_name = "FOLDER")]
     pub man: Option<PathBuf>,
-    /// The last field: settings behind a command are read from what it leaves.
+    /// The last field: settings after a subcommand are parsed from what this leaves.
     #[command(subcommand)]
     pub subcommand: Option<Commands>,
 }
 
-/// What can stand where a prompt could: the uses that are not about talking.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Commands {
     /// download a model
@@ -107,16 +107,16 @@ pub enum Commands {
         #[arg(value_name = "NAME|hf:OWNER/REPO[:QUANT]|URL")]
         what: Option<String>,
     },
-    /// list the models on this machine, also those of other programs
+    /// list the models on this machine, including those of other programs
     #[command(alias = "ls")]
     List {
         /// include files that cannot chat: projectors, embedding models, damaged files
         #[arg(long)]
         all: bool,
     },
-    /// show what a model is, what it needs, and what its licence allows
+    /// show the properties, memory needs and licence terms of a model
     Show {
-        /// model, or hf:OWNER/REPO[:QUANT] to read only the header of a remote file; default: the usual model
+        /// model, or hf:OWNER/REPO[:QUANT] to read only the header of a remote file; without one: the default model
         #[arg(id = "MODEL")]
         model: Option<String>,
         /// list the tensors with shape, type and size
@@ -133,16 +133,16 @@ pub enum Commands {
     Rm {
         #[arg(id = "MODEL")]
         model: String,
-        /// do not ask; twice: even if the file belongs to another program
+        /// do not ask; given twice: not even about files of other programs
         #[arg(short, long, action = ArgAction::Count)]
         yes: u8,
     },
-    /// verify a model file: header, sizes, every number in it, and its checksum if known
+    /// verify a model file: header, sizes, weights, and the checksum if known
     Check {
         #[arg(value_name = "FILE|MODEL")]
         file: String,
     },
-    /// convert a checkpoint that llama.cpp cannot: GPT-J or GPT-Neo, from safetensors to GGUF
+    /// convert a GPT-J or GPT-Neo checkpoint, which llama.cpp cannot, from safetensors to GGUF
     Convert {
         /// folder with config.json, the weights and the tokenizer
         #[arg(value_name = "DIR")]
@@ -156,28 +156,28 @@ pub enum Commands {
         #[arg(long)]
         force: bool,
     },
-    /// stored conversations: list, search, show, export, import, replay, rm
+    /// saved conversations: list, search, show, export, import, replay, rm
     History {
         #[command(subcommand)]
         what: History,
     },
-    /// measure how fast a model runs: prompt processing, generation, first token, memory
+    /// measure speed and memory use of a model: prefill, decode, time to first token
     Bench {
-        /// default: the usual model
+        /// without one: the default model
         #[arg(id = "MODEL")]
         model: Option<String>,
     },
     /// list every setting with its value and source
     Config,
-    /// check this installation: how it was built, where its files are, and what is wrong
+    /// report how this installation was built, where its files are, and what is wrong
     Doctor,
-    /// explain a command, a setting, or keys, commands, settings, environment, files, exit-codes
+    /// explain a subcommand, a setting or a topic: keys, commands, settings, environment, files, exit-codes
     Help {
-        /// without one, list commands and topics
+        /// without one, list subcommands and topics
         #[arg(value_name = "SUBCOMMAND|TOPIC")]
         what: Vec<String>,
     },
-    /// print what makes a shell complete options, IDs and models: source <(fireside completions bash)
+    /// print a shell script that completes options, IDs and models: source <(fireside completions bash)
     Completions {
         /// bash, zsh, fish, elvish or powershell
         #[arg(value_name = "SHELL")]
@@ -186,8 +186,8 @@ pub enum Commands {
 }
 
 impl Commands {
-    /// Whether it helps to find what is wrong with the settings, and so needs none of them.
-    pub fn goes_on_with_wrong_settings(&self) -> bool {
+    /// Whether it runs with invalid settings, to help find them.
+    pub fn tolerates_wrong_settings(&self) -> bool {
         matches!(
             self,
             Commands::Config | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
@@ -195,7 +195,7 @@ impl Commands {
     }
 }
 
-/// What can be done with stored conversations.
+/// Subcommands of `history`.
 #[derive(Debug, Subcommand)]
 pub enum History {
     /// list conversations, most recent first; --model and --since filter them
@@ -239,7 +239,7 @@ pub enum History {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// generate stored answers again with the same settings, and compare
+    /// generate saved answers again with the same settings, and compare
     Replay {
         #[arg(value_name = "ID")]
         id: String,
@@ -287,8 +287,8 @@ impl FromArgMatches for Given {
     }
 }
 
-/// The whole command line: settings may stand behind a command as well, where its help does not list them. (clap's global
-/// arguments would forget those before the command where one stands behind it.)
+/// The whole command line. Settings may also follow a subcommand, whose help does not list them. (clap's global
+/// arguments would forget those before the subcommand if one follows it.)
 pub fn command() -> Command {
     fn with_settings(command: Command) -> Command {
         let command = command.mut_subcommands(with_settings);
@@ -316,10 +316,10 @@ fn flag(row: &'static Setting) -> Arg {
     }
 }
 
-/// What there is instead of arguments.
+/// The outcomes of parsing other than arguments.
 #[derive(Debug)]
 pub enum Instead {
-    /// Help or the version was asked for: with and without styles.
+    /// The text of `--help` or `--version`, with and without styles.
     Help {
         styled: String,
         plain: String,
@@ -327,7 +327,7 @@ pub enum Instead {
     Failure(Failure),
 }
 
-/// Understands the command line, or says in a line what is wrong with it.
+/// Parses the command line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead> {
     let words = translate::translate(words.into_iter().collect()).map_err(Instead::Failure)?;
     let all = words.iter().any(|word| word == "--help");
@@ -354,7 +354,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Instead>
 }
 
 impl Args {
-    /// What was typed and cannot hold at once. Two settings that exclude each other are settings/resolve.rs's.
+    /// Refuses options that contradict each other. settings/resolve.rs does this for two settings.
     fn refuse_contradictions(&self) -> Result<(), Failure> {
         let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
         let is =

@@ -1,4 +1,4 @@
-//! What the time is, however wrong the clock: nothing here fails or overflows.
+//! The current time. Nothing here fails or overflows, however wrong the clock is.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ pub fn now() -> i64 {
     since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The same as a date; the last one there is for a clock beyond the year 9999.
+/// The same as a timestamp; the last one for a clock beyond the year 9999.
 pub fn timestamp() -> Timestamp {
     Timestamp::from_millisecond(now()).unwrap_or(Timestamp::MAX)
 }

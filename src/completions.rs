@@ -1,7 +1,7 @@
-//! The command line half typed, from a shell → what can stand there: options, subcommands, ids, models, values.
+//! A partial command line, from a shell → completions: options, subcommands, ids, models, values.
 //!
-//! The shell's own function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set; so what it
-//! offers is never older than the program.
+//! The shell's function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set, so its
+//! completions are never older than the program.
 
 use std::ffi::OsStr;
 
@@ -19,28 +19,28 @@ use crate::saved;
 use crate::settings::{Config, Given, SETTINGS};
 use crate::ui::{acts, sanitize};
 
-/// Set by the shell's function, to its own name.
+/// The shell's function sets this to the name of the shell.
 const VARIABLE: &str = "FIRESIDE_COMPLETE";
 
-/// A script in zsh's function path is read at the first Tab, which is then to be answered as well.
+/// zsh loads a script in its function path at the first Tab, which this answers.
 const AUTOLOADED_BY_ZSH: &str = "\
 if [[ $funcstack[1] == _fireside ]]; then
     _clap_dynamic_completer_fireside \"$@\"
 fi
 ";
 
-/// Answers a shell that asks what can be typed, and ends the program; does nothing where none asks.
+/// Answers a shell that asks for completions, and exits; otherwise does nothing.
 pub fn answer() {
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
-/// What a shell is to read once, so that it asks.
+/// The script that makes a shell ask for completions.
 pub fn script(shell: &str) -> Result<String, Failure> {
     let shells = Shells::builtins();
     let Some(known) = shells.completer(shell) else {
         let names: Vec<&str> = shells.names().collect();
-        return Err(Failure::usage(format!("there are no completions for '{shell}'"))
-            .hint(format!("there are some for: {}", names.join(", "))));
+        return Err(Failure::usage(format!("cannot complete for the shell '{shell}'"))
+            .hint(format!("supported shells: {}", names.join(", "))));
     };
     let mut script = Vec::new();
     known
@@ -50,7 +50,7 @@ pub fn script(shell: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&script).into_owned() + autoloaded)
 }
 
-/// The command line with what is offered for its values.
+/// The command line with completers for its values.
 fn command() -> Command {
     let ids = |arg: Arg| arg.add(ArgValueCompleter::new(conversations));
     let names = |arg: Arg| arg.add(ArgValueCompleter::new(models_here));
@@ -76,16 +76,16 @@ fn command() -> Command {
         })
 }
 
-/// The conversations whose ids begin so, with their titles.
+/// Ids with this prefix, with the titles of the conversations.
 fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
     let listed = saved::store(&Config::gather(&Given::default()))
         .and_then(|store| Ok(store.list(&Filter::default())?))
-        .unwrap_or_default(); // there is nobody to tell why
+        .unwrap_or_default(); // completion has no place for errors
     let short = |one: &Summary| one.id[..saved::SHORT.min(one.id.len())].to_string();
     starting(typed, listed.iter().map(|one| (short(one), Some(one.title.clone()))))
 }
 
-/// The built-in chat templates. Where none fits, a shell offers files.
+/// The built-in chat templates. If none matches, a shell offers files.
 fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
     starting(typed, models::builtin_templates().into_iter().map(|name| (name, None)))
 }
@@ -95,14 +95,14 @@ fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
     starting(typed, all.into_iter().map(|model| (model.name, None)))
 }
 
-/// What begins as it is typed, in the order it is given, with something to say about each.
+/// The values with this prefix, in their order, each with a description.
 fn starting<S: Into<String>>(
     typed: &OsStr,
     all: impl Iterator<Item = (S, Option<String>)>,
 ) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let all = all.map(|(value, about)| (value.into(), about));
-    // Shells show what is offered on the terminal as it is.
+    // Shells print candidates unchanged.
     let fitting =
         all.filter(|(value, _): &(String, _)| value.starts_with(typed.as_ref()) && !value.contains(acts));
     let candidates = (0..).zip(fitting).map(|(place, (value, about))| {

@@ -22,15 +22,15 @@ pub enum Exit {
 impl Exit {
     /// All of them with what they say.
     pub const ALL: [(Exit, &str); 6] = [
-        (Exit::Answered, "answered, also where your own -n ended the answer"),
-        (Exit::Failed, "something failed, or doctor, check or replay found something wrong"),
-        (Exit::Usage, "the command line or a setting is wrong, or there was nothing to ask"),
+        (Exit::Answered, "answered; also if your own -n ended the answer"),
+        (Exit::Failed, "failed; also if doctor, check or history replay found a problem"),
+        (Exit::Usage, "wrong command line or setting, or no prompt"),
         (Exit::TooLong, "the prompt does not fit the context"),
         (
             Exit::Cut,
-            "the answer was cut short: context full, fireside's own limit, endless repetition, nothing but thinking",
+            "the answer was cut off: context full, fireside's default limit, endless repetition, or nothing but thinking",
         ),
-        (Exit::Interrupted, "Ctrl-C"),
+        (Exit::Interrupted, "interrupted (Ctrl-C)"),
     ];
 }
 

@@ -1,5 +1,5 @@
-//! Folders and files on the disk, opened with care: our own for the user alone whatever the umask, never through a link, and
-//! nothing waited for without end.
+//! Files and folders, opened with care: fireside's own are private whatever the umask and never opened through a link, and
+//! nothing blocks forever.
 
 use serde::Serialize;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -15,20 +15,20 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{AccessFlags, access, geteuid};
 use tempfile::NamedTempFile;
 
-/// How long another program may hold a lock that is asked for.
+/// How long to wait for a lock that another program holds.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often it is asked for meanwhile.
+/// How often to retry.
 const POLL: Duration = Duration::from_millis(5);
-/// How long a named pipe may be without a reader.
+/// How long to wait for a reader of a named pipe.
 const READER: Duration = Duration::from_secs(2);
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
-/// Makes a folder of our own, and those above it that are missing; one that is there is closed to others.
+/// Creates a private folder and its missing parents; makes an existing folder private.
 pub fn own_folder(folder: &Path) -> io::Result<()> {
     make(folder)?;
     if fs::symlink_metadata(folder)?.is_symlink() {
-        return Ok(()); // where a link leads to is the user's affair
+        return Ok(()); // the target of a link is up to the user
     }
     let open = OpenOptions::new().read(true).custom_flags(flags(OFlag::O_DIRECTORY)).open(folder)?;
     match open.metadata()?.permissions().mode() & 0o077 {
@@ -53,7 +53,7 @@ fn make(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file of our own as `options` say. A link, a pipe or a device in its place is refused.
+/// Opens a private file with `options`. Refuses a link, a pipe or a device in its place.
 pub fn own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = regular_file(path, options.mode(FILE))?;
     if file.metadata()?.permissions().mode() & 0o777 != FILE {
@@ -62,8 +62,8 @@ pub fn own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file of ours whose name anybody can foresee, in a folder that others may write into: what somebody else put there is
-/// refused. Others may read it as the umask says, and never write it.
+/// Opens a file with a predictable name in a folder that others may write to. Refuses a file that someone else put there.
+/// Others may read the file as the umask allows, and never write to it.
 pub fn shared_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = regular_file(path, options.mode(0o666))?;
     let about = file.metadata()?;
@@ -87,8 +87,8 @@ fn regular_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
 }
 
-/// Makes a file of our own that this program itself may have locked; one that is there is closed to others. It is not
-/// opened for that: closing it again would release the locks of the whole process.
+/// Creates a private file that this process may have locked; makes an existing one private without opening it:
+/// closing it again would release the locks of the whole process.
 pub fn own_locked_file(path: &Path) -> io::Result<()> {
     match own_file(path, OpenOptions::new().write(true).create_new(true)) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -114,7 +114,7 @@ fn refused(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{} {why}", path.display()))
 }
 
-/// Replaces a file of our own: a reader sees the old one or the new one, never half of it. Makes the folder.
+/// Replaces a private file: a reader sees the old or the new contents, never a part. Creates the folder.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     own_folder(folder)?;
@@ -124,7 +124,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a named pipe to be written to. Where nobody comes to read it, that is an error.
+/// Opens a named pipe for writing. An error if no reader opens it in time.
 fn pipe(path: &Path) -> io::Result<File> {
     let begun = Instant::now();
     let open = || OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
@@ -140,14 +140,14 @@ fn pipe(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// A temporary file in a folder, under a name that nobody can foresee.
+/// A temporary file in a folder, with an unpredictable name.
 pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
     let part = tempfile::Builder::new().suffix(ending).tempfile_in(folder)?;
     part.as_file().set_permissions(Permissions::from_mode(FILE))?; // the umask may have taken the user's own rights
     Ok(part)
 }
 
-/// `~` and `~/…` → the user's home folder, as a shell would have it.
+/// `~` and `~/…` → the user's home folder, as in a shell.
 pub fn expanded(path: &Path) -> PathBuf {
     let home = || std::env::home_dir().filter(|home| home.is_absolute());
     match path.strip_prefix("~") {
@@ -156,29 +156,29 @@ pub fn expanded(path: &Path) -> PathBuf {
     }
 }
 
-/// What happens to a file that is there already.
+/// What to do with an existing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     Keep,
     Replace,
 }
 
-/// Gives a temporary file the name that the user wanted.
+/// Renames a temporary file to the user's name for it.
 pub fn persist(part: NamedTempFile, path: &Path, existing: Existing) -> io::Result<()> {
     let named = match existing {
-        Existing::Keep => part.persist_noclobber(path), // somebody may have been faster
+        Existing::Keep => part.persist_noclobber(path), // another program may have created it meanwhile
         Existing::Replace => part.persist(path),
     };
     named.map(drop).map_err(|e| e.error)
 }
 
-/// Whether writing there would replace what a file holds. A pipe or a device is written to.
+/// Whether writing would replace a file. Pipes and devices are only written to.
 pub fn would_replace(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file())
 }
 
-/// Writes a file that the user named: a link is followed, a pipe or a device written to; anything else appears whole or not
-/// at all, and one that was there keeps its mode.
+/// Writes a file that the user named: follows links and writes to pipes and devices. Any other file appears whole or not
+/// at all, and an existing one keeps its mode.
 pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()> {
     if existing == Existing::Keep && would_replace(path) {
         return Err(ErrorKind::AlreadyExists.into());
@@ -203,7 +203,7 @@ pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Resu
     persist(part, path, existing)
 }
 
-/// Opens a file that the user named, to be read. A pipe or a device is refused: it may have no end, or nobody who writes.
+/// Opens a file that the user named for reading. Refuses pipes and devices, which may never end or have no writer.
 pub fn regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     match file.metadata()? {
@@ -213,12 +213,12 @@ pub fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether a path names this process's own stdout, which is written to as it is and not opened anew.
+/// Whether a path names this process's own stdout, which must not be opened again.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
-/// The text of a file of at most so many bytes. A pipe or a device is refused: it may have no end. `/dev/null` is empty.
+/// The text of a file of at most `most` bytes. Refuses pipes and devices, which may never end; `/dev/null` is empty.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let other = |why: String| io::Error::other(why);
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -237,12 +237,12 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text".into()))
 }
 
-/// The folder a file is in.
+/// The folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// While it lives, no other program that asks for it as well changes what lies in a folder of ours. Makes the folder.
+/// Locks one of fireside's folders against other fireside processes while the returned file is open. Creates the folder.
 pub fn lock_folder(folder: &Path) -> io::Result<File> {
     own_folder(folder)?;
     let file = File::open(folder)?;
@@ -250,8 +250,8 @@ pub fn lock_folder(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Locks what was opened at `path`, for as long as it is open. Where another program holds it for too long, that is an error;
-/// what was waited for in vain is waited for no more.
+/// Locks a file, opened at `path`, while it is open. An error if another program holds the lock for too long; after that,
+/// this process does not wait for the same lock again.
 pub fn lock(file: &File, path: &Path) -> io::Result<()> {
     static IN_VAIN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
     let in_vain = || IN_VAIN.lock().expect("nobody panics holding it");
@@ -275,21 +275,21 @@ pub fn lock(file: &File, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file system has no locks at all, so that nobody can hold one.
+/// Whether the file system does not support locks.
 fn knows_no_locks(error: &io::Error) -> bool {
     let known = error.raw_os_error().map(Errno::from_raw);
     matches!(known, Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
 }
 
-/// Largest file of our own or of another program's that is read whole, in bytes.
+/// Largest file that is read whole, in bytes.
 const SMALL: u64 = 64 << 20;
 
-/// The text of a small file; `None` of one that cannot be read, or that is none: a pipe or a device would never end.
+/// The text of a small file; `None` if it cannot be read or is a pipe or a device.
 pub fn small_file(path: &Path) -> Option<String> {
     read_text(path, SMALL).ok()
 }
 
-/// Replaces a file of our own with JSON. Makes the folder.
+/// Replaces a private file with JSON. Creates the folder.
 pub fn write_json(file: &Path, contents: &impl Serialize) -> io::Result<()> {
     replace(file, serde_json::to_string_pretty(contents)?.as_bytes())
 }

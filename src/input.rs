@@ -1,4 +1,4 @@
-//! Files, pipes and answers to questions → text: bounded, UTF-8, and never in the way of Ctrl-C.
+//! Files, pipes and answers to questions → text: limited in length, UTF-8, and always interruptible with Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -13,11 +13,11 @@ use crate::files::expanded;
 use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
 
-/// Longest text that is read, in bytes: more than the largest context there is.
+/// Longest text, in bytes: more than any context holds.
 const MOST_BYTES: u64 = 64 << 20;
-/// How long to wait for the end of stdin before saying so.
+/// How long to wait for the end of stdin before a notice.
 const STDIN_PATIENCE: Duration = Duration::from_secs(1);
-/// How often to look for Ctrl-C meanwhile.
+/// How often to check for Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Why there is no text.
@@ -27,7 +27,7 @@ pub enum Error {
     Unreadable { name: String, why: String },
     #[error("{name} is longer than {} MiB, more than any context holds", MOST_BYTES >> 20)]
     TooLong { name: String },
-    /// `at`: the offset of the first byte that is none.
+    /// `at`: the offset of the first invalid byte.
     #[error("{name} is not UTF-8 text: the first invalid byte is at offset {at}")]
     NotText { name: String, at: usize },
     #[error("interrupted")]
@@ -38,14 +38,14 @@ fn unreadable(name: &str, error: &io::Error) -> Error {
     Error::Unreadable { name: name.into(), why: reason(error) }
 }
 
-/// Reads a text file to be given along with a message.
+/// Reads a text file as an attachment.
 pub fn attach(path: &Path) -> Result<Attachment, Error> {
     let name = path.display().to_string();
     let text = without_final_newline(read_file(path)?);
     Ok(Attachment::new(name, text))
 }
 
-/// All the text of a file, or of a pipe that has a name.
+/// The text of a file or a named pipe.
 pub fn read_file(path: &Path) -> Result<String, Error> {
     let path = &expanded(path);
     let name = path.display().to_string();
@@ -64,7 +64,7 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
     text_of(bytes, &name)
 }
 
-/// Everything piped in, without one newline at its end; `None` on a terminal. Calls `waiting` if that takes long.
+/// The text of stdin without one trailing newline; `None` on a terminal. Calls `waiting` if it takes long.
 pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Error> {
     if io::stdin().is_terminal() {
         return Ok(None);
@@ -77,7 +77,7 @@ pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Error> {
     text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
 }
 
-/// Asks on the terminal and returns what was typed, without white space around it; `None`: Esc, or the end of the input.
+/// Asks on the terminal; returns the trimmed line, or `None` on Esc or at the end of the input.
 pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Error> {
     screen.end_progress();
     match answer::ask(question) {
@@ -90,38 +90,38 @@ pub fn ask(screen: &mut Screen, question: &str) -> Result<Option<String>, Error>
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
     });
-    let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // what follows begins on a line of its own
+    let line = line.until_done(|| {}).inspect_err(|_| screen.show(""))?; // later output starts on a new line
     line.map(|line| (!line.is_empty()).then(|| keys::typed(&line).trim().to_string()))
         .map_err(|e| unreadable("a line", &e))
 }
 
-/// Asks whether to do something; anything but yes is a no.
+/// Asks for confirmation; anything but yes means no.
 pub fn confirm(screen: &mut Screen, question: &str) -> Result<bool, Error> {
     let answer = ask(screen, &format!("{question} [y/N] "))?;
     Ok(answer.is_some_and(|answer| is_yes(&answer)))
 }
 
-/// Anything else is a no.
+/// `y` or `yes`; anything else means no.
 pub fn is_yes(answer: &str) -> bool {
     ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
 }
 
-/// Whether there is somebody to ask.
+/// Whether the user can answer questions.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Something being read by a thread of its own, because a pipe or a person may keep it waiting for ever.
-struct Watched<T>(std::sync::mpsc::Receiver<io::Result<T>>);
+/// A read in a thread of its own, because a pipe or a person may block it forever.
+struct Pending<T>(std::sync::mpsc::Receiver<io::Result<T>>);
 
-fn watched<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Watched<T> {
+fn watched<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Pending<T> {
     let (sender, inbox) = channel();
     std::thread::spawn(move || sender.send(read()));
-    Watched(inbox)
+    Pending(inbox)
 }
 
-impl<T> Watched<T> {
-    /// Waits for the end, or for Ctrl-C, which is an error. Calls `waiting` once if that takes long.
+impl<T> Pending<T> {
+    /// Waits for the result; Ctrl-C is an error. Calls `waiting` once if it takes long.
     fn until_done(self, waiting: impl FnOnce()) -> Result<io::Result<T>, Error> {
         let started = Instant::now();
         let mut waiting = Some(waiting);
@@ -138,14 +138,14 @@ impl<T> Watched<T> {
     }
 }
 
-/// All of it, or one byte more than could be of use, so that an endless source ends.
+/// Reads all, but at most one byte more than the limit, so that an endless source ends.
 fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The text in `bytes`, which came from `what`, without a byte order mark.
+/// The text of `bytes` without a byte order mark; `what` names their source.
 fn text_of(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Error::TooLong { name: what.into() });

@@ -1,4 +1,4 @@
-//! Set up the process, parse, run, leave; a failure becomes a line and an exit code.
+//! The process: set up, parse the command line, run, exit. A failure becomes a line and an exit code.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! One question, one answer: what was typed, piped and attached → the model's words on stdout and an exit code.
+//! One answer: prompt, stdin and attached files → the answer on stdout and an exit code.
 
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -16,13 +16,13 @@ use crate::session::{Answer, Session, SessionOptions};
 use crate::settings::{Group, SETTINGS};
 use crate::ui::{Screen, stats, terminal};
 
-/// Stands in a prompt where stdin is to go.
+/// The place of stdin in a prompt.
 const SLOT: &str = "{stdin}";
 
-/// Most tokens of an answer when the user sets no limit.
+/// Default limit of an answer, in tokens.
 const PREDICT: u32 = 2048;
 
-/// What to ask: attached files, then what was piped in, then the prompt. `None` if that is nothing.
+/// The message: attached files, then stdin, then the prompt. `None` if all are empty.
 pub fn question(
     prompt: Option<&str>,
     files: &[impl AsRef<Path>],
@@ -51,7 +51,7 @@ pub fn question(
     Ok((!nothing).then(|| Message::new(Role::User, text).with_files(attached).with_headers(header)))
 }
 
-/// How a session is opened for one answer: it has an end, and nobody can be asked.
+/// Session options for one answer: a token limit, and no questions to the user.
 pub fn options() -> SessionOptions {
     SessionOptions {
         default_predict: PREDICT,
@@ -60,18 +60,18 @@ pub fn options() -> SessionOptions {
     }
 }
 
-/// How the answer is wanted.
+/// How to print the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
     pub json: bool,
-    /// A completion of text.
+    /// Text completion, without a chat template.
     pub raw: bool,
     pub stats: bool,
     /// When the process began.
     pub started: Instant,
 }
 
-/// Asks and shows the answer as it comes. Returns the exit code.
+/// Sends the message and prints the answer while it is generated. Returns the exit code.
 pub fn run(
     session: &mut Session,
     message: Message,
@@ -116,8 +116,8 @@ fn finish(
     output: io::Result<()>,
 ) -> Result<Exit, Failure> {
     let stop = answer.stats.stop;
-    let kept = manner.json && session.finish(); // an id is told only where all of it is on the disk
-    let kept = if kept { session.kept_as() } else { None };
+    let kept = manner.json && session.finish(); // only a conversation that is completely on disk has an id to report
+    let kept = if kept { session.saved_id() } else { None };
     let written = output.and_then(|()| match (manner.json, manner.raw) {
         (true, _) => screen.json(&answered(session, answer, kept, first_token, manner.started).to_string()),
         (false, true) => {
@@ -141,7 +141,7 @@ fn finish(
         screen.stats(&answer.stats, first_token);
     }
     if stop != StopReason::Interrupted {
-        session.flush(); // everything is said: only the prompt of the shell comes a little later
+        session.flush(); // the answer is complete: only the shell's prompt waits
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
@@ -152,7 +152,7 @@ fn finish(
     })
 }
 
-/// A reader that went away has had enough, which is no failure; any other trouble with stdout is one.
+/// A closed pipe is not a failure; any other write error is.
 fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
     match output {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
@@ -199,14 +199,14 @@ fn answered(
     })
 }
 
-/// `--json`'s object where there is no answer: the same fields, and why.
+/// `--json`'s object without an answer: the same fields, and the error.
 pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) -> Value {
     let stop = if failure.exit == Exit::Interrupted { StopReason::Interrupted } else { StopReason::Error };
     json!({
         "text": "",
         "thinking": null,
         "stop_reason": stop.name(),
-        "conversation": session.and_then(Session::kept_as),
+        "conversation": session.and_then(Session::saved_id),
         "tokens": { "prompt": 0, "cached": 0, "generated": 0, "drafted": 0, "accepted": 0 },
         "timings": {
             "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,

@@ -1,6 +1,6 @@
-//! Which conversation goes on and which model answers → a session whose model begins to load.
+//! The conversation to resume and the model to use → a session that loads the model.
 //!
-//! The model is the one that was named, the conversation's own, the usual one, or one that the user picks from a list.
+//! The model is the one named, the conversation's own, the default one, or one picked from a list.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,11 @@ use crate::saved;
 use crate::session::{Candidate, Opener, Session, SessionOptions};
 use crate::settings::Config;
 use crate::ui::Screen;
-use crate::ui::picker::{self, Row};
+use crate::ui::picker::{self, Choice};
 use crate::units::size;
 use crate::{commands, input, models};
 
-/// What it takes to open a session.
+/// The inputs for opening a session.
 pub struct Open<'a> {
     pub args: &'a Args,
     pub config: &'a Config,
@@ -36,7 +36,7 @@ pub struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// The session, and the stored conversation that it resumes.
+    /// The session, and the saved conversation that it resumes.
     pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
@@ -54,7 +54,7 @@ impl Open<'_> {
 
     fn conversation(&mut self) -> Result<Option<Record>, Failure> {
         Ok(match &self.args.resume {
-            _ if self.args.go_on => Some(saved::last(self.config)?),
+            _ if self.args.continue_latest => Some(saved::last(self.config)?),
             Some(id) if id.is_empty() => Some(self.pick_conversation()?),
             Some(id) => Some(saved::find(&saved::store(self.config)?, id)?),
             None => None,
@@ -70,7 +70,7 @@ impl Open<'_> {
         saved::pick(self.config, self.screen, &mut ask)?.ok_or_else(Failure::interrupted)
     }
 
-    /// The model of the session is the usual one from now on.
+    /// Makes the session's model the default one.
     fn remember(&mut self, session: &Session) {
         let (Some(paths), Some(path)) = (&self.config.paths, &session.model().path) else { return };
         if session.settings().incognito {
@@ -78,13 +78,13 @@ impl Open<'_> {
         }
         match ModelState::at(Some(paths.model_state.clone())).remember_last_used(path) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                self.screen.note(&format!("what is learnt about models is not remembered now: {e}"));
+                self.screen.note(&format!("could not save facts about models: {e}"));
             }
-            _ => {} // it only saves work
+            _ => {} // a failure only costs time
         }
     }
 
-    /// `before`: the model that a resumed conversation was held with.
+    /// `before`: the model of the resumed conversation.
     fn which_model(&mut self, before: Option<&str>) -> Result<String, Failure> {
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
@@ -104,24 +104,24 @@ impl Open<'_> {
         Ok(path.display().to_string())
     }
 
-    /// The same model, fetched first if it is not here and the user, asked on a terminal, wants that.
+    /// The same model; if it is not on this machine, asks on a terminal and downloads it.
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
         let Err(NotHere::Fetchable(what)) = models::find(self.config, &wanted) else {
-            return Ok(wanted); // whatever is wrong with it is said when it is opened
+            return Ok(wanted); // opening it reports any problem
         };
         let offer = |open: &mut Self| commands::pull::offer(&what, open.config, open.screen);
         let fetched = if input::can_ask() { offer(self)? } else { None };
         fetched.map(|path| path.display().to_string()).ok_or_else(|| NotHere::Fetchable(what).into())
     }
 
-    /// No word which model: on a terminal a question, else an error that names those there are.
+    /// Without a model: asks on a terminal; elsewhere, an error that names the models.
     fn pick(&mut self) -> Result<PathBuf, Failure> {
         let mut models = about::all(self.config);
         models.retain(|(_, about)| about.problem.is_none());
         let own: Vec<&(ModelFile, About)> =
             models.iter().filter(|(model, _)| model.owner == Owner::User).collect();
         if let [(only, _)] = own[..] {
-            return Ok(only.path.clone()); // the others in the user's folder are of no use
+            return Ok(only.path.clone()); // the other files in the user's folder are unusable
         }
         if models.is_empty() && input::can_ask() && !self.config.settings().offline {
             return self.first_model();
@@ -131,8 +131,8 @@ impl Open<'_> {
             return Err(unnamed());
         }
         if self.screen.can_pick() {
-            let row = |name: &String| Row { title: name.clone(), name: true, ..Row::default() };
-            let rows: Vec<Row> = models.iter().map(|(model, _)| row(&model.name)).collect();
+            let row = |name: &String| Choice { title: name.clone(), name: true, ..Choice::default() };
+            let rows: Vec<Choice> = models.iter().map(|(model, _)| row(&model.name)).collect();
             let described = commands::list::described(&models);
             let mut about = |place: usize| (described[place].clone(), described[place].clone());
             let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
@@ -144,7 +144,7 @@ impl Open<'_> {
         let rows = (1..).zip(&table[1..]).map(|(n, row)| format!("\n{n:3}  {row}"));
         self.screen.show(&format!("     {}{}", table[0], rows.collect::<String>()));
         loop {
-            let line = input::ask(self.screen, "Which model? Its number or its name: ")?;
+            let line = input::ask(self.screen, "Which model? Number or name: ")?;
             let line = line.ok_or_else(Failure::interrupted)?;
             if line.is_empty() {
                 return Err(unnamed());
@@ -153,47 +153,47 @@ impl Open<'_> {
             let by_name = || models.iter().find(|(model, _)| model.name.eq_ignore_ascii_case(&line));
             match by_number.or_else(by_name) {
                 Some((model, _)) => return Ok(model.path.clone()),
-                None => self.screen.show(&format!("'{line}' is none of them")),
+                None => self.screen.show(&format!("'{line}' is not in the list")),
             }
         }
     }
 
-    /// No model is here at all: shows those that can be fetched, and fetches the one that the user chooses.
+    /// Without any model: lists the catalogue, and downloads the one that the user chooses.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
             let entries = commands::catalogue::entries();
-            let row = |name: &str, entry: &Entry| Row {
+            let row = |name: &str, entry: &Entry| Choice {
                 title: format!("{name}  {}", entry.title),
-                ..Row::default()
+                ..Choice::default()
             };
-            let rows: Vec<Row> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
+            let rows: Vec<Choice> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
             let mut about = |place: usize| {
                 let about = commands::catalogue::described(entries[place].1);
                 (about.clone(), about)
             };
-            let text = "No model is on this machine yet. Which one to fetch?";
+            let text = "There is no model on this machine yet. Which one do you want to download?";
             let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
             return commands::pull::bring_model(entries[place].0, self.config, self.screen);
         }
         let table = commands::catalogue::lines(self.screen.note_columns());
-        self.screen.show("no model is on this machine yet; these can be fetched:");
+        self.screen.show("there is no model on this machine yet; you can download these:");
         self.screen.show(table.join("\n").trim_start_matches('\n'));
         let (name, entry) = catalog::demonstration();
         let question =
-            format!("Which one? Its name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
+            format!("Which one? Name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
         loop {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
             match commands::pull::bring_model(wanted, self.config, self.screen) {
-                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // a name that is none
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // not a name from the catalogue
                 fetched => return fetched,
             }
         }
     }
 }
 
-/// How models are opened: really, or from a script of answers in tests.
+/// Opens models: with the engine, or in tests with scripted answers.
 pub fn opener(args: &Args) -> Opener {
     match args.backend {
         Some(_) => |config, wanted| {

@@ -1,6 +1,6 @@
-//! This processor's name. What it must have for this program to run at all is seen to by processor.c.
+//! The processor's name. processor.c checks the features without which the program cannot run.
 
-/// What tells processors apart for which the same program may do well or not.
+/// Distinguishes processors on which the same build may behave differently.
 pub fn name() -> String {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,4 +1,4 @@
-//! The conversations that are kept, by what people call them: the last one, the beginning of an id, a pick from a list.
+//! Saved conversations, as users select them: the most recent one, an id prefix, a choice from a list.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,21 @@ use crate::history::exchange::{Format, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::settings::{Config, Paths};
 use crate::ui::Screen;
-use crate::ui::picker::{self, Row};
+use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
 use crate::units::{count, count_in_column};
 
-/// Conversations that a picker shows.
+/// The number of conversations in a numbered list.
 const SHOWN: usize = 20;
-/// Digits of an id that are shown.
+/// The number of digits of a displayed id.
 pub const SHORT: usize = 8;
 
-/// Where conversations are kept; `None` without a home folder.
+/// The path of the database; `None` without a home folder.
 pub fn file(config: &Config) -> Option<&Path> {
     config.paths.as_ref().map(|paths| paths.conversations.as_path())
 }
 
-/// Says where conversations are kept, before the first one is: once for each database, as soon as a run is not quiet.
+/// Reports the path of the database before the first conversation is saved: once per database, in a run that is not quiet.
 pub fn tell_where(config: &Config, screen: &mut Screen) {
     let Some(Paths { conversations, told, .. }) = &config.paths else { return };
     if screen.is_quiet() || (conversations.exists() && told.exists()) {
@@ -35,10 +35,10 @@ pub fn tell_where(config: &Config, screen: &mut Screen) {
     screen.note(&format!(
         "conversations are saved in {shown}; --incognito, or incognito = true in the config file, turns that off"
     ));
-    let _ = files::replace(told, b""); // else it is said again
+    let _ = files::replace(told, b""); // otherwise the next run reports it again
 }
 
-/// Damaged databases that were moved aside.
+/// Damaged databases that fireside moved aside.
 pub fn damaged(config: &Config) -> Vec<PathBuf> {
     let Some((folder, name)) = file(config).and_then(|file| Some((file.parent()?, file.file_name()?))) else {
         return Vec::new();
@@ -49,7 +49,7 @@ pub fn damaged(config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The database, if there is one, with what ended programs could not write into it.
+/// The database, if there is one, with the messages that earlier runs could not write to it.
 pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
     let Some(file) = file(config) else { return Ok(None) };
     let mut store = match Conversations::existing(file)? {
@@ -57,16 +57,16 @@ pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
         None if is_waiting(file) => Conversations::open(file)?.0,
         None => return Ok(None),
     };
-    let _ = take_in(file, &mut store); // what cannot be taken in now stays beside it
+    let _ = take_in(file, &mut store); // the rest stays in files beside it
     Ok(Some(store))
 }
 
-/// The database, if anything was ever kept.
+/// The database; a failure if there is none.
 pub fn store(config: &Config) -> Result<Conversations, Failure> {
     existing(config)?.ok_or_else(none)
 }
 
-/// The conversation that was changed last, wherever it was held.
+/// The most recently changed conversation.
 pub fn last(config: &Config) -> Result<Record, Failure> {
     let store = store(config)?;
     let newest = store.list(&Filter { most: Some(1), ..Filter::default() })?;
@@ -78,7 +78,7 @@ fn none() -> Failure {
         .hint("chats and answers on a terminal are saved by default, others with --keep")
 }
 
-/// Why the stored conversations cannot be used, and what happens then.
+/// Why the database cannot be used, and what happens then.
 pub fn trouble(trouble: Trouble) -> String {
     match trouble {
         Trouble::Damaged => {
@@ -93,7 +93,7 @@ pub fn find(store: &Conversations, prefix: &str) -> Result<Record, Failure> {
     load(store, &id(store, prefix)?)
 }
 
-/// The whole id that begins with `prefix`.
+/// The full id that begins with `prefix`.
 pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     let ids = store.ids(prefix)?;
     match &ids[..] {
@@ -109,7 +109,7 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     }
 }
 
-/// The beginnings of the ids of all conversations, the one changed last first; none where they cannot be told.
+/// The short ids of all conversations, most recent first; empty if the database cannot be read.
 pub fn latest(config: &Config) -> Vec<String> {
     let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
     all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
@@ -119,11 +119,11 @@ fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
     store.load(id)?.ok_or_else(|| Failure::new(format!("there is no conversation '{id}'")))
 }
 
-/// Asks a question and gives what was typed; `None`: nothing, leave it.
-pub type Question<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
+/// Asks a question; returns the typed line, or `None` if the user cancels.
+pub type AskUser<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
 
-/// Lets the user choose one. `None`: none is wanted.
-pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Option<Record>, Failure> {
+/// Lets the user choose a conversation; `None`: cancelled.
+pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option<Record>, Failure> {
     let store = store(config)?;
     let all = store.list(&Filter::default())?;
     if all.is_empty() {
@@ -132,8 +132,8 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
     if !screen.can_pick() {
         return pick_by_number(&store, &all, screen, ask);
     }
-    let row = |one: &Summary| Row { title: one.title.clone(), id: one.id.clone(), ..Row::default() };
-    let rows: Vec<Row> = all.iter().map(row).collect();
+    let row = |one: &Summary| Choice { title: one.title.clone(), id: one.id.clone(), ..Choice::default() };
+    let rows: Vec<Choice> = all.iter().map(row).collect();
     let mut about = |place: usize| {
         let Summary { id, changed, path, .. } = &all[place];
         let last = store.last_words(id).ok().flatten().map_or_else(String::new, |text| short(&text, 300));
@@ -148,12 +148,12 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: Question) -> Result<Optio
     }
 }
 
-/// The same where only lines can be shown and read: the latest ones have numbers.
+/// The same on a simple terminal: a numbered list of the most recent conversations.
 fn pick_by_number(
     store: &Conversations,
     all: &[Summary],
     screen: &mut Screen,
-    ask: Question,
+    ask: AskUser,
 ) -> Result<Option<Record>, Failure> {
     let latest = &all[..all.len().min(SHOWN)];
     let mut lines = Vec::new();
@@ -180,7 +180,7 @@ fn pick_by_number(
     }
 }
 
-/// The beginning of a text on one line.
+/// The beginning of a text, on one line.
 pub fn short(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     cut(&line, most)
@@ -199,7 +199,7 @@ pub fn lines(found: &[Summary], terminal: Option<usize>) -> Vec<String> {
     table(columns, &rows, terminal).split_off(1)
 }
 
-/// The same of one.
+/// The same for one conversation.
 pub fn line(summary: &Summary) -> String {
     lines(std::slice::from_ref(summary), None).concat()
 }
@@ -215,17 +215,17 @@ pub fn age(then: i64) -> String {
     }
 }
 
-/// `3fa90011: Why is the sky blue?`, as a conversation is named to people.
+/// `3fa90011: Why is the sky blue?`, the display name of a conversation.
 pub fn named(record: &Record) -> String {
     format!("{}: {}", &record.id[..SHORT.min(record.id.len())], record.title)
 }
 
-/// Says which conversation is gone on with.
+/// The notice that names the resumed conversation.
 pub fn continuing(record: &Record) -> String {
     format!("continuing {} ({})", named(record), messages(record))
 }
 
-/// `2 messages, 4 on other branches`: those that are shown come first.
+/// `2 messages, 4 on other branches`: the current branch first.
 pub fn messages(record: &Record) -> String {
     let shown = record.path().len();
     let others = match record.entries.len() - shown {
@@ -235,7 +235,7 @@ pub fn messages(record: &Record) -> String {
     count(shown, "message") + &others
 }
 
-/// Writes a conversation into a file of the user's choice; says what was written.
+/// Writes a conversation to a file; returns a line that reports it.
 pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) -> Result<String, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| match e.kind() {
@@ -248,17 +248,17 @@ pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) ->
     Ok(format!("wrote {} to {shown} as {}", named(record), format.name()))
 }
 
-/// Refuses to replace a file.
+/// The refusal to replace a file.
 pub fn exists(path: &Path) -> Failure {
     Failure::new(format!("{} already exists", path.display()))
 }
 
-/// Asks whether to replace it after all.
+/// The question whether to replace it.
 pub fn replace_question(path: &Path) -> String {
     format!("{} already exists. Replace it?", path.display())
 }
 
-/// What a file is to be written as: by its ending, or `otherwise` where it has none.
+/// The format of a file by its extension; `otherwise` without an extension.
 pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
     let unknown = || {
         Failure::usage(format!("the format of {} is unknown", path.display()))

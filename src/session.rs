@@ -24,7 +24,7 @@ use crate::history::journal::{Heading, Journal};
 use crate::settings::{Config, Effect, Setting};
 
 pub use self::replay::{Again, Difference, Replay};
-use self::turn::nothing_yet;
+use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
 /// Most tokens of an answer in a chat: none of our own, the context ends it.
@@ -51,7 +51,7 @@ pub struct SessionOptions {
     pub system: Option<String>,
     /// Complete text instead of chatting.
     pub raw: bool,
-    /// With `raw`: markers of control tokens in the text count as such.
+    /// With `raw`: parse control tokens in the text.
     pub special: bool,
     /// Most tokens of an answer where the settings have no limit.
     pub default_predict: u32,
@@ -89,7 +89,7 @@ pub struct Session {
     backend: Box<dyn Backend>,
     last: Option<Answer>,
     /// Nothing is read before it is asked for: the program was ended when it last read or answered this conversation.
-    careful: bool,
+    prefill_disabled: bool,
     /// Keeps the conversation on disk; `None`: it is kept nowhere.
     journal: Option<Journal>,
     /// What the conversation is called; `None`: as it begins.
@@ -109,7 +109,7 @@ impl Session {
             options,
             backend: (candidate.start)(),
             last: None,
-            careful: false,
+            prefill_disabled: false,
             journal: None,
             title: None,
             id: fresh_id(),
@@ -173,18 +173,18 @@ impl Session {
 
     /// From now on deals with a kept conversation. `true`: the program was ended when it last read or answered it, so that
     /// nothing of it is read ahead until an answer was given.
-    pub fn beware(&mut self, id: &str) -> bool {
+    pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
-        self.careful = folder.is_some_and(|folder| working::was_ended(folder, id));
-        self.careful
+        self.prefill_disabled = folder.is_some_and(|folder| working::was_killed(folder, id));
+        self.prefill_disabled
     }
 
     /// Reads ahead while the user types a message that these files go with.
     pub fn prepare(&mut self, attached: &[Attachment]) {
-        if self.careful {
+        if self.prefill_disabled {
             return;
         }
-        let request = self.request(self.conversation.view(), nothing_yet());
+        let request = self.request(self.conversation.view(), empty_answer());
         let next = Message::new(Role::User, "").with_files(attached.to_vec());
         self.backend.prepare(request, next.with_headers(self.settings().file_header));
     }
@@ -217,7 +217,7 @@ impl Session {
             _ => {
                 let mut messages = self.conversation.view();
                 messages.pop_if(|message| message.role == Role::Assistant);
-                self.request(messages, nothing_yet())
+                self.request(messages, empty_answer())
             }
         };
         self.inspect()?.render(request)
@@ -233,7 +233,7 @@ impl Session {
 
     fn next_request(&self, next: Option<&Message>) -> Request {
         let messages = self.conversation.view().into_iter().chain(next.cloned().map(Arc::new));
-        self.request(messages.collect(), nothing_yet())
+        self.request(messages.collect(), empty_answer())
     }
 
     /// Changes a setting from now on; loads the model again where the setting needs that.

@@ -1,9 +1,9 @@
-//! A misspelled name → the one probably meant.
+//! A misspelled name → the most similar valid one.
 
 use strsim::osa_distance;
 
-/// The name with the fewest edits from `typed`, if few enough: a third of its letters, at least one. An edit changes, adds or
-/// drops a letter, or swaps it with its neighbour.
+/// The name closest to `typed`, within edits of a third of its letters, at least one. An edit changes, adds or
+/// removes a letter, or swaps two neighbours.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let best = names.map(|name| (osa_distance(&typed, &name.to_lowercase()), name)).min();

@@ -1,8 +1,8 @@
-//! Numbers for people: how large, how many, how long.
+//! Numbers as people read them: sizes, counts, durations.
 
 use std::fmt::Display;
 
-/// `1.5 GiB`, rounded to what matters.
+/// `1.5 GiB`, rounded.
 pub fn size(bytes: u64) -> String {
     let of = |unit: u64| bytes as f64 / unit as f64;
     match bytes {
@@ -18,7 +18,7 @@ pub fn count<N: Display + PartialEq + From<u8>>(number: N, what: &str) -> String
     format!("{number} {}", noun(number == N::from(1), what))
 }
 
-/// The same for a column of such numbers.
+/// The same, aligned in a column.
 pub fn count_in_column(number: usize, digits: usize, what: &str) -> String {
     let longest = noun(false, what).len();
     format!("{number:>digits$} {:longest$}", noun(number == 1, what))

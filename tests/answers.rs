@@ -316,7 +316,7 @@ fn templates_by_name_are_taken() {
     let two = [("rag", rag.as_str()), ("tool_use", CHATML)];
     let path = Parrot::saying(&["Yes."]).named_templates(&two).write(&home, "two");
     let refused = home.run(&["-p", "Hi", "--dry-run"]).model(&path).done();
-    refused.failed(1, "no chat template without a name").hint("--chat-template rag");
+    refused.failed(1, "several named chat templates and no default").hint("--chat-template rag");
 }
 
 #[test]

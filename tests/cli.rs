@@ -8,8 +8,8 @@ const PROMPT: [&str; 4] = ["-p", "Hi", "-n", "0"];
 #[test]
 fn nothing_to_ask_is_wrong_usage_and_says_how_to_ask() {
     let home = Home::new();
-    home.run(&["-q"]).done().failed(2, "nothing to ask").hint("fireside -p");
-    home.run(&["--no-stdin"]).stdin("Hi").done().failed(2, "nothing to ask");
+    home.run(&["-q"]).done().failed(2, "there is no prompt").hint("fireside -p");
+    home.run(&["--no-stdin"]).stdin("Hi").done().failed(2, "there is no prompt");
 }
 
 #[test]
@@ -274,9 +274,9 @@ fn special_goes_with_raw_only() {
 #[test]
 fn without_any_model_the_error_says_how_to_get_one() {
     let home = Home::new();
-    home.run(&["-p", "Hi"]).done().failed(1, "no model was named").hint("-m FILE.gguf");
+    home.run(&["-p", "Hi"]).done().failed(1, "no model is set").hint("-m FILE.gguf");
     home.write("here.gguf", std::fs::read(tiny("llama-bpe")).unwrap()); // the current folder is never searched
-    home.run(&["-p", "Hi"]).done().failed(1, "no model was named");
+    home.run(&["-p", "Hi"]).done().failed(1, "no model is set");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn after_two_dashes_everything_is_the_prompt() {
     assert_eq!(asked(&["--", "-x is odd"]), "-x is odd");
     assert_eq!(asked(&["--temp", "0", "--", "why", "is", "-p", "--"]), "why is -p --");
     assert_eq!(asked(&["--", "banana"]), "banana");
-    home.run(&["-p", "one", "--", "two"]).done().failed(2, "the prompt was given twice");
+    home.run(&["-p", "one", "--", "two"]).done().failed(2, "there are two prompts");
     home.run(&["--", ""]).done().failed(2, "the prompt is empty");
     home.run(&["rm", "--yes", "--", "-m"]).done().failed(1, "there is no model '-m'");
 }

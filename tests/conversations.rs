@@ -158,7 +158,7 @@ fn privacy_is_said_with_the_first_question() {
         terminal.screen().replace('\n', " ")
     };
     let screen = ask(&["--incognito"]);
-    assert!(screen.contains("incognito: nothing is kept"), "{screen}");
+    assert!(screen.contains("incognito: nothing is saved"), "{screen}");
     assert!(!home.path(DATABASE).exists());
     let screen = ask(&[]);
     assert!(screen.contains("conversations are saved in") && screen.contains("--incognito"), "{screen}");
@@ -212,7 +212,7 @@ fn a_chat_shows_that_it_is_incognito() {
     let home = Home::new();
     let script = home.script("answers", "one\n");
     let mut terminal = home.terminal(&[&script[0], &script[1], "--incognito"]);
-    terminal.sees("incognito: nothing is kept").at("incognito> ").line("Hi").sees("one").at("incognito> ");
+    terminal.sees("incognito: nothing is saved").at("incognito> ").line("Hi").sees("one").at("incognito> ");
     terminal.keys(CTRL_D).ends();
 }
 

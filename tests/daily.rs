@@ -162,7 +162,7 @@ fn an_environment_folder_may_begin_with_a_tilde() {
 #[test]
 fn offline_offers_nothing_to_fetch() {
     let home = Home::new();
-    home.run(&["--offline", "-p", "x"]).done().failed(1, "no model was named").hint("-m FILE.gguf");
+    home.run(&["--offline", "-p", "x"]).done().failed(1, "no model is set").hint("-m FILE.gguf");
     let done = home.run(&["--offline", "-p", "x"]).done();
     assert!(!done.stderr.contains("fireside pull"), "{done:#?}");
     let mut terminal = home.terminal(&["--offline", "-p", "x"]);
@@ -194,6 +194,6 @@ fn exports_for_reading_have_the_id() {
         assert!(text.contains(&id), "{text}");
     }
     history(&home, &["rm", &id]).stdin("").done().failed(2, "rm asks for confirmation");
-    home.scripted("x\n", &["--incognito", "-p", "x"]).done().code(0).says("incognito: nothing is kept");
+    home.scripted("x\n", &["--incognito", "-p", "x"]).done().code(0).says("incognito: nothing is saved");
     home.run(&["--resume", "-p", "x"]).stdin("q").done().failed(2, "--resume needs").hint("most recent");
 }

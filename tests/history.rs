@@ -68,7 +68,7 @@ fn what_is_kept_and_what_is_not() {
     history(&home, &["search", "Hi"]).done().failed(1, "no conversations are saved yet");
     home.scripted("one\n", &["-p", "a", "--keep"]).stdin("piped").done().code(0);
     assert_eq!(listed(&home).len(), 1);
-    home.run(&["--continue"]).done().failed(2, "nothing to ask");
+    home.run(&["--continue"]).done().failed(2, "there is no prompt");
     chat(&home, "x\n", &["--continue"], "").code(0).says(": piped a (2 messages)");
 }
 
@@ -165,7 +165,7 @@ fn a_store_that_cannot_be_used_stops_no_chat() {
     home.write(".local/share/fireside/conversations.db/inside", "a folder in its place");
     let done = chat(&home, "one\ntwo\n", &[], "Hi\nHo\n").code(0).stdout("one\ntwo\n");
     assert_eq!(done.stderr.matches("this conversation is not being kept").count(), 1, "{done:#?}");
-    done.says("this conversation could not be kept");
+    done.says("could not save this conversation");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_shell_completes_ids_models_values_and_subcommands() {
         let script = home.run(&["completions", shell]).done().code(0).stdout;
         assert!(script.contains("FIRESIDE_COMPLETE") && !script.contains("/release/"), "{script}");
     }
-    home.run(&["completions", "dos"]).done().failed(2, "no completions for 'dos'").hint("bash");
+    home.run(&["completions", "dos"]).done().failed(2, "cannot complete for the shell 'dos'").hint("bash");
 }
 
 #[test]

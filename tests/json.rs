@@ -113,7 +113,7 @@ fn a_model_that_cannot_be_loaded_is_an_object_that_names_it() {
 #[test]
 fn nothing_piped_in_is_an_object_and_wrong_usage() {
     let done = Home::new().run(&["--json"]).stdin("").model(&tiny("llama-bpe")).done().code(2);
-    assert_eq!(done.json()["error"]["message"], "there is nothing to ask");
+    assert_eq!(done.json()["error"]["message"], "there is no prompt");
 }
 
 #[test]

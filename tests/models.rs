@@ -132,7 +132,7 @@ fn an_ambiguous_name_lists_the_candidates() {
     home.write(".lmstudio/models/a/b/Twin-Q8_0.gguf", model(2));
     home.write(".lmstudio/models/a/c/Same.gguf", model(3));
     home.write(".local/share/nomic.ai/GPT4All/Same.gguf", model(4));
-    let ask = |name: &str| home.run(&["-p", "Hi", "-m", name]).done().failed(2, "could be any of 2 models");
+    let ask = |name: &str| home.run(&["-p", "Hi", "-m", name]).done().failed(2, "matches 2 models");
     ask("twin").hint("Twin-Q4_K_M, Twin-Q8_0");
     ask("same").hint("nomic.ai/GPT4All/Same.gguf");
 }
@@ -151,14 +151,14 @@ fn the_beginning_of_a_name_is_enough_where_only_one_begins_so() {
         assert!(path.ends_with(&format!("/{meant}.gguf")), "{typed}: {path}");
     }
     let several = home.run(&["-m", "alpha", "-p", "Hi"]).done();
-    several.failed(2, "'alpha' could be any of 2 models").hint("Alpha-One, Alpha-Two");
+    several.failed(2, "'alpha' matches 2 models").hint("Alpha-One, Alpha-Two");
     for subcommand in ["show", "check", "bench"] {
         home.run(&[subcommand, "alpha-o", "--json"]).done().code(0);
     }
     let lines = "/model alpha-t\n/show model\n/model alpha\n";
     let chat = home.run(&["-m", "beta", "--repl-stdin", "-q"]).stdin(lines).done().code(0);
-    chat.says("Alpha-Two.gguf").says("'alpha' could be any of 2 models");
-    home.run(&["rm", "alpha"]).done().failed(2, "'alpha' could be any of 2 models");
+    chat.says("Alpha-Two.gguf").says("'alpha' matches 2 models");
+    home.run(&["rm", "alpha"]).done().failed(2, "'alpha' matches 2 models");
     let mut terminal = home.terminal(&["rm", "alpha-o"]);
     assert_eq!(terminal.sees("Remove Alpha-One").line("y").sees("freed").ends(), 0);
 }
@@ -287,7 +287,7 @@ fn show_tells_everything_and_parts_of_it() {
 #[test]
 fn show_without_a_name_shows_the_model_that_would_be_used() {
     let home = Home::new();
-    home.run(&["show"]).done().failed(1, "no model was named and none was found");
+    home.run(&["show"]).done().failed(1, "no model is set, and none was found");
     home.write(&format!("{OWN}/Only.gguf"), bytes("mamba"));
     assert!(home.run(&["show"]).done().code(0).stdout.contains("Only.gguf"));
     home.run(&["show", "nosuch"]).done().failed(1, "there is no model 'nosuch'");
@@ -412,7 +412,7 @@ fn without_a_name_a_terminal_shows_the_list_and_asks() {
         .at("> /model One ");
     terminal.keys(CTRL_U).keys(CTRL_D).ends();
     let done = Home::new().run(&["-p", "Hi"]).done();
-    done.failed(1, "no model was named and none was found").hint("fireside pull");
+    done.failed(1, "no model is set, and none was found").hint("fireside pull");
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn without_a_name_a_plain_terminal_shows_numbers() {
     terminal.sees("  1  One   mamba").sees("  2  Two   gemma3").sees("Which model?");
     terminal
         .line("7")
-        .sees("'7' is none of them")
+        .sees("'7' is not in the list")
         .line("two")
         .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
         .at_prompt();
@@ -523,7 +523,7 @@ fn of_two_models_with_one_name_none_is_taken_or_removed_unasked() {
     let folder = home.path("more").display().to_string();
     for subcommand in ["show", "rm", "check"] {
         let done = home.run(&[subcommand, "a", "--model-folder", &folder]).done();
-        done.failed(2, "could be any of 2 models").hint("more/a.gguf");
+        done.failed(2, "matches 2 models").hint("more/a.gguf");
     }
     let listed = home.run(&["list", "--model-folder", &folder]).done().code(0).stdout;
     assert!(listed.contains(own.to_str().unwrap()) && listed.contains(other.to_str().unwrap()), "{listed}");

@@ -189,12 +189,12 @@ fn the_first_model_is_chosen_with_all_there_is_to_know() {
     let home = Home::new();
     let mut terminal =
         home.terminal_as(&Setup { rows: 24, columns: 80, ..Setup::default() }, &["--incognito"]);
-    terminal.sees("Which one to fetch?").sees("Esc cancels, arrows move, typing filters");
+    terminal.sees("Which one do you want to download?").sees("Esc cancels, arrows move, typing filters");
     let screen = terminal.screen();
     assert!(screen.contains(" MiB, Apache-2.0 (open source)") && screen.contains("(conditions)"), "{screen}");
     terminal.resize_to(40, 24).sees("Enter selects, Esc cancels").wait("the whole question", |screen| {
         let head: Vec<String> = screen.rows(0, 40).take(2).map(|row| row.trim().to_string()).collect();
-        head.join(" ") == "No model is on this machine yet. Which one to fetch?"
+        head.join(" ") == "There is no model on this machine yet. Which one do you want to download?"
     });
     let screen = terminal.screen();
     assert!(

@@ -61,7 +61,7 @@ fn empty_stdin_counts_as_absent() {
     let home = Home::new();
     for nothing in ["", "\n"] {
         let run = home.run(&[""; 0]).stdin(nothing).model(&tiny("llama-bpe"));
-        run.done().failed(2, "nothing to ask");
+        run.done().failed(2, "there is no prompt");
     }
     home.scripted("yes\n", &["-p", "a"]).stdin("").done().code(0).stdout("yes\n").stderr("");
 }
@@ -115,7 +115,7 @@ fn sources_without_an_end_are_refused() {
 #[test]
 fn stdin_that_does_not_end_is_mentioned_after_a_second() {
     let mut running = Home::new().scripted("yes\n", &["-p", "a"]).stdin("slow").start();
-    running.stderr.wait_for("reading stdin to its end (--no-stdin leaves it alone)\n");
+    running.stderr.wait_for("reading stdin to its end; --no-stdin ignores it\n");
     running.write(b"er");
     running.close_stdin();
     running.done().code(0).stdout("yes\n");

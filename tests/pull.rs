@@ -232,7 +232,7 @@ fn troubles_that_last_are_one_line_and_what_came_is_kept() {
         .hasty_pull()
         .done()
         .failed(1, "the server is in trouble (503)")
-        .hint("the same command goes on from here")
+        .hint("the same command resumes the download")
         .says("trying again in ");
     assert!(place.part().exists());
     let sent = place.hub.sent();
@@ -257,7 +257,7 @@ fn refusals_are_one_line_and_say_what_to_do() {
             Duty::List,
             403,
             code("GatedRepo"),
-            "some/repo is for those only who have accepted its conditions",
+            "some/repo is gated: its conditions must be accepted first",
             "accept them",
         ),
         (
@@ -268,7 +268,7 @@ fn refusals_are_one_line_and_say_what_to_do() {
             "a branch, a tag or a commit",
         ),
         (Duty::List, 404, String::new(), "there is no repository some/repo", "private"),
-        (Duty::List, 418, String::new(), "the hub refused some/repo: it answered 418", ""),
+        (Duty::List, 418, String::new(), "the hub refused access to some/repo (418)", ""),
         (
             Duty::Resolve,
             401,
@@ -296,7 +296,7 @@ fn what_is_not_there_is_said_with_what_there_is() {
     let (hub, home) = (FakeHub::new(files.to_vec()), Home::new());
     let pull = |what: &str| run(&hub, &home, &["pull", what]).done();
     pull("hf:some/repo")
-        .failed(1, "holds several models: a-Q8_0.gguf (2 MiB), b-Q8_0.gguf")
+        .failed(1, "contains several models: a-Q8_0.gguf (2 MiB), b-Q8_0.gguf")
         .hint("hf:some/repo:a-Q8_0.gguf");
     pull("hf:some/repo:Q9_0")
         .failed(1, "some/repo has no 'Q9_0'")
@@ -366,7 +366,7 @@ fn a_lock_that_nobody_lets_go_is_not_waited_for_without_end() {
     assert_eq!(measured.signal, None, "it hangs; {measured:#?}");
     measured
         .done
-        .failed(1, "another program holds tiny-Q4_K_M.gguf, and fetched nothing for 15 s")
+        .failed(1, "another program has locked tiny-Q4_K_M.gguf and fetched nothing for 15 s")
         .hint(".lock");
     drop(held);
     place.right(place.pull().done());
@@ -411,7 +411,7 @@ fn a_hub_that_always_sends_wrong_bytes_is_given_up() {
         Some((first, _)) if first == MIB as u64 => Fault::Damage,
         _ => Fault::None,
     });
-    place.pull().done().failed(1, "its SHA-256 is wrong, however often it is fetched");
+    place.pull().done().failed(1, "fails its SHA-256 check, even when fetched again");
     assert!(!place.blob().exists());
     assert!(place.hub.sent() <= 2 * SIZE as u64 + 10);
 }
@@ -527,7 +527,7 @@ fn offline_asks_nobody() {
         place.pull().env("FIRESIDE_OFFLINE", "1"),
         place.pull().env("HF_HUB_OFFLINE", "1"),
     ] {
-        run.done().failed(1, "hf:some/repo could not be asked for: fireside is offline");
+        run.done().failed(1, "could not fetch hf:some/repo: fireside is offline");
     }
     assert!(place.hub.requests().is_empty());
 }
@@ -539,7 +539,7 @@ fn nobody_there_is_one_line() {
         .run(&["pull", "hf:some/repo"])
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
         .env("FIRESIDE_TEST_PATIENCE", "0.2");
-    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("is there a network?");
+    pull.done().failed(1, "could not fetch from 127.0.0.1:9: connection refused").hint("check the network");
     home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", "nowhere").done().failed(2, "HF_ENDPOINT");
 }
 
@@ -592,7 +592,7 @@ fn a_url_goes_into_the_models_folder() {
     assert_eq!(pull()["fetched"], 0);
     assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
     std::fs::write(&target, "another").unwrap();
-    place.run(&["pull", &url]).done().failed(1, "is there already, and is another file");
+    place.run(&["pull", &url]).done().failed(1, "already exists and is a different file");
     assert_eq!(read_to_string(&target), "another");
 }
 
@@ -607,7 +607,7 @@ fn two_versions_of_a_url_are_never_mixed() {
         Some((first, _)) if first >= 4 * MIB as u64 => Fault::Status(400, String::new()),
         _ => Fault::None,
     });
-    pull().done().failed(1, "refused: it answered 400");
+    pull().done().failed(1, "refused the request (400)");
     place.hub.trouble(|_| Fault::OtherVersion);
     pull().done().code(0);
     assert!(has(&target, &other));
@@ -679,7 +679,7 @@ fn a_repository_of_two_hundred_thousand_files_is_looked_up_soon() {
     let hub = FakeHub::new((0..200_000).map(named).collect());
     let measured = run(&hub, &Home::new(), &["pull", "hf:some/repo"]).measured(Duration::from_secs(20));
     assert_eq!(measured.signal, None, "{measured:#?}");
-    let done = measured.done.failed(1, "some/repo holds several models");
+    let done = measured.done.failed(1, "some/repo contains several models");
     assert!(done.stderr.len() < 3000, "{done:#?}");
 }
 

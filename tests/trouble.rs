@@ -183,7 +183,7 @@ fn what_is_said_while_the_database_is_locked_is_taken_in_later() {
     other.execute_batch("begin immediate").unwrap();
     let typed = "Second\n/retry\n/title A better name\nThird\n";
     let done = chat(&home, "two\ntwo again\nthree\n", &["--continue"], typed).code(0);
-    assert!(!done.stderr.contains("could not be kept"), "it is on the disk; {done:#?}");
+    assert!(!done.stderr.contains("could not save this conversation"), "it is on the disk; {done:#?}");
     assert_eq!(listed(&home)[0]["messages"], 2);
     other.execute_batch("rollback").unwrap();
     assert_eq!(said(&home), ["First", "one", "Second", "two again", "Third", "three"]);
@@ -286,7 +286,7 @@ fn one_answer_that_could_not_be_kept_says_so() {
         let home = Home::new();
         home.write(&format!("{DATABASE}/inside"), "a folder in its place");
         let done = home.scripted("one\n", args).done().code(0).stdout("one\n");
-        done.says("this conversation could not be kept");
+        done.says("could not save this conversation");
     }
 }
 

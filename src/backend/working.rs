@@ -33,7 +33,7 @@ impl Drop for Mark {
 }
 
 /// Whether a process ended while it was at work on this conversation, and none has done better since.
-pub fn was_ended(folder: &Path, conversation: &str) -> bool {
+pub fn was_killed(folder: &Path, conversation: &str) -> bool {
     let file = path(folder, conversation).and_then(|path| File::open(path).ok());
     file.is_some_and(|file| file.try_lock().is_ok())
 }
@@ -59,15 +59,15 @@ mod tests {
     fn a_mark_tells_work_that_ended_from_work_that_goes_on() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("state/working");
-        assert!(!was_ended(&folder, "abc"));
+        assert!(!was_killed(&folder, "abc"));
         let mark = Mark::begin(&folder, "abc").unwrap();
-        assert!(!was_ended(&folder, "abc"), "it is still at work");
+        assert!(!was_killed(&folder, "abc"), "it is still at work");
         drop(mark);
-        assert!(!was_ended(&folder, "abc"));
+        assert!(!was_killed(&folder, "abc"));
         fs::write(folder.join("abc"), "").unwrap();
-        assert!(was_ended(&folder, "abc"), "nobody holds it");
+        assert!(was_killed(&folder, "abc"), "nobody holds it");
         drop(Mark::begin(&folder, "abc").unwrap());
-        assert!(!was_ended(&folder, "abc"), "it went well since");
-        assert!(Mark::begin(&folder, "../abc").is_none() && !was_ended(&folder, ""));
+        assert!(!was_killed(&folder, "abc"), "it went well since");
+        assert!(Mark::begin(&folder, "../abc").is_none() && !was_killed(&folder, ""));
     }
 }

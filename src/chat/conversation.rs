@@ -1,6 +1,6 @@
-//! A conversation: a tree of messages with a head. What the model sees is the path from the root to the head.
+//! A conversation: a tree of messages with a head. The model sees the path from the root to the head.
 //!
-//! Undo moves the head, retry and edit add a branch; no message is ever removed.
+//! Undo moves the head, retry and edit add branches; no message is ever removed.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::record::{self, Answer, Entry, Record};
 
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
-    /// What the model is told before anything else; may change between turns.
+    /// The system prompt; may change between turns.
     pub system: Option<String>,
     /// Parents before their children.
     entries: Vec<Entry>,
     head: Option<MessageId>,
-    /// The heads from before each undo, until there is another answer.
+    /// The heads before each undo, for redo; emptied by the next answer.
     taken_back: Vec<MessageId>,
-    /// Messages said instead of others, each with the head that was there before.
+    /// Replacements of earlier messages, each with the head before it.
     instead: Vec<(MessageId, Option<MessageId>)>,
 }
 
@@ -28,12 +28,12 @@ impl Conversation {
         Conversation { system, ..Conversation::default() }
     }
 
-    /// The last message of the path, which the next one follows.
+    /// The last message of the path; the next message follows it.
     pub fn head(&self) -> Option<MessageId> {
         self.head
     }
 
-    /// Moves to a message (or before the first one); what followed it stays in the tree.
+    /// Makes a message the head (`None`: before the first one). Later messages stay in the tree.
     pub fn move_to(&mut self, head: Option<MessageId>) {
         self.head = head;
     }
@@ -43,7 +43,7 @@ impl Conversation {
         self.add_as(MessageId::fresh(), message, answer, created)
     }
 
-    /// The same for a message that has its id already, which no other one here has.
+    /// The same for a message with an id, which must be unique in this conversation.
     pub fn add_as(
         &mut self,
         id: MessageId,
@@ -60,7 +60,7 @@ impl Conversation {
         id
     }
 
-    /// Goes back to before the last thing the user said, and gives that.
+    /// Moves the head before the last user message; returns that message.
     pub fn undo(&mut self) -> Option<MessageId> {
         let question = self.last_user()?;
         self.taken_back.extend(self.head);
@@ -69,30 +69,30 @@ impl Conversation {
         Some(question)
     }
 
-    /// The last thing the user said took the place of what led to this head, which [`Conversation::undo`] brings back.
+    /// Notes that the last user message replaced the path to this head, which [`Conversation::undo`] restores.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
     }
 
-    /// How many messages of the path come after one and its answer.
+    /// The number of messages on the path after a message and its answer.
     pub fn later_than(&self, place: MessageId) -> usize {
         let after = self.path().into_iter().skip_while(|entry| entry.id != place).skip(1);
         after.skip_while(|entry| entry.message.role.answers()).count()
     }
 
-    /// Brings back what was taken back last, and gives what the user had said.
+    /// Reverts the last undo; returns the restored user message.
     pub fn redo(&mut self) -> Option<MessageId> {
         self.head = Some(self.taken_back.pop()?);
         self.last_user()
     }
 
-    /// The messages of all branches, in the order in which they were added.
+    /// The messages of all branches in the order of their creation.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The conversation that a record holds.
+    /// The conversation of a record.
     pub fn from_record(record: &Record) -> Conversation {
         let Record { system, entries, head, .. } = record.clone();
         Conversation { system, entries, head, ..Conversation::default() }
@@ -128,18 +128,18 @@ impl Conversation {
         })
     }
 
-    /// The settings of the answer that was added last.
+    /// The settings of the newest answer.
     pub fn last_shaping(&self) -> Option<&Arc<[(String, String)]>> {
         self.entries.iter().rev().find_map(|entry| Some(&entry.answer.as_ref()?.settings))
     }
 
-    /// The same message where it was said after the head and got no answer.
+    /// The id of the same message after the head, if it has no answer.
     pub fn unanswered(&self, message: &Message) -> Option<MessageId> {
         let last = self.entries.iter().rfind(|entry| entry.parent == self.head)?;
         (*last.message == *message && self.branches(Some(last.id)) == 0).then_some(last.id)
     }
 
-    /// How many messages follow `id` directly, over all branches.
+    /// The number of direct successors of `id` on all branches.
     pub fn branches(&self, id: Option<MessageId>) -> usize {
         self.entries.iter().filter(|entry| entry.parent == id).count()
     }
@@ -149,13 +149,13 @@ impl Conversation {
         record::path(&self.entries, self.head)
     }
 
-    /// What the model is given: the system prompt, if any, and the path to the head.
+    /// The messages for the model: the system prompt, if any, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
         system.chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
-    /// The last thing the user said on the path.
+    /// The last user message on the path.
     pub fn last_user(&self) -> Option<MessageId> {
         self.user_messages().pop()
     }
@@ -165,7 +165,7 @@ impl Conversation {
         self.head.filter(|id| self.message(*id).role == Role::Assistant)
     }
 
-    /// The messages of the user on the path, oldest first. People number them from 1.
+    /// The user messages on the path, oldest first. `/edit` counts them from 1.
     pub fn user_messages(&self) -> Vec<MessageId> {
         let of_user = self.path().into_iter().filter(|entry| entry.message.role == Role::User);
         of_user.map(|entry| entry.id).collect()

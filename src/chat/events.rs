@@ -1,4 +1,4 @@
-//! What a backend says while it works: events, and stats at the end.
+//! The output of a backend: events while it works, and stats at the end.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::dropped::Dropped;
 pub enum StopReason {
     /// The model ended it.
     End,
-    /// The limit of tokens to write was reached.
+    /// The token limit was reached.
     Length,
-    /// One of the user's stop strings came.
+    /// The model generated a stop string.
     Stop,
     /// The context is full.
     Context,
-    /// The model repeated itself without end.
+    /// The model repeated itself endlessly.
     Repetition,
     /// The user stopped it.
     Interrupted,
@@ -51,22 +51,22 @@ impl StopReason {
     }
 }
 
-/// What happens while an answer is made.
+/// An event during a turn.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The model file is being loaded; 0 to 1.
     Loading { fraction: f32 },
-    /// The prompt is being read; both in tokens, what was cached not counted.
+    /// Prefill; both numbers in tokens, without the cached ones.
     Prefill { done: usize, total: usize },
-    /// The next piece of what is thought before the answer, whole characters, and how many tokens that makes so far.
+    /// The next piece of thinking, in whole characters, and the number of thinking tokens so far.
     Thinking { text: String, tokens: usize },
-    /// The next piece of the answer, whole characters.
+    /// The next piece of the answer, in whole characters.
     Text(String),
-    /// Something the user should know, one line.
+    /// A notice for the user, one line.
     Notice(String),
     /// The prompt leaves too little of the context for the answer. A failure follows. In tokens.
     Full { prompt: usize, limit: usize },
-    /// So much more has left the model's view, after which this is all that has.
+    /// More messages were dropped from the context; `dropped` is the total.
     Dropped { messages: usize, tokens: usize, dropped: Dropped },
 }
 
@@ -74,37 +74,37 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DraftCounts {
     pub drafted: usize,
-    /// Of these, the ones that the model wrote.
+    /// Of these, the ones that the model accepted.
     pub accepted: usize,
 }
 
-/// How an answer went.
+/// The statistics of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
     pub stop: StopReason,
-    /// Every token the model was given, control tokens included.
+    /// Tokens of the prompt, control tokens included.
     pub prompt_tokens: usize,
-    /// Of these, the ones that were not read again.
+    /// Of these, the ones that needed no prefill.
     pub cached_tokens: usize,
     pub generated_tokens: usize,
-    /// Of these, the ones of thinking.
+    /// Of these, the thinking tokens.
     pub thinking_tokens: usize,
     pub drafts: DraftCounts,
     pub load: Duration,
-    /// Until the model had the prompt.
+    /// From the request to the end of prefill.
     pub prompt: Duration,
-    /// Of that, how long it evaluated what was not in memory.
+    /// Of that, the time spent on evaluating uncached tokens.
     pub prefill: Duration,
-    /// From the first token asked for to the last.
+    /// The time from the first decode step to the last.
     pub generation: Duration,
-    /// Tokens of context in use, and the most there can be.
+    /// Tokens of context in use, and the limit.
     pub context_used: usize,
     pub context_limit: usize,
     pub seed: u32,
 }
 
 impl Stats {
-    /// Of an answer that was stopped before anything was read.
+    /// The statistics of an answer that was stopped before prefill.
     pub fn stopped(seed: u32) -> Stats {
         Stats {
             stop: StopReason::Interrupted,
@@ -123,7 +123,7 @@ impl Stats {
         }
     }
 
-    /// Of an answer that went on after its prompt was changed: what was read for that counts as writing.
+    /// Adds the statistics of the continuation of an answer with a changed prompt; its prefill counts as decode time.
     pub fn and(self, further: Stats) -> Stats {
         Stats {
             stop: further.stop,
@@ -139,18 +139,18 @@ impl Stats {
         }
     }
 
-    /// Tokens a second at which the prompt was read; `None` if too little was to tell.
+    /// Prefill speed in tokens per second; `None` if there were too few tokens to tell.
     pub fn prompt_speed(&self) -> Option<f64> {
         speed(self.prompt_tokens - self.cached_tokens, self.prefill)
     }
 
-    /// Tokens that the model wrote at each step, an accepted draft token being one more.
+    /// Tokens per decode step; accepted draft tokens raise it above 1.
     pub fn tokens_a_step(&self) -> f64 {
         let steps = self.generated_tokens.saturating_sub(self.drafts.accepted).max(1);
         self.generated_tokens as f64 / steps as f64
     }
 
-    /// Tokens a second at which the answer was written; `None` if too little was to tell.
+    /// Decode speed in tokens per second; `None` if there were too few tokens to tell.
     pub fn generation_speed(&self) -> Option<f64> {
         speed(self.generated_tokens, self.generation)
     }
@@ -160,15 +160,15 @@ fn speed(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 1 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
-/// How much of the context a conversation takes.
+/// The tokens that a conversation takes of the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Tokens of the whole prompt.
     pub prompt: usize,
-    /// Of these, the ones already evaluated.
+    /// Of these, the ones in the KV cache.
     pub cached: usize,
-    /// The most there can be.
+    /// The context limit.
     pub limit: usize,
-    /// How long reading the rest will take, as far as can be told.
+    /// The estimated time to prefill the rest.
     pub prefill: Duration,
 }

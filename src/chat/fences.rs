@@ -1,4 +1,4 @@
-//! Fenced blocks of Markdown: text inside that cannot end them, and blocks that a text leaves open.
+//! Fenced code blocks of Markdown: a fence that its text cannot close, and the fence that a text leaves open.
 
 /// A fence longer than any run of backticks in the text.
 fn fence(text: &str) -> String {
@@ -6,7 +6,7 @@ fn fence(text: &str) -> String {
     "`".repeat(longest.max(2) + 1)
 }
 
-/// The text as a block of this language (or of none, if that is empty), without a newline at the end.
+/// The text as a fenced block of this language (empty: none), without a newline at the end.
 pub fn fenced(language: &str, text: &str) -> String {
     let fence = fence(text);
     let language: String = language.chars().filter(|c| !c.is_control() && *c != '`').collect();
@@ -14,7 +14,7 @@ pub fn fenced(language: &str, text: &str) -> String {
     format!("{fence}{}\n{text}{newline}{fence}", language.trim())
 }
 
-/// The line that ends the block which the text leaves open, as an answer does that was cut short.
+/// The closing fence of a block that the text leaves open, as an answer that was cut off may.
 pub fn open_fence(text: &str) -> Option<String> {
     let mut open: Option<(char, usize)> = None;
     for line in text.lines() {

@@ -5,12 +5,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use serde::{Deserialize, Serialize};
 
-/// Names one message: in memory, in the database, in files. Unique within a conversation; a fork keeps the ids of what it copies.
+/// The id of a message in memory, the database and exports. Unique within a conversation; a fork keeps the ids of its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct MessageId(u64);
 
-/// 64 bits that nobody has seen before.
+/// A random id.
 pub fn random() -> u64 {
     RandomState::new().build_hasher().finish() // keyed by the system's randomness
 }
@@ -20,7 +20,7 @@ impl MessageId {
         MessageId(random())
     }
 
-    /// The id of a message that came without one: the same names always give the same id (FNV-1a).
+    /// The id of an imported message without one: the same names always give the same id (FNV-1a).
     pub fn derived<'a>(names: impl IntoIterator<Item = &'a str>) -> MessageId {
         let bytes = names.into_iter().flat_map(|name| name.bytes().chain([0]));
         MessageId(
@@ -41,7 +41,7 @@ impl From<MessageId> for String {
     }
 }
 
-/// Text of another form, as other programs have it, gives an id that is derived from it.
+/// Parses an id. Ids of other programs, in another form, give an id derived from them.
 impl From<&str> for MessageId {
     fn from(text: &str) -> MessageId {
         let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

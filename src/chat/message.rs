@@ -1,4 +1,4 @@
-//! One message of a conversation: who speaks, and the parts of what is said. Plain data.
+//! One message of a conversation: its role and its parts. Plain data.
 
 use std::borrow::Cow;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::part::{Attachment, Part, Text};
 use super::settings::Auto;
 
-/// Who a message is from, in the words chat templates use.
+/// The role of a message, in the terms of chat templates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Role {
     System,
     User,
     Assistant,
-    /// What tools returned.
+    /// Results of tools.
     Tool,
-    /// A role that this build does not know, by its name: kept and shown, given to no model.
+    /// A role that this version does not know, by name: saved and shown, but not given to a model.
     Other(String),
 }
 
@@ -31,7 +31,7 @@ impl Role {
         }
     }
 
-    /// Whether it speaks for the model's side: an answer, or what a tool returned for one.
+    /// Whether it belongs to the model's side: an answer, or the results of its tool calls.
     pub fn answers(&self) -> bool {
         matches!(self, Role::Assistant | Role::Tool)
     }
@@ -55,14 +55,14 @@ impl From<Role> for String {
     }
 }
 
-/// What one party said. A model that reads only text is given [`Message::content`]; the parts stay apart so that they can be
+/// A message. Text-only models get [`Message::content`]; the parts stay separate so that they can be
 /// edited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: Role,
-    /// In the order in which they were given: files come before the text that is about them.
+    /// In order: files come before the text about them.
     pub parts: Vec<Part>,
-    /// What a model thought before it said this.
+    /// The thinking before an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<String>,
 }
@@ -75,13 +75,13 @@ impl Message {
         message
     }
 
-    /// Puts files before everything else.
+    /// Adds files before all other parts.
     pub fn with_files(mut self, files: impl IntoIterator<Item = Attachment>) -> Message {
         self.parts.splice(0..0, files.into_iter().map(Part::File));
         self
     }
 
-    /// Decides which files have a header; where that is left to us, all of them if there are several.
+    /// Decides which files get a header; auto: all of them if there are several.
     pub fn with_headers(mut self, wanted: Auto) -> Message {
         let header = match wanted {
             Auto::On => true,
@@ -103,7 +103,7 @@ impl Message {
         })
     }
 
-    /// What was typed, or what the model wrote: the text parts, a blank line between two.
+    /// The text parts, separated by blank lines.
     pub fn text(&self) -> Cow<'_, str> {
         let mut texts = self.parts.iter().filter_map(|part| match part {
             Part::Text(Text { text }) => Some(text.as_str()),
@@ -115,7 +115,7 @@ impl Message {
         }
     }
 
-    /// Replaces the text; everything else stays.
+    /// Replaces the text parts and keeps the others.
     pub fn set_text(&mut self, text: &str) {
         self.parts.retain(|part| !matches!(part, Part::Text(_)));
         if !text.is_empty() {
@@ -123,7 +123,7 @@ impl Message {
         }
     }
 
-    /// Adds to the text at the end.
+    /// Appends to the text.
     pub fn push_str(&mut self, more: &str) {
         match self.parts.last_mut() {
             _ if more.is_empty() => {}
@@ -132,13 +132,13 @@ impl Message {
         }
     }
 
-    /// The text a model is given that reads nothing but text: every part, a blank line between two.
+    /// All parts as text, for text-only models, separated by blank lines.
     pub fn content(&self) -> String {
         let contents: Vec<Cow<str>> = self.parts.iter().map(Part::content).collect();
         join_parts(contents.iter().map(Cow::as_ref))
     }
 
-    /// All of it as text but the files: what can be searched.
+    /// All parts but the files as text, for search.
     pub fn said(&self) -> Cow<'_, str> {
         if let [Part::Text(Text { text })] = &self.parts[..] {
             return text.into();
@@ -148,19 +148,19 @@ impl Message {
         join_parts(others.iter().map(Cow::as_ref)).into()
     }
 
-    /// What lists show of it: `[a.txt] ` for each file, then everything else as text.
+    /// The message in lists: `[a.txt] ` for each file, then the other parts as text.
     pub fn in_short(&self) -> String {
         self.files().map(|file| format!("[{}] ", file.name)).collect::<String>() + &self.said()
     }
 }
 
-/// Joins documents and the instruction that follows them, a blank line between two; absent parts leave none.
+/// Joins parts with blank lines; skips empty ones.
 pub fn join_parts<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let parts: Vec<&str> = parts.into_iter().filter(|p| !p.is_empty()).collect();
     parts.join("\n\n")
 }
 
-/// Removes exactly one newline at the end (`\n` or `\r\n`), the one that editors and `echo` add.
+/// Removes one trailing newline (`\n` or `\r\n`), which editors and `echo` add.
 pub fn without_final_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
@@ -171,7 +171,7 @@ pub fn without_final_newline(mut text: String) -> String {
     text
 }
 
-/// Without the byte order mark that some programs write before a text: it says how the text is stored, and nothing to anybody.
+/// Removes the byte order mark that some programs write before a text; it is not part of the text.
 pub fn without_mark(mut text: String) -> String {
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());

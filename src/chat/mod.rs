@@ -1,4 +1,4 @@
-//! What a conversation is made of: plain data that every other part shares. Imports nothing of them.
+//! Conversations, messages, requests, events, settings: plain data that all other parts share. Imports none of them.
 
 pub mod id;
 pub mod part;

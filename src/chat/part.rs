@@ -1,5 +1,5 @@
-//! The parts of a message: text, attached files, media, tool calls and what tools returned. A part of a kind that this build does
-//! not know is kept as the JSON that it came as. Plain data.
+//! The parts of a message: text, attached files, media, tool calls and tool results. A part of a kind that this version does
+//! not know is kept as its JSON. Plain data.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ pub enum Part {
     Media(Media),
     ToolCall(ToolCall),
     ToolResult(ToolResult),
-    /// Of a kind, or with fields, that this build does not know: kept as it is.
+    /// A part with a kind or fields that this version does not know, kept unchanged.
     #[serde(untagged)]
     Unknown(Value),
 }
@@ -28,13 +28,13 @@ pub struct Text {
     pub text: String,
 }
 
-/// A text file given along with a message. `text` has lost one trailing newline, as piped text has.
+/// A text file attached to a message. `text` lacks one trailing newline, like piped text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attachment {
     pub name: String,
     pub text: String,
-    /// The model is given its name and a fence around it; else the text alone.
+    /// Whether the model gets its name and a code fence, or the text alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub header: bool,
 }
@@ -46,7 +46,7 @@ pub enum MediaKind {
     Audio,
 }
 
-/// An image or a recording. What is not known of it is absent.
+/// An image or a recording. Unknown facts are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Media {
@@ -62,31 +62,31 @@ pub struct Media {
     pub size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where the bytes are: a URL, which may be a `data:` URL that holds them.
+    /// The URL of the bytes; may be a `data:` URL that contains them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// A tool that the model wants run.
+/// A call of a tool by the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCall {
-    /// Ties the result to the call; empty where the source had none.
+    /// Connects the result to the call; empty if the source had none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
     pub name: String,
-    /// An object by parameter, or text where the arguments are no JSON object.
+    /// A JSON object by parameter; text if the arguments are not a JSON object.
     pub arguments: Value,
 }
 
-/// What a tool returned.
+/// The result of a tool call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolResult {
-    /// Of the call that it answers; empty where the source had none.
+    /// The id of the call; empty if the source had none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
-    /// The tool's; empty where the source had none.
+    /// The name of the tool; empty if the source had none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     pub text: String,
@@ -97,8 +97,8 @@ impl Part {
         Part::Text(Text { text: text.into() })
     }
 
-    /// The part as text: what a model is given that reads nothing else, and what can be searched. Empty for a part of an
-    /// unknown kind: nobody can tell what it would say.
+    /// The part as text, for text-only models and for search. Empty for a part of an
+    /// unknown kind.
     pub fn content(&self) -> Cow<'_, str> {
         match self {
             Part::Text(Text { text }) => text.into(),
@@ -117,12 +117,12 @@ impl Attachment {
         Attachment { name: name.into(), text: text.into(), header: false }
     }
 
-    /// What the model is given of it.
+    /// The file as the model gets it.
     pub fn content(&self) -> Cow<'_, str> {
         if !self.header {
             return Cow::Borrowed(&self.text);
         }
-        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // on one line, whatever a file is called
+        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // a file name may contain line breaks
         Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
     }
 }
@@ -132,7 +132,7 @@ impl Media {
         Media { kind, hash: None, media_type: None, size: None, name: None, url: None }
     }
 
-    /// `[image: cat.png]`: what stands for it in text.
+    /// `[image: cat.png]`, its placeholder in text.
     pub fn mention(&self) -> String {
         let kind = match self.kind {
             MediaKind::Image => "image",

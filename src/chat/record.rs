@@ -1,4 +1,4 @@
-//! A conversation as it is kept on disk, exported and imported: every message of its tree with what is known about it.
+//! A conversation as it is saved, exported and imported: all messages of its tree and all facts about them.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use super::id::MessageId;
 use super::message::Message;
 use super::settings::renamed;
 
-/// A whole conversation. Plain data: whoever has one may change it without anything happening elsewhere.
+/// A whole conversation. Plain data: changing it has no effect elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Lower-case hexadecimal, at least 12 digits; people name a conversation by the first few.
+    /// Lower-case hexadecimal, at least 12 digits; users type a prefix.
     pub id: String,
     pub title: String,
     /// Milliseconds since 1970.
     pub created: i64,
     pub changed: i64,
-    /// What the model is told before anything else.
+    /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// The model that answers from now on, as `-m` takes it.
+    /// The model for the next answers, as `-m` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Parents before their children; every id once.
     pub entries: Vec<Entry>,
-    /// The last message of the path that is shown.
+    /// The last message of the current branch.
     pub head: Option<MessageId>,
 }
 
@@ -39,34 +39,34 @@ pub struct Entry {
     pub message: Arc<Message>,
     /// Milliseconds since 1970, where it is known.
     pub created: Option<i64>,
-    /// How an answer came about; `None` for what the user said.
+    /// The facts about an answer; `None` for other messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Box<Answer>>,
 }
 
-/// All that is needed to give an answer again, as far as it is known.
+/// The facts needed to replay an answer, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Answer {
-    /// Why it ended, by its name; empty while it is being written.
+    /// The name of its stop reason; empty while it is being generated.
     pub stop: String,
     pub model: String,
     /// The model's file, as `-m` takes it.
     pub path: String,
     pub fingerprint: String,
-    /// Changes with every change to the model's files; empty where it is not known.
+    /// Fingerprint of the model's files; empty if unknown.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stamp: String,
-    /// A sum of the chat template; empty for none.
+    /// Hash of the chat template; empty if there is none.
     pub template: String,
     /// The settings that shape an answer, names and values; answers in a row share them.
     #[serde(deserialize_with = "under_present_names")]
     pub settings: Arc<[(String, String)]>,
     pub seed: Option<u32>,
-    /// What the model was told before anything else.
+    /// The system prompt of this answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// When it was asked for, in milliseconds since 1970: templates may say the date.
+    /// Time of the request, in milliseconds since 1970: templates may contain the date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<i64>,
     /// Bytes at its beginning that an earlier answer had written, and of what was thought: it went on after them.
@@ -77,16 +77,16 @@ pub struct Answer {
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub generated_tokens: u32,
-    /// Messages at the beginning of the path that the model was not given, system messages not counted.
+    /// The number of dropped messages at the beginning of the path, without system messages.
     #[serde(skip_serializing_if = "is_zero")]
     pub dropped: u32,
-    /// The summary it was given of them.
+    /// The summary that the model got in their place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Some of them left while it was being written.
+    /// Some of them were dropped while the answer was being generated.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dropped_meanwhile: bool,
-    /// The most tokens there could be; 0 where that is not known.
+    /// The context limit in tokens; 0 if unknown.
     #[serde(skip_serializing_if = "is_zero")]
     pub context_limit: u32,
     /// Milliseconds.
@@ -94,7 +94,7 @@ pub struct Answer {
     pub generation_time: u32,
 }
 
-/// Settings that were stored under former names.
+/// Renames settings that were saved under old names.
 fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(String, String)]>, D::Error> {
     let pairs = Vec::<(String, String)>::deserialize(input)?;
     let present = |name: String| renamed(&name).map_or(name, String::from);
@@ -102,7 +102,7 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
 }
 
 impl Answer {
-    /// Whether nothing more is coming: it ended, or was stopped.
+    /// Whether the answer is complete: it ended or was stopped.
     pub fn is_finished(&self) -> bool {
         !self.stop.is_empty()
     }
@@ -134,7 +134,7 @@ pub fn path(entries: &[Entry], head: Option<MessageId>) -> Vec<&Entry> {
 }
 
 impl Entry {
-    /// Without an answer's figures, at a time that is not known.
+    /// A message without answer facts and without a time.
     pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
         Entry { id, parent, message: Arc::new(message), created: None, answer: None }
     }

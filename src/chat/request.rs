@@ -1,4 +1,4 @@
-//! What a backend is asked for: a conversation, how much of it the model still sees, and how the answer is generated.
+//! The request to a backend: a conversation, the part of it that the model sees, and how to generate the answer.
 
 use std::sync::Arc;
 
@@ -6,36 +6,36 @@ use super::dropped::{Dropped, visible};
 use super::message::Message;
 use super::settings::{Auto, Sampling, Settings};
 
-/// One thing to answer: the whole conversation, and how.
+/// A request for one answer: the whole conversation, and how to generate the answer.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Shared with the conversation, which may be long.
     pub messages: Vec<Arc<Message>>,
-    /// The beginning of the conversation that the model no longer sees.
+    /// The dropped beginning of the conversation.
     pub dropped: Dropped,
-    /// Fewest tokens that the context must have left for the answer, at least 1; otherwise the prompt does not fit.
+    /// Tokens that must be free for the answer, at least 1; otherwise the prompt does not fit.
     pub room: usize,
-    /// The beginning of the answer, already written: the model goes on after it.
+    /// The beginning of the answer, which the model continues.
     pub answer_prefix: String,
-    /// The thinking before that.
+    /// The thinking before it.
     pub thinking_prefix: String,
-    /// Continue plain text instead of answering in a chat: no template, nothing added but the first token (BOS).
+    /// Complete plain text instead of answering in a chat: no template, nothing added but BOS.
     pub raw: bool,
-    /// With `raw`: control tokens written out in the text count as such.
+    /// With `raw`: parse control tokens in the text.
     pub special: bool,
     pub generation: Generation,
-    /// Whether its prompt may go to the prompt cache on disk.
+    /// Whether the prompt may be saved in the on-disk prompt cache.
     pub cacheable: bool,
-    /// The id of the conversation it belongs to, if that is stored: removing the conversation empties the prompt cache of it.
+    /// The id of the saved conversation, if any: removing the conversation also removes its prompt cache entries.
     pub conversation: Option<String>,
-    /// Evaluates the whole prompt, whatever memory and the prompt cache have of it.
+    /// Evaluate the whole prompt, without the KV cache and the prompt cache.
     pub no_cache: bool,
-    /// When it is asked, for templates that say the date, in milliseconds since 1970; `None`: now.
+    /// Time of the request, for templates with a date, in milliseconds since 1970; `None`: now.
     pub asked: Option<i64>,
 }
 
 impl Request {
-    /// Something to answer once, of which nothing is stored: seed 0, no limit but the context's.
+    /// A one-time request that is not saved: seed 0, limited by the context only.
     pub fn new(messages: impl IntoIterator<Item = Message>, settings: &Settings) -> Request {
         Request {
             messages: messages.into_iter().map(Arc::new).collect(),
@@ -53,40 +53,40 @@ impl Request {
         }
     }
 
-    /// The messages that the model is given.
+    /// The messages for the model.
     pub fn visible(&self) -> Vec<Arc<Message>> {
         visible(&self.messages, &self.dropped)
     }
 }
 
-/// How an answer is generated. With the same model and messages, it decides every token.
+/// How to generate an answer. With the same model and messages, it determines every token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
-    /// Its `seed` is the user's wish; `seed` below is the one that counts.
+    /// Its `seed` is the user's setting; `seed` below is the one in use.
     pub sampling: Sampling,
     pub seed: u32,
-    /// Most tokens to generate; the end of the context counts besides.
+    /// Most tokens to generate; the context limits the answer as well.
     pub max_tokens: u32,
-    /// The answer ends before any of these.
+    /// Stop strings: the answer ends before any of these.
     pub stop: Vec<String>,
     pub thinking: Thinking,
-    /// Whether tokens are drafted for the model to verify, several at once.
+    /// Whether to use speculative decoding.
     pub speculative: bool,
 }
 
-/// Whether and how long a model thinks before it answers.
+/// Whether and how long the model thinks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thinking {
-    /// Auto: as the template has it.
+    /// Auto: the default of the template.
     pub think: Auto,
-    /// Most tokens of thinking; `None`: no limit of its own.
+    /// Most tokens of thinking; `None`: no separate limit.
     pub budget: Option<u32>,
-    /// What opens and closes thinking; `None`: as the template or the vocabulary tells.
+    /// The tags around thinking; `None`: from the template or the vocabulary.
     pub tags: Option<[String; 2]>,
 }
 
 impl Generation {
-    /// As the settings have it, with the seed of this answer and the most tokens it may have.
+    /// From the settings, with the seed and the token limit of this answer.
     pub fn of(settings: &Settings, seed: u32, max_tokens: u32) -> Generation {
         Generation {
             sampling: settings.sampling.clone(),

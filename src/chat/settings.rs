@@ -1,31 +1,31 @@
-//! What can be set and how it holds if nobody sets it: `Default` here is the only place of defaults.
+//! The settings as values. `Default` here is the only place of defaults.
 //!
-//! How settings are named, read and shown is settings/table.rs; where a value comes from is settings/resolve.rs.
+//! settings/table.rs has their names, parsers and help; settings/resolve.rs resolves their sources.
 
 use std::path::PathBuf;
 
-/// Former names of settings, each with its present one.
+/// Old names of settings, each with the new one.
 const RENAMED: &[(&str, &str)] =
     &[("no-prompt-cache", "no-prompt-cache"), ("no-speculative", "no-speculative")];
 
-/// The present name of a setting that had another one, given as the user may write it.
+/// The new name of a renamed setting. Takes the old name as a user may write it.
 pub fn renamed(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-");
     RENAMED.iter().find(|(former, _)| *former == name).map(|(_, present)| *present)
 }
 
-/// How many tokens of context to use.
+/// The context size in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CtxSize {
-    /// Small first, doubled as the conversation needs it, up to what the model was trained for.
+    /// Starts small and doubles when needed, up to the size the model was trained with.
     Auto,
-    /// All that the model was trained for.
+    /// The size the model was trained with.
     Trained,
     /// This many tokens.
     Tokens(u32),
 }
 
-/// Yes, no, or as seems best.
+/// On, off, or automatic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auto {
     Auto,
@@ -33,18 +33,18 @@ pub enum Auto {
     Off,
 }
 
-/// What to do when a conversation no longer fits the context.
+/// What to do when a conversation does not fit the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
-    /// The oldest exchanges leave the model's view.
+    /// Drop the oldest exchanges from the context.
     Roll,
-    /// The same, and the model summarises them first.
+    /// The same, after the model summarised them.
     Compact,
-    /// Nothing leaves: there is no answer.
+    /// Drop nothing: there is no answer.
     Stop,
 }
 
-/// Element type of the KV cache.
+/// Data type of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheType {
     F32,
@@ -87,7 +87,7 @@ impl Stage {
     ];
 }
 
-/// How the next token is chosen: llama.cpp's parameters, in its units, with its defaults.
+/// Sampling parameters: llama.cpp's, in its units, with its defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     pub temp: f32,
@@ -114,9 +114,9 @@ pub struct Sampling {
     pub mirostat_ent: f32,
     pub mirostat_lr: f32,
     pub samplers: Vec<Stage>,
-    /// `None`: a fresh one for every answer.
+    /// `None`: a new random seed for each answer.
     pub seed: Option<u32>,
-    /// Token id and what is added to its logit.
+    /// Token id, and the number added to its logit.
     pub logit_bias: Vec<(i32, f32)>,
 }
 
@@ -155,7 +155,7 @@ impl Default for Sampling {
 pub struct Settings {
     pub model: Option<String>,
     pub ctx_size: CtxSize,
-    /// `None`: one a physical core.
+    /// `None`: one per physical core.
     pub threads: Option<u32>,
     /// `None`: as many as `threads`.
     pub threads_batch: Option<u32>,
@@ -167,37 +167,37 @@ pub struct Settings {
     pub no_mmap: bool,
     pub no_repack: bool,
     pub mlock: bool,
-    /// The on-disk prompt cache is neither read nor written.
+    /// Neither read nor write the on-disk prompt cache.
     pub no_prompt_cache: bool,
-    /// Where models are looked for besides the usual places.
+    /// Additional folders to search for models.
     pub model_folders: Vec<PathBuf>,
-    /// Nothing is asked of any network.
+    /// Do not use the network.
     pub offline: bool,
     pub system_prompt: Option<String>,
     pub system_prompt_file: Option<PathBuf>,
-    /// Attached files are given with name and fence; auto: where there are several.
+    /// Put names and code fences around attached files; auto: if there are several.
     pub file_header: Auto,
-    /// Most tokens of one answer; `None`: the way of asking decides.
+    /// Most tokens of one answer; `None`: the default of the mode (chat or one answer).
     pub predict: Option<u32>,
     pub stop: Vec<String>,
-    /// Whether the model thinks before it answers; auto: as its template has it.
+    /// Whether the model thinks before it answers; auto: the default of the template.
     pub think: Auto,
-    /// Most tokens of thinking; `None`: no limit of its own.
+    /// Most tokens of thinking; `None`: no separate limit.
     pub think_budget: Option<u32>,
-    /// What opens and closes thinking; `None`: as the model's template or vocabulary tells.
+    /// The tags around thinking; `None`: from the template or the vocabulary.
     pub think_tags: Option<[String; 2]>,
-    /// What is thought is shown on stderr as it comes.
+    /// Show thinking on stderr while it is generated.
     pub show_thinking: bool,
-    /// `None`: a chat asks, one question stops.
+    /// `None`: a chat asks, a single answer stops.
     pub overflow: Option<Overflow>,
-    /// No speculative decoding.
+    /// Disable speculative decoding.
     pub no_speculative: bool,
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
-    /// Nothing is written to the disk.
+    /// Save nothing.
     pub incognito: bool,
-    /// Conversations are kept even where there is no terminal.
+    /// Save conversations even without a terminal.
     pub keep: bool,
     pub chat_template: Option<String>,
     pub template_args: Vec<(String, String)>,

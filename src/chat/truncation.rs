@@ -8,24 +8,24 @@ use super::message::{Message, Role};
 use super::request::Request;
 use super::settings::{Auto, Overflow};
 
-/// Tokens that an answer should have room for, as a share of the context, and the most that are kept free for it.
+/// Tokens to reserve for an answer: as a share of the context, and at most.
 const ROOM_SHARE: usize = 8;
 const MOST_ROOM: usize = 512;
-/// The same for a summary, and what is too little for one.
+/// The same for a summary, and the fewest tokens that make one worthwhile.
 const SUMMARY_SHARE: usize = 8;
 const MOST_SUMMARY: usize = 512;
 const LEAST_SUMMARY: usize = 24;
 
-/// About how many tokens a message takes in a prompt.
+/// The approximate number of tokens of a message in a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TokenCount {
-    /// With what the template writes before it.
+    /// With the template's text before it.
     pub tokens: usize,
     /// Of these, the ones of attached files.
     pub attached: usize,
 }
 
-/// The same where nobody counts: four bytes a token.
+/// An estimate for backends that count no tokens: four bytes a token.
 pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
     let attached = |message: &Message| message.files().map(|file| file.content().len()).sum();
     let tokens = |bytes: usize| bytes.div_ceil(4);
@@ -48,11 +48,11 @@ pub fn room(request: &Request, overflow: Option<Overflow>, limit: usize) -> usiz
     }
 }
 
-/// A message of the user and the answers up to the next.
+/// A user message and the answers up to the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exchange {
     pub messages: usize,
-    /// Tokens that are free when it is dropped: attached files stay.
+    /// Tokens that dropping it frees: attached files stay.
     pub tokens: usize,
 }
 
@@ -60,9 +60,9 @@ pub struct Exchange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     Fit,
-    /// It can when so many messages are dropped.
+    /// It can, after this number of messages is dropped.
     Drop(usize),
-    /// The prompt and one token of answer need more than there is.
+    /// The prompt and one token of answer exceed the context.
     Refuse,
 }
 

@@ -1,4 +1,4 @@
-//! The command line → what is said of it: `-h`, short enough for a screen, `--help`, and `fireside help SUBCOMMAND`.
+//! Help texts: `-h`, which fits a screen, `--help`, and `fireside help SUBCOMMAND`.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory};
 
 use super::{Args, Instead, needs_value};
 
-/// What stands at the end of `--help`.
+/// The end of `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
   fireside                                                      open a chat
@@ -18,13 +18,13 @@ Examples:
   fireside pull llama-3.2-3b                                    download a model
   fireside history search rust lifetime                         find messages";
 
-/// What is asked for most, by the names of the arguments, in few words.
+/// The most used options, by argument id, with a short help.
 const MOST_USED: &[(&str, &str)] = &[
     ("model", "the model: a name, a GGUF file or hf:OWNER/REPO"),
     ("prompt", "the prompt"),
     ("file", "a text file to put before the prompt"),
     ("interactive", "answer, then stay in the chat"),
-    ("go_on", "continue the most recent conversation"),
+    ("continue_latest", "continue the most recent conversation"),
     ("system-prompt", "instructions for the model"),
     ("predict", "maximum number of tokens to generate"),
     ("temp", "0: the most likely token; higher: more varied"),
@@ -32,7 +32,7 @@ const MOST_USED: &[(&str, &str)] = &[
     ("incognito", "save nothing"),
 ];
 
-/// The subcommands with what they do.
+/// The subcommands and their help.
 pub fn subcommands() -> Vec<(String, String)> {
     let about = |subcommand: &Command| subcommand.get_about().unwrap_or_default().to_string();
     Args::command()
@@ -41,7 +41,7 @@ pub fn subcommands() -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a subcommand says of itself with `--help`, or one of its own subcommands; `None`: there is none.
+/// The `--help` of a subcommand or of a nested one; `None`: there is no such subcommand.
 pub fn on(subcommands: &[String]) -> Option<Instead> {
     let command = Args::command();
     subcommands.iter().try_fold(&command, |command, subcommand| command.find_subcommand(subcommand))?;
@@ -49,14 +49,14 @@ pub fn on(subcommands: &[String]) -> Option<Instead> {
     super::parse(words.map(OsString::from)).err()
 }
 
-/// What an option does that is no setting.
+/// The help of an option that is not a setting.
 pub fn of_option(name: &str) -> Option<String> {
     let command = Args::command();
     let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name) && !arg.is_hide_set())?;
     Some(format!("{}\n{}", spelled(arg).trim_start(), arg.get_help()?))
 }
 
-/// For one screen: the uses, the subcommands, the options that are asked for most.
+/// Help that fits a screen: uses, subcommands, the most used options.
 pub(super) fn short() -> String {
     let command = Args::command();
     let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();

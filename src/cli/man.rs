@@ -1,4 +1,4 @@
-//! The command line → man pages, one for fireside and one for each command: written where fireside is installed.
+//! The command line → man pages, one for fireside and one for each subcommand, written by `make install`.
 
 use std::fs::create_dir_all;
 use std::path::Path;
@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use super::Args;
 use crate::error::{Failure, reason};
 
-/// Writes the pages into a folder, which is made if it is not there.
+/// Writes the pages to a folder, which is created if necessary.
 pub fn write(folder: &Path) -> Result<(), Failure> {
     let written = create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Args::command(), folder));
     written.map_err(|e| {

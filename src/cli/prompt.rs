@@ -1,10 +1,11 @@
-//! The words on the command line → the prompt, or what was probably meant instead: a command, a model, or quotes.
+//! The words on the command line → the prompt, or a hint at what was probably meant: a subcommand, a model, or quotes.
 
 use super::{Commands, help};
 use crate::error::Failure;
 use crate::suggest::nearest;
 
-/// The prompt among the words on the command line. One word is a prompt as well, unless it is nearly a subcommand or a model's name.
+/// The prompt among the words on the command line. A single word is a prompt too, unless it is almost a subcommand or the name of
+/// a model.
 pub fn among(
     words: &[String],
     subcommand: Option<&Commands>,
@@ -48,7 +49,7 @@ pub fn among(
     }
 }
 
-/// As a shell takes it for one word.
+/// Quotes a text so that a shell takes it as one word.
 fn quoted(text: &str) -> String {
     let acts = |c| matches!(c, '"' | '$' | '`' | '\\' | '!');
     match text.contains(acts) && !text.contains('\'') {

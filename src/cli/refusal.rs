@@ -1,4 +1,4 @@
-//! clap's errors → one line and a hint that fits.
+//! clap's errors → one line and a hint.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
@@ -46,21 +46,21 @@ pub(super) fn usage_failure(error: &clap::Error) -> Failure {
         Some(close) => format!("did you mean {close}?"),
         None if prompt => OPTIONS_AND_PROMPTS.into(),
         None if let Some(row) = setting_named(error) => {
-            format!("fireside help {} tells about that setting", row.name)
+            format!("fireside help {} explains that setting", row.name)
         }
-        None if subcommands.len() > 1 => format!("{} --help tells what it takes", subcommands.join(" ")),
+        None if subcommands.len() > 1 => format!("{} --help lists its arguments", subcommands.join(" ")),
         None => "fireside --help lists the options".into(),
     })
 }
 
-/// An option that has another name now.
+/// An option that was renamed.
 fn renamed_option(error: &clap::Error) -> Option<Failure> {
     let ContextValue::String(word) = error.get(ContextKind::InvalidArg)? else { return None };
     let new = renamed(word.strip_prefix("--")?)?;
     Some(Failure::usage(format!("{word} is now --{new}")))
 }
 
-/// The setting whose name stands where none belongs.
+/// The setting whose name was typed without `--`.
 fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
     match error.get(ContextKind::InvalidArg)? {
         ContextValue::String(word) => setting(word),

@@ -1,4 +1,4 @@
-//! llama.cpp's spellings of options → ours, before clap sees them: it knows no short forms of several letters.
+//! llama.cpp's spellings of options → fireside's, before clap sees them: clap knows no short options of several letters.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use clap::{Arg, Command, CommandFactory};
 use super::{Args, OPTIONS_AND_PROMPTS, needs_value};
 use crate::error::Failure;
 
-/// llama.cpp's short forms of several letters and what they stand for here; an empty word is dropped.
+/// llama.cpp's short options of several letters and fireside's options; an empty string drops the option.
 const SPELLINGS: &[(&str, &str)] = &[
     ("-ngl", "--gpu-layers"),
     ("-fa", "--flash-attn"),
@@ -26,10 +26,10 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("--no-conversation", ""),
 ];
 
-/// More of them, for what fireside does not have: `-md` must not be taken for `-m d`.
+/// More of them, for features that fireside lacks: `-md` must not be parsed as `-m d`.
 const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
 
-/// The words in our spelling. The value of an option is left alone, whatever it looks like.
+/// The words in fireside's spelling. Values of options stay unchanged, whatever they look like.
 pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let command = Args::command();
     let mut translated: Vec<OsString> = Vec::with_capacity(words.len());
@@ -48,7 +48,7 @@ pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
             );
         }
         if text == "-hf" {
-            translated.push("--model".into()); // which says what is missing if nothing follows
+            translated.push("--model".into()); // its error names a missing value
             let name = words.next();
             translated.extend(name.map(|name| format!("hf:{}", name.to_string_lossy()).into()));
             continue;
@@ -65,7 +65,7 @@ pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
     Ok(translated)
 }
 
-/// Whether the option, spelled our way, is followed by a value.
+/// Whether a value follows the option.
 fn takes_value(command: &Command, word: &str) -> bool {
     let named = |arg: &Arg| match word.strip_prefix("--") {
         Some(name) => arg.get_long_and_visible_aliases().is_some_and(|names| names.contains(&name)),

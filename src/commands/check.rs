@@ -24,18 +24,18 @@ struct Report {
     remarks: Vec<String>,
     tensors: usize,
     bytes: u64,
-    parts: Vec<Part>,
+    parts: Vec<CheckedFile>,
 }
 
 /// One file of it.
-struct Part {
+struct CheckedFile {
     path: PathBuf,
     sha256: String,
-    expected: Option<Expected>,
+    expected: Option<Checksum>,
 }
 
 /// A checksum that the file should have, and who says so.
-struct Expected {
+struct Checksum {
     sha256: String,
     source: String,
 }
@@ -117,28 +117,28 @@ fn part(
     report.problems.extend(found.problems);
     report.tensors += header.map_or(0, |header| header.tensors.len());
     report.bytes += found.bytes;
-    report.parts.push(Part { path: file.to_path_buf(), sha256: found.sha256, expected });
+    report.parts.push(CheckedFile { path: file.to_path_buf(), sha256: found.sha256, expected });
     Ok(())
 }
 
 /// The checksum that a file should have: from the name that a cache of downloads keeps it under, or from the catalogue.
-fn expected(file: &Path) -> Option<Expected> {
+fn expected(file: &Path) -> Option<Checksum> {
     let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let is_digest =
         |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let folder = real.parent().and_then(Path::file_name).unwrap_or_default();
     if let Some(digest) = name.strip_prefix("sha256-").filter(|digest| is_digest(digest)) {
-        return Some(Expected {
+        return Some(Checksum {
             sha256: digest.to_owned(),
             source: "the name Ollama gave the file".to_owned(),
         });
     }
     if folder == "blobs" && is_digest(&name) {
-        return Some(Expected { sha256: name, source: "the name Hugging Face gave the file".to_owned() });
+        return Some(Checksum { sha256: name, source: "the name Hugging Face gave the file".to_owned() });
     }
     let entry = file.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))?;
-    Some(Expected {
+    Some(Checksum {
         sha256: entry.sha256.clone(),
         source: format!("{} in the catalogue, from {}", entry.file, entry.repository),
     })
@@ -173,7 +173,7 @@ fn lines(path: &Path, report: &Report) -> String {
 
 fn object(path: &Path, report: &Report) -> serde_json::Value {
     let first = report.parts.first();
-    let digest = |part: &Part| part.expected.as_ref().map(|expected| expected.sha256.clone());
+    let digest = |part: &CheckedFile| part.expected.as_ref().map(|expected| expected.sha256.clone());
     let mut object = json!({
         "path": lossy(path),
         "ok": report.problems.is_empty(),
@@ -185,7 +185,7 @@ fn object(path: &Path, report: &Report) -> serde_json::Value {
         "expected_sha256": first.and_then(digest),
     });
     if report.parts.len() > 1 {
-        let part = |part: &Part| json!({"path": lossy(&part.path), "sha256": part.sha256, "expected_sha256": digest(part)});
+        let part = |part: &CheckedFile| json!({"path": lossy(&part.path), "sha256": part.sha256, "expected_sha256": digest(part)});
         object["parts"] = report.parts.iter().map(part).collect();
     }
     object

@@ -185,7 +185,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         Commands::Pull { what: Some(what) } => pull::run(&what, context),
         Commands::List { all } => list::run(all, context),
         Commands::Show { model, tensors, template, metadata } => {
-            show::run(model.as_deref(), &show::Parts { tensors, template, metadata }, context)
+            show::run(model.as_deref(), &show::Sections { tensors, template, metadata }, context)
         }
         Commands::Rm { model, yes } => rm::run(&model, yes, context),
         Commands::Check { file } => check::run(context, &file),

@@ -24,7 +24,7 @@ const SHOWN: usize = 8;
 const LONGEST: usize = 200;
 
 /// What is wanted besides the summary, or instead of it.
-pub(super) struct Parts {
+pub(super) struct Sections {
     pub tensors: bool,
     pub template: bool,
     pub metadata: bool,
@@ -32,7 +32,7 @@ pub(super) struct Parts {
 
 pub(super) fn run(
     wanted: Option<&str>,
-    parts: &Parts,
+    parts: &Sections,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
     let settings = context.config.settings();
@@ -120,7 +120,7 @@ fn remote(
     Ok((vec![header], card.of_remote(remote.size(), remote.licence.as_deref())))
 }
 
-fn object(card: &ModelCard, headers: &[Header], parts: &Parts, settings: &Settings) -> Value {
+fn object(card: &ModelCard, headers: &[Header], parts: &Sections, settings: &Settings) -> Value {
     let mut object = card.json();
     if parts.tensors {
         let tensors = headers.iter().flat_map(|header| &header.tensors);

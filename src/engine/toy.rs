@@ -20,13 +20,13 @@ pub(super) struct Toy {
     pub batches: Vec<usize>,
     cuttable: bool,
     capacity: usize,
-    sequences: Vec<Sequence>,
+    sequences: Vec<ToySequence>,
     /// A row for each token that got logits.
     logits: Vec<Vec<f32>>,
 }
 
 #[derive(Default)]
-struct Sequence {
+struct ToySequence {
     memory: Vec<Token>,
     says: Vec<Token>,
     said: usize,
@@ -34,10 +34,10 @@ struct Sequence {
     drafted_from: Option<usize>,
 }
 
-impl Sequence {
-    fn saying(text: &str) -> Sequence {
+impl ToySequence {
+    fn saying(text: &str) -> ToySequence {
         let says = text.bytes().map(|byte| if byte == 0 { END } else { Token::from(byte) }).collect();
-        Sequence { says, ..Sequence::default() }
+        ToySequence { says, ..ToySequence::default() }
     }
 
     /// What is said next.
@@ -57,7 +57,7 @@ impl Toy {
             batches: Vec::new(),
             cuttable: true,
             capacity: 0,
-            sequences: vec![Sequence::default()],
+            sequences: vec![ToySequence::default()],
             logits: Vec::new(),
         }
     }
@@ -69,7 +69,7 @@ impl Toy {
 
     /// The same with a sequence for each of the texts.
     pub(super) fn saying_each(texts: &[&str]) -> Toy {
-        Toy { sequences: texts.iter().map(|text| Sequence::saying(text)).collect(), ..Toy::new(8192) }
+        Toy { sequences: texts.iter().map(|text| ToySequence::saying(text)).collect(), ..Toy::new(8192) }
     }
 
     /// Memory like a recurrent model's: nothing of it can be forgotten but all.
@@ -158,7 +158,7 @@ impl Model for Toy {
     }
 
     fn truncate(&mut self, sequence: usize, len: usize) -> usize {
-        let Sequence { memory, said, drafted_from, .. } = &mut self.sequences[sequence];
+        let ToySequence { memory, said, drafted_from, .. } = &mut self.sequences[sequence];
         if drafted_from.take().is_some_and(|from| len >= from) {
             *said -= memory.len() - len;
         }

@@ -6,13 +6,13 @@ use std::path::Path;
 use crate::gguf::{Foreign, Refusal, joining};
 
 /// What to do about a file that is damaged.
-pub const FETCH_AGAIN: &str = "fetch the file again; if that does not help, the file was made badly";
+pub const FETCH_AGAIN: &str = "fetch the file again; if that does not help, the file itself is faulty";
 
 /// What the user can do about it, without a full stop; `None` where nothing sensible can be said.
 pub fn remedy(refusal: &Refusal) -> Option<String> {
     let text = match refusal {
         Refusal::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            "check who may read the file (ls -l)"
+            "check the permissions of the file (ls -l)"
         }
         Refusal::Directory => "name the .gguf file inside it",
         Refusal::Empty | Refusal::Short { .. } | Refusal::Truncated { .. } => {
@@ -21,7 +21,7 @@ pub fn remedy(refusal: &Refusal) -> Option<String> {
         Refusal::Malformed(_) => FETCH_AGAIN,
         Refusal::Foreign(foreign) => return of_foreign(*foreign).map(str::to_owned),
         Refusal::BigEndian => {
-            "get the little-endian file, or convert it with gguf_convert_endian.py of llama.cpp"
+            "get the little-endian file, or convert it with llama.cpp's gguf_convert_endian.py"
         }
         Refusal::Version(1) => "the file is from 2023: get a newer conversion of the model",
         Refusal::Version(_) => "the file may be newer than this program",

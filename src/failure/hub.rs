@@ -18,12 +18,10 @@ impl From<Error> for Failure {
 
 fn hint(error: &Error) -> Option<String> {
     Some(match error {
-        Error::Offline(_) => {
-            "it uses no network with --offline, or where FIRESIDE_OFFLINE or HF_HUB_OFFLINE is set".into()
-        }
+        Error::Offline(_) => "--offline, FIRESIDE_OFFLINE and HF_HUB_OFFLINE forbid the network".into(),
         Error::NoHome => "set HF_HOME to a folder".into(),
-        Error::NoRoom { .. } => "make room, or set HF_HOME to a folder on another disk".into(),
-        Error::Exists(_) => "move it away, or use it: -m takes its path".into(),
+        Error::NoRoom { .. } => "free some space, or set HF_HOME to a folder on another disk".into(),
+        Error::Exists(_) => "move it away, or use it with -m and its path".into(),
         Error::Locked { lock, .. } => format!("end that program, or remove {}", lock.display()),
         Error::Gated { repository, has_token } => {
             format!("accept them on the model's page, {repository} on the hub, and {}", token(*has_token))
@@ -35,7 +33,7 @@ fn hint(error: &Error) -> Option<String> {
             format!("{close}for a private one, {}", token(*has_token))
         }
         Error::NoRevision { .. } => {
-            "leave it out for the newest one: what follows @ is a branch, a tag or a commit".into()
+            "after @ comes a branch, a tag or a commit; without it, fireside takes the newest".into()
         }
         Error::NoModel { .. } => "look for a repository of the same model whose name ends in -GGUF".into(),
         Error::Several { repository, models } => {
@@ -47,13 +45,15 @@ fn hint(error: &Error) -> Option<String> {
             format!("{close}it has {there}")
         }
         Error::Unusable { why, .. } if why.contains("certificate") => {
-            "add the certificate authority of your network to the system's certificates".into()
+            "add your network's certificate authority to the system's certificates".into()
         }
-        Error::Unreachable { begun: true, .. } => "the same command goes on from here".into(),
+        Error::Unreachable { begun: true, .. } => "the same command resumes the download".into(),
         Error::Unreachable { begun: false, .. } => {
-            "is there a network? behind a proxy, set HTTPS_PROXY; with --offline nothing is asked for".into()
+            "check the network; behind a proxy, set HTTPS_PROXY; --offline works without a network".into()
         }
-        Error::Checksum(_) => "a proxy or the hub sends damaged bytes; try another network, or later".into(),
+        Error::Checksum(_) => {
+            "a proxy or the hub sends damaged bytes; try another network, or try again later".into()
+        }
         _ => return None,
     })
 }

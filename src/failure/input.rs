@@ -10,7 +10,7 @@ impl From<Error> for Failure {
             Error::Interrupted => Failure::interrupted(),
             Error::TooLong { .. } => worded(&error, None).exit(Exit::TooLong),
             Error::NotText { .. } => worded(&error, None)
-                .hint("iconv converts text from other encodings; a model can read only text"),
+                .hint("iconv converts text from other encodings; binary files cannot be attached"),
             Error::Unreadable { .. } => worded(&error, None),
         }
     }

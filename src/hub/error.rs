@@ -16,12 +16,12 @@ pub enum Error {
     // The environment.
     #[error("HF_ENDPOINT must be an http or https address, not '{0}'")]
     Endpoint(String),
-    #[error("the token (HF_TOKEN, or the file of HF_TOKEN_PATH) contains a character that no token has")]
+    #[error("the token (from HF_TOKEN or the file HF_TOKEN_PATH) contains an invalid character")]
     Token,
     /// By the reference that was to be asked for.
-    #[error("{0} could not be asked for: fireside is offline")]
+    #[error("could not fetch {0}: fireside is offline")]
     Offline(String),
-    #[error("there is no home folder to keep models in")]
+    #[error("there is no home folder for models")]
     NoHome,
 
     // This machine.
@@ -35,13 +35,13 @@ pub enum Error {
         size(*free)
     )]
     NoRoom { folder: PathBuf, missing: u64, free: u64 },
-    #[error("{} is there already, and is another file", .0.display())]
+    #[error("{} already exists and is a different file", .0.display())]
     Exists(PathBuf),
-    #[error("another program holds {name}, and fetched nothing for {}", duration(waited.as_secs_f64()))]
+    #[error("another program has locked {name} and fetched nothing for {}", duration(waited.as_secs_f64()))]
     Locked { name: String, lock: PathBuf, waited: Duration },
 
     // The hub: what it refuses, and what a repository lacks.
-    #[error("{repository} is for those only who have accepted its conditions")]
+    #[error("{repository} is gated: its conditions must be accepted first")]
     Gated { repository: String, has_token: bool },
     #[error("there is no repository {repository} on the hub, or it is private")]
     NoRepository { repository: String, has_token: bool },
@@ -52,31 +52,31 @@ pub enum Error {
     NoRepositoryOrRevision { repository: String, revision: String },
     #[error("{repository} has no file {file}")]
     NoFile { repository: String, file: String },
-    #[error("the hub's list of {0} names no commit")]
+    #[error("the hub's listing of {0} names no commit")]
     NoCommit(String),
-    #[error("{repository} holds no GGUF model")]
+    #[error("{repository} contains no GGUF model")]
     NoModel { repository: String },
     /// Never empty.
-    #[error("{repository} holds several models: {}", listed(models))]
+    #[error("{repository} contains several models: {}", listed(models))]
     Several { repository: String, models: Vec<Candidate> },
     /// No model or file is called `wanted`; perhaps `close` was meant.
     #[error("{repository} has no '{wanted}'")]
     NoSuchModel { repository: String, wanted: String, close: Option<String>, models: Vec<Candidate> },
-    #[error("the hub refused {repository}: it answered {status}")]
+    #[error("the hub refused access to {repository} ({status})")]
     HubRefused { repository: String, status: u16 },
-    #[error("{repository} lacks some of the files that {name} is split into")]
+    #[error("{repository} lacks some parts of {name}")]
     Incomplete { repository: String, name: String },
 
     // A web server.
-    #[error("{host} does not let everyone fetch that ({status})")]
+    #[error("{host} does not allow this download without a token ({status})")]
     Forbidden { host: String, status: u16 },
     #[error("{host} has no such file ({status})")]
     NotFound { host: String, status: u16 },
-    #[error("{host} refused: it answered {status}")]
+    #[error("{host} refused the request ({status})")]
     Refused { host: String, status: u16 },
-    #[error("{0} does not end in the name of a file")]
+    #[error("{0} does not end in a file name")]
     NoName(String),
-    #[error("{host} does not say how large {name} is")]
+    #[error("{host} does not report the size of {name}")]
     NoSize { host: String, name: String },
 
     // Either of them.
@@ -90,13 +90,13 @@ pub enum Error {
     OtherSize { name: String, size: u64, listed: u64 },
     #[error("{name} keeps changing: {why}")]
     Changing { name: String, why: String },
-    #[error("{0} is not what the hub says: its SHA-256 is wrong, however often it is fetched")]
+    #[error("{0} fails its SHA-256 check, even when fetched again")]
     Checksum(String),
 
     /// Whoever watches wanted no more.
     #[error("interrupted")]
     Interrupted,
-    #[error("fetching ended unexpectedly")]
+    #[error("the download ended unexpectedly")]
     Died,
 }
 

@@ -14,24 +14,24 @@ pub enum Error {
     #[error(transparent)]
     NotHere(#[from] NotHere),
     /// None was named and none is here. `folder`: where one would be found.
-    #[error("no model was named and none was found")]
+    #[error("no model is set, and none was found")]
     NoModels { folder: Option<PathBuf>, offline: bool },
     /// None was named, and there is this one.
-    #[error("no model was named")]
+    #[error("no model is set")]
     OneUnnamed(String),
-    #[error("there are several models and none was named")]
+    #[error("there are several models, and none is set")]
     SeveralUnnamed(Vec<String>),
 
     #[error("could not use the model {}: {refusal}", path.display())]
     Refused { path: PathBuf, refusal: Refusal },
-    #[error("could not use the model {}: llama.cpp takes no name that is not UTF-8", .0.display())]
+    #[error("could not use the model {}: llama.cpp accepts only UTF-8 names", .0.display())]
     NotUtf8(PathBuf),
     #[error("could not read {}: {}", path.display(), reason(source))]
     Unreadable { path: PathBuf, source: io::Error },
 
     // Tokens of context, bytes of memory.
     /// The model has learnt positions and no more; `reason`: why it takes fewer than that.
-    #[error("a context of {wanted} tokens is more than this model can take")]
+    #[error("a context of {wanted} tokens exceeds what this model supports")]
     ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
     #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
     NoMemory { needed: u64, free: u64 },
@@ -45,7 +45,7 @@ pub enum Error {
     NoMemoryForContext { wanted: usize, fits: usize, context: u64, model: u64, free: u64 },
 
     /// By the names of the model's templates.
-    #[error("the model has no chat template without a name, and several with one")]
+    #[error("the model has several named chat templates and no default")]
     SeveralTemplates(Vec<String>),
     /// Neither one of the model's `own` templates nor a built-in one, and no file that can be read.
     #[error("the chat template: {source}")]

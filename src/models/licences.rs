@@ -77,8 +77,8 @@ pub fn judge<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> Openness {
         }
     }
     let meaning = match named {
-        Some(_) => "read the licence before you rely on the model: it is not known here what it allows",
-        None => "the file names no licence: look at where it came from before you rely on it",
+        Some(_) => "fireside does not know this licence: read it before you rely on the model",
+        None => "the file names no licence: check its source before you rely on it",
     };
     Openness { kind: Kind::Unknown, licence: named.map(String::from), meaning: meaning.into() }
 }

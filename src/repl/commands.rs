@@ -1,11 +1,12 @@
-//! The slash commands, in one table that drives dispatch, Tab, `/help` and the docs. What they do is in `conversation.rs` and `model.rs`.
+//! The slash commands, in one table that drives dispatch, Tab, `/help` and the docs. The functions behind it are in
+//! conversation.rs and model.rs.
 
 mod model;
 mod conversation;
 
 use std::path::{Path, PathBuf};
 
-pub(super) use self::conversation::go_on_with;
+pub(super) use self::conversation::resume_conversation;
 use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 use super::{Ask, Chat};
@@ -17,21 +18,21 @@ use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 
 /// What happens after a command.
-pub enum Next {
+pub enum Outcome {
     Prompt,
     Ask(Ask),
-    /// A conversation is to be chosen from a list and gone on with.
+    /// Resume a conversation that the user picks from a list.
     Resume,
-    /// Back to the editor with this text in the line.
+    /// Put this text into the line editor.
     Edit(String),
-    /// Something that is done only if the user agrees.
+    /// Ask first, and act only after a yes.
     Confirm(Confirm),
-    /// This message is to be changed in the line.
+    /// Edit this message in the line editor.
     Change(MessageId, Message),
     Quit,
 }
 
-/// What Tab offers for a command's argument.
+/// The kind of a command's argument, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
     None,
@@ -45,25 +46,25 @@ pub enum Argument {
 
 type Then = Box<dyn FnOnce(&mut Chat) -> Result<(), Failure>>;
 
-/// A question to be answered with yes or no, and what is done after a yes.
+/// A yes-or-no question, and the action after a yes.
 pub struct Confirm {
     pub question: String,
-    /// What is said where there is nobody to ask.
+    /// The failure if nobody can be asked.
     pub refusal: Failure,
     pub then: Then,
 }
 
-type Run = fn(&mut Chat, &str) -> Result<Next, Failure>;
+type Handler = fn(&mut Chat, &str) -> Result<Outcome, Failure>;
 
 pub struct Command {
     /// Without the slash.
     pub name: &'static str,
     pub aliases: &'static [&'static str],
-    /// What it takes, for people.
+    /// Its arguments, as help shows them.
     pub takes: &'static str,
     pub help: &'static str,
     pub argument: Argument,
-    run: Run,
+    run: Handler,
 }
 
 const fn row(
@@ -71,7 +72,7 @@ const fn row(
     takes: &'static str,
     argument: Argument,
     help: &'static str,
-    run: Run,
+    run: Handler,
 ) -> Command {
     let (name, aliases) = match names.split_first() {
         Some((name, aliases)) => (*name, aliases),
@@ -83,15 +84,15 @@ const fn row(
 /// The table.
 pub const COMMANDS: &[Command] = &[
     row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
-    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Next::Quit)),
+    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Outcome::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
     row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
     row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
-        Ok(Next::Ask(Ask::Retry))
+        Ok(Outcome::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
-        Ok(Next::Ask(Ask::More))
+        Ok(Outcome::Ask(Ask::More))
     }),
     row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
@@ -151,7 +152,7 @@ pub fn command(name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name))
 }
 
-/// Whether a line is meant for a command: a slash and a word. Paths, comments and the like are messages.
+/// Whether a line is a command: a slash and a word. Paths, comments and the like are messages.
 pub(super) fn is_command(line: &str) -> bool {
     let name = line.strip_prefix('/').and_then(|rest| rest.split(char::is_whitespace).next());
     let is_word = |name: &str| {
@@ -162,7 +163,7 @@ pub(super) fn is_command(line: &str) -> bool {
 }
 
 /// Runs a line that begins with a slash.
-pub fn run(chat: &mut Chat, line: &str) -> Result<Next, Failure> {
+pub fn run(chat: &mut Chat, line: &str) -> Result<Outcome, Failure> {
     let line = line.trim();
     let line = line.strip_prefix('/').unwrap_or(line);
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -190,14 +191,14 @@ fn unknown(name: &str) -> Failure {
     }
 }
 
-/// What there is to be named, looked up only when it is asked for.
+/// Names for completion, looked up on demand.
 pub struct Names {
     pub models: Box<dyn Fn() -> Vec<String>>,
-    /// Ids, as far as they are shown.
+    /// Short ids.
     pub conversations: Box<dyn Fn() -> Vec<String>>,
 }
 
-/// What Tab offers for the line up to the cursor; `None`: file names.
+/// The candidates for the line up to the cursor, and where they begin; `None`: complete file names.
 pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
@@ -244,7 +245,7 @@ fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     names
 }
 
-/// Makes a setting what it was before the chat changed it.
+/// The value that restores a setting as it was before the chat.
 const DEFAULT: &str = "default";
 
 /// The settings that a running chat can change.
@@ -252,18 +253,18 @@ fn changeable() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|row| row.effect != Effect::Start)
 }
 
-fn help(chat: &mut Chat, name: &str) -> Result<Next, Failure> {
+fn help(chat: &mut Chat, name: &str) -> Result<Outcome, Failure> {
     if !name.is_empty() {
         let text = described(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
         chat.screen.show(&text);
-        return Ok(Next::Prompt);
+        return Ok(Outcome::Prompt);
     }
     chat.screen.show(&table());
     chat.screen.show(KEYS);
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
-/// What a command takes and does.
+/// The help of one command.
 pub fn described(name: &str) -> Option<String> {
     let command = command(name)?;
     let aliases: Vec<String> = command.aliases.iter().map(|a| format!("/{a}")).collect();
@@ -271,7 +272,7 @@ pub fn described(name: &str) -> Option<String> {
     Some(format!("/{} {}\n{}{also}", command.name, command.takes, command.help))
 }
 
-/// Every command with what it does, a line each.
+/// The help of all commands, one line each.
 pub fn table() -> String {
     let usage = |c: &Command| format!("/{} {}", c.name, c.takes);
     let width = COMMANDS.iter().map(|c| usage(c).len()).max().unwrap_or(0);
@@ -279,20 +280,20 @@ pub fn table() -> String {
     lines.join("\n")
 }
 
-/// What the keys do.
+/// The help on keys.
 pub const KEYS: &str = "
 Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves.
 Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
 Tab completes, Up recalls earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
 Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.";
 
-/// `"two words"` → `two words`; the shell would have done it.
+/// `"two words"` → `two words`, as a shell does.
 fn unquoted(value: &str) -> &str {
     let inside = |quote: char| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote));
     inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
-/// A path as it was typed → the path: quotes go, the backslashes that Tab puts before spaces and the like, and `~`.
+/// A typed path → the path: without quotes and the backslashes that Tab inserts, and with `~` expanded.
 fn path(typed: &str) -> PathBuf {
     let mut plain = String::new();
     let mut escaped = false;

@@ -24,7 +24,7 @@ use crate::ui::terminal;
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum Input {
     Text(String),
     /// Ctrl-C, with the text typed before it.
     Interrupted(String),
@@ -35,9 +35,9 @@ pub(super) enum Line {
 /// The line up to the cursor → the place where Tab's candidates begin, and the candidates; `None`: complete file names.
 pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
 
-pub(super) struct Editor(Kind);
+pub(super) struct Editor(Mode);
 
-enum Kind {
+enum Mode {
     Full(Box<Full>),
     Plain(Plain),
 }
@@ -48,16 +48,16 @@ impl Editor {
         let feed = if crate::ui::dumb() { None } else { Feed::new() };
         match (feed, terminal::device()) {
             (Some(feed), _) => {
-                Full::new(feed, history, complete).map(|full| Editor(Kind::Full(Box::new(full))))
+                Full::new(feed, history, complete).map(|full| Editor(Mode::Full(Box::new(full))))
             }
-            (None, Some(device)) => Ok(Editor(Kind::Plain(Plain::on_terminal(device)))),
+            (None, Some(device)) => Ok(Editor(Mode::Plain(Plain::on_terminal(device)))),
             (None, None) => Err(Failure::usage("cannot chat without a terminal")),
         }
     }
 
     /// Lines from stdin, for tests.
     pub(super) fn on_stdin() -> Editor {
-        Editor(Kind::Plain(Plain {
+        Editor(Mode::Plain(Plain {
             input: Box::new(BufReader::new(std::io::stdin())),
             device: None,
             prompt: false,
@@ -67,14 +67,14 @@ impl Editor {
     /// Whether the user can answer a question.
     pub(super) fn asks(&self) -> bool {
         match &self.0 {
-            Kind::Full(_) => true,
-            Kind::Plain(plain) => plain.prompt,
+            Mode::Full(_) => true,
+            Mode::Plain(plain) => plain.prompt,
         }
     }
 
     /// Sets the style of prompts, as SGR parameters.
     pub(super) fn draw_prompts(&mut self, style: &'static str) {
-        if let Kind::Full(full) = &mut self.0
+        if let Mode::Full(full) = &mut self.0
             && let Some(assistant) = full.editor.helper_mut()
         {
             assistant.prompts = style;
@@ -83,39 +83,39 @@ impl Editor {
 
     /// Whether text that is put into the line can be edited.
     pub(super) fn edits(&self) -> bool {
-        matches!(self.0, Kind::Full(_))
+        matches!(self.0, Mode::Full(_))
     }
 
     /// The next line. `initial` stands in it from the start.
-    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Input, Failure> {
         match &mut self.0 {
-            Kind::Full(full) => full.read(prompt, initial, false),
-            Kind::Plain(plain) => plain.read(prompt, initial),
+            Mode::Full(full) => full.read(prompt, initial, false),
+            Mode::Plain(plain) => plain.read(prompt, initial),
         }
     }
 
     /// Lets the user edit `text`. `None`: cancelled with Esc, or ended without a line.
     pub(super) fn change(&mut self, prompt: &str, text: &str) -> Result<Option<String>, Failure> {
         let line = match &mut self.0 {
-            Kind::Full(full) => full.read(prompt, text, true)?,
-            Kind::Plain(plain) => plain.read(prompt, text)?,
+            Mode::Full(full) => full.read(prompt, text, true)?,
+            Mode::Plain(plain) => plain.read(prompt, text)?,
         };
         Ok(match line {
-            Line::Text(line) => Some(line),
-            Line::Interrupted(_) | Line::End => None,
+            Input::Text(line) => Some(line),
+            Input::Interrupted(_) | Input::End => None,
         })
     }
 
     /// The answer to a question; `None`: there is none. The answer is not part of the chat or its input history.
     pub(super) fn ask(&mut self, question: &str) -> Result<Option<String>, Failure> {
         Ok(match &mut self.0 {
-            Kind::Full(_) => match answer::ask(question) {
+            Mode::Full(_) => match answer::ask(question) {
                 Some(Reply::Line(line)) => Some(line),
                 _ => None,
             },
-            Kind::Plain(plain) => match plain.read(question, "")? {
-                Line::Text(line) => Some(line),
-                Line::Interrupted(_) | Line::End => None,
+            Mode::Plain(plain) => match plain.read(question, "")? {
+                Input::Text(line) => Some(line),
+                Input::Interrupted(_) | Input::End => None,
             },
         })
     }

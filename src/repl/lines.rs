@@ -1,6 +1,6 @@
-//! Lines typed in the chat, kept from one session to the next: one a line, line breaks in them written as `\\n`.
+//! The input history of the chat, in a file: one entry per line, line breaks written as `\\n`.
 //!
-//! Several programs add to the file at once, each under a lock. It is cut when it has become much longer than what is read.
+//! Several programs may append to the file, each under a lock. It is cut when it is much longer than what is read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,13 +9,13 @@ use std::path::Path;
 
 use crate::files::{folder_of, lock, own_file, own_folder, replace};
 
-/// Lines that are kept.
+/// Most entries that are read.
 pub(super) const MOST: usize = 10_000;
-/// Lines that may be in the file besides, so that it need not be cut every time.
+/// Entries beyond these that the file may have before it is cut.
 const MORE: usize = 2_000;
-/// Bytes of the file that are read, its last ones.
+/// Most bytes that are read, from the end of the file.
 const LONGEST: u64 = 64 << 20;
-/// What the file begins with.
+/// The first line of the file.
 const HEAD: &str = "#V2";
 
 /// The lines, the oldest first; none if there is no file.

@@ -1,4 +1,4 @@
-//! The chat: reads a line, runs a command or asks the model, shows the answer, and goes on whatever happens.
+//! The chat: reads a line, runs a command or asks the model, and shows the answer. No failure ends it.
 
 pub mod commands;
 mod editor;
@@ -9,8 +9,8 @@ mod turn;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use self::commands::{Confirm, Names, Next};
-use self::editor::{Editor, Line, no_editor};
+use self::commands::{Confirm, Names, Outcome};
+use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, MessageId, Role};
@@ -24,7 +24,7 @@ use crate::settings::Setting;
 use crate::ui::{Screen, terminal};
 
 const PROMPT: &str = "> ";
-/// The same where nothing is kept.
+/// The prompt of an incognito chat.
 const INCOGNITO: &str = "incognito> ";
 const UNCHANGED: &str = "nothing changed";
 
@@ -34,7 +34,7 @@ pub enum Ask {
     Say(Message),
     Retry,
     More,
-    /// This message instead of the one at that place.
+    /// Replace the message with this id, on a new branch.
     Instead(MessageId, Message),
 }
 
@@ -42,14 +42,14 @@ pub enum Ask {
 pub struct Chat<'a> {
     pub session: &'a mut Session,
     pub screen: &'a mut Screen,
-    /// Goes with the next message.
+    /// Files for the next message.
     pub attached: Vec<Attachment>,
     open: Opener,
-    /// The user knows that the context is nearly full.
+    /// The notice that the context is nearly full was shown.
     warned: bool,
 }
 
-/// Where the lines come from.
+/// The source of the lines.
 pub enum Lines {
     Terminal {
         history: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub enum Lines {
     Stdin,
 }
 
-/// Chats until the user leaves, beginning with the answer to `first` if there is something to answer already.
+/// Chats until the user leaves. Begins with the answer to `first`, if any.
 pub fn run(
     session: &mut Session,
     screen: &mut Screen,
@@ -88,10 +88,10 @@ pub fn run(
     chat.run(&mut editor, initial)
 }
 
-/// What a conversation that is taken up again was about: its name and its last exchange.
+/// Shows the name and the last exchange of a resumed conversation.
 pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen) {
     let path = record.path();
-    if session.beware(&record.id) {
+    if session.disable_prefill_if_killed(&record.id) {
         screen.note(
             "fireside was killed while it worked on this conversation, so it does not prefill it now; /undo removes the last \
              message, /export saves everything to a file",
@@ -106,41 +106,41 @@ pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen)
 
 impl Chat<'_> {
     fn run(&mut self, editor: &mut Editor, mut initial: String) -> Result<Exit, Failure> {
-        let mut leaving = false; // Ctrl-C was just pressed at an empty line
+        let mut leaving = false; // the last key was Ctrl-C on an empty line
         loop {
             self.session.prepare(&self.attached);
-            let _ = terminal::interrupted(); // a Ctrl-C from before the prompt is over; one after Enter is not
+            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, but not one after Enter
             editor.draw_prompts(self.screen.prompt_style());
             let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
-                Line::End => Next::Quit,
-                Line::Interrupted(text) if !text.trim().is_empty() => Next::Prompt,
-                Line::Interrupted(_) if leaving => Next::Quit,
-                Line::Interrupted(_) => {
+                Input::End => Outcome::Quit,
+                Input::Interrupted(text) if !text.trim().is_empty() => Outcome::Prompt,
+                Input::Interrupted(_) if leaving => Outcome::Quit,
+                Input::Interrupted(_) => {
                     leaving = true;
                     self.screen.note("press Ctrl-C again or Ctrl-D to leave");
                     continue;
                 }
-                Line::Text(text) => self.understand(without_mark(text)),
+                Input::Text(text) => self.understand(without_mark(text)),
             };
             leaving = false;
             match next {
-                Next::Prompt => {}
-                Next::Ask(ask) => initial = self.ask(ask, editor)?,
-                Next::Edit(text) => initial = text,
-                Next::Change(place, before) => initial = self.change(place, before, editor)?,
-                Next::Resume => {
+                Outcome::Prompt => {}
+                Outcome::Ask(ask) => initial = self.ask(ask, editor)?,
+                Outcome::Edit(text) => initial = text,
+                Outcome::Change(place, before) => initial = self.change(place, before, editor)?,
+                Outcome::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
-                Next::Confirm(confirm) => {
+                Outcome::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
-                Next::Quit => return Ok(Exit::Answered),
+                Outcome::Quit => return Ok(Exit::Answered),
             }
         }
     }
 
-    /// Does something if the user agrees.
+    /// Asks, and acts after a yes.
     fn confirm(&mut self, confirm: Confirm, editor: &mut Editor) -> Result<Result<(), Failure>, Failure> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
@@ -157,7 +157,7 @@ impl Chat<'_> {
         if self.session.settings().incognito { INCOGNITO } else { PROMPT }
     }
 
-    /// Lets the user change a message in the line, and says it instead. Returns what is to be put back into the editor.
+    /// Lets the user edit a message, and sends it in place of the old one. Returns text for the line editor.
     fn change(&mut self, place: MessageId, before: Message, editor: &mut Editor) -> Result<String, Failure> {
         if !editor.edits() {
             self.screen.failure(&no_editor());
@@ -176,34 +176,34 @@ impl Chat<'_> {
         }
     }
 
-    /// Lets the user choose a conversation and goes on with it.
+    /// Lets the user pick a conversation, and resumes it.
     fn resume(&mut self, editor: &mut Editor) -> Result<(), Failure> {
         let config = self.session.config().clone();
         let mut ask =
             |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
         match saved::pick(&config, self.screen, &mut ask)? {
-            Some(kept) => commands::go_on_with(self, kept),
+            Some(kept) => commands::resume_conversation(self, kept),
             None => Ok(()),
         }
     }
 
-    fn understand(&mut self, text: String) -> Next {
+    fn understand(&mut self, text: String) -> Outcome {
         let one_line = !text.contains('\n') && commands::is_command(&text);
         if one_line || text.starts_with("/system ") {
             return commands::run(self, &text).unwrap_or_else(|failure| {
                 self.screen.failure(&failure);
-                Next::Prompt
+                Outcome::Prompt
             });
         }
         if text.trim().is_empty() && self.attached.is_empty() {
-            return Next::Prompt;
+            return Outcome::Prompt;
         }
         let message =
             Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
-        Next::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
+        Outcome::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
-    /// Waits for the model, where something is asked that only it can tell.
+    /// Waits until the model is loaded.
     fn wait_for_model(&mut self) -> Result<(), Failure> {
         self.watched(|session, watch| session.wait_until_loaded(watch))
     }
@@ -222,7 +222,7 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Something that may load a model: shows how far it is, and Ctrl-C stops it.
+    /// Runs something that may load a model: shows progress, and Ctrl-C stops it.
     fn watched(
         &mut self,
         act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), Failure>,

@@ -8,7 +8,7 @@ use crate::ui::terminal;
 
 /// What is on the screen of the line that is being typed.
 #[derive(Debug, Default)]
-struct Shown {
+struct DrawnLine {
     columns: usize,
     prompt: String,
     /// The line up to the cursor.
@@ -17,7 +17,7 @@ struct Shown {
     next: String,
 }
 
-impl Shown {
+impl DrawnLine {
     /// How many rows below its first one the cursor is in a window of so many columns.
     fn rows(&self, columns: usize) -> usize {
         terminal::rows(&format!("{}{}", self.prompt, self.line), columns)
@@ -33,7 +33,7 @@ impl Shown {
 }
 
 /// Follows what the editor shows.
-pub(super) struct Rows(Option<RefCell<Shown>>);
+pub(super) struct Rows(Option<RefCell<DrawnLine>>);
 
 impl Rows {
     /// Does nothing where lines stay as they were broken.
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_line_begins_as_many_rows_further_up_as_it_now_takes() {
-        let shown = |columns, line: &str| Shown {
+        let shown = |columns, line: &str| DrawnLine {
             columns,
             prompt: "> ".into(),
             line: line.into(),

@@ -12,18 +12,18 @@ use crate::settings::setting;
 use crate::ui::{stats, terminal};
 use crate::units::count;
 
-/// From this share of the context on the user is told how much is left.
+/// Share of the context from which a notice says how much is left.
 const NEARLY_FULL: f64 = 0.8;
 
-/// How asking ended.
+/// The outcome of one request.
 enum Asked {
-    /// With an answer, or with this to be put back into the editor.
+    /// Answered, or failed with this text for the line editor.
     Done(String),
-    /// What would have to leave for an answer is not decided. In tokens.
+    /// The context is full, and the user must decide what to drop. In tokens.
     Full { prompt: usize, limit: usize, failed: FailedTurn },
 }
 
-/// What is to happen to a conversation that no longer fits.
+/// The user's decision about a conversation that no longer fits.
 enum Decision {
     /// A value of the setting `overflow`.
     Leave(&'static str),
@@ -32,7 +32,7 @@ enum Decision {
 }
 
 impl Chat<'_> {
-    /// Asks, and again when the user has said what is to leave. Returns what is to be put back into the editor.
+    /// Asks the model, and again after the user decided what to drop. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
         loop {
             let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
@@ -54,7 +54,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Lets the user choose what happens to a conversation that no longer fits.
+    /// Lets the user decide about a conversation that no longer fits.
     fn decide(&mut self, failed: &FailedTurn, editor: &mut Editor) -> Result<Decision, Failure> {
         let mut choices = vec![
             "  roll     drop the oldest messages from the context; they stay in the history",
@@ -81,7 +81,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Shows the answer as it comes.
+    /// Asks once, and shows the answer while it is generated.
     fn ask_once(&mut self, ask: Ask) -> Result<Asked, Failure> {
         let mut full = None;
         let mut broken = Ok(());
@@ -181,7 +181,7 @@ impl Chat<'_> {
             return String::new();
         };
         self.attached = message.files().cloned().collect();
-        // What was typed meanwhile comes after it, on a line of its own.
+        // Text typed meanwhile follows on a new line.
         message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }

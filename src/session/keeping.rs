@@ -80,7 +80,7 @@ impl Session {
     }
 
     /// The id by which it can be gone on with; `None`: it is kept nowhere.
-    pub fn kept_as(&self) -> Option<String> {
+    pub fn saved_id(&self) -> Option<String> {
         let journal = self.journal.as_ref().filter(|journal| journal.has_begun());
         journal.map(|journal| journal.id().to_string())
     }

@@ -79,7 +79,7 @@ impl Session {
             None => _ = self.conversation.add(message.clone(), None, Some(now())),
         }
         self.keep_up();
-        self.answer(nothing_yet(), watch).map_err(|failure| {
+        self.answer(empty_answer(), watch).map_err(|failure| {
             self.conversation.move_to(before);
             self.keep_up();
             FailedTurn { failure, message: Some(Box::new(message)) }
@@ -95,7 +95,7 @@ impl Session {
         let question =
             question.ok_or_else(nothing).map_err(|failure| FailedTurn { failure, message: None })?;
         self.conversation.move_to(Some(question));
-        self.instead(before, nothing_yet(), watch)
+        self.instead(before, empty_answer(), watch)
     }
 
     /// Goes on with the last answer where it ended.
@@ -208,7 +208,7 @@ impl Session {
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
         self.last = Some(Answer { text, thinking, stats, first_token });
-        self.careful = false;
+        self.prefill_disabled = false;
         self.answered = Some((answer, request));
         Ok(())
     }
@@ -328,7 +328,7 @@ enum Received {
 }
 
 /// An answer of which nothing is written.
-pub(super) fn nothing_yet() -> Message {
+pub(super) fn empty_answer() -> Message {
     Message::new(Role::Assistant, "")
 }
 

@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path, found: &mut Collected) {
 
 fn parse(text: &str, found: &mut Collected) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut file = File { text, found, wrong: BTreeMap::new() };
+    let mut file = ConfigFile { text, found, wrong: BTreeMap::new() };
     for error in errors {
         file.refuse(error.span().map_or(0, |span| span.start), error.message());
     }
@@ -45,14 +45,14 @@ fn parse(text: &str, found: &mut Collected) {
     found.wrong.extend(wrong.map(|what| Wrong { source: Source::File, what, harmless: false }));
 }
 
-struct File<'a> {
+struct ConfigFile<'a> {
     text: &'a str,
     found: &'a mut Collected,
     /// By its line the first thing that is wrong there.
     wrong: BTreeMap<usize, String>,
 }
 
-impl File<'_> {
+impl ConfigFile<'_> {
     fn line(&self, at: usize) -> usize {
         1 + self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count()
     }

@@ -38,8 +38,8 @@ impl Paths {
             ("input history of the chat", &self.line_history),
             ("what is remembered about model files", &self.model_state),
             ("prompt cache", &self.prompt_cache),
-            ("marks of conversations in progress", &self.working),
-            ("mark that you were told where these are", &self.told),
+            ("lock files of conversations in use", &self.working),
+            ("empty; exists once you were told where conversations are", &self.told),
         ]
     }
 

@@ -54,11 +54,11 @@ pub const SETTINGS: &[Setting] = &[
         .short('c')
         .shapes(),
     row("threads", "N", Group::Model, value!(threads, threads, or_auto))
-        .help("threads for generation; default: one per physical core")
+        .help("threads for decode; default: one per physical core")
         .short('t')
         .shapes(),
     row("threads-batch", "N", Group::Model, value!(threads_batch, threads, or_auto))
-        .help("threads for prompt processing; default: same as --threads")
+        .help("threads for prefill; default: same as --threads")
         .shapes(),
     row("gpu-layers", "N|auto", Group::Model, value!(gpu_layers, gpu_layers, or_auto))
         .help("layers to offload to the GPU; default: as many as fit")
@@ -200,7 +200,7 @@ const BREAKERS: Access = Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::settings::Stage;
+    use crate::chat::settings::{Settings, Stage};
 
     fn set(name: &str, value: &str) -> Result<Settings, String> {
         let mut settings = Settings::default();

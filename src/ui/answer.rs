@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::keys::Key;
 use super::terminal::{self, Raw, size};
-use super::typing::{Next, edit, next};
-use super::wrap::{self, Text};
+use super::typing::{Waited, edit, next};
+use super::wrap::{self, TextKind};
 use super::{DEFAULT_COLUMNS, sanitize};
 
 /// How often to look for a Ctrl-C that came as a signal.
@@ -29,43 +29,43 @@ pub enum Reply {
 pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
-    let question = wrap::wrapped(&sanitize(question), Text::Columns, columns);
-    let mut shown = Shown { terminal: &terminal, columns, text: String::new() };
+    let question = wrap::wrapped(&sanitize(question), TextKind::Columns, columns);
+    let mut shown = Question { terminal: &terminal, columns, text: String::new() };
     let _raw = Raw::of_a_line();
     let reply = answered(&question, &mut shown);
     shown.put("\n");
     Some(reply)
 }
 
-fn answered(question: &str, shown: &mut Shown) -> Reply {
+fn answered(question: &str, shown: &mut Question) -> Reply {
     let mut line = String::new();
     loop {
         shown.draw(format!("{question}{}", sanitize(&line)));
         match next(shown.terminal, None, Some(PATIENCE), 1) {
             _ if terminal::interrupted() => return Reply::Interrupted,
-            Next::Nothing => {}
-            Next::End | Next::Key(Key::Esc | Key::Ctrl('g')) => return Reply::Nothing,
-            Next::Key(Key::Ctrl('d')) if line.is_empty() => return Reply::Nothing,
-            Next::Key(Key::Ctrl('c')) => return Reply::Interrupted,
-            Next::Key(Key::Ctrl('z')) => {
+            Waited::Nothing => {}
+            Waited::End | Waited::Key(Key::Esc | Key::Ctrl('g')) => return Reply::Nothing,
+            Waited::Key(Key::Ctrl('d')) if line.is_empty() => return Reply::Nothing,
+            Waited::Key(Key::Ctrl('c')) => return Reply::Interrupted,
+            Waited::Key(Key::Ctrl('z')) => {
                 terminal::suspend();
                 shown.put("\n");
                 shown.text.clear();
             }
-            Next::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => return Reply::Line(line),
-            Next::Key(key) => edit(&mut line, key),
+            Waited::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => return Reply::Line(line),
+            Waited::Key(key) => edit(&mut line, key),
         }
     }
 }
 
 /// What is on the screen of question and answer.
-struct Shown<'a> {
+struct Question<'a> {
     terminal: &'a File,
     columns: usize,
     text: String,
 }
 
-impl Shown<'_> {
+impl Question<'_> {
     /// Adds what is new, or draws all of it again.
     fn draw(&mut self, text: String) {
         if text == self.text {

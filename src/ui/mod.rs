@@ -19,14 +19,14 @@ use std::io::{self, IsTerminal, Write};
 
 pub use sanitize::{acts, sanitize};
 pub use screen::{Screen, Style};
-use wrap::Text;
+use wrap::TextKind;
 pub use wrap::width;
 
 /// Columns of a terminal that does not tell its width.
 const DEFAULT_COLUMNS: usize = 80;
 
 /// The text in rows of so many cells; as it is where that is no terminal.
-fn wrapped(text: &str, kind: Text, columns: Option<usize>) -> String {
+fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
     columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
@@ -35,7 +35,7 @@ pub fn retype(prompt: &str, style: &str, line: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
-    let (whole, rows) = (wrap::wrapped(&text, Text::Prose, columns), terminal::rows(&text, columns) + 1);
+    let (whole, rows) = (wrap::wrapped(&text, TextKind::Prose, columns), terminal::rows(&text, columns) + 1);
     if whole == text || rows >= height || !wrap::is_sure(&text) {
         return; // what has left the screen cannot be changed, nor what begins we do not know where
     }
@@ -80,7 +80,7 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn last_line(line: &str) {
     let columns =
         io::stderr().is_terminal().then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS));
-    log(&format!("{}\n", wrapped(&sanitize(&one_line(line)), Text::Columns, columns)));
+    log(&format!("{}\n", wrapped(&sanitize(&one_line(line)), TextKind::Columns, columns)));
 }
 
 /// A piece of llama.cpp's log, or of a line that is being typed.

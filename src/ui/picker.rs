@@ -10,8 +10,8 @@ use super::keys::Key;
 use super::sanitize;
 use super::table::{cut, squeezed};
 use super::terminal::{OwnScreen, size, suspensions};
-use super::typing::{MOST, Next, edit, next};
-use super::wrap::{Text, width, wrapped};
+use super::typing::{MOST, Waited, edit, next};
+use super::wrap::{TextKind, width, wrapped};
 
 /// How often to look whether the window has changed.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const ROWS_OF_QUESTION: usize = 3;
 
 /// Something to choose.
 #[derive(Debug, Clone, Default)]
-pub struct Row {
+pub struct Choice {
     pub title: String,
     /// The title is a name, whose end matters.
     pub name: bool,
@@ -35,12 +35,12 @@ pub struct Row {
 /// What is to be chosen.
 pub struct Question<'a> {
     pub text: &'a str,
-    pub rows: &'a [Row],
+    pub rows: &'a [Choice],
     /// A second line for a row, by its place: what is shown, and what of it is found; `None`: rows have one line.
-    pub about: Option<About<'a>>,
+    pub about: Option<Describe<'a>>,
 }
 
-pub type About<'a> = &'a mut dyn FnMut(usize) -> (String, String);
+pub type Describe<'a> = &'a mut dyn FnMut(usize) -> (String, String);
 
 /// The place of the row that was chosen; `None`: none is wanted.
 pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usize>> {
@@ -55,16 +55,16 @@ pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usiz
             shown = Some(window);
         }
         match next(own.terminal(), None, Some(PATIENCE), MOST) {
-            Next::Nothing => {}
-            Next::End => return Ok(None),
-            Next::Key(Key::Esc | Key::Ctrl('c' | 'g')) => return Ok(None),
-            Next::Key(Key::Ctrl('d')) if list.typed.is_empty() => return Ok(None),
-            Next::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => {
+            Waited::Nothing => {}
+            Waited::End => return Ok(None),
+            Waited::Key(Key::Esc | Key::Ctrl('c' | 'g')) => return Ok(None),
+            Waited::Key(Key::Ctrl('d')) if list.typed.is_empty() => return Ok(None),
+            Waited::Key(Key::Enter | Key::NewLine | Key::Ctrl('j')) => {
                 if let Some(place) = list.found.get(list.at) {
                     return Ok(Some(*place));
                 }
             }
-            Next::Key(key) => {
+            Waited::Key(key) => {
                 list.key(key);
                 shown = None;
             }
@@ -117,7 +117,7 @@ impl List<'_> {
     }
 
     fn has(&mut self, place: usize, words: &[&str]) -> bool {
-        let Row { title, id, .. } = &self.question.rows[place];
+        let Choice { title, id, .. } = &self.question.rows[place];
         let (title, id) = (title.to_lowercase(), id.to_lowercase());
         let missing: Vec<&&str> = words
             .iter()
@@ -138,7 +138,7 @@ impl List<'_> {
     /// The screen. The terminal does not break its rows: how wide some signs are is a matter of opinion.
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
         let asked = sanitize(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
-        let asked = wrapped(&asked, Text::Prose, columns);
+        let asked = wrapped(&asked, TextKind::Prose, columns);
         let asked: Vec<&str> = asked.split('\n').take(ROWS_OF_QUESTION).collect();
         let each = if self.question.about.is_some() { 2 } else { 1 };
         self.page = (rows.saturating_sub(asked.len() + 1) / each).max(1);
@@ -152,7 +152,7 @@ impl List<'_> {
             let place = self.found[number];
             let (mark, on, off) =
                 if number == self.at { ("> ", "\x1b[7m", "\x1b[m") } else { ("  ", "", "") };
-            let Row { title, name, .. } = &self.question.rows[place];
+            let Choice { title, name, .. } = &self.question.rows[place];
             let title = line(mark, title, if *name { squeezed } else { cut });
             screen += &format!("\r\n{on}{title}{off}");
             if each > 1 {
@@ -175,10 +175,10 @@ impl List<'_> {
 mod tests {
     use super::*;
 
-    fn rows(titles: &[&str]) -> Vec<Row> {
+    fn rows(titles: &[&str]) -> Vec<Choice> {
         titles
             .iter()
-            .map(|title| Row { title: title.to_string(), id: "3fa90011".into(), ..Row::default() })
+            .map(|title| Choice { title: title.to_string(), id: "3fa90011".into(), ..Choice::default() })
             .collect()
     }
 

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for loading.
 const LOADING_PATIENCE: Duration = Duration::from_millis(200);
 
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     moving: bool,
     bar: Option<ProgressBar>,
     loading_since: Option<Instant>,
@@ -26,10 +26,10 @@ struct Reading {
     total: usize,
 }
 
-impl Progress {
+impl ProgressLine {
     /// `moving`: whether stderr is a terminal that may be drawn on.
-    pub(super) fn new(moving: bool) -> Progress {
-        Progress { moving, bar: None, loading_since: None, reading: None }
+    pub(super) fn new(moving: bool) -> ProgressLine {
+        ProgressLine { moving, bar: None, loading_since: None, reading: None }
     }
 
     pub(super) fn loading(&mut self, fraction: f32) {

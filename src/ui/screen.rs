@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::progress::Progress;
-use super::wrap::{self, Text, Wrap};
+use super::progress::ProgressLine;
+use super::wrap::{self, TextKind, Wrap};
 use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
 use crate::chat::settings::Auto;
 use crate::chat::{Event, Stats};
@@ -37,7 +37,7 @@ pub struct Screen {
     /// The answer and the thinking before it, on their way to a terminal.
     answer: Option<Wrap>,
     thinking: Option<Wrap>,
-    progress: Progress,
+    progress: ProgressLine,
 }
 
 impl Screen {
@@ -52,7 +52,7 @@ impl Screen {
             thought: None,
             answer: None,
             thinking: None,
-            progress: Progress::new(moving),
+            progress: ProgressLine::new(moving),
         }
     }
 
@@ -80,8 +80,8 @@ impl Screen {
         self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
     }
 
-    fn streamed(&self) -> Text {
-        if self.style.plain || dumb() { Text::Prose } else { Text::Streamed }
+    fn streamed(&self) -> TextKind {
+        if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
     }
 
     /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible and rows end
@@ -151,12 +151,12 @@ impl Screen {
 
     /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
-        self.put(&wrapped(&sanitize(text), Text::Columns, self.columns()))
+        self.put(&wrapped(&sanitize(text), TextKind::Columns, self.columns()))
     }
 
     /// The same of what users and models wrote.
     pub fn conversation(&mut self, text: &str) -> io::Result<()> {
-        self.put(&wrapped(&sanitize(text), Text::Prose, self.columns()))
+        self.put(&wrapped(&sanitize(text), TextKind::Prose, self.columns()))
     }
 
     /// The same of what has rows of its own: nothing is broken.
@@ -167,7 +167,7 @@ impl Screen {
     /// Help, which is ours: with styles where they may be shown.
     pub fn help(&mut self, styled: &str, plain: &str) -> io::Result<()> {
         let text = if self.answers_to_terminal && self.colored() { styled } else { plain };
-        print(&wrapped(text, Text::Columns, self.columns()))
+        print(&wrapped(text, TextKind::Columns, self.columns()))
     }
 
     /// JSON on stdout, where every sign can be written so that it does nothing.
@@ -240,7 +240,7 @@ impl Screen {
             }
             _ => sanitize(part).into_owned(),
         });
-        let shown = wrapped(&parts.collect::<String>(), Text::Columns, self.columns());
+        let shown = wrapped(&parts.collect::<String>(), TextKind::Columns, self.columns());
         self.put(&shown.replace(begin, "\x1b[1m").replace(end, "\x1b[0m"))
     }
 
@@ -258,28 +258,28 @@ impl Screen {
         if self.style.quiet {
             return;
         }
-        self.tell(line, Text::Columns, "2");
+        self.tell(line, TextKind::Columns, "2");
     }
 
     /// A line that also the quiet must see: something went wrong that is no failure of what was asked for.
     pub fn warning(&mut self, line: &str) {
-        self.tell(&format!("fireside: {line}"), Text::Columns, "31");
+        self.tell(&format!("fireside: {line}"), TextKind::Columns, "31");
     }
 
     /// Text that a command was asked for; quiet does not silence what was asked for.
     pub fn show(&mut self, text: &str) {
-        self.tell(text, Text::Columns, "");
+        self.tell(text, TextKind::Columns, "");
     }
 
     /// The same of what a user or a model wrote.
     pub fn show_conversation(&mut self, text: &str) {
-        self.tell(text, Text::Prose, "");
+        self.tell(text, TextKind::Prose, "");
     }
 
     /// The same of what a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
         self.progress.clear();
-        let shown = wrapped(&sanitize(&format!("{prompt}{text}")), Text::Prose, self.note_columns());
+        let shown = wrapped(&sanitize(&format!("{prompt}{text}")), TextKind::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
     }
@@ -293,7 +293,7 @@ impl Screen {
     /// A question to the user, who answers on the same line.
     pub fn question(&mut self, text: &str) {
         self.progress.clear();
-        self.write_stderr(&wrapped(&sanitize(text), Text::Columns, self.note_columns()), "", "");
+        self.write_stderr(&wrapped(&sanitize(text), TextKind::Columns, self.note_columns()), "", "");
     }
 
     /// Whether a list to choose from can be shown.
@@ -310,9 +310,9 @@ impl Screen {
 
     /// `fireside: …` and, where there is one, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
-        self.tell(&format!("fireside: {}", one_line(&failure.message)), Text::Columns, "31");
+        self.tell(&format!("fireside: {}", one_line(&failure.message)), TextKind::Columns, "31");
         if let Some(hint) = &failure.hint {
-            self.tell(&format!("hint: {}", one_line(hint)), Text::Columns, "2");
+            self.tell(&format!("hint: {}", one_line(hint)), TextKind::Columns, "2");
         }
     }
 
@@ -322,7 +322,7 @@ impl Screen {
     }
 
     /// A text on lines of its own. Wherever stderr leads, it may be a terminal in the end: no text may act on it.
-    fn tell(&mut self, text: &str, kind: Text, color: &str) {
+    fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
         self.progress.clear();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }

@@ -2,7 +2,7 @@
 //! ones, and where even that is too much a block of lines for each row.
 
 use super::sanitize;
-use super::wrap::{Text, width, wrapped};
+use super::wrap::{TextKind, width, wrapped};
 
 /// What becomes of a column where there is no room for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn line<const N: usize>(row: &[String; N], kinds: &[Column; N], widths: &[usize]
         .map(|column| match kinds[*column] {
             Column::Cut => vec![cut(&row[*column], widths[*column])],
             Column::Wraps => {
-                let lines = wrapped(&row[*column], Text::Columns, widths[*column]);
+                let lines = wrapped(&row[*column], TextKind::Columns, widths[*column]);
                 lines.split('\n').map(String::from).collect()
             }
             _ => vec![row[*column].clone()],

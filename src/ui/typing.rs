@@ -55,7 +55,7 @@ fn with<T>(act: impl FnOnce(&mut Typed) -> T) -> T {
 
 /// What came of waiting for a key.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Waited {
     Key(Key),
     /// The time is over, or what may end the waiting did.
     Nothing,
@@ -65,22 +65,22 @@ pub enum Next {
 
 /// Waits for a key. `awake`: what ends the waiting when it can be read. `most`: so many bytes are read at once, and what is not
 /// needed is there for other programs only if it was not read.
-pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>, most: usize) -> Next {
+pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>, most: usize) -> Waited {
     loop {
         let (key, patience) = with(|typed| {
             let patience = typed.patience();
             (typed.keys.pop_front(), patience)
         });
         if let Some(key) = key {
-            return Next::Key(key);
+            return Waited::Key(key);
         }
         let of_interest = [Some(terminal.as_fd()), awake];
         match wait(of_interest.into_iter().flatten(), patience.or(timeout)) {
-            Ok(ready) if awake.is_some_and(|awake| ready.contains(awake)) => return Next::Nothing,
-            Ok(ready) if ready.contains(terminal.as_fd()) && !take_in(terminal, most) => return Next::End,
-            Ok(ready) if patience.is_none() && !ready.contains(terminal.as_fd()) => return Next::Nothing,
+            Ok(ready) if awake.is_some_and(|awake| ready.contains(awake)) => return Waited::Nothing,
+            Ok(ready) if ready.contains(terminal.as_fd()) && !take_in(terminal, most) => return Waited::End,
+            Ok(ready) if patience.is_none() && !ready.contains(terminal.as_fd()) => return Waited::Nothing,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return Next::End,
+            Err(_) => return Waited::End,
         }
     }
 }

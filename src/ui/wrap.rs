@@ -17,7 +17,7 @@ const BEGINNING: usize = 200;
 
 /// Whose text it is, which says where the rows of a line go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Text {
+pub(super) enum TextKind {
     /// Ours: under what stands behind the first gap, which is a column.
     Columns,
     /// A model's or a user's: under the text of an item of a list. Whole words only, for a terminal whose cursor stays.
@@ -27,13 +27,13 @@ pub(super) enum Text {
 }
 
 /// The text in rows of so many cells.
-pub(super) fn wrapped(text: &str, kind: Text, columns: usize) -> String {
+pub(super) fn wrapped(text: &str, kind: TextKind, columns: usize) -> String {
     let mut wrap = Wrap::new(kind, columns);
     wrap.push(text) + &wrap.end()
 }
 
 /// What is to be written when this comes on a terminal of so many columns, or where that is none.
-pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: Text, columns: Option<usize>, text: &str) -> String {
+pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: TextKind, columns: Option<usize>, text: &str) -> String {
     let Some(columns) = columns else { return text.to_string() };
     let wrap = wrap.get_or_insert_with(|| Wrap::new(kind, columns));
     wrap.columns = columns.max(1); // the window may have changed
@@ -55,7 +55,7 @@ pub(super) fn is_sure(text: &str) -> bool {
 /// Text on its way to the terminal.
 #[derive(Debug)]
 pub(super) struct Wrap {
-    text: Text,
+    text: TextKind,
     columns: usize,
     /// Cells of the row that are taken.
     column: usize,
@@ -81,7 +81,7 @@ struct Fence {
 }
 
 impl Wrap {
-    pub(super) fn new(text: Text, columns: usize) -> Wrap {
+    pub(super) fn new(text: TextKind, columns: usize) -> Wrap {
         let (line, space, word) = (String::new(), String::new(), String::new());
         Wrap {
             text,
@@ -115,7 +115,7 @@ impl Wrap {
                 self.let_go(&mut out);
             }
             match c {
-                ' ' if self.text == Text::Columns && is_number(&self.word) => self.word.push(' '),
+                ' ' if self.text == TextKind::Columns && is_number(&self.word) => self.word.push(' '),
                 '\n' => self.end_line(&mut out),
                 ' ' | '\t' | '\u{3000}' => {
                     self.end_word(&mut out);
@@ -198,7 +198,7 @@ impl Wrap {
 
     /// Whether the line is no text.
     fn as_it_is(&self) -> bool {
-        self.text != Text::Columns
+        self.text != TextKind::Columns
             && (self.fence.is_some()
                 || self.table
                 || is_delimiter(&self.line)
@@ -217,7 +217,7 @@ impl Wrap {
         let as_it_is = self.as_it_is();
         let shows = match self.shown {
             _ if as_it_is => true,
-            0 => self.text == Text::Streamed && start + LONG.max(wide) <= self.columns,
+            0 => self.text == TextKind::Streamed && start + LONG.max(wide) <= self.columns,
             _ => end < self.columns,
         };
         // To be moved it must be as wide as we take it for.
@@ -254,7 +254,7 @@ impl Wrap {
         } else {
             self.columns.saturating_sub(wide).min(2)
         };
-        if (shown > 0 && self.text != Text::Streamed) || (longer && (alone || begins == hang)) {
+        if (shown > 0 && self.text != TextKind::Streamed) || (longer && (alone || begins == hang)) {
             out.push_str(&space);
             out.push_str(rest);
             self.column = start;
@@ -284,7 +284,7 @@ impl Wrap {
         let text = self.line.trim_start_matches([' ', '\u{3000}']);
         let indent = width(&self.line[..self.line.len() - text.len()]);
         let column = match self.text {
-            Text::Columns if indent >= DEEP => indent,
+            TextKind::Columns if indent >= DEEP => indent,
             kind => width(&self.line[..self.line.len() - behind(text, kind).len()]),
         };
         let most = self.columns * 3 / 5;
@@ -294,8 +294,8 @@ impl Wrap {
 }
 
 /// What stands in a line's last column, or behind the mark of an item; all of it if there is neither.
-fn behind(text: &str, kind: Text) -> &str {
-    if kind == Text::Columns {
+fn behind(text: &str, kind: TextKind) -> &str {
+    if kind == TextKind::Columns {
         let gap = text.find("  ");
         return gap.map(|at| text[at..].trim_start()).filter(|rest| !rest.is_empty()).unwrap_or(text);
     }
@@ -310,7 +310,7 @@ fn behind(text: &str, kind: Text) -> &str {
 /// A line without what makes it an item of a list or a quotation.
 fn inside(line: &str) -> &str {
     let text = line.trim_start();
-    let inside = behind(text, Text::Prose);
+    let inside = behind(text, TextKind::Prose);
     if inside.len() == text.len() { text } else { self::inside(inside) }
 }
 
@@ -376,11 +376,11 @@ mod tests {
 
     #[test]
     fn a_number_keeps_its_unit() {
-        assert_eq!(wrapped("takes all of 94 MiB", Text::Columns, 15), "takes all of\n94 MiB");
-        assert_eq!(wrapped("chapter 7  of it", Text::Columns, 11), "chapter 7\n  of it");
-        assert_eq!(wrapped("a number is 9 ", Text::Columns, 14), "a number is 9 ");
+        assert_eq!(wrapped("takes all of 94 MiB", TextKind::Columns, 15), "takes all of\n94 MiB");
+        assert_eq!(wrapped("chapter 7  of it", TextKind::Columns, 11), "chapter 7\n  of it");
+        assert_eq!(wrapped("a number is 9 ", TextKind::Columns, 14), "a number is 9 ");
         assert_eq!(
-            wrapped("takes all of 94 MiB", Text::Prose, 15),
+            wrapped("takes all of 94 MiB", TextKind::Prose, 15),
             "takes all of 94\nMiB",
             "that is not ours"
         );
@@ -390,10 +390,11 @@ mod tests {
     fn pieces_come_out_like_the_whole() {
         for text in TEXTS {
             for columns in [20, 33, 60] {
-                let whole = screen(&wrapped(text, Text::Prose, columns.into()), columns);
+                let whole = screen(&wrapped(text, TextKind::Prose, columns.into()), columns);
                 let all: Vec<char> = text.chars().collect();
-                for (kind, length) in
-                    [Text::Prose, Text::Streamed].into_iter().flat_map(|kind| [1, 2, 3, 7].map(|n| (kind, n)))
+                for (kind, length) in [TextKind::Prose, TextKind::Streamed]
+                    .into_iter()
+                    .flat_map(|kind| [1, 2, 3, 7].map(|n| (kind, n)))
                 {
                     let mut wrap = Wrap::new(kind, columns.into());
                     let mut out = String::new();
@@ -411,7 +412,7 @@ mod tests {
     fn a_word_without_end_takes_no_more_time_than_others() {
         let marks = "\u{301}".repeat(100_000);
         for text in ["x".repeat(300_000), format!("a{marks}"), format!("```\n{}", "x".repeat(300_000))] {
-            let mut wrap = Wrap::new(Text::Streamed, 80);
+            let mut wrap = Wrap::new(TextKind::Streamed, 80);
             let pieces: String = text.chars().map(|c| wrap.push(&c.to_string())).collect();
             assert_eq!(pieces + &wrap.end(), text);
             assert!(wrap.word.len() <= 80 * MOST + 4, "nothing piles up");
@@ -423,7 +424,7 @@ mod tests {
         let bare = |text: &str| text.split_whitespace().collect::<String>();
         for text in TEXTS {
             for columns in [1, 2, 5, 20, 79] {
-                for kind in [Text::Columns, Text::Prose] {
+                for kind in [TextKind::Columns, TextKind::Prose] {
                     let rows = wrapped(text, kind, columns);
                     assert_eq!(bare(&rows), bare(text));
                     assert_eq!(wrapped(text, kind, 1000), text.trim_end_matches('\t'));
@@ -434,7 +435,7 @@ mod tests {
 
     #[test]
     fn columns_hang_under_what_stands_in_them() {
-        let shown = |text: &str| wrapped(text, Text::Columns, 20);
+        let shown = |text: &str| wrapped(text, TextKind::Columns, 20);
         assert_eq!(shown("name   words that go on"), "name   words that go\n       on");
         assert_eq!(shown("name   /a/path/of/18/signs"), "name\n /a/path/of/18/signs");
         assert_eq!(shown("name   /a/path/longer/than/the/row"), "name   /a/path/longer/than/the/row");

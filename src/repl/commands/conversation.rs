@@ -1,8 +1,8 @@
-//! Commands about the conversation: what was said, where it goes on, what is kept of it.
+//! Commands about the conversation: its messages, branches, title, export and context.
 
 use std::path::Path;
 
-use super::{Confirm, Next, path};
+use super::{Confirm, Outcome, path};
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, Role};
 use crate::error::{Failure, reason};
@@ -16,7 +16,7 @@ use crate::saved;
 use crate::ui::table::{Column, table};
 use crate::units::{count, count_in_column};
 
-pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
+pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Outcome, Failure> {
     if text.is_empty() {
         match chat.session.record().title {
             title if title.is_empty() => {
@@ -24,17 +24,17 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Next, Failure> {
             }
             title => chat.screen.show(&title),
         }
-        return Ok(Next::Prompt);
+        return Ok(Outcome::Prompt);
     }
     chat.session.set_title(text);
     chat.screen.note(&format!("renamed to: {text}"));
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
 /// Conversations that `/history` shows.
 const LATEST: usize = 10;
 
-pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
+pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Outcome, Failure> {
     let store = saved::store(chat.session.config())?;
     let filter = Filter { most: Some(LATEST), ..Filter::default() };
     let lines: Vec<String> = match words {
@@ -58,20 +58,20 @@ pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Next, Failure> {
         true => chat.screen.note("no matching conversations"),
         false => chat.screen.show(&lines.join("\n")),
     }
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
-pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Next, Failure> {
+pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Outcome, Failure> {
     if id.is_empty() {
-        return Ok(Next::Resume);
+        return Ok(Outcome::Resume);
     }
     let kept = saved::find(&saved::store(chat.session.config())?, id)?;
-    go_on_with(chat, kept)?;
-    Ok(Next::Prompt)
+    resume_conversation(chat, kept)?;
+    Ok(Outcome::Prompt)
 }
 
-/// Goes on with a conversation that was kept, with its own model if that can be had.
-pub(in crate::repl) fn go_on_with(chat: &mut Chat, record: Record) -> Result<(), Failure> {
+/// Resumes a saved conversation, with its own model if that is available.
+pub(in crate::repl) fn resume_conversation(chat: &mut Chat, record: Record) -> Result<(), Failure> {
     chat.session.turn_to(&record, Heading::of(&record));
     chat.attached.clear();
     show_resumed(chat.session, &record, chat.screen);
@@ -87,18 +87,18 @@ pub(in crate::repl) fn go_on_with(chat: &mut Chat, record: Record) -> Result<(),
     Ok(())
 }
 
-pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     if chat.session.conversation().is_empty() {
         return Err(Failure::new("the conversation is empty"));
     }
     chat.session.fork();
     chat.screen.note("continuing in a new conversation; the original stays as it is");
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
 const FORCE: &str = "--force";
 
-pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
+pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Outcome, Failure> {
     let outside = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
     let first = file.strip_prefix(FORCE).filter(outside);
     let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
@@ -114,14 +114,14 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Next, Failure> {
         let text = saved::text(&chat.session.record(), Format::of(&path).unwrap_or(Format::Text))?;
         let written = chat.screen.output_as_it_is(&text);
         written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
-        return Ok(Next::Prompt);
+        return Ok(Outcome::Prompt);
     }
     let format = saved::format(&path, Format::Markdown)?;
     if force || !would_replace(&path) {
         write(chat, &path, format, if force { Existing::Replace } else { Existing::Keep })?;
-        return Ok(Next::Prompt);
+        return Ok(Outcome::Prompt);
     }
-    Ok(Next::Confirm(Confirm {
+    Ok(Outcome::Confirm(Confirm {
         question: saved::replace_question(&path),
         refusal: saved::exists(&path).hint(format!("/export --force {file} replaces it")),
         then: Box::new(move |chat| write(chat, &path, format, Existing::Replace)),
@@ -134,14 +134,14 @@ fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Re
     Ok(())
 }
 
-pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     chat.session.clear();
     let detached = match &std::mem::take(&mut chat.attached)[..] {
         [] => String::new(),
         files => format!("; detached {}", names(files)),
     };
     chat.screen.note(&format!("started a new conversation{detached}"));
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
 /// `a.txt, b.txt`.
@@ -150,7 +150,7 @@ fn names(files: &[Attachment]) -> String {
     names.join(", ")
 }
 
-pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     let message = chat.session.undo().ok_or_else(|| Failure::new("nothing to undo"))?;
     let files: Vec<Attachment> = message.files().cloned().collect();
     let again = if chat.attached.is_empty() && !files.is_empty() {
@@ -160,23 +160,23 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
         String::new()
     };
     chat.screen.note(&format!("undone: {}{again}", saved::short(&message.text(), 60)));
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
-pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
-        chat.attached.clear(); // they go with that message
+        chat.attached.clear(); // that message has them
     }
     chat.screen.note(&format!("restored: {}", saved::short(&message.text(), 60)));
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
-pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
+pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Outcome, Failure> {
     let said = chat.session.conversation().user_messages();
     if said.is_empty() {
-        return editor::in_external_editor("").map(Next::Edit);
+        return editor::in_external_editor("").map(Outcome::Edit);
     }
     let place = match which {
         "" => said.len(),
@@ -190,20 +190,20 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Next, Failure> {
     let place = said[place - 1];
     let before = chat.session.conversation().message(place).clone();
     if !editor::is_external_set() {
-        return Ok(Next::Change(place, before));
+        return Ok(Outcome::Change(place, before));
     }
     let text = editor::in_external_editor(&before.text())?;
     if text.trim().is_empty() || text == before.text() {
         chat.screen.note(UNCHANGED);
-        return Ok(Next::Prompt);
+        return Ok(Outcome::Prompt);
     }
     chat.screen.show_typed(chat.prompt(), &text);
     let mut instead = before;
     instead.set_text(&text);
-    Ok(Next::Ask(Ask::Instead(place, instead)))
+    Ok(Outcome::Ask(Ask::Instead(place, instead)))
 }
 
-pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     chat.wait_for_model()?;
     let counts = chat.session.count(None)?;
     let (weights, dropped) = chat.session.token_counts()?;
@@ -243,15 +243,15 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
         ));
     }
     chat.screen.show(&lines.join("\n"));
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }
 
-pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Next, Failure> {
+pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     let conversation = chat.session.conversation();
     let answer = conversation.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
     match conversation.message(answer).thinking.clone() {
         Some(thinking) => chat.screen.show_conversation(&thinking),
         None => chat.screen.note("the model did not think before its last answer"),
     }
-    Ok(Next::Prompt)
+    Ok(Outcome::Prompt)
 }

@@ -16,7 +16,7 @@ use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
-use crate::ui::typing::{self, Next, is_readable};
+use crate::ui::typing::{self, Waited, is_readable};
 
 /// How often to look whether a key was taken.
 const BETWEEN: Duration = Duration::from_micros(200);
@@ -69,9 +69,9 @@ impl Feed {
     fn pump(&self, awake: BorrowedFd) {
         loop {
             let run = match typing::next(&self.terminal, Some(awake), None, typing::MOST) {
-                Next::Nothing => return,
-                Next::End => vec![Key::Ctrl('c')],
-                Next::Key(key) => typing::take_run(key),
+                Waited::Nothing => return,
+                Waited::End => vec![Key::Ctrl('c')],
+                Waited::Key(key) => typing::take_run(key),
             };
             let bytes: String = run.iter().map(as_bytes).collect();
             let may_end = matches!(run.last(), Some(Key::Enter | Key::Esc | Key::Ctrl(_)));

@@ -13,7 +13,7 @@ use super::blocks::inside;
 use super::external::in_external_editor;
 use super::feed::Feed;
 use super::keys::{self, EndKey, LineState, Shared, UNBROKEN};
-use super::{Complete, Line};
+use super::{Complete, Input};
 use crate::error::{Failure, reason};
 use crate::repl::lines;
 use crate::ui::terminal::{self, Hushed};
@@ -66,12 +66,12 @@ impl Full {
         })
     }
 
-    pub(super) fn read(&mut self, prompt: &str, initial: &str, cancels: bool) -> Result<Line, Failure> {
+    pub(super) fn read(&mut self, prompt: &str, initial: &str, cancels: bool) -> Result<Input, Failure> {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
             retype(prompt, "", &line);
             self.remember(&line);
-            return Ok(Line::Text(line));
+            return Ok(Input::Text(line));
         }
         *self.shared.state.lock().expect(UNBROKEN) = LineState::new(cancels);
         let line = self.edited(initial, prompt);
@@ -79,7 +79,7 @@ impl Full {
         line
     }
 
-    fn edited(&mut self, initial: &str, prompt: &str) -> Result<Line, Failure> {
+    fn edited(&mut self, initial: &str, prompt: &str) -> Result<Input, Failure> {
         let mut initial = (initial.to_string(), String::new());
         loop {
             let editor = &mut self.editor;
@@ -91,7 +91,7 @@ impl Full {
                     let block = self.shared.state.lock().expect(UNBROKEN).block;
                     let line = inside(&line).filter(|_| block).unwrap_or(line);
                     self.remember(&line);
-                    return Ok(Line::Text(line));
+                    return Ok(Input::Text(line));
                 }
                 Err(ReadlineError::Interrupted) => match self.shared.take_ended() {
                     Some(ended) if ended.key == EndKey::Edit => {
@@ -110,10 +110,10 @@ impl Full {
                     ended => {
                         let line = ended.map(|ended| ended.line).unwrap_or_default();
                         self.remember(&line);
-                        return Ok(Line::Interrupted(line));
+                        return Ok(Input::Interrupted(line));
                     }
                 },
-                Err(ReadlineError::Eof) => return Ok(Line::End),
+                Err(ReadlineError::Eof) => return Ok(Input::End),
                 Err(ReadlineError::Signal(_)) => {}
                 Err(e) => return Err(Failure::new(format!("could not read from the terminal: {e}"))),
             }

@@ -78,18 +78,18 @@ pub(super) fn bind<H: Helper, I: History>(editor: &mut Editor<H, I>, shared: &Sh
     let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
     editor.bind_sequence(edit, end(EndKey::Edit));
     editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
-    editor.bind_sequence(KeyEvent::ctrl('R'), handler(Box::new(Search(shared.state.clone()))));
+    editor.bind_sequence(KeyEvent::ctrl('R'), handler(Box::new(SearchKey(shared.state.clone()))));
     for mark in ['\\', '"'] {
-        editor.bind_sequence(KeyEvent::from(mark), handler(Box::new(Mark(mark, shared.state.clone()))));
+        editor.bind_sequence(KeyEvent::from(mark), handler(Box::new(MarkKey(mark, shared.state.clone()))));
     }
     let enter = KeyEvent(KeyCode::Enter, Modifiers::NONE);
-    editor.bind_sequence(enter, handler(Box::new(Enter(shared.state.clone()))));
+    editor.bind_sequence(enter, handler(Box::new(EnterKey(shared.state.clone()))));
 }
 
 /// Notes a character of a mark and leaves it to rustyline to insert it.
-struct Mark(char, Arc<Mutex<LineState>>);
+struct MarkKey(char, Arc<Mutex<LineState>>);
 
-impl ConditionalEventHandler for Mark {
+impl ConditionalEventHandler for MarkKey {
     fn handle(&self, _: &Event, count: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
         let mut state = self.1.lock().expect(UNBROKEN);
         let (before, after) = ctx.line().split_at(ctx.pos());
@@ -101,9 +101,9 @@ impl ConditionalEventHandler for Mark {
 }
 
 /// Continues on the next line if a typed mark asks for that.
-struct Enter(Arc<Mutex<LineState>>);
+struct EnterKey(Arc<Mutex<LineState>>);
 
-impl ConditionalEventHandler for Enter {
+impl ConditionalEventHandler for EnterKey {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
         let mut state = self.0.lock().expect(UNBROKEN);
         let line = ctx.line();
@@ -119,9 +119,9 @@ impl ConditionalEventHandler for Enter {
 }
 
 /// Notes the line before a search shows others in its place.
-struct Search(Arc<Mutex<LineState>>);
+struct SearchKey(Arc<Mutex<LineState>>);
 
-impl ConditionalEventHandler for Search {
+impl ConditionalEventHandler for SearchKey {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
         let mut state = self.0.lock().expect(UNBROKEN);
         if !state.searching {

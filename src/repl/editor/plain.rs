@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Line;
+use super::Input;
 use super::blocks::{finished, unfinished};
 use crate::error::Failure;
 use crate::ui::{keys, last_line, terminal};
@@ -24,7 +24,7 @@ impl Plain {
         Plain { input: Box::new(BufReader::new(device)), device: watched, prompt: true }
     }
 
-    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Line, Failure> {
+    pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Input, Failure> {
         let mut text = String::new();
         if !initial.is_empty() && self.prompt {
             last_line(&format!("(not sent: {initial})"));
@@ -35,7 +35,7 @@ impl Plain {
             }
             if self.device.as_ref().is_some_and(interrupted_while_waiting) {
                 crate::ui::log("\n");
-                return Ok(Line::Interrupted(text));
+                return Ok(Input::Interrupted(text));
             }
             let mut line = String::new();
             let read = self.input.read_line(&mut line);
@@ -45,11 +45,11 @@ impl Plain {
                 if self.prompt {
                     crate::ui::log("\n");
                 }
-                return Ok(Line::End);
+                return Ok(Input::End);
             }
             let whole = text.strip_suffix('\n').unwrap_or(&text);
             if read == 0 || !unfinished(whole) {
-                return Ok(Line::Text(finished(whole)));
+                return Ok(Input::Text(finished(whole)));
             }
         }
     }
