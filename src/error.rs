@@ -1,6 +1,6 @@
 //! Failures as people meet them: one line of what was wrong, a hint where there is a remedy, and an exit code.
 
-use std::{fmt, io};
+use std::fmt;
 
 /// The program's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +32,6 @@ impl Exit {
         ),
         (Exit::Interrupted, "interrupted (Ctrl-C)"),
     ];
-}
-
-/// Why the system refused, in words alone: without Rust's `(os error 2)`.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text[..end].to_lowercase(),
-        None => text,
-    }
 }
 
 /// A failure with what a person needs to know.

@@ -24,6 +24,15 @@ const READER: Duration = Duration::from_secs(2);
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
+/// Why the system refused, in words alone: without Rust's `(os error 2)`.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_lowercase(),
+        None => text,
+    }
+}
+
 /// Creates a private folder and its missing parents; makes an existing folder private.
 pub fn own_folder(folder: &Path) -> io::Result<()> {
     make(folder)?;

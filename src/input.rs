@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
-use crate::error::reason;
-use crate::files::expanded;
+use crate::files::{expanded, reason};
 use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
 

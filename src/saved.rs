@@ -141,7 +141,7 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
     let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
-    let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::error::reason(&e)));
+    let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::files::reason(&e)));
     match screen.pick(question).map_err(cannot)? {
         Some(place) => load(&store, &all[place].id).map(Some),
         None => Ok(None),
@@ -240,7 +240,7 @@ pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) ->
     let shown = path.display();
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::new(format!("could not write {shown}: {}", crate::error::reason(&e))),
+        _ => Failure::new(format!("could not write {shown}: {}", crate::files::reason(&e))),
     };
     let mut text = Vec::new();
     export(record, format, &mut text).map_err(cannot)?;
@@ -273,7 +273,7 @@ pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
 /// A conversation as text.
 pub fn text(record: &Record, format: Format) -> Result<String, Failure> {
     let mut text = Vec::new();
-    export(record, format, &mut text).map_err(|e| Failure::new(crate::error::reason(&e)))?;
+    export(record, format, &mut text).map_err(|e| Failure::new(crate::files::reason(&e)))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

@@ -21,7 +21,7 @@ const MOST_LINES: usize = 600;
 /// What each room may import besides itself. These rooms and `main` may import everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "error", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "error", "files", "input", "session", "settings", "ui"]),
     (
         "repl",
         &[

@@ -6,7 +6,8 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use super::Args;
-use crate::error::{Failure, reason};
+use crate::error::Failure;
+use crate::files::reason;
 
 /// Writes the pages to a folder, which is created if necessary.
 pub fn write(folder: &Path) -> Result<(), Failure> {

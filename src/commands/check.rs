@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure, reason};
+use crate::error::{Exit, Failure};
 use crate::failure;
+use crate::files::reason;
 use crate::gguf::{self, Header, Refusal};
 use crate::models;
 use crate::models::catalog::entry_for_file;

@@ -10,8 +10,8 @@ use tempfile::NamedTempFile;
 
 use super::{CommandContext, lossy, may_replace};
 use crate::convert::{Conversion, Type};
-use crate::error::{Exit, Failure, reason};
-use crate::files::{Existing, persist};
+use crate::error::{Exit, Failure};
+use crate::files::{Existing, persist, reason};
 use crate::models;
 use crate::ui::terminal;
 use crate::units::size;

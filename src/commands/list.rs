@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure, reason};
+use crate::error::{Exit, Failure};
+use crate::files::reason;
 use crate::gguf::memory::available_memory;
 use crate::models::about::{self, About, count};
 use crate::models::library::{self, ModelFile};

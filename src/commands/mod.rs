@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{Commands, History};
 use crate::completions;
-use crate::error::{Exit, Failure, reason};
-use crate::files::{Existing, expanded, would_replace};
+use crate::error::{Exit, Failure};
+use crate::files::{Existing, expanded, reason, would_replace};
 use crate::session::Opener;
 use crate::settings::Config;
 use crate::ui::table::{Column, table};

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure, reason};
+use crate::error::{Exit, Failure};
+use crate::files::reason;
 use crate::input;
 use crate::model_state::ModelState;
 use crate::models::library::ModelFile;

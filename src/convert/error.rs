@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Type;
-use crate::error::reason;
+use crate::files::reason;
 use crate::units::count;
 
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,8 @@ pub use self::search::{Filter, Hit, Summary};
 use crate::chat::id::random;
 use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Message, MessageId, Part, Role};
-use crate::error::{Failure, reason};
+use crate::error::Failure;
+use crate::files::reason;
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choose::Candidate;
-use crate::error::reason;
+use crate::files::reason;
 use crate::units::{count, duration, size};
 
 /// How many of a repository's models a message names.

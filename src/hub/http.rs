@@ -13,7 +13,7 @@ use ureq::{Agent, ResponseExt};
 
 use super::retry::Trouble;
 use super::url::{join, origin};
-use crate::error::reason;
+use crate::files::reason;
 
 /// Redirects followed before it counts as going in circles.
 const MOST_REDIRECTS: usize = 10;

@@ -35,7 +35,7 @@ use self::partial_file::PartialFile;
 use self::reference::{before_query, decode};
 use self::transfer::Job;
 use self::watch::{Teller, watched};
-use crate::error::reason;
+use crate::files::reason;
 use crate::model_state::ModelState;
 
 pub use self::choose::Candidate;

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::{Failure, reason};
+use crate::error::Failure;
+use crate::files::reason;
 use crate::gguf::Refusal;
 use crate::input;
 use crate::models::names::NotHere;

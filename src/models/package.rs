@@ -13,8 +13,7 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::catalog::Entry;
-use crate::error::reason;
-use crate::files::{own_folder, shared_file};
+use crate::files::{own_folder, reason, shared_file};
 use crate::hub::{Fetched, FetchedFile};
 
 /// How often to look how far pip has come.

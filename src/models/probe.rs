@@ -19,7 +19,8 @@ use crate::backend::probe::Verdict;
 use crate::chat::Settings;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::engine::{self, Engine};
-use crate::error::{Exit, Failure, reason};
+use crate::error::{Exit, Failure};
+use crate::files::reason;
 use crate::gguf;
 use crate::ui::{self, crash};
 

@@ -11,8 +11,7 @@ use super::assignment::{Collected, Source, Wrong, checked, perhaps};
 use super::setting::Setting;
 use super::table::{names, setting};
 use crate::chat::settings::renamed;
-use crate::error::reason;
-use crate::files;
+use crate::files::{self, reason};
 use crate::suggest::nearest;
 
 /// Longest config file, in bytes.

@@ -16,8 +16,7 @@ use super::legacy::{Legacy, OldChange};
 use super::progress::{Progress, Step};
 use crate::chat::record::title_from;
 use crate::clock::now;
-use crate::error::reason;
-use crate::files::{folder_of, own_file, own_folder};
+use crate::files::{folder_of, own_file, own_folder, reason};
 use crate::history::database::{Conversations, Trouble};
 
 /// How soon a file that could not be written is tried again.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::{CONNECTIONS, Ended, Transfer, UNBROKEN};
-use crate::error::reason;
+use crate::files::reason;
 use crate::hub::client::{Located, other_bytes};
 use crate::hub::http::{Answer, lost};
 use crate::hub::retry::Trouble;

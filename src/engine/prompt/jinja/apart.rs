@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 
 use super::{Bounds, Here, TemplateError, moment};
 use crate::engine::memory;
-use crate::error::reason;
+use crate::files::reason;
 
 /// What tells the program that it is the child. Hidden, and only as its first argument.
 const RENDER: &str = "--render";

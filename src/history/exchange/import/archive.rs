@@ -10,7 +10,8 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 
 use super::source::choose;
-use crate::error::{Failure, reason};
+use crate::error::Failure;
+use crate::files::reason;
 
 /// How often larger than the whole zip what is in it may be. Text shrinks to a tenth, a bomb to a thousandth.
 const MOST_GROWTH: u64 = 200;

@@ -31,8 +31,8 @@ use self::json_stream::{Piece, Pieces, Place, Stop};
 use self::lossy_json::parse;
 pub use self::notes::Imported;
 use self::notes::quoted;
-use crate::error::{Failure, reason};
-use crate::files;
+use crate::error::Failure;
+use crate::files::{self, reason};
 
 /// Bytes of the longest conversation.
 const LONGEST: usize = 256 << 20;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Failure, reason};
+use crate::error::Failure;
+use crate::files::reason;
 
 /// The file itself, or those of a folder that may hold conversations.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
