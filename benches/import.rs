@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use fireside::history::exchange::import;
+use fireside::history::exchange::{Error, import};
 
 #[allow(unreachable_pub)] // a library for the tests
 #[path = "../tests/support/chats.rs"]
@@ -28,8 +28,8 @@ fn main() {
     println!("{conversations} conversations");
     for path in [&plain, &zip] {
         let started = Instant::now();
-        let summary =
-            import(path, &mut |_, _| ControlFlow::Continue(()), &mut |_| Ok(())).expect("it is whole");
+        let summary = import::<Error>(path, &mut |_, _| ControlFlow::Continue(()), &mut |_| Ok(()))
+            .expect("it is whole");
         let seconds = started.elapsed().as_secs_f64();
         let size = std::fs::metadata(path).expect("it is there").len() / 1_000_000;
         println!(

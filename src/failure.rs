@@ -4,6 +4,7 @@
 
 mod convert;
 mod gguf;
+mod history;
 mod hub;
 mod input;
 mod models;

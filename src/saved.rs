@@ -6,7 +6,8 @@ use crate::chat::record::Record;
 use crate::clock::now;
 use crate::error::Failure;
 use crate::files::{self, Existing};
-use crate::history::database::{Conversations, Filter, Summary, Trouble};
+use crate::history::Error;
+use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{Format, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::settings::{Config, Paths};
@@ -79,9 +80,9 @@ fn none() -> Failure {
 }
 
 /// Why the database cannot be used, and what happens then.
-pub fn trouble(trouble: Trouble) -> String {
-    match trouble {
-        Trouble::Damaged => {
+pub fn trouble(error: Error) -> String {
+    match error {
+        Error::Damaged => {
             "the database is damaged: the next chat moves it aside and recovers what it can".into()
         }
         other => other.to_string(),

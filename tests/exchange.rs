@@ -372,7 +372,7 @@ fn a_zip_is_read_without_being_unpacked() {
 #[test]
 fn it_can_be_stopped_by_who_watches_and_by_who_takes() {
     let stop = &mut |_, _| ControlFlow::Break(());
-    let failure = import(&sample("chatgpt.json"), stop, &mut |_| Ok(())).unwrap_err();
+    let failure: Failure = import(&sample("chatgpt.json"), stop, &mut |_| Ok(())).unwrap_err();
     assert_eq!(failure, Failure::interrupted());
     let mut taken = 0;
     let go_on = &mut |_, _| ControlFlow::Continue(());

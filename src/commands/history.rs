@@ -187,7 +187,7 @@ fn import(file: &Path, context: &mut CommandContext) -> Result<Exit, Failure> {
     note.iter().for_each(|line| context.screen.note(line));
     let (mut fresh, mut notes) = (0, Vec::new());
     let screen = &mut *context.screen;
-    let taken = exchange::import(
+    let taken: Result<_, Failure> = exchange::import(
         file,
         &mut |done, total| {
             screen.show_importing(done, total);

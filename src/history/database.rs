@@ -26,12 +26,11 @@ pub use self::search::{Filter, Hit, Summary};
 use crate::chat::id::random;
 use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Message, MessageId, Part, Role};
-use crate::error::Failure;
 use crate::files::reason;
 
 /// Why the store cannot be used as it should.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum Error {
     #[error("{0} was written by a newer version of fireside")]
     Newer(PathBuf),
     #[error("the stored conversations are damaged")]
@@ -45,34 +44,28 @@ pub enum Trouble {
     Other(String),
 }
 
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Trouble {
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Held,
-            Some(ErrorCode::ReadOnly) => Trouble::Other("the stored conversations may not be written".into()),
-            Some(ErrorCode::DiskFull) => Trouble::Other("the disk is full".into()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Held,
+            Some(ErrorCode::ReadOnly) => Error::Other("the stored conversations may not be written".into()),
+            Some(ErrorCode::DiskFull) => Error::Other("the disk is full".into()),
             Some(ErrorCode::SystemIoFailure) => {
-                Trouble::Other(format!("the disk did not take or give them ({error})"))
+                Error::Other(format!("the disk did not take or give them ({error})"))
             }
-            _ => Trouble::Other(error.to_string()),
+            _ => Error::Other(error.to_string()),
         }
     }
 }
 
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
         match error.kind() {
-            io::ErrorKind::WouldBlock => Trouble::Held,
-            io::ErrorKind::InvalidInput => Trouble::NoFile(error.to_string()), // of `files::own_file`
-            _ => Trouble::Other(reason(&error)),
+            io::ErrorKind::WouldBlock => Error::Held,
+            io::ErrorKind::InvalidInput => Error::NoFile(error.to_string()), // of `files::own_file`
+            _ => Error::Other(reason(&error)),
         }
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Failure {
-        Failure::new(format!("could not use the stored conversations: {trouble}"))
     }
 }
 
@@ -103,7 +96,7 @@ impl Conversations {
         system: Option<&str>,
         model: Option<&str>,
         now: i64,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Error> {
         let begin = "insert or ignore into conversation (id, title, created, changed, system, model) \
                      values (?1, ?2, ?3, ?3, ?4, ?5)";
         self.connection.execute(begin, params![id, title, now, system, model])?;
@@ -112,7 +105,7 @@ impl Conversations {
 
     /// Adds a message and makes it the head. An unfinished answer that is here already is replaced by a longer or a finished one; a
     /// finished message never changes. `now` in milliseconds since 1970.
-    pub fn put(&mut self, conversation: &str, entry: &Entry, now: i64) -> Result<(), Trouble> {
+    pub fn put(&mut self, conversation: &str, entry: &Entry, now: i64) -> Result<(), Error> {
         // A reading transaction that turns to writing would not wait for another program.
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let Some(number) = number(&change, conversation, entry.id)? else {
@@ -139,31 +132,31 @@ impl Conversations {
         Ok(change.commit()?)
     }
 
-    pub fn move_head(&mut self, id: &str, head: Option<MessageId>) -> Result<(), Trouble> {
+    pub fn move_head(&mut self, id: &str, head: Option<MessageId>) -> Result<(), Error> {
         let head = head.map(|head| number(&self.connection, id, head)).transpose()?.flatten();
         self.set(id, "head", &head)
     }
 
-    pub fn set_system(&mut self, id: &str, system: Option<&str>) -> Result<(), Trouble> {
+    pub fn set_system(&mut self, id: &str, system: Option<&str>) -> Result<(), Error> {
         self.set(id, "system", &system)
     }
 
-    pub fn set_title(&mut self, id: &str, title: &str) -> Result<(), Trouble> {
+    pub fn set_title(&mut self, id: &str, title: &str) -> Result<(), Error> {
         self.set(id, "title", &title)
     }
 
-    pub fn set_model(&mut self, id: &str, model: Option<&str>) -> Result<(), Trouble> {
+    pub fn set_model(&mut self, id: &str, model: Option<&str>) -> Result<(), Error> {
         self.set(id, "model", &model)
     }
 
-    fn set(&mut self, id: &str, column: &str, value: &dyn ToSql) -> Result<(), Trouble> {
+    fn set(&mut self, id: &str, column: &str, value: &dyn ToSql) -> Result<(), Error> {
         let set = format!("update conversation set {column} = ?2 where id = ?1");
         self.connection.execute(&set, params![id, value])?;
         Ok(())
     }
 
     /// Takes in a whole conversation. `false`: it is here already, and nothing was changed.
-    pub fn import(&mut self, record: &Record) -> Result<bool, Trouble> {
+    pub fn import(&mut self, record: &Record) -> Result<bool, Error> {
         let change = self.connection.transaction()?;
         let Record { id, title, created, changed, system, model, .. } = record;
         let fresh = change.execute(
@@ -184,7 +177,7 @@ impl Conversations {
     }
 
     /// A conversation; `None` if there is none of that id.
-    pub fn load(&self, id: &str) -> Result<Option<Record>, Trouble> {
+    pub fn load(&self, id: &str) -> Result<Option<Record>, Error> {
         let query = "select title, created, changed, system, model, head from conversation where id = ?1";
         let found = self.connection.query_row(query, [id], |row| {
             let record = Record {
@@ -216,7 +209,7 @@ impl Conversations {
     }
 
     /// The id of a message that is this one, whatever was added to it since. For what versions before 0.2 left, which had no ids.
-    pub fn find_alike(&self, conversation: &str, entry: &Entry) -> Result<Option<MessageId>, Trouble> {
+    pub fn find_alike(&self, conversation: &str, entry: &Entry) -> Result<Option<MessageId>, Error> {
         let query = "select id from message where conversation = ?1 and role = ?2 and created is ?3 \
                      and parent is (select number from message where conversation = ?1 and id = ?4) \
                      and substr(text, 1, length(?5)) = ?5 order by number limit 1";
@@ -228,7 +221,7 @@ impl Conversations {
     }
 
     /// The ids of the messages with these row numbers; `None`: not all of them are in that conversation. As above.
-    pub fn ids_of_rows(&self, conversation: &str, rows: &[i64]) -> Result<Option<Vec<MessageId>>, Trouble> {
+    pub fn ids_of_rows(&self, conversation: &str, rows: &[i64]) -> Result<Option<Vec<MessageId>>, Error> {
         let query = "select id from message where number = ?1 and conversation = ?2";
         let mut statement = self.connection.prepare(query)?;
         let id = |row: &i64| {
@@ -239,9 +232,9 @@ impl Conversations {
     }
 
     /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
-    pub fn remove(&mut self, id: &str) -> Result<bool, Trouble> {
+    pub fn remove(&mut self, id: &str) -> Result<bool, Error> {
         if let Some((_, why)) = &self.copy {
-            return Err(Trouble::Other(why.clone()));
+            return Err(Error::Other(why.clone()));
         }
         let removed = self.connection.execute("delete from conversation where id = ?1", [id])?;
         // The write-ahead log holds pages from before: they go, too.
@@ -251,13 +244,13 @@ impl Conversations {
 }
 
 /// The row of a message.
-fn number(connection: &Connection, conversation: &str, id: MessageId) -> Result<Option<Number>, Trouble> {
+fn number(connection: &Connection, conversation: &str, id: MessageId) -> Result<Option<Number>, Error> {
     let query = "select number from message where conversation = ?1 and id = ?2";
     let mut statement = connection.prepare_cached(query)?;
     Ok(statement.query_row(params![conversation, id.to_string()], |row| row.get(0)).optional()?)
 }
 
-fn insert(connection: &Connection, conversation: &str, entry: &Entry) -> Result<Number, Trouble> {
+fn insert(connection: &Connection, conversation: &str, entry: &Entry) -> Result<Number, Error> {
     let parent = entry.parent.map(|parent| number(connection, conversation, parent)).transpose()?.flatten();
     let query = "insert into message (id, conversation, parent, role, text, parts, thinking, created, answer) \
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -463,7 +456,7 @@ mod tests {
         store.connection.pragma_update(None, "user_version", 99).unwrap();
         drop(store);
         let before = fs::read(&path).unwrap();
-        assert!(matches!(Conversations::open(&path), Err(Trouble::Newer(_))));
+        assert!(matches!(Conversations::open(&path), Err(Error::Newer(_))));
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }

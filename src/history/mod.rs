@@ -4,3 +4,5 @@ pub mod database;
 pub mod exchange;
 pub mod journal;
 mod legacy;
+
+pub use database::Error;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::ControlFlow;
 
-use fireside::error::Exit;
+use fireside::error::{Exit, Failure};
 use fireside::history::exchange::{Format, Summary, export, import};
 
 use super::{folder, good, imported, one, sample, zipped};
@@ -175,7 +175,7 @@ fn large_exports_need_little_memory() {
     packed.finish().unwrap();
     for path in [plain, folder.path().join("export.zip")] {
         let mut taken = 0;
-        let summary = import(&path, &mut |_, _| ControlFlow::Continue(()), &mut |_| {
+        let summary = import::<Failure>(&path, &mut |_, _| ControlFlow::Continue(()), &mut |_| {
             taken += 1;
             Ok(())
         });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::recover::{self, Recovered};
-use super::{Conversations, Trouble, text};
+use super::{Conversations, Error, text};
 use crate::files::{folder_of, own_folder, own_locked_file};
 use crate::units::count;
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 impl Conversations {
     /// Opens the database at `path`, or makes it. A damaged one is moved aside, what can be read of it is taken over, and
     /// the second value tells of that.
-    pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Trouble> {
+    pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Error> {
         // Looked over before anything is written: what is added to a damaged file may never be seen again.
         let checked = |store: Conversations| {
             store.check()?;
@@ -37,7 +37,7 @@ impl Conversations {
             Ok(store)
         };
         match Conversations::try_open(path).and_then(checked) {
-            Err(Trouble::Damaged) => {
+            Err(Error::Damaged) => {
                 let note = recover::replace(path)?.map(|Recovered { messages, aside }| {
                     format!(
                         "the stored conversations were damaged: {} could be read and go on being kept; the damaged file is now {}",
@@ -53,14 +53,14 @@ impl Conversations {
 
     /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
     /// read either: then it is a copy.
-    pub fn existing(path: &Path) -> Result<Option<Conversations>, Trouble> {
+    pub fn existing(path: &Path) -> Result<Option<Conversations>, Error> {
         if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
         }
         match Conversations::try_open(path) {
-            Err(Trouble::Other(why)) => {
+            Err(Error::Other(why)) => {
                 let copy = Conversations::copy(path, why.clone());
-                copy.map_err(|_| Trouble::Other(why)).map(Some)
+                copy.map_err(|_| Error::Other(why)).map(Some)
             }
             opened => opened.map(Some),
         }
@@ -71,7 +71,7 @@ impl Conversations {
         self.copy.is_some()
     }
 
-    fn copy(path: &Path, why: String) -> Result<Conversations, Trouble> {
+    fn copy(path: &Path, why: String) -> Result<Conversations, Error> {
         let folder = tempfile::tempdir()?;
         let copied = folder.path().join("conversations.db");
         for ending in ["", "-wal"] {
@@ -85,12 +85,12 @@ impl Conversations {
         Ok(Conversations { copy: Some((folder, why)), ..store })
     }
 
-    pub(super) fn try_open(path: &Path) -> Result<Conversations, Trouble> {
+    pub(super) fn try_open(path: &Path) -> Result<Conversations, Error> {
         Conversations::open_at(path, NEWEST)
     }
 
     /// Opens the database or makes it, and brings it to a version: what is read from an older one is first written as that had it.
-    pub(super) fn open_at(path: &Path, version: u32) -> Result<Conversations, Trouble> {
+    pub(super) fn open_at(path: &Path, version: u32) -> Result<Conversations, Error> {
         let folder = folder_of(path);
         own_folder(folder)?; // another part of the program may have made it
         own_locked_file(path)?; // SQLite's own reasons are dark
@@ -108,7 +108,7 @@ impl Conversations {
     }
 
     /// In one transaction: if the program ends meanwhile, the database is as it was.
-    pub(super) fn migrate(&mut self, path: &Path, to: u32) -> Result<(), Trouble> {
+    pub(super) fn migrate(&mut self, path: &Path, to: u32) -> Result<(), Error> {
         let version = |connection: &Connection| {
             connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0))
         };
@@ -118,7 +118,7 @@ impl Conversations {
         let change = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let applied = version(&change)?; // another program may have been first
         if applied > to {
-            return Err(Trouble::Newer(path.to_path_buf()));
+            return Err(Error::Newer(path.to_path_buf()));
         }
         if applied > 0 {
             look_over(&change, applied)?; // what cannot be read would be lost
@@ -132,17 +132,17 @@ impl Conversations {
     }
 
     /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
-    pub fn check(&self) -> Result<(), Trouble> {
+    pub fn check(&self) -> Result<(), Error> {
         look_over(&self.connection, NEWEST)
     }
 }
 
-fn look_over(connection: &Connection, version: u32) -> Result<(), Trouble> {
+fn look_over(connection: &Connection, version: u32) -> Result<(), Error> {
     let said: String = connection.query_row("pragma integrity_check(1)", [], |row| row.get(0))?;
     let ours = Connection::open_in_memory()?;
     MIGRATIONS[..version as usize].iter().try_for_each(|migration| ours.execute_batch(migration))?;
     let sound = said == "ok" && schema(connection)? == schema(&ours)?;
-    if sound { Ok(()) } else { Err(Trouble::Damaged) }
+    if sound { Ok(()) } else { Err(Error::Damaged) }
 }
 
 /// What the tables, indices and triggers of a database are.

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::open::{NEWEST, beside};
-use super::{Conversations, Number, Trouble};
+use super::{Conversations, Error, Number};
 use crate::chat::record::title_from;
 use crate::files::{folder_of, lock_folder};
 
@@ -63,7 +63,7 @@ pub(super) struct Recovered {
 }
 
 /// Puts a new database in the place of a damaged one. `None`: another program did so meanwhile.
-pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Trouble> {
+pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Error> {
     let folder = folder_of(path);
     let _lock = lock_folder(folder)?; // one program at a time
     if Conversations::try_open(path).and_then(|store| store.check()).is_ok() {
@@ -103,7 +103,7 @@ fn layout(damaged: &Connection) -> Option<&'static Layout> {
 }
 
 /// Copies what can be read; says how many messages that was.
-fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -> Result<usize, Trouble> {
+fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -> Result<usize, Error> {
     let change = store.connection.transaction()?;
     let mut conversations: BTreeMap<String, Cells> = conversations(damaged, layout);
     let mut begun: HashSet<String> = HashSet::new();
@@ -218,7 +218,7 @@ fn cells(row: &rusqlite::Row, columns: usize) -> Option<Cells> {
 }
 
 /// Moves a database and what belongs to it out of the way; nothing is overwritten.
-fn set_aside(path: &Path) -> Result<PathBuf, Trouble> {
+fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let named = |number: u32, suffix: &str| beside(path, &format!("{suffix}.damaged-{number}"));
     let number =
         (1..).find(|number| !named(*number, "").exists()).expect("numbers do not end before files do");

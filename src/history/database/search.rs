@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Conversations, Trouble, text};
+use super::{Conversations, Error, text};
 use crate::chat::Role;
 use crate::clock::now;
 
@@ -64,7 +64,7 @@ pub struct Filter {
 
 impl Conversations {
     /// The ids of conversations with at least one message that begin with `prefix`, at most a few.
-    pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Trouble> {
+    pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Error> {
         if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Vec::new());
         }
@@ -76,7 +76,7 @@ impl Conversations {
     }
 
     /// Conversations with at least one message, the one changed last first.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Trouble> {
+    pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Error> {
         let query = format!(
             "{ALL} select conversation.id, title, changed, model, messages, \
              case when head is last and conversation.id not in forked then messages else {PATH} end \
@@ -91,7 +91,7 @@ impl Conversations {
     }
 
     /// The beginning of what was said last, with `> ` before it if that was the user.
-    pub fn last_words(&self, id: &str) -> Result<Option<String>, Trouble> {
+    pub fn last_words(&self, id: &str) -> Result<Option<String>, Error> {
         let query = "select role, substr(text, 1, 2000) from message \
                      where number = (select head from conversation where id = ?1)";
         let said = |row: &Row| {
@@ -103,7 +103,7 @@ impl Conversations {
 
     /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be ranked.
     /// The last word may be the beginning of one.
-    pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Trouble> {
+    pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Error> {
         let words: Vec<String> =
             words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
         if words.is_empty() {

@@ -9,4 +9,4 @@ mod native;
 mod time;
 
 pub use export::{Format, export};
-pub use import::{Imported, Summary, import};
+pub use import::{Error, Imported, Summary, import};

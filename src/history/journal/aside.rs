@@ -17,7 +17,7 @@ use super::progress::{Progress, Step};
 use crate::chat::record::title_from;
 use crate::clock::now;
 use crate::files::{folder_of, own_file, own_folder, reason};
-use crate::history::database::{Conversations, Trouble};
+use crate::history::database::{Conversations, Error};
 
 /// How soon a file that could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -114,7 +114,7 @@ fn beside(database: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Takes into the database what programs that have ended left beside it.
-pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Trouble> {
+pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Error> {
     if store.is_copy() {
         return Ok(());
     }
@@ -143,7 +143,7 @@ enum Line {
 }
 
 /// Makes the changes of a file. The last line may be half of one.
-fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Trouble> {
+fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Error> {
     let mut legacy = Legacy::default();
     for line in lines.lines().map_while(|line| serde_json::from_str::<Line>(line).ok()) {
         let change = match line {

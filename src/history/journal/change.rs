@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::MessageId;
 use crate::chat::record::Entry;
 use crate::clock::now;
-use crate::history::database::{Conversations, Trouble};
+use crate::history::database::{Conversations, Error};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Change {
@@ -33,7 +33,7 @@ pub(super) enum What {
 }
 
 impl Change {
-    pub(super) fn apply(&self, store: &mut Conversations) -> Result<(), Trouble> {
+    pub(super) fn apply(&self, store: &mut Conversations) -> Result<(), Error> {
         let id = &self.conversation;
         match &self.what {
             What::Begin { title, system, model } => {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::change::{Change, What};
 use crate::chat::record::Entry;
 use crate::chat::{Message, MessageId};
-use crate::history::database::{Conversations, Trouble};
+use crate::history::database::{Conversations, Error};
 use crate::history::legacy::{OldAnswer, OldEntry};
 
 #[derive(Deserialize)]
@@ -33,11 +33,7 @@ pub(super) struct Legacy {
 
 impl Legacy {
     /// The change that an old one is now; `None`: nothing is to be done, or to nothing that is there.
-    pub(super) fn change(
-        &mut self,
-        old: OldChange,
-        store: &Conversations,
-    ) -> Result<Option<Change>, Trouble> {
+    pub(super) fn change(&mut self, old: OldChange, store: &Conversations) -> Result<Option<Change>, Error> {
         let what = match old {
             OldChange::Turn { id, numbers } => {
                 // What it goes on from may be gone: what was said is not lost for that.

@@ -8,7 +8,7 @@ use nix::sys::statvfs::statvfs;
 use super::aside::take_in;
 use super::change::{Change, What};
 use super::progress::Progress;
-use crate::history::database::{Conversations, Trouble};
+use crate::history::database::{Conversations, Error};
 
 /// How soon what could not be written is tried again, if there is no other reason to.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -43,11 +43,11 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn complain(&mut self, trouble: &Trouble) {
-        if matches!(trouble, Trouble::Damaged) {
+    fn complain(&mut self, trouble: &Error) {
+        if matches!(trouble, Error::Damaged) {
             self.store = None; // opening it again moves it aside
         }
-        let held = matches!(trouble, Trouble::Held);
+        let held = matches!(trouble, Error::Held);
         let line = match held {
             true => format!("{trouble}: what is said is kept in a file beside them meanwhile"),
             false if is_full(&self.file) => "this conversation is not being kept: the disk is full".into(),
@@ -60,7 +60,7 @@ impl Writer<'_> {
     }
 
     /// Opens the database that is at its place now. Another one than before may lack the conversation, or some of it.
-    fn open(&mut self) -> Result<Conversations, Trouble> {
+    fn open(&mut self) -> Result<Conversations, Error> {
         let (mut store, note) = Conversations::open(&self.file)?;
         let _ = take_in(&self.file, &mut store); // what cannot be taken in stays where it is
         self.progress.change(|state| note.into_iter().for_each(|note| state.complain(note)));
@@ -71,7 +71,7 @@ impl Writer<'_> {
         Ok(store)
     }
 
-    fn write(&mut self, change: &Change) -> Result<(), Trouble> {
+    fn write(&mut self, change: &Change) -> Result<(), Error> {
         let mut store = match self.store.take().filter(Conversations::is_in_place) {
             Some(store) => store,
             None => self.open()?,

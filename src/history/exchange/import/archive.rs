@@ -9,8 +9,8 @@ use zip::ZipArchive;
 use zip::read::ZipFile;
 use zip::result::ZipError;
 
+use super::error::Error;
 use super::source::choose;
-use crate::error::Failure;
 use crate::files::reason;
 
 /// How often larger than the whole zip what is in it may be. Text shrinks to a tenth, a bomb to a thousandth.
@@ -31,15 +31,14 @@ pub(super) fn is_zip(beginning: &[u8]) -> bool {
 }
 
 impl Archive {
-    pub(super) fn open(file: File, path: &Path) -> Result<Archive, Failure> {
+    pub(super) fn open(file: File, path: &Path) -> Result<Archive, Error> {
         let size = file.metadata().map_or(0, |about| about.len());
         let mut zip =
             ZipArchive::new(BufReader::new(file)).map_err(|error| refused(&path.display(), error))?;
         let names: Vec<String> = (0..zip.len()).map(|index| name(&mut zip, index)).collect();
         let members = choose(&names);
         if members.is_empty() {
-            return Err(Failure::new(format!("{} holds no conversations", path.display()))
-                .hint("the zip of a ChatGPT export has a conversations.json in it"));
+            return Err(Error::NoFile { name: path.display().to_string(), zip: true });
         }
         let left = size.saturating_mul(MOST_GROWTH).max(HARMLESS);
         Ok(Archive { zip, members, left })
@@ -57,7 +56,7 @@ impl Archive {
     }
 
     /// The name of a member and what is in it.
-    pub(super) fn member(&mut self, member: usize) -> Result<(String, impl Read), Failure> {
+    pub(super) fn member(&mut self, member: usize) -> Result<(String, impl Read), Error> {
         let index = self.members[member];
         let name = name(&mut self.zip, index);
         let file = self.zip.by_index(index).map_err(|error| refused(&name, error))?;
@@ -71,14 +70,14 @@ fn name(zip: &mut ZipArchive<BufReader<File>>, index: usize) -> String {
     String::from_utf8_lossy(&raw).chars().filter(|c| !c.is_control()).collect()
 }
 
-fn refused(name: &dyn std::fmt::Display, error: ZipError) -> Failure {
+fn refused(name: &dyn std::fmt::Display, error: ZipError) -> Error {
     let why = match error {
         ZipError::Io(error) => reason(&error),
         ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => "it is encrypted".into(),
         ZipError::CompressionMethodNotSupported(_) => "it is compressed in an unusual way".into(),
         error => error.to_string().to_lowercase(),
     };
-    Failure::new(format!("could not read {name}: {why}")).hint("unpack it, and import the folder")
+    Error::Zip { name: name.to_string(), why }
 }
 
 /// A member that may not grow for ever.

@@ -11,6 +11,7 @@ mod archive;
 mod assemble;
 mod chatgpt;
 mod content;
+mod error;
 mod identity;
 mod lossy_json;
 mod native;
@@ -27,11 +28,12 @@ use std::time::UNIX_EPOCH;
 use serde_json::{Map, Value};
 
 use self::archive::{Archive, is_zip};
+pub use self::error::Error;
+use self::error::unreadable;
 use self::json_stream::{Piece, Pieces, Place, Stop};
 use self::lossy_json::parse;
 pub use self::notes::Imported;
 use self::notes::quoted;
-use crate::error::Failure;
 use crate::files::{self, reason};
 
 /// Bytes of the longest conversation.
@@ -40,7 +42,6 @@ const LONGEST: usize = 256 << 20;
 const BUFFER: usize = 64 << 10;
 /// Notes about what was left out; of more, only the number is said.
 const MOST_NOTES: usize = 100;
-const KINDS: &str = "it takes fireside's own JSON, OpenAI's messages as JSON, and ChatGPT's data export (zip, folder or conversations.json)";
 
 /// What an import came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,13 +55,13 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// `watch` is told the bytes read and those there are, every now and then, and may stop it. `take` gets the conversations; a
-/// failure of it ends the import. What was handed on before a failure stays so.
-pub fn import(
+/// `watch` is told the bytes read and those there are, every now and then, and may stop it. `take` gets the conversations; an
+/// error of its own ends the import. What was handed on before an error stays so.
+pub fn import<E: From<Error>>(
     path: &Path,
     watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    take: &mut dyn FnMut(Imported) -> Result<(), Failure>,
-) -> Result<Summary, Failure> {
+    take: &mut dyn FnMut(Imported) -> Result<(), E>,
+) -> Result<Summary, E> {
     let files = source::files(path)?;
     let size = |file: &std::path::PathBuf| std::fs::metadata(file).map_or(0, |about| about.len());
     let mut progress = Progress { watch, done: 0, total: files.iter().map(size).sum() };
@@ -92,14 +93,14 @@ impl<R: Read> Read for Watched<'_, '_, R> {
         let progress = &mut *self.progress;
         progress.done += read as u64;
         if (progress.watch)(progress.done.min(progress.total), progress.total).is_break() {
-            return Err(io::Error::other(Failure::interrupted()));
+            return Err(io::Error::other(Error::Interrupted));
         }
         Ok(read)
     }
 }
 
-struct Importer<'a> {
-    take: &'a mut dyn FnMut(Imported) -> Result<(), Failure>,
+struct Importer<'a, E> {
+    take: &'a mut dyn FnMut(Imported) -> Result<(), E>,
     summary: Summary,
     more_notes: usize,
     /// Anything but white space came.
@@ -110,22 +111,21 @@ struct Importer<'a> {
     loose: (Vec<Value>, usize),
 }
 
-impl<'a> Importer<'a> {
-    fn new(take: &'a mut dyn FnMut(Imported) -> Result<(), Failure>) -> Importer<'a> {
+impl<'a, E: From<Error>> Importer<'a, E> {
+    fn new(take: &'a mut dyn FnMut(Imported) -> Result<(), E>) -> Importer<'a, E> {
         let (summary, loose) = (Summary::default(), (Vec::new(), 0));
         Importer { take, summary, more_notes: 0, anything: false, known: 0, loose }
     }
 
-    fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), Failure> {
-        let unreadable =
-            |error| Failure::new(format!("could not read {}: {}", path.display(), reason(&error)));
+    fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), E> {
+        let unreadable = |error| unreadable(path, &error);
         let mut file = files::regular(path).map_err(unreadable)?;
         let mut beginning = Vec::new();
         (&mut file).take(4).read_to_end(&mut beginning).map_err(unreadable)?;
         let modified = file.metadata().and_then(|about| about.modified()).map_err(unreadable)?;
         self.known = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         if beginning.starts_with(b"\xff\xfe") || beginning.starts_with(b"\xfe\xff") {
-            return Err(Failure::new(format!("{} is UTF-16, JSON is UTF-8", path.display())));
+            return Err(Error::Utf16(path.display().to_string()).into());
         }
         let begin = if beginning.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         file.seek(io::SeekFrom::Start(begin)).map_err(unreadable)?;
@@ -145,7 +145,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Reads one file to its end.
-    fn read(&mut self, name: &str, input: impl Read) -> Result<(), Failure> {
+    fn read(&mut self, name: &str, input: impl Read) -> Result<(), E> {
         let mut pieces = Pieces::new(BufReader::with_capacity(BUFFER, input), LONGEST);
         loop {
             let piece = pieces.next().map_err(|stop| self.stopped(name, stop))?;
@@ -156,7 +156,7 @@ impl<'a> Importer<'a> {
                         self.gather(name, value, pieces.bytes.len())?
                     }
                     Ok((value, repaired)) => self.value(value, repaired, &format!("{name}, {place}"))?,
-                    Err(error) => self.skip(&format!("{name}, {place}"), &unreadable(place, &error)),
+                    Err(error) => self.skip(&format!("{name}, {place}"), &not_json(place, &error)),
                 },
                 Some(Piece::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
                 Some(Piece::ListEnd) => self.flush(name)?,
@@ -166,16 +166,16 @@ impl<'a> Importer<'a> {
     }
 
     /// Keeps a message until the list in which it stands ends.
-    fn gather(&mut self, name: &str, message: Value, bytes: usize) -> Result<(), Failure> {
+    fn gather(&mut self, name: &str, message: Value, bytes: usize) -> Result<(), E> {
         self.loose.0.push(message);
         self.loose.1 += bytes;
         if self.loose.1 > LONGEST {
-            return Err(Failure::new(format!("{name} holds a conversation that is longer than 256 MiB")));
+            return Err(Error::TooLong(name.into()).into());
         }
         Ok(())
     }
 
-    fn flush(&mut self, name: &str) -> Result<(), Failure> {
+    fn flush(&mut self, name: &str) -> Result<(), E> {
         let (messages, _) = std::mem::take(&mut self.loose);
         match messages.is_empty() {
             true => Ok(()),
@@ -184,7 +184,7 @@ impl<'a> Importer<'a> {
     }
 
     /// `origin`: what to call it when it has no title.
-    fn value(&mut self, value: Value, repaired: bool, origin: &str) -> Result<(), Failure> {
+    fn value(&mut self, value: Value, repaired: bool, origin: &str) -> Result<(), E> {
         if let Value::Object(mut object) = value {
             if let Some(Value::Array(list)) = object.get_mut("conversations").map(Value::take) {
                 return list.into_iter().try_for_each(|one| self.value(one, repaired, origin));
@@ -198,7 +198,7 @@ impl<'a> Importer<'a> {
         self.add(conversation(object, self.known), repaired, origin)
     }
 
-    fn add(&mut self, read: Result<Imported, String>, repaired: bool, called: &str) -> Result<(), Failure> {
+    fn add(&mut self, read: Result<Imported, String>, repaired: bool, called: &str) -> Result<(), E> {
         let mut imported = match read {
             Ok(imported) => imported,
             Err(why) => {
@@ -230,35 +230,22 @@ impl<'a> Importer<'a> {
     }
 
     /// What stopped the reading, and how far it got.
-    fn stopped(&self, name: &str, stop: Stop) -> Failure {
-        let taken = match self.summary.conversations {
-            0 => "nothing was imported".to_string(),
-            1 => "1 conversation before that was imported".to_string(),
-            more => format!("{more} conversations before that were imported"),
-        };
+    fn stopped(&self, name: &str, stop: Stop) -> Error {
+        let (name, taken) = (name.to_string(), self.summary.conversations);
         match stop {
-            Stop::Damaged(..) if !self.anything => {
-                Failure::new(format!("{name} is neither JSON nor a zip")).hint(KINDS)
-            }
-            Stop::Damaged(place, why) => {
-                let hint = "it may not have been copied or downloaded whole";
-                Failure::new(format!("{name} is damaged at {place}: {why}; {taken}"))
-                    .hint(if self.summary.conversations == 0 { KINDS } else { hint })
-            }
-            Stop::Unreadable(error) => match error.downcast::<Failure>() {
-                Ok(failure) => failure,
-                Err(error) => Failure::new(format!("could not read {name}: {}; {taken}", reason(&error))),
+            Stop::Damaged(..) if !self.anything => Error::NotConversations(name),
+            Stop::Damaged(place, why) => Error::Damaged { name, place: place.to_string(), why, taken },
+            Stop::Unreadable(error) => match error.downcast::<Error>() {
+                Ok(error) => error,
+                Err(error) => Error::BrokenOff { name, why: reason(&error), taken },
             },
         }
     }
 
-    fn finish(mut self, path: &Path) -> Result<Summary, Failure> {
+    fn finish(mut self, path: &Path) -> Result<Summary, E> {
         if self.summary.conversations == 0 && (self.summary.skipped > 0 || !self.anything) {
-            let why = match self.summary.notes.first() {
-                None => "it is empty",
-                Some(note) => note.as_str(),
-            };
-            return Err(Failure::new(format!("{} holds no conversations: {why}", path.display())).hint(KINDS));
+            let why = self.summary.notes.into_iter().next().unwrap_or("it is empty".into());
+            return Err(Error::Empty { name: path.display().to_string(), why }.into());
         }
         if self.more_notes > 0 {
             self.summary.notes.push(format!("and {} more", self.more_notes));
@@ -281,7 +268,7 @@ fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, Stri
 }
 
 /// Why the value that begins at `start` is no JSON, and where exactly.
-fn unreadable(start: Place, error: &serde_json::Error) -> String {
+fn not_json(start: Place, error: &serde_json::Error) -> String {
     let why = error.to_string();
     let why = why.rfind(" at line ").map_or(why.as_str(), |end| &why[..end]);
     let line = start.line + (error.line() as u64).saturating_sub(1);

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::Failure;
-use crate::files::reason;
+use super::error::{Error, unreadable};
 
 /// The file itself, or those of a folder that may hold conversations.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |error| Failure::new(format!("could not read {}: {}", path.display(), reason(&error)));
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |error| unreadable(path, &error);
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -20,8 +19,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     let chosen = choose(&names);
     if chosen.is_empty() {
-        return Err(Failure::new(format!("{} holds no conversations", path.display()))
-            .hint("a folder with the conversations.json of a ChatGPT export is one that does"));
+        return Err(Error::NoFile { name: path.display().to_string(), zip: false });
     }
     Ok(chosen.into_iter().map(|index| path.join(&names[index])).collect())
 }

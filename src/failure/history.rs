@@ -1,0 +1,34 @@
+//! Why the stored conversations cannot be used, or a file was not imported, and what to do about it.
+
+use super::worded;
+use crate::error::Failure;
+use crate::history::{self, exchange};
+
+const KINDS: &str = "it takes fireside's own JSON, OpenAI's messages as JSON, and ChatGPT's data export \
+                     (zip, folder or conversations.json)";
+
+impl From<history::Error> for Failure {
+    fn from(error: history::Error) -> Failure {
+        Failure::new(format!("could not use the stored conversations: {error}"))
+    }
+}
+
+impl From<exchange::Error> for Failure {
+    fn from(error: exchange::Error) -> Failure {
+        use exchange::Error;
+        let hint = match &error {
+            Error::Interrupted => return Failure::interrupted(),
+            Error::NotConversations(_) | Error::Empty { .. } | Error::Damaged { taken: 0, .. } => KINDS,
+            Error::Damaged { .. } => "it may not have been copied or downloaded whole",
+            Error::Zip { .. } => "unpack it, and import the folder",
+            Error::NoFile { zip: true, .. } => "the zip of a ChatGPT export has a conversations.json in it",
+            Error::NoFile { zip: false, .. } => {
+                "a folder with the conversations.json of a ChatGPT export is one that does"
+            }
+            Error::Unreadable { .. } | Error::BrokenOff { .. } | Error::Utf16(_) | Error::TooLong(_) => {
+                return worded(&error, None);
+            }
+        };
+        worded(&error, Some(hint.into()))
+    }
+}
