@@ -6,11 +6,12 @@
 //! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is idempotent: a message
 //! that is put twice is there once.
 //!
-//! `conversations/open.rs` opens, migrates and looks over the file; `search.rs` lists and searches; `recover.rs` takes what can be
+//! `open.rs` opens, migrates (`migrations.rs`) and looks over the file; `search.rs` lists and searches; `recover.rs` takes what can be
 //! read out of a damaged file.
 
 mod search;
 mod open;
+mod migrations;
 mod recover;
 
 use std::io;

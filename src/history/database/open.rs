@@ -1,27 +1,19 @@
 //! The file of the database: opened or made, brought up to date, looked over, and read as a copy where it may not be written.
-//!
-//! The files of `migrations/` are applied in their order, once each, and never edited.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::migrations::{MIGRATIONS, NEWEST};
 use super::recover::{self, Recovered};
 use super::{Conversations, Error, text};
-use crate::files::{folder_of, own_folder, own_locked_file};
+use crate::files::{beside, folder_of, own_folder, own_locked_file};
 use crate::units::count;
 
-const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/001.sql"),
-    include_str!("../migrations/002.sql"),
-    include_str!("../migrations/003.sql"),
-];
-/// The version of a database with all of them.
-pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
 /// How long another program may hold the database.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -150,13 +142,6 @@ fn schema(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>>
     let mut statement = connection.prepare("select name, tbl_name, sql from sqlite_schema order by name")?;
     let rows = statement.query_map([], |row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?]))?;
     rows.collect()
-}
-
-/// The file that is called as this one is, and then so.
-pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 /// The device and the file's number there.

@@ -11,10 +11,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::open::{NEWEST, beside};
+use super::migrations::NEWEST;
 use super::{Conversations, Error, Number};
 use crate::chat::record::title_from;
-use crate::files::{folder_of, lock_folder};
+use crate::files::{beside, folder_of, lock_folder};
 
 /// Numbers that are tried where the damaged database does not tell its highest.
 const MOST_TRIED: Number = 1_000_000;

@@ -1,0 +1,9 @@
+//! The steps that bring a database up to date: the files of `migrations/`, applied in order, once each, and never edited.
+
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/001.sql"),
+    include_str!("../migrations/002.sql"),
+    include_str!("../migrations/003.sql"),
+];
+/// The version of a database with all of them.
+pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
