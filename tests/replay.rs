@@ -88,14 +88,13 @@ fn settings_under_former_names_replay_and_export_under_the_present_ones() {
     home.run(&["history", "export", &id(&home), file.to_str().unwrap()]).done().code(0);
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains("\"no-speculative\""), "{text}");
-    let former =
-        text.replace("\"no-speculative\"", "\"no-speculative\"").replace(&id(&home), "00112233445566aa");
+    let former = text.replace("\"no-speculative\"", "\"no-guess\"").replace(&id(&home), "00112233445566aa");
     std::fs::write(&file, former).unwrap();
     home.run(&["history", "import", file.to_str().unwrap()]).done().code(0);
     identical(home.run(&["history", "replay", "00112233445566aa", "--json"]).done(), 1);
     home.run(&["history", "export", "00112233445566aa", exported.to_str().unwrap()]).done().code(0);
     let exported = std::fs::read_to_string(&exported).unwrap();
-    assert!(exported.contains("\"no-speculative\"") && !exported.contains("no-speculative"), "{exported}");
+    assert!(exported.contains("\"no-speculative\"") && !exported.contains("no-guess"), "{exported}");
 }
 
 #[test]

@@ -45,16 +45,16 @@ fn everything_wrong_in_file_and_environment_is_said_at_once() {
 #[test]
 fn a_former_name_is_answered_with_the_present_one() {
     let home = Home::new();
-    ask(&home, &["--no-speculative"]).failed(2, "--no-speculative is now --no-speculative");
-    ask(&home, &["--no-prompt-cache=on"]).failed(2, "--no-prompt-cache is now --no-prompt-cache");
-    home.run(&["list", "--no-speculative"]).done().failed(2, "--no-speculative is now --no-speculative");
-    let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_NO_SPECULATIVE", "on");
-    run.done().failed(2, "FIRESIDE_NO_SPECULATIVE is now FIRESIDE_NO_SPECULATIVE");
-    let set = chat(&home, &[], "/set no-speculative on\n").says("no-speculative is now no-speculative");
+    ask(&home, &["--no-guess"]).failed(2, "--no-guess is now --no-speculative");
+    ask(&home, &["--no-snapshots=on"]).failed(2, "--no-snapshots is now --no-prompt-cache");
+    home.run(&["list", "--no-guess"]).done().failed(2, "--no-guess is now --no-speculative");
+    let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_NO_GUESS", "on");
+    run.done().failed(2, "FIRESIDE_NO_GUESS is now FIRESIDE_NO_SPECULATIVE");
+    let set = chat(&home, &[], "/set no-guess on\n").says("no-guess is now no-speculative");
     set.hint("/set no-speculative on");
-    home.run(&["help", "no-prompt-cache"]).done().failed(2, "no-prompt-cache is now no-prompt-cache");
+    home.run(&["help", "no-snapshots"]).done().failed(2, "no-snapshots is now no-prompt-cache");
     home.write(CONFIG, "temp = 1\nno_snapshots = true\n");
-    ask(&home, &[]).failed(2, "config.toml line 2: no_prompt_cache is now no-prompt-cache");
+    ask(&home, &[]).failed(2, "config.toml line 2: no_snapshots is now no-prompt-cache");
 }
 
 #[test]

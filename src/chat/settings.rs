@@ -5,8 +5,7 @@
 use std::path::PathBuf;
 
 /// Old names of settings, each with the new one.
-const RENAMED: &[(&str, &str)] =
-    &[("no-prompt-cache", "no-prompt-cache"), ("no-speculative", "no-speculative")];
+const RENAMED: &[(&str, &str)] = &[("no-snapshots", "no-prompt-cache"), ("no-guess", "no-speculative")];
 
 /// The new name of a renamed setting. Takes the old name as a user may write it.
 pub fn renamed(name: &str) -> Option<&'static str> {
