@@ -199,10 +199,14 @@ impl Conversations {
         let mut rows = statement.query([id])?;
         let mut numbers: Vec<Number> = Vec::new();
         while let Some(row) = rows.next()? {
+            let number: Number = row.get(0)?;
+            if numbers.last().is_some_and(|last| *last >= number) {
+                continue; // a damaged index may lead to a row twice
+            }
             let place = |number: Option<Number>| numbers.binary_search(&number?).ok();
             let parent = place(row.get(2)?).map(|place: usize| record.entries[place].id);
             record.entries.push(Entry { parent, ..entry(row)? });
-            numbers.push(row.get(0)?);
+            numbers.push(number);
         }
         let place = head.and_then(|head| numbers.binary_search(&head).ok());
         record.head = place.map(|place| record.entries[place].id);
