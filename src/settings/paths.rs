@@ -36,7 +36,7 @@ impl Paths {
             ("models, also in subfolders", &self.models),
             ("conversations", &self.conversations),
             ("input history of the chat", &self.line_history),
-            ("what is remembered about model files", &self.model_state),
+            ("facts about model files, and the model used last", &self.model_state),
             ("prompt cache", &self.prompt_cache),
             ("lock files of conversations in use", &self.working),
             ("empty; exists once you were told where conversations are", &self.told),
