@@ -16,7 +16,7 @@ use fireside::chat::settings::{Sampling, Settings};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model, Sampler};
 use fireside::engine::sampler::Chain;
-use fireside::gguf::write::{Metadata, Writer, placed};
+use fireside::gguf::write::{GgufWriter, Metadata, placed};
 
 const VOCABULARY: usize = 262_144;
 const ROUNDS: usize = 200;
@@ -167,7 +167,7 @@ fn write_model(file: &Path, chance: &mut Chance) -> std::io::Result<()> {
     }
     tensors.push(("output_norm.weight".into(), vec![width], F32));
     let tensors = placed(tensors);
-    let mut out = Writer::begin(BufWriter::new(File::create(file)?), &metadata, &tensors)?;
+    let mut out = GgufWriter::begin(BufWriter::new(File::create(file)?), &metadata, &tensors)?;
     for tensor in &tensors {
         if tensor.kind == F32 {
             (0..tensor.bytes / 4).try_for_each(|_| out.data(&1f32.to_le_bytes()))?;

@@ -1,26 +1,26 @@
-//! Failures as people meet them: one line of what was wrong, a hint where there is a remedy, and an exit code.
+//! Failures as users see them: one line, a hint if there is a remedy, and an exit code.
 
 use std::fmt;
 
 /// The program's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Answered, also when the user's own limit ended the answer.
+    /// Answered; also if the user's own limit ended the answer.
     Answered = 0,
     /// Something failed.
     Failed = 1,
-    /// The command line is wrong, or there was nothing to ask.
+    /// Wrong command line or setting, or no prompt.
     Usage = 2,
     /// The prompt does not fit the context.
     TooLong = 3,
-    /// The answer was cut short: context full, our own length limit, endless repetition.
+    /// The answer was cut off: context full, default length limit, endless repetition, nothing but thinking.
     Cut = 4,
     /// Ctrl-C.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// All of them with what they say.
+    /// All exit codes with their meanings.
     pub const ALL: [(Exit, &str); 6] = [
         (Exit::Answered, "answered; also if your own -n ended the answer"),
         (Exit::Failed, "failed; also if doctor, check or history replay found a problem"),
@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl From<anyhow::Error> for Failure {
-    /// Keeps the code and hint of a failure inside; the message tells the whole chain on one line.
+    /// Takes the exit code and hint of a failure in the chain; the message is the whole chain on one line.
     fn from(error: anyhow::Error) -> Failure {
         let message = format!("{error:#}").replace('\n', " ");
         let inner = error.chain().find_map(|e| e.downcast_ref::<Failure>()).cloned();

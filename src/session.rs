@@ -1,6 +1,6 @@
-//! A conversation being held: its messages, its settings and who answers. One turn at a time, kept or rolled back.
+//! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it fails.
 //!
-//! The chat, one-shot runs and `-i` all ask through here, so that they cannot differ in what a turn means.
+//! The chat, single answers and `-i` all use it, so a turn means the same everywhere.
 
 mod keeping;
 mod replay;
@@ -27,24 +27,24 @@ pub use self::replay::{Again, Difference, Replay};
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
-/// Most tokens of an answer in a chat: none of our own, the context ends it.
+/// The token limit of an answer in a chat: only the context.
 pub const NO_LIMIT: u32 = u32::MAX;
-/// How long to wait for an event before asking whether to go on.
+/// How long to wait for an event before calling the watcher.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Nothing of what took less to read is kept.
+/// Shortest prefill whose result is worth waiting for.
 const WORTH_KEEPING: Duration = Duration::from_millis(30);
-/// How long to wait until something is kept, as a share of the time that reading it took.
+/// How long to wait for the prompt cache, as a share of the prefill time.
 const FLUSHING: f64 = 0.2;
 const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
-/// A backend that can be started, and the settings with its model's advice.
+/// A backend that is ready to start, and the settings with its model's recommendations.
 pub struct Candidate {
     pub start: Box<dyn FnOnce() -> Box<dyn Backend>>,
     pub config: Config,
 }
 
-/// How a session asks, apart from what its settings say.
+/// Options of a session besides its settings.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// The system prompt of a new conversation.
@@ -53,12 +53,12 @@ pub struct SessionOptions {
     pub raw: bool,
     /// With `raw`: parse control tokens in the text.
     pub special: bool,
-    /// Most tokens of an answer where the settings have no limit.
+    /// Token limit of an answer if the settings have none.
     pub default_predict: u32,
-    /// What to do where the settings leave open what happens when the context is full; `None`: fail, so that the user can
+    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the user can
     /// be asked.
     pub default_overflow: Option<Overflow>,
-    /// Evaluated prompts may stay on disk.
+    /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
 }
 
@@ -76,7 +76,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// Sees every event, and `None` now and then; decides whether to go on.
+/// Gets every event, and `None` now and then; decides whether to continue.
 pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 /// Finds a model by its name.
@@ -88,20 +88,20 @@ pub struct Session {
     options: SessionOptions,
     backend: Box<dyn Backend>,
     last: Option<Answer>,
-    /// Nothing is read before it is asked for: the program was ended when it last read or answered this conversation.
+    /// Do not prefill ahead: fireside was killed when it last evaluated this conversation.
     prefill_disabled: bool,
-    /// Keeps the conversation on disk; `None`: it is kept nowhere.
+    /// Saves the conversation; `None`: it is not saved.
     journal: Option<Journal>,
-    /// What the conversation is called; `None`: as it begins.
+    /// The title; `None`: from the first message.
     title: Option<String>,
-    /// Its id as long as it is kept nowhere.
+    /// The id of an unsaved conversation.
     id: String,
-    /// The answer that was given last, and the request for it.
+    /// The last answer and its request.
     answered: Option<(MessageId, Request)>,
 }
 
 impl Session {
-    /// Starts the backend, which begins to load at once.
+    /// Starts the backend, which begins to load the model at once.
     pub fn new(candidate: Candidate, mut options: SessionOptions) -> Session {
         Session {
             conversation: Conversation::new(options.system.take()),
@@ -134,17 +134,17 @@ impl Session {
         self.config.settings()
     }
 
-    /// The answer that was given last.
+    /// The last answer.
     pub fn last(&self) -> Option<&Answer> {
         self.last.as_ref()
     }
 
-    /// Tells the model something else before the conversation, from the next message on.
+    /// Changes the system prompt from the next message on.
     pub fn set_system(&mut self, system: Option<String>) {
         self.conversation.system = system;
     }
 
-    /// Leaves nothing of the next answers' prompts on disk.
+    /// Keeps the prompts of the next answers out of the prompt cache.
     pub fn bypass_prompt_cache(&mut self) {
         self.options.prompt_cache = false;
     }
@@ -161,7 +161,7 @@ impl Session {
         }
     }
 
-    /// Waits until what was evaluated is kept for the next time: for a small part of the time that reading it took.
+    /// Waits for the prompt cache to save the last prompt, for a small share of its prefill time.
     pub fn flush(&mut self) {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
         if reading >= WORTH_KEEPING
@@ -171,15 +171,15 @@ impl Session {
         }
     }
 
-    /// From now on deals with a kept conversation. `true`: the program was ended when it last read or answered it, so that
-    /// nothing of it is read ahead until an answer was given.
+    /// Call it when a saved conversation is resumed. `true`: fireside was killed when it last evaluated this conversation, so
+    /// nothing is prefilled ahead until the next answer.
     pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
         self.prefill_disabled = folder.is_some_and(|folder| working::was_killed(folder, id));
         self.prefill_disabled
     }
 
-    /// Reads ahead while the user types a message that these files go with.
+    /// Prefills ahead while the user types a message with these attached files.
     pub fn prepare(&mut self, attached: &[Attachment]) {
         if self.prefill_disabled {
             return;
@@ -189,27 +189,27 @@ impl Session {
         self.backend.prepare(request, next.with_headers(self.settings().file_header));
     }
 
-    /// What the conversation takes of the context, with `next` said at its end.
+    /// The tokens of the conversation with `next` at its end.
     pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
         let request = self.next_request(next);
         self.inspect()?.count(request)
     }
 
-    /// About how many tokens each message of the path takes, the system prompt first if there is one, and how many of the
-    /// others the model no longer sees.
+    /// The approximate tokens of each message of the path, the system prompt first if there is one, and how many of the
+    /// others were dropped.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Failure> {
         let request = self.next_request(None);
         let counts = self.inspect()?.token_counts(request.messages)?;
         Ok((counts.into_iter().map(|count| count.tokens).collect(), request.dropped))
     }
 
-    /// What the model would be given, with `next` said at its end.
+    /// The prompt with `next` at the end of the conversation.
     pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Failure> {
         let request = self.next_request(next);
         self.inspect()?.render(request)
     }
 
-    /// What the model was given for the answer at the head, or what it would be given now if there is none.
+    /// The prompt of the answer at the head; without an answer, the prompt of the next request.
     pub fn render_last(&mut self) -> Result<Rendered, Failure> {
         let head = self.conversation.head();
         let request = match &self.answered {
@@ -223,7 +223,7 @@ impl Session {
         self.inspect()?.render(request)
     }
 
-    /// The backend's prompts and tokens, or why they cannot be had.
+    /// The backend's access to prompts and tokens; a failure if it has none.
     fn inspect(&mut self) -> Result<&mut dyn Inspect, Failure> {
         let Session { backend, .. } = self;
         let hidden =
@@ -236,7 +236,7 @@ impl Session {
         self.request(messages.collect(), empty_answer())
     }
 
-    /// Changes a setting from now on; loads the model again where the setting needs that.
+    /// Changes a setting; reloads the model if the setting needs it.
     pub fn set(
         &mut self,
         row: &'static Setting,
@@ -262,7 +262,7 @@ impl Session {
         model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
     }
 
-    /// Goes on with the model called `wanted`, run as `config` says. If it cannot be used, the old one stays.
+    /// Switches to the model `wanted` with the settings of `config`. If that fails, the old model stays.
     pub fn change_model(
         &mut self,
         wanted: &str,
@@ -285,7 +285,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns when the model can be used.
+    /// Waits until the model is loaded.
     pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Failure> {
         let loading = self.backend.load();
         loop {

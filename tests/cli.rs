@@ -89,7 +89,7 @@ fn config_as_json_names_values_and_sources() {
 
 #[test]
 fn a_prompt_given_twice_is_wrong_usage() {
-    Home::new().run(&["-p", "a", "b c"]).done().failed(2, "given twice");
+    Home::new().run(&["-p", "a", "b c"]).done().failed(2, "there are two prompts");
 }
 
 #[test]

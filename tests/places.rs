@@ -152,7 +152,7 @@ fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
     soon(home.run(&["-p", "Hi", "-m", "./pipe.gguf", "--no-stdin"])).failed(1, "pipe.gguf");
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
     terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();
-    terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("A file to save it in");
+    terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("File to save it to");
     terminal.line("").ends();
 }
 
@@ -233,7 +233,7 @@ fn our_own_files_are_never_reached_through_a_link() {
     }
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
     terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();
-    terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("A file to save it in").line("").ends();
+    terminal.sees_wrapped("conversations.db is").keys(CTRL_D).sees("File to save it to").line("").ends();
     drop(terminal);
     history(&home, &["list"]).done().failed(1, "conversations.db is a link");
     for target in &targets {

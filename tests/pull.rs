@@ -269,14 +269,8 @@ fn refusals_are_one_line_and_say_what_to_do() {
         ),
         (Duty::List, 404, String::new(), "there is no repository some/repo", "private"),
         (Duty::List, 418, String::new(), "the hub refused access to some/repo (418)", ""),
-        (
-            Duty::Resolve,
-            401,
-            code("GatedRepo"),
-            "some/repo is for those only",
-            "accept them on the model's page",
-        ),
-        (Duty::Resolve, 403, String::new(), "some/repo is for those only", "set HF_TOKEN"),
+        (Duty::Resolve, 401, code("GatedRepo"), "some/repo is gated", "accept them on the model's page"),
+        (Duty::Resolve, 403, String::new(), "some/repo is gated", "set HF_TOKEN"),
         (Duty::Resolve, 404, code("EntryNotFound"), "some/repo has no file tiny-Q4_K_M.gguf", ""),
         (Duty::List, 429, "retry-after: 3600\r\n".into(), "it asks to wait 3600 s", ""),
     ];
@@ -491,7 +485,7 @@ fn the_token_goes_to_the_hub_alone_and_is_never_shown() {
     let failed = pull(&failing)
         .env("HF_TOKEN", secret)
         .done()
-        .failed(1, "accepted its conditions")
+        .failed(1, "conditions must be accepted first")
         .hint("check that HF_TOKEN");
     for text in [&done.stdout, &done.stderr, &failed.stderr] {
         assert!(!text.contains("secret"), "{text}");

@@ -27,7 +27,7 @@ fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
     let mut terminal = home.shell_command(setup, line, &words);
     terminal.at_prompt().line("Second").sees("two").at_prompt().line("Third").sees("three").at_prompt();
     terminal.sees_wrapped("this conversation is not being kept").sees_wrapped(why);
-    terminal.keys(CTRL_D).sees_wrapped("A file to save it in, or Enter to let it go:");
+    terminal.keys(CTRL_D).sees_wrapped("File to save it to, or Enter to discard it:");
     terminal.line("/no/such/folder/talk.json").sees_wrapped("could not write /no/such/folder/talk.json");
     terminal.line("talk.json").sees_wrapped("to talk.json as JSON").ends();
     assert!(!terminal.screen().contains("panicked"));
@@ -150,7 +150,7 @@ fn begins_and_is_saved(home: &Home, line: &str) {
         .at_prompt();
     terminal
         .keys(CTRL_D)
-        .sees_wrapped("A file to save it in")
+        .sees_wrapped("File to save it to")
         .line("new.md")
         .sees_wrapped("to new.md as Markdown")
         .ends();

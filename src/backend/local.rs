@@ -24,7 +24,7 @@ use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::error::Failure;
 use crate::model_state::ModelEntry;
 
-/// Everything that is resolved before the engine's thread starts.
+/// The inputs of the engine's thread.
 pub struct Spec {
     pub description: Description,
     pub path: PathBuf,
@@ -33,7 +33,7 @@ pub struct Spec {
     /// The Jinja source of the chat template; `None`: a base model.
     pub template: Option<String>,
     pub template_args: Vec<(String, String)>,
-    /// Set if the file has never been loaded: it is tried out first.
+    /// The trial for a file that was never loaded.
     pub probe: Option<Probe>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub prompt_cache: Option<(PathBuf, Rules)>,
@@ -46,7 +46,7 @@ pub struct Spec {
     pub state: ModelEntry,
 }
 
-/// What batches cost on this machine.
+/// The cost of batches on this machine.
 pub struct BatchCosts {
     /// `None`: it is measured as soon as nobody waits.
     pub known: Option<Costs>,
@@ -69,7 +69,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Starts the thread and the loading.
+    /// Starts the thread, which begins to load.
     pub fn start(spec: Spec) -> Local {
         let (jobs, inbox) = channel();
         let newest = Arc::new(AtomicU64::new(0));
@@ -120,7 +120,7 @@ impl Local {
         ReplyStream::new(inbox, cancel, self.loading.clone())
     }
 
-    /// Waits for what `answer` makes of the engine.
+    /// Runs `answer` with the engine and waits for its result.
     fn ask<T: Send + 'static>(
         &mut self,
         answer: impl FnOnce(Ready) -> Result<T, Failure> + Send + 'static,
@@ -166,7 +166,7 @@ impl Backend for Local {
         Some(self)
     }
 
-    /// Stops whatever is going on and waits until the memory is free.
+    /// Stops all work and waits until the memory is free.
     fn close(&mut self) {
         self.cancel.store(true, Ordering::Relaxed);
         self.loading.abort.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Who answers a conversation. A backend gets the whole of it every turn; what it remembers is its own affair.
+//! Backends, which answer conversations. A backend gets the whole conversation every turn; its caches are its own affair.
 
 pub mod local;
 pub mod probe;
@@ -17,60 +17,60 @@ use crate::error::Failure;
 
 /// Answers conversations, one request at a time, in the background.
 pub trait Backend {
-    /// Says `Ready` when the model is loaded, or why it cannot be.
+    /// Sends `Ready` when the model is loaded, or a failure.
     fn load(&mut self) -> ReplyStream;
-    /// Evaluates ahead while the user types what `next`, with its files, will say; the next call of any kind ends it.
+    /// Prefills ahead while the user types `next`, whose files are known; the next call of any kind ends it.
     fn prepare(&mut self, _request: Request, _next: Message) {}
-    /// Begins to answer. Where the prompt leaves less than `room` for that it says `Full`, and fails.
+    /// Begins to answer. If the prompt leaves less than `room` for the answer, it sends `Full` and fails.
     fn reply(&mut self, request: Request) -> ReplyStream;
-    /// Known from the beginning, before anything is loaded.
+    /// Known before the model is loaded.
     fn describe(&self) -> &Description;
-    /// What can be asked besides answers; `None`: nothing, this backend keeps prompts and tokens to itself.
+    /// Access to prompts and tokens; `None`: this backend has none.
     fn inspect(&mut self) -> Option<&mut dyn Inspect> {
         None
     }
-    /// Gives memory back; nothing may be asked afterwards.
+    /// Frees all memory; no calls may follow.
     fn close(&mut self) {}
 }
 
-/// Prompts and tokens, of a backend that has them at hand. Each waits until the model is loaded.
+/// Access to prompts and tokens, for backends that have them. Each call waits until the model is loaded.
 pub trait Inspect {
-    /// How much of the context a request takes.
+    /// The tokens of a request.
     fn count(&mut self, request: Request) -> Result<Counts, Failure>;
-    /// About how many tokens each of these messages takes.
+    /// The approximate tokens of each message.
     fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure>;
     /// The exact prompt of a request.
     fn render(&mut self, request: Request) -> Result<Rendered, Failure>;
-    /// Waits until what was evaluated is in the prompt cache on disk, if it goes there at all, at most so long.
+    /// Waits until the last prompt is in the prompt cache, if it goes there, at most this long.
     fn flush(&mut self, _patience: Duration) {}
 }
 
-/// What answers, for banners and records.
+/// The model of a backend, for banners and records.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     pub name: String,
     pub path: Option<PathBuf>,
-    /// Tells this model from any other, wherever its files lie, but not from one that was edited a little.
+    /// Fingerprint: identifies the model wherever its files are, but may miss small edits.
     pub fingerprint: String,
-    /// Tells its files, as they are, from any others and from what they were before the last change.
+    /// Stamp: identifies the exact files, and changes with every modification.
     pub stamp: String,
     /// Architecture, size and the like, one line.
     pub facts: String,
-    /// What it runs on, one line.
+    /// The device, one line.
     pub device: String,
-    /// What the user should know before a chat, a line each.
+    /// Notices for the start of a chat, one line each.
     pub warnings: Vec<String>,
-    /// What the user should know about every answer, a line each.
+    /// Notices for every run, one line each.
     pub cautions: Vec<String>,
-    /// Whether it was made to hold conversations; otherwise it completes text.
+    /// Whether it is a chat model; otherwise it completes text.
     pub chats: bool,
     /// The chat template's source, empty if there is none.
     pub template: String,
-    /// Tells it from any other; empty if there is none.
+    /// Hash of the chat template; empty if there is none.
     pub template_sum: String,
     /// Most tokens of context.
     pub context_limit: usize,
-    /// What the model was trained for, where that is known.
+    /// The context size the model was trained with, if known.
     pub trained_context: Option<usize>,
 }
 
@@ -83,7 +83,7 @@ pub struct Rendered {
     pub notes: Vec<String>,
 }
 
-/// What a backend says while it works; `Ready` or `Done` is the last.
+/// The output of a backend; `Ready` or `Done` is the last one.
 #[derive(Debug)]
 pub enum BackendEvent {
     Event(Event),
@@ -91,7 +91,7 @@ pub enum BackendEvent {
     Done(Result<Stats, Failure>),
 }
 
-/// How far loading has come, shared between the thread that loads and the one that waits.
+/// Progress of loading, shared between threads.
 #[derive(Debug, Default)]
 pub struct Loading {
     pub(crate) active: AtomicBool,
@@ -100,10 +100,10 @@ pub struct Loading {
     pub(crate) done: AtomicU32,
 }
 
-/// An answer being made. Dropping it does not stop it; [`ReplyStream::cancel`] does.
+/// A running answer. Dropping it does not stop the backend; [`ReplyStream::cancel`] does.
 pub struct ReplyStream {
     events: Receiver<BackendEvent>,
-    /// Received while text was being gathered, not yet handed out.
+    /// Received while text was gathered, and not returned yet.
     held: RefCell<Option<BackendEvent>>,
     cancel: Arc<AtomicBool>,
     loading: Arc<Loading>,
@@ -118,7 +118,7 @@ impl ReplyStream {
         ReplyStream { events, held: RefCell::new(None), cancel, loading }
     }
 
-    /// The next thing said, or `None` if nothing was for `patience`. Text that has piled up behind a slow reader comes
+    /// The next event, or `None` after `patience` without one. Text that piled up behind a slow reader comes
     /// as one piece. A backend that died is a failure.
     pub fn next(&self, patience: Duration) -> Option<BackendEvent> {
         if let Some(events) = self.held.take() {
@@ -160,7 +160,7 @@ impl ReplyStream {
         event
     }
 
-    /// Asks for an end at the next token, the next chunk of the prompt, or the next part of the file.
+    /// Cancels the answer: as soon as llama.cpp can stop.
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::Relaxed);
         if self.loading.active.load(Ordering::Relaxed) {

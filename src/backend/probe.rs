@@ -1,4 +1,4 @@
-//! A trial of an unknown model file, as the backend sees it: how to run it, and what its verdict means for loading.
+//! The trial of an unknown model file, for the backend: how to run it, and how its verdict affects loading.
 //!
 //! The trial itself, a child process, is models/probe.rs.
 

@@ -1,8 +1,8 @@
-//! A backend for tests: answers are read from a file, so that a chat is instant and exact.
+//! A backend for tests with answers from a file, so that a chat is instant and exact.
 //!
-//! Each line of the file is one answer with `\n` for a line break, in the order in which they are asked for, and
-//! over again from the first. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
-//! the rest of the line. What stands between `<think>` and `</think>` is thinking. Tokens are words and what a pause makes of them.
+//! Each line of the file is one answer, with `\n` for a line break. They are used in order, and
+//! then from the first again. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
+//! the rest of the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;

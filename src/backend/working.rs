@@ -1,7 +1,7 @@
-//! Which conversation the engine is at work on → a mark on the disk that outlives the process, however that ends.
+//! The conversation that the engine is working on → a file that outlives the process, however it ends.
 //!
-//! A conversation may bring the program down, or the machine may while it is read: memory ran out, llama.cpp crashed. Read ahead
-//! as soon as it is opened, it would do so again each time. Its mark says that it was not survived.
+//! Evaluating a conversation may kill the process: out of memory, a crash of llama.cpp. Prefilled as soon as it is resumed,
+//! it would do so each time. A leftover file says that this happened.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Drop for Mark {
     }
 }
 
-/// Whether a process ended while it was at work on this conversation, and none has done better since.
+/// Whether a process ended while it worked on this conversation, and none has succeeded since.
 pub fn was_killed(folder: &Path, conversation: &str) -> bool {
     let file = path(folder, conversation).and_then(|path| File::open(path).ok());
     file.is_some_and(|file| file.try_lock().is_ok())

@@ -1,6 +1,6 @@
-//! `fireside bench`: how fast this machine runs a model, and how near that is to what its memory allows.
+//! `fireside bench`: the speed of a model on this machine, compared with the memory bandwidth.
 //!
-//! Writing a token reads every weight once, so no model that is not drafting writes faster than the memory gives its weights.
+//! Decoding a token reads every weight once, so memory bandwidth limits decode speed without drafts.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ use crate::ui::table::Column;
 use crate::ui::terminal;
 use crate::units::{duration, size};
 
-/// Tokens in memory where reading has ended and writing begins.
+/// Depths: tokens in the KV cache after prefill, before decode.
 const DEPTHS: [usize; 4] = [32, 512, 2048, 8192];
-/// Tokens that are written at each depth.
+/// Tokens decoded at each depth.
 const WRITTEN: u32 = 64;
 /// Every model knows it, as one token or a few.
 const WORD: &str = " house";
 
-/// Of the memory's speed, what writing needs.
+/// The share of the memory bandwidth that decode uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Share {
     Of(f64),
@@ -114,7 +114,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
 /// Unit of the largest memory use that the system tells, in bytes.
 const RSS_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
 
-/// What is measured is the model, not what saves work.
+/// Measures the model, without caches and drafts.
 fn settings(config: &Config) -> Result<Config, Failure> {
     let mut config = config.clone();
     for (name, value) in [("no-prompt-cache", "on"), ("no-speculative", "on"), ("temp", "0")] {

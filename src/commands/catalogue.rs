@@ -1,4 +1,4 @@
-//! `fireside pull` without a name: the models that have a short name, and what there is to know before fetching one.
+//! `fireside pull` without a name: the catalogue.
 
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ pub fn lines(terminal: Option<usize>) -> Vec<String> {
     table(columns, &rows, terminal)
 }
 
-/// What a model takes at least: its weights and room to compute in, before any context.
+/// The least memory a model needs: weights and compute buffers, without context.
 fn memory(entry: &Entry) -> u64 {
     Needs { weights: entry.size, per_token: 0.0 }.fixed()
 }
@@ -59,7 +59,7 @@ fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
     ]
 }
 
-/// What there is to know of a model besides its name, on one line: what matters most comes first.
+/// A model's description on one line, the most important facts first.
 pub fn described(entry: &Entry) -> String {
     let [_, _, size, memory, fits, licence] = row("", entry, available_memory());
     let fits = if fits == "no" { ", more than is free" } else { "" };

@@ -1,4 +1,4 @@
-//! `fireside check`: every byte of a model file read once, and everything said about it that can be told from that.
+//! `fireside check`: reads every byte of a model file once, and reports all problems.
 
 use std::path::{Path, PathBuf};
 
@@ -14,14 +14,14 @@ use crate::models::catalog::entry_for_file;
 use crate::ui::terminal;
 use crate::units::{count, size};
 
-/// Most problems that are told.
+/// Most problems that are reported.
 const MOST_PROBLEMS: usize = 20;
 
-/// What was found out about a model.
+/// The report on a model.
 #[derive(Default)]
 struct Report {
     problems: Vec<String>,
-    /// What is no damage but good to know.
+    /// Remarks that are not problems.
     remarks: Vec<String>,
     tensors: usize,
     bytes: u64,
@@ -35,7 +35,7 @@ struct CheckedFile {
     expected: Option<Checksum>,
 }
 
-/// A checksum that the file should have, and who says so.
+/// The expected checksum of a file, and its source.
 struct Checksum {
     sha256: String,
     source: String,
@@ -122,7 +122,7 @@ fn part(
     Ok(())
 }
 
-/// The checksum that a file should have: from the name that a cache of downloads keeps it under, or from the catalogue.
+/// The expected checksum of a file: from its name in a download cache, or from the catalogue.
 fn expected(file: &Path) -> Option<Checksum> {
     let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();

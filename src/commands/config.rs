@@ -1,4 +1,4 @@
-//! `fireside config`: every setting with its value and where that came from.
+//! `fireside config`: every setting with its value and source.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! `fireside doctor`: what this installation is made of, where it keeps things, and what is wrong with it.
+//! `fireside doctor`: how this installation was built, where its files are, and what is wrong.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::settings::SETTINGS;
 use crate::settings::{Config, Source};
 use crate::units::{count, size};
 
-/// What it is about, what was found, and what is wrong with it, a line each.
+/// One finding: its subject, its text, and its problems, one per line.
 struct Finding {
     about: &'static str,
     found: String,

@@ -11,7 +11,7 @@ use crate::settings::{self, Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 use crate::ui::table::pairs;
 
-/// Name, what it is about, and how it is told.
+/// Name, description, and the function that writes the help.
 type Topic = (&'static str, &'static str, fn(&CommandContext) -> String);
 
 const TOPICS: &[Topic] = &[
@@ -23,7 +23,7 @@ const TOPICS: &[Topic] = &[
     ("exit-codes", "what the exit codes mean", exit_codes),
 ];
 
-/// What is heeded besides the settings.
+/// Environment variables besides the settings.
 const VARIABLES: &[[&str; 2]] = &[
     ["FIRESIDE_NAME", "any setting, as in FIRESIDE_TEMP; fireside help settings lists them"],
     ["FIRESIDE_MODELS", "your models folder"],
@@ -67,7 +67,7 @@ pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit,
     context.print(&text)
 }
 
-/// How wide lines may be; as JSON as wide as they are.
+/// The width of lines; unlimited in JSON.
 fn columns(context: &CommandContext) -> Option<usize> {
     context.screen.columns().filter(|_| !context.json)
 }

@@ -1,4 +1,4 @@
-//! `fireside history`: the conversations that are kept, listed, searched, shown, taken out, taken in, replayed and removed.
+//! `fireside history`: lists, searches, shows, exports, imports, replays and removes saved conversations.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -38,14 +38,14 @@ pub(super) fn run(what: History, context: &mut CommandContext) -> Result<Exit, F
     }
 }
 
-/// `--model` is a flag of everything; here it narrows, where it was typed.
+/// `--model` filters here, if it was typed.
 fn filter(config: &Config, since: Option<&str>) -> Result<Filter, Failure> {
     let typed = config.source("model") == Source::Flag;
     let model = config.settings().model.clone().filter(|_| typed);
     Ok(Filter { model, since: since.map(moment).transpose()?, most: None })
 }
 
-/// A day, or a time before now → milliseconds since 1970.
+/// A date or an age → milliseconds since 1970.
 fn moment(text: &str) -> Result<i64, Failure> {
     let wrong = || {
         Failure::usage(format!(

@@ -1,4 +1,4 @@
-//! `fireside list`: the models on this machine, with what matters for choosing one.
+//! `fireside list`: the models on this machine.
 
 use std::collections::HashMap;
 
@@ -79,7 +79,7 @@ pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<Stri
     table(columns, &rows, terminal)
 }
 
-/// What there is to know of each model besides its name, on one line: what matters most comes first.
+/// The description of each model on one line, the most important facts first.
 pub fn described(models: &[(ModelFile, About)]) -> Vec<String> {
     let (rows, namesakes) = rows(models);
     let line = |[_, family, params, quant, size, context, licence, fits, place]: [String; 9]| {

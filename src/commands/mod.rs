@@ -1,4 +1,4 @@
-//! The uses that are not about talking, one file a subcommand; here each is called, and what it prints goes to the screen.
+//! The subcommands, one file each; this file dispatches them and prints their results.
 
 mod bench;
 pub mod catalogue;
@@ -30,24 +30,24 @@ use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};
 use crate::{input, saved};
 
-/// What every subcommand works with.
+/// The context of a subcommand.
 pub struct CommandContext<'a> {
     pub config: &'a Config,
     pub screen: &'a mut Screen,
-    /// One JSON object is wanted on stdout, whatever happens.
+    /// Print one JSON object on stdout, whatever happens.
     pub json: bool,
     /// Opens models.
     open: Opener,
     chat: OfChat,
-    /// Something was printed there already.
+    /// Something was printed on stdout already.
     printed: bool,
 }
 
-/// What only the chat knows of itself, for people.
+/// Help texts of the chat.
 #[derive(Debug, Clone, Copy)]
 pub struct OfChat {
     pub commands: fn() -> String,
-    /// What one of them does.
+    /// The help of one command.
     pub command: fn(&str) -> Option<String>,
     pub keys: &'static str,
 }
@@ -63,7 +63,7 @@ impl CommandContext<'_> {
         CommandContext { config, screen, json, open, chat, printed: false }
     }
 
-    /// A table, in the columns that the terminal has.
+    /// Prints a table that fits the terminal.
     fn print_table<const N: usize>(
         &mut self,
         columns: [(&str, Column); N],
@@ -87,36 +87,36 @@ impl CommandContext<'_> {
         printed(self.screen.json(text))
     }
 
-    /// What users and models wrote.
+    /// Prints text of users and models.
     fn print_conversation(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         printed(self.screen.conversation(text))
     }
 
-    /// What has rows of its own.
+    /// Prints text with its own lines, which is not wrapped.
     fn print_source(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         printed(self.screen.source(text))
     }
 
-    /// What other programs read, unless that is JSON.
+    /// Prints text for other programs.
     fn print_as_it_is(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         print_as_it_is(self.screen, text)
     }
 }
 
-/// The same of a text that other programs read.
+/// Prints text for other programs.
 pub fn print_as_it_is(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
     printed(screen.output_as_it_is(text))
 }
 
-/// Text that was asked for, on stdout. A reader that closed the pipe is no failure.
+/// Prints text on stdout. A closed pipe is not a failure.
 pub fn print(screen: &mut Screen, text: &str) -> Result<Exit, Failure> {
     printed(screen.output(text))
 }
 
-/// What printing came to.
+/// The exit code of printing.
 pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
     match output {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
@@ -126,7 +126,7 @@ pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
     }
 }
 
-/// Whether a file that the user named may be replaced, if it is there: asks, and refuses where there is nobody to ask.
+/// Whether to replace an existing file: asks, and refuses if nobody can be asked.
 fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result<Existing, Failure> {
     if force {
         return Ok(Existing::Replace);
@@ -143,12 +143,12 @@ fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result
     }
 }
 
-/// A path for JSON, which holds only text.
+/// A path as text, for JSON.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Does what a subcommand says.
+/// Runs a subcommand.
 pub fn run(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, Failure> {
     let done = dispatch(subcommand, context);
     if let Err(failure) = &done

@@ -1,4 +1,4 @@
-//! `fireside history replay`: answers given again, and whether they are the same.
+//! `fireside history replay`: generates saved answers again and compares them.
 
 use std::ops::ControlFlow;
 
@@ -13,7 +13,7 @@ use crate::session::{Again, Difference, Replay};
 use crate::ui::terminal;
 use crate::units::count;
 
-/// Characters that are shown on either side of a difference.
+/// Characters shown on either side of a difference.
 const AROUND: usize = 40;
 
 pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext) -> Result<Exit, Failure> {
@@ -87,7 +87,7 @@ fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<Str
     lines
 }
 
-/// What may explain a difference.
+/// A possible reason for a difference.
 fn why(answer: &Answer) -> Option<String> {
     (answer.cached_tokens > 0).then(|| {
         format!(
@@ -97,7 +97,7 @@ fn why(answer: &Answer) -> Option<String> {
     })
 }
 
-/// The text before and after a place, on one line.
+/// The text around a byte offset, on one line.
 fn around(text: &str, byte: usize) -> String {
     let (before, after) = text.split_at(byte);
     let start = before.char_indices().rev().nth(AROUND - 1).map_or(0, |(at, _)| at);

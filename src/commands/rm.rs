@@ -1,4 +1,4 @@
-//! `fireside rm`: removes a model and says what that freed. Asks first, and twice where somebody else owns the file.
+//! `fireside rm`: removes a model and reports the freed space. Asks first, and twice about files of other programs.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::models::places;
 use crate::models::removal::Removal;
 use crate::units::size;
 
-/// `yes`: how often the user has agreed already.
+/// `yes`: the number of confirmations given on the command line.
 pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result<Exit, Failure> {
     let places = places(context.config);
     let model = match yes {

@@ -1,4 +1,4 @@
-//! `fireside show`: what a model is, what it needs, what its template supports, and what its licence allows.
+//! `fireside show`: a model's properties, memory needs, template features and licence terms.
 //!
 //! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the summary.
 
@@ -18,12 +18,12 @@ use crate::settings::Config;
 use crate::ui::table::Column;
 use crate::units::{count, size};
 
-/// Elements of a metadata array that are shown.
+/// Most elements shown of a metadata array.
 const SHOWN: usize = 8;
-/// Characters of a text in the metadata that are shown.
+/// Most characters shown of a metadata text.
 const LONGEST: usize = 200;
 
-/// What is wanted besides the summary, or instead of it.
+/// The sections to print besides the summary, or instead of it.
 pub(super) struct Sections {
     pub tensors: bool,
     pub template: bool,

@@ -25,12 +25,12 @@ const PREFIX: &str = "transformer.";
 /// The tensors of a checkpoint, by name.
 pub(super) struct Checkpoint {
     files: Vec<(String, File)>,
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
 }
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
-pub(super) struct Stored {
+pub(super) struct StoredTensor {
     file: usize,
     pub dtype: Dtype,
     pub shape: Vec<u64>,
@@ -77,7 +77,7 @@ impl Checkpoint {
         }
         let number = self.files.len();
         for (tensor, info) in header.tensors() {
-            let stored = Stored {
+            let stored = StoredTensor {
                 file: number,
                 dtype: info.dtype,
                 shape: info.shape.iter().map(|n| *n as u64).collect(),
@@ -92,7 +92,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+    pub(super) fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name)
     }
 
@@ -101,7 +101,7 @@ impl Checkpoint {
     }
 
     /// Fills `bytes` with what lies `offset` bytes behind the tensor's beginning.
-    pub(super) fn read(&self, stored: &Stored, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn read(&self, stored: &StoredTensor, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let (name, file) = &self.files[stored.file];
         file.read_exact_at(bytes, stored.start + offset)
             .map_err(|source| Error::Read { name: name.clone(), source })

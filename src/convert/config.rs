@@ -12,7 +12,7 @@ const ELSEWHERE: &str = "baichuan bloom chatglm cohere cohere2 dbrx deepseek dee
 
 /// A model as far as its tensors and its GGUF metadata depend on it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Config {
+pub(super) struct CheckpointConfig {
     pub family: Family,
     pub width: u64,
     pub layers: u64,
@@ -48,13 +48,13 @@ impl Family {
     }
 }
 
-impl Config {
+impl CheckpointConfig {
     pub(super) fn head(&self) -> u64 {
         self.width / self.heads
     }
 
     /// Reads the text of a config.json.
-    pub(super) fn read(text: &str) -> Result<Config, Error> {
+    pub(super) fn read(text: &str) -> Result<CheckpointConfig, Error> {
         let json: Value = serde_json::from_str(text).map_err(|e| {
             refuse(format!("its config.json is not JSON (line {}, column {})", e.line(), e.column()))
         })?;
@@ -72,7 +72,7 @@ impl Config {
     }
 
     fn make_sense(&self) -> Result<(), Error> {
-        let Config { width, layers, heads, hidden, positions, vocabulary, .. } = *self;
+        let CheckpointConfig { width, layers, heads, hidden, positions, vocabulary, .. } = *self;
         if [width, layers, heads, hidden, positions, vocabulary].iter().any(|n| *n == 0 || *n > 1 << 24) {
             return Err(refuse("its config.json has a size that is 0 or beyond all reason"));
         }
@@ -89,11 +89,11 @@ impl Config {
     }
 }
 
-fn gptj(json: &Value) -> Result<Config, Error> {
+fn gptj(json: &Value) -> Result<CheckpointConfig, Error> {
     activation(json)?;
     let width = size(json, "n_embd", None)?;
     let heads = size(json, "n_head", None)?;
-    Ok(Config {
+    Ok(CheckpointConfig {
         family: Family::GptJ { rotated: size(json, "rotary_dim", Some(64))? },
         width,
         layers: size(json, "n_layer", None)?,
@@ -105,12 +105,12 @@ fn gptj(json: &Value) -> Result<Config, Error> {
     })
 }
 
-fn gpt_neo(json: &Value) -> Result<Config, Error> {
+fn gpt_neo(json: &Value) -> Result<CheckpointConfig, Error> {
     activation(json)?;
     let width = size(json, "hidden_size", None)?;
     let layers = size(json, "num_layers", None)?;
     let window = size(json, "window_size", Some(256))?;
-    Ok(Config {
+    Ok(CheckpointConfig {
         family: Family::GptNeo { window: looks_back(json, layers)?.then_some(window) },
         width,
         layers,
@@ -123,8 +123,8 @@ fn gpt_neo(json: &Value) -> Result<Config, Error> {
 }
 
 /// What both families call the same; the rest is filled in by them.
-fn common(json: &Value) -> Result<Config, Error> {
-    Ok(Config {
+fn common(json: &Value) -> Result<CheckpointConfig, Error> {
+    Ok(CheckpointConfig {
         family: Family::GptNeo { window: None },
         width: 0,
         layers: 0,
@@ -201,22 +201,22 @@ mod tests {
 
     fn refusal(text: &str, from: &str, to: &str) -> Error {
         assert!(text.contains(from));
-        Config::read(&text.replace(from, to)).expect_err("it must be refused")
+        CheckpointConfig::read(&text.replace(from, to)).expect_err("it must be refused")
     }
 
     #[test]
     fn both_families_are_understood() {
-        let gptj = Config::read(GPTJ).unwrap();
+        let gptj = CheckpointConfig::read(GPTJ).unwrap();
         assert_eq!((gptj.family, gptj.hidden, gptj.positions), (Family::GptJ { rotated: 8 }, 256, 2048));
         assert_eq!((gptj.tied, gptj.eos, gptj.head()), (false, Some(5), 16));
-        let neo = Config::read(NEO).unwrap();
+        let neo = CheckpointConfig::read(NEO).unwrap();
         assert_eq!((neo.family, neo.tied), (Family::GptNeo { window: Some(256) }, true));
     }
 
     #[test]
     fn local_attention_is_found_in_either_spelling() {
         let family = |more: &str| {
-            Config::read(&NEO.replace("600", &format!("600, {more}"))).map(|config| config.family)
+            CheckpointConfig::read(&NEO.replace("600", &format!("600, {more}"))).map(|config| config.family)
         };
         let global = Family::GptNeo { window: None };
         let local = Family::GptNeo { window: Some(256) };

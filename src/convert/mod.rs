@@ -17,18 +17,18 @@ pub use encode::Type;
 pub use error::Error;
 
 use crate::gguf::memory::CONTEXT_REASON;
-use crate::gguf::write::{Metadata, Writer, placed};
-use checkpoint::{Checkpoint, Stored};
-use config::Config;
+use crate::gguf::write::{GgufWriter, Metadata, placed};
+use checkpoint::{Checkpoint, StoredTensor};
+use config::CheckpointConfig;
 use error::refuse;
-use plan::{Change, Part, Planned};
+use plan::{Planned, TensorChange, TensorPart};
 
 /// Numbers that are read at once, more only where the rows of a head belong together.
 const PIECE: u64 = 1 << 20;
 
 /// A checkpoint that can be converted: everything about it was checked but the numbers themselves.
 pub struct Conversion {
-    config: Config,
+    config: CheckpointConfig,
     checkpoint: Checkpoint,
     tensors: Vec<Planned>,
     metadata: Metadata,
@@ -47,7 +47,7 @@ impl Conversion {
             }));
         }
         let text = text_of(folder, "config.json")?.ok_or_else(|| refuse("there is no config.json in it"))?;
-        let config = Config::read(&text)?;
+        let config = CheckpointConfig::read(&text)?;
         let checkpoint = Checkpoint::open(folder)?;
         let tensors = plan::tensors(&config);
         compare(&config, &tensors, &checkpoint)?;
@@ -85,7 +85,7 @@ impl Conversion {
         let records = self.tensors.iter().zip(&types);
         let records = placed(records.map(|(t, kind)| (t.name.clone(), t.dims.clone(), kind.number())));
         let total = self.tensors.iter().map(Planned::numbers).sum();
-        let mut writer = Writer::begin(out, &self.metadata, &records).map_err(Error::Write)?;
+        let mut writer = GgufWriter::begin(out, &self.metadata, &records).map_err(Error::Write)?;
         let (mut done, mut encoded) = (0, Vec::new());
         for (tensor, kind) in self.tensors.iter().zip(types) {
             for part in &tensor.parts {
@@ -113,18 +113,19 @@ impl Conversion {
     /// Reads a part of a tensor, a few rows at a time, and changes them as planned.
     fn each_piece(
         &self,
-        part: &Part,
+        part: &TensorPart,
         take: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (name, shape, change) = match part {
-            Part::Zeros(count) => return take(&vec![0.0; *count as usize]),
-            Part::Stored { name, shape, change } => (name, shape, *change),
+            TensorPart::Zeros(count) => return take(&vec![0.0; *count as usize]),
+            TensorPart::StoredTensor { name, shape, change } => (name, shape, *change),
         };
         let stored = self.checkpoint.get(name).expect("compared with the plan");
         let size = encode::bytes_of(stored.dtype).expect("compared with the plan") as u64;
         let row = shape[1..].iter().product::<u64>();
-        let rows = if let Change::First(rows) = change { rows } else { shape[0] };
-        let at_once = if let Change::Halved { head, .. } = change { head } else { (PIECE / row).max(1) };
+        let rows = if let TensorChange::First(rows) = change { rows } else { shape[0] };
+        let at_once =
+            if let TensorChange::Halved { head, .. } = change { head } else { (PIECE / row).max(1) };
         let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
         let mut first = 0;
         while first < rows {
@@ -133,11 +134,11 @@ impl Conversion {
             self.checkpoint.read(stored, first * row * size, &mut bytes)?;
             encode::decode(stored.dtype, &bytes, &mut numbers);
             match change {
-                Change::Scaled(factor) => {
+                TensorChange::Scaled(factor) => {
                     numbers.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32)
                 }
-                Change::Halved { rotated, .. } => halve(&mut numbers, row as usize, rotated as usize),
-                Change::None | Change::First(_) => {}
+                TensorChange::Halved { rotated, .. } => halve(&mut numbers, row as usize, rotated as usize),
+                TensorChange::None | TensorChange::First(_) => {}
             }
             take(&numbers)?;
             first += count;
@@ -172,12 +173,12 @@ fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
 }
 
 /// Every tensor of the plan must be there in its shape, and nothing else.
-fn compare(config: &Config, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Error> {
+fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Error> {
     let family = config.family.name();
     let mut wanted = std::collections::HashSet::new();
     for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
-        let Part::Stored { name, shape, .. } = part else { continue };
-        let Some(Stored { dtype, shape: found, .. }) = checkpoint.get(name) else {
+        let TensorPart::StoredTensor { name, shape, .. } = part else { continue };
+        let Some(StoredTensor { dtype, shape: found, .. }) = checkpoint.get(name) else {
             return Err(refuse(format!("the tensor '{name}' of a {family} model is missing")));
         };
         if found != shape {
@@ -202,7 +203,7 @@ fn spelled(shape: &[u64]) -> String {
 }
 
 /// Adds the model's name, its licence if its README says one, and what limits its context.
-fn described(folder: &Path, metadata: Metadata, config: &Config) -> Result<Metadata, Error> {
+fn described(folder: &Path, metadata: Metadata, config: &CheckpointConfig) -> Result<Metadata, Error> {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().map_or_else(|| config.family.name().into(), |name| name.to_string_lossy());
     let metadata = metadata.text("general.name", &name);

@@ -7,7 +7,7 @@
 //! - GPT-Neo is `gpt2` with q scaled: it does not divide by the root of the head's length, and gpt2 does. Its local layers look
 //!   back no further than a window, which gpt2 cannot do, so the file ends its positions where the two begin to differ.
 
-use super::config::{Config, Family};
+use super::config::{CheckpointConfig, Family};
 use crate::gguf::write::Metadata;
 
 /// One tensor of the file.
@@ -17,25 +17,25 @@ pub(super) struct Planned {
     /// The contiguous dimension first, as in GGUF.
     pub dims: Vec<u64>,
     /// What follows one another in it, row by row.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TensorPart>,
 }
 
 /// A piece of a tensor.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Part {
+pub(super) enum TensorPart {
     Zeros(u64),
-    Stored {
+    StoredTensor {
         /// Without the prefix that some checkpoints have.
         name: String,
         /// The contiguous dimension last, as in safetensors.
         shape: Vec<u64>,
-        change: Change,
+        change: TensorChange,
     },
 }
 
 /// What happens to a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Change {
+pub(super) enum TensorChange {
     None,
     /// Only so many rows are taken.
     First(u64),
@@ -55,7 +55,7 @@ impl Planned {
 }
 
 /// Longest context in which the file computes what the model does.
-pub(super) fn context(config: &Config) -> u64 {
+pub(super) fn context(config: &CheckpointConfig) -> u64 {
     match config.family {
         Family::GptNeo { window: Some(window) } => config.positions.min(window),
         _ => config.positions,
@@ -63,7 +63,7 @@ pub(super) fn context(config: &Config) -> u64 {
 }
 
 /// Why the context is shorter than what the model was trained for, if it is.
-pub(super) fn reason(config: &Config) -> Option<String> {
+pub(super) fn reason(config: &CheckpointConfig) -> Option<String> {
     let context = context(config);
     (context < config.positions).then(|| {
         format!(
@@ -76,7 +76,7 @@ pub(super) fn reason(config: &Config) -> Option<String> {
 }
 
 /// The metadata about the model's shape.
-pub(super) fn metadata(config: &Config) -> Metadata {
+pub(super) fn metadata(config: &CheckpointConfig) -> Metadata {
     let arch = match config.family {
         Family::GptJ { .. } => "phi2",
         Family::GptNeo { .. } => "gpt2",
@@ -102,11 +102,11 @@ pub(super) fn metadata(config: &Config) -> Metadata {
 }
 
 /// Every tensor of the file, in its order.
-pub(super) fn tensors(config: &Config) -> Vec<Planned> {
-    let Config { width, vocabulary, .. } = *config;
+pub(super) fn tensors(config: &CheckpointConfig) -> Vec<Planned> {
+    let CheckpointConfig { width, vocabulary, .. } = *config;
     let mut tensors = vec![matrix("token_embd.weight", "wte.weight", width, vocabulary)];
     if let Family::GptNeo { .. } = config.family {
-        let first = Change::First(context(config));
+        let first = TensorChange::First(context(config));
         tensors.push(Planned {
             name: "position_embd.weight".into(),
             dims: vec![width, context(config)],
@@ -134,10 +134,10 @@ pub(super) fn tensors(config: &Config) -> Vec<Planned> {
     tensors
 }
 
-fn gptj_layer(config: &Config, layer: u64, rotated: u64) -> Vec<Planned> {
-    let Config { width, hidden, .. } = *config;
+fn gptj_layer(config: &CheckpointConfig, layer: u64, rotated: u64) -> Vec<Planned> {
+    let CheckpointConfig { width, hidden, .. } = *config;
     let (block, from) = (format!("blk.{layer}"), format!("h.{layer}"));
-    let halved = Change::Halved { head: config.head(), rotated };
+    let halved = TensorChange::Halved { head: config.head(), rotated };
     let attention = |name: &str, stored_as: &str, change| Planned {
         name: format!("{block}.{name}.weight"),
         dims: vec![width, width],
@@ -147,8 +147,8 @@ fn gptj_layer(config: &Config, layer: u64, rotated: u64) -> Vec<Planned> {
     tensors.extend([
         attention("attn_q", "q_proj", halved),
         attention("attn_k", "k_proj", halved),
-        attention("attn_v", "v_proj", Change::None),
-        attention("attn_output", "out_proj", Change::None),
+        attention("attn_v", "v_proj", TensorChange::None),
+        attention("attn_output", "out_proj", TensorChange::None),
         zeros(&format!("{block}.attn_output.bias"), width), // phi2 has one
     ]);
     tensors.extend(linear(&format!("{block}.ffn_up"), &format!("{from}.mlp.fc_in"), width, hidden));
@@ -156,8 +156,8 @@ fn gptj_layer(config: &Config, layer: u64, rotated: u64) -> Vec<Planned> {
     tensors
 }
 
-fn gpt_neo_layer(config: &Config, layer: u64) -> Vec<Planned> {
-    let Config { width, hidden, .. } = *config;
+fn gpt_neo_layer(config: &CheckpointConfig, layer: u64) -> Vec<Planned> {
+    let CheckpointConfig { width, hidden, .. } = *config;
     let (block, from) = (format!("blk.{layer}"), format!("h.{layer}"));
     let attention = format!("{from}.attn.attention");
     let part = |name: &str, change| stored(&format!("{attention}.{name}.weight"), &[width, width], change);
@@ -167,9 +167,9 @@ fn gpt_neo_layer(config: &Config, layer: u64) -> Vec<Planned> {
             name: format!("{block}.attn_qkv.weight"),
             dims: vec![width, 3 * width],
             parts: vec![
-                part("q_proj", Change::Scaled((config.head() as f64).sqrt())),
-                part("k_proj", Change::None),
-                part("v_proj", Change::None),
+                part("q_proj", TensorChange::Scaled((config.head() as f64).sqrt())),
+                part("k_proj", TensorChange::None),
+                part("v_proj", TensorChange::None),
             ],
         },
         zeros(&format!("{block}.attn_qkv.bias"), 3 * width), // gpt2 has one
@@ -182,26 +182,26 @@ fn gpt_neo_layer(config: &Config, layer: u64) -> Vec<Planned> {
 }
 
 /// Whether a stored tensor is none of the model's weights: masks that are computed anyway, and a second name of one table.
-pub(super) fn ignorable(config: &Config, name: &str) -> bool {
+pub(super) fn ignorable(config: &CheckpointConfig, name: &str) -> bool {
     let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
     mask.iter().any(|end| name.ends_with(end)) || config.tied && name == "lm_head.weight"
 }
 
-fn stored(name: &str, shape: &[u64], change: Change) -> Part {
-    Part::Stored { name: name.into(), shape: shape.into(), change }
+fn stored(name: &str, shape: &[u64], change: TensorChange) -> TensorPart {
+    TensorPart::StoredTensor { name: name.into(), shape: shape.into(), change }
 }
 
 fn matrix(name: &str, from: &str, inputs: u64, outputs: u64) -> Planned {
-    let parts = vec![stored(from, &[outputs, inputs], Change::None)];
+    let parts = vec![stored(from, &[outputs, inputs], TensorChange::None)];
     Planned { name: name.into(), dims: vec![inputs, outputs], parts }
 }
 
 fn vector(name: &str, from: &str, size: u64) -> Planned {
-    Planned { name: name.into(), dims: vec![size], parts: vec![stored(from, &[size], Change::None)] }
+    Planned { name: name.into(), dims: vec![size], parts: vec![stored(from, &[size], TensorChange::None)] }
 }
 
 fn zeros(name: &str, size: u64) -> Planned {
-    Planned { name: name.into(), dims: vec![size], parts: vec![Part::Zeros(size)] }
+    Planned { name: name.into(), dims: vec![size], parts: vec![TensorPart::Zeros(size)] }
 }
 
 fn linear(name: &str, from: &str, inputs: u64, outputs: u64) -> [Planned; 2] {
@@ -219,8 +219,8 @@ fn norm(name: &str, from: &str, width: u64) -> [Planned; 2] {
 mod tests {
     use super::*;
 
-    fn config(family: Family, tied: bool) -> Config {
-        Config {
+    fn config(family: Family, tied: bool) -> CheckpointConfig {
+        CheckpointConfig {
             family,
             width: 8,
             layers: 2,
@@ -238,8 +238,8 @@ mod tests {
     fn stored_names(tensors: &[Planned]) -> Vec<&str> {
         let parts = tensors.iter().flat_map(|tensor| &tensor.parts);
         let names = parts.filter_map(|part| match part {
-            Part::Stored { name, .. } => Some(name.as_str()),
-            Part::Zeros(_) => None,
+            TensorPart::StoredTensor { name, .. } => Some(name.as_str()),
+            TensorPart::Zeros(_) => None,
         });
         names.collect()
     }
@@ -253,9 +253,11 @@ mod tests {
         ] {
             for tensor in tensors(&config) {
                 let sizes = tensor.parts.iter().map(|part| match part {
-                    Part::Zeros(count) => *count,
-                    Part::Stored { shape, change: Change::First(rows), .. } => rows * shape[1],
-                    Part::Stored { shape, .. } => shape.iter().product(),
+                    TensorPart::Zeros(count) => *count,
+                    TensorPart::StoredTensor { shape, change: TensorChange::First(rows), .. } => {
+                        rows * shape[1]
+                    }
+                    TensorPart::StoredTensor { shape, .. } => shape.iter().product(),
                 });
                 assert_eq!(sizes.sum::<u64>(), tensor.dims.iter().product::<u64>(), "{}", tensor.name);
             }
@@ -268,10 +270,10 @@ mod tests {
         let tensors = tensors(&config);
         assert_eq!(tensors.len(), 1 + 2 * 11 + 4);
         let find = |name: &str| tensors.iter().find(|t| t.name == name).unwrap();
-        let halved = stored("h.1.attn.k_proj.weight", &[8, 8], Change::Halved { head: 4, rotated: 2 });
+        let halved = stored("h.1.attn.k_proj.weight", &[8, 8], TensorChange::Halved { head: 4, rotated: 2 });
         assert_eq!(find("blk.1.attn_k.weight").parts, [halved]);
         assert_eq!(find("blk.0.ffn_up.weight").dims, [8, 32]);
-        assert_eq!(find("output.weight").parts, [stored("lm_head.weight", &[10, 8], Change::None)]);
+        assert_eq!(find("output.weight").parts, [stored("lm_head.weight", &[10, 8], TensorChange::None)]);
         assert_eq!(stored_names(&tensors).len(), tensors.len() - 2);
     }
 
@@ -286,7 +288,7 @@ mod tests {
         let tensors = tensors(&local);
         assert_eq!(tensors[1].dims, [8, 16]);
         assert!(!stored_names(&tensors).contains(&"lm_head.weight"));
-        let query = stored("h.0.attn.attention.q_proj.weight", &[8, 8], Change::Scaled(2.0));
+        let query = stored("h.0.attn.attention.q_proj.weight", &[8, 8], TensorChange::Scaled(2.0));
         let qkv = tensors.iter().find(|t| t.name == "blk.0.attn_qkv.weight").unwrap();
         assert_eq!(qkv.parts[0], query);
     }

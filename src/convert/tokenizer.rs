@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::config::Config;
+use super::config::CheckpointConfig;
 use super::error::{Error, refuse};
 use super::text_of;
 use crate::gguf::write::Metadata;
@@ -18,13 +18,17 @@ const UNUSED: i32 = 5;
 
 /// A vocabulary: token by token its text and kind, and the merges.
 #[derive(Debug, Default, PartialEq)]
-struct Vocabulary {
+struct CheckpointVocabulary {
     tokens: BTreeMap<u64, (String, i32)>,
     merges: Vec<String>,
 }
 
 /// The metadata about the vocabulary of the checkpoint in `folder`.
-pub(super) fn metadata(folder: &Path, config: &Config, metadata: Metadata) -> Result<Metadata, Error> {
+pub(super) fn metadata(
+    folder: &Path,
+    config: &CheckpointConfig,
+    metadata: Metadata,
+) -> Result<Metadata, Error> {
     let mut vocabulary = read(folder)?;
     for id in [config.bos, config.eos].into_iter().flatten() {
         if let Some((_, kind)) = vocabulary.tokens.get_mut(&id) {
@@ -69,7 +73,7 @@ fn named_templates(written: Metadata, named: &[Value]) -> Metadata {
     others.iter().fold(written, |written, (name, source)| written.text(&key(name), source))
 }
 
-fn read(folder: &Path) -> Result<Vocabulary, Error> {
+fn read(folder: &Path) -> Result<CheckpointVocabulary, Error> {
     if let Some(tokenizer) = json(folder, "tokenizer.json")? {
         return fast(&tokenizer);
     }
@@ -77,7 +81,7 @@ fn read(folder: &Path) -> Result<Vocabulary, Error> {
     else {
         return Err(refuse("it has no tokenizer: neither tokenizer.json, nor vocab.json and merges.txt"));
     };
-    let mut read = Vocabulary::default();
+    let mut read = CheckpointVocabulary::default();
     read.add(&vocabulary, NORMAL)?;
     read.add(&json(folder, "added_tokens.json")?.unwrap_or_default(), USER_DEFINED)?;
     let lines = merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty());
@@ -86,7 +90,7 @@ fn read(folder: &Path) -> Result<Vocabulary, Error> {
 }
 
 /// What tokenizer.json says, if it is of the kind that the families here have.
-fn fast(json: &Value) -> Result<Vocabulary, Error> {
+fn fast(json: &Value) -> Result<CheckpointVocabulary, Error> {
     let model = &json["model"];
     let pre = &json["pre_tokenizer"];
     let byte_level =
@@ -97,7 +101,7 @@ fn fast(json: &Value) -> Result<Vocabulary, Error> {
             "its tokenizer is not the byte-level BPE of GPT-2, the only one that is converted",
         ));
     }
-    let mut read = Vocabulary::default();
+    let mut read = CheckpointVocabulary::default();
     read.add(&model["vocab"], NORMAL)?;
     for token in json["added_tokens"].as_array().into_iter().flatten() {
         let (Some(id), Some(text)) = (token["id"].as_u64(), token["content"].as_str()) else {
@@ -117,7 +121,7 @@ fn fast(json: &Value) -> Result<Vocabulary, Error> {
     Ok(read)
 }
 
-impl Vocabulary {
+impl CheckpointVocabulary {
     /// Adds an object of texts and their ids.
     fn add(&mut self, map: &Value, kind: i32) -> Result<(), Error> {
         for (text, id) in map.as_object().into_iter().flatten() {

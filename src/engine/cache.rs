@@ -1,7 +1,7 @@
-//! 3 — which tokens are already evaluated: what is reused, what is read, when memory grows.
+//! 3 — the KV cache: which tokens are evaluated, what is reused, what needs prefill, when the context grows.
 //!
-//! The cache is the list of tokens in the model's memory. Every turn brings its whole prompt; only what follows the
-//! longest common prefix is evaluated. Next: prompt_cache.rs.
+//! It lists the tokens in the model's memory. Every turn brings its whole prompt; only the tokens after the
+//! longest common prefix are evaluated. Next: prompt_cache.rs.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Logits → the few tokens among which the sampler has to choose, where that provably changes nothing.
+//! Logits → the few tokens that the sampler needs, where leaving out the others provably changes nothing.
 //!
 //! llama.cpp's chain begins with a list of the whole vocabulary, a quarter of a million entries with some models, to keep forty
 //! of them. Next: draft.rs.

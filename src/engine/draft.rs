@@ -1,4 +1,4 @@
-//! 7 — what may come next: draft tokens that the model verifies, several in the time of few. Next: sequence.rs.
+//! 7 — speculative decoding: draft tokens, several of which the model verifies in one batch. Next: sequence.rs.
 //!
 //! Whatever is drafted, the sampler chooses every token from the model's own logits: a rejected draft costs time and changes no
 //! text. So drafts are made only where they pay, which is decided by how often drafts like these were accepted in this answer
@@ -68,9 +68,9 @@ pub struct Lookup {
     text: Vec<Token>,
     /// Where in the text each n-gram was last followed by something. The shorter ones have NO_TOKEN before them.
     followed: HashMap<[Token; LONGEST], usize>,
-    expected: Option<Expected>,
+    expected: Option<Continuation>,
     /// What was expected when that last proved wrong, and how long the text was then.
-    broken: Option<(Expected, usize)>,
+    broken: Option<(Continuation, usize)>,
     /// For every kind of agreement.
     odds: [Odds; EXPERIENCE.len()],
 }
@@ -82,7 +82,7 @@ const NO_TOKEN: Token = -1;
 
 /// What stood here before is expected to come again.
 #[derive(Clone, Copy)]
-struct Expected {
+struct Continuation {
     /// Index of the token that is expected next.
     at: usize,
     /// So many tokens before it agree with the last ones of the text.
@@ -152,11 +152,11 @@ impl Lookup {
         }
         self.text.push(token);
         let followed = self.index();
-        let on = |Expected { at, agreeing }| Expected { at: at + 1, agreeing: agreeing + 1 };
+        let on = |Continuation { at, agreeing }| Continuation { at: at + 1, agreeing: agreeing + 1 };
         let known = right.map(on);
         let longer = followed.filter(|(_, length)| known.is_none_or(|known| known.agreeing < *length));
         self.expected = match longer {
-            Some((at, _)) => Some(Expected { at, agreeing: self.agreeing(at).max(self.taken_up(at)) }),
+            Some((at, _)) => Some(Continuation { at, agreeing: self.agreeing(at).max(self.taken_up(at)) }),
             None => known.or_else(|| self.take_up(token)),
         };
     }
@@ -181,17 +181,18 @@ impl Lookup {
     }
 
     /// Where a copy that has just broken off may go on after `token`.
-    fn take_up(&self, token: Token) -> Option<Expected> {
+    fn take_up(&self, token: Token) -> Option<Continuation> {
         let (wrong, _) = self.broken.filter(|(_, then)| self.text.len() < then + DETOUR)?;
         let ahead = &self.text[wrong.at..(wrong.at + DETOUR).min(self.text.len() - 1)];
         let at = wrong.at + 1 + ahead.iter().position(|passed| *passed == token)?;
-        Some(Expected { at, agreeing: wrong.agreeing / 2 }).filter(|expected| expected.agreeing >= SURE / 2)
+        Some(Continuation { at, agreeing: wrong.agreeing / 2 })
+            .filter(|expected| expected.agreeing >= SURE / 2)
     }
 
     /// For how many tokens a copy counts as agreeing that breaks off, for a word that is put right, and goes on a little later:
     /// half of those before. 0: `at` is no such place.
     fn taken_up(&self, at: usize) -> usize {
-        let near = |(wrong, then): &(Expected, usize)| {
+        let near = |(wrong, then): &(Continuation, usize)| {
             (wrong.at..wrong.at + DETOUR).contains(&at) && self.text.len() < then + DETOUR
         };
         self.broken.filter(near).map_or(0, |(wrong, _)| wrong.agreeing / 2)
@@ -221,12 +222,12 @@ impl Drafter for Lookup {
     fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token> {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {
-            if let Some(Expected { at, agreeing }) = self.expected.filter(|_| !first) {
+            if let Some(Continuation { at, agreeing }) = self.expected.filter(|_| !first) {
                 self.odds[kind(agreeing)].count(self.text[at] == *token); // learnt whether it was drafted or not
             }
             self.add(*token);
         }
-        let Some(Expected { at, agreeing }) = self.expected else { return Vec::new() };
+        let Some(Continuation { at, agreeing }) = self.expected else { return Vec::new() };
         let length = self.length(agreeing, most);
         let round = self.text[at..].iter().cycle(); // the text goes round where it repeats itself
         round.take(length).copied().collect()

@@ -1,4 +1,4 @@
-//! llama.cpp behind [`Model`]: weights, the context on them, and what is held in its memory.
+//! llama.cpp behind the trait [`Model`]: weights, context, KV cache.
 //!
 //! Only this room (with sampler.rs) names the binding. It hides what the binding allows to go wrong: ids are checked before
 //! they reach C++, the log is kept for error messages, and positions never pass what the model can take.

@@ -1,4 +1,4 @@
-//! How long batches take on this machine, measured once a model, when nobody waits: what drafting decides by. Part of 7.
+//! The cost of batches on this machine, measured once per model while idle; drafting depends on it. Part of 7.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! 2 — what the engine needs of a language model, whatever computes it; llama.rs is what does. Next: cache.rs.
+//! 2 — the trait of a language model, independent of llama.cpp; llama.rs implements it. Next: cache.rs.
 
 use std::ops::ControlFlow;
 

@@ -1,5 +1,5 @@
-//! 5 — a prompt → the model's memory of it: memory and the prompt cache on disk are reused, the rest is evaluated, and what took
-//! long is saved for later. Next: sampler.rs.
+//! 5 — prefill: reuses the KV cache and the prompt cache, evaluates the rest, and saves what took
+//! long. Next: sampler.rs.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
-//! 4 — evaluated prefixes on disk: what is worth keeping, and which of what was kept saves reading a prompt.
+//! 4 — the prompt cache, on disk: which prefixes are worth saving, and which saved one spares a prefill.
 //!
 //! A cached prompt is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
-//! whatever is missing, damaged or of another kind is read again. Where saved memory can be cut, any cached prompt serves
+//! whatever is missing, damaged or for another model is evaluated again. If the model's memory can be truncated, a cached prompt
 //! any prompt that begins as it does; elsewhere it must be a beginning of the prompt as a whole.
 //!
 //! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: prefill.rs.
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use self::file::{Header, Trouble};
 pub use self::folder::{Bounds, Usage, forget, usage};
-use self::writer::{Held, Writer};
+use self::writer::{CacheWriter, Held};
 use super::llama::{self, ContextOptions};
 use super::token::Token;
 
@@ -110,7 +110,7 @@ pub struct PromptCache {
     held: Vec<Held>,
     /// The tokens of the state held last, whose file may not be there yet.
     latest: Vec<Token>,
-    writer: Writer,
+    writer: CacheWriter,
 }
 
 /// Says whether the files of a model are as they were when it was opened.
@@ -149,7 +149,7 @@ impl PromptCache {
             hopeless: HashSet::new(),
             held: Vec::new(),
             latest: Vec::new(),
-            writer: Writer::default(),
+            writer: CacheWriter::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! 9 — sequences → batches: each round steps every answer that is going on and evaluates what they go on with, drafts included, as
+//! 9 — sequences → batches: each round steps every running answer and evaluates their next tokens, drafts included, in
 //! one batch. Next: stream.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,11 +36,11 @@ pub struct Generated {
 #[derive(Default)]
 pub struct Scheduler<'a> {
     /// Each with its number.
-    running: Vec<(usize, Running<'a>)>,
+    running: Vec<(usize, RunningSequence<'a>)>,
     generated: Vec<Option<Generated>>,
 }
 
-struct Running<'a> {
+struct RunningSequence<'a> {
     slot: Slot<'a>,
     /// Tokens of the text in memory; those after them are drafts.
     certain: usize,
@@ -57,7 +57,7 @@ impl<'a> Scheduler<'a> {
     pub fn add(&mut self, model: &impl Model, slot: Slot<'a>) -> Result<()> {
         let certain = slot.cache.tokens().len();
         let (next, drafts) = (Vec::new(), DraftCounts::default());
-        let mut running = Running { slot, certain, row: 0, next, drafts, stop: None };
+        let mut running = RunningSequence { slot, certain, row: 0, next, drafts, stop: None };
         running.advance(model)?;
         self.running.push((self.generated.len(), running));
         self.generated.push(None);
@@ -88,8 +88,10 @@ impl<'a> Scheduler<'a> {
         let cancels: Vec<&AtomicBool> =
             self.running.iter().map(|(_, running)| running.slot.sequence.cancel()).collect();
         let all_cancelled = || cancels.iter().all(|cancel| cancel.load(Ordering::Relaxed));
-        let parts =
-            self.running.iter_mut().map(|(_, Running { slot, next, .. })| (&mut *slot.cache, &next[..]));
+        let parts = self
+            .running
+            .iter_mut()
+            .map(|(_, RunningSequence { slot, next, .. })| (&mut *slot.cache, &next[..]));
         let flow = cache::append(model, &mut parts.collect::<Vec<_>>(), &all_cancelled)?;
         let mut row = 0;
         for (_, running) in &mut self.running {
@@ -106,7 +108,7 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-impl Running<'_> {
+impl RunningSequence<'_> {
     /// Steps as long as there are logits: over every draft that was right.
     fn advance(&mut self, model: &impl Model) -> Result<()> {
         while self.stop.is_none() {
@@ -154,7 +156,7 @@ impl Running<'_> {
 
     /// Forgets the drafts that nobody needed, and shows the rest of the answer.
     fn finish(self, model: &mut impl Model, stop: StopReason) -> Result<Generated> {
-        let Running { slot: Slot { sequence, cache, show, .. }, certain, drafts, .. } = self;
+        let RunningSequence { slot: Slot { sequence, cache, show, .. }, certain, drafts, .. } = self;
         cache.truncate_to(model, certain.min(cache.tokens().len()))?;
         let (tokens, thinking) = sequence.finish(stop, show);
         Ok(Generated { stop, tokens, thinking, drafts })

@@ -1,6 +1,6 @@
-//! 8 — one answer as a state machine: logits in; the next token, its text or thinking, and the end out. Next: scheduler.rs.
+//! 8 — one answer as a state machine: logits → next token, text or thinking, end. Next: scheduler.rs.
 //!
-//! A sequence evaluates nothing: whoever steps it evaluates the token that it gives and comes back with the logits after that.
+//! A sequence evaluates nothing: its caller evaluates the token of each step and returns with the next logits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! A token, and what is known of the vocabulary it belongs to.
+//! Tokens and vocabularies, without llama.cpp.
 
 /// A token id: an index into the vocabulary.
 pub type Token = i32;

@@ -1,4 +1,4 @@
-//! Weights → whether they are a model: what a file must be able to do to be called one, tried out in a child process.
+//! The trial of a model file in a child process: tokenise, evaluate, sample.
 
 use anyhow::{Context as _, Result};
 

@@ -100,16 +100,16 @@ pub(crate) fn header(version: u32, metadata: &Metadata, tensors: &[Tensor]) -> V
 }
 
 /// A file being written: the header is there, the tensors follow.
-pub struct Writer<W> {
+pub struct GgufWriter<W> {
     out: W,
     /// Bytes of tensor data so far.
     written: u64,
 }
 
-impl<W: Write> Writer<W> {
-    pub fn begin(mut out: W, metadata: &Metadata, tensors: &[Tensor]) -> io::Result<Writer<W>> {
+impl<W: Write> GgufWriter<W> {
+    pub fn begin(mut out: W, metadata: &Metadata, tensors: &[Tensor]) -> io::Result<GgufWriter<W>> {
         out.write_all(&header(VERSION, metadata, tensors))?;
-        Ok(Writer { out, written: 0 })
+        Ok(GgufWriter { out, written: 0 })
     }
 
     /// The next bytes of the tensor whose turn it is.
@@ -146,7 +146,7 @@ mod tests {
             .i32s("kinds", &[1, -1]);
         let wanted = [("a", vec![64, 3], 8), ("b", vec![5], 0), ("c", vec![3, 2], 1)];
         let tensors = placed(wanted.map(|(name, dims, kind)| (name.into(), dims, kind)));
-        let mut writer = Writer::begin(Vec::new(), &metadata, &tensors).expect("memory is writable");
+        let mut writer = GgufWriter::begin(Vec::new(), &metadata, &tensors).expect("memory is writable");
         for (number, tensor) in (1..).zip(&tensors) {
             let data = vec![number; tensor.bytes as usize];
             writer.data(&data[..3]).and_then(|()| writer.data(&data[3..])).expect("memory is writable");

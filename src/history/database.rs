@@ -1,7 +1,7 @@
 //! Conversations on disk: an SQLite database in the user's data folder. The only file naming rusqlite.
 //!
 //! A conversation is a row, its messages are rows that know the message before them: two programs that go on with the same
-//! conversation make two branches. Every change is on the disk when the call returns.
+//! conversation make two branches. Every change is on disk when the call returns.
 //!
 //! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is idempotent: a message
 //! that is put twice is there once.

@@ -1,4 +1,4 @@
-//! A running conversation → the database, message by message, on threads of their own.
+//! A running conversation → the database, message by message, on threads of its own.
 //!
 //! The journal follows the conversation in memory: whatever was added there since the last call is written, in that order.
 //! Where the database cannot be written, the changes wait and are tried again; what is left at the end is for the caller to save

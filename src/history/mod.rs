@@ -1,4 +1,4 @@
-//! Conversations on the disk: the database, the journal that fills it, and files of other programs.
+//! Conversations on disk: the database, the journal that writes it, export and import.
 
 pub mod database;
 pub mod exchange;

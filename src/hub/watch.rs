@@ -37,9 +37,9 @@ pub type Watch<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
 
 /// The work's end of the line. Cheap to copy.
 #[derive(Clone)]
-pub(super) struct Teller(Arc<Line>);
+pub(super) struct Teller(Arc<WatchState>);
 
-struct Line {
+struct WatchState {
     stopped: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
@@ -59,7 +59,7 @@ pub(super) fn watched<T: Send + 'static>(
     work: impl FnOnce(&Teller) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, notices) = channel();
-    let teller = Teller(Arc::new(Line {
+    let teller = Teller(Arc::new(WatchState {
         stopped: AtomicBool::new(false),
         done: AtomicU64::new(0),
         total: AtomicU64::new(0),

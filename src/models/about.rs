@@ -1,4 +1,4 @@
-//! What a header says about a model, in the few facts that lists show; and all models on this machine with theirs.
+//! The facts about a model that lists show, from its header; and all models on this machine with their facts.
 
 use std::collections::BTreeMap;
 use std::path::Path;

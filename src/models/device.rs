@@ -1,4 +1,4 @@
-//! A header and the settings → what the model will run on, for people; and how many threads that is.
+//! A header and the settings → the device that the model will run on, for people; and the number of threads.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Why there is no model, or why it cannot be used as it is or as the settings want it.
+//! Errors: no model, an unusable model, or settings that do not suit it.
 
 use std::io;
 use std::path::PathBuf;

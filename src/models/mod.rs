@@ -1,7 +1,7 @@
-//! A model's name → its file, and what is known of it before it is loaded: where it lies, what its authors advise.
+//! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
-//! `open.rs` prepares a file for loading, `memory.rs` says what fits, `device.rs` what it runs on, `templates.rs` how it chats, `about.rs` what a list shows of it,
-//! `probe.rs` tries out a file that is new here; `error.rs` says why a model cannot be used.
+//! `open.rs` prepares a file for loading, `memory.rs` computes what fits, `device.rs` where it runs, `templates.rs` its chat template,
+//! `about.rs` its facts for lists; `probe.rs` tries out a new file; `error.rs` has the errors.
 
 pub mod library;
 pub mod names;

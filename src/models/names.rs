@@ -1,4 +1,4 @@
-//! A name → the model that it means, or what to say where there is none or more than one.
+//! A name → the model, or the error for no match or several.
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A model's file → all that the backend needs to load it: header checked, memory counted, settings advised.
+//! A model file → everything that the backend needs to load it: checked header, memory, recommended settings.
 
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};

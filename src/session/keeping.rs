@@ -1,4 +1,4 @@
-//! What is kept of a conversation: where it goes, what it is called, and how each answer came about.
+//! Saving a conversation: the journal, the title, and the facts about each answer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use crate::clock::now;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
 
-/// Ends the title of a fork.
+/// Suffix of a fork's title.
 const FORK: &str = " (fork)";
 
 impl Session {
-    /// Keeps the conversation from now on.
+    /// Saves the conversation from now on.
     pub fn start_journal(&mut self, file: PathBuf, about: Heading) {
         self.title.clone_from(&about.title);
         self.journal = Some(Journal::start(file, about, &self.conversation));
     }
 
-    /// What went wrong with keeping it, a line each, once.
+    /// Problems with saving, one line each, reported once.
     pub fn troubles(&mut self) -> Vec<String> {
         self.journal.as_mut().map_or_else(Vec::new, Journal::troubles)
     }
 
-    /// Waits a moment for the disk. `false`: something could not be kept.
+    /// Waits a moment for the disk. `false`: something could not be saved.
     pub fn finish(&mut self) -> bool {
         let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
@@ -37,7 +37,7 @@ impl Session {
         kept
     }
 
-    /// The conversation as it is exchanged.
+    /// The conversation as a record.
     pub fn record(&self) -> Record {
         let conversation = &self.conversation;
         let entries = conversation.entries().to_vec();
@@ -55,7 +55,7 @@ impl Session {
         }
     }
 
-    /// Goes on with a conversation that is in the database.
+    /// Switches to a saved conversation.
     pub fn turn_to(&mut self, record: &Record, about: Heading) {
         self.conversation = Conversation::from_record(record);
         self.title.clone_from(&about.title);
@@ -67,7 +67,7 @@ impl Session {
         }
     }
 
-    /// Goes on in a new conversation that begins with what was said on the way to the head.
+    /// Switches to a new conversation that begins with the path to the head.
     pub fn fork(&mut self) {
         let all = self.record();
         let entries: Vec<record::Entry> = all.path().into_iter().cloned().collect();
@@ -79,7 +79,7 @@ impl Session {
         self.keep_up();
     }
 
-    /// The id by which it can be gone on with; `None`: it is kept nowhere.
+    /// The id for `--resume`; `None`: the conversation is not saved.
     pub fn saved_id(&self) -> Option<String> {
         let journal = self.journal.as_ref().filter(|journal| journal.has_begun());
         journal.map(|journal| journal.id().to_string())
@@ -90,14 +90,14 @@ impl Session {
         self.journal.iter_mut().for_each(|journal| journal.set_title(title));
     }
 
-    /// What changed in the conversation goes to the disk.
+    /// Saves the changes of the conversation.
     pub(super) fn keep_up(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.follow(&self.conversation);
         }
     }
 
-    /// All that is needed to give an answer again; without `stats` while it is being written.
+    /// The facts for a replay of an answer; without `stats` while it is being generated.
     pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::Answer {
         let model = self.model();
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// The settings that shape an answer. Those of the answer before, where they are the same: there may be many.
+    /// The settings that affect an answer; shared with the previous answer if they are the same.
     fn shaping(&self) -> Arc<[(String, String)]> {
         let now = self.config.shaping();
         match self.conversation.last_shaping() {

@@ -1,7 +1,7 @@
-//! An answer that is kept → the same turn asked again, and where the two texts part, if they do.
+//! A saved answer → the same turn again, and the first difference between the two texts.
 //!
-//! The turn is asked as it was then: the same model, settings, seed, system prompt, messages and date. Everything is read
-//! afresh, so that nothing but these can have made the answer.
+//! The turn is repeated with the same model, settings, seed, system prompt, messages and date. Everything is evaluated
+//! anew, so that nothing else can affect the answer.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::error::Failure;
 use crate::settings::setting;
 use crate::settings::{Config, Source};
 
-/// Bytes that are written beyond the place where the texts part, to be shown.
+/// Bytes to generate beyond the difference, for display.
 const BEYOND: usize = 200;
 
-/// Asks again, with one model at a time.
+/// Replays answers, with one model loaded at a time.
 pub struct Replay {
     config: Config,
     open: Opener,
@@ -32,21 +32,21 @@ struct Loaded {
     backend: Box<dyn Backend>,
 }
 
-/// What came of it.
+/// The result of a replay.
 #[derive(Debug)]
 pub struct Again {
     pub message: Message,
     pub stats: Option<Stats>,
-    /// Given by the very file that gave it then, not written to since. Otherwise it is a model that looks the same.
+    /// The model file is the original and was not modified; otherwise only its fingerprint is the same.
     pub same_file: bool,
     /// `None`: identical.
     pub difference: Option<Difference>,
 }
 
-/// The first place where two texts are not the same.
+/// The first difference between two answers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// In what was thought, not in the answer itself.
+    /// In the thinking, not in the answer.
     pub thinking: bool,
     pub byte: usize,
     pub character: usize,
@@ -60,7 +60,7 @@ impl Replay {
         Replay { config, open, loaded: None }
     }
 
-    /// Gives an answer of a conversation again.
+    /// Replays one answer of a conversation.
     pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Failure> {
         let unknown = || Failure::new("what it was made with is not known: it was not given here");
         let answer =
@@ -77,7 +77,7 @@ impl Replay {
         Ok(Again { message, stats, same_file, difference })
     }
 
-    /// The model that gave an answer, run as it was then.
+    /// The model of an answer, with the settings of its time.
     fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
         let given = self.config.source("model") >= Source::Environment;
         let path =
@@ -94,7 +94,7 @@ impl Replay {
         Ok(self.loaded.as_mut().expect("just loaded"))
     }
 
-    /// `given`: the user says that this is the file.
+    /// `given`: the user named this file.
     fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Failure> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-prompt-cache", "no-speculative"] {
@@ -131,7 +131,7 @@ impl Replay {
     }
 }
 
-/// The request that was made then.
+/// The original request.
 fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Failure> {
     let then = &entry.message;
     let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
@@ -161,12 +161,12 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
     })
 }
 
-/// Whether it ended where the user, or the end of the program, happened to end it.
+/// Whether the user or the end of the program cut it off.
 fn cut_anywhere(answer: &Answer) -> bool {
     answer.stop.is_empty() || answer.stop == StopReason::Interrupted.name()
 }
 
-/// Asks, and stops listening once it is plain that the answer is another one. No figures then.
+/// Sends the request, and stops once the answer differs; without stats then.
 fn ask(
     backend: &mut dyn Backend,
     request: Request,
@@ -217,7 +217,7 @@ fn parting(a: &str, b: &str) -> usize {
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// Where the answers part. `open`: the first was cut somewhere, and what comes after that says nothing.
+/// The first difference. `open`: the first answer was cut off, so its end does not count as a difference.
 fn difference(then: &Message, now: &Message, open: bool) -> Option<Difference> {
     let part = |thinking: bool, then: &str, now: &str, open: bool| {
         let byte = parting(then, now);

@@ -1,17 +1,17 @@
-//! A prompt that does not fit the context → what can be done about it, the likeliest remedy first.
+//! A prompt that does not fit the context → remedies, the most likely first.
 
 use super::{FailedTurn, Session};
 use crate::chat::settings::CtxSize;
 use crate::error::{Exit, Failure};
 
 impl Session {
-    /// Why there is no answer; where the prompt is too long, with what would help: in a chat, or in one question.
+    /// Why there is no answer; for a prompt that is too long, with remedies for a chat or for a single answer.
     pub fn why(&self, failed: &FailedTurn, in_chat: bool) -> Failure {
         let failure = failed.failure.clone();
         if failure.exit != Exit::TooLong {
             return failure;
         }
-        // What takes most of the room is what must be less.
+        // The largest part of the message is the one to shorten.
         let attached = failed.message.as_ref().is_some_and(|message| {
             let files: usize = message.files().map(|file| file.text.len()).sum();
             files > message.text().len()

@@ -1,8 +1,8 @@
-//! A request whose prompt does not fit the context → the same with its oldest messages dropped, summarised first where that is
-//! wanted.
+//! A request whose prompt does not fit the context → the same without the oldest messages, which are summarised first if the user
+//! wants that.
 //!
-//! What is dropped is planned in chat/truncation.rs. A backend only says that a prompt does not fit, and how many tokens each
-//! message takes, if it can count them.
+//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit, and the tokens of each
+//! message if it can count them.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
 use crate::chat::{Event, Message, Request, Stats, StopReason};
 use crate::error::{Exit, Failure};
 
-/// What came of a request that did not fit.
+/// The result for a request that did not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// It fits now.
     Fits,
-    /// It does not, whatever is dropped.
+    /// It does not fit, whatever is dropped.
     TooLong,
-    /// Messages would have to be dropped, which is not wanted, or not yet decided.
+    /// Messages would have to be dropped, which the user does not want or has not decided.
     Kept,
 }
 
-/// Whether the oldest messages are dropped without asking.
+/// Whether to drop the oldest messages without asking.
 pub(super) fn drops(overflow: Option<Overflow>) -> bool {
     matches!(overflow, Some(Overflow::Roll | Overflow::Compact))
 }
 
-/// Drops what must be dropped from a request so that its prompt, of `prompt` tokens with `limit` tokens of context, leaves the
+/// Drops messages from a request so that its prompt, of `prompt` tokens with `limit` tokens of context, leaves the
 /// room it asks for.
 pub(super) fn fit(
     backend: &mut dyn Backend,
@@ -88,7 +88,7 @@ fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, 
     }
 }
 
-/// What the model says was said in the first `count` messages that it still sees.
+/// The model's summary of the first `count` messages that it still sees.
 fn summary(
     backend: &mut dyn Backend,
     request: &Request,
@@ -112,7 +112,7 @@ fn summary(
     }
 }
 
-/// Waits for an answer that nobody sees.
+/// Waits for an answer that is not shown.
 fn whole_answer(
     backend: &mut dyn Backend,
     request: Request,
@@ -139,7 +139,7 @@ fn whole_answer(
     }
 }
 
-/// Puts a summary in the place of the dropped messages, unless it would not fit; returns the tokens of the prompt.
+/// Replaces the dropped messages with a summary, if it fits; returns the tokens of the prompt.
 fn carry(
     backend: &mut dyn Backend,
     request: &mut Request,

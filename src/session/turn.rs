@@ -1,4 +1,4 @@
-//! A turn: what the user says → the answer, kept as it is written; or nothing has happened.
+//! One turn: a user message → the answer, saved while it is generated. A failed turn leaves no trace.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, S
 use crate::clock::now;
 use crate::error::Failure;
 
-/// How long the first word may wait for the disk.
+/// How long the first token may wait for the disk.
 const FIRST_WORD: Duration = Duration::from_secs(2);
-/// How often an answer that is being written goes to the disk.
+/// How often a growing answer is saved.
 const KEEPING: Duration = Duration::from_millis(700);
-/// How long a stopped answer may take to report its figures before they are done without.
+/// How long to wait for the stats of a stopped answer.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// What could be done about a conversation that does not fit.
+/// The remedy for a conversation that does not fit.
 const DROPPING: &str =
     "--overflow roll drops the oldest messages from the model's view, compact summarises them first";
 
@@ -29,23 +29,23 @@ const DROPPING: &str =
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub text: String,
-    /// What was thought before it.
+    /// The thinking before it.
     pub thinking: Option<String>,
     pub stats: Stats,
-    /// From the question to the first piece of text.
+    /// From the request to the first text.
     pub first_token: Option<Duration>,
 }
 
-/// A turn that was not kept: the conversation is as it was before.
+/// A turn that failed: the conversation is as before.
 #[derive(Debug)]
 pub struct FailedTurn {
     pub failure: Failure,
-    /// What the user had said, to be put back into the editor.
+    /// The user's message, for the line editor.
     pub message: Option<Box<Message>>,
 }
 
 impl Session {
-    /// The request that would be made now.
+    /// The request for the next answer.
     pub(super) fn request(&self, messages: Vec<Arc<Message>>, answer_prefix: Message) -> Request {
         let predict = self.settings().predict.unwrap_or(self.options.default_predict);
         Request {
@@ -64,14 +64,14 @@ impl Session {
         }
     }
 
-    /// The seed that was set, moved on for every further answer to the same message, or a fresh one.
+    /// The seed setting, plus the number of earlier answers to the same message; a random seed if none is set.
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Says something and gets an answer. On failure, and when stopped before the first word, nothing has happened.
+    /// Sends a message and returns the answer. Failed, or stopped before the first token, it leaves the conversation as before.
     pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
@@ -87,7 +87,7 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Another answer to the last message of the user, beside the one there is.
+    /// Another answer to the last user message, on a new branch.
     pub fn retry(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let nothing = || Failure::new("there is nothing to answer again");
@@ -98,7 +98,7 @@ impl Session {
         self.instead(before, empty_answer(), watch)
     }
 
-    /// Goes on with the last answer where it ended.
+    /// Continues the last answer.
     pub fn more(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
@@ -128,21 +128,21 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Takes back the last exchange; returns what the user had said.
+    /// Undoes the last exchange; returns the user's message.
     pub fn undo(&mut self) -> Option<Message> {
         let question = self.conversation.undo()?;
         self.keep_up();
         Some(self.conversation.message(question).clone())
     }
 
-    /// Brings the exchange back that was taken back last; returns what the user had said.
+    /// Restores the exchange that was undone last; returns the user's message.
     pub fn redo(&mut self) -> Option<Message> {
         let question = self.conversation.redo()?;
         self.keep_up();
         Some(self.conversation.message(question).clone())
     }
 
-    /// Says `message` instead of what was said at `place`, as a branch of its own.
+    /// Sends `message` in place of the one at `place`, on a new branch.
     pub fn say_instead(
         &mut self,
         place: MessageId,
@@ -162,7 +162,7 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Asks for an answer to the path to the head and adds it there.
+    /// Requests an answer to the path to the head, and adds it.
     fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
@@ -179,7 +179,7 @@ impl Session {
                         Fit::TooLong => return Err(failure),
                         Fit::Kept => {
                             if overflow.is_none() {
-                                let _ = watch(Some(&Event::Full { prompt, limit })); // it ends here anyway
+                                let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends here anyway
                             }
                             return Err(failure.hint(DROPPING));
                         }
@@ -213,7 +213,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a request and takes the answer as it comes, writing it to the disk on the way as the answer to `asked_for`.
+    /// Sends a request and receives the answer, saving it on the way as the answer to `asked_for`.
     fn receive(
         &mut self,
         request: Request,
@@ -236,15 +236,15 @@ impl Session {
                     full = Some((prompt, limit));
                     None
                 }
-                Some(BackendEvent::Event(Event::Notice(_))) if goes_on => None, // it was told before
+                Some(BackendEvent::Event(Event::Notice(_))) if goes_on => None, // shown before
                 Some(BackendEvent::Event(event)) => Some(event),
                 Some(BackendEvent::Ready) | None => None,
             };
             if written.takes(event.as_ref()) && written.saved.is_none() {
-                // What the user said is on the disk before the first word of the answer is shown.
+                // The user's message is on disk before the first token is shown.
                 self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
             }
-            // Also while no more words come.
+            // Also while no more tokens come.
             if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
                 (written.saved, written.unsaved) = (Some(Instant::now()), false);
                 let answer = Some(Box::new(self.how(asked_for, None)));
@@ -260,7 +260,7 @@ impl Session {
         }
     }
 
-    /// The request with which an answer that the end of the context cut goes on, if more messages can be dropped for that.
+    /// The request that continues an answer cut off by the end of the context, if more messages can be dropped.
     fn longer(
         &mut self,
         request: &Request,
@@ -284,14 +284,14 @@ impl Session {
     }
 }
 
-/// An answer while it comes.
+/// An answer that is being generated.
 struct Written {
     id: MessageId,
     message: Message,
     asked: Instant,
     /// How long after it was asked for.
     first_token: Option<Duration>,
-    /// When it was last written to the disk, and whether more has come since.
+    /// When it was last saved, and whether there is unsaved text.
     saved: Option<Instant>,
     unsaved: bool,
 }
@@ -301,7 +301,7 @@ impl Written {
         Written { id: MessageId::fresh(), message, asked, first_token: None, saved: None, unsaved: false }
     }
 
-    /// Adds what an event brings; `true` if that is any text.
+    /// Adds the text of an event; `true` if there is any.
     fn takes(&mut self, event: Option<&Event>) -> bool {
         match event {
             Some(Event::Text(piece)) => self.message.push_str(piece),
@@ -327,12 +327,12 @@ enum Received {
     },
 }
 
-/// An answer of which nothing is written.
+/// An empty answer.
 pub(super) fn empty_answer() -> Message {
     Message::new(Role::Assistant, "")
 }
 
-/// What a stopped answer still has to say, or figures without it if that takes too long.
+/// The stats of a stopped answer; default ones if they take too long.
 fn last_words(reply: &ReplyStream, seed: u32) -> Stats {
     let deadline = Instant::now() + LAST_WORDS;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {

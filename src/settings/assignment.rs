@@ -1,10 +1,10 @@
-//! A value for a setting, with its source: checked, collected, and applied where no higher source has another.
+//! Values of settings with their sources: checked, collected, and applied by precedence.
 
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
 
-/// Where a setting's value comes from; later ones win.
+/// The source of a value; later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Default,
@@ -15,7 +15,7 @@ pub enum Source {
     Flag,
     /// `/set` in the chat.
     Chat,
-    /// Nothing else works on this machine.
+    /// The only value that works on this machine.
     Machine,
 }
 
@@ -33,7 +33,7 @@ impl Source {
         }
     }
 
-    /// Whether it changes with the model.
+    /// Whether the source changes with the model.
     pub(super) fn is_advice(self) -> bool {
         matches!(self, Source::Catalogue | Source::Model | Source::Machine)
     }
@@ -48,32 +48,32 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Of a setting and a value that are known to be right.
+    /// From a valid setting and value.
     pub fn of(name: &str, value: &str, source: Source) -> Assignment {
         let setting = setting(name).expect("it is in the table");
         Assignment { setting, value: value.into(), source }
     }
 }
 
-/// What is no setting, or no value for one.
+/// An unknown setting or an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
     pub source: Source,
     pub what: String,
-    /// It may be meant for another program: nothing that was asked for is lost.
+    /// It may be meant for another program, so it is only reported.
     pub harmless: bool,
 }
 
-/// What the sources give, lowest first.
+/// The values from all sources, lowest precedence first.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
-    /// Each with a value that its setting can have.
+    /// Valid values only.
     pub assignments: Vec<Assignment>,
     pub wrong: Vec<Wrong>,
 }
 
 impl Collected {
-    /// Takes a value for a setting, or notes what is wrong with it. `called`: the setting's name as the user wrote it.
+    /// Adds a value, or notes why it is invalid. `called`: the name of the setting as the user wrote it.
     pub(super) fn add(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
         match checked(setting, value, called) {
             Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),
@@ -82,7 +82,7 @@ impl Collected {
     }
 }
 
-/// Whether a setting can have this value; else what is wrong with it.
+/// Checks a value of a setting; the error says why it is invalid.
 pub(super) fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
     (setting.set)(&mut Settings::default(), value).map_err(|why| refusal(called, value, &why))
 }
@@ -91,12 +91,12 @@ fn refusal(called: &str, value: &str, why: &str) -> String {
     if value.is_empty() { format!("{called} {why}") } else { format!("{called} {why}, not '{value}'") }
 }
 
-/// The end of a sentence that names what was perhaps meant.
+/// The end of an error: a suggestion.
 pub(super) fn perhaps(meant: Option<String>) -> String {
     meant.map_or(String::new(), |meant| format!(", did you mean {meant}?"))
 }
 
-/// The settings that checked values come to.
+/// Applies checked values to the defaults.
 pub(super) fn applied(all: &[Assignment]) -> Settings {
     let mut settings = Settings::default();
     for Assignment { setting, value, .. } in in_force(all) {
@@ -105,7 +105,7 @@ pub(super) fn applied(all: &[Assignment]) -> Settings {
     settings
 }
 
-/// Of every setting the values of its highest source only, in the order given.
+/// The values of the highest source of each setting, in order.
 pub(super) fn in_force(all: &[Assignment]) -> impl Iterator<Item = &Assignment> {
     let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| a.source).max();
     all.iter().filter(move |a| Some(a.source) == highest(a.setting.name))

@@ -1,4 +1,4 @@
-//! The variables `FIRESIDE_…` → what they say; one that is empty is not set, and one that nobody reads is named.
+//! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is reported.
 
 use super::assignment::{Collected, Source, Wrong, perhaps};
 use super::setting::{Setting, variable};
@@ -7,9 +7,9 @@ use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
-/// Variables that are no settings: the models folder, a shell that completes, what cargo run adds.
+/// Variables that are not settings: the models folder, shell completion, and those of `cargo run`.
 const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
-/// How those for tests begin.
+/// Prefix of the variables for tests.
 const FOR_TESTS: &str = "TEST_";
 
 pub(super) fn read(found: &mut Collected) {
@@ -34,7 +34,7 @@ pub(super) fn read(found: &mut Collected) {
     }
 }
 
-/// The variable that was perhaps meant, given what comes after `FIRESIDE_`.
+/// The variable probably meant by a name, which is given without `FIRESIDE_`.
 fn meant(typed: &str) -> Option<String> {
     let names = SETTINGS.iter().flat_map(Setting::variables);
     let names: Vec<String> = names.chain([format!("{OURS}MODELS")]).collect();

@@ -1,4 +1,4 @@
-//! The config file, one `name = value` a line, in TOML → what it says, and everything that is wrong with it by its line.
+//! The config file (TOML, one `name = value` per line) → values of settings, and all errors with their lines.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use crate::suggest::nearest;
 /// Longest config file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// A missing file says nothing.
+/// A missing file has no values.
 pub(super) fn read(path: &Path, found: &mut Collected) {
     match files::read_text(path, LONGEST) {
         Ok(text) => parse(&text, found),
@@ -47,7 +47,7 @@ fn parse(text: &str, found: &mut Collected) {
 struct ConfigFile<'a> {
     text: &'a str,
     found: &'a mut Collected,
-    /// By its line the first thing that is wrong there.
+    /// The first error of each line.
     wrong: BTreeMap<usize, String>,
 }
 
@@ -91,7 +91,7 @@ impl ConfigFile<'_> {
         }
     }
 
-    /// One value of those that a setting takes.
+    /// One value of a setting.
     fn value(&mut self, row: &'static Setting, value: &Spanned<DeValue>) {
         let at = value.span().start;
         let text = match value.get_ref() {

@@ -1,4 +1,4 @@
-//! The user's folders, as the system names them → every path that fireside reads or writes.
+//! The user's folders, as the system defines them → the paths that fireside reads and writes.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use etcetera::BaseStrategy;
 
 use crate::files::expanded;
 
-/// Where things are kept. Every folder may be missing; none is made before something is written to it.
+/// All paths. Folders may be missing; fireside creates them when it writes to them.
 #[derive(Debug, Clone)]
 pub struct Paths {
     pub config_file: PathBuf,
-    /// GGUF files that can be named without their path.
+    /// The models folder: its GGUF files are found by name.
     pub models: PathBuf,
     /// Lines typed in the chat.
     pub line_history: PathBuf,
@@ -18,9 +18,9 @@ pub struct Paths {
     pub model_state: PathBuf,
     /// Marks of the conversations that a model is working on.
     pub working: PathBuf,
-    /// Exists once the user was told where conversations are stored.
+    /// Exists once the path of the database was reported.
     pub told: PathBuf,
-    /// The stored conversations.
+    /// The database of conversations.
     pub conversations: PathBuf,
     /// The prompt cache.
     pub prompt_cache: PathBuf,
@@ -46,7 +46,7 @@ impl Paths {
     pub(super) fn find() -> Option<Paths> {
         let base = etcetera::choose_base_strategy().ok()?;
         if !base.home_dir().is_absolute() {
-            return None; // HOME is empty or relative: the current folder is nobody's home
+            return None; // HOME is empty or relative: do not take the current folder as the home folder
         }
         let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
         let models =

@@ -1,6 +1,6 @@
-//! Flags, environment, config file and the model's advice → the settings that hold, each with its source.
+//! Flags, environment, config file and the model's recommendations → the settings in effect, each with its source.
 //!
-//! Mistakes are collected, not refused: the caller decides whether to go on without the value. Next: file.rs, environment.rs.
+//! Errors are collected; the caller decides whether to continue. Next: file.rs, environment.rs.
 
 use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force};
 use super::paths::Paths;
@@ -10,28 +10,28 @@ use super::{environment, file};
 use crate::chat::settings::Settings;
 use crate::error::Failure;
 
-/// The settings that were typed, in the table's order; a value each time one was given.
+/// The settings from the command line, in the table's order; repeated ones with all values.
 #[derive(Debug, Clone, Default)]
 pub struct Given(pub Vec<(&'static str, String)>);
 
-/// Settings that cannot both hold.
+/// Settings that exclude each other.
 const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
 
-/// All that was given, and the settings that follow from it.
+/// All values from all sources, and the resolved settings.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// Each with a value that its setting can have.
+    /// Valid values only.
     assignments: Vec<Assignment>,
-    /// What they come to.
+    /// The resolved settings.
     settings: Settings,
-    /// In the order of the sources, lowest first.
+    /// Errors, lowest source first.
     pub wrong: Vec<Wrong>,
-    /// `None` where the system knows no home folder for the user: nothing is stored then.
+    /// `None` without a home folder: nothing is saved then.
     pub paths: Option<Paths>,
 }
 
 impl Config {
-    /// Reads the config file and the environment and adds what was typed. Every value is checked here.
+    /// Reads the config file and the environment, and adds the command line. Checks every value.
     pub fn gather(given: &Given) -> Config {
         let (paths, mut found) = (Paths::find(), Collected::default());
         if let Some(paths) = &paths {
@@ -48,12 +48,12 @@ impl Config {
         config
     }
 
-    /// The settings that hold.
+    /// The settings in effect.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Of two rivals the one of the higher source holds; from the same one they are a contradiction.
+    /// Of two settings that exclude each other, the one from the higher source wins; from the same source they are an error.
     fn decide(&mut self, rivals: &[&str; 2]) {
         let given = |name: &str| {
             let shown = (setting(name)?.get)(&self.settings);
@@ -71,7 +71,7 @@ impl Config {
         self.change(|assignments| assignments.retain(|assignment| assignment.setting.name != beaten));
     }
 
-    /// The same with the advice of another model.
+    /// The same with the recommendations of another model.
     pub fn advised(&self, advice: Vec<Assignment>) -> Config {
         let mut config = self.clone();
         config.change(|assignments| {
@@ -81,12 +81,12 @@ impl Config {
         config
     }
 
-    /// The source of the value that holds.
+    /// The source of the value in effect.
     pub fn source(&self, name: &str) -> Source {
         in_force(&self.assignments).find(|a| a.setting.name == name).map_or(Source::Default, |a| a.source)
     }
 
-    /// The settings that shape an answer, each with its value; a list's values one by one.
+    /// The settings that affect an answer, with their values; the values of a list one by one.
     pub fn shaping(&self) -> Vec<(String, String)> {
         let given = |row: &Setting| -> Vec<String> {
             let values = in_force(&self.assignments).filter(|a| a.setting.name == row.name);
@@ -98,7 +98,7 @@ impl Config {
         pairs.filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    /// The same with other values of the settings that shape an answer, whoever set them here.
+    /// The same with other values of the settings that affect an answer.
     pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Failure> {
         let mut config = self.clone();
         config.change(|assignments| assignments.retain(|assignment| !assignment.setting.shapes));
@@ -112,7 +112,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Makes a setting from now on, over what was given before; `None`: as it was before the chat changed it.
+    /// Sets a value in the chat, over all other sources; `None`: restores the value from before the chat.
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         if let Some(value) = value {
             checked(row, value, row.name).map_err(Failure::usage)?;
@@ -189,7 +189,7 @@ mod tests {
         assert!(now.offline);
         assert_eq!(again.shaping(), pairs);
         let mut sampling = settings.sampling.clone();
-        sampling.seed = None; // every answer has its own
+        sampling.seed = None; // each answer has its own seed
         assert_eq!(
             (&now.sampling, &now.stop, &now.template_args),
             (&sampling, &settings.stop, &settings.template_args)

@@ -2,7 +2,7 @@
 
 use crate::chat::settings::Settings;
 
-/// The table's groups, in the order of `--help` and of the README.
+/// The groups of the table, in the order of `--help` and the docs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Group {
     Model,
@@ -33,7 +33,7 @@ impl Group {
 pub enum Effect {
     /// With the next answer.
     Now,
-    /// After the model is loaded again, which `/set` does.
+    /// After reloading the model, which `/set` does.
     Reload,
     /// Only when the program starts.
     Start,
@@ -48,7 +48,7 @@ pub struct Setting {
     /// The long flag, the config key, the name for `/set`; in the environment `FIRESIDE_` and capitals.
     pub name: &'static str,
     pub short: Option<char>,
-    /// Names that users know from other programs.
+    /// Names from other programs.
     pub aliases: &'static [&'static str],
     /// Placeholder for its value, or the choices with `|` between them; empty for a switch.
     pub value: &'static str,
@@ -57,14 +57,14 @@ pub struct Setting {
     pub effect: Effect,
     /// A list: each further value is added.
     pub repeats: bool,
-    /// Answers depend on it.
+    /// It affects answers.
     pub shapes: bool,
     pub set: Set,
     pub get: Get,
 }
 
 impl Setting {
-    /// Its value, for people.
+    /// Its value as text for people.
     pub fn shown(&self, settings: &Settings) -> String {
         let value = (self.get)(settings);
         if value.is_empty() { "not set".into() } else { value }
@@ -80,23 +80,23 @@ impl Setting {
         variable(self.name)
     }
 
-    /// That, and the variables of its aliases.
+    /// Its environment variable and those of its aliases.
     pub fn variables(&self) -> impl Iterator<Item = String> {
         self.names().map(variable)
     }
 
-    /// Whether `true` and `false` mean something for it.
+    /// Whether it accepts `true` and `false`.
     pub fn switches(&self) -> bool {
         self.value.is_empty() || self.choices().contains(&"on")
     }
 
-    /// Whether its value is text of any kind: no number, no switch, no choice.
+    /// Whether its value is free text: no number, no switch, no choice.
     pub fn takes_text(&self) -> bool {
         let number = |value: &str| matches!(value, "N" | "T" | "K" | "P" | "X");
         !self.switches() && self.choices().is_empty() && !self.value.split('|').any(number)
     }
 
-    /// How its value is written where fireside starts: flag, environment, config file.
+    /// The ways to set a value at the start: flag, environment variable, config file.
     pub fn ways(&self, value: &str) -> String {
         let Setting { name, .. } = self;
         let (flag, line) = match value {
@@ -108,7 +108,7 @@ impl Setting {
         format!("--{name}{flag}, {}={value} or {name} = {line}", self.env())
     }
 
-    /// Values worth offering on Tab.
+    /// Values for completion.
     pub fn choices(&self) -> Vec<&'static str> {
         if !self.value.contains('|') {
             return Vec::new();
@@ -121,7 +121,7 @@ pub(super) fn variable(name: &str) -> String {
     format!("FIRESIDE_{}", name.to_uppercase().replace('-', "_"))
 }
 
-/// How a setting's value gets into the settings from text, and back.
+/// How text becomes a setting's value, and back.
 pub(super) struct Access {
     pub(super) set: Set,
     pub(super) get: Get,

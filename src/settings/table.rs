@@ -4,7 +4,7 @@
 use super::setting::{Access, Group, Setting, row};
 use super::values::*;
 
-/// The row called `name`, by its name, an alias, or the name with `_` for `-`.
+/// The row with this name or alias; `_` counts as `-`.
 pub fn setting(name: &str) -> Option<&'static Setting> {
     let name = name.replace('_', "-");
     SETTINGS.iter().find(|s| s.name == name || s.aliases.contains(&name.as_str()))
@@ -15,7 +15,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().flat_map(Setting::names)
 }
 
-/// A field: `$read` makes its value of text, `$show` the text of its value.
+/// A field: `$read` parses its value, `$show` formats it.
 macro_rules! value {
     ($($field:ident).+, $read:expr, $show:expr) => {
         Access { set: |s, v| $read(v).map(|v| s.$($field).+ = v), get: |s| $show(&s.$($field).+) }
@@ -36,7 +36,7 @@ macro_rules! choice {
     };
 }
 
-/// A list, which each value is added to.
+/// A list; each value is appended.
 macro_rules! list {
     ($($field:ident).+, $read:expr, $show:expr) => {
         Access { set: |s, v| listed(v, &mut s.$($field).+, $read), get: |s| $show(&s.$($field).+) }
@@ -191,7 +191,7 @@ pub const SETTINGS: &[Setting] = &[
         .repeats(),
 ];
 
-/// Unlike other lists it has defaults, which the first value replaces.
+/// A list with defaults, which the first value replaces.
 const BREAKERS: Access = Access {
     set: |s, v| breaker(v, &mut s.sampling.dry_sequence_breakers),
     get: |s| show_list(&s.sampling.dry_sequence_breakers),

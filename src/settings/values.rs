@@ -1,4 +1,4 @@
-//! Text ↔ the values of settings: how each kind is read, what is said of a wrong one, and how it is shown.
+//! Text ↔ values of settings: parsers with their error messages, and formatters.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -97,7 +97,7 @@ pub(super) fn number<T: FromStr + PartialOrd + Display>(
     Err(format!("must be a {kind} from {} to {}", range.start(), range.end()))
 }
 
-/// One more for a list, or `none`, which empties it.
+/// Appends to a list; `none` empties it.
 pub(super) fn listed<T>(
     value: &str,
     list: &mut Vec<T>,
@@ -141,7 +141,7 @@ pub(super) fn show_ctx_size(size: &CtxSize) -> String {
     }
 }
 
-/// `auto`, 0 and -1 (llama.cpp's) leave the choice to us.
+/// `auto`, 0 and -1 (llama.cpp's) mean automatic.
 pub(super) fn threads(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" | "0" | "-1" => Ok(None),
@@ -157,7 +157,7 @@ pub(super) fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
     }
 }
 
-/// `-1` and `-2` (llama.cpp's) mean no limit of our own.
+/// `-1` and `-2` (llama.cpp's) mean no limit but the context.
 pub(super) fn predict(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" => Ok(None),
@@ -237,7 +237,7 @@ pub(super) fn key_value(value: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The first one replaces the usual ones.
+/// The first value replaces the defaults.
 pub(super) fn breaker(value: &str, breakers: &mut Vec<String>) -> Result<(), String> {
     if value.contains('\0') {
         return Err("must not contain a NUL character".into());
@@ -269,7 +269,7 @@ pub(super) fn show_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map_or(String::new(), |p| p.display().to_string())
 }
 
-/// A list as it is shown; an empty one as what it is set with.
+/// A list as text; an empty one as `none`.
 fn shown(list: Vec<String>, between: &str) -> String {
     if list.is_empty() { "none".into() } else { list.join(between) }
 }

@@ -1,6 +1,6 @@
-//! A question → the line that was typed behind it on the terminal: Enter ends it, Esc gives no answer.
+//! A question → the line typed as an answer on the terminal: Enter ends it, Esc cancels.
 //!
-//! Nothing is taken from the terminal but what belongs to the answer: what follows is for whoever reads next.
+//! Reads no more than the answer: the next reader gets the rest.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,20 +12,20 @@ use super::typing::{Waited, edit, next};
 use super::wrap::{self, TextKind};
 use super::{DEFAULT_COLUMNS, sanitize};
 
-/// How often to look for a Ctrl-C that came as a signal.
+/// How often to check for Ctrl-C as a signal.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How a question was answered.
+/// The answer to a question.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     Line(String),
-    /// Esc, or Ctrl-D where nothing is typed.
+    /// Esc, or Ctrl-D on an empty line.
     Nothing,
     /// Ctrl-C.
     Interrupted,
 }
 
-/// Asks on the terminal; `None`: there is none, or one that can only write line after line.
+/// Asks on the terminal; `None`: there is none, or only a simple one.
 pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
@@ -58,7 +58,7 @@ fn answered(question: &str, shown: &mut Question) -> Reply {
     }
 }
 
-/// What is on the screen of question and answer.
+/// The question and the answer as drawn.
 struct Question<'a> {
     terminal: &'a File,
     columns: usize,
@@ -66,7 +66,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Adds what is new, or draws all of it again.
+    /// Draws the new part of the answer, or all of it again.
     fn draw(&mut self, text: String) {
         if text == self.text {
             return;

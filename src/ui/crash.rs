@@ -1,8 +1,8 @@
-//! The end of the program by a signal of its own making or by a panic: one line, the terminal as it was found, exit code 1.
+//! A crash by a signal or a panic: one line, the terminal restored, exit code 1.
 //!
-//! Most of what is wrong with a model file is found before llama.cpp sees it; this is for what is not, and for a file that is
-//! cut while it is mapped into memory. A handler may only do what is safe inside a signal: it takes no lock and no memory.
-//! With engine/llama.rs the only file with unsafe code.
+//! Most faults of a model file are found before llama.cpp sees it; this handles the others, and a file that is
+//! truncated while it is mapped into memory. Handlers do only what is async-signal-safe: they take no lock and allocate nothing.
+//! One of the few files with unsafe code (tests/layout.rs lists them).
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -16,10 +16,10 @@ use nix::sys::termios::Termios;
 
 use super::terminal;
 
-/// What an instruction raises that is wrong or goes to a wrong place.
+/// The signals of an illegal instruction or a bad address.
 const FAULTS: [Signal; 3] = [Signal::SIGSEGV, Signal::SIGILL, Signal::SIGFPE];
 
-/// What is said, after the program's name, when the system itself sends the signal.
+/// The line, after the program's name, for a signal from the system.
 const CAUSES: &[(libc::c_int, &str)] = &[
     (libc::SIGSEGV, "llama.cpp crashed: invalid memory access (SIGSEGV)"),
     (libc::SIGBUS, "the model file was truncated, removed or unreadable while in use (SIGBUS)"),
@@ -30,24 +30,24 @@ const CAUSES: &[(libc::c_int, &str)] = &[
     (libc::SIGFPE, "llama.cpp crashed: division by zero (SIGFPE)"),
     (libc::SIGABRT, "fireside aborted (SIGABRT)"),
 ];
-/// The same when somebody else sends it.
+/// The same for a signal from another process.
 const SENT: &str = "killed by a signal";
-/// Exit code for all of them.
+/// The exit code of a crash.
 const FAILED: libc::c_int = 1;
 
-/// The terminal and the mode it was found in; null until there is one.
+/// The terminal and its original mode; null until known.
 static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null_mut());
-/// Several threads may crash together: the first one speaks.
+/// Several threads may crash at once: the first one reports.
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
-/// Whether stdout was closed when the program began. Rust's own start opens /dev/null in its place.
+/// Whether stdout was closed at the start. Rust's runtime opens /dev/null in its place.
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn stdout_was_closed() -> bool {
     STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
 }
 
-/// Called by the system before Rust's own start.
+/// Called by the system before Rust's runtime starts.
 extern "C" fn look_at_stdout() {
     // SAFETY: only asks about a descriptor; nothing of Rust's is needed for that.
     let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } < 0;
@@ -60,7 +60,7 @@ extern "C" fn look_at_stdout() {
 #[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
 static FIRST: extern "C" fn() = look_at_stdout;
 
-/// From now on such an end is one line. Called first thing in `main`.
+/// Installs the handlers. `main` calls it first.
 pub fn install() {
     for (signal, _) in CAUSES {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
@@ -97,7 +97,7 @@ pub fn install() {
     }));
 }
 
-/// From now on a fault of an instruction ends the process by its signal, for a parent that wants to know which.
+/// Restores the default action of these signals, for a child process whose parent wants to see the signal.
 pub fn let_faults_end_it() {
     for signal in FAULTS {
         // SAFETY: the default action runs no code of ours.
@@ -117,7 +117,7 @@ pub fn on_purpose(repacked: bool) {
     }
 }
 
-/// Remembers how the terminal was found, for a handler that has no time to ask.
+/// Stores the terminal and its mode for the handlers.
 pub fn remember(device: File, mode: &Termios) {
     let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
     FOUND.store(found, Ordering::Release); // never freed: a handler may be reading the one before
@@ -130,7 +130,7 @@ extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mu
     end(if sent { SENT } else { cause });
 }
 
-/// Ends the process with a line that says why. Takes no lock and no memory.
+/// Ends the process with one line. Takes no lock and allocates nothing.
 fn end(why: &str) -> ! {
     if CRASHED.swap(true, Ordering::AcqRel) {
         loop {
@@ -146,7 +146,7 @@ fn end(why: &str) -> ! {
     unsafe { libc::_exit(FAILED) };
 }
 
-/// `terminal::restore` with nothing but calls that are safe in a handler.
+/// `terminal::restore` with async-signal-safe calls only.
 fn restore() {
     // SAFETY: null or a pointer from `remember`, which nobody frees.
     let Some((device, mode)) = (unsafe { FOUND.load(Ordering::Acquire).as_ref() }) else { return };

@@ -1,21 +1,21 @@
-//! Bytes from a terminal → keys: what was typed and what was pasted, and nothing of what a terminal says by itself.
+//! Bytes from a terminal → keys: typed and pasted text, without the terminal's own reports.
 //!
-//! A key with modifiers comes in many forms (xterm's, rxvt's, CSI u, modifyOtherKeys): each becomes what people know it for,
-//! or nothing. Answers to questions that some program asked (where the cursor is, what the terminal can do, its colours), the
-//! mouse and the focus are no keys.
+//! A key with modifiers comes in many encodings (xterm's, rxvt's, CSI u, modifyOtherKeys): each becomes its usual meaning,
+//! or nothing. Replies to queries of other programs (cursor position, features, colours), mouse and focus
+//! events are not keys.
 
 mod modified;
 
 use self::modified::{Modifiers, arrow, meaning};
 use super::acts;
 
-/// Longest text in an answer of the terminal that is waited for: names, colours.
+/// Longest text in a reply of the terminal (names, colours) before the decoder gives up on it.
 const LONGEST: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     Char(char),
-    /// A small letter, or one of `@[\]^_`.
+    /// A lower-case letter, or one of `@[\]^_`.
     Ctrl(char),
     Alt(char),
     Enter,
@@ -38,7 +38,7 @@ pub enum Key {
     /// Deletes the word before the cursor.
     BackspaceWord,
     DeleteWord,
-    /// All of a pasted text, without what would act on a terminal but its lines and tabs.
+    /// A pasted text without control sequences; line breaks and tabs stay.
     Pasted(String),
 }
 
@@ -46,7 +46,7 @@ pub enum Key {
 #[derive(Debug, PartialEq, Eq)]
 enum First {
     Key(Key),
-    /// Something that means no key.
+    /// A sequence without a key.
     Nothing,
     /// The mark before a pasted text.
     Paste,
@@ -55,11 +55,11 @@ enum First {
 /// The mark after a pasted text.
 const PASTED: &[u8] = b"\x1b[201~";
 
-/// Bytes that are not keys yet.
+/// Bytes that are not decoded yet.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
-    /// They are pasted, and the end is not in the first so many.
+    /// Inside a paste: the number of bytes without its end mark.
     pasting: Option<usize>,
 }
 
@@ -72,12 +72,12 @@ impl Decoder {
         self.bytes.is_empty()
     }
 
-    /// Whether something waits for what belongs to it. A paste may wait for ever.
+    /// Whether an incomplete key sequence is pending. A paste may stay incomplete forever.
     pub fn is_waiting(&self) -> bool {
         !self.bytes.is_empty() && self.pasting.is_none()
     }
 
-    /// The next key that is whole.
+    /// The next complete key.
     pub fn whole(&mut self) -> Option<Key> {
         loop {
             if let Some(looked) = self.pasting {
@@ -90,7 +90,7 @@ impl Decoder {
         }
     }
 
-    /// The next key, where what it waits for does not come.
+    /// The next key, with incomplete sequences taken as they are.
     pub fn last(&mut self) -> Option<Key> {
         loop {
             if let Some(key) = self.whole() {
@@ -127,7 +127,7 @@ impl Decoder {
     }
 }
 
-/// A line that came as a whole → what was typed of it. Keys that move the cursor are left out as well.
+/// A whole line → its typed text, without cursor keys.
 pub fn typed(line: &str) -> String {
     let mut decoder = Decoder::default();
     decoder.add(line.as_bytes());
@@ -144,7 +144,7 @@ pub fn typed(line: &str) -> String {
     text + &without_sequences(&String::from_utf8_lossy(&decoder.bytes)) // a paste that goes on in the next line
 }
 
-/// A pasted text keeps its lines, its tabs and every sign that is none of a sequence.
+/// A pasted text without control sequences.
 fn without_sequences(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -157,7 +157,7 @@ fn without_sequences(text: &str) -> String {
     clean + rest
 }
 
-/// What bytes begin with, and how many belong to it. `None`: more has to come.
+/// The first key or sequence of some bytes, and its length. `None`: incomplete.
 fn first(bytes: &[u8]) -> Option<(usize, First)> {
     match *bytes.first()? {
         0x1b => escape(bytes),
@@ -175,7 +175,7 @@ fn first(bytes: &[u8]) -> Option<(usize, First)> {
     }
 }
 
-/// The same where nothing more comes.
+/// The same if nothing follows.
 fn alone(bytes: &[u8]) -> Option<(usize, First)> {
     match bytes {
         [] => None,
@@ -241,7 +241,7 @@ fn string(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     }
 }
 
-/// `ESC [` parameters letter.
+/// `ESC [`, parameters, final byte.
 fn csi(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     match bytes.get(begun)? {
         b'[' => return bytes.get(begun + 1).map(|_| (begun + 2, First::Nothing)), // a function key of the Linux console
@@ -261,7 +261,7 @@ fn csi(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     }
 }
 
-/// `ESC O` letter: keys of a keypad, and what some terminals send for arrows.
+/// `ESC O`, final byte: keypad keys, and arrows of some terminals.
 fn ss3(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     let digits = bytes[begun..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let letter = *bytes.get(begun + digits)?;

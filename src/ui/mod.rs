@@ -25,32 +25,32 @@ pub use wrap::width;
 /// Columns of a terminal that does not tell its width.
 const DEFAULT_COLUMNS: usize = 80;
 
-/// The text in rows of so many cells; as it is where that is no terminal.
+/// The text wrapped to `columns` cells; unchanged without a terminal.
 fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
     columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
-/// What was just typed behind a prompt, which the terminal broke where its rows ended, again in whole words.
+/// Redraws the line just typed after a prompt with breaks between words; the terminal broke it anywhere.
 pub fn retype(prompt: &str, style: &str, line: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, TextKind::Prose, columns), terminal::rows(&text, columns) + 1);
     if whole == text || rows >= height || !wrap::is_sure(&text) {
-        return; // what has left the screen cannot be changed, nor what begins we do not know where
+        return; // a line that scrolled off the screen, or of unknown height, stays as it is
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {
         let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");
-        let _ = terminal.write_all(again.as_bytes()); // it stays as it was typed
+        let _ = terminal.write_all(again.as_bytes()); // on failure the line stays as typed
     }
 }
 
-/// A terminal that can only write one line after the other.
+/// Whether the terminal is a simple one (TERM=dumb).
 pub fn dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Longest failure or hint, in characters: what a damaged file has to say may be long.
+/// Longest failure or hint, in characters: texts from a damaged file may be long.
 const LONGEST_LINE: usize = 1000;
 
 fn one_line(text: &str) -> String {
@@ -61,7 +61,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// stdout, unless it was closed before the program began: writing to what is in its place now would lose everything.
+/// stdout; an error if it was closed at the start, because writes to its replacement would be lost.
 fn stdout() -> io::Result<io::StdoutLock<'static>> {
     if crash::stdout_was_closed() {
         return Err(io::Error::other("stdout is closed"));
@@ -69,21 +69,21 @@ fn stdout() -> io::Result<io::StdoutLock<'static>> {
     Ok(io::stdout().lock())
 }
 
-/// The same for what has no screen: text that was asked for on stdout.
+/// Prints to stdout where there is no screen.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = stdout()?;
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// One line on stderr, for where there is no screen yet or any more.
+/// One line on stderr where there is no screen.
 pub fn last_line(line: &str) {
     let columns =
         io::stderr().is_terminal().then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS));
     log(&format!("{}\n", wrapped(&sanitize(&one_line(line)), TextKind::Columns, columns)));
 }
 
-/// A piece of llama.cpp's log, or of a line that is being typed.
+/// A piece of llama.cpp's log, or of a line being typed.
 pub fn log(text: &str) {
     let _ = io::stderr().lock().write_all(sanitize(text).as_bytes()); // there is nowhere left to report to
 }

@@ -1,6 +1,6 @@
-//! A list on the terminal → the row that was chosen: arrows move, typing filters, Enter takes, Esc leaves.
+//! A list on the terminal → the chosen row: arrows move, typing filters, Enter selects, Esc cancels.
 //!
-//! It has a screen of its own, so that nothing is left of it. What there is to say about a row is asked for when it is shown.
+//! Uses the alternate screen, so that it leaves no trace. Descriptions of rows are computed when they are shown.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,36 +13,36 @@ use super::terminal::{OwnScreen, size, suspensions};
 use super::typing::{MOST, Waited, edit, next};
 use super::wrap::{TextKind, width, wrapped};
 
-/// How often to look whether the window has changed.
+/// How often to check for a resized window.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Shortest beginning of an id that is one: shorter ones are parts of words.
+/// Shortest text that can match an id: shorter ones match titles only.
 const SHORTEST_ID: usize = 3;
-/// As many as there is room for.
+/// Key help; as many entries as fit.
 const KEYS: [&str; 4] = ["Enter selects", "Esc cancels", "arrows move", "typing filters"];
-/// Rows that the question and what is typed behind it may take.
+/// Most rows of the question and the typed filter.
 const ROWS_OF_QUESTION: usize = 3;
 
-/// Something to choose.
+/// One row.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
     pub title: String,
-    /// The title is a name, whose end matters.
+    /// The title is a name: shortening keeps its end.
     pub name: bool,
-    /// Found by its beginning; empty: it has none.
+    /// An id that the filter matches by prefix; empty: none.
     pub id: String,
 }
 
-/// What is to be chosen.
+/// A question with its rows.
 pub struct Question<'a> {
     pub text: &'a str,
     pub rows: &'a [Choice],
-    /// A second line for a row, by its place: what is shown, and what of it is found; `None`: rows have one line.
+    /// Describes a row by its index: the second line, and the text to filter by; `None`: rows have one line.
     pub about: Option<Describe<'a>>,
 }
 
 pub type Describe<'a> = &'a mut dyn FnMut(usize) -> (String, String);
 
-/// The place of the row that was chosen; `None`: none is wanted.
+/// The index of the chosen row; `None`: cancelled.
 pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usize>> {
     let own = OwnScreen::new(terminal);
     let mut list = List::new(question);
@@ -74,15 +74,15 @@ pub(super) fn pick(terminal: File, question: Question) -> io::Result<Option<usiz
 
 struct List<'a> {
     question: Question<'a>,
-    /// What rows say besides their titles, as far as it was asked for.
+    /// The descriptions computed so far.
     about: Vec<Option<(String, String)>>,
     typed: String,
-    /// Places of the rows that have what was typed.
+    /// Indices of the rows that match the filter.
     found: Vec<usize>,
-    /// Which of these is chosen, and which is the first on the screen.
+    /// The selected one, and the first one on the screen.
     at: usize,
     top: usize,
-    /// How many fit on the screen.
+    /// The number of rows that fit on the screen.
     page: usize,
 }
 
@@ -106,7 +106,7 @@ impl List<'_> {
         }
     }
 
-    /// Changes what is looked for. The row that was chosen stays so if it is still there.
+    /// Changes the filter. The selected row stays selected if it still matches.
     fn filter(&mut self, key: Key) {
         let chosen = self.found.get(self.at).copied();
         edit(&mut self.typed, key);
@@ -135,7 +135,7 @@ impl List<'_> {
         self.about[place].get_or_insert_with(|| asked.as_mut().map(|about| about(place)).unwrap_or_default())
     }
 
-    /// The screen. The terminal does not break its rows: how wide some signs are is a matter of opinion.
+    /// The contents of the screen, with line wrapping off: terminals disagree about the width of some characters.
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
         let asked = sanitize(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
         let asked = wrapped(&asked, TextKind::Prose, columns);

@@ -1,4 +1,4 @@
-//! One line on stderr that shows how far loading, reading and fetching have come. The only file naming indicatif.
+//! A progress line on stderr for loading, prefill, downloads and other long steps. The only file naming indicatif.
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +7,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::chat::Event;
 use crate::units::{count, duration, size};
 
-/// Reading that takes less than this is not worth a line.
+/// Shortest prefill that gets a progress line.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The same for loading.
+/// Shortest loading that gets one.
 const LOADING_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct ProgressLine {
@@ -27,7 +27,7 @@ struct Reading {
 }
 
 impl ProgressLine {
-    /// `moving`: whether stderr is a terminal that may be drawn on.
+    /// `moving`: whether stderr is a terminal that allows animation.
     pub(super) fn new(moving: bool) -> ProgressLine {
         ProgressLine { moving, bar: None, loading_since: None, reading: None }
     }
@@ -41,12 +41,12 @@ impl ProgressLine {
         bar.set_position((fraction * 1000.0) as u64);
     }
 
-    /// Whether anything is drawn.
+    /// Whether progress is drawn.
     pub(super) fn moves(&self) -> bool {
         self.moving
     }
 
-    /// Tokens that were thought.
+    /// Shows the number of thinking tokens.
     pub(super) fn thinking(&mut self, tokens: usize) {
         if self.moving {
             self.reading = None;
@@ -54,22 +54,22 @@ impl ProgressLine {
         }
     }
 
-    /// Bytes of a file that is verified.
+    /// Verification of a file, in bytes.
     pub(super) fn checking(&mut self, done: u64, total: u64) {
         self.going_through("checking {bar:10} {percent}% {msg}", done, total);
     }
 
-    /// Numbers of a model that is converted.
+    /// Conversion of a model, in numbers.
     pub(super) fn converting(&mut self, done: u64, total: u64) {
         self.going_through("converting {bar:10} {percent}% {msg}", done, total);
     }
 
-    /// Bytes of a file that is taken in.
+    /// Import of a file, in bytes.
     pub(super) fn importing(&mut self, done: u64, total: u64) {
         self.going_through("importing {bar:10} {percent}% {msg}", done, total);
     }
 
-    /// A step of a measurement: reading, or writing.
+    /// A step of a benchmark: prefill or decode.
     pub(super) fn measuring(&mut self, step: &str, event: Option<&Event>) {
         if !self.moving {
             return;
@@ -94,7 +94,7 @@ impl ProgressLine {
         bar.set_message(format!("{} left", duration(left)));
     }
 
-    /// Tokens. A percentage and the time left appear after a second.
+    /// Prefill, in tokens. After a second it shows a percentage and the time left.
     pub(super) fn reading(&mut self, done: usize, total: usize) {
         let since = self.reading.map_or_else(Instant::now, |reading| reading.since);
         if done >= total {
@@ -104,7 +104,7 @@ impl ProgressLine {
         self.tick();
     }
 
-    /// Time goes by: shows what is being read once that takes long.
+    /// Called while time passes: shows a prefill that takes long.
     pub(super) fn tick(&mut self) {
         let Some(Reading { since, done, total }) = self.reading else { return };
         if !self.moving || since.elapsed() < PATIENCE {
@@ -118,7 +118,7 @@ impl ProgressLine {
         }
     }
 
-    /// Bytes. What was there before is not counted as speed.
+    /// A download, in bytes. Bytes from an earlier run do not count for the speed.
     pub(super) fn fetching(&mut self, done: u64, total: u64) {
         if !self.moving || total == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Text → what a terminal may be given: control characters become visible signs and can do nothing.
+//! Text → text that is safe on a terminal: control characters become visible.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,7 +12,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same for JSON, where such characters stand in strings only: another way to write the same string.
+/// The same for JSON, in which such characters occur in strings only: escapes them.
 pub(super) fn in_json(text: &str) -> Cow<'_, str> {
     replaced(text, |c, shown| {
         for unit in c.encode_utf16(&mut [0; 2]) {

@@ -13,28 +13,28 @@ use crate::error::Failure;
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
 
-/// What may be shown, decided once.
+/// The user's choice of what to show.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub color: Auto,
-    /// Nothing that moves, no colours.
+    /// No animation, no colours.
     pub plain: bool,
-    /// Nothing but answers and failures.
+    /// Answers and failures only.
     pub quiet: bool,
-    /// What is thought before an answer, too.
+    /// Show thinking.
     pub thinking: bool,
 }
 
-/// Where answers and everything about them are shown.
+/// Shows answers on stdout and everything else on stderr.
 pub struct Screen {
     style: Style,
     answers_to_terminal: bool,
     errors_to_terminal: bool,
     /// Whether the answer so far ends with a newline; `None` before its first character.
     at_line_start: Option<bool>,
-    /// Tokens of thinking before the answer that has not begun yet.
+    /// Thinking tokens so far, while no answer text has come.
     thought: Option<usize>,
-    /// The answer and the thinking before it, on their way to a terminal.
+    /// The wrapped answer and thinking, if they go to a terminal.
     answer: Option<Wrap>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
@@ -64,17 +64,17 @@ impl Screen {
         self.style.thinking = shown;
     }
 
-    /// How wide the terminal is that stdout leads to; `None`: it leads elsewhere, and nothing is broken or left out.
+    /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
     pub fn columns(&self) -> Option<usize> {
         self.answers_to_terminal.then(|| terminal::columns_of(io::stdout()).unwrap_or(DEFAULT_COLUMNS))
     }
 
-    /// The same of stderr.
+    /// The same for stderr.
     pub fn note_columns(&self) -> Option<usize> {
         self.errors_to_terminal.then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS))
     }
 
-    /// An answer begins, or goes on behind this part of it that was shown before.
+    /// Begins an answer, or continues one after the part `before` that was shown earlier.
     pub fn begin_answer(&mut self, before: &str) {
         let kind = self.streamed();
         self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
@@ -84,7 +84,7 @@ impl Screen {
         if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
     }
 
-    /// A piece of the answer. Unchanged bytes into a pipe or file; on a terminal, control characters are made visible and rows end
+    /// Prints a piece of the answer: unchanged into a pipe or file; on a terminal with visible control characters and breaks
     /// between words.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
@@ -97,7 +97,7 @@ impl Screen {
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
-    /// A piece of what is thought before the answer, `tokens` so far: as it is if it is to be shown, else one line that counts.
+    /// A piece of thinking, `tokens` so far: prints it if thinking is shown, otherwise updates one line that counts.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
@@ -109,7 +109,7 @@ impl Screen {
         self.write_stderr(&shown, "2", "");
     }
 
-    /// Thinking is over, or there was none: what follows begins on a line of its own.
+    /// Ends the thinking, if any; later output starts on a new line.
     fn end_thinking(&mut self) {
         self.progress.clear();
         match self.thought.take() {
@@ -122,60 +122,60 @@ impl Screen {
         }
     }
 
-    /// The answer is over: a newline if it lacks one.
+    /// Ends the answer, with a newline if it lacks one.
     pub fn end_answer(&mut self) -> io::Result<()> {
         let rest = self.rest_of_answer();
         let newline = if self.at_line_start.take() == Some(true) { "" } else { "\n" };
         print(&(rest + newline))
     }
 
-    /// The answer is over and nothing may be added to it.
+    /// Ends the answer without adding anything.
     pub fn end_raw_answer(&mut self) {
         let rest = self.rest_of_answer();
         self.at_line_start = None;
         let _ = print(&rest); // on a terminal only
     }
 
-    /// The answer broke off: what follows begins on a line of its own.
+    /// Ends an answer that failed; later output starts on a new line.
     pub fn break_off(&mut self) {
         let rest = self.rest_of_answer();
         let newline = if self.at_line_start.take() == Some(false) { "\n" } else { "" };
         let _ = print(&(rest + newline)); // the reason for breaking off is told anyway
     }
 
-    /// What was held back of a word that might have gone on.
+    /// The rest of the answer that was held back at a possible break.
     fn rest_of_answer(&mut self) -> String {
         self.end_thinking();
         self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
-    /// Text that was asked for on stdout, to be read by people: a pipe may lead to a terminal, too.
+    /// Prints text for people on stdout. Sanitized even in a pipe, which may end at a terminal.
     pub fn output(&mut self, text: &str) -> io::Result<()> {
         self.put(&wrapped(&sanitize(text), TextKind::Columns, self.columns()))
     }
 
-    /// The same of what users and models wrote.
+    /// The same for text of users and models.
     pub fn conversation(&mut self, text: &str) -> io::Result<()> {
         self.put(&wrapped(&sanitize(text), TextKind::Prose, self.columns()))
     }
 
-    /// The same of what has rows of its own: nothing is broken.
+    /// The same for text with its own lines, which is not wrapped.
     pub fn source(&mut self, text: &str) -> io::Result<()> {
         self.put(&sanitize(text))
     }
 
-    /// Help, which is ours: with styles where they may be shown.
+    /// Prints help, styled where styles are allowed.
     pub fn help(&mut self, styled: &str, plain: &str) -> io::Result<()> {
         let text = if self.answers_to_terminal && self.colored() { styled } else { plain };
         print(&wrapped(text, TextKind::Columns, self.columns()))
     }
 
-    /// JSON on stdout, where every sign can be written so that it does nothing.
+    /// Prints JSON on stdout with control characters escaped.
     pub fn json(&mut self, text: &str) -> io::Result<()> {
         self.put(&sanitize::in_json(text))
     }
 
-    /// Text for other programs: unchanged bytes into a pipe or file.
+    /// Prints text for other programs: unchanged into a pipe or file.
     pub fn output_as_it_is(&mut self, text: &str) -> io::Result<()> {
         self.put(&if self.answers_to_terminal { sanitize(text) } else { text.into() })
     }
@@ -188,7 +188,7 @@ impl Screen {
         out.flush()
     }
 
-    /// Shows how far loading and reading have come; `None`: only time went by.
+    /// Shows the progress of loading and prefill; `None`: only time passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
             None => self.progress.tick(),
@@ -200,36 +200,36 @@ impl Screen {
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
             }
-            Some(Event::Full { .. }) => self.progress.clear(), // whoever asked says what that means
+            Some(Event::Full { .. }) => self.progress.clear(), // the caller reports it
         }
     }
 
-    /// Shows which step of a measurement is done, and how far it has come.
+    /// Shows the step of a benchmark and its progress.
     pub fn show_measuring(&mut self, step: &str, event: Option<&Event>) {
         self.progress.measuring(step, event);
     }
 
-    /// Shows how far verifying a file has come, in bytes.
+    /// Shows the progress of a verification, in bytes.
     pub fn show_checking(&mut self, done: u64, total: u64) {
         self.progress.checking(done, total);
     }
 
-    /// Shows how far a conversion has come, in numbers.
+    /// Shows the progress of a conversion, in numbers.
     pub fn show_converting(&mut self, done: u64, total: u64) {
         self.progress.converting(done, total);
     }
 
-    /// Shows how far fetching has come, in bytes.
+    /// Shows the progress of a download, in bytes.
     pub fn show_fetching(&mut self, done: u64, total: u64) {
         self.progress.fetching(done, total);
     }
 
-    /// Shows how far taking in a file has come, in bytes.
+    /// Shows the progress of an import, in bytes.
     pub fn show_importing(&mut self, done: u64, total: u64) {
         self.progress.importing(done, total);
     }
 
-    /// Text for stdout in which what stands between the two characters is made to stand out, where that is a terminal.
+    /// Prints text on stdout; on a terminal the parts between `begin` and `end` are bold. Removes the two characters.
     pub fn highlights(&mut self, text: &str, begin: char, end: char) -> io::Result<()> {
         if !(self.answers_to_terminal && self.colored()) {
             return self.output(&text.replace([begin, end], ""));
@@ -248,12 +248,12 @@ impl Screen {
         self.progress.clear();
     }
 
-    /// Whether notes are shown to nobody.
+    /// Whether notices are suppressed.
     pub fn is_quiet(&self) -> bool {
         self.style.quiet
     }
 
-    /// A line for the user, dim.
+    /// A notice, dim.
     pub fn note(&mut self, line: &str) {
         if self.style.quiet {
             return;
@@ -261,22 +261,22 @@ impl Screen {
         self.tell(line, TextKind::Columns, "2");
     }
 
-    /// A line that also the quiet must see: something went wrong that is no failure of what was asked for.
+    /// A warning, shown even with --quiet: something failed besides the task itself.
     pub fn warning(&mut self, line: &str) {
         self.tell(&format!("fireside: {line}"), TextKind::Columns, "31");
     }
 
-    /// Text that a command was asked for; quiet does not silence what was asked for.
+    /// The output of a slash command on stderr, shown even with --quiet.
     pub fn show(&mut self, text: &str) {
         self.tell(text, TextKind::Columns, "");
     }
 
-    /// The same of what a user or a model wrote.
+    /// The same for text of a user or a model.
     pub fn show_conversation(&mut self, text: &str) {
         self.tell(text, TextKind::Prose, "");
     }
 
-    /// The same of what a user typed at this prompt.
+    /// The same for a line that a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
         self.progress.clear();
         let shown = wrapped(&sanitize(&format!("{prompt}{text}")), TextKind::Prose, self.note_columns());
@@ -284,31 +284,31 @@ impl Screen {
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
     }
 
-    /// The same of what has rows of its own: nothing is broken.
+    /// The same for text with its own lines, which is not wrapped.
     pub fn show_source(&mut self, text: &str) {
         self.progress.clear();
         self.write_stderr(&sanitize(text), "", "\n");
     }
 
-    /// A question to the user, who answers on the same line.
+    /// A question, answered on the same line.
     pub fn question(&mut self, text: &str) {
         self.progress.clear();
         self.write_stderr(&wrapped(&sanitize(text), TextKind::Columns, self.note_columns()), "", "");
     }
 
-    /// Whether a list to choose from can be shown.
+    /// Whether the terminal can show a picker.
     pub fn can_pick(&self) -> bool {
         self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
     }
 
-    /// Lets the user choose from a list on the terminal; `None`: none is wanted.
+    /// Lets the user pick a row; `None`: cancelled.
     pub fn pick(&mut self, question: picker::Question) -> io::Result<Option<usize>> {
         self.progress.clear();
         let terminal = terminal::device().ok_or_else(|| io::Error::other("there is no terminal"))?;
         picker::pick(terminal, question)
     }
 
-    /// `fireside: …` and, where there is one, `hint: …`.
+    /// `fireside: …` and, if there is a hint, `hint: …`.
     pub fn failure(&mut self, failure: &Failure) {
         self.tell(&format!("fireside: {}", one_line(&failure.message)), TextKind::Columns, "31");
         if let Some(hint) = &failure.hint {
@@ -316,12 +316,12 @@ impl Screen {
         }
     }
 
-    /// The line with figures after an answer.
+    /// The statistics line after an answer.
     pub fn stats(&mut self, stats: &Stats, first_token: Option<Duration>) {
         self.note(&stats::line(stats, first_token));
     }
 
-    /// A text on lines of its own. Wherever stderr leads, it may be a terminal in the end: no text may act on it.
+    /// Text on lines of its own. Sanitized even in a pipe, which may end at a terminal.
     fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
         self.progress.clear();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
@@ -339,7 +339,7 @@ impl Screen {
         }
     }
 
-    /// A prompt as it is drawn where colours may be.
+    /// The style of prompts, as SGR parameters; empty: none.
     pub fn prompt_style(&self) -> &'static str {
         if self.colored() { PROMPT } else { "" }
     }

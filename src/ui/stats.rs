@@ -1,4 +1,4 @@
-//! The figures of an answer → words.
+//! The statistics of an answer, and notices about it → text.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn tokens(number: usize) -> String {
     count(number, "token")
 }
 
-/// Several lines: everything that was measured.
+/// All statistics, one per line.
 pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let speed = |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {s:.1} tokens/s"));
     let seconds = |time: Duration| format!("{:.3} s", time.as_secs_f64());
@@ -70,12 +70,12 @@ fn ending(stop: StopReason) -> &'static str {
     }
 }
 
-/// What is left of the line that counted while the model thought.
+/// The line that remains of the thinking counter.
 pub fn thought(number: usize) -> String {
     format!("thought: {}", tokens(number))
 }
 
-/// What the user should know of an answer that is nothing but thinking.
+/// The notice about an answer that consists of thinking only.
 pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
     let all = text.trim().is_empty() && stats.thinking_tokens > 0 && stats.stop != StopReason::Interrupted;
     all.then(|| {
@@ -86,7 +86,7 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
     })
 }
 
-/// What the user should know when a part of the conversation leaves the model's view.
+/// The notice about messages dropped from the context.
 pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
     let next = if messages == dropped.count { "" } else { "next " };
     let (messages, they_are) = match messages {
@@ -103,7 +103,7 @@ pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
     }
 }
 
-/// What the user should know about the end of an answer; nothing if the model ended it.
+/// The notice about a cut-off answer; `None` if the model ended it.
 pub fn cut(stop: StopReason) -> Option<&'static str> {
     match stop {
         StopReason::End | StopReason::Stop | StopReason::Error => None,

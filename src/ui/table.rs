@@ -4,24 +4,24 @@
 use super::sanitize;
 use super::wrap::{TextKind, width, wrapped};
 
-/// What becomes of a column where there is no room for all.
+/// How a column adapts to a narrow terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// It stays as it is: what commands want to be given, what matters most.
+    /// Stays whole: arguments for commands, the most important facts.
     Whole,
-    /// It is left out, the one of the highest number first.
+    /// Is left out, the highest number first.
     Spare(u8),
-    /// Its cells go on in the next line.
+    /// Its cells wrap to the next line.
     Wraps,
-    /// The end of its cells is left out.
+    /// Its cells are cut at the end.
     Cut,
 }
 
 /// Between columns, in cells.
 const GAP: usize = 2;
-/// What cells are not made narrower than as long as a spare column is there.
+/// Narrowest width of cells while a spare column remains.
 const ENOUGH: usize = 24;
-/// What they are not cut to.
+/// Narrowest width of cut cells.
 const LEAST: usize = 12;
 
 /// An entry for the headings, empty where there are none, and one for each row: a line of the terminal, or several. Without a
@@ -49,7 +49,7 @@ pub fn table<const N: usize>(
     }
 }
 
-/// Names and what each means, without headings.
+/// Names and their descriptions, without headings.
 pub fn pairs(rows: &[[String; 2]], terminal: Option<usize>) -> Vec<String> {
     table([("", Column::Whole), ("", Column::Wraps)], rows, terminal).split_off(1)
 }
@@ -132,7 +132,7 @@ fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
     lines.join("\n")
 }
 
-/// The beginning of a text, at most so many cells of it; without the word that would be cut, unless that is longer than all of them.
+/// The beginning of a text, at most `most` cells wide. Ends between words, unless the first word is longer.
 pub fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_string();

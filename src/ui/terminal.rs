@@ -1,4 +1,4 @@
-//! The terminal's state: Ctrl-C noticed, typing kept quiet while the model writes, everything put back at the end.
+//! The state of the terminal: notices Ctrl-C, hides typing while the model writes, and restores everything at the end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,18 +17,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
 use super::{keys, typing, width};
 
-/// Ctrl-C was pressed and not yet acted upon.
+/// Ctrl-C was pressed and not handled yet.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-/// How the terminal was when the program started.
+/// The mode of the terminal at the start.
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
-/// What is removed when a signal ends the program.
+/// A temporary file to remove if a signal ends the program.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
-/// How often Ctrl-Z was acted upon.
+/// The number of suspensions.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
-/// Keys come one by one and are kept.
+/// Keys are read one by one and stored.
 static HUSHED: AtomicBool = AtomicBool::new(false);
-/// A screen of its own is shown.
+/// The alternate screen is shown.
 static OWN_SCREEN: AtomicBool = AtomicBool::new(false);
 const OWN_SCREEN_ON: &[u8] = b"\x1b[?1049h";
 const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
@@ -71,19 +71,19 @@ pub fn unfinished(path: Option<PathBuf>) {
     *UNFINISHED.lock().expect(UNBROKEN) = path;
 }
 
-/// Whether Ctrl-C was pressed since this was asked last.
+/// Whether Ctrl-C was pressed since the last call.
 pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
-/// Whether Ctrl-C was pressed since this was asked last, or Esc where keys are kept.
+/// Whether Ctrl-C, or Esc where keys are stored, was pressed since the last call.
 pub fn stopped() -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
     terminal.map_or(signalled, |terminal| typing::stopped(&terminal, signalled))
 }
 
-/// Whether what is typed is meant for this program.
+/// Whether this program is in the foreground.
 fn is_ours(terminal: &File) -> bool {
     tcgetpgrp(terminal) == Ok(getpgrp())
 }
@@ -107,12 +107,12 @@ pub fn device() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
 }
 
-/// How wide its window is.
+/// The width of its window.
 pub fn columns() -> Option<usize> {
     window().map(|(columns, _)| columns)
 }
 
-/// How many columns and rows its window has.
+/// The columns and rows of its window.
 pub fn window() -> Option<(usize, usize)> {
     size(device()?)
 }
@@ -150,7 +150,7 @@ fn end(text: &str, columns: usize) -> (usize, usize) {
     (row, column)
 }
 
-/// Whether something was typed that nobody has used yet.
+/// Whether there is unused input.
 pub fn typed_ahead() -> bool {
     typing::is_waiting() || device().is_some_and(|terminal| typing::is_readable(terminal, Duration::ZERO))
 }

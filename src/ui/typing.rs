@@ -1,5 +1,5 @@
-//! What was typed on the terminal and nobody has used yet: the one place that reads keys, for the editor, for lists to choose
-//! from, and while the model writes.
+//! Unused input from the terminal: the one place that reads keys, for the editor, for pickers
+//! and while the model writes.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -53,13 +53,13 @@ fn with<T>(act: impl FnOnce(&mut Typed) -> T) -> T {
     act(TYPED.lock().expect(UNBROKEN).get_or_insert_default())
 }
 
-/// What came of waiting for a key.
+/// The result of waiting for a key.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Waited {
     Key(Key),
-    /// The time is over, or what may end the waiting did.
+    /// Timed out or woken up.
     Nothing,
-    /// There is no terminal any more.
+    /// The terminal is gone.
     End,
 }
 

@@ -1,4 +1,4 @@
-//! Text → rows of a terminal, broken between words and never inside one.
+//! Text → rows of a terminal, wrapped between words.
 //!
 //! It may come piece by piece: what is known of a word is shown at once where there is room enough for most words, and is moved
 //! to the next row if it turns out to be longer. Code between fences and rows of tables stay as they are: broken, they could

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use fireside::gguf::write::{Metadata, Writer, placed};
+use fireside::gguf::write::{GgufWriter, Metadata, placed};
 
 use super::Home;
 
@@ -221,7 +221,7 @@ fn write(path: &std::path::Path, metadata: Metadata, next: &[usize]) {
         ("blk.0.ffn_down.weight", zeros(wide, 32)),
     ];
     let records = placed(tensors.iter().map(|(name, (dims, _))| (name.to_string(), dims.clone(), F32)));
-    let mut writer = Writer::begin(File::create(path).unwrap(), &metadata, &records).unwrap();
+    let mut writer = GgufWriter::begin(File::create(path).unwrap(), &metadata, &records).unwrap();
     for (_, (_, numbers)) in &tensors {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number: &f32| number.to_le_bytes()).collect();
         writer.data(&bytes).and_then(|()| writer.end_tensor()).unwrap();

@@ -1,4 +1,4 @@
-//! A llama.cpp context, owned: what weights are evaluated with, and the memory of what was evaluated.
+//! A llama.cpp context, owned: it evaluates batches and holds the KV cache.
 //!
 //! Made from loaded weights and freed with its owner. Every number that C++ would end the process over is checked by the caller:
 //! token ids, positions, how many rows a batch has and how many of them ask for logits. `Option`s and `bool`s are llama.cpp's

@@ -1,4 +1,4 @@
-//! What a loaded model says of itself: its vocabulary, its sliding window, how far its positions reach.
+//! Facts about a loaded model: vocabulary, sliding window, position limit.
 
 use std::ffi::CStr;
 

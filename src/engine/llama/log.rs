@@ -1,4 +1,4 @@
-//! What llama.cpp says: its log, the reason for its last failure, and its last words before it aborts the process.
+//! llama.cpp's log, the reason for its last failure, and its message before it aborts the process.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};

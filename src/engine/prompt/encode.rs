@@ -1,4 +1,4 @@
-//! Prompt text → token ids, where what people wrote never becomes a control token.
+//! Prompt text → token ids; content never becomes a control token.
 //!
 //! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. Where markers.rs says that a marker is not
 //! the template's it is cut: the pieces are tokenised apart, and the model sees the same characters as ordinary text. At last

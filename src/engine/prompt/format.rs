@@ -1,4 +1,4 @@
-//! How a model says that it thinks: told by its template, its vocabulary or the user; and how it is made to think or not.
+//! How a model marks its thinking, from its template, its vocabulary or the user; and how thinking is switched on and off.
 //!
 //! A template tells by what it names, by what its generation prompt ends with, or by what it writes around the thinking of an
 //! earlier answer; a vocabulary by having two such tags as one token each. Source: the templates of the models; llama.cpp's

@@ -17,18 +17,18 @@ pub(super) struct PythonJson {
 
 impl PythonJson {
     pub(super) fn write(self, json: &Json) -> String {
-        let mut writer = Writer { style: self, out: String::new() };
+        let mut writer = JsonWriter { style: self, out: String::new() };
         writer.value(json, 0);
         writer.out
     }
 }
 
-struct Writer {
+struct JsonWriter {
     style: PythonJson,
     out: String,
 }
 
-impl Writer {
+impl JsonWriter {
     fn value(&mut self, json: &Json, depth: usize) {
         match json {
             Json::Array(items) if !items.is_empty() => {

@@ -1,4 +1,4 @@
-//! What people wrote, kept from becoming control: a render, and where it is to be cut so that no marker is content.
+//! Content never becomes control tokens: a rendered prompt → the places to split it so that no marker comes from content.
 //!
 //! A marker (the text of a control token) counts as one only where the template wrote all of it. Content is put into the template
 //! in three dresses, and the renders are compared:
@@ -57,7 +57,7 @@ pub struct Guarded {
 
 /// A marker in a render, in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
+struct MarkerSpan {
     /// Which of the texts.
     marker: usize,
     at: Range<usize>,
@@ -147,7 +147,7 @@ impl Markers {
     }
 
     /// The markers in a render that no mark parts, in their order.
-    fn found(&self, render: &Render) -> Vec<Found> {
+    fn found(&self, render: &Render) -> Vec<MarkerSpan> {
         let text: String = render.characters.iter().collect();
         let mut found: Vec<_> = self.finder.find_overlapping_iter(&text).collect();
         found.sort_unstable_by_key(|found| (found.start(), found.end()));
@@ -156,7 +156,7 @@ impl Markers {
             count += text[bytes..found.start()].chars().count();
             bytes = found.start();
             let length = text[found.range()].chars().count();
-            Found { marker: found.pattern().as_usize(), at: count..count + length }
+            MarkerSpan { marker: found.pattern().as_usize(), at: count..count + length }
         });
         placed.filter(|found| render.cuts.range(found.at.start + 1..found.at.end).next().is_none()).collect()
     }
@@ -176,7 +176,7 @@ impl Render {
     }
 
     /// The text, cut inside every marker that is not trusted.
-    fn guarded(&self, found: &[Found], trusted: &[bool]) -> Guarded {
+    fn guarded(&self, found: &[MarkerSpan], trusted: &[bool]) -> Guarded {
         let mut cuts = self.cuts.clone();
         let distrusted =
             found.iter().zip(trusted).filter(|(found, trusted)| !**trusted && found.at.len() > 1);
@@ -203,7 +203,7 @@ struct Comparison<'a> {
     texts: &'a Texts<'a>,
     shades: &'a [char],
     prompt: &'a Render,
-    found: &'a [Found],
+    found: &'a [MarkerSpan],
 }
 
 /// What a comparison says of each marker.
@@ -247,7 +247,7 @@ impl Comparison<'_> {
                 }
             }
         }
-        let alone = |found: &Found| !words.iter().any(|word| self.shares(found, word));
+        let alone = |found: &MarkerSpan| !words.iter().any(|word| self.shares(found, word));
         let named = named.trusted.iter().zip(self.found).map(|(trusted, found)| *trusted && alone(found));
         bare.trusted.iter().zip(named).map(|(bare, named)| *bare || named).collect()
     }
@@ -267,7 +267,7 @@ impl Comparison<'_> {
     }
 
     /// Whether a word may be, or have in it, a part of a marker at one of its ends.
-    fn shares(&self, found: &Found, word: &str) -> bool {
+    fn shares(&self, found: &MarkerSpan, word: &str) -> bool {
         let marker = self.markers.texts[found.marker].as_str();
         let ends = |first: &str, second: &str| {
             (1..=first.len().min(second.len())).any(|n| {
@@ -288,7 +288,7 @@ impl Comparison<'_> {
         let whole = head == ours.len() && head == theirs.len();
         let in_order = if whole { Vec::new() } else { self.in_order(shaded, head, tail) };
         let shift = |at: usize| at + theirs.len() - ours.len();
-        let trusted = self.found.iter().enumerate().map(|(n, Found { at, .. })| {
+        let trusted = self.found.iter().enumerate().map(|(n, MarkerSpan { at, .. })| {
             let (of_head, of_tail) = (at.end <= head, at.start >= ours.len() - tail);
             match (of_head, of_tail) {
                 (true, _) => ours[at.clone()] == theirs[at.clone()],
@@ -302,7 +302,8 @@ impl Comparison<'_> {
     /// The markers between `head` and `tail` that a render of shaded content has as well, where there is only one way to say which
     /// of them those are.
     fn in_order(&self, shaded: &Render, head: usize, tail: usize) -> Vec<usize> {
-        let between = |found: &Found, length: usize| found.at.end > head && found.at.start < length - tail;
+        let between =
+            |found: &MarkerSpan, length: usize| found.at.end > head && found.at.start < length - tail;
         let ours: Vec<(usize, usize)> = (0..)
             .zip(self.found)
             .filter(|(_, found)| between(found, self.prompt.characters.len()))

@@ -1,4 +1,4 @@
-//! 1 — a request → its exact prompt, text and ids: a render of the chat template, guarded and encoded. Next: model.rs.
+//! 1 — a request → its exact prompt, as text and token ids: the rendered chat template, guarded and encoded. Next: model.rs.
 //!
 //! `template.rs` renders, `markers.rs` keeps content from becoming control, `encode.rs` makes tokens; `format.rs` finds out how a
 //! model says that it thinks. Everything that people wrote goes into the template as content: messages, thoughts, the beginning
@@ -71,7 +71,7 @@ impl Prompter {
         let emitted = |text: &str| source.contains(text) || sample.contains(text);
         let markers = Markers::new(vocabulary, emitted).map_err(Failure::from)?;
         let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
-        let format = template.as_ref().and_then(|template| Format::of(template, &Known(model)));
+        let format = template.as_ref().and_then(|template| Format::of(template, &VocabularyTags(model)));
         let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
         let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
         template.iter().for_each(Template::tried);
@@ -247,9 +247,9 @@ fn dressed(fields: &Map<String, Value>, source: &str, dress: Dress) -> Map<Strin
 }
 
 /// A model's vocabulary, as what tells of tags.
-struct Known<'m, M>(&'m M);
+struct VocabularyTags<'m, M>(&'m M);
 
-impl<M: Model> Tags for Known<'_, M> {
+impl<M: Model> Tags for VocabularyTags<'_, M> {
     fn one_token(&self, text: &str) -> bool {
         one_token(self.0, text).is_some()
     }

@@ -1,4 +1,4 @@
-//! Messages → the turns that a chat template is given, and the texts in them that somebody wrote.
+//! Messages → the turns for a chat template, and the content in them.
 //!
 //! A template reads text, calls of tools and what those returned. Media are given as a mention; messages and parts that this build
 //! does not know are left out, and the notes say so. Below: what every template can be given ([`repair`]), and the shapes for

@@ -1,7 +1,7 @@
-//! The folder of the prompt cache: what is in it, how much of the disk it may take, and what goes first when it is full.
+//! The folder of the prompt cache: its entries, its size limit, and eviction.
 //!
 //! Several processes use it at once. Files appear whole, under their final names, and vanish at any time; none is ever
-//! changed. A file that was used is touched, and the one not used for longest goes first.
+//! changed. Use updates a file's time; the least recently used file is evicted first.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -145,17 +145,17 @@ pub(super) fn store(
     Ok(())
 }
 
-struct Stored {
+struct StoredFile {
     path: PathBuf,
     bytes: u64,
     used: SystemTime,
 }
 
-fn stored(folder: &Path) -> Vec<Stored> {
+fn stored(folder: &Path) -> Vec<StoredFile> {
     let found = names(folder).into_iter().filter_map(|name| {
         let path = folder.join(name);
         let metadata = fs::metadata(&path).ok()?; // gone meanwhile
-        Some(Stored { path, bytes: metadata.len(), used: metadata.modified().ok()? })
+        Some(StoredFile { path, bytes: metadata.len(), used: metadata.modified().ok()? })
     });
     found.collect()
 }

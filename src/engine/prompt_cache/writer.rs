@@ -1,4 +1,4 @@
-//! A thread that writes cached prompts, so that nobody waits for the disk. The end of the process ends it anywhere.
+//! The thread that writes cached prompts, so that nobody waits for the disk. The end of the process may interrupt it anywhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,28 +25,28 @@ pub(super) struct Held {
     pub(super) instead_of: Vec<String>,
 }
 
-enum Job {
+enum WriteJob {
     Store(Held),
     Tell(Sender<()>),
 }
 
 /// The thread, started with the first state. Dropped, it ends when it has written what it was given.
 #[derive(Default)]
-pub(super) struct Writer {
-    jobs: Option<Sender<Job>>,
-    seen: Arc<Seen>,
+pub(super) struct CacheWriter {
+    jobs: Option<Sender<WriteJob>>,
+    seen: Arc<WriterState>,
 }
 
 /// What the thread has found out.
 #[derive(Default)]
-struct Seen {
+struct WriterState {
     waiting: AtomicUsize,
     failed: AtomicBool,
     /// Bytes a second; 0: not known.
     speed: AtomicU64,
 }
 
-impl Writer {
+impl CacheWriter {
     /// States that are not written yet.
     pub(super) fn waiting(&self) -> usize {
         self.seen.waiting.load(Ordering::Relaxed)
@@ -66,28 +66,28 @@ impl Writer {
     pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &Bounds) {
         let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
         self.seen.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = jobs.send(Job::Store(held)); // a thread that could not be started, or died, writes nothing
+        let _ = jobs.send(WriteJob::Store(held)); // a thread that could not be started, or died, writes nothing
     }
 
     /// Drops `done` when everything is written.
     pub(super) fn tell(&self, done: Sender<()>) {
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job::Tell(done));
+            let _ = jobs.send(WriteJob::Tell(done));
         }
     }
 }
 
-fn start(folder: PathBuf, bounds: Bounds, seen: Arc<Seen>) -> Sender<Job> {
+fn start(folder: PathBuf, bounds: Bounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
     let (jobs, inbox) = channel();
     let work = move || {
         for job in inbox {
             match job {
-                Job::Store(held) => {
+                WriteJob::Store(held) => {
                     let done = store(&folder, &bounds, &held, &seen);
                     seen.failed.fetch_or(done.is_err(), Ordering::Relaxed);
                     seen.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
-                Job::Tell(done) => drop(done),
+                WriteJob::Tell(done) => drop(done),
             }
         }
     };
@@ -95,7 +95,7 @@ fn start(folder: PathBuf, bounds: Bounds, seen: Arc<Seen>) -> Sender<Job> {
     jobs
 }
 
-fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &Seen) -> std::io::Result<()> {
+fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
     let started = Instant::now();
     let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
     let header = Header::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);

@@ -1,4 +1,4 @@
-//! 10 — bytes of tokens → thinking and answer, as the user sees them.
+//! 10 — token bytes → thinking and answer, as the user sees them.
 //!
 //! In the order of the flow: characters (`utf8.rs`), what of them is thinking (`reasoning.rs`), and stop strings in the rest
 //! (`stops.rs`).

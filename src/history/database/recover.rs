@@ -1,4 +1,4 @@
-//! A damaged database → a new one with all that can still be read of it; the damaged one stays, under another name.
+//! A damaged database → a new one with everything that is still readable; the damaged one is renamed.
 //!
 //! Every message is looked up by its row number, so that a page that cannot be read takes only what is on it. Ids stay what they
 //! were. Rows of an older version are copied as that version had them, and migrated afterwards like any other.

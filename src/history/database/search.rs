@@ -1,4 +1,4 @@
-//! Which conversations there are: lists, ids, and the words in their messages.
+//! Lists of conversations, ids, and full-text search.
 
 use rusqlite::{OptionalExtension, Row, params};
 

@@ -1,6 +1,6 @@
-//! Conversations → files that people and other programs read, and the files of other programs → conversations.
+//! Export and import: conversations → files, and files of fireside or other programs → conversations.
 //!
-//! Knows nothing of where conversations are kept. Out: export/. In: import/. Between them native.rs, the form of fireside's own
+//! Independent of the database. Out: export/. In: import/. Between them native.rs, the format of fireside's own
 //! files, and time.rs.
 
 mod export;

@@ -1,7 +1,7 @@
-//! The form of fireside's own files: `{"fireside": 2, "id", "title", …, "messages": […], "tree": {…}}`.
+//! The format of fireside's own files: `{"fireside": 2, "id", "title", …, "messages": […], "tree": {…}}`.
 //!
-//! `tree` has every message with its id, its parent's id and its parts, and nothing is lost in it. `messages` is the path to the head
-//! as OpenAI has it, for other programs.
+//! `tree` has every message with its id, its parent's id and its parts, without loss. `messages` is the path to the head in
+//! OpenAI's format, for other programs.
 
 use serde::{Deserialize, Serialize};
 

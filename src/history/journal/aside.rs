@@ -1,4 +1,4 @@
-//! What the database does not take in time → a file beside it, and later from there into the database.
+//! Changes that the database cannot take in time → a file beside it, and later into the database.
 //!
 //! The database may be locked, looked over, or on a slow disk. The file holds one change a line, as JSON, and is on the disk before
 //! it counts. It goes when all of it is in the database. Whoever opens the database next takes in what an ended program left;

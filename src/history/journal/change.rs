@@ -1,4 +1,4 @@
-//! What happens to a conversation, one word of the journal each → what that makes of the database. Making a change twice makes it once.
+//! Changes of a conversation, as the journal records them → the database. Applying a change twice has no further effect.
 
 use serde::{Deserialize, Serialize};
 

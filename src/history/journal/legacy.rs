@@ -1,4 +1,4 @@
-//! What a version before 0.2 left beside the database → changes that name messages by their ids.
+//! Changes that a version before 0.2 left beside the database → changes that refer to messages by id.
 //!
 //! Its changes counted the messages of a conversation; the first ones were known by the numbers of their rows, which are still
 //! the same.

@@ -1,4 +1,4 @@
-//! What the journal and its two threads share: the changes that wait, how far they have come, and what went wrong.
+//! The state that the journal and its two threads share: pending changes, their progress, and problems.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};

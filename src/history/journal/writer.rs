@@ -1,4 +1,4 @@
-//! The thread that writes into the database: one change after the other, as long as it takes.
+//! The thread that writes to the database, one change after the other, however long it takes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

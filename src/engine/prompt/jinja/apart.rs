@@ -1,4 +1,4 @@
-//! Rendering in a process of its own: requests on its stdin, a line of JSON each, answers on its stdout.
+//! Rendering in a child process: requests on its stdin, one line of JSON each, results on its stdout.
 //!
 //! minijinja counts steps and bytes, but a template can compare, hash, copy or throw away values whose parts are shared, in one
 //! step, for longer than the world stands, and nothing inside a process can stop that. So the program runs itself again

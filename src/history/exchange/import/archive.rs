@@ -1,5 +1,5 @@
-//! A zip → the files in it that hold conversations, as streams. Nothing is unpacked onto the disk, so that no name in it does
-//! harm; what grows beyond reason is refused.
+//! A zip → its files with conversations, as streams. Nothing is unpacked to disk, so that no file name in it does
+//! harm; zip bombs are refused.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

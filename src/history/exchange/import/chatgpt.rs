@@ -23,7 +23,7 @@ pub(super) fn read(object: Map<String, Value>, known: i64) -> Result<Imported, S
         return Err("its messages ('mapping') cannot be read".into());
     };
     let mut notes = Notes::default();
-    let shape = Shape::of(mapping, &mut notes);
+    let shape = Forest::of(mapping, &mut notes);
     let mut places = vec![0; shape.ids.len()];
     let mut nodes = Vec::with_capacity(shape.ids.len());
     for index in shape.in_order() {
@@ -57,7 +57,7 @@ fn id(object: &Map<String, Value>) -> String {
 }
 
 /// Who follows whom, made a forest of.
-struct Shape<'a> {
+struct Forest<'a> {
     names: Vec<&'a str>,
     ids: HashMap<&'a str, usize>,
     nodes: Vec<&'a Value>,
@@ -65,8 +65,8 @@ struct Shape<'a> {
     children: Vec<Vec<usize>>,
 }
 
-impl<'a> Shape<'a> {
-    fn of(mapping: &'a Map<String, Value>, notes: &mut Notes) -> Shape<'a> {
+impl<'a> Forest<'a> {
+    fn of(mapping: &'a Map<String, Value>, notes: &mut Notes) -> Forest<'a> {
         let names: Vec<&str> = mapping.keys().map(String::as_str).collect();
         let ids: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
         let nodes: Vec<&Value> = mapping.values().collect();
@@ -99,7 +99,7 @@ impl<'a> Shape<'a> {
                 _ => usize::MAX,
             });
         }
-        Shape { names, ids, nodes, parents, children }
+        Forest { names, ids, nodes, parents, children }
     }
 
     /// Parents before their children, and each branch to its end before the next.

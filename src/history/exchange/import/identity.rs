@@ -13,14 +13,14 @@ const DIGITS: usize = 16;
 
 /// Of a conversation that its source calls `name`.
 pub(super) fn of_name(source: &str, name: &str) -> String {
-    let mut sum = Sum::of(source);
+    let mut sum = IdHasher::of(source);
     sum.0.update(name);
     sum.digits()
 }
 
 /// Of one that has no name there: equal ones are the same.
 pub(super) fn of_content(source: &str, content: &impl Serialize) -> String {
-    let mut sum = Sum::of(source);
+    let mut sum = IdHasher::of(source);
     serde_json::to_writer(&mut sum, content)
         .expect("JSON that was read can be written, and a sum takes everything");
     sum.digits()
@@ -45,14 +45,14 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-struct Sum(Sha256);
+struct IdHasher(Sha256);
 
-impl Sum {
-    fn of(source: &str) -> Sum {
+impl IdHasher {
+    fn of(source: &str) -> IdHasher {
         let mut sum = Sha256::new();
         sum.update(source);
         sum.update([0]);
-        Sum(sum)
+        IdHasher(sum)
     }
 
     fn digits(self) -> String {
@@ -60,7 +60,7 @@ impl Sum {
     }
 }
 
-impl io::Write for Sum {
+impl io::Write for IdHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

@@ -56,7 +56,7 @@ impl From<io::Error> for Stop {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ScanState {
     Outside,
     /// In a list, where a value (or the end) may come.
     Before,
@@ -68,7 +68,7 @@ pub(super) struct Pieces<R> {
     input: R,
     /// Bytes of the longest value.
     limit: usize,
-    state: State,
+    state: ScanState,
     place: Place,
     pub(super) bytes: Vec<u8>,
 }
@@ -79,41 +79,42 @@ const KEPT: usize = 4 << 20;
 impl<R: BufRead> Pieces<R> {
     pub(super) fn new(input: R, limit: usize) -> Pieces<R> {
         let place = Place { byte: 0, line: 1, column: 1 };
-        Pieces { input, limit, state: State::Outside, place, bytes: Vec::new() }
+        Pieces { input, limit, state: ScanState::Outside, place, bytes: Vec::new() }
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Piece>, Stop> {
         loop {
             let byte = match (self.byte_after_space()?, self.state) {
                 (Some(byte), _) => byte,
-                (None, State::Outside) => return Ok(None),
+                (None, ScanState::Outside) => return Ok(None),
                 (None, _) => {
                     return Err(Stop::Damaged(self.place, "it ends in the middle of its list".into()));
                 }
             };
             match (self.state, byte) {
-                (State::Outside, b'[') => {
+                (ScanState::Outside, b'[') => {
                     self.skip();
-                    self.state = State::Before;
+                    self.state = ScanState::Before;
                 }
-                (State::Before | State::After, b']') => {
+                (ScanState::Before | ScanState::After, b']') => {
                     self.skip();
-                    self.state = State::Outside;
+                    self.state = ScanState::Outside;
                     return Ok(Some(Piece::ListEnd));
                 }
-                (State::After, b',') => {
+                (ScanState::After, b',') => {
                     self.skip();
-                    self.state = State::Before;
+                    self.state = ScanState::Before;
                 }
-                (State::Outside, other) if other != b'{' => {
+                (ScanState::Outside, other) if other != b'{' => {
                     return Err(Stop::Damaged(self.place, "this is no JSON".into()));
                 }
-                (State::After, _) => {
+                (ScanState::After, _) => {
                     return Err(Stop::Damaged(self.place, "there is no comma between two values".into()));
                 }
                 _ => {
                     let piece = self.value(byte)?;
-                    self.state = if self.state == State::Outside { State::Outside } else { State::After };
+                    self.state =
+                        if self.state == ScanState::Outside { ScanState::Outside } else { ScanState::After };
                     return Ok(Some(piece));
                 }
             }

@@ -1,11 +1,12 @@
-//! A file, a folder or a zip of another program (or of fireside) → conversations, each handed on as soon as it is read.
+//! A file, a folder or a zip of another program (or of fireside) → conversations, each passed on as soon as it is read.
 //!
-//! What it is is told by its content: fireside's JSON, OpenAI's messages, ChatGPT's data export. One conversation is in memory
-//! at a time. What cannot be read is left out and said; only where a file's own structure is damaged nothing after it can be
+//! The content decides its kind: fireside's JSON, OpenAI's messages, ChatGPT's data export. One conversation is in memory
+//! at a time. Unreadable parts are skipped with a notice; only where the structure of the file is damaged, nothing after it can be
 //! read.
 //!
 //! In the order of the flow: this file, what is read and what comes of it; source.rs and archive.rs, a file, a folder, a zip;
-//! json_stream.rs and lossy_json.rs, one JSON value at a time; then one file for each kind of conversation: native.rs, openai.rs, chatgpt.rs.
+//! json_stream.rs and lossy_json.rs, one JSON value at a time; then one file for each kind of conversation: native.rs, openai.rs,
+//! chatgpt.rs.
 
 mod archive;
 mod assemble;

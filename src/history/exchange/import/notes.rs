@@ -1,4 +1,4 @@
-//! A conversation that was imported, and what is to be said about it: each thing once, with how often it came.
+//! Notices about an imported conversation: each one once, with a count.
 
 use crate::chat::record::Record;
 

@@ -1,4 +1,4 @@
-//! What a person points at → the files in it that hold conversations.
+//! The path given by the user → the files with conversations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
