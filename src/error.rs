@@ -34,7 +34,7 @@ impl Exit {
     ];
 }
 
-/// A failure with what a person needs to know.
+/// A failure: line, hint, exit code.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     pub exit: Exit,

@@ -24,7 +24,7 @@ const READER: Duration = Duration::from_secs(2);
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
-/// Why the system refused, in words alone: without Rust's `(os error 2)`.
+/// The system's reason without Rust's `(os error 2)`.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::message::{Message, Role};
 use super::part::{Attachment, Part};
 
-/// The beginning of a conversation that the model no longer sees.
+/// The dropped beginning of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Messages, system messages not counted.
     pub count: usize,
-    /// What was said in them, in the words of the model.
+    /// The model's summary of them.
     pub summary: Option<String>,
 }
 

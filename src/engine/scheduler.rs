@@ -27,7 +27,7 @@ pub struct Slot<'a> {
 pub struct Generated {
     pub stop: StopReason,
     pub tokens: usize,
-    /// Of these, the ones of thinking.
+    /// Of these, the thinking tokens.
     pub thinking: usize,
     pub drafts: DraftCounts,
 }

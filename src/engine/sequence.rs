@@ -26,7 +26,7 @@ pub struct Sequence<'a> {
     repetition: Repetition,
     /// So far; the token that says "over" does not count.
     tokens: usize,
-    /// Of these, the ones of thinking.
+    /// Of these, the thinking tokens.
     thinking: usize,
 }
 

@@ -16,7 +16,7 @@ pub struct Paths {
     pub line_history: PathBuf,
     /// What is remembered about model files.
     pub model_state: PathBuf,
-    /// Marks of the conversations that a model is working on.
+    /// Locked files, one per conversation that a model is working on.
     pub working: PathBuf,
     /// Exists once the path of the database was reported.
     pub told: PathBuf,
@@ -29,7 +29,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// What is where, for people.
+    /// The paths with descriptions, for `help files`.
     pub fn table(&self) -> [(&'static str, &Path); 8] {
         [
             ("config file", &self.config_file),

@@ -12,13 +12,13 @@ use crate::error::Failure;
 /// Something asked of the engine's thread.
 pub(super) struct Job {
     pub(super) number: u64,
-    /// Says that nobody wants it any more; `None`: a later job does, where there is one.
+    /// Cancels the job; `None`: a later job cancels it.
     pub(super) cancel: Option<Arc<AtomicBool>>,
     /// The conversation, if it is stored, whose prompt is evaluated.
     pub(super) conversation: Option<String>,
-    /// Whether a model that is not loaded is loaded for it.
+    /// Whether the job loads a model that is not loaded.
     pub(super) loads: bool,
-    /// Does it with the engine, or tells why there is none. `false`: nobody listens.
+    /// Runs with the engine, or with the reason why there is none. `false`: nobody listens.
     pub(super) run: Box<Run>,
 }
 

@@ -106,7 +106,7 @@ impl Worker {
         Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
     }
 
-    /// Answers until nobody asks any more; or until it is stopped before it could begin, so that it must be loaded again.
+    /// Runs jobs until the queue closes, or until loading was stopped and must begin again.
     fn serve(&mut self, llama: Llama, first: Job, load: Duration, inbox: &Receiver<Job>) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
@@ -144,7 +144,7 @@ impl Worker {
         ControlFlow::Break(())
     }
 
-    /// Says whether a job is wanted no longer: cancelled, or overtaken where it cannot be.
+    /// Whether a job is obsolete: cancelled, or superseded by a newer one.
     fn stop(&self, job: &Job, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
         let (newest, loading) = (self.newest.clone(), loading.clone());
         let (number, cancel) = (job.number, job.cancel.clone());
@@ -157,7 +157,7 @@ impl Worker {
         }
     }
 
-    /// What is done for later while nobody waits.
+    /// Work for later, done while idle.
     fn rest(&self, engine: &mut Engine<Llama>) {
         let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();

@@ -1,4 +1,4 @@
-//! The file of the database: opened or made, brought up to date, looked over, and read as a copy where it may not be written.
+//! The database file: open or create, migrate, check; read-only databases are opened as a copy.
 
 use std::fs;
 use std::io;
