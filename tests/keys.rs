@@ -570,8 +570,8 @@ fn redo_brings_back_what_undo_took() {
     let mut terminal = chat(&home);
     terminal.line("/redo").sees("nothing to redo").at_prompt();
     terminal.line("A").sees("One.").at_prompt().line("B").sees("Two.").at_prompt().line("C").sees("Three.");
-    terminal.at_prompt().wiped().line("/undo").sees("undone: C").at_prompt();
-    terminal.line("/undo").sees("undone: B").at_prompt();
+    terminal.at_prompt().wiped().line("/undo").sees("removed: C").at_prompt();
+    terminal.line("/undo").sees("removed: B").at_prompt();
     terminal.wiped().line("/redo").sees("restored: B").at_prompt();
     model_saw(&mut terminal, "[user] A\n[assistant] One.\n[user] B\n");
     terminal.at_prompt().wiped().line("/redo").sees("restored: C").at_prompt();
@@ -580,6 +580,6 @@ fn redo_brings_back_what_undo_took() {
     drop(terminal);
     let [option, script] = home.script("answers", "One.\nTwo.\n");
     let mut terminal = home.terminal(&[option, script, "--continue".into()]);
-    terminal.sees("(6 messages)").at_prompt().line("/undo").sees("undone: C").at_prompt();
+    terminal.sees("(6 messages)").at_prompt().line("/undo").sees("removed: C").at_prompt();
     terminal.line("D").sees("One.").at_prompt().line("/redo").sees("nothing to redo");
 }

@@ -275,7 +275,7 @@ fn twenty_turns() {
     for n in 1..=6 {
         turn(&mut terminal, &format!("This is turn {n}."));
     }
-    terminal.wiped().line("/undo").sees("undone: This is turn 6.").at_prompt();
+    terminal.wiped().line("/undo").sees("removed: This is turn 6.").at_prompt();
     turn(&mut terminal, "/retry");
     turn(&mut terminal, "/edit");
     terminal.wiped().line("/show prompt").sees("turn 4.").sees("This is round 5.").at_prompt();

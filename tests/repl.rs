@@ -130,8 +130,8 @@ fn undo_takes_back_one_exchange_after_the_other() {
         .done()
         .code(0)
         .stdout("One.\nTwo.\nThree.\n")
-        .says("undone: second\nundone: first\nfireside: nothing to undo\n")
-        .says("restored: first\nundone: first\n")
+        .says("removed: second\nremoved: first\nfireside: nothing to undo\n")
+        .says("restored: first\nremoved: first\n")
         .says("[user] third\n");
 }
 

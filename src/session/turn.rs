@@ -135,7 +135,7 @@ impl Session {
         Some(self.conversation.message(question).clone())
     }
 
-    /// Restores the exchange that was undone last; returns the user's message.
+    /// Reverts the last undo; returns the user's message.
     pub fn redo(&mut self) -> Option<Message> {
         let question = self.conversation.redo()?;
         self.keep_up();

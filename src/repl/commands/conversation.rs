@@ -159,7 +159,7 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
     } else {
         String::new()
     };
-    chat.screen.note(&format!("undone: {}{again}", saved::short(&message.text(), 60)));
+    chat.screen.note(&format!("removed: {}{again}", saved::short(&message.text(), 60)));
     Ok(Outcome::Prompt)
 }
 
