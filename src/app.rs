@@ -34,7 +34,8 @@ pub fn run(args: Args, started: Instant) -> Exit {
     }
     let config = Config::gather(&args.settings);
     if let Some(path) = &args.probe {
-        return models::probe::child(path, config.settings());
+        let tried = models::probe::child(path, config.settings()).map_err(Failure::from);
+        return tried.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
     let Settings { color, show_thinking: thinking, .. } = *config.settings();
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });

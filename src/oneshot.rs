@@ -11,6 +11,7 @@ use crate::chat::message::join_parts;
 use crate::chat::settings::{Auto, Overflow};
 use crate::chat::{Attachment, Event, Message, Role, StopReason};
 use crate::error::{Exit, Failure};
+use crate::failure;
 use crate::files::reason;
 use crate::input;
 use crate::session::{Answer, Session, SessionOptions};
@@ -103,7 +104,7 @@ pub fn run(
         Err(_) if output.is_err() => gone(output),
         Err(failed) => {
             screen.end_raw_answer();
-            Err(session.why(&failed, false))
+            Err(failure::why(failed.error, failed.message.as_deref(), session, false))
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The chat, single answers and `-i` all use it, so a turn means the same everywhere.
 
+mod error;
 mod keeping;
 mod replay;
-mod room;
 mod truncate;
 mod turn;
 
@@ -18,11 +18,11 @@ use crate::chat::settings::Overflow;
 use crate::chat::{
     Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings,
 };
-use crate::error::Failure;
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
 use crate::settings::{Config, Effect, Setting};
 
+pub use self::error::Error;
 pub use self::replay::{Again, Difference, Replay};
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
@@ -80,7 +80,7 @@ impl Default for SessionOptions {
 pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 /// Finds a model by its name.
-pub type Opener = fn(&Config, &str) -> Result<Candidate, Failure>;
+pub type Opener = fn(&Config, &str) -> Result<Candidate, Error>;
 
 pub struct Session {
     conversation: Conversation,
@@ -190,27 +190,27 @@ impl Session {
     }
 
     /// The tokens of the conversation with `next` at its end.
-    pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Failure> {
+    pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Error> {
         let request = self.next_request(next);
-        self.inspect()?.count(request)
+        Ok(self.inspect()?.count(request)?)
     }
 
     /// The approximate tokens of each message of the path, the system prompt first if there is one, and how many of the
     /// others were dropped.
-    pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Failure> {
+    pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
         let request = self.next_request(None);
         let counts = self.inspect()?.token_counts(request.messages)?;
         Ok((counts.into_iter().map(|count| count.tokens).collect(), request.dropped))
     }
 
     /// The prompt with `next` at the end of the conversation.
-    pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Failure> {
+    pub fn render(&mut self, next: Option<&Message>) -> Result<Rendered, Error> {
         let request = self.next_request(next);
-        self.inspect()?.render(request)
+        Ok(self.inspect()?.render(request)?)
     }
 
     /// The prompt of the answer at the head; without an answer, the prompt of the next request.
-    pub fn render_last(&mut self) -> Result<Rendered, Failure> {
+    pub fn render_last(&mut self) -> Result<Rendered, Error> {
         let head = self.conversation.head();
         let request = match &self.answered {
             Some((answer, request)) if Some(*answer) == head => request.clone(),
@@ -220,15 +220,14 @@ impl Session {
                 self.request(messages, empty_answer())
             }
         };
-        self.inspect()?.render(request)
+        Ok(self.inspect()?.render(request)?)
     }
 
-    /// The backend's access to prompts and tokens; a failure if it has none.
-    fn inspect(&mut self) -> Result<&mut dyn Inspect, Failure> {
+    /// The backend's access to prompts and tokens; an error if it has none.
+    fn inspect(&mut self) -> Result<&mut dyn Inspect, Error> {
         let Session { backend, .. } = self;
-        let hidden =
-            format!("{} does not show its prompts and counts no tokens ahead", backend.describe().name);
-        backend.inspect().ok_or_else(|| Failure::new(hidden))
+        let hidden = Error::Hidden(backend.describe().name.clone());
+        backend.inspect().ok_or(hidden)
     }
 
     fn next_request(&self, next: Option<&Message>) -> Request {
@@ -243,9 +242,9 @@ impl Session {
         value: Option<&str>,
         open: Opener,
         watch: Watch,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         if row.effect == Effect::Start {
-            return Err(Failure::usage(format!("{} can only be given when fireside starts", row.name)));
+            return Err(Error::AtStart(row.name));
         }
         let mut config = self.config.clone();
         config.set(row, value)?;
@@ -269,15 +268,15 @@ impl Session {
         config: &Config,
         open: Opener,
         watch: Watch,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let candidate = open(config, wanted)?;
         let old = self.model_name();
         self.backend.close(); // before the new one is loaded: both may not fit
         self.backend = (candidate.start)();
-        if let Err(failure) = self.wait_until_loaded(watch) {
+        if let Err(error) = self.wait_until_loaded(watch) {
             self.backend.close();
             self.backend = (open(&self.config, &old)?.start)();
-            return Err(failure);
+            return Err(error);
         }
         self.config = candidate.config;
         let model = self.model_name();
@@ -286,18 +285,18 @@ impl Session {
     }
 
     /// Waits until the model is loaded.
-    pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Failure> {
+    pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Error> {
         let loading = self.backend.load();
         loop {
             let event = match loading.next(PATIENCE) {
                 Some(BackendEvent::Ready) => return Ok(()),
-                Some(BackendEvent::Done(done)) => return done.map(|_| ()),
+                Some(BackendEvent::Done(done)) => return Ok(done.map(|_| ())?),
                 Some(BackendEvent::Event(event)) => Some(event),
                 None => None,
             };
             if watch(event.as_ref()).is_break() {
                 loading.cancel();
-                return Err(Failure::interrupted());
+                return Err(Error::Interrupted);
             }
         }
     }

@@ -21,12 +21,12 @@ const MOST_LINES: usize = 600;
 /// What each room may import besides itself. These rooms and `main` may import everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "error", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "error", "failure", "files", "input", "session", "settings", "ui"]),
     (
         "repl",
         &[
-            "chat", "error", "files", "history", "input", "models", "saved", "session", "settings",
-            "suggest", "ui", "units",
+            "chat", "error", "failure", "files", "history", "input", "models", "saved", "session",
+            "settings", "suggest", "ui", "units",
         ],
     ),
     (
@@ -60,18 +60,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "failure",
         &[
-            "backend", "convert", "engine", "error", "gguf", "history", "hub", "input", "models", "session",
-            "settings", "suggest", "units",
+            "backend", "chat", "convert", "engine", "error", "gguf", "history", "hub", "input", "models",
+            "session", "settings", "suggest", "ui", "units",
         ],
     ),
-    ("session", &["backend", "chat", "clock", "error", "history", "settings"]),
+    ("session", &["backend", "chat", "clock", "history", "models", "settings"]),
     (
         "models",
         &[
             "backend",
             "chat",
             "engine",
-            "error",
             "files",
             "gguf",
             "hub",
@@ -84,8 +83,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("backend", &["chat", "engine", "error", "files", "model_state", "units"]),
-    ("engine", &["chat", "clock", "error", "files", "settings"]),
+    ("backend", &["chat", "engine", "files", "model_state", "units"]),
+    ("engine", &["chat", "clock", "files", "settings"]),
     ("convert", &["files", "gguf", "units"]),
     ("gguf", &["units"]),
     ("history", &["chat", "clock", "files", "units"]),
@@ -93,7 +92,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model_state", &["files"]),
     ("input", &["chat", "files", "ui"]),
     ("ui", &["chat", "error", "units"]),
-    ("settings", &["chat", "error", "files", "suggest"]),
+    ("settings", &["chat", "files", "suggest"]),
     ("chat", &[]),
     ("suggest", &[]),
     ("processor", &[]),
@@ -177,7 +176,18 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Files and folders whose errors are typed: they know no option and no slash command. `failure` words what they say.
-const UNWORDED: &[&str] = &["convert/", "gguf/", "history/", "hub/", "input.rs", "models/"];
+const UNWORDED: &[&str] = &[
+    "backend/",
+    "convert/",
+    "engine/",
+    "gguf/",
+    "history/",
+    "hub/",
+    "input.rs",
+    "models/",
+    "session.rs",
+    "session/",
+];
 
 /// Files of those in which a literal without white space is an argument for another program.
 const ARGUMENTS: &[&str] =

@@ -162,7 +162,7 @@ fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
     change.set_modified(modified).unwrap();
     let done = replay(&home, &[]).code(1).stdout;
     assert!(done.contains("cannot replay answer 1: "), "{done}");
-    assert!(done.contains("not as it was") || done.contains("is another model now"), "{done}");
+    assert!(done.contains("has changed since") || done.contains("is another model now"), "{done}");
     assert_ne!(fingerprint(), before, "every part counts");
 }
 
@@ -182,7 +182,7 @@ fn a_copy_gives_answers_again_if_it_is_named() {
     std::fs::remove_file(&model).unwrap();
     std::fs::copy(&copy, &model).unwrap();
     let done = replay(&home, &[]).code(1).stdout;
-    assert!(done.contains("not as it was") && done.contains("hint: -m"), "{done}");
+    assert!(done.contains("has changed since") && done.contains("hint: -m"), "{done}");
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn it_is_switched_as_the_template_allows() {
     assert!(opened(&[]).ends_with("<think>\n"));
     assert!(opened(&["--think", "off"]).ends_with("<think>\n\n</think>\n\n"));
     let plain = home.run(&["-p", "Hi", "-n", "2", "--think", "on"]).model(&tiny("llama-spm"));
-    plain.done().code(0).says("this model's template knows no thinking");
+    plain.done().code(0).says("this model's chat template has no thinking mode");
     home.run(&["-p", "Hi", "--think", "maybe"]).done().failed(2, "--think must be one of");
     home.run(&["-p", "Hi", "--think-budget", "-7"]).done().failed(2, "--think-budget must be a whole number");
 }

@@ -16,12 +16,11 @@ use std::time::Duration;
 use self::job::{Job, Ready};
 use self::worker::Worker;
 use super::probe::Probe;
-use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, ReplyStream};
+use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::engine::draft::Costs;
 use crate::engine::llama::{ContextOptions, LoadOptions, contained};
 use crate::engine::prompt_cache::{Rules, Unchanged};
-use crate::error::Failure;
 use crate::model_state::ModelEntry;
 
 /// The inputs of the engine's thread.
@@ -108,10 +107,10 @@ impl Local {
         self.cancel = cancel.clone();
         self.loading.abort.store(false, Ordering::Relaxed); // of an earlier job
         let stop = cancel.clone();
-        let run = move |ready: Result<Ready, Failure>| {
+        let run = move |ready: Result<Ready, Error>| {
             let end = match ready {
                 Ok(ready) => answer(ready, &events, &stop),
-                Err(failure) => BackendEvent::Done(Err(failure)),
+                Err(error) => BackendEvent::Done(Err(error)),
             };
             events.send(end).is_ok()
         };
@@ -123,11 +122,11 @@ impl Local {
     /// Runs `answer` with the engine and waits for its result.
     fn ask<T: Send + 'static>(
         &mut self,
-        answer: impl FnOnce(Ready) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        answer: impl FnOnce(Ready) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (sender, inbox) = channel();
         self.send(Job::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
-        let gone = |_| Err(Failure::new("the engine has stopped: this is a bug in fireside"));
+        let gone = |_| Err(Error::Stopped);
         inbox.recv().unwrap_or_else(gone)
     }
 }
@@ -139,7 +138,7 @@ impl Backend for Local {
 
     fn prepare(&mut self, request: Request, next: Message) {
         let conversation = request.conversation.clone();
-        let run = move |ready: Result<Ready, Failure>| {
+        let run = move |ready: Result<Ready, Error>| {
             if let Ok(Ready { engine, superseded, .. }) = ready {
                 // What cannot be evaluated ahead will fail again, and be reported, when it is asked for.
                 let _ = engine.prepare(&request, &next, superseded);
@@ -154,7 +153,7 @@ impl Backend for Local {
             let send = |event| _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
-            BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }))
+            BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
         })
     }
 
@@ -179,15 +178,15 @@ impl Backend for Local {
 }
 
 impl Inspect for Local {
-    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
-        self.ask(move |ready| ready.engine.count(&request))
+    fn count(&mut self, request: Request) -> Result<Counts, Error> {
+        self.ask(move |ready| Ok(ready.engine.count(&request)?))
     }
 
-    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error> {
         self.ask(move |ready| Ok(ready.engine.token_counts(&messages)))
     }
 
-    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
+    fn render(&mut self, request: Request) -> Result<Rendered, Error> {
         self.ask(move |ready| {
             let prompt = ready.engine.prompt(&request)?;
             let tokens = ready.engine.pieces(&prompt);
@@ -197,7 +196,7 @@ impl Inspect for Local {
 
     fn flush(&mut self, patience: Duration) {
         let (done, flushed) = channel();
-        let run = move |ready: Result<Ready, Failure>| {
+        let run = move |ready: Result<Ready, Error>| {
             if let Ok(ready) = ready {
                 ready.engine.flush(done);
             }

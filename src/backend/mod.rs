@@ -1,5 +1,6 @@
 //! Backends, which answer conversations. A backend gets the whole conversation every turn; its caches are its own affair.
 
+mod error;
 pub mod local;
 pub mod probe;
 pub mod script;
@@ -12,12 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+pub use self::error::Error;
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
-use crate::error::Failure;
 
 /// Answers conversations, one request at a time, in the background.
 pub trait Backend {
-    /// Sends `Ready` when the model is loaded, or a failure.
+    /// Sends `Ready` when the model is loaded, or an error.
     fn load(&mut self) -> ReplyStream;
     /// Prefills ahead while the user types `next`, whose files are known; the next call of any kind ends it.
     fn prepare(&mut self, _request: Request, _next: Message) {}
@@ -36,11 +37,11 @@ pub trait Backend {
 /// Access to prompts and tokens, for backends that have them. Each call waits until the model is loaded.
 pub trait Inspect {
     /// The tokens of a request.
-    fn count(&mut self, request: Request) -> Result<Counts, Failure>;
+    fn count(&mut self, request: Request) -> Result<Counts, Error>;
     /// The approximate tokens of each message.
-    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure>;
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error>;
     /// The exact prompt of a request.
-    fn render(&mut self, request: Request) -> Result<Rendered, Failure>;
+    fn render(&mut self, request: Request) -> Result<Rendered, Error>;
     /// Waits until the last prompt is in the prompt cache, if it goes there, at most this long.
     fn flush(&mut self, _patience: Duration) {}
 }
@@ -88,7 +89,7 @@ pub struct Rendered {
 pub enum BackendEvent {
     Event(Event),
     Ready,
-    Done(Result<Stats, Failure>),
+    Done(Result<Stats, Error>),
 }
 
 /// Progress of loading, shared between threads.
@@ -119,7 +120,7 @@ impl ReplyStream {
     }
 
     /// The next event, or `None` after `patience` without one. Text that piled up behind a slow reader comes
-    /// as one piece. A backend that died is a failure.
+    /// as one piece. A backend that died is an error.
     pub fn next(&self, patience: Duration) -> Option<BackendEvent> {
         if let Some(events) = self.held.take() {
             return Some(events);
@@ -132,9 +133,7 @@ impl ReplyStream {
                 Some(BackendEvent::Event(Event::Loading { fraction }))
             }
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(BackendEvent::Done(Err(Failure::new(
-                "the engine has stopped: this is a bug in fireside",
-            )))),
+            Err(RecvTimeoutError::Disconnected) => Some(BackendEvent::Done(Err(Error::Stopped))),
         }
     }
 

@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::Signal;
 
-use crate::error::Failure;
+use super::Error;
 use crate::model_state::ModelEntry;
 
-/// Tries out a file, until the flag is set. The failure says why it cannot be used.
-pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Failure> + Send;
+/// Tries out a file, until the flag is set. The error says why it cannot be used.
+pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Error> + Send;
 
 /// How an unknown file is tried out, and what is remembered once it has passed.
 pub struct Probe {

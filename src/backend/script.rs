@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::{Backend, BackendEvent, Description, Inspect, Loading, Rendered, ReplyStream};
+use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason, TokenCount};
 use crate::engine::prompt::format::{AnswerPrefix, Format};
 use crate::engine::stream::reasoning::{Piece, Reasoning};
-use crate::error::Failure;
 use crate::units::count;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -27,12 +26,12 @@ pub struct Script {
 }
 
 impl Script {
-    pub fn read(path: &Path) -> Result<Script, Failure> {
-        let cannot = |e| Failure::new(format!("could not read the script {}: {e}", path.display()));
+    pub fn read(path: &Path) -> Result<Script, Error> {
+        let cannot = |e| Error::Script(format!("could not read the script {}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(cannot)?;
         let answers: Vec<String> = text.lines().map(|line| line.replace("\\n", "\n")).collect();
         if answers.is_empty() {
-            return Err(Failure::new(format!("the script {} is empty", path.display())));
+            return Err(Error::Script(format!("the script {} is empty", path.display())));
         }
         let description = Description {
             name: "script".into(),
@@ -73,16 +72,16 @@ impl Backend for Script {
 }
 
 impl Inspect for Script {
-    fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+    fn count(&mut self, request: Request) -> Result<Counts, Error> {
         Ok(Counts { prompt: words(&request.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
     }
 
-    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+    fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error> {
         let count = |m: &Arc<Message>| TokenCount { tokens: words(std::slice::from_ref(m)), attached: 0 };
         Ok(messages.iter().map(count).collect())
     }
 
-    fn render(&mut self, request: Request) -> Result<Rendered, Failure> {
+    fn render(&mut self, request: Request) -> Result<Rendered, Error> {
         let line = |m: &Arc<Message>| format!("[{}] {}", m.role.name(), m.content());
         let lines: Vec<String> = request.visible().iter().map(line).collect();
         let text = lines.join("\n") + &request.answer_prefix;
@@ -115,7 +114,7 @@ fn send(piece: Piece, tokens: usize, events: &Sender<BackendEvent>) {
 
 fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cancel: &AtomicBool) {
     if let Some(reason) = answer.strip_prefix('!') {
-        let _ = events.send(BackendEvent::Done(Err(Failure::new(reason))));
+        let _ = events.send(BackendEvent::Done(Err(Error::Script(reason.into()))));
         return;
     }
     let started = Instant::now();

@@ -146,7 +146,7 @@ fn ask(
     };
     let said = session.say(Message::new(Role::User, text), watch).map(|answer| answer.stats.clone());
     context.screen.end_progress();
-    said.map_err(|FailedTurn { failure, .. }| failure)
+    said.map_err(|FailedTurn { error, .. }| error.into())
 }
 
 /// Bytes of weights that writing one token reads: all but the table of embeddings, of which one row is read, unless that is the

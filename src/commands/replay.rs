@@ -37,7 +37,7 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
             if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         context.screen.end_progress();
-        let again = match again {
+        let again = match again.map_err(Failure::from) {
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             again => again,
         };

@@ -24,12 +24,12 @@ use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
+use super::error::Error;
 use super::model::{Cancel, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
 use crate::chat::settings::Sampling;
-use crate::error::Failure;
 use crate::settings::SETTINGS;
 
 /// Sequences of tokens being evaluated on loaded weights.
@@ -119,16 +119,13 @@ impl<'w> Llama<'w> {
         if !about_settings || given.is_empty() {
             return anyhow!("no context of {capacity} tokens: {why}");
         }
-        let given = given.join(" and ");
-        Failure::usage(format!("this model does not go with {given}: {why}"))
-            .hint("leave one of them out, or all: what is not set suits every model")
-            .into()
+        Error::Settings { given, why: why.into() }.into()
     }
 }
 
 impl ContextOptions {
-    /// How the KV cache was asked to be, where that is not as usual.
-    fn unusual(&self) -> Vec<String> {
+    /// How the KV cache was asked to be, where that is not as usual: settings with their values.
+    fn unusual(&self) -> Vec<(&'static str, String)> {
         let usual = Settings::default();
         let ours = Settings {
             flash_attn: self.flash_attn,
@@ -137,7 +134,7 @@ impl ContextOptions {
             ..usual.clone()
         };
         let rows = SETTINGS.iter().filter(|row| (row.get)(&ours) != (row.get)(&usual));
-        let mut given: Vec<String> = rows.map(|row| format!("--{} {}", row.name, (row.get)(&ours))).collect();
+        let mut given: Vec<_> = rows.map(|row| (row.name, (row.get)(&ours))).collect();
         given.sort();
         given
     }

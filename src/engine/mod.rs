@@ -24,6 +24,7 @@ mod measure;
 pub mod sequence; // 8
 pub mod scheduler; // 9
 pub mod stream; // 10
+mod error;
 #[cfg(test)]
 mod toy;
 
@@ -33,6 +34,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use self::draft::Costs;
+pub use self::error::Error;
 use self::measure::Speculation;
 use self::model::{Cancel, Model};
 use self::prefill::{Prefill, Prefilled};
@@ -46,7 +48,6 @@ use self::stream::{Stream, Thoughts};
 use self::token::Token;
 pub use self::trial::try_out;
 use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
-use crate::error::{Exit, Failure};
 
 /// A loaded model with all that a conversation needs of it.
 pub struct Engine<M> {
@@ -58,7 +59,7 @@ pub struct Engine<M> {
 
 impl<M: Model> Engine<M> {
     /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
-    pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Failure> {
+    pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Error> {
         let prompter = Prompter::new(&model, template, args)?;
         let (prefill, speculation) = (Prefill::default(), Speculation::new(None));
         Ok(Engine { model, prompter, prefill, speculation })
@@ -81,18 +82,16 @@ impl<M: Model> Engine<M> {
         request: &Request,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
-    ) -> Result<Stats, Failure> {
+    ) -> Result<Stats, Error> {
         let prompt = match self.prompt(request) {
             Ok(prompt) => prompt,
-            Err(failure) if failure.exit == Exit::Interrupted => {
-                return Ok(Stats::stopped(request.generation.seed));
-            }
-            Err(failure) => return Err(failure),
+            Err(Error::Interrupted) => return Ok(Stats::stopped(request.generation.seed)),
+            Err(error) => return Err(error),
         };
         let (tokens, limit) = (prompt.tokens.len(), self.model.limit());
         if tokens + request.room > limit {
             show(Event::Full { prompt: tokens, limit });
-            return Err(too_long(tokens, limit));
+            return Err(Error::TooLong { prompt: tokens, limit });
         }
         prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
         self.answer(request, &prompt, cancel, show)
@@ -105,9 +104,9 @@ impl<M: Model> Engine<M> {
         prompt: &Prompt,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
-    ) -> Result<Stats, Failure> {
+    ) -> Result<Stats, Error> {
         if prompt.tokens.is_empty() {
-            return Err(empty_prompt());
+            return Err(Error::EmptyPrompt);
         }
         let generation = &request.generation;
         let mut sampler = self.model.sampler(&generation.sampling, generation.seed)?;
@@ -155,7 +154,7 @@ impl<M: Model> Engine<M> {
         prompt: &[Token],
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
-    ) -> Result<Prefilled, Failure> {
+    ) -> Result<Prefilled, Error> {
         let started = Instant::now();
         let cached = self.prefill.reuse(&mut self.model, request, prompt)?;
         let reused = Instant::now();
@@ -194,12 +193,7 @@ impl<M: Model> Engine<M> {
 
     /// Evaluates ahead what `message`, the user's next, will leave as it is whatever its text: all before it, and its files.
     /// Stops early when `superseded`.
-    pub fn prepare(
-        &mut self,
-        request: &Request,
-        message: &Message,
-        superseded: Cancel,
-    ) -> Result<(), Failure> {
+    pub fn prepare(&mut self, request: &Request, message: &Message, superseded: Cancel) -> Result<(), Error> {
         if request.raw || !self.prompter.chats() {
             return Ok(());
         }
@@ -211,13 +205,13 @@ impl<M: Model> Engine<M> {
     }
 
     /// The exact prompt of a request: text and ids.
-    pub fn prompt(&self, request: &Request) -> Result<Prompt, Failure> {
+    pub fn prompt(&self, request: &Request) -> Result<Prompt, Error> {
         self.prompter.prompt(&self.model, request)
     }
 
     /// How many tokens a request takes, and how many of them need no evaluation. Where nothing has told yet how fast that is, the
     /// beginning of the prompt is evaluated: it will be needed anyway.
-    pub fn count(&mut self, request: &Request) -> Result<Counts, Failure> {
+    pub fn count(&mut self, request: &Request) -> Result<Counts, Error> {
         let prompt = self.prompt(request)?.tokens;
         let (cached, reading) = self.prefill.estimate(&mut self.model, request, &prompt)?;
         Ok(Counts { prompt: prompt.len(), cached, limit: self.model.limit(), prefill: reading })
@@ -238,18 +232,6 @@ impl<M: Model> Engine<M> {
         let text = |token| String::from_utf8_lossy(&self.model.piece(token, true)).into_owned();
         prompt.tokens.iter().map(|token| (*token, text(*token))).collect()
     }
-}
-
-/// Without a single token there are no logits to begin with.
-fn empty_prompt() -> Failure {
-    Failure::new("the chat template makes nothing of what was said: the model would be given no text at all")
-        .hint("--chat-template chatml uses the built-in template, --raw none")
-}
-
-fn too_long(prompt: usize, limit: usize) -> Failure {
-    let message =
-        format!("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer");
-    Failure::new(message).exit(Exit::TooLong)
 }
 
 #[cfg(test)]
@@ -278,7 +260,7 @@ mod tests {
         Request::new(messages, &Settings::default())
     }
 
-    fn reply(engine: &mut Engine<Toy>, request: &Request) -> (Vec<Event>, Result<Stats, Failure>) {
+    fn reply(engine: &mut Engine<Toy>, request: &Request) -> (Vec<Event>, Result<Stats, Error>) {
         let mut events = Vec::new();
         let done = engine.reply(request, &AtomicBool::new(false), &mut |event| events.push(event));
         (events, done)
@@ -297,7 +279,7 @@ mod tests {
         let mut engine = engine(400, "one");
         let (events, done) = reply(&mut engine, &conversation(7));
         assert_eq!(events, [Event::Full { prompt: 430, limit: 400 }]);
-        assert_eq!(done.unwrap_err().exit, Exit::TooLong);
+        assert_eq!(done.unwrap_err(), Error::TooLong { prompt: 430, limit: 400 });
         let tight = conversation(6);
         assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room, but some");
         let (events, _) = reply(&mut engine, &Request { room: 21, ..tight });

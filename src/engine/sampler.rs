@@ -13,10 +13,10 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
 use super::candidates;
+use super::error::Error;
 use super::model::Sampler;
 use super::token::Token;
 use crate::chat::settings::{Sampling, Stage};
-use crate::error::Failure;
 
 /// A sampler chain with what it remembers of the tokens so far.
 pub struct Chain {
@@ -52,8 +52,7 @@ impl Chain {
         let n_vocab = model.n_vocab();
         for (token, _) in &sampling.logit_bias {
             if *token >= n_vocab {
-                let message = format!("--logit-bias: token {token} is not in the vocabulary of {n_vocab}");
-                return Err(Failure::usage(message).into());
+                return Err(Error::Bias { token: *token, vocabulary: n_vocab }.into());
             }
         }
         let vocab = model.vocab();

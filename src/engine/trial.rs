@@ -1,12 +1,11 @@
 //! The trial of a model file in a child process: tokenise, evaluate, sample.
 
-use anyhow::{Context as _, Result};
-
+use super::error::Error;
 use super::llama;
 use super::model::{Logits, Model};
 
 /// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
-pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<()> {
+pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<(), Error> {
     let mut model = llama::Llama::new(weights, options);
     model.grow(model.limit().min(256))?;
     let vocabulary = model.vocabulary();
@@ -15,9 +14,9 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     for tokens in [&[first; 5][..], &[first]] {
         model.append(0, tokens, Logits::Last)?;
         let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        best.is_finite()
-            .then_some(())
-            .context("the model's output is not a number: the file may be damaged")?;
+        if !best.is_finite() {
+            return Err(Error::Llama("the model's output is not a number: the file may be damaged".into()));
+        }
     }
     for text in sample_texts() {
         model.tokenize(&text, false);

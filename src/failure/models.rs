@@ -12,7 +12,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let hint = match &error {
             Error::NotHere(not_here) => return not_here.clone().into(),
-            Error::Failed(failure) => return failure.clone(),
+            Error::Backend(error) => return error.clone().into(),
             Error::NoTemplate { own, source } => {
                 let failure = Failure::from(source.clone()).hint(templates(own));
                 return Failure { message: error.to_string(), ..failure };

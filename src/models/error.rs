@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::error::Failure;
+use crate::backend;
 use crate::files::reason;
 use crate::gguf::Refusal;
 use crate::input;
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("the chat template: {source}")]
     NoTemplate { own: Vec<String>, source: input::Error },
 
-    /// A setting is wrong, or llama.cpp did not take the model.
+    /// The model was tried out, and llama.cpp did not take it.
     #[error(transparent)]
-    Failed(#[from] Failure),
+    Backend(#[from] backend::Error),
 }

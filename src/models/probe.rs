@@ -14,27 +14,29 @@ use nix::libc::{SIGINT, SIGKILL};
 use nix::sys::signal::Signal;
 
 use super::memory::weights_bytes;
-use super::{chat_template, parts};
+use super::{chat_template, parts, refused};
+use crate::backend::Error;
 use crate::backend::probe::Verdict;
 use crate::chat::Settings;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::engine::{self, Engine};
-use crate::error::{Exit, Failure};
 use crate::files::reason;
 use crate::gguf;
-use crate::ui::{self, crash};
+use crate::ui::crash;
 
 /// How often the child is looked at.
 const INTERVAL: Duration = Duration::from_millis(5);
 /// How long it may take: for a start, and for every gibibyte of the file on a disk as slow as they come.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_PER_GIB: Duration = Duration::from_secs(100);
+/// A child's exit code where a setting is wrong, and nothing with the file.
+const WRONG_SETTING: i32 = 2;
 /// How much of what it says is kept, in bytes: the last words count.
 const WORDS: usize = 16 << 10;
 
 /// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program ([`child`]); in another one without
-/// weights laid out anew if the first dies of what processors do. The failure says why the file cannot be used.
-pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Failure> {
+/// weights laid out anew if the first dies of what processors do. The error says why the file cannot be used.
+pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
     let Ended::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
@@ -44,9 +46,8 @@ pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) 
     }
 }
 
-fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Ended, Failure> {
-    let cannot =
-        |e: std::io::Error| Failure::new(format!("could not try out {}: {}", path.display(), reason(&e)));
+fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Ended, Error> {
+    let cannot = |e: std::io::Error| Error::NotTried { path: path.into(), why: reason(&e) };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
         .arg("--probe")
@@ -66,7 +67,7 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
             Some(status) => break Some(status),
             None if abort.load(Ordering::Relaxed) => {
                 end(&mut child);
-                return Err(Failure::interrupted());
+                return Err(Error::Interrupted);
             }
             None if started.elapsed() > most => {
                 end(&mut child);
@@ -79,12 +80,11 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
     let last = |start: &str| last_words(words.as_deref()?, start);
     Ok(match ended {
         Some(status) if status.success() => Ended::Well,
-        Some(status) if status.signal() == Some(SIGINT) => return Err(Failure::interrupted()),
+        Some(status) if status.signal() == Some(SIGINT) => return Err(Error::Interrupted),
         Some(status) => match (fault(status), last("fireside: ")) {
             (Some(signal), _) => Ended::Crashed(signal),
-            (None, Some(why)) if status.code() == Some(Exit::Usage as i32) => {
-                let failure = Failure::usage(why); // of the settings: nothing is wrong with the file
-                return Err(last("hint: ").into_iter().fold(failure, Failure::hint));
+            (None, Some(line)) if status.code() == Some(WRONG_SETTING) => {
+                return Err(Error::Setting { line, hint: last("hint: ") });
             }
             (None, why) => Ended::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
@@ -102,14 +102,13 @@ enum Ended {
 }
 
 impl Ended {
-    fn verdict(self, path: &Path) -> Result<Verdict, Failure> {
+    fn verdict(self, path: &Path) -> Result<Verdict, Error> {
         let reason = match self {
             Ended::Well => return Ok(Verdict::Sound),
             Ended::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
             Ended::Badly(reason) => reason,
         };
-        Err(Failure::new(format!("could not load {}: {reason}", path.display()))
-            .hint("the file may be damaged, or made for another version of llama.cpp; try fetching it again"))
+        Err(Error::Unsound { path: path.into(), why: reason })
     }
 }
 
@@ -154,32 +153,25 @@ fn how_it_ended(status: ExitStatus) -> String {
 /// Memory that a child may use besides twice the size of the model, in bytes.
 const PROBE_MEMORY: u64 = 1 << 30;
 
-/// The child: tries a file out and says by the exit code whether that worked.
-pub fn child(path: &Path, settings: &Settings) -> Exit {
+/// The child: tries a file out. Its last lines on stderr and its exit code are to say what came of that.
+pub fn child(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     crash::let_faults_end_it();
-    match contained(|| try_out(path, settings)) {
-        Ok(()) => Exit::Answered,
-        Err(failure) => {
-            ui::last_line(&format!("fireside: {failure}"));
-            failure.hint.iter().for_each(|hint| ui::last_line(&format!("hint: {hint}")));
-            failure.exit
-        }
-    }
+    contained(|| try_out(path, settings))
 }
 
 /// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
 /// template: what it merely refuses is said when it is asked to answer.
-fn try_out(path: &Path, settings: &Settings) -> Result<(), Failure> {
-    let header = gguf::read(path).map_err(|refusal| Failure::new(refusal.to_string()))?;
+fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
+    let header = gguf::read(path).map_err(|refusal| refused(path, refusal))?;
     let bytes = weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
     }
     let load = LoadOptions::new(settings, parts(&header)); // as it will be loaded
     let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
-    let weights = Weights::load(path, &load, |_| true)?;
+    let weights = Weights::load(path, &load, |_| true).map_err(engine::Error::from).map_err(Error::from)?;
     crash::on_purpose(load.repack);
-    engine::try_out(&weights, context.clone())?;
+    engine::try_out(&weights, context.clone()).map_err(Error::from)?;
     let template = chat_template(&header, settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())

@@ -19,7 +19,7 @@ use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::session::{Opener, Session};
+use crate::session::{self, Opener, Session};
 use crate::settings::Setting;
 use crate::ui::{Screen, terminal};
 
@@ -225,7 +225,7 @@ impl Chat<'_> {
     /// Runs something that may load a model: shows progress, and Ctrl-C stops it.
     fn watched(
         &mut self,
-        act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), Failure>,
+        act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), session::Error>,
     ) -> Result<(), Failure> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
@@ -233,6 +233,6 @@ impl Chat<'_> {
             if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.screen.end_progress();
-        done
+        Ok(done?)
     }
 }

@@ -7,6 +7,7 @@ use super::{Ask, Chat};
 use crate::chat::settings::Overflow;
 use crate::chat::{Event, Message, Stats, StopReason};
 use crate::error::{Exit, Failure};
+use crate::failure;
 use crate::session::{Answer, FailedTurn};
 use crate::settings::setting;
 use crate::ui::{stats, terminal};
@@ -169,9 +170,10 @@ impl Chat<'_> {
 
     fn put_back(&mut self, failed: FailedTurn) -> String {
         self.screen.break_off();
-        match failed.failure.exit {
+        let failure = failure::why(failed.error, failed.message.as_deref(), self.session, true);
+        match failure.exit {
             Exit::Interrupted => self.screen.note("stopped before the answer began"),
-            _ => self.screen.failure(&self.session.why(&failed, true)),
+            _ => self.screen.failure(&failure),
         }
         self.back_into_editor(failed.message)
     }

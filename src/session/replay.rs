@@ -6,12 +6,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::{NO_LIMIT, Opener, PATIENCE, Watch};
+use super::{Error, NO_LIMIT, Opener, PATIENCE, Watch};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
 use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
-use crate::error::Failure;
 use crate::settings::setting;
 use crate::settings::{Config, Source};
 
@@ -61,12 +60,11 @@ impl Replay {
     }
 
     /// Replays one answer of a conversation.
-    pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Failure> {
-        let unknown = || Failure::new("what it was made with is not known: it was not given here");
-        let answer =
-            entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or_else(unknown)?;
+    pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Error> {
+        let unknown = Error::NotReplayable("this answer was imported, so its settings are unknown");
+        let answer = entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or(unknown)?;
         if answer.dropped_meanwhile {
-            return Err(Failure::new("the context was full and messages left it while it was being written"));
+            return Err(Error::NotReplayable("messages were dropped from the context while it was written"));
         }
         let then = &*entry.message;
         let loaded = self.loaded(answer)?;
@@ -78,7 +76,7 @@ impl Replay {
     }
 
     /// The model of an answer, with the settings of its time.
-    fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Failure> {
+    fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Error> {
         let given = self.config.source("model") >= Source::Environment;
         let path =
             self.config.settings().model.clone().filter(|_| given).unwrap_or_else(|| answer.path.clone());
@@ -95,44 +93,41 @@ impl Replay {
     }
 
     /// `given`: the user named this file.
-    fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Failure> {
+    fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Error> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-prompt-cache", "no-speculative"] {
             config.set(setting(name).expect("it is in the table"), Some("on"))?;
         }
         let by_name = || Path::new(&path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let moved = |failure| (self.open)(&config, &by_name().unwrap_or_default()).map_err(|_| failure);
-        let candidate = (self.open)(&config, &path).or_else(moved).map_err(|failure| {
-            Failure::new(format!(
-                "it was given by {}, which cannot be used: {}",
-                answer.model, failure.message
-            ))
-            .hint(format!("the file was {path}; -m says where it is now"))
-        })?;
+        let moved = |error| (self.open)(&config, &by_name().unwrap_or_default()).map_err(|_| error);
+        let no_model = |error| Error::NoModel {
+            model: answer.model.clone(),
+            path: path.clone(),
+            error: Box::new(error),
+        };
+        let candidate = (self.open)(&config, &path).or_else(moved).map_err(no_model)?;
         let settings = candidate.config.settings().clone();
         let mut backend = (candidate.start)();
         let model = backend.describe();
-        let trouble = if model.fingerprint != answer.fingerprint {
+        let different = if model.fingerprint != answer.fingerprint {
             Some(format!("it was given by {}, and {path} is another model now", answer.model))
         } else if model.template_sum != answer.template {
-            Some("the chat template is not the one that it was given with".to_string())
+            Some("the chat template has changed".to_string())
         } else if model.stamp != answer.stamp && !given {
-            Some(format!("{path} is not as it was when {} gave it", answer.model))
+            Some(format!("{path} has changed since {} gave it", answer.model))
         } else {
             None
         };
-        if let Some(trouble) = trouble {
+        if let Some(different) = different {
             backend.close();
-            return Err(
-                Failure::new(trouble).hint("-m says which file is meant, also if it was moved or copied")
-            );
+            return Err(Error::OtherModel(different));
         }
         Ok(Loaded { path, answer: answer.clone(), settings, backend })
     }
 }
 
 /// The original request.
-fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Failure> {
+fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Error> {
     let then = &entry.message;
     let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
@@ -140,8 +135,8 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
     let answer_prefix = answer_prefix(&then.text(), answer.answer_prefix)
         .zip(answer_prefix(thinking, answer.thinking_prefix));
     let (answer_prefix, thinking_prefix) =
-        answer_prefix.ok_or_else(|| Failure::new("it went on from an answer that is not what it was"))?;
-    let seed = answer.seed.ok_or_else(|| Failure::new("its seed is not known"))?;
+        answer_prefix.ok_or(Error::NotReplayable("the answer it continues has changed"))?;
+    let seed = answer.seed.ok_or(Error::NotReplayable("its seed is unknown"))?;
     let ended_by_count = [StopReason::Length, StopReason::Context].map(StopReason::name);
     let counted = ended_by_count.contains(&answer.stop.as_str()) && answer.generated_tokens > 0;
     let max_tokens = if counted { answer.generated_tokens } else { NO_LIMIT };
@@ -172,13 +167,13 @@ fn ask(
     request: Request,
     then: &Message,
     watch: Watch,
-) -> Result<(Message, Option<Stats>), Failure> {
+) -> Result<(Message, Option<Stats>), Error> {
     let thinking = Some(request.thinking_prefix.clone()).filter(|text| !text.is_empty());
     let mut now = Message { thinking, ..Message::new(Role::Assistant, request.answer_prefix.clone()) };
     let reply = backend.reply(request);
     loop {
         let event = match reply.next(PATIENCE) {
-            Some(BackendEvent::Done(done)) => return done.map(|stats| (now, Some(stats))),
+            Some(BackendEvent::Done(done)) => return Ok((now, Some(done?))),
             Some(BackendEvent::Event(event)) => Some(event),
             Some(BackendEvent::Ready) | None => None,
         };
@@ -189,13 +184,13 @@ fn ask(
         }
         if watch(event.as_ref()).is_break() {
             reply.cancel();
-            return Err(Failure::interrupted());
+            return Err(Error::Interrupted);
         }
         if far_beyond(thought(then), thought(&now)) || far_beyond(&then.text(), &now.text()) {
             reply.cancel();
             while !matches!(reply.next(PATIENCE), Some(BackendEvent::Done(_))) {
                 if watch(None) == ControlFlow::Break(()) {
-                    return Err(Failure::interrupted());
+                    return Err(Error::Interrupted);
                 }
             }
             return Ok((now, None));

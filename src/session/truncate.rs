@@ -6,12 +6,11 @@
 
 use std::sync::Arc;
 
-use super::{PATIENCE, Watch};
+use super::{Error, PATIENCE, Watch};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
 use crate::chat::{Event, Message, Request, Stats, StopReason};
-use crate::error::{Exit, Failure};
 
 /// The result for a request that did not fit.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub(super) fn fit(
     overflow: Option<Overflow>,
     (prompt, limit): (usize, usize),
     watch: Watch,
-) -> Result<Fit, Failure> {
+) -> Result<Fit, Error> {
     let whole = request.clone();
     let mut tokens = prompt;
     while tokens + request.room > limit {
@@ -61,8 +60,8 @@ pub(super) fn fit(
     if overflow == Some(Overflow::Compact) {
         match summary(backend, &whole, messages, limit, watch) {
             Ok(summary) => tokens = carry(backend, request, summary, (tokens, limit))?,
-            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
-            Err(failure) => tell(watch, Event::Notice(format!("no summary could be made of it: {failure}")))?,
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => tell(watch, Event::Notice(format!("no summary could be made of it: {error}")))?,
         }
     }
     let dropped = request.dropped.clone();
@@ -70,18 +69,18 @@ pub(super) fn fit(
     Ok(Fit::Fits)
 }
 
-fn tell(watch: Watch, event: Event) -> Result<(), Failure> {
-    if watch(Some(&event)).is_break() { Err(Failure::interrupted()) } else { Ok(()) }
+fn tell(watch: Watch, event: Event) -> Result<(), Error> {
+    if watch(Some(&event)).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-fn token_counts(backend: &mut dyn Backend, messages: &[Arc<Message>]) -> Result<Vec<TokenCount>, Failure> {
+fn token_counts(backend: &mut dyn Backend, messages: &[Arc<Message>]) -> Result<Vec<TokenCount>, Error> {
     match backend.inspect() {
-        Some(inspect) => inspect.token_counts(messages.to_vec()),
+        Some(inspect) => Ok(inspect.token_counts(messages.to_vec())?),
         None => Ok(truncation::estimate(messages)),
     }
 }
 
-fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, Failure> {
+fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, Error> {
     match backend.inspect() {
         Some(inspect) => Ok(inspect.count(request.clone())?.prompt),
         None => Ok(truncation::estimate(&request.visible()).iter().map(|count| count.tokens).sum()),
@@ -95,29 +94,27 @@ fn summary(
     count: usize,
     limit: usize,
     watch: Watch,
-) -> Result<String, Failure> {
+) -> Result<String, Error> {
     if !backend.describe().chats {
-        return Err(Failure::new("this model completes text and follows no instruction"));
+        return Err(Error::NoSummary("this model completes text and follows no instruction"));
     }
     tell(watch, Event::Notice("the conversation no longer fits: the model summarises its beginning".into()))?;
     let answer = whole_answer(backend, truncation::summarise(request, count, limit), watch);
-    let (text, stats) = answer.map_err(|failure| match failure.exit {
-        Exit::TooLong => Failure::new("there is no room for it in the context"),
-        _ => failure,
+    let (text, stats) = answer.map_err(|error| match error {
+        Error::Backend(error) if error.is_too_long() => {
+            Error::NoSummary("there is no room for it in the context")
+        }
+        error => error,
     })?;
     match stats.stop {
-        StopReason::Interrupted => Err(Failure::interrupted()),
-        _ if text.trim().is_empty() => Err(Failure::new("the model wrote nothing")),
+        StopReason::Interrupted => Err(Error::Interrupted),
+        _ if text.trim().is_empty() => Err(Error::NoSummary("the model wrote nothing")),
         _ => Ok(text.trim().to_string()),
     }
 }
 
 /// Waits for an answer that is not shown.
-fn whole_answer(
-    backend: &mut dyn Backend,
-    request: Request,
-    watch: Watch,
-) -> Result<(String, Stats), Failure> {
+fn whole_answer(backend: &mut dyn Backend, request: Request, watch: Watch) -> Result<(String, Stats), Error> {
     let reply = backend.reply(request);
     let mut text = String::new();
     loop {
@@ -134,7 +131,7 @@ fn whole_answer(
         };
         if flow.is_break() {
             reply.cancel();
-            return Err(Failure::interrupted());
+            return Err(Error::Interrupted);
         }
     }
 }
@@ -145,7 +142,7 @@ fn carry(
     request: &mut Request,
     summary: String,
     (tokens, limit): (usize, usize),
-) -> Result<usize, Failure> {
+) -> Result<usize, Error> {
     let without = request.dropped.summary.replace(summary);
     let with = prompt_tokens(backend, request)?;
     if with >= limit {
@@ -163,8 +160,9 @@ mod tests {
 
     use super::super::{Candidate, FailedTurn, Session, SessionOptions};
     use super::*;
-    use crate::backend::{Description, Inspect, Rendered, ReplyStream};
+    use crate::backend::{self, Description, Inspect, Rendered, ReplyStream};
     use crate::chat::{Attachment, Counts, Dropped, Role};
+    use crate::engine;
     use crate::settings::{Config, setting};
 
     /// Says what it is told to, a byte a token. A message takes three tokens more, and so does the beginning of the answer.
@@ -192,7 +190,7 @@ mod tests {
             let (prompt, limit) = (self.prompt(&request), self.description.context_limit);
             let done = if prompt + request.room > limit {
                 told.send(BackendEvent::Event(Event::Full { prompt, limit })).unwrap();
-                Err(Failure::new("the prompt is too long").exit(Exit::TooLong))
+                Err(engine::Error::TooLong { prompt, limit }.into())
             } else {
                 let mut text = self.says.pop_front().expect("an answer is left");
                 let mut stop = StopReason::End;
@@ -225,18 +223,18 @@ mod tests {
     }
 
     impl Inspect for Bytes {
-        fn count(&mut self, request: Request) -> Result<Counts, Failure> {
+        fn count(&mut self, request: Request) -> Result<Counts, backend::Error> {
             let (prompt, limit) = (self.prompt(&request), self.description.context_limit);
             Ok(Counts { prompt, cached: 0, limit, prefill: Default::default() })
         }
 
-        fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Failure> {
+        fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, backend::Error> {
             let attached = |m: &Message| m.files().map(|file| file.content().len()).sum();
             let of = |m: &Arc<Message>| TokenCount { tokens: 3 + m.content().len(), attached: attached(m) };
             Ok(messages.iter().map(of).collect())
         }
 
-        fn render(&mut self, _: Request) -> Result<Rendered, Failure> {
+        fn render(&mut self, _: Request) -> Result<Rendered, backend::Error> {
             unreachable!("nobody looks at the prompt here")
         }
     }
@@ -309,25 +307,29 @@ mod tests {
         let mut conversation = conversation(400, 30, Some(Overflow::Roll), &["one"], false);
         assert_eq!(conversation.ask(25).unwrap(), "one");
         assert!((20..=58).contains(&conversation.dropped.unwrap().count), "about half of it");
-        assert!(conversation.session.count(None).unwrap_err().message.contains("counts no tokens"));
+        assert!(conversation.session.count(None).unwrap_err().to_string().contains("counts no tokens"));
+    }
+
+    /// Of a prompt that is too long: whether it would fit without the oldest messages.
+    fn droppable(asked: Result<String, FailedTurn>) -> Option<bool> {
+        match asked.unwrap_err().error {
+            Error::TooLong { droppable, .. } => Some(droppable),
+            _ => None,
+        }
     }
 
     #[test]
     fn nothing_is_dropped_unless_that_was_decided() {
         let mut undecided = conversation(400, 7, None, &[], true);
-        let failure = undecided.ask(25).unwrap_err().failure;
-        assert_eq!((failure.exit, undecided.full), (Exit::TooLong, Some((430, 400))));
+        assert_eq!((droppable(undecided.ask(25)), undecided.full), (Some(true), Some((430, 400))));
         let mut stopping = conversation(400, 7, Some(Overflow::Stop), &[], true);
-        let failure = stopping.ask(25).unwrap_err().failure;
-        assert_eq!((failure.exit, stopping.full, stopping.dropped), (Exit::TooLong, None, None));
-        assert!(failure.hint.unwrap().contains("--overflow roll"));
+        assert_eq!((droppable(stopping.ask(25)), stopping.full, stopping.dropped), (Some(true), None, None));
         let mut tight = conversation(400, 6, Some(Overflow::Stop), &["one"], true);
         assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little room, but some");
         let mut alone = conversation(400, 0, Some(Overflow::Roll), &["one"], true);
         assert_eq!(alone.ask(380).unwrap(), "one");
         let mut long = conversation(400, 3, Some(Overflow::Roll), &[], true);
-        let failure = long.ask(503).unwrap_err().failure;
-        assert_eq!((failure.exit, failure.hint), (Exit::TooLong, None), "dropping helps nothing");
+        assert_eq!(droppable(long.ask(503)), Some(false), "dropping helps nothing");
     }
 
     #[test]

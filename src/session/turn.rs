@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::truncate::{Fit, drops, fit};
-use super::{PATIENCE, Session, Watch};
-use crate::backend::{BackendEvent, ReplyStream};
+use super::{Error, PATIENCE, Session, Watch};
+use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::room;
 use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
 use crate::clock::now;
-use crate::error::Failure;
 
 /// How long the first token may wait for the disk.
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -20,10 +19,6 @@ const FIRST_WORD: Duration = Duration::from_secs(2);
 const KEEPING: Duration = Duration::from_millis(700);
 /// How long to wait for the stats of a stopped answer.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// The remedy for a conversation that does not fit.
-const DROPPING: &str =
-    "--overflow roll drops the oldest messages from the model's view, compact summarises them first";
 
 /// A finished answer.
 #[derive(Debug, Clone)]
@@ -39,7 +34,7 @@ pub struct Answer {
 /// A turn that failed: the conversation is as before.
 #[derive(Debug)]
 pub struct FailedTurn {
-    pub failure: Failure,
+    pub error: Error,
     /// The user's message, for the line editor.
     pub message: Option<Box<Message>>,
 }
@@ -79,10 +74,10 @@ impl Session {
             None => _ = self.conversation.add(message.clone(), None, Some(now())),
         }
         self.keep_up();
-        self.answer(empty_answer(), watch).map_err(|failure| {
+        self.answer(empty_answer(), watch).map_err(|error| {
             self.conversation.move_to(before);
             self.keep_up();
-            FailedTurn { failure, message: Some(Box::new(message)) }
+            FailedTurn { error, message: Some(Box::new(message)) }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -90,10 +85,8 @@ impl Session {
     /// Another answer to the last user message, on a new branch.
     pub fn retry(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
-        let nothing = || Failure::new("there is nothing to answer again");
-        let question = self.conversation.last_user();
-        let question =
-            question.ok_or_else(nothing).map_err(|failure| FailedTurn { failure, message: None })?;
+        let nothing = FailedTurn { error: Error::NothingToAnswer, message: None };
+        let question = self.conversation.last_user().ok_or(nothing)?;
         self.conversation.move_to(Some(question));
         self.instead(before, empty_answer(), watch)
     }
@@ -102,12 +95,10 @@ impl Session {
     pub fn more(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
-            let failure = Failure::new("there is no answer to go on with");
-            return Err(FailedTurn { failure, message: None });
+            return Err(FailedTurn { error: Error::NothingToContinue, message: None });
         };
         if self.conversation.stop_reason(answer) == Some(StopReason::End) {
-            let failure = Failure::new("the answer was not cut: the model had ended it");
-            return Err(FailedTurn { failure: failure.hint("/retry gets another one"), message: None });
+            return Err(FailedTurn { error: Error::NotCut, message: None });
         }
         let answer_prefix = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
@@ -120,10 +111,10 @@ impl Session {
         answer_prefix: Message,
         watch: Watch,
     ) -> Result<&Answer, FailedTurn> {
-        self.answer(answer_prefix, watch).map_err(|failure| {
+        self.answer(answer_prefix, watch).map_err(|error| {
             self.conversation.move_to(before);
             self.keep_up();
-            FailedTurn { failure, message: None }
+            FailedTurn { error, message: None }
         })?;
         Ok(self.last.as_ref().expect("just answered"))
     }
@@ -163,7 +154,7 @@ impl Session {
     }
 
     /// Requests an answer to the path to the head, and adds it.
-    fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Failure> {
+    fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Error> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
@@ -173,15 +164,15 @@ impl Session {
         let stats = loop {
             let further = match self.receive(next.clone(), &request, &mut written, watch)? {
                 Received::Stats(stats) => stats,
-                Received::Full { prompt, limit, failure } => {
+                Received::Full { prompt, limit, error } => {
                     match fit(&mut *self.backend, &mut next, overflow, (prompt, limit), watch)? {
                         Fit::Fits => request.dropped.clone_from(&next.dropped),
-                        Fit::TooLong => return Err(failure),
+                        Fit::TooLong => return Err(Error::TooLong { error, droppable: false }),
                         Fit::Kept => {
                             if overflow.is_none() {
                                 let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends here anyway
                             }
-                            return Err(failure.hint(DROPPING));
+                            return Err(Error::TooLong { error, droppable: true });
                         }
                     }
                     continue;
@@ -201,7 +192,7 @@ impl Session {
         };
         let Written { id, message, first_token, .. } = written;
         if stats.stop == StopReason::Interrupted && message == answer_prefix {
-            return Err(Failure::interrupted());
+            return Err(Error::Interrupted);
         }
         let how = record::Answer { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
         let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
@@ -220,7 +211,7 @@ impl Session {
         asked_for: &Request,
         written: &mut Written,
         watch: Watch,
-    ) -> Result<Received, Failure> {
+    ) -> Result<Received, Error> {
         let seed = request.generation.seed;
         let goes_on = written.first_token.is_some();
         let reply = self.backend.reply(request);
@@ -228,9 +219,9 @@ impl Session {
         loop {
             let event = match reply.next(PATIENCE) {
                 Some(BackendEvent::Done(Ok(stats))) => return Ok(Received::Stats(stats)),
-                Some(BackendEvent::Done(Err(failure))) => {
-                    let (prompt, limit) = full.ok_or_else(|| failure.clone())?;
-                    return Ok(Received::Full { prompt, limit, failure });
+                Some(BackendEvent::Done(Err(error))) => {
+                    let Some((prompt, limit)) = full else { return Err(error.into()) };
+                    return Ok(Received::Full { prompt, limit, error });
                 }
                 Some(BackendEvent::Event(Event::Full { prompt, limit })) => {
                     full = Some((prompt, limit));
@@ -319,11 +310,11 @@ impl Written {
 /// How a request ended.
 enum Received {
     Stats(Stats),
-    /// Its prompt leaves too little room, in tokens; the failure says so.
+    /// Its prompt leaves too little room, in tokens; the error says so.
     Full {
         prompt: usize,
         limit: usize,
-        failure: Failure,
+        error: backend::Error,
     },
 }
 

@@ -14,6 +14,6 @@ mod values;
 
 pub use assignment::{Assignment, Source, Wrong};
 pub use paths::Paths;
-pub use resolve::{Config, Given};
+pub use resolve::{Config, Error, Given};
 pub use setting::{Effect, Group, Setting};
 pub use table::{SETTINGS, names, setting};

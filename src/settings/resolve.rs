@@ -8,11 +8,20 @@ use super::setting::Setting;
 use super::table::{SETTINGS, setting};
 use super::{environment, file};
 use crate::chat::settings::Settings;
-use crate::error::Failure;
 
 /// The settings from the command line, in the table's order; repeated ones with all values.
 #[derive(Debug, Clone, Default)]
 pub struct Given(pub Vec<(&'static str, String)>);
+
+/// Why a setting is not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("there is no setting '{0}' here")]
+    Unknown(String),
+    /// Its value is wrong: says which and why.
+    #[error("{0}")]
+    Wrong(String),
+}
 
 /// Settings that exclude each other.
 const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
@@ -99,13 +108,12 @@ impl Config {
     }
 
     /// The same with other values of the settings that affect an answer.
-    pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Failure> {
+    pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Error> {
         let mut config = self.clone();
         config.change(|assignments| assignments.retain(|assignment| !assignment.setting.shapes));
         for (name, value) in pairs {
-            let row =
-                setting(name).ok_or_else(|| Failure::new(format!("there is no setting '{name}' here")))?;
-            checked(row, value, row.name).map_err(Failure::usage)?;
+            let row = setting(name).ok_or_else(|| Error::Unknown(name.clone()))?;
+            checked(row, value, row.name).map_err(Error::Wrong)?;
             let assignment = Assignment { setting: row, value: value.clone(), source: Source::Chat };
             config.change(|assignments| assignments.push(assignment));
         }
@@ -113,9 +121,9 @@ impl Config {
     }
 
     /// Sets a value in the chat, over all other sources; `None`: restores the value from before the chat.
-    pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
+    pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
         if let Some(value) = value {
-            checked(row, value, row.name).map_err(Failure::usage)?;
+            checked(row, value, row.name).map_err(Error::Wrong)?;
         }
         let assignment = |value: &str| Assignment { setting: row, value: value.into(), source: Source::Chat };
         self.change(|assignments| {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::backend::Error;
 use crate::engine::Engine;
 use crate::engine::llama::Llama;
 use crate::engine::model::Cancel;
-use crate::error::Failure;
 
 /// Something asked of the engine's thread.
 pub(super) struct Job {
@@ -22,11 +22,11 @@ pub(super) struct Job {
     pub(super) run: Box<Run>,
 }
 
-type Run = dyn FnOnce(Result<Ready, Failure>) -> bool + Send;
+type Run = dyn FnOnce(Result<Ready, Error>) -> bool + Send;
 
 impl Job {
     /// A job that waits for the model, and of which nothing is stored.
-    pub(super) fn new(run: impl FnOnce(Result<Ready, Failure>) -> bool + Send + 'static) -> Job {
+    pub(super) fn new(run: impl FnOnce(Result<Ready, Error>) -> bool + Send + 'static) -> Job {
         Job { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
     }
 

@@ -12,13 +12,12 @@ use super::Spec;
 use super::job::{Job, Ready};
 use crate::backend::probe::{Verdict, without_repack};
 use crate::backend::working::Mark;
-use crate::backend::{Description, Loading};
+use crate::backend::{Description, Error, Loading};
 use crate::engine::llama::{self, Llama, SpecialIds, Weights};
 use crate::engine::model::Model;
 use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache};
 use crate::engine::{Engine, cache};
-use crate::error::{Exit, Failure};
 
 /// How long no job must have come before the engine does something for later.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -34,42 +33,42 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(mut self, inbox: &Receiver<Job>) {
-        let mut unheard: Option<Failure> = None;
+        let mut unheard: Option<Error> = None;
         while let Ok(job) = inbox.recv() {
             if job.cancelled() {
-                (job.run)(Err(Failure::interrupted()));
+                (job.run)(Err(Error::Interrupted));
                 continue;
             }
             if !job.loads {
                 continue; // a load that failed or was stopped is tried again only for a question
             }
             // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
-            if let Some(failure) = unheard.take() {
-                (job.run)(Err(failure));
+            if let Some(error) = unheard.take() {
+                (job.run)(Err(error));
                 continue;
             }
             let started = Instant::now();
             self.loading.done.store(0, Ordering::Relaxed);
             self.loading.active.store(true, Ordering::Relaxed);
             let weights = self.load();
-            let ready = weights.as_ref().map_err(Failure::clone).and_then(|weights| self.ready(weights));
+            let ready = weights.as_ref().map_err(Error::clone).and_then(|weights| self.ready(weights));
             match ready {
                 Ok(llama) => {
                     if self.serve(llama, job, started.elapsed(), inbox).is_break() {
                         return;
                     }
                 }
-                Err(failure) => {
+                Err(error) => {
                     self.loading.active.store(false, Ordering::Relaxed);
-                    let lasts = failure.exit != Exit::Interrupted;
-                    let heard = (job.run)(Err(failure.clone()));
-                    unheard = Some(failure).filter(|_| lasts && !heard);
+                    let lasts = error != Error::Interrupted;
+                    let heard = (job.run)(Err(error.clone()));
+                    unheard = Some(error).filter(|_| lasts && !heard);
                 }
             }
         }
     }
 
-    fn load(&mut self) -> Result<Weights, Failure> {
+    fn load(&mut self) -> Result<Weights, Error> {
         if let Some(probe) = &self.spec.probe {
             let verdict = (probe.run)(&self.loading.abort)?;
             probe.passed(&self.spec.state, verdict);
@@ -89,7 +88,7 @@ impl Worker {
     }
 
     /// Makes the first context while the vocabulary is still being read.
-    fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Failure> {
+    fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Error> {
         let mut llama = Llama::new(weights, self.spec.context.clone());
         let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
         weights.complete().map_err(|error| self.not_loaded(&error))?;
@@ -99,11 +98,11 @@ impl Worker {
         Ok(llama)
     }
 
-    fn not_loaded(&self, error: &anyhow::Error) -> Failure {
+    fn not_loaded(&self, error: &anyhow::Error) -> Error {
         if self.loading.abort.load(Ordering::Relaxed) {
-            return Failure::interrupted();
+            return Error::Interrupted;
         }
-        Failure::new(format!("could not load {}: {error}", self.spec.path.display()))
+        Error::Load { path: self.spec.path.clone(), why: error.to_string() }
     }
 
     /// Runs jobs until the queue closes, or until loading was stopped and must begin again.
@@ -114,16 +113,17 @@ impl Worker {
         });
         self.loading.active.store(false, Ordering::Relaxed);
         if stop() {
-            (first.run)(Err(Failure::interrupted()));
+            (first.run)(Err(Error::Interrupted));
             return ControlFlow::Continue(());
         }
         let mut engine = match made {
             Ok(engine) => {
                 engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.costs.known.clone())
             }
-            Err(failure) => {
+            Err(error) => {
+                let error = Error::from(error);
                 for job in std::iter::once(first).chain(inbox) {
-                    (job.run)(Err(failure.clone()));
+                    (job.run)(Err(error.clone()));
                 }
                 return ControlFlow::Break(());
             }
@@ -181,7 +181,7 @@ fn not_locked_note() -> String {
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
     let limit = match limit {
         Ok(RLIM_INFINITY) | Err(_) => "the system has no more memory for that".into(),
-        Ok(bytes) => format!("{} KiB may be (ulimit -l; root can raise that)", bytes >> 10),
+        Ok(bytes) => format!("{} KiB may be (ulimit's locked memory; root can raise that)", bytes >> 10),
     };
     format!("mlock: the model is not locked in memory, or not all of it: {limit}")
 }

@@ -262,14 +262,14 @@ pub fn wish(
             (
                 least,
                 Think::AsItLikes,
-                Some("this model always thinks: --think off has it think as little as it can"),
+                Some("this model always thinks: it is asked to think as little as it can"),
             )
         }
         (None, Some(_)) => (Map::new(), if on { Think::Do } else { Think::Not }, None),
         (None, None) if on => (
             Map::new(),
             Think::AsItLikes,
-            Some("this model's template knows no thinking: --think on changes nothing"),
+            Some("this model's chat template has no thinking mode: it cannot be switched on"),
         ),
         (None, None) => (Map::new(), Think::AsItLikes, None),
     }

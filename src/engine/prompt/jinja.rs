@@ -53,13 +53,6 @@ pub enum TemplateError {
     Failed { line: usize, detail: String },
 }
 
-impl TemplateError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        Some("--chat-template chatml uses the built-in template, --chat-template FILE another one")
-    }
-}
-
 /// How much a render may do before it is stopped.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Bounds {

@@ -24,11 +24,11 @@ use self::format::{AnswerPrefix, Format, Tags};
 use self::markers::{Dress, Markers, Texts, absent};
 use self::template::{Template, TemplateError};
 use self::turns::texts_of;
+use super::error::Error;
 use super::model::Model;
 use super::token::{Marker, Token, Vocabulary};
 use crate::chat::settings::Auto;
 use crate::chat::{Message, Request, Role, TokenCount};
-use crate::error::Failure;
 
 /// The exact prompt of a request.
 pub struct Prompt {
@@ -61,16 +61,16 @@ impl Prompter {
         model: &impl Model,
         template: Option<&str>,
         args: &[(String, String)],
-    ) -> Result<Prompter, Failure> {
+    ) -> Result<Prompter, Error> {
         let vocabulary = model.vocabulary();
         let compile = |source| Template::new(source, &vocabulary.bos_text, &vocabulary.eos_text, args);
-        let template = template.map(compile).transpose().map_err(template_failure)?;
+        let template = template.map(compile).transpose().map_err(template_error)?;
         // Made of some thirty renders, so only where a token's text that is not in the source asks for it.
         let sample = LazyCell::new(|| template.as_ref().map(Template::sample).unwrap_or_default());
         let source = template.as_ref().map(Template::source).unwrap_or_default();
         let emitted = |text: &str| source.contains(text) || sample.contains(text);
-        let markers = Markers::new(vocabulary, emitted).map_err(Failure::from)?;
-        let encoder = Encoder::new(vocabulary).map_err(Failure::from)?;
+        let markers = Markers::new(vocabulary, emitted)?;
+        let encoder = Encoder::new(vocabulary)?;
         let format = template.as_ref().and_then(|template| Format::of(template, &VocabularyTags(model)));
         let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
         let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
@@ -90,13 +90,13 @@ impl Prompter {
     }
 
     /// The exact prompt of a request: text and ids.
-    pub fn prompt(&self, model: &impl Model, request: &Request) -> Result<Prompt, Failure> {
+    pub fn prompt(&self, model: &impl Model, request: &Request) -> Result<Prompt, Error> {
         self.with_messages(model, request, &request.visible())
     }
 
     /// The tokens that the prompt begins with whatever the user says in the last paragraph of the last message: another question
     /// about the same documents begins with these.
-    pub fn before_user_text(&self, model: &impl Model, request: &Request) -> Result<Vec<Token>, Failure> {
+    pub fn before_user_text(&self, model: &impl Model, request: &Request) -> Result<Vec<Token>, Error> {
         let mut messages = request.visible();
         let Some(last) = messages.iter().rposition(|message| message.role == Role::User) else {
             return Ok(Vec::new());
@@ -149,7 +149,7 @@ impl Prompter {
         model: &impl Model,
         request: &Request,
         messages: &[Arc<Message>],
-    ) -> Result<Prompt, Failure> {
+    ) -> Result<Prompt, Error> {
         match &self.template {
             Some(template) if !request.raw => self.chat_prompt(model, template, request, messages),
             _ => Ok(self.plain_prompt(model, request, messages)),
@@ -162,7 +162,7 @@ impl Prompter {
         template: &Template,
         request: &Request,
         messages: &[Arc<Message>],
-    ) -> Result<Prompt, Failure> {
+    ) -> Result<Prompt, Error> {
         let (turns, left_out) = turns::turns(messages.iter().map(AsRef::as_ref));
         let answer_prefix = [request.thinking_prefix.as_str(), &request.answer_prefix];
         let mut said: Vec<&str> = turns.iter().flat_map(template::Turn::texts).chain(answer_prefix).collect();
@@ -178,7 +178,7 @@ impl Prompter {
             let mut all = dressed(template.args(), template.source(), dress);
             all.extend(variables.clone());
             let turns: Vec<template::Turn> = turns.iter().map(|turn| turn.dressed(dress)).collect();
-            let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_failure)?;
+            let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_error)?;
             let [thinking, text] = answer_prefix.map(dress);
             let answer_prefix = AnswerPrefix { thinking: &thinking, text: &text };
             let lead = format
@@ -186,7 +186,7 @@ impl Prompter {
                 .map_or(text.clone(), |format| format.answer_prefill(&rendered.text, answer_prefix, todo));
             let prompt = rendered.text + &lead;
             let opened = format.as_ref().and_then(|format| format.opened(&prompt));
-            Ok::<_, Failure>((prompt, (rendered.notes, opened)))
+            Ok::<_, Error>((prompt, (rendered.notes, opened)))
         })?;
         let notes = left_out.into_iter().chain(notes).chain(note.map(String::from)).collect();
         let tokens = self.encoder.encode(model, &guarded);
@@ -210,14 +210,10 @@ impl Prompter {
     }
 }
 
-fn template_failure(error: TemplateError) -> Failure {
-    if error == TemplateError::Interrupted {
-        return Failure::interrupted();
-    }
-    let failure = Failure::new(error.to_string());
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+fn template_error(error: TemplateError) -> Error {
+    match error {
+        TemplateError::Interrupted => Error::Interrupted,
+        error => Error::Template(error.to_string()),
     }
 }
 

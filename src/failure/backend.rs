@@ -1,0 +1,21 @@
+//! Why a backend does not answer, and what to do about it.
+
+use super::worded;
+use crate::backend::Error;
+use crate::error::Failure;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Engine(error) => error.into(),
+            Error::Interrupted => Failure::interrupted(),
+            Error::Setting { line, hint } => Failure { hint, ..Failure::usage(line) },
+            Error::Unsound { .. } => worded(&error, None).hint(
+                "the file may be damaged, or made for another version of llama.cpp; try fetching it again",
+            ),
+            Error::Load { .. } | Error::NotTried { .. } | Error::Script(_) | Error::Stopped => {
+                worded(&error, None)
+            }
+        }
+    }
+}
