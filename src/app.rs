@@ -11,7 +11,7 @@ use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, would_replace};
 use crate::history::exchange::Format;
 use crate::history::journal::Heading;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::settings::{Given, SETTINGS, Setting};
 
 /// Run open models on your own machine, in your terminal.

@@ -11,7 +11,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use crate::cli;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::history::database::{Filter, Summary};
 use crate::models;
 use crate::models::library;

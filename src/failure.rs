@@ -1,4 +1,4 @@
-//! Typed errors of the rooms below → a [`Failure`]: one line, an exit code, and a hint where there is a remedy.
+//! Typed errors of the rooms below → a [`Failure`] as users see it: one line, a hint if there is a remedy, and an exit code.
 //!
 //! The errors know no option, no command and no exit code; which of them helps a person is said here, a file a room.
 
@@ -13,19 +13,88 @@ mod models;
 mod session;
 mod settings;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 pub use self::gguf::{FETCH_AGAIN, joined, remedy};
 pub use self::session::why;
-use crate::error::{Exit, Failure};
-use crate::ui;
+use crate::ui::{self, Screen};
+
+/// The program's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Answered; also if the user's own limit ended the answer.
+    Answered = 0,
+    /// Something failed.
+    Failed = 1,
+    /// Wrong command line or setting, or no prompt.
+    Usage = 2,
+    /// The prompt does not fit the context.
+    TooLong = 3,
+    /// The answer was cut off: context full, default length limit, endless repetition, nothing but thinking.
+    Cut = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// All exit codes with their meanings.
+    pub const ALL: [(Exit, &str); 6] = [
+        (Exit::Answered, "answered; also if your own -n ended the answer"),
+        (Exit::Failed, "failed; also if doctor, check or history replay found a problem"),
+        (Exit::Usage, "wrong command line or setting, or no prompt"),
+        (Exit::TooLong, "the prompt does not fit the context"),
+        (
+            Exit::Cut,
+            "the answer was cut off: context full, fireside's default limit, endless repetition, or nothing but thinking",
+        ),
+        (Exit::Interrupted, "interrupted (Ctrl-C)"),
+    ];
+}
+
+/// A failure: line, hint, exit code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}
 
 impl Failure {
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Failed, message: message.into(), hint: None }
+    }
+
+    /// The command line or a setting is wrong.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Usage, ..Failure::new(message) }
+    }
+
+    /// The user stopped it.
+    pub fn interrupted() -> Failure {
+        Failure { exit: Exit::Interrupted, ..Failure::new("interrupted") }
+    }
+
+    pub fn exit(mut self, exit: Exit) -> Failure {
+        self.exit = exit;
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// Writes it to stderr where there is no screen; returns the exit code.
     pub fn print(&self) -> Exit {
         ui::last_line(&format!("fireside: {self}"));
         self.hint.iter().for_each(|hint| ui::last_line(&format!("hint: {hint}")));
         self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
@@ -37,4 +106,11 @@ fn usage(error: &impl Display) -> Failure {
 /// The error's own line, with what can be done about it.
 fn worded(error: &impl Display, hint: Option<String>) -> Failure {
     Failure { hint, ..Failure::new(error.to_string()) }
+}
+
+impl Screen {
+    /// `fireside: …` and, if there is a hint, `hint: …`.
+    pub fn failure(&mut self, failure: &Failure) {
+        self.show_failure(&failure.message, failure.hint.as_deref());
+    }
 }

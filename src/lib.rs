@@ -10,8 +10,8 @@ pub mod repl;
 pub mod commands;
 pub mod completions;
 pub mod cli;
-pub mod failure;
 pub mod saved;
+pub mod failure;
 // One conversation, whoever asks.
 pub mod session;
 pub mod models;
@@ -34,4 +34,3 @@ pub mod processor;
 pub mod clock;
 pub mod files;
 pub mod units;
-pub mod error;

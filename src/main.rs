@@ -5,7 +5,7 @@ use std::time::Instant;
 use fireside::cli::Instead;
 use fireside::engine::llama::{self, Hooks};
 use fireside::engine::prompt::template;
-use fireside::error::Exit;
+use fireside::failure::Exit;
 use fireside::ui::{self, crash, terminal};
 use fireside::{app, cli, completions};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

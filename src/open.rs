@@ -12,7 +12,7 @@ use crate::chat::Settings;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::cli::Args;
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::history::journal::Heading;
 use crate::model_state::ModelState;
 use crate::models::about::{self, About};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::record::Record;
 use crate::clock::now;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::files::{self, Existing};
 use crate::history::Error;
 use crate::history::database::{Conversations, Filter, Summary};

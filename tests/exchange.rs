@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use fireside::chat::part::{Media, MediaKind, ToolCall, ToolResult};
 use fireside::chat::record::{Answer, Entry, Record};
 use fireside::chat::{Attachment, Message, MessageId, Part, Role};
-use fireside::error::Failure;
+use fireside::failure::Failure;
 use fireside::history::exchange::{Format, Imported, Summary, export, import};
 use tempfile::TempDir;
 

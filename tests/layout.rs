@@ -21,12 +21,12 @@ const MOST_LINES: usize = 600;
 /// What each room may import besides itself. These rooms and `main` may import everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "error", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui"]),
     (
         "repl",
         &[
-            "chat", "error", "failure", "files", "history", "input", "models", "saved", "session",
-            "settings", "suggest", "ui", "units",
+            "chat", "failure", "files", "history", "input", "models", "saved", "session", "settings",
+            "suggest", "ui", "units",
         ],
     ),
     (
@@ -37,7 +37,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "clock",
             "completions",
             "convert",
-            "error",
             "failure",
             "files",
             "gguf",
@@ -54,14 +53,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("completions", &["cli", "error", "history", "models", "saved", "settings", "ui"]),
-    ("cli", &["chat", "error", "files", "settings", "suggest"]),
-    ("saved", &["chat", "clock", "error", "files", "history", "settings", "ui", "units"]),
+    ("completions", &["cli", "failure", "history", "models", "saved", "settings", "ui"]),
+    ("cli", &["chat", "failure", "files", "settings", "suggest"]),
+    ("saved", &["chat", "clock", "failure", "files", "history", "settings", "ui", "units"]),
     (
         "failure",
         &[
-            "backend", "chat", "convert", "engine", "error", "gguf", "history", "hub", "input", "models",
-            "session", "settings", "suggest", "ui", "units",
+            "backend", "chat", "convert", "engine", "gguf", "history", "hub", "input", "models", "session",
+            "settings", "suggest", "ui", "units",
         ],
     ),
     ("session", &["backend", "chat", "clock", "history", "models", "settings"]),
@@ -91,7 +90,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hub", &["clock", "files", "model_state", "suggest", "units"]),
     ("model_state", &["files"]),
     ("input", &["chat", "files", "ui"]),
-    ("ui", &["chat", "error", "units"]),
+    ("ui", &["chat", "units"]),
     ("settings", &["chat", "files", "suggest"]),
     ("chat", &[]),
     ("suggest", &[]),
@@ -99,7 +98,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("files", &[]),
     ("units", &[]),
-    ("error", &[]),
 ];
 
 /// Crates that only these files may name.

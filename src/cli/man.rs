@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use super::Args;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::files::reason;
 
 /// Writes the pages to a folder, which is created if necessary.

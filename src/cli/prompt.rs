@@ -1,7 +1,7 @@
 //! The words on the command line → the prompt, or a hint at what was probably meant: a subcommand, a model, or quotes.
 
 use super::{Commands, help};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::suggest::nearest;
 
 /// The prompt among the words on the command line. A single word is a prompt too, unless it is almost a subcommand or the name of

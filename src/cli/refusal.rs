@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory};
 
 use super::{Args, OPTIONS_AND_PROMPTS};
 use crate::chat::settings::renamed;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::settings::{Setting, setting};
 
 /// clap's error as one line and a hint.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, Command, CommandFactory};
 
 use super::{Args, OPTIONS_AND_PROMPTS, needs_value};
-use crate::error::Failure;
+use crate::failure::Failure;
 
 /// llama.cpp's short options of several letters and fireside's options; an empty string drops the option.
 const SPELLINGS: &[(&str, &str)] = &[

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::CommandContext;
 use crate::chat::{Event, Message, Role, Stats};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::gguf;
 use crate::models::{self, about};
 use crate::session::{FailedTurn, Session, SessionOptions};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::CommandContext;
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::gguf::memory::available_memory;
 use crate::models::catalog::{Entry, catalog};
 use crate::models::licences::judge;

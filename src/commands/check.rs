@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
-use crate::failure;
+use crate::failure::{self, Exit, Failure};
 use crate::files::reason;
 use crate::gguf::{self, Header, Refusal};
 use crate::models;

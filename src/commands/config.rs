@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::models;
 use crate::settings::SETTINGS;
 

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::{CommandContext, lossy, may_replace};
 use crate::convert::{Conversion, Type};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::{Existing, persist, reason};
 use crate::models;
 use crate::ui::terminal;

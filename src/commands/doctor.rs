@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::history::database::{Conversations, Filter};
 use crate::models;
 use crate::models::library;

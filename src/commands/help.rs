@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{CommandContext, lossy};
 use crate::chat::settings::{Settings, renamed};
 use crate::cli::{self, Instead};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::hub;
 use crate::settings::{self, Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;

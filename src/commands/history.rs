@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{CommandContext, may_replace, replay};
 use crate::cli::History;
 use crate::clock::timestamp;
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::{expanded, is_stdout, reason};
 use crate::history::database::{Conversations, Filter, Hit, Summary};
 use crate::history::exchange::{self, Format};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::reason;
 use crate::gguf::memory::available_memory;
 use crate::models::about::{self, About, count};

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Commands, History};
 use crate::completions;
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
 use crate::session::Opener;
 use crate::settings::Config;

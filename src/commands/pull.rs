@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::gguf::{self, Refusal};
 use crate::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::input;

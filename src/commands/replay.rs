@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::CommandContext;
 use crate::chat::Role;
 use crate::chat::record::{Answer, Entry};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::saved;
 use crate::session::{Again, Difference, Replay};
 use crate::ui::terminal;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{CommandContext, lossy};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::files::reason;
 use crate::input;
 use crate::model_state::ModelState;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::model_card::ModelCard;
 use super::{CommandContext, pull};
 use crate::chat::Settings;
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
 use crate::hub::Reference;
 use crate::models::names::NotHere;

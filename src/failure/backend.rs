@@ -1,8 +1,7 @@
 //! Why a backend does not answer, and what to do about it.
 
-use super::worded;
+use super::{Failure, worded};
 use crate::backend::Error;
-use crate::error::Failure;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {

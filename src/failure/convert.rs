@@ -1,8 +1,7 @@
 //! Why a checkpoint was not converted, and what to do instead.
 
-use super::worded;
+use super::{Failure, worded};
 use crate::convert::Error;
-use crate::error::Failure;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {

@@ -1,8 +1,7 @@
 //! Why a model does not answer, and what to do about it.
 
-use super::worded;
+use super::{Exit, Failure, worded};
 use crate::engine::Error;
-use crate::error::{Exit, Failure};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {

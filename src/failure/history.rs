@@ -1,7 +1,6 @@
 //! Why the stored conversations cannot be used, or a file was not imported, and what to do about it.
 
-use super::worded;
-use crate::error::Failure;
+use super::{Failure, worded};
 use crate::history::{self, exchange};
 
 const KINDS: &str = "it takes fireside's own JSON, OpenAI's messages as JSON, and ChatGPT's data export \

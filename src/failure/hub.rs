@@ -1,7 +1,6 @@
 //! Why nothing was found or fetched, and what to do about it.
 
-use super::{usage, worded};
-use crate::error::Failure;
+use super::{Failure, usage, worded};
 use crate::hub::{Error, listed};
 use crate::models::catalog::catalog;
 use crate::suggest::nearest;

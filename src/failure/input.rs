@@ -1,7 +1,6 @@
 //! Why no text could be read, and what to do about it.
 
-use super::worded;
-use crate::error::{Exit, Failure};
+use super::{Exit, Failure, worded};
 use crate::input::Error;
 
 impl From<Error> for Failure {

@@ -1,7 +1,6 @@
 //! Why there is no model or it cannot be used, and what to do about it.
 
-use super::{gguf, usage, worded};
-use crate::error::Failure;
+use super::{Failure, gguf, usage, worded};
 use crate::models::catalog;
 use crate::models::names::NotHere;
 use crate::models::package;

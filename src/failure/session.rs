@@ -1,9 +1,8 @@
 //! Session errors and a prompt that does not fit the context → remedies, the most likely first.
 
-use super::{usage, worded};
+use super::{Exit, Failure, usage, worded};
 use crate::chat::Message;
 use crate::chat::settings::CtxSize;
-use crate::error::{Exit, Failure};
 use crate::session::{Error, Session};
 
 /// The remedy for a conversation that does not fit.

@@ -1,7 +1,6 @@
 //! Why a setting does not take a value.
 
-use super::{usage, worded};
-use crate::error::Failure;
+use super::{Failure, usage, worded};
 use crate::settings::Error;
 
 impl From<Error> for Failure {

@@ -11,7 +11,7 @@ use self::conversation::{clear, context, edit, export, fork, history, redo, resu
 use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
 use super::{Ask, Chat};
 use crate::chat::{Message, MessageId};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::files::expanded;
 use crate::models::builtin_templates;
 use crate::settings::{Effect, SETTINGS, Setting, setting};

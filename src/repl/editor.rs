@@ -18,7 +18,7 @@ pub(super) use self::external::{in_external_editor, is_external_set, no_editor};
 use self::feed::Feed;
 use self::full::Full;
 use self::plain::Plain;
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::ui::answer::{self, Reply};
 use crate::ui::terminal;
 

@@ -14,7 +14,7 @@ use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, MessageId, Role};
-use crate::error::{Exit, Failure};
+use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::models;
 use crate::models::library;

@@ -8,7 +8,6 @@ use super::wrap::{self, TextKind, Wrap};
 use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
 use crate::chat::settings::Auto;
 use crate::chat::{Event, Stats};
-use crate::error::Failure;
 
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
@@ -309,9 +308,9 @@ impl Screen {
     }
 
     /// `fireside: …` and, if there is a hint, `hint: …`.
-    pub fn failure(&mut self, failure: &Failure) {
-        self.tell(&format!("fireside: {}", one_line(&failure.message)), TextKind::Columns, "31");
-        if let Some(hint) = &failure.hint {
+    pub fn show_failure(&mut self, line: &str, hint: Option<&str>) {
+        self.tell(&format!("fireside: {}", one_line(line)), TextKind::Columns, "31");
+        if let Some(hint) = hint {
             self.tell(&format!("hint: {}", one_line(hint)), TextKind::Columns, "2");
         }
     }

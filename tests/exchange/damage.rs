@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::ControlFlow;
 
-use fireside::error::{Exit, Failure};
+use fireside::failure::{Exit, Failure};
 use fireside::history::exchange::{Format, Summary, export, import};
 
 use super::{folder, good, imported, one, sample, zipped};

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Confirm, Outcome, path};
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, Role};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::files::{Existing, is_stdout, reason, would_replace};
 use crate::history::database::{Filter, Hit};
 use crate::history::exchange::Format;

@@ -3,7 +3,7 @@
 use super::{DEFAULT, Outcome, changeable, command, path, unquoted};
 use crate::chat::settings::renamed;
 use crate::chat::{Message, Role};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::input::attach;
 use crate::repl::Chat;
 use crate::settings::{Effect, Setting, names, setting};

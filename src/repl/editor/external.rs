@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 
 use crate::chat::message::{without_final_newline, without_mark};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::ui::terminal;
 
 /// The user's editor, if one is set.

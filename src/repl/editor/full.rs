@@ -14,7 +14,7 @@ use super::external::in_external_editor;
 use super::feed::Feed;
 use super::keys::{self, EndKey, LineState, Shared, UNBROKEN};
 use super::{Complete, Input};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::lines;
 use crate::ui::terminal::{self, Hushed};

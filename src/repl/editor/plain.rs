@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Input;
 use super::blocks::{finished, unfinished};
-use crate::error::Failure;
+use crate::failure::Failure;
 use crate::ui::{keys, last_line, terminal};
 
 pub(super) struct Plain {
