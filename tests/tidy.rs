@@ -22,7 +22,8 @@ fn the_binding_is_the_one_that_is_pinned() {
     let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
     for pinned in fireside::engine::llama::BINDING.split(", ") {
         let (name, version) = pinned.split_once(' ').unwrap();
-        assert!(manifest.contains(&format!("{name} = \"={version}\"")), "Cargo.toml does not pin {pinned}");
+        let pins = [format!("{name} = \"={version}\""), format!("{name} = {{ version = \"={version}\"")];
+        assert!(pins.iter().any(|pin| manifest.contains(pin)), "Cargo.toml does not pin {pinned}");
     }
 }
 
