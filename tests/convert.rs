@@ -90,7 +90,7 @@ fn the_context_of_gpt_neo_ends_with_an_explanation() {
     checkpoint.converted(&[]).code(0).says("256 tokens of context: half of its layers look back 256 tokens");
     let model = checkpoint.home.path("out/model.gguf");
     let run = |args: &[&str]| checkpoint.home.run(args).model(&model).done();
-    run(&["-p", "Hi", "-n", "1", "--ctx-size", "300"]).failed(2, "300 is more").hint("look back 256 tokens");
+    run(&["-p", "Hi", "-n", "1", "--ctx-size", "300"]).failed(2, "300 exceeds").hint("look back 256 tokens");
     run(&["-p", "Hi", "-n", "1"]).code(0).says("look back 256 tokens");
     run(&["--raw", "-p", &"word ".repeat(400), "-n", "1"]).failed(3, "256");
     run(&["--raw", "-p", "Hi", "-n", "1000"]).code(4).says("the context is full");
@@ -101,7 +101,7 @@ fn gpt2_never_passes_its_trained_length() {
     let model = repository().join("tests/families/gpt2.gguf");
     let home = Home::new();
     home.run(&["--raw", "-p", "Hi", "-n", "1000"]).model(&model).done().code(4).says("the context is full");
-    home.run(&["--raw", "-p", "Hi", "--ctx-size", "257"]).model(&model).done().failed(2, "257 is more");
+    home.run(&["--raw", "-p", "Hi", "--ctx-size", "257"]).model(&model).done().failed(2, "257 exceeds");
 }
 
 #[test]

@@ -56,15 +56,15 @@ fn told(entry: &Entry) -> String {
 
 /// The number of messages that are here as they were written, none of them twice.
 fn saved(talks: &[Record], written: &HashMap<String, usize>, place: &str) -> usize {
-    let mut here: HashMap<String, usize> = HashMap::new();
-    for entry in talks.iter().flat_map(|talk| &talk.entries) {
-        *here.entry(told(entry)).or_default() += 1;
+    let mut here: HashMap<String, Vec<String>> = HashMap::new();
+    for (talk, entry) in talks.iter().flat_map(|talk| talk.entries.iter().map(move |entry| (talk, entry))) {
+        here.entry(told(entry)).or_default().push(format!("{} in {}", entry.id, talk.id));
     }
     here.retain(|entry, _| written.contains_key(entry));
-    for (entry, times) in &here {
-        assert!(*times <= written[entry], "{place}: {times} times: {entry}");
+    for (entry, ids) in &here {
+        assert!(ids.len() <= written[entry], "{place}: {ids:?}: {entry}");
     }
-    here.values().sum()
+    here.values().map(Vec::len).sum()
 }
 
 #[test]
