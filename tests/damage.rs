@@ -48,23 +48,29 @@ fn read(path: &Path, ids: &[String]) -> Vec<Record> {
     ids.iter().filter_map(|id| store.load(id).ok().flatten()).collect()
 }
 
-/// What a message says and how it came about: all but its id, which a migration gives.
-fn told(entry: &Entry) -> String {
+/// What a message says, where, and how it came about: all but its id, which a migration gives.
+fn told(talk: &Record, entry: &Entry) -> String {
     let Entry { message, created, answer, .. } = entry;
-    format!("{message:?} {created:?} {answer:?}")
+    format!("{} {message:?} {created:?} {answer:?}", talk.id)
+}
+
+/// How often each message is there.
+fn counted(talks: &[Record]) -> HashMap<String, usize> {
+    let mut here = HashMap::new();
+    for (talk, entry) in talks.iter().flat_map(|talk| talk.entries.iter().map(move |entry| (talk, entry))) {
+        *here.entry(told(talk, entry)).or_default() += 1;
+    }
+    here
 }
 
 /// The number of messages that are here as they were written, none of them twice.
 fn saved(talks: &[Record], written: &HashMap<String, usize>, place: &str) -> usize {
-    let mut here: HashMap<String, Vec<String>> = HashMap::new();
-    for (talk, entry) in talks.iter().flat_map(|talk| talk.entries.iter().map(move |entry| (talk, entry))) {
-        here.entry(told(entry)).or_default().push(format!("{} in {}", entry.id, talk.id));
-    }
+    let mut here = counted(talks);
     here.retain(|entry, _| written.contains_key(entry));
-    for (entry, ids) in &here {
-        assert!(ids.len() <= written[entry], "{place}: {ids:?}: {entry}");
+    for (entry, times) in &here {
+        assert!(*times <= written[entry], "{place}: {times} times: {entry}");
     }
-    here.values().map(Vec::len).sum()
+    here.values().sum()
 }
 
 #[test]
@@ -96,10 +102,7 @@ fn damage(whole: &Path, damages: u64, least: usize) {
     let store = Conversations::existing(&copy).unwrap().unwrap();
     let ids: Vec<String> = store.list(&Filter::default()).unwrap().into_iter().map(|one| one.id).collect();
     drop(store);
-    let mut written: HashMap<String, usize> = HashMap::new();
-    for entry in read(&copy, &ids).iter().flat_map(|talk| &talk.entries) {
-        *written.entry(told(entry)).or_default() += 1;
-    }
+    let written = counted(&read(&copy, &ids));
     let messages: usize = written.values().sum();
     assert!(messages >= 17, "{messages}");
     let mut state = seed;
