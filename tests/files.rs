@@ -35,7 +35,7 @@ fn a_name_that_is_no_model_gets_the_nearest() {
     hint("gentle-olw-3b").hint("did you mean Gentle-Owl-3B?");
     hint("owl").hint("did you mean Gentle-Owl-3B?");
     hint("smollm2-135").hint("did you mean smollm2-135m?");
-    hint("zzz").hint("give the path of a GGUF file");
+    hint("zzz").hint("a path to a GGUF file works as well");
 }
 
 #[test]
