@@ -1,6 +1,6 @@
 //! fireside: open models on your own machine, in a terminal.
 //!
-//! Modules in the order of the flow; each one imports only from those below it (`tests/tidy.rs` guards that).
+//! Modules in the order of the flow; each one imports only from those below it (`tests/layout.rs` checks that).
 
 // How it is used.
 pub mod app;

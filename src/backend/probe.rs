@@ -1,6 +1,8 @@
-//! The trial of an unknown model file, for the backend: how to run it, and how its verdict affects loading.
+//! The trial of an unknown model file, as the backend sees it: the verdict → how to load the file, and what
+//! to remember.
 //!
-//! The trial itself, a child process, is models/probe.rs.
+//! Here are only the types: [`Probe`] holds the function that runs the trial. models/probe.rs is that
+//! function, and starts a child process; engine/trial.rs is the work in the child.
 
 use std::sync::atomic::AtomicBool;
 

@@ -1,7 +1,8 @@
-//! The conversation that the engine is working on → a file that outlives the process, however it ends.
+//! The conversation being evaluated → a mark on disk that outlives the process, however it ends.
 //!
-//! Evaluating a conversation may kill the process: out of memory, a crash of llama.cpp. Prefilled as soon as it is resumed,
-//! it would do so each time. A leftover file says that this happened.
+//! Evaluating a conversation may kill the process: out of memory, a crash of llama.cpp. Prefilled as soon as
+//! it is resumed, it would do so each time. A leftover mark, a lock file that nobody holds, says that this
+//! happened. The mark is about conversations; probe.rs is about model files.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};

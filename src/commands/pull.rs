@@ -1,6 +1,6 @@
 //! `fireside pull`: a model from the hub or a URL → this machine. Also what `-m` uses once the user has agreed.
 //!
-//! stdout is the path of the model's first file; everything else goes to stderr. How it is fetched is store/hub.
+//! stdout is the path of the model's first file; everything else goes to stderr. src/hub fetches it.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

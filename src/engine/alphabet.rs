@@ -1,7 +1,7 @@
-//! The texts of all tokens in, out what can be written with them, where that is not everything.
+//! The texts of all tokens → the characters that a SentencePiece vocabulary can write, if it cannot write all.
 //!
-//! SentencePiece writes a character without a token of its own in bytes, each of which has a token; llama.cpp ends the
-//! process where one is missing. Such characters are left out of what it is given.
+//! SentencePiece writes a character that has no token as bytes, with a token for each byte; llama.cpp ends
+//! the process where such a token is missing. So the caller leaves out of the text what cannot be written.
 
 use std::collections::HashSet;
 

@@ -1,11 +1,12 @@
-//! One answer: a request in, events out, stats at the end.
+//! A request → events, and stats at the end: one answer.
 //!
 //! ```text
-//! messages ─► prompt ─► memory ─► logits ─► sampler ─► token ─► text
+//! messages ─► prompt ─► KV cache ─► logits ─► sampler ─► token ─► text
 //! ```
 //!
-//! The parts are numbered in the order in which a request passes through them. The engine never prints, sleeps or
-//! reads a key; whoever calls it gets events and can cancel between chunks of the prompt and between tokens.
+//! The parts are numbered in the order in which a request passes through them; docs/internals.md and the headers of
+//! the files use the same numbers. The engine never prints, sleeps or reads a key; whoever calls it gets events and
+//! can cancel between chunks of the prompt and between tokens.
 
 pub mod prompt; // 1
 pub mod token;

@@ -2,7 +2,7 @@
 //!
 //! A cached prompt is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
 //! whatever is missing, damaged or for another model is evaluated again. If the model's memory can be truncated, a cached prompt
-//! any prompt that begins as it does; elsewhere it must be a beginning of the prompt as a whole.
+//! serves any prompt that has a beginning in common with it; elsewhere it must be, as a whole, a beginning of the prompt.
 //!
 //! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: prefill.rs.
 

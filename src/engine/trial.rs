@@ -1,4 +1,5 @@
-//! The trial of a model file in a child process: tokenise, evaluate, sample.
+//! The trial of a model file, inside the child process that models/probe.rs starts: tokenise sample texts,
+//! evaluate a few tokens, and check that the logits are numbers.
 
 use super::error::Error;
 use super::llama;

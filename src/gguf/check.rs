@@ -1,11 +1,11 @@
-//! A header in, nothing out, or the reason why llama.cpp would not survive the model.
+//! A header → `Ok`, or the reason why llama.cpp would not survive the model.
 //!
 //! llama.cpp checks much by assertions, and a failed assertion ends the whole program. The cheap ones among them, and the
 //! mistakes that users make (an adapter, a projector, one part of three), are recognised here first. A model is refused only
 //! where llama.cpp certainly fails: rules that hold for some architectures only name those architectures, and whatever
 //! llama.cpp itself refuses without dying is mostly left to it. Shapes and types of tensors are not compared with the
-//! numbers here. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, the
-//! same for attention, for models in several files, and for the vocabulary.
+//! numbers here. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, which do the same for attention, for models in
+//! several files, and for the vocabulary.
 
 use super::{Header, Refusal, Value, architectures as arch, heads, refusal::broken, split, tokenizer};
 use crate::units::count;

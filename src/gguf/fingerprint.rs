@@ -1,9 +1,10 @@
-//! A model in, two short texts out: what it is called wherever its files lie, and what changes whenever one of them does.
+//! A model's files → two short texts: the fingerprint and the stamp.
 //!
-//! Reading tens of gigabytes only to name a file would take minutes. So the fingerprint hashes sizes, whole headers and
-//! samples spread over the data: it recognises a model, but an edit may lie between the samples. The stamp hashes what the
-//! system knows of the files, the time of the last change among it, which nobody can set: it is good on one machine only, and
-//! of a copy it says nothing. Neither protects against someone who forges.
+//! The fingerprint identifies the model wherever its files lie. Hashing tens of gigabytes would take minutes,
+//! so it hashes sizes, whole headers and samples spread over the data; an edit between the samples goes
+//! unnoticed. The stamp identifies these very files and changes with every modification. It hashes what the
+//! system knows of them, with the time of the last change, which nobody can set; it is valid on one machine
+//! only, and says nothing about a copy. Neither protects against forgery.
 
 use std::{
     fs::{File, Metadata},

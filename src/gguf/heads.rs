@@ -1,4 +1,4 @@
-//! A header in, nothing out, or what is wrong with its attention: the number of heads, their lengths, what is rotated.
+//! A header → `Ok`, or the fault in its attention: number and size of the heads, rotary dimensions.
 
 use super::{Header, Refusal, architectures as arch, refusal::broken};
 

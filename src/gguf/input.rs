@@ -1,4 +1,4 @@
-//! A file in, small pieces of it out, each compared with the size of the file before any memory is spent on it.
+//! A file → small pieces of it, each compared with the file's size before any memory is spent on it.
 //!
 //! `parse.rs` gives the pieces their meaning.
 

@@ -1,4 +1,4 @@
-//! A header in, the memory the model will need out; and how much this machine has left.
+//! A header → the memory that the model will need; and how much this machine has left.
 //!
 //! Estimates for deciding how large a context may be and whether a model fits at all: weights and KV cache are exact to a few
 //! per cent, llama.cpp's compute buffers and repacked copies of weights come on top.

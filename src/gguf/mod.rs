@@ -1,4 +1,4 @@
-//! A GGUF file in, its header out: metadata and the list of tensors, checked so far that llama.cpp can be trusted with it.
+//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash on it.
 //!
 //! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs, one record per
 //! tensor, padding, the tensor data. [`read`] refuses what breaks the format, [`check`] what llama.cpp would abort on.

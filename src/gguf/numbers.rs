@@ -1,8 +1,8 @@
-//! The bytes of a tensor in, the first number among them that is none out: a NaN or an infinity, in an element or in the
-//! scale of a block.
+//! The bytes of a tensor → its first NaN or infinity, if it has one: an element, or the scale of a quantised
+//! block.
 //!
-//! The same as ggml's `ggml_validate_row_data`, which prints what it finds instead of saying it. Quantised elements
-//! themselves are small integers and cannot be wrong.
+//! The same check as ggml's `ggml_validate_row_data`, which prints its finding and does not return it.
+//! Quantised elements are small integers and cannot be invalid; their scales can.
 
 /// What is wrong with a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

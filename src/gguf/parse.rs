@@ -1,4 +1,4 @@
-//! The bytes of a GGUF file in, a [`Header`] out, or the first thing that is wrong with them.
+//! The bytes of a GGUF file → a [`Header`], or their first fault.
 //!
 //! No length or count is believed: memory grows only with bytes really read, and every claim is compared with what is left of
 //! the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which answers a broken file with nothing but a log

@@ -1,4 +1,4 @@
-//! Why a file cannot be used as a model: a cause in, one line for the user out.
+//! The reason why a file cannot be used as a model → one line for the user.
 //!
 //! The line completes "could not use model 'x': …" and never repeats the path. Also here: recognising what a file is when it
 //! is not GGUF, from its first bytes. Who finds the causes: `parse.rs` (the format) and `check.rs` (what the header says).

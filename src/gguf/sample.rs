@@ -1,4 +1,4 @@
-//! A list of keys and tensors in, the bytes of a GGUF file out: the files that this folder's tests read.
+//! A list of keys and tensors → the bytes of a GGUF file, for this folder's tests.
 
 use super::Tensor;
 use super::write::{Metadata, VERSION, header};

@@ -1,4 +1,4 @@
-//! A model stored in several files: the header of the first in, the paths of all out, or what is wrong with the set.
+//! The header of the first file of a split model → the paths of all its files, or the fault in the set.
 //!
 //! llama.cpp finds the parts by name, and asserts some of what it reads in them.
 

@@ -1,4 +1,4 @@
-//! A header in, nothing out, or what is wrong with its vocabulary: the last of the checks of `check.rs`.
+//! A header → `Ok`, or the fault in its vocabulary: the last of the checks of `check.rs`.
 
 use std::collections::HashSet;
 

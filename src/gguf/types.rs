@@ -1,4 +1,4 @@
-//! The element types of GGUF tensors: a type number in, its name and how many bytes a row takes out.
+//! The number of a GGUF element type → its name and the bytes that a row takes.
 //!
 //! The numbers are those of `enum ggml_type` in ggml's `ggml.h`; a quantised type stores a fixed number of elements (a block)
 //! in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which measures tensors with this table.

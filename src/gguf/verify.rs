@@ -1,4 +1,4 @@
-//! A whole file in, its checksum and every tensor with a number that is none out, in one pass and with little memory.
+//! A whole file → its checksum and every tensor with a NaN or an infinity, in one pass and with little memory.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! Metadata and a list of tensors in, the bytes of a GGUF file out: the counterpart of `parse.rs`.
+//! Metadata and a list of tensors → the bytes of a GGUF file: the counterpart of `parse.rs`.
 //!
 //! Tensor data is handed in piece by piece in the order of the list, so that no tensor is ever in memory as a whole.
 

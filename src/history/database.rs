@@ -1,13 +1,14 @@
-//! Conversations on disk: an SQLite database in the user's data folder. The only file naming rusqlite.
+//! Conversations on disk: an SQLite database in the user's data folder. Only this file and its folder name
+//! rusqlite.
 //!
-//! A conversation is a row, its messages are rows that know the message before them: two programs that go on with the same
-//! conversation make two branches. Every change is on disk when the call returns.
+//! A conversation is a row, its messages are rows that know the message before them: two programs that go on
+//! with the same conversation make two branches. Every change is on disk when the call returns.
 //!
-//! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is idempotent: a message
-//! that is put twice is there once.
+//! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is
+//! idempotent: a message that is put twice is there once.
 //!
-//! `open.rs` opens, migrates (`migrations.rs`) and looks over the file; `search.rs` lists and searches; `recover.rs` takes what can be
-//! read out of a damaged file.
+//! In `database/`: `open.rs` opens, migrates (`migrations.rs`) and checks the file; `search.rs` lists and
+//! searches; `recover.rs` takes what can be read out of a damaged file.
 
 mod search;
 mod open;

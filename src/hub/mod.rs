@@ -1,9 +1,10 @@
 //! Models on the Hugging Face hub, or behind a URL → files on this machine.
 //!
-//! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into the cache that
-//! huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder. Nothing here is done unless asked.
-//! Read on in the order of the flow: reference.rs, listing.rs, choose.rs, client.rs, fetch.rs, transfer.rs, write_buffer.rs, checksums.rs,
-//! partial_file.rs, cache.rs; error.rs says why not.
+//! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into
+//! the cache that huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder.
+//! Nothing here is done unless asked. Read on in the order of the flow: reference.rs, listing.rs, choose.rs,
+//! client.rs, fetch.rs, transfer.rs, write_buffer.rs, checksums.rs, partial_file.rs, cache.rs; error.rs says
+//! why not.
 
 mod cache;
 mod choose;

@@ -1,8 +1,9 @@
 //! One file over several connections → a part on disk, complete and checked.
 //!
-//! Connections (connection.rs) take ranges in order; the thread that began them follows with the checksum (checksums.rs). It gets
-//! the bytes from memory (write_buffer.rs) where it keeps pace, otherwise from the disk. On a fast network few connections do.
-//! Passing troubles are tried again where they occurred; what ends a transfer is for fetch.rs. Nothing of two versions is ever mixed.
+//! Connections (connection.rs) take ranges in order; the thread that began them follows with the checksum
+//! (checksums.rs). It gets the bytes from memory (write_buffer.rs) where it keeps pace, otherwise from the
+//! disk. On a fast network few connections do. Passing troubles are tried again where they occurred; what
+//! ends a transfer is for fetch.rs. Nothing of two versions is ever mixed.
 
 mod connection;
 

@@ -1,6 +1,8 @@
-//! Received bytes on their way to the checksum: kept in memory until it comes to them, so that it need not read them back.
+//! Received bytes on their way to the checksum: kept in memory until it comes to them, so that it need not
+//! read them back.
 //!
-//! Of more than it may hold, what comes last in the file is left to the disk. Which bytes count is not its business: partial_file.rs.
+//! When more bytes wait than it may hold, it leaves those that come last in the file to the disk. Which bytes
+//! count is not its business: partial_file.rs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};

@@ -1,7 +1,8 @@
 //! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
-//! `open.rs` prepares a file for loading, `memory.rs` computes what fits, `device.rs` where it runs, `templates.rs` its chat template,
-//! `about.rs` its facts for lists; `probe.rs` tries out a new file; `error.rs` has the errors.
+//! `open.rs` prepares a file for loading, `memory.rs` computes what fits, `device.rs` where it runs,
+//! `templates.rs` its chat template, `about.rs` its facts for lists; `probe.rs` tries out a new file;
+//! `error.rs` has the errors.
 
 pub mod library;
 pub mod names;

@@ -1,6 +1,10 @@
-//! Trying out an unknown model file in a child process, because llama.cpp ends the process on some bad files: both ends.
+//! The trial of an unknown model file in a child process, because llama.cpp ends the process on some bad
+//! files.
 //!
-//! Whatever the file does to the child, the parent gets one line: it limits the child's time, and the child its own memory.
+//! Both ends of the process boundary: [`run`] starts the child and turns its end into a verdict
+//! (backend/probe.rs), [`child`] loads the file and has engine/trial.rs evaluate some tokens. Whatever the
+//! file does to the child, the parent gets one line: it limits the child's time, and the child its own
+//! memory.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;

@@ -153,8 +153,8 @@ impl Format {
         }
     }
 
-    /// What follows a prompt so that the model goes on after `answer_prefix`, or thinks or not as it is told. The parts of `answer_prefix` are
-    /// text that was guarded before.
+    /// What follows a prompt so that the model goes on after `answer_prefix`, or thinks or not as it is told.
+    /// The parts of `answer_prefix` are text that was guarded before.
     pub fn answer_prefill(&self, prompt: &str, answer_prefix: AnswerPrefix, think: Think) -> String {
         let opened = self.opened(prompt);
         let open = if opened == Some(true) { String::new() } else { self.opening() };

@@ -1,17 +1,22 @@
-//! Content never becomes control tokens: a rendered prompt → the places to split it so that no marker comes from content.
+//! Content never becomes control tokens: a rendered prompt → the places to split it so that no marker comes
+//! from content.
 //!
-//! A marker (the text of a control token) counts as one only where the template wrote all of it. Content is put into the template
-//! in three dresses, and the renders are compared:
+//! A marker (the text of a control token) counts as one only where the template wrote all of it. Content is
+//! put into the template in three dresses, and the renders are compared:
 //!
-//! - as it is, but for a mark inside every marker that it spells: this is the prompt, and it is cut at the marks;
-//! - shaded: every character that could be part of a marker is another one, which nobody uses. A marker of the prompt that does not
-//!   stand at the same place in this render, character for character, is not the template's alone, and is cut as well;
-//! - shaded but for the words that the template itself names, where it looks for such words in content: only then do the
-//!   two renders have the same shape. What these words could be a part of is not believed for that.
+//! - as it is, but for a mark inside every marker that it spells: this is the prompt, and it is cut at the
+//!   marks;
+//! - shaded: every character that could be part of a marker is another one, which nobody uses. A marker of
+//!   the prompt that does not stand at the same place in this render, character for character, is not the
+//!   template's alone, and is cut as well;
+//! - shaded but for the words that the template itself names, where it looks for such words in content: only
+//!   then do the two renders have the same shape. What these words could be a part of is not believed for
+//!   that.
 //!
-//! Where a template treats shaded content otherwise still, the renders are compared from both ends, and between the places where they
-//! part, by the order of the markers; what can be read in two ways is cut. No content is altered, and the prompt is the first
-//! render, so that harmless input gives exactly llama.cpp's ids.
+//! Where a template treats shaded content otherwise still, the renders are compared from both ends, and
+//! between the places where they part, by the order of the markers; what can be read in two ways is cut. No
+//! content is altered, and the prompt is the first render, so that harmless input gives exactly llama.cpp's
+//! ids.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
