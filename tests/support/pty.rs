@@ -115,10 +115,13 @@ fn cells(number: u16) -> NonZeroU16 {
 }
 
 /// Reads what is written to the terminal until nobody has it open any more.
+///
+/// The end is EIO, twice: Linux may report it once while the last words are still on their way from the terminal's other
+/// side (`n_tty_read` looks for input, then for the closed side; both can change in between). The next read has them.
 fn show(mut output: File, shown: &(Mutex<Shown>, Condvar)) {
     let mut piece = [0; 4096];
     loop {
-        let read = output.read(&mut piece).unwrap_or(0); // EIO at the end
+        let read = output.read(&mut piece).or_else(|_| output.read(&mut piece)).unwrap_or(0);
         let mut now = shown.0.lock().unwrap();
         now.screen.process(&piece[..read]);
         now.bytes.extend_from_slice(&piece[..read]);
