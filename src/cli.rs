@@ -290,11 +290,16 @@ impl FromArgMatches for Given {
 /// The whole command line. Settings may also follow a subcommand, whose help does not list them. (clap's global
 /// arguments would forget those before the subcommand if one follows it.)
 pub fn command() -> Command {
-    fn with_settings(command: Command) -> Command {
-        let command = command.mut_subcommands(with_settings);
-        SETTINGS.iter().fold(command, |command, row| command.arg(flag(row).hide(row.name != "offline")))
+    // Deferred until a subcommand is named: building some thirty arguments twenty times took longer than parsing.
+    fn below(command: Command) -> Command {
+        command.mut_subcommands(|subcommand| subcommand.defer(with_settings))
     }
-    Args::command().mut_subcommands(with_settings)
+    fn with_settings(command: Command) -> Command {
+        SETTINGS
+            .iter()
+            .fold(below(command), |command, row| command.arg(flag(row).hide(row.name != "offline")))
+    }
+    below(Args::command())
 }
 
 fn flag(row: &'static Setting) -> Arg {

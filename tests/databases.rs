@@ -3,6 +3,7 @@
 //! `databases/version-2.sql` holds the rows of one, as the program of that version wrote it; `databases/make.py` made it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fireside::chat::record::{Entry, Record};
 use fireside::chat::{Attachment, Role};
@@ -46,6 +47,10 @@ fn rows(path: &Path) -> Vec<String> {
     let mut statement = database.prepare(query).unwrap();
     let rows = statement.query_map([], |row| row.get(0)).unwrap();
     rows.map(Result::unwrap).collect()
+}
+
+fn version(path: &Path) -> u32 {
+    Connection::open(path).unwrap().query_row("pragma user_version", [], |row| row.get(0)).unwrap()
 }
 
 #[test]
@@ -147,12 +152,33 @@ fn a_migration_that_cannot_be_finished_changes_nothing() {
     assert!(Conversations::open(&path).is_err());
     other.execute_batch("rollback").unwrap();
     drop(other);
-    let version = |path: &Path| -> u32 {
-        Connection::open(path).unwrap().query_row("pragma user_version", [], |row| row.get(0)).unwrap()
-    };
     assert_eq!((version(&path), rows(&path)), (2, before));
     Conversations::open(&path).unwrap();
     assert_eq!(version(&path), 3);
+}
+
+/// The log beside the database grows in the middle of a migration that is too large for SQLite's memory.
+#[test]
+fn a_migration_that_is_killed_changes_nothing() {
+    let home = Home::new();
+    let database = home.path(DATABASE);
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    make_version_2(&database);
+    let many = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) \
+        insert into message (conversation, parent, role, text, created) \
+        select conversation, number, 'user', 'Message ' || i || ' ' || hex(zeroblob(200)), 1 \
+        from n, (select conversation, max(number) as number from message)";
+    Connection::open(&database).unwrap().execute_batch(many).unwrap();
+    let before = rows(&database);
+    let log = home.path(&format!("{DATABASE}-wal"));
+    let mut program = history(&home, &["list"]).start();
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) < 1 << 20 {
+        assert!(program.is_running(), "the migration was over before its log had grown");
+    }
+    program.kill();
+    assert_eq!((version(&database), rows(&database)), (2, before.clone()));
+    history(&home, &["list"]).done().code(0);
+    assert_eq!((version(&database), rows(&database)), (3, before));
 }
 
 /// What comes from a newer build is left alone; so is what this one writes, by an older build, which has the same rule.
@@ -165,10 +191,7 @@ fn a_database_of_a_newer_version_is_refused_plainly() {
     Connection::open(&database).unwrap().pragma_update(None, "user_version", 4).unwrap();
     let before = rows(&database);
     history(&home, &["list"]).done().failed(1, "was written by a newer version of fireside");
-    let now = Connection::open(&database).unwrap();
-    assert_eq!(now.query_row("pragma user_version", [], |row| row.get::<_, u32>(0)).unwrap(), 4);
-    drop(now);
-    assert_eq!(rows(&database), before);
+    assert_eq!((version(&database), rows(&database)), (4, before));
 }
 
 /// A role that only another build knows is nobody else's.
