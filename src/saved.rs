@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::files::{self, Existing};
 use crate::history::Error;
 use crate::history::database::{Conversations, Filter, Summary};
-use crate::history::exchange::{Format, export};
+use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::settings::{Config, Paths};
 use crate::ui::Screen;
@@ -237,7 +237,7 @@ pub fn messages(record: &Record) -> String {
 }
 
 /// Writes a conversation to a file; returns a line that reports it.
-pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) -> Result<String, Failure> {
+pub fn save(record: &Record, path: &Path, format: ExportFormat, existing: Existing) -> Result<String, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
@@ -260,19 +260,19 @@ pub fn replace_question(path: &Path) -> String {
 }
 
 /// The format of a file by its extension; `otherwise` without an extension.
-pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
+pub fn format(path: &Path, otherwise: ExportFormat) -> Result<ExportFormat, Failure> {
     let unknown = || {
         Failure::usage(format!("the format of {} is unknown", path.display()))
             .hint("the name must end in .md, .json or .txt")
     };
     match path.extension() {
-        Some(_) => Format::of(path).ok_or_else(unknown),
+        Some(_) => ExportFormat::of(path).ok_or_else(unknown),
         None => Ok(otherwise),
     }
 }
 
 /// A conversation as text.
-pub fn text(record: &Record, format: Format) -> Result<String, Failure> {
+pub fn text(record: &Record, format: ExportFormat) -> Result<String, Failure> {
     let mut text = Vec::new();
     export(record, format, &mut text).map_err(|e| Failure::new(crate::files::reason(&e)))?;
     Ok(String::from_utf8_lossy(&text).into_owned())

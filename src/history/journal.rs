@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use self::aside::{is_waiting, take_in};
 use self::change::{Change, What};
-use self::progress::Progress;
+use self::progress::JournalProgress;
 use super::database::fresh_id;
 use crate::chat::record::{Entry, Record};
 use crate::chat::{Conversation, MessageId};
@@ -49,7 +49,7 @@ impl Heading {
 
 /// Follows one conversation after the other.
 pub struct Journal {
-    progress: Arc<Progress>,
+    progress: Arc<JournalProgress>,
     /// The conversation's id in the database, where it may not be yet.
     id: String,
     heading: Heading,
@@ -63,7 +63,7 @@ pub struct Journal {
 impl Journal {
     /// Begins to follow a conversation. The database is made when there is something to write.
     pub fn start(file: PathBuf, heading: Heading, conversation: &Conversation) -> Journal {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(JournalProgress::default());
         let (for_writer, for_aside) = (progress.clone(), progress.clone());
         let beside = file.clone();
         std::thread::spawn(move || writer::run(file, &for_writer));

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::error::Error;
-use super::transfer::{Ended, Job, Transfer};
+use super::transfer::{TransferError, DownloadJob, Transfer};
 
 /// Bytes read back at once.
 const CHUNK: usize = 1 << 20;
 
 /// Which version of its file a part is of.
-pub(super) fn version(job: &Job) -> [u8; 32] {
+pub(super) fn version(job: &DownloadJob) -> [u8; 32] {
     match (&job.sha256, &job.validator) {
         (Some(_), _) => [0; 32], // its name says it
         (None, version) => Sha256::digest(version.as_deref().unwrap_or_default()).into(),
@@ -26,7 +26,7 @@ fn hex(sum: Sha256) -> String {
 }
 
 /// Follows a transfer to its end; gives the SHA-256 if it is the wanted one. `batch`: ranges worth asking for at once.
-pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, Ended> {
+pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, TransferError> {
     let mut follower = Follower { transfer, before: Vec::new(), chunk: vec![0; CHUNK] };
     let sum = follower.from(0)?;
     match &transfer.job.sha256 {
@@ -44,7 +44,7 @@ struct Follower<'a> {
 
 impl Follower<'_> {
     /// The whole file's sum, when the ranges before `first` are known.
-    fn from(&mut self, first: usize) -> Result<String, Ended> {
+    fn from(&mut self, first: usize) -> Result<String, TransferError> {
         let mut sum = self.before.get(first).cloned().unwrap_or_default();
         self.before.truncate(first);
         for index in first..self.transfer.part.ranges() {
@@ -55,7 +55,7 @@ impl Follower<'_> {
     }
 
     /// The state behind a range. What an earlier run left is compared with what that run received.
-    fn range(&mut self, index: usize, before: Sha256) -> Result<Sha256, Ended> {
+    fn range(&mut self, index: usize, before: Sha256) -> Result<Sha256, TransferError> {
         let part = self.transfer.part;
         let bounds = part.bounds(index);
         loop {
@@ -83,7 +83,7 @@ impl Follower<'_> {
 
     /// The sum is wrong. What the disk lost is fetched again; if it lost nothing, wrong bytes came, and ranges are
     /// fetched anew, some at a time, until the sum is right.
-    fn repair(&mut self, wanted: &str, batch: usize) -> Result<String, Ended> {
+    fn repair(&mut self, wanted: &str, batch: usize) -> Result<String, TransferError> {
         let part = self.transfer.part;
         let name = self.transfer.job.name.clone();
         let all: Vec<usize> = (0..part.ranges()).collect();
@@ -111,11 +111,11 @@ impl Follower<'_> {
                 }
             }
         }
-        Err(Ended::Failed(Error::Checksum(name)))
+        Err(TransferError::Failed(Error::Checksum(name)))
     }
 
     /// The checksum of a range as it is on disk.
-    fn crc(&mut self, index: usize) -> Result<u32, Ended> {
+    fn crc(&mut self, index: usize) -> Result<u32, TransferError> {
         let (bounds, mut crc) = (self.transfer.part.bounds(index), crc32fast::Hasher::new());
         let mut at = bounds.start;
         while at < bounds.end {

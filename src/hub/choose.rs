@@ -31,7 +31,7 @@ const USUAL: &[&str] = &[
 
 /// A file of a repository as far as choosing goes, or a model with the size of all its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct ListingEntry {
     pub name: String,
     /// In bytes.
     pub size: u64,
@@ -41,7 +41,7 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
     /// In their order; never empty.
-    pub(super) files: Vec<Candidate>,
+    pub(super) files: Vec<ListingEntry>,
     /// How many files it should have.
     parts: usize,
 }
@@ -81,9 +81,9 @@ pub(super) enum Unclear {
 }
 
 /// The models among a repository's files, in the order of their sizes.
-pub(super) fn offers(files: &[Candidate]) -> Vec<Offer> {
+pub(super) fn offers(files: &[ListingEntry]) -> Vec<Offer> {
     let mut offers: BTreeMap<(String, usize), Offer> = BTreeMap::new();
-    let mut sorted: Vec<&Candidate> = files.iter().filter(|file| is_gguf(&file.name)).collect();
+    let mut sorted: Vec<&ListingEntry> = files.iter().filter(|file| is_gguf(&file.name)).collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     for file in sorted {
         let (model, parts) =
@@ -97,7 +97,7 @@ pub(super) fn offers(files: &[Candidate]) -> Vec<Offer> {
 }
 
 /// Chooses among what a repository offers.
-pub(super) fn choose(files: &[Candidate], which: &Which) -> Result<Offer, Unclear> {
+pub(super) fn choose(files: &[ListingEntry], which: &Which) -> Result<Offer, Unclear> {
     let all = offers(files);
     let models: Vec<Offer> = all.iter().filter(|offer| is_model(offer.name())).cloned().collect();
     match which {
@@ -180,8 +180,8 @@ fn has_word(name: &str, word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn files(names: &[&str]) -> Vec<Candidate> {
-        (1..).zip(names).map(|(n, name)| Candidate { name: name.to_string(), size: n * 100 }).collect()
+    fn files(names: &[&str]) -> Vec<ListingEntry> {
+        (1..).zip(names).map(|(n, name)| ListingEntry { name: name.to_string(), size: n * 100 }).collect()
     }
 
     fn chosen(names: &[&str], which: Which) -> String {

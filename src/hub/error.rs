@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::choose::Candidate;
+use super::choose::ListingEntry;
 use crate::files::reason;
 use crate::units::{count, duration, size};
 
@@ -58,10 +58,10 @@ pub enum Error {
     NoModel { repository: String },
     /// Never empty.
     #[error("{repository} contains several models: {}", listed(models))]
-    Several { repository: String, models: Vec<Candidate> },
+    Several { repository: String, models: Vec<ListingEntry> },
     /// No model or file is called `wanted`; perhaps `close` was meant.
     #[error("{repository} has no '{wanted}'")]
-    NoSuchModel { repository: String, wanted: String, close: Option<String>, models: Vec<Candidate> },
+    NoSuchModel { repository: String, wanted: String, close: Option<String>, models: Vec<ListingEntry> },
     #[error("the hub refused access to {repository} ({status})")]
     HubRefused { repository: String, status: u16 },
     #[error("{repository} lacks some parts of {name}")]
@@ -112,7 +112,7 @@ impl Error {
 }
 
 /// Models with their sizes, in one line: a dozen of them, and how many more there are.
-pub fn listed(models: &[Candidate]) -> String {
+pub fn listed(models: &[ListingEntry]) -> String {
     let named = models.iter().take(MOST_NAMED).map(|model| format!("{} ({})", model.name, size(model.size)));
     let named = named.collect::<Vec<_>>().join(", ");
     match models.len().saturating_sub(MOST_NAMED) {

@@ -4,15 +4,15 @@ use super::checksums;
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::Trouble;
-use super::transfer::{Ended, Job, Transfer};
+use super::retry::RequestError;
+use super::transfer::{TransferError, DownloadJob, Transfer};
 
 /// How often a file may turn out to be another one than was begun.
 const MOST_BEGINNINGS: u32 = 4;
 
 impl Client<'_> {
     /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
-    pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Error> {
+    pub(super) fn fetch(&self, job: &mut DownloadJob) -> Result<String, Error> {
         let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
         loop {
             let located = self.persist(&job.url, || self.locate(&job.url))?;
@@ -31,10 +31,10 @@ impl Client<'_> {
                 Err(ended) => ended,
             };
             let trouble = match ended {
-                Ended::Failed(error) => return Err(error),
-                Ended::Changed(trouble) => trouble,
+                TransferError::Failed(error) => return Err(error),
+                TransferError::Changed(trouble) => trouble,
             };
-            if let Trouble::Changed(why) = &trouble {
+            if let RequestError::Changed(why) = &trouble {
                 beginnings += 1;
                 if beginnings >= MOST_BEGINNINGS {
                     return Err(Error::Changing { name: job.name.clone(), why: why.clone() });
@@ -55,7 +55,7 @@ impl Client<'_> {
     }
 
     /// What the server says of the file against what was said before.
-    fn reconcile(&self, job: &mut Job, located: &Located) -> Result<(), Error> {
+    fn reconcile(&self, job: &mut DownloadJob, located: &Located) -> Result<(), Error> {
         let size = located.size.unwrap_or(job.size);
         if job.sha256.is_none() {
             job.validator = located.validator.clone();

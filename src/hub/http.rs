@@ -11,7 +11,7 @@ use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, ResponseExt};
 
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::url::{join, origin};
 use crate::files::reason;
 
@@ -40,7 +40,7 @@ pub(super) struct Http {
 }
 
 /// What a server answered.
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub(super) status: u16,
     headers: HeaderMap,
     /// Where it came from in the end.
@@ -48,7 +48,7 @@ pub(super) struct Answer {
     pub(super) body: Box<dyn Read + Send>,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
@@ -70,9 +70,9 @@ impl Answer {
     }
 
     /// What the status means if it is not the wanted one.
-    pub(super) fn trouble(&self) -> Trouble {
+    pub(super) fn trouble(&self) -> RequestError {
         let code = self.header("x-error-code").unwrap_or_default();
-        Trouble::of(self.status, self.header("retry-after"), code)
+        RequestError::of(self.status, self.header("retry-after"), code)
     }
 
     /// Reads what is left of a short body, so that its connection can be used again.
@@ -118,7 +118,7 @@ impl Http {
     }
 
     /// Asks, wherever that leads.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut url = url.to_string();
         for _ in 0..MOST_REDIRECTS {
             let answer = self.ask(&url, headers)?;
@@ -126,17 +126,17 @@ impl Http {
                 return Ok(answer);
             }
             let target = answer.header("location").and_then(|location| join(&url, location));
-            let target = target.ok_or_else(|| Trouble::Wrong("redirects to nowhere".into()))?;
+            let target = target.ok_or_else(|| RequestError::Wrong("redirects to nowhere".into()))?;
             if url.starts_with("https:") && !target.starts_with("https:") {
-                return Err(Trouble::Wrong("redirects to an address that is not encrypted".into()));
+                return Err(RequestError::Wrong("redirects to an address that is not encrypted".into()));
             }
             answer.drain();
             url = target;
         }
-        Err(Trouble::Wrong("redirects in circles".into()))
+        Err(RequestError::Wrong("redirects in circles".into()))
     }
 
-    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut request = self.agent.get(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -154,7 +154,7 @@ impl Http {
         self.answered.store(true, Ordering::Relaxed);
         let url = response.get_uri().to_string();
         let (parts, body) = response.into_parts();
-        Ok(Answer {
+        Ok(HttpResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
             url,
@@ -163,12 +163,12 @@ impl Http {
     }
 
     /// What went wrong, and whether a proxy stood between.
-    fn trouble(&self, url: &str, error: ureq::Error) -> Trouble {
+    fn trouble(&self, url: &str, error: ureq::Error) -> RequestError {
         let proxied = self.agent.config().proxy().zip(url.parse().ok());
         let proxied = proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url));
         match trouble(error) {
-            Trouble::Lost(why) | Trouble::Absent(why) if proxied => {
-                Trouble::Lost(format!("through the proxy: {why}"))
+            RequestError::Lost(why) | RequestError::Absent(why) if proxied => {
+                RequestError::Lost(format!("through the proxy: {why}"))
             }
             trouble => trouble,
         }
@@ -189,29 +189,29 @@ impl Http {
 const NO_HOST: &str = "there is no such host, or no network";
 
 /// What went wrong, in words.
-fn trouble(error: ureq::Error) -> Trouble {
+fn trouble(error: ureq::Error) -> RequestError {
     use ureq::Error;
     match error {
-        Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
-        Error::HostNotFound => Trouble::Absent(NO_HOST.into()),
+        Error::Timeout(_) => RequestError::Lost("no answer in time".into()),
+        Error::HostNotFound => RequestError::Absent(NO_HOST.into()),
         Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
-            Trouble::Absent(NO_HOST.into())
+            RequestError::Absent(NO_HOST.into())
         }
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Trouble::Absent(reason(&error))
+            RequestError::Absent(reason(&error))
         }
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Trouble::Wrong(format!("could not be trusted: {error}"))
+            RequestError::Wrong(format!("could not be trusted: {error}"))
         }
-        Error::Io(error) => Trouble::Lost(lost(&error)),
-        Error::ConnectionFailed | Error::BodyStalled => Trouble::Lost("the connection failed".into()),
-        Error::Protocol(_) | Error::LargeResponseHeader(..) => Trouble::Lost("the answer is no HTTP".into()),
-        Error::ConnectProxyFailed(why) => Trouble::Lost(format!("the proxy refused: {}", why.trim())),
-        Error::InvalidProxyUrl => Trouble::Wrong("needs a proxy whose address is wrong".into()),
-        Error::Tls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
-        Error::Rustls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
-        Error::BadUri(_) | Error::Http(_) => Trouble::Wrong("is not a valid address".into()),
-        other => Trouble::Wrong(format!("could not be reached: {other}")),
+        Error::Io(error) => RequestError::Lost(lost(&error)),
+        Error::ConnectionFailed | Error::BodyStalled => RequestError::Lost("the connection failed".into()),
+        Error::Protocol(_) | Error::LargeResponseHeader(..) => RequestError::Lost("the answer is no HTTP".into()),
+        Error::ConnectProxyFailed(why) => RequestError::Lost(format!("the proxy refused: {}", why.trim())),
+        Error::InvalidProxyUrl => RequestError::Wrong("needs a proxy whose address is wrong".into()),
+        Error::Tls(why) => RequestError::Wrong(format!("could not be trusted: {why}")),
+        Error::Rustls(why) => RequestError::Wrong(format!("could not be trusted: {why}")),
+        Error::BadUri(_) | Error::Http(_) => RequestError::Wrong("is not a valid address".into()),
+        other => RequestError::Wrong(format!("could not be reached: {other}")),
     }
 }
 

@@ -4,12 +4,12 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::choose::{Candidate, Offer, Unclear, choose, offers};
+use super::choose::{ListingEntry, Offer, Unclear, choose, offers};
 use super::client::Client;
 use super::environment::Environment;
 use super::error::Error;
 use super::reference::{Wanted, encode, is_path};
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::{Origin, Remote, RemoteFile};
 use crate::units::size;
 
@@ -58,15 +58,15 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
         }
         let mut text = Vec::new();
         let read = answer.body.take(LARGEST_LISTING + 1).read_to_end(&mut text);
-        read.map_err(|e| Trouble::Lost(super::http::lost(&e)))?;
+        read.map_err(|e| RequestError::Lost(super::http::lost(&e)))?;
         if text.len() as u64 > LARGEST_LISTING {
-            return Err(Trouble::Wrong(format!(
+            return Err(RequestError::Wrong(format!(
                 "answered with a list of files of more than {}",
                 size(LARGEST_LISTING)
             )));
         }
         serde_json::from_slice::<Listing>(&text)
-            .map_err(|_| Trouble::Wrong("answered with something that is no list of files".into()))
+            .map_err(|_| RequestError::Wrong("answered with something that is no list of files".into()))
     })?;
     let commit_is_sound =
         (7..=64).contains(&listing.sha.len()) && listing.sha.bytes().all(|b| b.is_ascii_hexdigit());
@@ -78,8 +78,8 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
         .iter()
         .filter_map(|file| remote_file(file, endpoint, wanted, &listing.sha))
         .collect();
-    let candidate = |file: &RemoteFile| Candidate { name: file.name.clone(), size: file.size };
-    let candidates: Vec<Candidate> = files.iter().map(candidate).collect();
+    let candidate = |file: &RemoteFile| ListingEntry { name: file.name.clone(), size: file.size };
+    let candidates: Vec<ListingEntry> = files.iter().map(candidate).collect();
     let offer = choose(&candidates, &wanted.which).map_err(|why| unclear(wanted, why, &candidates))?;
     if !offer.complete() {
         return Err(Error::Incomplete { repository: repository.clone(), name: offer.name().into() });
@@ -126,10 +126,10 @@ fn licence(card: Option<&serde_json::Value>) -> Option<String> {
 }
 
 /// Nothing was chosen: what there is.
-fn unclear(wanted: &Wanted, why: Unclear, files: &[Candidate]) -> Error {
+fn unclear(wanted: &Wanted, why: Unclear, files: &[ListingEntry]) -> Error {
     let repository = wanted.repository.clone();
     let whole = |offers: Vec<Offer>| {
-        offers.iter().map(|o| Candidate { name: o.name().into(), size: o.size() }).collect()
+        offers.iter().map(|o| ListingEntry { name: o.name().into(), size: o.size() }).collect()
     };
     match why {
         Unclear::Nothing => Error::NoModel { repository },

@@ -29,22 +29,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::cache::{Repository, check_space, make_parent};
-use self::client::{Client, Refusal};
+use self::client::{Client, ErrorForStatus};
 use self::environment::Environment;
 use self::http::Http;
 use self::partial_file::PartialFile;
 use self::reference::{before_query, decode};
-use self::transfer::Job;
+use self::transfer::DownloadJob;
 use self::watch::{Teller, watched};
 use crate::files::reason;
 use crate::model_state::ModelState;
 
-pub use self::choose::Candidate;
+pub use self::choose::ListingEntry;
 pub use self::environment::cache_folder;
 pub use self::error::{Error, listed};
 pub use self::reader::Reader;
 pub use self::reference::{Reference, Wanted, Which};
-pub use self::watch::{Event, Progress, Watch};
+pub use self::watch::{DownloadProgress, HubEvent, HubWatcher};
 
 /// A model that was looked up: what it would be to fetch it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,13 +135,13 @@ impl Hub {
     }
 
     /// The same, and can be stopped.
-    pub fn look_up_watched(&self, reference: &Reference, watch: Watch) -> Result<Remote, Error> {
+    pub fn look_up_watched(&self, reference: &Reference, watch: HubWatcher) -> Result<Remote, Error> {
         let (means, reference) = (self.0.clone(), reference.clone());
         watched(watch, move |teller| means.look_up(&reference, teller))
     }
 
     /// Fetches what is not here yet. Stopped or failed, it goes on from there the next time.
-    pub fn fetch(&self, remote: &Remote, watch: Watch) -> Result<Fetched, Error> {
+    pub fn fetch(&self, remote: &Remote, watch: HubWatcher) -> Result<Fetched, Error> {
         let (means, remote) = (self.0.clone(), remote.clone());
         watched(watch, move |teller| means.fetch(&remote, teller))
     }
@@ -162,18 +162,18 @@ impl Hub {
 
 /// Which of some files of a repository is meant, given their names and sizes; `None` if none is, or several could be.
 pub fn meant<'a>(files: impl Iterator<Item = (&'a str, u64)>, which: &Which) -> Option<String> {
-    let files: Vec<Candidate> = files.map(|(name, size)| Candidate { name: name.into(), size }).collect();
+    let files: Vec<ListingEntry> = files.map(|(name, size)| ListingEntry { name: name.into(), size }).collect();
     choose::choose(&files, which).ok().map(|offer| offer.name().to_string())
 }
 
 /// Where a file goes.
-struct Place {
+struct Destination {
     target: PathBuf,
     lock: PathBuf,
     version: [u8; 32],
 }
 
-impl Place {
+impl Destination {
     fn holds(&self, file: &RemoteFile) -> bool {
         std::fs::metadata(&self.target).is_ok_and(|there| there.is_file() && there.len() == file.size)
     }
@@ -195,7 +195,7 @@ impl Inner {
         Ok(())
     }
 
-    fn line<'a>(&'a self, teller: &'a Teller, refusal: Refusal<'a>) -> Client<'a> {
+    fn line<'a>(&'a self, teller: &'a Teller, refusal: ErrorForStatus<'a>) -> Client<'a> {
         Client { http: &self.http, teller, patience: self.environment.patience, refusal }
     }
 
@@ -235,23 +235,23 @@ impl Inner {
         })
     }
 
-    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Place, Error> {
+    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Destination, Error> {
         let version = checksums::version(&self.job(file, PathBuf::new()));
         match &remote.origin {
             Origin::Hub { repository, commit, .. } => {
                 let repository = self.repository(repository)?;
                 let moved =
-                    Place { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
+                    Destination { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
                 let lock = repository.lock_file(&file.etag);
                 let target = repository.blob(&file.etag);
                 // Where there are no links, the snapshot has the bytes.
                 let target = if !target.exists() && moved.holds(file) { moved.target } else { target };
-                Ok(Place { target, lock, version })
+                Ok(Destination { target, lock, version })
             }
             Origin::Url => {
                 let folder = self.places.models.as_ref().ok_or(Error::NoHome)?;
                 let (target, lock) = (folder.join(&file.name), folder.join(format!(".{}.lock", file.name)));
-                Ok(Place { target, lock, version })
+                Ok(Destination { target, lock, version })
             }
         }
     }
@@ -261,9 +261,9 @@ impl Inner {
         Ok(Repository::new(cache, repository))
     }
 
-    fn job(&self, file: &RemoteFile, target: PathBuf) -> Job {
+    fn job(&self, file: &RemoteFile, target: PathBuf) -> DownloadJob {
         let of_url = file.sha256.is_none().then(|| file.etag.clone()).filter(|version| !version.is_empty());
-        Job {
+        DownloadJob {
             name: file.name.clone(),
             url: file.url.clone(),
             size: file.size,
@@ -274,7 +274,7 @@ impl Inner {
     }
 
     fn fetch(&self, remote: &Remote, teller: &Teller) -> Result<Fetched, Error> {
-        let places: Vec<Place> =
+        let places: Vec<Destination> =
             remote.files.iter().map(|file| self.place(remote, file)).collect::<Result<_, _>>()?;
         let pairs = || remote.files.iter().zip(&places);
         let missing = pairs().map(|(file, place)| place.missing(file)).sum();
@@ -297,7 +297,7 @@ impl Inner {
         &self,
         remote: &Remote,
         file: &RemoteFile,
-        place: &Place,
+        place: &Destination,
         teller: &Teller,
     ) -> Result<FetchedFile, Error> {
         let mut sha256 = file.sha256.clone();
@@ -338,7 +338,7 @@ impl Inner {
         &self,
         remote: &Remote,
         file: &RemoteFile,
-        place: &Place,
+        place: &Destination,
         teller: &Teller,
     ) -> Result<String, Error> {
         if place.target.exists() && remote.origin == Origin::Url {

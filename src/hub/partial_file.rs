@@ -25,7 +25,7 @@ const UNBROKEN: &str = "nobody panics holding the records";
 
 /// How far a range has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct RangeRecord {
     /// Bytes from the range's beginning that are there.
     pub(super) done: u64,
     /// CRC-32 of these bytes as they were received.
@@ -41,7 +41,7 @@ pub(super) struct PartialFile {
     pub(super) size: u64,
     /// Bytes of a range.
     pub(super) range: u64,
-    records: Mutex<Vec<Record>>,
+    records: Mutex<Vec<RangeRecord>>,
     writing: Mutex<()>,
 }
 
@@ -57,7 +57,7 @@ impl PartialFile {
             read_journal(&journal, size, version).filter(|_| data.metadata().is_ok_and(|m| m.len() == size));
         let (range, records) = known.unwrap_or_else(|| {
             let range = range_length(size);
-            (range, vec![Record::default(); size.div_ceil(range) as usize])
+            (range, vec![RangeRecord::default(); size.div_ceil(range) as usize])
         });
         let part = PartialFile {
             data,
@@ -107,7 +107,7 @@ impl PartialFile {
         start..(start + self.range).min(self.size)
     }
 
-    pub(super) fn record(&self, index: usize) -> Record {
+    pub(super) fn record(&self, index: usize) -> RangeRecord {
         self.records.lock().expect(UNBROKEN)[index]
     }
 
@@ -122,7 +122,7 @@ impl PartialFile {
     }
 
     /// Adds bytes to a range, behind those that are there. Gives its record, which [`Part::set`] makes count.
-    pub(super) fn write(&self, index: usize, bytes: &[u8]) -> io::Result<Record> {
+    pub(super) fn write(&self, index: usize, bytes: &[u8]) -> io::Result<RangeRecord> {
         let mut record = self.record(index); // a range has one writer at a time
         {
             let _one = self.writing.lock().expect(UNBROKEN);
@@ -137,7 +137,7 @@ impl PartialFile {
 
     /// Forgets a range: it will be fetched again.
     pub(super) fn reset(&self, index: usize) -> io::Result<()> {
-        self.set(index, Record::default())
+        self.set(index, RangeRecord::default())
     }
 
     /// Forgets all of them.
@@ -151,7 +151,7 @@ impl PartialFile {
     }
 
     /// What has become of a range.
-    pub(super) fn set(&self, index: usize, record: Record) -> io::Result<()> {
+    pub(super) fn set(&self, index: usize, record: RangeRecord) -> io::Result<()> {
         self.records.lock().expect(UNBROKEN)[index] = record;
         self.journal.write_all_at(&encode(index, record), (HEADER + index * RECORD) as u64)
     }
@@ -201,7 +201,7 @@ fn header(size: u64, range: u64, version: [u8; 32]) -> [u8; HEADER] {
     header
 }
 
-fn encode(index: usize, record: Record) -> [u8; RECORD] {
+fn encode(index: usize, record: RangeRecord) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     bytes[..8].copy_from_slice(&record.done.to_le_bytes());
     bytes[8..12].copy_from_slice(&record.crc.to_le_bytes());
@@ -218,7 +218,7 @@ fn check(index: usize, record: &[u8]) -> u32 {
 }
 
 /// The length of the ranges and their records. `None`: not a journal of this file.
-fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Vec<Record>)> {
+fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Vec<RangeRecord>)> {
     let mut found = [0; HEADER];
     journal.read_exact_at(&mut found, 0).ok()?;
     let range = u64::from_le_bytes(found[16..24].try_into().expect("eight bytes"));
@@ -233,7 +233,7 @@ fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Ve
         let [done, rest] =
             [0, 8].map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")));
         let sound = (rest >> 32) as u32 == check(index as usize, &bytes[..12]) && done <= most(index);
-        sound.then_some(Record { done, crc: rest as u32, inherited: true })
+        sound.then_some(RangeRecord { done, crc: rest as u32, inherited: true })
     };
     Some((range, (0..count).map(|index| record(index).unwrap_or_default()).collect()))
 }
@@ -262,10 +262,10 @@ mod tests {
         part.append(2, &vec![1; 1 << 19]).unwrap();
         drop(part);
         let again = PartialFile::open(&target, SIZE, VERSION).unwrap();
-        assert_eq!(again.record(0), Record::default());
+        assert_eq!(again.record(0), RangeRecord::default());
         assert_eq!(
             again.record(1),
-            Record { done: 11, crc: crc32fast::hash(b"hello world"), inherited: true }
+            RangeRecord { done: 11, crc: crc32fast::hash(b"hello world"), inherited: true }
         );
         assert!(again.complete(2) && !again.complete(1));
         assert_eq!(PartialFile::held(&target, SIZE, VERSION), 11 + (1 << 19));

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::http::{Http, lost};
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::url::host;
 
 /// The first piece that is asked for; each further one is twice as large, up to the last.
@@ -29,22 +29,22 @@ impl<'a> Reader<'a> {
         Reader { http, url, size, piece: io::Cursor::default(), next: 0, length: FIRST_PIECE }
     }
 
-    fn fetch(&mut self) -> Result<Vec<u8>, Trouble> {
+    fn fetch(&mut self) -> Result<Vec<u8>, RequestError> {
         let (first, last) = (self.next, self.size.min(self.next + self.length) - 1);
         let answer = self.http.get(&self.url, &[("range", &format!("bytes={first}-{last}"))])?;
         match answer.status {
             206 if answer.content_range() == Some((first, last, self.size)) => {}
             200 if first == 0 => {} // knows nothing of ranges: the connection is closed after the piece
-            200 | 206 => return Err(Trouble::Wrong("cannot send a file in pieces".into())),
+            200 | 206 => return Err(RequestError::Wrong("cannot send a file in pieces".into())),
             _ => return Err(answer.trouble()),
         }
         self.url.clone_from(&answer.url);
         let mut piece = Vec::new();
         let wanted = last - first + 1;
-        answer.body.take(wanted).read_to_end(&mut piece).map_err(|e| Trouble::Lost(lost(&e)))?;
+        answer.body.take(wanted).read_to_end(&mut piece).map_err(|e| RequestError::Lost(lost(&e)))?;
         match piece.len() as u64 == wanted {
             true => Ok(piece),
-            false => Err(Trouble::Lost("the connection was closed early".into())),
+            false => Err(RequestError::Lost("the connection was closed early".into())),
         }
     }
 }
@@ -59,7 +59,7 @@ impl Read for Reader<'_> {
         let piece = loop {
             match self.fetch() {
                 Ok(piece) => break piece,
-                Err(Trouble::Absent(_) | Trouble::Lost(_) | Trouble::Busy { .. }) if tries < TRIES => {
+                Err(RequestError::Absent(_) | RequestError::Lost(_) | RequestError::Busy { .. }) if tries < TRIES => {
                     tries += 1
                 }
                 Err(trouble) => {

@@ -13,7 +13,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(330);
 
 /// What went wrong with one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// Nobody is there: it may be starting, or the address is wrong.
     Absent(String),
     /// The network's or the server's passing fault.
@@ -30,14 +30,14 @@ pub(super) enum Trouble {
     Disk(String),
 }
 
-impl Trouble {
+impl RequestError {
     /// What a status means that is not the wanted one. `code`: the hub's own name for the error, or empty.
-    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> Trouble {
+    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> RequestError {
         match status {
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
-                Trouble::Busy { status, wait: retry_after.and_then(wait) }
+                RequestError::Busy { status, wait: retry_after.and_then(wait) }
             }
-            status => Trouble::Refused { status, code: code.into() },
+            status => RequestError::Refused { status, code: code.into() },
         }
     }
 
@@ -47,27 +47,27 @@ impl Trouble {
         let backoff = (patience / 40) * 2u32.pow(tries.min(6).saturating_sub(1));
         match self {
             _ if tries > MOST_TRIES => None,
-            Trouble::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
-            Trouble::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
-            Trouble::Lost(_) | Trouble::Busy { .. } => Some(backoff),
-            Trouble::Refused { .. } | Trouble::Changed(_) | Trouble::Wrong(_) | Trouble::Disk(_) => None,
+            RequestError::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
+            RequestError::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
+            RequestError::Lost(_) | RequestError::Busy { .. } => Some(backoff),
+            RequestError::Refused { .. } | RequestError::Changed(_) | RequestError::Wrong(_) | RequestError::Disk(_) => None,
         }
     }
 
     /// In words that go after the host's name and a colon.
     pub(super) fn words(&self) -> String {
         match self {
-            Trouble::Absent(why)
-            | Trouble::Lost(why)
-            | Trouble::Changed(why)
-            | Trouble::Wrong(why)
-            | Trouble::Disk(why) => why.clone(),
-            Trouble::Busy { status: 429, wait: Some(wait) } => {
+            RequestError::Absent(why)
+            | RequestError::Lost(why)
+            | RequestError::Changed(why)
+            | RequestError::Wrong(why)
+            | RequestError::Disk(why) => why.clone(),
+            RequestError::Busy { status: 429, wait: Some(wait) } => {
                 format!("too many requests, it asks to wait {} s", wait.as_secs())
             }
-            Trouble::Busy { status: 429, .. } => "too many requests".into(),
-            Trouble::Busy { status, .. } => format!("the server is in trouble ({status})"),
-            Trouble::Refused { status, .. } => format!("the server answered {status}"),
+            RequestError::Busy { status: 429, .. } => "too many requests".into(),
+            RequestError::Busy { status, .. } => format!("the server is in trouble ({status})"),
+            RequestError::Refused { status, .. } => format!("the server answered {status}"),
         }
     }
 }
@@ -88,18 +88,18 @@ mod tests {
 
     #[test]
     fn waits_double_and_end() {
-        let lost = Trouble::Lost("x".into());
+        let lost = RequestError::Lost("x".into());
         let patience = Duration::from_secs(20);
         assert_eq!(lost.wait(1, patience), Some(Duration::from_millis(500)));
         assert_eq!(lost.wait(3, patience), Some(Duration::from_secs(2)));
         assert_eq!(lost.wait(7, patience), Some(Duration::from_secs(16)));
         assert_eq!(lost.wait(8, patience), None);
-        assert_eq!(Trouble::Refused { status: 404, code: String::new() }.wait(1, patience), None);
+        assert_eq!(RequestError::Refused { status: 404, code: String::new() }.wait(1, patience), None);
     }
 
     #[test]
     fn a_server_may_say_how_long_but_not_for_ever() {
-        let busy = |text| Trouble::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
+        let busy = |text| RequestError::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
         assert_eq!(busy("7"), Some(Duration::from_secs(7)));
         assert_eq!(busy("86400"), None);
         assert_eq!(busy("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::Trouble;
-use super::write_buffer::{BUFFER, Found, WriteBuffer};
+use super::retry::RequestError;
+use super::write_buffer::{BUFFER, BufferLookup, WriteBuffer};
 
 /// Ranges fetched at the same time, at most.
 const CONNECTIONS: usize = 8;
@@ -36,7 +36,7 @@ const POLL: Duration = Duration::from_millis(20);
 const UNBROKEN: &str = "nobody panics holding it";
 
 /// What to fetch.
-pub(super) struct Job {
+pub(super) struct DownloadJob {
     /// For people.
     pub(super) name: String,
     pub(super) url: String,
@@ -49,27 +49,27 @@ pub(super) struct Job {
 }
 
 /// Why a transfer did not come to its end.
-pub(super) enum Ended {
+pub(super) enum TransferError {
     /// To be begun again.
-    Changed(Trouble),
+    Changed(RequestError),
     Failed(Error),
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Ended {
-        Ended::Failed(error)
+impl From<Error> for TransferError {
+    fn from(error: Error) -> TransferError {
+        TransferError::Failed(error)
     }
 }
 
 /// A transfer in progress, shared by its threads.
 pub(super) struct Transfer<'a> {
     client: Client<'a>,
-    pub(super) job: &'a Job,
+    pub(super) job: &'a DownloadJob,
     pub(super) part: &'a PartialFile,
     /// In pieces, or as one stream.
     in_pieces: bool,
     located: Mutex<Option<Located>>,
-    state: Mutex<State>,
+    state: Mutex<TransferState>,
     /// Bytes received and not yet part of the checksum. Negative after a resumption.
     ahead: AtomicI64,
     buffer: WriteBuffer,
@@ -85,22 +85,22 @@ pub(super) struct Transfer<'a> {
 }
 
 #[derive(Default)]
-struct State {
+struct TransferState {
     /// Ranges that nobody fetches yet.
     queue: VecDeque<usize>,
     over: bool,
-    ended: Option<Ended>,
+    ended: Option<TransferError>,
 }
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(
         client: Client<'a>,
-        job: &'a Job,
+        job: &'a DownloadJob,
         part: &'a PartialFile,
         located: Located,
     ) -> Transfer<'a> {
         let queue = (0..part.ranges()).filter(|index| !part.complete(*index)).collect();
-        let state = Mutex::new(State { queue, ..State::default() });
+        let state = Mutex::new(TransferState { queue, ..TransferState::default() });
         let (in_pieces, located) = (located.ranges, Mutex::new(Some(located)));
         Transfer {
             client,
@@ -122,8 +122,8 @@ impl<'a> Transfer<'a> {
     /// Receives until `follow`, which is given how many ranges are worth asking for at once, is content with the checksum.
     pub(super) fn run(
         &self,
-        follow: impl FnOnce(&Self, usize) -> Result<String, Ended>,
-    ) -> Result<String, Ended> {
+        follow: impl FnOnce(&Self, usize) -> Result<String, TransferError>,
+    ) -> Result<String, TransferError> {
         std::thread::scope(|scope| {
             let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
             for number in 0..connections {
@@ -137,7 +137,7 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TransferState> {
         self.state.lock().expect(UNBROKEN)
     }
 
@@ -187,7 +187,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Waits until a range has more than `done` bytes; how many.
-    pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, Ended> {
+    pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, TransferError> {
         let mut state = self.state();
         loop {
             let there = self.part.record(index).done;
@@ -204,9 +204,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// Forgets ranges and has them fetched again.
-    pub(super) fn again(&self, indices: &[usize]) -> Result<(), Ended> {
+    pub(super) fn again(&self, indices: &[usize]) -> Result<(), TransferError> {
         if !self.in_pieces {
-            return Err(Ended::Changed(Trouble::Changed("what came is damaged".into())));
+            return Err(TransferError::Changed(RequestError::Changed("what came is damaged".into())));
         }
         for index in indices {
             self.client.teller.found(-(self.part.record(*index).done as i64));
@@ -223,10 +223,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// Bytes from an offset on, `most` or fewer, as they were received or from the disk.
-    pub(super) fn take(&self, offset: u64, most: u64) -> Result<Vec<u8>, Ended> {
+    pub(super) fn take(&self, offset: u64, most: u64) -> Result<Vec<u8>, TransferError> {
         let bytes = match self.buffer.take(offset) {
-            Found::WriteBuffer(bytes) => bytes,
-            Found::Cold(empty, mut buffer) => {
+            BufferLookup::Hit(bytes) => bytes,
+            BufferLookup::Miss(empty, mut buffer) => {
                 buffer.resize(most.min(empty).min(BUFFER as u64) as usize, 0);
                 self.read(&mut buffer, offset)?;
                 buffer
@@ -241,8 +241,8 @@ impl<'a> Transfer<'a> {
         self.buffer.give_back(bytes);
     }
 
-    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), TransferError> {
         let failed = |e| Error::disk("read what was fetched", &e);
-        self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
+        self.part.read(buffer, offset).map_err(failed).map_err(TransferError::Failed)
     }
 }

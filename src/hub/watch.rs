@@ -15,16 +15,16 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// What the watcher is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum HubEvent {
     /// Time went by; so much is there.
-    Progress(Progress),
+    Progress(DownloadProgress),
     /// Something that a person should know.
     Notice(String),
 }
 
 /// How far a model has come, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct DownloadProgress {
     /// Of all its files, what is on this machine.
     pub done: u64,
     pub total: u64,
@@ -33,7 +33,7 @@ pub struct Progress {
 }
 
 /// Who watches; `Break` ends the work.
-pub type Watch<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
+pub type HubWatcher<'a> = &'a mut dyn FnMut(HubEvent) -> ControlFlow<()>;
 
 /// The work's end of the line. Cheap to copy.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ struct Notices {
 
 /// Does `work` on another thread while `watch` watches. Stopped, it returns at once; the work ends as soon as it notices.
 pub(super) fn watched<T: Send + 'static>(
-    watch: Watch,
+    watch: HubWatcher,
     work: impl FnOnce(&Teller) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, notices) = channel();
@@ -70,8 +70,8 @@ pub(super) fn watched<T: Send + 'static>(
     std::thread::spawn(move || finished.send(work(&of_work)));
     loop {
         let outcome = result.recv_timeout(TICK);
-        let told = notices.try_iter().map(Event::Notice);
-        for event in told.chain([Event::Progress(teller.progress())]) {
+        let told = notices.try_iter().map(HubEvent::Notice);
+        for event in told.chain([HubEvent::Progress(teller.progress())]) {
             if watch(event).is_break() {
                 teller.0.stopped.store(true, Ordering::Relaxed);
                 return Err(Error::Interrupted);
@@ -86,10 +86,10 @@ pub(super) fn watched<T: Send + 'static>(
 }
 
 impl Teller {
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> DownloadProgress {
         let [done, total, fetched] =
             [&self.0.done, &self.0.total, &self.0.fetched].map(|n| n.load(Ordering::Relaxed));
-        Progress { done: done.min(total), total, fetched }
+        DownloadProgress { done: done.min(total), total, fetched }
     }
 
     /// How much there is in all.

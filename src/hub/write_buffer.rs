@@ -14,10 +14,10 @@ const MOST_KEPT: usize = 128;
 const UNBROKEN: &str = "nobody panics holding it";
 
 /// What is there of the bytes at a place of the file.
-pub(super) enum Found {
-    WriteBuffer(Vec<u8>),
+pub(super) enum BufferLookup {
+    Hit(Vec<u8>),
     /// Nothing for so many bytes; a buffer to read them into.
-    Cold(u64, Vec<u8>),
+    Miss(u64, Vec<u8>),
 }
 
 #[derive(Default)]
@@ -42,16 +42,16 @@ impl WriteBuffer {
     }
 
     /// Takes what is at `offset`; whatever is before it is not wanted any more.
-    pub(super) fn take(&self, offset: u64) -> Found {
+    pub(super) fn take(&self, offset: u64) -> BufferLookup {
         let shelf = &mut *self.shelf();
         while let Some(first) = shelf.buffers.first_entry().filter(|first| *first.key() < offset) {
             shelf.spare.push(first.remove());
         }
         match shelf.buffers.first_entry() {
-            Some(first) if *first.key() == offset => Found::WriteBuffer(first.remove()),
+            Some(first) if *first.key() == offset => BufferLookup::Hit(first.remove()),
             first => {
                 let empty = first.map_or(u64::MAX, |first| *first.key() - offset);
-                Found::Cold(empty, shelf.spare.pop().unwrap_or_default())
+                BufferLookup::Miss(empty, shelf.spare.pop().unwrap_or_default())
             }
         }
     }
@@ -75,10 +75,10 @@ impl WriteBuffer {
 mod tests {
     use super::*;
 
-    fn cold(found: Found) -> Option<u64> {
+    fn gap(found: BufferLookup) -> Option<u64> {
         match found {
-            Found::WriteBuffer(_) => None,
-            Found::Cold(length, _) => Some(length),
+            BufferLookup::Hit(_) => None,
+            BufferLookup::Miss(length, _) => Some(length),
         }
     }
 
@@ -88,14 +88,14 @@ mod tests {
         buffer.keep(10, vec![1; 5]);
         buffer.keep(20, vec![2; 5]);
         buffer.keep(30, vec![3; 5]);
-        assert_eq!(cold(buffer.take(5)), Some(5));
-        assert!(matches!(buffer.take(10), Found::WriteBuffer(bytes) if bytes == [1; 5]));
-        assert_eq!(cold(buffer.take(10)), Some(10));
-        assert!(matches!(buffer.take(30), Found::WriteBuffer(bytes) if bytes == [3; 5]));
-        assert_eq!(cold(buffer.take(20)), Some(u64::MAX), "it was passed");
+        assert_eq!(gap(buffer.take(5)), Some(5));
+        assert!(matches!(buffer.take(10), BufferLookup::Hit(bytes) if bytes == [1; 5]));
+        assert_eq!(gap(buffer.take(10)), Some(10));
+        assert!(matches!(buffer.take(30), BufferLookup::Hit(bytes) if bytes == [3; 5]));
+        assert_eq!(gap(buffer.take(20)), Some(u64::MAX), "it was passed");
         buffer.keep(40, vec![4; 5]);
         buffer.forget();
-        assert_eq!(cold(buffer.take(40)), Some(u64::MAX));
+        assert_eq!(gap(buffer.take(40)), Some(u64::MAX));
     }
 
     #[test]
@@ -105,8 +105,8 @@ mod tests {
             let next = buffer.keep(offset, vec![7]);
             assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "one more than is kept comes back");
         }
-        assert_eq!(cold(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
+        assert_eq!(gap(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
         buffer.keep(0, vec![7]);
-        assert!(matches!(buffer.take(0), Found::WriteBuffer(_)));
+        assert!(matches!(buffer.take(0), BufferLookup::Hit(_)));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Fit, Needs, fit};
+use super::memory::{MemoryFit, Needs, fit};
 use super::{Error, entry_of, has_template, places};
 use crate::chat::settings::CacheType;
 use crate::gguf::{self, Header, Refusal};
@@ -68,7 +68,7 @@ impl About {
         }
     }
 
-    pub fn fit(&self, available: u64) -> Fit {
+    pub fn fit(&self, available: u64) -> MemoryFit {
         fit(Needs { weights: self.weights, per_token: self.kv_per_token }, self.context, available)
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// One model of the catalogue.
 #[derive(Debug, Deserialize)]
-pub struct Entry {
+pub struct CatalogEntry {
     pub title: String,
     /// What people know it as.
     pub family: String,
@@ -30,20 +30,20 @@ pub struct Entry {
 }
 
 /// The whole catalogue by short name.
-pub fn catalog() -> &'static BTreeMap<String, Entry> {
-    static CATALOG: OnceLock<BTreeMap<String, Entry>> = OnceLock::new();
+pub fn catalog() -> &'static BTreeMap<String, CatalogEntry> {
+    static CATALOG: OnceLock<BTreeMap<String, CatalogEntry>> = OnceLock::new();
     let text = include_str!("../../models/catalog.toml");
     CATALOG.get_or_init(|| toml::from_str(text).expect("a test reads the catalogue"))
 }
 
 /// The model to try the program out with, by its short name.
-pub fn demonstration() -> (&'static str, &'static Entry) {
+pub fn demonstration() -> (&'static str, &'static CatalogEntry) {
     let found = catalog().iter().find(|(_, entry)| entry.demonstration);
     found.map(|(name, entry)| (name.as_str(), entry)).expect("a test reads the catalogue")
 }
 
 /// The entry for a file, told by its name.
-pub fn entry_for_file(file: &str) -> Option<&'static Entry> {
+pub fn entry_for_file(file: &str) -> Option<&'static CatalogEntry> {
     catalog().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 

@@ -31,7 +31,7 @@ pub struct ModelFile {
     /// The place it lies in.
     pub place: PathBuf,
     /// Where it comes from, if it lies in a Hugging Face cache.
-    pub origin: Option<Origin>,
+    pub origin: Option<CacheLocation>,
     /// Bytes of all parts.
     pub size: u64,
     /// Nanoseconds since 1970, of the first part.
@@ -46,7 +46,7 @@ pub struct ModelFile {
 
 /// A place in the Hugging Face cache: `models--OWNER--REPO/snapshots/COMMIT/FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct CacheLocation {
     /// `OWNER/REPO`.
     pub repository: String,
     /// The folder of the repository.
@@ -104,8 +104,8 @@ fn mark_older(models: &mut [ModelFile]) {
     }
 }
 
-impl Origin {
-    fn of(path: &Path) -> Option<Origin> {
+impl CacheLocation {
+    fn of(path: &Path) -> Option<CacheLocation> {
         let folder = path.ancestors().find(|folder| {
             folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
         })?;
@@ -113,7 +113,7 @@ impl Origin {
         let mut inside = path.strip_prefix(folder.join("snapshots")).ok()?.iter();
         let commit = inside.next()?.to_str()?.to_string();
         let file = inside.as_path().to_str()?.to_string();
-        Some(Origin { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
+        Some(CacheLocation { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
     }
 
     /// The commit that a branch or tag is at, as far as this cache knows.
@@ -176,7 +176,7 @@ fn really(path: &Path, place: &Place, places: &[Place]) -> (PathBuf, Place) {
 }
 
 /// A file that was found.
-struct Found {
+struct FoundFile {
     path: PathBuf,
     about: Metadata,
     /// Behind a link to a folder.
@@ -184,7 +184,7 @@ struct Found {
 }
 
 /// Every `.gguf` file below `folder`. Links are followed, circles are not.
-fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<Found>) {
+fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<FoundFile>) {
     let new = |about: &Metadata, been: &mut HashSet<_>| been.insert((about.dev(), about.ino()));
     if depth == 0 || files.len() >= MOST || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
         return;
@@ -196,7 +196,7 @@ fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)
         let path = entry.path();
         if is_gguf(&path) {
             let about = fs::metadata(&path).ok().filter(Metadata::is_file);
-            files.extend(about.map(|about| Found { path, about, linked }));
+            files.extend(about.map(|about| FoundFile { path, about, linked }));
         } else if worth_entering(&entry) {
             let linked = linked || entry.file_type().is_ok_and(|kind| kind.is_symlink());
             walk(&path, depth - 1, linked, been, files);
@@ -230,7 +230,7 @@ impl ModelFile {
             name: own,
             owner: place.owner,
             place: place.folder.clone(),
-            origin: Origin::of(&path),
+            origin: CacheLocation::of(&path),
             size: about.len(),
             modified: modified(about),
             parts: (1, 1),

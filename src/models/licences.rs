@@ -17,7 +17,7 @@ struct Licence {
 /// How open a model is, as far as its licence says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum LicenceKind {
     /// A licence approved by the Open Source Initiative.
     OpenSource,
     /// The weights are open, and their use is subject to conditions.
@@ -26,21 +26,21 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl LicenceKind {
     pub fn name(self) -> &'static str {
         match self {
-            Kind::OpenSource => "open source",
-            Kind::Conditions => "conditions",
-            Kind::Unknown => "unknown",
+            LicenceKind::OpenSource => "open source",
+            LicenceKind::Conditions => "conditions",
+            LicenceKind::Unknown => "unknown",
         }
     }
 
     /// The name in full.
     pub fn explained(self) -> &'static str {
         match self {
-            Kind::OpenSource => "open source (approved by the Open Source Initiative)",
-            Kind::Conditions => "open weights with conditions",
-            Kind::Unknown => "unknown",
+            LicenceKind::OpenSource => "open source (approved by the Open Source Initiative)",
+            LicenceKind::Conditions => "open weights with conditions",
+            LicenceKind::Unknown => "unknown",
         }
     }
 }
@@ -48,7 +48,7 @@ impl Kind {
 /// A licence as judged here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Openness {
-    pub kind: Kind,
+    pub kind: LicenceKind,
     /// The licence's name, where there is one.
     pub licence: Option<String>,
     /// What it means for the user, in a line.
@@ -80,14 +80,14 @@ pub fn judge<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> Openness {
         Some(_) => "fireside does not know this licence: read it before you rely on the model",
         None => "the file names no licence: check its source before you rely on it",
     };
-    Openness { kind: Kind::Unknown, licence: named.map(String::from), meaning: meaning.into() }
+    Openness { kind: LicenceKind::Unknown, licence: named.map(String::from), meaning: meaning.into() }
 }
 
 impl Licence {
     fn judged(&self) -> Openness {
         let (kind, meaning) = match &self.conditions {
-            Some(conditions) => (Kind::Conditions, conditions.clone()),
-            None => (Kind::OpenSource, "use it, change it and pass it on for any purpose".into()),
+            Some(conditions) => (LicenceKind::Conditions, conditions.clone()),
+            None => (LicenceKind::OpenSource, "use it, change it and pass it on for any purpose".into()),
         };
         Openness { kind, licence: Some(self.title.clone()), meaning }
     }
@@ -100,16 +100,16 @@ mod tests {
     #[test]
     fn licences_are_judged_by_any_of_their_names() {
         let kind = |names: &[&str]| judge(names.iter().copied()).kind;
-        assert_eq!(kind(&["apache-2.0"]), Kind::OpenSource);
-        assert_eq!(kind(&["Apache-2.0"]), Kind::OpenSource);
-        assert_eq!(kind(&["MIT"]), Kind::OpenSource);
-        assert_eq!(kind(&["MIT License"]), Kind::OpenSource);
-        assert_eq!(kind(&["mit OR apache-2.0"]), Kind::OpenSource);
-        assert_eq!(kind(&["llama3.2"]), Kind::Conditions);
-        assert_eq!(kind(&["other", "Gemma"]), Kind::Conditions);
-        assert_eq!(kind(&["cc-by-nc-4.0"]), Kind::Conditions);
-        assert_eq!(kind(&["other"]), Kind::Unknown);
-        assert_eq!(kind(&[]), Kind::Unknown);
+        assert_eq!(kind(&["apache-2.0"]), LicenceKind::OpenSource);
+        assert_eq!(kind(&["Apache-2.0"]), LicenceKind::OpenSource);
+        assert_eq!(kind(&["MIT"]), LicenceKind::OpenSource);
+        assert_eq!(kind(&["MIT License"]), LicenceKind::OpenSource);
+        assert_eq!(kind(&["mit OR apache-2.0"]), LicenceKind::OpenSource);
+        assert_eq!(kind(&["llama3.2"]), LicenceKind::Conditions);
+        assert_eq!(kind(&["other", "Gemma"]), LicenceKind::Conditions);
+        assert_eq!(kind(&["cc-by-nc-4.0"]), LicenceKind::Conditions);
+        assert_eq!(kind(&["other"]), LicenceKind::Unknown);
+        assert_eq!(kind(&[]), LicenceKind::Unknown);
         assert_eq!(judge(["My Own Licence"]).licence.as_deref(), Some("My Own Licence"));
         assert_eq!(judge(["other"]).licence, None);
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn every_model_of_the_catalogue_has_a_licence_known_here() {
         for (name, entry) in crate::models::catalog::catalog() {
-            assert_ne!(judge([entry.licence.as_str()]).kind, Kind::Unknown, "{name}: {}", entry.licence);
+            assert_ne!(judge([entry.licence.as_str()]).kind, LicenceKind::Unknown, "{name}: {}", entry.licence);
         }
     }
 }

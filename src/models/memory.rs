@@ -54,7 +54,7 @@ impl Needs {
 
 /// Whether a model can be used on this machine as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub enum MemoryFit {
     Yes,
     /// With a context of so many tokens, which is less than a conversation wants.
     Short(usize),
@@ -63,13 +63,13 @@ pub enum Fit {
 }
 
 /// Whether a model trained for `trained` tokens fits into so many bytes.
-pub fn fit(needs: Needs, trained: Option<u32>, available: u64) -> Fit {
+pub fn fit(needs: Needs, trained: Option<u32>, available: u64) -> MemoryFit {
     let wanted = trained.map_or(USEFUL_CONTEXT, |n| USEFUL_CONTEXT.min(n as usize));
     let smallest = needs.with_context(SMALLEST_CONTEXT.min(wanted));
     match needs.with_context(wanted) {
-        enough if enough <= available => Fit::Yes,
-        _ if smallest <= available => Fit::Short(needs.tokens_in(available)),
-        _ => Fit::No(smallest),
+        enough if enough <= available => MemoryFit::Yes,
+        _ if smallest <= available => MemoryFit::Short(needs.tokens_in(available)),
+        _ => MemoryFit::No(smallest),
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn a_model_fits_short_or_not() {
         let needs = Needs { weights: 1 << 30, per_token: 100_000.0 };
-        assert_eq!(fit(needs, Some(8192), 4 << 30), Fit::Yes);
-        assert_eq!(fit(needs, Some(8192), needs.with_context(1000) + 99_999), Fit::Short(1000));
-        assert_eq!(fit(needs, Some(8192), 1 << 30), Fit::No(needs.with_context(256)));
-        assert_eq!(fit(needs, Some(100), needs.with_context(100)), Fit::Yes);
+        assert_eq!(fit(needs, Some(8192), 4 << 30), MemoryFit::Yes);
+        assert_eq!(fit(needs, Some(8192), needs.with_context(1000) + 99_999), MemoryFit::Short(1000));
+        assert_eq!(fit(needs, Some(8192), 1 << 30), MemoryFit::No(needs.with_context(256)));
+        assert_eq!(fit(needs, Some(100), needs.with_context(100)), MemoryFit::Yes);
     }
 }

@@ -22,7 +22,7 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
-use self::catalog::{Entry, entry_for_file};
+use self::catalog::{CatalogEntry, entry_for_file};
 use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
@@ -117,7 +117,7 @@ pub fn refused(path: &Path, refusal: Refusal) -> Error {
 }
 
 /// What the catalogue says of a file.
-pub fn entry_of(path: &Path) -> Option<&'static Entry> {
+pub fn entry_of(path: &Path) -> Option<&'static CatalogEntry> {
     path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))
 }
 

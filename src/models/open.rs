@@ -19,7 +19,7 @@ use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds}
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
-use crate::models::catalog::Entry;
+use crate::models::catalog::CatalogEntry;
 use crate::models::library;
 use crate::processor;
 use crate::settings::{Assignment, Config, Effect, SETTINGS, Source};
@@ -227,7 +227,7 @@ fn file_size(header: &Header) -> u64 {
         + others.filter_map(|part| std::fs::metadata(part).ok()).map(|about| about.len()).sum::<u64>()
 }
 
-fn demonstration(entry: Option<&Entry>) -> Option<String> {
+fn demonstration(entry: Option<&CatalogEntry>) -> Option<String> {
     let entry = entry.filter(|entry| entry.demonstration)?;
     Some(format!(
         "{} is a demonstration: it shows how fireside works but knows little; fireside pull lists real models",

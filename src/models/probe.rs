@@ -42,15 +42,15 @@ const WORDS: usize = 16 << 10;
 /// weights laid out anew if the first dies of what processors do. The error says why the file cannot be used.
 pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
-    let Ended::Crashed(signal) = first else { return first.verdict(path) };
+    let TrialEnd::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
     match attempt(path, bytes, &plain, abort)? {
-        Ended::Well => Ok(Verdict::WithoutRepack(signal)),
+        TrialEnd::Well => Ok(Verdict::WithoutRepack(signal)),
         _ => first.verdict(path),
     }
 }
 
-fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Ended, Error> {
+fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<TrialEnd, Error> {
     let cannot = |e: std::io::Error| Error::NotTried { path: path.into(), why: reason(&e) };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
@@ -83,21 +83,21 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
     let words = words.and_then(|words| words.join().ok());
     let last = |start: &str| last_words(words.as_deref()?, start);
     Ok(match ended {
-        Some(status) if status.success() => Ended::Well,
+        Some(status) if status.success() => TrialEnd::Well,
         Some(status) if status.signal() == Some(SIGINT) => return Err(Error::Interrupted),
         Some(status) => match (fault(status), last("fireside: ")) {
-            (Some(signal), _) => Ended::Crashed(signal),
+            (Some(signal), _) => TrialEnd::Crashed(signal),
             (None, Some(line)) if status.code() == Some(WRONG_SETTING) => {
                 return Err(Error::Setting { line, hint: last("hint: ") });
             }
-            (None, why) => Ended::Badly(why.unwrap_or_else(|| how_it_ended(status))),
+            (None, why) => TrialEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
-        None => Ended::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
+        None => TrialEnd::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
     })
 }
 
 /// How a trial ended.
-enum Ended {
+enum TrialEnd {
     Well,
     /// Of a signal that a wrong instruction or a wrong address raises.
     Crashed(Signal),
@@ -105,12 +105,12 @@ enum Ended {
     Badly(String),
 }
 
-impl Ended {
+impl TrialEnd {
     fn verdict(self, path: &Path) -> Result<Verdict, Error> {
         let reason = match self {
-            Ended::Well => return Ok(Verdict::Sound),
-            Ended::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
-            Ended::Badly(reason) => reason,
+            TrialEnd::Well => return Ok(Verdict::Sound),
+            TrialEnd::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
+            TrialEnd::Badly(reason) => reason,
         };
         Err(Error::Unsound { path: path.into(), why: reason })
     }

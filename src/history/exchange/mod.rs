@@ -8,5 +8,5 @@ mod import;
 mod native;
 mod time;
 
-pub use export::{Format, export};
-pub use import::{Error, Imported, Summary, import};
+pub use export::{ExportFormat, export};
+pub use import::{Error, Imported, ImportSummary, import};

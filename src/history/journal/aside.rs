@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, What};
 use super::legacy::{Legacy, OldChange};
-use super::progress::{Progress, Step};
+use super::progress::{JournalProgress, AsideStep};
 use crate::chat::record::title_from;
 use crate::clock::now;
 use crate::files::{folder_of, own_file, own_folder, reason};
@@ -23,14 +23,14 @@ use crate::history::database::{Conversations, Error};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Stands in until nobody gives changes any more.
-pub(super) fn run(database: &Path, progress: &Progress) {
+pub(super) fn run(database: &Path, progress: &JournalProgress) {
     let mut file: Option<Aside> = None;
     let mut not_before = Instant::now();
     loop {
         match progress.next_aside(file.is_some(), not_before) {
-            Step::Over => return,
-            Step::Remove => _ = file.take().map(Aside::remove),
-            Step::Write { changes, end } => {
+            AsideStep::Over => return,
+            AsideStep::Remove => _ = file.take().map(Aside::remove),
+            AsideStep::Write { changes, end } => {
                 let written = match &mut file {
                     Some(file) => file.append(&changes),
                     None => Aside::begin(database, &changes).map(|begun| file = Some(begun)),

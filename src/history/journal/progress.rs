@@ -11,13 +11,13 @@ const GRACE: Duration = Duration::from_millis(200);
 const UNBROKEN: &str = "nobody panics holding it";
 
 #[derive(Default)]
-pub(super) struct Progress {
-    state: Mutex<State>,
+pub(super) struct JournalProgress {
+    state: Mutex<JournalState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct JournalState {
     /// Given and not yet in the database, the oldest first, each with when it was given.
     waiting: VecDeque<(Instant, Arc<Change>)>,
     /// How many are in the database.
@@ -38,7 +38,7 @@ pub(super) struct State {
     over: bool,
 }
 
-impl State {
+impl JournalState {
     fn given(&self) -> usize {
         self.written + self.waiting.len()
     }
@@ -62,7 +62,7 @@ impl State {
 }
 
 /// What the thread that stands in for the database is to do.
-pub(super) enum Step {
+pub(super) enum AsideStep {
     /// Changes to put aside, up to the one of that number.
     Write {
         changes: Vec<Arc<Change>>,
@@ -73,24 +73,24 @@ pub(super) enum Step {
     Over,
 }
 
-impl Progress {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl JournalProgress {
+    fn state(&self) -> MutexGuard<'_, JournalState> {
         self.state.lock().expect(UNBROKEN)
     }
 
     /// Changes the state and wakes whoever waits for that.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut JournalState) -> T) -> T {
         let changed = change(&mut self.state());
         self.changed.notify_all();
         changed
     }
 
-    pub(super) fn is(&self, so: impl Fn(&State) -> bool) -> bool {
+    pub(super) fn is(&self, so: impl Fn(&JournalState) -> bool) -> bool {
         so(&self.state())
     }
 
     /// Waits until the state is as wanted, or until then.
-    pub(super) fn wait(&self, deadline: Instant, wanted: impl Fn(&State) -> bool) {
+    pub(super) fn wait(&self, deadline: Instant, wanted: impl Fn(&JournalState) -> bool) {
         let most = deadline.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(self.state(), most, |state| !wanted(state));
         drop(waited.expect(UNBROKEN));
@@ -134,7 +134,7 @@ impl Progress {
 
     /// The change that is next, and how often trying again was asked for before; `None`: there will be none.
     pub(super) fn next_change(&self) -> Option<(Arc<Change>, usize)> {
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.over;
+        let idle = |state: &mut JournalState| state.waiting.is_empty() && !state.over;
         let state = self.changed.wait_while(self.state(), idle).expect(UNBROKEN);
         state.waiting.front().map(|(_, change)| (change.clone(), state.asked))
     }
@@ -165,11 +165,11 @@ impl Progress {
     // What the thread that stands in does.
 
     /// What is next; `begun`: there is a file.
-    pub(super) fn next_aside(&self, begun: bool, not_before: Instant) -> Step {
+    pub(super) fn next_aside(&self, begun: bool, not_before: Instant) -> AsideStep {
         let mut state = self.state();
         loop {
             if begun && state.written >= state.aside {
-                return Step::Remove;
+                return AsideStep::Remove;
             }
             let oldest = state.waiting.get(state.aside.saturating_sub(state.written));
             let due = oldest.filter(|_| !state.refused).map(|(given, _)| (*given + GRACE).max(not_before));
@@ -180,9 +180,9 @@ impl Progress {
                     let there = if begun { state.aside - state.written } else { 0 };
                     let changes = state.waiting.iter().skip(there).map(|(_, change)| change.clone());
                     let changes = changes.collect();
-                    return Step::Write { changes, end: state.given() };
+                    return AsideStep::Write { changes, end: state.given() };
                 }
-                None if state.over => return Step::Over,
+                None if state.over => return AsideStep::Over,
                 None => self.changed.wait(state).expect(UNBROKEN),
                 Some(left) => self.changed.wait_timeout(state, left).expect(UNBROKEN).0,
             };

@@ -7,14 +7,14 @@ use nix::sys::statvfs::statvfs;
 
 use super::aside::take_in;
 use super::change::{Change, What};
-use super::progress::Progress;
+use super::progress::JournalProgress;
 use crate::history::database::{Conversations, Error};
 
 /// How soon what could not be written is tried again, if there is no other reason to.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Writes until nobody gives changes any more.
-pub(super) fn run(file: PathBuf, progress: &Progress) {
+pub(super) fn run(file: PathBuf, progress: &JournalProgress) {
     let mut writer = Writer { file, progress, store: None, opened: false, gone: false };
     if writer.file.exists() {
         writer.store = writer.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
@@ -34,7 +34,7 @@ pub(super) fn run(file: PathBuf, progress: &Progress) {
 
 struct Writer<'a> {
     file: PathBuf,
-    progress: &'a Progress,
+    progress: &'a JournalProgress,
     store: Option<Conversations>,
     /// There was a database before: one that is opened after it is another one.
     opened: bool,

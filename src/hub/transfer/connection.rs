@@ -4,11 +4,11 @@ use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{CONNECTIONS, Ended, Transfer, UNBROKEN};
+use super::{CONNECTIONS, TransferError, Transfer, UNBROKEN};
 use crate::files::reason;
 use crate::hub::client::{Located, other_bytes};
-use crate::hub::http::{Answer, lost};
-use crate::hub::retry::Trouble;
+use crate::hub::http::{HttpResponse, lost};
+use crate::hub::retry::RequestError;
 use crate::hub::url::origin;
 use crate::hub::write_buffer::BUFFER;
 
@@ -33,7 +33,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn fetch_range(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Ended> {
+    fn fetch_range(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), TransferError> {
         let mut tries = 0;
         while !self.part.complete(index) {
             let before = self.part.record(index).done;
@@ -41,8 +41,8 @@ impl Transfer<'_> {
             if self.over() {
                 return Ok(()); // nobody wants it any more
             }
-            if matches!(trouble, Trouble::Changed(_)) {
-                return Err(Ended::Changed(trouble));
+            if matches!(trouble, RequestError::Changed(_)) {
+                return Err(TransferError::Changed(trouble));
             }
             tries = if self.part.record(index).done > before { 1 } else { tries + 1 };
             self.client.recover(&self.job.url, &trouble, tries)?;
@@ -51,7 +51,7 @@ impl Transfer<'_> {
     }
 
     /// Fetches what is missing of a range with one request.
-    fn attempt(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn attempt(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), RequestError> {
         let located = self.locate()?;
         let bounds = self.part.bounds(index);
         let (first, last) = (bounds.start + self.part.record(index).done, bounds.end - 1);
@@ -62,27 +62,27 @@ impl Transfer<'_> {
         let answer = self.client.http.get(&located.url, &headers[..1 + usize::from(version.is_some())])?;
         let same = self.job.sha256.is_some() || answer.validator() == located.validator;
         match answer.status {
-            206 if !same => Err(Trouble::Changed("the file has changed meanwhile".into())),
+            206 if !same => Err(RequestError::Changed("the file has changed meanwhile".into())),
             206 => match answer.content_range() {
                 Some((_, _, size)) if size != self.job.size => {
-                    Err(Trouble::Changed("the file's size has changed meanwhile".into()))
+                    Err(RequestError::Changed("the file's size has changed meanwhile".into()))
                 }
                 Some(range) if range == (first, last, self.job.size) => self.receive(answer, index, buffer),
                 _ => Err(other_bytes(&answer)),
             },
-            200 if same => Err(Trouble::Changed("the server no longer sends pieces of the file".into())),
-            200 => Err(Trouble::Changed("the file has changed meanwhile".into())),
-            416 => Err(Trouble::Changed("the server has no such piece of the file".into())),
+            200 if same => Err(RequestError::Changed("the server no longer sends pieces of the file".into())),
+            200 => Err(RequestError::Changed("the file has changed meanwhile".into())),
+            416 => Err(RequestError::Changed("the server has no such piece of the file".into())),
             401 | 403 | 404 | 410 if origin(&located.url) != origin(&self.job.url) => {
                 *self.located.lock().expect(UNBROKEN) = None;
-                Err(Trouble::Lost("the file's address has expired".into()))
+                Err(RequestError::Lost("the file's address has expired".into()))
             }
             _ => Err(answer.trouble()),
         }
     }
 
     /// Where the file is now: addresses that the hub hands out expire.
-    fn locate(&self) -> Result<Located, Trouble> {
+    fn locate(&self) -> Result<Located, RequestError> {
         let mut located = self.located.lock().expect(UNBROKEN);
         if located.is_none() {
             *located = Some(self.client.locate(&self.job.url)?);
@@ -91,7 +91,7 @@ impl Transfer<'_> {
     }
 
     /// The body → the part, until the range is complete.
-    fn receive(&self, mut answer: Answer, index: usize, buffer: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn receive(&self, mut answer: HttpResponse, index: usize, buffer: &mut Vec<u8>) -> Result<(), RequestError> {
         let length = self.part.bounds(index).end - self.part.bounds(index).start;
         loop {
             let missing = length - self.part.record(index).done;
@@ -110,7 +110,7 @@ impl Transfer<'_> {
         index: usize,
         most: u64,
         buffer: &mut Vec<u8>,
-    ) -> Result<u64, Trouble> {
+    ) -> Result<u64, RequestError> {
         buffer.resize(most.min(BUFFER as u64) as usize, 0);
         let (filled, outcome) = fill(body, buffer);
         buffer.truncate(filled);
@@ -121,7 +121,7 @@ impl Transfer<'_> {
         while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most_ahead {
             std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
         }
-        let failed = |e| Trouble::Disk(reason(&e));
+        let failed = |e| RequestError::Disk(reason(&e));
         let record = self.part.write(index, buffer).map_err(failed)?;
         let offset = self.part.bounds(index).start + record.done - filled as u64;
         *buffer = self.buffer.keep(offset, std::mem::take(buffer));
@@ -132,20 +132,20 @@ impl Transfer<'_> {
         self.client.teller.received(filled as u64);
         self.ahead.fetch_add(filled as i64, Relaxed);
         if self.over() {
-            return Err(Trouble::Lost("nobody wants it any more".into()));
+            return Err(RequestError::Lost("nobody wants it any more".into()));
         }
         outcome.map(|()| filled as u64)
     }
 
     /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
-    fn stream(&self, buffer: &mut Vec<u8>) -> Result<(), Ended> {
+    fn stream(&self, buffer: &mut Vec<u8>) -> Result<(), TransferError> {
         let outcome = self.locate().and_then(|located| {
             let mut answer = self.client.http.get(&located.url, &[])?;
             if answer.status != 200 {
                 return Err(answer.trouble());
             }
             if answer.length().is_some_and(|length| length != self.job.size) {
-                return Err(Trouble::Changed("the file's size has changed meanwhile".into()));
+                return Err(RequestError::Changed("the file's size has changed meanwhile".into()));
             }
             for index in 0..self.part.ranges() {
                 let body = std::mem::replace(&mut answer.body, Box::new(std::io::empty()));
@@ -156,10 +156,10 @@ impl Transfer<'_> {
         });
         match outcome {
             Err(_) if self.over() => Ok(()),
-            Err(trouble @ (Trouble::Lost(_) | Trouble::Busy { .. } | Trouble::Changed(_))) => {
-                Err(Ended::Changed(trouble))
+            Err(trouble @ (RequestError::Lost(_) | RequestError::Busy { .. } | RequestError::Changed(_))) => {
+                Err(TransferError::Changed(trouble))
             }
-            Err(trouble) => Err(Ended::Failed(self.client.failure(&self.job.url, &trouble))),
+            Err(trouble) => Err(TransferError::Failed(self.client.failure(&self.job.url, &trouble))),
             Ok(()) => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl Transfer<'_> {
         mut body: Box<dyn Read + Send>,
         index: usize,
         buffer: &mut Vec<u8>,
-    ) -> Result<Box<dyn Read + Send>, Trouble> {
+    ) -> Result<Box<dyn Read + Send>, RequestError> {
         let bounds = self.part.bounds(index);
         let mut missing = bounds.end - bounds.start;
         while missing > 0 {
@@ -180,14 +180,14 @@ impl Transfer<'_> {
 }
 
 /// Reads until the buffer is full, time is up or something is wrong; how much came, and what was wrong.
-fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), Trouble>) {
+fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), RequestError>) {
     let (mut filled, begun) = (0, Instant::now());
     while filled < buffer.len() && (filled == 0 || begun.elapsed() < BUFFER_PAUSE) {
         match body.read(&mut buffer[filled..]) {
-            Ok(0) => return (filled, Err(Trouble::Lost("the connection was closed early".into()))),
+            Ok(0) => return (filled, Err(RequestError::Lost("the connection was closed early".into()))),
             Ok(n) => filled += n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return (filled, Err(Trouble::Lost(lost(&e)))),
+            Err(e) => return (filled, Err(RequestError::Lost(lost(&e)))),
         }
     }
     (filled, Ok(()))

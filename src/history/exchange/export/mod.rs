@@ -17,7 +17,7 @@ use crate::units::count;
 
 /// What a conversation is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ExportFormat {
     /// For reading, with headings, thinking folded away.
     Markdown,
     /// One line of JSON: OpenAI's messages, and beside them all that is needed to get the conversation back.
@@ -26,33 +26,33 @@ pub enum Format {
     Text,
 }
 
-impl Format {
+impl ExportFormat {
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
-            Format::Markdown => "Markdown",
-            Format::Json => "JSON",
-            Format::Text => "text",
+            ExportFormat::Markdown => "Markdown",
+            ExportFormat::Json => "JSON",
+            ExportFormat::Text => "text",
         }
     }
 
     /// What a file's name asks for.
-    pub fn of(file: &Path) -> Option<Format> {
+    pub fn of(file: &Path) -> Option<ExportFormat> {
         match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "md" | "markdown" => Some(Format::Markdown),
-            "json" | "jsonl" => Some(Format::Json),
-            "txt" | "text" => Some(Format::Text),
+            "md" | "markdown" => Some(ExportFormat::Markdown),
+            "json" | "jsonl" => Some(ExportFormat::Json),
+            "txt" | "text" => Some(ExportFormat::Text),
             _ => None,
         }
     }
 }
 
 /// Several conversations may be written one after the other; as JSON they are JSON lines, which `import` reads.
-pub fn export(record: &Record, format: Format, out: &mut dyn Write) -> io::Result<()> {
+pub fn export(record: &Record, format: ExportFormat, out: &mut dyn Write) -> io::Result<()> {
     match format {
-        Format::Markdown => markdown(record, out),
-        Format::Json => native::write(record, out),
-        Format::Text => text(record, out),
+        ExportFormat::Markdown => markdown(record, out),
+        ExportFormat::Json => native::write(record, out),
+        ExportFormat::Text => text(record, out),
     }
 }
 
@@ -288,12 +288,12 @@ mod tests {
             --- end of call of sum ---\n\nTool:\n--- result of sum ---\n4\n--- end of result of sum ---\n\n\
             Unknown role (critic):\n--- part of an unknown kind ---\n{\"type\":\"hologram\"}\n\
             --- end of part of an unknown kind ---\n\n";
-        assert_eq!(written(Format::Text), text);
+        assert_eq!(written(ExportFormat::Text), text);
         let markdown = "# Sums\n\n## User\n\n[image: a.png]\n\nSum?\n\n## Assistant\n\nWell.\n\nCall of `sum`:\n\n\
             ```\n{\"a\":2}\n```\n\n## Tool\n\nResult of `sum`:\n\n```\n4\n```\n\n## Unknown role (critic)\n\n\
             A part of an unknown kind:\n\n```json\n{\"type\":\"hologram\"}\n```\n\n";
-        assert_eq!(written(Format::Markdown), markdown);
-        let value: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        assert_eq!(written(ExportFormat::Markdown), markdown);
+        let value: serde_json::Value = serde_json::from_str(&written(ExportFormat::Json)).unwrap();
         let call = serde_json::json!({
             "id": "1", "type": "function", "function": { "name": "sum", "arguments": "{\"a\":2}" } });
         let messages = serde_json::json!([
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(value["messages"], messages);
     }
 
-    fn exported(format: Format) -> String {
+    fn exported(format: ExportFormat) -> String {
         let mut out = Vec::new();
         export(&conversation(), format, &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -317,7 +317,7 @@ mod tests {
             ````\n```\nx\n```\n````\n\nWhy?\n\n## Assistant (tiny)\n\n<details>\n<summary>Thinking</summary>\n\n\
             > Hm.\n>\n> Yes.\n\n</details>\n\nBecause.\n\n```\ncut\n```\n\n---\n\n\
             *One other branch of this conversation is not shown.*\n\n";
-        assert_eq!(exported(Format::Markdown), expected);
+        assert_eq!(exported(ExportFormat::Markdown), expected);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
         let expected = "Why and how\n2025-03-04\n\nSystem:\nBe brief.\n\nYou:\n--- a.md ---\n```\nx\n```\n\
             --- end of a.md ---\nWhy?\n\ntiny:\nBecause.\n\n```\ncut\n\n\
             (One other branch of this conversation is not shown.)\n\n";
-        assert_eq!(exported(Format::Text), expected);
+        assert_eq!(exported(ExportFormat::Text), expected);
     }
 
     #[test]
@@ -334,14 +334,14 @@ mod tests {
         let answer = record.entries[1].answer.as_mut().unwrap();
         (answer.dropped, answer.summary) = (4, Some("They\nmet.".into()));
         let mut out = Vec::new();
-        export(&record, Format::Text, &mut out).unwrap();
+        export(&record, ExportFormat::Text, &mut out).unwrap();
         let told = "(From here on the model no longer saw the first 4 messages, but this summary of its own: They met.)";
         assert!(String::from_utf8(out).unwrap().contains(&format!("Why?\n\n{told}\n\ntiny:")));
     }
 
     #[test]
     fn json_is_one_line_that_other_programs_know() {
-        let json = exported(Format::Json);
+        let json = exported(ExportFormat::Json);
         assert_eq!(json.find('\n'), Some(json.len() - 1));
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["fireside"], 2);
@@ -355,8 +355,8 @@ mod tests {
 
     #[test]
     fn a_files_name_says_what_it_is_to_be() {
-        assert_eq!(Format::of(Path::new("a/b.MD")), Some(Format::Markdown));
-        assert_eq!(Format::of(Path::new("b.jsonl")), Some(Format::Json));
-        assert_eq!(Format::of(Path::new("txt")), None);
+        assert_eq!(ExportFormat::of(Path::new("a/b.MD")), Some(ExportFormat::Markdown));
+        assert_eq!(ExportFormat::of(Path::new("b.jsonl")), Some(ExportFormat::Json));
+        assert_eq!(ExportFormat::of(Path::new("txt")), None);
     }
 }

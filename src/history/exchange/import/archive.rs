@@ -60,7 +60,7 @@ impl Archive {
         let index = self.members[member];
         let name = name(&mut self.zip, index);
         let file = self.zip.by_index(index).map_err(|error| refused(&name, error))?;
-        Ok((name, Guarded { file, left: &mut self.left }))
+        Ok((name, LimitedMember { file, left: &mut self.left }))
     }
 }
 
@@ -81,12 +81,12 @@ fn refused(name: &dyn std::fmt::Display, error: ZipError) -> Error {
 }
 
 /// A member that may not grow for ever.
-struct Guarded<'a> {
+struct LimitedMember<'a> {
     file: ZipFile<'a, BufReader<File>>,
     left: &'a mut u64,
 }
 
-impl Read for Guarded<'_> {
+impl Read for LimitedMember<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         match self.left.checked_sub(read as u64) {

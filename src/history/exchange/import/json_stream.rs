@@ -8,19 +8,19 @@ use std::io::{self, BufRead};
 
 /// Where something is. Lines and columns count from 1, columns in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) byte: u64,
     pub(super) line: u64,
     pub(super) column: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {} (byte {})", self.line, self.column, self.byte)
     }
 }
 
-impl Place {
+impl Position {
     /// The place behind these bytes.
     fn pass(&mut self, bytes: &[u8]) {
         self.byte += bytes.len() as u64;
@@ -34,18 +34,18 @@ impl Place {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// A value that begins there; its bytes are in [`Pieces::bytes`].
-    Value(Place),
+pub(super) enum JsonItem {
+    /// A value that begins there; its bytes are in [`JsonStream::bytes`].
+    Value(Position),
     /// A value that is longer than the limit.
-    TooLong(Place),
+    TooLong(Position),
     ListEnd,
 }
 
 /// Why there is no more.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Damaged(Place, String),
+    Damaged(Position, String),
     Unreadable(io::Error),
 }
 
@@ -64,25 +64,25 @@ enum ScanState {
     After,
 }
 
-pub(super) struct Pieces<R> {
+pub(super) struct JsonStream<R> {
     input: R,
     /// Bytes of the longest value.
     limit: usize,
     state: ScanState,
-    place: Place,
+    place: Position,
     pub(super) bytes: Vec<u8>,
 }
 
 /// Room that is kept from one value to the next.
 const KEPT: usize = 4 << 20;
 
-impl<R: BufRead> Pieces<R> {
-    pub(super) fn new(input: R, limit: usize) -> Pieces<R> {
-        let place = Place { byte: 0, line: 1, column: 1 };
-        Pieces { input, limit, state: ScanState::Outside, place, bytes: Vec::new() }
+impl<R: BufRead> JsonStream<R> {
+    pub(super) fn new(input: R, limit: usize) -> JsonStream<R> {
+        let place = Position { byte: 0, line: 1, column: 1 };
+        JsonStream { input, limit, state: ScanState::Outside, place, bytes: Vec::new() }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Piece>, Stop> {
+    pub(super) fn next(&mut self) -> Result<Option<JsonItem>, Stop> {
         loop {
             let byte = match (self.byte_after_space()?, self.state) {
                 (Some(byte), _) => byte,
@@ -99,7 +99,7 @@ impl<R: BufRead> Pieces<R> {
                 (ScanState::Before | ScanState::After, b']') => {
                     self.skip();
                     self.state = ScanState::Outside;
-                    return Ok(Some(Piece::ListEnd));
+                    return Ok(Some(JsonItem::ListEnd));
                 }
                 (ScanState::After, b',') => {
                     self.skip();
@@ -140,7 +140,7 @@ impl<R: BufRead> Pieces<R> {
         self.place.pass(b" ");
     }
 
-    fn value(&mut self, first: u8) -> Result<Piece, Stop> {
+    fn value(&mut self, first: u8) -> Result<JsonItem, Stop> {
         if !matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
             return Err(Stop::Damaged(self.place, "this is no JSON".into()));
         }
@@ -171,7 +171,7 @@ impl<R: BufRead> Pieces<R> {
             self.place.pass(&chunk[..inside]);
             self.input.consume(inside);
             if ended {
-                return Ok(if too_long { Piece::TooLong(start) } else { Piece::Value(start) });
+                return Ok(if too_long { JsonItem::TooLong(start) } else { JsonItem::Value(start) });
             }
         }
     }
@@ -230,13 +230,13 @@ mod tests {
 
     /// What comes, with a buffer of so many bytes, and where it stops.
     fn read(text: &str, buffer: usize) -> (Vec<String>, Option<(u64, u64)>) {
-        let mut pieces = Pieces::new(BufReader::with_capacity(buffer, text.as_bytes()), 20);
+        let mut pieces = JsonStream::new(BufReader::with_capacity(buffer, text.as_bytes()), 20);
         let mut found = Vec::new();
         loop {
             match pieces.next() {
-                Ok(Some(Piece::Value(_))) => found.push(String::from_utf8(pieces.bytes.clone()).unwrap()),
-                Ok(Some(Piece::TooLong(place))) => found.push(format!("too long at {}", place.byte)),
-                Ok(Some(Piece::ListEnd)) => found.push("end".into()),
+                Ok(Some(JsonItem::Value(_))) => found.push(String::from_utf8(pieces.bytes.clone()).unwrap()),
+                Ok(Some(JsonItem::TooLong(place))) => found.push(format!("too long at {}", place.byte)),
+                Ok(Some(JsonItem::ListEnd)) => found.push("end".into()),
                 Ok(None) => return (found, None),
                 Err(Stop::Damaged(place, _)) => return (found, Some((place.line, place.column))),
                 Err(Stop::Unreadable(error)) => panic!("{error}"),
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn places_are_those_of_an_editor() {
-        let mut pieces = Pieces::new("[1,\n  22]".as_bytes(), 20);
-        assert_eq!(pieces.next().unwrap(), Some(Piece::Value(Place { byte: 1, line: 1, column: 2 })));
-        assert_eq!(pieces.next().unwrap(), Some(Piece::Value(Place { byte: 6, line: 2, column: 3 })));
+        let mut pieces = JsonStream::new("[1,\n  22]".as_bytes(), 20);
+        assert_eq!(pieces.next().unwrap(), Some(JsonItem::Value(Position { byte: 1, line: 1, column: 2 })));
+        assert_eq!(pieces.next().unwrap(), Some(JsonItem::Value(Position { byte: 6, line: 2, column: 3 })));
     }
 }

@@ -31,7 +31,7 @@ use serde_json::{Map, Value};
 use self::archive::{Archive, is_zip};
 pub use self::error::Error;
 use self::error::unreadable;
-use self::json_stream::{Piece, Pieces, Place, Stop};
+use self::json_stream::{JsonItem, JsonStream, Position, Stop};
 use self::lossy_json::parse;
 pub use self::notes::Imported;
 use self::notes::quoted;
@@ -46,7 +46,7 @@ const MOST_NOTES: usize = 100;
 
 /// What an import came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ImportSummary {
     /// Handed on.
     pub conversations: usize,
     /// In all of these.
@@ -62,10 +62,10 @@ pub fn import<E: From<Error>>(
     path: &Path,
     watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     take: &mut dyn FnMut(Imported) -> Result<(), E>,
-) -> Result<Summary, E> {
+) -> Result<ImportSummary, E> {
     let files = source::files(path)?;
     let size = |file: &std::path::PathBuf| std::fs::metadata(file).map_or(0, |about| about.len());
-    let mut progress = Progress { watch, done: 0, total: files.iter().map(size).sum() };
+    let mut progress = ImportProgress { watch, done: 0, total: files.iter().map(size).sum() };
     let mut importer = Importer::new(take);
     for file in &files {
         importer.file(file, &mut progress)?;
@@ -76,7 +76,7 @@ pub fn import<E: From<Error>>(
     importer.finish(path)
 }
 
-struct Progress<'a> {
+struct ImportProgress<'a> {
     watch: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     done: u64,
     total: u64,
@@ -85,7 +85,7 @@ struct Progress<'a> {
 /// Tells how far it is, and stops when that is wanted.
 struct Watched<'a, 'b, R> {
     input: R,
-    progress: &'a mut Progress<'b>,
+    progress: &'a mut ImportProgress<'b>,
 }
 
 impl<R: Read> Read for Watched<'_, '_, R> {
@@ -102,7 +102,7 @@ impl<R: Read> Read for Watched<'_, '_, R> {
 
 struct Importer<'a, E> {
     take: &'a mut dyn FnMut(Imported) -> Result<(), E>,
-    summary: Summary,
+    summary: ImportSummary,
     more_notes: usize,
     /// Anything but white space came.
     anything: bool,
@@ -114,11 +114,11 @@ struct Importer<'a, E> {
 
 impl<'a, E: From<Error>> Importer<'a, E> {
     fn new(take: &'a mut dyn FnMut(Imported) -> Result<(), E>) -> Importer<'a, E> {
-        let (summary, loose) = (Summary::default(), (Vec::new(), 0));
+        let (summary, loose) = (ImportSummary::default(), (Vec::new(), 0));
         Importer { take, summary, more_notes: 0, anything: false, known: 0, loose }
     }
 
-    fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), E> {
+    fn file(&mut self, path: &Path, progress: &mut ImportProgress) -> Result<(), E> {
         let unreadable = |error| unreadable(path, &error);
         let mut file = files::regular(path).map_err(unreadable)?;
         let mut beginning = Vec::new();
@@ -147,20 +147,20 @@ impl<'a, E: From<Error>> Importer<'a, E> {
 
     /// Reads one file to its end.
     fn read(&mut self, name: &str, input: impl Read) -> Result<(), E> {
-        let mut pieces = Pieces::new(BufReader::with_capacity(BUFFER, input), LONGEST);
+        let mut pieces = JsonStream::new(BufReader::with_capacity(BUFFER, input), LONGEST);
         loop {
             let piece = pieces.next().map_err(|stop| self.stopped(name, stop))?;
             self.anything |= piece.is_some();
             match piece {
-                Some(Piece::Value(place)) => match parse(&pieces.bytes) {
+                Some(JsonItem::Value(place)) => match parse(&pieces.bytes) {
                     Ok((value, _)) if openai::is_message(&value) => {
                         self.gather(name, value, pieces.bytes.len())?
                     }
                     Ok((value, repaired)) => self.value(value, repaired, &format!("{name}, {place}"))?,
                     Err(error) => self.skip(&format!("{name}, {place}"), &not_json(place, &error)),
                 },
-                Some(Piece::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
-                Some(Piece::ListEnd) => self.flush(name)?,
+                Some(JsonItem::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
+                Some(JsonItem::ListEnd) => self.flush(name)?,
                 None => return self.flush(name),
             }
         }
@@ -243,7 +243,7 @@ impl<'a, E: From<Error>> Importer<'a, E> {
         }
     }
 
-    fn finish(mut self, path: &Path) -> Result<Summary, E> {
+    fn finish(mut self, path: &Path) -> Result<ImportSummary, E> {
         if self.summary.conversations == 0 && (self.summary.skipped > 0 || !self.anything) {
             let why = self.summary.notes.into_iter().next().unwrap_or("it is empty".into());
             return Err(Error::Empty { name: path.display().to_string(), why }.into());
@@ -269,7 +269,7 @@ fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, Stri
 }
 
 /// Why the value that begins at `start` is no JSON, and where exactly.
-fn not_json(start: Place, error: &serde_json::Error) -> String {
+fn not_json(start: Position, error: &serde_json::Error) -> String {
     let why = error.to_string();
     let why = why.rfind(" at line ").map_or(why.as_str(), |end| &why[..end]);
     let line = start.line + (error.line() as u64).saturating_sub(1);
