@@ -270,7 +270,7 @@ pub fn lock_folder(folder: &Path) -> io::Result<File> {
 /// this process does not wait for the same lock again.
 pub fn lock(file: &File, path: &Path) -> io::Result<()> {
     static IN_VAIN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    let in_vain = || IN_VAIN.lock().expect("nobody panics holding it");
+    let in_vain = || IN_VAIN.lock().expect("no thread panics while holding the lock");
     let patience = if in_vain().iter().any(|held| held == path) { Duration::ZERO } else { PATIENCE };
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A way to a server that is patient: asks again as long as that may help, and says so when it lasts.
+//! A client with retries: repeats a request as long as that may help, and reports long waits.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::units::duration;
 
 const WRITE: &str = "write what was fetched";
 
-/// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
+/// The error for a refused request: from the HTTP status and the hub's error code.
 pub(super) type ErrorForStatus<'a> = &'a (dyn Fn(u16, &str) -> Error + Sync);
 
-/// Means of fetching, whatever the file.
+/// What every download needs, whatever the file.
 #[derive(Clone, Copy)]
 pub(super) struct Client<'a> {
     pub(super) http: &'a Http,
@@ -23,18 +23,18 @@ pub(super) struct Client<'a> {
     pub(super) refusal: ErrorForStatus<'a>,
 }
 
-/// Where a file is and what the server says of it.
+/// The location of a file, and what the server reports about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located {
     pub(super) url: String,
     pub(super) size: Option<u64>,
     pub(super) validator: Option<String>,
-    /// Whether it can be asked for in pieces.
+    /// Whether the server supports range requests.
     pub(super) ranges: bool,
 }
 
 impl Client<'_> {
-    /// Does something again and again as long as that may help.
+    /// Repeats `attempt` as long as that may help.
     pub(super) fn persist<T>(&self, url: &str, attempt: impl Fn() -> Result<T, RequestError>) -> Result<T, Error> {
         let mut tries = 0;
         loop {
@@ -48,7 +48,7 @@ impl Client<'_> {
         }
     }
 
-    /// Waits before the next try, or says why there is none.
+    /// Waits before the next try, or returns the error if there is none.
     pub(super) fn recover(&self, url: &str, trouble: &RequestError, tries: u32) -> Result<(), Error> {
         self.teller.check()?;
         let wait = trouble.wait(tries, self.patience);
@@ -77,7 +77,7 @@ impl Client<'_> {
         }
     }
 
-    /// Asks for one byte, to learn where the file is, how large, and whether it comes in pieces.
+    /// Requests one byte to learn the file's location and size, and whether the server supports ranges.
     pub(super) fn locate(&self, url: &str) -> Result<Located, RequestError> {
         let answer = self.http.get(url, &[("range", "bytes=0-0")])?;
         let (url, validator) = (answer.url.clone(), answer.validator());

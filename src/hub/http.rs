@@ -1,6 +1,6 @@
-//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file naming ureq.
+//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file that names ureq.
 //!
-//! Follows redirects itself, because the token may go to one host only. Decides nothing about trying again: retry.rs.
+//! Follows redirects itself, because the token may go to one host only. Retries are up to retry.rs.
 
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -15,35 +15,35 @@ use super::retry::RequestError;
 use super::url::{join, origin};
 use crate::files::reason;
 
-/// Redirects followed before it counts as going in circles.
+/// The maximum number of redirects.
 const MOST_REDIRECTS: usize = 10;
-/// Connections kept open for the next request to the same host.
+/// Idle connections kept open for further requests.
 const KEPT_CONNECTIONS: usize = 16;
-/// Bytes read from the network at once.
+/// Bytes per read from the network.
 const INPUT_BUFFER: usize = 256 * 1024;
-/// Of the body of a redirect, read so that its connection can be used again.
+/// Bytes of a redirect's body to read so that its connection can be reused.
 const SMALL_BODY: u64 = 64 * 1024;
 
-/// The longest that a network is waited for which never answered: probably there is none.
+/// The longest wait until a server answers for the first time: after that there is probably no network.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, and how long it waits.
+/// The HTTP agent, its timeouts, and the token.
 pub(super) struct Http {
     agent: Agent,
     patience: Duration,
-    /// When somebody was asked first, and whether anybody ever answered.
+    /// The time of the first request, and whether any server has answered.
     asked: OnceLock<Instant>,
     answered: AtomicBool,
-    /// The only scheme, host and port that is given the token.
+    /// The only origin (scheme, host and port) that receives the token.
     trusted: Option<String>,
     token: Option<String>,
 }
 
-/// What a server answered.
+/// A server's response.
 pub(super) struct HttpResponse {
     pub(super) status: u16,
     headers: HeaderMap,
-    /// Where it came from in the end.
+    /// The URL after all redirects.
     pub(super) url: String,
     pub(super) body: Box<dyn Read + Send>,
 }
@@ -57,32 +57,32 @@ impl HttpResponse {
         self.header("content-length")?.parse().ok()
     }
 
-    /// `bytes 5-9/100`: the first byte, the last one, and how many there are in all.
+    /// `bytes 5-9/100`: the first byte, the last byte, and the total size.
     pub(super) fn content_range(&self) -> Option<(u64, u64, u64)> {
         let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
     }
 
-    /// What tells this version of a file from another.
+    /// Identifies this version of the file: ETag or date.
     pub(super) fn validator(&self) -> Option<String> {
         self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
     }
 
-    /// What the status means if it is not the wanted one.
+    /// The error for an unexpected status.
     pub(super) fn trouble(&self) -> RequestError {
         let code = self.header("x-error-code").unwrap_or_default();
         RequestError::of(self.status, self.header("retry-after"), code)
     }
 
-    /// Reads what is left of a short body, so that its connection can be used again.
+    /// Reads the rest of a short body so that the connection can be reused.
     pub(super) fn drain(self) {
-        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // only saves a connection
+        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // a failure only costs a connection
     }
 }
 
 impl Http {
-    /// `patience`: how long to wait for a byte once somebody has answered. The token goes to `endpoint` only.
+    /// `patience`: how long to wait for a byte after the first answer. The token goes to `endpoint` only.
     pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
@@ -111,13 +111,13 @@ impl Http {
         }
     }
 
-    /// Whether nobody will have answered after `wait`, although that was long enough.
+    /// Whether, after `wait`, no server will have answered within [`FIRST_PATIENCE`].
     pub(super) fn in_vain(&self, wait: Duration) -> bool {
         let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
         !self.answered.load(Ordering::Relaxed) && waited + wait >= FIRST_PATIENCE
     }
 
-    /// Asks, wherever that leads.
+    /// Sends a GET request and follows redirects.
     pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut url = url.to_string();
         for _ in 0..MOST_REDIRECTS {
@@ -162,7 +162,7 @@ impl Http {
         })
     }
 
-    /// What went wrong, and whether a proxy stood between.
+    /// The error, with a note if the request went through a proxy.
     fn trouble(&self, url: &str, error: ureq::Error) -> RequestError {
         let proxied = self.agent.config().proxy().zip(url.parse().ok());
         let proxied = proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url));
@@ -174,7 +174,7 @@ impl Http {
         }
     }
 
-    /// Whether the token may be sent there.
+    /// Whether the token may be sent to this URL.
     pub(super) fn trusts(&self, url: &str) -> bool {
         self.trusted
             .as_deref()
@@ -188,7 +188,7 @@ impl Http {
 
 const NO_HOST: &str = "there is no such host, or no network";
 
-/// What went wrong, in words.
+/// A ureq error → what to tell the user, and whether a retry may help.
 fn trouble(error: ureq::Error) -> RequestError {
     use ureq::Error;
     match error {
@@ -215,7 +215,7 @@ fn trouble(error: ureq::Error) -> RequestError {
     }
 }
 
-/// Why reading a body or a socket failed, in words.
+/// Why reading a body or a socket failed, for people.
 pub(super) fn lost(error: &io::Error) -> String {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).is_some_and(is_timeout) {
         return "nothing came for too long".into();

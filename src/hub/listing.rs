@@ -1,4 +1,4 @@
-//! A repository of the hub, as its API lists it → the files that were meant; and the hub's refusals in words.
+//! A repository, as the hub's API lists it → the wanted files; and the hub's refusals → errors.
 
 use std::io::Read;
 
@@ -13,7 +13,7 @@ use super::retry::RequestError;
 use super::{Origin, Remote, RemoteFile};
 use crate::units::size;
 
-/// Bytes of the largest listing that is read.
+/// Size limit of a listing, in bytes.
 const LARGEST_LISTING: u64 = 64 << 20;
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +46,7 @@ struct Lfs {
     size: Option<u64>,
 }
 
-/// Asks the hub what a repository holds and chooses.
+/// Fetches a repository's listing and chooses a model from it.
 pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted) -> Result<Remote, Error> {
     let endpoint = &environment.endpoint;
     let (repository, revision) = (&wanted.repository, encode(&wanted.revision, b""));
@@ -98,7 +98,7 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
     })
 }
 
-/// `None` for what cannot be fetched safely: odd paths, no size, no checksum.
+/// `None` if the file cannot be fetched safely: an odd path, no size, no checksum.
 fn remote_file(file: &Sibling, endpoint: &str, wanted: &Wanted, commit: &str) -> Option<RemoteFile> {
     let hexadecimal = |text: &&String| text.len() >= 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let sha256 = file.lfs.as_ref().map(|lfs| &lfs.sha256).filter(|sum| sum.len() == 64).filter(hexadecimal);
@@ -125,7 +125,7 @@ fn licence(card: Option<&serde_json::Value>) -> Option<String> {
     }
 }
 
-/// Nothing was chosen: what there is.
+/// The error when no model was chosen, with the models of the repository.
 fn unclear(wanted: &Wanted, why: Unclear, files: &[ListingEntry]) -> Error {
     let repository = wanted.repository.clone();
     let whole = |offers: Vec<Offer>| {
@@ -140,7 +140,7 @@ fn unclear(wanted: &Wanted, why: Unclear, files: &[ListingEntry]) -> Error {
     }
 }
 
-/// What the hub means by a refusal. `file`: the one that was asked for; none when it was the list of files.
+/// The error for a status and error code of the hub. `file`: the requested file; `None` for the listing.
 pub(super) fn refusal(
     status: u16,
     code: &str,

@@ -1,4 +1,5 @@
-//! A remote file read from its beginning, no further than it is asked for: for a header of some megabytes, not for weights.
+//! A remote file read from its start, fetching little more than is read: for a header of some megabytes, not
+//! for weights.
 
 use std::io::{self, Read};
 
@@ -6,20 +7,20 @@ use super::http::{Http, lost};
 use super::retry::RequestError;
 use super::url::host;
 
-/// The first piece that is asked for; each further one is twice as large, up to the last.
+/// Size of the first piece; each further one is twice as large, up to the largest.
 const FIRST_PIECE: u64 = 1 << 20;
 const LARGEST_PIECE: u64 = 16 << 20;
-/// How often a piece is tried.
+/// Tries per piece.
 const TRIES: u32 = 3;
 
-/// Implements `Read` over pieces fetched one after the other.
+/// Implements `Read` by fetching one piece after another.
 pub struct Reader<'a> {
     http: &'a Http,
     url: String,
     size: u64,
-    /// What was fetched and not yet read.
+    /// Fetched bytes that are not read yet.
     piece: io::Cursor<Vec<u8>>,
-    /// Where the next piece begins.
+    /// Offset of the next piece.
     next: u64,
     length: u64,
 }
@@ -34,7 +35,7 @@ impl<'a> Reader<'a> {
         let answer = self.http.get(&self.url, &[("range", &format!("bytes={first}-{last}"))])?;
         match answer.status {
             206 if answer.content_range() == Some((first, last, self.size)) => {}
-            200 if first == 0 => {} // knows nothing of ranges: the connection is closed after the piece
+            200 if first == 0 => {} // no range support: the connection is closed after the piece
             200 | 206 => return Err(RequestError::Wrong("cannot send a file in pieces".into())),
             _ => return Err(answer.trouble()),
         }
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Serves zeros; tells each range that was asked for. The second answer breaks off.
+    /// Serves zeros and sends each requested range to the channel. The second response is cut short.
     fn serve(size: u64) -> (String, std::sync::mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/m.gguf", listener.local_addr().unwrap());
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(
             ranges.try_iter().collect::<Vec<_>>(),
             ["1048576-3145727"; 2],
-            "a broken answer is asked for again"
+            "a response that was cut short is requested again"
         );
         assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), size - 100 - (1 << 20));
         assert_eq!(ranges.try_iter().collect::<Vec<_>>(), ["3145728-7340031", "7340032-9437183"]);

@@ -1,37 +1,37 @@
-//! What went wrong with a request → try again, and when, or give up. Pure.
+//! A failed request → whether to retry, and when. Pure.
 
 use std::time::Duration;
 
 use crate::clock::timestamp;
 
-/// Tries without a byte of progress before giving up.
+/// Tries without progress before giving up.
 pub(super) const MOST_TRIES: u32 = 7;
-/// The same where nobody is there at all.
+/// The same for a host that does not respond at all.
 const FEW_TRIES: u32 = 3;
-/// The longest that a server may ask to wait.
+/// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
 
-/// What went wrong with one request.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// Nobody is there: it may be starting, or the address is wrong.
+    /// No host responds: it may be starting, or the address is wrong.
     Absent(String),
-    /// The network's or the server's passing fault.
+    /// A temporary fault of the network or the server.
     Lost(String),
     /// The server asks to wait.
     Busy { status: u16, wait: Option<Duration> },
-    /// The server refuses: its status, and the hub's own name for the error.
+    /// The server refuses: its status, and the hub's error code.
     Refused { status: u16, code: String },
-    /// Not the file that was begun: from the beginning.
+    /// The file has changed since the download started: start over.
     Changed(String),
-    /// Trying again would not help. Reads after the host's name.
+    /// A retry would not help. The text continues a sentence that begins with the host's name.
     Wrong(String),
-    /// This machine's disk.
+    /// This machine's disk failed.
     Disk(String),
 }
 
 impl RequestError {
-    /// What a status means that is not the wanted one. `code`: the hub's own name for the error, or empty.
+    /// The error for an unexpected status. `code`: the hub's error code, or empty.
     pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> RequestError {
         match status {
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
@@ -41,8 +41,8 @@ impl RequestError {
         }
     }
 
-    /// How long to wait before trying for the `tries`-th time again; `None`: that would not help. `patience` is the
-    /// time in which a byte should come.
+    /// The wait before retry number `tries`; `None` if a retry would not help. `patience`: how long a byte
+    /// may take.
     pub(super) fn wait(&self, tries: u32, patience: Duration) -> Option<Duration> {
         let backoff = (patience / 40) * 2u32.pow(tries.min(6).saturating_sub(1));
         match self {
@@ -54,7 +54,7 @@ impl RequestError {
         }
     }
 
-    /// In words that go after the host's name and a colon.
+    /// The reason, to follow the host's name and a colon.
     pub(super) fn words(&self) -> String {
         match self {
             RequestError::Absent(why)
@@ -79,7 +79,7 @@ fn wait(text: &str) -> Option<Duration> {
     }
     let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let left = then.duration_since(timestamp());
-    Some(Duration::try_from(left).unwrap_or_default()) // a date gone by: at once
+    Some(Duration::try_from(left).unwrap_or_default()) // a date in the past: retry at once
 }
 
 #[cfg(test)]

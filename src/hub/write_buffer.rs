@@ -1,22 +1,21 @@
-//! Received bytes on their way to the checksum: kept in memory until it comes to them, so that it need not
-//! read them back.
+//! Received bytes on their way to the checksum: kept in memory so that it need not read them back.
 //!
-//! When more bytes wait than it may hold, it leaves those that come last in the file to the disk. Which bytes
-//! count is not its business: partial_file.rs.
+//! When it is full, the bytes nearest the file's end are dropped: the checksum reads those from the disk.
+//! partial_file.rs decides which bytes count.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-/// Bytes received and written at once, and most that an ended process loses of each connection.
+/// Bytes received and written at once: the most that each connection loses if the process ends.
 pub(super) const BUFFER: usize = 512 * 1024;
-/// Buffers kept at most: 64 MiB.
+/// Maximum number of buffers: 64 MiB.
 const MOST_KEPT: usize = 128;
-const UNBROKEN: &str = "nobody panics holding it";
+const UNBROKEN: &str = "no thread panics while holding the lock";
 
-/// What is there of the bytes at a place of the file.
+/// The result of looking up bytes at an offset.
 pub(super) enum BufferLookup {
     Hit(Vec<u8>),
-    /// Nothing for so many bytes; a buffer to read them into.
+    /// No bytes for this length; a buffer to read them into.
     Miss(u64, Vec<u8>),
 }
 
@@ -25,13 +24,13 @@ pub(super) struct WriteBuffer(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    /// Where in the file they belong → the bytes.
+    /// Offset in the file → the bytes there.
     buffers: BTreeMap<u64, Vec<u8>>,
     spare: Vec<Vec<u8>>,
 }
 
 impl WriteBuffer {
-    /// Keeps bytes; gives a buffer for more.
+    /// Keeps bytes; returns a buffer for the next ones.
     pub(super) fn keep(&self, offset: u64, bytes: Vec<u8>) -> Vec<u8> {
         let shelf = &mut *self.shelf();
         shelf.spare.extend(shelf.buffers.insert(offset, bytes));
@@ -41,7 +40,7 @@ impl WriteBuffer {
         shelf.spare.pop().unwrap_or_default()
     }
 
-    /// Takes what is at `offset`; whatever is before it is not wanted any more.
+    /// Takes the bytes at `offset`; drops all before it.
     pub(super) fn take(&self, offset: u64) -> BufferLookup {
         let shelf = &mut *self.shelf();
         while let Some(first) = shelf.buffers.first_entry().filter(|first| *first.key() < offset) {
@@ -56,12 +55,12 @@ impl WriteBuffer {
         }
     }
 
-    /// A buffer that nobody needs now.
+    /// Takes back a buffer for reuse.
     pub(super) fn give_back(&self, bytes: Vec<u8>) {
         self.shelf().spare.push(bytes);
     }
 
-    /// What is kept is not what the file is going to be.
+    /// Drops all bytes: their ranges are fetched again.
     pub(super) fn forget(&self) {
         self.shelf().buffers.clear();
     }
@@ -92,7 +91,7 @@ mod tests {
         assert!(matches!(buffer.take(10), BufferLookup::Hit(bytes) if bytes == [1; 5]));
         assert_eq!(gap(buffer.take(10)), Some(10));
         assert!(matches!(buffer.take(30), BufferLookup::Hit(bytes) if bytes == [3; 5]));
-        assert_eq!(gap(buffer.take(20)), Some(u64::MAX), "it was passed");
+        assert_eq!(gap(buffer.take(20)), Some(u64::MAX), "bytes before an earlier offset are dropped");
         buffer.keep(40, vec![4; 5]);
         buffer.forget();
         assert_eq!(gap(buffer.take(40)), Some(u64::MAX));
@@ -103,7 +102,7 @@ mod tests {
         let buffer = WriteBuffer::default();
         for offset in (0..2 * MOST_KEPT as u64).rev() {
             let next = buffer.keep(offset, vec![7]);
-            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "one more than is kept comes back");
+            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "a full buffer gives one back for each that it gets");
         }
         assert_eq!(gap(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
         buffer.keep(0, vec![7]);

@@ -8,7 +8,7 @@ use super::change::Change;
 
 /// How long the database may take before a file beside it takes a change. The first word of an answer waits that long at most.
 const GRACE: Duration = Duration::from_millis(200);
-const UNBROKEN: &str = "nobody panics holding it";
+const UNBROKEN: &str = "no thread panics while holding the lock";
 
 #[derive(Default)]
 pub(super) struct JournalProgress {

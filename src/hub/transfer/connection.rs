@@ -1,4 +1,5 @@
-//! One connection of a transfer: ranges, or the whole file as one stream, from the server → the part on disk and the checksum.
+//! One connection of a transfer: ranges, or the whole file as one stream, from the server → the part on disk
+//! and the checksum.
 
 use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,13 +13,14 @@ use crate::hub::retry::RequestError;
 use crate::hub::url::origin;
 use crate::hub::write_buffer::BUFFER;
 
-/// Bytes that may wait for the checksum besides what the connections work on: on a fast network it must not be left behind.
+/// How far the connections may get ahead of the checksum, in bytes besides their own ranges: on a fast
+/// network it must not fall behind.
 const AHEAD: i64 = 32 << 20;
-/// How long bytes may wait to be written.
+/// How long bytes may wait in the buffer before they are written.
 const BUFFER_PAUSE: Duration = Duration::from_millis(200);
 
 impl Transfer<'_> {
-    /// What each connection does.
+    /// Runs one connection until the transfer is over.
     pub(super) fn work(&self, number: usize) {
         let mut buffer = Vec::new();
         self.wait_until_wanted(number);
@@ -39,7 +41,7 @@ impl Transfer<'_> {
             let before = self.part.record(index).done;
             let Err(trouble) = self.attempt(index, buffer) else { continue };
             if self.over() {
-                return Ok(()); // nobody wants it any more
+                return Ok(()); // the transfer is over
             }
             if matches!(trouble, RequestError::Changed(_)) {
                 return Err(TransferError::Changed(trouble));
@@ -50,7 +52,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Fetches what is missing of a range with one request.
+    /// Requests the missing bytes of a range.
     fn attempt(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), RequestError> {
         let located = self.locate()?;
         let bounds = self.part.bounds(index);
@@ -81,7 +83,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Where the file is now: addresses that the hub hands out expire.
+    /// The file's current location: the hub's addresses expire.
     fn locate(&self) -> Result<Located, RequestError> {
         let mut located = self.located.lock().expect(UNBROKEN);
         if located.is_none() {
@@ -90,7 +92,7 @@ impl Transfer<'_> {
         Ok(located.clone().expect("set above"))
     }
 
-    /// The body → the part, until the range is complete.
+    /// Writes the body to the part until the range is complete.
     fn receive(&self, mut answer: HttpResponse, index: usize, buffer: &mut Vec<u8>) -> Result<(), RequestError> {
         let length = self.part.bounds(index).end - self.part.bounds(index).start;
         loop {
@@ -103,7 +105,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// What comes next, `most` bytes → the part and the checksum; how much that was.
+    /// Receives at most `most` bytes into the part and the buffer for the checksum; returns their number.
     fn receive_some(
         &self,
         body: &mut dyn Read,
@@ -119,13 +121,13 @@ impl Transfer<'_> {
         }
         let most_ahead = CONNECTIONS as i64 * self.part.range as i64 + AHEAD;
         while !self.over() && !self.hungry.load(Relaxed) && self.ahead.load(Relaxed) > most_ahead {
-            std::thread::sleep(Duration::from_millis(1)); // the processor's time belongs to the checksum
+            std::thread::sleep(Duration::from_millis(1)); // leave the processor to the checksum
         }
         let failed = |e| RequestError::Disk(reason(&e));
         let record = self.part.write(index, buffer).map_err(failed)?;
         let offset = self.part.bounds(index).start + record.done - filled as u64;
         *buffer = self.buffer.keep(offset, std::mem::take(buffer));
-        self.part.set(index, record).map_err(failed)?; // from now on the checksum may have it
+        self.part.set(index, record).map_err(failed)?; // from here on the checksum may use it
         if self.hungry.load(Relaxed) {
             self.arrived.notify_all();
         }
@@ -137,7 +139,7 @@ impl Transfer<'_> {
         outcome.map(|()| filled as u64)
     }
 
-    /// The whole file as one stream, from its beginning: for servers that know nothing of ranges.
+    /// Fetches the whole file as one stream, from its start: for servers without range support.
     fn stream(&self, buffer: &mut Vec<u8>) -> Result<(), TransferError> {
         let outcome = self.locate().and_then(|located| {
             let mut answer = self.client.http.get(&located.url, &[])?;
@@ -179,7 +181,8 @@ impl Transfer<'_> {
     }
 }
 
-/// Reads until the buffer is full, time is up or something is wrong; how much came, and what was wrong.
+/// Reads until the buffer is full, the time is up, or an error occurs; returns the number of bytes read and
+/// the outcome.
 fn fill(body: &mut dyn Read, buffer: &mut [u8]) -> (usize, Result<(), RequestError>) {
     let (mut filled, begun) = (0, Instant::now());
     while filled < buffer.len() && (filled == 0 || begun.elapsed() < BUFFER_PAUSE) {
