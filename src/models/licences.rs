@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 struct Licence {
     title: String,
-    /// What it asks of the user, in a line; a licence without is approved by the Open Source Initiative.
+    /// The conditions for the user, on one line; `None` for licences approved by the Open Source Initiative.
     conditions: Option<String>,
 }
 
-/// How open a model is, as far as its licence says.
+/// How open a model is, judged by its licence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LicenceKind {
-    /// A licence approved by the Open Source Initiative.
+    /// The licence is approved by the Open Source Initiative.
     OpenSource,
-    /// The weights are open, and their use is subject to conditions.
+    /// Open weights, whose use is subject to conditions.
     Conditions,
-    /// The file names no licence, or one that is not known here.
+    /// The file names no licence, or one that fireside does not know.
     Unknown,
 }
 
@@ -35,7 +35,7 @@ impl LicenceKind {
         }
     }
 
-    /// The name in full.
+    /// The full description.
     pub fn explained(self) -> &'static str {
         match self {
             LicenceKind::OpenSource => "open source (approved by the Open Source Initiative)",
@@ -45,28 +45,28 @@ impl LicenceKind {
     }
 }
 
-/// A licence as judged here.
+/// The verdict on a licence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Openness {
     pub kind: LicenceKind,
-    /// The licence's name, where there is one.
+    /// The licence's name, if there is one.
     pub licence: Option<String>,
-    /// What it means for the user, in a line.
+    /// What it means for the user, on one line.
     pub meaning: String,
 }
 
 fn licences() -> &'static BTreeMap<String, Licence> {
     static LICENCES: OnceLock<BTreeMap<String, Licence>> = OnceLock::new();
     let text = include_str!("../../models/licences.toml");
-    LICENCES.get_or_init(|| toml::from_str(text).expect("a test reads the licences"))
+    LICENCES.get_or_init(|| toml::from_str(text).expect("a test parses the licences"))
 }
 
-/// Judges a licence by its identifiers, the most precise first: SPDX's, or Hugging Face's where SPDX has none.
+/// Judges a licence by its identifiers, the most precise first: SPDX's, or Hugging Face's if SPDX has none.
 pub fn judge<'a>(identifiers: impl IntoIterator<Item = &'a str>) -> Openness {
     let mut named = None;
     for identifier in identifiers {
         let key = identifier.trim().to_lowercase().replace([' ', '_'], "-");
-        let first = key.split("-or-").next().unwrap_or_default(); // of a choice, the first
+        let first = key.split("-or-").next().unwrap_or_default(); // the first of several alternatives
         let titled =
             || licences().values().find(|licence| licence.title.eq_ignore_ascii_case(identifier.trim()));
         if let Some(licence) = licences().get(&key).or_else(|| licences().get(first)).or_else(titled) {
