@@ -26,7 +26,8 @@ pub fn file(config: &Config) -> Option<&Path> {
     config.paths.as_ref().map(|paths| paths.conversations.as_path())
 }
 
-/// Reports the path of the database before the first conversation is saved: once per database, in a run that is not quiet.
+/// Reports the path of the database before the first conversation is saved: once per database, and only in a
+/// run that is not quiet.
 pub fn tell_where(config: &Config, screen: &mut Screen) {
     let Some(Paths { conversations, told, .. }) = &config.paths else { return };
     if screen.is_quiet() || (conversations.exists() && told.exists()) {
@@ -58,7 +59,7 @@ pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
         None if is_waiting(file) => Conversations::open(file)?.0,
         None => return Ok(None),
     };
-    let _ = take_in(file, &mut store); // the rest stays in files beside it
+    let _ = take_in(file, &mut store); // the rest stays in the files beside it
     Ok(Some(store))
 }
 
@@ -79,7 +80,7 @@ fn none() -> Failure {
         .hint("chats and answers on a terminal are saved by default, others with --keep")
 }
 
-/// Why the database cannot be used, and what happens then.
+/// Why the database cannot be used, and what will happen about it.
 pub fn trouble(error: Error) -> String {
     match error {
         Error::Damaged => {
@@ -123,7 +124,7 @@ fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
 /// Asks a question; returns the typed line, or `None` if the user cancels.
 pub type AskUser<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
 
-/// Lets the user choose a conversation; `None`: cancelled.
+/// Lets the user choose a conversation; `None` if the user cancels.
 pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option<Record>, Failure> {
     let store = store(config)?;
     let all = store.list(&Filter::default())?;

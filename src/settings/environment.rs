@@ -34,7 +34,7 @@ pub(super) fn read(found: &mut Collected) {
     }
 }
 
-/// The variable probably meant by a name, which is given without `FIRESIDE_`.
+/// The variable that the user probably meant; `typed` lacks the prefix `FIRESIDE_`.
 fn meant(typed: &str) -> Option<String> {
     let names = SETTINGS.iter().flat_map(Setting::variables);
     let names: Vec<String> = names.chain([format!("{OURS}MODELS")]).collect();
