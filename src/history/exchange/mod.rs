@@ -1,7 +1,7 @@
 //! Export and import: conversations → files, and files of fireside or other programs → conversations.
 //!
-//! Independent of the database. Out: export/. In: import/. Between them native.rs, the format of fireside's own
-//! files, and time.rs.
+//! Independent of the database. Out: export/. In: import/. Both use native.rs, fireside's own file format,
+//! and time.rs.
 
 mod export;
 mod import;

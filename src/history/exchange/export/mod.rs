@@ -1,6 +1,7 @@
-//! A conversation → a file: Markdown or plain text to be read by people, JSON for programs and for coming back (native.rs).
+//! A conversation → a file: Markdown or plain text for reading, JSON for programs and for importing again
+//! (native.rs).
 //!
-//! Markdown and text show the path to the head and say how many branches they do not show.
+//! Markdown and text show the path to the head and state how many branches they omit.
 
 mod native;
 
@@ -15,19 +16,19 @@ use crate::chat::record::{Entry, Record};
 use crate::chat::{MessageId, Part, Role};
 use crate::units::count;
 
-/// What a conversation is written as.
+/// The format of an exported conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// For reading, with headings, thinking folded away.
+    /// For reading: with headings; thinking is collapsed.
     Markdown,
-    /// One line of JSON: OpenAI's messages, and beside them all that is needed to get the conversation back.
+    /// One line of JSON: OpenAI's messages, and everything needed to restore the conversation.
     Json,
-    /// For reading without any markup, thinking left out.
+    /// For reading without markup; thinking is omitted.
     Text,
 }
 
 impl ExportFormat {
-    /// For people.
+    /// The name for people.
     pub fn name(self) -> &'static str {
         match self {
             ExportFormat::Markdown => "Markdown",
@@ -36,7 +37,7 @@ impl ExportFormat {
         }
     }
 
-    /// What a file's name asks for.
+    /// The format for a file name's extension.
     pub fn of(file: &Path) -> Option<ExportFormat> {
         match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "md" | "markdown" => Some(ExportFormat::Markdown),
@@ -47,7 +48,8 @@ impl ExportFormat {
     }
 }
 
-/// Several conversations may be written one after the other; as JSON they are JSON lines, which `import` reads.
+/// Writes one conversation. Several can follow each other; in JSON they form JSON lines, which `import`
+/// reads.
 pub fn export(record: &Record, format: ExportFormat, out: &mut dyn Write) -> io::Result<()> {
     match format {
         ExportFormat::Markdown => markdown(record, out),
@@ -117,7 +119,7 @@ fn markdown_message(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What gave an answer; empty where that is not known.
+/// The model that gave an answer; empty if unknown.
 fn model(entry: &Entry) -> &str {
     entry.answer.as_ref().map_or("", |answer| answer.model.as_str())
 }
@@ -162,7 +164,7 @@ fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// A part as plain text, with a title where it is not what somebody said.
+/// A part as plain text; with a title unless it is part of the conversation itself.
 fn titled(part: &Part) -> (Option<String>, Cow<'_, str>) {
     match part {
         Part::Text(_) | Part::Media(_) => (None, part.content()),
@@ -175,7 +177,7 @@ fn titled(part: &Part) -> (Option<String>, Cow<'_, str>) {
     }
 }
 
-/// What the model that gave this answer no longer saw, where that is not what it was before.
+/// Reports how many messages the model no longer saw from this answer on, if that has changed.
 fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
     let answer = entry.answer.as_ref()?;
     if std::mem::replace(before, answer.dropped) == answer.dropped {
@@ -192,7 +194,7 @@ fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
     }
 }
 
-/// `2026-11-26, 3fa90011…`, as far as they are known.
+/// `2026-11-26, 3fa90011…`, as far as known.
 fn day_and_id(record: &Record) -> Option<String> {
     let id = Some(record.id.clone()).filter(|id| !id.is_empty());
     let known: Vec<String> = [time::day(record.created), id].into_iter().flatten().collect();
@@ -204,12 +206,12 @@ fn title(record: &Record) -> String {
     if title.is_empty() { "Conversation".to_string() } else { title }
 }
 
-/// On one line.
+/// Joins text into one line.
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Markdown that does not swallow what follows it.
+/// Closes an open code fence, so that it does not swallow the text after it.
 fn closed(text: &str) -> String {
     let text = text.trim_end();
     match open_fence(text) {
@@ -218,7 +220,7 @@ fn closed(text: &str) -> String {
     }
 }
 
-/// Says how many branches end outside the path to the head.
+/// Reports the number of branches that are not shown.
 fn not_shown(record: &Record) -> Option<String> {
     let mut inner: HashSet<MessageId> = record.entries.iter().filter_map(|entry| entry.parent).collect();
     inner.extend(record.path().into_iter().map(|entry| entry.id));
@@ -261,7 +263,7 @@ mod tests {
         }
     }
 
-    /// A call of a tool, what it returned, and what only another build knows.
+    /// A tool call and its result, and parts and roles that only another build knows.
     fn with_tools() -> Record {
         let call = ToolCall { id: "1".into(), name: "sum".into(), arguments: serde_json::json!({ "a": 2 }) };
         let result = ToolResult { id: "1".into(), name: "sum".into(), text: "4".into() };

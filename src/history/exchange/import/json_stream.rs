@@ -1,12 +1,12 @@
-//! A stream of bytes → the JSON values in it, one at a time: those of a list, or those that follow each other.
+//! A stream of bytes → the JSON values in it, one at a time: the values of a list, or consecutive values.
 //!
-//! Finds only where a value ends; whether it is JSON inside is for lossy_json.rs to find out. So a value that cannot be read does
-//! not stop those after it, and no more is in memory than one of them.
+//! Finds only where a value ends; lossy_json.rs parses it. So an invalid value does not stop those after it,
+//! and only one value is in memory at a time.
 
 use std::fmt;
 use std::io::{self, BufRead};
 
-/// Where something is. Lines and columns count from 1, columns in bytes.
+/// A position in the stream. Lines and columns count from 1, columns in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) byte: u64,
@@ -21,7 +21,7 @@ impl fmt::Display for Position {
 }
 
 impl Position {
-    /// The place behind these bytes.
+    /// Moves past these bytes.
     fn pass(&mut self, bytes: &[u8]) {
         self.byte += bytes.len() as u64;
         self.line += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -32,17 +32,17 @@ impl Position {
     }
 }
 
-/// What comes next.
+/// The next item of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum JsonItem {
-    /// A value that begins there; its bytes are in [`JsonStream::bytes`].
+    /// A value that starts here; its bytes are in [`JsonStream::bytes`].
     Value(Position),
-    /// A value that is longer than the limit.
+    /// A value longer than the limit.
     TooLong(Position),
     ListEnd,
 }
 
-/// Why there is no more.
+/// Why the stream ends early.
 #[derive(Debug)]
 pub(super) enum Stop {
     Damaged(Position, String),
@@ -58,22 +58,22 @@ impl From<io::Error> for Stop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
     Outside,
-    /// In a list, where a value (or the end) may come.
+    /// In a list, before a value or the end of the list.
     Before,
-    /// In a list, behind a value.
+    /// In a list, after a value.
     After,
 }
 
 pub(super) struct JsonStream<R> {
     input: R,
-    /// Bytes of the longest value.
+    /// Maximum length of a value, in bytes.
     limit: usize,
     state: ScanState,
     place: Position,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Room that is kept from one value to the next.
+/// Buffer capacity kept from one value to the next, in bytes.
 const KEPT: usize = 4 << 20;
 
 impl<R: BufRead> JsonStream<R> {
@@ -121,7 +121,7 @@ impl<R: BufRead> JsonStream<R> {
         }
     }
 
-    /// The next byte that is no white space, which stays there.
+    /// The next byte that is not white space; does not consume it.
     fn byte_after_space(&mut self) -> io::Result<Option<u8>> {
         loop {
             let chunk = self.input.fill_buf()?;
@@ -177,18 +177,18 @@ impl<R: BufRead> JsonStream<R> {
     }
 }
 
-/// How far a value goes, told by its brackets and quotes alone.
+/// Where a value ends, judged by its brackets and quotes alone.
 #[derive(Default)]
 struct Extent {
     depth: usize,
     string: bool,
     escaped: bool,
-    /// A number or a word, which ends before what cannot belong to it.
+    /// A number or a word: it ends before a byte that cannot belong to it.
     bare: bool,
 }
 
 impl Extent {
-    /// How many of these bytes belong to the value, and whether it ends with them.
+    /// The number of these bytes that belong to the value, and whether it ends there.
     fn within(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (index, byte) in bytes.iter().enumerate() {
             if self.string {
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use std::io::BufReader;
 
-    /// What comes, with a buffer of so many bytes, and where it stops.
+    /// The items, read with a buffer of `buffer` bytes, and the position of the error.
     fn read(text: &str, buffer: usize) -> (Vec<String>, Option<(u64, u64)>) {
         let mut pieces = JsonStream::new(BufReader::with_capacity(buffer, text.as_bytes()), 20);
         let mut found = Vec::new();
