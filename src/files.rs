@@ -56,7 +56,8 @@ fn make(folder: &Path) -> io::Result<()> {
         (created, _) => created,
     };
     match created {
-        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)), // the umask may have removed the user's own rights
+        // The umask may have removed the user's own rights.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)),
         Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
@@ -152,7 +153,8 @@ fn pipe(path: &Path) -> io::Result<File> {
 /// A temporary file in a folder, with an unpredictable name.
 pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
     let part = tempfile::Builder::new().suffix(ending).tempfile_in(folder)?;
-    part.as_file().set_permissions(Permissions::from_mode(FILE))?; // the umask may have removed the user's own rights
+    // The umask may have removed the user's own rights.
+    part.as_file().set_permissions(Permissions::from_mode(FILE))?;
     Ok(part)
 }
 

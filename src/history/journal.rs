@@ -106,7 +106,8 @@ impl Journal {
     /// Writes everything new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
         if self.progress.take_gone() {
-            (self.begun, self.given, self.head) = (false, 0, None); // another database: write everything again
+            // Another database: write everything again.
+            (self.begun, self.given, self.head) = (false, 0, None);
         }
         if conversation.entries().is_empty() {
             self.system.clone_from(&conversation.system);
@@ -295,7 +296,8 @@ mod tests {
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[..100].fill(7);
         std::fs::write(&file, bytes).unwrap();
-        let (mut other, note) = Conversations::open(&file).unwrap(); // another program detects the damage first
+        // Another program detects the damage first.
+        let (mut other, note) = Conversations::open(&file).unwrap();
         assert!(note.is_some());
         other.begin("0", "other", None, None, 1).unwrap();
         conversation.add(Message::new(Role::Assistant, "hello"), finished(), None);

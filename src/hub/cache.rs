@@ -115,7 +115,8 @@ pub(super) fn lock(
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(file), // the file system has no locks
+            // The file system has no locks.
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(file),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
             Err(TryLockError::WouldBlock) => {}
         }

@@ -21,7 +21,8 @@ impl Client<'_> {
             self.reconcile(job, &located)?;
             let part =
                 PartialFile::open(&job.target, job.size, checksums::version(job)).map_err(|e| disk(&e))?;
-            let versioned = job.sha256.is_some() || job.validator.is_some(); // otherwise ranges may come from different versions
+            // Without a version to compare, ranges may come from different files.
+            let versioned = job.sha256.is_some() || job.validator.is_some();
             let located = Located { ranges: located.ranges && in_pieces && versioned, ..located };
             if !located.ranges {
                 part.reset_all().map_err(|e| disk(&e))?;

@@ -77,7 +77,8 @@ impl HttpResponse {
 
     /// Reads the rest of a short body so that the connection can be reused.
     pub(super) fn drain(self) {
-        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // a failure only costs a connection
+        // A failure only costs a connection.
+        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink());
     }
 }
 

@@ -10,7 +10,8 @@ use crate::units::count;
 
 /// The device that will run the model, and a warning if a GPU goes unused.
 pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
-    let layers = header.arch_uint("block_count").unwrap_or(0) + 1; // the output layer counts, too, as in llama.cpp
+    // The output layer counts, too, as in llama.cpp.
+    let layers = header.arch_uint("block_count").unwrap_or(0) + 1;
     let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
     let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
     let threads = count(threads, "thread");

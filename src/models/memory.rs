@@ -106,7 +106,8 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
         return Err(Error::ContextTooLong { wanted, trained, reason });
     }
     let on_gpu = llama::devices().iter().any(|d| d.gpu) && settings.gpu_layers != Some(0);
-    let available = gguf::memory::available_memory().filter(|_| !on_gpu); // llama.cpp manages the GPU's memory
+    // llama.cpp manages the GPU's memory.
+    let available = gguf::memory::available_memory().filter(|_| !on_gpu);
     let Some(available) = available else {
         return Ok(wanted);
     };

@@ -168,7 +168,8 @@ fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     let header = gguf::read(path).map_err(|refusal| refused(path, refusal))?;
     let bytes = weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {
-        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // GPU drivers have memory needs of their own
+        // GPU drivers have memory needs of their own.
+        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY));
     }
     let load = LoadOptions::new(settings, parts(&header)); // the same way as for real use
     let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };

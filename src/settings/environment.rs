@@ -1,4 +1,5 @@
-//! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is reported.
+//! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is
+//! reported.
 
 use super::assignment::{Collected, Source, Wrong, perhaps};
 use super::setting::{Setting, variable};

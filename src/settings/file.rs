@@ -82,7 +82,8 @@ impl ConfigFile<'_> {
                 for (key, value) in pairs {
                     let value = match value.get_ref() {
                         DeValue::String(text) => text,
-                        _ => self.text.get(value.span()).unwrap_or_default(), // raw TOML: for simple values the same as JSON
+                        // Raw TOML: for simple values the same as JSON.
+                        _ => self.text.get(value.span()).unwrap_or_default(),
                     };
                     self.say(row, at, &format!("{}={value}", key.get_ref()));
                 }

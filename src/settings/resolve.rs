@@ -1,4 +1,5 @@
-//! Flags, environment, config file and the model's recommendations → the settings in effect, each with its source.
+//! Flags, environment, config file and the model's recommendations → the settings in effect, each with its
+//! source.
 //!
 //! Errors are collected; the caller decides whether to continue. Next: file.rs, environment.rs.
 

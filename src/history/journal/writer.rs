@@ -17,7 +17,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(super) fn run(file: PathBuf, progress: &JournalProgress) {
     let mut writer = Writer { file, progress, store: None, opened: false, gone: false };
     if writer.file.exists() {
-        writer.store = writer.open().ok(); // checks the database before anyone waits for it; problems are reported when something is written
+        // Checks the database before anyone waits for it; problems are reported when something is written.
+        writer.store = writer.open().ok();
     }
     while let Some((change, asked)) = progress.next_change() {
         match writer.write(&change) {

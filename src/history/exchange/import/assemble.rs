@@ -137,7 +137,8 @@ fn lift_system(record: &mut Record) {
     record.system = Some(join_parts(texts.iter().map(String::as_str)));
     record.entries.retain(|entry| !ids.contains(&entry.id));
     for entry in &mut record.entries {
-        entry.parent = entry.parent.filter(|parent| !ids.contains(parent)); // nothing precedes the removed messages
+        // Nothing precedes the removed messages.
+        entry.parent = entry.parent.filter(|parent| !ids.contains(parent));
     }
     record.head = record.head.filter(|head| !ids.contains(head));
 }
