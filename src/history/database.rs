@@ -296,7 +296,7 @@ fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data always serializes")
+    serde_json::to_string(value).expect("plain data always serialises")
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {

@@ -22,7 +22,7 @@ pub(super) fn of_name(source: &str, name: &str) -> String {
 pub(super) fn of_content(source: &str, content: &impl Serialize) -> String {
     let mut sum = IdHasher::of(source);
     serde_json::to_writer(&mut sum, content)
-        .expect("parsed JSON serializes, and a hasher accepts every byte");
+        .expect("parsed JSON serialises, and a hasher accepts every byte");
     sum.digits()
 }
 
