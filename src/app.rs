@@ -13,7 +13,7 @@ use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, would_replace};
-use crate::history::exchange::Format;
+use crate::history::exchange::ExportFormat;
 use crate::history::journal::Heading;
 use crate::hub::Reference;
 use crate::input;
@@ -325,7 +325,7 @@ impl App<'_> {
         {
             let path = Path::new(&name);
             let path = &expanded(path);
-            let saved = saved::format(path, Format::Json).and_then(|format| {
+            let saved = saved::format(path, ExportFormat::Json).and_then(|format| {
                 let question = saved::replace_question(path);
                 let replace = would_replace(path) && input::confirm(self.screen, &question)?;
                 let existing = if replace { Existing::Replace } else { Existing::Keep };

@@ -1,5 +1,5 @@
-//! Files and folders, opened with care: fireside's own are private whatever the umask and never opened through a link, and
-//! nothing blocks forever.
+//! Files and folders, opened with care: fireside's own are private whatever the umask and never opened
+//! through a link, and nothing blocks forever.
 
 use serde::Serialize;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -24,7 +24,7 @@ const READER: Duration = Duration::from_secs(2);
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
 
-/// The system's reason without Rust's `(os error 2)`.
+/// The system's reason, without Rust's `(os error 2)`.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
@@ -37,7 +37,7 @@ pub fn reason(error: &io::Error) -> String {
 pub fn own_folder(folder: &Path) -> io::Result<()> {
     make(folder)?;
     if fs::symlink_metadata(folder)?.is_symlink() {
-        return Ok(()); // the target of a link is up to the user
+        return Ok(()); // where a link leads is up to the user
     }
     let open = OpenOptions::new().read(true).custom_flags(flags(OFlag::O_DIRECTORY)).open(folder)?;
     match open.metadata()?.permissions().mode() & 0o077 {
@@ -56,7 +56,8 @@ fn make(folder: &Path) -> io::Result<()> {
         (created, _) => created,
     };
     match created {
-        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)), // the umask may have taken the user's own rights
+        // The umask may have removed the user's own rights.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER)),
         Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(e),
     }
@@ -71,8 +72,8 @@ pub fn own_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file with a predictable name in a folder that others may write to. Refuses a file that someone else put there.
-/// Others may read the file as the umask allows, and never write to it.
+/// Opens a file with a predictable name in a folder that others may write to. Refuses a file that someone
+/// else created. Others can read the file if the umask allows it, but never write to it.
 pub fn shared_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = regular_file(path, options.mode(0o666))?;
     let about = file.metadata()?;
@@ -96,8 +97,8 @@ fn regular_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
 }
 
-/// Creates a private file that this process may have locked; makes an existing one private without opening it:
-/// closing it again would release the locks of the whole process.
+/// Creates a private file that this process may hold locks on. Makes an existing one private without opening
+/// it: closing it would release the locks of the whole process.
 pub fn own_locked_file(path: &Path) -> io::Result<()> {
     match own_file(path, OpenOptions::new().write(true).create_new(true)) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -123,7 +124,7 @@ fn refused(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("{} {why}", path.display()))
 }
 
-/// Replaces a private file: a reader sees the old or the new contents, never a part. Creates the folder.
+/// Replaces a private file atomically: a reader sees the old or the new contents. Creates the folder.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     own_folder(folder)?;
@@ -133,7 +134,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a named pipe for writing. An error if no reader opens it in time.
+/// Opens a named pipe for writing; an error if no reader opens it in time.
 fn pipe(path: &Path) -> io::Result<File> {
     let begun = Instant::now();
     let open = || OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
@@ -152,7 +153,8 @@ fn pipe(path: &Path) -> io::Result<File> {
 /// A temporary file in a folder, with an unpredictable name.
 pub fn own_part(folder: &Path, ending: &str) -> io::Result<NamedTempFile> {
     let part = tempfile::Builder::new().suffix(ending).tempfile_in(folder)?;
-    part.as_file().set_permissions(Permissions::from_mode(FILE))?; // the umask may have taken the user's own rights
+    // The umask may have removed the user's own rights.
+    part.as_file().set_permissions(Permissions::from_mode(FILE))?;
     Ok(part)
 }
 
@@ -175,19 +177,19 @@ pub enum Existing {
 /// Renames a temporary file to the user's name for it.
 pub fn persist(part: NamedTempFile, path: &Path, existing: Existing) -> io::Result<()> {
     let named = match existing {
-        Existing::Keep => part.persist_noclobber(path), // another program may have created it meanwhile
+        Existing::Keep => part.persist_noclobber(path), // fails if another program has created it meanwhile
         Existing::Replace => part.persist(path),
     };
     named.map(drop).map_err(|e| e.error)
 }
 
-/// Whether writing would replace a file. Pipes and devices are only written to.
+/// Whether writing would replace a file. Pipes and devices are written to, not replaced.
 pub fn would_replace(path: &Path) -> bool {
     path.metadata().is_ok_and(|about| about.is_file())
 }
 
-/// Writes a file that the user named: follows links and writes to pipes and devices. Any other file appears whole or not
-/// at all, and an existing one keeps its mode.
+/// Writes a file that the user named: follows links, and writes to pipes and devices. Any other file appears
+/// whole or not at all; an existing one keeps its mode.
 pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()> {
     if existing == Existing::Keep && would_replace(path) {
         return Err(ErrorKind::AlreadyExists.into());
@@ -212,7 +214,8 @@ pub fn write_named(path: &Path, contents: &[u8], existing: Existing) -> io::Resu
     persist(part, path, existing)
 }
 
-/// Opens a file that the user named for reading. Refuses pipes and devices, which may never end or have no writer.
+/// Opens a file that the user named for reading. Refuses pipes and devices: they may have no writer or never
+/// end.
 pub fn regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     match file.metadata()? {
@@ -222,12 +225,13 @@ pub fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether a path names this process's own stdout, which must not be opened again.
+/// Whether a path names this process's own stdout, which must not be reopened.
 pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
-/// The text of a file of at most `most` bytes. Refuses pipes and devices, which may never end; `/dev/null` is empty.
+/// The text of a file of at most `most` bytes. Refuses pipes and devices: they may never end. `/dev/null` is
+/// empty.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let other = |why: String| io::Error::other(why);
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -246,7 +250,7 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text".into()))
 }
 
-/// The file beside this one whose name is this one's and `ending`.
+/// `path` with `ending` appended to the file's name.
 pub fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -258,7 +262,8 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Locks one of fireside's folders against other fireside processes while the returned file is open. Creates the folder.
+/// Locks one of fireside's folders against other fireside processes until the returned file is closed.
+/// Creates the folder.
 pub fn lock_folder(folder: &Path) -> io::Result<File> {
     own_folder(folder)?;
     let file = File::open(folder)?;
@@ -266,11 +271,11 @@ pub fn lock_folder(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Locks a file, opened at `path`, while it is open. An error if another program holds the lock for too long; after that,
-/// this process does not wait for the same lock again.
+/// Locks an open file until it is closed; `path` is its path. An error if another program holds the lock for
+/// too long; from then on, this process does not wait for that lock again.
 pub fn lock(file: &File, path: &Path) -> io::Result<()> {
     static IN_VAIN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-    let in_vain = || IN_VAIN.lock().expect("nobody panics holding it");
+    let in_vain = || IN_VAIN.lock().expect("no thread panics while holding the lock");
     let patience = if in_vain().iter().any(|held| held == path) { Duration::ZERO } else { PATIENCE };
     let begun = Instant::now();
     loop {
@@ -297,10 +302,10 @@ fn knows_no_locks(error: &io::Error) -> bool {
     matches!(known, Some(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
 }
 
-/// Largest file that is read whole, in bytes.
+/// Largest file that is read into memory, in bytes.
 const SMALL: u64 = 64 << 20;
 
-/// The text of a small file; `None` if it cannot be read or is a pipe or a device.
+/// The text of a small file; `None` if it cannot be read, or for pipes and devices.
 pub fn small_file(path: &Path) -> Option<String> {
     read_text(path, SMALL).ok()
 }

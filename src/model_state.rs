@@ -1,8 +1,8 @@
-//! Model files → what is remembered about them: the one used last, what loading showed, the facts in their headers, and which of
-//! them fireside downloaded.
+//! Model files → what fireside remembers about them: the model used last, the results of loading, the facts
+//! in the headers, and which files fireside downloaded.
 //!
-//! One small JSON file in the user's state folder. It only saves work: without it everything is found out again, and downloaded
-//! files count as another program's.
+//! One small JSON file in the user's state folder. It only saves work: without it, fireside finds everything
+//! out again and regards downloaded files as another program's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,37 +20,37 @@ struct Contents {
     /// The model used last.
     last: Option<PathBuf>,
     files: BTreeMap<PathBuf, FileState>,
-    /// A build of llama.cpp and a processor → the signal that kills it there when weights are repacked.
+    /// A build of llama.cpp on a processor → the signal that kills it there when weights are repacked.
     crashes: BTreeMap<String, String>,
     headers: Headers,
-    /// Files that fireside downloaded; `None` if version 0.1, which listed them in `fetched.json`, wrote last.
+    /// Files that fireside downloaded; `None` if version 0.1 wrote last, which listed them in `fetched.json`.
     fetched: Option<BTreeSet<PathBuf>>,
 }
 
-/// What loading a model showed.
+/// The results of loading a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FileState {
-    /// Of all files of the model; the rest holds until it changes.
+    /// Stamp of all files of the model: everything else is valid only while it stays the same.
     #[serde(default)]
     stamp: String,
     pub fingerprint: String,
     /// The build of llama.cpp that loaded it, if one did.
     pub loaded_by: Option<String>,
-    /// The conditions of a measurement, and what batches cost then.
+    /// The conditions of a measurement, and the costs of batches under them.
     #[serde(default)]
     costs: Option<(String, Vec<f64>)>,
-    /// A build of llama.cpp, and the special tokens that it found by their names.
+    /// A build of llama.cpp, and the special tokens that it found by name.
     #[serde(default)]
     special_ids: Option<(String, Vec<i32>)>,
 }
 
 impl FileState {
-    /// What batches cost, if measured under the same `conditions`.
+    /// The costs of batches, if measured under these `conditions`.
     pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
         self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
     }
 
-    /// The special tokens that `build` found, if it did.
+    /// The special tokens that `build` found, if it has searched.
     pub fn special_ids(&self, build: &str) -> Option<&[i32]> {
         self.special_ids.as_ref().filter(|(by, _)| by == build).map(|(_, tokens)| &tokens[..])
     }
@@ -59,12 +59,12 @@ impl FileState {
 /// Facts from the headers of model files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Headers {
-    /// The program that wrote them; another may want other facts.
+    /// The version that wrote them; another one may need other facts.
     by: String,
     files: BTreeMap<PathBuf, HeaderFacts>,
 }
 
-/// Valid while the file has this size and time of change.
+/// Valid while the file's size and modification time stay the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct HeaderFacts {
     size: u64,
@@ -72,19 +72,19 @@ struct HeaderFacts {
     facts: Value,
 }
 
-/// The state's file. Cheap to make; read at every use, since several processes share it.
+/// The state file. Cheap to create; read at every use, since several processes share it.
 #[derive(Debug, Clone, Default)]
 pub struct ModelState {
     file: Option<PathBuf>,
 }
 
 impl ModelState {
-    /// `None` keeps nothing.
+    /// `None` remembers nothing.
     pub fn at(file: Option<PathBuf>) -> ModelState {
         ModelState { file }
     }
 
-    /// The entry of the model at `path` while its files have this stamp.
+    /// The entry for the model at `path`, valid while its files have this stamp.
     pub fn entry(&self, path: &Path, stamp: &str) -> ModelEntry {
         ModelEntry { state: self.clone(), path: absolute(path), stamp: stamp.to_string() }
     }
@@ -96,24 +96,25 @@ impl ModelState {
     /// Remembers the model used last.
     ///
     /// # Errors
-    /// Nothing can be remembered now; the caller says so, once for everything else.
+    /// The state file cannot be written; the caller reports that once, for all later writes, too.
     pub fn remember_last_used(&self, path: &Path) -> io::Result<()> {
         let path = absolute(path);
         self.change(|contents| contents.last = Some(path))
     }
 
-    /// The signal that kills llama.cpp on this machine when weights are repacked for the processor, if one did.
+    /// The signal that killed llama.cpp on this machine when it repacked weights for the processor, if that
+    /// happened.
     pub fn crash(&self, machine: &str) -> Option<String> {
         self.read().crashes.remove(machine)
     }
 
     pub fn remember_crash(&self, machine: &str, signal: &str) {
         let found = (machine.to_string(), signal.to_string());
-        let _ = self.change(|contents| contents.crashes.extend([found])); // it will crash again
+        let _ = self.change(|contents| contents.crashes.extend([found])); // otherwise it crashes again
     }
 
-    /// The facts of each of these files (path, bytes, time of change in nanoseconds since 1970), in the same order. `read` is
-    /// called for files that `by` has not seen in this state. All other files are forgotten.
+    /// The facts about each of these files (path, bytes, modification time in nanoseconds since 1970), in the
+    /// same order. Calls `read` for files of which `by` has stored no facts. Forgets all other files.
     pub fn header_facts<'a, T: Serialize + DeserializeOwned>(
         &self,
         by: &str,
@@ -133,7 +134,7 @@ impl ModelState {
             facts
         });
         let facts = facts.collect();
-        let _ = self.change(|contents| contents.headers = now); // only saves work
+        let _ = self.change(|contents| contents.headers = now); // it only saves work
         facts
     }
 
@@ -142,7 +143,8 @@ impl ModelState {
         self.read().fetched.is_some_and(|files| files.contains(path))
     }
 
-    /// Notes downloaded files, in the models folder or in the hub's cache: there, a blob and the link to it.
+    /// Records downloaded files, in the models folder or in the hub's cache: there, a blob and the link to
+    /// it.
     pub fn remember_fetched(&self, paths: &[PathBuf]) -> io::Result<()> {
         self.change(|contents| contents.fetched.get_or_insert_default().extend(paths.iter().cloned()))
     }
@@ -162,7 +164,7 @@ impl ModelState {
         contents
     }
 
-    /// One process at a time; an error if another one does not let go.
+    /// Changes the file under a lock; an error if another process holds it for too long.
     fn change(&self, change: impl FnOnce(&mut Contents)) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let _lock = lock_folder(folder_of(file))?;
@@ -173,7 +175,7 @@ impl ModelState {
     }
 }
 
-/// One model in the state. A write that fails goes unreported: it would only have saved work.
+/// One model in the state. A failed write goes unreported: it would only have saved work.
 #[derive(Debug, Clone)]
 pub struct ModelEntry {
     state: ModelState,
@@ -182,7 +184,7 @@ pub struct ModelEntry {
 }
 
 impl ModelEntry {
-    /// What is remembered, if the stamp is still the same.
+    /// The state of the model, if the stamp is still the same.
     pub fn get(&self) -> Option<FileState> {
         self.state.read().files.remove(&self.path).filter(|file| file.stamp == self.stamp)
     }
@@ -195,7 +197,7 @@ impl ModelEntry {
         self.put(FileState { stamp: self.stamp.clone(), fingerprint, loaded_by, costs, special_ids });
     }
 
-    /// Does nothing for a model that was never loaded; nor does `remember_special_ids`.
+    /// Does nothing for a model that was never loaded; the same goes for `remember_special_ids`.
     pub fn remember_costs(&self, conditions: &str, costs: &[f64]) {
         self.learn(|file| file.costs = Some((conditions.to_string(), costs.to_vec())));
     }
@@ -204,7 +206,7 @@ impl ModelEntry {
         self.learn(|file| file.special_ids = Some((build.to_string(), tokens.to_vec())));
     }
 
-    /// Holds for the machine, not only for this model.
+    /// Applies to the machine, not only to this model.
     pub fn remember_crash(&self, machine: &str, signal: &str) {
         self.state.remember_crash(machine, signal);
     }

@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::history::journal::Heading;
 use crate::model_state::ModelState;
 use crate::models::about::{self, About};
-use crate::models::catalog::{self, Entry};
+use crate::models::catalog::{self, CatalogEntry};
 use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
@@ -162,7 +162,7 @@ impl Open<'_> {
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
             let entries = commands::catalogue::entries();
-            let row = |name: &str, entry: &Entry| Choice {
+            let row = |name: &str, entry: &CatalogEntry| Choice {
                 title: format!("{name}  {}", entry.title),
                 ..Choice::default()
             };

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::files::{self, Existing};
 use crate::history::Error;
 use crate::history::database::{Conversations, Filter, Summary};
-use crate::history::exchange::{Format, export};
+use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::settings::{Config, Paths};
 use crate::ui::Screen;
@@ -26,7 +26,8 @@ pub fn file(config: &Config) -> Option<&Path> {
     config.paths.as_ref().map(|paths| paths.conversations.as_path())
 }
 
-/// Reports the path of the database before the first conversation is saved: once per database, in a run that is not quiet.
+/// Reports the path of the database before the first conversation is saved: once per database, and only in a
+/// run that is not quiet.
 pub fn tell_where(config: &Config, screen: &mut Screen) {
     let Some(Paths { conversations, told, .. }) = &config.paths else { return };
     if screen.is_quiet() || (conversations.exists() && told.exists()) {
@@ -58,7 +59,7 @@ pub fn existing(config: &Config) -> Result<Option<Conversations>, Failure> {
         None if is_waiting(file) => Conversations::open(file)?.0,
         None => return Ok(None),
     };
-    let _ = take_in(file, &mut store); // the rest stays in files beside it
+    let _ = take_in(file, &mut store); // the rest stays in the files beside it
     Ok(Some(store))
 }
 
@@ -79,7 +80,7 @@ fn none() -> Failure {
         .hint("chats and answers on a terminal are saved by default, others with --keep")
 }
 
-/// Why the database cannot be used, and what happens then.
+/// Why the database cannot be used, and what will happen about it.
 pub fn trouble(error: Error) -> String {
     match error {
         Error::Damaged => {
@@ -123,7 +124,7 @@ fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
 /// Asks a question; returns the typed line, or `None` if the user cancels.
 pub type AskUser<'a> = &'a mut dyn FnMut(&mut Screen, &str) -> Result<Option<String>, Failure>;
 
-/// Lets the user choose a conversation; `None`: cancelled.
+/// Lets the user choose a conversation; `None` if the user cancels.
 pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option<Record>, Failure> {
     let store = store(config)?;
     let all = store.list(&Filter::default())?;
@@ -237,7 +238,7 @@ pub fn messages(record: &Record) -> String {
 }
 
 /// Writes a conversation to a file; returns a line that reports it.
-pub fn save(record: &Record, path: &Path, format: Format, existing: Existing) -> Result<String, Failure> {
+pub fn save(record: &Record, path: &Path, format: ExportFormat, existing: Existing) -> Result<String, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),
@@ -260,19 +261,19 @@ pub fn replace_question(path: &Path) -> String {
 }
 
 /// The format of a file by its extension; `otherwise` without an extension.
-pub fn format(path: &Path, otherwise: Format) -> Result<Format, Failure> {
+pub fn format(path: &Path, otherwise: ExportFormat) -> Result<ExportFormat, Failure> {
     let unknown = || {
         Failure::usage(format!("the format of {} is unknown", path.display()))
             .hint("the name must end in .md, .json or .txt")
     };
     match path.extension() {
-        Some(_) => Format::of(path).ok_or_else(unknown),
+        Some(_) => ExportFormat::of(path).ok_or_else(unknown),
         None => Ok(otherwise),
     }
 }
 
 /// A conversation as text.
-pub fn text(record: &Record, format: Format) -> Result<String, Failure> {
+pub fn text(record: &Record, format: ExportFormat) -> Result<String, Failure> {
     let mut text = Vec::new();
     export(record, format, &mut text).map_err(|e| Failure::new(crate::files::reason(&e)))?;
     Ok(String::from_utf8_lossy(&text).into_owned())

@@ -13,7 +13,7 @@ use fireside::chat::part::{Media, MediaKind, ToolCall, ToolResult};
 use fireside::chat::record::{Answer, Entry, Record};
 use fireside::chat::{Attachment, Message, MessageId, Part, Role};
 use fireside::failure::Failure;
-use fireside::history::exchange::{Format, Imported, Summary, export, import};
+use fireside::history::exchange::{ExportFormat, Imported, ImportSummary, export, import};
 use tempfile::TempDir;
 
 use crate::support::mutate::Random;
@@ -24,7 +24,7 @@ fn sample(name: &str) -> PathBuf {
 }
 
 /// All that is in a file.
-fn imported(path: &Path) -> (Vec<Imported>, Result<Summary, Failure>) {
+fn imported(path: &Path) -> (Vec<Imported>, Result<ImportSummary, Failure>) {
     let mut all = Vec::new();
     let mut last = 0;
     let mut watch = |done, total| {
@@ -55,7 +55,7 @@ fn check(record: &Record) {
     assert!(record.head.is_none_or(|head| before.contains(&head)));
 }
 
-fn good(path: &Path) -> (Vec<Imported>, Summary) {
+fn good(path: &Path) -> (Vec<Imported>, ImportSummary) {
     let (all, summary) = imported(path);
     let summary = summary.unwrap_or_else(|failure| panic!("{}: {failure}", path.display()));
     assert_eq!(summary.conversations, all.len());
@@ -210,8 +210,8 @@ fn any_conversation_survives_going_out_and_coming_back() {
     let records: Vec<Record> = (0..300).map(|_| random_record(&mut random)).collect();
     let mut out = File::create(&file).unwrap();
     for record in &records {
-        export(record, Format::Json, &mut out).unwrap();
-        for format in [Format::Markdown, Format::Text] {
+        export(record, ExportFormat::Json, &mut out).unwrap();
+        for format in [ExportFormat::Markdown, ExportFormat::Text] {
             export(record, format, &mut std::io::sink()).unwrap();
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::CommandContext;
 use crate::failure::{Exit, Failure};
 use crate::gguf::memory::available_memory;
-use crate::models::catalog::{Entry, catalog};
+use crate::models::catalog::{CatalogEntry, catalog};
 use crate::models::licences::judge;
 use crate::models::memory::Needs;
 use crate::ui::table::{Column, table};
@@ -20,7 +20,7 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
 }
 
 /// The smallest first.
-pub fn entries() -> Vec<(&'static String, &'static Entry)> {
+pub fn entries() -> Vec<(&'static String, &'static CatalogEntry)> {
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     entries
@@ -42,11 +42,11 @@ pub fn lines(terminal: Option<usize>) -> Vec<String> {
 }
 
 /// The least memory a model needs: weights and compute buffers, without context.
-fn memory(entry: &Entry) -> u64 {
+fn memory(entry: &CatalogEntry) -> u64 {
     Needs { weights: entry.size, per_token: 0.0 }.fixed()
 }
 
-fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
+fn row(name: &str, entry: &CatalogEntry, available: Option<u64>) -> [String; 6] {
     let needed = memory(entry);
     let fits = available.map_or("unknown", |available| if needed <= available { "yes" } else { "no" });
     [
@@ -60,7 +60,7 @@ fn row(name: &str, entry: &Entry, available: Option<u64>) -> [String; 6] {
 }
 
 /// A model's description on one line, the most important facts first.
-pub fn described(entry: &Entry) -> String {
+pub fn described(entry: &CatalogEntry) -> String {
     let [_, _, size, memory, fits, licence] = row("", entry, available_memory());
     let fits = if fits == "no" { ", more than is free" } else { "" };
     match entry.demonstration {
@@ -69,7 +69,7 @@ pub fn described(entry: &Entry) -> String {
     }
 }
 
-fn object(name: &str, entry: &Entry) -> Value {
+fn object(name: &str, entry: &CatalogEntry) -> Value {
     json!({
         "name": name,
         "title": entry.title,

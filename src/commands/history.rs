@@ -14,7 +14,7 @@ use crate::clock::timestamp;
 use crate::failure::{Exit, Failure};
 use crate::files::{expanded, is_stdout, reason};
 use crate::history::database::{Conversations, Filter, Hit, Summary};
-use crate::history::exchange::{self, Format};
+use crate::history::exchange::{self, ExportFormat};
 use crate::input;
 use crate::models;
 use crate::saved::{self, SHORT};
@@ -139,29 +139,29 @@ fn search(
     Ok(Exit::Answered)
 }
 
-fn how(file: Option<&Path>, format: Option<&str>) -> Result<Format, Failure> {
+fn how(file: Option<&Path>, format: Option<&str>) -> Result<ExportFormat, Failure> {
     match format {
-        Some(name) => Format::of(Path::new(&format!("x.{name}")))
+        Some(name) => ExportFormat::of(Path::new(&format!("x.{name}")))
             .ok_or_else(|| Failure::usage(format!("--format must be md, json or txt, not '{name}'"))),
         None => file
             .filter(|file| !is_stdout(file))
-            .map_or(Ok(Format::Markdown), |file| saved::format(file, Format::Markdown)),
+            .map_or(Ok(ExportFormat::Markdown), |file| saved::format(file, ExportFormat::Markdown)),
     }
 }
 
 fn export(
     id: &str,
     file: Option<&Path>,
-    format: Format,
+    format: ExportFormat,
     force: bool,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
     let record = saved::find(&saved::store(context.config)?, id)?;
-    let format = if context.json { Format::Json } else { format };
+    let format = if context.json { ExportFormat::Json } else { format };
     let Some(file) = file.filter(|file| !is_stdout(file)) else {
         let text = saved::text(&record, format)?;
         return match format {
-            Format::Json => context.print_json_text(&text),
+            ExportFormat::Json => context.print_json_text(&text),
             _ => context.print_as_it_is(&text),
         };
     };
@@ -173,10 +173,10 @@ fn export(
 
 fn show(id: &str, context: &mut CommandContext) -> Result<Exit, Failure> {
     if context.json {
-        return export(id, None, Format::Json, false, context);
+        return export(id, None, ExportFormat::Json, false, context);
     }
     let record = saved::find(&saved::store(context.config)?, id)?;
-    context.print_conversation(&saved::text(&record, Format::Text)?)
+    context.print_conversation(&saved::text(&record, ExportFormat::Text)?)
 }
 
 fn import(file: &Path, context: &mut CommandContext) -> Result<Exit, Failure> {

@@ -10,7 +10,7 @@ use crate::files::reason;
 use crate::gguf::memory::available_memory;
 use crate::models::about::{self, About, count};
 use crate::models::library::{self, ModelFile};
-use crate::models::memory::Fit;
+use crate::models::memory::MemoryFit;
 use crate::models::places;
 use crate::models::places::Owner;
 use crate::ui::table::{Column, table};
@@ -144,11 +144,11 @@ fn problem(model: &ModelFile, about: &About) -> Option<String> {
 }
 
 /// Whether it fits, for people.
-pub(super) fn fits(fit: Fit) -> String {
+pub(super) fn fits(fit: MemoryFit) -> String {
     match fit {
-        Fit::Yes => "yes".into(),
-        Fit::Short(tokens) => format!("with {tokens} tokens of context"),
-        Fit::No(needed) => format!("no: needs {}", size(needed)),
+        MemoryFit::Yes => "yes".into(),
+        MemoryFit::Short(tokens) => format!("with {tokens} tokens of context"),
+        MemoryFit::No(needed) => format!("no: needs {}", size(needed)),
     }
 }
 
@@ -163,7 +163,7 @@ fn object(model: &ModelFile, about: &About) -> Value {
         "context": about.context,
         "openness": about.openness(),
         "chat_template": about.chats,
-        "fits": fit.map(|fit| !matches!(fit, Fit::No(_))),
+        "fits": fit.map(|fit| !matches!(fit, MemoryFit::No(_))),
         "owner": model.owner.name(),
         "repository": model.origin.as_ref().map(|origin| &origin.repository),
         "path": lossy(&model.path),

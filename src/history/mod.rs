@@ -1,4 +1,4 @@
-//! Conversations on disk: the database, the journal that writes it, export and import.
+//! Conversations on disk: the database, the journal that writes to it, export and import.
 
 pub mod database;
 pub mod exchange;

@@ -1,7 +1,7 @@
-//! The hub's cache on disk, laid out exactly as huggingface_hub does, so that all programs share one copy.
+//! The hub's cache on disk, with the same layout as huggingface_hub, so that all programs share one copy.
 //!
-//! `models--OWNER--REPO/blobs/<checksum>` holds the bytes, `snapshots/<commit>/<path>` links to them, `refs/<revision>`
-//! names the commit, and `.locks/…/<checksum>.lock` is held by whoever writes a blob.
+//! `models--OWNER--REPO/blobs/<checksum>` holds the bytes, `snapshots/<commit>/<path>` links to them,
+//! `refs/<revision>` names the commit, and the writer of a blob holds `.locks/…/<checksum>.lock`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use super::error::Error;
 use super::watch::Teller;
 use crate::files::small_file;
 
-/// How often a lock that another process holds is tried.
+/// How often to retry a lock that another process holds.
 const POLL: Duration = Duration::from_millis(100);
 
 /// A repository in the cache.
@@ -48,7 +48,7 @@ impl Repository {
         self.cache.join(".locks").join(&self.name).join(format!("{etag}.lock"))
     }
 
-    /// Makes the snapshot's entry for a blob that is there, if it is not there yet.
+    /// Creates the snapshot's link to an existing blob, unless it exists.
     pub(super) fn link(&self, etag: &str, commit: &str, file: &str) -> io::Result<PathBuf> {
         let (blob, link) = (self.blob(etag), self.snapshot(commit, file));
         let up = "../".repeat(file.split('/').count() + 1);
@@ -62,7 +62,7 @@ impl Repository {
             _ => {}
         }
         match std::os::unix::fs::symlink(&target, &link) {
-            // As huggingface_hub does where there are no links.
+            // Like huggingface_hub on file systems without links.
             Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
                 std::fs::rename(&blob, &link)?
             }
@@ -71,7 +71,7 @@ impl Repository {
         Ok(link)
     }
 
-    /// Notes which commit a revision is.
+    /// Records the commit of a revision.
     pub(super) fn write_ref(&self, revision: &str, commit: &str) -> io::Result<()> {
         let path = self.inside("refs").join(revision);
         if revision == commit || small_file(&path).is_some_and(|there| there == commit) {
@@ -87,17 +87,17 @@ impl Repository {
 }
 
 fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o644) // less what the user's umask takes away
+    std::os::unix::fs::PermissionsExt::from_mode(0o644) // minus the umask
 }
 
 pub(super) fn make_parent(path: &Path) -> io::Result<()> {
-    let make = |folder| DirBuilder::new().recursive(true).mode(0o755).create(folder); // less what the umask takes away
+    let make = |folder| DirBuilder::new().recursive(true).mode(0o755).create(folder); // minus the umask
     path.parent().map_or(Ok(()), make)
 }
 
-/// Waits until nobody else writes `target`, which `lock_file` stands for, as long as more of it comes; without, as long as it may
-/// take to compare a large file with its checksum: many times as long as for a byte from the network (`patience`). The lock goes
-/// with what is returned.
+/// Waits while another program writes `target`, which `lock_file` protects. Gives up when nothing is written
+/// for 15 times `patience` (the wait for a byte from the network): the other program may be computing the
+/// checksum of a large file. Dropping the returned file releases the lock.
 pub(super) fn lock(
     lock_file: &Path,
     target: &Path,
@@ -111,11 +111,12 @@ pub(super) fn lock(
     let options = options.write(true).create(true).truncate(false).mode(0o664);
     let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(lock_file).map_err(failed)?;
     let patience = patience * 15;
-    let mut waited: Option<(Instant, Vec<SystemTime>)> = None; // since when it is like this
+    let mut waited: Option<(Instant, Vec<SystemTime>)> = None; // when nothing had been written since
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(file), // no locks there
+            // The file system has no locks.
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => return Ok(file),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
             Err(TryLockError::WouldBlock) => {}
         }
@@ -132,7 +133,7 @@ pub(super) fn lock(
     }
 }
 
-/// When what lies beside a file that is being fetched, whoever fetches it, was written to.
+/// When `target` and its parts, from any program, were last modified; sorted.
 fn written(target: &Path) -> Vec<SystemTime> {
     let name = target.file_name().unwrap_or_default().as_encoded_bytes();
     let entries =
@@ -144,11 +145,11 @@ fn written(target: &Path) -> Vec<SystemTime> {
     times
 }
 
-/// Refuses to begin what the disk cannot hold.
+/// Refuses to start a download that the disk has no room for.
 pub(super) fn check_space(folder: &Path, missing: u64) -> Result<(), Error> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let Ok(disk) = statvfs(there) else { return Ok(()) }; // then writing says what is wrong
-    #[allow(clippy::unnecessary_cast)] // not u64 everywhere
+    let Ok(disk) = statvfs(there) else { return Ok(()) }; // the write itself reports the problem
+    #[allow(clippy::unnecessary_cast)] // not u64 on every platform
     let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
     enough(free, missing, folder)
 }

@@ -1,32 +1,33 @@
-//! The checksum of a file, following its bytes as they come; and finding what is wrong when it is.
+//! The checksum of a file, computed as its bytes arrive; and the repair of a file whose checksum is wrong.
 
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
 use super::error::Error;
-use super::transfer::{Ended, Job, Transfer};
+use super::transfer::{TransferError, DownloadJob, Transfer};
 
-/// Bytes read back at once.
+/// Bytes per read from the disk.
 const CHUNK: usize = 1 << 20;
 
-/// Which version of its file a part is of.
-pub(super) fn version(job: &Job) -> [u8; 32] {
+/// The version of the file that a part belongs to.
+pub(super) fn version(job: &DownloadJob) -> [u8; 32] {
     match (&job.sha256, &job.validator) {
-        (Some(_), _) => [0; 32], // its name says it
+        (Some(_), _) => [0; 32], // the blob's name is its checksum
         (None, version) => Sha256::digest(version.as_deref().unwrap_or_default()).into(),
     }
 }
 
 fn hex(sum: Sha256) -> String {
     sum.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
         text
     })
 }
 
-/// Follows a transfer to its end; gives the SHA-256 if it is the wanted one. `batch`: ranges worth asking for at once.
-pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, Ended> {
+/// Follows a transfer to its end; returns the SHA-256 if it is as expected. `batch`: number of ranges to
+/// refetch at once.
+pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, TransferError> {
     let mut follower = Follower { transfer, before: Vec::new(), chunk: vec![0; CHUNK] };
     let sum = follower.from(0)?;
     match &transfer.job.sha256 {
@@ -37,14 +38,14 @@ pub(super) fn follow(transfer: &Transfer, batch: usize) -> Result<String, Ended>
 
 struct Follower<'a> {
     transfer: &'a Transfer<'a>,
-    /// The state before each range.
+    /// The hash state before each range.
     before: Vec<Sha256>,
     chunk: Vec<u8>,
 }
 
 impl Follower<'_> {
-    /// The whole file's sum, when the ranges before `first` are known.
-    fn from(&mut self, first: usize) -> Result<String, Ended> {
+    /// The checksum of the whole file, continued from the known state before range `first`.
+    fn from(&mut self, first: usize) -> Result<String, TransferError> {
         let mut sum = self.before.get(first).cloned().unwrap_or_default();
         self.before.truncate(first);
         for index in first..self.transfer.part.ranges() {
@@ -54,8 +55,8 @@ impl Follower<'_> {
         Ok(hex(sum))
     }
 
-    /// The state behind a range. What an earlier run left is compared with what that run received.
-    fn range(&mut self, index: usize, before: Sha256) -> Result<Sha256, Ended> {
+    /// The hash state after a range. A range from an earlier run is compared with its recorded CRC.
+    fn range(&mut self, index: usize, before: Sha256) -> Result<Sha256, TransferError> {
         let part = self.transfer.part;
         let bounds = part.bounds(index);
         loop {
@@ -81,9 +82,9 @@ impl Follower<'_> {
         }
     }
 
-    /// The sum is wrong. What the disk lost is fetched again; if it lost nothing, wrong bytes came, and ranges are
-    /// fetched anew, some at a time, until the sum is right.
-    fn repair(&mut self, wanted: &str, batch: usize) -> Result<String, Ended> {
+    /// The checksum is wrong. Refetches the ranges that the disk lost; if it lost none, wrong bytes were
+    /// received, and all ranges are refetched, some at a time, until the checksum is right.
+    fn repair(&mut self, wanted: &str, batch: usize) -> Result<String, TransferError> {
         let part = self.transfer.part;
         let name = self.transfer.job.name.clone();
         let all: Vec<usize> = (0..part.ranges()).collect();
@@ -111,11 +112,11 @@ impl Follower<'_> {
                 }
             }
         }
-        Err(Ended::Failed(Error::Checksum(name)))
+        Err(TransferError::Failed(Error::Checksum(name)))
     }
 
-    /// The checksum of a range as it is on disk.
-    fn crc(&mut self, index: usize) -> Result<u32, Ended> {
+    /// The CRC-32 of a range as it is on disk.
+    fn crc(&mut self, index: usize) -> Result<u32, TransferError> {
         let (bounds, mut crc) = (self.transfer.part.bounds(index), crc32fast::Hasher::new());
         let mut at = bounds.start;
         while at < bounds.end {

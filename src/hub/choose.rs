@@ -1,13 +1,14 @@
-//! The names in a repository and what is wanted of it → the model's files.
+//! The file names in a repository and the wanted quantisation or file → the model's files.
 //!
-//! Pure. A model in several files counts as one; projectors, importance matrices and adapters are never taken for models.
+//! Pure. A model in several files counts as one; projectors, importance matrices and adapters never count as
+//! models.
 
 use std::collections::BTreeMap;
 
 use super::reference::{Which, is_gguf};
 use crate::suggest::nearest;
 
-/// What is taken when no quantisation was named, best first: small and good before large.
+/// Quantisations to prefer if none is named, best first: small and good before large.
 const USUAL: &[&str] = &[
     "Q4_K_M",
     "Q4_0",
@@ -29,9 +30,9 @@ const USUAL: &[&str] = &[
     "F32",
 ];
 
-/// A file of a repository as far as choosing goes, or a model with the size of all its files.
+/// A file name and size from a repository's listing, or a model and the size of all its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct ListingEntry {
     pub name: String,
     /// In bytes.
     pub size: u64,
@@ -40,9 +41,9 @@ pub struct Candidate {
 /// A model that a repository offers, in one file or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// In their order; never empty.
-    pub(super) files: Vec<Candidate>,
-    /// How many files it should have.
+    /// In the order of the parts; never empty.
+    pub(super) files: Vec<ListingEntry>,
+    /// The number of files in a complete model.
     parts: usize,
 }
 
@@ -59,7 +60,7 @@ impl Offer {
         self.files.len() == self.parts
     }
 
-    /// Whether its name has `quantisation` as a whole word.
+    /// Whether its name contains `quantisation` as a whole word.
     fn is(&self, quantisation: &str) -> bool {
         has_word(self.name(), quantisation)
     }
@@ -69,21 +70,21 @@ impl Offer {
     }
 }
 
-/// Why nothing was chosen.
+/// Why no model was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unclear {
-    /// No .gguf that is a model.
+    /// No .gguf file that is a model.
     Nothing,
-    /// There is no such quantisation or file; perhaps this one was meant.
+    /// No such quantisation or file; `close` is the best suggestion.
     Missing { wanted: String, close: Option<String> },
-    /// Several could be meant.
+    /// Several models match.
     Several(Vec<Offer>),
 }
 
-/// The models among a repository's files, in the order of their sizes.
-pub(super) fn offers(files: &[Candidate]) -> Vec<Offer> {
+/// The models among a repository's files, smallest first.
+pub(super) fn offers(files: &[ListingEntry]) -> Vec<Offer> {
     let mut offers: BTreeMap<(String, usize), Offer> = BTreeMap::new();
-    let mut sorted: Vec<&Candidate> = files.iter().filter(|file| is_gguf(&file.name)).collect();
+    let mut sorted: Vec<&ListingEntry> = files.iter().filter(|file| is_gguf(&file.name)).collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     for file in sorted {
         let (model, parts) =
@@ -96,8 +97,8 @@ pub(super) fn offers(files: &[Candidate]) -> Vec<Offer> {
     offers
 }
 
-/// Chooses among what a repository offers.
-pub(super) fn choose(files: &[Candidate], which: &Which) -> Result<Offer, Unclear> {
+/// Chooses one of a repository's models.
+pub(super) fn choose(files: &[ListingEntry], which: &Which) -> Result<Offer, Unclear> {
     let all = offers(files);
     let models: Vec<Offer> = all.iter().filter(|offer| is_model(offer.name())).cloned().collect();
     match which {
@@ -119,7 +120,8 @@ pub(super) fn choose(files: &[Candidate], which: &Which) -> Result<Offer, Unclea
     }
 }
 
-/// The only one, or the one whose name says least besides: the others are variants. `None` of none.
+/// The only model, or the one with the fewest words in its name: the others are variants. `None` for an empty
+/// list.
 fn plainest(mut fitting: Vec<Offer>) -> Option<Result<Offer, Unclear>> {
     fitting.sort_by_key(Offer::words);
     match &fitting[..] {
@@ -142,7 +144,7 @@ fn by_name(offers: Vec<Offer>, wanted: &str) -> Result<Offer, Unclear> {
     found.cloned().ok_or_else(missing)
 }
 
-/// The quantisation among those offered that is spelled most like `wanted`.
+/// The offered quantisation most similar to `wanted`.
 fn close(models: &[Offer], wanted: &str) -> Option<String> {
     let offered = USUAL.iter().copied().filter(|quant| models.iter().any(|offer| offer.is(quant)));
     nearest(wanted, offered).map(String::from)
@@ -158,14 +160,14 @@ pub(super) fn split(name: &str) -> Option<(String, usize, usize)> {
     (1..=parts).contains(&part).then(|| (model.to_string(), part, parts))
 }
 
-/// Neither a projector, an adapter nor a table of importances.
+/// Not a projector, an adapter or an importance matrix.
 fn is_model(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let quantised = USUAL.iter().any(|quant| has_word(&file, quant));
     !file.contains("mmproj") && !has_word(&file, "lora") && (quantised || !file.contains("imatrix"))
 }
 
-/// Whether `word` stands in `name` with nothing of a word around it. `Q4_K` is no word of `Q4_K_M`, nor `Q4_0` of `IQ4_0`.
+/// Whether `name` contains `word` as a whole word: `Q4_K` is no word of `Q4_K_M`, nor `Q4_0` of `IQ4_0`.
 fn has_word(name: &str, word: &str) -> bool {
     let (name, word) = (name.to_ascii_lowercase(), word.to_ascii_lowercase());
     let alone = |(at, _): (usize, &str)| {
@@ -180,8 +182,8 @@ fn has_word(name: &str, word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn files(names: &[&str]) -> Vec<Candidate> {
-        (1..).zip(names).map(|(n, name)| Candidate { name: name.to_string(), size: n * 100 }).collect()
+    fn files(names: &[&str]) -> Vec<ListingEntry> {
+        (1..).zip(names).map(|(n, name)| ListingEntry { name: name.to_string(), size: n * 100 }).collect()
     }
 
     fn chosen(names: &[&str], which: Which) -> String {

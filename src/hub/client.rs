@@ -1,41 +1,41 @@
-//! A way to a server that is patient: asks again as long as that may help, and says so when it lasts.
+//! A client with retries: repeats a request as long as that may help, and reports long waits.
 
 use std::time::Duration;
 
 use super::error::Error;
-use super::http::{Answer, Http};
-use super::retry::Trouble;
+use super::http::{HttpResponse, Http};
+use super::retry::RequestError;
 use super::url::host;
 use super::watch::Teller;
 use crate::units::duration;
 
 const WRITE: &str = "write what was fetched";
 
-/// How the hub or a web server refuses, in words: from the status and the hub's own name for the error.
-pub(super) type Refusal<'a> = &'a (dyn Fn(u16, &str) -> Error + Sync);
+/// The error for a refused request: from the HTTP status and the hub's error code.
+pub(super) type ErrorForStatus<'a> = &'a (dyn Fn(u16, &str) -> Error + Sync);
 
-/// Means of fetching, whatever the file.
+/// What every download needs, whatever the file.
 #[derive(Clone, Copy)]
 pub(super) struct Client<'a> {
     pub(super) http: &'a Http,
     pub(super) teller: &'a Teller,
     pub(super) patience: Duration,
-    pub(super) refusal: Refusal<'a>,
+    pub(super) refusal: ErrorForStatus<'a>,
 }
 
-/// Where a file is and what the server says of it.
+/// The location of a file, and what the server reports about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Located {
     pub(super) url: String,
     pub(super) size: Option<u64>,
     pub(super) validator: Option<String>,
-    /// Whether it can be asked for in pieces.
+    /// Whether the server supports range requests.
     pub(super) ranges: bool,
 }
 
 impl Client<'_> {
-    /// Does something again and again as long as that may help.
-    pub(super) fn persist<T>(&self, url: &str, attempt: impl Fn() -> Result<T, Trouble>) -> Result<T, Error> {
+    /// Repeats `attempt` as long as that may help.
+    pub(super) fn persist<T>(&self, url: &str, attempt: impl Fn() -> Result<T, RequestError>) -> Result<T, Error> {
         let mut tries = 0;
         loop {
             match attempt() {
@@ -48,8 +48,8 @@ impl Client<'_> {
         }
     }
 
-    /// Waits before the next try, or says why there is none.
-    pub(super) fn recover(&self, url: &str, trouble: &Trouble, tries: u32) -> Result<(), Error> {
+    /// Waits before the next try, or returns the error if there is none.
+    pub(super) fn recover(&self, url: &str, trouble: &RequestError, tries: u32) -> Result<(), Error> {
         self.teller.check()?;
         let wait = trouble.wait(tries, self.patience);
         let Some(wait) = wait.filter(|wait| !self.http.in_vain(*wait)) else {
@@ -67,18 +67,18 @@ impl Client<'_> {
         self.teller.wait(wait)
     }
 
-    pub(super) fn failure(&self, url: &str, trouble: &Trouble) -> Error {
+    pub(super) fn failure(&self, url: &str, trouble: &RequestError) -> Error {
         let host = host(url).into();
         match trouble {
-            Trouble::Refused { status, code } => (self.refusal)(*status, code),
-            Trouble::Disk(why) => Error::Disk { what: WRITE.into(), why: why.clone() },
-            Trouble::Wrong(why) => Error::Unusable { host, why: why.clone() },
+            RequestError::Refused { status, code } => (self.refusal)(*status, code),
+            RequestError::Disk(why) => Error::Disk { what: WRITE.into(), why: why.clone() },
+            RequestError::Wrong(why) => Error::Unusable { host, why: why.clone() },
             trouble => Error::Unreachable { host, why: trouble.words(), begun: self.teller.fetching() },
         }
     }
 
-    /// Asks for one byte, to learn where the file is, how large, and whether it comes in pieces.
-    pub(super) fn locate(&self, url: &str) -> Result<Located, Trouble> {
+    /// Requests one byte to learn the file's location and size, and whether the server supports ranges.
+    pub(super) fn locate(&self, url: &str) -> Result<Located, RequestError> {
         let answer = self.http.get(url, &[("range", "bytes=0-0")])?;
         let (url, validator) = (answer.url.clone(), answer.validator());
         match answer.status {
@@ -88,7 +88,7 @@ impl Client<'_> {
                 Ok(Located { url, size: Some(size), validator, ranges: true })
             }
             200 => Ok(Located { url, size: answer.length(), validator, ranges: false }),
-            416 => Err(Trouble::Wrong("has an empty file there".into())),
+            416 => Err(RequestError::Wrong("has an empty file there".into())),
             _ => Err(answer.trouble()),
         }
     }
@@ -98,7 +98,7 @@ pub(super) fn disk(error: &std::io::Error) -> Error {
     Error::disk(WRITE, error)
 }
 
-pub(super) fn other_bytes(answer: &Answer) -> Trouble {
+pub(super) fn other_bytes(answer: &HttpResponse) -> RequestError {
     let range = answer.header("content-range").unwrap_or_default();
-    Trouble::Lost(format!("other bytes than were asked for came ('{range}')"))
+    RequestError::Lost(format!("other bytes than were asked for came ('{range}')"))
 }

@@ -1,4 +1,4 @@
-//! The environment variables of huggingface_hub, with their meanings there → where the hub is, who asks, where files go.
+//! huggingface_hub's environment variables → the hub's address, the user's token, and the cache folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::error::Error;
 use super::url::origin;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
-/// How long to wait for a byte.
+/// How long to wait for a byte from the network.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the environment says about the hub.
+/// The hub's settings from the environment.
 pub(super) struct Environment {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub(super) endpoint: String,
     pub(super) token: Option<String>,
     pub(super) offline: bool,
@@ -37,13 +37,13 @@ impl Environment {
     }
 }
 
-/// Where the hub's files are kept, for all programs of this user. It need not be there yet.
+/// This user's hub cache, shared by all programs. It may not exist yet.
 pub fn cache_folder() -> Option<PathBuf> {
     let folder = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE"));
     folder.map(|folder| expand(&folder)).or_else(|| home().map(|home| home.join("hub")))
 }
 
-/// Hugging Face's folder of this user.
+/// This user's Hugging Face folder.
 fn home() -> Option<PathBuf> {
     if let Some(home) = var("HF_HOME") {
         return Some(expand(&home));
@@ -53,7 +53,7 @@ fn home() -> Option<PathBuf> {
     Some(cache.join("huggingface"))
 }
 
-/// The user's token, unless it is only to be sent when asked for.
+/// The user's token, unless it may be sent only on request.
 fn token() -> Result<Option<String>, Error> {
     if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
@@ -78,7 +78,7 @@ fn is_true(name: &str) -> bool {
     var(name).is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()))
 }
 
-/// `~/x` → `x` in the user's home.
+/// `~/x` → `x` in the user's home folder.
 fn expand(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), var("HOME")) {
         (Some(rest), Some(home)) => Path::new(&home).join(rest),

@@ -1,10 +1,10 @@
-//! Why nothing was found or fetched: the environment, this machine, the hub or a web server is the cause.
+//! Why a look-up or a download failed: the environment, this machine, the hub or a web server is the cause.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::choose::Candidate;
+use super::choose::ListingEntry;
 use crate::files::reason;
 use crate::units::{count, duration, size};
 
@@ -18,7 +18,7 @@ pub enum Error {
     Endpoint(String),
     #[error("the token (from HF_TOKEN or the file HF_TOKEN_PATH) contains an invalid character")]
     Token,
-    /// By the reference that was to be asked for.
+    /// The reference that needed the network.
     #[error("could not fetch {0}: fireside is offline")]
     Offline(String),
     #[error("there is no home folder for models")]
@@ -27,7 +27,7 @@ pub enum Error {
     // This machine.
     #[error("could not {what}: {why}")]
     Disk { what: String, why: String },
-    /// In bytes: what is missing of the model, and the room for it.
+    /// In bytes: the missing part of the model, and the free space.
     #[error(
         "not enough room in {}: {} are still to come and {} are free",
         folder.display(),
@@ -40,14 +40,14 @@ pub enum Error {
     #[error("another program has locked {name} and fetched nothing for {}", duration(waited.as_secs_f64()))]
     Locked { name: String, lock: PathBuf, waited: Duration },
 
-    // The hub: what it refuses, and what a repository lacks.
+    // The hub: refused requests and incomplete repositories.
     #[error("{repository} is gated: its conditions must be accepted first")]
     Gated { repository: String, has_token: bool },
     #[error("there is no repository {repository} on the hub, or it is private")]
     NoRepository { repository: String, has_token: bool },
     #[error("{repository} has no revision '{revision}'")]
     NoRevision { repository: String, revision: String },
-    /// The hub does not say which of them it lacks.
+    /// The hub does not say which of the two is missing.
     #[error("there is no repository {repository} on the hub, or no revision '{revision}' of it")]
     NoRepositoryOrRevision { repository: String, revision: String },
     #[error("{repository} has no file {file}")]
@@ -58,10 +58,10 @@ pub enum Error {
     NoModel { repository: String },
     /// Never empty.
     #[error("{repository} contains several models: {}", listed(models))]
-    Several { repository: String, models: Vec<Candidate> },
-    /// No model or file is called `wanted`; perhaps `close` was meant.
+    Several { repository: String, models: Vec<ListingEntry> },
+    /// No model or file has the name `wanted`; `close` is the best suggestion.
     #[error("{repository} has no '{wanted}'")]
-    NoSuchModel { repository: String, wanted: String, close: Option<String>, models: Vec<Candidate> },
+    NoSuchModel { repository: String, wanted: String, close: Option<String>, models: Vec<ListingEntry> },
     #[error("the hub refused access to {repository} ({status})")]
     HubRefused { repository: String, status: u16 },
     #[error("{repository} lacks some parts of {name}")]
@@ -79,11 +79,11 @@ pub enum Error {
     #[error("{host} does not report the size of {name}")]
     NoSize { host: String, name: String },
 
-    // Either of them.
-    /// The host's answer is of no use, and asking again would not help.
+    // The hub or a web server.
+    /// The host's answer is unusable, and another try would not help.
     #[error("{host} {why}")]
     Unusable { host: String, why: String },
-    /// `begun`: some bytes came, and the next try goes on behind them.
+    /// `begun`: some bytes arrived, and the next run resumes there.
     #[error("could not fetch from {host}: {why}")]
     Unreachable { host: String, why: String, begun: bool },
     #[error("{name} has {}, but the hub lists {listed}", count(*size, "byte"))]
@@ -93,7 +93,7 @@ pub enum Error {
     #[error("{0} fails its SHA-256 check, even when fetched again")]
     Checksum(String),
 
-    /// Whoever watches wanted no more.
+    /// The watcher stopped the work.
     #[error("interrupted")]
     Interrupted,
     #[error("the download ended unexpectedly")]
@@ -101,7 +101,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Could not do `what` on this machine's disk.
+    /// `what` failed on this machine's disk.
     pub(super) fn disk(what: impl Into<String>, error: &io::Error) -> Error {
         Error::Disk { what: what.into(), why: reason(error) }
     }
@@ -111,8 +111,8 @@ impl Error {
     }
 }
 
-/// Models with their sizes, in one line: a dozen of them, and how many more there are.
-pub fn listed(models: &[Candidate]) -> String {
+/// Models with their sizes, on one line: the first dozen, then the number of the others.
+pub fn listed(models: &[ListingEntry]) -> String {
     let named = models.iter().take(MOST_NAMED).map(|model| format!("{} ({})", model.name, size(model.size)));
     let named = named.collect::<Vec<_>>().join(", ");
     match models.len().saturating_sub(MOST_NAMED) {

@@ -1,25 +1,28 @@
-//! One file → complete and checked on disk, over as many transfers as that takes: one that changed is begun again.
+//! One file → complete and verified on disk, over as many transfers as that takes: a file that changes is
+//! started over.
 
 use super::checksums;
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::Trouble;
-use super::transfer::{Ended, Job, Transfer};
+use super::retry::RequestError;
+use super::transfer::{TransferError, DownloadJob, Transfer};
 
-/// How often a file may turn out to be another one than was begun.
+/// How often a file may change during its download.
 const MOST_BEGINNINGS: u32 = 4;
 
 impl Client<'_> {
-    /// Fetches the file; gives its SHA-256. The target's folder is there, and nobody else writes to it.
-    pub(super) fn fetch(&self, job: &mut Job) -> Result<String, Error> {
+    /// Fetches the file; returns its SHA-256. The target's folder must exist, and no one else may write to
+    /// the target.
+    pub(super) fn fetch(&self, job: &mut DownloadJob) -> Result<String, Error> {
         let (mut beginnings, mut tries, mut in_pieces) = (0, 0, true);
         loop {
             let located = self.persist(&job.url, || self.locate(&job.url))?;
             self.reconcile(job, &located)?;
             let part =
                 PartialFile::open(&job.target, job.size, checksums::version(job)).map_err(|e| disk(&e))?;
-            let versioned = job.sha256.is_some() || job.validator.is_some(); // else pieces may be of different files
+            // Without a version to compare, ranges may come from different files.
+            let versioned = job.sha256.is_some() || job.validator.is_some();
             let located = Located { ranges: located.ranges && in_pieces && versioned, ..located };
             if !located.ranges {
                 part.reset_all().map_err(|e| disk(&e))?;
@@ -31,10 +34,10 @@ impl Client<'_> {
                 Err(ended) => ended,
             };
             let trouble = match ended {
-                Ended::Failed(error) => return Err(error),
-                Ended::Changed(trouble) => trouble,
+                TransferError::Failed(error) => return Err(error),
+                TransferError::Changed(trouble) => trouble,
             };
-            if let Trouble::Changed(why) = &trouble {
+            if let RequestError::Changed(why) = &trouble {
                 beginnings += 1;
                 if beginnings >= MOST_BEGINNINGS {
                     return Err(Error::Changing { name: job.name.clone(), why: why.clone() });
@@ -54,8 +57,8 @@ impl Client<'_> {
         }
     }
 
-    /// What the server says of the file against what was said before.
-    fn reconcile(&self, job: &mut Job, located: &Located) -> Result<(), Error> {
+    /// Compares the server's size and version of the file with the expected ones.
+    fn reconcile(&self, job: &mut DownloadJob, located: &Located) -> Result<(), Error> {
         let size = located.size.unwrap_or(job.size);
         if job.sha256.is_none() {
             job.validator = located.validator.clone();

@@ -1,6 +1,6 @@
-//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file naming ureq.
+//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file that names ureq.
 //!
-//! Follows redirects itself, because the token may go to one host only. Decides nothing about trying again: retry.rs.
+//! Follows redirects itself, because the token may go to one host only. Retries are up to retry.rs.
 
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -11,44 +11,44 @@ use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, ResponseExt};
 
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::url::{join, origin};
 use crate::files::reason;
 
-/// Redirects followed before it counts as going in circles.
+/// The maximum number of redirects.
 const MOST_REDIRECTS: usize = 10;
-/// Connections kept open for the next request to the same host.
+/// Idle connections kept open for further requests.
 const KEPT_CONNECTIONS: usize = 16;
-/// Bytes read from the network at once.
+/// Bytes per read from the network.
 const INPUT_BUFFER: usize = 256 * 1024;
-/// Of the body of a redirect, read so that its connection can be used again.
+/// Bytes of a redirect's body to read so that its connection can be reused.
 const SMALL_BODY: u64 = 64 * 1024;
 
-/// The longest that a network is waited for which never answered: probably there is none.
+/// The longest wait until a server answers for the first time: after that there is probably no network.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks, and how long it waits.
+/// The HTTP agent, its timeouts, and the token.
 pub(super) struct Http {
     agent: Agent,
     patience: Duration,
-    /// When somebody was asked first, and whether anybody ever answered.
+    /// The time of the first request, and whether any server has answered.
     asked: OnceLock<Instant>,
     answered: AtomicBool,
-    /// The only scheme, host and port that is given the token.
+    /// The only origin (scheme, host and port) that receives the token.
     trusted: Option<String>,
     token: Option<String>,
 }
 
-/// What a server answered.
-pub(super) struct Answer {
+/// A server's response.
+pub(super) struct HttpResponse {
     pub(super) status: u16,
     headers: HeaderMap,
-    /// Where it came from in the end.
+    /// The URL after all redirects.
     pub(super) url: String,
     pub(super) body: Box<dyn Read + Send>,
 }
 
-impl Answer {
+impl HttpResponse {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
@@ -57,32 +57,33 @@ impl Answer {
         self.header("content-length")?.parse().ok()
     }
 
-    /// `bytes 5-9/100`: the first byte, the last one, and how many there are in all.
+    /// `bytes 5-9/100`: the first byte, the last byte, and the total size.
     pub(super) fn content_range(&self) -> Option<(u64, u64, u64)> {
         let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
     }
 
-    /// What tells this version of a file from another.
+    /// Identifies this version of the file: ETag or date.
     pub(super) fn validator(&self) -> Option<String> {
         self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
     }
 
-    /// What the status means if it is not the wanted one.
-    pub(super) fn trouble(&self) -> Trouble {
+    /// The error for an unexpected status.
+    pub(super) fn trouble(&self) -> RequestError {
         let code = self.header("x-error-code").unwrap_or_default();
-        Trouble::of(self.status, self.header("retry-after"), code)
+        RequestError::of(self.status, self.header("retry-after"), code)
     }
 
-    /// Reads what is left of a short body, so that its connection can be used again.
+    /// Reads the rest of a short body so that the connection can be reused.
     pub(super) fn drain(self) {
-        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink()); // only saves a connection
+        // A failure only costs a connection.
+        let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink());
     }
 }
 
 impl Http {
-    /// `patience`: how long to wait for a byte once somebody has answered. The token goes to `endpoint` only.
+    /// `patience`: how long to wait for a byte after the first answer. The token goes to `endpoint` only.
     pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
@@ -111,14 +112,14 @@ impl Http {
         }
     }
 
-    /// Whether nobody will have answered after `wait`, although that was long enough.
+    /// Whether, after `wait`, no server will have answered within [`FIRST_PATIENCE`].
     pub(super) fn in_vain(&self, wait: Duration) -> bool {
         let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
         !self.answered.load(Ordering::Relaxed) && waited + wait >= FIRST_PATIENCE
     }
 
-    /// Asks, wherever that leads.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+    /// Sends a GET request and follows redirects.
+    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut url = url.to_string();
         for _ in 0..MOST_REDIRECTS {
             let answer = self.ask(&url, headers)?;
@@ -126,17 +127,17 @@ impl Http {
                 return Ok(answer);
             }
             let target = answer.header("location").and_then(|location| join(&url, location));
-            let target = target.ok_or_else(|| Trouble::Wrong("redirects to nowhere".into()))?;
+            let target = target.ok_or_else(|| RequestError::Wrong("redirects to nowhere".into()))?;
             if url.starts_with("https:") && !target.starts_with("https:") {
-                return Err(Trouble::Wrong("redirects to an address that is not encrypted".into()));
+                return Err(RequestError::Wrong("redirects to an address that is not encrypted".into()));
             }
             answer.drain();
             url = target;
         }
-        Err(Trouble::Wrong("redirects in circles".into()))
+        Err(RequestError::Wrong("redirects in circles".into()))
     }
 
-    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, Trouble> {
+    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut request = self.agent.get(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -154,7 +155,7 @@ impl Http {
         self.answered.store(true, Ordering::Relaxed);
         let url = response.get_uri().to_string();
         let (parts, body) = response.into_parts();
-        Ok(Answer {
+        Ok(HttpResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
             url,
@@ -162,19 +163,19 @@ impl Http {
         })
     }
 
-    /// What went wrong, and whether a proxy stood between.
-    fn trouble(&self, url: &str, error: ureq::Error) -> Trouble {
+    /// The error, with a note if the request went through a proxy.
+    fn trouble(&self, url: &str, error: ureq::Error) -> RequestError {
         let proxied = self.agent.config().proxy().zip(url.parse().ok());
         let proxied = proxied.is_some_and(|(proxy, url)| !proxy.is_no_proxy(&url));
         match trouble(error) {
-            Trouble::Lost(why) | Trouble::Absent(why) if proxied => {
-                Trouble::Lost(format!("through the proxy: {why}"))
+            RequestError::Lost(why) | RequestError::Absent(why) if proxied => {
+                RequestError::Lost(format!("through the proxy: {why}"))
             }
             trouble => trouble,
         }
     }
 
-    /// Whether the token may be sent there.
+    /// Whether the token may be sent to this URL.
     pub(super) fn trusts(&self, url: &str) -> bool {
         self.trusted
             .as_deref()
@@ -188,34 +189,34 @@ impl Http {
 
 const NO_HOST: &str = "there is no such host, or no network";
 
-/// What went wrong, in words.
-fn trouble(error: ureq::Error) -> Trouble {
+/// A ureq error → what to tell the user, and whether a retry may help.
+fn trouble(error: ureq::Error) -> RequestError {
     use ureq::Error;
     match error {
-        Error::Timeout(_) => Trouble::Lost("no answer in time".into()),
-        Error::HostNotFound => Trouble::Absent(NO_HOST.into()),
+        Error::Timeout(_) => RequestError::Lost("no answer in time".into()),
+        Error::HostNotFound => RequestError::Absent(NO_HOST.into()),
         Error::Io(error) if error.to_string().starts_with("failed to lookup address") => {
-            Trouble::Absent(NO_HOST.into())
+            RequestError::Absent(NO_HOST.into())
         }
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Trouble::Absent(reason(&error))
+            RequestError::Absent(reason(&error))
         }
         Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Trouble::Wrong(format!("could not be trusted: {error}"))
+            RequestError::Wrong(format!("could not be trusted: {error}"))
         }
-        Error::Io(error) => Trouble::Lost(lost(&error)),
-        Error::ConnectionFailed | Error::BodyStalled => Trouble::Lost("the connection failed".into()),
-        Error::Protocol(_) | Error::LargeResponseHeader(..) => Trouble::Lost("the answer is no HTTP".into()),
-        Error::ConnectProxyFailed(why) => Trouble::Lost(format!("the proxy refused: {}", why.trim())),
-        Error::InvalidProxyUrl => Trouble::Wrong("needs a proxy whose address is wrong".into()),
-        Error::Tls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
-        Error::Rustls(why) => Trouble::Wrong(format!("could not be trusted: {why}")),
-        Error::BadUri(_) | Error::Http(_) => Trouble::Wrong("is not a valid address".into()),
-        other => Trouble::Wrong(format!("could not be reached: {other}")),
+        Error::Io(error) => RequestError::Lost(lost(&error)),
+        Error::ConnectionFailed | Error::BodyStalled => RequestError::Lost("the connection failed".into()),
+        Error::Protocol(_) | Error::LargeResponseHeader(..) => RequestError::Lost("the answer is no HTTP".into()),
+        Error::ConnectProxyFailed(why) => RequestError::Lost(format!("the proxy refused: {}", why.trim())),
+        Error::InvalidProxyUrl => RequestError::Wrong("needs a proxy whose address is wrong".into()),
+        Error::Tls(why) => RequestError::Wrong(format!("could not be trusted: {why}")),
+        Error::Rustls(why) => RequestError::Wrong(format!("could not be trusted: {why}")),
+        Error::BadUri(_) | Error::Http(_) => RequestError::Wrong("is not a valid address".into()),
+        other => RequestError::Wrong(format!("could not be reached: {other}")),
     }
 }
 
-/// Why reading a body or a socket failed, in words.
+/// Why reading a body or a socket failed, for people.
 pub(super) fn lost(error: &io::Error) -> String {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).is_some_and(is_timeout) {
         return "nothing came for too long".into();

@@ -1,19 +1,19 @@
-//! A repository of the hub, as its API lists it → the files that were meant; and the hub's refusals in words.
+//! A repository, as the hub's API lists it → the wanted files; and the hub's refusals → errors.
 
 use std::io::Read;
 
 use serde::Deserialize;
 
-use super::choose::{Candidate, Offer, Unclear, choose, offers};
+use super::choose::{ListingEntry, Offer, Unclear, choose, offers};
 use super::client::Client;
 use super::environment::Environment;
 use super::error::Error;
 use super::reference::{Wanted, encode, is_path};
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::{Origin, Remote, RemoteFile};
 use crate::units::size;
 
-/// Bytes of the largest listing that is read.
+/// Size limit of a listing, in bytes.
 const LARGEST_LISTING: u64 = 64 << 20;
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +46,7 @@ struct Lfs {
     size: Option<u64>,
 }
 
-/// Asks the hub what a repository holds and chooses.
+/// Fetches a repository's listing and chooses a model from it.
 pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted) -> Result<Remote, Error> {
     let endpoint = &environment.endpoint;
     let (repository, revision) = (&wanted.repository, encode(&wanted.revision, b""));
@@ -58,15 +58,15 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
         }
         let mut text = Vec::new();
         let read = answer.body.take(LARGEST_LISTING + 1).read_to_end(&mut text);
-        read.map_err(|e| Trouble::Lost(super::http::lost(&e)))?;
+        read.map_err(|e| RequestError::Lost(super::http::lost(&e)))?;
         if text.len() as u64 > LARGEST_LISTING {
-            return Err(Trouble::Wrong(format!(
+            return Err(RequestError::Wrong(format!(
                 "answered with a list of files of more than {}",
                 size(LARGEST_LISTING)
             )));
         }
         serde_json::from_slice::<Listing>(&text)
-            .map_err(|_| Trouble::Wrong("answered with something that is no list of files".into()))
+            .map_err(|_| RequestError::Wrong("answered with something that is no list of files".into()))
     })?;
     let commit_is_sound =
         (7..=64).contains(&listing.sha.len()) && listing.sha.bytes().all(|b| b.is_ascii_hexdigit());
@@ -78,8 +78,8 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
         .iter()
         .filter_map(|file| remote_file(file, endpoint, wanted, &listing.sha))
         .collect();
-    let candidate = |file: &RemoteFile| Candidate { name: file.name.clone(), size: file.size };
-    let candidates: Vec<Candidate> = files.iter().map(candidate).collect();
+    let candidate = |file: &RemoteFile| ListingEntry { name: file.name.clone(), size: file.size };
+    let candidates: Vec<ListingEntry> = files.iter().map(candidate).collect();
     let offer = choose(&candidates, &wanted.which).map_err(|why| unclear(wanted, why, &candidates))?;
     if !offer.complete() {
         return Err(Error::Incomplete { repository: repository.clone(), name: offer.name().into() });
@@ -98,7 +98,7 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
     })
 }
 
-/// `None` for what cannot be fetched safely: odd paths, no size, no checksum.
+/// `None` if the file cannot be fetched safely: an odd path, no size, no checksum.
 fn remote_file(file: &Sibling, endpoint: &str, wanted: &Wanted, commit: &str) -> Option<RemoteFile> {
     let hexadecimal = |text: &&String| text.len() >= 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let sha256 = file.lfs.as_ref().map(|lfs| &lfs.sha256).filter(|sum| sum.len() == 64).filter(hexadecimal);
@@ -125,11 +125,11 @@ fn licence(card: Option<&serde_json::Value>) -> Option<String> {
     }
 }
 
-/// Nothing was chosen: what there is.
-fn unclear(wanted: &Wanted, why: Unclear, files: &[Candidate]) -> Error {
+/// The error when no model was chosen, with the models of the repository.
+fn unclear(wanted: &Wanted, why: Unclear, files: &[ListingEntry]) -> Error {
     let repository = wanted.repository.clone();
     let whole = |offers: Vec<Offer>| {
-        offers.iter().map(|o| Candidate { name: o.name().into(), size: o.size() }).collect()
+        offers.iter().map(|o| ListingEntry { name: o.name().into(), size: o.size() }).collect()
     };
     match why {
         Unclear::Nothing => Error::NoModel { repository },
@@ -140,7 +140,7 @@ fn unclear(wanted: &Wanted, why: Unclear, files: &[Candidate]) -> Error {
     }
 }
 
-/// What the hub means by a refusal. `file`: the one that was asked for; none when it was the list of files.
+/// The error for a status and error code of the hub. `file`: the requested file; `None` for the listing.
 pub(super) fn refusal(
     status: u16,
     code: &str,

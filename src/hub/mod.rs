@@ -1,10 +1,10 @@
 //! Models on the Hugging Face hub, or behind a URL → files on this machine.
 //!
-//! [`Reference`] is what a person types, [`Hub::look_up`] asks what that is, [`Hub::fetch`] brings it: into
-//! the cache that huggingface_hub and llama.cpp use as well, or, for a URL, into the user's models folder.
-//! Nothing here is done unless asked. Read on in the order of the flow: reference.rs, listing.rs, choose.rs,
-//! client.rs, fetch.rs, transfer.rs, write_buffer.rs, checksums.rs, partial_file.rs, cache.rs; error.rs says
-//! why not.
+//! [`Reference`] is what a person types, [`Hub::look_up`] finds the model on the network, [`Hub::fetch`]
+//! downloads it: into the cache that huggingface_hub and llama.cpp share, or, for a URL, into the user's
+//! models folder. Nothing uses the network unless asked to. Read on in the order of the flow: reference.rs,
+//! listing.rs, choose.rs, client.rs, fetch.rs, transfer.rs, write_buffer.rs, checksums.rs, partial_file.rs,
+//! cache.rs; the errors are in error.rs.
 
 mod cache;
 mod choose;
@@ -29,38 +29,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::cache::{Repository, check_space, make_parent};
-use self::client::{Client, Refusal};
+use self::client::{Client, ErrorForStatus};
 use self::environment::Environment;
 use self::http::Http;
 use self::partial_file::PartialFile;
 use self::reference::{before_query, decode};
-use self::transfer::Job;
+use self::transfer::DownloadJob;
 use self::watch::{Teller, watched};
 use crate::files::reason;
 use crate::model_state::ModelState;
 
-pub use self::choose::Candidate;
+pub use self::choose::ListingEntry;
 pub use self::environment::cache_folder;
 pub use self::error::{Error, listed};
 pub use self::reader::Reader;
 pub use self::reference::{Reference, Wanted, Which};
-pub use self::watch::{Event, Progress, Watch};
+pub use self::watch::{DownloadProgress, HubEvent, HubWatcher};
 
-/// A model that was looked up: what it would be to fetch it.
+/// A model on the network, ready to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     pub reference: Reference,
-    /// As the model's card says it.
+    /// The identifier from the model card.
     pub licence: Option<String>,
-    /// Only those who accepted its conditions may fetch it.
+    /// Only users who accepted its conditions may fetch it.
     pub gated: bool,
-    /// In their order; never empty. More than one: a model in several files, of which the first is opened.
+    /// In the order of the parts; never empty. The first file of a split model is the one to open.
     pub files: Vec<RemoteFile>,
     pub origin: Origin,
 }
 
 impl Remote {
-    /// Bytes of all its files.
+    /// Bytes of all files.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
@@ -80,16 +80,16 @@ pub struct RemoteFile {
     pub size: u64,
     pub sha256: Option<String>,
     url: String,
-    /// The name of its blob in the cache, or the version that a web server gave it.
+    /// The name of its blob in the cache, or the web server's validator.
     etag: String,
 }
 
-/// A model that is on this machine now.
+/// A model that is now on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// In their order; never empty.
+    /// In the order of the parts; never empty.
     pub files: Vec<FetchedFile>,
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     pub bytes: u64,
 }
 
@@ -97,22 +97,22 @@ pub struct Fetched {
 pub struct FetchedFile {
     pub path: PathBuf,
     pub size: u64,
-    /// Unknown of a file that was here before and has none listed.
+    /// `None` for a file that was here before and has no listed checksum.
     pub sha256: Option<String>,
 }
 
-/// Where a hub's means come from, besides the environment.
+/// The hub's settings that do not come from the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// For the files of URLs.
+    /// The folder for files from URLs.
     pub models: Option<PathBuf>,
-    /// Where downloaded files are noted.
+    /// Records downloaded files.
     pub state: ModelState,
     /// No network, whatever the environment says.
     pub offline: bool,
 }
 
-/// The way to the hub. Making one asks nobody anything; copies share their connections.
+/// A handle to the hub. Creating one uses no network; clones share their connections.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -129,30 +129,30 @@ impl Hub {
         Ok(Hub(Arc::new(Inner { http, environment, places })))
     }
 
-    /// Asks what a reference is.
+    /// Finds the model that a reference names.
     pub fn look_up(&self, reference: &Reference) -> Result<Remote, Error> {
         self.look_up_watched(reference, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// The same, and can be stopped.
-    pub fn look_up_watched(&self, reference: &Reference, watch: Watch) -> Result<Remote, Error> {
+    /// Like [`Hub::look_up`], but can be stopped.
+    pub fn look_up_watched(&self, reference: &Reference, watch: HubWatcher) -> Result<Remote, Error> {
         let (means, reference) = (self.0.clone(), reference.clone());
         watched(watch, move |teller| means.look_up(&reference, teller))
     }
 
-    /// Fetches what is not here yet. Stopped or failed, it goes on from there the next time.
-    pub fn fetch(&self, remote: &Remote, watch: Watch) -> Result<Fetched, Error> {
+    /// Fetches all missing files. After a stop or a failure, the next call resumes.
+    pub fn fetch(&self, remote: &Remote, watch: HubWatcher) -> Result<Fetched, Error> {
         let (means, remote) = (self.0.clone(), remote.clone());
         watched(watch, move |teller| means.fetch(&remote, teller))
     }
 
-    /// Bytes that fetching would bring over the network.
+    /// Bytes that a fetch would download.
     pub fn missing(&self, remote: &Remote) -> Result<u64, Error> {
         let missing = |file| self.0.place(remote, file).map(|place| place.missing(file));
         remote.files.iter().map(missing).sum()
     }
 
-    /// Reads a model's first file from its beginning, without fetching more of it than is read.
+    /// Reads a model's first file from its start; downloads little more than is read.
     pub fn open(&self, remote: &Remote) -> Result<Reader<'_>, Error> {
         self.0.refuse_offline(&remote.reference)?;
         let first = &remote.files[0];
@@ -160,20 +160,21 @@ impl Hub {
     }
 }
 
-/// Which of some files of a repository is meant, given their names and sizes; `None` if none is, or several could be.
+/// The one file among a repository's files (names and sizes) that `which` selects; `None` for no match or
+/// several.
 pub fn meant<'a>(files: impl Iterator<Item = (&'a str, u64)>, which: &Which) -> Option<String> {
-    let files: Vec<Candidate> = files.map(|(name, size)| Candidate { name: name.into(), size }).collect();
+    let files: Vec<ListingEntry> = files.map(|(name, size)| ListingEntry { name: name.into(), size }).collect();
     choose::choose(&files, which).ok().map(|offer| offer.name().to_string())
 }
 
 /// Where a file goes.
-struct Place {
+struct Destination {
     target: PathBuf,
     lock: PathBuf,
     version: [u8; 32],
 }
 
-impl Place {
+impl Destination {
     fn holds(&self, file: &RemoteFile) -> bool {
         std::fs::metadata(&self.target).is_ok_and(|there| there.is_file() && there.len() == file.size)
     }
@@ -195,7 +196,7 @@ impl Inner {
         Ok(())
     }
 
-    fn line<'a>(&'a self, teller: &'a Teller, refusal: Refusal<'a>) -> Client<'a> {
+    fn line<'a>(&'a self, teller: &'a Teller, refusal: ErrorForStatus<'a>) -> Client<'a> {
         Client { http: &self.http, teller, patience: self.environment.patience, refusal }
     }
 
@@ -235,23 +236,23 @@ impl Inner {
         })
     }
 
-    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Place, Error> {
+    fn place(&self, remote: &Remote, file: &RemoteFile) -> Result<Destination, Error> {
         let version = checksums::version(&self.job(file, PathBuf::new()));
         match &remote.origin {
             Origin::Hub { repository, commit, .. } => {
                 let repository = self.repository(repository)?;
                 let moved =
-                    Place { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
+                    Destination { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
                 let lock = repository.lock_file(&file.etag);
                 let target = repository.blob(&file.etag);
-                // Where there are no links, the snapshot has the bytes.
+                // Without symbolic links, the snapshot holds the bytes.
                 let target = if !target.exists() && moved.holds(file) { moved.target } else { target };
-                Ok(Place { target, lock, version })
+                Ok(Destination { target, lock, version })
             }
             Origin::Url => {
                 let folder = self.places.models.as_ref().ok_or(Error::NoHome)?;
                 let (target, lock) = (folder.join(&file.name), folder.join(format!(".{}.lock", file.name)));
-                Ok(Place { target, lock, version })
+                Ok(Destination { target, lock, version })
             }
         }
     }
@@ -261,9 +262,9 @@ impl Inner {
         Ok(Repository::new(cache, repository))
     }
 
-    fn job(&self, file: &RemoteFile, target: PathBuf) -> Job {
+    fn job(&self, file: &RemoteFile, target: PathBuf) -> DownloadJob {
         let of_url = file.sha256.is_none().then(|| file.etag.clone()).filter(|version| !version.is_empty());
-        Job {
+        DownloadJob {
             name: file.name.clone(),
             url: file.url.clone(),
             size: file.size,
@@ -274,7 +275,7 @@ impl Inner {
     }
 
     fn fetch(&self, remote: &Remote, teller: &Teller) -> Result<Fetched, Error> {
-        let places: Vec<Place> =
+        let places: Vec<Destination> =
             remote.files.iter().map(|file| self.place(remote, file)).collect::<Result<_, _>>()?;
         let pairs = || remote.files.iter().zip(&places);
         let missing = pairs().map(|(file, place)| place.missing(file)).sum();
@@ -297,7 +298,7 @@ impl Inner {
         &self,
         remote: &Remote,
         file: &RemoteFile,
-        place: &Place,
+        place: &Destination,
         teller: &Teller,
     ) -> Result<FetchedFile, Error> {
         let mut sha256 = file.sha256.clone();
@@ -321,7 +322,7 @@ impl Inner {
                 linked.map_err(|e| Error::disk(format!("link {}", file.name), &e))?
             }
             Origin::Url => {
-                let _ = std::fs::remove_file(&place.lock); // an empty file: it harms nobody
+                let _ = std::fs::remove_file(&place.lock); // an empty file that does no harm
                 place.target.clone()
             }
         };
@@ -338,7 +339,7 @@ impl Inner {
         &self,
         remote: &Remote,
         file: &RemoteFile,
-        place: &Place,
+        place: &Destination,
         teller: &Teller,
     ) -> Result<String, Error> {
         if place.target.exists() && remote.origin == Origin::Url {
@@ -368,7 +369,7 @@ fn refused_url(url: &str, status: u16) -> Error {
     }
 }
 
-/// The URLs of all files of a model in several, given one of them.
+/// The URLs of all parts of a split model, given the URL of one.
 fn parts_of(url: &str) -> Vec<String> {
     let path = before_query(url);
     match choose::split(path) {

@@ -1,8 +1,8 @@
-//! A file that is being fetched: its bytes so far, and a journal of which ranges are there.
+//! A file during its download: its bytes so far, and a journal of its ranges.
 //!
-//! Both lie where the finished file will be. A record of the journal is written after the bytes it speaks of, so that
-//! an ended process loses only what it had not written yet; each record holds the checksum of what was received, so that
-//! bytes lost with the power are found. What is in the bytes is nobody's business here; checksums.rs compares them.
+//! Both are beside the target. A journal record is written after the bytes it describes, so a process that
+//! ends loses only unwritten bytes; each record holds the checksum of the received bytes, so bytes lost in a
+//! power cut are detected. checksums.rs does the comparing.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -15,22 +15,22 @@ use std::sync::Mutex;
 use crate::files::shared_file;
 
 const MAGIC: &[u8; 8] = b"fireside";
-/// Bytes of the journal before its records, and of a record.
+/// Bytes of the journal's header, and of each record.
 const HEADER: usize = 64;
 const RECORD: usize = 16;
-/// What a journal is made of: ranges are a 64th of the file, within these bounds.
+/// A range is 1/64 of the file, within these bounds in bytes.
 const SMALLEST_RANGE: u64 = 1 << 20;
 const LARGEST_RANGE: u64 = 32 << 20;
-const UNBROKEN: &str = "nobody panics holding the records";
+const UNBROKEN: &str = "no thread panics while holding the records";
 
 /// How far a range has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Record {
-    /// Bytes from the range's beginning that are there.
+pub(super) struct RangeRecord {
+    /// Bytes received, from the range's start.
     pub(super) done: u64,
-    /// CRC-32 of these bytes as they were received.
+    /// CRC-32 of these bytes as received.
     pub(super) crc: u32,
-    /// Written by an earlier run, and since then not compared with the disk.
+    /// Written by an earlier run and not yet compared with the disk.
     pub(super) inherited: bool,
 }
 
@@ -39,14 +39,14 @@ pub(super) struct PartialFile {
     journal: File,
     path: PathBuf,
     pub(super) size: u64,
-    /// Bytes of a range.
+    /// Bytes per range.
     pub(super) range: u64,
-    records: Mutex<Vec<Record>>,
+    records: Mutex<Vec<RangeRecord>>,
     writing: Mutex<()>,
 }
 
 impl PartialFile {
-    /// Goes on with what lies beside `target`, if that is of the same `version` and size; else begins.
+    /// Resumes the part beside `target` if it has the same `version` and size; otherwise starts over.
     pub(super) fn open(target: &Path, size: u64, version: [u8; 32]) -> io::Result<PartialFile> {
         let open = |path: &Path| {
             shared_file(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
@@ -57,7 +57,7 @@ impl PartialFile {
             read_journal(&journal, size, version).filter(|_| data.metadata().is_ok_and(|m| m.len() == size));
         let (range, records) = known.unwrap_or_else(|| {
             let range = range_length(size);
-            (range, vec![Record::default(); size.div_ceil(range) as usize])
+            (range, vec![RangeRecord::default(); size.div_ceil(range) as usize])
         });
         let part = PartialFile {
             data,
@@ -71,13 +71,13 @@ impl PartialFile {
         if part.done() == 0 {
             part.journal.set_len(0)?;
             part.data.set_len(0)?;
-            part.data.set_len(size)?; // sparse: room is taken as bytes come
+            part.data.set_len(size)?; // sparse: takes up space only as bytes arrive
             part.journal.write_all_at(&header(size, part.range, version), 0)?;
         }
         Ok(part)
     }
 
-    /// Bytes that a part beside `target` holds, whatever they are.
+    /// Bytes of a part beside `target`, verified or not.
     pub(super) fn held(target: &Path, size: u64, version: [u8; 32]) -> u64 {
         let journal = shared_file(&beside(target, "ranges"), OpenOptions::new().read(true)).ok();
         let known = journal.and_then(|journal| read_journal(&journal, size, version));
@@ -85,14 +85,14 @@ impl PartialFile {
         known.filter(|_| whole).map_or(0, |(_, records)| records.iter().map(|record| record.done).sum())
     }
 
-    /// Removes what lies beside a file that got here another way.
+    /// Removes the part of a file that is complete by now.
     pub(super) fn discard(target: &Path) {
         for kind in ["part", "ranges"] {
-            let _ = std::fs::remove_file(beside(target, kind)); // it only takes up room
+            let _ = std::fs::remove_file(beside(target, kind)); // a leftover only takes up space
         }
     }
 
-    /// Whether anything lies beside a file.
+    /// Whether a part is beside `target`.
     pub(super) fn left(target: &Path) -> bool {
         ["part", "ranges"].iter().any(|kind| beside(target, kind).exists())
     }
@@ -101,13 +101,13 @@ impl PartialFile {
         self.size.div_ceil(self.range) as usize
     }
 
-    /// The bytes of the file that a range is.
+    /// The bytes of the file that belong to a range.
     pub(super) fn bounds(&self, index: usize) -> Range<u64> {
         let start = index as u64 * self.range;
         start..(start + self.range).min(self.size)
     }
 
-    pub(super) fn record(&self, index: usize) -> Record {
+    pub(super) fn record(&self, index: usize) -> RangeRecord {
         self.records.lock().expect(UNBROKEN)[index]
     }
 
@@ -116,14 +116,14 @@ impl PartialFile {
         self.record(index).done == bounds.end - bounds.start
     }
 
-    /// Bytes that are there.
+    /// Bytes received.
     pub(super) fn done(&self) -> u64 {
         self.records.lock().expect(UNBROKEN).iter().map(|record| record.done).sum()
     }
 
-    /// Adds bytes to a range, behind those that are there. Gives its record, which [`Part::set`] makes count.
-    pub(super) fn write(&self, index: usize, bytes: &[u8]) -> io::Result<Record> {
-        let mut record = self.record(index); // a range has one writer at a time
+    /// Appends bytes to a range. They count once [`PartialFile::set`] gets the returned record.
+    pub(super) fn write(&self, index: usize, bytes: &[u8]) -> io::Result<RangeRecord> {
+        let mut record = self.record(index); // each range has one writer at a time
         {
             let _one = self.writing.lock().expect(UNBROKEN);
             self.data.write_all_at(bytes, self.bounds(index).start + record.done)?;
@@ -135,43 +135,43 @@ impl PartialFile {
         Ok(record)
     }
 
-    /// Forgets a range: it will be fetched again.
+    /// Resets a range: it will be refetched.
     pub(super) fn reset(&self, index: usize) -> io::Result<()> {
-        self.set(index, Record::default())
+        self.set(index, RangeRecord::default())
     }
 
-    /// Forgets all of them.
+    /// Resets all ranges.
     pub(super) fn reset_all(&self) -> io::Result<()> {
         (0..self.ranges()).try_for_each(|index| self.reset(index))
     }
 
-    /// The range's bytes on disk were compared with its record.
+    /// Marks a range whose bytes on disk match its record.
     pub(super) fn trust(&self, index: usize) {
         self.records.lock().expect(UNBROKEN)[index].inherited = false;
     }
 
-    /// What has become of a range.
-    pub(super) fn set(&self, index: usize, record: Record) -> io::Result<()> {
+    /// Records how far a range has come.
+    pub(super) fn set(&self, index: usize, record: RangeRecord) -> io::Result<()> {
         self.records.lock().expect(UNBROKEN)[index] = record;
         self.journal.write_all_at(&encode(index, record), (HEADER + index * RECORD) as u64)
     }
 
-    /// Reads bytes that are there.
+    /// Reads received bytes.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.data.read_exact_at(buffer, offset)
     }
 
-    /// What was written reaches the disk: the bytes before the journal that speaks of them.
+    /// Flushes to the disk: the bytes before the journal that describes them.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.data.sync_data()?;
         self.journal.sync_data()
     }
 
-    /// The file is whole: gives it its name.
+    /// Renames the complete file to its final name.
     pub(super) fn finish(self, target: &Path) -> io::Result<()> {
         self.data.sync_all()?;
         std::fs::rename(&self.path, target)?;
-        let _ = std::fs::remove_file(beside(target, "ranges")); // a journal without its part is never believed
+        let _ = std::fs::remove_file(beside(target, "ranges")); // a journal without its part is ignored
         if let Some(folder) = target.parent() {
             File::open(folder).and_then(|folder| folder.sync_all())?;
         }
@@ -179,7 +179,8 @@ impl PartialFile {
     }
 }
 
-/// `blobs/1234` → `blobs/1234.fireside-part`; `models/m.gguf` → `models/m.gguf.fireside-part`, which no list takes for a model.
+/// `blobs/1234` → `blobs/1234.fireside-part`; `models/m.gguf` → `models/m.gguf.fireside-part`, so that no
+/// list shows it as a model.
 fn beside(target: &Path, kind: &str) -> PathBuf {
     let mut name = OsString::from(target.file_name().unwrap_or_default());
     name.push(format!(".fireside-{kind}"));
@@ -201,7 +202,7 @@ fn header(size: u64, range: u64, version: [u8; 32]) -> [u8; HEADER] {
     header
 }
 
-fn encode(index: usize, record: Record) -> [u8; RECORD] {
+fn encode(index: usize, record: RangeRecord) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     bytes[..8].copy_from_slice(&record.done.to_le_bytes());
     bytes[8..12].copy_from_slice(&record.crc.to_le_bytes());
@@ -210,15 +211,15 @@ fn encode(index: usize, record: Record) -> [u8; RECORD] {
     bytes
 }
 
-/// A record is worth nothing in another one's place or half written.
+/// Detects a record that is half written or in another one's place.
 fn check(index: usize, record: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new_with_initial(index as u32);
     crc.update(record);
     crc.finalize()
 }
 
-/// The length of the ranges and their records. `None`: not a journal of this file.
-fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Vec<Record>)> {
+/// The length of the ranges and their records; `None` if this is no journal of this file.
+fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Vec<RangeRecord>)> {
     let mut found = [0; HEADER];
     journal.read_exact_at(&mut found, 0).ok()?;
     let range = u64::from_le_bytes(found[16..24].try_into().expect("eight bytes"));
@@ -233,7 +234,7 @@ fn read_journal(journal: &File, size: u64, version: [u8; 32]) -> Option<(u64, Ve
         let [done, rest] =
             [0, 8].map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes")));
         let sound = (rest >> 32) as u32 == check(index as usize, &bytes[..12]) && done <= most(index);
-        sound.then_some(Record { done, crc: rest as u32, inherited: true })
+        sound.then_some(RangeRecord { done, crc: rest as u32, inherited: true })
     };
     Some((range, (0..count).map(|index| record(index).unwrap_or_default()).collect()))
 }
@@ -262,10 +263,10 @@ mod tests {
         part.append(2, &vec![1; 1 << 19]).unwrap();
         drop(part);
         let again = PartialFile::open(&target, SIZE, VERSION).unwrap();
-        assert_eq!(again.record(0), Record::default());
+        assert_eq!(again.record(0), RangeRecord::default());
         assert_eq!(
             again.record(1),
-            Record { done: 11, crc: crc32fast::hash(b"hello world"), inherited: true }
+            RangeRecord { done: 11, crc: crc32fast::hash(b"hello world"), inherited: true }
         );
         assert!(again.complete(2) && !again.complete(1));
         assert_eq!(PartialFile::held(&target, SIZE, VERSION), 11 + (1 << 19));

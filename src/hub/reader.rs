@@ -1,25 +1,26 @@
-//! A remote file read from its beginning, no further than it is asked for: for a header of some megabytes, not for weights.
+//! A remote file read from its start, fetching little more than is read: for a header of some megabytes, not
+//! for weights.
 
 use std::io::{self, Read};
 
 use super::http::{Http, lost};
-use super::retry::Trouble;
+use super::retry::RequestError;
 use super::url::host;
 
-/// The first piece that is asked for; each further one is twice as large, up to the last.
+/// Size of the first piece; each further one is twice as large, up to the largest.
 const FIRST_PIECE: u64 = 1 << 20;
 const LARGEST_PIECE: u64 = 16 << 20;
-/// How often a piece is tried.
+/// Tries per piece.
 const TRIES: u32 = 3;
 
-/// Implements `Read` over pieces fetched one after the other.
+/// Implements `Read` by fetching one piece after another.
 pub struct Reader<'a> {
     http: &'a Http,
     url: String,
     size: u64,
-    /// What was fetched and not yet read.
+    /// Fetched bytes that are not read yet.
     piece: io::Cursor<Vec<u8>>,
-    /// Where the next piece begins.
+    /// Offset of the next piece.
     next: u64,
     length: u64,
 }
@@ -29,22 +30,22 @@ impl<'a> Reader<'a> {
         Reader { http, url, size, piece: io::Cursor::default(), next: 0, length: FIRST_PIECE }
     }
 
-    fn fetch(&mut self) -> Result<Vec<u8>, Trouble> {
+    fn fetch(&mut self) -> Result<Vec<u8>, RequestError> {
         let (first, last) = (self.next, self.size.min(self.next + self.length) - 1);
         let answer = self.http.get(&self.url, &[("range", &format!("bytes={first}-{last}"))])?;
         match answer.status {
             206 if answer.content_range() == Some((first, last, self.size)) => {}
-            200 if first == 0 => {} // knows nothing of ranges: the connection is closed after the piece
-            200 | 206 => return Err(Trouble::Wrong("cannot send a file in pieces".into())),
+            200 if first == 0 => {} // no range support: the connection is closed after the piece
+            200 | 206 => return Err(RequestError::Wrong("cannot send a file in pieces".into())),
             _ => return Err(answer.trouble()),
         }
         self.url.clone_from(&answer.url);
         let mut piece = Vec::new();
         let wanted = last - first + 1;
-        answer.body.take(wanted).read_to_end(&mut piece).map_err(|e| Trouble::Lost(lost(&e)))?;
+        answer.body.take(wanted).read_to_end(&mut piece).map_err(|e| RequestError::Lost(lost(&e)))?;
         match piece.len() as u64 == wanted {
             true => Ok(piece),
-            false => Err(Trouble::Lost("the connection was closed early".into())),
+            false => Err(RequestError::Lost("the connection was closed early".into())),
         }
     }
 }
@@ -59,7 +60,7 @@ impl Read for Reader<'_> {
         let piece = loop {
             match self.fetch() {
                 Ok(piece) => break piece,
-                Err(Trouble::Absent(_) | Trouble::Lost(_) | Trouble::Busy { .. }) if tries < TRIES => {
+                Err(RequestError::Absent(_) | RequestError::Lost(_) | RequestError::Busy { .. }) if tries < TRIES => {
                     tries += 1
                 }
                 Err(trouble) => {
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Serves zeros; tells each range that was asked for. The second answer breaks off.
+    /// Serves zeros and sends each requested range to the channel. The second response is cut short.
     fn serve(size: u64) -> (String, std::sync::mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/m.gguf", listener.local_addr().unwrap());
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(
             ranges.try_iter().collect::<Vec<_>>(),
             ["1048576-3145727"; 2],
-            "a broken answer is asked for again"
+            "a response that was cut short is requested again"
         );
         assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), size - 100 - (1 << 20));
         assert_eq!(ranges.try_iter().collect::<Vec<_>>(), ["3145728-7340031", "7340032-9437183"]);

@@ -1,22 +1,22 @@
-//! How people name a model that is not on this machine → repository, revision and what is wanted of it, or a URL.
+//! What people type for a model on the network → repository, revision and quantisation or file, or a URL.
 //!
-//! Understands `hf:OWNER/REPO[@REVISION][:QUANT|:FILE.gguf|/FILE.gguf]`, the hub's own web addresses, and the URL of any
-//! other .gguf file. Pure text; which file a quantisation means is choose.rs.
+//! Accepts `hf:OWNER/REPO[@REVISION][:QUANT|:FILE.gguf|/FILE.gguf]`, the hub's own web addresses, and the URL
+//! of any other .gguf file. Pure text; choose.rs picks the file for a quantisation.
 
 use std::fmt;
 
-/// The hub's hosts, as people write and paste them.
+/// The hub's hosts, as people type and paste them.
 const HOSTS: &[&str] = &["huggingface.co", "www.huggingface.co", "hf.co"];
 
-/// A model somewhere else.
+/// A model on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     Hub(Wanted),
-    /// A .gguf file behind an http or https address.
+    /// A .gguf file at an http or https address.
     Url(String),
 }
 
-/// Something of a repository of the hub.
+/// A model in a repository of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// `OWNER/REPO`.
@@ -26,18 +26,18 @@ pub struct Wanted {
     pub which: Which,
 }
 
-/// Which of a repository's files.
+/// Which of a repository's models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// The usual quantisation.
+    /// The preferred quantisation.
     Usual,
     Quantisation(String),
-    /// A path inside the repository, or the end of one.
+    /// A path inside the repository, or its last part.
     File(String),
 }
 
 impl Reference {
-    /// `None`: not the name of anything on a network.
+    /// `None` if the text names nothing on a network.
     pub fn parse(text: &str) -> Option<Reference> {
         let text = text.trim();
         if let Some((prefix, rest)) = text.split_at_checked(3)
@@ -59,14 +59,14 @@ impl Reference {
         plain.then(|| Reference::Url(text.to_string()))
     }
 
-    /// The files that `entry` of the catalogue stands for.
+    /// The reference to a file in a repository.
     pub fn file_of(repository: &str, file: &str) -> Reference {
         let which = Which::File(file.to_string());
         Reference::Hub(Wanted { repository: repository.into(), revision: "main".into(), which })
     }
 }
 
-/// What follows `hf:` or the hub's host.
+/// The text after `hf:` or the hub's host.
 fn parse_hub(rest: &str) -> Option<Wanted> {
     let rest = rest.trim_end_matches('/');
     let (owner, rest) = rest.split_once('/')?;
@@ -96,7 +96,8 @@ fn parse_hub(rest: &str) -> Option<Wanted> {
     (sound && is_path(&wanted.revision)).then_some(wanted)
 }
 
-/// `REVISION[:…]` or `REVISION/FILE.gguf`: a revision may hold slashes, but then a file follows after a colon.
+/// `REVISION[:…]` or `REVISION/FILE.gguf`. A revision may contain slashes, but then the file must follow a
+/// colon.
 fn split_revision(rest: &str) -> (&str, &str) {
     let end = match rest.find(':') {
         Some(colon) => colon,
@@ -106,7 +107,7 @@ fn split_revision(rest: &str) -> (&str, &str) {
     rest.split_at(end)
 }
 
-/// What follows a repository in the hub's web addresses, or a file's path.
+/// The rest of a web address after the repository, or a file's path.
 fn page<'a>(revision: &'a str, path: &'a str) -> Option<(&'a str, Which)> {
     let mut parts = path.splitn(3, '/');
     match (parts.next()?, parts.next(), parts.next()) {
@@ -141,7 +142,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// Without query and fragment.
+/// The URL without query and fragment.
 pub(super) fn before_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
@@ -150,12 +151,12 @@ pub(super) fn is_gguf(name: &str) -> bool {
     name.len() > 5 && name.to_ascii_lowercase().ends_with(".gguf")
 }
 
-/// One part of a path as the hub allows it: nothing that leads elsewhere or that a terminal would act upon.
+/// One component of a path, as the hub allows it: no traversal, and nothing a terminal would act on.
 pub(super) fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(unwelcome) && !name.contains('/')
 }
 
-/// A relative path of such names.
+/// A relative path of such components.
 pub(super) fn is_path(path: &str) -> bool {
     path.split('/').all(is_name)
 }
@@ -164,7 +165,7 @@ fn unwelcome(c: char) -> bool {
     c.is_control() || c.is_whitespace() && c != ' ' || c == '\\'
 }
 
-/// `%41` → `A`. `None` where that is no text.
+/// `%41` → `A`. `None` if the result is not text.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -178,7 +179,7 @@ pub(super) fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Text as one part of a URL's path; `/` is kept where `keep_slashes`.
+/// Percent-encodes text for a URL's path, except for the bytes in `keep`.
 pub(super) fn encode(text: &str, keep: &[u8]) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.contains(&byte);
     let encoded = |byte| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };

@@ -1,73 +1,73 @@
-//! What went wrong with a request → try again, and when, or give up. Pure.
+//! A failed request → whether to retry, and when. Pure.
 
 use std::time::Duration;
 
 use crate::clock::timestamp;
 
-/// Tries without a byte of progress before giving up.
+/// Tries without progress before giving up.
 pub(super) const MOST_TRIES: u32 = 7;
-/// The same where nobody is there at all.
+/// The same for a host that does not respond at all.
 const FEW_TRIES: u32 = 3;
-/// The longest that a server may ask to wait.
+/// The longest wait that a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
 
-/// What went wrong with one request.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Nobody is there: it may be starting, or the address is wrong.
+pub(super) enum RequestError {
+    /// No host responds: it may be starting, or the address is wrong.
     Absent(String),
-    /// The network's or the server's passing fault.
+    /// A temporary fault of the network or the server.
     Lost(String),
     /// The server asks to wait.
     Busy { status: u16, wait: Option<Duration> },
-    /// The server refuses: its status, and the hub's own name for the error.
+    /// The server refuses: its status, and the hub's error code.
     Refused { status: u16, code: String },
-    /// Not the file that was begun: from the beginning.
+    /// The file has changed since the download started: start over.
     Changed(String),
-    /// Trying again would not help. Reads after the host's name.
+    /// A retry would not help. The text continues a sentence that begins with the host's name.
     Wrong(String),
-    /// This machine's disk.
+    /// This machine's disk failed.
     Disk(String),
 }
 
-impl Trouble {
-    /// What a status means that is not the wanted one. `code`: the hub's own name for the error, or empty.
-    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> Trouble {
+impl RequestError {
+    /// The error for an unexpected status. `code`: the hub's error code, or empty.
+    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> RequestError {
         match status {
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
-                Trouble::Busy { status, wait: retry_after.and_then(wait) }
+                RequestError::Busy { status, wait: retry_after.and_then(wait) }
             }
-            status => Trouble::Refused { status, code: code.into() },
+            status => RequestError::Refused { status, code: code.into() },
         }
     }
 
-    /// How long to wait before trying for the `tries`-th time again; `None`: that would not help. `patience` is the
-    /// time in which a byte should come.
+    /// The wait before retry number `tries`; `None` if a retry would not help. `patience`: how long a byte
+    /// may take.
     pub(super) fn wait(&self, tries: u32, patience: Duration) -> Option<Duration> {
         let backoff = (patience / 40) * 2u32.pow(tries.min(6).saturating_sub(1));
         match self {
             _ if tries > MOST_TRIES => None,
-            Trouble::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
-            Trouble::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
-            Trouble::Lost(_) | Trouble::Busy { .. } => Some(backoff),
-            Trouble::Refused { .. } | Trouble::Changed(_) | Trouble::Wrong(_) | Trouble::Disk(_) => None,
+            RequestError::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
+            RequestError::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
+            RequestError::Lost(_) | RequestError::Busy { .. } => Some(backoff),
+            RequestError::Refused { .. } | RequestError::Changed(_) | RequestError::Wrong(_) | RequestError::Disk(_) => None,
         }
     }
 
-    /// In words that go after the host's name and a colon.
+    /// The reason, to follow the host's name and a colon.
     pub(super) fn words(&self) -> String {
         match self {
-            Trouble::Absent(why)
-            | Trouble::Lost(why)
-            | Trouble::Changed(why)
-            | Trouble::Wrong(why)
-            | Trouble::Disk(why) => why.clone(),
-            Trouble::Busy { status: 429, wait: Some(wait) } => {
+            RequestError::Absent(why)
+            | RequestError::Lost(why)
+            | RequestError::Changed(why)
+            | RequestError::Wrong(why)
+            | RequestError::Disk(why) => why.clone(),
+            RequestError::Busy { status: 429, wait: Some(wait) } => {
                 format!("too many requests, it asks to wait {} s", wait.as_secs())
             }
-            Trouble::Busy { status: 429, .. } => "too many requests".into(),
-            Trouble::Busy { status, .. } => format!("the server is in trouble ({status})"),
-            Trouble::Refused { status, .. } => format!("the server answered {status}"),
+            RequestError::Busy { status: 429, .. } => "too many requests".into(),
+            RequestError::Busy { status, .. } => format!("the server is in trouble ({status})"),
+            RequestError::Refused { status, .. } => format!("the server answered {status}"),
         }
     }
 }
@@ -79,7 +79,7 @@ fn wait(text: &str) -> Option<Duration> {
     }
     let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let left = then.duration_since(timestamp());
-    Some(Duration::try_from(left).unwrap_or_default()) // a date gone by: at once
+    Some(Duration::try_from(left).unwrap_or_default()) // a date in the past: retry at once
 }
 
 #[cfg(test)]
@@ -88,18 +88,18 @@ mod tests {
 
     #[test]
     fn waits_double_and_end() {
-        let lost = Trouble::Lost("x".into());
+        let lost = RequestError::Lost("x".into());
         let patience = Duration::from_secs(20);
         assert_eq!(lost.wait(1, patience), Some(Duration::from_millis(500)));
         assert_eq!(lost.wait(3, patience), Some(Duration::from_secs(2)));
         assert_eq!(lost.wait(7, patience), Some(Duration::from_secs(16)));
         assert_eq!(lost.wait(8, patience), None);
-        assert_eq!(Trouble::Refused { status: 404, code: String::new() }.wait(1, patience), None);
+        assert_eq!(RequestError::Refused { status: 404, code: String::new() }.wait(1, patience), None);
     }
 
     #[test]
     fn a_server_may_say_how_long_but_not_for_ever() {
-        let busy = |text| Trouble::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
+        let busy = |text| RequestError::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
         assert_eq!(busy("7"), Some(Duration::from_secs(7)));
         assert_eq!(busy("86400"), None);
         assert_eq!(busy("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));

@@ -1,9 +1,9 @@
-//! One file over several connections → a part on disk, complete and checked.
+//! One file over several connections → a part on disk, complete and verified.
 //!
-//! Connections (connection.rs) take ranges in order; the thread that began them follows with the checksum
-//! (checksums.rs). It gets the bytes from memory (write_buffer.rs) where it keeps pace, otherwise from the
-//! disk. On a fast network few connections do. Passing troubles are tried again where they occurred; what
-//! ends a transfer is for fetch.rs. Nothing of two versions is ever mixed.
+//! Connections (connection.rs) fetch ranges in order; the thread that started them computes the checksum
+//! (checksums.rs). It takes the bytes from memory (write_buffer.rs) while it keeps up, otherwise from the
+//! disk. A fast network needs few connections. A connection retries temporary failures itself; fetch.rs
+//! handles what ends a transfer. Bytes of different versions are never mixed.
 
 mod connection;
 
@@ -17,90 +17,90 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::Trouble;
-use super::write_buffer::{BUFFER, Found, WriteBuffer};
+use super::retry::RequestError;
+use super::write_buffer::{BUFFER, BufferLookup, WriteBuffer};
 
-/// Ranges fetched at the same time, at most.
+/// Maximum number of ranges fetched at the same time.
 const CONNECTIONS: usize = 8;
-/// Connections that begin at once: while one writes, the other receives.
+/// Connections at the start: while one writes, the other receives.
 const FIRST_CONNECTIONS: usize = 2;
-/// When each further one joins them, if by then fewer bytes a second came than this: a faster network needs no more,
-/// and more would be in each other's way.
+/// Another connection joins after this pause if fewer bytes per second arrived than this: on a faster
+/// network, more connections would get in each other's way.
 const JOIN_PAUSE: Duration = Duration::from_millis(50);
 const FAST: f64 = 400e6;
-/// What was received is sent to the disk after so many bytes, or this long after the last time if they are fewer:
-/// so a power cut loses little, and the end need not wait.
+/// Received bytes are flushed to the disk after this many bytes or this long: a power cut then loses little,
+/// and the final flush is short.
 const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_PAUSE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
-const UNBROKEN: &str = "nobody panics holding it";
+const UNBROKEN: &str = "no thread panics while holding the lock";
 
-/// What to fetch.
-pub(super) struct Job {
-    /// For people.
+/// One file to fetch.
+pub(super) struct DownloadJob {
+    /// For messages.
     pub(super) name: String,
     pub(super) url: String,
     pub(super) size: u64,
-    /// What it must be; without it the server's word for the version holds.
+    /// The expected checksum; without one, `validator` identifies the version.
     pub(super) sha256: Option<String>,
-    /// ETag or date of the version that is wanted, where there is no checksum.
+    /// ETag or date of the wanted version, if there is no checksum.
     pub(super) validator: Option<String>,
     pub(super) target: PathBuf,
 }
 
-/// Why a transfer did not come to its end.
-pub(super) enum Ended {
-    /// To be begun again.
-    Changed(Trouble),
+/// Why a transfer did not complete.
+pub(super) enum TransferError {
+    /// Start the file over.
+    Changed(RequestError),
     Failed(Error),
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Ended {
-        Ended::Failed(error)
+impl From<Error> for TransferError {
+    fn from(error: Error) -> TransferError {
+        TransferError::Failed(error)
     }
 }
 
 /// A transfer in progress, shared by its threads.
 pub(super) struct Transfer<'a> {
     client: Client<'a>,
-    pub(super) job: &'a Job,
+    pub(super) job: &'a DownloadJob,
     pub(super) part: &'a PartialFile,
-    /// In pieces, or as one stream.
+    /// Ranges, or one stream.
     in_pieces: bool,
     located: Mutex<Option<Located>>,
-    state: Mutex<State>,
-    /// Bytes received and not yet part of the checksum. Negative after a resumption.
+    state: Mutex<TransferState>,
+    /// Bytes received but not yet hashed. Negative after resuming: bytes from an earlier run are hashed, too.
     ahead: AtomicI64,
     buffer: WriteBuffer,
     begun: Instant,
-    /// Bytes that were there when it began.
+    /// Bytes that an earlier run left.
     found: u64,
-    /// The checksum waits for bytes.
+    /// The checksum is waiting for bytes.
     hungry: AtomicBool,
-    /// For the checksum: bytes came, or the end.
+    /// Wakes the checksum: bytes arrived, or the transfer is over.
     arrived: Condvar,
-    /// For everyone else: there is something to fetch, or nothing any more.
+    /// Wakes everyone else: there is a range to fetch, or the transfer is over.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// Ranges that nobody fetches yet.
+struct TransferState {
+    /// Ranges that no connection is fetching.
     queue: VecDeque<usize>,
     over: bool,
-    ended: Option<Ended>,
+    ended: Option<TransferError>,
 }
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(
         client: Client<'a>,
-        job: &'a Job,
+        job: &'a DownloadJob,
         part: &'a PartialFile,
         located: Located,
     ) -> Transfer<'a> {
         let queue = (0..part.ranges()).filter(|index| !part.complete(*index)).collect();
-        let state = Mutex::new(State { queue, ..State::default() });
+        let state = Mutex::new(TransferState { queue, ..TransferState::default() });
         let (in_pieces, located) = (located.ranges, Mutex::new(Some(located)));
         Transfer {
             client,
@@ -119,11 +119,12 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Receives until `follow`, which is given how many ranges are worth asking for at once, is content with the checksum.
+    /// Receives until `follow` returns. `follow` gets the number of ranges worth requesting at once; it
+    /// computes the checksum.
     pub(super) fn run(
         &self,
-        follow: impl FnOnce(&Self, usize) -> Result<String, Ended>,
-    ) -> Result<String, Ended> {
+        follow: impl FnOnce(&Self, usize) -> Result<String, TransferError>,
+    ) -> Result<String, TransferError> {
         std::thread::scope(|scope| {
             let connections = if self.in_pieces { CONNECTIONS.min(self.part.ranges()) } else { 1 };
             for number in 0..connections {
@@ -137,7 +138,7 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TransferState> {
         self.state.lock().expect(UNBROKEN)
     }
 
@@ -153,14 +154,14 @@ impl<'a> Transfer<'a> {
             let done = self.part.done();
             if done >= synced + SYNC_BYTES || done > synced && last.elapsed() >= SYNC_PAUSE {
                 drop(state);
-                let _ = self.part.sync(); // what cannot be written is said at the end
+                let _ = self.part.sync(); // a failed write is reported at the end
                 (synced, last) = (done, Instant::now());
                 state = self.state();
             }
         }
     }
 
-    /// Until it is this connection's turn to join the others, or all is over.
+    /// Waits until this connection should join the others, or the transfer is over.
     fn wait_until_wanted(&self, number: usize) {
         let mut state = self.state();
         while number >= FIRST_CONNECTIONS && !state.over && state.ended.is_none() {
@@ -186,8 +187,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Waits until a range has more than `done` bytes; how many.
-    pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, Ended> {
+    /// Waits until a range has more than `done` bytes; returns its number of bytes.
+    pub(super) fn more_than(&self, index: usize, done: u64) -> Result<u64, TransferError> {
         let mut state = self.state();
         loop {
             let there = self.part.record(index).done;
@@ -203,10 +204,10 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Forgets ranges and has them fetched again.
-    pub(super) fn again(&self, indices: &[usize]) -> Result<(), Ended> {
+    /// Discards ranges and queues them to be fetched again.
+    pub(super) fn again(&self, indices: &[usize]) -> Result<(), TransferError> {
         if !self.in_pieces {
-            return Err(Ended::Changed(Trouble::Changed("what came is damaged".into())));
+            return Err(TransferError::Changed(RequestError::Changed("what came is damaged".into())));
         }
         for index in indices {
             self.client.teller.found(-(self.part.record(*index).done as i64));
@@ -222,11 +223,11 @@ impl<'a> Transfer<'a> {
         self.client.teller.say(line);
     }
 
-    /// Bytes from an offset on, `most` or fewer, as they were received or from the disk.
-    pub(super) fn take(&self, offset: u64, most: u64) -> Result<Vec<u8>, Ended> {
+    /// At most `most` bytes from `offset`, from memory or from the disk.
+    pub(super) fn take(&self, offset: u64, most: u64) -> Result<Vec<u8>, TransferError> {
         let bytes = match self.buffer.take(offset) {
-            Found::WriteBuffer(bytes) => bytes,
-            Found::Cold(empty, mut buffer) => {
+            BufferLookup::Hit(bytes) => bytes,
+            BufferLookup::Miss(empty, mut buffer) => {
                 buffer.resize(most.min(empty).min(BUFFER as u64) as usize, 0);
                 self.read(&mut buffer, offset)?;
                 buffer
@@ -236,13 +237,13 @@ impl<'a> Transfer<'a> {
         Ok(bytes)
     }
 
-    /// The checksum has them.
+    /// Returns a hashed buffer for reuse.
     pub(super) fn give_back(&self, bytes: Vec<u8>) {
         self.buffer.give_back(bytes);
     }
 
-    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), Ended> {
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), TransferError> {
         let failed = |e| Error::disk("read what was fetched", &e);
-        self.part.read(buffer, offset).map_err(failed).map_err(Ended::Failed)
+        self.part.read(buffer, offset).map_err(failed).map_err(TransferError::Failed)
     }
 }

@@ -1,27 +1,27 @@
-//! The few things to know about URLs: where one points, and where a redirect leads. Pure.
+//! URLs: their origin and host, and the target of a redirect. Pure.
 
-/// Scheme, host and port as written: `https://host:8443`. `None` for what is no http or https URL.
+/// Scheme, host and port as written: `https://host:8443`. `None` if this is no http or https URL.
 pub(super) fn origin(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     (authority > 0).then(|| &url[..url.len() - rest.len() + authority])
 }
 
-/// Host and port, for people: without user and password.
+/// Host and port, for messages: without user name and password.
 pub(super) fn host(url: &str) -> &str {
     let origin = origin(url).unwrap_or(url);
     let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
-/// Where `location` leads from `base`.
+/// The URL that `location` leads to from `base`.
 pub(super) fn join(base: &str, location: &str) -> Option<String> {
     let origin_of_base = origin(base)?;
     if origin(location).is_some() {
         return Some(location.to_string());
     }
     if location.contains("://") && !location.starts_with(['/', '?']) {
-        return None; // ftp and the like
+        return None; // ftp and others
     }
     if location.starts_with("//") {
         return Some(format!("{}:{location}", base.split_once(':')?.0));

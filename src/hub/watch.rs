@@ -1,6 +1,6 @@
-//! Work on the network, watched by the thread that asked for it: how far it has come goes out, the wish to stop goes in.
+//! Work on the network, watched by the thread that asked for it: progress goes out, the wish to stop goes in.
 //!
-//! The work has a thread of its own, so that whoever watches is never kept waiting by a network that does not answer.
+//! The work runs on its own thread, so the watcher never waits for a network that does not answer.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,32 +10,32 @@ use std::time::{Duration, Instant};
 
 use super::error::Error;
 
-/// How often the watcher is asked whether to go on.
+/// How often the watcher may stop the work.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What the watcher is told.
+/// What the watcher gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Time went by; so much is there.
-    Progress(Progress),
-    /// Something that a person should know.
+pub enum HubEvent {
+    /// The current progress, at every tick.
+    Progress(DownloadProgress),
+    /// A message for the user.
     Notice(String),
 }
 
-/// How far a model has come, in bytes.
+/// The progress of a download, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Of all its files, what is on this machine.
+pub struct DownloadProgress {
+    /// Bytes of all files that are on this machine.
     pub done: u64,
     pub total: u64,
-    /// What came over the network in this run.
+    /// Bytes received over the network in this run.
     pub fetched: u64,
 }
 
-/// Who watches; `Break` ends the work.
-pub type Watch<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
+/// Called with each event; `Break` stops the work.
+pub type HubWatcher<'a> = &'a mut dyn FnMut(HubEvent) -> ControlFlow<()>;
 
-/// The work's end of the line. Cheap to copy.
+/// The work's end of the channel to the watcher. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Teller(Arc<WatchState>);
 
@@ -49,13 +49,14 @@ struct WatchState {
 
 struct Notices {
     sender: Sender<String>,
-    /// The last one that may be repeated, and when it was said.
+    /// When `say_rarely` last sent a line.
     last: Option<Instant>,
 }
 
-/// Does `work` on another thread while `watch` watches. Stopped, it returns at once; the work ends as soon as it notices.
+/// Runs `work` on another thread while `watch` watches. A stop returns at once; the work ends when it
+/// notices.
 pub(super) fn watched<T: Send + 'static>(
-    watch: Watch,
+    watch: HubWatcher,
     work: impl FnOnce(&Teller) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, notices) = channel();
@@ -70,8 +71,8 @@ pub(super) fn watched<T: Send + 'static>(
     std::thread::spawn(move || finished.send(work(&of_work)));
     loop {
         let outcome = result.recv_timeout(TICK);
-        let told = notices.try_iter().map(Event::Notice);
-        for event in told.chain([Event::Progress(teller.progress())]) {
+        let told = notices.try_iter().map(HubEvent::Notice);
+        for event in told.chain([HubEvent::Progress(teller.progress())]) {
             if watch(event).is_break() {
                 teller.0.stopped.store(true, Ordering::Relaxed);
                 return Err(Error::Interrupted);
@@ -86,29 +87,29 @@ pub(super) fn watched<T: Send + 'static>(
 }
 
 impl Teller {
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> DownloadProgress {
         let [done, total, fetched] =
             [&self.0.done, &self.0.total, &self.0.fetched].map(|n| n.load(Ordering::Relaxed));
-        Progress { done: done.min(total), total, fetched }
+        DownloadProgress { done: done.min(total), total, fetched }
     }
 
-    /// How much there is in all.
+    /// Sets the total size.
     pub(super) fn expect(&self, total: u64) {
         self.0.total.store(total, Ordering::Relaxed);
     }
 
-    /// Bytes that turned out to be here already; negative: that they are not.
+    /// Counts bytes that are already here; negative: discards such bytes.
     pub(super) fn found(&self, bytes: i64) {
-        self.0.done.fetch_add(bytes as u64, Ordering::Relaxed); // wraps, which is subtraction
+        self.0.done.fetch_add(bytes as u64, Ordering::Relaxed); // wraps around: a subtraction
     }
 
-    /// Bytes that came over the network.
+    /// Counts bytes received over the network.
     pub(super) fn received(&self, bytes: u64) {
         self.0.done.fetch_add(bytes, Ordering::Relaxed);
         self.0.fetched.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Whether it is known how much there is, and bytes are awaited.
+    /// Whether a download is under way: its total size is known.
     pub(super) fn fetching(&self) -> bool {
         self.0.total.load(Ordering::Relaxed) > 0
     }
@@ -118,16 +119,16 @@ impl Teller {
     }
 
     pub(super) fn say(&self, line: String) {
-        let notices = self.0.notices.lock().expect("nobody panics holding it");
-        let _ = notices.sender.send(line); // nobody watches any more
+        let notices = self.0.notices.lock().expect("no thread panics while holding the lock");
+        let _ = notices.sender.send(line); // the watcher has left
     }
 
-    /// Says what several threads may have to say, once in a while only.
+    /// Sends a line unless another one was sent within `pause`: several threads may report the same.
     pub(super) fn say_rarely(&self, line: String, pause: Duration) {
-        let mut notices = self.0.notices.lock().expect("nobody panics holding it");
+        let mut notices = self.0.notices.lock().expect("no thread panics while holding the lock");
         if notices.last.is_none_or(|last| last.elapsed() >= pause) {
             notices.last = Some(Instant::now());
-            let _ = notices.sender.send(line); // nobody watches any more
+            let _ = notices.sender.send(line); // the watcher has left
         }
     }
 
@@ -135,12 +136,12 @@ impl Teller {
         self.0.stopped.load(Ordering::Relaxed)
     }
 
-    /// An error once the watcher wants no more.
+    /// An error after the watcher stopped the work.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Waits, but not longer than wanted.
+    /// Waits for `time`, or until the watcher stops the work.
     pub(super) fn wait(&self, time: Duration) -> Result<(), Error> {
         let end = Instant::now() + time;
         while Instant::now() < end {

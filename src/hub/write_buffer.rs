@@ -1,23 +1,22 @@
-//! Received bytes on their way to the checksum: kept in memory until it comes to them, so that it need not
-//! read them back.
+//! Received bytes on their way to the checksum: kept in memory so that it need not read them back.
 //!
-//! When more bytes wait than it may hold, it leaves those that come last in the file to the disk. Which bytes
-//! count is not its business: partial_file.rs.
+//! When it is full, the bytes nearest the file's end are dropped: the checksum reads those from the disk.
+//! partial_file.rs decides which bytes count.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-/// Bytes received and written at once, and most that an ended process loses of each connection.
+/// Bytes received and written at once: the most that each connection loses if the process ends.
 pub(super) const BUFFER: usize = 512 * 1024;
-/// Buffers kept at most: 64 MiB.
+/// Maximum number of buffers: 64 MiB.
 const MOST_KEPT: usize = 128;
-const UNBROKEN: &str = "nobody panics holding it";
+const UNBROKEN: &str = "no thread panics while holding the lock";
 
-/// What is there of the bytes at a place of the file.
-pub(super) enum Found {
-    WriteBuffer(Vec<u8>),
-    /// Nothing for so many bytes; a buffer to read them into.
-    Cold(u64, Vec<u8>),
+/// The result of looking up bytes at an offset.
+pub(super) enum BufferLookup {
+    Hit(Vec<u8>),
+    /// No bytes for this length; a buffer to read them into.
+    Miss(u64, Vec<u8>),
 }
 
 #[derive(Default)]
@@ -25,13 +24,13 @@ pub(super) struct WriteBuffer(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    /// Where in the file they belong → the bytes.
+    /// Offset in the file → the bytes there.
     buffers: BTreeMap<u64, Vec<u8>>,
     spare: Vec<Vec<u8>>,
 }
 
 impl WriteBuffer {
-    /// Keeps bytes; gives a buffer for more.
+    /// Keeps bytes; returns a buffer for the next ones.
     pub(super) fn keep(&self, offset: u64, bytes: Vec<u8>) -> Vec<u8> {
         let shelf = &mut *self.shelf();
         shelf.spare.extend(shelf.buffers.insert(offset, bytes));
@@ -41,27 +40,27 @@ impl WriteBuffer {
         shelf.spare.pop().unwrap_or_default()
     }
 
-    /// Takes what is at `offset`; whatever is before it is not wanted any more.
-    pub(super) fn take(&self, offset: u64) -> Found {
+    /// Takes the bytes at `offset`; drops all before it.
+    pub(super) fn take(&self, offset: u64) -> BufferLookup {
         let shelf = &mut *self.shelf();
         while let Some(first) = shelf.buffers.first_entry().filter(|first| *first.key() < offset) {
             shelf.spare.push(first.remove());
         }
         match shelf.buffers.first_entry() {
-            Some(first) if *first.key() == offset => Found::WriteBuffer(first.remove()),
+            Some(first) if *first.key() == offset => BufferLookup::Hit(first.remove()),
             first => {
                 let empty = first.map_or(u64::MAX, |first| *first.key() - offset);
-                Found::Cold(empty, shelf.spare.pop().unwrap_or_default())
+                BufferLookup::Miss(empty, shelf.spare.pop().unwrap_or_default())
             }
         }
     }
 
-    /// A buffer that nobody needs now.
+    /// Takes back a buffer for reuse.
     pub(super) fn give_back(&self, bytes: Vec<u8>) {
         self.shelf().spare.push(bytes);
     }
 
-    /// What is kept is not what the file is going to be.
+    /// Drops all bytes: their ranges are fetched again.
     pub(super) fn forget(&self) {
         self.shelf().buffers.clear();
     }
@@ -75,10 +74,10 @@ impl WriteBuffer {
 mod tests {
     use super::*;
 
-    fn cold(found: Found) -> Option<u64> {
+    fn gap(found: BufferLookup) -> Option<u64> {
         match found {
-            Found::WriteBuffer(_) => None,
-            Found::Cold(length, _) => Some(length),
+            BufferLookup::Hit(_) => None,
+            BufferLookup::Miss(length, _) => Some(length),
         }
     }
 
@@ -88,14 +87,14 @@ mod tests {
         buffer.keep(10, vec![1; 5]);
         buffer.keep(20, vec![2; 5]);
         buffer.keep(30, vec![3; 5]);
-        assert_eq!(cold(buffer.take(5)), Some(5));
-        assert!(matches!(buffer.take(10), Found::WriteBuffer(bytes) if bytes == [1; 5]));
-        assert_eq!(cold(buffer.take(10)), Some(10));
-        assert!(matches!(buffer.take(30), Found::WriteBuffer(bytes) if bytes == [3; 5]));
-        assert_eq!(cold(buffer.take(20)), Some(u64::MAX), "it was passed");
+        assert_eq!(gap(buffer.take(5)), Some(5));
+        assert!(matches!(buffer.take(10), BufferLookup::Hit(bytes) if bytes == [1; 5]));
+        assert_eq!(gap(buffer.take(10)), Some(10));
+        assert!(matches!(buffer.take(30), BufferLookup::Hit(bytes) if bytes == [3; 5]));
+        assert_eq!(gap(buffer.take(20)), Some(u64::MAX), "bytes before an earlier offset are dropped");
         buffer.keep(40, vec![4; 5]);
         buffer.forget();
-        assert_eq!(cold(buffer.take(40)), Some(u64::MAX));
+        assert_eq!(gap(buffer.take(40)), Some(u64::MAX));
     }
 
     #[test]
@@ -103,10 +102,10 @@ mod tests {
         let buffer = WriteBuffer::default();
         for offset in (0..2 * MOST_KEPT as u64).rev() {
             let next = buffer.keep(offset, vec![7]);
-            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "one more than is kept comes back");
+            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "a full buffer gives one back for each that it gets");
         }
-        assert_eq!(cold(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
+        assert_eq!(gap(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
         buffer.keep(0, vec![7]);
-        assert!(matches!(buffer.take(0), Found::WriteBuffer(_)));
+        assert!(matches!(buffer.take(0), BufferLookup::Hit(_)));
     }
 }

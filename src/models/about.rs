@@ -1,11 +1,11 @@
-//! The facts about a model that lists show, from its header; and all models on this machine with their facts.
+//! A model's header → the facts that lists show; and all models on this machine with their facts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Fit, Needs, fit};
+use super::memory::{MemoryFit, Needs, fit};
 use super::{Error, entry_of, has_template, places};
 use crate::chat::settings::CacheType;
 use crate::gguf::{self, Header, Refusal};
@@ -14,33 +14,33 @@ use crate::models::library::{self, ModelFile};
 use crate::models::licences::{Openness, judge};
 use crate::settings::Config;
 
-/// The facts, as they are kept from one list to the next.
+/// The facts, as model_state.rs stores them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct About {
     /// `general.architecture`.
     pub family: String,
-    /// Numbers in all tensors.
+    /// Number of elements in all tensors.
     pub parameters: u64,
-    /// llama.cpp's name of the mixture of types: `Q4_K_M`.
+    /// llama.cpp's name for the quantisation mix: `Q4_K_M`.
     pub quantisation: String,
-    /// Tokens the model was trained for.
+    /// The context that the model was trained for, in tokens.
     pub context: Option<u32>,
-    /// Bytes of the weights, and of the KV cache for each token, with elements of 16 bits.
+    /// Bytes of the weights, and of the KV cache per token with 16-bit elements.
     pub weights: u64,
     pub kv_per_token: f64,
-    /// Identifiers of the licence, the most precise first.
+    /// The licence's identifiers, the most precise first.
     pub licences: Vec<String>,
-    /// Whether it has a chat template.
+    /// Whether the file has a chat template.
     pub chats: bool,
-    /// Why it cannot be used.
+    /// Why the model cannot be used.
     pub problem: Option<String>,
-    /// It is sound but something else than a language model.
+    /// The file is valid but not a language model.
     pub other_kind: bool,
 }
 
 impl About {
-    /// The facts of the file at `path`, or why it cannot be used.
+    /// The facts of the file at `path`, or the reason why it cannot be used.
     pub fn read(path: &Path) -> About {
         match gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header)) {
             Ok(header) => About::of(&header),
@@ -68,7 +68,7 @@ impl About {
         }
     }
 
-    pub fn fit(&self, available: u64) -> Fit {
+    pub fn fit(&self, available: u64) -> MemoryFit {
         fit(Needs { weights: self.weights, per_token: self.kv_per_token }, self.context, available)
     }
 
@@ -77,13 +77,13 @@ impl About {
     }
 }
 
-/// What the file says of its licence, then what the catalogue says of the file.
+/// The licences that the file names, then the one in the catalogue.
 fn licences(header: &Header) -> Vec<String> {
     let own = ["general.license", "general.license.name"].iter().filter_map(|key| header.str(key));
     own.chain(entry_of(&header.path).map(|entry| entry.licence.as_str())).map(String::from).collect()
 }
 
-/// Numbers in all tensors of all parts; a part that cannot be read counts as empty.
+/// Number of elements in all tensors of all parts; an unreadable part counts as empty.
 fn parameters(header: &Header) -> u64 {
     let of = |header: &Header| -> u64 { header.tensors.iter().map(|t| t.dims.iter().product::<u64>()).sum() };
     let others = gguf::parts(header);
@@ -91,7 +91,7 @@ fn parameters(header: &Header) -> u64 {
     of(header) + others.filter_map(|part| gguf::read(part).ok()).map(|part| of(&part)).sum::<u64>()
 }
 
-/// What the file calls its mixture of types; else the type that most of its bytes have.
+/// The file's own name for its quantisation, otherwise the type that makes up most of its bytes.
 fn quantisation(header: &Header) -> String {
     let named = header.uint("general.file_type").and_then(gguf::file_type_name);
     let mut bytes: BTreeMap<u32, u64> = BTreeMap::new();
@@ -100,7 +100,7 @@ fn quantisation(header: &Header) -> String {
     named.map_or_else(|| most.unwrap_or("none").to_uppercase(), String::from)
 }
 
-/// Numbers for people: `135M`, `7.6B`.
+/// A number of parameters for people: `135M`, `7.6B`.
 pub fn count(parameters: u64) -> String {
     let scaled = |unit: f64| {
         let n = parameters as f64 / unit;
@@ -114,7 +114,7 @@ pub fn count(parameters: u64) -> String {
     }
 }
 
-/// None was named of these.
+/// The error when no model is set and these are there.
 pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Error {
     let mut names: Vec<String> = models.iter().map(|(model, _)| model.name.clone()).collect();
     match names.len() {
@@ -127,7 +127,7 @@ pub fn unnamed(config: &Config, models: &[(ModelFile, About)]) -> Error {
     }
 }
 
-/// Every model on this machine with its facts. Only headers that are new or changed are read.
+/// Every model on this machine with its facts. Reads only new and changed headers.
 pub fn all(config: &Config) -> Vec<(ModelFile, About)> {
     let models = library::list(&places(config));
     let paths = config.paths.as_ref().filter(|_| !config.settings().incognito);

@@ -1,4 +1,4 @@
-//! models/catalog.toml, compiled in: short names of models and what their authors recommend.
+//! models/catalog.toml, compiled in: short names of models and their authors' recommended settings.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,43 +7,43 @@ use serde::Deserialize;
 
 /// One model of the catalogue.
 #[derive(Debug, Deserialize)]
-pub struct Entry {
+pub struct CatalogEntry {
     pub title: String,
-    /// What people know it as.
+    /// The common name of the model family.
     pub family: String,
     pub repository: String,
-    /// Name of the GGUF file.
+    /// The name of the GGUF file.
     pub file: String,
-    /// SPDX's identifier, or Hugging Face's where there is none.
+    /// The SPDX identifier, or Hugging Face's if there is none.
     pub licence: String,
     /// Bytes of the file.
     pub size: u64,
     pub sha256: String,
-    /// Recommended settings by their names.
+    /// Recommended settings by name.
     #[serde(default)]
     pub sampling: BTreeMap<String, toml::Value>,
-    /// Too small to be useful: made for trying the program out.
+    /// Too small to be useful: only for trying out fireside.
     #[serde(default)]
     pub demonstration: bool,
-    /// The Python package that carries the file, as pip takes it, where the repository does not.
+    /// The Python package that contains the file, as pip takes it, if the repository does not.
     pub package: Option<String>,
 }
 
-/// The whole catalogue by short name.
-pub fn catalog() -> &'static BTreeMap<String, Entry> {
-    static CATALOG: OnceLock<BTreeMap<String, Entry>> = OnceLock::new();
+/// The whole catalogue, by short name.
+pub fn catalog() -> &'static BTreeMap<String, CatalogEntry> {
+    static CATALOG: OnceLock<BTreeMap<String, CatalogEntry>> = OnceLock::new();
     let text = include_str!("../../models/catalog.toml");
-    CATALOG.get_or_init(|| toml::from_str(text).expect("a test reads the catalogue"))
+    CATALOG.get_or_init(|| toml::from_str(text).expect("a test parses the catalogue"))
 }
 
-/// The model to try the program out with, by its short name.
-pub fn demonstration() -> (&'static str, &'static Entry) {
+/// The model for trying out fireside, with its short name.
+pub fn demonstration() -> (&'static str, &'static CatalogEntry) {
     let found = catalog().iter().find(|(_, entry)| entry.demonstration);
-    found.map(|(name, entry)| (name.as_str(), entry)).expect("a test reads the catalogue")
+    found.map(|(name, entry)| (name.as_str(), entry)).expect("a test parses the catalogue")
 }
 
-/// The entry for a file, told by its name.
-pub fn entry_for_file(file: &str) -> Option<&'static Entry> {
+/// The entry for a file, by the file's name.
+pub fn entry_for_file(file: &str) -> Option<&'static CatalogEntry> {
     catalog().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 

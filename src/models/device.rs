@@ -1,4 +1,4 @@
-//! A header and the settings → the device that the model will run on, for people; and the number of threads.
+//! A header and the settings → the device that will run the model, for people; and the number of threads.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,9 +8,10 @@ use crate::engine::llama;
 use crate::gguf::Header;
 use crate::units::count;
 
-/// What the model will run on, and a warning when a GPU is there but not used.
+/// The device that will run the model, and a warning if a GPU goes unused.
 pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
-    let layers = header.arch_uint("block_count").unwrap_or(0) + 1; // the output counts as one, as in llama.cpp
+    // The output layer counts, too, as in llama.cpp.
+    let layers = header.arch_uint("block_count").unwrap_or(0) + 1;
     let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
     let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
     let threads = count(threads, "thread");
@@ -30,7 +31,7 @@ pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (Str
     }
 }
 
-/// Physical cores this process may run on, at least 1: more threads than that slow llama.cpp down.
+/// Physical cores that this process may use, at least 1: more threads than cores slow llama.cpp down.
 pub(super) fn physical_cores() -> u32 {
     let logical = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let siblings = |cpu: u32| {
@@ -41,7 +42,7 @@ pub(super) fn physical_cores() -> u32 {
     if cores.is_empty() { logical } else { (cores.len() as u32).min(logical) }
 }
 
-/// The processors the kernel lets this process use, as `/proc` lists them: `0-3,8`.
+/// The processors that the kernel lets this process use; `/proc` lists them as `0-3,8`.
 fn allowed_cpus() -> Vec<u32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();

@@ -14,10 +14,10 @@ use crate::units::size;
 pub enum Error {
     #[error(transparent)]
     NotHere(#[from] NotHere),
-    /// None was named and none is here. `folder`: where one would be found.
+    /// No model is set, and none is here. `folder`: the models folder.
     #[error("no model is set, and none was found")]
     NoModels { folder: Option<PathBuf>, offline: bool },
-    /// None was named, and there is this one.
+    /// No model is set; this is the only one.
     #[error("no model is set")]
     OneUnnamed(String),
     #[error("there are several models, and none is set")]
@@ -30,13 +30,13 @@ pub enum Error {
     #[error("could not read {}: {}", path.display(), reason(source))]
     Unreadable { path: PathBuf, source: io::Error },
 
-    // Tokens of context, bytes of memory.
-    /// The model has learnt positions and no more; `reason`: why it takes fewer than that.
+    // Contexts are in tokens, memory in bytes.
+    /// The model has learned positions, so it cannot exceed them; `reason`: why the file limits its context.
     #[error("a context of {wanted} tokens exceeds what this model supports")]
     ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
     #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
     NoMemory { needed: u64, free: u64 },
-    /// `fits`: the context for which there is room.
+    /// `fits`: the largest context that fits.
     #[error(
         "not enough memory: {wanted} tokens of context need {} besides the model's {}, and {} are free",
         size(*context),
@@ -45,14 +45,14 @@ pub enum Error {
     )]
     NoMemoryForContext { wanted: usize, fits: usize, context: u64, model: u64, free: u64 },
 
-    /// By the names of the model's templates.
+    /// The names of the model's templates.
     #[error("the model has several named chat templates and no default")]
     SeveralTemplates(Vec<String>),
-    /// Neither one of the model's `own` templates nor a built-in one, and no file that can be read.
+    /// Not the name of one of the model's `own` templates or of a built-in one, and not a readable file.
     #[error("the chat template: {source}")]
     NoTemplate { own: Vec<String>, source: input::Error },
 
-    /// The model was tried out, and llama.cpp did not take it.
+    /// llama.cpp rejected the model in a trial.
     #[error(transparent)]
     Backend(#[from] backend::Error),
 }

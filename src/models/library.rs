@@ -1,8 +1,8 @@
-//! The model files in all places (`places.rs`) → a list, each with the name it goes by.
+//! The model files in all places (places.rs) → a list of models with their names.
 //!
-//! Never looks into the current folder, never changes anything, and reads no file but Ollama's manifests and the revisions of
-//! the Hugging Face cache: what is inside a model file is for others. Files of one split model (`-00001-of-00003.gguf`) count as
-//! one. Next: names.rs, which finds the one that is meant.
+//! Never searches the current folder, never changes anything, and opens no model file, only Ollama's
+//! manifests and the revisions of the Hugging Face cache. The parts of a split model (`-00001-of-00003.gguf`)
+//! count as one model. Next: names.rs, which finds a model by its name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, Metadata};
@@ -16,53 +16,54 @@ use crate::files::small_file;
 
 /// How many folders deep a place is searched.
 const DEPTH: usize = 8;
-/// How many files of a place are looked at: enough for anybody's models, and soon done.
+/// Maximum number of files per place: more than anyone has, and quickly listed.
 pub const MOST: usize = 10_000;
 
 /// A model on this machine, under one of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
-    /// What `-m` takes: the file's name without `.gguf` and part numbers, or the name that its program gives it.
+    /// The name that `-m` takes: the file's name without `.gguf` and part numbers, or the name in the program
+    /// that it belongs to.
     pub name: String,
-    /// The file, or the first part.
+    /// The file, or the first part of a split model.
     pub path: PathBuf,
-    /// Whose it is.
+    /// Whose file it is.
     pub owner: Owner,
-    /// The place it lies in.
+    /// The folder of the place where it was found.
     pub place: PathBuf,
-    /// Where it comes from, if it lies in a Hugging Face cache.
-    pub origin: Option<Origin>,
+    /// Its location in the Hugging Face cache, if it is there.
+    pub origin: Option<CacheLocation>,
     /// Bytes of all parts.
     pub size: u64,
-    /// Nanoseconds since 1970, of the first part.
+    /// Modification time of the first part, in nanoseconds since 1970.
     pub modified: u64,
-    /// Parts that are there, of how many.
+    /// The number of parts found, and of parts in all.
     pub parts: (u32, u32),
-    /// Not an older revision of another one.
+    /// Not an older revision of another file.
     pub current: bool,
-    /// Device and inode: the same for all names of one file.
+    /// Device and inode: identical for all names of one file.
     pub identity: (u64, u64),
 }
 
-/// A place in the Hugging Face cache: `models--OWNER--REPO/snapshots/COMMIT/FILE`.
+/// A path in the Hugging Face cache: `models--OWNER--REPO/snapshots/COMMIT/FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct CacheLocation {
     /// `OWNER/REPO`.
     pub repository: String,
-    /// The folder of the repository.
+    /// The repository's folder.
     pub folder: PathBuf,
     pub commit: String,
     /// The path inside the repository.
     pub file: String,
 }
 
-/// Every model in `places`, in their order, then by name; each once, and of several revisions the current one.
+/// Every model in `places`, ordered by place and name: each once, and only the current revision.
 pub fn list(places: &[Place]) -> Vec<ModelFile> {
     let mut seen = HashSet::new();
     all(places).into_iter().filter(|model| model.current && seen.insert(model.identity)).collect()
 }
 
-/// Whether not all files of a place were looked at.
+/// Whether a place has more files than are listed.
 pub fn is_too_much(place: &Place) -> bool {
     let mut files = Vec::new();
     if place.owner != Owner::Ollama {
@@ -71,7 +72,7 @@ pub fn is_too_much(place: &Place) -> bool {
     files.len() >= MOST
 }
 
-/// Every name of every model in `places`, in their order, then by name.
+/// Every name of every model in `places`, ordered by place and name.
 pub fn all(places: &[Place]) -> Vec<ModelFile> {
     let mut models = Vec::new();
     for place in places {
@@ -86,7 +87,7 @@ pub fn all(places: &[Place]) -> Vec<ModelFile> {
     models
 }
 
-/// Of the revisions of one file, the one that `main` is at is current; where that is not known, the newest.
+/// Of several revisions of a file, marks the one at `main` as current; if that is unknown, the newest.
 fn mark_older(models: &mut [ModelFile]) {
     let mut mains: HashMap<PathBuf, Option<String>> = HashMap::new();
     let mut best: HashMap<(PathBuf, String), (bool, u64, usize)> = HashMap::new();
@@ -104,8 +105,8 @@ fn mark_older(models: &mut [ModelFile]) {
     }
 }
 
-impl Origin {
-    fn of(path: &Path) -> Option<Origin> {
+impl CacheLocation {
+    fn of(path: &Path) -> Option<CacheLocation> {
         let folder = path.ancestors().find(|folder| {
             folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
         })?;
@@ -113,10 +114,10 @@ impl Origin {
         let mut inside = path.strip_prefix(folder.join("snapshots")).ok()?.iter();
         let commit = inside.next()?.to_str()?.to_string();
         let file = inside.as_path().to_str()?.to_string();
-        Some(Origin { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
+        Some(CacheLocation { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
     }
 
-    /// The commit that a branch or tag is at, as far as this cache knows.
+    /// The commit of a branch or tag, if this cache records it.
     pub fn revision(&self, name: &str) -> Option<String> {
         let commit = small_file(&self.folder.join("refs").join(name))?;
         Some(commit.trim().to_string())
@@ -135,7 +136,7 @@ fn in_ollama(place: &Place) -> Vec<ModelFile> {
 fn in_folder(place: &Place, places: &[Place]) -> Vec<ModelFile> {
     let mut files = Vec::new();
     walk(&place.folder, DEPTH, false, &mut HashSet::new(), &mut files);
-    // Parts by the name they share.
+    // Split models by the path that their parts share.
     let mut models: BTreeMap<PathBuf, ModelFile> = BTreeMap::new();
     for found in files {
         let (path, place) = match found.linked {
@@ -164,7 +165,7 @@ fn in_folder(place: &Place, places: &[Place]) -> Vec<ModelFile> {
     models.into_values().collect()
 }
 
-/// A file behind a link to a folder: where it really lies, and whose it is there.
+/// A file behind a linked folder: its real path, and the place that it belongs to.
 fn really(path: &Path, place: &Place, places: &[Place]) -> (PathBuf, Place) {
     let Ok(real) = fs::canonicalize(path.parent().unwrap_or(path)) else {
         return (path.to_path_buf(), place.clone());
@@ -175,16 +176,16 @@ fn really(path: &Path, place: &Place, places: &[Place]) -> (PathBuf, Place) {
     (real.join(path.file_name().unwrap_or_default()), real_place)
 }
 
-/// A file that was found.
-struct Found {
+/// A model file found in a folder.
+struct FoundFile {
     path: PathBuf,
     about: Metadata,
-    /// Behind a link to a folder.
+    /// Found through a link to a folder.
     linked: bool,
 }
 
-/// Every `.gguf` file below `folder`. Links are followed, circles are not.
-fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<Found>) {
+/// Every `.gguf` file below `folder`. Follows links, but enters each folder only once.
+fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<FoundFile>) {
     let new = |about: &Metadata, been: &mut HashSet<_>| been.insert((about.dev(), about.ino()));
     if depth == 0 || files.len() >= MOST || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
         return;
@@ -196,7 +197,7 @@ fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)
         let path = entry.path();
         if is_gguf(&path) {
             let about = fs::metadata(&path).ok().filter(Metadata::is_file);
-            files.extend(about.map(|about| Found { path, about, linked }));
+            files.extend(about.map(|about| FoundFile { path, about, linked }));
         } else if worth_entering(&entry) {
             let linked = linked || entry.file_type().is_ok_and(|kind| kind.is_symlink());
             walk(&path, depth - 1, linked, been, files);
@@ -204,8 +205,8 @@ fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)
     }
 }
 
-/// Folders that hold no files of their own name: hidden ones, and where Hugging Face keeps its contents and other things
-/// than models.
+/// Skips hidden folders, and the Hugging Face cache's blobs, datasets and spaces: their files have no names
+/// of models.
 fn worth_entering(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.to_string_lossy();
@@ -221,7 +222,7 @@ impl ModelFile {
     fn new(path: PathBuf, place: &Place, about: &Metadata) -> ModelFile {
         let mut own = name(&path);
         if place.owner == Owner::Jan && own == "model" {
-            // Each in a folder that is named for it.
+            // Jan calls every file `model` and names the folder.
             let folder = path.parent().and_then(|folder| folder.strip_prefix(&place.folder).ok());
             let folder = folder.map(|folder| folder.to_string_lossy().into_owned());
             own = folder.filter(|folder| !folder.is_empty()).unwrap_or(own);
@@ -230,7 +231,7 @@ impl ModelFile {
             name: own,
             owner: place.owner,
             place: place.folder.clone(),
-            origin: Origin::of(&path),
+            origin: CacheLocation::of(&path),
             size: about.len(),
             modified: modified(about),
             parts: (1, 1),
@@ -240,7 +241,7 @@ impl ModelFile {
         }
     }
 
-    /// What tells it from another one of the same name.
+    /// A name that tells it from others with the same name.
     pub fn full_name(&self) -> String {
         match &self.origin {
             Some(origin) if self.owner == Owner::HuggingFace && self.current => {
@@ -255,7 +256,7 @@ impl ModelFile {
         self.parts.0 == self.parts.1
     }
 
-    /// Whether `-m wanted` means this one exactly.
+    /// Whether `-m wanted` names exactly this model.
     pub(super) fn is_called(&self, wanted: &str) -> bool {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         let tagged =
@@ -264,7 +265,7 @@ impl ModelFile {
         tagged || [self.name.as_str(), &suffixed, &file].iter().any(|name| name.eq_ignore_ascii_case(wanted))
     }
 
-    /// Whether `-m wanted` means this one but for its quantisation.
+    /// Whether `-m wanted` names this model without its quantisation.
     pub(super) fn is_called_without_quantisation(&self, wanted: &str) -> bool {
         self.owner != Owner::Ollama
             && without_quantisation(&self.name).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
@@ -275,12 +276,12 @@ pub(super) fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
 }
 
-/// The name a file goes by.
+/// The name of a model file: without the extension.
 pub fn name(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// What the model in the file at `path` is called: as [`list`] calls it.
+/// The name of the model in the file at `path`, as in [`list`].
 pub fn title(path: &Path, places: &[Place]) -> String {
     let name = name(path);
     if let Some((whole, ..)) = split_name(&name) {
@@ -300,7 +301,8 @@ pub(super) fn split_name(name: &str) -> Option<(&str, u32, u32)> {
     (1 <= number && number <= count).then_some((name, number, count))
 }
 
-/// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` where the name does not end with a quantisation.
+/// `Llama-3.2-1B-Instruct-Q4_K_M` → `Llama-3.2-1B-Instruct`; `None` if the name does not end in a
+/// quantisation.
 fn without_quantisation(name: &str) -> Option<&str> {
     let (base, last) = name.rsplit_once(['-', '.'])?;
     let last = last.to_ascii_uppercase();
@@ -312,7 +314,7 @@ fn without_quantisation(name: &str) -> Option<&str> {
     is.then(|| base.strip_suffix("-UD").unwrap_or(base))
 }
 
-/// The files of the model that `path` is, or is a part of: those that are there.
+/// The existing files of the model that `path` belongs to.
 pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     let name = name(path);
     let Some((whole, _, count)) = split_name(&name) else {
@@ -323,7 +325,7 @@ pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     (1..=count).map(part).filter(is_one).collect()
 }
 
-/// Nanoseconds since 1970; 0 where the file system knows no times.
+/// Modification time in nanoseconds since 1970; 0 if the file system has none.
 fn modified(about: &Metadata) -> u64 {
     let since = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_nanos() as u64)

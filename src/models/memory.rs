@@ -1,36 +1,37 @@
-//! A header and the settings → the memory that a model takes, and how much context fits into what this machine has.
+//! A header and the settings → the memory that a model needs, and the context that fits into this machine's
+//! memory.
 
 use super::Error;
 use crate::chat::settings::{CacheType, CtxSize, Settings};
 use crate::engine::llama;
 use crate::gguf::{self, Header};
 
-/// Context of a model that does not say what it was trained for, in tokens.
+/// Context of a model whose header states no trained context, in tokens.
 const DEFAULT_CONTEXT: usize = 2048;
-/// Smallest context that is worth starting with.
+/// Smallest context that makes sense, in tokens.
 const SMALLEST_CONTEXT: usize = 256;
-/// A context in which one can hold a conversation.
+/// Context that is enough for a conversation, in tokens.
 const USEFUL_CONTEXT: usize = 4096;
-/// What llama.cpp needs besides weights and KV cache, as bytes and as a share of the weights.
+/// Compute buffers, besides weights and KV cache: bytes, and a fraction of the weights.
 const COMPUTE_BYTES: u64 = 64 << 20;
 const COMPUTE_SHARE: f64 = 0.02;
 
-/// What a model takes of the memory, in bytes.
+/// A model's memory needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
     pub weights: u64,
-    /// For each token of context.
+    /// Bytes of KV cache per token of context.
     pub per_token: f64,
 }
 
 impl Needs {
-    /// Weights, and a KV cache with elements of these types.
+    /// The weights, and a KV cache with elements of these types.
     pub fn of(header: &Header, keys: CacheType, values: CacheType) -> Needs {
         let per_token = gguf::memory::kv_bytes_per_token(header, bits(keys), bits(values));
         Needs { weights: weights_bytes(header), per_token }
     }
 
-    /// All but the KV cache: the weights, copies of some of them, and room to compute in.
+    /// All but the KV cache: the weights, copies of some of them, and compute buffers.
     pub fn fixed(self) -> u64 {
         let copies = (self.weights as f64 * COMPUTE_SHARE) as u64;
         let computing = COMPUTE_BYTES + chunk(self.weights) as u64 * 16 * 1024;
@@ -45,35 +46,35 @@ impl Needs {
         self.fixed().saturating_add(self.kv(context))
     }
 
-    /// Tokens of context that fit into so many bytes.
+    /// Tokens of context that fit into `available` bytes.
     fn tokens_in(self, available: u64) -> usize {
         let room = available.saturating_sub(self.fixed()) as f64;
         if self.per_token > 0.0 { (room / self.per_token) as usize } else { usize::MAX }
     }
 }
 
-/// Whether a model can be used on this machine as it is now.
+/// Whether a model can run in the memory of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub enum MemoryFit {
     Yes,
-    /// With a context of so many tokens, which is less than a conversation wants.
+    /// With this many tokens of context: too few for a conversation.
     Short(usize),
-    /// It would need so many bytes.
+    /// It needs this many bytes.
     No(u64),
 }
 
-/// Whether a model trained for `trained` tokens fits into so many bytes.
-pub fn fit(needs: Needs, trained: Option<u32>, available: u64) -> Fit {
+/// Whether a model with a trained context of `trained` tokens fits into `available` bytes.
+pub fn fit(needs: Needs, trained: Option<u32>, available: u64) -> MemoryFit {
     let wanted = trained.map_or(USEFUL_CONTEXT, |n| USEFUL_CONTEXT.min(n as usize));
     let smallest = needs.with_context(SMALLEST_CONTEXT.min(wanted));
     match needs.with_context(wanted) {
-        enough if enough <= available => Fit::Yes,
-        _ if smallest <= available => Fit::Short(needs.tokens_in(available)),
-        _ => Fit::No(smallest),
+        enough if enough <= available => MemoryFit::Yes,
+        _ if smallest <= available => MemoryFit::Short(needs.tokens_in(available)),
+        _ => MemoryFit::No(smallest),
     }
 }
 
-/// Bytes of the weights, in all files of a model that is stored in several.
+/// Bytes of the weights, in all parts of a split model.
 pub fn weights_bytes(header: &Header) -> u64 {
     match &gguf::parts(header)[..] {
         [] | [_] => gguf::memory::weights_bytes(header),
@@ -81,7 +82,8 @@ pub fn weights_bytes(header: &Header) -> u64 {
     }
 }
 
-/// Tokens evaluated at once, a power of two fixed per model: large models get small chunks, so that Ctrl-C is heard.
+/// Tokens per batch, a power of two fixed per model: large models get small batches, so that Ctrl-C takes
+/// effect soon.
 pub(super) fn chunk(weights: u64) -> usize {
     match weights >> 20 {
         0..1_000 => 512,
@@ -91,8 +93,8 @@ pub(super) fn chunk(weights: u64) -> usize {
     }
 }
 
-/// Most tokens of context: what was asked for or what the model was trained for, if memory allows. Refuses what cannot
-/// fit, with the figures.
+/// The maximum context in tokens: the requested or the trained size, if it fits into memory. An error with
+/// the figures if it does not.
 pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Error> {
     let trained = gguf::memory::trained_context(header).map_or(DEFAULT_CONTEXT, |n| n as usize);
     let wanted = match settings.ctx_size {
@@ -104,7 +106,8 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
         return Err(Error::ContextTooLong { wanted, trained, reason });
     }
     let on_gpu = llama::devices().iter().any(|d| d.gpu) && settings.gpu_layers != Some(0);
-    let available = gguf::memory::available_memory().filter(|_| !on_gpu); // memory of the GPU is llama.cpp's to judge
+    // llama.cpp manages the GPU's memory.
+    let available = gguf::memory::available_memory().filter(|_| !on_gpu);
     let Some(available) = available else {
         return Ok(wanted);
     };
@@ -126,7 +129,7 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
     }
 }
 
-/// Bits of one element, the scales of its block included.
+/// Bits per element, including its share of the block's scales.
 fn bits(kind: CacheType) -> f64 {
     match kind {
         CacheType::F32 => 32.0,
@@ -146,9 +149,9 @@ mod tests {
     #[test]
     fn a_model_fits_short_or_not() {
         let needs = Needs { weights: 1 << 30, per_token: 100_000.0 };
-        assert_eq!(fit(needs, Some(8192), 4 << 30), Fit::Yes);
-        assert_eq!(fit(needs, Some(8192), needs.with_context(1000) + 99_999), Fit::Short(1000));
-        assert_eq!(fit(needs, Some(8192), 1 << 30), Fit::No(needs.with_context(256)));
-        assert_eq!(fit(needs, Some(100), needs.with_context(100)), Fit::Yes);
+        assert_eq!(fit(needs, Some(8192), 4 << 30), MemoryFit::Yes);
+        assert_eq!(fit(needs, Some(8192), needs.with_context(1000) + 99_999), MemoryFit::Short(1000));
+        assert_eq!(fit(needs, Some(8192), 1 << 30), MemoryFit::No(needs.with_context(256)));
+        assert_eq!(fit(needs, Some(100), needs.with_context(100)), MemoryFit::Yes);
     }
 }

@@ -1,8 +1,8 @@
 //! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
-//! `open.rs` prepares a file for loading, `memory.rs` computes what fits, `device.rs` where it runs,
-//! `templates.rs` its chat template, `about.rs` its facts for lists; `probe.rs` tries out a new file;
-//! `error.rs` has the errors.
+//! open.rs prepares a file for loading, memory.rs computes what fits, device.rs finds the device,
+//! templates.rs the chat template, about.rs the facts for lists; probe.rs tries out new files; error.rs has
+//! the errors.
 
 pub mod library;
 pub mod names;
@@ -22,7 +22,7 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
-use self::catalog::{Entry, entry_for_file};
+use self::catalog::{CatalogEntry, entry_for_file};
 use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
@@ -40,23 +40,23 @@ use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
 
-/// Where models are looked for.
+/// The folders to search for models.
 pub fn places(config: &Config) -> Vec<Place> {
     let (paths, extra) = (config.paths.as_ref(), &config.settings().model_folders);
     paths.map_or_else(Vec::new, |paths| places::places(&paths.models, &paths.home, extra))
 }
 
-/// The file that a name or path stands for.
+/// The file for a name or path.
 pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
     names::find(wanted, &places(config))
 }
 
-/// Whether a word is a model's name: of one on this machine, or in the catalogue; or a model file's path.
+/// Whether a word is a model's name, on this machine or in the catalogue, or a model file's path.
 pub fn is_called(config: &Config, word: &str) -> bool {
     names::is_name(word, &places(config))
 }
 
-/// Which model is used when none is named: the one used last, or the only one in the user's models folder.
+/// The default model: the one used last, or the only one in the user's models folder.
 pub fn usual(config: &Config) -> Option<PathBuf> {
     let paths = config.paths.as_ref()?;
     if let Some(last) = ModelState::at(Some(paths.model_state.clone())).last_used() {
@@ -69,7 +69,7 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// How llama.cpp was built and what it can run on, a name and a line each.
+/// llama.cpp's build and devices: pairs of name and value.
 pub fn build() -> Vec<(&'static str, String)> {
     let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
         true => "for this processor",
@@ -85,23 +85,23 @@ pub fn build() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Threads that a model runs on.
+/// The number of threads for a model.
 pub fn threads(settings: &Settings) -> u32 {
     settings.threads.unwrap_or_else(physical_cores)
 }
 
-/// What is kept of evaluated prompts.
+/// The size of the on-disk prompt cache, and its hits and misses.
 pub fn prompt_cache(folder: &Path) -> Usage {
     usage(folder)
 }
 
-/// Removes what of it went with these conversations, or may have.
+/// Removes the prompt cache entries of these conversations, and those of unknown origin.
 pub fn forget_prompts(folder: &Path, conversations: &[String]) -> std::io::Result<()> {
     forget(folder, conversations)
 }
 
-/// The model that a conversation was held with, unless the command line or the environment names one. The error says that
-/// it is not here.
+/// The model of a stored conversation, unless the command line or the environment sets one. An error if it is
+/// no longer here.
 pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<String>, String> {
     let given = config.source("model") >= Source::Environment;
     match before.filter(|_| !given) {
@@ -111,22 +111,22 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     }
 }
 
-/// A file that cannot be used.
+/// The error for an unusable file.
 pub fn refused(path: &Path, refusal: Refusal) -> Error {
     Error::Refused { path: path.into(), refusal }
 }
 
-/// What the catalogue says of a file.
-pub fn entry_of(path: &Path) -> Option<&'static Entry> {
+/// The catalogue entry for a file.
+pub fn entry_of(path: &Path) -> Option<&'static CatalogEntry> {
     path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))
 }
 
-/// What the model at `path` advises, as far as its header can be read.
+/// The recommendations for the model at `path`; empty if its header cannot be read.
 pub fn advised(path: &Path) -> Vec<Assignment> {
     gguf::read(path).map(|header| advice_of(&header)).unwrap_or_default()
 }
 
-/// What the file's authors and the catalogue recommend; the file wins.
+/// The recommendations of the file's authors and of the catalogue; the file's win.
 pub fn advice_of(header: &Header) -> Vec<Assignment> {
     let entry = entry_of(&header.path);
     let mut advice = Vec::new();
@@ -147,7 +147,7 @@ pub fn advice_of(header: &Header) -> Vec<Assignment> {
     advice
 }
 
-/// GGUF's `general.sampling.*` and the settings they stand for.
+/// GGUF's `general.sampling.*` keys and the settings that they stand for.
 const SAMPLING_KEYS: &[(&str, &str)] = &[
     ("sequence", "samplers"),
     ("top_k", "top-k"),
@@ -163,7 +163,7 @@ const SAMPLING_KEYS: &[(&str, &str)] = &[
     ("mirostat_eta", "mirostat-lr"),
 ];
 
-/// What does not work on this machine, for people.
+/// The known problem of llama.cpp on this machine, for people.
 pub fn trouble_here(config: &Config) -> Option<String> {
     let state = ModelState::at(config.paths.as_ref().map(|paths| paths.model_state.clone()));
     state.crash(&machine()).map(|signal| without_repack(&signal))

@@ -11,31 +11,32 @@ use crate::files::expanded;
 use crate::hub::{self, Reference, Wanted};
 use crate::suggest::nearest;
 
-/// Why a name means no model on this machine, or not only one.
+/// Why a name does not select exactly one model on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotHere {
-    /// By the word with which it can be fetched.
+    /// The name that fetches it.
     #[error("the model '{0}' is not on this machine")]
     Fetchable(String),
     #[error("'{wanted}' matches {} models", candidates.len())]
     Ambiguous { wanted: String, candidates: Vec<String> },
-    /// A path where nothing is; perhaps a neighbour was meant.
+    /// No file is at this path; `close` is a file beside it with a similar name.
     #[error("could not use the model {}: no such file", path.display())]
     NoFile { path: PathBuf, close: Option<PathBuf> },
     #[error("there is no model '{wanted}'")]
     Unknown { wanted: String, close: Option<String> },
-    /// A model file that lies elsewhere.
+    /// A model file outside all places.
     #[error("{} is not among the models that fireside finds", .0.display())]
     Outside(PathBuf),
 }
 
-/// The file called `wanted`: a path; a name, with or without its quantisation; what `pull` would have brought; a short name
-/// of the catalogue; the beginning of one name only. A name that different files have is not resolved.
+/// The file for `wanted`: a path; a name, with or without its quantisation; a reference that `pull` takes; a
+/// short name in the catalogue; or the beginning of exactly one name. An error if different files share the
+/// name.
 pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
     found(wanted, places, meant)
 }
 
-/// The same without beginnings, where nobody sees which model is taken.
+/// The same without prefixes, for uses where the user does not see which model was chosen.
 pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
     found(wanted, places, called)
 }
@@ -43,7 +44,7 @@ pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> 
 fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotHere> {
     let path = expanded(Path::new(wanted));
     if (wanted.contains('/') || is_gguf(&path)) && path.symlink_metadata().is_ok() {
-        return Ok(path); // what is wrong with it is said when it is read
+        return Ok(path); // problems are reported when the file is read
     }
     let models = all(places);
     match meant(wanted, &models)?[..] {
@@ -54,12 +55,12 @@ fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotH
     }
 }
 
-/// The one model called `wanted`, or that `wanted` is the path of; copies are told apart.
+/// The one model with this name or path; copies count as different models.
 pub fn find_one(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
     found_one(wanted, places, meant)
 }
 
-/// The same without beginnings.
+/// The same without prefixes.
 pub fn find_one_exactly(wanted: &str, places: &[Place]) -> Result<ModelFile, NotHere> {
     found_one(wanted, places, called)
 }
@@ -79,7 +80,7 @@ fn found_one(wanted: &str, places: &[Place], meant: Meaning) -> Result<ModelFile
     }
 }
 
-/// Whether it is the whole name of a model here or in the catalogue, or the path of a model file.
+/// Whether this is the full name of a model here or in the catalogue, or the path of a model file.
 pub fn is_name(word: &str, places: &[Place]) -> bool {
     let path = Path::new(word);
     catalog().contains_key(&word.to_lowercase())
@@ -89,7 +90,8 @@ pub fn is_name(word: &str, places: &[Place]) -> bool {
 
 type Meaning = for<'a> fn(&str, &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere>;
 
-/// The models that `wanted` may mean, one name of each file; never none. Where it is no name, it may be the beginning of one.
+/// The models that `wanted` selects, each file once; never empty. Falls back to names that begin with
+/// `wanted`.
 fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
     let of_catalogue = catalog().contains_key(&wanted.to_lowercase());
     called(wanted, models).or_else(|unknown| {
@@ -108,7 +110,7 @@ fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>
     })
 }
 
-/// The models called so, one name of each file; never none.
+/// The models with this name, each file once; never empty.
 fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
     let mut seen = HashSet::new();
     let mut once = |models: Vec<&'a ModelFile>| -> Vec<&'a ModelFile> {
@@ -141,7 +143,7 @@ fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile
     }
 }
 
-/// The model on this machine that `pull` would bring otherwise.
+/// The model on this machine that this reference would fetch.
 fn of_reference<'a>(models: &'a [ModelFile], reference: &Reference) -> Option<&'a ModelFile> {
     match reference {
         Reference::Hub(wanted) => of_hub(models, wanted),
@@ -152,7 +154,7 @@ fn of_reference<'a>(models: &'a [ModelFile], reference: &Reference) -> Option<&'
     }
 }
 
-/// Of the revision that is wanted, the file that is.
+/// The wanted file at the wanted revision.
 fn of_hub<'a>(models: &'a [ModelFile], wanted: &Wanted) -> Option<&'a ModelFile> {
     let of_it =
         models.iter().filter_map(|model| Some((model, model.origin.as_ref()?))).filter(|(model, origin)| {
@@ -177,7 +179,7 @@ fn ambiguous(wanted: &str, meant: &[&ModelFile]) -> NotHere {
     NotHere::Ambiguous { wanted: wanted.into(), candidates }
 }
 
-/// A path where nothing is: perhaps a neighbour was meant.
+/// The error for a path without a file, with a suggestion from the same folder.
 fn missing(path: PathBuf) -> NotHere {
     let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     let beside: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_gguf(path)).collect();

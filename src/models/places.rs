@@ -1,6 +1,6 @@
-//! Where model files lie: the user's own folder, the folders of the config, and those that other programs keep.
+//! The folders that may hold model files: the user's own, those of the config, and those of other programs.
 //!
-//! Only names folders; `models.rs` looks into them. Other programs' folders are read, never written to.
+//! Only lists folders; library.rs searches them. Never writes to other programs' folders.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::files::expanded;
 use crate::files::small_file;
 use crate::hub;
 
-/// Whose folder it is.
+/// Who owns a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// The user's models folder.
     User,
     /// A folder named in the config.
     Config,
-    /// A folder somewhere else, to which a link in one of those leads.
+    /// The target of a link in the user's or the config's folders.
     Linked,
     HuggingFace,
     LlamaCpp,
@@ -41,7 +41,7 @@ impl Owner {
         }
     }
 
-    /// Whether somebody else put the files there, so that they are not ours to remove.
+    /// Whether another program put the files there, so that fireside should not remove them.
     pub fn is_other(self) -> bool {
         !matches!(self, Owner::User | Owner::Config)
     }
@@ -54,8 +54,8 @@ pub struct Place {
     pub folder: PathBuf,
 }
 
-/// All places, the user's own first: the order in which names are looked for. `own` is the models folder, `home` the user's
-/// home folder, `extra` the folders of the config.
+/// All places, the user's own first: names are searched in this order. `own` is the models folder, `home` the
+/// user's home folder, `extra` the folders of the config.
 pub fn places(own: &Path, home: &Path, extra: &[PathBuf]) -> Vec<Place> {
     let mut places = Vec::new();
     let mut add = |owner, folders: Vec<PathBuf>| {
@@ -91,12 +91,12 @@ fn data(home: &Path) -> PathBuf {
         .unwrap_or_else(|| if cfg!(target_os = "macos") { mac } else { home.join(".local/share") })
 }
 
-/// Newer releases keep the layout of Hugging Face in it, older ones plain files.
+/// Newer releases use Hugging Face's layout here, older ones plain files.
 fn llama_cpp_cache(home: &Path) -> PathBuf {
     set("LLAMA_CACHE").unwrap_or_else(|| caches(home).join("llama.cpp"))
 }
 
-/// `~/.lmstudio`, wherever the pointer file says that it is, and the folder chosen in its settings.
+/// The folder chosen in its settings, `~/.lmstudio` or where its pointer file leads, and an older folder.
 fn lm_studio(home: &Path) -> Vec<PathBuf> {
     let pointed = small_file(&home.join(".lmstudio-home-pointer"));
     let base = pointed.map_or_else(|| home.join(".lmstudio"), |path| expanded(Path::new(path.trim())));
@@ -107,7 +107,7 @@ fn lm_studio(home: &Path) -> Vec<PathBuf> {
     chosen.into_iter().chain(usual).collect()
 }
 
-/// The desktop program's folder, the one chosen in its settings, and that of its Python package.
+/// The folder chosen in its settings, the desktop program's, and that of its Python package.
 fn gpt4all(home: &Path) -> Vec<PathBuf> {
     let settings = set("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     let settings = small_file(&settings.join("nomic.ai/GPT4All.ini")).unwrap_or_default();
@@ -116,7 +116,7 @@ fn gpt4all(home: &Path) -> Vec<PathBuf> {
     chosen.filter(|path| !path.is_empty()).map(PathBuf::from).into_iter().chain(usual).collect()
 }
 
-/// Jan moved its folder several times.
+/// Jan has moved its folder several times.
 fn jan(home: &Path) -> Vec<PathBuf> {
     let roots = [
         data(home).join("Jan/data"),

@@ -1,7 +1,6 @@
-//! The trial of an unknown model file in a child process, because llama.cpp ends the process on some bad
-//! files.
+//! The trial of an unknown model file in a child process: some bad files make llama.cpp end the process.
 //!
-//! Both ends of the process boundary: [`run`] starts the child and turns its end into a verdict
+//! Both ends of the process boundary: [`run`] starts the child and turns its exit into a verdict
 //! (backend/probe.rs), [`child`] loads the file and has engine/trial.rs evaluate some tokens. Whatever the
 //! file does to the child, the parent gets one line: it limits the child's time, and the child its own
 //! memory.
@@ -28,29 +27,29 @@ use crate::files::reason;
 use crate::gguf;
 use crate::ui::crash;
 
-/// How often the child is looked at.
+/// How often to check on the child.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// How long it may take: for a start, and for every gibibyte of the file on a disk as slow as they come.
+/// The child's time limit: a base, and an allowance per gibibyte for the slowest disks.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_PER_GIB: Duration = Duration::from_secs(100);
-/// A child's exit code where a setting is wrong, and nothing with the file.
+/// The child's exit code if a setting is wrong, not the file.
 const WRONG_SETTING: i32 = 2;
-/// How much of what it says is kept, in bytes: the last words count.
+/// How many bytes of the child's stderr are kept: its end.
 const WORDS: usize = 16 << 10;
 
-/// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program ([`child`]); in another one without
-/// weights laid out anew if the first dies of what processors do. The error says why the file cannot be used.
+/// Loads `path`, a model of `bytes` bytes in all parts, in a child process ([`child`]). If the child dies of
+/// a processor fault, tries another one without repacked weights. The error says why the file cannot be used.
 pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
-    let Ended::Crashed(signal) = first else { return first.verdict(path) };
+    let TrialEnd::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
     match attempt(path, bytes, &plain, abort)? {
-        Ended::Well => Ok(Verdict::WithoutRepack(signal)),
+        TrialEnd::Well => Ok(Verdict::WithoutRepack(signal)),
         _ => first.verdict(path),
     }
 }
 
-fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Ended, Error> {
+fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<TrialEnd, Error> {
     let cannot = |e: std::io::Error| Error::NotTried { path: path.into(), why: reason(&e) };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
@@ -83,34 +82,34 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
     let words = words.and_then(|words| words.join().ok());
     let last = |start: &str| last_words(words.as_deref()?, start);
     Ok(match ended {
-        Some(status) if status.success() => Ended::Well,
+        Some(status) if status.success() => TrialEnd::Well,
         Some(status) if status.signal() == Some(SIGINT) => return Err(Error::Interrupted),
         Some(status) => match (fault(status), last("fireside: ")) {
-            (Some(signal), _) => Ended::Crashed(signal),
+            (Some(signal), _) => TrialEnd::Crashed(signal),
             (None, Some(line)) if status.code() == Some(WRONG_SETTING) => {
                 return Err(Error::Setting { line, hint: last("hint: ") });
             }
-            (None, why) => Ended::Badly(why.unwrap_or_else(|| how_it_ended(status))),
+            (None, why) => TrialEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
-        None => Ended::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
+        None => TrialEnd::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
     })
 }
 
 /// How a trial ended.
-enum Ended {
+enum TrialEnd {
     Well,
-    /// Of a signal that a wrong instruction or a wrong address raises.
+    /// By a signal for an invalid instruction or address.
     Crashed(Signal),
-    /// For this reason.
+    /// With this reason.
     Badly(String),
 }
 
-impl Ended {
+impl TrialEnd {
     fn verdict(self, path: &Path) -> Result<Verdict, Error> {
         let reason = match self {
-            Ended::Well => return Ok(Verdict::Sound),
-            Ended::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
-            Ended::Badly(reason) => reason,
+            TrialEnd::Well => return Ok(Verdict::Sound),
+            TrialEnd::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
+            TrialEnd::Badly(reason) => reason,
         };
         Err(Error::Unsound { path: path.into(), why: reason })
     }
@@ -122,11 +121,11 @@ fn fault(status: ExitStatus) -> Option<Signal> {
 }
 
 fn end(child: &mut Child) {
-    let _ = child.kill(); // it may just have ended by itself
+    let _ = child.kill(); // it may have just ended
     let _ = child.wait();
 }
 
-/// Reads what the child says, however much that is, so that it never waits for a reader.
+/// Drains the child's stderr, so that the child never blocks on it.
 fn listen(child: &mut Child) -> Option<JoinHandle<Vec<u8>>> {
     let mut stderr = child.stderr.take()?;
     let read = move || {
@@ -140,7 +139,7 @@ fn listen(child: &mut Child) -> Option<JoinHandle<Vec<u8>>> {
     std::thread::Builder::new().spawn(read).ok()
 }
 
-/// What the child said in the last line that began so.
+/// The child's last line with this prefix, without the prefix.
 fn last_words(words: &[u8], start: &str) -> Option<String> {
     let text = String::from_utf8_lossy(words);
     text.lines().rev().find_map(|line| line.strip_prefix(start)).map(String::from)
@@ -154,24 +153,25 @@ fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-/// Memory that a child may use besides twice the size of the model, in bytes.
+/// Memory that the child may use besides twice the model's size, in bytes.
 const PROBE_MEMORY: u64 = 1 << 30;
 
-/// The child: tries a file out. Its last lines on stderr and its exit code are to say what came of that.
+/// The child: tries out a file. Its last lines on stderr and its exit code tell the outcome.
 pub fn child(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     crash::let_faults_end_it();
     contained(|| try_out(path, settings))
 }
 
-/// Loads a file, evaluates one token, and renders its chat template. Only the end of the process is a verdict on the
-/// template: what it merely refuses is said when it is asked to answer.
+/// Loads a file, evaluates some tokens, and renders its chat template. Only a crash counts against the
+/// template: an error in it is reported when the model is asked to answer.
 fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     let header = gguf::read(path).map_err(|refusal| refused(path, refusal))?;
     let bytes = weights_bytes(&header);
     if !devices().iter().any(|device| device.gpu) {
-        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY)); // a GPU's driver has its own ideas of memory
+        // GPU drivers have memory needs of their own.
+        engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY));
     }
-    let load = LoadOptions::new(settings, parts(&header)); // as it will be loaded
+    let load = LoadOptions::new(settings, parts(&header)); // the same way as for real use
     let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
     let weights = Weights::load(path, &load, |_| true).map_err(engine::Error::from).map_err(Error::from)?;
     crash::on_purpose(load.repack);

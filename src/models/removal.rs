@@ -1,7 +1,7 @@
-//! A model → the files that go when it goes, and the folders that are empty then.
+//! A model → the files to remove with it, and the folders that become empty.
 //!
-//! In the Hugging Face cache a file is a link in `snapshots/` to a blob; Ollama shares layers between models. Nothing that
-//! another model still needs is removed.
+//! In the Hugging Face cache a file is a link in `snapshots/` to a blob; Ollama shares layers between models.
+//! Files that another model still needs stay.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ use super::library::{ModelFile, parts};
 use super::ollama;
 use super::places::Owner;
 
-/// What removing a model means.
+/// The files of a model to be removed.
 #[derive(Debug)]
 pub struct Removal {
-    /// Files and links, in the order in which they go.
+    /// Files and links, in the order of removal.
     pub files: Vec<PathBuf>,
-    /// Folders above them stay from here on upwards.
+    /// This folder and those above it stay.
     place: PathBuf,
 }
 
@@ -33,7 +33,7 @@ impl Removal {
         Removal { files, place: model.place.clone() }
     }
 
-    /// Bytes that the disk will have back: files that have another name elsewhere stay.
+    /// Bytes that the disk gets back: files with another hard link free none.
     pub fn bytes(&self) -> u64 {
         let freed = |file: &PathBuf| {
             let about = fs::symlink_metadata(file).ok()?;
@@ -42,7 +42,7 @@ impl Removal {
         self.files.iter().filter_map(freed).sum()
     }
 
-    /// Removes everything; returns the bytes that the disk has back. A file that is gone already is no failure.
+    /// Removes everything; returns the number of bytes freed. A file that no longer exists is no error.
     ///
     /// # Errors
     /// The first file that cannot be removed; those before it are gone.
@@ -59,21 +59,21 @@ impl Removal {
         Ok(freed)
     }
 
-    /// Removes the folders around a removed file that are empty now, and a repository without a snapshot.
+    /// Removes the folders above a removed file that are now empty, and a repository without snapshots.
     fn prune(&self, file: &Path) {
         for folder in file.ancestors().skip(1).take_while(|folder| **folder != self.place) {
             if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("models--"))
                 && !folder.join("snapshots").exists()
             {
-                let _ = fs::remove_dir_all(folder.join("refs")); // names of snapshots that are gone
+                let _ = fs::remove_dir_all(folder.join("refs")); // names of removed snapshots
                 let _ = fs::remove_dir_all(folder.join(".no_exist"));
             }
-            let _ = fs::remove_dir(folder); // succeeds only where it is empty, which is what is wanted
+            let _ = fs::remove_dir(folder); // removes empty folders only, as intended
         }
     }
 }
 
-/// The file; and where it is a link into the same repository's blobs, every link to that blob, then the blob.
+/// The file; if it is a link into the same repository's blobs: all links to the blob, then the blob.
 fn with_links(file: &Path) -> Vec<PathBuf> {
     let snapshots =
         file.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "snapshots"));

@@ -1,7 +1,8 @@
-//! A header and what the user wants → the chat template that is used: the user's, one of the file's own, or a built-in one.
+//! A header and the settings → the chat template to use: the user's, one of the file's own, or a built-in
+//! one.
 //!
-//! A file may have a template without a name, and others by name, for retrieval or tools. Where all have names, the one called
-//! `default` is used unless another is asked for, or the only one there is.
+//! A file may have one unnamed template, and named ones for retrieval or tools. If all are named, the one
+//! called `default` is used unless the user wants another, or the only one.
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::input;
 
 const KEY: &str = "tokenizer.chat_template";
 
-/// The file's templates that have names, and their sources.
+/// The file's named templates with their sources.
 fn named(header: &Header) -> impl Iterator<Item = (&str, &str)> {
     header.entries().filter_map(|(key, _)| {
         let name = key.strip_prefix(KEY)?.strip_prefix('.')?;
@@ -23,12 +24,12 @@ fn named(header: &Header) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The names of the file's templates, where they have some.
+/// The names of the file's named templates.
 pub fn template_names(header: &Header) -> Vec<&str> {
     named(header).map(|(name, _)| name).collect()
 }
 
-/// Whether the file has any template: without one it is a base model.
+/// Whether the file has any template: a file without one is a base model.
 pub fn has_template(header: &Header) -> bool {
     unnamed(header).is_some() || named(header).next().is_some()
 }
@@ -37,7 +38,7 @@ fn unnamed(header: &Header) -> Option<&str> {
     header.str(KEY).filter(|source| !source.trim().is_empty())
 }
 
-/// The template of the file that is used unless the user wants another; `None` for a base model.
+/// The file's template to use unless the user wants another; `None` for a base model.
 pub fn own_template(header: &Header) -> Result<Option<&str>, Error> {
     let mut all = named(header);
     let default = unnamed(header)
@@ -49,7 +50,7 @@ pub fn own_template(header: &Header) -> Result<Option<&str>, Error> {
     }
 }
 
-/// The Jinja source that will be used: the user's, or the file's; `None` for a base model.
+/// The Jinja source to use: the user's or the file's; `None` for a base model.
 pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<String>, Error> {
     let Some(wanted) = &settings.chat_template else {
         return own_template(header).map(|source| source.map(String::from));
@@ -66,12 +67,12 @@ fn own_names(header: &Header) -> Vec<String> {
     template_names(header).into_iter().map(String::from).collect()
 }
 
-/// The names of the built-in ones.
+/// The names of the built-in templates.
 pub fn builtin_templates() -> Vec<&'static str> {
     builtin::names().collect()
 }
 
-/// What a chat template supports; `None` if it cannot be read.
+/// What a chat template supports; `None` if it cannot be parsed.
 pub fn supports(source: &str) -> Option<Supports> {
     Template::new(source, "", "", &[]).ok().map(|template| template.supports())
 }

@@ -48,9 +48,9 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// From a valid setting and value.
+    /// The parameters must be a valid setting and value.
     pub fn of(name: &str, value: &str, source: Source) -> Assignment {
-        let setting = setting(name).expect("it is in the table");
+        let setting = setting(name).expect("the setting is in the table");
         Assignment { setting, value: value.into(), source }
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Adds a value, or notes why it is invalid. `called`: the name of the setting as the user wrote it.
+    /// Adds a value, or records why it is invalid. `called`: the setting's name as the user wrote it.
     pub(super) fn add(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
         match checked(setting, value, called) {
             Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),

@@ -1,4 +1,5 @@
-//! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is reported.
+//! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is
+//! reported.
 
 use super::assignment::{Collected, Source, Wrong, perhaps};
 use super::setting::{Setting, variable};
@@ -34,7 +35,7 @@ pub(super) fn read(found: &mut Collected) {
     }
 }
 
-/// The variable probably meant by a name, which is given without `FIRESIDE_`.
+/// The variable that the user probably meant; `typed` lacks the prefix `FIRESIDE_`.
 fn meant(typed: &str) -> Option<String> {
     let names = SETTINGS.iter().flat_map(Setting::variables);
     let names: Vec<String> = names.chain([format!("{OURS}MODELS")]).collect();

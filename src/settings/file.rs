@@ -14,10 +14,10 @@ use crate::chat::settings::renamed;
 use crate::files::{self, reason};
 use crate::suggest::nearest;
 
-/// Longest config file, in bytes.
+/// Size limit of the config file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// A missing file has no values.
+/// A missing file sets nothing.
 pub(super) fn read(path: &Path, found: &mut Collected) {
     match files::read_text(path, LONGEST) {
         Ok(text) => parse(&text, found),
@@ -82,7 +82,8 @@ impl ConfigFile<'_> {
                 for (key, value) in pairs {
                     let value = match value.get_ref() {
                         DeValue::String(text) => text,
-                        _ => self.text.get(value.span()).unwrap_or_default(), // JSON, as far as it goes
+                        // Raw TOML: for simple values the same as JSON.
+                        _ => self.text.get(value.span()).unwrap_or_default(),
                     };
                     self.say(row, at, &format!("{}={value}", key.get_ref()));
                 }

@@ -1,7 +1,8 @@
-//! The user's settings: their table, how values are parsed and shown, where they come from, and all paths.
+//! The user's settings: their table, how values are parsed and shown, their sources, and all paths.
 //!
-//! table.rs has a row for each setting (a `Setting` of setting.rs), and values.rs parses and shows its values; resolve.rs joins the
-//! sources into the settings in effect (file.rs and environment.rs read two of them); paths.rs has the path of every file.
+//! table.rs has a row for each setting (a `Setting`, see setting.rs), and values.rs parses and shows its
+//! values; resolve.rs joins the sources into the settings in effect (file.rs and environment.rs read two of
+//! them); paths.rs has the path of every file.
 
 pub mod assignment;
 pub mod paths;

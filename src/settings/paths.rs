@@ -14,11 +14,11 @@ pub struct Paths {
     pub models: PathBuf,
     /// Lines typed in the chat.
     pub line_history: PathBuf,
-    /// What is remembered about model files.
+    /// Facts about model files, and the model used last.
     pub model_state: PathBuf,
-    /// Locked files, one per conversation that a model is working on.
+    /// Lock files, one per conversation that a model is working on.
     pub working: PathBuf,
-    /// Exists once the path of the database was reported.
+    /// Marker file: exists once the user has seen the path of the database.
     pub told: PathBuf,
     /// The database of conversations.
     pub conversations: PathBuf,
@@ -39,14 +39,14 @@ impl Paths {
             ("facts about model files, and the model used last", &self.model_state),
             ("prompt cache", &self.prompt_cache),
             ("lock files of conversations in use", &self.working),
-            ("empty; exists once you were told where conversations are", &self.told),
+            ("empty; marks that the path of the conversations has been shown", &self.told),
         ]
     }
 
     pub(super) fn find() -> Option<Paths> {
         let base = etcetera::choose_base_strategy().ok()?;
         if !base.home_dir().is_absolute() {
-            return None; // HOME is empty or relative: do not take the current folder as the home folder
+            return None; // HOME is empty or relative: the current folder must not become the home folder
         }
         let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("fireside");
         let models =

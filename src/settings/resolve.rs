@@ -1,4 +1,5 @@
-//! Flags, environment, config file and the model's recommendations → the settings in effect, each with its source.
+//! Flags, environment, config file and the model's recommendations → the settings in effect, each with its
+//! source.
 //!
 //! Errors are collected; the caller decides whether to continue. Next: file.rs, environment.rs.
 
@@ -9,16 +10,16 @@ use super::table::{SETTINGS, setting};
 use super::{environment, file};
 use crate::chat::settings::Settings;
 
-/// The settings from the command line, in the table's order; repeated ones with all values.
+/// The settings from the command line, in the order of the table; repeatable ones with all values.
 #[derive(Debug, Clone, Default)]
 pub struct Given(pub Vec<(&'static str, String)>);
 
-/// Why a setting is not made.
+/// Why a setting cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("there is no setting '{0}' here")]
     Unknown(String),
-    /// Its value is wrong: says which and why.
+    /// The value is invalid: names the setting and the reason.
     #[error("{0}")]
     Wrong(String),
 }
@@ -48,7 +49,7 @@ impl Config {
         }
         environment::read(&mut found);
         for (name, value) in &given.0 {
-            let row = setting(name).expect("flags are made from the table");
+            let row = setting(name).expect("the flags come from the table");
             found.add(row, value, Source::Flag, &format!("--{name}"));
         }
         let Collected { assignments, wrong } = found;
@@ -62,7 +63,8 @@ impl Config {
         &self.settings
     }
 
-    /// Of two settings that exclude each other, the one from the higher source wins; from the same source they are an error.
+    /// If two settings exclude each other, the one from the higher source wins; from the same source, they
+    /// are an error.
     fn decide(&mut self, rivals: &[&str; 2]) {
         let given = |name: &str| {
             let shown = (setting(name)?.get)(&self.settings);
@@ -95,7 +97,7 @@ impl Config {
         in_force(&self.assignments).find(|a| a.setting.name == name).map_or(Source::Default, |a| a.source)
     }
 
-    /// The settings that affect an answer, with their values; the values of a list one by one.
+    /// The settings that affect an answer, with their values: a list's values one by one.
     pub fn shaping(&self) -> Vec<(String, String)> {
         let given = |row: &Setting| -> Vec<String> {
             let values = in_force(&self.assignments).filter(|a| a.setting.name == row.name);
@@ -120,7 +122,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Sets a value in the chat, over all other sources; `None`: restores the value from before the chat.
+    /// Sets a value in the chat, over all other sources. `None` restores the value from before the chat.
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
         if let Some(value) = value {
             checked(row, value, row.name).map_err(Error::Wrong)?;

@@ -1,4 +1,5 @@
-//! One setting: its name, the values it takes, its help, when a change takes effect, and how text becomes its value and back.
+//! One setting: its name, the values it takes, its help, when a change takes effect, and its parser and
+//! formatter.
 
 use crate::chat::settings::Settings;
 
@@ -45,12 +46,13 @@ type Get = fn(&Settings) -> String;
 /// One row of the table.
 #[derive(Debug)]
 pub struct Setting {
-    /// The long flag, the config key, the name for `/set`; in the environment `FIRESIDE_` and capitals.
+    /// The long flag, the config key and the name for `/set`; in capitals after `FIRESIDE_`, the environment
+    /// variable.
     pub name: &'static str,
     pub short: Option<char>,
     /// Names from other programs.
     pub aliases: &'static [&'static str],
-    /// Placeholder for its value, or the choices with `|` between them; empty for a switch.
+    /// Placeholder for its value, or the choices separated by `|`; empty for a switch.
     pub value: &'static str,
     pub group: Group,
     pub help: &'static str,
@@ -90,7 +92,7 @@ impl Setting {
         self.value.is_empty() || self.choices().contains(&"on")
     }
 
-    /// Whether its value is free text: no number, no switch, no choice.
+    /// Whether its value is free text: not a number, a switch or a choice.
     pub fn takes_text(&self) -> bool {
         let number = |value: &str| matches!(value, "N" | "T" | "K" | "P" | "X");
         !self.switches() && self.choices().is_empty() && !self.value.split('|').any(number)
@@ -121,7 +123,7 @@ pub(super) fn variable(name: &str) -> String {
     format!("FIRESIDE_{}", name.to_uppercase().replace('-', "_"))
 }
 
-/// How text becomes a setting's value, and back.
+/// A setting's parser and formatter.
 pub(super) struct Access {
     pub(super) set: Set,
     pub(super) get: Get,

@@ -1,5 +1,6 @@
-//! Every setting in one table. It drives the flags, the environment (`FIRESIDE_…`), the config file, `/set`, Tab completion,
-//! `--json`'s `sampling`, the man page and docs/configuration.md. Values arrive as text and end in `Settings`.
+//! Every setting in one table. It drives the flags, the environment (`FIRESIDE_…`), the config file, `/set`,
+//! Tab completion, `--json`'s `sampling`, the man page and docs/configuration.md. Values arrive as text and
+//! end up in `Settings`.
 
 use super::setting::{Access, Group, Setting, row};
 use super::values::*;
@@ -191,7 +192,7 @@ pub const SETTINGS: &[Setting] = &[
         .repeats(),
 ];
 
-/// A list with defaults, which the first value replaces.
+/// A list with defaults; the first value replaces them.
 const BREAKERS: Access = Access {
     set: |s, v| breaker(v, &mut s.sampling.dry_sequence_breakers),
     get: |s| show_list(&s.sampling.dry_sequence_breakers),
@@ -213,7 +214,7 @@ mod tests {
         for row in SETTINGS.iter().filter(|row| !row.repeats) {
             let shown = (row.get)(&defaults);
             if shown.is_empty() {
-                continue; // nothing is set
+                continue; // not set
             }
             let again = set(row.name, &shown).unwrap_or_else(|e| panic!("--{} {shown}: {e}", row.name));
             assert_eq!((row.get)(&again), shown, "--{}", row.name);

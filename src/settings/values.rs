@@ -40,7 +40,7 @@ pub(super) const OVERFLOW: &[(&str, Option<Overflow>)] = &[
     ("stop", Some(Overflow::Stop)),
 ];
 
-/// llama.cpp's names of the stages, and the spellings that its command line takes as well.
+/// llama.cpp's names of the stages, and the other spellings that its command line accepts.
 pub(super) const STAGES: &[(&str, Stage)] = &[
     ("penalties", Stage::Penalties),
     ("dry", Stage::Dry),
@@ -141,7 +141,7 @@ pub(super) fn show_ctx_size(size: &CtxSize) -> String {
     }
 }
 
-/// `auto`, 0 and -1 (llama.cpp's) mean automatic.
+/// `auto`, and llama.cpp's 0 and -1, mean automatic.
 pub(super) fn threads(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" | "0" | "-1" => Ok(None),
@@ -157,7 +157,7 @@ pub(super) fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
     }
 }
 
-/// `-1` and `-2` (llama.cpp's) mean no limit but the context.
+/// llama.cpp's `-1` and `-2`: limited by the context only.
 pub(super) fn predict(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" => Ok(None),
@@ -166,7 +166,7 @@ pub(super) fn predict(value: &str) -> Result<Option<u32>, String> {
     }
 }
 
-/// Two texts with white space between them.
+/// Two words separated by white space.
 pub(super) fn think_tags(value: &str) -> Result<Option<[String; 2]>, String> {
     let mut words = value.split_whitespace().map(String::from);
     match (words.next(), words.next(), words.next()) {
@@ -260,7 +260,7 @@ pub(super) fn or_auto<T: Display>(value: &Option<T>) -> String {
     value.as_ref().map_or("auto".into(), T::to_string)
 }
 
-/// llama.cpp's -1 where there is none.
+/// `None` is llama.cpp's -1.
 pub(super) fn or_minus_one(value: &Option<u32>) -> String {
     value.map_or("-1".into(), |n| n.to_string())
 }

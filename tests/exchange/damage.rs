@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::ControlFlow;
 
 use fireside::failure::{Exit, Failure};
-use fireside::history::exchange::{Format, Summary, export, import};
+use fireside::history::exchange::{ExportFormat, ImportSummary, export, import};
 
 use super::{folder, good, imported, one, sample, zipped};
 use crate::support::alone;
@@ -64,8 +64,8 @@ fn what_is_no_conversation_is_refused_with_what_would_be() {
     let folder = folder(&[("deep.json", &deep_one), ("none.json", b"[]"), ("bom.json", b"\xef\xbb\xbf[]")]);
     let (all, summary) = imported(&folder.path().join("deep.json"));
     assert_eq!((all.len(), summary.unwrap().skipped), (1, 1));
-    assert_eq!(good(&folder.path().join("none.json")).1, Summary::default());
-    assert_eq!(good(&folder.path().join("bom.json")).1, Summary::default());
+    assert_eq!(good(&folder.path().join("none.json")).1, ImportSummary::default());
+    assert_eq!(good(&folder.path().join("bom.json")).1, ImportSummary::default());
     assert!(imported(&folder.path().join("absent")).1.unwrap_err().message.contains("no such file"));
 }
 
@@ -108,7 +108,7 @@ fn damaged_files_never_bring_it_down() {
         }
         std::fs::write(&file, &bytes).unwrap();
         for one in imported(&file).0 {
-            for format in [Format::Markdown, Format::Json, Format::Text] {
+            for format in [ExportFormat::Markdown, ExportFormat::Json, ExportFormat::Text] {
                 export(&one.record, format, &mut std::io::sink()).unwrap();
             }
         }

@@ -14,17 +14,18 @@ use super::{Conversations, Error, text};
 use crate::files::{beside, folder_of, own_folder, own_locked_file};
 use crate::units::count;
 
-/// How long another program may hold the database.
+/// How long to wait for another program that holds the database.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Conversations {
-    /// Opens the database at `path`, or makes it. A damaged one is moved aside, what can be read of it is taken over, and
-    /// the second value tells of that.
+    /// Opens or creates the database at `path`. Moves a damaged one aside and recovers what is readable; the
+    /// second value reports that.
     pub fn open(path: &Path) -> Result<(Conversations, Option<String>), Error> {
-        // Looked over before anything is written: what is added to a damaged file may never be seen again.
+        // Checks before any write: additions to a damaged file may be lost.
         let checked = |store: Conversations| {
             store.check()?;
-            // What earlier programs left in the log goes into the file; later is as well if another one is reading.
+            // Moves the write-ahead log of earlier programs into the file; if another program is reading, a
+            // later time will do.
             store.connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()))?;
             Ok(store)
         };
@@ -43,8 +44,8 @@ impl Conversations {
         }
     }
 
-    /// Opens the database if it is there, to be read or to have something removed. Where nothing may be written, SQLite cannot
-    /// read either: then it is a copy.
+    /// Opens the database if it exists, to read from it or to remove conversations. SQLite cannot read where
+    /// it cannot write: then opens a copy.
     pub fn existing(path: &Path) -> Result<Option<Conversations>, Error> {
         if fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(None);
@@ -58,7 +59,7 @@ impl Conversations {
         }
     }
 
-    /// Whether what is written here is nowhere else.
+    /// Whether this is a temporary copy, in which changes are lost.
     pub fn is_copy(&self) -> bool {
         self.copy.is_some()
     }
@@ -81,11 +82,12 @@ impl Conversations {
         Conversations::open_at(path, NEWEST)
     }
 
-    /// Opens the database or makes it, and brings it to a version: what is read from an older one is first written as that had it.
+    /// Opens or creates the database and migrates it to `version`. Rows recovered from an older database are
+    /// written in its own version before they are migrated.
     pub(super) fn open_at(path: &Path, version: u32) -> Result<Conversations, Error> {
         let folder = folder_of(path);
-        own_folder(folder)?; // another part of the program may have made it
-        own_locked_file(path)?; // SQLite's own reasons are dark
+        own_folder(folder)?; // another part of the program may have created it
+        own_locked_file(path)?; // SQLite's own errors are obscure
         let file = folder.canonicalize()?.join(path.file_name().unwrap_or_default());
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
@@ -99,7 +101,7 @@ impl Conversations {
         Ok(store)
     }
 
-    /// In one transaction: if the program ends meanwhile, the database is as it was.
+    /// Migrates in one transaction: if the program ends meanwhile, the database is unchanged.
     pub(super) fn migrate(&mut self, path: &Path, to: u32) -> Result<(), Error> {
         let version = |connection: &Connection| {
             connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0))
@@ -108,12 +110,12 @@ impl Conversations {
             return Ok(());
         }
         let change = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let applied = version(&change)?; // another program may have been first
+        let applied = version(&change)?; // another program may have been faster
         if applied > to {
             return Err(Error::Newer(path.to_path_buf()));
         }
         if applied > 0 {
-            look_over(&change, applied)?; // what cannot be read would be lost
+            look_over(&change, applied)?; // migrating would lose unreadable rows
         }
         for migration in &MIGRATIONS[applied as usize..to as usize] {
             change.execute_batch(migration)?;
@@ -123,7 +125,7 @@ impl Conversations {
         Ok(())
     }
 
-    /// Looks over the whole file for damage that SQLite can see, and whether its tables and triggers are ours.
+    /// Checks the whole file for damage that SQLite detects, and the schema for changes.
     pub fn check(&self) -> Result<(), Error> {
         look_over(&self.connection, NEWEST)
     }
@@ -137,14 +139,14 @@ fn look_over(connection: &Connection, version: u32) -> Result<(), Error> {
     if sound { Ok(()) } else { Err(Error::Damaged) }
 }
 
-/// What the tables, indices and triggers of a database are.
+/// The tables, indices and triggers of a database.
 fn schema(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut statement = connection.prepare("select name, tbl_name, sql from sqlite_schema order by name")?;
     let rows = statement.query_map([], |row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?]))?;
     rows.collect()
 }
 
-/// The device and the file's number there.
+/// Device and inode of a file.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }

@@ -1,7 +1,7 @@
-//! A damaged database → a new one with everything that is still readable; the damaged one is renamed.
+//! A damaged database → a new one with everything readable; the damaged one is renamed.
 //!
-//! Every message is looked up by its row number, so that a page that cannot be read takes only what is on it. Ids stay what they
-//! were. Rows of an older version are copied as that version had them, and migrated afterwards like any other.
+//! Looks up every message by its row number, so that an unreadable page costs only its own rows. Ids stay the
+//! same. Rows of an older version are copied in that version's layout, then migrated as usual.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -16,10 +16,10 @@ use super::{Conversations, Error, Number};
 use crate::chat::record::title_from;
 use crate::files::{beside, folder_of, lock_folder};
 
-/// Numbers that are tried where the damaged database does not tell its highest.
+/// How many row numbers to try if the damaged database does not reveal its highest.
 const MOST_TRIED: Number = 1_000_000;
 
-/// What a version of the database has, as far as it is copied.
+/// The columns to copy from a version of the database.
 struct Layout {
     version: u32,
     /// Columns; `id, title, created, changed, head` come first.
@@ -28,7 +28,7 @@ struct Layout {
     message: &'static [&'static str],
 }
 
-/// The newest first. Version 1 has the columns of version 2 but for the checksums, which are not copied.
+/// The newest first. Version 1 has the columns of version 2 except for the checksums, which are not copied.
 const LAYOUTS: [Layout; 2] = [
     Layout {
         version: NEWEST,
@@ -53,16 +53,16 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// The cells of one row.
+/// The values of one row.
 type Cells = Vec<Value>;
 
-/// What became of a damaged database.
+/// The result of a recovery.
 pub(super) struct Recovered {
     pub(super) messages: usize,
     pub(super) aside: PathBuf,
 }
 
-/// Puts a new database in the place of a damaged one. `None`: another program did so meanwhile.
+/// Replaces a damaged database with a new one. `None`: another program has already done so.
 pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Error> {
     let folder = folder_of(path);
     let _lock = lock_folder(folder)?; // one program at a time
@@ -70,7 +70,7 @@ pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Error> {
         return Ok(None);
     }
     let fresh = tempfile::Builder::new().prefix("conversations-").suffix(".new").tempfile_in(folder)?;
-    let damaged = open_damaged(path).ok(); // else nothing of it can be read
+    let damaged = open_damaged(path).ok(); // if this fails, nothing is readable
     let layout = damaged.as_ref().and_then(layout);
     let version = layout.map_or(NEWEST, |layout| layout.version);
     let mut store = Conversations::open_at(fresh.path(), version)?;
@@ -79,30 +79,30 @@ pub(super) fn replace(path: &Path) -> Result<Option<Recovered>, Error> {
         None => 0,
     };
     store.migrate(fresh.path(), NEWEST)?;
-    drop(store); // everything is in the one file now
+    drop(store); // now everything is in the one file
     let aside = set_aside(path)?;
     fresh.persist(path).map_err(|e| e.error)?;
     Ok(Some(Recovered { messages, aside }))
 }
 
-/// Opens a database to be read and not to be written to, though what is in its log belongs to it.
+/// Opens a database read-only, but with its write-ahead log, which belongs to it.
 fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Without the first, SQLite reads nothing of a file that was cut.
+    // Without `writable_schema`, SQLite reads nothing from a truncated file.
     connection
         .execute_batch("pragma writable_schema = on; pragma query_only = on; pragma cell_size_check = on;")?;
     Ok(connection)
 }
 
-/// The version whose columns a database has.
+/// The layout that a database has.
 fn layout(damaged: &Connection) -> Option<&'static Layout> {
     LAYOUTS
         .iter()
         .find(|layout| damaged.prepare(&format!("select {} from message", layout.message.join(", "))).is_ok())
 }
 
-/// Copies what can be read; says how many messages that was.
+/// Copies everything readable; returns the number of messages.
 fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -> Result<usize, Error> {
     let change = store.connection.transaction()?;
     let mut conversations: BTreeMap<String, Cells> = conversations(damaged, layout);
@@ -128,7 +128,7 @@ fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -
                 known.unwrap_or_else(|| heading(conversation, text, created, layout.conversation.len()));
             add_conversation.execute(params_from_iter(heading))?;
         }
-        // Its parent may be what could not be read: then it begins the conversation.
+        // The parent may be unreadable: then the message starts the conversation.
         if matches!(parent, Value::Integer(parent) if !taken.contains(parent)) {
             cells[2] = Value::Null;
         }
@@ -137,7 +137,7 @@ fn take_over(damaged: &Connection, layout: &Layout, store: &mut Conversations) -
         }
     }
     for heading in conversations.into_values() {
-        add_conversation.execute(params_from_iter(heading))?; // nothing is left of what was said, but that it was
+        add_conversation.execute(params_from_iter(heading))?; // the messages are lost, but not the title
     }
     for id in headless {
         show_last.execute([id])?;
@@ -155,7 +155,7 @@ fn insert(table: &str, columns: &[&str]) -> String {
     format!("insert or ignore into {table} ({}) values ({places})", columns.join(", "))
 }
 
-/// What stands for a conversation of which only messages can be read: the last one read is shown.
+/// A heading for a conversation of which only messages are readable.
 fn heading(id: &str, first: &str, created: &Value, columns: usize) -> Cells {
     let created = match created {
         Value::Integer(created) => Value::Integer(*created),
@@ -167,7 +167,7 @@ fn heading(id: &str, first: &str, created: &Value, columns: usize) -> Cells {
     cells
 }
 
-/// The conversations that can be read, whichever way through the file leads to them.
+/// All readable conversations: tries several ways through the file.
 fn conversations(damaged: &Connection, layout: &Layout) -> BTreeMap<String, Cells> {
     let columns = layout.conversation;
     let mut found = BTreeMap::new();
@@ -206,7 +206,7 @@ fn messages<'d>(damaged: &'d Connection, layout: &Layout) -> impl Iterator<Item 
         .flatten()
 }
 
-/// A row. Text that is none any more becomes as much of it as there is.
+/// A row's values, with invalid text replaced.
 fn cells(row: &rusqlite::Row, columns: usize) -> Option<Cells> {
     let cell = |column| match row.get_ref(column).ok()? {
         rusqlite::types::ValueRef::Text(bytes) => {
@@ -217,11 +217,11 @@ fn cells(row: &rusqlite::Row, columns: usize) -> Option<Cells> {
     (0..columns).map(cell).collect()
 }
 
-/// Moves a database and what belongs to it out of the way; nothing is overwritten.
+/// Renames a database and its log files; overwrites nothing.
 fn set_aside(path: &Path) -> Result<PathBuf, Error> {
     let named = |number: u32, suffix: &str| beside(path, &format!("{suffix}.damaged-{number}"));
     let number =
-        (1..).find(|number| !named(*number, "").exists()).expect("numbers do not end before files do");
+        (1..).find(|number| !named(*number, "").exists()).expect("there are more numbers than files");
     for suffix in ["-wal", "-shm", ""] {
         let file = beside(path, suffix);
         if file.exists() {

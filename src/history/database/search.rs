@@ -6,8 +6,8 @@ use super::{Conversations, Error, text};
 use crate::chat::Role;
 use crate::clock::now;
 
-/// From then on a time is one that a wrong clock told. Such conversations come last, or they would be the newest for years;
-/// clocks of which one is only a little fast change nothing.
+/// Times after this one come from a wrong clock: such conversations come last, or they would stay the newest
+/// for years. Clocks that are only a little fast do no harm.
 fn future() -> i64 {
     now().saturating_add(24 * 3_600_000)
 }
@@ -19,17 +19,17 @@ pub struct Summary {
     pub title: String,
     pub changed: i64,
     pub model: Option<String>,
-    /// All of its messages, and those on the path to its head.
+    /// The number of all messages, and of those on the path to the head.
     pub messages: u32,
     pub path: u32,
 }
 
-/// A message that was searched for.
+/// A message found by a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     pub conversation: Summary,
     pub role: Role,
-    /// The place in the text, the words found between [`Hit::BEGIN`] and [`Hit::END`].
+    /// An excerpt of the text, with the matching words between [`Hit::BEGIN`] and [`Hit::END`].
     pub snippet: String,
 }
 
@@ -38,32 +38,34 @@ impl Hit {
     pub const END: char = '\u{3}';
 }
 
-/// How many messages of a conversation are on the path to its head. A parent always has a smaller number, or it is damage.
+/// Counts the messages on the path to the head. A parent has a smaller row number than its child; otherwise
+/// the database is damaged.
 const PATH: &str = "(with recursive up(number, parent) as \
     (select number, parent from message where number = conversation.head and conversation = conversation.id \
     union all select message.number, message.parent from up join message on message.number = up.parent \
     where message.number < up.number) select count(*) from up)";
 
-/// What is known of all conversations without going along their paths: how many messages they have, which one was kept last,
-/// and in which of them something branches. Where nothing does and that last one is the head, all are on the path.
+/// Facts about all conversations without walking their paths: the number of messages, the first and the last
+/// one, and whether there are branches. Without branches and with the last message as head, all messages are
+/// on the path.
 const ALL: &str = "with held(id, messages, first, last) as materialized \
     (select conversation, count(*), min(number), max(number) from message group by conversation), \
     forked(id) as materialized (select conversation from message where number in \
     (select parent from message where parent is not null group by parent having count(*) > 1) \
     union select conversation from message where parent is null and number not in (select first from held))";
 
-/// Which conversations are wanted.
+/// Selects conversations.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// A part of the model's name.
+    /// Part of the model's name.
     pub model: Option<String>,
-    /// Changed then or later, in milliseconds since 1970.
+    /// Changed at this time or later, in milliseconds since 1970.
     pub since: Option<i64>,
     pub most: Option<usize>,
 }
 
 impl Conversations {
-    /// The ids of conversations with at least one message that begin with `prefix`, at most a few.
+    /// The ids that begin with `prefix`, of conversations with at least one message; at most 20.
     pub fn ids(&self, prefix: &str) -> Result<Vec<String>, Error> {
         if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(Vec::new());
@@ -75,7 +77,7 @@ impl Conversations {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
-    /// Conversations with at least one message, the one changed last first.
+    /// Conversations with at least one message, most recently changed first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<Summary>, Error> {
         let query = format!(
             "{ALL} select conversation.id, title, changed, model, messages, \
@@ -90,7 +92,7 @@ impl Conversations {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The beginning of what was said last, with `> ` before it if that was the user.
+    /// The beginning of the last message, after `> ` if it is the user's.
     pub fn last_words(&self, id: &str) -> Result<Option<String>, Error> {
         let query = "select role, substr(text, 1, 2000) from message \
                      where number = (select head from conversation where id = ?1)";
@@ -101,8 +103,8 @@ impl Conversations {
         Ok(self.connection.query_row(query, [id], said).optional()?)
     }
 
-    /// Messages that have all these words, the one kept last first: to find the best of many, all would have to be ranked.
-    /// The last word may be the beginning of one.
+    /// Messages that contain all these words, newest first: ranking would have to read all matches. The last
+    /// word may be a prefix.
     pub fn search(&self, words: &str, filter: &Filter) -> Result<Vec<Hit>, Error> {
         let words: Vec<String> =
             words.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();

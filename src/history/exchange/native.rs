@@ -1,13 +1,13 @@
-//! The format of fireside's own files: `{"fireside": 2, "id", "title", …, "messages": […], "tree": {…}}`.
+//! fireside's own file format: `{"fireside": 2, "id", "title", …, "messages": […], "tree": {…}}`.
 //!
-//! `tree` has every message with its id, its parent's id and its parts, without loss. `messages` is the path to the head in
-//! OpenAI's format, for other programs.
+//! `tree` has every message with its id, its parent's id and its parts, without loss. `messages` is the path
+//! to the head in OpenAI's format, for other programs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::chat::MessageId;
 
-/// Goes up when a reader that knows the version before would lose something. Version 1 had no ids and no parts.
+/// Increases when a reader of the previous version would lose something. Version 1 had no ids and no parts.
 pub(super) const VERSION: u64 = 2;
 
 #[derive(Serialize, Deserialize)]

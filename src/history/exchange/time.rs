@@ -1,19 +1,19 @@
-//! Times as other programs write them → milliseconds since 1970 → a date that people read.
+//! Times as other programs write them → milliseconds since 1970 → a date for people.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-/// Later than any time in seconds that makes sense (the year 5138), and early in 1973 in milliseconds.
+/// Greater numbers are milliseconds: in seconds this is the year 5138, in milliseconds early 1973.
 const MILLISECONDS: f64 = 1e11;
 
-/// The day in this machine's time zone, as `2025-03-04`; `None` for a time that was not known or is no date.
+/// The day in this machine's time zone, as `2025-03-04`; `None` for 0 (unknown) or an invalid time.
 pub(super) fn day(milliseconds: i64) -> Option<String> {
     let time = Timestamp::from_millisecond(milliseconds).ok().filter(|_| milliseconds != 0)?;
     Some(time.to_zoned(TimeZone::system()).date().to_string())
 }
 
-/// The first of these fields that is a time: seconds since 1970 (or milliseconds), or a date as text.
+/// The first of these fields that holds a time: seconds or milliseconds since 1970, or a date as text.
 pub(super) fn field(object: &Map<String, Value>, names: &[&str]) -> Option<i64> {
     names.iter().find_map(|name| of(object.get(*name)?))
 }
@@ -49,7 +49,7 @@ mod tests {
         ] {
             assert_eq!(of(&value), expected, "{value}");
         }
-        assert_eq!(day(1741089600000).as_deref(), Some("2025-03-04")); // noon, UTC
+        assert_eq!(day(1741089600000).as_deref(), Some("2025-03-04")); // noon UTC
         assert_eq!(day(i64::MAX), None);
     }
 }

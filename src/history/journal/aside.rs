@@ -1,8 +1,9 @@
-//! Changes that the database cannot take in time → a file beside it, and later into the database.
+//! Changes that the database cannot take in time → a file beside it, and later → the database.
 //!
-//! The database may be locked, looked over, or on a slow disk. The file holds one change a line, as JSON, and is on the disk before
-//! it counts. It goes when all of it is in the database. Whoever opens the database next takes in what an ended program left;
-//! making a change that was made already does nothing, so it does not matter when that program ended.
+//! The database may be locked, under a check, or on a slow disk. The file holds one change per line, as JSON,
+//! and counts once it is on the disk. It is removed when all its changes are in the database. The next
+//! program that opens the database applies what an ended program left; applying a change twice does nothing,
+//! so it does not matter when that program ended.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,24 +14,24 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, What};
 use super::legacy::{Legacy, OldChange};
-use super::progress::{Progress, Step};
+use super::progress::{JournalProgress, AsideStep};
 use crate::chat::record::title_from;
 use crate::clock::now;
 use crate::files::{folder_of, own_file, own_folder, reason};
 use crate::history::database::{Conversations, Error};
 
-/// How soon a file that could not be written is tried again.
+/// How soon to retry a failed write of the file.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Stands in until nobody gives changes any more.
-pub(super) fn run(database: &Path, progress: &Progress) {
+/// Runs until the journal ends.
+pub(super) fn run(database: &Path, progress: &JournalProgress) {
     let mut file: Option<Aside> = None;
     let mut not_before = Instant::now();
     loop {
         match progress.next_aside(file.is_some(), not_before) {
-            Step::Over => return,
-            Step::Remove => _ = file.take().map(Aside::remove),
-            Step::Write { changes, end } => {
+            AsideStep::Over => return,
+            AsideStep::Remove => _ = file.take().map(Aside::remove),
+            AsideStep::Write { changes, end } => {
                 let written = match &mut file {
                     Some(file) => file.append(&changes),
                     None => Aside::begin(database, &changes).map(|begun| file = Some(begun)),
@@ -47,26 +48,26 @@ pub(super) fn run(database: &Path, progress: &Progress) {
     }
 }
 
-/// The file, which belongs to this process as long as it is open.
+/// The file, locked by this process while it is open.
 struct Aside {
     file: File,
     path: PathBuf,
 }
 
 impl Aside {
-    /// Makes one that begins with these changes.
+    /// Creates a file with these changes.
     fn begin(database: &Path, changes: &[Arc<Change>]) -> io::Result<Aside> {
         let folder = folder_of(database);
         own_folder(folder)?;
         let file = tempfile::Builder::new().prefix(&beginning(database)).tempfile_in(folder)?;
-        file.as_file().lock()?; // nobody else knows it yet
+        file.as_file().lock()?; // no other program knows the file yet
         let (file, path) = file.keep().map_err(|e| e.error)?;
         let mut begun = Aside { file, path };
         if let Err(error) = begun.append(changes) {
             begun.remove();
             return Err(error);
         }
-        File::open(folder)?.sync_all()?; // its name, too
+        File::open(folder)?.sync_all()?; // also the file's name
         Ok(begun)
     }
 
@@ -79,16 +80,16 @@ impl Aside {
         let before = self.file.metadata()?.len();
         let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         written.inspect_err(|_| {
-            let _ = self.file.set_len(before); // half a line would hide what comes after it
+            let _ = self.file.set_len(before); // half a line would hide the lines after it
         })
     }
 
     fn remove(self) {
-        let _ = remove(&self.file, &self.path); // or it is taken in again, which changes nothing
+        let _ = remove(&self.file, &self.path); // otherwise its changes are applied again, which does nothing
     }
 }
 
-/// What was said is overwritten before the file goes, as in the database.
+/// Overwrites the messages before removing the file, like the database.
 fn remove(file: &File, path: &Path) -> io::Result<()> {
     let zeros = vec![0; file.metadata()?.len() as usize];
     file.write_all_at(&zeros, 0)?;
@@ -96,12 +97,12 @@ fn remove(file: &File, path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// What the names of all such files begin with.
+/// The common prefix of the names of all such files.
 fn beginning(database: &Path) -> String {
     format!("{}.aside-", database.file_name().unwrap_or_default().to_string_lossy())
 }
 
-/// Whether there is such a file, perhaps of a program that lives.
+/// Whether there is such a file, perhaps of a running program.
 pub fn is_waiting(database: &Path) -> bool {
     beside(database).is_ok_and(|found| !found.is_empty())
 }
@@ -113,7 +114,7 @@ fn beside(database: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(ours.map(|entry| entry.path()).collect())
 }
 
-/// Takes into the database what programs that have ended left beside it.
+/// Applies to the database what ended programs left beside it.
 pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Error> {
     if store.is_copy() {
         return Ok(());
@@ -123,7 +124,7 @@ pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Error> 
     for path in found {
         let Ok(mut file) = own_file(&path, OpenOptions::new().read(true).write(true)) else { continue };
         if file.try_lock().is_err() || file.metadata()?.nlink() == 0 {
-            continue; // its program lives, or another one has taken it in
+            continue; // its program is running, or another one has just applied it
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
@@ -138,11 +139,11 @@ pub fn take_in(database: &Path, store: &mut Conversations) -> Result<(), Error> 
 #[serde(untagged)]
 enum Line {
     Now(Change),
-    /// As versions before 0.2 wrote it.
+    /// The format of versions before 0.2.
     Old(Box<OldChange>),
 }
 
-/// Makes the changes of a file. The last line may be half of one.
+/// Applies the changes of a file. The last line may be incomplete.
 fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Error> {
     let mut legacy = Legacy::default();
     for line in lines.lines().map_while(|line| serde_json::from_str::<Line>(line).ok()) {
@@ -152,7 +153,7 @@ fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Error> {
         };
         let Some(change) = change else { continue };
         if let What::Put(entry) = &change.what {
-            // What it goes on from may be gone: then what was said is a conversation of its own.
+            // Its conversation may be gone: then the message starts one of its own.
             store.begin(&change.conversation, &title_from(&entry.message.text()), None, None, now())?;
         }
         change.apply(store)?;
@@ -199,7 +200,7 @@ mod tests {
         vec![change(begin), change(question), answer("he", ""), answer("hello", "end"), title]
     }
 
-    /// The same as a version before 0.2 wrote it.
+    /// The same in the format of versions before 0.2.
     const OLD: &str = concat!(
         r#"{"Begin":{"id":"a1","title":"Hi","system":null,"model":null}}"#,
         "\n",
@@ -222,7 +223,7 @@ mod tests {
                 let (mut store, _) = Conversations::open(&folder.path().join("c.db")).unwrap();
                 make_again(&whole[..done], &mut store).unwrap();
                 make_again(whole, &mut store).unwrap();
-                make_again(&whole[..whole.len() - 10], &mut store).unwrap(); // half a line at its end
+                make_again(&whole[..whole.len() - 10], &mut store).unwrap(); // an incomplete last line
                 assert_eq!(texts(&store, "a1"), ["hi", "hello"]);
                 let list = store.list(&Filter::default()).unwrap();
                 assert_eq!((list.len(), list[0].messages, list[0].title.as_str()), (1, 2, "Ho"));

@@ -1,4 +1,5 @@
-//! Changes of a conversation, as the journal records them → the database. Applying a change twice has no further effect.
+//! Changes of a conversation, as the journal records them → the database. Applying a change twice does
+//! nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::history::database::{Conversations, Error};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Change {
-    /// The id of the conversation that it belongs to.
+    /// The id of its conversation.
     pub(super) conversation: String,
     pub(super) what: What,
 }
@@ -22,13 +23,13 @@ pub(super) enum What {
         system: Option<String>,
         model: Option<String>,
     },
-    /// A message, or an answer as far as it has come.
+    /// A message, or an unfinished answer.
     Put(Entry),
     Head(Option<MessageId>),
     System(Option<String>),
     Title(String),
     Model(Option<String>),
-    /// Has been overtaken by a later one.
+    /// Replaced by a later change.
     Overtaken,
 }
 
@@ -48,13 +49,13 @@ impl Change {
         }
     }
 
-    /// Whether this takes the place of `before`: a later state of the same message.
+    /// Whether this replaces `before`: a later version of the same message.
     pub(super) fn overtakes(&self, before: &Change) -> bool {
         let same = self.conversation == before.conversation;
         matches!((&self.what, &before.what), (What::Put(now), What::Put(then)) if same && now.id == then.id)
     }
 
-    /// What is left of it when it was overtaken.
+    /// The placeholder for a replaced change.
     pub(super) fn overtaken(&self) -> Change {
         Change { conversation: self.conversation.clone(), what: What::Overtaken }
     }

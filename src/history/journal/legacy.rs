@@ -1,7 +1,7 @@
 //! Changes that a version before 0.2 left beside the database → changes that refer to messages by id.
 //!
-//! Its changes counted the messages of a conversation; the first ones were known by the numbers of their rows, which are still
-//! the same.
+//! Its changes identified messages by their places in the conversation, and stored ones by their row numbers,
+//! which are still the same.
 
 use serde::Deserialize;
 
@@ -23,7 +23,7 @@ pub(super) enum OldChange {
     Model(Option<String>),
 }
 
-/// How far the lines of one file have come.
+/// The state after some lines of one file.
 #[derive(Default)]
 pub(super) struct Legacy {
     conversation: String,
@@ -32,11 +32,11 @@ pub(super) struct Legacy {
 }
 
 impl Legacy {
-    /// The change that an old one is now; `None`: nothing is to be done, or to nothing that is there.
+    /// An old change in today's form; `None` if there is nothing to do, or its message is unknown.
     pub(super) fn change(&mut self, old: OldChange, store: &Conversations) -> Result<Option<Change>, Error> {
         let what = match old {
             OldChange::Turn { id, numbers } => {
-                // What it goes on from may be gone: what was said is not lost for that.
+                // The conversation may be gone: its new messages must not be lost with it.
                 let gone = || (0..numbers.len()).map(|place| derived(&id, place)).collect();
                 let ids = store.ids_of_rows(&id, &numbers)?.unwrap_or_else(gone);
                 *self = Legacy { conversation: id, entries: vec![None; ids.len()], ids };

@@ -6,39 +6,40 @@ use std::time::{Duration, Instant};
 
 use super::change::Change;
 
-/// How long the database may take before a file beside it takes a change. The first word of an answer waits that long at most.
+/// How long the database may take before a file beside it takes a change: the longest wait for the first word
+/// of an answer.
 const GRACE: Duration = Duration::from_millis(200);
-const UNBROKEN: &str = "nobody panics holding it";
+const UNBROKEN: &str = "no thread panics while holding the lock";
 
 #[derive(Default)]
-pub(super) struct Progress {
-    state: Mutex<State>,
+pub(super) struct JournalProgress {
+    state: Mutex<JournalState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    /// Given and not yet in the database, the oldest first, each with when it was given.
+pub(super) struct JournalState {
+    /// Changes that are not in the database yet, oldest first, each with its time.
     waiting: VecDeque<(Instant, Arc<Change>)>,
-    /// How many are in the database.
+    /// Number of changes in the database.
     written: usize,
-    /// How many of all are in the file beside it, or were.
+    /// How many of all changes have been written to the file beside the database.
     pub(super) aside: usize,
-    /// The database cannot be written, and waiting does not help: no file stands in for it.
+    /// The database cannot be written, and waiting does not help: the file does not replace it.
     pub(super) refused: bool,
-    /// A line each, for the user: what was not told yet, and all.
+    /// Problems, one line each: those not yet shown to the user, and all.
     troubles: Vec<String>,
     told: Vec<String>,
-    /// The database is another one than before, and the conversation may not be in it: all of it is to be given again.
+    /// The database has been replaced and may lack the conversation: everything must be written again.
     pub(super) gone: bool,
-    /// How often the writer was asked to try again, and how often it has.
+    /// How many retries the writer was asked for, and how many it has made.
     asked: usize,
     pub(super) tries: usize,
-    /// Nobody gives changes any more.
+    /// The journal has ended.
     over: bool,
 }
 
-impl State {
+impl JournalState {
     fn given(&self) -> usize {
         self.written + self.waiting.len()
     }
@@ -52,7 +53,7 @@ impl State {
         !self.troubles.is_empty()
     }
 
-    /// Tells the user, each line once.
+    /// Adds a problem for the user, each line once.
     pub(super) fn complain(&mut self, line: String) {
         if !self.told.contains(&line) {
             self.troubles.push(line.clone());
@@ -61,46 +62,46 @@ impl State {
     }
 }
 
-/// What the thread that stands in for the database is to do.
-pub(super) enum Step {
-    /// Changes to put aside, up to the one of that number.
+/// The next step of the thread that writes the file beside the database.
+pub(super) enum AsideStep {
+    /// Write these changes to the file; `end` is the total number of changes after that.
     Write {
         changes: Vec<Arc<Change>>,
         end: usize,
     },
-    /// All that was put aside is in the database.
+    /// Remove the file: all its changes are in the database.
     Remove,
     Over,
 }
 
-impl Progress {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl JournalProgress {
+    fn state(&self) -> MutexGuard<'_, JournalState> {
         self.state.lock().expect(UNBROKEN)
     }
 
-    /// Changes the state and wakes whoever waits for that.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    /// Changes the state and wakes all waiting threads.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut JournalState) -> T) -> T {
         let changed = change(&mut self.state());
         self.changed.notify_all();
         changed
     }
 
-    pub(super) fn is(&self, so: impl Fn(&State) -> bool) -> bool {
+    pub(super) fn is(&self, so: impl Fn(&JournalState) -> bool) -> bool {
         so(&self.state())
     }
 
-    /// Waits until the state is as wanted, or until then.
-    pub(super) fn wait(&self, deadline: Instant, wanted: impl Fn(&State) -> bool) {
+    /// Waits until the state is as wanted, or until `deadline`.
+    pub(super) fn wait(&self, deadline: Instant, wanted: impl Fn(&JournalState) -> bool) {
         let most = deadline.saturating_duration_since(Instant::now());
         let waited = self.changed.wait_timeout_while(self.state(), most, |state| !wanted(state));
         drop(waited.expect(UNBROKEN));
     }
 
-    // What the journal does.
+    // For the journal.
 
     pub(super) fn give(&self, change: Change) {
         self.change(|state| {
-            // What an answer says so far, later: the one before need not be kept any more.
+            // A later version of the same answer replaces the earlier one.
             if let Some((_, last)) = state.waiting.back_mut()
                 && change.overtakes(last)
             {
@@ -118,7 +119,7 @@ impl Progress {
         std::mem::take(&mut self.state().gone)
     }
 
-    /// Has the writer try again; `tries` is this when it has.
+    /// Asks the writer for a retry; returns the value that `tries` reaches with it.
     pub(super) fn try_again(&self) -> usize {
         self.change(|state| {
             state.asked += 1;
@@ -130,16 +131,16 @@ impl Progress {
         self.change(|state| state.over = true);
     }
 
-    // What the writer does.
+    // For the writer.
 
-    /// The change that is next, and how often trying again was asked for before; `None`: there will be none.
+    /// The next change, and the number of retries asked for so far; `None` when the journal has ended.
     pub(super) fn next_change(&self) -> Option<(Arc<Change>, usize)> {
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.over;
+        let idle = |state: &mut JournalState| state.waiting.is_empty() && !state.over;
         let state = self.changed.wait_while(self.state(), idle).expect(UNBROKEN);
         state.waiting.front().map(|(_, change)| (change.clone(), state.asked))
     }
 
-    /// The first of those that wait is in the database.
+    /// The oldest pending change is in the database.
     pub(super) fn written(&self) {
         self.change(|state| {
             state.waiting.pop_front();
@@ -151,7 +152,8 @@ impl Progress {
         });
     }
 
-    /// It could not be written. Returns when there is a reason to try again; `false`: there is none any more.
+    /// The oldest pending change could not be written. Returns when there is a reason to retry; `false`: the
+    /// journal has ended.
     pub(super) fn failed(&self, asked: usize, patience: Duration) -> bool {
         let given = self.change(|state| {
             state.tries = asked;
@@ -162,27 +164,27 @@ impl Progress {
         !self.is(|state| state.over)
     }
 
-    // What the thread that stands in does.
+    // For the thread that writes the file.
 
-    /// What is next; `begun`: there is a file.
-    pub(super) fn next_aside(&self, begun: bool, not_before: Instant) -> Step {
+    /// Waits for the next step. `begun`: the file exists.
+    pub(super) fn next_aside(&self, begun: bool, not_before: Instant) -> AsideStep {
         let mut state = self.state();
         loop {
             if begun && state.written >= state.aside {
-                return Step::Remove;
+                return AsideStep::Remove;
             }
             let oldest = state.waiting.get(state.aside.saturating_sub(state.written));
             let due = oldest.filter(|_| !state.refused).map(|(given, _)| (*given + GRACE).max(not_before));
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             state = match left {
                 Some(Duration::ZERO) => {
-                    // A new file has all that waits.
+                    // A new file gets all pending changes.
                     let there = if begun { state.aside - state.written } else { 0 };
                     let changes = state.waiting.iter().skip(there).map(|(_, change)| change.clone());
                     let changes = changes.collect();
-                    return Step::Write { changes, end: state.given() };
+                    return AsideStep::Write { changes, end: state.given() };
                 }
-                None if state.over => return Step::Over,
+                None if state.over => return AsideStep::Over,
                 None => self.changed.wait(state).expect(UNBROKEN),
                 Some(left) => self.changed.wait_timeout(state, left).expect(UNBROKEN).0,
             };

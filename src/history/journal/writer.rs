@@ -1,4 +1,4 @@
-//! The thread that writes to the database, one change after the other, however long it takes.
+//! The thread that writes to the database, one change at a time, however long it takes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,17 +7,18 @@ use nix::sys::statvfs::statvfs;
 
 use super::aside::take_in;
 use super::change::{Change, What};
-use super::progress::Progress;
+use super::progress::JournalProgress;
 use crate::history::database::{Conversations, Error};
 
-/// How soon what could not be written is tried again, if there is no other reason to.
+/// How soon to retry a failed write without another reason.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Writes until nobody gives changes any more.
-pub(super) fn run(file: PathBuf, progress: &Progress) {
+/// Runs until the journal ends.
+pub(super) fn run(file: PathBuf, progress: &JournalProgress) {
     let mut writer = Writer { file, progress, store: None, opened: false, gone: false };
     if writer.file.exists() {
-        writer.store = writer.open().ok(); // looked over while nobody waits; what is wrong is said when something is kept
+        // Checks the database before anyone waits for it; problems are reported when something is written.
+        writer.store = writer.open().ok();
     }
     while let Some((change, asked)) = progress.next_change() {
         match writer.write(&change) {
@@ -34,18 +35,18 @@ pub(super) fn run(file: PathBuf, progress: &Progress) {
 
 struct Writer<'a> {
     file: PathBuf,
-    progress: &'a Progress,
+    progress: &'a JournalProgress,
     store: Option<Conversations>,
-    /// There was a database before: one that is opened after it is another one.
+    /// A database was opened before: the next one is another one.
     opened: bool,
-    /// It is another one now: what follows is given again after another beginning.
+    /// The database has been replaced: skips changes until the journal starts over with `Begin`.
     gone: bool,
 }
 
 impl Writer<'_> {
     fn complain(&mut self, trouble: &Error) {
         if matches!(trouble, Error::Damaged) {
-            self.store = None; // opening it again moves it aside
+            self.store = None; // opening the database again moves the damaged one aside
         }
         let held = matches!(trouble, Error::Held);
         let line = match held {
@@ -59,10 +60,11 @@ impl Writer<'_> {
         });
     }
 
-    /// Opens the database that is at its place now. Another one than before may lack the conversation, or some of it.
+    /// Opens the database at its path. If it has been replaced, the conversation, or part of it, may be
+    /// missing.
     fn open(&mut self) -> Result<Conversations, Error> {
         let (mut store, note) = Conversations::open(&self.file)?;
-        let _ = take_in(&self.file, &mut store); // what cannot be taken in stays where it is
+        let _ = take_in(&self.file, &mut store); // changes that cannot be applied stay in their file
         self.progress.change(|state| note.into_iter().for_each(|note| state.complain(note)));
         if std::mem::replace(&mut self.opened, true) {
             self.gone = true;

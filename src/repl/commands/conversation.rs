@@ -8,7 +8,7 @@ use crate::chat::{Attachment, Message, Role};
 use crate::failure::Failure;
 use crate::files::{Existing, is_stdout, reason, would_replace};
 use crate::history::database::{Filter, Hit};
-use crate::history::exchange::Format;
+use crate::history::exchange::ExportFormat;
 use crate::history::journal::Heading;
 use crate::models;
 use crate::repl::{Ask, Chat, UNCHANGED, editor, show_resumed};
@@ -111,12 +111,12 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Outcome, Failure> {
     }
     let path = path(file);
     if is_stdout(&path) {
-        let text = saved::text(&chat.session.record(), Format::of(&path).unwrap_or(Format::Text))?;
+        let text = saved::text(&chat.session.record(), ExportFormat::of(&path).unwrap_or(ExportFormat::Text))?;
         let written = chat.screen.output_as_it_is(&text);
         written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
         return Ok(Outcome::Prompt);
     }
-    let format = saved::format(&path, Format::Markdown)?;
+    let format = saved::format(&path, ExportFormat::Markdown)?;
     if force || !would_replace(&path) {
         write(chat, &path, format, if force { Existing::Replace } else { Existing::Keep })?;
         return Ok(Outcome::Prompt);
@@ -128,7 +128,7 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Outcome, Failure> {
     }))
 }
 
-fn write(chat: &mut Chat, path: &Path, format: Format, existing: Existing) -> Result<(), Failure> {
+fn write(chat: &mut Chat, path: &Path, format: ExportFormat, existing: Existing) -> Result<(), Failure> {
     let line = saved::save(&chat.session.record(), path, format, existing)?;
     chat.screen.note(&line);
     Ok(())

@@ -1,6 +1,7 @@
-//! A conversation → a file: Markdown or plain text to be read by people, JSON for programs and for coming back (native.rs).
+//! A conversation → a file: Markdown or plain text for reading, JSON for programs and for importing again
+//! (native.rs).
 //!
-//! Markdown and text show the path to the head and say how many branches they do not show.
+//! Markdown and text show the path to the head and state how many branches they omit.
 
 mod native;
 
@@ -15,44 +16,45 @@ use crate::chat::record::{Entry, Record};
 use crate::chat::{MessageId, Part, Role};
 use crate::units::count;
 
-/// What a conversation is written as.
+/// The format of an exported conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For reading, with headings, thinking folded away.
+pub enum ExportFormat {
+    /// For reading: with headings; thinking is collapsed.
     Markdown,
-    /// One line of JSON: OpenAI's messages, and beside them all that is needed to get the conversation back.
+    /// One line of JSON: OpenAI's messages, and everything needed to restore the conversation.
     Json,
-    /// For reading without any markup, thinking left out.
+    /// For reading without markup; thinking is omitted.
     Text,
 }
 
-impl Format {
-    /// For people.
+impl ExportFormat {
+    /// The name for people.
     pub fn name(self) -> &'static str {
         match self {
-            Format::Markdown => "Markdown",
-            Format::Json => "JSON",
-            Format::Text => "text",
+            ExportFormat::Markdown => "Markdown",
+            ExportFormat::Json => "JSON",
+            ExportFormat::Text => "text",
         }
     }
 
-    /// What a file's name asks for.
-    pub fn of(file: &Path) -> Option<Format> {
+    /// The format for a file name's extension.
+    pub fn of(file: &Path) -> Option<ExportFormat> {
         match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "md" | "markdown" => Some(Format::Markdown),
-            "json" | "jsonl" => Some(Format::Json),
-            "txt" | "text" => Some(Format::Text),
+            "md" | "markdown" => Some(ExportFormat::Markdown),
+            "json" | "jsonl" => Some(ExportFormat::Json),
+            "txt" | "text" => Some(ExportFormat::Text),
             _ => None,
         }
     }
 }
 
-/// Several conversations may be written one after the other; as JSON they are JSON lines, which `import` reads.
-pub fn export(record: &Record, format: Format, out: &mut dyn Write) -> io::Result<()> {
+/// Writes one conversation. Several can follow each other; in JSON they form JSON lines, which `import`
+/// reads.
+pub fn export(record: &Record, format: ExportFormat, out: &mut dyn Write) -> io::Result<()> {
     match format {
-        Format::Markdown => markdown(record, out),
-        Format::Json => native::write(record, out),
-        Format::Text => text(record, out),
+        ExportFormat::Markdown => markdown(record, out),
+        ExportFormat::Json => native::write(record, out),
+        ExportFormat::Text => text(record, out),
     }
 }
 
@@ -117,7 +119,7 @@ fn markdown_message(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What gave an answer; empty where that is not known.
+/// The model that gave an answer; empty if unknown.
 fn model(entry: &Entry) -> &str {
     entry.answer.as_ref().map_or("", |answer| answer.model.as_str())
 }
@@ -162,7 +164,7 @@ fn text(record: &Record, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// A part as plain text, with a title where it is not what somebody said.
+/// A part as plain text; with a title unless it is part of the conversation itself.
 fn titled(part: &Part) -> (Option<String>, Cow<'_, str>) {
     match part {
         Part::Text(_) | Part::Media(_) => (None, part.content()),
@@ -175,7 +177,7 @@ fn titled(part: &Part) -> (Option<String>, Cow<'_, str>) {
     }
 }
 
-/// What the model that gave this answer no longer saw, where that is not what it was before.
+/// Reports how many messages the model no longer saw from this answer on, if that has changed.
 fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
     let answer = entry.answer.as_ref()?;
     if std::mem::replace(before, answer.dropped) == answer.dropped {
@@ -192,7 +194,7 @@ fn not_seen(entry: &Entry, before: &mut u32) -> Option<String> {
     }
 }
 
-/// `2026-11-26, 3fa90011…`, as far as they are known.
+/// `2026-11-26, 3fa90011…`, as far as known.
 fn day_and_id(record: &Record) -> Option<String> {
     let id = Some(record.id.clone()).filter(|id| !id.is_empty());
     let known: Vec<String> = [time::day(record.created), id].into_iter().flatten().collect();
@@ -204,12 +206,12 @@ fn title(record: &Record) -> String {
     if title.is_empty() { "Conversation".to_string() } else { title }
 }
 
-/// On one line.
+/// Joins text into one line.
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Markdown that does not swallow what follows it.
+/// Closes an open code fence, so that it does not swallow the text after it.
 fn closed(text: &str) -> String {
     let text = text.trim_end();
     match open_fence(text) {
@@ -218,7 +220,7 @@ fn closed(text: &str) -> String {
     }
 }
 
-/// Says how many branches end outside the path to the head.
+/// Reports the number of branches that are not shown.
 fn not_shown(record: &Record) -> Option<String> {
     let mut inner: HashSet<MessageId> = record.entries.iter().filter_map(|entry| entry.parent).collect();
     inner.extend(record.path().into_iter().map(|entry| entry.id));
@@ -261,7 +263,7 @@ mod tests {
         }
     }
 
-    /// A call of a tool, what it returned, and what only another build knows.
+    /// A tool call and its result, and parts and roles that only another build knows.
     fn with_tools() -> Record {
         let call = ToolCall { id: "1".into(), name: "sum".into(), arguments: serde_json::json!({ "a": 2 }) };
         let result = ToolResult { id: "1".into(), name: "sum".into(), text: "4".into() };
@@ -288,12 +290,12 @@ mod tests {
             --- end of call of sum ---\n\nTool:\n--- result of sum ---\n4\n--- end of result of sum ---\n\n\
             Unknown role (critic):\n--- part of an unknown kind ---\n{\"type\":\"hologram\"}\n\
             --- end of part of an unknown kind ---\n\n";
-        assert_eq!(written(Format::Text), text);
+        assert_eq!(written(ExportFormat::Text), text);
         let markdown = "# Sums\n\n## User\n\n[image: a.png]\n\nSum?\n\n## Assistant\n\nWell.\n\nCall of `sum`:\n\n\
             ```\n{\"a\":2}\n```\n\n## Tool\n\nResult of `sum`:\n\n```\n4\n```\n\n## Unknown role (critic)\n\n\
             A part of an unknown kind:\n\n```json\n{\"type\":\"hologram\"}\n```\n\n";
-        assert_eq!(written(Format::Markdown), markdown);
-        let value: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        assert_eq!(written(ExportFormat::Markdown), markdown);
+        let value: serde_json::Value = serde_json::from_str(&written(ExportFormat::Json)).unwrap();
         let call = serde_json::json!({
             "id": "1", "type": "function", "function": { "name": "sum", "arguments": "{\"a\":2}" } });
         let messages = serde_json::json!([
@@ -305,7 +307,7 @@ mod tests {
         assert_eq!(value["messages"], messages);
     }
 
-    fn exported(format: Format) -> String {
+    fn exported(format: ExportFormat) -> String {
         let mut out = Vec::new();
         export(&conversation(), format, &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -317,7 +319,7 @@ mod tests {
             ````\n```\nx\n```\n````\n\nWhy?\n\n## Assistant (tiny)\n\n<details>\n<summary>Thinking</summary>\n\n\
             > Hm.\n>\n> Yes.\n\n</details>\n\nBecause.\n\n```\ncut\n```\n\n---\n\n\
             *One other branch of this conversation is not shown.*\n\n";
-        assert_eq!(exported(Format::Markdown), expected);
+        assert_eq!(exported(ExportFormat::Markdown), expected);
     }
 
     #[test]
@@ -325,7 +327,7 @@ mod tests {
         let expected = "Why and how\n2025-03-04\n\nSystem:\nBe brief.\n\nYou:\n--- a.md ---\n```\nx\n```\n\
             --- end of a.md ---\nWhy?\n\ntiny:\nBecause.\n\n```\ncut\n\n\
             (One other branch of this conversation is not shown.)\n\n";
-        assert_eq!(exported(Format::Text), expected);
+        assert_eq!(exported(ExportFormat::Text), expected);
     }
 
     #[test]
@@ -334,14 +336,14 @@ mod tests {
         let answer = record.entries[1].answer.as_mut().unwrap();
         (answer.dropped, answer.summary) = (4, Some("They\nmet.".into()));
         let mut out = Vec::new();
-        export(&record, Format::Text, &mut out).unwrap();
+        export(&record, ExportFormat::Text, &mut out).unwrap();
         let told = "(From here on the model no longer saw the first 4 messages, but this summary of its own: They met.)";
         assert!(String::from_utf8(out).unwrap().contains(&format!("Why?\n\n{told}\n\ntiny:")));
     }
 
     #[test]
     fn json_is_one_line_that_other_programs_know() {
-        let json = exported(Format::Json);
+        let json = exported(ExportFormat::Json);
         assert_eq!(json.find('\n'), Some(json.len() - 1));
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["fireside"], 2);
@@ -355,8 +357,8 @@ mod tests {
 
     #[test]
     fn a_files_name_says_what_it_is_to_be() {
-        assert_eq!(Format::of(Path::new("a/b.MD")), Some(Format::Markdown));
-        assert_eq!(Format::of(Path::new("b.jsonl")), Some(Format::Json));
-        assert_eq!(Format::of(Path::new("txt")), None);
+        assert_eq!(ExportFormat::of(Path::new("a/b.MD")), Some(ExportFormat::Markdown));
+        assert_eq!(ExportFormat::of(Path::new("b.jsonl")), Some(ExportFormat::Json));
+        assert_eq!(ExportFormat::of(Path::new("txt")), None);
     }
 }

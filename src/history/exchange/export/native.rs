@@ -1,4 +1,4 @@
-//! A conversation → fireside's own JSON, one line, nothing lost.
+//! A conversation → fireside's own JSON, on one line, without loss.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ struct File<'a> {
     tree: Tree<&'a [Entry]>,
 }
 
-/// A message as OpenAI has it.
+/// A message in OpenAI's format.
 #[derive(Serialize)]
 struct Openai<'a> {
     role: &'a Role,
@@ -70,7 +70,7 @@ fn openai(message: &Message) -> Openai<'_> {
         Part::ToolResult(result) => Some(result),
         _ => None,
     });
-    // Calls have a field of their own, and a result is all of its message.
+    // Calls have their own field, and a result is the whole message.
     let content = match (result, &message.parts[..]) {
         (Some(result), [_]) => result.text.as_str().into(),
         _ => {

@@ -1,5 +1,5 @@
-//! A zip → its files with conversations, as streams. Nothing is unpacked to disk, so that no file name in it does
-//! harm; zip bombs are refused.
+//! A zip → the files in it that hold conversations, as streams. Unpacks nothing to disk, so that file names
+//! do no harm; refuses zip bombs.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -13,19 +13,19 @@ use super::error::Error;
 use super::source::choose;
 use crate::files::reason;
 
-/// How often larger than the whole zip what is in it may be. Text shrinks to a tenth, a bomb to a thousandth.
+/// Maximum ratio of unpacked to zipped size. Text shrinks to a tenth, a bomb to a thousandth.
 const MOST_GROWTH: u64 = 200;
-/// What is in it may be as large as this however small the zip is.
+/// Unpacked size that is always allowed, in bytes.
 const HARMLESS: u64 = 64 << 20;
 
 pub(super) struct Archive {
     zip: ZipArchive<BufReader<File>>,
     members: Vec<usize>,
-    /// Bytes that may still come out of it.
+    /// Bytes that may still be unpacked.
     left: u64,
 }
 
-/// Whether a file that begins with these bytes is a zip.
+/// Whether a file that starts with these bytes is a zip.
 pub(super) fn is_zip(beginning: &[u8]) -> bool {
     beginning.starts_with(b"PK\x03\x04") || beginning.starts_with(b"PK\x05\x06")
 }
@@ -44,7 +44,7 @@ impl Archive {
         Ok(Archive { zip, members, left })
     }
 
-    /// Bytes of what it says is in it.
+    /// Unpacked bytes of the members, according to the zip.
     pub(super) fn size(&mut self) -> u64 {
         let sizes =
             self.members.iter().map(|index| self.zip.by_index_raw(*index).map_or(0, |file| file.size()));
@@ -55,16 +55,16 @@ impl Archive {
         0..self.members.len()
     }
 
-    /// The name of a member and what is in it.
+    /// A member's name and its contents.
     pub(super) fn member(&mut self, member: usize) -> Result<(String, impl Read), Error> {
         let index = self.members[member];
         let name = name(&mut self.zip, index);
         let file = self.zip.by_index(index).map_err(|error| refused(&name, error))?;
-        Ok((name, Guarded { file, left: &mut self.left }))
+        Ok((name, LimitedMember { file, left: &mut self.left }))
     }
 }
 
-/// In which nothing but what can be shown is left.
+/// A member's name without control characters.
 fn name(zip: &mut ZipArchive<BufReader<File>>, index: usize) -> String {
     let raw = zip.by_index_raw(index).map(|file| file.name_raw().to_vec()).unwrap_or_default();
     String::from_utf8_lossy(&raw).chars().filter(|c| !c.is_control()).collect()
@@ -80,13 +80,13 @@ fn refused(name: &dyn std::fmt::Display, error: ZipError) -> Error {
     Error::Zip { name: name.to_string(), why }
 }
 
-/// A member that may not grow for ever.
-struct Guarded<'a> {
+/// A member with a limit on its unpacked size.
+struct LimitedMember<'a> {
     file: ZipFile<'a, BufReader<File>>,
     left: &'a mut u64,
 }
 
-impl Read for Guarded<'_> {
+impl Read for LimitedMember<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         match self.left.checked_sub(read as u64) {

@@ -1,7 +1,7 @@
-//! Messages as another program had them, one after the other in their tree → the entries of a [`Record`].
+//! Another program's messages, in the order of their tree → the entries of a [`Record`].
 //!
-//! What a model said in several messages in a row (thoughts, a call of a tool, an answer) becomes one message. What a tool
-//! returned is one of its own. Used by openai.rs and chatgpt.rs.
+//! Consecutive messages of the model (thoughts, a tool call, an answer) become one message; a tool's result
+//! is a message of its own. Used by openai.rs and chatgpt.rs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::chat::part::Text;
 use crate::chat::record::{Answer, Entry, Record, title_from};
 use crate::chat::{Message, MessageId, Part, Role};
 
-/// What one message says.
+/// The contents of one message.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Said {
     pub(super) role: Option<Role>,
@@ -19,22 +19,22 @@ pub(super) struct Said {
     pub(super) thinking: String,
     pub(super) model: String,
     pub(super) created: Option<i64>,
-    /// Why an answer ended, by the name of a [`StopReason`](crate::chat::StopReason).
+    /// Why an answer ended: the name of a [`StopReason`](crate::chat::StopReason).
     pub(super) stop: &'static str,
 }
 
-/// A place in the other program's tree, which may have nothing to say.
+/// A node in the other program's tree; it may hold no message.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// What the source calls it, as it calls no other one of the conversation.
+    /// Its name in the source, unique in the conversation.
     pub(super) name: String,
-    /// Smaller than its own index.
+    /// An index smaller than its own.
     pub(super) parent: Option<usize>,
     pub(super) said: Option<Said>,
 }
 
-/// Fills the entries, the head and the system prompt, and what follows from them. `head`: an index of `nodes`. The ids of the
-/// messages follow from that of the record and their names.
+/// Fills in the entries, the head, the system prompt and the title. `head`: an index into `nodes`. The
+/// messages' ids are derived from the record's id and their names.
 pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize>) {
     let above = speakers_above(&nodes);
     let mut followers = vec![0_usize; nodes.len()];
@@ -62,7 +62,7 @@ pub(super) fn assemble(record: &mut Record, nodes: Vec<Node>, head: Option<usize
     add_title(record);
 }
 
-/// For each node the nearest one before it that says something.
+/// For each node, its nearest ancestor that holds a message.
 fn speakers_above(nodes: &[Node]) -> Vec<Option<usize>> {
     let mut above: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
     for node in nodes {
@@ -74,7 +74,8 @@ fn speakers_above(nodes: &[Node]) -> Vec<Option<usize>> {
     above
 }
 
-/// Adds what is said to the answer before it, if that goes on `alone` with this, or as an entry of its own.
+/// Appends to the parent's answer if this is its only continuation (`alone`), or adds an entry; returns the
+/// place of the entry.
 fn place(entries: &mut Vec<Entry>, id: MessageId, parent: Option<usize>, alone: bool, said: Said) -> usize {
     let role = said.role.unwrap_or(Role::Assistant);
     let thinking = (!said.thinking.is_empty()).then_some(said.thinking);
@@ -100,7 +101,7 @@ fn place(entries: &mut Vec<Entry>, id: MessageId, parent: Option<usize>, alone: 
     entries.len() - 1
 }
 
-/// Adds parts, text to the text before it.
+/// Adds parts; joins consecutive texts.
 fn add(parts: &mut Vec<Part>, more: Vec<Part>) {
     for part in more {
         match (parts.last_mut(), part) {
@@ -110,7 +111,7 @@ fn add(parts: &mut Vec<Part>, more: Vec<Part>) {
     }
 }
 
-/// As [`join_parts`] would, without copying what is there.
+/// Like [`join_parts`], but without copying `text`.
 fn append(text: &mut String, more: &str) {
     if !text.is_empty() && !more.is_empty() {
         text.push_str("\n\n");
@@ -118,14 +119,14 @@ fn append(text: &mut String, more: &str) {
     text.push_str(more);
 }
 
-/// The newest message that nothing follows, for want of anything that says where the conversation stands.
+/// The newest message without children, if the source does not mark the head.
 fn last_leaf(entries: &[Entry]) -> Option<MessageId> {
     let parents: HashSet<MessageId> = entries.iter().filter_map(|entry| entry.parent).collect();
     let leaves = entries.iter().filter(|entry| !parents.contains(&entry.id));
     leaves.max_by_key(|entry| entry.created).map(|entry| entry.id)
 }
 
-/// What the path begins with and the model was told, rather than what was said, is the system prompt.
+/// The system messages at the start of the path become the system prompt.
 fn lift_system(record: &mut Record) {
     let told = record.path().into_iter().take_while(|entry| entry.message.role == Role::System);
     let (ids, texts): (HashSet<MessageId>, Vec<String>) =
@@ -136,12 +137,13 @@ fn lift_system(record: &mut Record) {
     record.system = Some(join_parts(texts.iter().map(String::as_str)));
     record.entries.retain(|entry| !ids.contains(&entry.id));
     for entry in &mut record.entries {
-        entry.parent = entry.parent.filter(|parent| !ids.contains(parent)); // nothing comes before those
+        // Nothing precedes the removed messages.
+        entry.parent = entry.parent.filter(|parent| !ids.contains(parent));
     }
     record.head = record.head.filter(|head| !ids.contains(head));
 }
 
-/// A title, where the source had none.
+/// Adds a title if the source has none.
 fn add_title(record: &mut Record) {
     record.title = record.title.split_whitespace().collect::<Vec<_>>().join(" ");
     if record.title.is_empty() {
@@ -169,7 +171,7 @@ mod tests {
         record
     }
 
-    /// Where each message stands: its parent's place and its text; and the place of the head.
+    /// Each message's parent (as a place) and text.
     fn texts(record: &Record) -> Vec<(Option<usize>, String)> {
         let place = |id| record.entries.iter().position(|entry| entry.id == id);
         let told = |entry: &Entry| (entry.parent.and_then(place), entry.message.content());
@@ -237,7 +239,7 @@ mod tests {
             let nodes = (0..200_000_usize)
                 .map(|index| node(index.checked_sub(1), role.clone(), "some words"))
                 .collect();
-            let record = assembled(nodes, None); // minutes, if each were to copy all before it
+            let record = assembled(nodes, None); // takes minutes if each message copies all before it
             assert_eq!(record.entries.len(), usize::from(role == Role::Assistant));
         }
     }

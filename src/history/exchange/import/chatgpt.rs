@@ -1,7 +1,7 @@
 //! One conversation of a ChatGPT data export → a conversation.
 //!
-//! `mapping` is a tree whose nodes may lack messages, parents and children, or run in circles: no message is lost for that.
-//! content.rs reads what a message says, assemble.rs makes entries of it.
+//! `mapping` is a tree whose nodes may lack messages, parents or children, or form cycles; no message is lost
+//! for that. content.rs reads a message's content, assemble.rs makes entries of the messages.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::chat::record::Record;
 use crate::chat::{Part, Role, StopReason};
 use crate::history::exchange::time;
 
-/// `known`: when the file was written, for a conversation that does not say when it was.
+/// `known`: when the file was written, for conversations without a time.
 pub(super) fn read(object: Map<String, Value>, known: i64) -> Result<Imported, String> {
     let Some(Value::Object(mapping)) = object.get("mapping") else {
         return Err("its messages ('mapping') cannot be read".into());
@@ -56,7 +56,7 @@ fn id(object: &Map<String, Value>) -> String {
     }
 }
 
-/// Who follows whom, made a forest of.
+/// The tree of messages, repaired into a forest.
 struct Forest<'a> {
     names: Vec<&'a str>,
     ids: HashMap<&'a str, usize>,
@@ -70,7 +70,7 @@ impl<'a> Forest<'a> {
         let names: Vec<&str> = mapping.keys().map(String::as_str).collect();
         let ids: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
         let nodes: Vec<&Value> = mapping.values().collect();
-        let mut named = vec![None; nodes.len()]; // as a child of another one, and the how manieth
+        let mut named = vec![None; nodes.len()]; // the parent that lists it, and its place there
         for (index, node) in nodes.iter().enumerate() {
             let children = node.get("children").and_then(Value::as_array).into_iter().flatten();
             for (place, child) in children.enumerate() {
@@ -115,7 +115,7 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Makes a root of one node of every circle; whether there was any.
+/// Breaks each cycle at one node, which becomes a root; returns whether there were any.
 fn cut_circles(parents: &mut [Option<usize>]) -> bool {
     let mut seen_from = vec![usize::MAX; parents.len()];
     let mut any = false;
@@ -184,7 +184,8 @@ fn said(message: &Map<String, Value>, notes: &mut Notes) -> Option<Said> {
     Some(Said { role: Some(role), parts, thinking, model, created, stop: stop(message, metadata) })
 }
 
-/// The custom instructions, where a message is nothing but the place where they count. Exports of 2023 have them apart.
+/// The custom instructions, if the message only marks where they apply. Exports of 2023 store them in the
+/// metadata.
 fn or_instructions(content: Content, metadata: &Map<String, Value>) -> Content {
     match content {
         Content::Said(parts) if metadata.get("is_user_system_message") == Some(&Value::Bool(true)) => {
@@ -199,7 +200,7 @@ fn or_instructions(content: Content, metadata: &Map<String, Value>) -> Content {
     }
 }
 
-/// The files given along, by their names: the export has no text of them. Pictures stand in the content.
+/// The names of attached files, whose text the export lacks. Images are in the content.
 fn files(metadata: &Map<String, Value>, notes: &mut Notes) -> String {
     let mut names = Vec::new();
     for file in metadata.get("attachments").and_then(Value::as_array).into_iter().flatten() {

@@ -1,6 +1,6 @@
-//! The content of one message, as ChatGPT and the OpenAI API have it → its parts.
+//! The content of one message in the formats of ChatGPT and the OpenAI API → its parts.
 //!
-//! Images and recordings become media; what is not known is kept as the JSON that it is, and noted.
+//! Images and recordings become media; unknown content is kept as JSON, with a notice.
 
 use serde_json::{Map, Value};
 
@@ -11,21 +11,21 @@ use crate::chat::fences::fenced;
 use crate::chat::message::join_parts;
 use crate::chat::part::{Media, MediaKind, Text};
 
-/// What the content of one message comes to.
+/// The content of one message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Content {
-    /// Said to the other side.
+    /// Part of the conversation.
     Said(Vec<Part>),
-    /// Code, or what a tool returned: its language (or what kind of thing it is) and the text.
+    /// Code or a tool's output: its language (or kind) and its text.
     Block(String, String),
-    /// Thought, not said.
+    /// Thinking.
     Thinking(String),
-    /// Told to the model about the user and what it should do.
+    /// Instructions to the model, or facts about the user.
     Told(String),
 }
 
 impl Content {
-    /// The parts that it has or is, without any markup.
+    /// The content as parts, without markup.
     pub(super) fn parts(self) -> Vec<Part> {
         match self {
             Content::Said(parts) => parts,
@@ -33,7 +33,7 @@ impl Content {
         }
     }
 
-    /// The same, where a block of code is fenced.
+    /// The same, with code in fences.
     pub(super) fn fenced(self) -> Vec<Part> {
         match self {
             Content::Block(kind, text) if !text.is_empty() => vec![Part::text(fenced(&kind, &text))],
@@ -42,7 +42,7 @@ impl Content {
     }
 }
 
-/// The text in parts, a line each.
+/// The texts among the parts, one per line.
 pub(super) fn text_of(parts: &[Part]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         Part::Text(Text { text }) => Some(text.as_str()),
@@ -73,7 +73,7 @@ pub(super) fn content(value: &Value, notes: &mut Notes) -> Content {
     }
 }
 
-/// A list of parts, or one alone. Text follows text on a line of its own.
+/// A list of parts, or a single part. Joins consecutive texts with a line break.
 pub(super) fn parts(value: &Value, notes: &mut Notes) -> Vec<Part> {
     let list = match value {
         Value::Array(list) => list.as_slice(),
@@ -141,7 +141,7 @@ fn one_part(part: &Value, notes: &mut Notes) -> Option<Part> {
     })
 }
 
-/// An image or a recording: with its bytes where `url` holds them, else as a reference.
+/// An image or a recording: with its bytes if `url` contains them, otherwise a reference.
 fn media(media: Media, url: &str, notes: &mut Notes) -> Part {
     let url = Some(url.to_string()).filter(|url| !url.is_empty());
     if let Some((media_type, bytes)) = url.as_deref().and_then(identity::data_url) {
@@ -155,7 +155,7 @@ fn media(media: Media, url: &str, notes: &mut Notes) -> Part {
     Part::Media(Media { url, ..media })
 }
 
-/// Its parts, or its text where it has none.
+/// The object's parts, or its text if it has none.
 fn parts_of(object: &Map<String, Value>, notes: &mut Notes) -> Vec<Part> {
     match object.get("parts") {
         Some(Value::Null) | None => parts(object.get("text").unwrap_or(&Value::Null), notes),
@@ -189,7 +189,7 @@ fn thoughts(object: &Map<String, Value>, notes: &mut Notes) -> String {
     join_parts(all.iter().map(String::as_str))
 }
 
-/// These fields as paragraphs, and the lists and objects among them as JSON.
+/// These fields as paragraphs; lists and objects among them as JSON.
 fn context(object: &Map<String, Value>, names: &[&str]) -> String {
     let told: Vec<String> = names
         .iter()
@@ -218,7 +218,7 @@ fn unknown(kind: &str, object: &Map<String, Value>, notes: &mut Notes) -> Conten
     Content::Said(known)
 }
 
-/// Those of these fields that are text, a line each.
+/// Those of these fields that are text, one per line.
 fn fields(object: &Map<String, Value>, names: &[&str]) -> String {
     let texts = names.iter().map(|name| word(object, name)).filter(|text| !text.is_empty());
     texts.collect::<Vec<_>>().join("\n")

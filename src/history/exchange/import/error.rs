@@ -1,11 +1,12 @@
-//! Why a file was not imported, or not to its end.
+//! Why a file was not imported, or not completely.
 
 use std::io;
 use std::path::Path;
 
 use crate::files::reason;
 
-/// Files and members of zips are called as a person knows them. `taken`: how many conversations were imported before.
+/// Files and members of zips go by names that the user knows. `taken`: number of conversations imported
+/// before the error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("could not read {name}: {why}")]
@@ -15,7 +16,7 @@ pub enum Error {
     /// The zip, or a member of it, cannot be unpacked.
     #[error("could not read {name}: {why}")]
     Zip { name: String, why: String },
-    /// No file in a zip or a folder has a name that conversations have.
+    /// No file in the zip or folder is named like a file with conversations.
     #[error("{name} holds no conversations")]
     NoFile { name: String, zip: bool },
     #[error("{0} is UTF-16, JSON is UTF-8")]
@@ -28,7 +29,7 @@ pub enum Error {
     TooLong(String),
     #[error("{name} holds no conversations: {why}")]
     Empty { name: String, why: String },
-    /// Whoever watched wanted no more.
+    /// The watcher stopped the import.
     #[error("interrupted")]
     Interrupted,
 }

@@ -1,4 +1,4 @@
-//! Ids of conversations that come from elsewhere: the same whenever the same one is imported; and hashes of media.
+//! Ids of imported conversations, the same at every import; and hashes of media.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,27 +11,27 @@ use sha2::{Digest, Sha256};
 /// Hexadecimal digits of an id.
 const DIGITS: usize = 16;
 
-/// Of a conversation that its source calls `name`.
+/// The id of a conversation with a name in its source.
 pub(super) fn of_name(source: &str, name: &str) -> String {
     let mut sum = IdHasher::of(source);
     sum.0.update(name);
     sum.digits()
 }
 
-/// Of one that has no name there: equal ones are the same.
+/// The id of a conversation without a name: equal contents have equal ids.
 pub(super) fn of_content(source: &str, content: &impl Serialize) -> String {
     let mut sum = IdHasher::of(source);
     serde_json::to_writer(&mut sum, content)
-        .expect("JSON that was read can be written, and a sum takes everything");
+        .expect("parsed JSON serialises, and a hasher accepts every byte");
     sum.digits()
 }
 
-/// Of the bytes of a medium: SHA-256, lower-case hexadecimal.
+/// The hash of a medium's bytes: SHA-256 in lower-case hexadecimal.
 pub(super) fn of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
-/// The type and the bytes in a `data:` URL in base64; `None` for any other.
+/// The media type and bytes of a base64 `data:` URL; `None` for other URLs.
 pub(super) fn data_url(url: &str) -> Option<(String, Vec<u8>)> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;
@@ -40,7 +40,7 @@ pub(super) fn data_url(url: &str) -> Option<(String, Vec<u8>)> {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
         text
     })
 }
@@ -71,7 +71,7 @@ impl io::Write for IdHasher {
     }
 }
 
-/// Whether this is an id as [`Record`](crate::chat::record::Record) has it.
+/// Whether this is an id in the form that [`Record`](crate::chat::record::Record) uses.
 pub(super) fn is_id(text: &str) -> bool {
     (12..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,27 +1,27 @@
-//! A stream of bytes → the JSON values in it, one at a time: those of a list, or those that follow each other.
+//! A stream of bytes → the JSON values in it, one at a time: the values of a list, or consecutive values.
 //!
-//! Finds only where a value ends; whether it is JSON inside is for lossy_json.rs to find out. So a value that cannot be read does
-//! not stop those after it, and no more is in memory than one of them.
+//! Finds only where a value ends; lossy_json.rs parses it. So an invalid value does not stop those after it,
+//! and only one value is in memory at a time.
 
 use std::fmt;
 use std::io::{self, BufRead};
 
-/// Where something is. Lines and columns count from 1, columns in bytes.
+/// A position in the stream. Lines and columns count from 1, columns in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) byte: u64,
     pub(super) line: u64,
     pub(super) column: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, column {} (byte {})", self.line, self.column, self.byte)
     }
 }
 
-impl Place {
-    /// The place behind these bytes.
+impl Position {
+    /// Moves past these bytes.
     fn pass(&mut self, bytes: &[u8]) {
         self.byte += bytes.len() as u64;
         self.line += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -32,20 +32,20 @@ impl Place {
     }
 }
 
-/// What comes next.
+/// The next item of the stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// A value that begins there; its bytes are in [`Pieces::bytes`].
-    Value(Place),
-    /// A value that is longer than the limit.
-    TooLong(Place),
+pub(super) enum JsonItem {
+    /// A value that starts here; its bytes are in [`JsonStream::bytes`].
+    Value(Position),
+    /// A value longer than the limit.
+    TooLong(Position),
     ListEnd,
 }
 
-/// Why there is no more.
+/// Why the stream ends early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Damaged(Place, String),
+    Damaged(Position, String),
     Unreadable(io::Error),
 }
 
@@ -58,31 +58,31 @@ impl From<io::Error> for Stop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanState {
     Outside,
-    /// In a list, where a value (or the end) may come.
+    /// In a list, before a value or the end of the list.
     Before,
-    /// In a list, behind a value.
+    /// In a list, after a value.
     After,
 }
 
-pub(super) struct Pieces<R> {
+pub(super) struct JsonStream<R> {
     input: R,
-    /// Bytes of the longest value.
+    /// Maximum length of a value, in bytes.
     limit: usize,
     state: ScanState,
-    place: Place,
+    place: Position,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Room that is kept from one value to the next.
+/// Buffer capacity kept from one value to the next, in bytes.
 const KEPT: usize = 4 << 20;
 
-impl<R: BufRead> Pieces<R> {
-    pub(super) fn new(input: R, limit: usize) -> Pieces<R> {
-        let place = Place { byte: 0, line: 1, column: 1 };
-        Pieces { input, limit, state: ScanState::Outside, place, bytes: Vec::new() }
+impl<R: BufRead> JsonStream<R> {
+    pub(super) fn new(input: R, limit: usize) -> JsonStream<R> {
+        let place = Position { byte: 0, line: 1, column: 1 };
+        JsonStream { input, limit, state: ScanState::Outside, place, bytes: Vec::new() }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Piece>, Stop> {
+    pub(super) fn next(&mut self) -> Result<Option<JsonItem>, Stop> {
         loop {
             let byte = match (self.byte_after_space()?, self.state) {
                 (Some(byte), _) => byte,
@@ -99,7 +99,7 @@ impl<R: BufRead> Pieces<R> {
                 (ScanState::Before | ScanState::After, b']') => {
                     self.skip();
                     self.state = ScanState::Outside;
-                    return Ok(Some(Piece::ListEnd));
+                    return Ok(Some(JsonItem::ListEnd));
                 }
                 (ScanState::After, b',') => {
                     self.skip();
@@ -121,7 +121,7 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    /// The next byte that is no white space, which stays there.
+    /// The next byte that is not white space; does not consume it.
     fn byte_after_space(&mut self) -> io::Result<Option<u8>> {
         loop {
             let chunk = self.input.fill_buf()?;
@@ -140,7 +140,7 @@ impl<R: BufRead> Pieces<R> {
         self.place.pass(b" ");
     }
 
-    fn value(&mut self, first: u8) -> Result<Piece, Stop> {
+    fn value(&mut self, first: u8) -> Result<JsonItem, Stop> {
         if !matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
             return Err(Stop::Damaged(self.place, "this is no JSON".into()));
         }
@@ -171,24 +171,24 @@ impl<R: BufRead> Pieces<R> {
             self.place.pass(&chunk[..inside]);
             self.input.consume(inside);
             if ended {
-                return Ok(if too_long { Piece::TooLong(start) } else { Piece::Value(start) });
+                return Ok(if too_long { JsonItem::TooLong(start) } else { JsonItem::Value(start) });
             }
         }
     }
 }
 
-/// How far a value goes, told by its brackets and quotes alone.
+/// Where a value ends, judged by its brackets and quotes alone.
 #[derive(Default)]
 struct Extent {
     depth: usize,
     string: bool,
     escaped: bool,
-    /// A number or a word, which ends before what cannot belong to it.
+    /// A number or a word: it ends before a byte that cannot belong to it.
     bare: bool,
 }
 
 impl Extent {
-    /// How many of these bytes belong to the value, and whether it ends with them.
+    /// The number of these bytes that belong to the value, and whether it ends there.
     fn within(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (index, byte) in bytes.iter().enumerate() {
             if self.string {
@@ -228,15 +228,15 @@ mod tests {
     use super::*;
     use std::io::BufReader;
 
-    /// What comes, with a buffer of so many bytes, and where it stops.
+    /// The items, read with a buffer of `buffer` bytes, and the position of the error.
     fn read(text: &str, buffer: usize) -> (Vec<String>, Option<(u64, u64)>) {
-        let mut pieces = Pieces::new(BufReader::with_capacity(buffer, text.as_bytes()), 20);
+        let mut pieces = JsonStream::new(BufReader::with_capacity(buffer, text.as_bytes()), 20);
         let mut found = Vec::new();
         loop {
             match pieces.next() {
-                Ok(Some(Piece::Value(_))) => found.push(String::from_utf8(pieces.bytes.clone()).unwrap()),
-                Ok(Some(Piece::TooLong(place))) => found.push(format!("too long at {}", place.byte)),
-                Ok(Some(Piece::ListEnd)) => found.push("end".into()),
+                Ok(Some(JsonItem::Value(_))) => found.push(String::from_utf8(pieces.bytes.clone()).unwrap()),
+                Ok(Some(JsonItem::TooLong(place))) => found.push(format!("too long at {}", place.byte)),
+                Ok(Some(JsonItem::ListEnd)) => found.push("end".into()),
                 Ok(None) => return (found, None),
                 Err(Stop::Damaged(place, _)) => return (found, Some((place.line, place.column))),
                 Err(Stop::Unreadable(error)) => panic!("{error}"),
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn places_are_those_of_an_editor() {
-        let mut pieces = Pieces::new("[1,\n  22]".as_bytes(), 20);
-        assert_eq!(pieces.next().unwrap(), Some(Piece::Value(Place { byte: 1, line: 1, column: 2 })));
-        assert_eq!(pieces.next().unwrap(), Some(Piece::Value(Place { byte: 6, line: 2, column: 3 })));
+        let mut pieces = JsonStream::new("[1,\n  22]".as_bytes(), 20);
+        assert_eq!(pieces.next().unwrap(), Some(JsonItem::Value(Position { byte: 1, line: 1, column: 2 })));
+        assert_eq!(pieces.next().unwrap(), Some(JsonItem::Value(Position { byte: 6, line: 2, column: 3 })));
     }
 }

@@ -1,11 +1,11 @@
-//! The bytes of one JSON value → the value, also where a careless program wrote what JSON does not allow.
+//! The bytes of one JSON value → the value, even if it contains invalid characters.
 //!
-//! Programs that cut text between the two halves of a UTF-16 pair write half of it, and old files have bytes that are not
-//! UTF-8. Both cost one character, which is no reason to lose a conversation.
+//! Programs that cut text inside a UTF-16 surrogate pair write half of it, and old files contain bytes that
+//! are not UTF-8. Either costs one character, not the conversation.
 
 use serde_json::Value;
 
-/// The value, and whether characters had to be replaced; or why it is none.
+/// The value, and whether characters were replaced; or the parser's error.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Value, bool), serde_json::Error> {
     serde_json::from_slice(bytes).map(|value| (value, false)).or_else(|error| {
         let mut text = String::from_utf8_lossy(bytes).into_owned().into_bytes();
@@ -17,7 +17,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(Value, bool), serde_json::Error> {
     })
 }
 
-/// Writes `\ufffd` over every `\ud83d` that lacks its other half.
+/// Writes `\ufffd` over every unpaired surrogate, such as `\ud83d`.
 fn replace_halves(text: &mut [u8]) {
     let mut at = 0;
     while at + 1 < text.len() {
@@ -36,7 +36,7 @@ fn replace_halves(text: &mut [u8]) {
     }
 }
 
-/// The number in the `\u1234` that stands here.
+/// The code unit of the `\u1234` at this place.
 fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
     let digits = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit))?;

@@ -1,12 +1,13 @@
-//! A file, a folder or a zip of another program (or of fireside) → conversations, each passed on as soon as it is read.
+//! A file, a folder or a zip of another program (or of fireside) → conversations, each passed on as soon as
+//! it is read.
 //!
-//! The content decides its kind: fireside's JSON, OpenAI's messages, ChatGPT's data export. One conversation is in memory
-//! at a time. Unreadable parts are skipped with a notice; only where the structure of the file is damaged, nothing after it can be
-//! read.
+//! The content decides the format: fireside's JSON, OpenAI's messages, ChatGPT's data export. One
+//! conversation is in memory at a time. Unreadable parts are skipped with a notice; only damage to the file's
+//! structure ends the import.
 //!
-//! In the order of the flow: this file, what is read and what comes of it; source.rs and archive.rs, a file, a folder, a zip;
-//! json_stream.rs and lossy_json.rs, one JSON value at a time; then one file for each kind of conversation: native.rs, openai.rs,
-//! chatgpt.rs.
+//! In the order of the flow: this file, the import and its summary; source.rs and archive.rs, a file, a
+//! folder, a zip; json_stream.rs and lossy_json.rs, one JSON value at a time; then one file per format:
+//! native.rs, openai.rs, chatgpt.rs.
 
 mod archive;
 mod assemble;
@@ -31,41 +32,41 @@ use serde_json::{Map, Value};
 use self::archive::{Archive, is_zip};
 pub use self::error::Error;
 use self::error::unreadable;
-use self::json_stream::{Piece, Pieces, Place, Stop};
+use self::json_stream::{JsonItem, JsonStream, Position, Stop};
 use self::lossy_json::parse;
 pub use self::notes::Imported;
 use self::notes::quoted;
 use crate::files::{self, reason};
 
-/// Bytes of the longest conversation.
+/// Maximum length of a conversation, in bytes.
 const LONGEST: usize = 256 << 20;
-/// Bytes read at once.
+/// Bytes per read.
 const BUFFER: usize = 64 << 10;
-/// Notes about what was left out; of more, only the number is said.
+/// Maximum number of notes; the others are only counted.
 const MOST_NOTES: usize = 100;
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Handed on.
+pub struct ImportSummary {
+    /// Conversations passed on.
     pub conversations: usize,
-    /// In all of these.
+    /// Messages in all of them.
     pub messages: usize,
-    /// Left out, for they could not be read or are none; `notes` says why.
+    /// Values that could not be read or are no conversations; `notes` has the reasons.
     pub skipped: usize,
     pub notes: Vec<String>,
 }
 
-/// `watch` is told the bytes read and those there are, every now and then, and may stop it. `take` gets the conversations; an
-/// error of its own ends the import. What was handed on before an error stays so.
+/// `watch` gets the bytes read and the total from time to time, and may stop the import. `take` gets the
+/// conversations; an error from it ends the import. Conversations passed on before an error stay imported.
 pub fn import<E: From<Error>>(
     path: &Path,
     watch: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     take: &mut dyn FnMut(Imported) -> Result<(), E>,
-) -> Result<Summary, E> {
+) -> Result<ImportSummary, E> {
     let files = source::files(path)?;
     let size = |file: &std::path::PathBuf| std::fs::metadata(file).map_or(0, |about| about.len());
-    let mut progress = Progress { watch, done: 0, total: files.iter().map(size).sum() };
+    let mut progress = ImportProgress { watch, done: 0, total: files.iter().map(size).sum() };
     let mut importer = Importer::new(take);
     for file in &files {
         importer.file(file, &mut progress)?;
@@ -76,16 +77,16 @@ pub fn import<E: From<Error>>(
     importer.finish(path)
 }
 
-struct Progress<'a> {
+struct ImportProgress<'a> {
     watch: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     done: u64,
     total: u64,
 }
 
-/// Tells how far it is, and stops when that is wanted.
+/// Reports progress, and fails once the watcher stops the import.
 struct Watched<'a, 'b, R> {
     input: R,
-    progress: &'a mut Progress<'b>,
+    progress: &'a mut ImportProgress<'b>,
 }
 
 impl<R: Read> Read for Watched<'_, '_, R> {
@@ -102,23 +103,23 @@ impl<R: Read> Read for Watched<'_, '_, R> {
 
 struct Importer<'a, E> {
     take: &'a mut dyn FnMut(Imported) -> Result<(), E>,
-    summary: Summary,
+    summary: ImportSummary,
     more_notes: usize,
-    /// Anything but white space came.
+    /// The input was not only white space.
     anything: bool,
     /// When the file was written, for conversations without a time: milliseconds since 1970.
     known: i64,
-    /// Messages that stand in a list by themselves, and their bytes.
+    /// Messages directly in a list, and their bytes.
     loose: (Vec<Value>, usize),
 }
 
 impl<'a, E: From<Error>> Importer<'a, E> {
     fn new(take: &'a mut dyn FnMut(Imported) -> Result<(), E>) -> Importer<'a, E> {
-        let (summary, loose) = (Summary::default(), (Vec::new(), 0));
+        let (summary, loose) = (ImportSummary::default(), (Vec::new(), 0));
         Importer { take, summary, more_notes: 0, anything: false, known: 0, loose }
     }
 
-    fn file(&mut self, path: &Path, progress: &mut Progress) -> Result<(), E> {
+    fn file(&mut self, path: &Path, progress: &mut ImportProgress) -> Result<(), E> {
         let unreadable = |error| unreadable(path, &error);
         let mut file = files::regular(path).map_err(unreadable)?;
         let mut beginning = Vec::new();
@@ -147,26 +148,26 @@ impl<'a, E: From<Error>> Importer<'a, E> {
 
     /// Reads one file to its end.
     fn read(&mut self, name: &str, input: impl Read) -> Result<(), E> {
-        let mut pieces = Pieces::new(BufReader::with_capacity(BUFFER, input), LONGEST);
+        let mut pieces = JsonStream::new(BufReader::with_capacity(BUFFER, input), LONGEST);
         loop {
             let piece = pieces.next().map_err(|stop| self.stopped(name, stop))?;
             self.anything |= piece.is_some();
             match piece {
-                Some(Piece::Value(place)) => match parse(&pieces.bytes) {
+                Some(JsonItem::Value(place)) => match parse(&pieces.bytes) {
                     Ok((value, _)) if openai::is_message(&value) => {
                         self.gather(name, value, pieces.bytes.len())?
                     }
                     Ok((value, repaired)) => self.value(value, repaired, &format!("{name}, {place}"))?,
                     Err(error) => self.skip(&format!("{name}, {place}"), &not_json(place, &error)),
                 },
-                Some(Piece::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
-                Some(Piece::ListEnd) => self.flush(name)?,
+                Some(JsonItem::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
+                Some(JsonItem::ListEnd) => self.flush(name)?,
                 None => return self.flush(name),
             }
         }
     }
 
-    /// Keeps a message until the list in which it stands ends.
+    /// Keeps a message until its list ends.
     fn gather(&mut self, name: &str, message: Value, bytes: usize) -> Result<(), E> {
         self.loose.0.push(message);
         self.loose.1 += bytes;
@@ -184,7 +185,7 @@ impl<'a, E: From<Error>> Importer<'a, E> {
         }
     }
 
-    /// `origin`: what to call it when it has no title.
+    /// `origin`: its name in notes if it has no title.
     fn value(&mut self, value: Value, repaired: bool, origin: &str) -> Result<(), E> {
         if let Value::Object(mut object) = value {
             if let Some(Value::Array(list)) = object.get_mut("conversations").map(Value::take) {
@@ -230,7 +231,7 @@ impl<'a, E: From<Error>> Importer<'a, E> {
         }
     }
 
-    /// What stopped the reading, and how far it got.
+    /// The error that ended the reading, with the progress so far.
     fn stopped(&self, name: &str, stop: Stop) -> Error {
         let (name, taken) = (name.to_string(), self.summary.conversations);
         match stop {
@@ -243,7 +244,7 @@ impl<'a, E: From<Error>> Importer<'a, E> {
         }
     }
 
-    fn finish(mut self, path: &Path) -> Result<Summary, E> {
+    fn finish(mut self, path: &Path) -> Result<ImportSummary, E> {
         if self.summary.conversations == 0 && (self.summary.skipped > 0 || !self.anything) {
             let why = self.summary.notes.into_iter().next().unwrap_or("it is empty".into());
             return Err(Error::Empty { name: path.display().to_string(), why }.into());
@@ -255,7 +256,7 @@ impl<'a, E: From<Error>> Importer<'a, E> {
     }
 }
 
-/// Whatever kind of conversation this is.
+/// Reads a conversation in any known format.
 fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, String> {
     if object.contains_key("fireside") {
         native::read(object, known)
@@ -268,8 +269,8 @@ fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, Stri
     }
 }
 
-/// Why the value that begins at `start` is no JSON, and where exactly.
-fn not_json(start: Place, error: &serde_json::Error) -> String {
+/// Why the value at `start` is invalid JSON, with the exact position.
+fn not_json(start: Position, error: &serde_json::Error) -> String {
     let why = error.to_string();
     let why = why.rfind(" at line ").map_or(why.as_str(), |end| &why[..end]);
     let line = start.line + (error.line() as u64).saturating_sub(1);

@@ -1,6 +1,6 @@
-//! fireside's own JSON → a conversation, nothing lost.
+//! fireside's own JSON → a conversation, without loss.
 //!
-//! `tree` alone counts. If that is not what it should be, the path is taken from `messages` after all (openai.rs).
+//! Only `tree` counts. If it is invalid, the path is read from `messages` instead (openai.rs).
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::chat::record::{Entry, Record};
 use crate::history::exchange::native::{Tree, VERSION};
 use crate::history::legacy::OldEntry;
 
-/// `known`: when the file was written, for a conversation that does not say when it was.
+/// `known`: when the file was written, for conversations without a time.
 pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Imported, String> {
     let mut notes = Notes::default();
     if object.get("fireside").and_then(Value::as_u64).is_none_or(|version| version > VERSION) {
@@ -51,14 +51,14 @@ fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
     object.get(name)?.as_str().map(str::to_string)
 }
 
-/// The tree as version 1 had it: messages are named by their places.
+/// The tree in version 1, which identified messages by their places.
 #[derive(Deserialize)]
 struct OldTree {
     entries: Vec<OldEntry>,
     head: Option<usize>,
 }
 
-/// `None` for what is no tree, whatever version wrote it. `id`: of the conversation.
+/// `None` if this is no valid tree of any version. `id`: the conversation's id.
 fn read_tree(tree: Value, id: &str) -> Option<Tree<Vec<Entry>>> {
     let named = |entry: &Value| entry.get("id").is_some();
     let old = tree.get("entries")?.as_array()?.iter().any(|entry| !named(entry));
@@ -79,7 +79,7 @@ fn read_tree(tree: Value, id: &str) -> Option<Tree<Vec<Entry>>> {
     Some(Tree { entries, head: head.map(|head| ids[head]) })
 }
 
-/// Parents before their children, every id once, and a head that is there.
+/// Whether parents precede their children, ids are unique, and the head exists.
 fn is_tree(tree: &Tree<Vec<Entry>>) -> bool {
     let mut before: HashSet<MessageId> = HashSet::new();
     let in_order = tree

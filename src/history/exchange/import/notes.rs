@@ -5,18 +5,18 @@ use crate::chat::record::Record;
 /// A conversation that was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// With ids that are the same whenever this conversation is imported.
+    /// Its ids are the same at every import.
     pub record: Record,
-    /// What was left out, and what was not understood and kept as it is.
+    /// What was omitted, and what was kept without being understood.
     pub notes: Vec<String>,
 }
 
-/// Different notes about one conversation; what more there is to say is left at that.
+/// Maximum number of different notes per conversation; the others are only counted.
 const MOST: usize = 20;
-/// Characters of a word from a file that are shown.
+/// Maximum length of a quoted word, in characters.
 const LONGEST: usize = 60;
 
-/// In the order in which they came up.
+/// In the order of their first appearance.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     notes: Vec<(String, usize)>,
@@ -41,7 +41,7 @@ impl Notes {
     }
 }
 
-/// A word that stands in a file, as it can be shown.
+/// A word from a file, safe to display.
 pub(super) fn quoted(word: &str) -> String {
     let mut shown: String = word.trim().chars().filter(|c| !c.is_control()).take(LONGEST + 1).collect();
     if shown.chars().count() > LONGEST {

@@ -1,4 +1,5 @@
-//! OpenAI's chat messages → a conversation: `[{"role", "content"}, …]`, or an object with these as its `messages`.
+//! OpenAI's chat messages → a conversation: `[{"role", "content"}, …]`, or an object whose `messages` is such
+//! a list.
 
 use serde_json::{Map, Value};
 
@@ -13,13 +14,13 @@ use crate::history::exchange::time;
 
 const CREATED: &[&str] = &["created", "created_at", "create_time", "timestamp"];
 
-/// Whether this is one of such messages.
+/// Whether this is such a message.
 pub(super) fn is_message(value: &Value) -> bool {
     let has = |name| value.get(name).is_some();
     value.get("role").is_some_and(Value::is_string) && (has("content") || has("tool_calls"))
 }
 
-/// `known`: when the file was written, for a conversation that does not say when it was.
+/// `known`: when the file was written, for conversations without a time.
 pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Imported, String> {
     let Some(Value::Array(messages)) = object.remove("messages") else {
         return Err("its messages are no list".into());
@@ -75,7 +76,7 @@ fn said(message: &Value, model: &str, notes: &mut Notes) -> Option<Said> {
     Some(Said { role: Some(role), parts, thinking, model, created, stop: "end" })
 }
 
-/// The role of that name, or of another name for it.
+/// The role with this name or alias.
 pub(super) fn role(name: &str) -> Role {
     match name {
         "developer" => Role::System,
@@ -86,7 +87,7 @@ pub(super) fn role(name: &str) -> Role {
     }
 }
 
-/// For a message that is kept and whose role is not known.
+/// Notes that a message with an unknown role is kept.
 pub(super) fn note_role(role: &Role, notes: &mut Notes) {
     if let Role::Other(name) = role {
         let name = quoted(name);
@@ -94,7 +95,7 @@ pub(super) fn note_role(role: &Role, notes: &mut Notes) {
     }
 }
 
-/// What a tool returned: the text is the result, everything else stands beside it.
+/// A tool's result: its texts become the result, other parts follow it.
 pub(super) fn result(result: ToolResult, parts: Vec<Part>) -> Vec<Part> {
     let (texts, others): (Vec<Part>, Vec<Part>) =
         parts.into_iter().partition(|part| matches!(part, Part::Text(_)));
@@ -112,7 +113,7 @@ fn tool_call(call: &Value) -> Part {
     }
 }
 
-/// A call with its arguments, which may be JSON in a string.
+/// A tool call; its arguments may be a string of JSON.
 pub(super) fn called(id: &str, name: &str, arguments: Value) -> Part {
     let object = arguments.as_str().and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
     let arguments = object.map_or(arguments, Value::Object);

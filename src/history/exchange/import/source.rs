@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, unreadable};
 
-/// The file itself, or those of a folder that may hold conversations.
+/// The file itself, or the files in a folder that may hold conversations.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |error| unreadable(path, &error);
     if !fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -24,8 +24,8 @@ pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(chosen.into_iter().map(|index| path.join(&names[index])).collect())
 }
 
-/// Indices of those files that hold conversations, in the order to be read in: the numbered parts of a ChatGPT export, or
-/// whatever may be JSON where there are none. Only the last part of a name counts.
+/// Indices of the files that hold conversations, in reading order: the numbered parts of a ChatGPT export, or
+/// all files that may be JSON. Only the last component of a name counts.
 pub(super) fn choose(names: &[String]) -> Vec<usize> {
     let visible =
         |index: &usize| !names[*index].contains("__MACOSX/") && !last(&names[*index]).starts_with('.');
@@ -39,7 +39,7 @@ pub(super) fn choose(names: &[String]) -> Vec<usize> {
     chosen
 }
 
-/// The numbered parts that lie beside this one, if it is one.
+/// The number of other parts beside this one, if it is a part of an export.
 pub(super) fn other_parts(path: &Path) -> usize {
     let numbered = |name: &str| part_of_export(name).is_some_and(|number| number > 0);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) fn other_parts(path: &Path) -> usize {
         .count()
 }
 
-/// `conversations.json` is 0, `conversations-000.json` 1 and so on.
+/// `conversations.json` is 0, `conversations-000.json` 1, and so on.
 fn part_of_export(name: &str) -> Option<u64> {
     let rest = last(name).strip_prefix("conversations")?.strip_suffix(".json")?;
     match rest.strip_prefix(['-', '_']) {
