@@ -14,7 +14,7 @@ use fireside::engine::draft::{Costs, Drafter, Lookup};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::Model;
 use fireside::engine::prompt::encode::Encoder;
-use fireside::engine::prompt::markers::{Guarded, Markers, Texts};
+use fireside::engine::prompt::markers::{GuardedPrompt, Markers, Texts};
 use fireside::engine::prompt::template::{Template, Turn};
 use fireside::engine::stream::stops::Stops;
 use fireside::engine::stream::utf8::Detokenizer;
@@ -93,7 +93,7 @@ fn tokenise_100_messages_again(bencher: Bencher) {
         .flat_map(|marker| text.match_indices(&marker.text).map(|(at, found)| at..at + found.len()))
         .collect();
     places.sort_by_key(|place| place.start);
-    let prompt = Guarded { text, cuts: Vec::new(), markers: places };
+    let prompt = GuardedPrompt { text, cuts: Vec::new(), markers: places };
     let encoder = Encoder::new(model.vocabulary()).expect("its markers are sound");
     bencher.bench_local(|| encoder.encode(&model, black_box(&prompt)));
 }

@@ -30,11 +30,11 @@ pub struct Cache {
     tokens: Vec<Token>,
     /// Of a model whose memory cannot be cut: what it was before, newest last. The longest that a prompt begins with is
     /// put back.
-    checkpoints: VecDeque<Checkpoint>,
+    checkpoints: VecDeque<ContextCheckpoint>,
 }
 
 #[derive(Debug)]
-struct Checkpoint {
+struct ContextCheckpoint {
     tokens: Vec<Token>,
     state: Vec<u8>,
 }
@@ -83,7 +83,7 @@ impl Cache {
 
     /// Puts back the longest checkpoint that `prompt` begins with.
     fn go_back(&mut self, model: &mut impl Model, prompt: &[Token]) {
-        let serves = |c: &&Checkpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
+        let serves = |c: &&ContextCheckpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
         let best = self.checkpoints.iter().filter(serves).max_by_key(|c| c.tokens.len());
         let Some(best) = best.filter(|best| best.tokens.len() > self.tokens.len()) else { return };
         let put_back = model.restore(self.sequence, &best.state, best.tokens.len()).is_ok();
@@ -96,7 +96,7 @@ impl Cache {
     /// Remembers what is in memory, if the model's memory cannot be cut, so that it can be gone back to.
     pub fn mark(&mut self, model: &impl Model) {
         let near =
-            |c: &Checkpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
+            |c: &ContextCheckpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
         let bytes = model.state_bytes(self.sequence);
         let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
         if useless || self.checkpoints.iter().any(near) {
@@ -109,7 +109,7 @@ impl Cache {
         {
             all -= oldest.state.len();
         }
-        self.checkpoints.push_back(Checkpoint { tokens: self.tokens.clone(), state });
+        self.checkpoints.push_back(ContextCheckpoint { tokens: self.tokens.clone(), state });
     }
 
     /// Puts the saved memory of `tokens` in the place of what is there, with room for `wanted` tokens. `false`: the

@@ -14,7 +14,7 @@ pub mod model; // 2
 pub mod llama;
 mod alphabet;
 pub mod memory;
-mod trial;
+mod probe;
 pub mod cache; // 3
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
@@ -39,6 +39,7 @@ pub use self::error::Error;
 use self::measure::Speculation;
 use self::model::{Cancel, Model};
 use self::prefill::{Prefill, Prefilled};
+pub use self::probe::probe;
 pub use self::prompt::Prompt;
 use self::prompt::Prompter;
 use self::prompt::format::AnswerPrefix;
@@ -47,7 +48,6 @@ use self::scheduler::{Scheduler, Slot};
 use self::sequence::Sequence;
 use self::stream::{Stream, Thoughts};
 use self::token::Token;
-pub use self::trial::try_out;
 use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
 
 /// A loaded model with all that a conversation needs of it.

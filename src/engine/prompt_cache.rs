@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use self::file::{Header, Trouble};
-pub use self::folder::{Bounds, Usage, forget, usage};
+use self::file::{CacheFileHeader, ReadError};
+pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
 use super::llama::{self, ContextOptions};
 use super::token::Token;
@@ -45,7 +45,7 @@ pub struct Rules {
     pub worth: Duration,
     /// The same for what other conversations begin with, too: it saves something every time.
     pub worth_shared: Duration,
-    pub bounds: Bounds,
+    pub bounds: DiskBounds,
     /// Says how many bytes of memory are free, if the system tells; a state may take half of them for a while.
     pub free: fn() -> Option<u64>,
 }
@@ -53,7 +53,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Rules {
         let (worth, worth_shared) = (Duration::from_millis(250), Duration::from_millis(30));
-        Rules { worth, worth_shared, bounds: Bounds::default(), free: || None }
+        Rules { worth, worth_shared, bounds: DiskBounds::default(), free: || None }
     }
 }
 
@@ -89,7 +89,7 @@ pub struct Uses {
 
 /// A cached prompt that saves reading.
 #[derive(Debug)]
-pub struct Found {
+pub struct CacheHit {
     name: String,
     /// Seconds that each of its tokens took to read.
     pub secs_per_token: f64,
@@ -103,7 +103,7 @@ pub struct PromptCache {
     /// Whether the model's files are still what the key says.
     unchanged: Unchanged,
     /// What is known of the files in the folder, by their names.
-    known: HashMap<String, Known>,
+    known: HashMap<String, CachedPrompt>,
     /// Files that can neither be used nor removed.
     hopeless: HashSet<String>,
     /// To be written when nobody waits.
@@ -116,14 +116,14 @@ pub struct PromptCache {
 /// Says whether the files of a model are as they were when it was opened.
 pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
 
-struct Known {
+struct CachedPrompt {
     tokens: Vec<Token>,
     conversations: Vec<String>,
     bytes: u64,
     secs_per_token: f64,
 }
 
-impl Known {
+impl CachedPrompt {
     /// Tokens of `prompt` that need no reading with this; one is always left, for its logits.
     fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
         let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
@@ -180,19 +180,19 @@ impl PromptCache {
             }
             match file::read_header(&self.folder.join(&name)) {
                 Ok(header) if header.key == self.key => {
-                    let Header { tokens, conversations, state: (bytes, _), secs_per_token, .. } = header;
+                    let CacheFileHeader { tokens, conversations, state: (bytes, _), secs_per_token, .. } = header;
                     let known =
-                        Known { tokens, conversations, bytes, secs_per_token: f64::from(secs_per_token) };
+                        CachedPrompt { tokens, conversations, bytes, secs_per_token: f64::from(secs_per_token) };
                     self.known.insert(name, known);
                 }
-                Err(Trouble::Damaged) => self.remove(&name),
-                Ok(_) | Err(Trouble::Unreadable) => {}
+                Err(ReadError::Damaged) => self.remove(&name),
+                Ok(_) | Err(ReadError::Unreadable) => {}
             }
         }
     }
 
     /// The cached prompt that saves most of reading `prompt`, of which the first `here` tokens are in memory.
-    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<Found> {
+    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<CacheHit> {
         if prompt.len() < here + LEAST || !(self.unchanged)() {
             return None;
         }
@@ -205,23 +205,23 @@ impl PromptCache {
             saved >= LEAST && (pays || self.rules.worth.is_zero()) && known.bytes <= *room
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
-        Some(Found { name: name.clone(), secs_per_token: known.secs_per_token })
+        Some(CacheHit { name: name.clone(), secs_per_token: known.secs_per_token })
     }
 
     /// The tokens and the state of what was found, exactly as they were when it was made. `None`: it is gone or was
     /// damaged, and will not be found again.
-    pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
+    pub fn load(&mut self, found: &CacheHit) -> Option<(Vec<Token>, Vec<u8>)> {
         let known = self.known.remove(&found.name)?;
         match file::read(&self.folder.join(&found.name)) {
             Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
                 self.known.insert(found.name.clone(), known);
                 Some((header.tokens, state))
             }
-            Ok(_) | Err(Trouble::Damaged) => {
+            Ok(_) | Err(ReadError::Damaged) => {
                 self.remove(&found.name);
                 None
             }
-            Err(Trouble::Unreadable) => {
+            Err(ReadError::Unreadable) => {
                 self.hopeless.insert(found.name.clone()); // or gone, which is as well
                 None
             }
@@ -229,13 +229,13 @@ impl PromptCache {
     }
 
     /// Notes that something was looked for; what was found and used stays longer.
-    pub fn note(&self, found: Option<&Found>) {
+    pub fn note(&self, found: Option<&CacheHit>) {
         folder::note(&self.folder, found.is_some());
         found.iter().for_each(|found| folder::touch(&self.folder.join(&found.name)));
     }
 
     /// Removes what turned out to be of no use.
-    pub fn discard(&mut self, found: &Found) {
+    pub fn discard(&mut self, found: &CacheHit) {
         self.known.remove(&found.name);
         self.remove(&found.name);
     }
@@ -357,7 +357,7 @@ mod tests {
     const BYTES: usize = 10_000;
 
     fn prompt_cache(folder: &tempfile::TempDir) -> PromptCache {
-        let bounds = Bounds { most: 1 << 30, share: 1.0, leave: 0 };
+        let bounds = DiskBounds { most: 1 << 30, share: 1.0, leave: 0 };
         PromptCache::new(folder.path().into(), "key".into(), Rules { bounds, ..Rules::default() })
     }
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::cache::{self, Cache};
 use super::draft::Drafter;
 use super::model::Model;
-use super::sequence::{Sequence, Step};
+use super::sequence::{Sequence, StepResult};
 use super::token::Token;
 use crate::chat::{DraftCounts, Event, StopReason};
 
@@ -114,19 +114,19 @@ impl RunningSequence<'_> {
         while self.stop.is_none() {
             let Slot { sequence, cache, show, .. } = &mut self.slot;
             let token = match sequence.step(model, model.logits(self.row), show)? {
-                Step::End(stop) => {
+                StepResult::End(stop) => {
                     self.stop = Some(stop);
                     break;
                 }
-                Step::Token(_) if self.certain + 1 > model.limit() => {
+                StepResult::Token(_) if self.certain + 1 > model.limit() => {
                     self.stop = Some(StopReason::Context);
                     break;
                 }
-                Step::Token(_) if sequence.cancelled() => {
+                StepResult::Token(_) if sequence.cancelled() => {
                     self.stop = Some(StopReason::Interrupted);
                     break;
                 }
-                Step::Token(token) => token,
+                StepResult::Token(token) => token,
             };
             if cache.tokens().get(self.certain) != Some(&token) {
                 self.next = vec![token];
@@ -166,7 +166,7 @@ impl RunningSequence<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::draft::{Costs, Lookup};
-    use super::super::prompt::format::{AnswerPrefix, Format};
+    use super::super::prompt::format::{AnswerPrefix, ThinkingFormat};
     use super::super::sampler::Chain;
     use super::super::stream::reasoning::Reasoning;
     use super::super::stream::{Stream, Thoughts};
@@ -204,14 +204,14 @@ mod tests {
     const PROMPT: [Token; 3] = [1, 2, 3];
 
     /// What is shown, how it ended, and what is in memory then.
-    type Outcome = (Vec<Event>, Generated, Vec<Token>);
+    type RunResult = (Vec<Event>, Generated, Vec<Token>);
 
-    fn run(case: &Case, drafter: Option<&mut dyn Drafter>) -> Outcome {
+    fn run(case: &Case, drafter: Option<&mut dyn Drafter>) -> RunResult {
         run_together(std::slice::from_ref(case), vec![drafter]).remove(0)
     }
 
     /// The same of several answers side by side, in a model with the limit of the first.
-    fn run_together(cases: &[Case], drafters: Vec<Option<&mut dyn Drafter>>) -> Vec<Outcome> {
+    fn run_together(cases: &[Case], drafters: Vec<Option<&mut dyn Drafter>>) -> Vec<RunResult> {
         let says: Vec<&str> = cases.iter().map(|case| case.says.as_str()).collect();
         let mut toy = Toy::saying_each(&says);
         toy.limit = cases[0].limit;
@@ -230,7 +230,7 @@ mod tests {
         for ((((cache, cancel), show), drafter), case) in parts {
             cache.reuse(&mut toy, &PROMPT).unwrap();
             assert!(cache.read(&mut toy, &PROMPT, &|| false, &mut |_| {}).unwrap().is_continue());
-            let format = Format::tags("<t>", "</t>");
+            let format = ThinkingFormat::tags("<t>", "</t>");
             let closing = toy.tokenize(&format.closing(), true);
             let thoughts = Thoughts {
                 reasoning: Reasoning::after(&format, None, AnswerPrefix::default()),
@@ -396,7 +396,7 @@ mod tests {
             let limit = [8192, 4 + chance.below(80)][chance.below(2)];
             let cases: Vec<Case> =
                 (0..1 + chance.below(3)).map(|_| Case { limit, ..Case::any(&mut chance) }).collect();
-            let alone: Vec<Outcome> = cases.iter().map(|case| run(case, None)).collect();
+            let alone: Vec<RunResult> = cases.iter().map(|case| run(case, None)).collect();
             let mut gamblers: Vec<Gambler> = Vec::new();
             for case in &cases {
                 let says = case.says.bytes().map(Token::from).chain([256]).collect();

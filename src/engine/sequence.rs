@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::model::{Model, Sampler};
 use super::stream::Stream;
-use super::stream::reasoning::Piece;
+use super::stream::reasoning::ReplyDelta;
 use super::token::Token;
 use crate::chat::{Event, StopReason};
 
@@ -32,7 +32,7 @@ pub struct Sequence<'a> {
 
 /// What came of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum StepResult {
     /// The answer goes on with this token, which is not evaluated yet.
     Token(Token),
     End(StopReason),
@@ -69,19 +69,19 @@ impl<'a> Sequence<'a> {
     }
 
     /// Chooses the next token, given the logits after the one before it, and shows what is certain of its text.
-    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<Step> {
+    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<StepResult> {
         if self.tokens >= self.max_tokens {
-            return Ok(Step::End(StopReason::Length));
+            return Ok(StepResult::End(StopReason::Length));
         }
         if self.cancelled() {
-            return Ok(Step::End(StopReason::Interrupted));
+            return Ok(StepResult::End(StopReason::Interrupted));
         }
         let next = match self.forced.pop_front() {
             Some(token) => self.sampler.take(token),
             None => self.sampler.pick(logits)?, // logits → token
         };
         if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
-            return Ok(Step::End(StopReason::End));
+            return Ok(StepResult::End(StopReason::End));
         }
         self.tokens += 1;
         self.thinking += usize::from(self.stream.thinks());
@@ -91,18 +91,18 @@ impl<'a> Sequence<'a> {
         };
         tell(piece, self.thinking, show);
         if stopped {
-            return Ok(Step::End(StopReason::Stop));
+            return Ok(StepResult::End(StopReason::Stop));
         }
         if self.forced.is_empty() {
             self.forced.extend(self.stream.enough(self.thinking));
         }
         if self.repetition.endless(next) {
-            return Ok(Step::End(StopReason::Repetition));
+            return Ok(StepResult::End(StopReason::Repetition));
         }
         if self.tokens >= self.max_tokens {
-            return Ok(Step::End(StopReason::Length));
+            return Ok(StepResult::End(StopReason::Length));
         }
-        Ok(Step::Token(next))
+        Ok(StepResult::Token(next))
     }
 
     /// Whether the answer may be over with this token.
@@ -129,7 +129,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-fn tell(piece: Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
+fn tell(piece: ReplyDelta, tokens: usize, show: &mut dyn FnMut(Event)) {
     if !piece.thinking.is_empty() {
         show(Event::Thinking { text: piece.thinking, tokens });
     }

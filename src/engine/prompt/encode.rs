@@ -13,7 +13,7 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::markers::Guarded;
+use super::markers::GuardedPrompt;
 use crate::engine::model::Model;
 use crate::engine::token::{Marker, Token, Vocabulary};
 
@@ -51,8 +51,8 @@ impl Encoder {
 
     /// Tokenises a prompt. The beginning-of-text token is put first if the vocabulary or the template asks for it, and never
     /// twice.
-    pub fn encode(&self, model: &impl Model, prompt: &Guarded) -> Vec<Token> {
-        let (vocabulary, Guarded { text, cuts, .. }) = (model.vocabulary(), prompt);
+    pub fn encode(&self, model: &impl Model, prompt: &GuardedPrompt) -> Vec<Token> {
+        let (vocabulary, GuardedPrompt { text, cuts, .. }) = (model.vocabulary(), prompt);
         let written = !vocabulary.bos_text.is_empty()
             && text.starts_with(&vocabulary.bos_text)
             && cuts.iter().all(|cut| *cut >= vocabulary.bos_text.len());
@@ -106,14 +106,14 @@ impl Encoder {
     fn accounted_for<'i>(
         &self,
         model: &impl Model,
-        prompt: &Guarded,
+        prompt: &GuardedPrompt,
         part: Range<usize>,
         ids: &'i [Token],
     ) -> Cow<'i, [Token]> {
         if self.controls(ids).next().is_none() {
             return ids.into();
         }
-        let Guarded { text, markers, .. } = prompt;
+        let GuardedPrompt { text, markers, .. } = prompt;
         let first = markers.partition_point(|marker| marker.start < part.start);
         let here: Vec<&Range<usize>> =
             markers[first..].iter().take_while(|marker| marker.end <= part.end).collect();
@@ -201,8 +201,8 @@ mod tests {
     use crate::engine::toy::Toy;
 
     /// A prompt without markers but those cut.
-    fn prompt(text: &str, cuts: &[usize]) -> Guarded {
-        Guarded { text: text.into(), cuts: cuts.to_vec(), markers: Vec::new() }
+    fn prompt(text: &str, cuts: &[usize]) -> GuardedPrompt {
+        GuardedPrompt { text: text.into(), cuts: cuts.to_vec(), markers: Vec::new() }
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
         let encoder = Encoder::new(&toy.vocabulary).unwrap();
         assert_eq!(encoder.encode_plain(&toy, "abcd"), [97, 100]);
         assert_eq!(encoder.encode(&toy, &prompt("abcd", &[])), [97, 100]);
-        let markers = |markers: &[Range<usize>]| Guarded { markers: markers.to_vec(), ..prompt("abcb", &[]) };
+        let markers = |markers: &[Range<usize>]| GuardedPrompt { markers: markers.to_vec(), ..prompt("abcb", &[]) };
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3, 3..4])), [97, 98, 99, 98]);
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3])), [97, 98, 99]);
         let last = markers(std::slice::from_ref(&(3..4)));

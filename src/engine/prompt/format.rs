@@ -12,7 +12,7 @@ use crate::chat::settings::Auto;
 
 /// How a model's thinking is told from its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
+pub enum ThinkingFormat {
     /// Between these; the answer follows.
     Tags { open: String, close: String },
     /// `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
@@ -56,52 +56,52 @@ pub trait Tags {
     fn special(&self) -> impl Iterator<Item = &str>;
 }
 
-impl Format {
-    pub fn tags(open: &str, close: &str) -> Format {
-        Format::Tags { open: open.into(), close: close.into() }
+impl ThinkingFormat {
+    pub fn tags(open: &str, close: &str) -> ThinkingFormat {
+        ThinkingFormat::Tags { open: open.into(), close: close.into() }
     }
 
     /// The format that a model has, if it thinks at all.
-    pub fn of(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+    pub fn of(template: &Template, vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let source = template.source();
         if source.contains(CHANNEL) && source.contains(MESSAGE) {
-            return Some(Format::Harmony);
+            return Some(ThinkingFormat::Harmony);
         }
         let named = || TAGS.into_iter().find(|(_, close)| source.contains(close));
-        Format::opened_by(template, vocabulary)
-            .or_else(|| named().map(|(open, close)| Format::tags(open, close)))
-            .or_else(|| source.contains("reasoning").then(|| Format::found(template)).flatten())
-            .or_else(|| Format::in_vocabulary(vocabulary))
+        ThinkingFormat::opened_by(template, vocabulary)
+            .or_else(|| named().map(|(open, close)| ThinkingFormat::tags(open, close)))
+            .or_else(|| source.contains("reasoning").then(|| ThinkingFormat::found(template)).flatten())
+            .or_else(|| ThinkingFormat::in_vocabulary(vocabulary))
     }
 
     /// What a generation prompt ends with, where that opens thinking.
-    fn opened_by(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+    fn opened_by(template: &Template, vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let prompt = template.render(&[Turn::new(Role::User, "Benutzerwort")], true).ok()?.text;
         let end = prompt.trim_end();
         if let Some((open, close)) = TAGS.into_iter().find(|(open, _)| end.ends_with(open)) {
-            return Some(Format::tags(open, close));
+            return Some(ThinkingFormat::tags(open, close));
         }
         let start = end.rfind(if end.ends_with(']') { '[' } else { '<' })?;
         let open = opening(&end[start..])?;
         let mut closing = closings(open);
         let close = closing.iter().position(|close| vocabulary.one_token(close)).unwrap_or(0);
-        (!closing.is_empty()).then(|| Format::tags(open, &closing.swap_remove(close)))
+        (!closing.is_empty()).then(|| ThinkingFormat::tags(open, &closing.swap_remove(close)))
     }
 
     /// Two tags that are one token each.
-    fn in_vocabulary(vocabulary: &impl Tags) -> Option<Format> {
+    fn in_vocabulary(vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let one = |text: &&str| vocabulary.one_token(text);
         if let Some((open, close)) = TAGS.into_iter().find(|(open, close)| one(open) && one(close)) {
-            return Some(Format::tags(open, close));
+            return Some(ThinkingFormat::tags(open, close));
         }
         vocabulary.special().filter_map(opening).find_map(|open| {
             let close = closings(open).into_iter().find(|close| vocabulary.one_token(close))?;
-            Some(Format::tags(open, &close))
+            Some(ThinkingFormat::tags(open, &close))
         })
     }
 
     /// Looks what a template writes around the thinking of an answer.
-    fn found(template: &Template) -> Option<Format> {
+    fn found(template: &Template) -> Option<ThinkingFormat> {
         let (thought, word) = ("Gedankenwort", "Antwortwort");
         let asked = Turn::new(Role::User, "Benutzerwort");
         let render = |thinking: Option<&str>| {
@@ -116,35 +116,35 @@ impl Format {
             let prompt = template.render(std::slice::from_ref(&asked), true).ok()?.text;
             after_shared(&prompt, before)
         })?;
-        (!close.is_empty()).then(|| Format::tags(&open, close))
+        (!close.is_empty()).then(|| ThinkingFormat::tags(&open, close))
     }
 
     /// The texts that part the stream.
     pub fn markers(&self) -> Vec<&str> {
         match self {
-            Format::Tags { open, close } => vec![open, close],
-            Format::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
+            ThinkingFormat::Tags { open, close } => vec![open, close],
+            ThinkingFormat::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
         }
     }
 
     /// What ends thinking, written in the model's place when it has thought enough.
     pub fn closing(&self) -> String {
         match self {
-            Format::Tags { close, .. } => format!("\n{close}\n\n"),
-            Format::Harmony => TO_FINAL.into(),
+            ThinkingFormat::Tags { close, .. } => format!("\n{close}\n\n"),
+            ThinkingFormat::Harmony => TO_FINAL.into(),
         }
     }
 
     fn opening(&self) -> String {
         match self {
-            Format::Tags { open, .. } => format!("{open}\n"),
-            Format::Harmony => ANALYSIS.into(),
+            ThinkingFormat::Tags { open, .. } => format!("{open}\n"),
+            ThinkingFormat::Harmony => ANALYSIS.into(),
         }
     }
 
     /// Whether a prompt with this end has opened (`Some(true)`) or closed (`Some(false)`) the thinking.
     pub fn opened(&self, prompt: &str) -> Option<bool> {
-        let Format::Tags { open, close } = self else { return None };
+        let ThinkingFormat::Tags { open, close } = self else { return None };
         let end = prompt.trim_end();
         match () {
             () if end.ends_with(open.as_str()) => Some(true),
@@ -159,14 +159,14 @@ impl Format {
         let opened = self.opened(prompt);
         let open = if opened == Some(true) { String::new() } else { self.opening() };
         match (answer_prefix.thinking, answer_prefix.text, self) {
-            ("", "", Format::Harmony) => String::new(),
+            ("", "", ThinkingFormat::Harmony) => String::new(),
             ("", "", _) => match (think, opened) {
                 (Think::Not, Some(true)) => self.closing(),
                 (Think::Not, None) => open + &self.closing(),
                 (Think::Do, None) => open,
                 _ => String::new(),
             },
-            ("", text, Format::Harmony) => format!("{FINAL}{text}"),
+            ("", text, ThinkingFormat::Harmony) => format!("{FINAL}{text}"),
             ("", text, _) if opened == Some(true) => self.closing() + text,
             ("", text, _) => text.into(),
             (thinking, "", _) => open + thinking,
@@ -238,7 +238,7 @@ pub enum Think {
 /// be done.
 pub fn wish(
     think: Auto,
-    format: Option<&Format>,
+    format: Option<&ThinkingFormat>,
     template: &Template,
 ) -> (Map<String, serde_json::Value>, Think, Option<&'static str>) {
     let on = match think {
@@ -256,8 +256,8 @@ pub fn wish(
         .find(|name| render(name, true) != render(name, false));
     match (switch, format) {
         (Some(name), _) => (set(name, on), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) => {
+        (None, Some(ThinkingFormat::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
+        (None, Some(ThinkingFormat::Harmony)) => {
             let least = Map::from_iter([("reasoning_effort".to_string(), "low".into())]);
             (
                 least,
@@ -292,8 +292,8 @@ mod tests {
         }
     }
 
-    fn think_tags() -> Format {
-        Format::tags("<think>", "</think>")
+    fn think_tags() -> ThinkingFormat {
+        ThinkingFormat::tags("<think>", "</think>")
     }
 
     #[test]
@@ -313,21 +313,21 @@ mod tests {
         assert_eq!(tags.answer_prefill("<a>", none, Think::Do), "<think>\n");
         let both = AnswerPrefix { thinking: "hm", text: "Yes" };
         assert_eq!(
-            Format::Harmony.answer_prefill("x", both, Think::AsItLikes),
+            ThinkingFormat::Harmony.answer_prefill("x", both, Think::AsItLikes),
             format!("{ANALYSIS}hm{TO_FINAL}Yes")
         );
     }
 
     #[test]
     fn the_format_is_read_from_the_template() {
-        let format = |source: &str| Format::of(&Template::new(source, "", "", &[]).unwrap(), &NoTags);
+        let format = |source: &str| ThinkingFormat::of(&Template::new(source, "", "", &[]).unwrap(), &NoTags);
         assert_eq!(format("{{ messages[-1].content }}"), None);
         assert_eq!(format("{{ messages[-1].content.split('</think>')[-1] }}"), Some(think_tags()));
         let own = "{% for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}\n{hm}{{ m.reasoning_content }}{/hm}\n{% endif %}{{ m.content }}{% endfor %}";
-        assert_eq!(format(own), Some(Format::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
-        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(Format::Harmony));
+        assert_eq!(format(own), Some(ThinkingFormat::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
+        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(ThinkingFormat::Harmony));
         assert_eq!(format("{{ messages[-1].content }}<a>{{ '<think>' }}\n"), Some(think_tags()));
-        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(Format::tags("<my_thoughts>", "</my_thoughts>")));
+        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(ThinkingFormat::tags("<my_thoughts>", "</my_thoughts>")));
         for other in ["<assistant>", "<think>\n\n</think>", "a < b", "[INST]", "<endless_thought>"] {
             assert_eq!(
                 format(
@@ -352,7 +352,7 @@ mod tests {
         let wish = |source: &str, think| {
             let template = Template::new(source, "", "", &[]).unwrap();
             let (variables, todo, note) =
-                super::wish(think, Format::of(&template, &NoTags).as_ref(), &template);
+                super::wish(think, ThinkingFormat::of(&template, &NoTags).as_ref(), &template);
             (
                 variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<String>(),
                 todo,

@@ -55,7 +55,7 @@ pub enum TemplateError {
 
 /// How much a render may do before it is stopped.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Bounds {
+pub(super) struct RenderBounds {
     /// Instructions of the template's program, some tens of millions a second.
     pub steps: u64,
     /// Bytes of output.
@@ -81,7 +81,7 @@ impl Jinja {
     pub(super) fn render(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         self.rendered(variables, false, bounds, now)
@@ -91,7 +91,7 @@ impl Jinja {
     pub(super) fn render_strictly(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         self.rendered(variables, true, bounds, now)
@@ -108,7 +108,7 @@ impl Jinja {
         &self,
         variables: &Json,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         match self {
@@ -138,7 +138,7 @@ impl Here {
         &self,
         variables: &Json,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         match self.attempt(variables, bounds, now, UndefinedBehavior::Lenient) {
@@ -152,7 +152,7 @@ impl Here {
     fn attempt(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
         undefined: UndefinedBehavior,
     ) -> Result<String, TemplateError> {
@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Bounds = Bounds { steps: 100_000, bytes: 10_000 };
+    const SMALL: RenderBounds = RenderBounds { steps: 100_000, bytes: 10_000 };
 
     fn render(source: &str, variables: Json) -> Result<String, TemplateError> {
         Jinja::new(source)?.render(&variables, SMALL, &moment(None))

@@ -52,7 +52,7 @@ pub type Dress<'d> = &'d dyn Fn(&str) -> String;
 
 /// A prompt's text, with what must not become of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guarded {
+pub struct GuardedPrompt {
     pub text: String,
     /// Where it is to be cut, in bytes, in order.
     pub cuts: Vec<usize>,
@@ -120,7 +120,7 @@ impl Markers {
         &self,
         texts: &Texts,
         render: impl Fn(Dress) -> Result<(String, T), E>,
-    ) -> Result<(Guarded, T), E> {
+    ) -> Result<(GuardedPrompt, T), E> {
         let mut absent = absent(texts.contents.iter().copied().chain([texts.source]));
         let cut = absent.next().context("the text uses every private code point there is")?;
         let shades: Vec<char> = absent.take(self.ascii.len() + self.others.len()).collect();
@@ -181,7 +181,7 @@ impl Render {
     }
 
     /// The text, cut inside every marker that is not trusted.
-    fn guarded(&self, found: &[MarkerSpan], trusted: &[bool]) -> Guarded {
+    fn guarded(&self, found: &[MarkerSpan], trusted: &[bool]) -> GuardedPrompt {
         let mut cuts = self.cuts.clone();
         let distrusted =
             found.iter().zip(trusted).filter(|(found, trusted)| !**trusted && found.at.len() > 1);
@@ -194,7 +194,7 @@ impl Render {
         }
         bytes.push(text.len());
         let trusted = found.iter().zip(trusted).filter(|(_, trusted)| **trusted);
-        Guarded {
+        GuardedPrompt {
             cuts: cuts.into_iter().map(|at| bytes[at]).collect(),
             markers: trusted.map(|(found, _)| bytes[found.at.start]..bytes[found.at.end]).collect(),
             text,
@@ -212,7 +212,7 @@ struct Comparison<'a> {
 }
 
 /// What a comparison says of each marker.
-struct Verdict {
+struct ComparisonResult {
     /// The renders have the same shape: it is certain of every character who wrote it.
     whole: bool,
     trusted: Vec<bool>,
@@ -227,7 +227,7 @@ impl Comparison<'_> {
         }
         let verdict = |words: &[&str]| match shaded(words) {
             Some(render) => self.compared(&render),
-            None => Verdict { whole: false, trusted: vec![false; self.found.len()] },
+            None => ComparisonResult { whole: false, trusted: vec![false; self.found.len()] },
         };
         let bare = verdict(&[]);
         if bare.whole || !bare.trusted.contains(&false) {
@@ -236,7 +236,7 @@ impl Comparison<'_> {
         let said = |word: &&str| self.texts.contents.iter().any(|content| content.contains(word));
         let mut words: Vec<&str> = self.texts.words.iter().map(String::as_str).filter(said).collect();
         let mut named = verdict(&words);
-        let doubted = |named: &Verdict, word: &str| {
+        let doubted = |named: &ComparisonResult, word: &str| {
             let needed = named.trusted.iter().zip(&bare.trusted).map(|(named, bare)| *named && !bare);
             needed.zip(self.found).any(|(needed, found)| needed && self.shares(found, word))
         };
@@ -284,7 +284,7 @@ impl Comparison<'_> {
 
     /// Compares with a render of shaded content: from the beginning as far as the two are the same but for shading, from the end
     /// likewise, and between by the order of the markers.
-    fn compared(&self, shaded: &Render) -> Verdict {
+    fn compared(&self, shaded: &Render) -> ComparisonResult {
         let (ours, theirs) = (&self.prompt.characters, &shaded.characters);
         let same = |(a, b): &(&char, &char)| a == b || self.shade(**a) == Some(**b);
         let head = ours.iter().zip(theirs).take_while(same).count();
@@ -301,7 +301,7 @@ impl Comparison<'_> {
                 _ => in_order.contains(&n),
             }
         });
-        Verdict { whole, trusted: trusted.collect() }
+        ComparisonResult { whole, trusted: trusted.collect() }
     }
 
     /// The markers between `head` and `tail` that a render of shaded content has as well, where there is only one way to say which

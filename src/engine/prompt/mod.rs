@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use self::encode::Encoder;
-use self::format::{AnswerPrefix, Format, Tags};
+use self::format::{AnswerPrefix, Tags, ThinkingFormat};
 use self::markers::{Dress, Markers, Texts, absent};
 use self::template::{Template, TemplateError};
 use self::turns::texts_of;
@@ -38,7 +38,7 @@ pub struct Prompt {
     pub notes: Vec<String>,
     /// How thinking is told from the answer, where the model thinks; and whether the prompt ends inside the thinking
     /// (`Some(true)`), right after it (`Some(false)`), or says nothing of it.
-    pub(super) thinking: Option<(Format, Option<bool>)>,
+    pub(super) thinking: Option<(ThinkingFormat, Option<bool>)>,
 }
 
 /// Makes the prompts of one model.
@@ -50,7 +50,7 @@ pub struct Prompter {
     markers: Markers,
     encoder: Encoder,
     /// How the model says that it thinks, if it does.
-    format: Option<Format>,
+    format: Option<ThinkingFormat>,
     /// Special tokens that the template writes after an answer.
     ends: Vec<Token>,
 }
@@ -71,8 +71,8 @@ impl Prompter {
         let emitted = |text: &str| source.contains(text) || sample.contains(text);
         let markers = Markers::new(vocabulary, emitted)?;
         let encoder = Encoder::new(vocabulary)?;
-        let format = template.as_ref().and_then(|template| Format::of(template, &VocabularyTags(model)));
-        let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
+        let format = template.as_ref().and_then(|template| ThinkingFormat::of(template, &VocabularyTags(model)));
+        let ends = template.as_ref().filter(|_| format != Some(ThinkingFormat::Harmony));
         let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
         template.iter().for_each(Template::tried);
         let words = template.as_ref().map(Template::constants).unwrap_or_default();
@@ -170,7 +170,7 @@ impl Prompter {
         let texts = Texts { contents: said, source: template.source(), words: &self.words };
         let thinking = &request.generation.thinking;
         let think = if thinking.budget == Some(0) { Auto::Off } else { thinking.think };
-        let given = thinking.tags.as_ref().map(|[open, close]| Format::tags(open, close));
+        let given = thinking.tags.as_ref().map(|[open, close]| ThinkingFormat::tags(open, close));
         let format = given.or_else(|| self.format.clone());
         let (variables, todo, note) = format::wish(think, format.as_ref(), template);
         let asked = request.asked.unwrap_or_else(now); // the same for each render

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 pub use self::trials::Supports;
-use super::jinja::{Bounds, Jinja, Moment, constants, moment, written};
+use super::jinja::{Jinja, Moment, RenderBounds, constants, moment, written};
 pub use super::jinja::{TemplateError, ahead, render_apart, until};
 pub use super::turns::{Call, Turn};
 use super::turns::{merge_system, repair, said};
@@ -24,7 +24,7 @@ use crate::chat::Role;
 
 /// What the model is given, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
+pub struct RenderedPrompt {
     pub text: String,
     /// One line each: what had to be changed for the template's sake. The same at every render of a conversation.
     pub notes: Vec<String>,
@@ -105,7 +105,7 @@ impl Template {
     }
 
     /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
-    pub fn render(&self, turns: &[Turn], open: bool) -> Result<Prompt, TemplateError> {
+    pub fn render(&self, turns: &[Turn], open: bool) -> Result<RenderedPrompt, TemplateError> {
         self.render_with(turns, open, &Map::new(), None)
     }
 
@@ -116,7 +116,7 @@ impl Template {
         open: bool,
         extra: &Map<String, Value>,
         at: Option<i64>,
-    ) -> Result<Prompt, TemplateError> {
+    ) -> Result<RenderedPrompt, TemplateError> {
         if !turns.iter().any(Turn::has_tools) {
             return self.render_repaired(&repair(turns), open, extra, at);
         }
@@ -140,7 +140,7 @@ impl Template {
         open: bool,
         extra: &Map<String, Value>,
         at: Option<i64>,
-    ) -> Result<Prompt, TemplateError> {
+    ) -> Result<RenderedPrompt, TemplateError> {
         let now = moment(at);
         let system = turns.first().filter(|turn| turn.role == Role::System);
         let shape = *self.shape.get_or_init(|| self.probe());
@@ -159,7 +159,7 @@ impl Template {
         if merged && system.is_some_and(|turn| !turn.content.is_empty()) {
             notes.push("the chat template has no system role: merged into the first user message".to_owned());
         }
-        Ok(Prompt { text, notes })
+        Ok(RenderedPrompt { text, notes })
     }
 
     /// What the template itself makes of variables, `messages` among them: nothing is repaired, and what Jinja2 refuses is
@@ -252,8 +252,8 @@ impl Template {
 
 /// Forty times what the hungriest of 70 real templates asks for at 100 messages, four times at 1,000: some look at every
 /// message for every message. A template without end is stopped within a second.
-fn bounds(count: usize, bytes: usize) -> Bounds {
-    Bounds {
+fn bounds(count: usize, bytes: usize) -> RenderBounds {
+    RenderBounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,
     }

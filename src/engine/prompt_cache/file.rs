@@ -28,7 +28,7 @@ const LONGEST_HEADER: u32 = 256 << 20;
 
 /// What a cached prompt says of itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Header {
+pub(super) struct CacheFileHeader {
     /// What state depends on besides the tokens.
     pub(super) key: String,
     pub(super) tokens: Vec<Token>,
@@ -42,32 +42,32 @@ pub(super) struct Header {
 
 /// Why a file is of no use.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ReadError {
     /// It is gone, or cannot be read.
     Unreadable,
     /// It is not as it was written.
     Damaged,
 }
 
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
         match error.kind() {
-            ErrorKind::UnexpectedEof => Trouble::Damaged,
-            _ => Trouble::Unreadable,
+            ErrorKind::UnexpectedEof => ReadError::Damaged,
+            _ => ReadError::Unreadable,
         }
     }
 }
 
-impl Header {
+impl CacheFileHeader {
     pub(super) fn new(
         key: &str,
         tokens: Vec<Token>,
         conversations: Vec<String>,
         secs_per_token: f64,
         state: &[u8],
-    ) -> Header {
+    ) -> CacheFileHeader {
         let state = (state.len() as u64, blake3::hash(state).into());
-        Header { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
+        CacheFileHeader { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -86,7 +86,7 @@ impl Header {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<Header> {
+    fn parse(bytes: &[u8]) -> Option<CacheFileHeader> {
         let mut rest = bytes;
         let mut text = || {
             let length = number(&mut rest)? as usize;
@@ -100,7 +100,7 @@ impl Header {
         let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
         let (low, high) = (number(&mut rest)?, number(&mut rest)?);
         let state = (u64::from(low) | u64::from(high) << 32, rest.try_into().ok()?);
-        Some(Header { key, tokens, conversations, secs_per_token, state })
+        Some(CacheFileHeader { key, tokens, conversations, secs_per_token, state })
     }
 }
 
@@ -114,7 +114,7 @@ fn sum_of(start: &[u8], header: &[u8]) -> Sum {
 }
 
 /// Writes the whole of a file.
-pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io::Result<()> {
+pub(super) fn write(file: &mut impl Write, header: &CacheFileHeader, state: &[u8]) -> io::Result<()> {
     let bytes = header.bytes();
     let start = [&MAGIC[..], &VERSION.to_le_bytes(), &(bytes.len() as u32).to_le_bytes()].concat();
     let sum = sum_of(&start, &bytes);
@@ -123,48 +123,48 @@ pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io:
 }
 
 /// Reads a file's header. It covers the header only.
-pub(super) fn read_header(path: &Path) -> Result<Header, Trouble> {
+pub(super) fn read_header(path: &Path) -> Result<CacheFileHeader, ReadError> {
     open(path).map(|(header, _)| header)
 }
 
 /// Reads all of a file; what is returned is what was written.
-pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
+pub(super) fn read(path: &Path) -> Result<(CacheFileHeader, Vec<u8>), ReadError> {
     let (header, file) = open(path)?;
-    let length = usize::try_from(header.state.0).map_err(|_| Trouble::Damaged)?;
+    let length = usize::try_from(header.state.0).map_err(|_| ReadError::Damaged)?;
     let mut state = Vec::new();
-    state.try_reserve_exact(length).map_err(|_| Trouble::Unreadable)?;
+    state.try_reserve_exact(length).map_err(|_| ReadError::Unreadable)?;
     let mut sum = blake3::Hasher::new();
     while state.len() < length {
         let before = state.len();
         let piece = PIECE.min(length - before);
         if (&file).take(piece as u64).read_to_end(&mut state)? != piece {
-            return Err(Trouble::Damaged);
+            return Err(ReadError::Damaged);
         }
         sum.update(&state[before..]);
     }
-    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(Trouble::Damaged) }
+    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(ReadError::Damaged) }
 }
 
 /// The header, and the file where the state begins.
-fn open(path: &Path) -> Result<(Header, File), Trouble> {
+fn open(path: &Path) -> Result<(CacheFileHeader, File), ReadError> {
     let mut file = own_file(path, OpenOptions::new().read(true))?;
     let whole = file.metadata()?.len();
     let mut start = [0; START];
     file.read_exact(&mut start)?;
-    let mut rest = start.strip_prefix(MAGIC).ok_or(Trouble::Damaged)?;
-    let mut number = || number(&mut rest).ok_or(Trouble::Damaged);
+    let mut rest = start.strip_prefix(MAGIC).ok_or(ReadError::Damaged)?;
+    let mut number = || number(&mut rest).ok_or(ReadError::Damaged);
     let (version, length, sum) = (number()?, number()?, rest);
     if version != VERSION || length > LONGEST_HEADER || u64::from(length) > whole {
-        return Err(Trouble::Damaged);
+        return Err(ReadError::Damaged);
     }
     let mut bytes = vec![0; length as usize];
     file.read_exact(&mut bytes)?;
     if sum_of(&start[..START - SUM], &bytes) != *sum {
-        return Err(Trouble::Damaged);
+        return Err(ReadError::Damaged);
     }
-    let header = Header::parse(&bytes).ok_or(Trouble::Damaged)?;
+    let header = CacheFileHeader::parse(&bytes).ok_or(ReadError::Damaged)?;
     let expected = header.state.0.checked_add((START + bytes.len()) as u64);
-    if expected == Some(whole) { Ok((header, file)) } else { Err(Trouble::Damaged) }
+    if expected == Some(whole) { Ok((header, file)) } else { Err(ReadError::Damaged) }
 }
 
 #[cfg(test)]
@@ -177,7 +177,7 @@ mod tests {
         let path = folder.path().join("one");
         let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
         let header =
-            Header::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
+            CacheFileHeader::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
         let mut bytes = Vec::new();
         write(&mut bytes, &header, &state).unwrap();
         std::fs::write(&path, &bytes).unwrap();
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(read(&path).unwrap(), (header, state));
         let damaged = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            matches!(read(&path), Err(Trouble::Damaged))
+            matches!(read(&path), Err(ReadError::Damaged))
         };
         let beginning = (0..20)
             .chain((20..900).step_by(7))
@@ -202,6 +202,6 @@ mod tests {
         assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than it says");
         assert!(damaged(&vec![0; 100_000]) && damaged(&vec![255; 100_000]));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path), Err(Trouble::Unreadable)));
+        assert!(matches!(read(&path), Err(ReadError::Unreadable)));
     }
 }

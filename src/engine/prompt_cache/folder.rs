@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::file::{self, Header};
+use super::file::{self, CacheFileHeader};
 use crate::files::{own_file, own_folder, own_part};
 
 const ENDING: &str = "state";
@@ -23,7 +23,7 @@ const MOST_LOOKUPS: u64 = 100_000;
 
 /// How much of the disk cached prompts may take.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct DiskBounds {
     /// In bytes.
     pub most: u64,
     /// Of what would be free without them.
@@ -32,9 +32,9 @@ pub struct Bounds {
     pub leave: u64,
 }
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { most: 8 << 30, share: 0.1, leave: 4 << 30 }
+impl Default for DiskBounds {
+    fn default() -> DiskBounds {
+        DiskBounds { most: 8 << 30, share: 0.1, leave: 4 << 30 }
     }
 }
 
@@ -75,7 +75,7 @@ pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
     adopt(folder);
     let others = |path: &Path| {
         let header = file::read_header(path);
-        header.is_ok_and(|Header { conversations: of, .. }| {
+        header.is_ok_and(|CacheFileHeader { conversations: of, .. }| {
             !of.is_empty() && of.iter().all(|of| !conversations.contains(of))
         })
     };
@@ -128,9 +128,9 @@ pub(super) fn touch(path: &Path) {
 pub(super) fn store(
     folder: &Path,
     name: &str,
-    header: &Header,
+    header: &CacheFileHeader,
     state: &[u8],
-    bounds: &Bounds,
+    bounds: &DiskBounds,
 ) -> io::Result<()> {
     let path = folder.join(name);
     if path.exists() {
@@ -161,7 +161,7 @@ fn stored(folder: &Path) -> Vec<StoredFile> {
 }
 
 /// Removes what was not used for longest until `needed` bytes more are within bounds. Removes nothing if they cannot be.
-fn make_room(folder: &Path, needed: u64, bounds: &Bounds) -> io::Result<()> {
+fn make_room(folder: &Path, needed: u64, bounds: &DiskBounds) -> io::Result<()> {
     remove_abandoned(folder);
     let mut stored = stored(folder);
     stored.sort_by_key(|one| std::cmp::Reverse(one.used));
@@ -201,13 +201,13 @@ mod tests {
 
     use super::*;
 
-    fn bounds(most: u64) -> Bounds {
-        Bounds { most, share: 1.0, leave: 0 }
+    fn bounds(most: u64) -> DiskBounds {
+        DiskBounds { most, share: 1.0, leave: 0 }
     }
 
-    fn put(folder: &Path, name: &str, size: usize, bounds: &Bounds) -> io::Result<()> {
+    fn put(folder: &Path, name: &str, size: usize, bounds: &DiskBounds) -> io::Result<()> {
         let state = vec![7; size];
-        let header = Header::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
+        let header = CacheFileHeader::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
         store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds)
     }
 
@@ -239,8 +239,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         put(home.path(), "one", 1000, &bounds(100_000)).unwrap();
         assert!(put(home.path(), "two", 200_000, &bounds(100_000)).is_err());
-        assert!(put(home.path(), "two", 1000, &Bounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
-        assert!(put(home.path(), "two", 1000, &Bounds { share: 0.0, ..bounds(100_000) }).is_err());
+        assert!(put(home.path(), "two", 1000, &DiskBounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
+        assert!(put(home.path(), "two", 1000, &DiskBounds { share: 0.0, ..bounds(100_000) }).is_err());
         assert_eq!(names(home.path()), ["one.state"]);
     }
 

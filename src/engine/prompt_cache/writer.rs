@@ -7,8 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::super::token::Token;
-use super::file::Header;
-use super::folder::{self, Bounds};
+use super::file::CacheFileHeader;
+use super::folder::{self, DiskBounds};
 
 /// Bytes a second that are written until it has been measured.
 const FIRST_ESTIMATE: u64 = 300_000_000;
@@ -63,7 +63,7 @@ impl CacheWriter {
         bytes as f64 / if measured == 0 { FIRST_ESTIMATE } else { measured } as f64
     }
 
-    pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &Bounds) {
+    pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &DiskBounds) {
         let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
         self.seen.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = jobs.send(WriteJob::Store(held)); // a thread that could not be started, or died, writes nothing
@@ -77,7 +77,7 @@ impl CacheWriter {
     }
 }
 
-fn start(folder: PathBuf, bounds: Bounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
+fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
     let (jobs, inbox) = channel();
     let work = move || {
         for job in inbox {
@@ -95,10 +95,10 @@ fn start(folder: PathBuf, bounds: Bounds, seen: Arc<WriterState>) -> Sender<Writ
     jobs
 }
 
-fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
+fn store(folder: &std::path::Path, bounds: &DiskBounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
     let started = Instant::now();
     let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
-    let header = Header::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
+    let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
     folder::store(folder, &held.name, &header, &held.state, bounds)?;
     let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
     seen.speed.store(speed as u64, Ordering::Relaxed);

@@ -7,11 +7,11 @@ pub mod utf8;
 pub mod reasoning;
 pub mod stops;
 
-use self::reasoning::{Piece, Reasoning};
+use self::reasoning::{Reasoning, ReplyDelta};
 use self::stops::Stops;
 use self::utf8::Detokenizer;
 use super::model::Model;
-use super::prompt::format::{AnswerPrefix, Format};
+use super::prompt::format::{AnswerPrefix, ThinkingFormat};
 use super::prompt::one_token;
 use super::token::Token;
 
@@ -29,7 +29,7 @@ impl Thoughts {
     /// `budget`: most tokens of thinking.
     pub fn new(
         model: &impl Model,
-        (format, opened): &(Format, Option<bool>),
+        (format, opened): &(ThinkingFormat, Option<bool>),
         answer_prefix: AnswerPrefix,
         budget: Option<u32>,
     ) -> Thoughts {
@@ -77,14 +77,14 @@ impl Stream {
     }
 
     /// What is certain now, and whether a stop string came in the answer.
-    pub fn push(&mut self, bytes: &[u8]) -> (Piece, bool) {
+    pub fn push(&mut self, bytes: &[u8]) -> (ReplyDelta, bool) {
         let text = self.characters.push(bytes);
         let piece = self.parted(text);
         self.stopped(piece)
     }
 
     /// The same for a tag. A character that is incomplete before it stays so.
-    pub fn push_tag(&mut self, tag: &str) -> (Piece, bool) {
+    pub fn push_tag(&mut self, tag: &str) -> (ReplyDelta, bool) {
         let before = std::mem::take(&mut self.characters).finish();
         let mut piece = self.parted(before);
         if let Some(thoughts) = &mut self.thoughts {
@@ -93,14 +93,14 @@ impl Stream {
         self.stopped(piece)
     }
 
-    fn parted(&mut self, text: String) -> Piece {
+    fn parted(&mut self, text: String) -> ReplyDelta {
         match &mut self.thoughts {
             Some(thoughts) => thoughts.reasoning.push(&text),
-            None => Piece { answer: text, ..Piece::default() },
+            None => ReplyDelta { answer: text, ..ReplyDelta::default() },
         }
     }
 
-    fn stopped(&mut self, mut piece: Piece) -> (Piece, bool) {
+    fn stopped(&mut self, mut piece: ReplyDelta) -> (ReplyDelta, bool) {
         let before = self.stops.push(&piece.answer);
         piece.answer = before.text;
         (piece, before.stopped)
@@ -116,7 +116,7 @@ impl Stream {
     }
 
     /// What still waits at the end. Of an answer that was cut, an incomplete character is left out.
-    pub fn finish(mut self, by_the_model: bool) -> Piece {
+    pub fn finish(mut self, by_the_model: bool) -> ReplyDelta {
         let characters = std::mem::take(&mut self.characters);
         let text = if by_the_model { characters.finish() } else { String::new() };
         let mut piece = self.parted(text);

@@ -14,7 +14,7 @@ pub struct Stops {
 
 /// What one push brought.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct CheckedText {
     pub text: String,
     /// A stop string came: `text` ends before it, and the answer is over.
     pub stopped: bool,
@@ -27,16 +27,16 @@ impl Stops {
     }
 
     /// Takes the next piece of the answer and gives what is certain now.
-    pub fn push(&mut self, text: &str) -> Piece {
+    pub fn push(&mut self, text: &str) -> CheckedText {
         self.held.push_str(text);
         let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         if let Some(at) = first {
             self.held.truncate(at);
-            return Piece { text: std::mem::take(&mut self.held), stopped: true };
+            return CheckedText { text: std::mem::take(&mut self.held), stopped: true };
         }
         let waiting = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let kept = self.held.split_off(self.held.len() - waiting);
-        Piece { text: std::mem::replace(&mut self.held, kept), stopped: false }
+        CheckedText { text: std::mem::replace(&mut self.held, kept), stopped: false }
     }
 
     /// The answer is over: what waited was no stop string.

@@ -20,7 +20,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{Bounds, Here, TemplateError, moment};
+use super::{Here, RenderBounds, TemplateError, moment};
 use crate::engine::memory;
 use crate::files::reason;
 
@@ -84,19 +84,19 @@ fn stopped() -> bool {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Request<V> {
+enum RenderRequest<V> {
     /// A child's first: the template. Its answer is an empty text.
     Compile(String),
     Render {
         variables: V,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         /// Milliseconds since 1970.
         at: i64,
     },
 }
 
-type Answer = Result<String, TemplateError>;
+type RenderResult = Result<String, TemplateError>;
 
 /// A template that a child renders: started when it is needed, again after it died.
 pub(in crate::engine) struct There {
@@ -123,11 +123,11 @@ impl There {
         Ok(there)
     }
 
-    pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: Bounds, at: i64) -> Answer {
+    pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: RenderBounds, at: i64) -> RenderResult {
         if let Some(error) = &*self.hopeless() {
             return Err(error.clone());
         }
-        let request = Request::Render { variables, strictly, bounds, at };
+        let request = RenderRequest::Render { variables, strictly, bounds, at };
         let mut child = self.child()?;
         let answer = child.as_mut().expect("just started").ask(&request);
         if matches!(answer, Err(TemplateError::Interrupted | TemplateError::Died(_) | TemplateError::Slow(_)))
@@ -166,7 +166,7 @@ impl There {
             let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
             let cannot = |e: io::Error| TemplateError::Died(format!("cannot be rendered: {}", reason(&e)));
             let mut running = spare.map_or_else(Running::start, Ok).map_err(cannot)?;
-            running.ask(&Request::<Json>::Compile(self.source.clone()))?;
+            running.ask(&RenderRequest::<Json>::Compile(self.source.clone()))?;
             *child = Some(running);
         }
         Ok(child)
@@ -210,7 +210,7 @@ impl Running {
         Ok(Running { child, requests, answers })
     }
 
-    fn ask(&mut self, request: &Request<impl Serialize>) -> Answer {
+    fn ask(&mut self, request: &RenderRequest<impl Serialize>) -> RenderResult {
         let mut line = serde_json::to_vec(request).expect("plain data");
         line.push(b'\n');
         let _ = self.requests.send(line); // a thread that is gone does not answer either
@@ -227,11 +227,11 @@ impl Running {
         }
     }
 
-    fn how_it_ended<V>(&mut self, request: &Request<V>) -> TemplateError {
+    fn how_it_ended<V>(&mut self, request: &RenderRequest<V>) -> TemplateError {
         let signal = self.child.wait().ok().as_ref().and_then(ExitStatus::signal);
         match (signal, request) {
-            (Some(SIGXCPU), Request::Render { bounds, .. }) => TemplateError::Slow(seconds(bounds.steps)),
-            (Some(SIGXCPU), Request::Compile(_)) => TemplateError::Slow(SECONDS),
+            (Some(SIGXCPU), RenderRequest::Render { bounds, .. }) => TemplateError::Slow(seconds(bounds.steps)),
+            (Some(SIGXCPU), RenderRequest::Compile(_)) => TemplateError::Slow(SECONDS),
             (Some(SIGINT), _) => TemplateError::Interrupted,
             // Rust's own end when there is no memory, or no stack.
             (Some(SIGABRT | SIGSEGV | SIGBUS), _) => {
@@ -278,18 +278,18 @@ fn serve() {
     let _ = thread.map(std::thread::JoinHandle::join);
 }
 
-fn answered(request: Request<Json>, here: &mut Option<Here>) -> Answer {
+fn answered(request: RenderRequest<Json>, here: &mut Option<Here>) -> RenderResult {
     match (request, &here) {
-        (Request::Compile(source), _) => {
+        (RenderRequest::Compile(source), _) => {
             bound_time(SECONDS);
             *here = Some(Here::new(&source)?);
             Ok(String::new())
         }
-        (Request::Render { variables, strictly, bounds, at }, Some(here)) => {
+        (RenderRequest::Render { variables, strictly, bounds, at }, Some(here)) => {
             bound_time(seconds(bounds.steps));
             here.render(&variables, strictly, bounds, &moment(Some(at)))
         }
-        (Request::Render { .. }, None) => Err(TemplateError::Died("was never given".into())),
+        (RenderRequest::Render { .. }, None) => Err(TemplateError::Died("was never given".into())),
     }
 }
 

@@ -6,7 +6,7 @@ use super::llama;
 use super::model::{Logits, Model};
 
 /// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
-pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<(), Error> {
+pub fn probe(weights: &llama::Weights, options: llama::ContextOptions) -> Result<(), Error> {
     let mut model = llama::Llama::new(weights, options);
     model.grow(model.limit().min(256))?;
     let vocabulary = model.vocabulary();
