@@ -1,12 +1,13 @@
-//! One cached prompt as a file: a header with the tokens, then the state, a checksum on each.
+//! One cached prompt as a file: a header with the tokens, then the state, each with a checksum.
 //!
 //! ```text
 //! magic 8 | version 4 | header length 4 | header's sum 32 | header | state
 //! ```
 //!
-//! llama.cpp believes every byte of a state that it is given. So nothing leaves this file but what was written by it: the
-//! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are BLAKE3's, which no
-//! damage passes. They are no defence against somebody who may write into the folder: such a one can make right sums.
+//! llama.cpp trusts every byte of a state. So this file returns only bytes that it wrote itself: the lengths
+//! must add up to the file's length, and both checksums must match. Numbers are little-endian; the checksums
+//! are BLAKE3, which detects any damage. They do not protect against someone with write access to the folder,
+//! who can compute valid ones.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,34 +19,34 @@ use crate::files::own_file;
 const MAGIC: &[u8; 8] = b"firesnap";
 const VERSION: u32 = 3;
 const START: usize = 16 + SUM;
-/// Bytes of a sum.
+/// The length of a checksum in bytes.
 const SUM: usize = blake3::OUT_LEN;
 type Sum = [u8; SUM];
-/// Bytes that are read, or written, at once.
+/// Bytes per read or write.
 const PIECE: usize = 1 << 20;
-/// Longest header that is believed: more tokens than any model has context for.
+/// The maximum length of a header: more tokens than any model's context holds.
 const LONGEST_HEADER: u32 = 256 << 20;
 
-/// What a cached prompt says of itself.
+/// The description of a cached prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CacheFileHeader {
-    /// What state depends on besides the tokens.
+    /// Everything besides the tokens that the state depends on.
     pub(super) key: String,
     pub(super) tokens: Vec<Token>,
-    /// Ids of the conversations that went into it.
+    /// The ids of the conversations in it.
     pub(super) conversations: Vec<String>,
-    /// Seconds that each token took to read.
+    /// How long each token took to evaluate, in seconds.
     pub(super) secs_per_token: f32,
-    /// Length of the state in bytes, and its sum.
+    /// The length of the state in bytes, and its checksum.
     pub(super) state: (u64, Sum),
 }
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// It is gone, or cannot be read.
+    /// Missing, or not readable.
     Unreadable,
-    /// It is not as it was written.
+    /// Not as written.
     Damaged,
 }
 
@@ -108,12 +109,12 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
     rest.split_off(..4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
-/// The sum over what stands before the header's sum, and the header.
+/// The checksum of `start` (everything before the header's checksum) and the header.
 fn sum_of(start: &[u8], header: &[u8]) -> Sum {
     blake3::Hasher::new().update(start).update(header).finalize().into()
 }
 
-/// Writes the whole of a file.
+/// Writes a complete file.
 pub(super) fn write(file: &mut impl Write, header: &CacheFileHeader, state: &[u8]) -> io::Result<()> {
     let bytes = header.bytes();
     let start = [&MAGIC[..], &VERSION.to_le_bytes(), &(bytes.len() as u32).to_le_bytes()].concat();
@@ -122,12 +123,12 @@ pub(super) fn write(file: &mut impl Write, header: &CacheFileHeader, state: &[u8
     state.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }
 
-/// Reads a file's header. It covers the header only.
+/// Reads a file's header; its checksum does not cover the state.
 pub(super) fn read_header(path: &Path) -> Result<CacheFileHeader, ReadError> {
     open(path).map(|(header, _)| header)
 }
 
-/// Reads all of a file; what is returned is what was written.
+/// Reads a complete file and verifies both checksums.
 pub(super) fn read(path: &Path) -> Result<(CacheFileHeader, Vec<u8>), ReadError> {
     let (header, file) = open(path)?;
     let length = usize::try_from(header.state.0).map_err(|_| ReadError::Damaged)?;
@@ -145,7 +146,7 @@ pub(super) fn read(path: &Path) -> Result<(CacheFileHeader, Vec<u8>), ReadError>
     if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(ReadError::Damaged) }
 }
 
-/// The header, and the file where the state begins.
+/// Reads the header, and returns the file positioned at the state.
 fn open(path: &Path) -> Result<(CacheFileHeader, File), ReadError> {
     let mut file = own_file(path, OpenOptions::new().read(true))?;
     let whole = file.metadata()?.len();
