@@ -389,7 +389,7 @@ mod tests {
         assert!(prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false));
         assert!(!prompt_cache.wants(&tokens(LEAST - 1), BYTES, 1.0, true, false), "too few");
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.002, true, false), "a fifth of a second");
-        assert!(prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true), "every time");
+        assert!(prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true), "saves time in every conversation");
         assert!(!prompt_cache.wants(&tokens(100), 900_000_000, 0.01, true, false), "three seconds to write");
         prompt_cache.rules.free = || Some(BYTES as u64);
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false), "no memory for a copy");
@@ -405,9 +405,9 @@ mod tests {
         assert!(prompt_cache.wants(&tokens(1060), BYTES, 0.01, true, false));
         assert!(!prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, true, false));
         assert!(prompt_cache.wants(&parting(700, 1100), BYTES, 0.01, true, false));
-        assert!(prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, false, false), "of use only as a whole");
+        assert!(prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, false, false), "usable only as a whole");
         let mut other = self::prompt_cache(&folder);
-        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true, false), "another process has kept it");
+        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true, false), "another process has saved it");
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
         prompt_cache.look(&tokens(100));
         let mut kept: Vec<usize> = prompt_cache.known.values().map(|known| known.tokens.len()).collect();
         kept.sort();
-        assert_eq!(kept, [300, 1500], "what is much shorter stays");
+        assert_eq!(kept, [300, 1500], "the much shorter one stays");
         keep(&mut prompt_cache, &tokens(1600), false);
         assert_eq!(usage(folder.path()).files, 3);
     }
@@ -441,9 +441,9 @@ mod tests {
         assert_eq!(length(&tokens(2000), 0, CUT), Some(1000));
         assert_eq!(length(&parting(700, 900), 0, CUT), Some(1000), "a part of it");
         assert_eq!(length(&parting(700, 900), 0, WHOLE), Some(400));
-        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always read");
+        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always evaluated");
         assert_eq!(length(&tokens(1000), 0, CUT), Some(1000));
-        assert_eq!(length(&tokens(2000), 990, CUT), None, "hardly more than is in memory");
+        assert_eq!(length(&tokens(2000), 990, CUT), None, "hardly longer than what is in memory");
         assert_eq!(length(&tokens(2000), 0, Uses { limit: 999, ..CUT }), Some(400));
         assert_eq!(length(&parting(15, 900), 0, CUT), None);
         assert_eq!(length(&tokens(16), 0, CUT), None);

@@ -1,6 +1,7 @@
 //! 8 — one answer as a state machine: logits → next token, text or thinking, end. Next: scheduler.rs.
 //!
-//! A sequence evaluates nothing: its caller evaluates the token of each step and returns with the next logits.
+//! A sequence evaluates nothing: its caller evaluates the token of each step and returns with the next
+//! logits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,29 +18,30 @@ use crate::chat::{Event, StopReason};
 pub struct Sequence<'a> {
     sampler: Box<dyn Sampler>,
     stream: Stream,
-    /// Tokens that end the answer besides those that the model itself says do.
+    /// Tokens that end the answer besides the model's own end tokens.
     ends: Vec<Token>,
     max_tokens: usize,
     cancel: &'a AtomicBool,
-    /// Tokens that come whatever the model would choose.
+    /// Tokens to emit next, whatever the model would choose.
     forced: VecDeque<Token>,
     repetition: Repetition,
-    /// So far; the token that says "over" does not count.
+    /// Tokens so far, without the one that ends the answer.
     tokens: usize,
-    /// Of these, the thinking tokens.
+    /// The thinking tokens among them.
     thinking: usize,
 }
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepResult {
-    /// The answer goes on with this token, which is not evaluated yet.
+    /// The answer continues with this token, which still has to be evaluated.
     Token(Token),
     End(StopReason),
 }
 
 impl<'a> Sequence<'a> {
-    /// `ends`: tokens that end the answer besides those that the model itself says do; `max_tokens`: most tokens of the answer.
+    /// `ends`: tokens that end the answer besides the model's own; `max_tokens`: the token limit of the
+    /// answer.
     pub fn new(
         sampler: Box<dyn Sampler>,
         stream: Stream,
@@ -68,7 +70,7 @@ impl<'a> Sequence<'a> {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Chooses the next token, given the logits after the one before it, and shows what is certain of its text.
+    /// Chooses the next token from the logits after the previous one, and shows the text that is certain.
     pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<StepResult> {
         if self.tokens >= self.max_tokens {
             return Ok(StepResult::End(StopReason::Length));
@@ -105,17 +107,17 @@ impl<'a> Sequence<'a> {
         Ok(StepResult::Token(next))
     }
 
-    /// Whether the answer may be over with this token.
+    /// Whether this token may end the answer.
     pub fn may_end(&self, model: &impl Model, token: Token) -> bool {
         model.ends(token) || self.ends.contains(&token)
     }
 
-    /// Most tokens that are worth drafting after the one that the last step gave.
+    /// The maximum length of a useful draft after the last step's token.
     pub fn draftable(&self) -> usize {
         if self.forced.is_empty() { self.max_tokens - self.tokens - 1 } else { 0 }
     }
 
-    /// Shows what still waits at the end. Returns how many tokens there were, and how many of them were thinking.
+    /// Shows the text still held back. Returns the number of tokens and of thinking tokens.
     pub fn finish(self, stop: StopReason, show: &mut dyn FnMut(Event)) -> (usize, usize) {
         let Sequence { stream, tokens, mut thinking, .. } = self;
         if stop != StopReason::Stop {
@@ -138,10 +140,10 @@ fn tell(piece: ReplyDelta, tokens: usize, show: &mut dyn FnMut(Event)) {
     }
 }
 
-/// Notices an answer that goes round in circles: the same up to 64 tokens over and over, 512 tokens long.
+/// Detects endless repetition: the same sequence of up to 64 tokens over and over, 512 tokens long.
 struct Repetition {
     tokens: Vec<Token>,
-    /// For every period, how many of the last tokens equal the one a period before.
+    /// For each period, the number of last tokens that equal the token one period earlier.
     runs: [usize; Repetition::LONGEST_PERIOD],
 }
 

@@ -195,12 +195,12 @@ mod tests {
         for place in beginning {
             let mut changed = bytes.clone();
             changed[place] ^= 1 << (place % 8);
-            assert!(damaged(&changed), "a bit changed at {place}");
+            assert!(damaged(&changed), "one bit changed at {place}");
         }
         for length in [0, 1, 8, 19, 20, 21, 100, 800, 2000, bytes.len() - 1] {
             assert!(damaged(&bytes[..length]), "cut to {length}");
         }
-        assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than it says");
+        assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than its header says");
         assert!(damaged(&vec![0; 100_000]) && damaged(&vec![255; 100_000]));
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(read(&path), Err(ReadError::Unreadable)));

@@ -1,21 +1,22 @@
 //! A stream of text → thinking and answer.
 //!
-//! Models that think before they answer say so in the text itself: between two tags, or in channels with headers (harmony, the
-//! format of GPT-OSS); `prompt/format.rs` finds out which. What is not yet certain waits here, so that no part of a tag is ever
-//! shown, wherever the stream is cut. A tag that the vocabulary has as one token counts only as that token: written in letters
-//! it is a quotation. A stream need not be well-formed: whatever is visible in it becomes thinking or answer.
+//! Models that think before they answer mark it in the text itself: with two tags, or with channels and
+//! headers (harmony, the format of GPT-OSS); `prompt/format.rs` detects which. Text that is still ambiguous
+//! is held back, so no part of a tag is ever shown, wherever the stream is split. A tag that is one token of
+//! the vocabulary counts only as that token; the same characters as ordinary text are a quotation. The stream
+//! need not be well-formed: all visible text becomes thinking or answer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::engine::prompt::format::{AnswerPrefix, CHANNEL, ENDS, MESSAGE, START, ThinkingFormat};
 
-/// Longest white space before thinking, in bytes: what is longer is the answer.
+/// The longest white space before thinking, in bytes: anything longer belongs to the answer.
 const MOST_SPACE: usize = 8;
-/// Longest header of a message, in bytes: what is longer is the message.
+/// The longest header of a message, in bytes: anything longer is the message itself.
 const MOST_HEADER: usize = 128;
 
-/// What one push brought.
+/// The thinking and the answer text that became certain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReplyDelta {
     pub thinking: String,
@@ -23,7 +24,7 @@ pub struct ReplyDelta {
 }
 
 impl ReplyDelta {
-    /// Adds what came after it.
+    /// Appends a later delta.
     pub fn and(&mut self, later: ReplyDelta) {
         self.thinking += &later.thinking;
         self.answer += &later.answer;
@@ -32,57 +33,57 @@ impl ReplyDelta {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing but white space has come.
+    /// Only white space so far.
     Undecided,
     Thinking,
-    /// White space before the answer is left out.
+    /// Before the answer: white space is skipped.
     Before,
     Answer,
-    /// Harmony: the header of a message, up to `<|message|>`.
+    /// Harmony: in the header of a message, up to `<|message|>`.
     Header,
     /// Harmony: between two messages.
     Between,
 }
 
-/// What comes next in the stream.
+/// The next certain part of the stream.
 enum Segment {
     Text(String),
     Tag { tag: String, one_token: bool },
 }
 
-/// Tells the thinking of one answer from the rest.
+/// Separates the thinking of one answer from the rest.
 #[derive(Debug, Clone)]
 pub struct Reasoning {
     format: ThinkingFormat,
     /// The tags that are one token each.
     one_token: Vec<String>,
     phase: Phase,
-    /// Not certain yet.
+    /// Text that is still ambiguous.
     held: String,
-    /// Where in it tokens stand that are tags.
+    /// The positions in `held` of tokens that are tags.
     tags: VecDeque<Range<usize>>,
-    /// What has come of a header, or white space that may come before thinking.
+    /// The header so far, or white space that may precede thinking.
     header: String,
-    /// Whether it is the role so far: no channel was named yet.
+    /// Whether the header is still at its role: it has named no channel.
     role: bool,
     /// Whether this header names a recipient.
     addressed: bool,
-    /// What headers were that broke off.
+    /// The text of headers that broke off.
     broken: String,
-    /// Thinking was opened by a tag in letters, and such a one ends it.
+    /// Thinking was opened by a tag spelled in ordinary tokens, and only such a tag ends it.
     in_letters: bool,
     thought: Shown,
     answered: Shown,
-    /// White space after what was thought: part of it if more is.
+    /// White space after the thinking so far: part of it if more follows.
     space: String,
 }
 
-/// What of one kind was shown.
+/// What has been shown of the thinking, or of the answer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shown {
     /// Anything visible at all.
     any: bool,
-    /// Nothing visible since it was begun again.
+    /// Nothing visible since its last section began.
     fresh: bool,
 }
 
@@ -93,7 +94,8 @@ impl Shown {
 }
 
 impl Reasoning {
-    /// For an answer that goes on after `answer_prefix`. `opened`: what [`ThinkingFormat::opened`] says of the prompt.
+    /// For an answer that continues `answer_prefix`. `opened`: the result of [`ThinkingFormat::opened`] for
+    /// the prompt.
     pub fn after(format: &ThinkingFormat, opened: Option<bool>, answer_prefix: AnswerPrefix) -> Reasoning {
         let phase = match (answer_prefix.thinking, answer_prefix.text) {
             ("", "") => match opened {
@@ -121,7 +123,7 @@ impl Reasoning {
         }
     }
 
-    /// The same where these tags are one token each, which [`Reasoning::push_tag`] will take.
+    /// Sets the tags that are one token each, to be passed to [`Reasoning::push_tag`].
     pub fn with_tokens(self, one_token: Vec<String>) -> Reasoning {
         Reasoning { one_token, ..self }
     }
@@ -130,7 +132,7 @@ impl Reasoning {
         self.phase == Phase::Thinking
     }
 
-    /// Takes the next piece of the stream and gives what is certain now.
+    /// Takes the next piece of the stream and returns the text that is certain now.
     pub fn push(&mut self, text: &str) -> ReplyDelta {
         self.held.push_str(text);
         let mut piece = ReplyDelta::default();
@@ -140,13 +142,13 @@ impl Reasoning {
         piece
     }
 
-    /// The same for a token that is a tag, or a part of one.
+    /// The same for a token that is a tag or part of one.
     pub fn push_tag(&mut self, text: &str) -> ReplyDelta {
         self.tags.push_back(self.held.len()..self.held.len() + text.len());
         self.push(text)
     }
 
-    /// The stream is over: all that waited.
+    /// Ends the stream and returns all text still held back.
     pub fn finish(mut self) -> ReplyDelta {
         let mut piece = ReplyDelta::default();
         let rest = self.text(self.held.len());
@@ -162,7 +164,7 @@ impl Reasoning {
         piece
     }
 
-    /// The tags that mean something now.
+    /// The tags that have a meaning in this phase.
     fn wanted(&self) -> Vec<&str> {
         match (&self.format, self.phase) {
             (ThinkingFormat::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
@@ -171,7 +173,8 @@ impl Reasoning {
         }
     }
 
-    /// Whether a tag in letters counts now: one that no token is, or where none has been seen yet. In an answer it never does.
+    /// Whether a tag spelled in ordinary tokens counts now: if no token is that tag, or if nothing has been
+    /// decided yet. Never in an answer.
     fn counts_in_letters(&self, tag: &str) -> bool {
         let one_token = self.one_token.iter().any(|one| one == tag);
         match (&self.format, self.phase) {
@@ -183,7 +186,7 @@ impl Reasoning {
         }
     }
 
-    /// Takes the next certain part out of what is held.
+    /// Takes the next certain part from the held text.
     fn next(&mut self) -> Option<Segment> {
         let wanted = self.wanted();
         let in_letters: Vec<&&str> = wanted.iter().filter(|tag| self.counts_in_letters(tag)).collect();
@@ -202,7 +205,7 @@ impl Reasoning {
         (certain > 0).then(|| Segment::Text(self.text(certain)))
     }
 
-    /// Takes so many bytes of text out of what is held. A marker that means nothing here is no text.
+    /// Takes `length` bytes of text from the held text. Drops a marker that has no meaning here.
     fn text(&mut self, length: usize) -> String {
         let tags: Vec<Range<usize>> = self.tags.iter().filter(|at| at.end <= length).cloned().collect();
         let mut text = self.cut(length);
@@ -214,7 +217,7 @@ impl Reasoning {
         text
     }
 
-    /// Takes so many bytes out of what is held.
+    /// Takes `length` bytes from the held text.
     fn cut(&mut self, length: usize) -> String {
         self.tags.retain(|at| at.start >= length);
         for at in &mut self.tags {
@@ -246,7 +249,7 @@ impl Reasoning {
         }
     }
 
-    /// One of two tags. Repeated where nothing has come since, it says nothing new.
+    /// Handles an opening or closing tag. A repeated tag without text in between has no effect.
     fn tag(&mut self, tag: &str, one_token: bool) {
         let closes = matches!(&self.format, ThinkingFormat::Tags { close, .. } if close == tag);
         match (closes, self.phase) {
@@ -261,7 +264,8 @@ impl Reasoning {
         self.header.clear();
     }
 
-    /// `<|start|>ROLE<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the last name says what follows.
+    /// `<|start|>ROLE<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the last name decides what
+    /// follows.
     fn message(&mut self, tag: &str, piece: &mut ReplyDelta) {
         let header = std::mem::take(&mut self.header);
         let addressed = self.addressed || header.contains("to=");
@@ -282,7 +286,8 @@ impl Reasoning {
         }
     }
 
-    /// A header without a message: a name alone is not worth telling where there is anything else; more than that is a thought.
+    /// Handles a header without a message: a lone name is shown only if nothing else is; longer text becomes
+    /// thinking.
     fn broken_off(&mut self, header: &str, piece: &mut ReplyDelta) {
         if header.split_whitespace().nth(1).is_none() {
             self.broken.push_str(header);
@@ -292,7 +297,7 @@ impl Reasoning {
         self.think(header, piece);
     }
 
-    /// Whether what came cannot be what comes before thinking or a message.
+    /// Whether the text so far cannot precede thinking or a message.
     fn is_no_header(&self) -> bool {
         let visible = self.header.trim_start();
         match (&self.format, self.phase) {
@@ -305,7 +310,7 @@ impl Reasoning {
         }
     }
 
-    /// A header that does not end is the message itself, but for the name of its channel.
+    /// Treats a header that does not end as the message itself, without the name of its channel.
     fn headerless(&mut self, piece: &mut ReplyDelta) {
         let header = std::mem::take(&mut self.header);
         let (phase, text) = match self.phase {
@@ -325,7 +330,7 @@ impl Reasoning {
         }
     }
 
-    /// Another part of thinking or answer begins.
+    /// Starts another section of thinking or answer.
     fn begin(&mut self, phase: Phase) {
         self.phase = phase;
         self.space.clear();
@@ -333,7 +338,7 @@ impl Reasoning {
         part.fresh = true;
     }
 
-    /// White space before the end of thinking waits: it is no part of it.
+    /// White space at the end of thinking is held back: it is not part of it.
     fn think(&mut self, text: &str, piece: &mut ReplyDelta) {
         let text = if self.thought.fresh { text.trim_start() } else { text };
         let (visible, space) = text.split_at(text.trim_end().len());
@@ -348,7 +353,7 @@ impl Reasoning {
         self.space.push_str(space);
     }
 
-    /// A later part of the answer is a paragraph of its own.
+    /// A later section of the answer starts a new paragraph.
     fn answer(&mut self, text: &str, piece: &mut ReplyDelta) {
         let parted = self.answered.fresh && self.answered.any;
         let text = if parted { text.trim_start() } else { text };
@@ -361,19 +366,19 @@ impl Reasoning {
     }
 }
 
-/// Whether a token is written as markers are, and not as words.
+/// Whether a token looks like a marker rather than words.
 fn marks(token: &str) -> bool {
     token.starts_with(['<', '['])
 }
 
-/// The channel that a header names first, if it is one of those that there are, and what comes after it.
+/// The channel that a header starts with, if it is a known one, and the text after it.
 fn channel(header: &str) -> (Option<&'static str>, &str) {
     let visible = header.trim_start();
     let known = ["analysis", "commentary", "final"].into_iter().find(|name| visible.starts_with(name));
     known.map_or((None, header), |name| (Some(name), &visible[name.len()..]))
 }
 
-/// How many bytes of `text`'s end are the beginning of `mark`, but not all of it.
+/// The length in bytes of the longest end of `text` that is a proper prefix of `mark`.
 pub(super) fn overlap(text: &str, mark: &str) -> usize {
     let longest = mark.len().saturating_sub(1).min(text.len());
     (1..=longest).rev().find(|n| mark.is_char_boundary(*n) && text.ends_with(&mark[..*n])).unwrap_or(0)
@@ -387,7 +392,7 @@ mod tests {
         ThinkingFormat::tags("<think>", "</think>")
     }
 
-    /// The stream cut at every place, and at every pair of places.
+    /// Splits the stream at every place, and at every pair of places.
     fn every_cut(format: &ThinkingFormat, prompt: &str, stream: &str, thinking: &str, answer: &str) {
         let places: Vec<usize> = (0..=stream.len()).filter(|at| stream.is_char_boundary(*at)).collect();
         for a in &places {
@@ -452,7 +457,7 @@ mod tests {
         harmony("<|start|>assistant<|channel|>final<|message|>Yes.", "", "Yes.");
         let long = "?".repeat(2 * MOST_HEADER);
         let mut reasoning = Reasoning::after(&ThinkingFormat::Harmony, None, AnswerPrefix::default());
-        assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "as it comes");
+        assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "shown as it arrives");
         assert_eq!(reasoning.push(" more").answer, " more");
     }
 
@@ -465,7 +470,7 @@ mod tests {
         every_cut(&tags, "<a>", "<think>hm</think>\n</thin", "hm", "</thin");
     }
 
-    /// A stream in which what stands in brackets is one token.
+    /// Feeds a stream in which the text in brackets is one token.
     fn of_tokens(prompt: &str, stream: &str) -> ReplyDelta {
         let tokens = ["<think>", "</think>"].map(String::from).to_vec();
         let mut reasoning =
