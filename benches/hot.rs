@@ -107,9 +107,9 @@ fn guard_100_messages(bencher: Bencher) {
     let contents = turns.iter().map(|turn| turn.content.as_str()).collect();
     let texts = Texts { contents, source: template.source(), words: &words };
     bencher.bench_local(|| {
-        markers.guard(black_box(&texts), |dress| {
-            let dressed = turns.iter().map(|turn| Turn::new(turn.role.clone(), dress(&turn.content)));
-            let turns: Vec<Turn> = dressed.collect();
+        markers.guard(black_box(&texts), |transform| {
+            let transformed = turns.iter().map(|turn| Turn::new(turn.role.clone(), transform(&turn.content)));
+            let turns: Vec<Turn> = transformed.collect();
             anyhow::Ok((template.render(&turns, true)?.text, ()))
         })
     });

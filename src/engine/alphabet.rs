@@ -33,7 +33,7 @@ impl Alphabet {
     }
 
     pub(super) fn has(&self, character: char) -> bool {
-        let written = if character == ' ' { '\u{2581}' } else { character }; // how SentencePiece writes a space
+        let written = if character == ' ' { '\u{2581}' } else { character }; // SentencePiece's space
         let mut utf8 = [0; 4];
         self.characters.contains(&written)
             || written.encode_utf8(&mut utf8).bytes().all(|byte| self.bytes.contains(&byte))

@@ -163,8 +163,8 @@ impl Lookup {
         };
     }
 
-    /// Indexes the end of the text. Returns what followed the latest earlier occurrence of its longest known n-gram: the
-    /// position, and the length of the n-gram.
+    /// Indexes the end of the text. Returns what followed the latest earlier occurrence of its longest known
+    /// n-gram: the position, and the length of the n-gram.
     fn index(&mut self) -> Option<(usize, usize)> {
         let end = self.text.len();
         let mut found = None;
@@ -225,7 +225,7 @@ impl Drafter for Lookup {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {
             if let Some(Continuation { at, agreeing }) = self.expected.filter(|_| !first) {
-                self.odds[kind(agreeing)].count(self.text[at] == *token); // learns whether or not it was drafted
+                self.odds[kind(agreeing)].count(self.text[at] == *token); // drafted or not
             }
             self.add(*token);
         }

@@ -53,7 +53,8 @@ const OLD_NAME: &str = "snapshots";
 
 /// Renames the folder of an older version unless a newer one exists, so that the limits cover its files too.
 pub(super) fn adopt(folder: &Path) {
-    let _ = fs::rename(folder.with_file_name(OLD_NAME), folder); // fails if it does not exist, or the new one has files
+    // Fails if the old folder does not exist, or the new one has files.
+    let _ = fs::rename(folder.with_file_name(OLD_NAME), folder);
 }
 
 /// The usage of a folder; zero if it does not exist.

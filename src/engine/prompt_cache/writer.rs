@@ -67,7 +67,7 @@ impl CacheWriter {
     pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &DiskBounds) {
         let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
         self.seen.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = jobs.send(WriteJob::Store(held)); // without a thread (not started, or dead) nothing is written
+        let _ = jobs.send(WriteJob::Store(held)); // without the thread nothing is written
     }
 
     /// Drops `done` when everything is written.
