@@ -14,7 +14,7 @@ use fireside::engine::draft::{Costs, Drafter, Lookup};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::Model;
 use fireside::engine::prompt::encode::Encoder;
-use fireside::engine::prompt::markers::{Guarded, Markers, Texts};
+use fireside::engine::prompt::markers::{GuardedPrompt, Markers, Texts};
 use fireside::engine::prompt::template::{Template, Turn};
 use fireside::engine::stream::stops::Stops;
 use fireside::engine::stream::utf8::Detokenizer;
@@ -93,7 +93,7 @@ fn tokenise_100_messages_again(bencher: Bencher) {
         .flat_map(|marker| text.match_indices(&marker.text).map(|(at, found)| at..at + found.len()))
         .collect();
     places.sort_by_key(|place| place.start);
-    let prompt = Guarded { text, cuts: Vec::new(), markers: places };
+    let prompt = GuardedPrompt { text, cuts: Vec::new(), markers: places };
     let encoder = Encoder::new(model.vocabulary()).expect("its markers are sound");
     bencher.bench_local(|| encoder.encode(&model, black_box(&prompt)));
 }
@@ -107,9 +107,9 @@ fn guard_100_messages(bencher: Bencher) {
     let contents = turns.iter().map(|turn| turn.content.as_str()).collect();
     let texts = Texts { contents, source: template.source(), words: &words };
     bencher.bench_local(|| {
-        markers.guard(black_box(&texts), |dress| {
-            let dressed = turns.iter().map(|turn| Turn::new(turn.role.clone(), dress(&turn.content)));
-            let turns: Vec<Turn> = dressed.collect();
+        markers.guard(black_box(&texts), |transform| {
+            let transformed = turns.iter().map(|turn| Turn::new(turn.role.clone(), transform(&turn.content)));
+            let turns: Vec<Turn> = transformed.collect();
             anyhow::Ok((template.render(&turns, true)?.text, ()))
         })
     });

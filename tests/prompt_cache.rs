@@ -12,7 +12,7 @@ use fireside::chat::{Attachment, Message, Request, Role};
 use fireside::engine::Engine;
 use fireside::engine::llama::Llama;
 use fireside::engine::model::{Logits, Model};
-use fireside::engine::prompt_cache::{Bounds, LEAST, PromptCache, Rules, key, usage};
+use fireside::engine::prompt_cache::{DiskBounds, LEAST, PromptCache, Rules, key, usage};
 use fireside::engine::token::Token;
 use fireside::gguf;
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ use crate::support::{Home, default_model, tiny};
 pub(crate) const ANYTHING: Rules = Rules {
     worth: Duration::ZERO,
     worth_shared: Duration::ZERO,
-    bounds: Bounds { most: 1 << 30, share: 1.0, leave: 0 },
+    bounds: DiskBounds { most: 1 << 30, share: 1.0, leave: 0 },
     free: || None,
 };
 
@@ -348,8 +348,8 @@ fn a_folder_that_cannot_be_used_is_no_failure() {
     let home = TempDir::new().unwrap();
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
-    let full = Rules { bounds: Bounds { leave: u64::MAX, ..ANYTHING.bounds }, ..ANYTHING };
-    let small = Rules { bounds: Bounds { most: 1000, ..ANYTHING.bounds }, ..ANYTHING };
+    let full = Rules { bounds: DiskBounds { leave: u64::MAX, ..ANYTHING.bounds }, ..ANYTHING };
+    let small = Rules { bounds: DiskBounds { most: 1000, ..ANYTHING.bounds }, ..ANYTHING };
     let cases = [
         (file.join("folder"), ANYTHING),
         (home.path().join("full"), full),
@@ -372,7 +372,7 @@ fn the_bound_holds_and_what_is_used_stays() {
     let folder = TempDir::new().unwrap();
     first_question(&subject, folder.path());
     let size = usage(folder.path()).bytes;
-    let rules = Rules { bounds: Bounds { most: size * 4, ..ANYTHING.bounds }, ..ANYTHING };
+    let rules = Rules { bounds: DiskBounds { most: size * 4, ..ANYTHING.bounds }, ..ANYTHING };
     for i in 0..12 {
         let mut engine = with_rules(&subject, folder.path(), rules.clone());
         let text = format!("{i} {}", document());
@@ -403,7 +403,7 @@ fn two_processes_share_a_folder() {
     assert!(ours.cached < LEAST, "what another process removed is read again");
     assert_same(&subject, &ours, &expected, "removed");
     // All of them at once, and hardly room for two.
-    let small = Rules { bounds: Bounds { most: 600_000, ..ANYTHING.bounds }, ..ANYTHING };
+    let small = Rules { bounds: DiskBounds { most: 600_000, ..ANYTHING.bounds }, ..ANYTHING };
     std::thread::scope(|scope| {
         for seed in 0..4 {
             let (subject, small, folder, expected) = (&subject, &small, folder.path(), &expected);

@@ -2,7 +2,7 @@
 //! to remember.
 //!
 //! Here are only the types: [`Probe`] holds the function that runs the trial. models/probe.rs is that
-//! function, and starts a child process; engine/trial.rs is the work in the child.
+//! function, and starts a child process; engine/probe.rs is the work in the child.
 
 use std::sync::atomic::AtomicBool;
 

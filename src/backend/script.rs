@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason, TokenCount};
-use crate::engine::prompt::format::{AnswerPrefix, Format};
-use crate::engine::stream::reasoning::{Piece, Reasoning};
+use crate::engine::prompt::format::{AnswerPrefix, ThinkingFormat};
+use crate::engine::stream::reasoning::{Reasoning, ReplyDelta};
 use crate::units::count;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -103,8 +103,8 @@ fn tokens(answer: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn send(piece: Piece, tokens: usize, events: &Sender<BackendEvent>) {
-    let Piece { thinking: text, answer } = piece;
+fn send(piece: ReplyDelta, tokens: usize, events: &Sender<BackendEvent>) {
+    let ReplyDelta { thinking: text, answer } = piece;
     let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
     let answer = (!answer.is_empty()).then_some(Event::Text(answer));
     for event in thinking.into_iter().chain(answer) {
@@ -120,7 +120,7 @@ fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cance
     let started = Instant::now();
     let mut stop = StopReason::End;
     let (mut generated, mut thinking) = (0, 0);
-    let tags = Format::tags("<think>", "</think>");
+    let tags = ThinkingFormat::tags("<think>", "</think>");
     let answer_prefix = AnswerPrefix { thinking: &request.thinking_prefix, text: &request.answer_prefix };
     let mut reasoning = Reasoning::after(&tags, None, answer_prefix);
     for word in tokens(answer) {

@@ -1,18 +1,18 @@
-//! The texts of all tokens → the characters that a SentencePiece vocabulary can write, if it cannot write all.
+//! The texts of all tokens → the characters that a SentencePiece vocabulary can encode, if not all.
 //!
-//! SentencePiece writes a character that has no token as bytes, with a token for each byte; llama.cpp ends
-//! the process where such a token is missing. So the caller leaves out of the text what cannot be written.
+//! SentencePiece encodes a character without a token as bytes, with a token for each byte; llama.cpp ends the
+//! process if such a token is missing. So the caller removes unsupported characters from the text.
 
 use std::collections::HashSet;
 
-/// The characters and bytes that a vocabulary can write.
+/// The characters and bytes that a vocabulary can encode.
 pub(super) struct Alphabet {
     characters: HashSet<char>,
     bytes: HashSet<u8>,
 }
 
 impl Alphabet {
-    /// `None` where everything can be written.
+    /// `None` if it can encode everything.
     pub(super) fn of<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> Option<Alphabet> {
         let mut alphabet = Alphabet { characters: HashSet::new(), bytes: HashSet::new() };
         for text in tokens {
@@ -22,7 +22,7 @@ impl Alphabet {
                 _ => {}
             }
             if alphabet.bytes.len() == 256 {
-                return None; // soon: they come first
+                return None; // early, because byte tokens come first
             }
             let mut letters = std::str::from_utf8(text).unwrap_or_default().chars();
             if let (Some(letter), None) = (letters.next(), letters.next()) {
@@ -33,14 +33,14 @@ impl Alphabet {
     }
 
     pub(super) fn has(&self, character: char) -> bool {
-        let written = if character == ' ' { '\u{2581}' } else { character }; // how SentencePiece writes a space
+        let written = if character == ' ' { '\u{2581}' } else { character }; // SentencePiece's space
         let mut utf8 = [0; 4];
         self.characters.contains(&written)
             || written.encode_utf8(&mut utf8).bytes().all(|byte| self.bytes.contains(&byte))
     }
 }
 
-/// The byte that two digits mean, as llama.cpp spells them.
+/// The byte given by two hexadecimal digits, as llama.cpp spells them.
 fn hexadecimal(high: u8, low: u8) -> Option<u8> {
     let digit = |digit: u8| b"0123456789ABCDEF".iter().position(|known| *known == digit);
     Some((digit(high)? << 4 | digit(low)?) as u8)
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_can_be_written() {
-        let alphabet = of(&["a", "\u{2581}", "ab", "<0xC3>", "<0xA9>", "<0xc4>"]).expect("bytes are missing");
+        let alphabet = of(&["a", "\u{2581}", "ab", "<0xC3>", "<0xA9>", "<0xc4>"]).expect("some bytes are missing");
         assert!(alphabet.has('a') && alphabet.has(' '));
         assert!(!alphabet.has('b'), "no token is 'b' alone");
         assert!(alphabet.has('é') && !alphabet.has('ã'), "é is C3 A9, ã is C3 A3");

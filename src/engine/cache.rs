@@ -1,7 +1,7 @@
-//! 3 — the KV cache: which tokens are evaluated, what is reused, what needs prefill, when the context grows.
+//! 3 — the KV cache: which tokens are in memory, what is reused, what needs prefill, when the context grows.
 //!
-//! It lists the tokens in the model's memory. Every turn brings its whole prompt; only the tokens after the
-//! longest common prefix are evaluated. Next: prompt_cache.rs.
+//! It mirrors the tokens in the model's memory. Every turn brings a complete prompt, of which only the tokens
+//! after the longest common prefix are evaluated. Next: prompt_cache.rs.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -11,36 +11,37 @@ use anyhow::Result;
 use super::model::{Cancel, Logits, Model, Row};
 use super::token::Token;
 
-/// Smallest context that is ever made, in tokens, and what the size of each is a multiple of.
+/// The smallest context in tokens; larger ones are multiples of `STEP`.
 const FIRST_CAPACITY: usize = 512;
 const STEP: usize = 256; // llama.cpp would round up to it
-/// Least room for the answer that a context is made with beyond the prompt, and how much of a long prompt that is at least.
+/// The room for the answer in a new context: at least this many tokens, and at least one per `ANSWER_SHARE`
+/// of the prompt.
 const ANSWER_ROOM: usize = 128;
 const ANSWER_SHARE: usize = 4;
 
-/// Bytes that all checkpoints may take, and tokens between one and the next.
+/// The total size limit of all checkpoints in bytes, and their minimum distance in tokens.
 const MOST_CHECKPOINTS: usize = 256 << 20;
 const APART: usize = 16;
 
-/// The tokens of a sequence in a model's memory, in their order.
+/// The tokens of one sequence in a model's memory, in order.
 #[derive(Debug, Default)]
 pub struct Cache {
-    /// Which of the model's sequences.
+    /// The number of the sequence in the model.
     sequence: usize,
     tokens: Vec<Token>,
-    /// Of a model whose memory cannot be cut: what it was before, newest last. The longest that a prompt begins with is
-    /// put back.
-    checkpoints: VecDeque<Checkpoint>,
+    /// Earlier states of a model whose memory cannot be truncated, newest last. The longest one that starts a
+    /// prompt is restored.
+    checkpoints: VecDeque<ContextCheckpoint>,
 }
 
 #[derive(Debug)]
-struct Checkpoint {
+struct ContextCheckpoint {
     tokens: Vec<Token>,
     state: Vec<u8>,
 }
 
 impl Cache {
-    /// Of an empty sequence.
+    /// The cache of an empty sequence.
     pub fn of(sequence: usize) -> Cache {
         Cache { sequence, ..Cache::default() }
     }
@@ -49,31 +50,32 @@ impl Cache {
         &self.tokens
     }
 
-    /// Tokens at the beginning of `prompt` that need no reading. One is always left, for its logits.
+    /// The length of the prefix shared with `prompt`, which needs no evaluation. Leaves at least one token,
+    /// for its logits.
     pub fn common(&self, prompt: &[Token]) -> usize {
         let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         same.min(prompt.len().saturating_sub(1))
     }
 
-    /// Keeps the beginning that `prompt` shares and makes room for the rest; returns how many tokens were kept.
+    /// Keeps the prefix shared with `prompt` and makes room for the rest; returns the number of tokens kept.
     pub fn reuse(&mut self, model: &mut impl Model, prompt: &[Token]) -> Result<usize> {
         self.cut(model, prompt);
         self.make_room(model, prompt.len(), with_answer(prompt.len()))?;
         Ok(self.tokens.len())
     }
 
-    /// Whether what is in memory can be cut again to what it is now.
+    /// Whether the sequence can later be truncated to its present length.
     pub fn can_return(&self, model: &impl Model) -> bool {
         model.can_return(self.sequence)
     }
 
-    /// Forgets everything.
+    /// Clears the sequence.
     pub fn clear(&mut self, model: &mut impl Model) {
         model.truncate(self.sequence, 0);
         self.tokens.clear();
     }
 
-    /// Keeps the beginning that `prompt` shares; returns how many tokens were kept.
+    /// Truncates to the prefix shared with `prompt`; returns the number of tokens kept.
     pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
         let kept = model.truncate(self.sequence, self.common(prompt));
         self.tokens.truncate(kept);
@@ -81,9 +83,9 @@ impl Cache {
         self.tokens.len()
     }
 
-    /// Puts back the longest checkpoint that `prompt` begins with.
+    /// Restores the longest checkpoint that is a prefix of `prompt`.
     fn go_back(&mut self, model: &mut impl Model, prompt: &[Token]) {
-        let serves = |c: &&Checkpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
+        let serves = |c: &&ContextCheckpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
         let best = self.checkpoints.iter().filter(serves).max_by_key(|c| c.tokens.len());
         let Some(best) = best.filter(|best| best.tokens.len() > self.tokens.len()) else { return };
         let put_back = model.restore(self.sequence, &best.state, best.tokens.len()).is_ok();
@@ -93,10 +95,10 @@ impl Cache {
         }
     }
 
-    /// Remembers what is in memory, if the model's memory cannot be cut, so that it can be gone back to.
+    /// Saves a checkpoint of the present state if the model's memory cannot be truncated.
     pub fn mark(&mut self, model: &impl Model) {
         let near =
-            |c: &Checkpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
+            |c: &ContextCheckpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
         let bytes = model.state_bytes(self.sequence);
         let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
         if useless || self.checkpoints.iter().any(near) {
@@ -109,11 +111,11 @@ impl Cache {
         {
             all -= oldest.state.len();
         }
-        self.checkpoints.push_back(Checkpoint { tokens: self.tokens.clone(), state });
+        self.checkpoints.push_back(ContextCheckpoint { tokens: self.tokens.clone(), state });
     }
 
-    /// Puts the saved memory of `tokens` in the place of what is there, with room for `wanted` tokens. `false`: the
-    /// model does not take it, and memory is empty.
+    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. `false`: the
+    /// model rejected it, and its memory is empty.
     pub fn restore(
         &mut self,
         model: &mut impl Model,
@@ -130,9 +132,9 @@ impl Cache {
         Ok(taken)
     }
 
-    /// Evaluates `prompt` from where the cache ends, in chunks cut at absolute multiples of the model's chunk so that
-    /// equal prompts are cut equally. Tells `progress` the tokens in memory before and after each chunk; `Break`: it was
-    /// cancelled. The last token gets logits.
+    /// Evaluates the rest of `prompt`, in chunks that end at absolute multiples of the model's chunk, so that
+    /// equal prompts are split equally. Reports the number of tokens in memory to `progress` before and after
+    /// each chunk. `Break`: it was cancelled. The last token gets logits.
     pub fn read(
         &mut self,
         model: &mut impl Model,
@@ -157,7 +159,7 @@ impl Cache {
         }
     }
 
-    /// Forgets what follows the first `len` tokens. Should the model forget more, that is read again.
+    /// Truncates to `len` tokens. If the model drops more than that, the difference is evaluated again.
     pub fn truncate_to(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
         let kept = model.truncate(self.sequence, len);
         let lost = self.tokens[kept..len].to_vec();
@@ -181,8 +183,8 @@ impl Cache {
         done
     }
 
-    /// Grows the model's memory to hold `needed` tokens, `wanted` if it may, and twice as many as before if some are in it, which
-    /// must be copied each time; returns how many tokens are still there.
+    /// Grows the model's memory to hold `needed` tokens; `wanted` if allowed, and at least double if it is
+    /// not empty, because growing copies the contents. Returns the number of tokens still in memory.
     fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
         if needed > model.capacity() {
             let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
@@ -194,8 +196,9 @@ impl Cache {
     }
 }
 
-/// Evaluates tokens after those of several sequences as one batch, and gives all of them logits, in this order. The caller has seen
-/// that they fit; where memory must grow, each part is one token. `Break`: it was cancelled, and none of them is there.
+/// Evaluates tokens of several sequences as one batch and requests logits for all of them, in this order. The
+/// caller has checked that they fit; if memory must grow, each part is a single token. `Break`: it was
+/// cancelled, and none of them is in memory.
 pub fn append(
     model: &mut impl Model,
     parts: &mut [(&mut Cache, &[Token])],
@@ -229,12 +232,12 @@ pub fn append(
     done
 }
 
-/// The size of the context that holds `tokens`, never above `limit`.
+/// The size of a context for `tokens`, at most `limit`.
 pub fn capacity_for(tokens: usize, limit: usize) -> usize {
     tokens.next_multiple_of(STEP).max(FIRST_CAPACITY).min(limit)
 }
 
-/// Tokens of a prompt, and room for its answer.
+/// The tokens of a prompt plus room for its answer.
 fn with_answer(prompt: usize) -> usize {
     prompt + ANSWER_ROOM.max(prompt / ANSWER_SHARE)
 }
@@ -261,14 +264,14 @@ mod tests {
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 0);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4, 5]), 4);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2);
-        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2, "the last token is read again for its logits");
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2, "the last token is evaluated again for its logits");
     }
 
     #[test]
     fn memory_that_cannot_be_cut_is_read_again() {
         let (mut cache, mut toy) = (Cache::default(), Toy::new(4096).uncuttable());
         read(&mut cache, &mut toy, &[1, 2, 3]);
-        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 3, "going on needs no cut");
+        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 3, "an extension needs no truncation");
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 4]), 0);
     }
 
@@ -280,17 +283,17 @@ mod tests {
             read(&mut cache, &mut toy, &prompt[..length]);
             cache.mark(&toy);
         }
-        assert_eq!(cache.checkpoints.len(), 3, "two are too near");
+        assert_eq!(cache.checkpoints.len(), 3, "two are too close together");
         let other = |at: usize| [&prompt[..at], &[7, 7, 7]].concat();
         assert_eq!(read(&mut cache, &mut toy, &other(160)), 150);
         assert_eq!(read(&mut cache, &mut toy, &other(100)), 90);
         assert_eq!(read(&mut cache, &mut toy, &other(90)), 90);
         assert_eq!(read(&mut cache, &mut toy, &other(30)), 0);
-        assert_eq!(read(&mut cache, &mut toy, &prompt), 150, "whatever was in memory meanwhile");
+        assert_eq!(read(&mut cache, &mut toy, &prompt), 150, "whatever was in memory in between");
         let (mut cache, toy) = (Cache::default(), Toy::new(4096));
         cache.tokens = prompt;
         cache.mark(&toy);
-        assert!(cache.checkpoints.is_empty(), "this one can be cut");
+        assert!(cache.checkpoints.is_empty(), "this memory can be truncated");
     }
 
     #[test]
@@ -324,7 +327,8 @@ mod tests {
             let mut cache = Cache::default();
             cache.reuse(&mut toy, &prompt).unwrap();
             let asked = AtomicUsize::new(0);
-            // Once before each chunk, and where memory can be cut once before each of its 16 tokens.
+            // Cancellation is checked once before each chunk; if memory can be truncated, also before each of
+            // its 16 tokens.
             let most = if cuttable { 1 + 16 + 1 + 5 } else { 2 };
             let stop = || asked.fetch_add(1, Ordering::Relaxed) >= most;
             assert!(cache.read(&mut toy, &prompt, &stop, &mut |_| {}).unwrap().is_break());
@@ -343,7 +347,7 @@ mod tests {
         assert_eq!(read(&mut one, &mut toy, &[1, 2, 9]), 2);
         let long: Vec<Token> = (0..600).map(|i| i % 200).collect();
         read(&mut one, &mut toy, &long);
-        assert_eq!(toy.memory(1), other.tokens(), "memory has grown for the other one");
+        assert_eq!(toy.memory(1), other.tokens(), "memory has grown for the other sequence");
         other.clear(&mut toy);
         assert_eq!((toy.memory(0), toy.memory(1)), (&long[..], &[][..]));
     }

@@ -1,14 +1,14 @@
-//! Logits → the few tokens that the sampler needs, where leaving out the others provably changes nothing.
+//! Logits → the few tokens that the sampler needs; leaving out the others provably changes nothing.
 //!
-//! llama.cpp's chain begins with a list of the whole vocabulary, a quarter of a million entries with some models, to keep forty
-//! of them. Next: draft.rs.
+//! llama.cpp's chain starts with a list of the whole vocabulary, a quarter of a million entries for some
+//! models, to keep forty of them. Next: draft.rs.
 
 use super::token::Token;
 
-/// Logits that are looked at together, which compilers turn into few instructions.
+/// The number of logits examined together; compilers turn this into a few SIMD instructions.
 const LANES: usize = 32;
 
-/// The token with the greatest logit, if no other token has it as well and all are numbers.
+/// The token with the highest logit, if there is exactly one and no logit is NaN.
 pub(super) fn best(logits: &[f32]) -> Option<Token> {
     let of = |token: &Token| logits[*token as usize];
     let few = among(logits, 2, &[])?;
@@ -18,21 +18,21 @@ pub(super) fn best(logits: &[f32]) -> Option<Token> {
     alike.next().is_none().then_some(*only)
 }
 
-/// Whether it is greater, or no number at all.
+/// Whether it is greater than `bound`, or NaN.
 #[allow(clippy::neg_cmp_op_on_partial_ord)]
 fn exceeds(logit: f32, bound: f32) -> bool {
     !(logit <= bound)
 }
 
-/// Tokens, ascending, among which llama.cpp finds the same `k` best in the same order as among all, also if the logits of the
-/// `touched` ones (ascending) are changed first. `None` where something is no number.
+/// Tokens, in ascending order, among which llama.cpp finds the same top `k` in the same order as among all,
+/// even if the logits of the `touched` tokens (ascending) change first. `None` if a logit is NaN.
 ///
-/// It keeps a heap of the `k` best so far. Into that come the first `k` tokens, and later every one that is better than the
-/// worst there; which of equals are kept, and in which order, follows from what came into it. What is left out here is not
-/// better than `k` untouched tokens before it, so it would never have come into the heap.
+/// llama.cpp keeps a heap of the top `k` so far. The first `k` tokens enter it, and later every token better
+/// than the worst in it; which of several equals stay, and in which order, follows from what entered. A token
+/// left out here is not better than `k` untouched tokens before it, so it would never have entered the heap.
 pub(super) fn among(logits: &[f32], k: usize, touched: &[Token]) -> Option<Vec<Token>> {
     let mut kept = Vec::new();
-    let mut untouched = Vec::new(); // the best of them, and some more
+    let mut untouched = Vec::new(); // the top k of them, and some more
     let mut bound = f32::NEG_INFINITY;
     let mut touched = touched.iter().peekable();
     for (chunk, start) in logits.chunks(LANES).zip((0..).step_by(LANES)) {

@@ -1,33 +1,34 @@
-//! 7 — speculative decoding: draft tokens, several of which the model verifies in one batch. Next: sequence.rs.
+//! 7 — speculative decoding: draft tokens, several of which the model verifies in one batch. Next:
+//! sequence.rs.
 //!
-//! Whatever is drafted, the sampler chooses every token from the model's own logits: a rejected draft costs time and changes no
-//! text. So drafts are made only where they pay, which is decided by how often drafts like these were accepted in this answer
-//! and by what a batch costs on this machine. No clock is looked at here.
+//! The sampler chooses every token from the model's own logits whatever the draft, so a rejected draft costs
+//! time but never changes the text. Drafts are made only where they pay: this depends on the acceptance rate
+//! of similar drafts in this answer and on the measured cost of a batch. Nothing here reads a clock.
 
 use std::collections::HashMap;
 
 use super::token::Token;
 
-/// DraftCounts at what comes next.
+/// Drafts the next tokens.
 pub trait Drafter {
-    /// A new text begins: nothing is known of it yet.
+    /// Starts a new text; forgets the previous one.
     fn begin(&mut self);
-    /// Tokens that may follow `before` and `next`, at most `most` of them; none where drafting does not pay. From call to call
-    /// the text so far only grows.
+    /// Tokens that may follow `before` and `next`, at most `most`; none if a draft does not pay. Between
+    /// calls the text may only grow.
     fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token>;
 }
 
-/// Fewest and most tokens of a draft.
+/// The minimum and maximum length of a draft, in tokens.
 const LEAST: usize = 2;
 pub const MOST: usize = 32;
 
-/// What evaluating a token and a draft after it takes, as a multiple of what the token alone takes.
+/// The cost of evaluating a token plus a draft, relative to the token alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Costs([f64; MOST + 1]);
 
 impl Costs {
-    /// From seconds that batches of some sizes took, in the order of their sizes, the first of one token. Between and beyond
-    /// these sizes lies a straight line. `None` where the times say nothing.
+    /// Interpolates linearly from measurements, (batch size, seconds) in ascending order of size, the first
+    /// of size 1. `None` if the measurements are unusable.
     pub fn measured(times: &[(usize, f64)]) -> Option<Costs> {
         let usable = times.windows(2).all(|pair| pair[0].0 < pair[1].0)
             && times.iter().all(|(_, time)| *time > 0.0 && time.is_finite());
@@ -40,7 +41,7 @@ impl Costs {
         (times.len() > 1).then(|| Costs(std::array::from_fn(|i| (time(i + 1) / one).max(1.0))))
     }
 
-    /// As they were written down: one number for each size from 1 on.
+    /// From stored numbers, one for each size from 1 on.
     pub fn read(numbers: &[f64]) -> Option<Costs> {
         let times: Vec<(usize, f64)> = (1..).zip(numbers.iter().copied()).collect();
         Costs::measured(&times)
@@ -55,49 +56,50 @@ impl Costs {
     }
 }
 
-/// Until it is measured: of two cores and a small model, which gain little from evaluating several tokens at once.
+/// Used until measured: two cores and a small model, which gain little from batches.
 impl Default for Costs {
     fn default() -> Costs {
         Costs(std::array::from_fn(|i| if i == 0 { 1.0 } else { 1.9 + 0.38 * i as f64 }))
     }
 }
 
-/// Prompt look-up: what followed when the last few tokens stood somewhere before will follow again.
+/// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens.
 pub struct Lookup {
     costs: Costs,
     text: Vec<Token>,
-    /// Where in the text each n-gram was last followed by something. The shorter ones have NO_TOKEN before them.
+    /// The position after the latest occurrence of each n-gram. Shorter n-grams are padded with NO_TOKEN at
+    /// the front.
     followed: HashMap<[Token; LONGEST], usize>,
     expected: Option<Continuation>,
-    /// What was expected when that last proved wrong, and how long the text was then.
+    /// The last continuation that proved wrong, and the length of the text at that point.
     broken: Option<(Continuation, usize)>,
-    /// For every kind of agreement.
+    /// One for each agreement class.
     odds: [Odds; EXPERIENCE.len()],
 }
 
-/// Tokens of the shortest and longest n-gram that is looked up.
+/// The lengths of the shortest and longest n-gram looked up.
 const SHORTEST: usize = 3;
 const LONGEST: usize = 5;
 const NO_TOKEN: Token = -1;
 
-/// What stood here before is expected to come again.
+/// An earlier passage that is expected to repeat.
 #[derive(Clone, Copy)]
 struct Continuation {
-    /// Index of the token that is expected next.
+    /// The index of the next expected token.
     at: usize,
-    /// So many tokens before it agree with the last ones of the text.
+    /// The number of tokens before it that match the end of the text.
     agreeing: usize,
 }
 
-/// Agreements of 3, of 4 to 7, of 8 to 15, … tokens: the longer two places agree, the likelier they go on doing so. What to
-/// expect of each kind before anything is known comes from answers of small models.
+/// Initial acceptance rates, from answers of small models, for agreements of 3, 4 to 7, 8 to 15, … tokens:
+/// the longer the agreement, the likelier it continues.
 const EXPERIENCE: [f64; 5] = [0.2, 0.5, 0.9, 0.93, 0.97];
 
 fn kind(agreeing: usize) -> usize {
     (agreeing.ilog2() as usize - 1).min(EXPERIENCE.len() - 1)
 }
 
-/// How often what was expected came, lately.
+/// The recent acceptance rate.
 #[derive(Clone, Copy)]
 struct Odds {
     right: f64,
@@ -105,9 +107,9 @@ struct Odds {
 }
 
 impl Odds {
-    /// How much of the past counts after one more token: about the last thirty.
+    /// The decay per token: remembers about the last thirty.
     const MEMORY: f64 = 0.97;
-    /// So many tokens the experience counts for.
+    /// The weight of the initial rate, in tokens.
     const WEIGHT: f64 = 4.0;
 
     fn from(chance: f64) -> Odds {
@@ -124,13 +126,13 @@ impl Odds {
     }
 }
 
-/// Tokens within which a copy that broke off goes on.
+/// The number of tokens within which an interrupted copy may resume.
 const DETOUR: usize = 12;
 
-/// Tokens of a copy that one token is enough to take up again.
+/// The length of a copy after which a single token is enough to resume it.
 const SURE: usize = 8;
 
-/// What a draft must promise at least, as a multiple of the tokens a second without it.
+/// The minimum expected speed-up of a draft.
 const GAIN: f64 = 1.2;
 
 impl Lookup {
@@ -161,8 +163,8 @@ impl Lookup {
         };
     }
 
-    /// Remembers that something will follow the text as it is now. Returns what followed the same last tokens before, the most
-    /// of them that are known, and how many these are.
+    /// Indexes the end of the text. Returns what followed the latest earlier occurrence of its longest known
+    /// n-gram: the position, and the length of the n-gram.
     fn index(&mut self) -> Option<(usize, usize)> {
         let end = self.text.len();
         let mut found = None;
@@ -174,13 +176,13 @@ impl Lookup {
         found
     }
 
-    /// How many tokens before `at` are the last ones of the text, as far as that matters.
+    /// The number of tokens before `at` that match the end of the text, as far as that matters.
     fn agreeing(&self, at: usize) -> usize {
         let pairs = self.text[..at].iter().rev().zip(self.text.iter().rev());
         pairs.take(1 << EXPERIENCE.len()).take_while(|(a, b)| a == b).count()
     }
 
-    /// Where a copy that has just broken off may go on after `token`.
+    /// Where a copy that has just been interrupted may resume after `token`.
     fn take_up(&self, token: Token) -> Option<Continuation> {
         let (wrong, _) = self.broken.filter(|(_, then)| self.text.len() < then + DETOUR)?;
         let ahead = &self.text[wrong.at..(wrong.at + DETOUR).min(self.text.len() - 1)];
@@ -189,8 +191,8 @@ impl Lookup {
             .filter(|expected| expected.agreeing >= SURE / 2)
     }
 
-    /// For how many tokens a copy counts as agreeing that breaks off, for a word that is put right, and goes on a little later:
-    /// half of those before. 0: `at` is no such place.
+    /// The agreement credited at `at` to a copy interrupted by a correction and resumed a little later: half
+    /// of the previous one. 0 if `at` is not such a place.
     fn taken_up(&self, at: usize) -> usize {
         let near = |(wrong, then): &(Continuation, usize)| {
             (wrong.at..wrong.at + DETOUR).contains(&at) && self.text.len() < then + DETOUR
@@ -198,7 +200,7 @@ impl Lookup {
         self.broken.filter(near).map_or(0, |(wrong, _)| wrong.agreeing / 2)
     }
 
-    /// How long a draft promises most tokens for its time; 0 where none promises enough.
+    /// The length of the draft with the best expected speed-up; 0 if none is worthwhile.
     fn length(&self, agreeing: usize, most: usize) -> usize {
         let (mut all_right, mut tokens) = (1.0, 1.0);
         let mut best = (GAIN, 0);
@@ -223,13 +225,13 @@ impl Drafter for Lookup {
         let first = self.text.is_empty();
         for token in before[self.text.len()..].iter().chain([&next]) {
             if let Some(Continuation { at, agreeing }) = self.expected.filter(|_| !first) {
-                self.odds[kind(agreeing)].count(self.text[at] == *token); // learnt whether it was drafted or not
+                self.odds[kind(agreeing)].count(self.text[at] == *token); // drafted or not
             }
             self.add(*token);
         }
         let Some(Continuation { at, agreeing }) = self.expected else { return Vec::new() };
         let length = self.length(agreeing, most);
-        let round = self.text[at..].iter().cycle(); // the text goes round where it repeats itself
+        let round = self.text[at..].iter().cycle(); // wraps around where the text repeats itself
         round.take(length).copied().collect()
     }
 }
@@ -238,12 +240,12 @@ impl Drafter for Lookup {
 mod tests {
     use super::*;
 
-    /// A machine on which a batch costs hardly more than a token.
+    /// A machine on which a batch costs little more than a token.
     fn cheap() -> Costs {
         Costs::measured(&[(1, 1.0), (17, 1.5)]).unwrap()
     }
 
-    /// What is drafted after each token of `text`, the first `prompt` of which come at once.
+    /// The draft after each token of `text` past its first `prompt` tokens.
     fn draft(costs: Costs, prompt: usize, text: &[Token]) -> Vec<Vec<Token>> {
         let mut lookup = Lookup::new(costs);
         (prompt..text.len()).map(|at| lookup.draft(&text[..at], text[at], 100)).collect()
@@ -254,7 +256,7 @@ mod tests {
         let prompt: Vec<Token> = (1..=40).collect();
         let text = [&prompt[..], &[100, 10, 11, 12]].concat();
         let draft = draft(cheap(), 40, &text);
-        assert!(draft[..3].iter().all(Vec::is_empty), "two tokens are no n-gram");
+        assert!(draft[..3].iter().all(Vec::is_empty), "two tokens are not an n-gram");
         assert!((LEAST..=MOST).contains(&draft[3].len()));
         assert_eq!(draft[3], prompt[12..][..draft[3].len()]);
     }
@@ -262,9 +264,9 @@ mod tests {
     #[test]
     fn the_latest_and_longest_agreement_counts() {
         let text = [1, 2, 3, 4, 5, 60, 61, 62, 9, 3, 4, 5, 70, 71, 72, 1, 2, 3, 4, 5];
-        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [60, 61], "five tokens before three");
+        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [60, 61], "five matching tokens win over three");
         let text = [9, 3, 4, 5, 70, 71, 72, 8, 3, 4, 5, 80, 81, 82, 7, 3, 4, 5];
-        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest");
+        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest match wins");
     }
 
     #[test]
@@ -288,29 +290,29 @@ mod tests {
         assert!(!draft(cheap(), 100, &text).iter().all(Vec::is_empty));
     }
 
-    /// A copy in which every twentieth token is put right: the rest of it counts as the same copy at once.
+    /// A copy in which every twentieth token is corrected: the copy resumes at once.
     #[test]
     fn a_copy_goes_on_after_a_word_that_was_put_right() {
         let prompt: Vec<Token> = (0..200).collect();
         let copy = (0..200).map(|i| if i % 20 == 10 { 1000 + i } else { i });
         let text: Vec<Token> = prompt.iter().copied().chain(copy).collect();
         let lengths: Vec<usize> = draft(Costs::default(), 200, &text).iter().map(Vec::len).collect();
-        let after = |wrong: usize| lengths[wrong + 3]; // three tokens on, an n-gram is found again
+        let after = |wrong: usize| lengths[wrong + 3]; // three tokens on, an n-gram matches again
         assert!(after(170) > 0, "{lengths:?}");
     }
 
-    /// In the same copy the token that comes right after the one that was put right is enough.
+    /// In a copy with one corrected token, the single token after it is enough to resume.
     #[test]
     fn a_sure_copy_goes_on_after_one_token() {
         let prompt: Vec<Token> = (0..200).collect();
         let copy = (0..120).map(|i| if i == 60 { 1000 } else { i });
         let text: Vec<Token> = prompt.iter().copied().chain(copy).collect();
         let draft = draft(cheap(), 200, &text);
-        assert!(draft[60].is_empty(), "a token that is new says nothing");
+        assert!(draft[60].is_empty(), "a new token predicts nothing");
         assert_eq!(draft[61][..3], [62, 63, 64]);
     }
 
-    /// A text that begins like the prompt and goes another way, over and over.
+    /// A text that repeatedly starts like the prompt and then diverges.
     #[test]
     fn drafts_that_are_rejected_end_and_come_back_when_they_would_be_accepted() {
         let prompt: Vec<Token> = (0..300).collect();
@@ -320,8 +322,8 @@ mod tests {
         let costs = Costs::measured(&[(1, 1.0), (2, 2.0), (17, 4.0)]).unwrap();
         let lengths: Vec<usize> = draft(costs, 300, &text).iter().map(Vec::len).collect();
         let (wrong, right) = lengths.split_at(240);
-        assert_eq!(wrong[120..].iter().sum::<usize>(), 0, "it has learnt not to");
-        assert_eq!(right[40..150], [MOST; 110], "and that it pays again");
+        assert_eq!(wrong[120..].iter().sum::<usize>(), 0, "it has learnt not to draft");
+        assert_eq!(right[40..150], [MOST; 110], "and that drafts pay again");
     }
 
     #[test]

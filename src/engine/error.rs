@@ -1,24 +1,25 @@
-//! Why there is no engine, or no answer from it.
+//! Why an engine cannot be created or cannot answer.
 
-/// `Clone`: everyone who waits for a model that cannot be used is told why.
+/// `Clone`: everyone waiting for an unusable model receives the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The chat template gives no text: says why.
+    /// Rendering the chat template failed, with the reason.
     #[error("{0}")]
     Template(String),
-    /// Without a single token there are no logits to begin with.
+    /// Without a token there are no logits to start from.
     #[error("the chat template makes nothing of what was said: the model would be given no text at all")]
     EmptyPrompt,
-    /// In tokens.
+    /// Both in tokens.
     #[error("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer")]
     TooLong { prompt: usize, limit: usize },
-    /// `vocabulary`: how many tokens there are.
+    /// `vocabulary`: its number of tokens.
     #[error("the biased token {token} is not in the vocabulary of {vocabulary}")]
     Bias { token: i32, vocabulary: i32 },
-    /// llama.cpp makes no context with these settings: their names and values, of which at least one does not suit the model.
+    /// llama.cpp cannot create a context with these settings (name and value), at least one of which does not
+    /// suit the model.
     #[error("this model does not go with {}: {why}", listed(given))]
     Settings { given: Vec<(&'static str, String)>, why: String },
-    /// llama.cpp failed, or refused what it was given.
+    /// llama.cpp failed or rejected its input.
     #[error("{0}")]
     Llama(String),
     #[error("interrupted")]
@@ -26,7 +27,7 @@ pub enum Error {
 }
 
 impl From<anyhow::Error> for Error {
-    /// An error of this kind inside stays what it is; of any other, one line tells the whole chain.
+    /// Keeps an engine error inside `anyhow`; any other becomes one line with the whole chain of causes.
     fn from(error: anyhow::Error) -> Error {
         error.downcast().unwrap_or_else(|error| Error::Llama(format!("{error:#}").replace('\n', " ")))
     }

@@ -1,7 +1,8 @@
 //! llama.cpp behind the trait [`Model`]: weights, context, KV cache.
 //!
-//! Only this room (with sampler.rs) names the binding. It hides what the binding allows to go wrong: ids are checked before
-//! they reach C++, the log is kept for error messages, and positions never pass what the model can take.
+//! Only this room (with sampler.rs) names the binding. It guards against what the binding leaves open: ids
+//! are checked before they reach C++, the log is kept for error messages, and positions never exceed the
+//! model's limit.
 
 mod context;
 mod devices;
@@ -32,16 +33,16 @@ use crate::chat::Settings;
 use crate::chat::settings::Sampling;
 use crate::settings::SETTINGS;
 
-/// Sequences of tokens being evaluated on loaded weights.
+/// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
     weights: &'w Weights,
     options: ContextOptions,
-    /// Made when first needed, with the size then needed.
+    /// Created on first use, with the capacity needed then.
     context: Option<Context<'w>>,
     capacity: usize,
-    /// Tokens of each sequence in memory.
+    /// The number of tokens in memory of each sequence.
     lens: Vec<usize>,
-    /// How many rows of the last batch have logits.
+    /// The number of rows of the last batch that have logits.
     rows: usize,
 }
 
@@ -51,7 +52,7 @@ impl<'w> Llama<'w> {
         Llama { weights, options, context: None, capacity: 0, lens, rows: 0 }
     }
 
-    /// Forgets a sequence.
+    /// Clears a sequence.
     fn clear(&mut self, sequence: usize) {
         self.lens[sequence] = 0;
         if let Some(context) = &mut self.context {
@@ -63,15 +64,16 @@ impl<'w> Llama<'w> {
         }
     }
 
-    /// Whether a sequence has all that is needed to go on after its first `len` tokens: restored memory of a sliding window has
-    /// only what was needed after its last one.
+    /// Whether the memory of a sequence suffices to continue after its first `len` tokens. Restored
+    /// sliding-window memory only covers the end of the saved sequence.
     fn has_whole(&self, sequence: usize, len: usize) -> bool {
         let oldest = |context: &Context| context.first(sequence).unwrap_or(0);
         let needed = len.saturating_sub(self.weights.window.unwrap_or(len));
         self.context.as_ref().is_some_and(|context| oldest(context) <= needed)
     }
 
-    /// What C++ would end the process over is an error here. Returns how long each sequence will be.
+    /// Turns whatever would make C++ end the process into an error. Returns the length of each sequence after
+    /// the batch.
     fn checked(&self, batch: &[Row]) -> Result<Vec<usize>> {
         let most = self.options.chunk.min(self.capacity * self.options.sequences);
         if batch.is_empty() || batch.len() > most {
@@ -95,7 +97,7 @@ impl<'w> Llama<'w> {
         Ok(lens)
     }
 
-    /// The tokens of a text in which nothing is left out.
+    /// The tokens of a text from which unsupported characters have been removed.
     fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
         let vocab = self.weights.vocab();
         let plain = |text: &str| -> Vec<Token> {
@@ -111,7 +113,7 @@ impl<'w> Llama<'w> {
         }
     }
 
-    /// Why there is no context: what was asked for, where llama.cpp's reason is about that.
+    /// The reason for a failed context; names the requested settings if llama.cpp's reason concerns them.
     fn refused(&self, capacity: usize, reason: &str) -> anyhow::Error {
         let why = reason.rsplit_once("llama_init_from_model: ").map_or(reason, |(_, why)| why);
         let about_settings = ["flash", "cache type"].iter().any(|word| why.to_lowercase().contains(word));
@@ -124,7 +126,7 @@ impl<'w> Llama<'w> {
 }
 
 impl ContextOptions {
-    /// How the KV cache was asked to be, where that is not as usual: settings with their values.
+    /// The KV cache settings that differ from the defaults, as (name, value).
     fn unusual(&self) -> Vec<(&'static str, String)> {
         let usual = Settings::default();
         let ours = Settings {
@@ -142,7 +144,7 @@ impl ContextOptions {
 
 impl Model for Llama<'_> {
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token> {
-        // What stands on both sides of a character that is left out stays apart: together it might spell a marker.
+        // The parts around a removed character are tokenised separately: joined, they might spell a marker.
         let left_out = |c| self.weights.alphabet().is_some_and(|alphabet| !alphabet.has(c));
         let tokens = |part: &str| self.tokens(part, special);
         text.split(left_out).filter(|part| !part.is_empty()).flat_map(tokens).collect()
@@ -224,7 +226,8 @@ impl Model for Llama<'_> {
         Ok(())
     }
 
-    /// Recurrent memory is one state after all tokens, and of a sliding window llama.cpp saves only what the last token sees.
+    /// Recurrent memory is a single state after all tokens; of a sliding window, llama.cpp saves only what
+    /// the last token sees.
     fn restores_parts(&self) -> bool {
         let model = &self.weights.model;
         !model.is_recurrent() && !model.is_hybrid() && self.weights.window.is_none()
@@ -234,7 +237,7 @@ impl Model for Llama<'_> {
         if capacity <= self.capacity {
             return Ok(());
         }
-        // The old context goes before the new one comes, so that both are never in memory together.
+        // Free the old context first, so that memory never holds both.
         let states: Vec<Option<Vec<u8>>> =
             (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
         self.context = None;
@@ -245,7 +248,7 @@ impl Model for Llama<'_> {
         self.capacity = capacity;
         for (sequence, (state, len)) in states.into_iter().zip(lens).enumerate() {
             if let Some(state) = state {
-                let _ = self.restore(sequence, &state, len); // what could not be kept is read again
+                let _ = self.restore(sequence, &state, len); // if it fails, the sequence is evaluated again
             }
         }
         Ok(())
@@ -271,7 +274,7 @@ impl Model for Llama<'_> {
 
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
         let lens = self.checked(batch)?;
-        // To be cancelled in the middle would cost a memory that cannot be cut all that was read before.
+        // If memory cannot be truncated, cancelling in mid-batch would lose everything evaluated so far.
         let stays =
             batch.iter().all(|row| row.position > self.lens[row.sequence] || self.can_return(row.sequence));
         let context = self.context.as_mut().context("nothing was made room for")?;
@@ -282,7 +285,7 @@ impl Model for Llama<'_> {
         } else {
             self.rows = 0;
             for (sequence, len) in before.into_iter().enumerate() {
-                self.truncate(sequence, len); // some of the batch may be in memory
+                self.truncate(sequence, len); // part of the batch may be in memory
             }
         }
         done.context("llama.cpp could not evaluate the tokens")

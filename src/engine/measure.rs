@@ -1,4 +1,5 @@
-//! The cost of batches on this machine, measured once per model while idle; drafting depends on it. Part of 7.
+//! The cost of batches on this machine, measured once per model while idle; drafting depends on it. Part of
+//! 7.
 
 use std::time::Instant;
 
@@ -7,30 +8,31 @@ use super::draft::{Costs, Drafter, Lookup, MOST};
 use super::model::{Cancel, Model};
 use super::token::Token;
 
-/// Sizes of the batches that are timed; the rest follows from these.
+/// The batch sizes to time; the others are interpolated.
 const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 17, MOST + 1];
-/// How often each is timed. The shortest time counts: what else the machine does only makes it longer.
+/// The number of timings per size. The shortest counts: other load only makes it longer.
 const ROUNDS: usize = 2;
-/// How often measuring may be broken off before it is left: each time somebody has waited for a batch.
+/// The number of interrupted measurements after which to give up: each time a user had to wait for a batch.
 const DISTURBED: usize = 2;
-/// Most tokens in memory: with more, batches take long, and somebody who comes would wait for one.
+/// The maximum number of tokens in memory: with more, batches take long, and an arriving user would have to
+/// wait.
 const DEEPEST: usize = 1024;
-/// Seconds after which nothing larger is tried: somebody might come meanwhile.
+/// The batch time in seconds after which no larger size is tried: a user might arrive.
 const LONG: f64 = 0.5;
 
-/// The drafter, and whether drafting is known to pay on this machine.
+/// The drafter, and whether its costs are known.
 pub(super) struct Speculation {
     drafter: Lookup,
-    /// Whether it decides by measured costs.
+    /// Whether the costs are measured.
     measured: bool,
-    /// Whether it was ever lent, so that this matters.
+    /// Whether the drafter has been used, so that measuring is worthwhile.
     used: bool,
-    /// How often measuring was broken off.
+    /// The number of interrupted measurements.
     disturbed: usize,
 }
 
 impl Speculation {
-    /// `costs`: what batches cost; `None`: not measured yet.
+    /// `costs`: the measured costs of batches; `None`: not measured yet.
     pub(super) fn new(costs: Option<Costs>) -> Speculation {
         let measured = costs.is_some();
         let drafter = Lookup::new(costs.unwrap_or_default());
@@ -44,7 +46,7 @@ impl Speculation {
         &mut self.drafter
     }
 
-    /// Measures what it does not know yet, after what is in memory. `None`: nothing was learnt.
+    /// Measures the costs if still unknown, after the tokens in memory. `None`: nothing was measured.
     pub(super) fn measure(
         &mut self,
         model: &mut impl Model,
@@ -59,7 +61,7 @@ impl Speculation {
         if self.measured || !self.used || !possible || self.disturbed >= DISTURBED {
             return None;
         }
-        self.disturbed += 1; // until it turns out that nobody came
+        self.disturbed += 1; // reset when the measurement completes
         let mut times = SIZES.map(|size| (size, f64::INFINITY));
         for _ in 0..ROUNDS {
             for (size, shortest) in times.iter_mut().filter(|(size, _)| *size <= batch.len()) {
@@ -77,8 +79,8 @@ impl Speculation {
     }
 }
 
-/// Seconds that a batch takes after what is in memory, which stays as it is. A batch of another size has to be prepared by
-/// llama.cpp first; two in a row tell what it takes in the course of an answer.
+/// The time in seconds of a batch after the tokens in memory, which stay as they are. llama.cpp has to
+/// prepare for a new batch size first; the second of two runs gives the time in the course of an answer.
 fn time(model: &mut impl Model, cache: &mut Cache, batch: &[Token], superseded: Cancel) -> Option<f64> {
     let here = cache.tokens().len();
     let mut time = 0.0;
@@ -129,13 +131,13 @@ mod tests {
         let mut engine = engine(Toy::saying("one\0two"));
         assert_eq!(engine.measure(&|| false), None, "nothing has been answered yet");
         assert_eq!(answer(&mut engine, true), "one");
-        assert_eq!(engine.measure(&|| false), None, "nobody drafts");
+        assert_eq!(engine.measure(&|| false), None, "the drafter was not used");
         let mut engine = self::engine(Toy::saying("one\0two"));
         assert_eq!(answer(&mut engine, false), "one");
         let before = engine.prefill.cache.tokens().to_vec();
-        assert_eq!(engine.measure(&|| true), None, "somebody came");
+        assert_eq!(engine.measure(&|| true), None, "superseded");
         assert_eq!(engine.measure(&|| false).unwrap().numbers()[0], 1.0);
-        assert_eq!(engine.measure(&|| false), None, "it is known");
+        assert_eq!(engine.measure(&|| false), None, "already measured");
         assert_eq!((engine.prefill.cache.tokens(), engine.model.memory(0)), (&before[..], &before[..]));
         assert_eq!(answer(&mut engine, false), "two");
     }

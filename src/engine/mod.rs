@@ -1,12 +1,12 @@
-//! A request → events, and stats at the end: one answer.
+//! One answer: a request → events as it is generated, and its statistics at the end.
 //!
 //! ```text
 //! messages ─► prompt ─► KV cache ─► logits ─► sampler ─► token ─► text
 //! ```
 //!
-//! The parts are numbered in the order in which a request passes through them; docs/internals.md and the headers of
-//! the files use the same numbers. The engine never prints, sleeps or reads a key; whoever calls it gets events and
-//! can cancel between chunks of the prompt and between tokens.
+//! Stages are numbered in the order in which a request passes through them; docs/internals.md and the file
+//! headers use the same numbers. The engine never prints, sleeps or reads a key. Its caller receives events
+//! and can cancel between chunks of the prompt and between tokens.
 
 pub mod prompt; // 1
 pub mod token;
@@ -14,7 +14,7 @@ pub mod model; // 2
 pub mod llama;
 mod alphabet;
 pub mod memory;
-mod trial;
+mod probe;
 pub mod cache; // 3
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
@@ -39,6 +39,7 @@ pub use self::error::Error;
 use self::measure::Speculation;
 use self::model::{Cancel, Model};
 use self::prefill::{Prefill, Prefilled};
+pub use self::probe::probe;
 pub use self::prompt::Prompt;
 use self::prompt::Prompter;
 use self::prompt::format::AnswerPrefix;
@@ -47,10 +48,9 @@ use self::scheduler::{Scheduler, Slot};
 use self::sequence::Sequence;
 use self::stream::{Stream, Thoughts};
 use self::token::Token;
-pub use self::trial::try_out;
 use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
 
-/// A loaded model with all that a conversation needs of it.
+/// A loaded model and everything needed to converse with it.
 pub struct Engine<M> {
     model: M,
     prompter: Prompter,
@@ -59,7 +59,7 @@ pub struct Engine<M> {
 }
 
 impl<M: Model> Engine<M> {
-    /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
+    /// `template`: the model's Jinja template, if it has one; `args`: additional template variables.
     pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Error> {
         let prompter = Prompter::new(&model, template, args)?;
         let (prefill, speculation) = (Prefill::default(), Speculation::new(None));
@@ -71,13 +71,13 @@ impl<M: Model> Engine<M> {
         Engine { prefill: Prefill::new(prompt_cache), ..self }
     }
 
-    /// The same engine, told what verifying draft tokens costs; `None`: not measured yet.
+    /// The same engine with the measured cost of verifying draft tokens; `None`: not measured yet.
     pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
         Engine { speculation: Speculation::new(costs), ..self }
     }
 
-    /// Answers a request, if its prompt leaves room for that; says `Full` and fails otherwise. On failure the model's memory stays
-    /// usable.
+    /// Answers a request if the context has room for its prompt and an answer; otherwise emits `Full` and
+    /// fails. The model's memory stays usable after a failure.
     pub fn reply(
         &mut self,
         request: &Request,
@@ -98,7 +98,7 @@ impl<M: Model> Engine<M> {
         self.answer(request, &prompt, cancel, show)
     }
 
-    /// Prefills a prompt, and generates after it until something ends that.
+    /// Prefills the prompt, then generates until a stop condition is met.
     fn answer(
         &mut self,
         request: &Request,
@@ -148,7 +148,7 @@ impl<M: Model> Engine<M> {
         Ok(stats)
     }
 
-    /// Brings a prompt into memory, with logits after its last token.
+    /// Loads a prompt into the model's memory and leaves the logits after its last token.
     fn prefill(
         &mut self,
         request: &Request,
@@ -169,19 +169,19 @@ impl<M: Model> Engine<M> {
         Ok(prefilled)
     }
 
-    /// Measures what batches cost, where drafts have made that matter. `None`: nothing was learnt, for it is known, cannot be
-    /// measured now, or was `superseded`.
+    /// Measures the cost of batches once drafts have made it relevant. `None`: the cost is already known,
+    /// cannot be measured now, or the measurement was `superseded`.
     pub fn measure(&mut self, superseded: Cancel) -> Option<Costs> {
         self.speculation.measure(&mut self.model, &mut self.prefill.cache, superseded)
     }
 
-    /// Has what took long to evaluate saved on disk. For when nobody waits: it takes as long as copying the memory.
+    /// Saves expensive prefills to disk. Call it while idle: it takes as long as copying the memory.
     pub fn rest(&mut self) {
         self.prefill.rest(&self.model);
     }
 
-    /// The same, and drops `done` when it is on disk or cannot be brought there. Of a prompt that is too short to be saved, what
-    /// other questions begin with is: memory holds nothing else afterwards.
+    /// Like `rest`, and drops `done` when everything is on disk or has failed to be written. Of a prompt too
+    /// short to be saved, saves the prefix that other questions share, and nothing else stays in memory.
     pub fn flush(&mut self, done: Sender<()>) {
         self.rest();
         if let Some(request) = self.prefill.take_short().filter(|_| self.model.restores_parts())
@@ -192,8 +192,8 @@ impl<M: Model> Engine<M> {
         self.prefill.flush(done);
     }
 
-    /// Evaluates ahead what `message`, the user's next, will leave as it is whatever its text: all before it, and its files.
-    /// Stops early when `superseded`.
+    /// Prefills the part of the next prompt that does not depend on the text of `message`, the next user
+    /// message: everything before it, and its files. Stops early when `superseded`.
     pub fn prepare(&mut self, request: &Request, message: &Message, superseded: Cancel) -> Result<(), Error> {
         if request.raw || !self.prompter.chats() {
             return Ok(());
@@ -205,30 +205,30 @@ impl<M: Model> Engine<M> {
         Ok(self.prefill.ahead(&mut self.model, request, (&before, alone), superseded)?)
     }
 
-    /// The exact prompt of a request: text and ids.
+    /// The exact prompt of a request, as text and token ids.
     pub fn prompt(&self, request: &Request) -> Result<Prompt, Error> {
         self.prompter.prompt(&self.model, request)
     }
 
-    /// How many tokens a request takes, and how many of them need no evaluation. Where nothing has told yet how fast that is, the
-    /// beginning of the prompt is evaluated: it will be needed anyway.
+    /// The number of tokens in a request, and how many of them are cached. If the prefill speed is still
+    /// unknown, prefills the start of the prompt, which will be needed anyway.
     pub fn count(&mut self, request: &Request) -> Result<Counts, Error> {
         let prompt = self.prompt(request)?.tokens;
         let (cached, reading) = self.prefill.estimate(&mut self.model, request, &prompt)?;
         Ok(Counts { prompt: prompt.len(), cached, limit: self.model.limit(), prefill: reading })
     }
 
-    /// About how many tokens each message takes.
+    /// The approximate number of tokens in each message.
     pub fn token_counts(&self, messages: &[Arc<Message>]) -> Vec<TokenCount> {
         self.prompter.token_counts(&self.model, messages)
     }
 
-    /// The tokens in memory: the last prompt and the answer, but for its last token.
+    /// The tokens in memory: the last prompt and the answer without its last token.
     pub fn evaluated(&self) -> &[Token] {
         self.prefill.cache.tokens()
     }
 
-    /// A prompt's ids, each with its text; control tokens written out.
+    /// The token ids of a prompt with the text of each; control tokens are spelled out.
     pub fn pieces(&self, prompt: &Prompt) -> Vec<(Token, String)> {
         let text = |token| String::from_utf8_lossy(&self.model.piece(token, true)).into_owned();
         prompt.tokens.iter().map(|token| (*token, text(*token))).collect()
@@ -249,7 +249,8 @@ mod tests {
         Engine::new(toy, Some(TEMPLATE), &[]).unwrap()
     }
 
-    /// A system prompt, a file with the first message, and so many exchanges of 50 tokens each, markup included.
+    /// A system prompt, a file attached to the first message, and `exchanges` exchanges of 50 tokens each,
+    /// including markup.
     fn conversation(exchanges: usize) -> Request {
         let said = |role, letter: &str| Message::new(role, letter.repeat(22));
         let mut messages = vec![Message::new(Role::System, "be kind")];
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(events, [Event::Full { prompt: 430, limit: 400 }]);
         assert_eq!(done.unwrap_err(), Error::TooLong { prompt: 430, limit: 400 });
         let tight = conversation(6);
-        assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room, but some");
+        assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room is enough");
         let (events, _) = reply(&mut engine, &Request { room: 21, ..tight });
         assert_eq!(events, [Event::Full { prompt: 380, limit: 400 }]);
     }
@@ -292,10 +293,10 @@ mod tests {
         let mut engine = engine(400, "one\0two\0three");
         assert_eq!(reply(&mut engine, &conversation(4)).1.unwrap().cached_tokens, 0);
         let seen = Request { dropped: Dropped { count: 10, summary: None }, ..conversation(7) };
-        // Both begin with the system prompt, the file, the blank line after it and two exchanges.
+        // Both start with the system prompt, the file, the blank line after it, and two exchanges.
         let stats = reply(&mut engine, &seen).1.unwrap();
         assert_eq!((stats.prompt_tokens, stats.cached_tokens), (180, 155));
         let again = reply(&mut engine, &seen).1.unwrap();
-        assert_eq!((again.prompt_tokens, again.cached_tokens), (180, 179), "all of it is in memory now");
+        assert_eq!((again.prompt_tokens, again.cached_tokens), (180, 179), "the whole prompt is in memory");
     }
 }

@@ -7,18 +7,18 @@ use anyhow::Result;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
-/// Says whether what is being done is not wanted any more. Asked often, by any thread.
+/// Returns whether to cancel. Called often, from any thread.
 pub type Cancel<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// A token to be evaluated.
+/// A token to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The sequence that it continues, from 0 on.
+    /// The sequence that it extends, counted from 0.
     pub sequence: usize,
-    /// Tokens of that sequence before it.
+    /// The number of tokens of that sequence before it.
     pub position: usize,
     pub token: Token,
-    /// Whether there will be logits after it.
+    /// Whether to compute the logits after it.
     pub logits: bool,
 }
 
@@ -31,7 +31,7 @@ pub enum Logits {
 }
 
 impl Row {
-    /// The rows of tokens that follow each other in a sequence, from `position` on.
+    /// Rows for consecutive tokens of a sequence, starting at `position`.
     pub fn run(sequence: usize, position: usize, tokens: &[Token], logits: Logits) -> Vec<Row> {
         let wanted = |i| match logits {
             Logits::None => false,
@@ -48,54 +48,57 @@ impl Row {
     }
 }
 
-/// What the engine needs of a language model. Memory holds one or more sequences of tokens, apart from each other; each is
-/// appended to and cut at its end. Whoever names a sequence names one below [`Model::sequences`].
+/// The interface that the engine requires of a language model. Its memory holds one or more independent
+/// sequences of tokens; each can be appended to and truncated. A `sequence` argument is below
+/// [`Model::sequences`].
 pub trait Model {
-    /// Text to ids, nothing added. `special`: control tokens written in the text become such.
+    /// Tokenises text and adds nothing. `special`: also recognises control tokens in it.
     fn tokenize(&self, text: &str, special: bool) -> Vec<Token>;
-    /// The bytes a token stands for; none for a control token unless `special`.
+    /// The bytes of a token; none for a control token unless `special`.
     fn piece(&self, token: Token, special: bool) -> Vec<u8>;
-    /// Whether the model says with this token that its answer is over.
+    /// Whether this token ends the model's answer.
     fn ends(&self, token: Token) -> bool;
     fn vocabulary(&self) -> &Vocabulary;
-    /// A fresh sampler for one answer.
+    /// A new sampler for one answer.
     fn sampler(&self, sampling: &Sampling, seed: u32) -> Result<Box<dyn Sampler>>;
 
-    /// Sequences that memory holds side by side.
+    /// The number of sequences held in memory side by side.
     fn sequences(&self) -> usize;
-    /// Tokens of a sequence in memory.
+    /// The number of tokens of a sequence in memory.
     fn len(&self, sequence: usize) -> usize;
-    /// Tokens that each sequence has room for now.
+    /// The current capacity of each sequence, in tokens.
     fn capacity(&self) -> usize;
-    /// Tokens that each sequence may ever have room for.
+    /// The maximum capacity of each sequence, in tokens.
     fn limit(&self) -> usize;
-    /// Most rows of one [`Model::decode`].
+    /// The maximum number of rows in a [`Model::decode`].
     fn chunk(&self) -> usize;
-    /// Bytes that [`Model::save`] would give now.
+    /// The number of bytes that [`Model::save`] would return now.
     fn state_bytes(&self, sequence: usize) -> usize;
-    /// What is in memory of a sequence, as bytes that are of use only to a model like this one, there for any sequence.
+    /// The state of a sequence as bytes, which only an identical model can restore, into any sequence.
     fn save(&self, sequence: usize) -> Result<Vec<u8>>;
-    /// Puts saved memory of `len` tokens in the place of a sequence's. The bytes must be exactly those that were saved: of that
-    /// only their shape is checked. On failure the sequence is empty.
+    /// Replaces a sequence's memory with a saved state of `len` tokens. The bytes must be exactly those that
+    /// were saved: only their structure is checked. On failure the sequence is empty.
     fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()>;
-    /// Whether restored memory can be cut: otherwise it is of use only as a whole.
+    /// Whether restored memory can be truncated; otherwise a saved state is usable only as a whole.
     fn restores_parts(&self) -> bool;
-    /// Makes room for `capacity` tokens in each sequence. A sequence that could not be kept is empty then, on failure all are.
+    /// Grows each sequence's capacity to `capacity` tokens. A sequence that could not be preserved is empty
+    /// afterwards; on failure all are.
     fn grow(&mut self, capacity: usize) -> Result<()>;
-    /// Whether a sequence can be cut again to what it is now, whatever more of it is evaluated before that.
+    /// Whether a sequence can be truncated to its present length later, whatever is appended until then.
     fn can_return(&self, sequence: usize) -> bool;
-    /// Forgets all but the first `len` tokens of a sequence and returns how many were really kept: fewer where memory cannot be
-    /// cut.
+    /// Truncates a sequence to `len` tokens and returns how many remain: fewer if its memory cannot be
+    /// truncated.
     fn truncate(&mut self, sequence: usize, len: usize) -> usize;
-    /// Evaluates a batch: rows of one or several sequences in any mixture, those of each sequence in order and right after what
-    /// it has in memory. `Break`: it was cancelled. Then, and on failure, each of its sequences is as it was, or empty where it
-    /// cannot return to that; for that reason a batch with such a sequence is not cancelled once it has begun.
+    /// Evaluates a batch: rows of one or several sequences in any order, those of each sequence consecutive
+    /// in position and starting right after its tokens in memory. `Break`: it was cancelled. Then, and on
+    /// failure, each of its sequences is unchanged, or empty if it cannot return to that; so a batch with
+    /// such a sequence cannot be cancelled once it has started.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>>;
-    /// The logits after a row of the last batch, which was evaluated: one number a token of the vocabulary. Of the rows that
-    /// were to get some, the first is 0.
+    /// The logits of a row of the last evaluated batch: one number per vocabulary token. Counts only the rows
+    /// that requested logits, from 0.
     fn logits(&self, row: usize) -> &[f32];
 
-    /// Evaluates tokens after those of a sequence, whatever comes between.
+    /// Appends tokens to a sequence; cannot be cancelled.
     fn append(&mut self, sequence: usize, tokens: &[Token], logits: Logits) -> Result<()> {
         self.decode(&Row::run(sequence, self.len(sequence), tokens, logits), &|| false).map(|_whole| ())
     }
@@ -103,10 +106,10 @@ pub trait Model {
 
 /// Chooses the tokens of one answer.
 pub trait Sampler {
-    /// Lets the penalties see the end of the prompt.
+    /// Shows the end of the prompt to the penalties.
     fn see(&mut self, prompt: &[Token]);
-    /// A token that was not chosen here: it is remembered as if it had been.
+    /// Records a token chosen elsewhere as if it had been chosen here.
     fn take(&mut self, token: Token) -> Token;
-    /// The next token. `logits`: one number a token of the vocabulary. The choice is remembered.
+    /// Chooses and records the next token. `logits`: one number per vocabulary token.
     fn pick(&mut self, logits: &[f32]) -> Result<Token>;
 }

@@ -1,5 +1,5 @@
-//! 5 — prefill: reuses the KV cache and the prompt cache, evaluates the rest, and saves what took
-//! long. Next: sampler.rs.
+//! 5 — prefill: reuses the KV cache and the prompt cache, evaluates the rest, and saves expensive results.
+//! Next: sampler.rs.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,34 +14,34 @@ use super::prompt_cache::{LEAST, PromptCache, Uses, common};
 use super::token::Token;
 use crate::chat::{Event, Request};
 
-/// Tokens that must be evaluated to tell how fast that is.
+/// The minimum number of tokens for a speed measurement.
 const TELLING: usize = 16;
 
-/// What is in a model's memory, and where it is saved.
+/// The contents of a model's memory and where to save them.
 #[derive(Default)]
 pub struct Prefill {
     pub cache: Cache,
-    /// Seconds to evaluate a token, from the last prompt that was long enough to tell.
+    /// Evaluation time per token, from the last prompt long enough to measure.
     secs_per_token: Option<f64>,
     /// The prompt cache on disk.
     prompt_cache: Option<PromptCache>,
-    /// Whether memory may be saved there, and the conversation it belongs to.
+    /// Whether the memory may be saved there, and the conversation that it belongs to.
     cacheable: bool,
     conversation: Option<String>,
-    /// So many tokens in memory begin other conversations as well, where no request tells that.
+    /// The length in tokens of the prefix in memory that other conversations share, if known.
     shared: Option<usize>,
     /// A request whose prompt is too short to be saved as a whole.
     short: Option<Request>,
 }
 
-/// How a prompt came into memory.
+/// The result of a prefill.
 pub struct Prefilled {
-    /// Tokens that needed no evaluation.
+    /// The number of tokens that needed no evaluation.
     pub cached: usize,
-    /// How long all of it took, and the evaluation alone.
+    /// The total time, and the time for evaluation alone.
     pub took: Duration,
     pub evaluating: Duration,
-    /// Whether it is all there; otherwise it was cancelled.
+    /// `Break`: it was cancelled, and the prompt is incomplete.
     pub flow: ControlFlow<()>,
 }
 
@@ -50,8 +50,8 @@ impl Prefill {
         Prefill { prompt_cache, ..Prefill::default() }
     }
 
-    /// Makes as much of `prompt` as possible be in memory without evaluation: from memory, or from disk if more of it is there.
-    /// Returns the number of tokens.
+    /// Loads as much of `prompt` as possible without evaluation: from memory, or from disk if that holds
+    /// more. Returns the number of tokens.
     pub fn reuse(&mut self, model: &mut impl Model, request: &Request, prompt: &[Token]) -> Result<usize> {
         self.belongs_to(request);
         if request.no_cache {
@@ -91,14 +91,14 @@ impl Prefill {
         Ok(())
     }
 
-    /// Whether memory is worth saving in the middle of a prompt, before the user's own words: where a saved state is of use only
-    /// as a whole.
+    /// Whether to save the memory in mid-prompt, before the user's own text: only if a saved state is usable
+    /// only as a whole.
     pub fn saves_midway(&self, model: &impl Model, prompt: &[Token], cached: usize) -> bool {
         !model.restores_parts() && prompt.len() >= cached + LEAST
     }
 
-    /// Evaluates a prompt of which `cached` tokens are in memory; saves memory on the way after the tokens that it shares with
-    /// `before_user_text`, if that is worth it.
+    /// Evaluates a prompt of which `cached` tokens are in memory. On the way, saves the memory after the
+    /// prefix shared with `before_user_text`, if that is worthwhile.
     pub fn read(
         &mut self,
         model: &mut impl Model,
@@ -121,7 +121,7 @@ impl Prefill {
         self.evaluate(model, prompt, &cancel, &mut progress)
     }
 
-    /// Evaluates what is not in memory of `prompt`; tells `progress` the tokens in memory between chunks.
+    /// Evaluates the rest of `prompt`; reports the number of tokens in memory to `progress` between chunks.
     fn evaluate(
         &mut self,
         model: &mut impl Model,
@@ -138,7 +138,7 @@ impl Prefill {
         Ok(flow)
     }
 
-    /// Remembers a request whose prompt was in memory soon: only what other questions begin with is saved of it.
+    /// Remembers a request with a fast prefill: only the prefix that other questions share is saved of it.
     pub fn remember_short(&mut self, request: &Request, prefilled: &Prefilled) {
         let short = |prompt_cache: &PromptCache| prompt_cache.wants_shared_only(prefilled.took.as_secs_f64());
         let short =
@@ -146,12 +146,13 @@ impl Prefill {
         self.short = short.then(|| request.clone());
     }
 
-    /// That request, once.
+    /// Takes the request remembered by `remember_short`.
     pub fn take_short(&mut self) -> Option<Request> {
         self.short.take()
     }
 
-    /// Evaluates `prompt` ahead of a request that will begin with it, until `superseded`. `alone`: every conversation will.
+    /// Evaluates `prompt` ahead of a request that will start with it, until `superseded`. `alone`: every
+    /// conversation will.
     pub fn ahead(
         &mut self,
         model: &mut impl Model,
@@ -164,14 +165,14 @@ impl Prefill {
         }
         self.reuse(model, request, prompt)?;
         if self.evaluate(model, prompt, superseded, &mut |_| {})?.is_continue() {
-            self.cache.mark(model); // undo, retry and edit come back to here
+            self.cache.mark(model); // undo, retry and edit return to this point
             self.shared = alone.then_some(prompt.len());
         }
         Ok(())
     }
 
-    /// How many tokens of `prompt` need no evaluation, and about how long the others take. Where nothing has told yet how fast
-    /// that is, the beginning of the prompt is evaluated: it will be needed anyway.
+    /// The number of cached tokens of `prompt`, and the approximate time to evaluate the others. If the speed
+    /// is still unknown, evaluates the start of the prompt, which will be needed anyway.
     pub fn estimate(
         &mut self,
         model: &mut impl Model,
@@ -189,7 +190,7 @@ impl Prefill {
         Ok((cached, Duration::from_secs_f64(secs_per_token * (prompt.len() - cached) as f64)))
     }
 
-    /// Saves memory, to be written to disk when nobody waits, if that is allowed and pays.
+    /// Holds the memory's state, to be written to disk when idle, if that is allowed and pays.
     fn save(&mut self, model: &impl Model) {
         let (tokens, parts) = (self.cache.tokens(), model.restores_parts());
         let prompt_cache = self.prompt_cache.as_mut().filter(|_| self.cacheable);
@@ -202,7 +203,7 @@ impl Prefill {
         }
     }
 
-    /// Saves what others begin with: the tokens in memory that `before_user_text` has, too. Memory holds nothing else afterwards.
+    /// Saves the prefix in memory that `before_user_text` shares with it. Nothing else stays in memory.
     pub fn save_beginning(&mut self, model: &mut impl Model, before_user_text: &[Token]) {
         let shared = common(before_user_text, self.cache.tokens());
         if shared >= LEAST && self.cache.truncate_to(model, shared).is_ok() {
@@ -211,7 +212,8 @@ impl Prefill {
         }
     }
 
-    /// Has memory written to disk if it took long to evaluate. For when nobody waits: it takes as long as copying the memory.
+    /// Writes the memory to disk if it was expensive to evaluate. Call it while idle: it takes as long as
+    /// copying the memory.
     pub fn rest(&mut self, model: &impl Model) {
         self.save(model);
         if let Some(prompt_cache) = &mut self.prompt_cache {
@@ -219,7 +221,7 @@ impl Prefill {
         }
     }
 
-    /// Drops `done` when everything saved is on disk or cannot be brought there.
+    /// Drops `done` when everything saved is on disk or has failed to be written.
     pub fn flush(&mut self, done: Sender<()>) {
         if let Some(prompt_cache) = &mut self.prompt_cache {
             prompt_cache.flush(done);

@@ -1,10 +1,12 @@
-//! 4 — the prompt cache, on disk: which prefixes are worth saving, and which saved one spares a prefill.
+//! 4 — the on-disk prompt cache: which prefixes to save, and which saved one shortens a prefill.
 //!
-//! A cached prompt is a model's memory after some tokens, under a key of everything else that it depends on. It is a cache:
-//! whatever is missing, damaged or for another model is evaluated again. If the model's memory can be truncated, a cached prompt
-//! serves any prompt that has a beginning in common with it; elsewhere it must be, as a whole, a beginning of the prompt.
+//! A cached prompt is the state of a model's memory after some tokens, stored under a key of everything else
+//! it depends on. It is only a cache: whatever is missing, damaged or made for another model is evaluated
+//! again. If the model can truncate restored memory, a cached prompt serves any prompt that shares a prefix
+//! with it; otherwise all of its tokens must be a prefix of the prompt.
 //!
-//! `file.rs` is the format, `folder.rs` the place and its bounds, `writer.rs` the thread that writes. Next: prefill.rs.
+//! `file.rs` is the format, `folder.rs` the folder and its limits, `writer.rs` the writing thread. Next:
+//! prefill.rs.
 
 mod file;
 mod folder;
@@ -19,53 +21,54 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use self::file::{Header, Trouble};
-pub use self::folder::{Bounds, Usage, forget, usage};
+use self::file::{CacheFileHeader, ReadError};
+pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
 use super::llama::{self, ContextOptions};
 use super::token::Token;
 
-/// Fewest tokens that are kept, or looked for.
+/// The minimum length of a cached prompt, in tokens.
 pub const LEAST: usize = 16;
-/// Bytes a second at which a state is restored on a slow machine.
+/// The speed of restoring a state on a slow machine, in bytes per second.
 const RESTORING: f64 = 400e6;
-/// States that may be in memory at once on their way to the disk.
+/// The maximum number of states in memory waiting to be written.
 const MOST_WAITING: usize = 2;
-/// What must be new in a cached prompt, as a share of it: when it goes on from one that is kept, and when it parts from one.
+/// The minimum share of new tokens in a cached prompt: if it extends a saved one, and if it branches off from
+/// one.
 const NEW_GOING_ON: f64 = 0.05;
 const NEW_PARTING: f64 = 0.25;
 
-/// Bytes of memory that a state may take where the system does not say what is free.
+/// The maximum size of a state in memory if the system does not report free memory, in bytes.
 const UNTOLD: u64 = 2 << 30;
 
-/// When states are kept.
+/// When to save states.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// What took less to read is not kept. Zero: everything is kept and restored, whatever that costs.
+    /// Prefills faster than this are not saved. Zero: every prompt is saved and restored, whatever the cost.
     pub worth: Duration,
-    /// The same for what other conversations begin with, too: it saves something every time.
+    /// The same for prefixes that other conversations share: they save time in each of them.
     pub worth_shared: Duration,
-    pub bounds: Bounds,
-    /// Says how many bytes of memory are free, if the system tells; a state may take half of them for a while.
+    pub bounds: DiskBounds,
+    /// Returns the free memory in bytes, if the system reports it; a state may take half of it for a while.
     pub free: fn() -> Option<u64>,
 }
 
 impl Default for Rules {
     fn default() -> Rules {
         let (worth, worth_shared) = (Duration::from_millis(250), Duration::from_millis(30));
-        Rules { worth, worth_shared, bounds: Bounds::default(), free: || None }
+        Rules { worth, worth_shared, bounds: DiskBounds::default(), free: || None }
     }
 }
 
 impl Rules {
-    /// The most bytes that a copy may take in memory for a while.
+    /// The most bytes that a copy may temporarily take in memory.
     fn room(&self) -> u64 {
         (self.free)().map_or(UNTOLD, |free| free / 2)
     }
 }
 
-/// What a state depends on besides the tokens, for people to read: every difference is a different state. `model` tells the
-/// model's files, as they are, from any other's.
+/// Everything besides the tokens that a state depends on, in readable form; any difference means a different
+/// state. `model` identifies the model's files and their contents.
 pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>, repack: bool) -> String {
     format!(
         "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}, weights laid out anew {repack}",
@@ -78,20 +81,20 @@ pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>, repac
     )
 }
 
-/// What the model that asks can do with a state.
+/// What the model can do with a saved state.
 #[derive(Debug, Clone, Copy)]
 pub struct Uses {
-    /// Cut it.
+    /// Truncate it.
     pub parts: bool,
-    /// Hold so many tokens.
+    /// Hold this many tokens.
     pub limit: usize,
 }
 
-/// A cached prompt that saves reading.
+/// A cached prompt that shortens a prefill.
 #[derive(Debug)]
-pub struct Found {
+pub struct CacheHit {
     name: String,
-    /// Seconds that each of its tokens took to read.
+    /// How long each of its tokens took to evaluate, in seconds.
     pub secs_per_token: f64,
 }
 
@@ -100,31 +103,31 @@ pub struct PromptCache {
     folder: PathBuf,
     key: String,
     rules: Rules,
-    /// Whether the model's files are still what the key says.
+    /// Whether the model's files still match the key.
     unchanged: Unchanged,
-    /// What is known of the files in the folder, by their names.
-    known: HashMap<String, Known>,
+    /// The known files in the folder, by name.
+    known: HashMap<String, CachedPrompt>,
     /// Files that can neither be used nor removed.
     hopeless: HashSet<String>,
-    /// To be written when nobody waits.
+    /// To be written when idle.
     held: Vec<Held>,
-    /// The tokens of the state held last, whose file may not be there yet.
+    /// The tokens of the last state held, whose file may not exist yet.
     latest: Vec<Token>,
     writer: CacheWriter,
 }
 
-/// Says whether the files of a model are as they were when it was opened.
+/// Says whether the model's files are unchanged since it was opened.
 pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
 
-struct Known {
+struct CachedPrompt {
     tokens: Vec<Token>,
     conversations: Vec<String>,
     bytes: u64,
     secs_per_token: f64,
 }
 
-impl Known {
-    /// Tokens of `prompt` that need no reading with this; one is always left, for its logits.
+impl CachedPrompt {
+    /// The number of tokens of `prompt` that this spares; always leaves one to evaluate for its logits.
     fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
         let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
         let usable = self.tokens.len() <= uses.limit && (uses.parts || same == self.tokens.len());
@@ -137,7 +140,7 @@ pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
 }
 
 impl PromptCache {
-    /// Nothing is read or made before it is needed; only the folder of an older version is renamed.
+    /// Touches no files until needed, except to rename the folder of an older version.
     pub fn new(folder: PathBuf, key: String, rules: Rules) -> PromptCache {
         folder::adopt(&folder);
         PromptCache {
@@ -153,7 +156,7 @@ impl PromptCache {
         }
     }
 
-    /// The same for a model whose files somebody may write to: what is in memory of them then belongs to no key.
+    /// For a model whose files may be modified: once they change, memory made from them belongs to no key.
     pub fn while_they_are(self, unchanged: Unchanged) -> PromptCache {
         PromptCache { unchanged, ..self }
     }
@@ -168,7 +171,7 @@ impl PromptCache {
         folder::name_start(self.hashed_key(), beginning(tokens))
     }
 
-    /// Learns of files that share at least the first tokens with these, whoever wrote them.
+    /// Finds the files that share at least the first tokens with these, whichever process wrote them.
     fn look(&mut self, tokens: &[Token]) {
         let start = self.name_start(tokens);
         let names: HashSet<String> =
@@ -180,62 +183,63 @@ impl PromptCache {
             }
             match file::read_header(&self.folder.join(&name)) {
                 Ok(header) if header.key == self.key => {
-                    let Header { tokens, conversations, state: (bytes, _), secs_per_token, .. } = header;
+                    let CacheFileHeader { tokens, conversations, state: (bytes, _), secs_per_token, .. } = header;
                     let known =
-                        Known { tokens, conversations, bytes, secs_per_token: f64::from(secs_per_token) };
+                        CachedPrompt { tokens, conversations, bytes, secs_per_token: f64::from(secs_per_token) };
                     self.known.insert(name, known);
                 }
-                Err(Trouble::Damaged) => self.remove(&name),
-                Ok(_) | Err(Trouble::Unreadable) => {}
+                Err(ReadError::Damaged) => self.remove(&name),
+                Ok(_) | Err(ReadError::Unreadable) => {}
             }
         }
     }
 
-    /// The cached prompt that saves most of reading `prompt`, of which the first `here` tokens are in memory.
-    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<Found> {
+    /// The cached prompt that spares the most evaluation of `prompt`, given that `here` tokens of it are in
+    /// memory.
+    pub fn find(&mut self, prompt: &[Token], here: usize, uses: Uses) -> Option<CacheHit> {
         if prompt.len() < here + LEAST || !(self.unchanged)() {
             return None;
         }
         self.look(prompt);
         let served = self.known.iter().map(|(name, known)| (known.serves(prompt, uses), name, known));
-        let room = LazyCell::new(|| self.rules.room()); // the system is asked once, if at all
+        let room = LazyCell::new(|| self.rules.room()); // asks the system at most once
         let worth = served.filter(|(serves, _, known)| {
             let saved = serves.saturating_sub(here);
             let pays = saved as f64 * known.secs_per_token > known.bytes as f64 / RESTORING;
             saved >= LEAST && (pays || self.rules.worth.is_zero()) && known.bytes <= *room
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
-        Some(Found { name: name.clone(), secs_per_token: known.secs_per_token })
+        Some(CacheHit { name: name.clone(), secs_per_token: known.secs_per_token })
     }
 
-    /// The tokens and the state of what was found, exactly as they were when it was made. `None`: it is gone or was
-    /// damaged, and will not be found again.
-    pub fn load(&mut self, found: &Found) -> Option<(Vec<Token>, Vec<u8>)> {
+    /// The tokens and the state of a hit, exactly as saved. `None`: the file is gone or damaged, and will not
+    /// be found again.
+    pub fn load(&mut self, found: &CacheHit) -> Option<(Vec<Token>, Vec<u8>)> {
         let known = self.known.remove(&found.name)?;
         match file::read(&self.folder.join(&found.name)) {
             Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
                 self.known.insert(found.name.clone(), known);
                 Some((header.tokens, state))
             }
-            Ok(_) | Err(Trouble::Damaged) => {
+            Ok(_) | Err(ReadError::Damaged) => {
                 self.remove(&found.name);
                 None
             }
-            Err(Trouble::Unreadable) => {
-                self.hopeless.insert(found.name.clone()); // or gone, which is as well
+            Err(ReadError::Unreadable) => {
+                self.hopeless.insert(found.name.clone()); // or gone, to the same effect
                 None
             }
         }
     }
 
-    /// Notes that something was looked for; what was found and used stays longer.
-    pub fn note(&self, found: Option<&Found>) {
+    /// Records a lookup; a hit counts as used, so that it is evicted later.
+    pub fn note(&self, found: Option<&CacheHit>) {
         folder::note(&self.folder, found.is_some());
         found.iter().for_each(|found| folder::touch(&self.folder.join(&found.name)));
     }
 
-    /// Removes what turned out to be of no use.
-    pub fn discard(&mut self, found: &Found) {
+    /// Removes a cached prompt that turned out to be unusable.
+    pub fn discard(&mut self, found: &CacheHit) {
         self.known.remove(&found.name);
         self.remove(&found.name);
     }
@@ -248,13 +252,14 @@ impl PromptCache {
         }
     }
 
-    /// Whether reading a prompt of so many seconds is too short for keeping all of it, though not for keeping what others share.
+    /// Whether a prefill of `reading` seconds is too short to save as a whole, but long enough to save the
+    /// prefix that other conversations share.
     pub fn wants_shared_only(&self, reading: f64) -> bool {
         (self.rules.worth_shared.as_secs_f64()..self.rules.worth.as_secs_f64()).contains(&reading)
     }
 
-    /// Whether it pays to keep the memory of these tokens: so many bytes, and seconds to read a token. `shared`: other
-    /// conversations begin with them, too.
+    /// Whether saving the memory of these tokens pays: `bytes` in size, and `secs_per_token` to evaluate.
+    /// `shared`: other conversations start with them too.
     pub fn wants(
         &mut self,
         tokens: &[Token],
@@ -283,7 +288,7 @@ impl PromptCache {
             && (self.unchanged)()
     }
 
-    /// How many of these tokens a cached prompt has already, and whether these go on from all that is in it.
+    /// How many of these tokens a cached prompt already covers, and whether these tokens extend all of it.
     fn kept(&mut self, tokens: &[Token], parts: bool) -> (usize, bool) {
         self.look(tokens);
         let all = self.known.values().map(|known| &known.tokens).chain([&self.latest]);
@@ -295,7 +300,7 @@ impl PromptCache {
         all.map(of).max().unwrap_or((0, true))
     }
 
-    /// Takes a state to be written later. It goes with `conversation`, if it belongs to one that is kept.
+    /// Holds a state to be written later, tied to `conversation` if that is stored.
     pub fn hold(
         &mut self,
         tokens: Vec<Token>,
@@ -308,7 +313,7 @@ impl PromptCache {
         let mut hasher = DefaultHasher::new();
         tokens.hash(&mut hasher);
         let name = folder::name(self.hashed_key(), beginning(&tokens), hasher.finish());
-        // What is much shorter stays: it is restored sooner where its tokens are enough.
+        // Keep much shorter ones: they restore faster where their tokens suffice.
         let covered = |kept: &[Token]| {
             tokens.starts_with(kept) && kept.len() < tokens.len() && kept.len() * 2 >= tokens.len()
         };
@@ -325,21 +330,21 @@ impl PromptCache {
         self.held.push(Held { name, key, tokens, conversations, secs_per_token, state, instead_of });
     }
 
-    /// Has what was taken written by a thread of its own.
+    /// Hands the held states to the writing thread.
     pub fn write(&mut self) {
         for held in self.held.drain(..) {
             self.writer.write(held, &self.folder, &self.rules.bounds);
         }
     }
 
-    /// Drops `done` when everything that was taken is written, or cannot be.
+    /// Drops `done` when all held states are written or have failed to be.
     pub fn flush(&mut self, done: Sender<()>) {
         self.write();
         self.writer.tell(done);
     }
 }
 
-/// Tells the first tokens from others: only what shares these is worth looking at.
+/// A hash of the first tokens; only files that share them are worth reading.
 fn beginning(tokens: &[Token]) -> u32 {
     let mut hasher = DefaultHasher::new();
     tokens[..tokens.len().min(LEAST)].hash(&mut hasher);
@@ -357,7 +362,7 @@ mod tests {
     const BYTES: usize = 10_000;
 
     fn prompt_cache(folder: &tempfile::TempDir) -> PromptCache {
-        let bounds = Bounds { most: 1 << 30, share: 1.0, leave: 0 };
+        let bounds = DiskBounds { most: 1 << 30, share: 1.0, leave: 0 };
         PromptCache::new(folder.path().into(), "key".into(), Rules { bounds, ..Rules::default() })
     }
 
@@ -365,7 +370,7 @@ mod tests {
         (0..count as Token).collect()
     }
 
-    /// The first so many of these tokens, and then others.
+    /// `count` tokens, of which the first `at` are those of `tokens`.
     fn parting(at: usize, count: usize) -> Vec<Token> {
         (0..count).map(|i| if i < at { i as Token } else { -(i as Token) }).collect()
     }
@@ -384,7 +389,7 @@ mod tests {
         assert!(prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false));
         assert!(!prompt_cache.wants(&tokens(LEAST - 1), BYTES, 1.0, true, false), "too few");
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.002, true, false), "a fifth of a second");
-        assert!(prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true), "every time");
+        assert!(prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true), "saves time in every conversation");
         assert!(!prompt_cache.wants(&tokens(100), 900_000_000, 0.01, true, false), "three seconds to write");
         prompt_cache.rules.free = || Some(BYTES as u64);
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false), "no memory for a copy");
@@ -400,9 +405,9 @@ mod tests {
         assert!(prompt_cache.wants(&tokens(1060), BYTES, 0.01, true, false));
         assert!(!prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, true, false));
         assert!(prompt_cache.wants(&parting(700, 1100), BYTES, 0.01, true, false));
-        assert!(prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, false, false), "of use only as a whole");
+        assert!(prompt_cache.wants(&parting(900, 1100), BYTES, 0.01, false, false), "usable only as a whole");
         let mut other = self::prompt_cache(&folder);
-        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true, false), "another process has kept it");
+        assert!(!other.wants(&tokens(1000), BYTES, 0.01, true, false), "another process has saved it");
     }
 
     #[test]
@@ -415,7 +420,7 @@ mod tests {
         prompt_cache.look(&tokens(100));
         let mut kept: Vec<usize> = prompt_cache.known.values().map(|known| known.tokens.len()).collect();
         kept.sort();
-        assert_eq!(kept, [300, 1500], "what is much shorter stays");
+        assert_eq!(kept, [300, 1500], "the much shorter one stays");
         keep(&mut prompt_cache, &tokens(1600), false);
         assert_eq!(usage(folder.path()).files, 3);
     }
@@ -436,9 +441,9 @@ mod tests {
         assert_eq!(length(&tokens(2000), 0, CUT), Some(1000));
         assert_eq!(length(&parting(700, 900), 0, CUT), Some(1000), "a part of it");
         assert_eq!(length(&parting(700, 900), 0, WHOLE), Some(400));
-        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always read");
+        assert_eq!(length(&tokens(1000), 0, WHOLE), Some(400), "the last token is always evaluated");
         assert_eq!(length(&tokens(1000), 0, CUT), Some(1000));
-        assert_eq!(length(&tokens(2000), 990, CUT), None, "hardly more than is in memory");
+        assert_eq!(length(&tokens(2000), 990, CUT), None, "hardly longer than what is in memory");
         assert_eq!(length(&tokens(2000), 0, Uses { limit: 999, ..CUT }), Some(400));
         assert_eq!(length(&parting(15, 900), 0, CUT), None);
         assert_eq!(length(&tokens(16), 0, CUT), None);

@@ -1,7 +1,7 @@
 //! 6 — options → llama.cpp's sampler chain; logits → the next token.
 //!
-//! Order and defaults are those of llama.cpp's `common_sampler_init`; stages that are switched off are left out,
-//! which changes no result. Next: candidates.rs.
+//! Order and defaults are those of llama.cpp's `common_sampler_init`; disabled stages are omitted, which does
+//! not change the result. Next: candidates.rs.
 
 use std::collections::VecDeque;
 
@@ -18,31 +18,31 @@ use super::model::Sampler;
 use super::token::Token;
 use crate::chat::settings::{Sampling, Stage};
 
-/// A sampler chain with what it remembers of the tokens so far.
+/// A sampler chain and the tokens that it remembers.
 pub struct Chain {
     chain: LlamaSampler,
-    /// One candidate a token of the vocabulary; kept to save the allocation.
+    /// One candidate per vocabulary token; kept to save the allocation.
     candidates: LlamaTokenDataArray,
-    /// Tokens that the penalties look back at, and the last of them.
+    /// The number of recent tokens that the penalties look at, and those tokens.
     lookback: usize,
     recent: VecDeque<Token>,
-    /// What is added to logits before the chain begins.
+    /// Added to the logits before the chain runs.
     biases: Vec<(Token, f32)>,
     shortcut: Shortcut,
 }
 
-/// How it can be done without the whole vocabulary.
+/// How to sample without the whole vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shortcut {
     None,
-    /// It takes the best token, if that is one.
+    /// Takes the token with the highest logit, if there is only one.
     Best,
-    /// Only so many of the best are ever looked at; before that, penalties may change some.
+    /// Considers only the top k; penalties may first change some logits.
     TopK(usize),
 }
 
 impl Chain {
-    /// The chain for one answer of `model`. `limit`: the context's size in tokens, which -1 stands for in look-backs.
+    /// The chain for one answer of `model`. `limit`: the context size in tokens, used for a look-back of -1.
     pub(super) fn for_model(
         model: &LlamaModel,
         sampling: &Sampling,
@@ -78,7 +78,8 @@ impl Chain {
         }
     }
 
-    /// The chain without a model: for tests and benchmarks on made-up logits. DRY, which needs a vocabulary, is left out.
+    /// The chain without a model, for tests and benchmarks on artificial logits. DRY, which needs a
+    /// vocabulary, is omitted.
     pub fn for_logits(sampling: &Sampling, seed: u32, n_vocab: usize) -> Chain {
         let sampling = Sampling { dry_multiplier: 0.0, ..sampling.clone() };
         let none = |_| unreachable!("DRY is off");
@@ -86,7 +87,7 @@ impl Chain {
         Chain::new(stages, &sampling, sampling.logit_bias.clone(), n_vocab)
     }
 
-    /// What the chain chooses.
+    /// Runs the chain and returns its choice.
     fn choose(&mut self, logits: &[f32]) -> Result<Token> {
         let few = match self.shortcut {
             Shortcut::TopK(k) => candidates::among(logits, k, &self.touched()),
@@ -112,7 +113,7 @@ impl Chain {
         Ok(token.context("the model's output is not a number: the file may be damaged")?.0)
     }
 
-    /// Tokens whose logits may be changed before the best are taken, ascending.
+    /// The tokens whose logits may change before the top k are taken, in ascending order.
     fn touched(&self) -> Vec<Token> {
         let mut touched: Vec<Token> = self.biases.iter().map(|(token, _)| *token).collect();
         touched.extend(&self.recent);
@@ -123,7 +124,7 @@ impl Chain {
 }
 
 impl Sampler for Chain {
-    /// As llama.cpp does.
+    /// As in llama.cpp.
     fn see(&mut self, prompt: &[Token]) {
         for token in &prompt[prompt.len().saturating_sub(self.lookback)..] {
             self.take(*token);
@@ -151,10 +152,10 @@ impl Sampler for Chain {
     }
 }
 
-/// Up to so many of the best llama.cpp finds with a heap; `candidates::among` knows its ways.
+/// Up to this k llama.cpp finds the top k with a heap; `candidates::among` relies on how that works.
 const HEAP: i32 = 128;
 
-/// What the stages that are on allow. DRY, which changes logits as well, is rare and not thought about here.
+/// The shortcut that the active stages allow. DRY, which also changes logits, is rare and gets no shortcut.
 fn shortcut(s: &Sampling, biases: &[(Token, f32)]) -> Shortcut {
     let is_on = |stage: &&Stage| match stage {
         Stage::Penalties => has_penalties(s),
@@ -182,7 +183,7 @@ fn shortcut(s: &Sampling, biases: &[(Token, f32)]) -> Shortcut {
     }
 }
 
-/// How many tokens before the answer matter to the penalties that are on.
+/// The number of tokens before the answer that the active penalties look at.
 fn lookback(sampling: &Sampling, limit: usize) -> usize {
     let penalties = has_penalties(sampling) as usize * last_n(sampling.repeat_last_n, limit) as usize;
     let dry = (sampling.dry_multiplier > 0.0) as usize * last_n(sampling.dry_penalty_last_n, limit) as usize;
@@ -193,7 +194,7 @@ fn has_penalties(sampling: &Sampling) -> bool {
     sampling.repeat_penalty != 1.0 || sampling.presence_penalty != 0.0 || sampling.frequency_penalty != 0.0
 }
 
-/// -1 stands for the whole context; llama.cpp's own reading of a negative number has become 0.
+/// -1 stands for the whole context; llama.cpp itself now takes a negative number as 0.
 fn last_n(n: i32, limit: usize) -> i32 {
     if n < 0 { limit as i32 } else { n.min(limit as i32) }
 }
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(sampler.pick(&[1.0, 2.0, 0.5]).unwrap(), 0);
     }
 
-    /// Logits of which many are equal, as some models' are.
+    /// Logits with many ties, as some models produce.
     fn logits(chance: &mut impl FnMut(usize) -> usize, n_vocab: usize) -> Vec<f32> {
         let levels = [2, 10, 1000, 1 << 20][chance(4)];
         let rising = chance(4) == 0;

@@ -1,5 +1,5 @@
-//! 9 — sequences → batches: each round steps every running answer and evaluates their next tokens, drafts included, in
-//! one batch. Next: stream.
+//! 9 — sequences → batches: each round steps every running answer and evaluates their next tokens and drafts
+//! in one batch. Next: stream.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,26 +8,26 @@ use anyhow::Result;
 use super::cache::{self, Cache};
 use super::draft::Drafter;
 use super::model::Model;
-use super::sequence::{Sequence, Step};
+use super::sequence::{Sequence, StepResult};
 use super::token::Token;
 use crate::chat::{DraftCounts, Event, StopReason};
 
-/// An answer, and what it is generated with.
+/// An answer and what generates it.
 pub struct Slot<'a> {
     pub sequence: Sequence<'a>,
-    /// What the model has in memory of it.
+    /// Its tokens in the model's memory.
     pub cache: &'a mut Cache,
-    /// Who drafts tokens for it; `None`: nobody.
+    /// Drafts tokens for it; `None`: no speculative decoding.
     pub drafter: Option<&'a mut dyn Drafter>,
     pub show: &'a mut dyn FnMut(Event),
 }
 
-/// Why an answer ended, and how many tokens it has.
+/// Why an answer ended, and its token counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generated {
     pub stop: StopReason,
     pub tokens: usize,
-    /// Of these, the thinking tokens.
+    /// The thinking tokens among them.
     pub thinking: usize,
     pub drafts: DraftCounts,
 }
@@ -42,18 +42,19 @@ pub struct Scheduler<'a> {
 
 struct RunningSequence<'a> {
     slot: Slot<'a>,
-    /// Tokens of the text in memory; those after them are drafts.
+    /// The number of confirmed tokens in memory; drafts follow them.
     certain: usize,
-    /// Which of the logits are those after the last of them.
+    /// The row of logits after the last confirmed token.
     row: usize,
-    /// What is evaluated next: a token, and drafts after it.
+    /// The tokens to evaluate next: one confirmed token and its drafts.
     next: Vec<Token>,
     drafts: DraftCounts,
     stop: Option<StopReason>,
 }
 
 impl<'a> Scheduler<'a> {
-    /// Takes an answer whose prompt was evaluated last, so that the logits after that are the first ones.
+    /// Adds an answer whose prompt has just been evaluated, so that the model's logits are those after the
+    /// prompt.
     pub fn add(&mut self, model: &impl Model, slot: Slot<'a>) -> Result<()> {
         let certain = slot.cache.tokens().len();
         let (next, drafts) = (Vec::new(), DraftCounts::default());
@@ -64,7 +65,7 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    /// Goes on until all answers are over; how they went, in the order in which they were added.
+    /// Runs until all answers have ended; returns their results in the order in which they were added.
     pub fn run(mut self, model: &mut impl Model) -> Result<Vec<Generated>> {
         while self.evaluate(model)? {
             self.running.iter_mut().try_for_each(|(_, running)| running.advance(model))?;
@@ -72,7 +73,7 @@ impl<'a> Scheduler<'a> {
         Ok(self.generated.into_iter().flatten().collect())
     }
 
-    /// Evaluates what the answers go on with. `false`: all are over.
+    /// Evaluates the next tokens of the answers. `false`: all have ended.
     fn evaluate(&mut self, model: &mut impl Model) -> Result<bool> {
         for (number, running) in std::mem::take(&mut self.running) {
             match running.stop {
@@ -109,24 +110,24 @@ impl<'a> Scheduler<'a> {
 }
 
 impl RunningSequence<'_> {
-    /// Steps as long as there are logits: over every draft that was right.
+    /// Steps as long as there are logits, across every accepted draft token.
     fn advance(&mut self, model: &impl Model) -> Result<()> {
         while self.stop.is_none() {
             let Slot { sequence, cache, show, .. } = &mut self.slot;
             let token = match sequence.step(model, model.logits(self.row), show)? {
-                Step::End(stop) => {
+                StepResult::End(stop) => {
                     self.stop = Some(stop);
                     break;
                 }
-                Step::Token(_) if self.certain + 1 > model.limit() => {
+                StepResult::Token(_) if self.certain + 1 > model.limit() => {
                     self.stop = Some(StopReason::Context);
                     break;
                 }
-                Step::Token(_) if sequence.cancelled() => {
+                StepResult::Token(_) if sequence.cancelled() => {
                     self.stop = Some(StopReason::Interrupted);
                     break;
                 }
-                Step::Token(token) => token,
+                StepResult::Token(token) => token,
             };
             if cache.tokens().get(self.certain) != Some(&token) {
                 self.next = vec![token];
@@ -139,7 +140,7 @@ impl RunningSequence<'_> {
         Ok(())
     }
 
-    /// Cuts off the drafts that were wrong and adds new ones to the token that comes next, `most` tokens in all.
+    /// Drops rejected drafts and appends new ones to the next token, `most` tokens in total.
     fn draft(&mut self, model: &mut impl Model, most: usize) -> Result<()> {
         let Slot { sequence, cache, drafter, .. } = &mut self.slot;
         cache.truncate_to(model, self.certain)?;
@@ -147,14 +148,14 @@ impl RunningSequence<'_> {
         let room = model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a draft
         let most = sequence.draftable().min(room).min(most - 1);
         let mut drafts = drafter.draft(cache.tokens(), self.next[0], most);
-        // Where the answer would be over nothing after it is needed, and the row before it says so.
+        // Nothing after a token that ends the answer is needed: the logits before it decide the end.
         let end = drafts.iter().position(|draft| sequence.may_end(model, *draft)).unwrap_or(drafts.len());
         drafts.truncate(end);
         self.next.append(&mut drafts);
         Ok(())
     }
 
-    /// Forgets the drafts that nobody needed, and shows the rest of the answer.
+    /// Drops the drafts that were not used, and shows the rest of the answer.
     fn finish(self, model: &mut impl Model, stop: StopReason) -> Result<Generated> {
         let RunningSequence { slot: Slot { sequence, cache, show, .. }, certain, drafts, .. } = self;
         cache.truncate_to(model, certain.min(cache.tokens().len()))?;
@@ -166,7 +167,7 @@ impl RunningSequence<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::draft::{Costs, Lookup};
-    use super::super::prompt::format::{AnswerPrefix, Format};
+    use super::super::prompt::format::{AnswerPrefix, ThinkingFormat};
     use super::super::sampler::Chain;
     use super::super::stream::reasoning::Reasoning;
     use super::super::stream::{Stream, Thoughts};
@@ -174,17 +175,17 @@ mod tests {
     use super::*;
     use crate::chat::settings::Sampling;
 
-    /// Everything that decides an answer.
+    /// Everything that determines an answer.
     #[derive(Clone, Debug)]
     struct Case {
         says: String,
         limit: usize,
         predict: u32,
         stops: Vec<String>,
-        /// Whether it thinks, and for how many tokens it may.
+        /// Whether it thinks, and its thinking budget in tokens.
         thinks: bool,
         budget: Option<u32>,
-        /// Stopped after so many pieces.
+        /// Cancelled after this many events.
         cancel: usize,
     }
 
@@ -203,15 +204,15 @@ mod tests {
 
     const PROMPT: [Token; 3] = [1, 2, 3];
 
-    /// What is shown, how it ended, and what is in memory then.
-    type Outcome = (Vec<Event>, Generated, Vec<Token>);
+    /// The events, how the answer ended, and the tokens in memory at the end.
+    type RunResult = (Vec<Event>, Generated, Vec<Token>);
 
-    fn run(case: &Case, drafter: Option<&mut dyn Drafter>) -> Outcome {
+    fn run(case: &Case, drafter: Option<&mut dyn Drafter>) -> RunResult {
         run_together(std::slice::from_ref(case), vec![drafter]).remove(0)
     }
 
-    /// The same of several answers side by side, in a model with the limit of the first.
-    fn run_together(cases: &[Case], drafters: Vec<Option<&mut dyn Drafter>>) -> Vec<Outcome> {
+    /// Runs several answers side by side, in a model with the limit of the first.
+    fn run_together(cases: &[Case], drafters: Vec<Option<&mut dyn Drafter>>) -> Vec<RunResult> {
         let says: Vec<&str> = cases.iter().map(|case| case.says.as_str()).collect();
         let mut toy = Toy::saying_each(&says);
         toy.limit = cases[0].limit;
@@ -230,7 +231,7 @@ mod tests {
         for ((((cache, cancel), show), drafter), case) in parts {
             cache.reuse(&mut toy, &PROMPT).unwrap();
             assert!(cache.read(&mut toy, &PROMPT, &|| false, &mut |_| {}).unwrap().is_continue());
-            let format = Format::tags("<t>", "</t>");
+            let format = ThinkingFormat::tags("<t>", "</t>");
             let closing = toy.tokenize(&format.closing(), true);
             let thoughts = Thoughts {
                 reasoning: Reasoning::after(&format, None, AnswerPrefix::default()),
@@ -241,7 +242,7 @@ mod tests {
             let sampling = Sampling { temp: 0.0, ..Sampling::default() };
             let sampler = Box::new(Chain::for_logits(&sampling, 1, toy.vocabulary.len));
             let sequence = Sequence::new(sampler, stream, Vec::new(), case.predict, cancel);
-            let drafter = drafter.map(|drafter| drafter as _); // of a shorter life
+            let drafter = drafter.map(|drafter| drafter as _); // shortens its lifetime
             scheduler.add(&toy, Slot { sequence, cache, drafter, show }).unwrap();
         }
         let generated = scheduler.run(&mut toy).unwrap();
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(write(&small), ("hel".into(), StopReason::Context, 3));
     }
 
-    /// What a model that says `says` thought and answered.
+    /// The thinking and the answer of a model that says `says`.
     fn think(says: &str, budget: Option<u32>, stops: &[&str]) -> (String, String, Generated) {
         let (events, written, _) = run(&Case { thinks: true, budget, ..case(says, 100, stops) }, None);
         let (thinking, text) = said(&events);
@@ -293,12 +294,12 @@ mod tests {
     fn thinking_is_told_apart_and_ends_when_it_was_enough() {
         let (thinking, text, written) = think("<t>hm.\n</t>\nYes.", None, &["."]);
         assert_eq!((thinking.as_str(), text.as_str(), written.stop), ("hm.", "Yes", StopReason::Stop));
-        assert_eq!(written.thinking, 8, "from the tag's end on");
+        assert_eq!(written.thinking, 8, "counted from the end of the tag");
         let (thinking, text, _) = think("<t>0123456789................abc", Some(4), &[]);
         assert_eq!(
             (thinking.as_str(), text.as_str()),
             ("0123", "...............abc"),
-            "seven were written for it"
+            "seven tokens were forced"
         );
     }
 
@@ -337,7 +338,7 @@ mod tests {
         }
     }
 
-    /// DraftCounts some tokens right, and then some that may be wrong.
+    /// Drafts some right tokens, then some that may be wrong.
     struct Gambler {
         says: Vec<Token>,
         chance: Chance,
@@ -396,7 +397,7 @@ mod tests {
             let limit = [8192, 4 + chance.below(80)][chance.below(2)];
             let cases: Vec<Case> =
                 (0..1 + chance.below(3)).map(|_| Case { limit, ..Case::any(&mut chance) }).collect();
-            let alone: Vec<Outcome> = cases.iter().map(|case| run(case, None)).collect();
+            let alone: Vec<RunResult> = cases.iter().map(|case| run(case, None)).collect();
             let mut gamblers: Vec<Gambler> = Vec::new();
             for case in &cases {
                 let says = case.says.bytes().map(Token::from).chain([256]).collect();

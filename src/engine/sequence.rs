@@ -1,6 +1,7 @@
 //! 8 — one answer as a state machine: logits → next token, text or thinking, end. Next: scheduler.rs.
 //!
-//! A sequence evaluates nothing: its caller evaluates the token of each step and returns with the next logits.
+//! A sequence evaluates nothing: its caller evaluates the token of each step and returns with the next
+//! logits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use anyhow::Result;
 
 use super::model::{Model, Sampler};
 use super::stream::Stream;
-use super::stream::reasoning::Piece;
+use super::stream::reasoning::ReplyDelta;
 use super::token::Token;
 use crate::chat::{Event, StopReason};
 
@@ -17,29 +18,30 @@ use crate::chat::{Event, StopReason};
 pub struct Sequence<'a> {
     sampler: Box<dyn Sampler>,
     stream: Stream,
-    /// Tokens that end the answer besides those that the model itself says do.
+    /// Tokens that end the answer besides the model's own end tokens.
     ends: Vec<Token>,
     max_tokens: usize,
     cancel: &'a AtomicBool,
-    /// Tokens that come whatever the model would choose.
+    /// Tokens to emit next, whatever the model would choose.
     forced: VecDeque<Token>,
     repetition: Repetition,
-    /// So far; the token that says "over" does not count.
+    /// Tokens so far, without the one that ends the answer.
     tokens: usize,
-    /// Of these, the thinking tokens.
+    /// The thinking tokens among them.
     thinking: usize,
 }
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The answer goes on with this token, which is not evaluated yet.
+pub enum StepResult {
+    /// The answer continues with this token, which still has to be evaluated.
     Token(Token),
     End(StopReason),
 }
 
 impl<'a> Sequence<'a> {
-    /// `ends`: tokens that end the answer besides those that the model itself says do; `max_tokens`: most tokens of the answer.
+    /// `ends`: tokens that end the answer besides the model's own; `max_tokens`: the token limit of the
+    /// answer.
     pub fn new(
         sampler: Box<dyn Sampler>,
         stream: Stream,
@@ -68,20 +70,20 @@ impl<'a> Sequence<'a> {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Chooses the next token, given the logits after the one before it, and shows what is certain of its text.
-    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<Step> {
+    /// Chooses the next token from the logits after the previous one, and shows the text that is certain.
+    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<StepResult> {
         if self.tokens >= self.max_tokens {
-            return Ok(Step::End(StopReason::Length));
+            return Ok(StepResult::End(StopReason::Length));
         }
         if self.cancelled() {
-            return Ok(Step::End(StopReason::Interrupted));
+            return Ok(StepResult::End(StopReason::Interrupted));
         }
         let next = match self.forced.pop_front() {
             Some(token) => self.sampler.take(token),
             None => self.sampler.pick(logits)?, // logits → token
         };
         if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
-            return Ok(Step::End(StopReason::End));
+            return Ok(StepResult::End(StopReason::End));
         }
         self.tokens += 1;
         self.thinking += usize::from(self.stream.thinks());
@@ -91,31 +93,31 @@ impl<'a> Sequence<'a> {
         };
         tell(piece, self.thinking, show);
         if stopped {
-            return Ok(Step::End(StopReason::Stop));
+            return Ok(StepResult::End(StopReason::Stop));
         }
         if self.forced.is_empty() {
             self.forced.extend(self.stream.enough(self.thinking));
         }
         if self.repetition.endless(next) {
-            return Ok(Step::End(StopReason::Repetition));
+            return Ok(StepResult::End(StopReason::Repetition));
         }
         if self.tokens >= self.max_tokens {
-            return Ok(Step::End(StopReason::Length));
+            return Ok(StepResult::End(StopReason::Length));
         }
-        Ok(Step::Token(next))
+        Ok(StepResult::Token(next))
     }
 
-    /// Whether the answer may be over with this token.
+    /// Whether this token may end the answer.
     pub fn may_end(&self, model: &impl Model, token: Token) -> bool {
         model.ends(token) || self.ends.contains(&token)
     }
 
-    /// Most tokens that are worth drafting after the one that the last step gave.
+    /// The maximum length of a useful draft after the last step's token.
     pub fn draftable(&self) -> usize {
         if self.forced.is_empty() { self.max_tokens - self.tokens - 1 } else { 0 }
     }
 
-    /// Shows what still waits at the end. Returns how many tokens there were, and how many of them were thinking.
+    /// Shows the text still held back. Returns the number of tokens and of thinking tokens.
     pub fn finish(self, stop: StopReason, show: &mut dyn FnMut(Event)) -> (usize, usize) {
         let Sequence { stream, tokens, mut thinking, .. } = self;
         if stop != StopReason::Stop {
@@ -129,7 +131,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-fn tell(piece: Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
+fn tell(piece: ReplyDelta, tokens: usize, show: &mut dyn FnMut(Event)) {
     if !piece.thinking.is_empty() {
         show(Event::Thinking { text: piece.thinking, tokens });
     }
@@ -138,10 +140,10 @@ fn tell(piece: Piece, tokens: usize, show: &mut dyn FnMut(Event)) {
     }
 }
 
-/// Notices an answer that goes round in circles: the same up to 64 tokens over and over, 512 tokens long.
+/// Detects endless repetition: the same sequence of up to 64 tokens over and over, 512 tokens long.
 struct Repetition {
     tokens: Vec<Token>,
-    /// For every period, how many of the last tokens equal the one a period before.
+    /// For each period, the number of last tokens that equal the token one period earlier.
     runs: [usize; Repetition::LONGEST_PERIOD],
 }
 

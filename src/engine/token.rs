@@ -1,32 +1,32 @@
-//! Tokens and vocabularies, without llama.cpp.
+//! Token ids and vocabularies, independent of llama.cpp.
 
 /// A token id: an index into the vocabulary.
 pub type Token = i32;
 
-/// What is known of a vocabulary once a model is loaded.
+/// The facts about a loaded model's vocabulary.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
     pub len: usize,
-    /// Begins every text, if the model wants that.
+    /// Starts every text, if the model asks for it.
     pub bos: Option<Token>,
     pub add_bos: bool,
     pub bos_text: String,
     pub eos_text: String,
-    /// Texts that become one token when control tokens are parsed: (text, always parsed even when they are not).
+    /// Texts that the tokenizer turns into a single token.
     pub markers: Vec<Marker>,
-    /// Whether a text gets a space before it (SentencePiece).
+    /// Whether the tokenizer prepends a space to a text (SentencePiece).
     pub space_prefix: bool,
 }
 
-/// A text that the tokenizer may take for one special token.
+/// A text that the tokenizer may turn into one special token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker {
     pub token: Token,
     pub text: String,
-    /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp parses in any text.
+    /// CONTROL or UNKNOWN; otherwise USER_DEFINED, which llama.cpp recognises in any text.
     pub control: bool,
-    /// UNKNOWN: stands for what cannot be written.
+    /// UNKNOWN: the placeholder for text that the vocabulary cannot encode.
     pub unknown: bool,
-    /// Whether white space before it is dropped.
+    /// Whether it strips white space before it.
     pub takes_space: bool,
 }

@@ -1,4 +1,4 @@
-//! A model for tests: bytes are tokens, memory is a list, and the answer is decided beforehand. No llama.cpp.
+//! A model for tests: bytes are tokens, its memory is a list, and its answers are scripted. No llama.cpp.
 
 use std::ops::ControlFlow;
 
@@ -16,12 +16,12 @@ pub(super) struct Toy {
     pub(super) limit: usize,
     pub(super) chunk: usize,
     pub keeps_when_grown: bool,
-    /// Sizes of the batches decoded.
+    /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
     cuttable: bool,
     capacity: usize,
     sequences: Vec<ToySequence>,
-    /// A row for each token that got logits.
+    /// One row for each token that got logits.
     logits: Vec<Vec<f32>>,
 }
 
@@ -30,7 +30,8 @@ struct ToySequence {
     memory: Vec<Token>,
     says: Vec<Token>,
     said: usize,
-    /// The length of memory before drafts were evaluated: what was said after those that are cut off was not said.
+    /// The length of the memory before drafts were evaluated: what was said after rejected drafts counts as
+    /// unsaid.
     drafted_from: Option<usize>,
 }
 
@@ -40,7 +41,7 @@ impl ToySequence {
         ToySequence { says, ..ToySequence::default() }
     }
 
-    /// What is said next.
+    /// The next scripted token.
     fn say(&mut self) -> Token {
         self.said += 1;
         self.says.get(self.said - 1).copied().unwrap_or(END)
@@ -62,17 +63,17 @@ impl Toy {
         }
     }
 
-    /// A model that answers `text` to whatever it is asked; a NUL in it ends one answer, and the next follows.
+    /// A model that answers every prompt with `text`; a NUL in it ends one answer, and the next follows.
     pub(super) fn saying(text: &str) -> Toy {
         Toy::saying_each(&[text])
     }
 
-    /// The same with a sequence for each of the texts.
+    /// The same with one sequence for each text.
     pub(super) fn saying_each(texts: &[&str]) -> Toy {
         Toy { sequences: texts.iter().map(|text| ToySequence::saying(text)).collect(), ..Toy::new(8192) }
     }
 
-    /// Memory like a recurrent model's: nothing of it can be forgotten but all.
+    /// Memory like a recurrent model's: it can only be cleared as a whole.
     pub(super) fn uncuttable(mut self) -> Toy {
         self.cuttable = false;
         self
@@ -168,7 +169,7 @@ impl Model for Toy {
         memory.len()
     }
 
-    /// Asks before each row whether it is cancelled.
+    /// Checks for cancellation before each row.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
         assert!(batch.len() <= self.chunk(), "a batch is larger than the chunk");
         if self.cuttable && batch.iter().any(|_| cancel()) {
@@ -179,8 +180,8 @@ impl Model for Toy {
         self.sequences.iter_mut().for_each(|sequence| sequence.drafted_from = None);
         for row in batch {
             let sequence = &mut self.sequences[row.sequence];
-            assert_eq!(row.position, sequence.memory.len(), "a row does not follow what is in memory");
-            assert!(row.position < self.capacity, "more than there is room for");
+            assert_eq!(row.position, sequence.memory.len(), "a row does not follow the tokens in memory");
+            assert!(row.position < self.capacity, "a row exceeds the capacity");
             if row.logits {
                 sequence.drafted_from.get_or_insert(row.position);
                 self.logits.push(logits_of(sequence.say()));
@@ -195,7 +196,7 @@ impl Model for Toy {
     }
 }
 
-/// Logits of which one is the best.
+/// Logits with `best` as the highest.
 fn logits_of(best: Token) -> Vec<f32> {
     let mut logits = vec![0.0; 257];
     logits[best as usize] = 10.0;

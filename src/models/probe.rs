@@ -1,7 +1,7 @@
 //! The trial of an unknown model file in a child process: some bad files make llama.cpp end the process.
 //!
 //! Both ends of the process boundary: [`run`] starts the child and turns its exit into a verdict
-//! (backend/probe.rs), [`child`] loads the file and has engine/trial.rs evaluate some tokens. Whatever the
+//! (backend/probe.rs), [`child`] loads the file and has engine/probe.rs evaluate some tokens. Whatever the
 //! file does to the child, the parent gets one line: it limits the child's time, and the child its own
 //! memory.
 
@@ -175,7 +175,7 @@ fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
     let weights = Weights::load(path, &load, |_| true).map_err(engine::Error::from).map_err(Error::from)?;
     crash::on_purpose(load.repack);
-    engine::try_out(&weights, context.clone()).map_err(Error::from)?;
+    engine::probe(&weights, context.clone()).map_err(Error::from)?;
     let template = chat_template(&header, settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use fireside::chat::Role;
-use fireside::engine::prompt::format::{Format, Tags};
+use fireside::engine::prompt::format::{Tags, ThinkingFormat};
 use fireside::engine::prompt::template::{Call, Template, Turn};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -114,7 +114,7 @@ fn templates_tell_how_their_models_think() {
     let Some(folder) = reference("llama.cpp/models/templates") else { return };
     let format = |name: &str| {
         let source = std::fs::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
-        Format::of(&Template::new(&source, "<s>", "</s>", &[]).unwrap(), &NoTags)
+        ThinkingFormat::of(&Template::new(&source, "<s>", "</s>", &[]).unwrap(), &NoTags)
     };
     for (name, open, close) in [
         ("Apertus-8B-Instruct", "<|inner_prefix|>", "<|inner_suffix|>"),
@@ -134,9 +134,9 @@ fn templates_tell_how_their_models_think() {
         ("unsloth-Apriel-1.5", "<thinking>", "</thinking>"),
         ("upstage-Solar-Open-100B", "<|think|>", "<|end|><|begin|>assistant<|content|>"),
     ] {
-        assert_eq!(format(name), Some(Format::tags(open, close)), "{name}");
+        assert_eq!(format(name), Some(ThinkingFormat::tags(open, close)), "{name}");
     }
-    assert_eq!(format("openai-gpt-oss-120b"), Some(Format::Harmony));
+    assert_eq!(format("openai-gpt-oss-120b"), Some(ThinkingFormat::Harmony));
     for name in [
         "Qwen-Qwen2.5-7B-Instruct",
         "google-gemma-2-2b-it",

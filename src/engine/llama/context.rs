@@ -1,8 +1,8 @@
-//! A llama.cpp context, owned: it evaluates batches and holds the KV cache.
+//! An owned llama.cpp context: evaluates batches and holds the KV cache.
 //!
-//! Made from loaded weights and freed with its owner. Every number that C++ would end the process over is checked by the caller:
-//! token ids, positions, how many rows a batch has and how many of them ask for logits. `Option`s and `bool`s are llama.cpp's
-//! answers; log.rs has its reasons.
+//! It is created from loaded weights and freed with its owner. The caller checks every number over which C++
+//! would end the process: token ids, positions, the rows of a batch and how many of them request logits.
+//! `Option`s and `bool`s are llama.cpp's return values; log.rs has its reasons.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -21,16 +21,17 @@ use crate::chat::settings::{Auto, CacheType};
 use crate::engine::draft;
 use crate::engine::model::{Cancel, Row};
 
-/// What a context needs to know.
+/// The parameters of a context.
 #[derive(Debug, Clone)]
 pub struct ContextOptions {
-    /// Most tokens of context, for each sequence.
+    /// The maximum context length of each sequence, in tokens.
     pub limit: usize,
-    /// Sequences that memory holds side by side, at least one.
+    /// The number of sequences held in memory side by side, at least one.
     pub sequences: usize,
-    /// Most rows of one batch: a power of two.
+    /// The maximum number of rows in a batch: a power of two.
     pub chunk: usize,
-    /// Most rows of one batch that get logits. llama.cpp reserves room for so many: 4 bytes a token of the vocabulary each.
+    /// The maximum number of rows in a batch with logits. llama.cpp reserves 4 bytes per row and vocabulary
+    /// token.
     pub outputs: usize,
     pub threads: u32,
     pub threads_batch: u32,
@@ -40,7 +41,7 @@ pub struct ContextOptions {
 }
 
 impl ContextOptions {
-    /// For one sequence that is answered with drafts, of up to `limit` tokens, read in batches of `chunk`.
+    /// For one sequence with speculative decoding, up to `limit` tokens, evaluated in batches of `chunk`.
     pub fn new(settings: &Settings, limit: usize, chunk: usize, threads: u32) -> ContextOptions {
         ContextOptions {
             limit,
@@ -56,29 +57,31 @@ impl ContextOptions {
     }
 }
 
-/// A context on weights, which outlive it.
+/// A context; its weights outlive it.
 pub(super) struct Context<'w> {
     raw: NonNull<sys::llama_context>,
-    /// What `cancelled` looks at: a `Cancel` while a batch is evaluated, null otherwise. llama.cpp holds its address.
+    /// Read by `cancelled`: points to a `Cancel` during a batch, null otherwise. llama.cpp holds the address
+    /// of this field.
     cancel: Box<AtomicPtr<c_void>>,
-    /// Tokens of the vocabulary: the length of a row of logits.
+    /// The number of vocabulary tokens, which is the length of a row of logits.
     vocabulary: usize,
     weights: PhantomData<&'w Weights>,
 }
 
-// SAFETY: a context is bound to no thread. It is not `Sync`, for llama.cpp changes it even where it only reads.
+// SAFETY: a context is not tied to a thread. It is not `Sync`: llama.cpp modifies it even on reads.
 unsafe impl Send for Context<'_> {}
 
-/// llama.cpp asks this between the operations of a batch, on whichever of its threads: whether to end it.
+/// llama.cpp calls this between the operations of a batch, on any of its threads. `true` aborts the batch.
 extern "C" fn cancelled(data: *mut c_void) -> bool {
-    // SAFETY: `data` is the address of `Context::cancel`, which lives longer than what asks.
+    // SAFETY: `data` is the address of `Context::cancel`, which outlives every caller.
     let cancel = unsafe { &*data.cast::<AtomicPtr<c_void>>() }.load(Ordering::Acquire);
-    // SAFETY: what it points to lives until the batch has ended, and may be called by several threads.
+    // SAFETY: the closure lives until the batch ends and may be called from several threads.
     !cancel.is_null() && unsafe { (*cancel.cast::<Cancel>())() }
 }
 
 impl<'w> Context<'w> {
-    /// A context with room for `capacity` tokens in each sequence. The error is llama.cpp's own reason.
+    /// Creates a context with room for `capacity` tokens in each sequence. The error is llama.cpp's own
+    /// reason.
     pub(super) fn open(
         weights: &'w Weights,
         options: &ContextOptions,
@@ -102,24 +105,24 @@ impl<'w> Context<'w> {
         };
         params.type_k = cache_type(options.cache_type_k);
         params.type_v = cache_type(options.cache_type_v);
-        params.swa_full = true; // a window-sized cache cannot be cut exactly
+        params.swa_full = true; // a window-sized cache cannot be truncated exactly
         params.no_perf = true;
         params.abort_callback = Some(cancelled);
         params.abort_callback_data = (&raw const *cancel).cast_mut().cast();
         forget_errors();
         let model = weights.pointer();
-        // SAFETY: the model lives as long as `'w`, and the callback's data as long as the context.
+        // SAFETY: the model lives for `'w`, and the callback data as long as the context.
         let raw = contained(|| unsafe { sys::llama_init_from_model(model, params) });
         let Some(raw) = NonNull::new(raw) else {
             bail!(reason().unwrap_or_else(|| "llama.cpp does not say why".into()));
         };
-        // SAFETY: the model is loaded, and its vocabulary is a part of it.
+        // SAFETY: the model is loaded, and its vocabulary is part of it.
         let vocabulary = unsafe { sys::llama_vocab_n_tokens(sys::llama_model_get_vocab(model)) };
         Ok(Context { raw, cancel, vocabulary: vocabulary as usize, weights: PhantomData })
     }
 
-    /// Evaluates a batch, and breaks it off when told to by `cancel`. The processor and Metal listen to that in the middle of a
-    /// batch; CUDA, Vulkan and servers reached by RPC do not. Unless it returns `Continue`, some of the batch may be in memory.
+    /// Evaluates a batch; `cancel` aborts it. The CPU and Metal check in mid-batch; CUDA, Vulkan and RPC
+    /// servers do not. Unless this returns `Continue`, part of the batch may be in memory.
     pub(super) fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
         let mut tokens: Vec<i32> = batch.iter().map(|row| row.token).collect();
         let mut positions: Vec<i32> = batch.iter().map(|row| row.position as i32).collect();
@@ -138,7 +141,8 @@ impl<'w> Context<'w> {
         };
         forget_errors();
         self.cancel.store((&raw const cancel).cast_mut().cast(), Ordering::Release);
-        // SAFETY: the arrays have a number for each row and live until it returns; it copies what it needs longer.
+        // SAFETY: each array has an entry per row and lives until the call returns; llama.cpp copies what it
+        // needs longer.
         let status = contained(|| unsafe { sys::llama_decode(self.raw.as_ptr(), raw) });
         self.cancel.store(null_mut(), Ordering::Release);
         match status {
@@ -149,11 +153,12 @@ impl<'w> Context<'w> {
         }
     }
 
-    /// A row of logits of the last batch, counted from the last that it asked for: -1. `None` where there is none.
+    /// A row of logits from the last batch, counted backwards from -1, the last one requested. `None` if
+    /// there is no such row.
     pub(super) fn logits(&self, row: i32) -> Option<&[f32]> {
-        // SAFETY: looks whether there is such a row.
+        // SAFETY: llama.cpp checks the row number.
         let logits = contained(|| unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), row) });
-        // SAFETY: a row has one number a token, and stays where it is until the context is changed.
+        // SAFETY: a row holds one float per vocabulary token and stays in place until the context changes.
         NonNull::new(logits)
             .map(|logits| unsafe { std::slice::from_raw_parts(logits.as_ptr(), self.vocabulary) })
     }
@@ -163,59 +168,63 @@ impl<'w> Context<'w> {
         unsafe { sys::llama_get_memory(self.raw.as_ptr()) }
     }
 
-    /// Forgets all sequences.
+    /// Clears all sequences.
     pub(super) fn clear(&mut self) {
-        // SAFETY: the memory is this context's; null, of a model without one, is seen.
+        // SAFETY: the memory belongs to this context; a model without memory gives null, which llama.cpp
+        // handles.
         contained(|| unsafe { sys::llama_memory_clear(self.memory(), true) });
     }
 
-    /// Forgets a sequence from a position on. `false`: its memory can be forgotten only as a whole.
+    /// Removes the tokens of a sequence from a position on. `false`: its memory can only be cleared as a
+    /// whole.
     pub(super) fn remove(&mut self, sequence: usize, from: usize) -> bool {
-        // SAFETY: as in `clear`; -1 stands for the end.
+        // SAFETY: as in `clear`; -1 means the end.
         contained(|| unsafe { sys::llama_memory_seq_rm(self.memory(), sequence as i32, from as i32, -1) })
     }
 
-    /// The first position of a sequence that is in memory.
+    /// The first position of a sequence in memory.
     pub(super) fn first(&self, sequence: usize) -> Option<usize> {
-        // SAFETY: as in `clear`; -1 stands for none.
+        // SAFETY: as in `clear`; -1 means none.
         let first = contained(|| unsafe { sys::llama_memory_seq_pos_min(self.memory(), sequence as i32) });
         usize::try_from(first).ok()
     }
 
-    /// The last position of a sequence that is in memory.
+    /// The last position of a sequence in memory.
     pub(super) fn last(&self, sequence: usize) -> Option<usize> {
-        // SAFETY: as in `clear`; -1 stands for none.
+        // SAFETY: as in `clear`; -1 means none.
         let last = contained(|| unsafe { sys::llama_memory_seq_pos_max(self.memory(), sequence as i32) });
         usize::try_from(last).ok()
     }
 
-    /// Bytes that `save` adds for a sequence now.
+    /// The number of bytes that `save` would append for a sequence now.
     pub(super) fn state_bytes(&self, sequence: usize) -> usize {
         let (raw, sequence) = (self.raw.as_ptr(), sequence as i32);
         // SAFETY: only counts.
         contained(|| unsafe { sys::llama_state_seq_get_size_ext(raw, sequence, WHOLE) })
     }
 
-    /// Adds a sequence's memory to `state`, which has room for it reserved. Returns how many bytes it was; 0: it did not fit.
+    /// Appends a sequence's state to `state`, which must have capacity reserved. Returns its length in bytes;
+    /// 0: it did not fit.
     pub(super) fn save(&self, sequence: usize, state: &mut Vec<u8>) -> usize {
         let raw = self.raw.as_ptr();
         let (before, room) = (state.len(), state.spare_capacity_mut());
         let (to, length) = (room.as_mut_ptr().cast::<u8>(), room.len());
-        // SAFETY: so many bytes lie from `to` on; it writes no more.
+        // SAFETY: `length` bytes are available from `to` on; llama.cpp writes no more.
         let written = contained(|| unsafe {
             sys::llama_state_seq_get_data_ext(raw, to, length, sequence as i32, WHOLE)
         });
-        // SAFETY: so many bytes have been written there.
+        // SAFETY: exactly these bytes have been written.
         unsafe { state.set_len(before + written) };
         written
     }
 
-    /// Puts saved memory in the place of a sequence's. `false`: it was not taken, and some of it may be there. The caller
-    /// guarantees that llama.cpp itself wrote these bytes, for weights and a context like these.
+    /// Replaces a sequence's memory with a saved state. `false`: rejected, possibly after part of it was
+    /// loaded. The caller guarantees that llama.cpp itself wrote these bytes, for the same weights and
+    /// context parameters.
     pub(super) fn restore(&mut self, sequence: usize, state: &[u8]) -> bool {
         let (raw, from, length) = (self.raw.as_ptr(), state.as_ptr(), state.len());
         forget_errors();
-        // SAFETY: it reads no further than the slice.
+        // SAFETY: llama.cpp reads no further than the slice.
         let read = contained(|| unsafe {
             sys::llama_state_seq_set_data_ext(raw, from, length, sequence as i32, WHOLE)
         });
@@ -225,15 +234,15 @@ impl<'w> Context<'w> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was made by llama.cpp, and nobody else has it.
+        // SAFETY: llama.cpp created it, and nothing else owns it.
         contained(|| unsafe { sys::llama_free(self.raw.as_ptr()) });
     }
 }
 
-/// What `llama_decode` returns when `cancelled` has ended a batch.
+/// The return value of `llama_decode` when `cancelled` has aborted a batch.
 const ABORTED: i32 = 2;
 
-/// All of a sequence's state is saved and restored.
+/// Saves and restores all of a sequence's state.
 const WHOLE: sys::llama_state_seq_flags = 0;
 
 fn cache_type(kind: CacheType) -> sys::ggml_type {

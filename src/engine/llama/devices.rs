@@ -1,4 +1,4 @@
-//! The llama.cpp in this program: its start-up, its version, and the processors it can use.
+//! llama.cpp as linked into this program: start-up, version, and usable devices.
 
 use std::sync::OnceLock;
 
@@ -7,13 +7,13 @@ use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 use super::log::c_text;
 
-/// llama.cpp's start-up, done once.
+/// Starts llama.cpp, once.
 pub(super) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
 }
 
-/// A processor that can run a model.
+/// A device that can run a model.
 #[derive(Debug, Clone)]
 pub struct Device {
     pub name: String,
@@ -21,13 +21,13 @@ pub struct Device {
     pub gpu: bool,
 }
 
-/// The binding that is used, which decides what saved memory looks like.
+/// The version of the binding, on which the format of saved states depends.
 pub const BINDING: &str = "llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161";
 
-/// Tells the llama.cpp that is in this program from any other, one compiled with other flags included.
+/// Identifies this build of llama.cpp, including its compiler flags.
 pub const BUILD: &str = env!("FIRESIDE_LLAMA_CPP");
 
-/// The processors llama.cpp was built for and found, the CPU included.
+/// The devices that llama.cpp supports and found, including the CPU.
 pub fn devices() -> Vec<Device> {
     backend();
     let gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
@@ -37,9 +37,9 @@ pub fn devices() -> Vec<Device> {
     known.collect()
 }
 
-/// The instruction sets and libraries llama.cpp was built with, as it prints them.
+/// The instruction sets and libraries that llama.cpp was built with, as it prints them.
 pub fn system_info() -> String {
     backend();
-    // SAFETY: returns a pointer to a static string that nobody else writes now.
+    // SAFETY: returns a pointer to a static string that nothing else writes at this time.
     c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
 }

@@ -9,10 +9,11 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use crate::engine::alphabet::Alphabet;
 use crate::engine::token::{Marker, Vocabulary};
 
-/// What llama.cpp takes for a WordPiece vocabulary's unknown token where the file names none.
+/// The unknown token that llama.cpp assumes for a WordPiece vocabulary if the file names none.
 const BERT_UNKNOWN: i32 = 100;
 
-/// What a SentencePiece vocabulary can write, where that is not everything.
+/// The characters that a SentencePiece vocabulary can encode; `None` if it can encode all, or is of another
+/// kind.
 pub(super) fn alphabet(model: &LlamaModel) -> Option<Alphabet> {
     if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
         return None;
@@ -28,7 +29,7 @@ pub(super) fn sliding_window(model: &LlamaModel) -> Option<usize> {
     window.parse().ok().filter(|window| *window > 0)
 }
 
-/// The size of context up to which a model with two sets of position factors takes the first.
+/// The largest context for which a model with two sets of RoPE factors uses the first set.
 pub(super) fn near_context(model: &LlamaModel) -> Option<usize> {
     let arch = model.meta_val_str("general.architecture").ok()?;
     let of_rope = |key: &str| model.meta_val_str(&format!("{arch}.rope.scaling.{key}")).ok();

@@ -1,8 +1,9 @@
-//! A text → parts of which SentencePiece makes the same tokens alone as together.
+//! A text → parts that SentencePiece tokenises alike alone and together.
 //!
-//! A character that is in no token is written in bytes, and merges with nothing on either side. llama.cpp takes the square of the
-//! number of such characters (it reserves room for each of them exactly), so that a long text in a script that a vocabulary
-//! does not know takes minutes: with parts of some hundred it takes moments. A part is begun by such a character.
+//! A character without a token is written as bytes and merges with neither neighbour. llama.cpp takes time
+//! quadratic in the number of such characters (it reserves exact room for each), so a long text in a script
+//! that the vocabulary does not cover takes minutes. In parts of a few hundred such characters it takes
+//! moments. A part starts at such a character.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -12,16 +13,16 @@ use llama_cpp_2::token::LlamaToken;
 
 use crate::engine::token::Token;
 
-/// Characters without a token in a part.
+/// The number of characters without a token in a part.
 const MOST: usize = 256;
-/// The shortest text that may have more than that, in bytes.
+/// The shortest text that may exceed it, in bytes.
 pub(super) const LONG: usize = 2 * MOST;
 
-/// The characters that tokens are made of.
+/// The characters that occur in tokens.
 pub(super) struct Letters(HashSet<char>);
 
 impl Letters {
-    /// `None` where the vocabulary is not SentencePiece's.
+    /// `None` if the vocabulary is not SentencePiece.
     pub(super) fn of(model: &LlamaModel) -> Option<Letters> {
         if model.meta_val_str("tokenizer.ggml.model").ok()? != "llama" {
             return None;
@@ -35,7 +36,8 @@ impl Letters {
         Some(Letters(letters))
     }
 
-    /// The tokens of a text, of which `plain` makes those of each part. No part begins after one of the characters `not_after`.
+    /// The tokens of a text; `plain` tokenises each part. No part starts after one of the characters
+    /// `not_after`.
     pub(super) fn tokens(
         &self,
         text: &str,
@@ -45,7 +47,7 @@ impl Letters {
         let parts = self.parts(text, not_after);
         let mut tokens = plain(parts[0]);
         for part in &parts[1..] {
-            // What comes before the bytes of its first character is what every text is begun with.
+            // Any tokens before the bytes of its first character are those that start every text.
             let first = part.chars().next().map_or(0, char::len_utf8);
             let Some(begun) = plain(&part[..first]).len().checked_sub(first) else { return plain(text) };
             tokens.extend_from_slice(&plain(part)[begun..]);
@@ -53,8 +55,9 @@ impl Letters {
         tokens
     }
 
-    /// The parts of a text; all but the first begin with a character that is in no token. None begins after white space or one
-    /// of these characters: what follows a control token is begun anew by llama.cpp, and that may take white space with it.
+    /// Splits a text into parts; all but the first start with a character that has no token. None starts
+    /// after white space or a character in `not_after`: llama.cpp starts afresh after a control token, and
+    /// may strip white space there.
     fn parts<'t>(&self, text: &'t str, not_after: &[char]) -> Vec<&'t str> {
         let (mut parts, mut from, mut count) = (Vec::new(), 0, 0);
         let mut before = ' ';

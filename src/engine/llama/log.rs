@@ -4,11 +4,11 @@ use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// Where llama.cpp's words go. Set once, before anything else of llama.cpp is called.
+/// Receivers of llama.cpp's output. Set once, before any other call into llama.cpp.
 pub struct Hooks {
-    /// Every line of its log; `None` keeps it quiet.
+    /// Receives every log line; `None` silences the log.
     pub log: Option<fn(&str)>,
-    /// The reason for which it is about to abort the process. Should not return.
+    /// Receives the reason before llama.cpp aborts the process. Should not return.
     pub abort: fn(&str),
 }
 
@@ -16,7 +16,7 @@ static HOOKS: OnceLock<Hooks> = OnceLock::new();
 static NOT_LOCKED: AtomicBool = AtomicBool::new(false);
 static LAST_ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Installs the hooks; only the first call counts.
+/// Installs the hooks; later calls have no effect.
 pub fn install(hooks: Hooks) {
     if HOOKS.set(hooks).is_err() {
         return;
@@ -31,12 +31,12 @@ pub fn install(hooks: Hooks) {
 }
 
 unsafe extern "C" {
-    /// `std::set_terminate` of C++, under which name every compiler here knows it.
+    /// C++'s `std::set_terminate`, under the mangled name that all compilers here use.
     #[link_name = "_ZSt13set_terminatePFvvE"]
     fn set_terminate(handler: extern "C" fn()) -> *const c_void;
 }
 
-/// An exception that llama.cpp threw and nobody caught.
+/// Called for an uncaught C++ exception in llama.cpp.
 extern "C" fn on_terminate() {
     if let Some(hooks) = HOOKS.get() {
         (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
@@ -64,7 +64,7 @@ extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char
     }
 }
 
-/// Whether weights that were to be locked in memory could not be.
+/// Whether locking the weights in memory failed.
 pub fn not_locked() -> bool {
     NOT_LOCKED.load(Ordering::Relaxed)
 }
@@ -76,8 +76,8 @@ extern "C" fn on_abort(text: *const c_char) {
     }
 }
 
-/// Runs something that may call llama.cpp. A C++ exception that comes out of it ends here, in a panic that nobody can
-/// catch, where it would otherwise unwind through the whole thread.
+/// Runs code that may call llama.cpp. A C++ exception in it ends here, in an uncatchable panic, instead of
+/// unwinding through the whole thread.
 pub fn contained<T>(run: impl FnOnce() -> T) -> T {
     extern "C" fn call<T, F: FnOnce() -> T>(run: &mut Option<F>, result: &mut Option<T>) {
         *result = run.take().map(|run| run());
@@ -87,20 +87,20 @@ pub fn contained<T>(run: impl FnOnce() -> T) -> T {
     result.expect("call sets it")
 }
 
-/// A text of llama.cpp's, if there is one.
+/// A C string as text; `None` for null.
 pub(super) fn c_text(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: llama.cpp hands its callbacks NUL-terminated strings that live during the call.
+    // SAFETY: llama.cpp passes NUL-terminated strings that live during the call.
     let text = unsafe { CStr::from_ptr(text) };
     Some(text.to_string_lossy().into_owned())
 }
 
-/// llama.cpp's own reason for the last failure: the first error line it wrote since `forget_errors`.
+/// llama.cpp's own reason for the last failure: its first error line since `forget_errors`.
 pub(super) fn reason() -> Option<String> {
     let errors = LAST_ERRORS.lock().ok()?;
-    // Lines look like "llama_model_load: error loading model: <reason>"; the last words say what was wrong.
+    // Lines look like "llama_model_load: error loading model: <reason>"; the last part is the reason.
     let line =
         errors.iter().find(|line| line.contains("error loading model: ")).or_else(|| errors.first())?;
     let reason = line.split_once("error loading model: ").map_or(line.as_str(), |(_, reason)| reason);

@@ -1,8 +1,8 @@
-//! A model file → its tensors and its vocabulary in memory.
+//! A model file → tensors and vocabulary in memory.
 //!
-//! llama.cpp reads the vocabulary first and the tensors after it, on one thread; for small models the vocabulary takes most of
-//! the time. So a file can be loaded twice at once, each time in part: once for the vocabulary only, once for the tensors, with
-//! a vocabulary of which llama.cpp is told nothing but its size. Evaluating needs no more of it.
+//! llama.cpp reads the vocabulary and then the tensors, on one thread; for small models the vocabulary takes
+//! most of the time. So a file can be loaded twice in parallel: once for the vocabulary only, once for the
+//! tensors, with a dummy vocabulary of the right size. Evaluation needs no more than that.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
@@ -27,39 +27,40 @@ use crate::chat::Settings;
 use crate::engine::alphabet::Alphabet;
 use crate::engine::token::{Token, Vocabulary};
 
-/// What loading needs to know, all of it resolved before.
+/// Load parameters, all resolved.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// `None`: as many as fit.
     pub gpu_layers: Option<u32>,
     pub mmap: bool,
     pub mlock: bool,
-    /// Whether weights may be laid out anew for this processor's instructions.
+    /// Whether weights may be repacked for this processor's instructions.
     pub repack: bool,
     pub parts: Parts,
-    /// What is known of the vocabulary from an earlier time.
+    /// Special token ids known from an earlier load.
     pub special_ids: Option<SpecialIds>,
 }
 
-/// What is loaded of a file, and in which order.
+/// The parts of a file to load, and their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parts {
-    /// Only the vocabulary: what makes tokens of text, and evaluates none.
+    /// Only the vocabulary: enough to tokenise, not to evaluate.
     Vocabulary,
-    /// The vocabulary, and then the tensors.
+    /// The vocabulary, then the tensors.
     InTurn,
-    /// Both at once. `size_key` is the metadata key under which llama.cpp looks for the size of a vocabulary, `tokens` that size.
+    /// Both in parallel. `size_key`: the metadata key from which llama.cpp takes the vocabulary size;
+    /// `tokens`: that size.
     AtOnce { size_key: CString, tokens: usize },
 }
 
-/// Tokens with a meaning of their own that many files do not name: the end of a turn, and those for filling gaps in code. For
-/// them llama.cpp compares the text of every token with some fifty names, which takes a fifth of the time in which a small
-/// model is loaded. What it has found once it can be told. Where there is no such token, the one that ends all answers stands
-/// in for it: with these meanings too a token ends the answer, if it does anything.
+/// Special tokens that many files do not name: end of turn, and fill-in-the-middle. To find them, llama.cpp
+/// compares the text of every token with some fifty names, a fifth of the load time of a small model; given
+/// the ids of an earlier load, it skips that. The end-of-sequence token replaces a missing one: a token with
+/// any of these meanings can only end the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialIds(pub [Token; SPECIAL_TEXTS.len()]);
 
-/// The metadata keys that name these tokens.
+/// The metadata keys of these tokens.
 const SPECIAL_TEXTS: [&CStr; 7] = [
     c"tokenizer.ggml.eot_token_id",
     c"tokenizer.ggml.fim_pre_token_id",
@@ -91,33 +92,34 @@ impl SpecialIds {
 pub struct Weights {
     pub(super) model: LlamaModel,
     words: LazyLock<Result<Words>, Box<dyn FnOnce() -> Result<Words> + Send>>,
-    /// Tokens that the layers with a sliding window look back at, if there are such layers.
+    /// The look-back of sliding-window layers in tokens, if there are any.
     pub(super) window: Option<usize>,
-    /// Contexts larger than this many tokens encode positions in another way (LongRoPE).
+    /// The context size in tokens above which positions are encoded differently (LongRoPE).
     near: Option<usize>,
 }
 
-/// A vocabulary and what is known of it.
+/// A vocabulary and facts about it.
 struct Words {
-    /// Where it is, if it is not beside the tensors.
+    /// The model that holds it, if it was loaded apart from the tensors.
     model: Option<LlamaModel>,
     vocabulary: Vocabulary,
-    /// What can be written, for a vocabulary that cannot write everything.
+    /// The characters that it can encode, if not all.
     alphabet: Option<Alphabet>,
-    /// What its tokens are made of, once that matters.
+    /// The characters of its tokens, computed when needed.
     letters: OnceLock<Option<Letters>>,
 }
 
 impl Weights {
-    /// Loads a file. `progress` gets 0 to 1 and says whether to go on. The error is llama.cpp's own reason.
+    /// Loads a file. `progress` receives 0 to 1 and returns whether to continue. The error is llama.cpp's own
+    /// reason.
     pub fn load(path: &Path, options: &LoadOptions, progress: impl FnMut(f32) -> bool) -> Result<Weights> {
         let weights = Weights::begin(path, options, progress)?;
         weights.complete()?;
         Ok(weights)
     }
 
-    /// The same, but the vocabulary may still be on its way: until [`Weights::complete`] has returned, contexts can be made,
-    /// and nothing else.
+    /// Like `load`, but the vocabulary may still be loading: until [`Weights::complete`] has returned, only
+    /// contexts may be created.
     pub fn begin(
         path: &Path,
         options: &LoadOptions,
@@ -156,7 +158,8 @@ impl Weights {
 
     /// llama.cpp's own model.
     pub(super) fn pointer(&self) -> *mut llama_cpp_sys_2::llama_model {
-        // SAFETY: `LlamaModel` is a transparent wrapper around such a pointer, in the version that Cargo.toml pins.
+        // SAFETY: `LlamaModel` is a transparent wrapper around such a pointer in the version pinned in
+        // Cargo.toml.
         unsafe { *(&raw const self.model).cast() }
     }
 
@@ -165,7 +168,7 @@ impl Weights {
         self.words.as_ref().map(|_| ()).map_err(|error| anyhow!("{error}"))
     }
 
-    /// What loading the file again can be told.
+    /// The special token ids, to speed up the next load of this file.
     pub fn special_ids(&self) -> Option<SpecialIds> {
         SpecialIds::of(&self.vocab())
     }
@@ -174,7 +177,7 @@ impl Weights {
         self.words.as_ref().expect("whoever loaded it has seen that it is complete")
     }
 
-    /// The model that has the vocabulary.
+    /// The model that holds the vocabulary.
     pub(super) fn words(&self) -> &LlamaModel {
         self.complete_words().model.as_ref().unwrap_or(&self.model)
     }
@@ -195,13 +198,13 @@ impl Weights {
         self.complete_words().alphabet.as_ref()
     }
 
-    /// Whether a context of this size encodes positions as those for long texts do.
+    /// Whether a context of this size uses the position encoding for long texts.
     pub(super) fn far(&self, capacity: usize) -> bool {
         self.near.is_some_and(|near| capacity > near)
     }
 }
 
-/// A part of a file; see [`Parts::AtOnce`].
+/// One half of a file; see [`Parts::AtOnce`].
 #[derive(Clone, Copy)]
 enum Half<'a> {
     Vocabulary,
@@ -209,7 +212,7 @@ enum Half<'a> {
 }
 
 impl LoadOptions {
-    /// For a file of which nothing is known yet.
+    /// For a file loaded for the first time.
     pub fn new(settings: &Settings, parts: Parts) -> LoadOptions {
         LoadOptions {
             gpu_layers: settings.gpu_layers,
@@ -221,7 +224,7 @@ impl LoadOptions {
         }
     }
 
-    /// Reads a file's vocabulary on a thread of its own.
+    /// Reads a file's vocabulary on its own thread.
     fn read_words(&self, path: &Path) -> Result<JoinHandle<Result<Words>>> {
         let (options, path) = (self.clone(), path.to_path_buf());
         let read = move || {
@@ -231,7 +234,7 @@ impl LoadOptions {
         Ok(std::thread::Builder::new().name("vocabulary".into()).spawn(|| contained(read))?)
     }
 
-    /// Has llama.cpp load a file, or half of it. Not by the binding's way, which writes on stderr when it is given metadata.
+    /// Loads a file, or half of it. Bypasses the binding, which writes to stderr when given metadata.
     fn read(
         &self,
         path: &Path,
@@ -239,7 +242,8 @@ impl LoadOptions {
         mut progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<LlamaModel> {
         extern "C" fn on_progress(fraction: f32, to: *mut c_void) -> bool {
-            // SAFETY: it is the pointer set below, to what lives until loading returns and is called by one thread only.
+            // SAFETY: `to` is the pointer set below, to a value that lives until loading returns; only one
+            // thread calls this.
             let progress = unsafe { &mut *to.cast::<&mut dyn FnMut(f32) -> bool>() };
             progress(fraction)
         }
@@ -262,23 +266,23 @@ impl LoadOptions {
             Some(Half::Tensors(size_key, tokens)) => no_vocabulary(size_key, tokens).to_vec(),
             _ => self.special_ids.iter().flat_map(SpecialIds::metadata).collect(),
         };
-        metadata.push(entry(c"", 0, Overriding { val_i64: 0 })); // says that it is the last
+        metadata.push(entry(c"", 0, Overriding { val_i64: 0 })); // marks the end
         params.kv_overrides = metadata.as_ptr();
         params.vocab_only = matches!(half, Some(Half::Vocabulary));
         let name = path.to_str().context("llama.cpp takes no name that is not UTF-8")?;
         let name = CString::new(name)?;
-        // SAFETY: the name and all that the parameters point to live until it returns.
+        // SAFETY: the name and everything that `params` points to live until the call returns.
         let model =
             contained(|| unsafe { llama_cpp_sys_2::llama_model_load_from_file(name.as_ptr(), params) });
         let model = NonNull::new(model)
             .with_context(|| reason().unwrap_or_else(|| "llama.cpp does not say why".into()))?;
-        // SAFETY: `LlamaModel` is a transparent wrapper around such a pointer, in the version that Cargo.toml pins, and owns
-        // what it points to.
+        // SAFETY: `LlamaModel` is a transparent wrapper around such a pointer in the version pinned in
+        // Cargo.toml, and owns the model.
         Ok(unsafe { std::mem::transmute::<NonNull<llama_cpp_sys_2::llama_model>, LlamaModel>(model) })
     }
 }
 
-/// Metadata that takes the place of a file's own: a vocabulary of so many tokens, of which nothing is known.
+/// Metadata overrides for a dummy vocabulary of so many tokens.
 fn no_vocabulary(size_key: &CStr, tokens: usize) -> [llama_model_kv_override; 2] {
     let none = Overriding { val_str: fixed(c"none") };
     [entry(c"tokenizer.ggml.model", LLAMA_KV_OVERRIDE_TYPE_STR, none), number(size_key, tokens as i64)]

@@ -1,12 +1,13 @@
-//! Chat templates by name, for models whose file has none: each writes the format its models were trained on.
+//! Chat templates by name, for models whose file has none: each writes the format that its models were
+//! trained on.
 //!
-//! The names are llama.cpp's, where it has one. A template for a format without a system role refuses that role, and
-//! `template.rs` then puts the system prompt into the first message.
+//! The names are llama.cpp's where it has one. The template of a format without a system role refuses that
+//! role; `template.rs` then merges the system prompt into the first message.
 
-/// A template of ours.
+/// A built-in template.
 pub struct Builtin {
     pub name: &'static str,
-    /// Whose format it is.
+    /// The models that use the format.
     pub models: &'static str,
     pub source: &'static str,
 }
@@ -39,7 +40,7 @@ pub fn builtin(name: &str) -> Option<&'static str> {
     BUILTIN.iter().find(|known| known.name == name).map(|known| known.source)
 }
 
-/// The names of all of them.
+/// The names of all built-in templates.
 pub fn names() -> impl Iterator<Item = &'static str> {
     BUILTIN.iter().map(|known| known.name)
 }
@@ -59,7 +60,8 @@ mod tests {
         security and privacy issues, and other non-computer science questions, you will refuse to answer\n\
         ### Instruction:\nHi\n### Response:\n";
 
-    /// One question; and a system prompt, a question, an answer, a question.
+    /// Per template: its name, the prompt of a single question, and that of a system prompt, question,
+    /// answer, and question.
     const PUBLISHED: [(&str, &str, &str); 16] = [
         (
             "alpaca",
@@ -146,7 +148,7 @@ mod tests {
             turn(Role::Assistant, "B"),
             turn(Role::User, "C"),
         ];
-        assert!(names().eq(PUBLISHED.iter().map(|(name, ..)| *name)), "each in its order");
+        assert!(names().eq(PUBLISHED.iter().map(|(name, ..)| *name)), "the same templates in the same order");
         for (name, short, long) in PUBLISHED {
             let template = Template::new(builtin(name).unwrap(), "<s>", "</s>", &[]).unwrap();
             assert_eq!(template.render(&question, true).unwrap().text, short, "{name}");

@@ -1,9 +1,10 @@
 //! Prompt text → token ids; content never becomes a control token.
 //!
-//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. Where markers.rs says that a marker is not
-//! the template's it is cut: the pieces are tokenised apart, and the model sees the same characters as ordinary text. At last
-//! the ids are looked at: a control token that stands for no marker of the template's (a vocabulary may have one that its
-//! merges give) is broken up into smaller pieces, down to characters.
+//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. A marker that
+//! according to markers.rs is not the template's is cut: the pieces are tokenised separately, and the model
+//! sees the same characters as ordinary text. Finally the ids are checked: a control token that stands for
+//! none of the template's markers (a vocabulary may contain one that its merges produce) is broken up into
+//! smaller pieces, down to characters.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -13,22 +14,22 @@ use std::ops::Range;
 use aho_corasick::AhoCorasick;
 use anyhow::{Context as _, Result};
 
-use super::markers::Guarded;
+use super::markers::GuardedPrompt;
 use crate::engine::model::Model;
 use crate::engine::token::{Marker, Token, Vocabulary};
 
-/// Makes tokens of prompts. What one has in common with the prompt before it, message by message, is not tokenised again.
+/// Tokenises prompts. Messages that a prompt shares with the previous one are not tokenised again.
 pub struct Encoder {
     markers: Vec<Marker>,
     finder: AhoCorasick,
-    /// Of each token, whether it is a control token that somebody can see; and which marker it is then.
+    /// For each token, whether it is a visible control token; and the marker of each of these.
     control: Vec<bool>,
     of_token: HashMap<Token, usize>,
     /// The parts of the last prompt, with their ids.
     known: RefCell<HashMap<String, Vec<Token>>>,
 }
 
-/// Bytes of a part that is worth looking up.
+/// The minimum length of a part worth caching, in bytes.
 const PART: usize = 32;
 
 impl Encoder {
@@ -49,10 +50,10 @@ impl Encoder {
         Ok(Encoder { markers, finder, control, of_token, known: RefCell::default() })
     }
 
-    /// Tokenises a prompt. The beginning-of-text token is put first if the vocabulary or the template asks for it, and never
-    /// twice.
-    pub fn encode(&self, model: &impl Model, prompt: &Guarded) -> Vec<Token> {
-        let (vocabulary, Guarded { text, cuts, .. }) = (model.vocabulary(), prompt);
+    /// Tokenises a prompt. The beginning-of-text token comes first if the vocabulary or the template asks for
+    /// it, and never twice.
+    pub fn encode(&self, model: &impl Model, prompt: &GuardedPrompt) -> Vec<Token> {
+        let (vocabulary, GuardedPrompt { text, cuts, .. }) = (model.vocabulary(), prompt);
         let written = !vocabulary.bos_text.is_empty()
             && text.starts_with(&vocabulary.bos_text)
             && cuts.iter().all(|cut| *cut >= vocabulary.bos_text.len());
@@ -63,7 +64,7 @@ impl Encoder {
         let mut known = HashMap::with_capacity(before.len());
         for end in cuts.iter().copied().chain([text.len()]) {
             let piece = &text[start..end];
-            let cut_before = start > 0 && cuts.binary_search(&start).is_ok(); // sorted, and there may be many
+            let cut_before = start > 0 && cuts.binary_search(&start).is_ok(); // sorted, and possibly many
             if cut_before && vocabulary.space_prefix {
                 let ids = encode_inside(model, piece, true);
                 tokens.extend(self.accounted_for(model, prompt, start..end, &ids).iter());
@@ -87,7 +88,7 @@ impl Encoder {
         tokens
     }
 
-    /// Tokenises what somebody wrote, with no markers in it.
+    /// Tokenises text that people wrote; it contains no markers.
     pub fn encode_plain(&self, model: &impl Model, text: &str) -> Vec<Token> {
         let ids = model.tokenize(text, false);
         if self.controls(&ids).next().is_none() {
@@ -101,19 +102,19 @@ impl Encoder {
         ids.iter().copied().filter(control)
     }
 
-    /// The ids of a part of a prompt, if each control token among them stands for one of its markers; else ids of which that is
-    /// true.
+    /// The ids of a part of a prompt if each control token among them stands for one of its markers;
+    /// otherwise ids for which that holds.
     fn accounted_for<'i>(
         &self,
         model: &impl Model,
-        prompt: &Guarded,
+        prompt: &GuardedPrompt,
         part: Range<usize>,
         ids: &'i [Token],
     ) -> Cow<'i, [Token]> {
         if self.controls(ids).next().is_none() {
             return ids.into();
         }
-        let Guarded { text, markers, .. } = prompt;
+        let GuardedPrompt { text, markers, .. } = prompt;
         let first = markers.partition_point(|marker| marker.start < part.start);
         let here: Vec<&Range<usize>> =
             markers[first..].iter().take_while(|marker| marker.end <= part.end).collect();
@@ -132,7 +133,7 @@ impl Encoder {
         let mut start = part.start;
         for marker in here {
             if marker.start < start {
-                continue; // it overlaps the one before it
+                continue; // overlaps the previous one
             }
             ids.extend(self.broken_up(model, &text[start..marker.start], start > 0));
             ids.extend(
@@ -144,7 +145,8 @@ impl Encoder {
         ids.into()
     }
 
-    /// Ids without any control token: where one comes, the text is halved. A single character that nothing else writes is left out.
+    /// Ids without any control token: text that yields one is split in half. A single character with no other
+    /// encoding is dropped.
     fn broken_up(&self, model: &impl Model, text: &str, inside: bool) -> Vec<Token> {
         let inside = inside && model.vocabulary().space_prefix;
         let mut ids = if inside { encode_inside(model, text, false) } else { model.tokenize(text, false) };
@@ -161,9 +163,9 @@ impl Encoder {
         halves
     }
 
-    /// A text in parts that can be tokenised one by one. Each but the first begins with a marker: llama.cpp looks for markers
-    /// first, and makes tokens of what is between two of them by itself. Which of several that overlap it takes depends on
-    /// their lengths, so that such a place is none to part at.
+    /// Splits a text into parts that can be tokenised separately. Each but the first starts with a marker:
+    /// llama.cpp finds markers first and tokenises the text between two of them on its own. Where several
+    /// overlap, its choice depends on their lengths, so no part starts there.
     fn parts<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
         let mut found: Vec<_> = self.finder.find_overlapping_iter(text).collect();
         found.sort_unstable_by_key(|found| found.start());
@@ -182,8 +184,8 @@ impl Encoder {
     }
 }
 
-/// Tokenises a piece from the middle of a text: SentencePiece would put a space before it, which a known beginning
-/// keeps away; the beginning's ids are dropped again.
+/// Tokenises a piece from the middle of a text. SentencePiece would prepend a space; a known beginning
+/// prevents that, and its ids are dropped again.
 fn encode_inside(model: &impl Model, piece: &str, special: bool) -> Vec<Token> {
     for beginning in ["\n", "\u{1}", "§"] {
         let known = model.tokenize(beginning, false);
@@ -200,9 +202,9 @@ mod tests {
     use super::*;
     use crate::engine::toy::Toy;
 
-    /// A prompt without markers but those cut.
-    fn prompt(text: &str, cuts: &[usize]) -> Guarded {
-        Guarded { text: text.into(), cuts: cuts.to_vec(), markers: Vec::new() }
+    /// A prompt without markers apart from the cuts.
+    fn prompt(text: &str, cuts: &[usize]) -> GuardedPrompt {
+        GuardedPrompt { text: text.into(), cuts: cuts.to_vec(), markers: Vec::new() }
     }
 
     #[test]
@@ -220,8 +222,8 @@ mod tests {
         let parts = |text: &str| encoder.parts(text).map(String::from).collect::<Vec<_>>();
         let long = "0123456789012345678901234567890123456789";
         assert_eq!(parts(&format!("{long}<a>{long}")), [long.to_owned(), format!("<a>{long}")]);
-        assert_eq!(parts(&format!("{long}<b>{long}")).len(), 1, "it drops the space before it");
-        assert_eq!(parts(&format!("{long}<a><c>")).len(), 1, "two overlap");
+        assert_eq!(parts(&format!("{long}<b>{long}")).len(), 1, "it strips the space before it");
+        assert_eq!(parts(&format!("{long}<a><c>")).len(), 1, "the two overlap");
         assert_eq!(parts("short<a>short<a>").len(), 1);
         assert_eq!(parts("").len(), 1);
     }
@@ -257,7 +259,7 @@ mod tests {
         toy.vocabulary.add_bos = true;
         assert_eq!(tokens(&toy, "<s>a", &[]), [1, 97]);
         assert_eq!(tokens(&toy, "a", &[]), [1, 97]);
-        assert_eq!(tokens(&toy, "<s>a", &[1]), [1, 60, 115, 62, 97], "typed by someone, so not the token");
+        assert_eq!(tokens(&toy, "<s>a", &[1]), [1, 60, 115, 62, 97], "typed by a person, so not the token");
     }
     #[test]
     fn a_control_token_that_no_marker_stands_for_is_broken_up() {
@@ -269,11 +271,12 @@ mod tests {
             unknown: false,
             takes_space: false,
         };
-        toy.vocabulary.markers = vec![marker("b"), marker("c")]; // bytes are tokens here, and these two control ones
+        // Bytes are tokens, and these two are control tokens.
+        toy.vocabulary.markers = vec![marker("b"), marker("c")];
         let encoder = Encoder::new(&toy.vocabulary).unwrap();
         assert_eq!(encoder.encode_plain(&toy, "abcd"), [97, 100]);
         assert_eq!(encoder.encode(&toy, &prompt("abcd", &[])), [97, 100]);
-        let markers = |markers: &[Range<usize>]| Guarded { markers: markers.to_vec(), ..prompt("abcb", &[]) };
+        let markers = |markers: &[Range<usize>]| GuardedPrompt { markers: markers.to_vec(), ..prompt("abcb", &[]) };
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3, 3..4])), [97, 98, 99, 98]);
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3])), [97, 98, 99]);
         let last = markers(std::slice::from_ref(&(3..4)));

@@ -1,8 +1,9 @@
-//! How a model marks its thinking, from its template, its vocabulary or the user; and how thinking is switched on and off.
+//! How a model marks its thinking, detected from its template, its vocabulary or the user's setting; and how
+//! to switch thinking on and off.
 //!
-//! A template tells by what it names, by what its generation prompt ends with, or by what it writes around the thinking of an
-//! earlier answer; a vocabulary by having two such tags as one token each. Source: the templates of the models; llama.cpp's
-//! `common/chat*.cpp`.
+//! A template shows it by the tags it mentions, by the end of its generation prompt, or by what it writes
+//! around the thinking of an earlier answer; a vocabulary by having two such tags as one token each. Sources:
+//! the templates of the models; llama.cpp's `common/chat*.cpp`.
 
 use serde_json::Map;
 
@@ -10,16 +11,16 @@ use super::template::{Template, Turn};
 use crate::chat::Role;
 use crate::chat::settings::Auto;
 
-/// How a model's thinking is told from its answer.
+/// How to tell a model's thinking from its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// Between these; the answer follows.
+pub enum ThinkingFormat {
+    /// The thinking stands between these; the answer follows.
     Tags { open: String, close: String },
     /// `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`
     Harmony,
 }
 
-/// Tags that occur in chat templates.
+/// Tags used in chat templates.
 const TAGS: [(&str, &str); 7] = [
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -29,14 +30,14 @@ const TAGS: [(&str, &str); 7] = [
     ("<thinking>", "</thinking>"),
     ("<|inner_prefix|>", "<|inner_suffix|>"),
 ];
-/// Variables by which templates switch thinking on and off.
+/// The variables with which templates switch thinking on and off.
 const SWITCHES: [&str; 2] = ["enable_thinking", "thinking"];
 
-/// What the names of others have in them.
+/// Parts of the names of other such tags.
 const NAMES: [&str; 5] = ["think", "thought", "reason", "reflect", "scratchpad"];
-/// Longest tag, in bytes.
+/// The maximum length of a tag, in bytes.
 const LONGEST: usize = 64;
-/// How a tag that opens becomes one that closes, besides by a slash.
+/// How the name of an opening tag becomes that of the closing one, if not by a slash.
 const BEGINNINGS: [(&str, &str); 5] =
     [("begin", "end"), ("start", "end"), ("open", "close"), ("BEGIN", "END"), ("START", "END")];
 
@@ -48,60 +49,60 @@ const ANALYSIS: &str = "<|channel|>analysis<|message|>";
 const FINAL: &str = "<|channel|>final<|message|>";
 const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
 
-/// What a vocabulary tells of tags.
+/// What a vocabulary says about tags.
 pub trait Tags {
-    /// Whether a text is one token.
+    /// Whether a text is a single token.
     fn one_token(&self, text: &str) -> bool;
     /// The texts of special tokens.
     fn special(&self) -> impl Iterator<Item = &str>;
 }
 
-impl Format {
-    pub fn tags(open: &str, close: &str) -> Format {
-        Format::Tags { open: open.into(), close: close.into() }
+impl ThinkingFormat {
+    pub fn tags(open: &str, close: &str) -> ThinkingFormat {
+        ThinkingFormat::Tags { open: open.into(), close: close.into() }
     }
 
-    /// The format that a model has, if it thinks at all.
-    pub fn of(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+    /// A model's format, if it thinks at all.
+    pub fn of(template: &Template, vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let source = template.source();
         if source.contains(CHANNEL) && source.contains(MESSAGE) {
-            return Some(Format::Harmony);
+            return Some(ThinkingFormat::Harmony);
         }
         let named = || TAGS.into_iter().find(|(_, close)| source.contains(close));
-        Format::opened_by(template, vocabulary)
-            .or_else(|| named().map(|(open, close)| Format::tags(open, close)))
-            .or_else(|| source.contains("reasoning").then(|| Format::found(template)).flatten())
-            .or_else(|| Format::in_vocabulary(vocabulary))
+        ThinkingFormat::opened_by(template, vocabulary)
+            .or_else(|| named().map(|(open, close)| ThinkingFormat::tags(open, close)))
+            .or_else(|| source.contains("reasoning").then(|| ThinkingFormat::found(template)).flatten())
+            .or_else(|| ThinkingFormat::in_vocabulary(vocabulary))
     }
 
-    /// What a generation prompt ends with, where that opens thinking.
-    fn opened_by(template: &Template, vocabulary: &impl Tags) -> Option<Format> {
+    /// The tag that opens thinking at the end of a generation prompt.
+    fn opened_by(template: &Template, vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let prompt = template.render(&[Turn::new(Role::User, "Benutzerwort")], true).ok()?.text;
         let end = prompt.trim_end();
         if let Some((open, close)) = TAGS.into_iter().find(|(open, _)| end.ends_with(open)) {
-            return Some(Format::tags(open, close));
+            return Some(ThinkingFormat::tags(open, close));
         }
         let start = end.rfind(if end.ends_with(']') { '[' } else { '<' })?;
         let open = opening(&end[start..])?;
         let mut closing = closings(open);
         let close = closing.iter().position(|close| vocabulary.one_token(close)).unwrap_or(0);
-        (!closing.is_empty()).then(|| Format::tags(open, &closing.swap_remove(close)))
+        (!closing.is_empty()).then(|| ThinkingFormat::tags(open, &closing.swap_remove(close)))
     }
 
     /// Two tags that are one token each.
-    fn in_vocabulary(vocabulary: &impl Tags) -> Option<Format> {
+    fn in_vocabulary(vocabulary: &impl Tags) -> Option<ThinkingFormat> {
         let one = |text: &&str| vocabulary.one_token(text);
         if let Some((open, close)) = TAGS.into_iter().find(|(open, close)| one(open) && one(close)) {
-            return Some(Format::tags(open, close));
+            return Some(ThinkingFormat::tags(open, close));
         }
         vocabulary.special().filter_map(opening).find_map(|open| {
             let close = closings(open).into_iter().find(|close| vocabulary.one_token(close))?;
-            Some(Format::tags(open, &close))
+            Some(ThinkingFormat::tags(open, &close))
         })
     }
 
-    /// Looks what a template writes around the thinking of an answer.
-    fn found(template: &Template) -> Option<Format> {
+    /// Finds the texts that a template writes around the thinking of an answer.
+    fn found(template: &Template) -> Option<ThinkingFormat> {
         let (thought, word) = ("Gedankenwort", "Antwortwort");
         let asked = Turn::new(Role::User, "Benutzerwort");
         let render = |thinking: Option<&str>| {
@@ -112,39 +113,39 @@ impl Format {
         let (before, rest) = with.split_once(thought)?;
         let close = rest.split_once(word)?.0.trim();
         let open = mirrored(before, close).or_else(|| after_shared(before, &without)).or_else(|| {
-            // What opens it stands in the generation prompt only.
+            // The opening tag may be in the generation prompt only.
             let prompt = template.render(std::slice::from_ref(&asked), true).ok()?.text;
             after_shared(&prompt, before)
         })?;
-        (!close.is_empty()).then(|| Format::tags(&open, close))
+        (!close.is_empty()).then(|| ThinkingFormat::tags(&open, close))
     }
 
-    /// The texts that part the stream.
+    /// The texts that separate thinking and answer in the stream.
     pub fn markers(&self) -> Vec<&str> {
         match self {
-            Format::Tags { open, close } => vec![open, close],
-            Format::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
+            ThinkingFormat::Tags { open, close } => vec![open, close],
+            ThinkingFormat::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
         }
     }
 
-    /// What ends thinking, written in the model's place when it has thought enough.
+    /// Ends the thinking; forced when the budget is used up.
     pub fn closing(&self) -> String {
         match self {
-            Format::Tags { close, .. } => format!("\n{close}\n\n"),
-            Format::Harmony => TO_FINAL.into(),
+            ThinkingFormat::Tags { close, .. } => format!("\n{close}\n\n"),
+            ThinkingFormat::Harmony => TO_FINAL.into(),
         }
     }
 
     fn opening(&self) -> String {
         match self {
-            Format::Tags { open, .. } => format!("{open}\n"),
-            Format::Harmony => ANALYSIS.into(),
+            ThinkingFormat::Tags { open, .. } => format!("{open}\n"),
+            ThinkingFormat::Harmony => ANALYSIS.into(),
         }
     }
 
     /// Whether a prompt with this end has opened (`Some(true)`) or closed (`Some(false)`) the thinking.
     pub fn opened(&self, prompt: &str) -> Option<bool> {
-        let Format::Tags { open, close } = self else { return None };
+        let ThinkingFormat::Tags { open, close } = self else { return None };
         let end = prompt.trim_end();
         match () {
             () if end.ends_with(open.as_str()) => Some(true),
@@ -153,20 +154,20 @@ impl Format {
         }
     }
 
-    /// What follows a prompt so that the model goes on after `answer_prefix`, or thinks or not as it is told.
-    /// The parts of `answer_prefix` are text that was guarded before.
+    /// The text after a prompt that makes the model continue `answer_prefix`, or think or not as requested.
+    /// The parts of `answer_prefix` are already guarded.
     pub fn answer_prefill(&self, prompt: &str, answer_prefix: AnswerPrefix, think: Think) -> String {
         let opened = self.opened(prompt);
         let open = if opened == Some(true) { String::new() } else { self.opening() };
         match (answer_prefix.thinking, answer_prefix.text, self) {
-            ("", "", Format::Harmony) => String::new(),
+            ("", "", ThinkingFormat::Harmony) => String::new(),
             ("", "", _) => match (think, opened) {
                 (Think::Not, Some(true)) => self.closing(),
                 (Think::Not, None) => open + &self.closing(),
                 (Think::Do, None) => open,
                 _ => String::new(),
             },
-            ("", text, Format::Harmony) => format!("{FINAL}{text}"),
+            ("", text, ThinkingFormat::Harmony) => format!("{FINAL}{text}"),
             ("", text, _) if opened == Some(true) => self.closing() + text,
             ("", text, _) => text.into(),
             (thinking, "", _) => open + thinking,
@@ -175,7 +176,7 @@ impl Format {
     }
 }
 
-/// A tag at the end of `before` that `close` closes.
+/// The tag at the end of `before` that `close` closes.
 fn mirrored(before: &str, close: &str) -> Option<String> {
     let end = before.trim_end();
     let starts =
@@ -186,7 +187,7 @@ fn mirrored(before: &str, close: &str) -> Option<String> {
         .map(String::from)
 }
 
-/// The end of a text that another does not begin with, from the beginning of its first word or tag.
+/// The end of `text` that is not shared with `other`, starting at its first word or tag.
 fn after_shared(text: &str, other: &str) -> Option<String> {
     let same: usize =
         text.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
@@ -198,7 +199,7 @@ fn after_shared(text: &str, other: &str) -> Option<String> {
     (same < text.trim_end().len() && !end.is_empty()).then(|| end.to_string())
 }
 
-/// A tag that opens thinking, by its name.
+/// Returns `text` if its name makes it a tag that opens thinking.
 fn opening(text: &str) -> Option<&str> {
     let whole =
         (text.starts_with('<') && text.ends_with('>')) || (text.starts_with('[') && text.ends_with(']'));
@@ -207,7 +208,7 @@ fn opening(text: &str) -> Option<&str> {
     (whole && !closes && NAMES.iter().any(|part| name.contains(part))).then_some(text)
 }
 
-/// What may close what such a tag opens, the likeliest first.
+/// The possible closing tags for an opening tag, the likeliest first.
 fn closings(open: &str) -> Vec<String> {
     let beginning = BEGINNINGS.iter().find(|(begin, _)| open.contains(begin));
     let ending = beginning.map(|(begin, end)| open.replacen(begin, end, 1));
@@ -219,14 +220,14 @@ fn closings(open: &str) -> Vec<String> {
     ending.into_iter().chain(inside).chain(outside).collect()
 }
 
-/// What has been written of an answer.
+/// The beginning of an answer that the model is to continue.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnswerPrefix<'a> {
     pub thinking: &'a str,
     pub text: &'a str,
 }
 
-/// What must be done besides the template's own switch.
+/// What to do about thinking besides the template's own switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Think {
     AsItLikes,
@@ -234,11 +235,11 @@ pub enum Think {
     Not,
 }
 
-/// The variables that make a template have the model think or not, and what is left to do without them; or why that cannot
-/// be done.
+/// The template variables that switch thinking on or off, and what to do if there are none; or a note why it
+/// cannot be done.
 pub fn wish(
     think: Auto,
-    format: Option<&Format>,
+    format: Option<&ThinkingFormat>,
     template: &Template,
 ) -> (Map<String, serde_json::Value>, Think, Option<&'static str>) {
     let on = match think {
@@ -256,8 +257,8 @@ pub fn wish(
         .find(|name| render(name, true) != render(name, false));
     match (switch, format) {
         (Some(name), _) => (set(name, on), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
-        (None, Some(Format::Harmony)) => {
+        (None, Some(ThinkingFormat::Harmony)) if on => (Map::new(), Think::AsItLikes, None),
+        (None, Some(ThinkingFormat::Harmony)) => {
             let least = Map::from_iter([("reasoning_effort".to_string(), "low".into())]);
             (
                 least,
@@ -292,8 +293,8 @@ mod tests {
         }
     }
 
-    fn think_tags() -> Format {
-        Format::tags("<think>", "</think>")
+    fn think_tags() -> ThinkingFormat {
+        ThinkingFormat::tags("<think>", "</think>")
     }
 
     #[test]
@@ -313,21 +314,21 @@ mod tests {
         assert_eq!(tags.answer_prefill("<a>", none, Think::Do), "<think>\n");
         let both = AnswerPrefix { thinking: "hm", text: "Yes" };
         assert_eq!(
-            Format::Harmony.answer_prefill("x", both, Think::AsItLikes),
+            ThinkingFormat::Harmony.answer_prefill("x", both, Think::AsItLikes),
             format!("{ANALYSIS}hm{TO_FINAL}Yes")
         );
     }
 
     #[test]
     fn the_format_is_read_from_the_template() {
-        let format = |source: &str| Format::of(&Template::new(source, "", "", &[]).unwrap(), &NoTags);
+        let format = |source: &str| ThinkingFormat::of(&Template::new(source, "", "", &[]).unwrap(), &NoTags);
         assert_eq!(format("{{ messages[-1].content }}"), None);
         assert_eq!(format("{{ messages[-1].content.split('</think>')[-1] }}"), Some(think_tags()));
         let own = "{% for m in messages %}<{{ m.role }}>{% if m.reasoning_content %}\n{hm}{{ m.reasoning_content }}{/hm}\n{% endif %}{{ m.content }}{% endfor %}";
-        assert_eq!(format(own), Some(Format::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
-        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(Format::Harmony));
+        assert_eq!(format(own), Some(ThinkingFormat::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
+        assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(ThinkingFormat::Harmony));
         assert_eq!(format("{{ messages[-1].content }}<a>{{ '<think>' }}\n"), Some(think_tags()));
-        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(Format::tags("<my_thoughts>", "</my_thoughts>")));
+        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(ThinkingFormat::tags("<my_thoughts>", "</my_thoughts>")));
         for other in ["<assistant>", "<think>\n\n</think>", "a < b", "[INST]", "<endless_thought>"] {
             assert_eq!(
                 format(
@@ -352,7 +353,7 @@ mod tests {
         let wish = |source: &str, think| {
             let template = Template::new(source, "", "", &[]).unwrap();
             let (variables, todo, note) =
-                super::wish(think, Format::of(&template, &NoTags).as_ref(), &template);
+                super::wish(think, ThinkingFormat::of(&template, &NoTags).as_ref(), &template);
             (
                 variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<String>(),
                 todo,

@@ -1,8 +1,9 @@
-//! Jinja source and variables → text, as Python's Jinja2 renders chat templates. Only this folder names minijinja.
+//! Jinja source and variables → text, rendered as Python's Jinja2 renders chat templates. Only this folder
+//! names minijinja.
 //!
-//! A template comes out of a model file and is not to be trusted: it sees no file and no clock but the date, and its steps,
-//! its depth and its output are bounded here; its time and its memory by `apart.rs`, which renders in another process. It
-//! knows nothing of roles or turns; `template.rs` decides what is rendered.
+//! A template comes from a model file and is not trusted: it has no access to files, and of clocks only to
+//! the date. Its steps, depth and output are limited here; its time and memory by `apart.rs`, which renders
+//! in another process. It knows nothing of roles or turns; `template.rs` decides what to render.
 
 mod apart;
 mod python;
@@ -26,10 +27,12 @@ pub(super) use self::tags::constants;
 use self::apart::There;
 pub use self::apart::{ahead, render_apart, until};
 
-/// Deeper calls of macros than any real template makes; their frames must fit a thread's stack of 2 MiB (in tests).
+/// The limit on nested calls, deeper than any real template's; the frames must fit a thread's 2 MiB stack (in
+/// tests).
 const DEPTH: usize = 100;
 
-/// Why a chat template gave no text. One line each; a template's own words are stripped of control characters.
+/// Why a chat template could not be rendered. One line each; control characters are removed from the
+/// template's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum TemplateError {
     #[error("the chat template has a syntax error at line {line}: {detail}")]
@@ -41,10 +44,10 @@ pub enum TemplateError {
     Endless(u64),
     #[error("the chat template does not end (stopped after {0} seconds)")]
     Slow(u64),
-    /// What became of the process that rendered it.
+    /// The rendering process died.
     #[error("the chat template {0}")]
     Died(String),
-    /// Nobody wants it any more.
+    /// The result is no longer wanted.
     #[error("interrupted")]
     Interrupted,
     #[error("the chat template writes too much (stopped after {0} bytes)")]
@@ -53,16 +56,16 @@ pub enum TemplateError {
     Failed { line: usize, detail: String },
 }
 
-/// How much a render may do before it is stopped.
+/// The limits on a render.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct Bounds {
-    /// Instructions of the template's program, some tens of millions a second.
+pub(super) struct RenderBounds {
+    /// Instructions of the compiled template; some tens of millions run per second.
     pub steps: u64,
     /// Bytes of output.
     pub bytes: usize,
 }
 
-/// A template that parses.
+/// A template with valid syntax.
 pub(super) enum Jinja {
     Here(Box<Here>),
     There(There),
@@ -76,28 +79,28 @@ impl Jinja {
         }
     }
 
-    /// Renders with the fields of `variables`. A template that stumbles over something undefined is run once more with
-    /// fields of undefined values being undefined, as llama.cpp has them.
+    /// Renders with the fields of `variables`. A template that fails on something undefined is run again with
+    /// chained lookups on undefined values allowed, as in llama.cpp.
     pub(super) fn render(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         self.rendered(variables, false, bounds, now)
     }
 
-    /// The same, refused where Jinja2 refuses.
+    /// Like `render`, but fails where Jinja2 fails.
     pub(super) fn render_strictly(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         self.rendered(variables, true, bounds, now)
     }
 
-    /// Says that the template was tried out: what is rendered from now on is for a turn.
+    /// Declares the trial renders finished: from now on, renders are for a turn.
     pub(super) fn tried(&self) {
         if let Jinja::There(there) = self {
             there.tried();
@@ -108,7 +111,7 @@ impl Jinja {
         &self,
         variables: &Json,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         match self {
@@ -120,7 +123,7 @@ impl Jinja {
     }
 }
 
-/// A template that is rendered in this process.
+/// A template rendered in this process.
 pub(in crate::engine) struct Here {
     source: String,
     env: Environment<'static>,
@@ -138,7 +141,7 @@ impl Here {
         &self,
         variables: &Json,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
     ) -> Result<String, TemplateError> {
         match self.attempt(variables, bounds, now, UndefinedBehavior::Lenient) {
@@ -152,7 +155,7 @@ impl Here {
     fn attempt(
         &self,
         variables: &Json,
-        bounds: Bounds,
+        bounds: RenderBounds,
         now: &Moment,
         undefined: UndefinedBehavior,
     ) -> Result<String, TemplateError> {
@@ -174,22 +177,23 @@ impl Here {
     }
 }
 
-/// A day and a time of day, where the user is.
+/// A date and time in the user's time zone.
 pub(super) type Moment = jiff::Zoned;
 
-/// The moment so many milliseconds after the beginning of 1970; `None`: now.
+/// The moment `at` milliseconds after the start of 1970; `None`: now.
 pub(super) fn moment(at: Option<i64>) -> Moment {
     let then = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
     then.unwrap_or_else(timestamp).to_zoned(jiff::tz::TimeZone::system())
 }
 
-/// A moment in the words of C's strftime; a directive that it does not know stays as it is.
+/// Formats a moment like C's strftime; unknown directives stay as they are.
 pub(super) fn written(moment: &Moment, format: &str) -> String {
     let config = Config::new().custom(PosixCustom::new()).lenient(true);
     BrokenDownTime::from(moment).to_string_with_config(&config, format).unwrap_or_default()
 }
 
-/// As transformers sets Jinja2 up: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of its own.
+/// Set up as transformers sets up Jinja2: `trim_blocks`, `lstrip_blocks`, no escaping, and three functions of
+/// its own.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -202,7 +206,7 @@ fn environment() -> Environment<'static> {
     env
 }
 
-/// Output that stops growing at `limit`.
+/// Output that stops growing at `limit` bytes.
 struct Bounded {
     text: Vec<u8>,
     limit: usize,
@@ -224,7 +228,7 @@ impl io::Write for Bounded {
     }
 }
 
-/// What `raise_exception` was given, carried through minijinja's error as its source.
+/// The argument of `raise_exception`, carried as the source of minijinja's error.
 #[derive(Debug)]
 struct Raised(String);
 
@@ -240,7 +244,7 @@ fn raise(message: Value) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message.to_string())))
 }
 
-/// minijinja's error in our words: the innermost cause counts, because macros wrap what fails inside them.
+/// Converts minijinja's error; the innermost cause counts, because macros wrap errors inside them.
 fn described(error: &Error, steps: u64) -> TemplateError {
     let mut inner = error;
     while let Some(source) = inner.source() {
@@ -264,7 +268,8 @@ fn described(error: &Error, steps: u64) -> TemplateError {
     }
 }
 
-/// At most 300 characters of `text`, white space as single spaces, other control characters gone.
+/// At most 300 characters of `text`, with runs of white space as single spaces and without other control
+/// characters.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
@@ -277,7 +282,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Bounds = Bounds { steps: 100_000, bytes: 10_000 };
+    const SMALL: RenderBounds = RenderBounds { steps: 100_000, bytes: 10_000 };
 
     fn render(source: &str, variables: Json) -> Result<String, TemplateError> {
         Jinja::new(source)?.render(&variables, SMALL, &moment(None))
@@ -287,7 +292,7 @@ mod tests {
         render(source, json!({})).unwrap_err().to_string()
     }
 
-    // The expected texts are Python Jinja2's, set up as transformers does.
+    // The expected texts are those of Python's Jinja2, set up as in transformers.
 
     #[test]
     fn white_space_is_trimmed_as_transformers_trims_it() {

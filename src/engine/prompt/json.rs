@@ -1,14 +1,15 @@
-//! Values → JSON text as Python writes it, which chat templates were made with.
+//! Values → JSON text as Python writes it, because chat templates were written for that.
 //!
-//! Nothing is escaped for HTML, and other alphabets stay as they are unless ASCII is asked for. Used by jinja.rs.
+//! Nothing is escaped for HTML, and non-ASCII characters stay as they are unless ASCII is requested. Used by
+//! jinja.rs.
 
 use serde_json::Value as Json;
 
-/// How it is to be written: the arguments of Python's `json.dumps`.
+/// The format: the arguments of Python's `json.dumps`.
 pub(super) struct PythonJson {
-    /// One level of indentation; none: all on one line.
+    /// One level of indentation; `None`: everything on one line.
     pub(super) indent: Option<String>,
-    /// Between items, and between a key and its value.
+    /// The separators between items, and between a key and its value.
     pub(super) item: String,
     pub(super) key: String,
     pub(super) ascii: bool,
@@ -81,7 +82,7 @@ impl JsonWriter {
             return;
         }
         for c in quoted.chars() {
-            // U+FDD0 to U+FDEF are no characters: they are marks in the content, for whoever reads the prompt.
+            // U+FDD0 to U+FDEF are noncharacters: marks in the content, for the code that reads the prompt.
             if (c.is_ascii() && c != '\u{7f}') || ('\u{fdd0}'..='\u{fdef}').contains(&c) {
                 self.out.push(c);
                 continue;

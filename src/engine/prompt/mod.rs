@@ -1,8 +1,9 @@
-//! 1 — a request → its exact prompt, as text and token ids: the rendered chat template, guarded and encoded. Next: model.rs.
+//! 1 — a request → its exact prompt, as text and token ids: the rendered chat template, guarded and
+//! encoded. Next: model.rs.
 //!
-//! `template.rs` renders, `markers.rs` keeps content from becoming control, `encode.rs` makes tokens; `format.rs` finds out how a
-//! model says that it thinks. Everything that people wrote goes into the template as content: messages, thoughts, the beginning
-//! of an answer, and the values of template arguments.
+//! `template.rs` renders, `markers.rs` keeps content from becoming control tokens, `encode.rs` tokenises;
+//! `format.rs` detects how a model marks its thinking. Everything written by people enters the template as
+//! content: messages, thinking, the beginning of an answer, and the values of template arguments.
 
 mod turns;
 pub mod template;
@@ -20,8 +21,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use self::encode::Encoder;
-use self::format::{AnswerPrefix, Format, Tags};
-use self::markers::{Dress, Markers, Texts, absent};
+use self::format::{AnswerPrefix, Tags, ThinkingFormat};
+use self::markers::{Transform, Markers, Texts, absent};
 use self::template::{Template, TemplateError};
 use self::turns::texts_of;
 use super::error::Error;
@@ -34,29 +35,29 @@ use crate::chat::{Message, Request, Role, TokenCount};
 pub struct Prompt {
     pub text: String,
     pub tokens: Vec<Token>,
-    /// What had to be changed to make the template take the conversation, a line each.
+    /// The changes that made the template accept the conversation, one line each.
     pub notes: Vec<String>,
-    /// How thinking is told from the answer, where the model thinks; and whether the prompt ends inside the thinking
-    /// (`Some(true)`), right after it (`Some(false)`), or says nothing of it.
-    pub(super) thinking: Option<(Format, Option<bool>)>,
+    /// How to tell thinking from the answer, if the model thinks; and whether the prompt ends inside the
+    /// thinking (`Some(true)`), right after it (`Some(false)`), or shows neither.
+    pub(super) thinking: Option<(ThinkingFormat, Option<bool>)>,
 }
 
-/// Makes the prompts of one model.
+/// Builds the prompts of one model.
 pub struct Prompter {
     /// `None`: a base model, which completes text.
     template: Option<Template>,
-    /// The texts that the template may look for in content.
+    /// The texts that the template may search for in content.
     words: Vec<String>,
     markers: Markers,
     encoder: Encoder,
-    /// How the model says that it thinks, if it does.
-    format: Option<Format>,
+    /// How the model marks its thinking, if it thinks.
+    format: Option<ThinkingFormat>,
     /// Special tokens that the template writes after an answer.
     ends: Vec<Token>,
 }
 
 impl Prompter {
-    /// `template`: the Jinja source, if the model has one; `args`: its extra variables.
+    /// `template`: the Jinja source, if the model has one; `args`: additional template variables.
     pub fn new(
         model: &impl Model,
         template: Option<&str>,
@@ -65,37 +66,37 @@ impl Prompter {
         let vocabulary = model.vocabulary();
         let compile = |source| Template::new(source, &vocabulary.bos_text, &vocabulary.eos_text, args);
         let template = template.map(compile).transpose().map_err(template_error)?;
-        // Made of some thirty renders, so only where a token's text that is not in the source asks for it.
+        // Takes some thirty renders, so it is evaluated only for a token whose text is not in the source.
         let sample = LazyCell::new(|| template.as_ref().map(Template::sample).unwrap_or_default());
         let source = template.as_ref().map(Template::source).unwrap_or_default();
         let emitted = |text: &str| source.contains(text) || sample.contains(text);
         let markers = Markers::new(vocabulary, emitted)?;
         let encoder = Encoder::new(vocabulary)?;
-        let format = template.as_ref().and_then(|template| Format::of(template, &VocabularyTags(model)));
-        let ends = template.as_ref().filter(|_| format != Some(Format::Harmony));
+        let format = template.as_ref().and_then(|template| ThinkingFormat::of(template, &VocabularyTags(model)));
+        let ends = template.as_ref().filter(|_| format != Some(ThinkingFormat::Harmony));
         let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
         template.iter().for_each(Template::tried);
         let words = template.as_ref().map(Template::constants).unwrap_or_default();
         Ok(Prompter { template, words, markers, encoder, format, ends })
     }
 
-    /// Whether the model was made to hold conversations.
+    /// Whether the model is made for conversations.
     pub fn chats(&self) -> bool {
         self.template.is_some()
     }
 
-    /// Special tokens that end the answer to a request, besides those that the model itself ends with.
+    /// Special tokens that end the answer to a request, besides the model's own end tokens.
     pub fn ends(&self, request: &Request) -> Vec<Token> {
         if request.raw { Vec::new() } else { self.ends.clone() }
     }
 
-    /// The exact prompt of a request: text and ids.
+    /// The exact prompt of a request, as text and token ids.
     pub fn prompt(&self, model: &impl Model, request: &Request) -> Result<Prompt, Error> {
         self.with_messages(model, request, &request.visible())
     }
 
-    /// The tokens that the prompt begins with whatever the user says in the last paragraph of the last message: another question
-    /// about the same documents begins with these.
+    /// The prefix of the prompt that does not depend on the last paragraph of the last user message: another
+    /// question about the same documents starts with it.
     pub fn before_user_text(&self, model: &impl Model, request: &Request) -> Result<Vec<Token>, Error> {
         let mut messages = request.visible();
         let Some(last) = messages.iter().rposition(|message| message.role == Role::User) else {
@@ -114,7 +115,8 @@ impl Prompter {
         Ok(one)
     }
 
-    /// About how many tokens each message takes, with what the template writes before it: words may join across edges.
+    /// The approximate number of tokens in each message, with the markup before it: tokens may span message
+    /// boundaries.
     pub fn token_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Vec<TokenCount> {
         let count = |text: &str| model.tokenize(text, false).len();
         let counts = self.rendered_counts(model, messages);
@@ -124,7 +126,7 @@ impl Prompter {
         counts.into_iter().zip(messages).map(of).collect()
     }
 
-    /// Marks the end of every message and looks where the marks are in the render; `None` where that does not tell.
+    /// Marks the end of every message and locates the marks in the render; `None` if that is ambiguous.
     fn rendered_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Option<Vec<usize>> {
         let template = self.template.as_ref()?;
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
@@ -170,16 +172,16 @@ impl Prompter {
         let texts = Texts { contents: said, source: template.source(), words: &self.words };
         let thinking = &request.generation.thinking;
         let think = if thinking.budget == Some(0) { Auto::Off } else { thinking.think };
-        let given = thinking.tags.as_ref().map(|[open, close]| Format::tags(open, close));
+        let given = thinking.tags.as_ref().map(|[open, close]| ThinkingFormat::tags(open, close));
         let format = given.or_else(|| self.format.clone());
         let (variables, todo, note) = format::wish(think, format.as_ref(), template);
         let asked = request.asked.unwrap_or_else(now); // the same for each render
-        let (guarded, (notes, opened)) = self.markers.guard(&texts, |dress| {
-            let mut all = dressed(template.args(), template.source(), dress);
+        let (guarded, (notes, opened)) = self.markers.guard(&texts, |transform| {
+            let mut all = transformed(template.args(), template.source(), transform);
             all.extend(variables.clone());
-            let turns: Vec<template::Turn> = turns.iter().map(|turn| turn.dressed(dress)).collect();
+            let turns: Vec<template::Turn> = turns.iter().map(|turn| turn.transformed(transform)).collect();
             let rendered = template.render_with(&turns, true, &all, Some(asked)).map_err(template_error)?;
-            let [thinking, text] = answer_prefix.map(dress);
+            let [thinking, text] = answer_prefix.map(transform);
             let answer_prefix = AnswerPrefix { thinking: &thinking, text: &text };
             let lead = format
                 .as_ref()
@@ -193,7 +195,7 @@ impl Prompter {
         Ok(Prompt { text: guarded.text, tokens, notes, thinking: format.map(|format| (format, opened)) })
     }
 
-    /// Plain text: the messages, one after the other. Nothing is added but the beginning-of-text token.
+    /// Plain text: the concatenated messages. Adds nothing but the beginning-of-text token.
     fn plain_prompt(&self, model: &impl Model, request: &Request, messages: &[Arc<Message>]) -> Prompt {
         let contents: Vec<String> = messages.iter().map(|message| message.content()).collect();
         let text = contents.join("\n") + &request.answer_prefix;
@@ -204,7 +206,7 @@ impl Prompter {
             false => self.encoder.encode_plain(model, &text),
         });
         if tokens.is_empty() {
-            tokens.extend(vocabulary.bos); // nothing at all cannot be evaluated
+            tokens.extend(vocabulary.bos); // an empty prompt cannot be evaluated
         }
         Prompt { text, tokens, notes: Vec::new(), thinking: None }
     }
@@ -222,27 +224,27 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
 
-/// Values given by the user, as content. The names of fields that the template asks for stay as they are.
-fn dressed(fields: &Map<String, Value>, source: &str, dress: Dress) -> Map<String, Value> {
-    fn value(of: &Value, source: &str, dress: Dress) -> Value {
+/// Values given by the user, transformed as content. Field names that the template mentions stay as they are.
+fn transformed(fields: &Map<String, Value>, source: &str, transform: Transform) -> Map<String, Value> {
+    fn value(of: &Value, source: &str, transform: Transform) -> Value {
         match of {
-            Value::String(text) => dress(text).into(),
-            Value::Array(items) => items.iter().map(|item| value(item, source, dress)).collect(),
+            Value::String(text) => transform(text).into(),
+            Value::Array(items) => items.iter().map(|item| value(item, source, transform)).collect(),
             Value::Object(fields) => {
                 let asked_for = |name: &str| {
                     source.contains(name) && name.chars().all(|c| c.is_alphanumeric() || c == '_')
                 };
-                let name = |name: &String| if asked_for(name) { name.clone() } else { dress(name) };
-                let fields = fields.iter().map(|(field, of)| (name(field), value(of, source, dress)));
+                let name = |name: &String| if asked_for(name) { name.clone() } else { transform(name) };
+                let fields = fields.iter().map(|(field, of)| (name(field), value(of, source, transform)));
                 Value::Object(fields.collect())
             }
             other => other.clone(),
         }
     }
-    fields.iter().map(|(name, of)| (name.clone(), value(of, source, dress))).collect()
+    fields.iter().map(|(name, of)| (name.clone(), value(of, source, transform))).collect()
 }
 
-/// A model's vocabulary, as what tells of tags.
+/// A model's vocabulary as a source of tags.
 struct VocabularyTags<'m, M>(&'m M);
 
 impl<M: Model> Tags for VocabularyTags<'_, M> {
@@ -255,7 +257,7 @@ impl<M: Model> Tags for VocabularyTags<'_, M> {
     }
 }
 
-/// The token that is all of a text, if there is one.
+/// The single token of a text, if there is one.
 pub(super) fn one_token(model: &impl Model, text: &str) -> Option<Token> {
     match model.tokenize(text, true)[..] {
         [token] if model.piece(token, true) == text.as_bytes() => Some(token),
@@ -263,7 +265,7 @@ pub(super) fn one_token(model: &impl Model, text: &str) -> Option<Token> {
     }
 }
 
-/// The tokens that a template writes after what an assistant said, whatever kind of special token the vocabulary calls them.
+/// The tokens that a template writes after an assistant's message, whatever their kind in the vocabulary.
 fn ends_of(template: &Template, vocabulary: &Vocabulary) -> Vec<Token> {
     let (turn, word) = (template::Turn::new, "Antwortwort");
     let [asked, answered] = [turn(Role::User, "a"), turn(Role::Assistant, word)];

@@ -1,13 +1,15 @@
-//! Messages → prompt text, with the places where content stands.
+//! Messages → prompt text in which content can be located.
 //!
-//! A chat template is a small program that came with the model. It is given turns that suit any template (roles that
-//! alternate, one system message at the start), and what it cannot take is put to it in another shape: a system prompt
-//! inside the first user message, or content as a list of typed parts. What was changed is said in the notes.
+//! A chat template is a small program that comes with the model. It receives turns that suit any template
+//! (alternating roles, one system message at the start). What it does not accept is reshaped: a system prompt
+//! is merged into the first user message, or content becomes a list of typed parts. The notes report the
+//! changes.
 //!
-//! The places: most templates pass content on untouched but for trimming, so a caller that puts a noncharacter (U+FDD0 to U+FDEF)
-//! or other characters into content finds them at the same place in the prompt; that is how `markers.rs` keeps content from
-//! becoming control tokens. Nothing here tokenises, and a BOS written by the template stays in the text.
-//! `template/trials.rs` finds out what a template takes, `jinja.rs` runs the program; `markers.rs` comes next.
+//! Locating content: most templates pass content on unchanged apart from trimming, so a caller that puts a
+//! noncharacter (U+FDD0 to U+FDEF) or other characters into content finds them at the same place in the
+//! prompt; this is how `markers.rs` keeps content from becoming control tokens. Nothing here tokenises, and a
+//! BOS that the template writes stays in the text. `template/trials.rs` detects what a template accepts,
+//! `jinja.rs` runs the program; `markers.rs` comes next.
 
 mod trials;
 
@@ -16,52 +18,53 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 pub use self::trials::Supports;
-use super::jinja::{Bounds, Jinja, Moment, constants, moment, written};
+use super::jinja::{Jinja, Moment, RenderBounds, constants, moment, written};
 pub use super::jinja::{TemplateError, ahead, render_apart, until};
 pub use super::turns::{Call, Turn};
 use super::turns::{merge_system, repair, said};
 use crate::chat::Role;
 
-/// What the model is given, as text.
+/// A rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
+pub struct RenderedPrompt {
     pub text: String,
-    /// One line each: what had to be changed for the template's sake. The same at every render of a conversation.
+    /// The changes made for the template, one line each. The same at every render of a conversation.
     pub notes: Vec<String>,
 }
 
-/// The compiled chat template of one model.
+/// The compiled chat template of a model.
 pub struct Template {
     source: String,
     jinja: Jinja,
     variables: Map<String, Value>,
     args: Map<String, Value>,
     shape: OnceLock<Shape>,
-    /// How it takes the arguments of calls; `None`: it knows no tools. Found when a conversation has some.
+    /// How it takes the arguments of calls; `None`: it does not support tools. Detected for the first
+    /// conversation with tools.
     arguments: OnceLock<Option<Arguments>>,
 }
 
-/// In which form a template takes the arguments of a call.
+/// The form in which a template takes the arguments of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arguments {
     Object,
-    /// JSON in a string, as OpenAI has it.
+    /// JSON in a string, as in OpenAI's API.
     Text,
 }
 
-/// In which form a template takes messages.
+/// The form in which a template takes messages.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shape {
-    /// The system prompt is put into the first user message.
+    /// The system prompt is merged into the first user message.
     merged: bool,
     /// Content is `[{"type": "text", "text": …}]` instead of a string.
     typed: bool,
 }
 
 impl Template {
-    /// `bos` and `eos` are the texts of these tokens, empty if there are none. `args` are variables for the template, in
-    /// JSON or else plain text; they win over the variables set here (`bos_token`, `eos_token`, `date_string`, `datetime`).
-    /// `enable_thinking` is set only by `args`: templates differ in what they take its absence for.
+    /// `bos` and `eos`: the texts of these tokens, empty if there are none. `args`: template variables, as
+    /// JSON or plain text; they override the variables set here (`bos_token`, `eos_token`, `date_string`,
+    /// `datetime`). Only `args` can set `enable_thinking`: templates differ in what its absence means.
     pub fn new(
         source: &str,
         bos: &str,
@@ -84,45 +87,45 @@ impl Template {
         })
     }
 
-    /// The template as it was given.
+    /// The template's source as given.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Says that the template was tried out: what is rendered from now on is for a turn.
+    /// Declares the trial renders finished: from now on, renders are for a turn.
     pub fn tried(&self) {
         self.jinja.tried();
     }
 
-    /// The variables that the user gave it.
+    /// The variables given by the user.
     pub fn args(&self) -> &Map<String, Value> {
         &self.args
     }
 
-    /// The texts that it has as constants, and so may look for in content; none is blank.
+    /// The template's string constants, which it may search for in content; none is blank.
     pub fn constants(&self) -> Vec<String> {
         constants(&self.source)
     }
 
-    /// Renders the conversation, repaired first (see [`repair`]). `open`: end with the start of an answer.
-    pub fn render(&self, turns: &[Turn], open: bool) -> Result<Prompt, TemplateError> {
+    /// Renders the conversation after repairing it (see [`repair`]). `open`: end with the start of an answer.
+    pub fn render(&self, turns: &[Turn], open: bool) -> Result<RenderedPrompt, TemplateError> {
         self.render_with(turns, open, &Map::new(), None)
     }
 
-    /// The same with variables for this render, over those of the template, and at a time in milliseconds since 1970.
+    /// The same with additional variables for this render and a time in milliseconds since 1970.
     pub fn render_with(
         &self,
         turns: &[Turn],
         open: bool,
         extra: &Map<String, Value>,
         at: Option<i64>,
-    ) -> Result<Prompt, TemplateError> {
+    ) -> Result<RenderedPrompt, TemplateError> {
         if !turns.iter().any(Turn::has_tools) {
             return self.render_repaired(&repair(turns), open, extra, at);
         }
         if self.arguments.get_or_init(|| self.probe_tools()).is_some() {
             match self.render_repaired(&repair(turns), open, extra, at) {
-                // Some templates want more than can be known of a call, an id of nine letters for example.
+                // Some templates require more of a call than can be known, such as an id of nine letters.
                 Err(TemplateError::Raised(_) | TemplateError::Failed { .. }) => {}
                 done => return done,
             }
@@ -140,13 +143,14 @@ impl Template {
         open: bool,
         extra: &Map<String, Value>,
         at: Option<i64>,
-    ) -> Result<Prompt, TemplateError> {
+    ) -> Result<RenderedPrompt, TemplateError> {
         let now = moment(at);
         let system = turns.first().filter(|turn| turn.role == Role::System);
         let shape = *self.shape.get_or_init(|| self.probe());
         let (text, merged) = match self.attempt_with(turns, shape, open, extra, &now) {
             Ok(text) => (text, shape.merged),
-            // Taken in the probe, refused here: some templates take a system message in some conversations only.
+            // Accepted by the probe, rejected here: some templates take a system message only in some
+            // conversations.
             Err(error @ (TemplateError::Raised(_) | TemplateError::Failed { .. }))
                 if system.is_some() && !shape.merged =>
             {
@@ -159,11 +163,11 @@ impl Template {
         if merged && system.is_some_and(|turn| !turn.content.is_empty()) {
             notes.push("the chat template has no system role: merged into the first user message".to_owned());
         }
-        Ok(Prompt { text, notes })
+        Ok(RenderedPrompt { text, notes })
     }
 
-    /// What the template itself makes of variables, `messages` among them: nothing is repaired, and what Jinja2 refuses is
-    /// refused.
+    /// The template's own result for given variables, including `messages`: nothing is repaired, and it fails
+    /// where Jinja2 fails.
     pub fn render_as_given(
         &self,
         variables: &Map<String, Value>,
@@ -196,9 +200,9 @@ impl Template {
         if let Some(thinking) = &turn.thinking {
             message["reasoning_content"] = thinking.as_str().into();
             if self.source.contains("<|channel|>") {
-                message["thinking"] = thinking.as_str().into(); // the name that GPT-OSS's template has for it
+                message["thinking"] = thinking.as_str().into(); // the name in GPT-OSS's template
             } else if !self.source.contains("reasoning_content") {
-                message["reasoning"] = thinking.as_str().into(); // Solar's
+                message["reasoning"] = thinking.as_str().into(); // the name in Solar's template
             }
         }
         message
@@ -222,7 +226,7 @@ impl Template {
         self.attempt_messages(messages, &merged, open, extra, now)
     }
 
-    /// Renders messages that were made of `turns`.
+    /// Renders messages made from `turns`.
     fn attempt_messages(
         &self,
         messages: Vec<Value>,
@@ -239,10 +243,11 @@ impl Template {
         self.jinja.render(&self.variables(&variables, now), bounds, now)
     }
 
-    /// What a template sees: the variables of one render, over those of every render.
+    /// All variables of one render: `given` overrides the template's own.
     fn variables(&self, given: &Map<String, Value>, now: &Moment) -> Value {
         let mut variables = self.variables.clone();
-        // As in llama.cpp, where transformers leaves `date_string` undefined and some templates then write an old date.
+        // As in llama.cpp; transformers leaves `date_string` undefined, and some templates then write an old
+        // date.
         variables.entry("date_string").or_insert_with(|| written(now, "%d %b %Y").into());
         variables.entry("datetime").or_insert_with(|| written(now, "%b %d %Y").into());
         variables.extend(given.clone());
@@ -250,10 +255,10 @@ impl Template {
     }
 }
 
-/// Forty times what the hungriest of 70 real templates asks for at 100 messages, four times at 1,000: some look at every
-/// message for every message. A template without end is stopped within a second.
-fn bounds(count: usize, bytes: usize) -> Bounds {
-    Bounds {
+/// Forty times the consumption of the hungriest of 70 real templates at 100 messages, four times at 1,000:
+/// some look at every message for every message. An endless template is stopped within a second.
+fn bounds(count: usize, bytes: usize) -> RenderBounds {
+    RenderBounds {
         steps: 2_000_000 + (20 * count * count + 4 * bytes) as u64,
         bytes: (1 << 20) + 4096 * count + 8 * bytes,
     }
@@ -266,7 +271,7 @@ mod tests {
     /// `tokenizer.chat_template` of SmolLM2-135M-Instruct.
     const SMOLLM2: &str = r"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-    /// Refuses a system message and roles that do not alternate, as Gemma and the older Mistral templates do.
+    /// Rejects a system message and roles that do not alternate, like Gemma and the older Mistral templates.
     const STRICT: &str = r"{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}";
 
     const LLAMA3: &str = r#"{{- bos_token }}
@@ -288,7 +293,7 @@ mod tests {
 {%- endif %}
 "#;
 
-    /// Says nothing of system messages, and forgets what an earlier answer thought.
+    /// Ignores system messages, and drops the thinking of earlier answers.
     const DEEPSEEK: &str = r"{{ bos_token }}{%- for message in messages %}{% if message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}{%- elif message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}{%- endif %}{%- endfor %}{% if add_generation_prompt %}{{'<｜Assistant｜><think>\n'}}{% endif %}";
 
     fn system(content: &str) -> Turn {
@@ -314,7 +319,7 @@ mod tests {
         prompt.text
     }
 
-    // The expected texts are Python Jinja2's, set up as transformers does.
+    // The expected texts are those of Python's Jinja2, set up as in transformers.
 
     #[test]
     fn the_default_system_prompt_stays_unless_one_is_given() {

@@ -1,31 +1,31 @@
 //! Messages → the turns for a chat template, and the content in them.
 //!
-//! A template reads text, calls of tools and what those returned. Media are given as a mention; messages and parts that this build
-//! does not know are left out, and the notes say so. Below: what every template can be given ([`repair`]), and the shapes for
-//! templates without a system role or without tools.
+//! A template takes text, tool calls and tool results. Media become a mention; messages and parts unknown to
+//! this build are left out, and the notes say so. Below: turns that suit every template ([`repair`]), and the
+//! forms for templates without a system role or without tools.
 
 use serde_json::{Map, Value};
 
-use super::markers::Dress;
+use super::markers::Transform;
 use crate::chat::fences::fenced;
 use crate::chat::message::join_parts;
 use crate::chat::part::ToolResult;
 use crate::chat::{Message, Part, Role};
 
-/// One message as templates see it.
+/// A message as templates see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     pub role: Role,
     pub content: String,
-    /// What was thought before an answer; the template decides whether it is shown to the model again.
+    /// The thinking before an answer; the template decides whether to show it to the model again.
     pub thinking: Option<String>,
-    /// The tools that an answer calls.
+    /// The tool calls of an answer.
     pub calls: Vec<Call>,
-    /// Of what a tool returned: the id of the call and the tool's name, either may be empty.
+    /// For a tool result: the id of the call and the tool's name; either may be empty.
     pub answers: Option<(String, String)>,
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub id: String,
@@ -42,7 +42,7 @@ impl Turn {
         self.role == Role::Tool || !self.calls.is_empty()
     }
 
-    /// The bytes that it brings.
+    /// Its size in bytes.
     pub(super) fn bytes(&self) -> usize {
         let call = |call: &Call| call.name.len() + call.arguments.to_string().len();
         let calls: usize = self.calls.iter().map(call).sum();
@@ -50,7 +50,7 @@ impl Turn {
     }
 }
 
-/// The turns, and a note for each thing that they cannot say.
+/// The turns, and a note for each kind of thing left out or replaced.
 pub(super) fn turns<'m>(messages: impl IntoIterator<Item = &'m Message>) -> (Vec<Turn>, Vec<String>) {
     let (mut turns, mut notes) = (Vec::new(), Vec::new());
     for message in messages {
@@ -83,7 +83,7 @@ fn note(notes: &mut Vec<String>, note: String) {
     }
 }
 
-/// Every result of a tool is a turn; everything else in a message is one.
+/// Each tool result becomes a turn; the rest of a message becomes one turn.
 fn add(message: &Message, turns: &mut Vec<Turn>) {
     let mut turn = Turn { thinking: message.thinking.clone(), ..Turn::new(message.role.clone(), "") };
     let (mut contents, mut results) = (Vec::new(), Vec::new());
@@ -114,7 +114,7 @@ fn add(message: &Message, turns: &mut Vec<Turn>) {
 }
 
 impl Turn {
-    /// All that somebody wrote in it.
+    /// All texts in it that people or models wrote.
     pub(super) fn texts(&self) -> Vec<&str> {
         let mut texts = vec![self.content.as_str()];
         texts.extend(self.thinking.as_deref());
@@ -126,24 +126,24 @@ impl Turn {
         texts
     }
 
-    /// The same turn as the guard wants it rendered.
-    pub(super) fn dressed(&self, dress: Dress) -> Turn {
+    /// The same turn with `transform` applied to all its texts.
+    pub(super) fn transformed(&self, transform: Transform) -> Turn {
         let call = |call: &Call| Call {
-            id: dress(&call.id),
-            name: dress(&call.name),
-            arguments: dressed(&call.arguments, dress),
+            id: transform(&call.id),
+            name: transform(&call.name),
+            arguments: transformed(&call.arguments, transform),
         };
         Turn {
             role: self.role.clone(),
-            content: dress(&self.content),
-            thinking: self.thinking.as_deref().map(dress),
+            content: transform(&self.content),
+            thinking: self.thinking.as_deref().map(transform),
             calls: self.calls.iter().map(call).collect(),
-            answers: self.answers.as_ref().map(|(id, name)| (dress(id), dress(name))),
+            answers: self.answers.as_ref().map(|(id, name)| (transform(id), transform(name))),
         }
     }
 }
 
-/// The texts in a value, names of fields included.
+/// The texts in a value, including field names.
 pub(super) fn texts_of<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     match value {
         Value::String(text) => texts.push(text),
@@ -156,25 +156,25 @@ pub(super) fn texts_of<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     }
 }
 
-fn dressed(value: &Value, dress: Dress) -> Value {
+fn transformed(value: &Value, transform: Transform) -> Value {
     match value {
-        Value::String(text) => dress(text).into(),
-        Value::Array(items) => items.iter().map(|item| dressed(item, dress)).collect(),
+        Value::String(text) => transform(text).into(),
+        Value::Array(items) => items.iter().map(|item| transformed(item, transform)).collect(),
         Value::Object(fields) => {
-            let field = |(name, value): (&String, &Value)| (dress(name), dressed(value, dress));
+            let field = |(name, value): (&String, &Value)| (transform(name), transformed(value, transform));
             Value::Object(fields.iter().map(field).collect::<Map<String, Value>>())
         }
         other => other.clone(),
     }
 }
 
-/// What every template can be given, otherwise in the order in which it was said:
-/// - an assistant turn of nothing but white space (a failed or cancelled answer) is dropped;
-/// - all system messages become one at the start: templates refuse or forget later ones, and at the start an instruction
-///   keeps its rank;
-/// - neighbours of one role become one turn, a blank line between them; calls of tools and what these returned stay apart.
+/// Makes turns suit every template, otherwise keeping their order:
+/// - drops an assistant turn of only white space (a failed or cancelled answer);
+/// - merges all system messages into one at the start: templates reject or ignore later ones, and at the
+///   start an instruction keeps its rank;
+/// - merges neighbours of the same role, separated by a blank line; tool calls and results stay separate.
 ///
-/// A single empty system or user message stays: the first switches off a template's default system prompt.
+/// A single empty system or user message stays: the former disables a template's default system prompt.
 pub(super) fn repair(turns: &[Turn]) -> Vec<Turn> {
     let blank =
         |turn: &Turn| turn.role == Role::Assistant && turn.content.trim().is_empty() && turn.calls.is_empty();
@@ -192,7 +192,7 @@ pub(super) fn repair(turns: &[Turn]) -> Vec<Turn> {
     repaired
 }
 
-/// The same conversation for a template that knows no tools: calls and what they returned are text of the answer.
+/// The same conversation for a template without tools: calls and results become text of the answer.
 pub(super) fn said(turns: &[Turn]) -> Vec<Turn> {
     let said = |turn: &Turn| {
         let mut content = match &turn.answers {
@@ -209,7 +209,7 @@ pub(super) fn said(turns: &[Turn]) -> Vec<Turn> {
     turns.iter().map(said).collect()
 }
 
-/// Puts a leading system turn into the first user turn, or makes it one if there is no other.
+/// Merges a leading system turn into the first user turn, or turns it into one if there is none.
 pub(super) fn merge_system(turns: &[Turn]) -> Vec<Turn> {
     let Some((system, rest)) = turns.split_first().filter(|(first, _)| first.role == Role::System) else {
         return turns.to_vec();
@@ -255,7 +255,7 @@ mod tests {
             "messages of an unknown role, 'critic', are not given to the model",
         ];
         assert_eq!(notes, expected);
-        let loud = turns[1].dressed(&|text| text.to_uppercase());
+        let loud = turns[1].transformed(&|text| text.to_uppercase());
         assert_eq!(loud.texts(), ["WELL.", "1", "SUM", "A", "B"]);
     }
 

@@ -1,12 +1,13 @@
-//! One cached prompt as a file: a header with the tokens, then the state, a checksum on each.
+//! One cached prompt as a file: a header with the tokens, then the state, each with a checksum.
 //!
 //! ```text
 //! magic 8 | version 4 | header length 4 | header's sum 32 | header | state
 //! ```
 //!
-//! llama.cpp believes every byte of a state that it is given. So nothing leaves this file but what was written by it: the
-//! lengths must add up to the file's and both sums must be right. Numbers are little-endian; sums are BLAKE3's, which no
-//! damage passes. They are no defence against somebody who may write into the folder: such a one can make right sums.
+//! llama.cpp trusts every byte of a state. So this file returns only bytes that it wrote itself: the lengths
+//! must add up to the file's length, and both checksums must match. Numbers are little-endian; the checksums
+//! are BLAKE3, which detects any damage. They do not protect against someone with write access to the folder,
+//! who can compute valid ones.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,56 +19,56 @@ use crate::files::own_file;
 const MAGIC: &[u8; 8] = b"firesnap";
 const VERSION: u32 = 3;
 const START: usize = 16 + SUM;
-/// Bytes of a sum.
+/// The length of a checksum in bytes.
 const SUM: usize = blake3::OUT_LEN;
 type Sum = [u8; SUM];
-/// Bytes that are read, or written, at once.
+/// Bytes per read or write.
 const PIECE: usize = 1 << 20;
-/// Longest header that is believed: more tokens than any model has context for.
+/// The maximum length of a header: more tokens than any model's context holds.
 const LONGEST_HEADER: u32 = 256 << 20;
 
-/// What a cached prompt says of itself.
+/// The description of a cached prompt.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Header {
-    /// What state depends on besides the tokens.
+pub(super) struct CacheFileHeader {
+    /// Everything besides the tokens that the state depends on.
     pub(super) key: String,
     pub(super) tokens: Vec<Token>,
-    /// Ids of the conversations that went into it.
+    /// The ids of the conversations in it.
     pub(super) conversations: Vec<String>,
-    /// Seconds that each token took to read.
+    /// How long each token took to evaluate, in seconds.
     pub(super) secs_per_token: f32,
-    /// Length of the state in bytes, and its sum.
+    /// The length of the state in bytes, and its checksum.
     pub(super) state: (u64, Sum),
 }
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// It is gone, or cannot be read.
+pub(super) enum ReadError {
+    /// Missing, or not readable.
     Unreadable,
-    /// It is not as it was written.
+    /// Not as written.
     Damaged,
 }
 
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
         match error.kind() {
-            ErrorKind::UnexpectedEof => Trouble::Damaged,
-            _ => Trouble::Unreadable,
+            ErrorKind::UnexpectedEof => ReadError::Damaged,
+            _ => ReadError::Unreadable,
         }
     }
 }
 
-impl Header {
+impl CacheFileHeader {
     pub(super) fn new(
         key: &str,
         tokens: Vec<Token>,
         conversations: Vec<String>,
         secs_per_token: f64,
         state: &[u8],
-    ) -> Header {
+    ) -> CacheFileHeader {
         let state = (state.len() as u64, blake3::hash(state).into());
-        Header { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
+        CacheFileHeader { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -86,7 +87,7 @@ impl Header {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<Header> {
+    fn parse(bytes: &[u8]) -> Option<CacheFileHeader> {
         let mut rest = bytes;
         let mut text = || {
             let length = number(&mut rest)? as usize;
@@ -100,7 +101,7 @@ impl Header {
         let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
         let (low, high) = (number(&mut rest)?, number(&mut rest)?);
         let state = (u64::from(low) | u64::from(high) << 32, rest.try_into().ok()?);
-        Some(Header { key, tokens, conversations, secs_per_token, state })
+        Some(CacheFileHeader { key, tokens, conversations, secs_per_token, state })
     }
 }
 
@@ -108,13 +109,13 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
     rest.split_off(..4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
 }
 
-/// The sum over what stands before the header's sum, and the header.
+/// The checksum of `start` (everything before the header's checksum) and the header.
 fn sum_of(start: &[u8], header: &[u8]) -> Sum {
     blake3::Hasher::new().update(start).update(header).finalize().into()
 }
 
-/// Writes the whole of a file.
-pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io::Result<()> {
+/// Writes a complete file.
+pub(super) fn write(file: &mut impl Write, header: &CacheFileHeader, state: &[u8]) -> io::Result<()> {
     let bytes = header.bytes();
     let start = [&MAGIC[..], &VERSION.to_le_bytes(), &(bytes.len() as u32).to_le_bytes()].concat();
     let sum = sum_of(&start, &bytes);
@@ -122,49 +123,49 @@ pub(super) fn write(file: &mut impl Write, header: &Header, state: &[u8]) -> io:
     state.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }
 
-/// Reads a file's header. It covers the header only.
-pub(super) fn read_header(path: &Path) -> Result<Header, Trouble> {
+/// Reads a file's header; its checksum does not cover the state.
+pub(super) fn read_header(path: &Path) -> Result<CacheFileHeader, ReadError> {
     open(path).map(|(header, _)| header)
 }
 
-/// Reads all of a file; what is returned is what was written.
-pub(super) fn read(path: &Path) -> Result<(Header, Vec<u8>), Trouble> {
+/// Reads a complete file and verifies both checksums.
+pub(super) fn read(path: &Path) -> Result<(CacheFileHeader, Vec<u8>), ReadError> {
     let (header, file) = open(path)?;
-    let length = usize::try_from(header.state.0).map_err(|_| Trouble::Damaged)?;
+    let length = usize::try_from(header.state.0).map_err(|_| ReadError::Damaged)?;
     let mut state = Vec::new();
-    state.try_reserve_exact(length).map_err(|_| Trouble::Unreadable)?;
+    state.try_reserve_exact(length).map_err(|_| ReadError::Unreadable)?;
     let mut sum = blake3::Hasher::new();
     while state.len() < length {
         let before = state.len();
         let piece = PIECE.min(length - before);
         if (&file).take(piece as u64).read_to_end(&mut state)? != piece {
-            return Err(Trouble::Damaged);
+            return Err(ReadError::Damaged);
         }
         sum.update(&state[before..]);
     }
-    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(Trouble::Damaged) }
+    if Sum::from(sum.finalize()) == header.state.1 { Ok((header, state)) } else { Err(ReadError::Damaged) }
 }
 
-/// The header, and the file where the state begins.
-fn open(path: &Path) -> Result<(Header, File), Trouble> {
+/// Reads the header, and returns the file positioned at the state.
+fn open(path: &Path) -> Result<(CacheFileHeader, File), ReadError> {
     let mut file = own_file(path, OpenOptions::new().read(true))?;
     let whole = file.metadata()?.len();
     let mut start = [0; START];
     file.read_exact(&mut start)?;
-    let mut rest = start.strip_prefix(MAGIC).ok_or(Trouble::Damaged)?;
-    let mut number = || number(&mut rest).ok_or(Trouble::Damaged);
+    let mut rest = start.strip_prefix(MAGIC).ok_or(ReadError::Damaged)?;
+    let mut number = || number(&mut rest).ok_or(ReadError::Damaged);
     let (version, length, sum) = (number()?, number()?, rest);
     if version != VERSION || length > LONGEST_HEADER || u64::from(length) > whole {
-        return Err(Trouble::Damaged);
+        return Err(ReadError::Damaged);
     }
     let mut bytes = vec![0; length as usize];
     file.read_exact(&mut bytes)?;
     if sum_of(&start[..START - SUM], &bytes) != *sum {
-        return Err(Trouble::Damaged);
+        return Err(ReadError::Damaged);
     }
-    let header = Header::parse(&bytes).ok_or(Trouble::Damaged)?;
+    let header = CacheFileHeader::parse(&bytes).ok_or(ReadError::Damaged)?;
     let expected = header.state.0.checked_add((START + bytes.len()) as u64);
-    if expected == Some(whole) { Ok((header, file)) } else { Err(Trouble::Damaged) }
+    if expected == Some(whole) { Ok((header, file)) } else { Err(ReadError::Damaged) }
 }
 
 #[cfg(test)]
@@ -177,7 +178,7 @@ mod tests {
         let path = folder.path().join("one");
         let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
         let header =
-            Header::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
+            CacheFileHeader::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
         let mut bytes = Vec::new();
         write(&mut bytes, &header, &state).unwrap();
         std::fs::write(&path, &bytes).unwrap();
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(read(&path).unwrap(), (header, state));
         let damaged = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            matches!(read(&path), Err(Trouble::Damaged))
+            matches!(read(&path), Err(ReadError::Damaged))
         };
         let beginning = (0..20)
             .chain((20..900).step_by(7))
@@ -194,14 +195,14 @@ mod tests {
         for place in beginning {
             let mut changed = bytes.clone();
             changed[place] ^= 1 << (place % 8);
-            assert!(damaged(&changed), "a bit changed at {place}");
+            assert!(damaged(&changed), "one bit changed at {place}");
         }
         for length in [0, 1, 8, 19, 20, 21, 100, 800, 2000, bytes.len() - 1] {
             assert!(damaged(&bytes[..length]), "cut to {length}");
         }
-        assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than it says");
+        assert!(damaged(&[&bytes[..], b"x"].concat()), "longer than its header says");
         assert!(damaged(&vec![0; 100_000]) && damaged(&vec![255; 100_000]));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(read(&path), Err(Trouble::Unreadable)));
+        assert!(matches!(read(&path), Err(ReadError::Unreadable)));
     }
 }

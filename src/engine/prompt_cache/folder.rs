@@ -1,7 +1,8 @@
 //! The folder of the prompt cache: its entries, its size limit, and eviction.
 //!
-//! Several processes use it at once. Files appear whole, under their final names, and vanish at any time; none is ever
-//! changed. Use updates a file's time; the least recently used file is evicted first.
+//! Several processes use it at once. Files appear complete, under their final names, and may disappear at any
+//! time; none is ever modified. Use updates a file's modification time; the least recently used file is
+//! evicted first.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -9,36 +10,36 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::file::{self, Header};
+use super::file::{self, CacheFileHeader};
 use crate::files::{own_file, own_folder, own_part};
 
 const ENDING: &str = "state";
-/// While a file is being written it is called otherwise.
+/// The ending of a file that is still being written.
 const UNFINISHED: &str = ".part";
-/// After so long an unfinished file belongs to a process that has died.
+/// After this time an unfinished file belongs to a dead process.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// One character for each time something was looked for: found or not.
+/// One character per lookup: hit or miss.
 const LOOKUPS: &str = "lookups";
 const MOST_LOOKUPS: u64 = 100_000;
 
-/// How much of the disk cached prompts may take.
+/// The limits on the disk space for cached prompts.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct DiskBounds {
     /// In bytes.
     pub most: u64,
-    /// Of what would be free without them.
+    /// Share of the disk space that would be free without them.
     pub share: f64,
-    /// Bytes of the disk that stay free.
+    /// Bytes of the disk to leave free.
     pub leave: u64,
 }
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { most: 8 << 30, share: 0.1, leave: 4 << 30 }
+impl Default for DiskBounds {
+    fn default() -> DiskBounds {
+        DiskBounds { most: 8 << 30, share: 0.1, leave: 4 << 30 }
     }
 }
 
-/// What a folder of cached prompts holds, and how often something was found in it.
+/// The contents of a prompt cache folder and its lookup statistics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub files: usize,
@@ -47,15 +48,16 @@ pub struct Usage {
     pub misses: u64,
 }
 
-/// The folder's name until version 0.1.
+/// The folder's name up to version 0.1.
 const OLD_NAME: &str = "snapshots";
 
-/// Renames the folder of an older version, unless there is a newer one: so the bounds hold for its files, too.
+/// Renames the folder of an older version unless a newer one exists, so that the limits cover its files too.
 pub(super) fn adopt(folder: &Path) {
-    let _ = fs::rename(folder.with_file_name(OLD_NAME), folder); // fails if there is none, or a newer one with files
+    // Fails if the old folder does not exist, or the new one has files.
+    let _ = fs::rename(folder.with_file_name(OLD_NAME), folder);
 }
 
-/// What is in a folder; nothing if there is none.
+/// The usage of a folder; zero if it does not exist.
 pub fn usage(folder: &Path) -> Usage {
     adopt(folder);
     let stored = stored(folder);
@@ -69,13 +71,13 @@ pub fn usage(folder: &Path) -> Usage {
     }
 }
 
-/// Removes the cached prompts that these conversations went into, and those of which that is not known: of no conversation, not
-/// readable, unfinished. One that is gone already is no failure.
+/// Removes the cached prompts of these conversations, and those of unknown origin: tied to no conversation,
+/// unreadable, unfinished. A file that is already gone is not an error.
 pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
     adopt(folder);
     let others = |path: &Path| {
         let header = file::read_header(path);
-        header.is_ok_and(|Header { conversations: of, .. }| {
+        header.is_ok_and(|CacheFileHeader { conversations: of, .. }| {
             !of.is_empty() && of.iter().all(|of| !conversations.contains(of))
         })
     };
@@ -93,17 +95,17 @@ pub fn forget(folder: &Path, conversations: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// Notes for [`usage`] whether something was found. Where there is no folder yet, none is made for that.
+/// Counts a lookup for [`usage`]. Creates no folder for it.
 pub(super) fn note(folder: &Path, found: bool) {
     let path = folder.join(LOOKUPS);
     if fs::metadata(&path).is_ok_and(|lookups| lookups.len() >= MOST_LOOKUPS) {
-        let _ = fs::remove_file(&path); // then it begins anew
+        let _ = fs::remove_file(&path); // start counting afresh
     }
     let lookups = own_file(&path, OpenOptions::new().append(true).create(true));
     let _ = lookups.and_then(|mut file| file.write_all(if found { b"+" } else { b"-" }));
 }
 
-/// The file names that end as those of cached prompts do.
+/// The file names with the ending of cached prompts.
 pub(super) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -114,23 +116,23 @@ pub(super) fn name(key: u64, beginning: u32, tokens: u64) -> String {
     format!("{}{tokens:016x}.{ENDING}", name_start(key, beginning))
 }
 
-/// What the names of all cached prompts begin with whose key and first tokens are these.
+/// The start of the names of all cached prompts with this key and these first tokens.
 pub(super) fn name_start(key: u64, beginning: u32) -> String {
     format!("{key:016x}-{beginning:08x}-")
 }
 
-/// Says that a file was used, so that it stays.
+/// Marks a file as used, so that it is evicted later.
 pub(super) fn touch(path: &Path) {
     let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
-/// Writes a cached prompt after making room for it. One that is there already is left as it is.
+/// Writes a cached prompt after making room for it. Leaves an existing file as it is.
 pub(super) fn store(
     folder: &Path,
     name: &str,
-    header: &Header,
+    header: &CacheFileHeader,
     state: &[u8],
-    bounds: &Bounds,
+    bounds: &DiskBounds,
 ) -> io::Result<()> {
     let path = folder.join(name);
     if path.exists() {
@@ -154,14 +156,15 @@ struct StoredFile {
 fn stored(folder: &Path) -> Vec<StoredFile> {
     let found = names(folder).into_iter().filter_map(|name| {
         let path = folder.join(name);
-        let metadata = fs::metadata(&path).ok()?; // gone meanwhile
+        let metadata = fs::metadata(&path).ok()?; // gone in the meantime
         Some(StoredFile { path, bytes: metadata.len(), used: metadata.modified().ok()? })
     });
     found.collect()
 }
 
-/// Removes what was not used for longest until `needed` bytes more are within bounds. Removes nothing if they cannot be.
-fn make_room(folder: &Path, needed: u64, bounds: &Bounds) -> io::Result<()> {
+/// Evicts the least recently used files until `needed` more bytes fit the limits. Removes nothing if they
+/// cannot fit.
+fn make_room(folder: &Path, needed: u64, bounds: &DiskBounds) -> io::Result<()> {
     remove_abandoned(folder);
     let mut stored = stored(folder);
     stored.sort_by_key(|one| std::cmp::Reverse(one.used));
@@ -179,7 +182,7 @@ fn make_room(folder: &Path, needed: u64, bounds: &Bounds) -> io::Result<()> {
     while left > budget - needed
         && let Some(oldest) = stored.pop()
     {
-        let _ = fs::remove_file(&oldest.path); // another process may have done so
+        let _ = fs::remove_file(&oldest.path); // another process may have removed it
         left -= oldest.bytes;
     }
     Ok(())
@@ -201,13 +204,13 @@ mod tests {
 
     use super::*;
 
-    fn bounds(most: u64) -> Bounds {
-        Bounds { most, share: 1.0, leave: 0 }
+    fn bounds(most: u64) -> DiskBounds {
+        DiskBounds { most, share: 1.0, leave: 0 }
     }
 
-    fn put(folder: &Path, name: &str, size: usize, bounds: &Bounds) -> io::Result<()> {
+    fn put(folder: &Path, name: &str, size: usize, bounds: &DiskBounds) -> io::Result<()> {
         let state = vec![7; size];
-        let header = Header::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
+        let header = CacheFileHeader::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
         store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds)
     }
 
@@ -239,8 +242,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         put(home.path(), "one", 1000, &bounds(100_000)).unwrap();
         assert!(put(home.path(), "two", 200_000, &bounds(100_000)).is_err());
-        assert!(put(home.path(), "two", 1000, &Bounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
-        assert!(put(home.path(), "two", 1000, &Bounds { share: 0.0, ..bounds(100_000) }).is_err());
+        assert!(put(home.path(), "two", 1000, &DiskBounds { leave: u64::MAX, ..bounds(100_000) }).is_err());
+        assert!(put(home.path(), "two", 1000, &DiskBounds { share: 0.0, ..bounds(100_000) }).is_err());
         assert_eq!(names(home.path()), ["one.state"]);
     }
 
@@ -268,7 +271,7 @@ mod tests {
         put(&old, "one", 1000, &bounds(100_000)).unwrap();
         assert_eq!(usage(&new).files, 1);
         assert!(!old.exists());
-        put(&old, "two", 1000, &bounds(100_000)).unwrap(); // by an older version that still runs
+        put(&old, "two", 1000, &bounds(100_000)).unwrap(); // by an older version that is still running
         assert_eq!((names(&new), names(&old)), (vec!["one.state".into()], vec!["two.state".into()]));
         assert_eq!(usage(&new).files, 1);
         fs::remove_dir_all(&new).unwrap();

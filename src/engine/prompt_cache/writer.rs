@@ -1,4 +1,5 @@
-//! The thread that writes cached prompts, so that nobody waits for the disk. The end of the process may interrupt it anywhere.
+//! The thread that writes cached prompts, so that nothing waits for the disk. Process exit may interrupt it
+//! anywhere.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +8,13 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::super::token::Token;
-use super::file::Header;
-use super::folder::{self, Bounds};
+use super::file::CacheFileHeader;
+use super::folder::{self, DiskBounds};
 
-/// Bytes a second that are written until it has been measured.
+/// The assumed write speed until it has been measured, in bytes per second.
 const FIRST_ESTIMATE: u64 = 300_000_000;
 
-/// A state to be written.
+/// A state to write.
 pub(super) struct Held {
     pub(super) name: String,
     pub(super) key: String,
@@ -21,7 +22,7 @@ pub(super) struct Held {
     pub(super) conversations: Vec<String>,
     pub(super) secs_per_token: f64,
     pub(super) state: Vec<u8>,
-    /// Files that this one makes needless.
+    /// Files that this one supersedes.
     pub(super) instead_of: Vec<String>,
 }
 
@@ -30,43 +31,43 @@ enum WriteJob {
     Tell(Sender<()>),
 }
 
-/// The thread, started with the first state. Dropped, it ends when it has written what it was given.
+/// The thread, started with the first state. After a drop it finishes the jobs it has, then ends.
 #[derive(Default)]
 pub(super) struct CacheWriter {
     jobs: Option<Sender<WriteJob>>,
     seen: Arc<WriterState>,
 }
 
-/// What the thread has found out.
+/// What the thread reports.
 #[derive(Default)]
 struct WriterState {
     waiting: AtomicUsize,
     failed: AtomicBool,
-    /// Bytes a second; 0: not known.
+    /// Bytes per second; 0: not measured.
     speed: AtomicU64,
 }
 
 impl CacheWriter {
-    /// States that are not written yet.
+    /// The number of states not yet written.
     pub(super) fn waiting(&self) -> usize {
         self.seen.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether one could not be written: none is tried again in this process.
+    /// Whether a write has failed: this process then attempts no more.
     pub(super) fn failed(&self) -> bool {
         self.seen.failed.load(Ordering::Relaxed)
     }
 
-    /// Seconds that writing takes.
+    /// The estimated time to write `bytes`, in seconds.
     pub(super) fn seconds(&self, bytes: usize) -> f64 {
         let measured = self.seen.speed.load(Ordering::Relaxed);
         bytes as f64 / if measured == 0 { FIRST_ESTIMATE } else { measured } as f64
     }
 
-    pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &Bounds) {
+    pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &DiskBounds) {
         let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
         self.seen.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ = jobs.send(WriteJob::Store(held)); // a thread that could not be started, or died, writes nothing
+        let _ = jobs.send(WriteJob::Store(held)); // without the thread nothing is written
     }
 
     /// Drops `done` when everything is written.
@@ -77,7 +78,7 @@ impl CacheWriter {
     }
 }
 
-fn start(folder: PathBuf, bounds: Bounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
+fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
     let (jobs, inbox) = channel();
     let work = move || {
         for job in inbox {
@@ -95,15 +96,15 @@ fn start(folder: PathBuf, bounds: Bounds, seen: Arc<WriterState>) -> Sender<Writ
     jobs
 }
 
-fn store(folder: &std::path::Path, bounds: &Bounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
+fn store(folder: &std::path::Path, bounds: &DiskBounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
     let started = Instant::now();
     let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
-    let header = Header::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
+    let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
     folder::store(folder, &held.name, &header, &held.state, bounds)?;
     let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
     seen.speed.store(speed as u64, Ordering::Relaxed);
     for name in &held.instead_of {
-        let _ = std::fs::remove_file(folder.join(name)); // another process may have done so
+        let _ = std::fs::remove_file(folder.join(name)); // another process may have removed it
     }
     Ok(())
 }

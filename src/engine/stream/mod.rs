@@ -1,35 +1,35 @@
 //! 10 — token bytes → thinking and answer, as the user sees them.
 //!
-//! In the order of the flow: characters (`utf8.rs`), what of them is thinking (`reasoning.rs`), and stop strings in the rest
-//! (`stops.rs`).
+//! In the order of the flow: characters (`utf8.rs`), thinking or answer (`reasoning.rs`), and stop strings in
+//! the answer (`stops.rs`).
 
 pub mod utf8;
 pub mod reasoning;
 pub mod stops;
 
-use self::reasoning::{Piece, Reasoning};
+use self::reasoning::{Reasoning, ReplyDelta};
 use self::stops::Stops;
 use self::utf8::Detokenizer;
 use super::model::Model;
-use super::prompt::format::{AnswerPrefix, Format};
+use super::prompt::format::{AnswerPrefix, ThinkingFormat};
 use super::prompt::one_token;
 use super::token::Token;
 
-/// How thinking is told from the answer, and when it has been enough.
+/// How to tell thinking from the answer, and its token budget.
 pub struct Thoughts {
     pub reasoning: Reasoning,
     /// Tokens that are tags or parts of tags, with their texts.
     pub tags: Vec<(Token, String)>,
-    /// Most tokens of thinking, and what is written in the model's place to end it.
+    /// The maximum number of thinking tokens, and the tokens that are forced to end it.
     pub budget: Option<(u32, Vec<Token>)>,
 }
 
 impl Thoughts {
-    /// For an answer that goes on after `answer_prefix`. `opened`: whether the prompt ends inside the thinking or right after it.
-    /// `budget`: most tokens of thinking.
+    /// For an answer that continues `answer_prefix`. `opened`: whether the prompt ends inside the thinking or
+    /// right after it. `budget`: the maximum number of thinking tokens.
     pub fn new(
         model: &impl Model,
-        (format, opened): &(Format, Option<bool>),
+        (format, opened): &(ThinkingFormat, Option<bool>),
         answer_prefix: AnswerPrefix,
         budget: Option<u32>,
     ) -> Thoughts {
@@ -48,7 +48,7 @@ impl Thoughts {
     }
 }
 
-/// What becomes of the bytes of tokens.
+/// Turns the bytes of tokens into thinking and answer.
 pub struct Stream {
     characters: Detokenizer,
     thoughts: Option<Thoughts>,
@@ -56,7 +56,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `thoughts`: of a model that thinks before it answers.
+    /// `thoughts`: for a model that thinks before it answers.
     pub fn new(thoughts: Option<Thoughts>, stops: &[String]) -> Stream {
         Stream { characters: Detokenizer::default(), thoughts, stops: Stops::new(stops) }
     }
@@ -65,26 +65,26 @@ impl Stream {
         self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
     }
 
-    /// Whether a token may be what ends the thinking.
+    /// Whether a token may end the thinking.
     pub fn parted_by(&self, token: Token) -> bool {
         self.thinks() && self.tag(token).is_some()
     }
 
-    /// The text of a token that is a tag.
+    /// The text of a token that is a tag or part of one.
     pub fn tag(&self, token: Token) -> Option<String> {
         let tags = &self.thoughts.as_ref()?.tags;
         tags.iter().find(|(tag, _)| *tag == token).map(|(_, text)| text.clone())
     }
 
-    /// What is certain now, and whether a stop string came in the answer.
-    pub fn push(&mut self, bytes: &[u8]) -> (Piece, bool) {
+    /// The text that is certain now, and whether the answer reached a stop string.
+    pub fn push(&mut self, bytes: &[u8]) -> (ReplyDelta, bool) {
         let text = self.characters.push(bytes);
         let piece = self.parted(text);
         self.stopped(piece)
     }
 
-    /// The same for a tag. A character that is incomplete before it stays so.
-    pub fn push_tag(&mut self, tag: &str) -> (Piece, bool) {
+    /// The same for a tag. An incomplete character before it stays incomplete.
+    pub fn push_tag(&mut self, tag: &str) -> (ReplyDelta, bool) {
         let before = std::mem::take(&mut self.characters).finish();
         let mut piece = self.parted(before);
         if let Some(thoughts) = &mut self.thoughts {
@@ -93,20 +93,20 @@ impl Stream {
         self.stopped(piece)
     }
 
-    fn parted(&mut self, text: String) -> Piece {
+    fn parted(&mut self, text: String) -> ReplyDelta {
         match &mut self.thoughts {
             Some(thoughts) => thoughts.reasoning.push(&text),
-            None => Piece { answer: text, ..Piece::default() },
+            None => ReplyDelta { answer: text, ..ReplyDelta::default() },
         }
     }
 
-    fn stopped(&mut self, mut piece: Piece) -> (Piece, bool) {
+    fn stopped(&mut self, mut piece: ReplyDelta) -> (ReplyDelta, bool) {
         let before = self.stops.push(&piece.answer);
         piece.answer = before.text;
         (piece, before.stopped)
     }
 
-    /// What ends the thinking, if there were so many tokens of it that it must end.
+    /// The tokens that end the thinking, if it has used up its budget.
     pub fn enough(&self, thinking: usize) -> Vec<Token> {
         let budget =
             self.thoughts.as_ref().filter(|_| self.thinks()).and_then(|thoughts| thoughts.budget.as_ref());
@@ -115,8 +115,8 @@ impl Stream {
             .map_or(Vec::new(), |(_, closing)| closing.clone())
     }
 
-    /// What still waits at the end. Of an answer that was cut, an incomplete character is left out.
-    pub fn finish(mut self, by_the_model: bool) -> Piece {
+    /// The text still held back at the end. If the answer was cut off, an incomplete character is dropped.
+    pub fn finish(mut self, by_the_model: bool) -> ReplyDelta {
         let characters = std::mem::take(&mut self.characters);
         let text = if by_the_model { characters.finish() } else { String::new() };
         let mut piece = self.parted(text);

@@ -1,113 +1,115 @@
 //! A stream of text → thinking and answer.
 //!
-//! Models that think before they answer say so in the text itself: between two tags, or in channels with headers (harmony, the
-//! format of GPT-OSS); `prompt/format.rs` finds out which. What is not yet certain waits here, so that no part of a tag is ever
-//! shown, wherever the stream is cut. A tag that the vocabulary has as one token counts only as that token: written in letters
-//! it is a quotation. A stream need not be well-formed: whatever is visible in it becomes thinking or answer.
+//! Models that think before they answer mark it in the text itself: with two tags, or with channels and
+//! headers (harmony, the format of GPT-OSS); `prompt/format.rs` detects which. Text that is still ambiguous
+//! is held back, so no part of a tag is ever shown, wherever the stream is split. A tag that is one token of
+//! the vocabulary counts only as that token; the same characters as ordinary text are a quotation. The stream
+//! need not be well-formed: all visible text becomes thinking or answer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::engine::prompt::format::{AnswerPrefix, CHANNEL, ENDS, Format, MESSAGE, START};
+use crate::engine::prompt::format::{AnswerPrefix, CHANNEL, ENDS, MESSAGE, START, ThinkingFormat};
 
-/// Longest white space before thinking, in bytes: what is longer is the answer.
+/// The longest white space before thinking, in bytes: anything longer belongs to the answer.
 const MOST_SPACE: usize = 8;
-/// Longest header of a message, in bytes: what is longer is the message.
+/// The longest header of a message, in bytes: anything longer is the message itself.
 const MOST_HEADER: usize = 128;
 
-/// What one push brought.
+/// The thinking and the answer text that became certain.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Piece {
+pub struct ReplyDelta {
     pub thinking: String,
     pub answer: String,
 }
 
-impl Piece {
-    /// Adds what came after it.
-    pub fn and(&mut self, later: Piece) {
+impl ReplyDelta {
+    /// Appends a later delta.
+    pub fn and(&mut self, later: ReplyDelta) {
         self.thinking += &later.thinking;
         self.answer += &later.answer;
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing but white space has come.
+enum Phase {
+    /// Only white space so far.
     Undecided,
     Thinking,
-    /// White space before the answer is left out.
+    /// Before the answer: white space is skipped.
     Before,
     Answer,
-    /// Harmony: the header of a message, up to `<|message|>`.
+    /// Harmony: in the header of a message, up to `<|message|>`.
     Header,
     /// Harmony: between two messages.
     Between,
 }
 
-/// What comes next in the stream.
-enum Next {
+/// The next certain part of the stream.
+enum Segment {
     Text(String),
     Tag { tag: String, one_token: bool },
 }
 
-/// Tells the thinking of one answer from the rest.
+/// Separates the thinking of one answer from the rest.
 #[derive(Debug, Clone)]
 pub struct Reasoning {
-    format: Format,
+    format: ThinkingFormat,
     /// The tags that are one token each.
     one_token: Vec<String>,
-    state: State,
-    /// Not certain yet.
+    phase: Phase,
+    /// Text that is still ambiguous.
     held: String,
-    /// Where in it tokens stand that are tags.
+    /// The positions in `held` of tokens that are tags.
     tags: VecDeque<Range<usize>>,
-    /// What has come of a header, or white space that may come before thinking.
+    /// The header so far, or white space that may precede thinking.
     header: String,
-    /// Whether it is the role so far: no channel was named yet.
+    /// Whether the header is still at its role: it has named no channel.
     role: bool,
     /// Whether this header names a recipient.
     addressed: bool,
-    /// What headers were that broke off.
+    /// The text of headers that broke off.
     broken: String,
-    /// Thinking was opened by a tag in letters, and such a one ends it.
+    /// Thinking was opened by a tag spelled in ordinary tokens, and only such a tag ends it.
     in_letters: bool,
-    thought: Part,
-    answered: Part,
-    /// White space after what was thought: part of it if more is.
+    thought: Shown,
+    answered: Shown,
+    /// White space after the thinking so far: part of it if more follows.
     space: String,
 }
 
-/// What of one kind was shown.
+/// What has been shown of the thinking, or of the answer.
 #[derive(Debug, Clone, Copy, Default)]
-struct Part {
+struct Shown {
     /// Anything visible at all.
     any: bool,
-    /// Nothing visible since it was begun again.
+    /// Nothing visible since its last section began.
     fresh: bool,
 }
 
-impl Part {
-    fn after(text: &str) -> Part {
-        Part { any: !text.trim().is_empty(), fresh: text.is_empty() }
+impl Shown {
+    fn after(text: &str) -> Shown {
+        Shown { any: !text.trim().is_empty(), fresh: text.is_empty() }
     }
 }
 
 impl Reasoning {
-    /// For an answer that goes on after `answer_prefix`. `opened`: what [`Format::opened`] says of the prompt.
-    pub fn after(format: &Format, opened: Option<bool>, answer_prefix: AnswerPrefix) -> Reasoning {
-        let state = match (answer_prefix.thinking, answer_prefix.text) {
+    /// For an answer that continues `answer_prefix`. `opened`: the result of [`ThinkingFormat::opened`] for
+    /// the prompt.
+    pub fn after(format: &ThinkingFormat, opened: Option<bool>, answer_prefix: AnswerPrefix) -> Reasoning {
+        let phase = match (answer_prefix.thinking, answer_prefix.text) {
             ("", "") => match opened {
-                Some(true) => State::Thinking,
-                Some(false) => State::Before,
-                None => State::Undecided,
+                Some(true) => Phase::Thinking,
+                Some(false) => Phase::Before,
+                None => Phase::Undecided,
             },
-            (_, "") => State::Thinking,
-            _ => State::Answer,
+            (_, "") => Phase::Thinking,
+            _ => Phase::Answer,
         };
         Reasoning {
             format: format.clone(),
             one_token: Vec::new(),
-            state,
+            phase,
             held: String::new(),
             tags: VecDeque::new(),
             header: String::new(),
@@ -115,45 +117,45 @@ impl Reasoning {
             addressed: false,
             broken: String::new(),
             in_letters: false,
-            thought: Part::after(answer_prefix.thinking),
-            answered: Part { fresh: false, ..Part::after(answer_prefix.text) },
+            thought: Shown::after(answer_prefix.thinking),
+            answered: Shown { fresh: false, ..Shown::after(answer_prefix.text) },
             space: String::new(),
         }
     }
 
-    /// The same where these tags are one token each, which [`Reasoning::push_tag`] will take.
+    /// Sets the tags that are one token each, to be passed to [`Reasoning::push_tag`].
     pub fn with_tokens(self, one_token: Vec<String>) -> Reasoning {
         Reasoning { one_token, ..self }
     }
 
     pub fn thinks(&self) -> bool {
-        self.state == State::Thinking
+        self.phase == Phase::Thinking
     }
 
-    /// Takes the next piece of the stream and gives what is certain now.
-    pub fn push(&mut self, text: &str) -> Piece {
+    /// Takes the next piece of the stream and returns the text that is certain now.
+    pub fn push(&mut self, text: &str) -> ReplyDelta {
         self.held.push_str(text);
-        let mut piece = Piece::default();
+        let mut piece = ReplyDelta::default();
         while let Some(next) = self.next() {
             self.take(next, &mut piece);
         }
         piece
     }
 
-    /// The same for a token that is a tag, or a part of one.
-    pub fn push_tag(&mut self, text: &str) -> Piece {
+    /// The same for a token that is a tag or part of one.
+    pub fn push_tag(&mut self, text: &str) -> ReplyDelta {
         self.tags.push_back(self.held.len()..self.held.len() + text.len());
         self.push(text)
     }
 
-    /// The stream is over: all that waited.
-    pub fn finish(mut self) -> Piece {
-        let mut piece = Piece::default();
+    /// Ends the stream and returns all text still held back.
+    pub fn finish(mut self) -> ReplyDelta {
+        let mut piece = ReplyDelta::default();
         let rest = self.text(self.held.len());
-        self.take(Next::Text(rest), &mut piece);
-        match (self.state, &self.format) {
-            (State::Undecided, _) => piece.answer += &std::mem::take(&mut self.header),
-            (State::Header, _) => self.headerless(&mut piece),
+        self.take(Segment::Text(rest), &mut piece);
+        match (self.phase, &self.format) {
+            (Phase::Undecided, _) => piece.answer += &std::mem::take(&mut self.header),
+            (Phase::Header, _) => self.headerless(&mut piece),
             _ => {}
         }
         if !self.thought.any && !self.answered.any && piece.answer.is_empty() {
@@ -162,29 +164,30 @@ impl Reasoning {
         piece
     }
 
-    /// The tags that mean something now.
+    /// The tags that have a meaning in this phase.
     fn wanted(&self) -> Vec<&str> {
-        match (&self.format, self.state) {
-            (Format::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
-            (Format::Tags { close, .. }, State::Thinking) if !self.thought.fresh => vec![close],
-            (Format::Tags { open, close }, _) => vec![open, close],
+        match (&self.format, self.phase) {
+            (ThinkingFormat::Harmony, _) => [CHANNEL, MESSAGE, START].into_iter().chain(ENDS).collect(),
+            (ThinkingFormat::Tags { close, .. }, Phase::Thinking) if !self.thought.fresh => vec![close],
+            (ThinkingFormat::Tags { open, close }, _) => vec![open, close],
         }
     }
 
-    /// Whether a tag in letters counts now: one that no token is, or where none has been seen yet. In an answer it never does.
+    /// Whether a tag spelled in ordinary tokens counts now: if no token is that tag, or if nothing has been
+    /// decided yet. Never in an answer.
     fn counts_in_letters(&self, tag: &str) -> bool {
         let one_token = self.one_token.iter().any(|one| one == tag);
-        match (&self.format, self.state) {
-            (Format::Harmony, _) => !one_token,
-            (_, State::Undecided) => true,
-            (_, State::Thinking) => !one_token || self.in_letters,
-            (Format::Tags { close, .. }, State::Before) => !one_token && tag == close,
+        match (&self.format, self.phase) {
+            (ThinkingFormat::Harmony, _) => !one_token,
+            (_, Phase::Undecided) => true,
+            (_, Phase::Thinking) => !one_token || self.in_letters,
+            (ThinkingFormat::Tags { close, .. }, Phase::Before) => !one_token && tag == close,
             _ => false,
         }
     }
 
-    /// Takes the next certain part out of what is held.
-    fn next(&mut self) -> Option<Next> {
+    /// Takes the next certain part from the held text.
+    fn next(&mut self) -> Option<Segment> {
         let wanted = self.wanted();
         let in_letters: Vec<&&str> = wanted.iter().filter(|tag| self.counts_in_letters(tag)).collect();
         let tokens = self.tags.iter().filter(|at| wanted.contains(&&self.held[(*at).clone()]));
@@ -193,16 +196,16 @@ impl Reasoning {
             in_letters.iter().filter_map(|tag| Some((self.held.find(**tag)?, tag.len(), false))).min();
         let found = token.into_iter().chain(letters).min_by_key(|(at, _, one_token)| (*at, !one_token));
         let certain = match found {
-            Some((0, length, one_token)) => return Some(Next::Tag { tag: self.cut(length), one_token }),
+            Some((0, length, one_token)) => return Some(Segment::Tag { tag: self.cut(length), one_token }),
             Some((at, ..)) => at,
             None => {
                 self.held.len() - in_letters.iter().map(|tag| overlap(&self.held, tag)).max().unwrap_or(0)
             }
         };
-        (certain > 0).then(|| Next::Text(self.text(certain)))
+        (certain > 0).then(|| Segment::Text(self.text(certain)))
     }
 
-    /// Takes so many bytes of text out of what is held. A marker that means nothing here is no text.
+    /// Takes `length` bytes of text from the held text. Drops a marker that has no meaning here.
     fn text(&mut self, length: usize) -> String {
         let tags: Vec<Range<usize>> = self.tags.iter().filter(|at| at.end <= length).cloned().collect();
         let mut text = self.cut(length);
@@ -214,7 +217,7 @@ impl Reasoning {
         text
     }
 
-    /// Takes so many bytes out of what is held.
+    /// Takes `length` bytes from the held text.
     fn cut(&mut self, length: usize) -> String {
         self.tags.retain(|at| at.start >= length);
         for at in &mut self.tags {
@@ -224,80 +227,82 @@ impl Reasoning {
         std::mem::replace(&mut self.held, rest)
     }
 
-    fn take(&mut self, next: Next, piece: &mut Piece) {
-        match (next, self.state) {
-            (Next::Text(text), State::Thinking) => self.think(&text, piece),
-            (Next::Text(text), State::Answer) => self.answer(&text, piece),
-            (Next::Text(text), State::Before | State::Between) => {
+    fn take(&mut self, next: Segment, piece: &mut ReplyDelta) {
+        match (next, self.phase) {
+            (Segment::Text(text), Phase::Thinking) => self.think(&text, piece),
+            (Segment::Text(text), Phase::Answer) => self.answer(&text, piece),
+            (Segment::Text(text), Phase::Before | Phase::Between) => {
                 let visible = text.trim_start();
                 if !visible.is_empty() {
-                    self.state = State::Answer;
+                    self.phase = Phase::Answer;
                     self.answer(visible, piece);
                 }
             }
-            (Next::Text(text), State::Undecided | State::Header) => {
+            (Segment::Text(text), Phase::Undecided | Phase::Header) => {
                 self.header.push_str(&text);
                 if self.is_no_header() {
                     self.headerless(piece);
                 }
             }
-            (Next::Tag { tag, .. }, _) if self.format == Format::Harmony => self.message(&tag, piece),
-            (Next::Tag { tag, one_token }, _) => self.tag(&tag, one_token),
+            (Segment::Tag { tag, .. }, _) if self.format == ThinkingFormat::Harmony => self.message(&tag, piece),
+            (Segment::Tag { tag, one_token }, _) => self.tag(&tag, one_token),
         }
     }
 
-    /// One of two tags. Repeated where nothing has come since, it says nothing new.
+    /// Handles an opening or closing tag. A repeated tag without text in between has no effect.
     fn tag(&mut self, tag: &str, one_token: bool) {
-        let closes = matches!(&self.format, Format::Tags { close, .. } if close == tag);
-        match (closes, self.state) {
-            (true, State::Answer) => {}
-            (true, _) => self.begin(State::Before),
-            (false, State::Thinking) => {}
+        let closes = matches!(&self.format, ThinkingFormat::Tags { close, .. } if close == tag);
+        match (closes, self.phase) {
+            (true, Phase::Answer) => {}
+            (true, _) => self.begin(Phase::Before),
+            (false, Phase::Thinking) => {}
             (false, _) => {
                 self.in_letters = !one_token;
-                self.begin(State::Thinking);
+                self.begin(Phase::Thinking);
             }
         }
         self.header.clear();
     }
 
-    /// `<|start|>ROLE<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the last name says what follows.
-    fn message(&mut self, tag: &str, piece: &mut Piece) {
+    /// `<|start|>ROLE<|channel|>NAME to=RECIPIENT<|constrain|>json<|message|>`: the last name decides what
+    /// follows.
+    fn message(&mut self, tag: &str, piece: &mut ReplyDelta) {
         let header = std::mem::take(&mut self.header);
         let addressed = self.addressed || header.contains("to=");
-        match (tag, self.state) {
-            (MESSAGE, State::Header | State::Undecided | State::Between) => {
+        match (tag, self.phase) {
+            (MESSAGE, Phase::Header | Phase::Undecided | Phase::Between) => {
                 let thinks = addressed || channel(&header).0 == Some("analysis");
-                self.begin(if thinks { State::Thinking } else { State::Answer });
+                self.begin(if thinks { Phase::Thinking } else { Phase::Answer });
             }
             (MESSAGE, _) => {}
             _ => {
-                if self.state == State::Header && !self.role && !addressed {
+                if self.phase == Phase::Header && !self.role && !addressed {
                     self.broken_off(channel(&header).1, piece);
                 }
                 self.addressed = tag == CHANNEL && addressed;
                 self.role = tag != CHANNEL;
-                self.state = if ENDS.contains(&tag) { State::Between } else { State::Header };
+                self.phase = if ENDS.contains(&tag) { Phase::Between } else { Phase::Header };
             }
         }
     }
 
-    /// A header without a message: a name alone is not worth telling where there is anything else; more than that is a thought.
-    fn broken_off(&mut self, header: &str, piece: &mut Piece) {
+    /// Handles a header without a message: a lone name is shown only if nothing else is; longer text becomes
+    /// thinking.
+    fn broken_off(&mut self, header: &str, piece: &mut ReplyDelta) {
         if header.split_whitespace().nth(1).is_none() {
             self.broken.push_str(header);
             return;
         }
-        self.begin(State::Thinking);
+        self.begin(Phase::Thinking);
         self.think(header, piece);
     }
 
-    /// Whether what came cannot be what comes before thinking or a message.
+    /// Whether the text so far cannot precede thinking or a message.
     fn is_no_header(&self) -> bool {
         let visible = self.header.trim_start();
-        match (&self.format, self.state) {
-            (_, State::Header) => self.header.len() > MOST_HEADER,
-            (Format::Harmony, _) => {
+        match (&self.format, self.phase) {
+            (_, Phase::Header) => self.header.len() > MOST_HEADER,
+            (ThinkingFormat::Harmony, _) => {
                 let addressed = "to=".starts_with(visible) || visible.starts_with("to=");
                 !addressed || self.header.len() > MOST_HEADER
             }
@@ -305,36 +310,36 @@ impl Reasoning {
         }
     }
 
-    /// A header that does not end is the message itself, but for the name of its channel.
-    fn headerless(&mut self, piece: &mut Piece) {
+    /// Treats a header that does not end as the message itself, without the name of its channel.
+    fn headerless(&mut self, piece: &mut ReplyDelta) {
         let header = std::mem::take(&mut self.header);
-        let (state, text) = match self.state {
-            State::Undecided => (State::Answer, header.as_str()),
+        let (phase, text) = match self.phase {
+            Phase::Undecided => (Phase::Answer, header.as_str()),
             _ if self.role => {
-                (State::Answer, header.strip_prefix("assistant").unwrap_or(&header).trim_start())
+                (Phase::Answer, header.strip_prefix("assistant").unwrap_or(&header).trim_start())
             }
             _ => match channel(&header) {
-                (Some("analysis"), text) => (State::Thinking, text),
-                (_, text) => (State::Answer, text.trim_start()),
+                (Some("analysis"), text) => (Phase::Thinking, text),
+                (_, text) => (Phase::Answer, text.trim_start()),
             },
         };
-        self.begin(state);
-        match state {
-            State::Thinking => self.think(text, piece),
+        self.begin(phase);
+        match phase {
+            Phase::Thinking => self.think(text, piece),
             _ => self.answer(text, piece),
         }
     }
 
-    /// Another part of thinking or answer begins.
-    fn begin(&mut self, state: State) {
-        self.state = state;
+    /// Starts another section of thinking or answer.
+    fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
         self.space.clear();
-        let part = if state == State::Thinking { &mut self.thought } else { &mut self.answered };
+        let part = if phase == Phase::Thinking { &mut self.thought } else { &mut self.answered };
         part.fresh = true;
     }
 
-    /// White space before the end of thinking waits: it is no part of it.
-    fn think(&mut self, text: &str, piece: &mut Piece) {
+    /// White space at the end of thinking is held back: it is not part of it.
+    fn think(&mut self, text: &str, piece: &mut ReplyDelta) {
         let text = if self.thought.fresh { text.trim_start() } else { text };
         let (visible, space) = text.split_at(text.trim_end().len());
         if !visible.is_empty() {
@@ -343,13 +348,13 @@ impl Reasoning {
             }
             piece.thinking.push_str(&std::mem::take(&mut self.space));
             piece.thinking.push_str(visible);
-            self.thought = Part { any: true, fresh: false };
+            self.thought = Shown { any: true, fresh: false };
         }
         self.space.push_str(space);
     }
 
-    /// A later part of the answer is a paragraph of its own.
-    fn answer(&mut self, text: &str, piece: &mut Piece) {
+    /// A later section of the answer starts a new paragraph.
+    fn answer(&mut self, text: &str, piece: &mut ReplyDelta) {
         let parted = self.answered.fresh && self.answered.any;
         let text = if parted { text.trim_start() } else { text };
         if parted && !text.is_empty() {
@@ -361,19 +366,19 @@ impl Reasoning {
     }
 }
 
-/// Whether a token is written as markers are, and not as words.
+/// Whether a token looks like a marker rather than words.
 fn marks(token: &str) -> bool {
     token.starts_with(['<', '['])
 }
 
-/// The channel that a header names first, if it is one of those that there are, and what comes after it.
+/// The channel that a header starts with, if it is a known one, and the text after it.
 fn channel(header: &str) -> (Option<&'static str>, &str) {
     let visible = header.trim_start();
     let known = ["analysis", "commentary", "final"].into_iter().find(|name| visible.starts_with(name));
     known.map_or((None, header), |name| (Some(name), &visible[name.len()..]))
 }
 
-/// How many bytes of `text`'s end are the beginning of `mark`, but not all of it.
+/// The length in bytes of the longest end of `text` that is a proper prefix of `mark`.
 pub(super) fn overlap(text: &str, mark: &str) -> usize {
     let longest = mark.len().saturating_sub(1).min(text.len());
     (1..=longest).rev().find(|n| mark.is_char_boundary(*n) && text.ends_with(&mark[..*n])).unwrap_or(0)
@@ -383,22 +388,22 @@ pub(super) fn overlap(text: &str, mark: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn think_tags() -> Format {
-        Format::tags("<think>", "</think>")
+    fn think_tags() -> ThinkingFormat {
+        ThinkingFormat::tags("<think>", "</think>")
     }
 
-    /// The stream cut at every place, and at every pair of places.
-    fn every_cut(format: &Format, prompt: &str, stream: &str, thinking: &str, answer: &str) {
+    /// Splits the stream at every place, and at every pair of places.
+    fn every_cut(format: &ThinkingFormat, prompt: &str, stream: &str, thinking: &str, answer: &str) {
         let places: Vec<usize> = (0..=stream.len()).filter(|at| stream.is_char_boundary(*at)).collect();
         for a in &places {
             for b in places.iter().filter(|b| *b >= a) {
                 let mut reasoning = Reasoning::after(format, format.opened(prompt), AnswerPrefix::default());
-                let mut all = Piece::default();
+                let mut all = ReplyDelta::default();
                 for part in [&stream[..*a], &stream[*a..*b], &stream[*b..]] {
                     all.and(reasoning.push(part));
                 }
                 all.and(reasoning.finish());
-                let expected = Piece { thinking: thinking.into(), answer: answer.into() };
+                let expected = ReplyDelta { thinking: thinking.into(), answer: answer.into() };
                 assert_eq!(all, expected, "{stream:?} cut at {a} and {b}");
             }
         }
@@ -419,18 +424,18 @@ mod tests {
     fn channels() {
         let whole =
             "<|channel|>analysis<|message|>hm\n<|end|><|start|>assistant<|channel|>final<|message|>Yes.";
-        every_cut(&Format::Harmony, "<|start|>assistant", whole, "hm", "Yes.");
+        every_cut(&ThinkingFormat::Harmony, "<|start|>assistant", whole, "hm", "Yes.");
         let preamble = "<|channel|>commentary<|message|>Wait.<|end|><|start|>assistant<|channel|>final<|message|> Yes.<|return|>";
-        every_cut(&Format::Harmony, "<|start|>assistant", preamble, "", "Wait.\n\nYes.");
+        every_cut(&ThinkingFormat::Harmony, "<|start|>assistant", preamble, "", "Wait.\n\nYes.");
         let call = "<|channel|>commentary to=functions.x <|constrain|>json<|message|>{}<|call|>";
-        every_cut(&Format::Harmony, "<|start|>assistant", call, "{}", "");
-        every_cut(&Format::Harmony, "<|start|>assistant", "Just text", "", "Just text");
+        every_cut(&ThinkingFormat::Harmony, "<|start|>assistant", call, "{}", "");
+        every_cut(&ThinkingFormat::Harmony, "<|start|>assistant", "Just text", "", "Just text");
     }
 
     #[test]
     fn malformed_channels() {
         let harmony = |stream: &str, thinking: &str, answer: &str| {
-            every_cut(&Format::Harmony, "<|start|>assistant", stream, thinking, answer);
+            every_cut(&ThinkingFormat::Harmony, "<|start|>assistant", stream, thinking, answer);
         };
         let secret = "<|end|><|start|>assistant<|channel|>analysis<|message|>secret<|end|>\
                       <|start|>assistant<|channel|>final<|message|>the answer";
@@ -451,8 +456,8 @@ mod tests {
         );
         harmony("<|start|>assistant<|channel|>final<|message|>Yes.", "", "Yes.");
         let long = "?".repeat(2 * MOST_HEADER);
-        let mut reasoning = Reasoning::after(&Format::Harmony, None, AnswerPrefix::default());
-        assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "as it comes");
+        let mut reasoning = Reasoning::after(&ThinkingFormat::Harmony, None, AnswerPrefix::default());
+        assert_eq!(reasoning.push(&format!("<|channel|>{long}")).answer, long, "shown as it arrives");
         assert_eq!(reasoning.push(" more").answer, " more");
     }
 
@@ -465,13 +470,13 @@ mod tests {
         every_cut(&tags, "<a>", "<think>hm</think>\n</thin", "hm", "</thin");
     }
 
-    /// A stream in which what stands in brackets is one token.
-    fn of_tokens(prompt: &str, stream: &str) -> Piece {
+    /// Feeds a stream in which the text in brackets is one token.
+    fn of_tokens(prompt: &str, stream: &str) -> ReplyDelta {
         let tokens = ["<think>", "</think>"].map(String::from).to_vec();
         let mut reasoning =
             Reasoning::after(&think_tags(), think_tags().opened(prompt), AnswerPrefix::default())
                 .with_tokens(tokens);
-        let mut all = Piece::default();
+        let mut all = ReplyDelta::default();
         for part in stream.split_inclusive(']') {
             let (letters, token) = part.split_once('[').unwrap_or((part, ""));
             letters.chars().for_each(|c| all.and(reasoning.push(&c.to_string())));
@@ -485,7 +490,7 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_one_token_counts_as_that_token_only() {
-        let piece = |thinking: &str, answer: &str| Piece { thinking: thinking.into(), answer: answer.into() };
+        let piece = |thinking: &str, answer: &str| ReplyDelta { thinking: thinking.into(), answer: answer.into() };
         assert_eq!(
             of_tokens("", "[<think>]a </think> b[</think>]\nYes </think>."),
             piece("a </think> b", "Yes </think>.")

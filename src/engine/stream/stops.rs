@@ -1,6 +1,6 @@
-//! The text of an answer → what comes before a stop string.
+//! The text of an answer → the text before a stop string.
 //!
-//! A stop string may begin in one token and end in another: what is not yet certain waits here.
+//! A stop string may span several tokens, so text that is still ambiguous is held back.
 
 use super::reasoning::overlap;
 
@@ -8,15 +8,15 @@ use super::reasoning::overlap;
 #[derive(Debug, Default)]
 pub struct Stops {
     stops: Vec<String>,
-    /// Text that may turn out to be the beginning of a stop string.
+    /// Text that may be the start of a stop string.
     held: String,
 }
 
-/// What one push brought.
+/// The text that became certain.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct CheckedText {
     pub text: String,
-    /// A stop string came: `text` ends before it, and the answer is over.
+    /// A stop string was reached: `text` ends before it, and the answer is over.
     pub stopped: bool,
 }
 
@@ -26,20 +26,20 @@ impl Stops {
         Stops { stops, held: String::new() }
     }
 
-    /// Takes the next piece of the answer and gives what is certain now.
-    pub fn push(&mut self, text: &str) -> Piece {
+    /// Takes the next piece of the answer and returns the text that is certain now.
+    pub fn push(&mut self, text: &str) -> CheckedText {
         self.held.push_str(text);
         let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
         if let Some(at) = first {
             self.held.truncate(at);
-            return Piece { text: std::mem::take(&mut self.held), stopped: true };
+            return CheckedText { text: std::mem::take(&mut self.held), stopped: true };
         }
         let waiting = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let kept = self.held.split_off(self.held.len() - waiting);
-        Piece { text: std::mem::replace(&mut self.held, kept), stopped: false }
+        CheckedText { text: std::mem::replace(&mut self.held, kept), stopped: false }
     }
 
-    /// The answer is over: what waited was no stop string.
+    /// Ends the answer and returns the held text: it is not a stop string.
     pub fn finish(self) -> String {
         self.held
     }

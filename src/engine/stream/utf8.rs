@@ -1,16 +1,16 @@
 //! Bytes of tokens → whole characters of text. Next: reasoning.rs.
 //!
-//! A token may end in the middle of a character: what is not yet certain waits here.
+//! A token may end in the middle of a character, so incomplete characters are held back.
 
 /// Turns the bytes of one answer into text.
 #[derive(Debug, Default)]
 pub struct Detokenizer {
-    /// Bytes of a character that is not complete yet, or characters of an emoji that the next one may complete.
+    /// An incomplete character, or the characters of an emoji that the next one may complete.
     bytes: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// Takes the bytes of a token and gives the characters that are whole now. Bytes that can be no UTF-8 become U+FFFD.
+    /// Takes the bytes of a token and returns the characters that are complete. Invalid UTF-8 becomes U+FFFD.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.bytes.extend_from_slice(bytes);
         let whole = whole_characters(&self.bytes);
@@ -20,14 +20,14 @@ impl Detokenizer {
         text
     }
 
-    /// The model ended its answer here: an incomplete character becomes U+FFFD. Of an answer that is cut, what waits is dropped
-    /// instead.
+    /// The model ended its answer: an incomplete character becomes U+FFFD. For an answer that was cut off,
+    /// drop this value instead.
     pub fn finish(self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
-/// Length of the part of `bytes` that does not end inside a character that more bytes could complete.
+/// The length of the part of `bytes` that does not end inside a character that more bytes could complete.
 fn whole_characters(bytes: &[u8]) -> usize {
     let mut start = 0;
     loop {
@@ -41,8 +41,8 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of the part of `bytes` that does not end inside an emoji of several characters: after a joiner, or after the first of
-/// the two letters that make a flag.
+/// The length of the part of `bytes` that does not end inside an emoji of several characters: after a joiner,
+/// or after the first of the two letters of a flag.
 fn whole_emoji(bytes: &[u8]) -> usize {
     const JOINER: &[u8] = "\u{200d}".as_bytes();
     let is_letter = |four: &[u8]| four[..3] == *b"\xf0\x9f\x87" && four[3] >= 0xa6; // U+1F1E6 to U+1F1FF
@@ -81,6 +81,6 @@ mod tests {
     fn an_emoji_of_several_characters_comes_whole() {
         let pieces = ["👩", "\u{200d}", "💻🇫", "🇮🇸", "🇪!"].map(str::as_bytes);
         assert_eq!(run(&pieces), ["👩", "", "\u{200d}💻", "🇫🇮", "🇸🇪!", ""]);
-        assert_eq!(run(&["🇫".as_bytes()]), ["", "🇫"], "the model ended it there");
+        assert_eq!(run(&["🇫".as_bytes()]), ["", "🇫"], "the model ended the answer there");
     }
 }

@@ -1,9 +1,10 @@
-//! Rendering in a child process: requests on its stdin, one line of JSON each, results on its stdout.
+//! Rendering in a child process: requests on its stdin, results on its stdout, one line of JSON each.
 //!
-//! minijinja counts steps and bytes, but a template can compare, hash, copy or throw away values whose parts are shared, in one
-//! step, for longer than the world stands, and nothing inside a process can stop that. So the program runs itself again
-//! (`--render`), with bounds on time and memory that the system keeps; such a child can be ended at any moment, and whatever
-//! becomes of it is one line here. Tests and benchmarks, which are not that program, render in their own process.
+//! minijinja counts steps and bytes, but in one step a template can compare, hash, copy or drop values with
+//! shared parts for practically unlimited time, and nothing inside the process can stop that. So the program
+//! runs itself again (`--render`) with time and memory limits that the system enforces. Such a child can be
+//! killed at any moment, and its end is reported as a one-line error. Tests and benchmarks are other programs
+//! and render in their own process.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,35 +21,36 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::{Bounds, Here, TemplateError, moment};
+use super::{Here, RenderBounds, TemplateError, moment};
 use crate::engine::memory;
 use crate::files::reason;
 
-/// What tells the program that it is the child. Hidden, and only as its first argument.
+/// Tells the program that it is the child. Hidden, and recognised only as the first argument.
 const RENDER: &str = "--render";
-/// How often somebody who waits for a render looks whether it is still wanted.
+/// How often a caller waiting for a render checks whether it is still wanted.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// Seconds of computing that a render may take, and how many steps are worth one more: a tenth of what a slow machine does.
+/// The CPU time limit of a render in seconds, and the number of steps that grant one more: a tenth of a slow
+/// machine's speed.
 const SECONDS: u64 = 3;
 const STEPS_A_SECOND: u64 = 5_000_000;
-/// Memory that a render may take: so much, and so many times what it was given.
+/// The memory limit of a render: a fixed amount, plus a multiple of its input.
 const BYTES: u64 = 64 << 20;
 const TIMES_GIVEN: u64 = 16;
-/// For values nested in one another: comparing, writing and dropping them goes as deep as they do.
+/// For nested values: comparing, writing and dropping them recurses as deep as they nest.
 const STACK: usize = 64 << 20;
 
-/// Whether this is a program that can be run again for rendering.
+/// Whether this program can run itself for rendering.
 static APART: AtomicBool = AtomicBool::new(false);
-/// A child that has nothing to do yet.
+/// A child without a template yet.
 static SPARE: Mutex<Option<Running>> = Mutex::new(None);
 
 thread_local! {
-    /// Says whether what this thread does is wanted no longer.
+    /// Says whether this thread's work is no longer wanted.
     static STOP: RefCell<Option<Box<dyn Fn() -> bool>>> = const { RefCell::new(None) };
 }
 
-/// Has all templates rendered by children of this program, unless it is such a child, which this makes of it until nobody asks
-/// any more. Called first thing in `main`; says whether that was all.
+/// Makes children of this program render all templates; in such a child, serves requests until there are
+/// none. Call it first in `main`. `true`: this was a child, and its work is done.
 pub fn render_apart() -> bool {
     if std::env::args_os().nth(1).is_some_and(|word| word == RENDER) {
         serve();
@@ -58,7 +60,7 @@ pub fn render_apart() -> bool {
     false
 }
 
-/// Starts a child that the next template will need, if it is to have one.
+/// Starts a child for the next template ahead of time, if templates are rendered in children.
 pub fn ahead() {
     if apart()
         && let Ok(running) = Running::start()
@@ -67,7 +69,7 @@ pub fn ahead() {
     }
 }
 
-/// Does `work`; renders that it waits for fail as soon as `stop` says that it is not wanted any more.
+/// Does `work`; its renders fail as soon as `stop` returns true.
 pub fn until<T>(stop: impl Fn() -> bool + 'static, work: impl FnOnce() -> T) -> T {
     let before = STOP.replace(Some(Box::new(stop)));
     let done = work();
@@ -84,29 +86,29 @@ fn stopped() -> bool {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Request<V> {
-    /// A child's first: the template. Its answer is an empty text.
+enum RenderRequest<V> {
+    /// The first request to a child: the template. The response is an empty text.
     Compile(String),
     Render {
         variables: V,
         strictly: bool,
-        bounds: Bounds,
+        bounds: RenderBounds,
         /// Milliseconds since 1970.
         at: i64,
     },
 }
 
-type Answer = Result<String, TemplateError>;
+type RenderResult = Result<String, TemplateError>;
 
-/// A template that a child renders: started when it is needed, again after it died.
+/// A template rendered by a child, which is started when needed and restarted after it has died.
 pub(in crate::engine) struct There {
     source: String,
     child: Mutex<Option<Running>>,
-    /// Whether it has rendered anything.
+    /// Whether any render has run to its end.
     rendered: AtomicBool,
-    /// Whether renders are turns' now; before, they only try the template out.
+    /// Whether the trial renders are over and renders are for turns.
     tried: AtomicBool,
-    /// What a render died of, while the next ones would die of it as well, each time as slowly.
+    /// The fatal error of a render, while later ones would end the same way, just as slowly.
     hopeless: Mutex<Option<TemplateError>>,
 }
 
@@ -123,11 +125,11 @@ impl There {
         Ok(there)
     }
 
-    pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: Bounds, at: i64) -> Answer {
+    pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: RenderBounds, at: i64) -> RenderResult {
         if let Some(error) = &*self.hopeless() {
             return Err(error.clone());
         }
-        let request = Request::Render { variables, strictly, bounds, at };
+        let request = RenderRequest::Render { variables, strictly, bounds, at };
         let mut child = self.child()?;
         let answer = child.as_mut().expect("just started").ask(&request);
         if matches!(answer, Err(TemplateError::Interrupted | TemplateError::Died(_) | TemplateError::Slow(_)))
@@ -146,7 +148,8 @@ impl There {
         answer
     }
 
-    /// From now on a render that dies does not speak for the next, unless nothing was ever rendered.
+    /// Ends the trial renders: from now on a render that dies does not condemn the next, unless none has ever
+    /// worked.
     pub(super) fn tried(&self) {
         self.tried.store(true, Ordering::Relaxed);
         if self.rendered.load(Ordering::Relaxed) {
@@ -158,7 +161,7 @@ impl There {
         self.hopeless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The child, which has compiled the template.
+    /// The child, with the template compiled.
     fn child(&self) -> Result<MutexGuard<'_, Option<Running>>, TemplateError> {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |running: &mut Running| !matches!(running.child.try_wait(), Ok(None));
@@ -166,14 +169,14 @@ impl There {
             let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
             let cannot = |e: io::Error| TemplateError::Died(format!("cannot be rendered: {}", reason(&e)));
             let mut running = spare.map_or_else(Running::start, Ok).map_err(cannot)?;
-            running.ask(&Request::<Json>::Compile(self.source.clone()))?;
+            running.ask(&RenderRequest::<Json>::Compile(self.source.clone()))?;
             *child = Some(running);
         }
         Ok(child)
     }
 }
 
-/// A child and the thread that talks to it. Dropped, it ends.
+/// A child and the thread that talks to it. Ends when dropped.
 struct Running {
     child: Child,
     requests: Sender<Vec<u8>>,
@@ -182,12 +185,12 @@ struct Running {
 
 impl Running {
     fn start() -> io::Result<Running> {
-        // The file may have been replaced by a newer program, which this link does not mind.
+        // A newer program may have replaced the file; this link still leads to the running one.
         let link = Path::new("/proc/self/exe");
         let program = if link.exists() { PathBuf::from(link) } else { std::env::current_exe()? };
         let mut child = Command::new(program)
             .arg(RENDER)
-            .process_group(0) // Ctrl-C is for this process to understand
+            .process_group(0) // Ctrl-C is handled by this process
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -210,10 +213,10 @@ impl Running {
         Ok(Running { child, requests, answers })
     }
 
-    fn ask(&mut self, request: &Request<impl Serialize>) -> Answer {
+    fn ask(&mut self, request: &RenderRequest<impl Serialize>) -> RenderResult {
         let mut line = serde_json::to_vec(request).expect("plain data");
         line.push(b'\n');
-        let _ = self.requests.send(line); // a thread that is gone does not answer either
+        let _ = self.requests.send(line); // if the thread is gone, there is no answer either
         loop {
             match self.answers.recv_timeout(INTERVAL) {
                 Ok(Ok(line)) if !line.is_empty() => {
@@ -227,13 +230,13 @@ impl Running {
         }
     }
 
-    fn how_it_ended<V>(&mut self, request: &Request<V>) -> TemplateError {
+    fn how_it_ended<V>(&mut self, request: &RenderRequest<V>) -> TemplateError {
         let signal = self.child.wait().ok().as_ref().and_then(ExitStatus::signal);
         match (signal, request) {
-            (Some(SIGXCPU), Request::Render { bounds, .. }) => TemplateError::Slow(seconds(bounds.steps)),
-            (Some(SIGXCPU), Request::Compile(_)) => TemplateError::Slow(SECONDS),
+            (Some(SIGXCPU), RenderRequest::Render { bounds, .. }) => TemplateError::Slow(seconds(bounds.steps)),
+            (Some(SIGXCPU), RenderRequest::Compile(_)) => TemplateError::Slow(SECONDS),
             (Some(SIGINT), _) => TemplateError::Interrupted,
-            // Rust's own end when there is no memory, or no stack.
+            // Rust's own end when memory or stack runs out.
             (Some(SIGABRT | SIGSEGV | SIGBUS), _) => {
                 TemplateError::Died("wants endless memory, or nests values without end".into())
             }
@@ -255,11 +258,11 @@ fn seconds(steps: u64) -> u64 {
     SECONDS + steps / STEPS_A_SECOND
 }
 
-/// The child: compiles one template and renders it as often as it is asked to.
+/// The child: compiles one template and renders it on request.
 fn serve() {
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // an end by a signal is nothing to be looked into
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // an end by a signal needs no core dump
     let work = || {
-        let used = memory::used(); // with this thread's stack
+        let used = memory::used(); // includes this thread's stack
         let mut here = None;
         for line in io::stdin().lock().lines().map_while(Result::ok) {
             used.iter().for_each(|used| memory::limit(used + BYTES + TIMES_GIVEN * line.len() as u64));
@@ -270,7 +273,7 @@ fn serve() {
             let mut answer = serde_json::to_vec(&answer).expect("plain data");
             answer.push(b'\n');
             if io::stdout().lock().write_all(&answer).and_then(|()| io::stdout().flush()).is_err() {
-                return; // nobody listens any more
+                return; // nobody is listening any more
             }
         }
     };
@@ -278,25 +281,25 @@ fn serve() {
     let _ = thread.map(std::thread::JoinHandle::join);
 }
 
-fn answered(request: Request<Json>, here: &mut Option<Here>) -> Answer {
+fn answered(request: RenderRequest<Json>, here: &mut Option<Here>) -> RenderResult {
     match (request, &here) {
-        (Request::Compile(source), _) => {
+        (RenderRequest::Compile(source), _) => {
             bound_time(SECONDS);
             *here = Some(Here::new(&source)?);
             Ok(String::new())
         }
-        (Request::Render { variables, strictly, bounds, at }, Some(here)) => {
+        (RenderRequest::Render { variables, strictly, bounds, at }, Some(here)) => {
             bound_time(seconds(bounds.steps));
             here.render(&variables, strictly, bounds, &moment(Some(at)))
         }
-        (Request::Render { .. }, None) => Err(TemplateError::Died("was never given".into())),
+        (RenderRequest::Render { .. }, None) => Err(TemplateError::Died("was never given".into())),
     }
 }
 
-/// From now on so many seconds of computing are the end of this process.
+/// Sets the CPU time limit of this process to `seconds` from now.
 fn bound_time(seconds: u64) {
     let used = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
-        usage.user_time().tv_sec() as u64 + usage.system_time().tv_sec() as u64 + 2 // whole ones, both rounded down
+        usage.user_time().tv_sec() as u64 + usage.system_time().tv_sec() as u64 + 2 // both are rounded down
     });
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CPU) {
         let _ = setrlimit(Resource::RLIMIT_CPU, (used + seconds).min(hard), hard);

@@ -1,4 +1,4 @@
-//! Python's methods, and Jinja2's filters and tests, where minijinja lacks them or means something else by them.
+//! Python's methods, and Jinja2's filters and tests, where minijinja lacks them or differs.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::engine::prompt::json::PythonJson;
 
-/// The name of a test, and what else a filter was given.
+/// The name of a test, and the remaining arguments of a filter.
 type Test<'a> = Option<Cow<'a, str>>;
 type Others = Rest<ValueOrKwargs>;
 
@@ -44,7 +44,7 @@ pub(super) fn add_to(env: &mut Environment) {
     });
 }
 
-/// Writes a value. Where tags.rs asks for escaping, it is that of Python's `markupsafe`.
+/// Writes a value. If tags.rs requests escaping, it is that of Python's `markupsafe`.
 pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     if value.is_safe() || matches!(state.auto_escape(), AutoEscape::None) {
         return minijinja::escape_formatter(out, state, value);
@@ -62,7 +62,7 @@ pub(super) fn write(out: &mut Output, state: &mut State, value: &Value) -> Resul
     Ok(())
 }
 
-/// What a generator gives in Python: it can be gone through, and nothing else.
+/// A Python generator: it can be iterated over, and nothing else.
 #[derive(Debug)]
 struct Lazy(Vec<Value>);
 
@@ -84,7 +84,7 @@ fn is_lazy(value: &Value) -> bool {
     value.downcast_object_ref::<Lazy>().is_some()
 }
 
-/// What a `for` goes through (see tags.rs).
+/// Checks the iterable of a `for` (see tags.rs).
 fn looped(value: Value) -> Result<Value, Error> {
     if value.is_none() {
         return Err(Error::new(ErrorKind::InvalidOperation, "none cannot be looped over"));
@@ -92,7 +92,7 @@ fn looped(value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Jinja2 says that what is undefined has no elements; minijinja refuses to count them.
+/// In Jinja2 an undefined value has length 0; minijinja raises an error.
 fn length(value: &Value) -> Result<usize, Error> {
     if value.is_undefined() {
         return Ok(0);
@@ -102,18 +102,18 @@ fn length(value: &Value) -> Result<usize, Error> {
     value.len().filter(|_| !is_lazy(value)).ok_or_else(refusal)
 }
 
-/// White space as Python has it: Unicode's, and four separators of ASCII.
+/// White space as Python defines it: Unicode's, and four ASCII separators.
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// `str.strip`: without the characters of `set`, or white space, at both ends.
+/// `str.strip`: trims the characters of `set`, or white space, at both ends.
 fn stripped<'a>(text: &'a str, set: Option<&str>) -> &'a str {
     text.trim_matches(|c| set.map_or(is_space(c), |set| set.contains(c)))
 }
 
-/// Python's methods that minijinja-contrib lacks. Values never change once made, so the methods that would change them
-/// are refused by name (transformers' sandbox refuses them too).
+/// Python's methods that minijinja-contrib lacks. Values are immutable here, so methods that would modify
+/// them are refused by name (transformers' sandbox refuses them too).
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if let Some(text) = value.as_str()
         && let Some(result) = string_method(text, name, args)
@@ -176,7 +176,7 @@ fn list<'a>(parts: impl IntoIterator<Item = &'a str>) -> Value {
     parts.into_iter().map(Value::from).collect()
 }
 
-/// `str.split` at white space, into at most so many pieces.
+/// `str.split` on white space, into at most `pieces` pieces.
 fn words(text: &str, pieces: usize) -> Value {
     let (mut words, mut rest) = (Vec::new(), text.trim_start_matches(is_space));
     while !rest.is_empty() {
@@ -191,7 +191,7 @@ fn words(text: &str, pieces: usize) -> Value {
     list(words)
 }
 
-/// `str.rsplit` at white space: pieces counted from the right, given from the left.
+/// `str.rsplit` on white space: counts pieces from the right, returns them from the left.
 fn words_from_the_right(text: &str, pieces: usize) -> Value {
     let (mut words, mut rest) = (Vec::new(), text.trim_end_matches(is_space));
     while !rest.is_empty() {
@@ -220,7 +220,7 @@ fn lines(text: &str, keep_ends: bool) -> Value {
     list(lines)
 }
 
-/// `json.dumps` as transformers gives it to templates: nothing escaped for HTML, other alphabets as they are.
+/// `json.dumps` as transformers provides it to templates: no HTML escapes, non-ASCII characters as they are.
 fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<Value, Error> {
     let indent = options.get::<Option<Value>>("indent")?;
     let indent = indent.map(|indent| match indent.as_str() {
@@ -242,7 +242,7 @@ fn tojson(value: &Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<
     Ok(Value::from(PythonJson { indent, item, key, ascii, sorted }.write(&as_json(value)?)))
 }
 
-/// What Python's `json` can write.
+/// Converts what Python's `json` can write.
 fn as_json(value: &Value) -> Result<Json, Error> {
     if value.is_undefined() || is_lazy(value) {
         let what = if value.is_undefined() { "an undefined value" } else { "a generator" };

@@ -1,9 +1,11 @@
-//! A template's source → the same for minijinja, where it reads a tag otherwise than Jinja2; and the constants in it.
+//! A template's source → the same for minijinja, where that reads a tag differently from Jinja2; and its
+//! constants.
 
-/// Rewritten are, with the white space around them trimmed as it was:
-/// - `{% generation %}`, which marks, for training, what the model wrote: such a block becomes `{% if true %}`;
-/// - `{% for x in none %}`, an error in Jinja2 and no loop in minijinja: what is looped over goes through a filter;
-/// - `{{ 'text'|safe + more }}`, where Jinja2 escapes what is added: such an expression gets a block that escapes.
+/// Rewrites these, keeping the white space control around them:
+/// - `{% generation %}`, which marks the model's text for training: the block becomes `{% if true %}`;
+/// - `{% for x in none %}`, an error in Jinja2 and an empty loop in minijinja: the iterable passes through a
+///   filter;
+/// - `{{ 'text'|safe + more }}`, where Jinja2 escapes the added text: the expression gets an escaping block.
 pub(super) fn prepared(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -28,12 +30,12 @@ pub(super) fn prepared(source: &str) -> String {
     out
 }
 
-/// What stands inside a tag, without white space and the signs that trim.
+/// The inside of a tag without white space and trim signs.
 fn trimmed(inside: &str) -> &str {
     inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+')
 }
 
-/// A tag from `{%` up to its end.
+/// Rewrites a tag from `{%` up to its end.
 fn statement(tag: &str) -> Option<String> {
     let words = trimmed(&tag[2..]);
     let instead = match words {
@@ -44,7 +46,7 @@ fn statement(tag: &str) -> Option<String> {
     Some(tag.replace(words, &instead))
 }
 
-/// A whole `{{ … }}`.
+/// Rewrites a whole `{{ … }}`.
 fn expression(tag: &str) -> Option<String> {
     let inside = trimmed(&tag[2..tag.len() - 2]);
     let adds_to_safe =
@@ -55,7 +57,7 @@ fn expression(tag: &str) -> Option<String> {
     Some(format!("{{%{before} autoescape true %}}{{{{ ({inside})|safe }}}}{{% endautoescape {after}%}}"))
 }
 
-/// `for x in WHAT if …` in three: up to `WHAT`, `WHAT`, and what is after it.
+/// Splits `for x in WHAT if …` into three: up to `WHAT`, `WHAT`, and the rest.
 fn looped(tag: &str) -> Option<(&str, &str, &str)> {
     let words = outer_words(tag)?;
     let ("for", _) = words.first()? else { return None };
@@ -66,7 +68,8 @@ fn looped(tag: &str) -> Option<(&str, &str, &str)> {
     Some((&tag[..start], &tag[start..end], &tag[end..]))
 }
 
-/// The words of a tag outside brackets and quotes, and where they begin; `None` if a bracket or a quote stays open.
+/// The words of a tag outside brackets and quotes, with their positions; `None` if a bracket or a quote stays
+/// open.
 fn outer_words(tag: &str) -> Option<Vec<(&str, usize)>> {
     let (mut words, mut quote, mut escaped, mut depth, mut inside) = (Vec::new(), None, false, 0, false);
     for (at, c) in tag.char_indices() {
@@ -91,7 +94,7 @@ fn outer_words(tag: &str) -> Option<Vec<(&str, usize)>> {
     (quote.is_none() && depth == 0).then_some(words)
 }
 
-/// The texts between quotes in a template's tags, each once; blank ones are left out.
+/// The string constants in a template's tags, without duplicates and blank ones.
 pub(in crate::engine) fn constants(source: &str) -> Vec<String> {
     let (mut constants, mut rest, mut inside) = (Vec::new(), source, false);
     while let Some(at) = rest.find(if inside { &['"', '\'', '%', '}'][..] } else { &['{'] }) {
@@ -114,7 +117,7 @@ pub(in crate::engine) fn constants(source: &str) -> Vec<String> {
     constants
 }
 
-/// The text up to a quote, and what is after that.
+/// The text up to the closing quote, and the rest.
 fn unquoted(text: &str, quote: char) -> (String, &str) {
     let (mut unquoted, mut escaped) = (String::new(), false);
     for (at, c) in text.char_indices() {

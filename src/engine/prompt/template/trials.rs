@@ -1,4 +1,5 @@
-//! Trial renders of small conversations → what a template takes, what it can express, and what it writes by itself.
+//! Trial renders of small conversations → what a template accepts, what it supports, and what it writes by
+//! itself.
 
 use serde_json::{Map, Value, json};
 
@@ -6,10 +7,10 @@ use super::super::jinja::moment;
 use super::{Arguments, Call, Shape, Template, Turn};
 use crate::chat::Role;
 
-/// What a template can express.
+/// The features that a template supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supports {
-    /// A system message in a place of its own.
+    /// A system message of its own.
     pub system: bool,
     /// Thinking before the answer.
     pub thinking: bool,
@@ -18,8 +19,8 @@ pub struct Supports {
 }
 
 impl Template {
-    /// Which shape the template takes, found by rendering conversations of one word a message. A template that shows no
-    /// content in any shape is left as it is: its own error says why.
+    /// The shape that the template accepts, detected by rendering conversations of one word per message. A
+    /// template that shows no content in any shape is left as it is: its own error explains why.
     pub(super) fn probe(&self) -> Shape {
         let (system, user) = ("Systemwort", "Benutzerwort");
         let alone = [Turn::new(Role::User, user)];
@@ -40,7 +41,7 @@ impl Template {
         shape
     }
 
-    /// How the template takes a call, found by rendering one with its result.
+    /// How the template takes a call, detected by rendering one with its result.
     pub(super) fn probe_tools(&self) -> Option<Arguments> {
         let words = ["werkzeugwort", "Argumentwort", "Ergebniswort"];
         let [name, argument, result] = words;
@@ -54,14 +55,14 @@ impl Template {
             let messages = turns.iter().map(|turn| self.message(turn, shape, *arguments)).collect();
             let rendered = self.attempt_messages(messages, &turns, true, &Map::new(), &moment(None));
             rendered.is_ok_and(|text| {
-                // Arguments within a string of JSON would be written with escapes by a template that wants an object.
+                // A template that expects an object would escape arguments given as a string of JSON.
                 let escaped = text.contains(&format!("\\\"{argument}"));
                 words.iter().all(|word| text.contains(word)) && !escaped
             })
         })
     }
 
-    /// What the template can express, found by rendering a word in each place.
+    /// The features of the template, detected by rendering a word in each place.
     pub fn supports(&self) -> Supports {
         let (system, user, tool) = ("Systemwort", "Benutzerwort", "werkzeugwort");
         let alone = [Turn::new(Role::User, user)];
@@ -86,7 +87,8 @@ impl Template {
         }
     }
 
-    /// What it writes around small conversations with every role, thinking and tools: shows which markers are its own.
+    /// The text that it writes around small conversations with every role, thinking and tools: shows which
+    /// markers are its own.
     pub fn sample(&self) -> String {
         let call = json!({"id": "a1b2c3d4e", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}});
         let tools = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters":

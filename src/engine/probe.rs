@@ -1,17 +1,17 @@
-//! The trial of a model file, inside the child process that models/probe.rs starts: tokenise sample texts,
+//! The probe of a model file, run in the child process that models/probe.rs starts: tokenise sample texts,
 //! evaluate a few tokens, and check that the logits are numbers.
 
 use super::error::Error;
 use super::llama;
 use super::model::{Logits, Model};
 
-/// Has a model make tokens of all kinds of text and evaluate some: what a file must be able to do to be called a model.
-pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Result<(), Error> {
+/// Has the model tokenise all kinds of text and evaluate a few tokens: the minimum for a usable model file.
+pub fn probe(weights: &llama::Weights, options: llama::ContextOptions) -> Result<(), Error> {
     let mut model = llama::Llama::new(weights, options);
     model.grow(model.limit().min(256))?;
     let vocabulary = model.vocabulary();
     let first = vocabulary.bos.unwrap_or(0);
-    // Several tokens, as a prompt has them, and one, as an answer: llama.cpp has other instructions for each.
+    // A batch, as in a prompt, and a single token, as in an answer: llama.cpp runs different code for each.
     for tokens in [&[first; 5][..], &[first]] {
         model.append(0, tokens, Logits::Last)?;
         let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -26,8 +26,8 @@ pub fn try_out(weights: &llama::Weights, options: llama::ContextOptions) -> Resu
     Ok(())
 }
 
-/// What a tokenizer may stumble over: every byte that UTF-8 has, each kind of character by itself and in a long run, and a text
-/// of some length.
+/// Texts that may trip a tokenizer: every byte that UTF-8 uses, each kind of character alone and in a long
+/// run, and one longer mixed text.
 fn sample_texts() -> Vec<String> {
     const KINDS: [char; 14] =
         ['a', 'Z', '7', ' ', '\n', '\t', '=', '\'', '\\', 'é', '\u{301}', '中', 'ก', '😀'];
