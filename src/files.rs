@@ -78,7 +78,7 @@ pub fn shared_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = regular_file(path, options.mode(0o666))?;
     let about = file.metadata()?;
     if about.uid() != geteuid().as_raw() || about.nlink() > 1 {
-        return Err(refused(path, "was put there by somebody else"));
+        return Err(refused(path, "belongs to another user"));
     }
     let mode = about.permissions().mode();
     if mode & 0o022 != 0 {
@@ -91,10 +91,10 @@ fn regular_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let opened = options.custom_flags(flags(OFlag::O_NONBLOCK)).open(path);
     let file = opened.map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::ELOOP => refused(path, "is a link"),
-        Errno::ENXIO => refused(path, "is no regular file"),
+        Errno::ENXIO => refused(path, "is not a regular file"),
         _ => error,
     })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is no regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused(path, "is not a regular file")) }
 }
 
 /// Creates a private file that this process may hold locks on. Makes an existing one private without opening
@@ -106,7 +106,7 @@ pub fn own_locked_file(path: &Path) -> io::Result<()> {
     }
     let about = fs::symlink_metadata(path)?;
     if !about.is_file() {
-        return Err(refused(path, if about.is_symlink() { "is a link" } else { "is no regular file" }));
+        return Err(refused(path, if about.is_symlink() { "is a link" } else { "is not a regular file" }));
     }
     access(path, AccessFlags::R_OK | AccessFlags::W_OK)?;
     if about.permissions().mode() & 0o077 != 0 {
@@ -221,7 +221,7 @@ pub fn regular(path: &Path) -> io::Result<File> {
     match file.metadata()? {
         about if about.is_file() => Ok(file),
         about if about.is_dir() => Err(io::Error::other("it is a folder")),
-        _ => Err(io::Error::other("it is no regular file")),
+        _ => Err(io::Error::other("it is not a regular file")),
     }
 }
 
@@ -242,7 +242,7 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
         (&file).take(most_of).read_to_end(&mut bytes)?;
     }
     if !kind.is_file() && (!kind.is_char_device() || !bytes.is_empty()) {
-        return Err(other(if kind.is_dir() { "it is a folder" } else { "it is no regular file" }.into()));
+        return Err(other(if kind.is_dir() { "it is a folder" } else { "it is not a regular file" }.into()));
     }
     if bytes.len() as u64 > most {
         return Err(other(format!("it is longer than {} MiB", most >> 20)));
@@ -347,7 +347,7 @@ mod tests {
         let at = |name: &str| home.path().join(name);
         std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for (name, why) in [("link", "is a link"), ("pipe", "is no regular file")] {
+        for (name, why) in [("link", "is a link"), ("pipe", "is not a regular file")] {
             for options in [
                 OpenOptions::new().read(true),
                 OpenOptions::new().append(true),
@@ -358,8 +358,8 @@ mod tests {
             }
         }
         assert!(!at("nowhere").exists());
-        assert_eq!(read_text(&at("pipe"), 10).unwrap_err().to_string(), "it is no regular file");
-        assert_eq!(read_text(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "it is no regular file");
+        assert_eq!(read_text(&at("pipe"), 10).unwrap_err().to_string(), "it is not a regular file");
+        assert_eq!(read_text(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "it is not a regular file");
         assert_eq!(read_text(Path::new("/dev/null"), 10).unwrap(), "");
     }
 

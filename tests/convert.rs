@@ -134,7 +134,7 @@ fn a_bad_checkpoint_is_one_line_and_leaves_nothing() {
     gptj()
         .with("config.json", "\"n_layer\": 2", "\"n_layer\": 3")
         .refused("'h.2.ln_1.weight' of a GPT-J model is missing");
-    gptj().with("config.json", "\"n_layer\": 2", "\"n_layer\": 1").refused("is none of a GPT-J model");
+    gptj().with("config.json", "\"n_layer\": 2", "\"n_layer\": 1").refused("does not belong to a GPT-J model");
     gptj()
         .with("config.json", "\"vocab_size\": 527", "\"vocab_size\": 528")
         .refused("527 x 32, not 528 x 32");
@@ -164,7 +164,7 @@ fn a_bad_checkpoint_is_one_line_and_leaves_nothing() {
     let end = bytes.len();
     bytes[end - 2..].copy_from_slice(&[0xff, 0x7f]);
     fs::write(&weights, bytes).unwrap();
-    nan.refused("no number");
+    nan.refused("not a number");
 }
 
 #[test]

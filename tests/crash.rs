@@ -58,7 +58,7 @@ fn a_trial_that_is_killed_is_one_line() {
     let bytes = with_metadata(&base, "tokenizer.chat_template", GGUF_STRING, &text);
     let run = home.run(&["-p", "Hi"]).model(&home.write("model.gguf", bytes)).start();
     run.kill_its_child();
-    run.done().failed(1, "could not load").says("the system ended it, probably because memory ran out");
+    run.done().failed(1, "could not load").says("the system killed it, probably because memory ran out");
 }
 
 #[test]

@@ -125,8 +125,8 @@ fn every_kind_of_content_is_kept_or_mentioned() {
     ];
     assert_eq!(told(record), texts(&expected));
     let notes = [
-        "an image is kept as a reference: the file does not hold it (2 times)",
-        "a recording is kept as a reference: the file does not hold it",
+        "an image is kept as a reference: the file does not contain it (2 times)",
+        "a recording is kept as a reference: the file does not contain it",
         "content of an unknown kind, 'dream_sequence', is kept as text",
     ];
     assert_eq!(all[1].notes, notes);
@@ -145,7 +145,7 @@ fn null_everywhere_circles_and_missing_nodes_lose_no_message() {
     ];
     assert_eq!(told(record), texts(&expected));
     assert!(record.created > 0, "the time of the file");
-    assert_eq!(all[2].notes, ["messages that followed each other in a circle were put in a row"]);
+    assert_eq!(all[2].notes, ["messages that formed a cycle were put in a row"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn an_export_of_2023() {
     assert_eq!(told(record), texts(&expected));
     assert_eq!(record.entries[1].answer.as_ref().unwrap().stop, "length");
     let notes =
-        ["a message that ChatGPT did not show either is left out", "damaged characters were replaced"];
+        ["a message that ChatGPT itself hides is left out", "damaged characters were replaced"];
     assert_eq!(all[3].notes, notes);
 }
 

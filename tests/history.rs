@@ -164,7 +164,7 @@ fn a_store_that_cannot_be_used_stops_no_chat() {
     let home = Home::new();
     home.write(".local/share/fireside/conversations.db/inside", "a folder in its place");
     let done = chat(&home, "one\ntwo\n", &[], "Hi\nHo\n").code(0).stdout("one\ntwo\n");
-    assert_eq!(done.stderr.matches("this conversation is not being kept").count(), 1, "{done:#?}");
+    assert_eq!(done.stderr.matches("this conversation is not being saved").count(), 1, "{done:#?}");
     done.says("could not save this conversation");
 }
 
@@ -177,7 +177,7 @@ fn a_damaged_store_is_moved_aside() {
     bytes[..100].fill(7);
     std::fs::write(&file, bytes).unwrap();
     std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // or it is repaired from there
-    chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: 0 messages could be read");
+    chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: recovered 0 messages");
     assert_eq!(listed(&home)[0]["title"], "Again");
     assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
     chat(&home, "one\n", &[], "Once more\n").code(0);
@@ -360,7 +360,7 @@ fn a_conversation_goes_on_with_its_own_model() {
         .says("file         ")
         .says("one.gguf");
     std::fs::remove_file(&one).unwrap();
-    run(None, &["--resume", &first[..6]], "").says("which is not here any more");
+    run(None, &["--resume", &first[..6]], "").says("which is no longer here");
     run(None, &["--resume", &second[..6]], &format!("/resume {}\n", &first[..6]))
         .says("continuing with llama-spm");
 }

@@ -177,7 +177,7 @@ fn what_nobody_sees_happen_takes_the_whole_name() {
     home.write("talk.json", talk.replace("\"script\"", "\"alpha\""));
     home.run(&["history", "import", "talk.json"]).done().code(0);
     let resumed = home.run(&["--resume", &id, "--repl-stdin"]).done().code(0);
-    resumed.says("the conversation was held with alpha, which is not here any more");
+    resumed.says("the conversation used alpha, which is no longer here");
 }
 
 #[test]

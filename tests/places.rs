@@ -118,11 +118,11 @@ fn a_config_that_never_ends_is_one_line() {
     fs::remove_file(&file).unwrap();
     assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
-        .failed(2, "config.toml: it is no regular file");
+        .failed(2, "config.toml: it is not a regular file");
     fs::remove_file(&file).unwrap();
     symlink("/dev/zero", &file).unwrap();
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
-        .failed(2, "config.toml: it is no regular file");
+        .failed(2, "config.toml: it is not a regular file");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "# much\n".repeat(1 << 20)).unwrap();
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
@@ -148,7 +148,7 @@ fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
     home.write(".local/share/fireside/models/tiny.gguf", fs::read(tiny("llama-bpe")).unwrap());
     assert!(Command::new("mkfifo").arg(home.path("pipe.gguf")).status().unwrap().success());
     soon(home.run(&["list"])).code(0);
-    soon(home.run(&["history", "list"])).failed(1, "conversations.db is no regular file");
+    soon(home.run(&["history", "list"])).failed(1, "conversations.db is not a regular file");
     soon(home.run(&["-p", "Hi", "-m", "./pipe.gguf", "--no-stdin"])).failed(1, "pipe.gguf");
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
     terminal.at_prompt().line("Hi").sees("One.").sees_wrapped("could not save typed lines").at_prompt();

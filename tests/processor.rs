@@ -124,7 +124,7 @@ fn number(register: &str) -> &str {
     register.trim_start_matches(['x', 'y', 'z'])
 }
 
-/// What a trial dies of where weights are laid out anew, as with instructions that the compiler got wrong.
+/// What a trial dies of where weights are repacked, as with instructions that the compiler got wrong.
 const FAULT: &str = "FIRESIDE_TEST_FAULT";
 
 #[test]
@@ -134,7 +134,7 @@ fn a_fault_of_the_processor_is_told_from_one_of_the_file_and_got_round() {
         let ask = |fault: &str| {
             home.run(&["-p", "Hi", "-n", "4"]).model(&tiny("llama-bpe")).env(FAULT, fault).done()
         };
-        let line = format!("llama.cpp crashes on this processor ({signal}) with weights laid out for it");
+        let line = format!("llama.cpp crashes on this processor ({signal}) when it repacks weights for it");
         ask(signal).code(0).says(&line);
         // From now on they are not, for this file and for others, and each run says so.
         ask("").code(0).says(&line);

@@ -394,7 +394,7 @@ fn only_the_damaged_range_is_fetched_again() {
     let part = std::fs::OpenOptions::new().write(true).open(place.part()).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&part, &[0; 4096], 2 * MIB as u64).unwrap();
     place.hub.trouble(|_| Fault::None);
-    place.right(place.pull().done()).says("part of tiny-Q4_K_M.gguf was lost on the disk");
+    place.right(place.pull().done()).says("part of tiny-Q4_K_M.gguf was lost on disk");
     assert!(place.hub.sent() < place.file.size + MIB as u64 + 20, "{}", place.hub.sent());
 }
 
@@ -616,7 +616,7 @@ fn two_versions_of_a_url_are_never_mixed() {
                 false => Fault::None,
             }
         });
-        pull().done().code(0).says("the file has changed meanwhile: tiny-Q4_K_M.gguf is begun again");
+        pull().done().code(0).says("the file has changed meanwhile: tiny-Q4_K_M.gguf starts over");
         assert!(has(&target, &other));
     }
 }
@@ -690,7 +690,7 @@ fn what_somebody_else_put_where_a_part_will_be_is_not_written_to() {
         assert_eq!(read_to_string(&victim), "somebody else's");
         std::fs::remove_file(&foreseen).unwrap();
         std::fs::hard_link(&victim, &foreseen).unwrap();
-        place.pull().done().failed(1, "was put there by somebody else");
+        place.pull().done().failed(1, "belongs to another user");
         assert_eq!(read_to_string(&victim), "somebody else's");
         std::fs::remove_file(&foreseen).unwrap();
         place.right(place.pull().done());

@@ -154,7 +154,7 @@ fn more_goes_on_with_a_cut_answer() {
         .stdout("one two \n four\nfive\n")
         .says("cut off: the token limit (predict) was reached; /more continues")
         .says("[user] Count\n[assistant] one two  four\n[user] On\n");
-    chat("One.\n", "/more\n").failed(0, "there is no answer to go on with");
+    chat("One.\n", "/more\n").failed(0, "there is no answer to continue");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
     let words: Vec<String> = [program(), &script[0], &script[1], "--continue"].map(String::from).into();
     let mut terminal = home.shell_command(setup, line, &words);
     terminal.at_prompt().line("Second").sees("two").at_prompt().line("Third").sees("three").at_prompt();
-    terminal.sees_wrapped("this conversation is not being kept").sees_wrapped(why);
+    terminal.sees_wrapped("this conversation is not being saved").sees_wrapped(why);
     terminal.keys(CTRL_D).sees_wrapped("File to save it to, or Enter to discard it:");
     terminal.line("/no/such/folder/talk.json").sees_wrapped("could not write /no/such/folder/talk.json");
     terminal.line("talk.json").sees_wrapped("to talk.json as JSON").ends();
@@ -146,7 +146,7 @@ fn begins_and_is_saved(home: &Home, line: &str) {
         .at_prompt()
         .line("New")
         .sees("two")
-        .sees_wrapped("this conversation is not being kept")
+        .sees_wrapped("this conversation is not being saved")
         .at_prompt();
     terminal
         .keys(CTRL_D)

@@ -13,7 +13,7 @@ pub enum Error {
     /// An unknown file was tried out, and cannot be used.
     #[error("could not load {}: {why}", path.display())]
     Unsound { path: PathBuf, why: String },
-    #[error("could not try out {}: {why}", path.display())]
+    #[error("could not test {}: {why}", path.display())]
     NotTried { path: PathBuf, why: String },
     /// A trial ended because of a setting, not of the file; in the words of the process that tried it out.
     #[error("{line}")]

@@ -45,7 +45,7 @@ pub enum Verdict {
 /// The line for who uses a model whose weights are used as they are, because of this signal.
 pub fn without_repack(signal: &str) -> String {
     format!(
-        "llama.cpp crashes on this processor ({signal}) with weights laid out for it; they are used as the file has them, which is \
-         slower: build fireside anew on this machine, and if that does not help, report it"
+        "llama.cpp crashes on this processor ({signal}) when it repacks weights for it; fireside runs it without, which is slower: \
+         rebuild fireside on this machine, and report the crash if that does not help"
     )
 }

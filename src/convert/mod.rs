@@ -168,7 +168,7 @@ fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
     match numbers.iter().find(|x| !x.is_finite() || x.abs() > largest) {
         None => Ok(()),
         Some(x) if x.is_finite() => Err(Error::TooLarge { tensor: tensor.into(), number: *x, kind }),
-        Some(_) => Err(refuse(format!("'{tensor}' has a value that is no number (NaN, or an infinity)"))),
+        Some(_) => Err(refuse(format!("'{tensor}' has a value that is not a number (NaN, or an infinity)"))),
     }
 }
 
@@ -192,7 +192,7 @@ fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &Checkpoi
         wanted.insert(name.as_str());
     }
     match checkpoint.names().find(|name| !wanted.contains(name) && !plan::ignorable(config, name)) {
-        Some(extra) => Err(refuse(format!("the tensor '{extra}' is none of a {family} model"))),
+        Some(extra) => Err(refuse(format!("the tensor '{extra}' does not belong to a {family} model"))),
         None => Ok(()),
     }
 }

@@ -116,7 +116,7 @@ fn fast(json: &Value) -> Result<CheckpointVocabulary, Error> {
             .and_then(|pair| Some(format!("{} {}", pair.first()?.as_str()?, pair.get(1)?.as_str()?)));
         let line = merge.as_str().map(String::from).or(pair);
         read.merges
-            .push(line.ok_or_else(|| refuse("its tokenizer.json has a merge that is no pair of texts"))?);
+            .push(line.ok_or_else(|| refuse("its tokenizer.json has a merge that is not a pair of texts"))?);
     }
     Ok(read)
 }

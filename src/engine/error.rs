@@ -7,7 +7,7 @@ pub enum Error {
     #[error("{0}")]
     Template(String),
     /// Without a token there are no logits to start from.
-    #[error("the chat template makes nothing of what was said: the model would be given no text at all")]
+    #[error("the chat template renders these messages to nothing: the model would get an empty prompt")]
     EmptyPrompt,
     /// Both in tokens.
     #[error("the prompt is too long: {prompt} tokens, and the context holds {limit} with the answer")]

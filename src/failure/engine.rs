@@ -20,7 +20,7 @@ impl From<Error> for Failure {
                 let given: Vec<String> =
                     given.iter().map(|(name, value)| format!("--{name} {value}")).collect();
                 Failure::usage(format!("this model does not go with {}: {why}", given.join(" and ")))
-                    .hint("leave one of them out, or all: what is not set suits every model")
+                    .hint("leave out one of them, or all: the defaults suit every model")
             }
             Error::Llama(_) => worded(&error, None),
         }

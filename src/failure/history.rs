@@ -20,9 +20,9 @@ impl From<exchange::Error> for Failure {
             Error::NotConversations(_) | Error::Empty { .. } | Error::Damaged { taken: 0, .. } => KINDS,
             Error::Damaged { .. } => "it may not have been copied or downloaded whole",
             Error::Zip { .. } => "unpack it, and import the folder",
-            Error::NoFile { zip: true, .. } => "the zip of a ChatGPT export has a conversations.json in it",
+            Error::NoFile { zip: true, .. } => "the zip of a ChatGPT export contains a conversations.json",
             Error::NoFile { zip: false, .. } => {
-                "a folder with the conversations.json of a ChatGPT export is one that does"
+                "a folder must contain the conversations.json of a ChatGPT export"
             }
             Error::Unreadable { .. } | Error::BrokenOff { .. } | Error::Utf16(_) | Error::TooLong(_) => {
                 return worded(&error, None);

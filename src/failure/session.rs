@@ -58,7 +58,7 @@ pub fn why(error: Error, message: Option<&Message>, session: &Session, in_chat: 
         (false, _) => "shorten the prompt",
     };
     let other = if in_chat {
-        "go on with a model with a longer context (/model)"
+        "switch to a model with a longer context (/model)"
     } else {
         "use a model with a longer context"
     };

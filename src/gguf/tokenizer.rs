@@ -109,7 +109,7 @@ fn distinct(tokens: Array) -> Result<(), Refusal> {
         }
     }
     match empty.iter().find(|name| seen.contains(name.as_bytes())) {
-        Some(name) => broken(format!("the token \"{name}\" has the name that llama.cpp gives an empty one")),
+        Some(name) => broken(format!("the token \"{name}\" has the name that llama.cpp gives to empty ones")),
         None => Ok(()),
     }
 }

@@ -51,10 +51,10 @@ impl From<rusqlite::Error> for Error {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Damaged,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Held,
-            Some(ErrorCode::ReadOnly) => Error::Other("the stored conversations may not be written".into()),
+            Some(ErrorCode::ReadOnly) => Error::Other("the database is read-only".into()),
             Some(ErrorCode::DiskFull) => Error::Other("the disk is full".into()),
             Some(ErrorCode::SystemIoFailure) => {
-                Error::Other(format!("the disk did not take or give them ({error})"))
+                Error::Other(format!("the disk failed ({error})"))
             }
             _ => Error::Other(error.to_string()),
         }

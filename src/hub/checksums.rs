@@ -77,7 +77,7 @@ impl Follower<'_> {
                 return Ok(sum);
             }
             self.transfer
-                .say(format!("part of {} was lost on the disk: fetching that again", self.transfer.job.name));
+                .say(format!("part of {} was lost on disk: fetching it again", self.transfer.job.name));
             self.transfer.again(&[index])?;
         }
     }

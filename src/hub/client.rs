@@ -100,5 +100,5 @@ pub(super) fn disk(error: &std::io::Error) -> Error {
 
 pub(super) fn other_bytes(answer: &HttpResponse) -> RequestError {
     let range = answer.header("content-range").unwrap_or_default();
-    RequestError::Lost(format!("other bytes than were asked for came ('{range}')"))
+    RequestError::Lost(format!("sent other bytes than the requested ones ('{range}')"))
 }

@@ -43,7 +43,7 @@ impl Client<'_> {
                     return Err(Error::Changing { name: job.name.clone(), why: why.clone() });
                 }
                 in_pieces = in_pieces && beginnings < 2;
-                self.teller.say(format!("{why}: {} is begun again", job.name));
+                self.teller.say(format!("{why}: {} starts over", job.name));
             } else {
                 tries = if self.teller.fetched() > in_this_round { 1 } else { tries + 1 };
                 beginnings += 1;

@@ -329,7 +329,7 @@ impl Inner {
         if fetched {
             let noted = self.places.state.remember_fetched(&[place.target.clone(), path.clone()]);
             noted.unwrap_or_else(|e| {
-                teller.say(format!("could not note that {} is ours: {}", file.name, reason(&e)))
+                teller.say(format!("could not record that fireside fetched {}: {}", file.name, reason(&e)))
             });
         }
         Ok(FetchedFile { path, size: file.size, sha256 })

@@ -107,7 +107,7 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     match before.filter(|_| !given) {
         None => Ok(None),
         Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
-        Some(model) => Err(format!("the conversation was held with {model}, which is not here any more")),
+        Some(model) => Err(format!("the conversation used {model}, which is no longer here")),
     }
 }
 

@@ -185,7 +185,7 @@ fn fingerprint(
 fn batch_costs(before: Option<&FileState>, settings: &Settings, context: &ContextOptions) -> BatchCosts {
     let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the free memory at this moment
     let conditions = format!(
-        "{}, {context:?}, gpu layers {:?}, weights laid out anew {}",
+        "{}, {context:?}, gpu layers {:?}, weights repacked {}",
         llama::BINDING,
         settings.gpu_layers,
         !settings.no_repack
@@ -238,7 +238,7 @@ fn demonstration(entry: Option<&CatalogEntry>) -> Option<String> {
 
 fn cautions(header: &Header, limit: usize, chats: bool) -> Vec<String> {
     let trained = gguf::memory::trained_context(header).map_or(limit, |n| n as usize);
-    let base = "this is a base model without a chat template: it goes on with your text instead of answering";
+    let base = "this is a base model without a chat template: it continues your text instead of answering";
     let far =
         format!("the model was trained for {trained} tokens of context: beyond them its answers get worse");
     let short = gguf::memory::context_reason(header).map(|why| format!("{trained} tokens of context: {why}"));

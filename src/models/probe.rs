@@ -91,7 +91,7 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
             }
             (None, why) => TrialEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
-        None => TrialEnd::Badly(format!("trying it out was not over after {} seconds", most.as_secs())),
+        None => TrialEnd::Badly(format!("testing it took longer than {} seconds", most.as_secs())),
     })
 }
 
@@ -147,8 +147,8 @@ fn last_words(words: &[u8], start: &str) -> Option<String> {
 
 fn how_it_ended(status: ExitStatus) -> String {
     match status.signal() {
-        Some(SIGKILL) => "the system ended it, probably because memory ran out".into(),
-        Some(signal) => format!("llama.cpp was ended by signal {signal} while loading it"),
+        Some(SIGKILL) => "the system killed it, probably because memory ran out".into(),
+        Some(signal) => format!("llama.cpp was killed by signal {signal} while loading it"),
         None => "llama.cpp stopped while loading it".into(),
     }
 }

@@ -22,9 +22,9 @@ pub enum Error {
     Hidden(String),
     #[error("there is nothing to answer again")]
     NothingToAnswer,
-    #[error("there is no answer to go on with")]
+    #[error("there is no answer to continue")]
     NothingToContinue,
-    #[error("the answer was not cut: the model had ended it")]
+    #[error("the answer was not cut off: the model ended it")]
     NotCut,
     /// The messages that are dropped are not summarised: says why.
     #[error("{0}")]

@@ -61,7 +61,7 @@ pub(super) fn fit(
         match summary(backend, &whole, messages, limit, watch) {
             Ok(summary) => tokens = carry(backend, request, summary, (tokens, limit))?,
             Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error) => tell(watch, Event::Notice(format!("no summary could be made of it: {error}")))?,
+            Err(error) => tell(watch, Event::Notice(format!("it could not be summarised: {error}")))?,
         }
     }
     let dropped = request.dropped.clone();
@@ -96,7 +96,7 @@ fn summary(
     watch: Watch,
 ) -> Result<String, Error> {
     if !backend.describe().chats {
-        return Err(Error::NoSummary("this model completes text and follows no instruction"));
+        return Err(Error::NoSummary("this model completes text and follows no instructions"));
     }
     tell(watch, Event::Notice("the conversation no longer fits: the model summarises its beginning".into()))?;
     let answer = whole_answer(backend, truncation::summarise(request, count, limit), watch);

@@ -30,7 +30,7 @@ pub(super) fn read(found: &mut Collected) {
             (None, _) if let Some(new) = renamed(&own.to_lowercase()) => {
                 refuse(format!("{name} is now {}", variable(new)), false);
             }
-            (None, _) => refuse(format!("{name} is no setting{}", perhaps(meant(own))), true),
+            (None, _) => refuse(format!("{name} is not a setting{}", perhaps(meant(own))), true),
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn turns<'m>(messages: impl IntoIterator<Item = &'m Message>) -> (Vec
         for part in &message.parts {
             match part {
                 Part::Media(_) => {
-                    note(&mut notes, "the model is told of images and recordings, and not given them".into())
+                    note(&mut notes, "images and recordings are only named to the model: it cannot see or hear them".into())
                 }
                 Part::Unknown(_) => {
                     note(&mut notes, "parts of an unknown kind are not given to the model".into())
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(texts, expected);
         assert_eq!(turns[2].role, Role::Tool);
         let expected = [
-            "the model is told of images and recordings, and not given them",
+            "images and recordings are only named to the model: it cannot see or hear them",
             "parts of an unknown kind are not given to the model",
             "messages of an unknown role, 'critic', are not given to the model",
         ];

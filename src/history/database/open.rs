@@ -33,7 +33,7 @@ impl Conversations {
             Err(Error::Damaged) => {
                 let note = recover::replace(path)?.map(|Recovered { messages, aside }| {
                     format!(
-                        "the stored conversations were damaged: {} could be read and go on being kept; the damaged file is now {}",
+                        "the stored conversations were damaged: recovered {}; the damaged file is now {}",
                         count(messages, "message"),
                         aside.display()
                     )

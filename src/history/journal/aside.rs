@@ -40,7 +40,7 @@ pub(super) fn run(database: &Path, progress: &JournalProgress) {
                 progress.change(|state| match written {
                     Ok(()) => state.aside = end,
                     Err(error) => {
-                        state.complain(format!("this conversation is not being kept: {}", reason(&error)))
+                        state.complain(format!("this conversation is not being saved: {}", reason(&error)))
                     }
                 });
             }

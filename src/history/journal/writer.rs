@@ -50,9 +50,9 @@ impl Writer<'_> {
         }
         let held = matches!(trouble, Error::Held);
         let line = match held {
-            true => format!("{trouble}: what is said is kept in a file beside them meanwhile"),
-            false if is_full(&self.file) => "this conversation is not being kept: the disk is full".into(),
-            false => format!("this conversation is not being kept: {trouble}"),
+            true => format!("{trouble}: new messages are saved in a file beside them for now"),
+            false if is_full(&self.file) => "this conversation is not being saved: the disk is full".into(),
+            false => format!("this conversation is not being saved: {trouble}"),
         };
         self.progress.change(|state| {
             state.refused = !held;

@@ -241,7 +241,7 @@ impl Running {
                 TemplateError::Died("wants endless memory, or nests values without end".into())
             }
             _ => TemplateError::Died(
-                "was not rendered: the process that does it was ended from outside".into(),
+                "was not rendered: the process that renders it was killed".into(),
             ),
         }
     }

@@ -85,7 +85,7 @@ impl<'a> Forest<'a> {
         };
         let mut parents: Vec<Option<usize>> = (0..nodes.len()).map(parent).collect();
         if cut_circles(&mut parents) {
-            notes.add("messages that followed each other in a circle were put in a row");
+            notes.add("messages that formed a cycle were put in a row");
         }
         let mut children = vec![Vec::new(); nodes.len()];
         for (index, parent) in parents.iter().enumerate() {
@@ -176,7 +176,7 @@ fn said(message: &Map<String, Value>, notes: &mut Notes) -> Option<Said> {
         return None;
     }
     if hidden && !told {
-        notes.add("a message that ChatGPT did not show either is left out");
+        notes.add("a message that ChatGPT itself hides is left out");
         return None;
     }
     openai::note_role(&role, notes);

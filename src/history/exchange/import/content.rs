@@ -149,8 +149,8 @@ fn media(media: Media, url: &str, notes: &mut Notes) -> Part {
         return Part::Media(Media { hash, size, media_type: Some(media_type), url, ..media });
     }
     notes.add(match media.kind {
-        MediaKind::Image => "an image is kept as a reference: the file does not hold it",
-        MediaKind::Audio => "a recording is kept as a reference: the file does not hold it",
+        MediaKind::Image => "an image is kept as a reference: the file does not contain it",
+        MediaKind::Audio => "a recording is kept as a reference: the file does not contain it",
     });
     Part::Media(Media { url, ..media })
 }

@@ -106,7 +106,7 @@ impl<R: BufRead> JsonStream<R> {
                     self.state = ScanState::Before;
                 }
                 (ScanState::Outside, other) if other != b'{' => {
-                    return Err(Stop::Damaged(self.place, "this is no JSON".into()));
+                    return Err(Stop::Damaged(self.place, "this is not JSON".into()));
                 }
                 (ScanState::After, _) => {
                     return Err(Stop::Damaged(self.place, "there is no comma between two values".into()));
@@ -142,7 +142,7 @@ impl<R: BufRead> JsonStream<R> {
 
     fn value(&mut self, first: u8) -> Result<JsonItem, Stop> {
         if !matches!(first, b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z') {
-            return Err(Stop::Damaged(self.place, "this is no JSON".into()));
+            return Err(Stop::Damaged(self.place, "this is not JSON".into()));
         }
         let start = self.place;
         let mut extent = Extent::default();

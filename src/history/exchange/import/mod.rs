@@ -265,7 +265,7 @@ fn conversation(object: Map<String, Value>, known: i64) -> Result<Imported, Stri
     } else if object.contains_key("messages") {
         openai::read(object, known)
     } else {
-        Err("no conversation of a kind that is known".into())
+        Err("no conversation in a known format".into())
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn is_message(value: &Value) -> bool {
 /// `known`: when the file was written, for conversations without a time.
 pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Imported, String> {
     let Some(Value::Array(messages)) = object.remove("messages") else {
-        return Err("its messages are no list".into());
+        return Err("its messages are not a list".into());
     };
     let model = object.get("model").and_then(Value::as_str).unwrap_or_default();
     let mut notes = Notes::default();
@@ -52,7 +52,7 @@ pub(super) fn read(mut object: Map<String, Value>, known: i64) -> Result<Importe
 
 fn said(message: &Value, model: &str, notes: &mut Notes) -> Option<Said> {
     let Value::Object(message) = message else {
-        notes.add("a message that is none is left out");
+        notes.add("an invalid message is left out");
         return None;
     };
     let role = role(message.get("role").and_then(Value::as_str).unwrap_or_default());
