@@ -26,7 +26,7 @@ fn another_tokenizer_than_its_own_never_runs_without_end() {
                 let what = format!("{model} as {tokenizer} on {text:?}: {took:?}, {memory} bytes, {stderr}");
                 assert!(run.signal.is_none() && memory < 3 << 29, "{what}");
                 assert!(matches!(run.done.code, Some(0 | 1 | 4)), "{what}");
-                assert!(!stderr.contains("in the program itself"), "{what}");
+                assert!(!stderr.contains("internal error"), "{what}");
             }
         }
     }
