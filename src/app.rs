@@ -1,4 +1,4 @@
-//! The parsed command line → a chat, one answer, or a subcommand. Next: open.rs, which finds the model.
+//! The parsed command line → a chat, one answer, or a subcommand. Next: open_session.rs, which finds the model.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::hub::Reference;
 use crate::input;
 use crate::models;
 use crate::oneshot::{self, Manner};
-use crate::open::{Open, opener};
+use crate::open_session::{SessionOpener, model_opener};
 use crate::repl::{self, Lines, commands as slash};
 use crate::saved;
 use crate::session::{Session, SessionOptions};
@@ -110,7 +110,7 @@ impl App<'_> {
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
             let (open, chat) = (
-                opener(&self.args),
+                model_opener(&self.args),
                 OfChat { commands: slash::table, command: slash::described, keys: slash::KEYS },
             );
             return commands::run(
@@ -274,7 +274,7 @@ impl App<'_> {
         }
         self.keep(true);
         let session = self.session.as_mut().expect("opened above");
-        let exit = repl::run(session, self.screen, lines, opener(&self.args), question);
+        let exit = repl::run(session, self.screen, lines, model_opener(&self.args), question);
         self.finish();
         exit
     }
@@ -341,8 +341,8 @@ impl App<'_> {
     /// Opens the session, which begins to load the model.
     fn open_session(&mut self, options: SessionOptions) -> Result<(), Failure> {
         let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
-        let mut open = Open { args: &self.args, config: &self.config, screen: self.screen };
-        let (session, resumed) = open.session(options)?;
+        let mut opener = SessionOpener { args: &self.args, config: &self.config, screen: self.screen };
+        let (session, resumed) = opener.open(options)?;
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes());

@@ -100,10 +100,10 @@ pub struct Args {
 pub enum Commands {
     /// download a model
     ///
-    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Resumes an
+    /// From the catalog by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Resumes an
     /// interrupted download.
     Pull {
-        /// short name from the catalogue, hf:OWNER/REPO[:QUANT] or URL; without one, list the catalogue
+        /// short name from the catalog, hf:OWNER/REPO[:QUANT] or URL; without one, list the catalog
         #[arg(value_name = "NAME|hf:OWNER/REPO[:QUANT]|URL")]
         what: Option<String>,
     },

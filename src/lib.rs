@@ -4,7 +4,7 @@
 
 // How it is used.
 pub mod app;
-pub mod open;
+pub mod open_session;
 pub mod oneshot;
 pub mod repl;
 pub mod commands;

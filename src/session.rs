@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::working;
+use crate::backend::crash_mark;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::{
@@ -23,7 +23,7 @@ use crate::history::journal::{Heading, Journal};
 use crate::settings::{Config, Effect, Setting};
 
 pub use self::error::Error;
-pub use self::replay::{Again, Difference, Replay};
+pub use self::replay::{Difference, Replay, ReplayResult};
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
@@ -39,7 +39,7 @@ const FLUSHING: f64 = 0.2;
 const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
 /// A backend that is ready to start, and the settings with its model's recommendations.
-pub struct Candidate {
+pub struct ReadyModel {
     pub start: Box<dyn FnOnce() -> Box<dyn Backend>>,
     pub config: Config,
 }
@@ -77,10 +77,10 @@ impl Default for SessionOptions {
 }
 
 /// Gets every event, and `None` now and then; decides whether to continue.
-pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
+pub type OnEvent<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
 /// Finds a model by its name.
-pub type Opener = fn(&Config, &str) -> Result<Candidate, Error>;
+pub type ModelOpener = fn(&Config, &str) -> Result<ReadyModel, Error>;
 
 pub struct Session {
     conversation: Conversation,
@@ -102,7 +102,7 @@ pub struct Session {
 
 impl Session {
     /// Starts the backend, which begins to load the model at once.
-    pub fn new(candidate: Candidate, mut options: SessionOptions) -> Session {
+    pub fn new(candidate: ReadyModel, mut options: SessionOptions) -> Session {
         Session {
             conversation: Conversation::new(options.system.take()),
             config: candidate.config,
@@ -175,7 +175,7 @@ impl Session {
     /// nothing is prefilled ahead until the next answer.
     pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
-        self.prefill_disabled = folder.is_some_and(|folder| working::was_killed(folder, id));
+        self.prefill_disabled = folder.is_some_and(|folder| crash_mark::was_killed(folder, id));
         self.prefill_disabled
     }
 
@@ -240,8 +240,8 @@ impl Session {
         &mut self,
         row: &'static Setting,
         value: Option<&str>,
-        open: Opener,
-        watch: Watch,
+        open: ModelOpener,
+        watch: OnEvent,
     ) -> Result<(), Error> {
         if row.effect == Effect::Start {
             return Err(Error::AtStart(row.name));
@@ -266,8 +266,8 @@ impl Session {
         &mut self,
         wanted: &str,
         config: &Config,
-        open: Opener,
-        watch: Watch,
+        open: ModelOpener,
+        watch: OnEvent,
     ) -> Result<(), Error> {
         let candidate = open(config, wanted)?;
         let old = self.model_name();
@@ -285,13 +285,13 @@ impl Session {
     }
 
     /// Waits until the model is loaded.
-    pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Error> {
+    pub fn wait_until_loaded(&mut self, watch: OnEvent) -> Result<(), Error> {
         let loading = self.backend.load();
         loop {
             let event = match loading.next(PATIENCE) {
                 Some(BackendEvent::Ready) => return Ok(()),
                 Some(BackendEvent::Done(done)) => return Ok(done.map(|_| ())?),
-                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Progress(event)) => Some(event),
                 None => None,
             };
             if watch(event.as_ref()).is_break() {

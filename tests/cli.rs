@@ -326,11 +326,11 @@ fn rows(listed: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_file_beats_the_models_advice_beats_the_catalogues() {
+fn the_file_beats_the_models_advice_beats_the_catalogs() {
     let home = Home::new();
     let plain = std::fs::read(tiny("llama-bpe")).unwrap();
     let advised = with_metadata(&plain, "general.sampling.temp", GGUF_F32, &0.25f32.to_le_bytes());
-    // The catalogue knows this name and advises temp 0.2, top-p 0.9.
+    // The catalog knows this name and advises temp 0.2, top-p 0.9.
     let model = home.write("SmolLM2-135M-Instruct.Q4_1.gguf", advised);
     let sampling = || home.run(&PROMPT).arg("--json").model(&model).done().code(0).json()["sampling"].clone();
     assert_eq!((&sampling()["temp"], &sampling()["top-p"]), (&0.25.into(), &0.9.into()));

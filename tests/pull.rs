@@ -296,8 +296,8 @@ fn what_is_not_there_is_said_with_what_there_is() {
         .failed(1, "some/repo has no 'Q9_0'")
         .hint("did you mean Q8_0? it has a-Q8_0.gguf");
     pull("hf:some/repo:a-Q8.gguf").failed(1, "has no 'a-Q8.gguf'").hint("did you mean a-Q8_0.gguf?");
-    pull("some/repo").failed(2, "neither in the catalogue").hint("did you mean hf:some/repo?");
-    pull("smolm2-135m").failed(2, "neither in the catalogue").hint("did you mean smollm2-135m?");
+    pull("some/repo").failed(2, "neither in the catalog").hint("did you mean hf:some/repo?");
+    pull("smolm2-135m").failed(2, "neither in the catalog").hint("did you mean smollm2-135m?");
     assert_eq!(hub.sent(), 0);
 }
 
@@ -626,7 +626,7 @@ fn a_url_that_is_gone_is_one_line() {
     let place = Place::new();
     let pull = |url: String| place.run(&["pull", &url]).done();
     pull(place.hub.plain("other.gguf")).failed(1, "has no such file (404)");
-    pull(format!("{}/plain/x.bin", place.hub.endpoint)).failed(2, "neither in the catalogue");
+    pull(format!("{}/plain/x.bin", place.hub.endpoint)).failed(2, "neither in the catalog");
 }
 
 /// What a program would call to reach anyone: pairs of sockets inside the process are none of it.

@@ -13,9 +13,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::job::{Job, Ready};
+use self::job::{EngineJob, Ready};
 use self::worker::Worker;
-use super::probe::Probe;
+use super::trial::Trial;
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::engine::draft::Costs;
@@ -33,7 +33,7 @@ pub struct Spec {
     pub template: Option<String>,
     pub template_args: Vec<(String, String)>,
     /// The trial for a file that was never loaded.
-    pub probe: Option<Probe>,
+    pub trial: Option<Trial>,
     /// The folder for what was evaluated, and when it is kept; `None`: never.
     pub prompt_cache: Option<(PathBuf, Rules)>,
     /// Whether the files are still those of the description.
@@ -59,7 +59,7 @@ const STACK: usize = 16 << 20;
 
 pub struct Local {
     description: Description,
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<EngineJob>>,
     /// The number of the newest job: older reading ahead gives way to it.
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
@@ -89,10 +89,10 @@ impl Local {
         local
     }
 
-    fn send(&mut self, job: Job) {
+    fn send(&mut self, job: EngineJob) {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job { number, ..job }); // if the thread is gone the reader of the answer sees it
+            let _ = jobs.send(EngineJob { number, ..job }); // if the thread is gone the reader of the answer sees it
         }
     }
 
@@ -115,7 +115,7 @@ impl Local {
             events.send(end).is_ok()
         };
         let cancelled = Some(cancel.clone());
-        self.send(Job { cancel: cancelled, conversation, ..Job::new(run) });
+        self.send(EngineJob { cancel: cancelled, conversation, ..EngineJob::new(run) });
         ReplyStream::new(inbox, cancel, self.loading.clone())
     }
 
@@ -125,7 +125,7 @@ impl Local {
         answer: impl FnOnce(Ready) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (sender, inbox) = channel();
-        self.send(Job::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
+        self.send(EngineJob::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
         let gone = |_| Err(Error::Stopped);
         inbox.recv().unwrap_or_else(gone)
     }
@@ -145,12 +145,12 @@ impl Backend for Local {
             }
             true
         };
-        self.send(Job { conversation, loads: false, ..Job::new(run) });
+        self.send(EngineJob { conversation, loads: false, ..EngineJob::new(run) });
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
         self.reply(request.conversation.clone(), move |ready, events, cancel| {
-            let send = |event| _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
+            let send = |event| _ = events.send(BackendEvent::Progress(event)); // nobody listens any more: cancelled
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
             BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
@@ -202,7 +202,7 @@ impl Inspect for Local {
             }
             true
         };
-        self.send(Job { loads: false, ..Job::new(run) });
+        self.send(EngineJob { loads: false, ..EngineJob::new(run) });
         let _ = flushed.recv_timeout(patience); // late is as well as never: it will be evaluated again
     }
 }

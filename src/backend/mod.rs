@@ -1,10 +1,10 @@
 //! Backends, which answer conversations. A backend gets the whole conversation every turn; its caches are its own affair.
 
+pub mod crash_mark;
 mod error;
 pub mod local;
-pub mod probe;
 pub mod script;
-pub mod working;
+pub mod trial;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub trait Backend {
     fn load(&mut self) -> ReplyStream;
     /// Prefills ahead while the user types `next`, whose files are known; the next call of any kind ends it.
     fn prepare(&mut self, _request: Request, _next: Message) {}
-    /// Begins to answer. If the prompt leaves less than `room` for the answer, it sends `Full` and fails.
+    /// Begins to answer. If the prompt leaves less than `reserve` for the answer, it sends `Full` and fails.
     fn reply(&mut self, request: Request) -> ReplyStream;
     /// Known before the model is loaded.
     fn describe(&self) -> &Description;
@@ -126,11 +126,11 @@ impl ReplyStream {
             return Some(events);
         }
         match self.events.recv_timeout(patience) {
-            Ok(BackendEvent::Event(event)) => Some(BackendEvent::Event(self.gather(event))),
+            Ok(BackendEvent::Progress(event)) => Some(BackendEvent::Progress(self.gather(event))),
             Ok(events) => Some(events),
             Err(RecvTimeoutError::Timeout) if self.loading.active.load(Ordering::Relaxed) => {
                 let fraction = self.loading.done.load(Ordering::Relaxed) as f32 / 1000.0;
-                Some(BackendEvent::Event(Event::Loading { fraction }))
+                Some(BackendEvent::Progress(Event::Loading { fraction }))
             }
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(BackendEvent::Done(Err(Error::Stopped))),
@@ -142,10 +142,10 @@ impl ReplyStream {
             && let Ok(events) = self.events.try_recv()
         {
             match (&mut event, events) {
-                (Event::Text(text), BackendEvent::Event(Event::Text(more))) => text.push_str(&more),
+                (Event::Text(text), BackendEvent::Progress(Event::Text(more))) => text.push_str(&more),
                 (
                     Event::Thinking { text, tokens },
-                    BackendEvent::Event(Event::Thinking { text: more, tokens: so_far }),
+                    BackendEvent::Progress(Event::Thinking { text: more, tokens: so_far }),
                 ) => {
                     text.push_str(&more);
                     *tokens = so_far;

@@ -108,7 +108,7 @@ fn send(piece: Piece, tokens: usize, events: &Sender<BackendEvent>) {
     let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
     let answer = (!answer.is_empty()).then_some(Event::Text(answer));
     for event in thinking.into_iter().chain(answer) {
-        let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
+        let _ = events.send(BackendEvent::Progress(event)); // nobody listens any more: cancelled
     }
 }
 

@@ -8,7 +8,7 @@ use super::dropped::Dropped;
 use super::events::StopReason;
 use super::id::MessageId;
 use super::message::{Message, Role};
-use super::record::{self, Answer, Entry, Record};
+use super::record::{self, AnswerRecord, Entry, Record};
 
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
@@ -39,7 +39,7 @@ impl Conversation {
     }
 
     /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
-    pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> MessageId {
+    pub fn add(&mut self, message: Message, answer: Option<AnswerRecord>, created: Option<i64>) -> MessageId {
         self.add_as(MessageId::fresh(), message, answer, created)
     }
 
@@ -48,7 +48,7 @@ impl Conversation {
         &mut self,
         id: MessageId,
         message: Message,
-        answer: Option<Answer>,
+        answer: Option<AnswerRecord>,
         created: Option<i64>,
     ) -> MessageId {
         if message.role == Role::Assistant {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn what_has_left_is_known_from_the_answers() {
         let mut conversation = Conversation::new(None);
-        let limited = |dropped, context_limit| Answer { dropped, context_limit, ..Answer::default() };
+        let limited = |dropped, context_limit| AnswerRecord { dropped, context_limit, ..AnswerRecord::default() };
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         conversation.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
         let again = conversation.add(Message::new(Role::User, "and?"), None, None);
@@ -208,7 +208,7 @@ mod tests {
         let mut conversation = Conversation::new(Some("be kind".into()));
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         let answer =
-            conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(5));
+            conversation.add(Message::new(Role::Assistant, "hello"), Some(AnswerRecord::default()), Some(5));
         conversation.move_to(Some(question));
         conversation.add(Message::new(Role::Assistant, "good day"), None, None);
         assert_eq!(texts(&conversation), ["be kind", "hi", "good day"]);

@@ -41,13 +41,13 @@ pub struct Entry {
     pub created: Option<i64>,
     /// The facts about an answer; `None` for other messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Box<Answer>>,
+    pub answer: Option<Box<AnswerRecord>>,
 }
 
 /// The facts needed to replay an answer, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Answer {
+pub struct AnswerRecord {
     /// The name of its stop reason; empty while it is being generated.
     pub stop: String,
     pub model: String,
@@ -101,7 +101,7 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
-impl Answer {
+impl AnswerRecord {
     /// Whether the answer is complete: it ended or was stopped.
     pub fn is_finished(&self) -> bool {
         !self.stop.is_empty()

@@ -14,7 +14,7 @@ pub struct Request {
     /// The dropped beginning of the conversation.
     pub dropped: Dropped,
     /// Tokens that must be free for the answer, at least 1; otherwise the prompt does not fit.
-    pub room: usize,
+    pub reserve: usize,
     /// The beginning of the answer, which the model continues.
     pub answer_prefix: String,
     /// The thinking before it.
@@ -40,7 +40,7 @@ impl Request {
         Request {
             messages: messages.into_iter().map(Arc::new).collect(),
             dropped: Dropped::default(),
-            room: 1,
+            reserve: 1,
             answer_prefix: String::new(),
             thinking_prefix: String::new(),
             raw: false,

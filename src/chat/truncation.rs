@@ -38,7 +38,7 @@ pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
 
 /// Tokens that the context must have left for the answer to a request: as many as an answer should have where older messages may
 /// be dropped for it, one elsewhere. `limit`: tokens of context.
-pub fn room(request: &Request, overflow: Option<Overflow>, limit: usize) -> usize {
+pub fn reserve(request: &Request, overflow: Option<Overflow>, limit: usize) -> usize {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let droppable = request.messages.iter().filter(speaks).count() > request.dropped.count + 1;
     match overflow {
@@ -66,11 +66,11 @@ pub enum Plan {
     Refuse,
 }
 
-/// Decides what becomes of a prompt of so many tokens that leaves less than `room` for the answer. The oldest exchanges are
+/// Decides what becomes of a prompt of so many tokens that leaves less than `reserve` for the answer. The oldest exchanges are
 /// dropped until half of `limit` is free, so that not every request evaluates the rest again. The last exchange is being answered
 /// and stays.
-pub fn plan(prompt: usize, room: usize, exchanges: &[Exchange], limit: usize) -> Plan {
-    if prompt + room <= limit {
+pub fn plan(prompt: usize, reserve: usize, exchanges: &[Exchange], limit: usize) -> Plan {
+    if prompt + reserve <= limit {
         return Plan::Fit;
     }
     let (mut rest, mut messages) = (prompt, 0);
@@ -127,7 +127,7 @@ pub fn summarise(request: &Request, count: usize, limit: usize) -> Request {
     let (answer_prefix, thinking_prefix) = (String::new(), String::new());
     let mut asked =
         Request { messages, dropped: Dropped::default(), answer_prefix, thinking_prefix, ..request.clone() };
-    asked.room = LEAST_SUMMARY;
+    asked.reserve = LEAST_SUMMARY;
     asked.generation.thinking.think = Auto::Off;
     asked.generation.sampling.temp = 0.0;
     asked.generation.stop.clear();
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_oldest_exchanges_are_dropped_down_to_half() {
         let exchanges = [100, 100, 100, 100, 90].map(|tokens| Exchange { messages: 2, tokens });
-        let plan = |prompt, room, exchanges: &[Exchange]| plan(prompt, room, exchanges, 512);
+        let plan = |prompt, reserve, exchanges: &[Exchange]| plan(prompt, reserve, exchanges, 512);
         assert_eq!(plan(490, 22, &exchanges), Plan::Fit);
         assert_eq!(plan(491, 22, &exchanges), Plan::Drop(6), "191 are left");
         assert_eq!(

@@ -121,7 +121,7 @@ fn part(
     Ok(())
 }
 
-/// The expected checksum of a file: from its name in a download cache, or from the catalogue.
+/// The expected checksum of a file: from its name in a download cache, or from the catalog.
 fn expected(file: &Path) -> Option<Checksum> {
     let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -140,7 +140,7 @@ fn expected(file: &Path) -> Option<Checksum> {
     let entry = file.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))?;
     Some(Checksum {
         sha256: entry.sha256.clone(),
-        source: format!("{} in the catalogue, from {}", entry.file, entry.repository),
+        source: format!("{} in the catalog, from {}", entry.file, entry.repository),
     })
 }
 

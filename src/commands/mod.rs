@@ -1,7 +1,7 @@
 //! The subcommands, one file each; this file dispatches them and prints their results.
 
 mod bench;
-pub mod catalogue;
+pub mod catalog;
 mod check;
 mod config;
 mod doctor;
@@ -24,7 +24,7 @@ use crate::cli::{Commands, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
-use crate::session::Opener;
+use crate::session::ModelOpener;
 use crate::settings::Config;
 use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};
@@ -37,7 +37,7 @@ pub struct CommandContext<'a> {
     /// Print one JSON object on stdout, whatever happens.
     pub json: bool,
     /// Opens models.
-    open: Opener,
+    open: ModelOpener,
     chat: OfChat,
     /// Something was printed on stdout already.
     printed: bool,
@@ -57,7 +57,7 @@ impl CommandContext<'_> {
         config: &'a Config,
         screen: &'a mut Screen,
         json: bool,
-        open: Opener,
+        open: ModelOpener,
         chat: OfChat,
     ) -> CommandContext<'a> {
         CommandContext { config, screen, json, open, chat, printed: false }
@@ -181,7 +181,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         terminal::end_on_interrupt(); // nothing can be lost
     }
     match subcommand {
-        Commands::Pull { what: None } => catalogue::run(context),
+        Commands::Pull { what: None } => catalog::run(context),
         Commands::Pull { what: Some(what) } => pull::run(&what, context),
         Commands::List { all } => list::run(all, context),
         Commands::Show { model, tensors, template, metadata } => {

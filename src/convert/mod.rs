@@ -18,7 +18,7 @@ pub use error::Error;
 
 use crate::gguf::memory::CONTEXT_REASON;
 use crate::gguf::write::{GgufWriter, Metadata, placed};
-use checkpoint::{Checkpoint, StoredTensor};
+use checkpoint::{CheckpointTensors, StoredTensor};
 use config::CheckpointConfig;
 use error::refuse;
 use plan::{Planned, TensorChange, TensorPart};
@@ -29,7 +29,7 @@ const PIECE: u64 = 1 << 20;
 /// A checkpoint that can be converted: everything about it was checked but the numbers themselves.
 pub struct Conversion {
     config: CheckpointConfig,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointTensors,
     tensors: Vec<Planned>,
     metadata: Metadata,
     kind: Type,
@@ -48,7 +48,7 @@ impl Conversion {
         }
         let text = text_of(folder, "config.json")?.ok_or_else(|| refuse("there is no config.json in it"))?;
         let config = CheckpointConfig::read(&text)?;
-        let checkpoint = Checkpoint::open(folder)?;
+        let checkpoint = CheckpointTensors::open(folder)?;
         let tensors = plan::tensors(&config);
         compare(&config, &tensors, &checkpoint)?;
         let brain = checkpoint.get("wte.weight").is_some_and(|table| table.dtype == encode::BRAIN);
@@ -173,7 +173,7 @@ fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
 }
 
 /// Every tensor of the plan must be there in its shape, and nothing else.
-fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Error> {
+fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &CheckpointTensors) -> Result<(), Error> {
     let family = config.family.name();
     let mut wanted = std::collections::HashSet::new();
     for part in tensors.iter().flat_map(|tensor| &tensor.parts) {

@@ -76,7 +76,7 @@ impl From<NotHere> for Failure {
                 worded(&not_here, Some(format!("did you mean {close}?")))
             }
             NotHere::Unknown { close: None, .. } => {
-                let hint = "fireside list shows the models on this machine, fireside pull the catalogue; \
+                let hint = "fireside list shows the models on this machine, fireside pull the catalog; \
                             a path to a GGUF file works as well";
                 worded(&not_here, Some(hint.into()))
             }

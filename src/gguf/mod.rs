@@ -2,7 +2,7 @@
 //!
 //! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs, one record per
 //! tensor, padding, the tensor data. [`read`] refuses what breaks the format, [`check`] what llama.cpp would abort on.
-//! Tensor data is looked at by [`verify`] only. The files in order: `refusal.rs` (why not), `types.rs` (element types), `input.rs`
+//! Tensor data is looked at by [`verify`] only. The files in order: `refusal.rs` (why not), `types.rs` (element types), `header_reader.rs`
 //! and `parse.rs` (bytes → [`Header`]), `check.rs` with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`,
 //! `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all of the data),
 //! `write.rs` (the way back).
@@ -11,7 +11,7 @@ mod architectures;
 mod check;
 mod fingerprint;
 mod heads;
-mod input;
+mod header_reader;
 pub mod memory;
 mod numbers;
 pub(crate) mod parse;
@@ -99,13 +99,13 @@ pub struct Array<'a> {
 #[derive(Debug)]
 struct Field {
     key: String,
-    kind: Kind,
+    kind: ValueType,
     packed: Range<usize>,
 }
 
 /// Type of a value; `packed` of an array holds its elements only, `packed` of a text its characters only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ValueType {
     Single(Scalar),
     Array(Scalar, usize),
 }
@@ -161,8 +161,8 @@ impl Header {
         let field = &self.fields[*self.by_key.get(key)?];
         let packed = &self.bytes[field.packed.clone()];
         Some(match field.kind {
-            Kind::Single(scalar) => scalar.decode(packed),
-            Kind::Array(element, len) => Value::Array(Array { element, len, packed }),
+            ValueType::Single(scalar) => scalar.decode(packed),
+            ValueType::Array(element, len) => Value::Array(Array { element, len, packed }),
         })
     }
 

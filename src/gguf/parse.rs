@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Field, Foreign, Header, Kind, Refusal, Scalar, Tensor, element_type, input::Input, type_name};
+use super::{Field, Foreign, Header, ValueType, Refusal, Scalar, Tensor, element_type, header_reader::HeaderReader, type_name};
 
 /// Magic, version and the two counts.
 const FIXED: u64 = 24;
@@ -24,7 +24,7 @@ const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// Reads the header of a file of `size` bytes. `Header::path` is left empty.
 pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
-    let mut input = Input::new(file, size);
+    let mut input = HeaderReader::new(file, size);
     let version = fixed_part(&mut input)?;
     let tensor_count = input.u64()?;
     let field_count = input.u64()?;
@@ -56,7 +56,7 @@ pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
 }
 
 /// Magic and version; whatever is not GGUF is named.
-fn fixed_part(input: &mut Input<impl Read>) -> Result<u32, Refusal> {
+fn fixed_part(input: &mut HeaderReader<impl Read>) -> Result<u32, Refusal> {
     if input.size == 0 {
         return Err(Refusal::Empty);
     }
@@ -81,7 +81,7 @@ fn fixed_part(input: &mut Input<impl Read>) -> Result<u32, Refusal> {
 
 type Fields = (Vec<Field>, HashMap<String, usize>);
 
-fn read_fields(input: &mut Input<impl Read>, count: u64) -> Result<Fields, Refusal> {
+fn read_fields(input: &mut HeaderReader<impl Read>, count: u64) -> Result<Fields, Refusal> {
     let (mut fields, mut by_key) = (Vec::new(), HashMap::new());
     for number in 1..=count {
         input.place = format!("the key of metadata entry {number}");
@@ -101,7 +101,7 @@ fn read_fields(input: &mut Input<impl Read>, count: u64) -> Result<Fields, Refus
     Ok((fields, by_key))
 }
 
-fn read_value(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refusal> {
+fn read_value(input: &mut HeaderReader<impl Read>) -> Result<(ValueType, Range<usize>), Refusal> {
     let number = input.u32()?;
     if number == ARRAY {
         return read_array(input);
@@ -111,10 +111,10 @@ fn read_value(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refu
         Some(size) => input.take(size as u64)?,
         None => input.text()?,
     };
-    Ok((Kind::Single(scalar), packed))
+    Ok((ValueType::Single(scalar), packed))
 }
 
-fn read_array(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refusal> {
+fn read_array(input: &mut HeaderReader<impl Read>) -> Result<(ValueType, Range<usize>), Refusal> {
     let number = input.u32()?;
     if number == ARRAY {
         return Err(input.malformed("it is an array of arrays, which llama.cpp does not read"));
@@ -136,14 +136,14 @@ fn read_array(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refu
         }
     }
     let len = usize::try_from(len).map_err(|_| input.malformed("it has too many elements"))?;
-    Ok((Kind::Array(element, len), start..input.at))
+    Ok((ValueType::Array(element, len), start..input.at))
 }
 
-fn read_scalar(input: &Input<impl Read>, number: u32) -> Result<Scalar, Refusal> {
+fn read_scalar(input: &HeaderReader<impl Read>, number: u32) -> Result<Scalar, Refusal> {
     Scalar::from_number(number).ok_or_else(|| input.malformed(&format!("its type, {number}, does not exist")))
 }
 
-fn read_tensors(input: &mut Input<impl Read>, count: u64) -> Result<Vec<Tensor>, Refusal> {
+fn read_tensors(input: &mut HeaderReader<impl Read>, count: u64) -> Result<Vec<Tensor>, Refusal> {
     let (mut tensors, mut names) = (Vec::new(), HashSet::new());
     for number in 1..=count {
         input.place = format!("the name of tensor {number}");
@@ -161,7 +161,7 @@ fn read_tensors(input: &mut Input<impl Read>, count: u64) -> Result<Vec<Tensor>,
     Ok(tensors)
 }
 
-fn read_tensor(input: &mut Input<impl Read>, name: String) -> Result<Tensor, Refusal> {
+fn read_tensor(input: &mut HeaderReader<impl Read>, name: String) -> Result<Tensor, Refusal> {
     let rank = input.u32()?;
     if rank > 4 {
         return Err(input.malformed(&format!("it has {rank} dimensions, llama.cpp knows 4")));
@@ -200,8 +200,8 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
     let broken = |problem: String| Refusal::Malformed(format!("general.alignment {problem}"));
     let Some(at) = header.by_key.get("general.alignment") else { return Ok(32) };
     match (header.fields[*at].kind, header.uint("general.alignment")) {
-        (Kind::Single(Scalar::Uint32), Some(n)) if n.is_power_of_two() => Ok(n),
-        (Kind::Single(Scalar::Uint32), Some(n)) => Err(broken(format!("is {n}, not a power of two"))),
+        (ValueType::Single(Scalar::Uint32), Some(n)) if n.is_power_of_two() => Ok(n),
+        (ValueType::Single(Scalar::Uint32), Some(n)) => Err(broken(format!("is {n}, not a power of two"))),
         _ => Err(broken("is not of the type uint32".to_owned())),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Header, Kind, Refusal, Scalar, read};
+use super::{Header, ValueType, Refusal, Scalar, read};
 use crate::units;
 
 /// The files a model consists of, in order: one, or as many as `split.count` says. They need not exist.
@@ -89,7 +89,7 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
 /// Whether a part says of itself that it is number `number`, counted from 0.
 fn place(part: &Header, number: u64, count: u64) -> Result<(), String> {
     let kind = part.by_key.get("split.no").map(|at| part.fields[*at].kind);
-    if kind != Some(Kind::Single(Scalar::Uint16)) {
+    if kind != Some(ValueType::Single(Scalar::Uint16)) {
         return Err("does not say which part it is (split.no)".to_owned());
     }
     match part.uint("split.no") {

@@ -193,7 +193,7 @@ impl Drop for Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::record::Answer;
+    use crate::chat::record::AnswerRecord;
     use crate::chat::{Message, Role};
     use crate::history::database::Conversations;
 
@@ -210,8 +210,8 @@ mod tests {
         Entry { answer: Some(Box::default()), ..entry }
     }
 
-    fn finished() -> Option<Answer> {
-        Some(Answer { stop: "end".into(), ..Answer::default() })
+    fn finished() -> Option<AnswerRecord> {
+        Some(AnswerRecord { stop: "end".into(), ..AnswerRecord::default() })
     }
 
     /// A journal of a conversation in which "hi" was said.

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use self::catalog::{Entry, entry_for_file};
 use self::names::NotHere;
 use self::places::{Owner, Place};
-use crate::backend::probe::without_repack;
+use crate::backend::trial::without_repack;
 use crate::chat::settings::Settings;
 use crate::engine::llama::{self, devices, system_info};
 pub use crate::engine::prompt::template::Supports;
@@ -135,7 +135,7 @@ pub fn advice_of(header: &Header) -> Vec<Assignment> {
         advice.extend(valid.map(|setting| Assignment { setting, value, source }));
     };
     for (name, value) in entry.into_iter().flat_map(|entry| &entry.sampling) {
-        add(name, value.to_string(), Source::Catalogue);
+        add(name, value.to_string(), Source::Catalog);
     }
     for (key, name) in SAMPLING_KEYS {
         let key = format!("general.sampling.{key}");

@@ -12,7 +12,7 @@ use super::memory::{chunk, context_limit, weights_bytes};
 use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
 use crate::backend::Description;
 use crate::backend::local::{BatchCosts, Spec};
-use crate::backend::probe::{Probe, Verdict, without_repack};
+use crate::backend::trial::{Trial, TrialVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
@@ -61,7 +61,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let chunk = chunk(weights_bytes(&header));
     let limit = context_limit(&header, settings)?;
     let template = chat_template(&header, settings)?;
-    let (fingerprint, probe) =
+    let (fingerprint, trial) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
     let context = ContextOptions::new(settings, limit, chunk, threads);
@@ -102,7 +102,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         context,
         template,
         template_args,
-        probe,
+        trial,
         prompt_cache,
         unchanged,
         costs,
@@ -138,8 +138,8 @@ pub fn fitting(header: &Header, special_ids: SpecialIds) -> Option<SpecialIds> {
 
 /// Loads a new file once, in a process of its own.
 pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
-    if let Some(probe) = open_file(config, path)?.spec.probe {
-        (probe.run)(&AtomicBool::new(false))?;
+    if let Some(trial) = open_file(config, path)?.spec.trial {
+        (trial.run)(&AtomicBool::new(false))?;
     }
     Ok(())
 }
@@ -147,8 +147,8 @@ pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
 /// Remembers that a file was loaded, so that it is not tried out at its first use.
 pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
     let spec = open_file(config, path)?.spec;
-    if let Some(probe) = &spec.probe {
-        probe.passed(&spec.state, Verdict::Sound);
+    if let Some(trial) = &spec.trial {
+        trial.passed(&spec.state, TrialVerdict::Sound);
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn fingerprint(
     before: Option<&FileState>,
     settings: &Settings,
     template: Option<&str>,
-) -> std::io::Result<(String, Option<Probe>)> {
+) -> std::io::Result<(String, Option<Trial>)> {
     let build = verdict(settings, template);
     if let Some(file) = before.filter(|file| file.loaded_by.as_deref() == Some(&build)) {
         return Ok((file.fingerprint.clone(), None));
@@ -176,8 +176,8 @@ fn fingerprint(
         changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
     let (path, bytes) = (header.path.clone(), weights_bytes(header));
     let run = Box::new(move |abort: &AtomicBool| probe::run(&path, bytes, &args, abort));
-    let probe = Probe { run, fingerprint: fingerprint.clone(), build, machine: machine() };
-    Ok((fingerprint, Some(probe)))
+    let trial = Trial { run, fingerprint: fingerprint.clone(), build, machine: machine() };
+    Ok((fingerprint, Some(trial)))
 }
 
 /// What batches cost with these settings, if that was measured before.

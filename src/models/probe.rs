@@ -2,7 +2,7 @@
 //! files.
 //!
 //! Both ends of the process boundary: [`run`] starts the child and turns its end into a verdict
-//! (backend/probe.rs), [`child`] loads the file and has engine/trial.rs evaluate some tokens. Whatever the
+//! (backend/trial.rs), [`child`] loads the file and has engine/trial.rs evaluate some tokens. Whatever the
 //! file does to the child, the parent gets one line: it limits the child's time, and the child its own
 //! memory.
 
@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use super::memory::weights_bytes;
 use super::{chat_template, parts, refused};
 use crate::backend::Error;
-use crate::backend::probe::Verdict;
+use crate::backend::trial::TrialVerdict;
 use crate::chat::Settings;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::engine::{self, Engine};
@@ -40,12 +40,12 @@ const WORDS: usize = 16 << 10;
 
 /// Loads `path`, a model of `bytes` bytes in all its files, in a child of this program ([`child`]); in another one without
 /// weights laid out anew if the first dies of what processors do. The error says why the file cannot be used.
-pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Error> {
+pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<TrialVerdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
     let Ended::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
     match attempt(path, bytes, &plain, abort)? {
-        Ended::Well => Ok(Verdict::WithoutRepack(signal)),
+        Ended::Well => Ok(TrialVerdict::WithoutRepack(signal)),
         _ => first.verdict(path),
     }
 }
@@ -106,9 +106,9 @@ enum Ended {
 }
 
 impl Ended {
-    fn verdict(self, path: &Path) -> Result<Verdict, Error> {
+    fn verdict(self, path: &Path) -> Result<TrialVerdict, Error> {
         let reason = match self {
-            Ended::Well => return Ok(Verdict::Sound),
+            Ended::Well => return Ok(TrialVerdict::Sound),
             Ended::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
             Ended::Badly(reason) => reason,
         };

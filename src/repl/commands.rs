@@ -18,7 +18,7 @@ use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 
 /// What happens after a command.
-pub enum Outcome {
+pub enum NextAction {
     Prompt,
     Ask(Ask),
     /// Resume a conversation that the user picks from a list.
@@ -54,7 +54,7 @@ pub struct Confirm {
     pub then: Then,
 }
 
-type Handler = fn(&mut Chat, &str) -> Result<Outcome, Failure>;
+type Handler = fn(&mut Chat, &str) -> Result<NextAction, Failure>;
 
 pub struct Command {
     /// Without the slash.
@@ -84,15 +84,15 @@ const fn row(
 /// The table.
 pub const COMMANDS: &[Command] = &[
     row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
-    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Outcome::Quit)),
+    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(NextAction::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
     row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
     row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
-        Ok(Outcome::Ask(Ask::Retry))
+        Ok(NextAction::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
-        Ok(Outcome::Ask(Ask::More))
+        Ok(NextAction::Ask(Ask::More))
     }),
     row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
@@ -163,7 +163,7 @@ pub(super) fn is_command(line: &str) -> bool {
 }
 
 /// Runs a line that begins with a slash.
-pub fn run(chat: &mut Chat, line: &str) -> Result<Outcome, Failure> {
+pub fn run(chat: &mut Chat, line: &str) -> Result<NextAction, Failure> {
     let line = line.trim();
     let line = line.strip_prefix('/').unwrap_or(line);
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -253,15 +253,15 @@ fn changeable() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|row| row.effect != Effect::Start)
 }
 
-fn help(chat: &mut Chat, name: &str) -> Result<Outcome, Failure> {
+fn help(chat: &mut Chat, name: &str) -> Result<NextAction, Failure> {
     if !name.is_empty() {
         let text = described(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
         chat.screen.show(&text);
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.screen.show(&table());
     chat.screen.show(KEYS);
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 /// The help of one command.

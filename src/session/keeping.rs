@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use crate::backend::working;
+use crate::backend::crash_mark;
 use crate::chat::record::{self, Record};
 use crate::chat::{Conversation, Request, Stats};
 use crate::clock::now;
@@ -32,7 +32,7 @@ impl Session {
         let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
         if let Some((folder, journal)) = folder.zip(self.journal.as_ref()) {
-            working::survived(folder, journal.id()); // what the engine is still reading ends with the process, in good order
+            crash_mark::survived(folder, journal.id()); // what the engine is still reading ends with the process, in good order
         }
         kept
     }
@@ -98,10 +98,10 @@ impl Session {
     }
 
     /// The facts for a replay of an answer; without `stats` while it is being generated.
-    pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::Answer {
+    pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::AnswerRecord {
         let model = self.model();
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-        record::Answer {
+        record::AnswerRecord {
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
             model: model.name.clone(),
             path: self.model_name(),

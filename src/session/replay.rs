@@ -6,10 +6,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::{Error, NO_LIMIT, Opener, PATIENCE, Watch};
+use super::{Error, NO_LIMIT, ModelOpener, PATIENCE, OnEvent};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
-use crate::chat::record::{Answer, Entry, Record};
+use crate::chat::record::{AnswerRecord, Entry, Record};
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
 use crate::settings::setting;
 use crate::settings::{Config, Source};
@@ -20,20 +20,20 @@ const BEYOND: usize = 200;
 /// Replays answers, with one model loaded at a time.
 pub struct Replay {
     config: Config,
-    open: Opener,
+    open: ModelOpener,
     loaded: Option<Loaded>,
 }
 
 struct Loaded {
     path: String,
-    answer: Answer,
+    answer: AnswerRecord,
     settings: Settings,
     backend: Box<dyn Backend>,
 }
 
 /// The result of a replay.
 #[derive(Debug)]
-pub struct Again {
+pub struct ReplayResult {
     pub message: Message,
     pub stats: Option<Stats>,
     /// The model file is the original and was not modified; otherwise only its fingerprint is the same.
@@ -55,12 +55,12 @@ pub struct Difference {
 }
 
 impl Replay {
-    pub fn new(config: Config, open: Opener) -> Replay {
+    pub fn new(config: Config, open: ModelOpener) -> Replay {
         Replay { config, open, loaded: None }
     }
 
     /// Replays one answer of a conversation.
-    pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Error> {
+    pub fn give(&mut self, record: &Record, entry: &Entry, watch: OnEvent) -> Result<ReplayResult, Error> {
         let unknown = Error::NotReplayable("this answer was imported, so its settings are unknown");
         let answer = entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or(unknown)?;
         if answer.dropped_meanwhile {
@@ -72,16 +72,16 @@ impl Replay {
         let (message, stats) = ask(&mut *loaded.backend, request, then, watch)?;
         let same_file = loaded.backend.describe().stamp == answer.stamp;
         let difference = difference(then, &message, cut_anywhere(answer));
-        Ok(Again { message, stats, same_file, difference })
+        Ok(ReplayResult { message, stats, same_file, difference })
     }
 
     /// The model of an answer, with the settings of its time.
-    fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Error> {
+    fn loaded(&mut self, answer: &AnswerRecord) -> Result<&mut Loaded, Error> {
         let given = self.config.source("model") >= Source::Environment;
         let path =
             self.config.settings().model.clone().filter(|_| given).unwrap_or_else(|| answer.path.clone());
-        let made = |answer: &Answer| {
-            let Answer { fingerprint, stamp, template, settings, .. } = answer.clone();
+        let made = |answer: &AnswerRecord| {
+            let AnswerRecord { fingerprint, stamp, template, settings, .. } = answer.clone();
             (fingerprint, stamp, template, settings)
         };
         let same = |loaded: &&mut Loaded| loaded.path == path && made(&loaded.answer) == made(answer);
@@ -93,7 +93,7 @@ impl Replay {
     }
 
     /// `given`: the user named this file.
-    fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Error> {
+    fn load(&self, path: String, given: bool, answer: &AnswerRecord) -> Result<Loaded, Error> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-prompt-cache", "no-speculative"] {
             config.set(setting(name).expect("it is in the table"), Some("on"))?;
@@ -127,7 +127,7 @@ impl Replay {
 }
 
 /// The original request.
-fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Error> {
+fn request(record: &Record, entry: &Entry, answer: &AnswerRecord, settings: &Settings) -> Result<Request, Error> {
     let then = &entry.message;
     let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
@@ -143,7 +143,7 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
     Ok(Request {
         messages: Conversation::from_record(&asked).view(),
         dropped: Dropped { count: answer.dropped as usize, summary: answer.summary.clone() },
-        room: 1,
+        reserve: 1,
         answer_prefix,
         thinking_prefix,
         raw: false,
@@ -157,7 +157,7 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
 }
 
 /// Whether the user or the end of the program cut it off.
-fn cut_anywhere(answer: &Answer) -> bool {
+fn cut_anywhere(answer: &AnswerRecord) -> bool {
     answer.stop.is_empty() || answer.stop == StopReason::Interrupted.name()
 }
 
@@ -166,7 +166,7 @@ fn ask(
     backend: &mut dyn Backend,
     request: Request,
     then: &Message,
-    watch: Watch,
+    watch: OnEvent,
 ) -> Result<(Message, Option<Stats>), Error> {
     let thinking = Some(request.thinking_prefix.clone()).filter(|text| !text.is_empty());
     let mut now = Message { thinking, ..Message::new(Role::Assistant, request.answer_prefix.clone()) };
@@ -174,7 +174,7 @@ fn ask(
     loop {
         let event = match reply.next(PATIENCE) {
             Some(BackendEvent::Done(done)) => return Ok((now, Some(done?))),
-            Some(BackendEvent::Event(event)) => Some(event),
+            Some(BackendEvent::Progress(event)) => Some(event),
             Some(BackendEvent::Ready) | None => None,
         };
         match &event {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, PATIENCE, Watch};
+use super::{Error, PATIENCE, OnEvent};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
@@ -14,7 +14,7 @@ use crate::chat::{Event, Message, Request, Stats, StopReason};
 
 /// The result for a request that did not fit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum Truncation {
     /// It fits now.
     Fits,
     /// It does not fit, whatever is dropped.
@@ -35,27 +35,27 @@ pub(super) fn fit(
     request: &mut Request,
     overflow: Option<Overflow>,
     (prompt, limit): (usize, usize),
-    watch: Watch,
-) -> Result<Fit, Error> {
+    watch: OnEvent,
+) -> Result<Truncation, Error> {
     let whole = request.clone();
     let mut tokens = prompt;
-    while tokens + request.room > limit {
+    while tokens + request.reserve > limit {
         let messages = request.visible();
         let exchanges = exchanges(&messages, &token_counts(backend, &messages)?);
-        match plan(tokens, request.room, &exchanges, limit) {
+        match plan(tokens, request.reserve, &exchanges, limit) {
             Plan::Fit => break,
-            Plan::Refuse => return Ok(Fit::TooLong),
-            Plan::Drop(_) if !drops(overflow) => return Ok(Fit::Kept),
+            Plan::Refuse => return Ok(Truncation::TooLong),
+            Plan::Drop(_) if !drops(overflow) => return Ok(Truncation::Kept),
             Plan::Drop(count) => {
                 request.dropped.count += count;
                 tokens = prompt_tokens(backend, request)?;
             }
         }
     }
-    request.room = 1;
+    request.reserve = 1;
     let messages = request.dropped.count - whole.dropped.count;
     if messages == 0 {
-        return Ok(Fit::Fits);
+        return Ok(Truncation::Fits);
     }
     if overflow == Some(Overflow::Compact) {
         match summary(backend, &whole, messages, limit, watch) {
@@ -66,10 +66,10 @@ pub(super) fn fit(
     }
     let dropped = request.dropped.clone();
     tell(watch, Event::Dropped { messages, tokens: prompt.saturating_sub(tokens), dropped })?;
-    Ok(Fit::Fits)
+    Ok(Truncation::Fits)
 }
 
-fn tell(watch: Watch, event: Event) -> Result<(), Error> {
+fn tell(watch: OnEvent, event: Event) -> Result<(), Error> {
     if watch(Some(&event)).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
@@ -93,7 +93,7 @@ fn summary(
     request: &Request,
     count: usize,
     limit: usize,
-    watch: Watch,
+    watch: OnEvent,
 ) -> Result<String, Error> {
     if !backend.describe().chats {
         return Err(Error::NoSummary("this model completes text and follows no instruction"));
@@ -114,17 +114,17 @@ fn summary(
 }
 
 /// Waits for an answer that is not shown.
-fn whole_answer(backend: &mut dyn Backend, request: Request, watch: Watch) -> Result<(String, Stats), Error> {
+fn whole_answer(backend: &mut dyn Backend, request: Request, watch: OnEvent) -> Result<(String, Stats), Error> {
     let reply = backend.reply(request);
     let mut text = String::new();
     loop {
         let flow = match reply.next(PATIENCE) {
             Some(BackendEvent::Done(done)) => return Ok((text, done?)),
-            Some(BackendEvent::Event(Event::Text(piece))) => {
+            Some(BackendEvent::Progress(Event::Text(piece))) => {
                 text.push_str(&piece);
                 watch(None)
             }
-            Some(BackendEvent::Event(event @ (Event::Loading { .. } | Event::Prefill { .. }))) => {
+            Some(BackendEvent::Progress(event @ (Event::Loading { .. } | Event::Prefill { .. }))) => {
                 watch(Some(&event))
             }
             _ => watch(None),
@@ -158,7 +158,7 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::mpsc::channel;
 
-    use super::super::{Candidate, FailedTurn, Session, SessionOptions};
+    use super::super::{ReadyModel, FailedTurn, Session, SessionOptions};
     use super::*;
     use crate::backend::{self, Description, Inspect, Rendered, ReplyStream};
     use crate::chat::{Attachment, Counts, Dropped, Role};
@@ -188,8 +188,8 @@ mod tests {
         fn reply(&mut self, request: Request) -> ReplyStream {
             let (told, inbox) = channel();
             let (prompt, limit) = (self.prompt(&request), self.description.context_limit);
-            let done = if prompt + request.room > limit {
-                told.send(BackendEvent::Event(Event::Full { prompt, limit })).unwrap();
+            let done = if prompt + request.reserve > limit {
+                told.send(BackendEvent::Progress(Event::Full { prompt, limit })).unwrap();
                 Err(engine::Error::TooLong { prompt, limit }.into())
             } else {
                 let mut text = self.says.pop_front().expect("an answer is left");
@@ -199,7 +199,7 @@ mod tests {
                     stop = StopReason::Context;
                 }
                 let tokens = text.len();
-                told.send(BackendEvent::Event(Event::Text(text))).unwrap();
+                told.send(BackendEvent::Progress(Event::Text(text))).unwrap();
                 Ok(Stats {
                     stop,
                     prompt_tokens: prompt,
@@ -264,7 +264,7 @@ mod tests {
         let mut config = Config::default();
         config.set(setting("predict").unwrap(), Some("100")).unwrap();
         config.set(setting("overflow").unwrap(), overflow).unwrap();
-        let candidate = Candidate { start: Box::new(|| Box::new(backend)), config };
+        let candidate = ReadyModel { start: Box::new(|| Box::new(backend)), config };
         let options = SessionOptions { system: Some("be kind".into()), ..SessionOptions::default() };
         let mut session = Session::new(candidate, options);
         for n in 0..exchanges {

@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::truncate::{Fit, drops, fit};
-use super::{Error, PATIENCE, Session, Watch};
+use super::truncate::{Truncation, drops, fit};
+use super::{Error, PATIENCE, Session, OnEvent};
 use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
 use crate::chat::settings::Overflow;
-use crate::chat::truncation::room;
+use crate::chat::truncation::reserve;
 use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
 use crate::clock::now;
 
@@ -46,7 +46,7 @@ impl Session {
         Request {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
-            room: 1,
+            reserve: 1,
             answer_prefix: answer_prefix.text().into_owned(),
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.options.raw,
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// Sends a message and returns the answer. Failed, or stopped before the first token, it leaves the conversation as before.
-    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, FailedTurn> {
+    pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
             Some(same) => self.conversation.move_to(Some(same)),
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Another answer to the last user message, on a new branch.
-    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
+    pub fn retry(&mut self, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let nothing = FailedTurn { error: Error::NothingToAnswer, message: None };
         let question = self.conversation.last_user().ok_or(nothing)?;
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Continues the last answer.
-    pub fn more(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
+    pub fn more(&mut self, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
             return Err(FailedTurn { error: Error::NothingToContinue, message: None });
@@ -109,7 +109,7 @@ impl Session {
         &mut self,
         before: Option<MessageId>,
         answer_prefix: Message,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<&Answer, FailedTurn> {
         self.answer(answer_prefix, watch).map_err(|error| {
             self.conversation.move_to(before);
@@ -138,7 +138,7 @@ impl Session {
         &mut self,
         place: MessageId,
         message: Message,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         self.conversation.move_to(self.conversation.parent(place));
@@ -154,11 +154,11 @@ impl Session {
     }
 
     /// Requests an answer to the path to the head, and adds it.
-    fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Error> {
+    fn answer(&mut self, answer_prefix: Message, watch: OnEvent) -> Result<(), Error> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
-        request.room = room(&request, overflow, self.model().context_limit);
+        request.reserve = reserve(&request, overflow, self.model().context_limit);
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let stats = loop {
@@ -166,9 +166,9 @@ impl Session {
                 Received::Stats(stats) => stats,
                 Received::Full { prompt, limit, error } => {
                     match fit(&mut *self.backend, &mut next, overflow, (prompt, limit), watch)? {
-                        Fit::Fits => request.dropped.clone_from(&next.dropped),
-                        Fit::TooLong => return Err(Error::TooLong { error, droppable: false }),
-                        Fit::Kept => {
+                        Truncation::Fits => request.dropped.clone_from(&next.dropped),
+                        Truncation::TooLong => return Err(Error::TooLong { error, droppable: false }),
+                        Truncation::Kept => {
                             if overflow.is_none() {
                                 let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends here anyway
                             }
@@ -194,7 +194,7 @@ impl Session {
         if stats.stop == StopReason::Interrupted && message == answer_prefix {
             return Err(Error::Interrupted);
         }
-        let how = record::Answer { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
+        let how = record::AnswerRecord { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
         let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
@@ -210,7 +210,7 @@ impl Session {
         request: Request,
         asked_for: &Request,
         written: &mut Written,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<Received, Error> {
         let seed = request.generation.seed;
         let goes_on = written.first_token.is_some();
@@ -223,12 +223,12 @@ impl Session {
                     let Some((prompt, limit)) = full else { return Err(error.into()) };
                     return Ok(Received::Full { prompt, limit, error });
                 }
-                Some(BackendEvent::Event(Event::Full { prompt, limit })) => {
+                Some(BackendEvent::Progress(Event::Full { prompt, limit })) => {
                     full = Some((prompt, limit));
                     None
                 }
-                Some(BackendEvent::Event(Event::Notice(_))) if goes_on => None, // shown before
-                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Progress(Event::Notice(_))) if goes_on => None, // shown before
+                Some(BackendEvent::Progress(event)) => Some(event),
                 Some(BackendEvent::Ready) | None => None,
             };
             if written.takes(event.as_ref()) && written.saved.is_none() {
@@ -258,7 +258,7 @@ impl Session {
         written: &Message,
         overflow: Option<Overflow>,
         stats: &Stats,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Option<Request> {
         if stats.stop != StopReason::Context || !drops(overflow) {
             return None;
@@ -268,7 +268,7 @@ impl Session {
         let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
         let most = &mut longer.generation.max_tokens;
         *most = most.saturating_sub(stats.generated_tokens as u32);
-        longer.room = room(&longer, overflow, stats.context_limit);
+        longer.reserve = reserve(&longer, overflow, stats.context_limit);
         let full = (stats.context_used, stats.context_limit);
         fit(&mut *self.backend, &mut longer, overflow, full, watch).ok()?;
         (longer.dropped.count > request.dropped.count).then_some(longer)

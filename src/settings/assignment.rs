@@ -8,7 +8,7 @@ use crate::chat::settings::Settings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     Default,
-    Catalogue,
+    Catalog,
     Model,
     File,
     Environment,
@@ -23,7 +23,7 @@ impl Source {
     pub fn name(self) -> &'static str {
         match self {
             Source::Default => "default",
-            Source::Catalogue => "the catalogue's advice for this model",
+            Source::Catalog => "the catalog's advice for this model",
             Source::Model => "the model file's advice",
             Source::File => "config file",
             Source::Environment => "environment",
@@ -35,7 +35,7 @@ impl Source {
 
     /// Whether the source changes with the model.
     pub(super) fn is_advice(self) -> bool {
-        matches!(self, Source::Catalogue | Source::Model | Source::Machine)
+        matches!(self, Source::Catalog | Source::Model | Source::Machine)
     }
 }
 

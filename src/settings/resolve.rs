@@ -154,12 +154,12 @@ mod tests {
     #[test]
     fn the_higher_source_wins_and_is_named() {
         let config = config(vec![given("temp", "0.5", Source::File), given("temp", "0.1", Source::Flag)]);
-        let advice = vec![given("temp", "0.2", Source::Catalogue), given("top-p", "0.9", Source::Catalogue)];
+        let advice = vec![given("temp", "0.2", Source::Catalog), given("top-p", "0.9", Source::Catalog)];
         let config = config.advised(advice);
         let settings = config.settings();
         assert_eq!((settings.sampling.temp, settings.sampling.top_p), (0.1, 0.9));
         assert_eq!(config.source("temp"), Source::Flag);
-        assert_eq!(config.source("top-p"), Source::Catalogue);
+        assert_eq!(config.source("top-p"), Source::Catalog);
         assert_eq!(config.source("top-k"), Source::Default);
         let other = config.advised(vec![given("top-k", "7", Source::Model)]);
         assert_eq!((other.settings().sampling.top_p, other.settings().sampling.top_k), (0.95, 7));
@@ -188,7 +188,7 @@ mod tests {
             ("threads", "3"),
         ];
         let before = config(typed.map(|(name, value)| given(name, value, Source::Flag)).to_vec());
-        let before = before.advised(vec![given("temp", "0.2", Source::Catalogue)]);
+        let before = before.advised(vec![given("temp", "0.2", Source::Catalog)]);
         let settings = before.settings();
         let pairs = before.shaping();
         let other = config(vec![given("temp", "2", Source::Flag), given("offline", "on", Source::File)]);

@@ -30,14 +30,14 @@ pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
     let question = wrap::wrapped(&sanitize(question), TextKind::Columns, columns);
-    let mut shown = Question { terminal: &terminal, columns, text: String::new() };
+    let mut shown = DrawnQuestion { terminal: &terminal, columns, text: String::new() };
     let _raw = Raw::of_a_line();
     let reply = answered(&question, &mut shown);
     shown.put("\n");
     Some(reply)
 }
 
-fn answered(question: &str, shown: &mut Question) -> Reply {
+fn answered(question: &str, shown: &mut DrawnQuestion) -> Reply {
     let mut line = String::new();
     loop {
         shown.draw(format!("{question}{}", sanitize(&line)));
@@ -59,13 +59,13 @@ fn answered(question: &str, shown: &mut Question) -> Reply {
 }
 
 /// The question and the answer as drawn.
-struct Question<'a> {
+struct DrawnQuestion<'a> {
     terminal: &'a File,
     columns: usize,
     text: String,
 }
 
-impl Question<'_> {
+impl DrawnQuestion<'_> {
     /// Draws the new part of the answer, or all of it again.
     fn draw(&mut self, text: String) {
         if text == self.text {

@@ -10,7 +10,7 @@ use crate::engine::llama::Llama;
 use crate::engine::model::Cancel;
 
 /// Something asked of the engine's thread.
-pub(super) struct Job {
+pub(super) struct EngineJob {
     pub(super) number: u64,
     /// Cancels the job; `None`: a later job cancels it.
     pub(super) cancel: Option<Arc<AtomicBool>>,
@@ -24,10 +24,10 @@ pub(super) struct Job {
 
 type Run = dyn FnOnce(Result<Ready, Error>) -> bool + Send;
 
-impl Job {
+impl EngineJob {
     /// A job that waits for the model, and of which nothing is stored.
-    pub(super) fn new(run: impl FnOnce(Result<Ready, Error>) -> bool + Send + 'static) -> Job {
-        Job { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
+    pub(super) fn new(run: impl FnOnce(Result<Ready, Error>) -> bool + Send + 'static) -> EngineJob {
+        EngineJob { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
     }
 
     pub(super) fn cancelled(&self) -> bool {

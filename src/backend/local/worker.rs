@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::Spec;
-use super::job::{Job, Ready};
-use crate::backend::probe::{Verdict, without_repack};
-use crate::backend::working::Mark;
+use super::job::{EngineJob, Ready};
+use crate::backend::crash_mark::Mark;
+use crate::backend::trial::{TrialVerdict, without_repack};
 use crate::backend::{Description, Error, Loading};
 use crate::engine::llama::{self, Llama, SpecialIds, Weights};
 use crate::engine::model::Model;
@@ -32,7 +32,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn run(mut self, inbox: &Receiver<Job>) {
+    pub(super) fn run(mut self, inbox: &Receiver<EngineJob>) {
         let mut unheard: Option<Error> = None;
         while let Ok(job) = inbox.recv() {
             if job.cancelled() {
@@ -69,14 +69,14 @@ impl Worker {
     }
 
     fn load(&mut self) -> Result<Weights, Error> {
-        if let Some(probe) = &self.spec.probe {
-            let verdict = (probe.run)(&self.loading.abort)?;
-            probe.passed(&self.spec.state, verdict);
-            if let Verdict::WithoutRepack(signal) = verdict {
+        if let Some(trial) = &self.spec.trial {
+            let verdict = (trial.run)(&self.loading.abort)?;
+            trial.passed(&self.spec.state, verdict);
+            if let TrialVerdict::WithoutRepack(signal) = verdict {
                 self.spec.load.repack = false;
                 self.cautions.push(without_repack(signal.as_str()));
             }
-            self.spec.probe = None;
+            self.spec.trial = None;
         }
         template::ahead();
         let loading = self.loading.clone();
@@ -106,7 +106,7 @@ impl Worker {
     }
 
     /// Runs jobs until the queue closes, or until loading was stopped and must begin again.
-    fn serve(&mut self, llama: Llama, first: Job, load: Duration, inbox: &Receiver<Job>) -> ControlFlow<()> {
+    fn serve(&mut self, llama: Llama, first: EngineJob, load: Duration, inbox: &Receiver<EngineJob>) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
             Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)
@@ -145,7 +145,7 @@ impl Worker {
     }
 
     /// Whether a job is obsolete: cancelled, or superseded by a newer one.
-    fn stop(&self, job: &Job, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+    fn stop(&self, job: &EngineJob, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
         let (newest, loading) = (self.newest.clone(), loading.clone());
         let (number, cancel) = (job.number, job.cancel.clone());
         move || {
@@ -187,7 +187,7 @@ fn not_locked_note() -> String {
 }
 
 /// The next job; when none comes for a moment, `rest` is called before going on waiting.
-fn waiting(inbox: &Receiver<Job>, rest: impl FnOnce()) -> Option<Job> {
+fn waiting(inbox: &Receiver<EngineJob>, rest: impl FnOnce()) -> Option<EngineJob> {
     match inbox.recv_timeout(MOMENT) {
         Ok(job) => return Some(job),
         Err(RecvTimeoutError::Disconnected) => return None,

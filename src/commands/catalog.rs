@@ -1,4 +1,4 @@
-//! `fireside pull` without a name: the catalogue.
+//! `fireside pull` without a name: the catalog.
 
 use serde_json::{Value, json};
 

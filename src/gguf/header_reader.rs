@@ -12,7 +12,7 @@ const CHUNK: u64 = 1 << 20;
 const LARGEST_HEADER: u64 = 1 << 28;
 
 /// A file that is read from its beginning; `bytes[..at]` has been understood, the rest is read ahead.
-pub(super) struct Input<R> {
+pub(super) struct HeaderReader<R> {
     file: R,
     pub(super) size: u64,
     pub(super) bytes: Vec<u8>,
@@ -21,9 +21,9 @@ pub(super) struct Input<R> {
     pub(super) place: String,
 }
 
-impl<R: Read> Input<R> {
-    pub(super) fn new(file: R, size: u64) -> Input<R> {
-        Input { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
+impl<R: Read> HeaderReader<R> {
+    pub(super) fn new(file: R, size: u64) -> HeaderReader<R> {
+        HeaderReader { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
     }
 
     /// The next `len` bytes, as a range of `bytes`.

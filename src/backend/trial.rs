@@ -1,7 +1,7 @@
 //! The trial of an unknown model file, as the backend sees it: the verdict → how to load the file, and what
 //! to remember.
 //!
-//! Here are only the types: [`Probe`] holds the function that runs the trial. models/probe.rs is that
+//! Here are only the types: [`Trial`] holds the function that runs the trial. models/probe.rs is that
 //! function, and starts a child process; engine/trial.rs is the work in the child.
 
 use std::sync::atomic::AtomicBool;
@@ -12,11 +12,11 @@ use super::Error;
 use crate::model_state::ModelEntry;
 
 /// Tries out a file, until the flag is set. The error says why it cannot be used.
-pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Error> + Send;
+pub type RunTrial = dyn Fn(&AtomicBool) -> Result<TrialVerdict, Error> + Send;
 
 /// How an unknown file is tried out, and what is remembered once it has passed.
-pub struct Probe {
-    pub run: Box<Trial>,
+pub struct Trial {
+    pub run: Box<RunTrial>,
     pub fingerprint: String,
     /// What the verdict depends on besides the file.
     pub build: String,
@@ -24,11 +24,11 @@ pub struct Probe {
     pub machine: String,
 }
 
-impl Probe {
+impl Trial {
     /// Remembers that the file can be used.
-    pub fn passed(&self, state: &ModelEntry, verdict: Verdict) {
+    pub fn passed(&self, state: &ModelEntry, verdict: TrialVerdict) {
         state.remember_loaded(&self.fingerprint, &self.build);
-        if let Verdict::WithoutRepack(signal) = verdict {
+        if let TrialVerdict::WithoutRepack(signal) = verdict {
             state.remember_crash(&self.machine, signal.as_str());
         }
     }
@@ -36,7 +36,7 @@ impl Probe {
 
 /// What to load a file with that was tried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TrialVerdict {
     Sound,
     /// It loads, but dies of this signal with weights laid out for the processor: that is no fault of the file.
     WithoutRepack(Signal),

@@ -21,7 +21,7 @@ use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
 use crate::saved;
-use crate::session::{Candidate, Opener, Session, SessionOptions};
+use crate::session::{ModelOpener, ReadyModel, Session, SessionOptions};
 use crate::settings::Config;
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
@@ -29,19 +29,19 @@ use crate::units::size;
 use crate::{commands, input, models};
 
 /// The inputs for opening a session.
-pub struct Open<'a> {
+pub struct SessionOpener<'a> {
     pub args: &'a Args,
     pub config: &'a Config,
     pub screen: &'a mut Screen,
 }
 
-impl Open<'_> {
+impl SessionOpener<'_> {
     /// The session, and the saved conversation that it resumes.
-    pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
+    pub fn open(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;
-        let candidate = opener(self.args)(self.config, &wanted)?;
+        let candidate = model_opener(self.args)(self.config, &wanted)?;
         let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
         let mut session = Session::new(candidate, SessionOptions { system: system.clone(), ..options });
         if let Some(record) = &resumed {
@@ -109,7 +109,7 @@ impl Open<'_> {
         let Err(NotHere::Fetchable(what)) = models::find(self.config, &wanted) else {
             return Ok(wanted); // opening it reports any problem
         };
-        let offer = |open: &mut Self| commands::pull::offer(&what, open.config, open.screen);
+        let offer = |opener: &mut Self| commands::pull::offer(&what, opener.config, opener.screen);
         let fetched = if input::can_ask() { offer(self)? } else { None };
         fetched.map(|path| path.display().to_string()).ok_or_else(|| NotHere::Fetchable(what).into())
     }
@@ -158,17 +158,17 @@ impl Open<'_> {
         }
     }
 
-    /// Without any model: lists the catalogue, and downloads the one that the user chooses.
+    /// Without any model: lists the catalog, and downloads the one that the user chooses.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
-            let entries = commands::catalogue::entries();
+            let entries = commands::catalog::entries();
             let row = |name: &str, entry: &Entry| Choice {
                 title: format!("{name}  {}", entry.title),
                 ..Choice::default()
             };
             let rows: Vec<Choice> = entries.iter().map(|(name, entry)| row(name, entry)).collect();
             let mut about = |place: usize| {
-                let about = commands::catalogue::described(entries[place].1);
+                let about = commands::catalog::described(entries[place].1);
                 (about.clone(), about)
             };
             let text = "There is no model on this machine yet. Which one do you want to download?";
@@ -176,7 +176,7 @@ impl Open<'_> {
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
             return commands::pull::bring_model(entries[place].0, self.config, self.screen);
         }
-        let table = commands::catalogue::lines(self.screen.note_columns());
+        let table = commands::catalog::lines(self.screen.note_columns());
         self.screen.show("there is no model on this machine yet; you can download these:");
         self.screen.show(table.join("\n").trim_start_matches('\n'));
         let (name, entry) = catalog::demonstration();
@@ -186,7 +186,7 @@ impl Open<'_> {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
             match commands::pull::bring_model(wanted, self.config, self.screen) {
-                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // not a name from the catalogue
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // not a name from the catalog
                 fetched => return fetched,
             }
         }
@@ -194,18 +194,18 @@ impl Open<'_> {
 }
 
 /// Opens models: with the engine, or in tests with scripted answers.
-pub fn opener(args: &Args) -> Opener {
+pub fn model_opener(args: &Args) -> ModelOpener {
     match args.backend {
         Some(_) => |config, wanted| {
             let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
             let script = Script::read(Path::new(&path))?;
             let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
-            Ok(Candidate { start, config: config.clone() })
+            Ok(ReadyModel { start, config: config.clone() })
         },
         None => |config, wanted| {
             let opened = models::open(config, wanted)?;
             let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
-            Ok(Candidate { start, config: opened.config })
+            Ok(ReadyModel { start, config: opened.config })
         },
     }
 }

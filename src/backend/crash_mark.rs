@@ -2,7 +2,7 @@
 //!
 //! Evaluating a conversation may kill the process: out of memory, a crash of llama.cpp. Prefilled as soon as
 //! it is resumed, it would do so each time. A leftover mark, a lock file that nobody holds, says that this
-//! happened. The mark is about conversations; probe.rs is about model files.
+//! happened. The mark is about conversations; trial.rs is about model files.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
