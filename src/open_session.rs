@@ -36,7 +36,7 @@ pub struct SessionOpener<'a> {
 }
 
 impl SessionOpener<'_> {
-    /// The session, and the saved conversation that it resumes.
+    /// Returns the session and the saved conversation that it resumes.
     pub fn open(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
@@ -80,7 +80,7 @@ impl SessionOpener<'_> {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.screen.note(&format!("could not save facts about models: {e}"));
             }
-            _ => {} // a failure only costs time
+            _ => {} // other failures only cost time
         }
     }
 
@@ -104,7 +104,7 @@ impl SessionOpener<'_> {
         Ok(path.display().to_string())
     }
 
-    /// The same model; if it is not on this machine, asks on a terminal and downloads it.
+    /// Returns the same name; if the model is not on this machine, offers to download it (on a terminal).
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
         let Err(NotHere::Fetchable(what)) = models::find(self.config, &wanted) else {
             return Ok(wanted); // opening it reports any problem
@@ -114,7 +114,7 @@ impl SessionOpener<'_> {
         fetched.map(|path| path.display().to_string()).ok_or_else(|| NotHere::Fetchable(what).into())
     }
 
-    /// Without a model: asks on a terminal; elsewhere, an error that names the models.
+    /// Without a model: asks on a terminal; elsewhere fails with an error that lists the models.
     fn pick(&mut self) -> Result<PathBuf, Failure> {
         let mut models = about::all(self.config);
         models.retain(|(_, about)| about.problem.is_none());
@@ -158,7 +158,7 @@ impl SessionOpener<'_> {
         }
     }
 
-    /// Without any model: lists the catalog, and downloads the one that the user chooses.
+    /// Without any model: lists the catalog and downloads the user's choice.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
             let entries = commands::catalog::entries();
@@ -186,14 +186,15 @@ impl SessionOpener<'_> {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
             match commands::pull::bring_model(wanted, self.config, self.screen) {
-                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // not a name from the catalog
+                // The line is not a name from the catalog.
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure),
                 fetched => return fetched,
             }
         }
     }
 }
 
-/// Opens models: with the engine, or in tests with scripted answers.
+/// Opens models for the local engine, or in tests for the script backend.
 pub fn model_opener(args: &Args) -> ModelOpener {
     match args.backend {
         Some(_) => |config, wanted| {

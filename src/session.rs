@@ -1,6 +1,6 @@
 //! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it fails.
 //!
-//! The chat, single answers and `-i` all use it, so a turn means the same everywhere.
+//! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
 mod error;
 mod keeping;
@@ -27,7 +27,7 @@ pub use self::replay::{Difference, Replay, ReplayResult};
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
-/// The token limit of an answer in a chat: only the context.
+/// The default token limit of an answer in a chat: the context alone.
 pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before calling the watcher.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -55,15 +55,15 @@ pub struct SessionOptions {
     pub special: bool,
     /// Token limit of an answer if the settings have none.
     pub default_predict: u32,
-    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the user can
-    /// be asked.
+    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the chat can ask the
+    /// user.
     pub default_overflow: Option<Overflow>,
     /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
 }
 
 impl Default for SessionOptions {
-    /// A chat's.
+    /// The options of a chat.
     fn default() -> SessionOptions {
         SessionOptions {
             system: None,
@@ -76,10 +76,10 @@ impl Default for SessionOptions {
     }
 }
 
-/// Gets every event, and `None` now and then; decides whether to continue.
+/// Called with every event, and with `None` from time to time; decides whether to continue.
 pub type OnEvent<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
-/// Finds a model by its name.
+/// Finds a model by its name, or by its path.
 pub type ModelOpener = fn(&Config, &str) -> Result<ReadyModel, Error>;
 
 pub struct Session {
@@ -101,7 +101,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the backend, which begins to load the model at once.
+    /// Starts the backend, which begins loading the model at once.
     pub fn new(candidate: ReadyModel, mut options: SessionOptions) -> Session {
         Session {
             conversation: Conversation::new(options.system.take()),
@@ -125,7 +125,7 @@ impl Session {
         &self.conversation
     }
 
-    /// With the model's advice.
+    /// The configuration with the model's recommendations.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -171,8 +171,8 @@ impl Session {
         }
     }
 
-    /// Call it when a saved conversation is resumed. `true`: fireside was killed when it last evaluated this conversation, so
-    /// nothing is prefilled ahead until the next answer.
+    /// For a resumed conversation. `true`: fireside was killed when it last evaluated this conversation, so nothing is
+    /// prefilled ahead until the next answer.
     pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
         self.prefill_disabled = folder.is_some_and(|folder| crash_mark::was_killed(folder, id));
@@ -195,8 +195,8 @@ impl Session {
         Ok(self.inspect()?.count(request)?)
     }
 
-    /// The approximate tokens of each message of the path, the system prompt first if there is one, and how many of the
-    /// others were dropped.
+    /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which of the other
+    /// messages were dropped.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
         let request = self.next_request(None);
         let counts = self.inspect()?.token_counts(request.messages)?;
@@ -255,7 +255,7 @@ impl Session {
         Ok(())
     }
 
-    /// As `-m` takes it.
+    /// The model as `-m` takes it: its path, or its name.
     pub fn model_name(&self) -> String {
         let model = self.model();
         model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
@@ -271,7 +271,7 @@ impl Session {
     ) -> Result<(), Error> {
         let candidate = open(config, wanted)?;
         let old = self.model_name();
-        self.backend.close(); // before the new one is loaded: both may not fit
+        self.backend.close(); // before loading the new one: both might not fit into memory
         self.backend = (candidate.start)();
         if let Err(error) = self.wait_until_loaded(watch) {
             self.backend.close();

@@ -1,7 +1,7 @@
-//! The local backend: a thread of its own that loads a model file and answers with the engine.
+//! The local backend: a thread that loads a model file and answers with the engine.
 //!
-//! Jobs (job.rs) queue up for the thread (worker.rs); loading begins at once and is tried again by the next job if it failed or was
-//! stopped.
+//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once; if it fails or is stopped, the next job
+//! retries it.
 
 mod job;
 mod worker;
@@ -32,35 +32,35 @@ pub struct Spec {
     /// The Jinja source of the chat template; `None`: a base model.
     pub template: Option<String>,
     pub template_args: Vec<(String, String)>,
-    /// The trial for a file that was never loaded.
+    /// The trial of a file that was never loaded.
     pub trial: Option<Trial>,
-    /// The folder for what was evaluated, and when it is kept; `None`: never.
+    /// The folder of the prompt cache and the rules for saving; `None`: no prompt cache.
     pub prompt_cache: Option<(PathBuf, Rules)>,
-    /// Whether the files are still those of the description.
+    /// Checks whether the model's files are still those of the description.
     pub unchanged: Unchanged,
     pub costs: BatchCosts,
-    /// The folder for marks of what is worked on; `None`: none are made.
+    /// The folder of the crash marks; `None`: no marks.
     pub working: Option<PathBuf>,
-    /// What is remembered about the model.
+    /// The remembered facts about the model.
     pub state: ModelEntry,
 }
 
 /// The cost of batches on this machine.
 pub struct BatchCosts {
-    /// `None`: it is measured as soon as nobody waits.
+    /// `None`: measured as soon as the engine is idle.
     pub known: Option<Costs>,
-    /// What else they depend on.
+    /// The conditions that the costs depend on, as a key.
     pub conditions: String,
 }
 
-/// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
-/// template or the merges of a token is bounded to a small part of this.
+/// The stack of the engine's thread, in bytes. Recursion never depends on the length of a text; recursion over the
+/// nesting of a template or the merges of a token is bounded to a small part of this.
 const STACK: usize = 16 << 20;
 
 pub struct Local {
     description: Description,
     jobs: Option<Sender<EngineJob>>,
-    /// The number of the newest job: older reading ahead gives way to it.
+    /// The number of the newest job, which stops older prefill ahead.
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
     cancel: Arc<AtomicBool>,
@@ -92,11 +92,12 @@ impl Local {
     fn send(&mut self, job: EngineJob) {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(EngineJob { number, ..job }); // if the thread is gone the reader of the answer sees it
+            let _ = jobs.send(EngineJob { number, ..job }); // if the thread has died, the receiver of the reply notices
         }
     }
 
-    /// Sends a job whose end comes as events; `answer` does it, given where they go and when to stop.
+    /// Sends a job that replies with events. `answer` runs with the engine, the sender and the cancel flag, and returns
+    /// the last event.
     fn reply(
         &mut self,
         conversation: Option<String>,
@@ -140,7 +141,7 @@ impl Backend for Local {
         let conversation = request.conversation.clone();
         let run = move |ready: Result<Ready, Error>| {
             if let Ok(Ready { engine, superseded, .. }) = ready {
-                // What cannot be evaluated ahead will fail again, and be reported, when it is asked for.
+                // A failure will repeat, and be reported, when the message is sent.
                 let _ = engine.prepare(&request, &next, superseded);
             }
             true
@@ -150,7 +151,7 @@ impl Backend for Local {
 
     fn reply(&mut self, request: Request) -> ReplyStream {
         self.reply(request.conversation.clone(), move |ready, events, cancel| {
-            let send = |event| _ = events.send(BackendEvent::Progress(event)); // nobody listens any more: cancelled
+            let send = |event| _ = events.send(BackendEvent::Progress(event)); // fails if the receiver has gone
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
             BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
@@ -172,7 +173,7 @@ impl Backend for Local {
         self.newest.fetch_add(1, Ordering::Relaxed);
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there was already reported to whoever waited for an answer
+            let _ = thread.join(); // a panic was already reported to the waiting receiver
         }
     }
 }
@@ -203,7 +204,7 @@ impl Inspect for Local {
             true
         };
         self.send(EngineJob { loads: false, ..EngineJob::new(run) });
-        let _ = flushed.recv_timeout(patience); // late is as well as never: it will be evaluated again
+        let _ = flushed.recv_timeout(patience); // if it is not saved in time, the prompt is evaluated again
     }
 }
 

@@ -1,8 +1,8 @@
-//! The trial of an unknown model file, as the backend sees it: the verdict → how to load the file, and what
-//! to remember.
+//! The trial of an unknown model file, as the backend sees it: a verdict → how to load the file, and what to
+//! remember.
 //!
-//! Here are only the types: [`Trial`] holds the function that runs the trial. models/probe.rs is that
-//! function, and starts a child process; engine/trial.rs is the work in the child.
+//! This file has only the types. The function in [`Trial`] is in models/probe.rs and starts a child process;
+//! engine/trial.rs does the work in that process.
 
 use std::sync::atomic::AtomicBool;
 
@@ -11,16 +11,16 @@ use nix::sys::signal::Signal;
 use super::Error;
 use crate::model_state::ModelEntry;
 
-/// Tries out a file, until the flag is set. The error says why it cannot be used.
+/// Runs the trial of a file; setting the flag aborts it. The error says why the file cannot be used.
 pub type RunTrial = dyn Fn(&AtomicBool) -> Result<TrialVerdict, Error> + Send;
 
-/// How an unknown file is tried out, and what is remembered once it has passed.
+/// The trial of an unknown file, and the keys under which a pass is remembered.
 pub struct Trial {
     pub run: Box<RunTrial>,
     pub fingerprint: String,
-    /// What the verdict depends on besides the file.
+    /// A key for everything but the file that the verdict depends on.
     pub build: String,
-    /// What a crash depends on.
+    /// A key for everything that a crash depends on: llama.cpp and the processor.
     pub machine: String,
 }
 
@@ -34,15 +34,15 @@ impl Trial {
     }
 }
 
-/// What to load a file with that was tried out.
+/// The result of a trial that the file passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrialVerdict {
     Sound,
-    /// It loads, but dies of this signal with weights laid out for the processor: that is no fault of the file.
+    /// The file loads, but weights repacked for the processor crash with this signal: not the file's fault.
     WithoutRepack(Signal),
 }
 
-/// The line for who uses a model whose weights are used as they are, because of this signal.
+/// The notice that weights are not repacked because of this signal.
 pub fn without_repack(signal: &str) -> String {
     format!(
         "llama.cpp crashes on this processor ({signal}) with weights laid out for it; they are used as the file has them, which is \

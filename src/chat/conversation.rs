@@ -69,7 +69,7 @@ impl Conversation {
         Some(question)
     }
 
-    /// Notes that the last user message replaced the path to this head, which [`Conversation::undo`] restores.
+    /// Records that the last user message replaced the path to this head, which [`Conversation::undo`] restores.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
@@ -115,8 +115,8 @@ impl Conversation {
         self.entry(id).parent
     }
 
-    /// What has left the model's view: as when the message at the head was answered before, else as in the last answer. All
-    /// of it is back where the context holds more than it did then; `limit` in tokens.
+    /// The messages dropped from the model's view: those of an earlier answer to the message at the head, else those of
+    /// the last answer on the path. None, if the context is larger than it was then; `limit` in tokens.
     pub fn dropped(&self, limit: usize) -> Dropped {
         let beside =
             self.entries.iter().rev().filter(|entry| self.head.is_some() && entry.parent == self.head);
@@ -185,18 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_is_known_from_the_answers() {
+    fn dropped_messages_are_known_from_the_answers() {
         let mut conversation = Conversation::new(None);
         let limited = |dropped, context_limit| AnswerRecord { dropped, context_limit, ..AnswerRecord::default() };
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         conversation.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
         let again = conversation.add(Message::new(Role::User, "and?"), None, None);
         assert_eq!(conversation.dropped(100).count, 2);
-        assert_eq!(conversation.dropped(200).count, 0, "there is more room now");
+        assert_eq!(conversation.dropped(200).count, 0, "the context is larger now");
         conversation.add(Message::new(Role::Assistant, "well"), Some(limited(4, 100)), None);
         assert_eq!(conversation.dropped(100).count, 4);
         conversation.move_to(Some(again));
-        assert_eq!(conversation.dropped(100).count, 4, "another answer to the same");
+        assert_eq!(conversation.dropped(100).count, 4, "as in the other answer to the same message");
         conversation.move_to(Some(question));
         assert_eq!(conversation.dropped(100).count, 2);
         conversation.move_to(None);

@@ -1,4 +1,4 @@
-//! Conversations, messages, requests, events, settings: plain data that all other parts share. Imports none of them.
+//! Conversations, messages, requests, events, settings: plain data shared by all other rooms, none of which it imports.
 
 pub mod id;
 pub mod part;

@@ -13,7 +13,7 @@ pub struct Request {
     pub messages: Vec<Arc<Message>>,
     /// The dropped beginning of the conversation.
     pub dropped: Dropped,
-    /// Tokens that must be free for the answer, at least 1; otherwise the prompt does not fit.
+    /// Tokens reserved for the answer, at least 1; if the prompt leaves fewer, it does not fit.
     pub reserve: usize,
     /// The beginning of the answer, which the model continues.
     pub answer_prefix: String,
@@ -26,7 +26,7 @@ pub struct Request {
     pub generation: Generation,
     /// Whether the prompt may be saved in the on-disk prompt cache.
     pub cacheable: bool,
-    /// The id of the saved conversation, if any: removing the conversation also removes its prompt cache entries.
+    /// The id of the saved conversation, if any. Deleting the conversation also deletes its prompt cache entries.
     pub conversation: Option<String>,
     /// Evaluate the whole prompt, without the KV cache and the prompt cache.
     pub no_cache: bool,

@@ -1,4 +1,4 @@
-//! Why nothing was found or fetched, and what to do about it.
+//! Hub and download errors → failures with remedies.
 
 use super::{Failure, usage, worded};
 use crate::hub::{Error, listed};

@@ -1,4 +1,4 @@
-//! Why there is no model or it cannot be used, and what to do about it.
+//! Model errors → failures with remedies.
 
 use super::{Failure, gguf, usage, worded};
 use crate::models::catalog;

@@ -1,7 +1,7 @@
-//! A saved answer → the same turn again, and the first difference between the two texts.
+//! A saved answer → the same turn again, and the first difference between the two answers.
 //!
-//! The turn is repeated with the same model, settings, seed, system prompt, messages and date. Everything is evaluated
-//! anew, so that nothing else can affect the answer.
+//! The turn is repeated with the same model, settings, seed, system prompt, messages and date. The caches are not used,
+//! so that nothing else can affect the answer.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -36,7 +36,7 @@ struct Loaded {
 pub struct ReplayResult {
     pub message: Message,
     pub stats: Option<Stats>,
-    /// The model file is the original and was not modified; otherwise only its fingerprint is the same.
+    /// Whether the model file is the unmodified original; otherwise only its fingerprint matches.
     pub same_file: bool,
     /// `None`: identical.
     pub difference: Option<Difference>,
@@ -45,11 +45,11 @@ pub struct ReplayResult {
 /// The first difference between two answers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// In the thinking, not in the answer.
+    /// Whether it is in the thinking, not in the answer.
     pub thinking: bool,
     pub byte: usize,
     pub character: usize,
-    /// The whole texts.
+    /// Both texts in full.
     pub then: String,
     pub now: String,
 }
@@ -75,7 +75,7 @@ impl Replay {
         Ok(ReplayResult { message, stats, same_file, difference })
     }
 
-    /// The model of an answer, with the settings of its time.
+    /// The model of an answer, with the answer's settings.
     fn loaded(&mut self, answer: &AnswerRecord) -> Result<&mut Loaded, Error> {
         let given = self.config.source("model") >= Source::Environment;
         let path =
@@ -86,7 +86,7 @@ impl Replay {
         };
         let same = |loaded: &&mut Loaded| loaded.path == path && made(&loaded.answer) == made(answer);
         if self.loaded.as_mut().filter(same).is_none() {
-            self.loaded = None; // its memory is needed
+            self.loaded = None; // frees its memory for the next model
             self.loaded = Some(self.load(path, given, answer)?);
         }
         Ok(self.loaded.as_mut().expect("just loaded"))
@@ -156,12 +156,12 @@ fn request(record: &Record, entry: &Entry, answer: &AnswerRecord, settings: &Set
     })
 }
 
-/// Whether the user or the end of the program cut it off.
+/// Whether the answer was cut off by the user or by the end of the program.
 fn cut_anywhere(answer: &AnswerRecord) -> bool {
     answer.stop.is_empty() || answer.stop == StopReason::Interrupted.name()
 }
 
-/// Sends the request, and stops once the answer differs; without stats then.
+/// Sends the request. If the answer differs, stops soon after the difference and returns no stats.
 fn ask(
     backend: &mut dyn Backend,
     request: Request,
@@ -206,7 +206,7 @@ fn far_beyond(then: &str, now: &str) -> bool {
     now.len() > parting(then, now) + BEYOND
 }
 
-/// Bytes at the beginning of both, whole characters.
+/// Length of the common prefix in bytes, whole characters only.
 fn parting(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
@@ -241,10 +241,10 @@ mod tests {
         let one = said("", "Größe");
         assert_eq!(found(&one, &said("", "Größe"), false), None);
         assert_eq!(found(&one, &said("", "Größer"), false), Some((false, 7)));
-        assert_eq!(found(&one, &said("", "Größer"), true), None, "it was cut");
+        assert_eq!(found(&one, &said("", "Größer"), true), None, "the saved answer was cut off");
         assert_eq!(found(&one, &said("", "Groß"), true), Some((false, 2)));
         assert_eq!(found(&one, &said("hm", "Größe"), true), Some((true, 0)));
-        assert_eq!(found(&said("hm", ""), &said("hmm", "x"), true), None, "cut while it was thinking");
+        assert_eq!(found(&said("hm", ""), &said("hmm", "x"), true), None, "cut off while thinking");
         assert_eq!(found(&said("hm", "x"), &said("hmm", "x"), true), Some((true, 2)));
         assert_eq!(difference(&one, &said("", "Grüße"), false).unwrap().character, 2);
     }

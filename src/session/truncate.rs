@@ -1,8 +1,8 @@
-//! A request whose prompt does not fit the context → the same without the oldest messages, which are summarised first if the user
+//! A request whose prompt does not fit the context → the same without the oldest messages, summarised first if the user
 //! wants that.
 //!
-//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit, and the tokens of each
-//! message if it can count them.
+//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit and, if it can, the tokens
+//! of each message.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::chat::settings::Overflow;
 use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
 use crate::chat::{Event, Message, Request, Stats, StopReason};
 
-/// The result for a request that did not fit.
+/// The result of truncating a request that did not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Truncation {
     /// It fits now.
     Fits,
-    /// It does not fit, whatever is dropped.
+    /// It does not fit even without all messages that may be dropped.
     TooLong,
-    /// Messages would have to be dropped, which the user does not want or has not decided.
+    /// It fits only with messages dropped, which the user has not allowed.
     Kept,
 }
 
@@ -28,8 +28,8 @@ pub(super) fn drops(overflow: Option<Overflow>) -> bool {
     matches!(overflow, Some(Overflow::Roll | Overflow::Compact))
 }
 
-/// Drops messages from a request so that its prompt, of `prompt` tokens with `limit` tokens of context, leaves the
-/// room it asks for.
+/// Drops messages from a request until its prompt leaves the tokens that the request reserves. The prompt has `prompt`
+/// tokens now; the context holds `limit`.
 pub(super) fn fit(
     backend: &mut dyn Backend,
     request: &mut Request,
@@ -87,7 +87,7 @@ fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, 
     }
 }
 
-/// The model's summary of the first `count` messages that it still sees.
+/// The model's summary of the first `count` messages that are still in view.
 fn summary(
     backend: &mut dyn Backend,
     request: &Request,
@@ -136,7 +136,7 @@ fn whole_answer(backend: &mut dyn Backend, request: Request, watch: OnEvent) -> 
     }
 }
 
-/// Replaces the dropped messages with a summary, if it fits; returns the tokens of the prompt.
+/// Puts a summary in place of the dropped messages, if it fits; returns the tokens of the prompt.
 fn carry(
     backend: &mut dyn Backend,
     request: &mut Request,
@@ -165,10 +165,11 @@ mod tests {
     use crate::engine;
     use crate::settings::{Config, setting};
 
-    /// Says what it is told to, a byte a token. A message takes three tokens more, and so does the beginning of the answer.
+    /// A backend that gives prepared answers, one byte per token. Each message, and the start of the answer, takes
+    /// three tokens more.
     struct Bytes {
         says: VecDeque<String>,
-        /// Whether it counts tokens for others. Otherwise it reads four bytes a token, as is usual.
+        /// Whether it reports token counts; otherwise its prompts have the usual four bytes per token.
         counts: bool,
         description: Description,
     }
@@ -239,7 +240,7 @@ mod tests {
         }
     }
 
-    /// A conversation with a system prompt, a file with the first message, and so many exchanges of 50 tokens each.
+    /// A conversation with a system prompt, a file in the first message, and exchanges of 50 tokens each.
     struct Talk {
         session: Session,
         full: Option<(usize, usize)>,
@@ -277,7 +278,7 @@ mod tests {
     }
 
     impl Talk {
-        /// Asks something of so many tokens; the text of the answer.
+        /// Sends a message of this many tokens; returns the text of the answer.
         fn ask(&mut self, tokens: usize) -> Result<String, FailedTurn> {
             let (full, dropped) = (&mut self.full, &mut self.dropped);
             let answer = self.session.say(Message::new(Role::User, "q".repeat(tokens - 3)), &mut |event| {
@@ -299,7 +300,7 @@ mod tests {
         let mut long = conversation(400, 7, Some(Overflow::Roll), &["two", "three"], true);
         assert_eq!(long.ask(25).unwrap(), "two");
         assert_eq!(long.dropped.take(), Some(Dropped { count: 10, summary: None }));
-        assert_eq!((long.ask(25).unwrap().as_str(), long.dropped), ("three", None), "there is room again");
+        assert_eq!((long.ask(25).unwrap().as_str(), long.dropped), ("three", None), "there is space again");
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
         assert!(conversation.session.count(None).unwrap_err().to_string().contains("counts no tokens"));
     }
 
-    /// Of a prompt that is too long: whether it would fit without the oldest messages.
+    /// Whether a prompt that is too long would fit without the oldest messages; `None`: another error.
     fn droppable(asked: Result<String, FailedTurn>) -> Option<bool> {
         match asked.unwrap_err().error {
             Error::TooLong { droppable, .. } => Some(droppable),
@@ -325,11 +326,11 @@ mod tests {
         let mut stopping = conversation(400, 7, Some(Overflow::Stop), &[], true);
         assert_eq!((droppable(stopping.ask(25)), stopping.full, stopping.dropped), (Some(true), None, None));
         let mut tight = conversation(400, 6, Some(Overflow::Stop), &["one"], true);
-        assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little room, but some");
+        assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little space is enough");
         let mut alone = conversation(400, 0, Some(Overflow::Roll), &["one"], true);
         assert_eq!(alone.ask(380).unwrap(), "one");
         let mut long = conversation(400, 3, Some(Overflow::Roll), &[], true);
-        assert_eq!(droppable(long.ask(503)), Some(false), "dropping helps nothing");
+        assert_eq!(droppable(long.ask(503)), Some(false), "dropping does not help");
     }
 
     #[test]
@@ -344,7 +345,7 @@ mod tests {
         assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
         let mut silent = conversation(1200, 22, Some(Overflow::Compact), &["", "yes"], true);
         assert_eq!(silent.ask(25).unwrap(), "yes");
-        assert_eq!(silent.dropped, Some(Dropped { count: 24, summary: None }), "it wrote nothing");
+        assert_eq!(silent.dropped, Some(Dropped { count: 24, summary: None }), "the summary is empty");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One turn: a user message → the answer, saved while it is generated. A failed turn leaves no trace.
+//! One turn: a user message → the answer, saved while it is generated. A failed turn is rolled back.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::chat::truncation::reserve;
 use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
 use crate::clock::now;
 
-/// How long the first token may wait for the disk.
+/// How long the first token waits for the disk at most.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How often a growing answer is saved.
 const KEEPING: Duration = Duration::from_millis(700);
@@ -31,7 +31,7 @@ pub struct Answer {
     pub first_token: Option<Duration>,
 }
 
-/// A turn that failed: the conversation is as before.
+/// A failed turn, after which the conversation is as before.
 #[derive(Debug)]
 pub struct FailedTurn {
     pub error: Error,
@@ -66,7 +66,8 @@ impl Session {
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Sends a message and returns the answer. Failed, or stopped before the first token, it leaves the conversation as before.
+    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the conversation is
+    /// as before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
@@ -153,7 +154,7 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Requests an answer to the path to the head, and adds it.
+    /// Requests an answer to the messages on the path, and adds it.
     fn answer(&mut self, answer_prefix: Message, watch: OnEvent) -> Result<(), Error> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
@@ -170,7 +171,7 @@ impl Session {
                         Truncation::TooLong => return Err(Error::TooLong { error, droppable: false }),
                         Truncation::Kept => {
                             if overflow.is_none() {
-                                let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends here anyway
+                                let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends anyway
                             }
                             return Err(Error::TooLong { error, droppable: true });
                         }
@@ -204,7 +205,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a request and receives the answer, saving it on the way as the answer to `asked_for`.
+    /// Sends a request and receives the answer, saving it in the meantime as the answer to `asked_for`.
     fn receive(
         &mut self,
         request: Request,
@@ -235,7 +236,7 @@ impl Session {
                 // The user's message is on disk before the first token is shown.
                 self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
             }
-            // Also while no more tokens come.
+            // Also when no more tokens arrive.
             if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
                 (written.saved, written.unsaved) = (Some(Instant::now()), false);
                 let answer = Some(Box::new(self.how(asked_for, None)));
@@ -280,7 +281,7 @@ struct Written {
     id: MessageId,
     message: Message,
     asked: Instant,
-    /// How long after it was asked for.
+    /// The time from the request to the first token.
     first_token: Option<Duration>,
     /// When it was last saved, and whether there is unsaved text.
     saved: Option<Instant>,
@@ -310,7 +311,7 @@ impl Written {
 /// How a request ended.
 enum Received {
     Stats(Stats),
-    /// Its prompt leaves too little room, in tokens; the error says so.
+    /// The prompt leaves too little space for the answer; both numbers in tokens.
     Full {
         prompt: usize,
         limit: usize,
@@ -323,7 +324,7 @@ pub(super) fn empty_answer() -> Message {
     Message::new(Role::Assistant, "")
 }
 
-/// The stats of a stopped answer; default ones if they take too long.
+/// The stats of a stopped answer; empty ones if they take too long.
 fn last_words(reply: &ReplyStream, seed: u32) -> Stats {
     let deadline = Instant::now() + LAST_WORDS;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {

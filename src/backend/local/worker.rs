@@ -1,4 +1,4 @@
-//! The engine's thread: loads the model for the first job and does all jobs in turn; does something for later while none comes.
+//! The engine's thread: loads the model for the first job, runs all jobs in turn, and uses idle time for background work.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache};
 use crate::engine::{Engine, cache};
 
-/// How long no job must have come before the engine does something for later.
+/// How long the queue must be empty before background work begins.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// What lives on the engine's thread.
+/// The state of the engine's thread.
 pub(super) struct Worker {
     pub(super) spec: Spec,
     pub(super) newest: Arc<AtomicU64>,
     pub(super) loading: Arc<Loading>,
-    /// What loading has shown that the user should know, a line each.
+    /// Notices from loading for the user, one line each.
     pub(super) cautions: Vec<String>,
 }
 
@@ -40,9 +40,9 @@ impl Worker {
                 continue;
             }
             if !job.loads {
-                continue; // a load that failed or was stopped is tried again only for a question
+                continue; // only a job that loads retries a load that failed or was stopped
             }
-            // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
+            // The initial load failed before the first question: report that error instead of loading again.
             if let Some(error) = unheard.take() {
                 (job.run)(Err(error));
                 continue;
@@ -87,10 +87,11 @@ impl Worker {
         Weights::begin(&self.spec.path, &self.spec.load, progress).map_err(|error| self.not_loaded(&error))
     }
 
-    /// Makes the first context while the vocabulary is still being read.
+    /// Creates the first context while the vocabulary is still loading.
     fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Error> {
         let mut llama = Llama::new(weights, self.spec.context.clone());
-        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
+        // If this fails, it is retried when the context is needed, and reported then.
+        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit));
         weights.complete().map_err(|error| self.not_loaded(&error))?;
         if let (Some(SpecialIds(tokens)), None) = (weights.special_ids(), &self.spec.load.special_ids) {
             self.spec.state.remember_special_ids(llama::BINDING, &tokens);
@@ -105,7 +106,7 @@ impl Worker {
         Error::Load { path: self.spec.path.clone(), why: error.to_string() }
     }
 
-    /// Runs jobs until the queue closes, or until loading was stopped and must begin again.
+    /// Runs jobs until the queue closes, or until loading is stopped and must begin again.
     fn serve(&mut self, llama: Llama, first: EngineJob, load: Duration, inbox: &Receiver<EngineJob>) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
@@ -157,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Work for later, done while idle.
+    /// Background work while idle.
     fn rest(&self, engine: &mut Engine<Llama>) {
         let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();
@@ -176,7 +177,7 @@ impl Worker {
     }
 }
 
-/// Says that what was to be locked is not, and what it takes.
+/// The notice that `mlock` failed, with the limit.
 fn not_locked_note() -> String {
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
     let limit = match limit {
@@ -186,7 +187,7 @@ fn not_locked_note() -> String {
     format!("mlock: the model is not locked in memory, or not all of it: {limit}")
 }
 
-/// The next job; when none comes for a moment, `rest` is called before going on waiting.
+/// The next job; if none comes for a moment, calls `rest` once and then waits on.
 fn waiting(inbox: &Receiver<EngineJob>, rest: impl FnOnce()) -> Option<EngineJob> {
     match inbox.recv_timeout(MOMENT) {
         Ok(job) => return Some(job),
