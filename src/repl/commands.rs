@@ -1,5 +1,5 @@
-//! The slash commands, in one table that drives dispatch, Tab, `/help` and the docs. The functions behind it are in
-//! conversation.rs and model.rs.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs have the
+//! functions behind it.
 
 mod model;
 mod conversation;
@@ -17,7 +17,7 @@ use crate::models::builtin_templates;
 use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 
-/// What happens after a command.
+/// What the chat does next.
 pub enum NextAction {
     Prompt,
     Ask(Ask),
@@ -25,7 +25,7 @@ pub enum NextAction {
     Resume,
     /// Put this text into the line editor.
     Edit(String),
-    /// Ask first, and act only after a yes.
+    /// Ask the user, and act after a yes.
     Confirm(Confirm),
     /// Edit this message in the line editor.
     Change(MessageId, Message),
@@ -49,7 +49,7 @@ type Then = Box<dyn FnOnce(&mut Chat) -> Result<(), Failure>>;
 /// A yes-or-no question, and the action after a yes.
 pub struct Confirm {
     pub question: String,
-    /// The failure if nobody can be asked.
+    /// The failure if there is no one to ask.
     pub refusal: Failure,
     pub then: Then,
 }
@@ -152,7 +152,7 @@ pub fn command(name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name))
 }
 
-/// Whether a line is a command: a slash and a word. Paths, comments and the like are messages.
+/// Whether a line is a command: a slash and a word. Paths and comments, for example, are messages.
 pub(super) fn is_command(line: &str) -> bool {
     let name = line.strip_prefix('/').and_then(|rest| rest.split(char::is_whitespace).next());
     let is_word = |name: &str| {
@@ -198,7 +198,7 @@ pub struct Names {
     pub conversations: Box<dyn Fn() -> Vec<String>>,
 }
 
-/// The candidates for the line up to the cursor, and where they begin; `None`: complete file names.
+/// The byte at which completion starts and its candidates, for the line up to the cursor; `None`: complete file names.
 pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
@@ -245,7 +245,7 @@ fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     names
 }
 
-/// The value that restores a setting as it was before the chat.
+/// The value that restores a setting to its value before the chat.
 const DEFAULT: &str = "default";
 
 /// The settings that a running chat can change.
@@ -293,7 +293,7 @@ fn unquoted(value: &str) -> &str {
     inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
-/// A typed path → the path: without quotes and the backslashes that Tab inserts, and with `~` expanded.
+/// A typed path → the path, without quotes and Tab's backslashes, and with `~` expanded.
 fn path(typed: &str) -> PathBuf {
     let mut plain = String::new();
     let mut escaped = false;

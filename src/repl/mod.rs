@@ -45,7 +45,7 @@ pub struct Chat<'a> {
     /// Files for the next message.
     pub attached: Vec<Attachment>,
     open: ModelOpener,
-    /// The notice that the context is nearly full was shown.
+    /// Whether the notice that the context is nearly full was shown.
     warned: bool,
 }
 
@@ -109,7 +109,7 @@ impl Chat<'_> {
         let mut leaving = false; // the last key was Ctrl-C on an empty line
         loop {
             self.session.prepare(&self.attached);
-            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, but not one after Enter
+            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt
             editor.draw_prompts(self.screen.prompt_style());
             let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
@@ -140,7 +140,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Asks, and acts after a yes.
+    /// Asks the user, and acts after a yes.
     fn confirm(&mut self, confirm: Confirm, editor: &mut Editor) -> Result<Result<(), Failure>, Failure> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
@@ -222,7 +222,7 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Runs something that may load a model: shows progress, and Ctrl-C stops it.
+    /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
     fn watched(
         &mut self,
         act: impl FnOnce(&mut Session, crate::session::OnEvent) -> Result<(), session::Error>,

@@ -31,7 +31,7 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> 
     Ok(NextAction::Prompt)
 }
 
-/// Conversations that `/history` shows.
+/// The number of conversations that `/history` shows.
 const LATEST: usize = 10;
 
 pub(super) fn history(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
@@ -167,7 +167,7 @@ pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
-        chat.attached.clear(); // that message has them
+        chat.attached.clear(); // the restored message has them
     }
     chat.screen.note(&format!("restored: {}", saved::short(&message.text(), 60)));
     Ok(NextAction::Prompt)

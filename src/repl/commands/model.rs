@@ -59,7 +59,7 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     Ok(NextAction::Prompt)
 }
 
-/// Refuses a setting that a chat cannot change: names the command that does, or the ways to set it at the start.
+/// The failure for a setting that a chat cannot change. Names the command that can, or the ways to set it at the start.
 fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
     if let Some(command) = [row.name].iter().chain(row.aliases).find_map(|name| command(name)) {
         let failure = Failure::usage(format!("in a chat, /{1} changes {0}", row.name, command.name));
@@ -199,7 +199,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> 
     Ok(NextAction::Prompt)
 }
 
-/// A message of nothing but the attached files.
+/// A message with the attached files only.
 fn with_files(chat: &Chat) -> Message {
     let message = Message::new(Role::User, "").with_files(chat.attached.clone());
     message.with_headers(chat.session.settings().file_header)
