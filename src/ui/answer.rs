@@ -1,6 +1,6 @@
 //! A question → the line typed as an answer on the terminal: Enter ends it, Esc cancels.
 //!
-//! Reads no more than the answer: the next reader gets the rest.
+//! Reads no more than the answer; the rest of the input is left for the next reader.
 
 use std::fs::File;
 use std::io::Write;
@@ -58,7 +58,7 @@ fn answered(question: &str, shown: &mut DrawnQuestion) -> Reply {
     }
 }
 
-/// The question and the answer as drawn.
+/// The question and the answer on the screen.
 struct DrawnQuestion<'a> {
     terminal: &'a File,
     columns: usize,
@@ -85,6 +85,6 @@ impl DrawnQuestion<'_> {
     }
 
     fn put(&mut self, text: &str) {
-        let _ = self.terminal.write_all(text.as_bytes()); // who has gone sees nothing
+        let _ = self.terminal.write_all(text.as_bytes()); // a failure only affects the display
     }
 }
