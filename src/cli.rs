@@ -84,13 +84,13 @@ pub struct Args {
     /// for tests: chat lines come from stdin.
     #[arg(long, hide = true)]
     pub repl_stdin: bool,
-    /// Load this file, evaluate one token, and tell by the exit code whether that worked.
+    /// Load this file, evaluate one token, and report by the exit code whether that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
     /// for installing: write the man pages into this folder.
     #[arg(long, hide = true, value_name = "FOLDER")]
     pub man: Option<PathBuf>,
-    /// The last field: settings after a subcommand are parsed from what this leaves.
+    /// The last field: settings after a subcommand are parsed from the words that it leaves.
     #[command(subcommand)]
     pub subcommand: Option<Commands>,
 }
@@ -186,7 +186,7 @@ pub enum Commands {
 }
 
 impl Commands {
-    /// Whether it runs with invalid settings, to help find them.
+    /// Whether the subcommand runs even with invalid settings, to help find them.
     pub fn tolerates_wrong_settings(&self) -> bool {
         matches!(
             self,

@@ -19,14 +19,14 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     context.print(lines(context.screen.columns()).join("\n").trim_start_matches('\n'))
 }
 
-/// The smallest first.
+/// The models of the catalog, smallest first.
 pub fn entries() -> Vec<(&'static String, &'static Entry)> {
     let mut entries: Vec<_> = catalog().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     entries
 }
 
-/// A line of headings, and one for each model, or several where the terminal is narrow.
+/// The headings, and an entry for each model, which may have several lines on a narrow terminal.
 pub fn lines(terminal: Option<usize>) -> Vec<String> {
     let available = available_memory();
     let rows: Vec<[String; 6]> = entries().iter().map(|(name, entry)| row(name, entry, available)).collect();

@@ -1,8 +1,8 @@
 //! The bytes of a GGUF file → a [`Header`], or their first fault.
 //!
-//! No length or count is believed: memory grows only with bytes really read, and every claim is compared with what is left of
-//! the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which answers a broken file with nothing but a log
-//! line. Whether the values make sense is for `check.rs`.
+//! No length or count is trusted: memory grows only with bytes actually read, and every claim is checked against the rest of
+//! the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which reports a broken file only in its log.
+//! `check.rs` checks whether the values make sense.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -15,10 +15,11 @@ use super::{Field, Foreign, Header, ValueType, Refusal, Scalar, Tensor, element_
 
 /// Magic, version and the two counts.
 const FIXED: u64 = 24;
-/// llama.cpp keeps tensor names in 64 bytes, the closing zero included.
+/// llama.cpp stores tensor names in 64 bytes, including the final zero.
 const LONGEST_NAME: usize = 63;
 const ARRAY: u32 = 9;
-/// Length and type of an empty key; the length of an empty name, its number of dimensions, type and offset.
+/// Smallest sizes. A field: an empty key's length, and the value's type. A tensor: an empty name's length, the number of
+/// dimensions, type and offset.
 const SMALLEST_FIELD: u64 = 8 + 4;
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
@@ -55,7 +56,7 @@ pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
     Ok(header)
 }
 
-/// Magic and version; whatever is not GGUF is named.
+/// Checks magic and version. The refusal names the format of a file that is not GGUF.
 fn fixed_part(input: &mut HeaderReader<impl Read>) -> Result<u32, Refusal> {
     if input.size == 0 {
         return Err(Refusal::Empty);
@@ -122,7 +123,7 @@ fn read_array(input: &mut HeaderReader<impl Read>) -> Result<(ValueType, Range<u
     let element = read_scalar(input, number)?;
     let len = input.u64()?;
     let size = element.size();
-    // A text takes its length at least.
+    // A text has at least its length, 8 bytes.
     input.expect_room(len, size.unwrap_or(8) as u64, "elements")?;
     let start = input.at;
     match size {
@@ -173,7 +174,7 @@ fn read_tensor(input: &mut HeaderReader<impl Read>, name: String) -> Result<Tens
     Ok(Tensor { name, dims, kind, offset, bytes })
 }
 
-/// Size of a tensor's data, or what is wrong with its shape and type.
+/// The size of a tensor's data in bytes, or the fault of its shape or type.
 fn tensor_bytes(dims: &[u64], kind: u32) -> Result<u64, String> {
     let element = element_type(kind).ok_or_else(|| format!("its element type, {kind}, does not exist"))?;
     if element.removed() {
@@ -206,7 +207,7 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
     }
 }
 
-/// llama.cpp wants the tensors in order, each where the one before it ends (padded), and all of them inside the file.
+/// llama.cpp requires the tensors in order, each where the previous one ends (padded), and all inside the file.
 fn check_layout(header: &Header) -> Result<(), Refusal> {
     let mut expected = 0u64;
     let mut cut = None;

@@ -88,7 +88,7 @@ impl Sample {
         self.record(SampleTensor { name: name.into(), dims: dims.into(), kind: 0, offset, data: vec![0; bytes] })
     }
 
-    /// A tensor with a record of one's own making.
+    /// A tensor with an arbitrary record.
     pub(crate) fn record(mut self, record: SampleTensor) -> Sample {
         self.tensors.push(record);
         self
