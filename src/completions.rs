@@ -1,7 +1,7 @@
 //! A partial command line, from a shell → completions: options, subcommands, ids, models, values.
 //!
-//! The shell's function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set, so that
-//! completions are never out of date.
+//! The shell's function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE`
+//! set, so that completions are never out of date.
 
 use std::ffi::OsStr;
 

@@ -27,13 +27,14 @@ fn main() {
         Err(Instead::Help { styled, plain }) => app::help(&styled, &plain),
         Err(Instead::Failure(failure)) => app::report(&failure),
     };
-    // A regular exit runs destructors, which wait for, or crash on, a model that is still loading or evaluating.
+    // A regular exit runs destructors, which wait for, or crash on, a model that is still loading or
+    // evaluating.
     signal_hook::low_level::exit(exit as i32);
 }
 
-/// Makes the C library request memory from the system in steps of 16 MiB instead of 128 KiB. Every step blocks all
-/// page faults of the process, and the two threads that load a model took hundreds of steps. Allocations below
-/// 4 MiB come out of these steps.
+/// Makes the C library request memory from the system in steps of 16 MiB instead of 128 KiB. Every step
+/// blocks all page faults of the process, and the two threads that load a model took hundreds of steps.
+/// Allocations below 4 MiB come out of these steps.
 fn allocate_in_large_steps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (what, bytes) in

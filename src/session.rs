@@ -1,4 +1,5 @@
-//! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it fails.
+//! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it
+//! fails.
 //!
 //! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
@@ -55,8 +56,8 @@ pub struct SessionOptions {
     pub special: bool,
     /// Token limit of an answer if the settings have none.
     pub default_predict: u32,
-    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the chat can ask the
-    /// user.
+    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the chat can
+    /// ask the user.
     pub default_overflow: Option<Overflow>,
     /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
@@ -171,8 +172,8 @@ impl Session {
         }
     }
 
-    /// For a resumed conversation. `true`: fireside was killed when it last evaluated this conversation, so nothing is
-    /// prefilled ahead until the next answer.
+    /// For a resumed conversation. `true`: fireside was killed when it last evaluated this conversation, so
+    /// nothing is prefilled ahead until the next answer.
     pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
         self.prefill_disabled = folder.is_some_and(|folder| crash_mark::was_killed(folder, id));
@@ -195,8 +196,8 @@ impl Session {
         Ok(self.inspect()?.count(request)?)
     }
 
-    /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which of the other
-    /// messages were dropped.
+    /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which
+    /// of the other messages were dropped.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
         let request = self.next_request(None);
         let counts = self.inspect()?.token_counts(request.messages)?;

@@ -1,8 +1,8 @@
 //! The conversation being evaluated → a mark on disk that outlives the process, however it ends.
 //!
-//! Evaluating a conversation may kill the process: out of memory, or a crash of llama.cpp. Prefill on resume would then
-//! kill it every time. A leftover mark, a lock file that no process holds, shows that this happened. Marks are about
-//! conversations; trial.rs is about model files.
+//! Evaluating a conversation may kill the process: out of memory, or a crash of llama.cpp. Prefill on resume
+//! would then kill it every time. A leftover mark, a lock file that no process holds, shows that this
+//! happened. Marks are about conversations; trial.rs is about model files.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};

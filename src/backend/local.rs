@@ -1,7 +1,7 @@
 //! The local backend: a thread that loads a model file and answers with the engine.
 //!
-//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once; if it fails or is stopped, the next job
-//! retries it.
+//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once; if it fails or is stopped, the
+//! next job retries it.
 
 mod job;
 mod worker;
@@ -53,8 +53,8 @@ pub struct BatchCosts {
     pub conditions: String,
 }
 
-/// The stack of the engine's thread, in bytes. Recursion never depends on the length of a text; recursion over the
-/// nesting of a template or the merges of a token is bounded to a small part of this.
+/// The stack of the engine's thread, in bytes. Recursion never depends on the length of a text; recursion
+/// over the nesting of a template or the merges of a token is bounded to a small part of this.
 const STACK: usize = 16 << 20;
 
 pub struct Local {
@@ -96,8 +96,8 @@ impl Local {
         }
     }
 
-    /// Sends a job that replies with events. `answer` runs with the engine, the sender and the cancel flag, and returns
-    /// the last event.
+    /// Sends a job that replies with events. `answer` runs with the engine, the sender and the cancel flag,
+    /// and returns the last event.
     fn reply(
         &mut self,
         conversation: Option<String>,

@@ -1,5 +1,5 @@
-//! The backend interface: a request → a stream of events. Every request carries the whole conversation; a backend does
-//! its own caching.
+//! The backend interface: a request → a stream of events. Every request carries the whole conversation; a
+//! backend does its own caching.
 
 pub mod crash_mark;
 mod error;

@@ -1,8 +1,8 @@
 //! A backend for tests that answers from a file, so that chats are instant and exact.
 //!
-//! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from the
-//! first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of the line. Text
-//! between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
+//! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from
+//! the first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of
+//! the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;

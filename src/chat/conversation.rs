@@ -69,7 +69,8 @@ impl Conversation {
         Some(question)
     }
 
-    /// Records that the last user message replaced the path to this head, which [`Conversation::undo`] restores.
+    /// Records that the last user message replaced the path to this head, which [`Conversation::undo`]
+    /// restores.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
@@ -115,8 +116,9 @@ impl Conversation {
         self.entry(id).parent
     }
 
-    /// The messages dropped from the model's view: those of an earlier answer to the message at the head, else those of
-    /// the last answer on the path. None, if the context is larger than it was then; `limit` in tokens.
+    /// The messages dropped from the model's view: those of an earlier answer to the message at the head,
+    /// else those of the last answer on the path. None, if the context is larger than it was then; `limit` in
+    /// tokens.
     pub fn dropped(&self, limit: usize) -> Dropped {
         let beside =
             self.entries.iter().rev().filter(|entry| self.head.is_some() && entry.parent == self.head);

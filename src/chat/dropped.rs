@@ -1,7 +1,7 @@
 //! A conversation without its oldest messages, as the model sees it.
 //!
-//! Nothing is removed from the conversation itself. The system prompt stays in view. The first user message in view
-//! carries the files of the dropped messages, and their summary if there is one.
+//! Nothing is removed from the conversation itself. The system prompt stays in view. The first user message
+//! in view carries the files of the dropped messages, and their summary if there is one.
 
 use std::sync::Arc;
 

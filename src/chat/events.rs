@@ -123,7 +123,8 @@ impl Stats {
         }
     }
 
-    /// Adds the statistics of a continuation of the answer with a changed prompt, whose prefill counts as decode time.
+    /// Adds the statistics of a continuation of the answer with a changed prompt, whose prefill counts as
+    /// decode time.
     pub fn and(self, further: Stats) -> Stats {
         Stats {
             stop: further.stop,

@@ -1,12 +1,13 @@
-//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. A message keeps its id everywhere.
+//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. A message keeps its id
+//! everywhere.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use serde::{Deserialize, Serialize};
 
-/// The id of a message in memory, the database and exports. Unique within a conversation; a fork has messages with the
-/// same ids.
+/// The id of a message in memory, the database and exports. Unique within a conversation; a fork has messages
+/// with the same ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct MessageId(u64);

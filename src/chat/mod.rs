@@ -1,4 +1,5 @@
-//! Conversations, messages, requests, events, settings: plain data shared by all other rooms, none of which it imports.
+//! Conversations, messages, requests, events, settings: plain data shared by all other rooms, none of which
+//! it imports.
 
 pub mod id;
 pub mod part;

@@ -1,5 +1,5 @@
-//! The parts of a message: text, attached files, media, tool calls and tool results. A part of an unknown kind is kept as
-//! its JSON. Plain data.
+//! The parts of a message: text, attached files, media, tool calls and tool results. A part of an unknown
+//! kind is kept as its JSON. Plain data.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! A conversation that does not fit the context → the number of oldest messages to drop, and the request for a summary of
-//! them. dropped.rs has the model's view without them.
+//! A conversation that does not fit the context → the number of oldest messages to drop, and the request for
+//! a summary of them. dropped.rs has the model's view without them.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub fn estimate(messages: &[Arc<Message>]) -> Vec<TokenCount> {
     messages.iter().map(of).collect()
 }
 
-/// Tokens to reserve for the answer to a request: a share of the context if older messages may be dropped for it,
-/// otherwise one. `limit`: tokens of context.
+/// Tokens to reserve for the answer to a request: a share of the context if older messages may be dropped for
+/// it, otherwise one. `limit`: tokens of context.
 pub fn reserve(request: &Request, overflow: Option<Overflow>, limit: usize) -> usize {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let droppable = request.messages.iter().filter(speaks).count() > request.dropped.count + 1;
@@ -67,9 +67,9 @@ pub enum Plan {
     Refuse,
 }
 
-/// Decides how to fit a prompt of `prompt` tokens that must leave `reserve` tokens of `limit` for the answer. Drops the
-/// oldest exchanges until half of the context is free, so that not every request evaluates the rest again. The last
-/// exchange is being answered and stays.
+/// Decides how to fit a prompt of `prompt` tokens that must leave `reserve` tokens of `limit` for the answer.
+/// Drops the oldest exchanges until half of the context is free, so that not every request evaluates the rest
+/// again. The last exchange is being answered and stays.
 pub fn plan(prompt: usize, reserve: usize, exchanges: &[Exchange], limit: usize) -> Plan {
     if prompt + reserve <= limit {
         return Plan::Fit;
@@ -106,8 +106,8 @@ pub fn exchanges(messages: &[Arc<Message>], counts: &[TokenCount]) -> Vec<Exchan
     exchanges
 }
 
-/// The request for a summary of the first `count` messages in view. Its prompt begins like the conversation, so that only
-/// the instruction is evaluated. `limit`: tokens of context.
+/// The request for a summary of the first `count` messages in view. Its prompt begins like the conversation,
+/// so that only the instruction is evaluated. `limit`: tokens of context.
 pub fn summarise(request: &Request, count: usize, limit: usize) -> Request {
     let most = (limit / SUMMARY_SHARE).min(MOST_SUMMARY);
     let mut to_drop = count;

@@ -4,8 +4,8 @@ use super::{Commands, help};
 use crate::failure::Failure;
 use crate::suggest::nearest;
 
-/// The prompt among the words on the command line. A single word is a prompt too, unless it resembles a subcommand or is
-/// the name of a model.
+/// The prompt among the words on the command line. A single word is a prompt too, unless it resembles a
+/// subcommand or is the name of a model.
 pub fn among(
     words: &[String],
     subcommand: Option<&Commands>,

@@ -1,4 +1,5 @@
-//! llama.cpp's spellings of options → fireside's, before clap sees them: clap has no short options of several letters.
+//! llama.cpp's spellings of options → fireside's, before clap sees them: clap has no short options of several
+//! letters.
 
 use std::ffi::OsString;
 

@@ -149,8 +149,9 @@ fn ask(
     said.map_err(|FailedTurn { error, .. }| error.into())
 }
 
-/// Bytes of weights that decoding one token reads: all but the embedding table, unless that is the output layer as well.
-/// `None` for mixtures of experts, which use only some of them, and for a model whose header cannot be read.
+/// Bytes of weights that decoding one token reads: all but the embedding table, unless that is the output
+/// layer as well. `None` for mixtures of experts, which use only some of them, and for a model whose header
+/// cannot be read.
 fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
     let header = gguf::read(path).ok()?;
     if header.arch_uint("expert_count").is_some_and(|experts| experts > 0) {
@@ -160,8 +161,8 @@ fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
     Some(models::memory::weights_bytes(&header) - table.map_or(0, |table| table.bytes))
 }
 
-/// The memory bandwidth, and each run's share of it. Weights that exceed the cache come from memory, so the bandwidth is at
-/// least what the fastest run needs; the measured value may be lower if the machine was busy.
+/// The memory bandwidth, and each run's share of it. Weights that exceed the cache come from memory, so the
+/// bandwidth is at least what the fastest run needs; the measured value may be lower if the machine was busy.
 fn shares(read: Option<u64>, speeds: &[Option<f64>], measured: f64, cache: u64) -> (f64, Vec<Share>) {
     let from_memory = read.filter(|bytes| *bytes > cache).map(|bytes| bytes as f64);
     let needed = |speed: &Option<f64>| from_memory.zip(*speed).map(|(bytes, speed)| bytes * speed);
@@ -193,7 +194,8 @@ fn largest_cache() -> u64 {
     (0..5).filter_map(size).max().unwrap_or(0) << 10
 }
 
-/// Bytes per second that this many threads read from memory: the best of a few rounds over more than any cache holds.
+/// Bytes per second that this many threads read from memory: the best of a few rounds over more than any
+/// cache holds.
 fn bandwidth(threads: usize) -> f64 {
     let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
     let numbers: Vec<u64> = (0..bytes / 8).collect();

@@ -1,4 +1,5 @@
-//! `fireside convert`: a safetensors checkpoint → a GGUF file, which is loaded once before it gets its final name.
+//! `fireside convert`: a safetensors checkpoint → a GGUF file, which is loaded once before it gets its final
+//! name.
 
 use std::io::{self, BufWriter};
 use std::os::unix::fs::PermissionsExt;

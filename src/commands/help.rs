@@ -1,4 +1,5 @@
-//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic, from the program's own tables.
+//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic, from the program's own
+//! tables.
 
 use serde_json::json;
 

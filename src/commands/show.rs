@@ -1,6 +1,7 @@
 //! `fireside show`: a model's properties, memory needs, template features and licence terms.
 //!
-//! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the summary.
+//! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the
+//! summary.
 
 use std::path::{Path, PathBuf};
 

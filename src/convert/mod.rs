@@ -1,7 +1,8 @@
 //! A folder with a checkpoint → a GGUF file, for the families that llama.cpp's own converter does not handle.
 //!
-//! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`, `checkpoint.rs`
-//! (safetensors), `encode.rs` (element types). Only a few rows of one tensor are in memory at a time.
+//! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`,
+//! `checkpoint.rs` (safetensors), `encode.rs` (element types). Only a few rows of one tensor are in memory at
+//! a time.
 
 mod checkpoint;
 mod config;
@@ -36,8 +37,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// Reads and checks everything but the weights in `folder`. `kind`: the type of the large tensors; `None`: bf16 if they
-    /// are stored as bf16, otherwise f16.
+    /// Reads and checks everything but the weights in `folder`. `kind`: the type of the large tensors;
+    /// `None`: bf16 if they are stored as bf16, otherwise f16.
     pub fn plan(folder: &Path, kind: Option<Type>) -> Result<Conversion, Error> {
         if !folder.is_dir() {
             return Err(refuse(if folder.exists() {

@@ -2,10 +2,12 @@
 //!
 //! llama.cpp has no graph for GPT-J and GPT-Neo, but two that compute the same with rearranged weights:
 //!
-//! - GPT-J is `phi2` with q and k rearranged. GPT-J rotates the adjacent numbers 2i and 2i+1 of a head, phi2 the numbers i
-//!   and i + half of the rotated ones. Permuting the rows of q and k in the same way leaves their products unchanged.
-//! - GPT-Neo is `gpt2` with q scaled: unlike gpt2, it does not divide by the square root of the head's length. Its local
-//!   layers have an attention window, which gpt2 lacks, so the file's context ends where the two begin to differ.
+//! - GPT-J is `phi2` with q and k rearranged. GPT-J rotates the adjacent numbers 2i and 2i+1 of a head, phi2
+//!   the numbers i and i + half of the rotated ones. Permuting the rows of q and k in the same way leaves
+//!   their products unchanged.
+//! - GPT-Neo is `gpt2` with q scaled: unlike gpt2, it does not divide by the square root of the head's
+//!   length. Its local layers have an attention window, which gpt2 lacks, so the file's context ends where
+//!   the two begin to differ.
 
 use super::config::{CheckpointConfig, Family};
 use crate::gguf::write::Metadata;
@@ -181,7 +183,8 @@ fn gpt_neo_layer(config: &CheckpointConfig, layer: u64) -> Vec<Planned> {
     tensors
 }
 
-/// Whether a stored tensor can be ignored: masks, which are computed anyway, and a second copy of a shared table.
+/// Whether a stored tensor can be ignored: masks, which are computed anyway, and a second copy of a shared
+/// table.
 pub(super) fn ignorable(config: &CheckpointConfig, name: &str) -> bool {
     let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
     mask.iter().any(|end| name.ends_with(end)) || config.tied && name == "lm_head.weight"

@@ -1,4 +1,5 @@
-//! tokenizer.json, or vocab.json with merges.txt → the metadata of a byte-level BPE vocabulary and the chat template.
+//! tokenizer.json, or vocab.json with merges.txt → the metadata of a byte-level BPE vocabulary and the chat
+//! template.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -136,8 +137,8 @@ impl CheckpointVocabulary {
     }
 }
 
-/// A text and a type for every row of the embedding table. Unused rows get unique names, because llama.cpp aborts if two
-/// tokens have the same text.
+/// A text and a type for every row of the embedding table. Unused rows get unique names, because llama.cpp
+/// aborts if two tokens have the same text.
 fn rows(tokens: BTreeMap<u64, (String, i32)>, count: u64) -> Result<(Vec<String>, Vec<i32>), Error> {
     if tokens.is_empty() {
         return Err(refuse("its tokenizer has no tokens"));

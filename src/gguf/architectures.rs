@@ -1,7 +1,7 @@
 //! The names of architectures, and llama.cpp's requirements for each: lists for `check.rs` and `heads.rs`.
 //!
-//! They follow llama.cpp's sources (`llama-arch.cpp`, the assertions in `models/`) and must be reviewed whenever its version
-//! changes. A rule is not applied to architectures that its list lacks.
+//! They follow llama.cpp's sources (`llama-arch.cpp`, the assertions in `models/`) and must be reviewed
+//! whenever its version changes. A rule is not applied to architectures that its list lacks.
 
 /// The architectures that llama.cpp runs and that chat or complete text.
 const RUNNABLE: &str = "afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet bloom chameleon \

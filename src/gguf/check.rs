@@ -1,10 +1,11 @@
 //! A header → `Ok`, or the reason why llama.cpp would abort on the model.
 //!
-//! llama.cpp checks much by assertions, and a failed assertion ends the whole program. The cheap checks, and common user
-//! errors (an adapter, a projector, one part of three), are made here first. A model is refused only if llama.cpp certainly
-//! fails: rules that hold for some architectures name them, and errors that llama.cpp itself reports are mostly left to it.
-//! Shapes and types of tensors are not compared with the metadata. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, which do
-//! the same for attention, for models in several files, and for the vocabulary.
+//! llama.cpp checks much by assertions, and a failed assertion ends the whole program. The cheap checks, and
+//! common user errors (an adapter, a projector, one part of three), are made here first. A model is refused
+//! only if llama.cpp certainly fails: rules that hold for some architectures name them, and errors that
+//! llama.cpp itself reports are mostly left to it. Shapes and types of tensors are not compared with the
+//! metadata. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, which do the same for attention, for models in
+//! several files, and for the vocabulary.
 
 use super::{Header, Refusal, Value, architectures as arch, heads, refusal::broken, split, tokenizer};
 use crate::units::count;

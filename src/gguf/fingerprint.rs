@@ -1,9 +1,10 @@
 //! A model's files → two hashes: the fingerprint and the stamp.
 //!
-//! The fingerprint identifies the model wherever its files are. Hashing tens of gigabytes would take minutes, so it covers
-//! sizes, whole headers and samples of the data; an edit between the samples goes unnoticed. The stamp identifies these
-//! very files and changes with every modification. It covers the file system's facts about them, including the change time,
-//! which programs cannot set; it is valid on one machine only, and not for copies. Neither protects against forgery.
+//! The fingerprint identifies the model wherever its files are. Hashing tens of gigabytes would take minutes,
+//! so it covers sizes, whole headers and samples of the data; an edit between the samples goes unnoticed. The
+//! stamp identifies these very files and changes with every modification. It covers the file system's facts
+//! about them, including the change time, which programs cannot set; it is valid on one machine only, and not
+//! for copies. Neither protects against forgery.
 
 use std::{
     fs::{File, Metadata},
@@ -21,13 +22,13 @@ const SAMPLES: u64 = 64;
 /// The number of samples of each further file of a model.
 const FEWEST_SAMPLES: u64 = 4;
 const SAMPLE: u64 = 4096;
-/// Changes this close together may have the same timestamp: by the system's clock tick, or on a file system that stores
-/// only seconds.
+/// Changes this close together may have the same timestamp: by the system's clock tick, or on a file system
+/// that stores only seconds.
 const TICK: Duration = Duration::from_millis(20);
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
-/// 32 hexadecimal digits: half a SHA-256 over the size, the header and 4 KiB samples of each file. The first file has 64
-/// samples, including the first and the last of its data.
+/// 32 hexadecimal digits: half a SHA-256 over the size, the header and 4 KiB samples of each file. The first
+/// file has 64 samples, including the first and the last of its data.
 ///
 /// Takes about a millisecond when the file is cached.
 ///
@@ -45,8 +46,8 @@ pub fn fingerprint(path: &Path, header: &Header) -> io::Result<String> {
     Ok(digits(hash))
 }
 
-/// 32 hexadecimal digits that change whenever one of a model's files is replaced or modified: half a SHA-256 over device,
-/// inode, size, modification time and change time of each.
+/// 32 hexadecimal digits that change whenever one of a model's files is replaced or modified: half a SHA-256
+/// over device, inode, size, modification time and change time of each.
 ///
 /// # Errors
 /// If one of the files does not exist.

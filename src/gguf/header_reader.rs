@@ -1,4 +1,5 @@
-//! A file → the primitive values of its header, each checked against the file's size before memory is allocated.
+//! A file → the primitive values of its header, each checked against the file's size before memory is
+//! allocated.
 //!
 //! `parse.rs` interprets them.
 
@@ -76,7 +77,8 @@ impl<R: Read> HeaderReader<R> {
         String::from_utf8_lossy(&self.bytes[range]).into_owned()
     }
 
-    /// Refuses a count of elements, of `smallest` bytes each or more, that do not fit into the rest of the file.
+    /// Refuses a count of elements, of `smallest` bytes each or more, that do not fit into the rest of the
+    /// file.
     pub(super) fn expect_room(&self, count: u64, smallest: u64, what: &str) -> Result<(), Refusal> {
         let room = (self.size - self.at as u64) / smallest;
         if count <= room {

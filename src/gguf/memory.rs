@@ -1,22 +1,23 @@
 //! A header → the memory that the model needs; and the memory that this machine has available.
 //!
-//! Estimates, to decide how large the context may be and whether the model fits at all. Weights and KV cache are exact to a
-//! few percent; llama.cpp's compute buffers and repacked copies of weights are not included.
+//! Estimates, to decide how large the context may be and whether the model fits at all. Weights and KV cache
+//! are exact to a few percent; llama.cpp's compute buffers and repacked copies of weights are not included.
 
 use std::{fs, ops::Add, path::Path};
 
 use super::{Header, architectures::is_recurrent};
 
-/// Bytes of all tensors in this file, without padding. For a model in several files, sum over [`super::parts`].
+/// Bytes of all tensors in this file, without padding. For a model in several files, sum over
+/// [`super::parts`].
 pub fn weights_bytes(header: &Header) -> u64 {
     header.tensors.iter().map(|t| t.bytes).sum()
 }
 
-/// Bytes of KV cache per token of context, with `key_bits` and `value_bits` per element (16 for f16, 8.5 for q8_0; see
-/// [`super::ElementType::bits`]).
+/// Bytes of KV cache per token of context, with `key_bits` and `value_bits` per element (16 for f16, 8.5 for
+/// q8_0; see [`super::ElementType::bits`]).
 ///
-/// Layers without attention count nothing, because their state does not grow. Layers with a sliding window count as if they
-/// kept every token, which is llama.cpp's default.
+/// Layers without attention count nothing, because their state does not grow. Layers with a sliding window
+/// count as if they kept every token, which is llama.cpp's default.
 pub fn kv_bytes_per_token(header: &Header, key_bits: f64, value_bits: f64) -> f64 {
     let layers = Layers::of(header);
     // Multi-head latent attention stores one vector per token and layer, from which it computes the values.
@@ -43,15 +44,15 @@ pub fn context_reason(header: &Header) -> Option<&str> {
     header.str(CONTEXT_REASON)
 }
 
-/// Whether positions are rows of a trained table (GPT-2, StarCoder, MPT). llama.cpp aborts on positions beyond
-/// [`trained_context`] then.
+/// Whether positions are rows of a trained table (GPT-2, StarCoder, MPT). llama.cpp aborts on positions
+/// beyond [`trained_context`] then.
 pub fn learned_positions(header: &Header) -> bool {
     matches!(header.architecture(), Some("gpt2" | "starcoder"))
         || header.tensor("position_embd.weight").is_some()
 }
 
-/// Bytes that can be used without swapping: the kernel's estimate, or what the control group (container) still allows if
-/// that is less. `None` without `/proc`.
+/// Bytes that can be used without swapping: the kernel's estimate, or what the control group (container)
+/// still allows if that is less. `None` without `/proc`.
 pub fn available_memory() -> Option<u64> {
     available_under(Path::new("/"))
 }
@@ -75,7 +76,8 @@ impl Layers {
         let number = |key: &str| header.arch_uint(key);
         let arch = header.architecture().unwrap_or_default();
         let all = number("block_count").unwrap_or(0).min(512);
-        // Layers for multi-token prediction, and layers that share an earlier layer's cache, have no cache of their own.
+        // Layers for multi-token prediction, and layers that share an earlier layer's cache, have no cache of
+        // their own.
         let without =
             number("nextn_predict_layers").unwrap_or(0) + number("attention.shared_kv_layers").unwrap_or(0);
         let count = if is_recurrent(arch) { 0 } else { all.saturating_sub(without) };
@@ -139,8 +141,8 @@ fn mem_available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The least memory that a control group and its ancestors have left, from one line of `/proc/self/cgroup`: `0::/path` in
-/// version 2, `7:memory:/path` in version 1.
+/// The least memory that a control group and its ancestors have left, from one line of `/proc/self/cgroup`:
+/// `0::/path` in version 2, `7:memory:/path` in version 1.
 fn group_left(root: &Path, line: &str) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,11 +1,12 @@
-//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash on it.
+//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash on
+//! it.
 //!
-//! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs, one record per
-//! tensor, padding, the tensor data. [`read`] refuses files that break the format, [`check`] models that llama.cpp would
-//! abort on. Only [`verify`] reads tensor data. The files in order: `refusal.rs` (reasons), `types.rs` (element types),
-//! `header_reader.rs` and `parse.rs` (bytes → [`Header`]), `check.rs` with `architectures.rs`, `heads.rs`, `split.rs` and
-//! `tokenizer.rs`, `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all data), `write.rs`
-//! (header → bytes).
+//! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs,
+//! one record per tensor, padding, the tensor data. [`read`] refuses files that break the format, [`check`]
+//! models that llama.cpp would abort on. Only [`verify`] reads tensor data. The files in order: `refusal.rs`
+//! (reasons), `types.rs` (element types), `header_reader.rs` and `parse.rs` (bytes → [`Header`]), `check.rs`
+//! with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`, `memory.rs` (sizes), `fingerprint.rs`
+//! (identity), `numbers.rs` and `verify.rs` (all data), `write.rs` (header → bytes).
 
 mod architectures;
 mod check;
@@ -87,7 +88,8 @@ pub enum Value<'a> {
     Array(Array<'a>),
 }
 
-/// A metadata array, still packed. Arrays of arrays exist in the format but not in llama.cpp, and are refused.
+/// A metadata array, still packed. Arrays of arrays exist in the format but not in llama.cpp, and are
+/// refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Array<'a> {
     element: Scalar,
@@ -129,12 +131,12 @@ enum Scalar {
 
 /// Reads the header of the file at `path`.
 ///
-/// Takes about as long as reading the header's bytes. Memory is bounded by the real size of the header, whatever lengths
-/// the file claims.
+/// Takes about as long as reading the header's bytes. Memory is bounded by the real size of the header,
+/// whatever lengths the file claims.
 ///
 /// # Errors
-/// [`Refusal`] if the file cannot be read, is not GGUF, is truncated, or breaks a rule of the format that llama.cpp
-/// enforces.
+/// [`Refusal`] if the file cannot be read, is not GGUF, is truncated, or breaks a rule of the format that
+/// llama.cpp enforces.
 pub fn read(path: &Path) -> Result<Header, Refusal> {
     let about = fs::metadata(path)?;
     if about.is_dir() {
@@ -231,7 +233,8 @@ impl Header {
         self.str("general.architecture")
     }
 
-    /// [`Header::uint`] of a key below the architecture: `arch_uint("block_count")` reads `llama.block_count`.
+    /// [`Header::uint`] of a key below the architecture: `arch_uint("block_count")` reads
+    /// `llama.block_count`.
     pub fn arch_uint(&self, key: &str) -> Option<u64> {
         self.uint(&self.arch_key(key)?)
     }

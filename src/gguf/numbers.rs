@@ -1,7 +1,7 @@
 //! The bytes of a tensor → its first NaN or infinity, if any: an element, or the scale of a quantised block.
 //!
-//! The same check as ggml's `ggml_validate_row_data`, which only prints its findings. Quantised elements are small integers
-//! and cannot be invalid; their scales can.
+//! The same check as ggml's `ggml_validate_row_data`, which only prints its findings. Quantised elements are
+//! small integers and cannot be invalid; their scales can.
 
 /// The fault of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The bytes of a GGUF file → a [`Header`], or their first fault.
 //!
-//! No length or count is trusted: memory grows only with bytes actually read, and every claim is checked against the rest of
-//! the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which reports a broken file only in its log.
-//! `check.rs` checks whether the values make sense.
+//! No length or count is trusted: memory grows only with bytes actually read, and every claim is checked
+//! against the rest of the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which reports a
+//! broken file only in its log. `check.rs` checks whether the values make sense.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -18,8 +18,8 @@ const FIXED: u64 = 24;
 /// llama.cpp stores tensor names in 64 bytes, including the final zero.
 const LONGEST_NAME: usize = 63;
 const ARRAY: u32 = 9;
-/// Smallest sizes. A field: an empty key's length, and the value's type. A tensor: an empty name's length, the number of
-/// dimensions, type and offset.
+/// Smallest sizes. A field: an empty key's length, and the value's type. A tensor: an empty name's length,
+/// the number of dimensions, type and offset.
 const SMALLEST_FIELD: u64 = 8 + 4;
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
@@ -207,7 +207,8 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
     }
 }
 
-/// llama.cpp requires the tensors in order, each where the previous one ends (padded), and all inside the file.
+/// llama.cpp requires the tensors in order, each where the previous one ends (padded), and all inside the
+/// file.
 fn check_layout(header: &Header) -> Result<(), Refusal> {
     let mut expected = 0u64;
     let mut cut = None;

@@ -1,7 +1,7 @@
 //! The reason why a file cannot be used as a model → one line for the user.
 //!
-//! The line completes "could not use model 'x': …" and never repeats the path. Also recognises other formats by their first
-//! bytes. `parse.rs` finds faults of the format, `check.rs` faults of the metadata.
+//! The line completes "could not use model 'x': …" and never repeats the path. Also recognises other formats
+//! by their first bytes. `parse.rs` finds faults of the format, `check.rs` faults of the metadata.
 
 use std::{fmt, io};
 

@@ -12,8 +12,8 @@ pub fn parts(header: &Header) -> Vec<PathBuf> {
     paths(header, count(header)).unwrap_or_else(|| vec![header.path.clone()])
 }
 
-/// The shell command that joins the pieces of a file, if `path` is named like a piece of one that was split by bytes:
-/// `m.gguf.part1of2`, `m.gguf-split-a`. llama.cpp does not support such pieces.
+/// The shell command that joins the pieces of a file, if `path` is named like a piece of one that was split
+/// by bytes: `m.gguf.part1of2`, `m.gguf-split-a`. llama.cpp does not support such pieces.
 pub fn joining(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let (whole, pieces) = numbered(name).or_else(|| lettered(path, name))?;
@@ -48,7 +48,8 @@ fn quoted(name: &str) -> String {
     if name.chars().all(plain) { name.into() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
-/// Refuses an incomplete set: each part must exist, be a valid GGUF file, state its number, and have its tensors.
+/// Refuses an incomplete set: each part must exist, be a valid GGUF file, state its number, and have its
+/// tensors.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let count = count(header);
     if count <= 1 {

@@ -39,8 +39,8 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     embeddings(header, tokens.len())
 }
 
-/// Byte tokens are named after their byte, `<0x0A>`. llama.cpp parses the name from the fourth character on, and for PLaMo-2
-/// requires a token for each byte.
+/// Byte tokens are named after their byte, `<0x0A>`. llama.cpp parses the name from the fourth character on,
+/// and for PLaMo-2 requires a token for each byte.
 fn bytes(header: &Header, model: &str, tokens: Array) -> Result<(), Refusal> {
     const BYTE: u64 = 6;
     let types = header.array("tokenizer.ggml.token_type");
@@ -92,8 +92,8 @@ fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -
     }
 }
 
-/// llama.cpp asserts that tokens are distinct. It reads them as C strings, which end at a zero byte, and gives unique names
-/// to empty ones.
+/// llama.cpp asserts that tokens are distinct. It reads them as C strings, which end at a zero byte, and
+/// gives unique names to empty ones.
 fn distinct(tokens: Array) -> Result<(), Refusal> {
     let Some(texts) = tokens.strings() else {
         return broken("tokenizer.ggml.tokens does not hold text");
@@ -114,8 +114,8 @@ fn distinct(tokens: Array) -> Result<(), Refusal> {
     }
 }
 
-/// RWKV's tokenizer searches for the longest token at each place. llama.cpp loops forever if tokens begin with the byte there
-/// but none matches the text; a token of that byte alone prevents this.
+/// RWKV's tokenizer searches for the longest token at each place. llama.cpp loops forever if tokens begin
+/// with the byte there but none matches the text; a token of that byte alone prevents this.
 fn ends(tokens: Array) -> Result<(), Refusal> {
     let (mut begins, mut alone) = ([false; 256], [false; 256]);
     for token in tokens.strings().into_iter().flatten().map(unescaped) {
@@ -130,7 +130,8 @@ fn ends(tokens: Array) -> Result<(), Refusal> {
     }
 }
 
-/// Unescapes a token of RWKV's vocabulary: `\n`, `\t`, `\r`, `\x41`, and a backslash before any other character.
+/// Unescapes a token of RWKV's vocabulary: `\n`, `\t`, `\r`, `\x41`, and a backslash before any other
+/// character.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();

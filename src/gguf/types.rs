@@ -1,9 +1,11 @@
 //! The number of a GGUF element type → its name and the size of its blocks.
 //!
-//! The numbers are those of `enum ggml_type` in ggml's `ggml.h`. A quantised type stores a fixed number of elements (a block)
-//! in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which computes tensor sizes with this table.
+//! The numbers are those of `enum ggml_type` in ggml's `ggml.h`. A quantised type stores a fixed number of
+//! elements (a block) in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which
+//! computes tensor sizes with this table.
 
-/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a type that ggml removed.
+/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a type that ggml
+/// removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ElementType {
     pub name: &'static str,

@@ -23,8 +23,8 @@ pub struct Verified {
     pub problems: Vec<String>,
 }
 
-/// Reads a whole file. Without its `header`, only computes the checksum. `go_on` gets the bytes read so far and decides
-/// whether to continue; `None` if it stopped the pass.
+/// Reads a whole file. Without its `header`, only computes the checksum. `go_on` gets the bytes read so far
+/// and decides whether to continue; `None` if it stopped the pass.
 ///
 /// # Errors
 /// If the file cannot be read, or is shorter than when `header` was read.
@@ -86,7 +86,8 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Reads `length` bytes and passes them on in pieces of whole blocks, each with the number of bytes before it.
+    /// Reads `length` bytes and passes them on in pieces of whole blocks, each with the number of bytes
+    /// before it.
     fn through(&mut self, length: u64, block: usize, mut look: impl FnMut(u64, &[u8])) -> io::Result<()> {
         let whole = PIECE / block * block;
         let mut done = 0;

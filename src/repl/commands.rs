@@ -1,5 +1,5 @@
-//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs have the
-//! functions behind it.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs
+//! have the functions behind it.
 
 mod model;
 mod conversation;
@@ -198,7 +198,8 @@ pub struct Names {
     pub conversations: Box<dyn Fn() -> Vec<String>>,
 }
 
-/// The byte at which completion starts and its candidates, for the line up to the cursor; `None`: complete file names.
+/// The byte at which completion starts and its candidates, for the line up to the cursor; `None`: complete
+/// file names.
 pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));

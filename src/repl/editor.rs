@@ -1,7 +1,8 @@
 //! The user's input → messages: edited on a terminal, or read line by line from a pipe or a simple terminal.
 //!
-//! A message may have several lines: pasted, joined with Ctrl-J, continued with a trailing `\`, or between `"""` marks.
-//! It is returned whole, without the marks. Only typed marks count: pasted and recalled text is sent unchanged.
+//! A message may have several lines: pasted, joined with Ctrl-J, continued with a trailing `\`, or between
+//! `"""` marks. It is returned whole, without the marks. Only typed marks count: pasted and recalled text is
+//! sent unchanged.
 
 mod assistant;
 mod blocks;
@@ -32,7 +33,8 @@ pub(super) enum Input {
     End,
 }
 
-/// The line up to the cursor → the byte at which completion starts, and its candidates; `None`: complete file names.
+/// The line up to the cursor → the byte at which completion starts, and its candidates; `None`: complete file
+/// names.
 pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
 
 pub(super) struct Editor(Mode);

@@ -1,6 +1,7 @@
 //! The input history of the chat, in a file: one entry per line, line breaks written as `\\n`.
 //!
-//! Several processes may append to the file, each under a lock. It is shortened once it has far more than `MOST` entries.
+//! Several processes may append to the file, each under a lock. It is shortened once it has far more than
+//! `MOST` entries.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,5 +1,6 @@
-//! A narrowed window → the escape sequence that moves the cursor to the true start of the line. Most terminals reflow the
-//! line, so that it starts further up than the editor assumes, and redrawing it would leave old rows on the screen.
+//! A narrowed window → the escape sequence that moves the cursor to the true start of the line. Most
+//! terminals reflow the line, so that it starts further up than the editor assumes, and redrawing it would
+//! leave old rows on the screen.
 
 use std::cell::RefCell;
 use std::env;
@@ -23,7 +24,8 @@ impl DrawnLine {
         terminal::rows(&format!("{}{}", self.prompt, self.line), columns)
     }
 
-    /// Moves the cursor from the editor's assumed start of the line to the true start, and erases everything after it.
+    /// Moves the cursor from the editor's assumed start of the line to the true start, and erases everything
+    /// after it.
     fn to_its_beginning(&self, columns: usize) -> String {
         match self.rows(columns).saturating_sub(self.rows(self.columns)) {
             0 => String::new(),
@@ -61,8 +63,9 @@ impl Rows {
     }
 }
 
-/// Whether the terminal reflows long lines when its window changes. Terminals do not report that, so only known ones
-/// count, by the names in their environment. On a terminal without reflow, moving up would erase text above the line.
+/// Whether the terminal reflows long lines when its window changes. Terminals do not report that, so only
+/// known ones count, by the names in their environment. On a terminal without reflow, moving up would erase
+/// text above the line.
 fn breaks_anew() -> bool {
     let said = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let terminals =

@@ -1,4 +1,5 @@
-//! One turn of the chat: asks the session and shows the answer. When the context is full, the user decides what to drop.
+//! One turn of the chat: asks the session and shows the answer. When the context is full, the user decides
+//! what to drop.
 
 use std::ops::ControlFlow;
 

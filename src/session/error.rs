@@ -6,8 +6,8 @@ use crate::{backend, models, settings};
 pub enum Error {
     #[error(transparent)]
     Backend(backend::Error),
-    /// The prompt does not fit the context. `droppable`: it would fit without the oldest messages, which the settings do
-    /// not allow to drop.
+    /// The prompt does not fit the context. `droppable`: it would fit without the oldest messages, which the
+    /// settings do not allow to drop.
     #[error("{error}")]
     TooLong { error: backend::Error, droppable: bool },
     #[error(transparent)]

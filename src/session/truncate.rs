@@ -1,8 +1,8 @@
-//! A request whose prompt does not fit the context → the same without the oldest messages, summarised first if the user
-//! wants that.
+//! A request whose prompt does not fit the context → the same without the oldest messages, summarised first
+//! if the user wants that.
 //!
-//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit and, if it can, the tokens
-//! of each message.
+//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit and, if it can,
+//! the tokens of each message.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub(super) fn drops(overflow: Option<Overflow>) -> bool {
     matches!(overflow, Some(Overflow::Roll | Overflow::Compact))
 }
 
-/// Drops messages from a request until its prompt leaves the tokens that the request reserves. The prompt has `prompt`
-/// tokens now; the context holds `limit`.
+/// Drops messages from a request until its prompt leaves the tokens that the request reserves. The prompt has
+/// `prompt` tokens now; the context holds `limit`.
 pub(super) fn fit(
     backend: &mut dyn Backend,
     request: &mut Request,
@@ -165,8 +165,8 @@ mod tests {
     use crate::engine;
     use crate::settings::{Config, setting};
 
-    /// A backend that gives prepared answers, one byte per token. Each message, and the start of the answer, takes
-    /// three tokens more.
+    /// A backend that gives prepared answers, one byte per token. Each message, and the start of the answer,
+    /// takes three tokens more.
     struct Bytes {
         says: VecDeque<String>,
         /// Whether it reports token counts; otherwise its prompts have the usual four bytes per token.

@@ -59,15 +59,16 @@ impl Session {
         }
     }
 
-    /// The seed setting, plus the number of earlier answers to the same message; a random seed if none is set.
+    /// The seed setting, plus the number of earlier answers to the same message; a random seed if none is
+    /// set.
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the conversation is
-    /// as before.
+    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the
+    /// conversation is as before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
@@ -252,7 +253,8 @@ impl Session {
         }
     }
 
-    /// The request that continues an answer cut off by the end of the context, if more messages can be dropped.
+    /// The request that continues an answer cut off by the end of the context, if more messages can be
+    /// dropped.
     fn longer(
         &mut self,
         request: &Request,

@@ -1,8 +1,8 @@
 //! A crash by a signal or a panic → one line, the terminal restored, exit code 1.
 //!
-//! Most faults of a model file are found before llama.cpp sees it. This handles the others, and a file that is
-//! truncated while it is mapped into memory. The handlers are async-signal-safe: they take no lock and allocate nothing.
-//! One of the few files with unsafe code (tests/layout.rs lists them).
+//! Most faults of a model file are found before llama.cpp sees it. This handles the others, and a file that
+//! is truncated while it is mapped into memory. The handlers are async-signal-safe: they take no lock and
+//! allocate nothing. One of the few files with unsafe code (tests/layout.rs lists them).
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -55,7 +55,8 @@ extern "C" fn look_at_stdout() {
 }
 
 #[used]
-// SAFETY: the section holds pointers to functions that are called before main; their arguments may be ignored.
+// SAFETY: the section holds pointers to functions that are called before main; their arguments may be
+// ignored.
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
 static FIRST: extern "C" fn() = look_at_stdout;
@@ -64,9 +65,9 @@ static FIRST: extern "C" fn() = look_at_stdout;
 pub fn install() {
     for (signal, _) in CAUSES {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: all fields are plain numbers or nullable pointers, and all relevant ones are set here. The handler has
-        // the signature that SA_SIGINFO requires and is async-signal-safe. Rust's runtime gave this thread an alternate
-        // signal stack, as it does for every thread it starts.
+        // SAFETY: all fields are plain numbers or nullable pointers, and all relevant ones are set here. The
+        // handler has the signature that SA_SIGINFO requires and is async-signal-safe. Rust's runtime gave
+        // this thread an alternate signal stack, as it does for every thread it starts.
         unsafe {
             let act = action.as_mut_ptr();
             (*act).sa_sigaction = on_signal as *const () as usize;
@@ -105,8 +106,8 @@ pub fn let_faults_end_it() {
     }
 }
 
-/// Raises the signal in `FIRESIDE_TEST_FAULT`, like a build for another processor: "SIGILL" only with repacked weights,
-/// "SIGILL always" in any case. For tests of the parent process.
+/// Raises the signal in `FIRESIDE_TEST_FAULT`, like a build for another processor: "SIGILL" only with
+/// repacked weights, "SIGILL always" in any case. For tests of the parent process.
 pub fn on_purpose(repacked: bool) {
     let Ok(wish) = std::env::var("FIRESIDE_TEST_FAULT") else { return };
     let (name, always) =
@@ -124,7 +125,8 @@ pub fn remember(device: File, mode: &Termios) {
 }
 
 extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes from a call.
+    // SAFETY: the kernel passes a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes
+    // from a call.
     let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
     let cause = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
     end(if sent { SENT } else { cause });
@@ -151,7 +153,8 @@ fn restore() {
     // SAFETY: null, or a pointer from `remember`, which is never freed.
     let Some((device, mode)) = (unsafe { FOUND.load(Ordering::Acquire).as_ref() }) else { return };
     // SAFETY: the descriptor stays open until the process ends and `mode` is a valid mode; all calls are
-    // async-signal-safe. Changing a terminal that another job owns would stop this process instead of ending it.
+    // async-signal-safe. Changing a terminal that another job owns would stop this process instead of ending
+    // it.
     unsafe {
         if libc::tcgetpgrp(*device) == libc::getpgrp() {
             let marks = terminal::NO_PASTE_MARKS;
@@ -173,6 +176,7 @@ fn is_terminal(descriptor: libc::c_int) -> bool {
 }
 
 fn write(text: &[u8]) {
-    // SAFETY: async-signal-safe; pointer and length are those of the slice. A failure cannot be reported anywhere.
+    // SAFETY: async-signal-safe; pointer and length are those of the slice. A failure cannot be reported
+    // anywhere.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

@@ -1,8 +1,8 @@
 //! Bytes from a terminal → keys: typed and pasted text, without the terminal's own reports.
 //!
-//! Keys with modifiers have many encodings (xterm's, rxvt's, CSI u, modifyOtherKeys); each becomes its usual meaning, or
-//! nothing. Replies to queries of other programs (cursor position, features, colors), mouse and focus events are not
-//! keys.
+//! Keys with modifiers have many encodings (xterm's, rxvt's, CSI u, modifyOtherKeys); each becomes its usual
+//! meaning, or nothing. Replies to queries of other programs (cursor position, features, colors), mouse and
+//! focus events are not keys.
 
 mod modified;
 

@@ -1,6 +1,7 @@
 //! A list on the terminal → the chosen row: arrows move, typing filters, Enter selects, Esc cancels.
 //!
-//! Uses the alternate screen, so that it leaves no trace. Computes the descriptions of rows only when they are needed.
+//! Uses the alternate screen, so that it leaves no trace. Computes the descriptions of rows only when they
+//! are needed.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! A progress line on stderr for loading, prefill, downloads and other long steps. The only file that uses indicatif.
+//! A progress line on stderr for loading, prefill, downloads and other long steps. The only file that uses
+//! indicatif.
 
 use std::time::{Duration, Instant};
 

@@ -32,8 +32,9 @@ fn replaced(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character could control the terminal or hide and reorder text: C0 and C1 control characters (except newline
-/// and tab), bidirectional controls, line and paragraph separators, and tags, which are invisible.
+/// Whether a character could control the terminal or hide and reorder text: C0 and C1 control characters
+/// (except newline and tab), bidirectional controls, line and paragraph separators, and tags, which are
+/// invisible.
 pub fn acts(c: char) -> bool {
     match c {
         '\n' | '\t' => false,

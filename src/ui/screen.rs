@@ -83,8 +83,8 @@ impl Screen {
         if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
     }
 
-    /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control characters and breaks
-    /// between words.
+    /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
+    /// characters and breaks between words.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -96,7 +96,8 @@ impl Screen {
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
-    /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise counted on the progress line.
+    /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise counted on the progress
+    /// line.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
@@ -228,7 +229,8 @@ impl Screen {
         self.progress.importing(done, total);
     }
 
-    /// Prints text on stdout without the characters `begin` and `end`; on a terminal, the parts between them are bold.
+    /// Prints text on stdout without the characters `begin` and `end`; on a terminal, the parts between them
+    /// are bold.
     pub fn highlights(&mut self, text: &str, begin: char, end: char) -> io::Result<()> {
         if !(self.answers_to_terminal && self.colored()) {
             return self.output(&text.replace([begin, end], ""));

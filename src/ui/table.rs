@@ -1,5 +1,5 @@
-//! Rows of cells → lines, with columns as wide as their widest cell. A terminal that is too narrow gets fewer and narrower
-//! columns, or a block of lines per row if even those do not fit.
+//! Rows of cells → lines, with columns as wide as their widest cell. A terminal that is too narrow gets fewer
+//! and narrower columns, or a block of lines per row if even those do not fit.
 
 use super::sanitize;
 use super::wrap::{TextKind, width, wrapped};
@@ -24,8 +24,8 @@ const ENOUGH: usize = 24;
 /// Narrowest width of cut cells.
 const LEAST: usize = 12;
 
-/// The table: an entry for the headings (empty if there are none) and one for each row. An entry may have several lines;
-/// without a terminal width it has one.
+/// The table: an entry for the headings (empty if there are none) and one for each row. An entry may have
+/// several lines; without a terminal width it has one.
 pub fn table<const N: usize>(
     columns: [(&str, Column); N],
     rows: &[[String; N]],

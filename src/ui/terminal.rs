@@ -1,4 +1,5 @@
-//! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the terminal at the end.
+//! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the
+//! terminal at the end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -36,12 +37,13 @@ const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
 
-/// From now on, Ctrl-C sets a flag instead of ending the program, and the terminal is restored when the program ends or is
-/// suspended. `found` is called with the terminal and its mode.
+/// From now on, Ctrl-C sets a flag instead of ending the program, and the terminal is restored when the
+/// program ends or is suspended. `found` is called with the terminal and its mode.
 pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     let _ = signal_hook::flag::register(SIGINT, flag.clone()); // on failure Ctrl-C just ends the program
-    // A write beyond the file size limit (ulimit -f) then fails like any other, instead of ending the program.
+    // A write beyond the file size limit (ulimit -f) then fails like any other, instead of ending the
+    // program.
     let _ = signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default());
     if let Some(terminal) = device()
         && let Ok(mode) = tcgetattr(&terminal)
@@ -88,8 +90,8 @@ fn is_ours(terminal: &File) -> bool {
     tcgetpgrp(terminal) == Ok(getpgrp())
 }
 
-/// From now on, the second Ctrl-C ends the program at once. For one-shot runs, which may block while writing to a pipe
-/// that nobody reads.
+/// From now on, the second Ctrl-C ends the program at once. For one-shot runs, which may block while writing
+/// to a pipe that nobody reads.
 pub fn end_on_second_interrupt() {
     let first = Arc::<AtomicBool>::default();
     let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, first.clone());
@@ -242,7 +244,8 @@ pub fn mark_pastes() {
     }
 }
 
-/// While it exists, text typed outside the editor is not shown but kept for the next line. Ctrl-C and Ctrl-Z still work.
+/// While it exists, text typed outside the editor is not shown but kept for the next line. Ctrl-C and Ctrl-Z
+/// still work.
 pub struct Hushed(());
 
 impl Hushed {

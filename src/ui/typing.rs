@@ -1,5 +1,5 @@
-//! Input from the terminal → keys, stored until they are used. The only code that reads keys: for the editor, for pickers,
-//! and while the model generates.
+//! Input from the terminal → keys, stored until they are used. The only code that reads keys: for the editor,
+//! for pickers, and while the model generates.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -63,8 +63,8 @@ pub enum Waited {
     End,
 }
 
-/// Waits for a key. The wait ends early once `awake` is readable. Reads at most `most` bytes at once; bytes that are not
-/// read are left for other programs.
+/// Waits for a key. The wait ends early once `awake` is readable. Reads at most `most` bytes at once; bytes
+/// that are not read are left for other programs.
 pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>, most: usize) -> Waited {
     loop {
         let (key, patience) = with(|typed| {
@@ -117,8 +117,8 @@ fn take_in(mut terminal: &File, most: usize) -> bool {
     }
 }
 
-/// Reads everything typed so far. `true`: Ctrl-C came as a signal, or Esc or Ctrl-C is among the keys, from which it is
-/// removed. Lines typed before that are not sent by themselves: they become lines of one message.
+/// Reads everything typed so far. `true`: Ctrl-C came as a signal, or Esc or Ctrl-C is among the keys, from
+/// which it is removed. Lines typed before that are not sent by themselves: they become lines of one message.
 pub fn stopped(terminal: &File, signalled: bool) -> bool {
     while is_readable(terminal, Duration::ZERO) && take_in(terminal, MOST) {}
     with(|typed| {

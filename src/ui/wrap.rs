@@ -1,7 +1,8 @@
 //! Text → rows of a terminal, wrapped between words.
 //!
-//! Text may come piece by piece. The beginning of a word is shown at once if most words would fit there, and is moved to the
-//! next row if the word turns out to be longer. Fenced code and table rows are not wrapped, so that they can be copied.
+//! Text may come piece by piece. The beginning of a word is shown at once if most words would fit there, and
+//! is moved to the next row if the word turns out to be longer. Fenced code and table rows are not wrapped,
+//! so that they can be copied.
 
 use textwrap::core::display_width;
 
@@ -19,8 +20,8 @@ const BEGINNING: usize = 200;
 pub(super) enum TextKind {
     /// fireside's own text: below the text after the first gap, which is a column.
     Columns,
-    /// A model's or a user's text: below the text of a list item. Shows whole words only, because the cursor cannot be
-    /// moved back.
+    /// A model's or a user's text: below the text of a list item. Shows whole words only, because the cursor
+    /// cannot be moved back.
     Prose,
     /// The same for a terminal whose cursor can be moved back.
     Streamed,
@@ -32,7 +33,8 @@ pub(super) fn wrapped(text: &str, kind: TextKind, columns: usize) -> String {
     wrap.push(text) + &wrap.end()
 }
 
-/// The output for the next piece of text on a terminal of this many columns; `None`: no terminal, the text is unchanged.
+/// The output for the next piece of text on a terminal of this many columns; `None`: no terminal, the text is
+/// unchanged.
 pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: TextKind, columns: Option<usize>, text: &str) -> String {
     let Some(columns) = columns else { return text.to_string() };
     let wrap = wrap.get_or_insert_with(|| Wrap::new(kind, columns));

@@ -75,8 +75,8 @@ impl Completer for Assistant {
     }
 }
 
-/// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline would ask
-/// whether to show them all, and take only few keys as an answer.
+/// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline
+/// would ask whether to show them all, and take only few keys as an answer.
 fn as_many_as_fit(mut offered: Vec<Pair>) -> Vec<Pair> {
     let Some((columns, rows)) = terminal::window() else { return offered };
     let more = |count: usize| format!("… and {count} more");

@@ -1,8 +1,9 @@
 //! Decoded keys → key sequences that rustyline knows, through a pseudo-terminal in place of stdin.
 //!
-//! rustyline would insert the rest of an unknown sequence into the line. It reads file descriptor 0 and writes 1: during a
-//! line, these are a pseudo-terminal, into which a thread writes the typed keys, and the terminal itself. The thread
-//! writes one key at a time, so that keys typed after the end of the line are left for the next reader.
+//! rustyline would insert the rest of an unknown sequence into the line. It reads file descriptor 0 and
+//! writes 1: during a line, these are a pseudo-terminal, into which a thread writes the typed keys, and the
+//! terminal itself. The thread writes one key at a time, so that keys typed after the end of the line are
+//! left for the next reader.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -127,7 +128,8 @@ impl Drop for Swapped {
     }
 }
 
-/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G, because rustyline waits for more bytes after Esc.
+/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G, because rustyline waits for more bytes
+/// after Esc.
 fn as_bytes(key: &Key) -> String {
     let fixed = match key {
         Key::Char(c) => return c.to_string(),
