@@ -1,5 +1,4 @@
-//! The parsed command line → a chat, one answer, or a subcommand. Next: open_session.rs, which finds the
-//! model.
+//! The parsed command line → a chat, one answer, or a subcommand. Next: open_session.rs.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

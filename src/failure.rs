@@ -1,5 +1,4 @@
-//! Typed errors of the rooms below → a [`Failure`] for the user: one line, a hint if there is a remedy, an
-//! exit code.
+//! Typed errors of the rooms below → a [`Failure`] for the user: a line, maybe a hint, an exit code.
 //!
 //! The errors know no option, no command and no exit code. Only the files here, one per room, name them.
 

@@ -1,5 +1,4 @@
-//! Files, pipes and answers to questions → text: UTF-8, limited in length, and always interruptible with
-//! Ctrl-C.
+//! Files, pipes and answers to questions → text: UTF-8, limited in length, interruptible with Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};

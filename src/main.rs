@@ -27,8 +27,7 @@ fn main() {
         Err(Instead::Help { styled, plain }) => app::help(&styled, &plain),
         Err(Instead::Failure(failure)) => app::report(&failure),
     };
-    // A regular exit runs destructors, which wait for, or crash on, a model that is still loading or
-    // evaluating.
+    // A regular exit runs destructors, which wait for, or crash on, a model that still loads or evaluates.
     signal_hook::low_level::exit(exit as i32);
 }
 

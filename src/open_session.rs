@@ -41,9 +41,9 @@ impl SessionOpener<'_> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;
-        let candidate = model_opener(self.args)(self.config, &wanted)?;
+        let ready = model_opener(self.args)(self.config, &wanted)?;
         let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
-        let mut session = Session::new(candidate, SessionOptions { system: system.clone(), ..options });
+        let mut session = Session::new(ready, SessionOptions { system: system.clone(), ..options });
         if let Some(record) = &resumed {
             session.turn_to(record, Heading::of(record));
             system.into_iter().for_each(|system| session.set_system(Some(system)));

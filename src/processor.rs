@@ -1,5 +1,4 @@
-//! The processor's name. processor.c checks that the processor has all features that the program was compiled
-//! for.
+//! The processor's name. processor.c checks for the features that the program was compiled for.
 
 /// Distinguishes processors on which the same build may behave differently.
 pub fn name() -> String {

@@ -1,5 +1,5 @@
-//! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it
-//! fails.
+//! A session: a conversation with its settings and its backend. Each turn is saved; a failed one is rolled
+//! back.
 //!
 //! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
@@ -103,12 +103,12 @@ pub struct Session {
 
 impl Session {
     /// Starts the backend, which begins loading the model at once.
-    pub fn new(candidate: ReadyModel, mut options: SessionOptions) -> Session {
+    pub fn new(ready: ReadyModel, mut options: SessionOptions) -> Session {
         Session {
             conversation: Conversation::new(options.system.take()),
-            config: candidate.config,
+            config: ready.config,
             options,
-            backend: (candidate.start)(),
+            backend: (ready.start)(),
             last: None,
             prefill_disabled: false,
             journal: None,
@@ -270,16 +270,16 @@ impl Session {
         open: ModelOpener,
         watch: OnEvent,
     ) -> Result<(), Error> {
-        let candidate = open(config, wanted)?;
+        let ready = open(config, wanted)?;
         let old = self.model_name();
         self.backend.close(); // before loading the new one: both might not fit into memory
-        self.backend = (candidate.start)();
+        self.backend = (ready.start)();
         if let Err(error) = self.wait_until_loaded(watch) {
             self.backend.close();
             self.backend = (open(&self.config, &old)?.start)();
             return Err(error);
         }
-        self.config = candidate.config;
+        self.config = ready.config;
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
         Ok(())

@@ -1,5 +1,4 @@
-//! The trial of an unknown model file, as the backend sees it: a verdict → how to load the file, and what to
-//! remember.
+//! The trial of an unknown model file: its verdict → how the backend loads the file, and what it remembers.
 //!
 //! This file has only the types. The function in [`Trial`] is in models/probe.rs and starts a child process;
 //! engine/trial.rs does the work in that process.

@@ -69,8 +69,7 @@ impl Conversation {
         Some(question)
     }
 
-    /// Records that the last user message replaced the path to this head, which [`Conversation::undo`]
-    /// restores.
+    /// Records that the last user message replaced the path to this head; [`Conversation::undo`] restores it.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
@@ -117,8 +116,7 @@ impl Conversation {
     }
 
     /// The messages dropped from the model's view: those of an earlier answer to the message at the head,
-    /// else those of the last answer on the path. None, if the context is larger than it was then; `limit` in
-    /// tokens.
+    /// else those of the last answer on the path. None, if the context (`limit`, in tokens) is larger now.
     pub fn dropped(&self, limit: usize) -> Dropped {
         let beside =
             self.entries.iter().rev().filter(|entry| self.head.is_some() && entry.parent == self.head);

@@ -123,8 +123,7 @@ impl Stats {
         }
     }
 
-    /// Adds the statistics of a continuation of the answer with a changed prompt, whose prefill counts as
-    /// decode time.
+    /// Adds the statistics of the answer's continuation with a changed prompt; its prefill is decode time.
     pub fn and(self, further: Stats) -> Stats {
         Stats {
             stop: further.stop,

@@ -1,5 +1,4 @@
-//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. A message keeps its id
-//! everywhere.
+//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. They never change.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -1,5 +1,4 @@
-//! Conversations, messages, requests, events, settings: plain data shared by all other rooms, none of which
-//! it imports.
+//! Conversations, messages, requests, events, settings: plain data for all other rooms. Imports none of them.
 
 pub mod id;
 pub mod part;

@@ -1,5 +1,4 @@
-//! The request to a backend: a conversation, the part of it that the model sees, and how to generate the
-//! answer.
+//! The request to a backend: a conversation, the part in the model's view, and how to generate.
 
 use std::sync::Arc;
 
@@ -27,8 +26,7 @@ pub struct Request {
     pub generation: Generation,
     /// Whether the prompt may be saved in the on-disk prompt cache.
     pub cacheable: bool,
-    /// The id of the saved conversation, if any. Deleting the conversation also deletes its prompt cache
-    /// entries.
+    /// The id of the saved conversation, if any. Deleting it also deletes its prompt cache entries.
     pub conversation: Option<String>,
     /// Evaluate the whole prompt, without the KV cache and the prompt cache.
     pub no_cache: bool,

@@ -1,5 +1,4 @@
-//! llama.cpp's spellings of options → fireside's, before clap sees them: clap has no short options of several
-//! letters.
+//! llama.cpp's spellings of options → fireside's, before clap sees them: its short options have one letter.
 
 use std::ffi::OsString;
 

@@ -194,8 +194,7 @@ fn largest_cache() -> u64 {
     (0..5).filter_map(size).max().unwrap_or(0) << 10
 }
 
-/// Bytes per second that this many threads read from memory: the best of a few rounds over more than any
-/// cache holds.
+/// Bytes per second that this many threads read from memory: the best of a few rounds, beyond cache size.
 fn bandwidth(threads: usize) -> f64 {
     let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
     let numbers: Vec<u64> = (0..bytes / 8).collect();

@@ -1,5 +1,4 @@
-//! `fireside convert`: a safetensors checkpoint → a GGUF file, which is loaded once before it gets its final
-//! name.
+//! `fireside convert`: a safetensors checkpoint → a GGUF file, loaded once before it gets its name.
 
 use std::io::{self, BufWriter};
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,4 @@
-//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic, from the program's own
-//! tables.
+//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic.
 
 use serde_json::json;
 

@@ -1,7 +1,6 @@
 //! `fireside pull`: a model from the hub or a URL → this machine. `-m` uses it too, once the user has agreed.
 //!
-//! Prints the path of the model's first file on stdout and everything else on stderr. src/hub does the
-//! download.
+//! Prints the path of the first file on stdout and everything else on stderr. src/hub does the download.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
-//! `fireside rm`: removes a model and reports the freed space. Asks first, and twice about files of other
-//! programs.
+//! `fireside rm`: removes a model and reports the freed space. Asks first; twice for other programs' files.
 
 use serde_json::json;
 

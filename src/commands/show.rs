@@ -1,7 +1,6 @@
 //! `fireside show`: a model's properties, memory needs, template features and licence terms.
 //!
-//! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the
-//! summary.
+//! Reads only the header of the file, or those of all parts of a split one. Next: model_card.rs, the summary.
 
 use std::path::{Path, PathBuf};
 

@@ -183,8 +183,7 @@ fn gpt_neo_layer(config: &CheckpointConfig, layer: u64) -> Vec<Planned> {
     tensors
 }
 
-/// Whether a stored tensor can be ignored: masks, which are computed anyway, and a second copy of a shared
-/// table.
+/// Whether a stored tensor can be ignored: masks, which are computed, and a second copy of a shared table.
 pub(super) fn ignorable(config: &CheckpointConfig, name: &str) -> bool {
     let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
     mask.iter().any(|end| name.ends_with(end)) || config.tied && name == "lm_head.weight"

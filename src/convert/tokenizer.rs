@@ -1,5 +1,4 @@
-//! tokenizer.json, or vocab.json with merges.txt → the metadata of a byte-level BPE vocabulary and the chat
-//! template.
+//! tokenizer.json, or vocab.json and merges.txt → metadata: a byte-level BPE vocabulary, the chat template.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

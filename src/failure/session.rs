@@ -35,8 +35,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The failure to answer `message`. A prompt that is too long gets remedies for a chat or for a single
-/// answer.
+/// The failure to answer `message`. A prompt that is too long gets remedies for the mode.
 pub fn why(error: Error, message: Option<&Message>, session: &Session, in_chat: bool) -> Failure {
     let failure = Failure::from(error);
     if failure.exit != Exit::TooLong {

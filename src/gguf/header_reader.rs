@@ -1,5 +1,4 @@
-//! A file → the primitive values of its header, each checked against the file's size before memory is
-//! allocated.
+//! A file → the primitive values of its header, checked against the file's size before memory is allocated.
 //!
 //! `parse.rs` interprets them.
 
@@ -77,8 +76,7 @@ impl<R: Read> HeaderReader<R> {
         String::from_utf8_lossy(&self.bytes[range]).into_owned()
     }
 
-    /// Refuses a count of elements, of `smallest` bytes each or more, that do not fit into the rest of the
-    /// file.
+    /// Refuses a count of elements, of at least `smallest` bytes, that the rest of the file cannot hold.
     pub(super) fn expect_room(&self, count: u64, smallest: u64, what: &str) -> Result<(), Refusal> {
         let room = (self.size - self.at as u64) / smallest;
         if count <= room {

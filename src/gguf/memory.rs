@@ -76,8 +76,7 @@ impl Layers {
         let number = |key: &str| header.arch_uint(key);
         let arch = header.architecture().unwrap_or_default();
         let all = number("block_count").unwrap_or(0).min(512);
-        // Layers for multi-token prediction, and layers that share an earlier layer's cache, have no cache of
-        // their own.
+        // Layers for multi-token prediction, and layers that share an earlier layer's cache, have none.
         let without =
             number("nextn_predict_layers").unwrap_or(0) + number("attention.shared_kv_layers").unwrap_or(0);
         let count = if is_recurrent(arch) { 0 } else { all.saturating_sub(without) };

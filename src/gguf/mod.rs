@@ -1,5 +1,4 @@
-//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash on
-//! it.
+//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash.
 //!
 //! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs,
 //! one record per tensor, padding, the tensor data. [`read`] refuses files that break the format, [`check`]
@@ -88,8 +87,7 @@ pub enum Value<'a> {
     Array(Array<'a>),
 }
 
-/// A metadata array, still packed. Arrays of arrays exist in the format but not in llama.cpp, and are
-/// refused.
+/// A metadata array, still packed. Arrays of arrays, which llama.cpp does not support, are refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Array<'a> {
     element: Scalar,
@@ -135,8 +133,8 @@ enum Scalar {
 /// whatever lengths the file claims.
 ///
 /// # Errors
-/// [`Refusal`] if the file cannot be read, is not GGUF, is truncated, or breaks a rule of the format that
-/// llama.cpp enforces.
+/// [`Refusal`] if the file cannot be read, is not GGUF, is truncated, or breaks a rule that llama.cpp
+/// enforces.
 pub fn read(path: &Path) -> Result<Header, Refusal> {
     let about = fs::metadata(path)?;
     if about.is_dir() {

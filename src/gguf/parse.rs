@@ -207,8 +207,7 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
     }
 }
 
-/// llama.cpp requires the tensors in order, each where the previous one ends (padded), and all inside the
-/// file.
+/// llama.cpp requires the tensors in order, each at the padded end of the previous one, all inside the file.
 fn check_layout(header: &Header) -> Result<(), Refusal> {
     let mut expected = 0u64;
     let mut cut = None;

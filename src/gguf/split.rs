@@ -48,8 +48,7 @@ fn quoted(name: &str) -> String {
     if name.chars().all(plain) { name.into() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
-/// Refuses an incomplete set: each part must exist, be a valid GGUF file, state its number, and have its
-/// tensors.
+/// Refuses an incomplete set: each part must exist, be valid, state its number, and have its tensors.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let count = count(header);
     if count <= 1 {

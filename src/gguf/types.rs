@@ -4,8 +4,7 @@
 //! elements (a block) in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which
 //! computes tensor sizes with this table.
 
-/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a type that ggml
-/// removed.
+/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a removed type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ElementType {
     pub name: &'static str,

@@ -86,8 +86,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Reads `length` bytes and passes them on in pieces of whole blocks, each with the number of bytes
-    /// before it.
+    /// Reads `length` bytes and passes them on in pieces of whole blocks, each with its offset.
     fn through(&mut self, length: u64, block: usize, mut look: impl FnMut(u64, &[u8])) -> io::Result<()> {
         let whole = PIECE / block * block;
         let mut done = 0;

@@ -198,8 +198,7 @@ pub struct Names {
     pub conversations: Box<dyn Fn() -> Vec<String>>,
 }
 
-/// The byte at which completion starts and its candidates, for the line up to the cursor; `None`: complete
-/// file names.
+/// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
 pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));

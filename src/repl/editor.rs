@@ -33,8 +33,7 @@ pub(super) enum Input {
     End,
 }
 
-/// The line up to the cursor → the byte at which completion starts, and its candidates; `None`: complete file
-/// names.
+/// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
 pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
 
 pub(super) struct Editor(Mode);

@@ -24,8 +24,7 @@ impl DrawnLine {
         terminal::rows(&format!("{}{}", self.prompt, self.line), columns)
     }
 
-    /// Moves the cursor from the editor's assumed start of the line to the true start, and erases everything
-    /// after it.
+    /// Moves the cursor from the assumed start of the line to the true one, and erases everything after it.
     fn to_its_beginning(&self, columns: usize) -> String {
         match self.rows(columns).saturating_sub(self.rows(self.columns)) {
             0 => String::new(),

@@ -105,9 +105,9 @@ impl Replay {
             path: path.clone(),
             error: Box::new(error),
         };
-        let candidate = (self.open)(&config, &path).or_else(moved).map_err(no_model)?;
-        let settings = candidate.config.settings().clone();
-        let mut backend = (candidate.start)();
+        let ready = (self.open)(&config, &path).or_else(moved).map_err(no_model)?;
+        let settings = ready.config.settings().clone();
+        let mut backend = (ready.start)();
         let model = backend.describe();
         let different = if model.fingerprint != answer.fingerprint {
             Some(format!("it was given by {}, and {path} is another model now", answer.model))

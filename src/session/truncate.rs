@@ -265,9 +265,9 @@ mod tests {
         let mut config = Config::default();
         config.set(setting("predict").unwrap(), Some("100")).unwrap();
         config.set(setting("overflow").unwrap(), overflow).unwrap();
-        let candidate = ReadyModel { start: Box::new(|| Box::new(backend)), config };
+        let ready = ReadyModel { start: Box::new(|| Box::new(backend)), config };
         let options = SessionOptions { system: Some("be kind".into()), ..SessionOptions::default() };
-        let mut session = Session::new(candidate, options);
+        let mut session = Session::new(ready, options);
         for n in 0..exchanges {
             let file = (n == 0).then(|| Attachment::new("f", "F".repeat(40)));
             let asked = Message::new(Role::User, "u".repeat(22)).with_files(file);

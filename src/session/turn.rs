@@ -59,8 +59,7 @@ impl Session {
         }
     }
 
-    /// The seed setting, plus the number of earlier answers to the same message; a random seed if none is
-    /// set.
+    /// The seed setting plus the number of earlier answers to the same message; random if none is set.
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
@@ -253,8 +252,7 @@ impl Session {
         }
     }
 
-    /// The request that continues an answer cut off by the end of the context, if more messages can be
-    /// dropped.
+    /// The request that continues an answer cut off by a full context, if more messages can be dropped.
     fn longer(
         &mut self,
         request: &Request,

@@ -55,8 +55,7 @@ extern "C" fn look_at_stdout() {
 }
 
 #[used]
-// SAFETY: the section holds pointers to functions that are called before main; their arguments may be
-// ignored.
+// SAFETY: the section holds pointers to functions called before main, which may ignore their arguments.
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
 static FIRST: extern "C" fn() = look_at_stdout;
@@ -153,8 +152,7 @@ fn restore() {
     // SAFETY: null, or a pointer from `remember`, which is never freed.
     let Some((device, mode)) = (unsafe { FOUND.load(Ordering::Acquire).as_ref() }) else { return };
     // SAFETY: the descriptor stays open until the process ends and `mode` is a valid mode; all calls are
-    // async-signal-safe. Changing a terminal that another job owns would stop this process instead of ending
-    // it.
+    // async-signal-safe. Changing a terminal that another job owns would suspend this process.
     unsafe {
         if libc::tcgetpgrp(*device) == libc::getpgrp() {
             let marks = terminal::NO_PASTE_MARKS;
@@ -176,7 +174,6 @@ fn is_terminal(descriptor: libc::c_int) -> bool {
 }
 
 fn write(text: &[u8]) {
-    // SAFETY: async-signal-safe; pointer and length are those of the slice. A failure cannot be reported
-    // anywhere.
+    // SAFETY: async-signal-safe; pointer and length are those of the slice. A failure cannot be reported.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

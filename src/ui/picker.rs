@@ -1,7 +1,6 @@
 //! A list on the terminal → the chosen row: arrows move, typing filters, Enter selects, Esc cancels.
 //!
-//! Uses the alternate screen, so that it leaves no trace. Computes the descriptions of rows only when they
-//! are needed.
+//! Uses the alternate screen, so that it leaves no trace. Computes the descriptions of rows on demand.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,5 +1,4 @@
-//! A progress line on stderr for loading, prefill, downloads and other long steps. The only file that uses
-//! indicatif.
+//! A progress line on stderr for loading, prefill, downloads and other long steps, with indicatif.
 
 use std::time::{Duration, Instant};
 

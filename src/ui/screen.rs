@@ -96,8 +96,7 @@ impl Screen {
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
-    /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise counted on the progress
-    /// line.
+    /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
@@ -229,8 +228,7 @@ impl Screen {
         self.progress.importing(done, total);
     }
 
-    /// Prints text on stdout without the characters `begin` and `end`; on a terminal, the parts between them
-    /// are bold.
+    /// Prints text on stdout. On a terminal, parts between `begin` and `end`, which are removed, are bold.
     pub fn highlights(&mut self, text: &str, begin: char, end: char) -> io::Result<()> {
         if !(self.answers_to_terminal && self.colored()) {
             return self.output(&text.replace([begin, end], ""));

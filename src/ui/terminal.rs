@@ -42,8 +42,7 @@ const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
 pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     let _ = signal_hook::flag::register(SIGINT, flag.clone()); // on failure Ctrl-C just ends the program
-    // A write beyond the file size limit (ulimit -f) then fails like any other, instead of ending the
-    // program.
+    // A write beyond the file size limit (ulimit -f) then fails, instead of ending the program.
     let _ = signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default());
     if let Some(terminal) = device()
         && let Ok(mode) = tcgetattr(&terminal)
@@ -244,8 +243,7 @@ pub fn mark_pastes() {
     }
 }
 
-/// While it exists, text typed outside the editor is not shown but kept for the next line. Ctrl-C and Ctrl-Z
-/// still work.
+/// While it exists, text typed outside the editor is hidden and kept for the next line; signal keys work.
 pub struct Hushed(());
 
 impl Hushed {

@@ -33,8 +33,7 @@ pub(super) fn wrapped(text: &str, kind: TextKind, columns: usize) -> String {
     wrap.push(text) + &wrap.end()
 }
 
-/// The output for the next piece of text on a terminal of this many columns; `None`: no terminal, the text is
-/// unchanged.
+/// The output for the next piece of text on a terminal of this many columns; `None`: no terminal.
 pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: TextKind, columns: Option<usize>, text: &str) -> String {
     let Some(columns) = columns else { return text.to_string() };
     let wrap = wrap.get_or_insert_with(|| Wrap::new(kind, columns));

@@ -1,5 +1,5 @@
-//! The engine's thread: loads the model for the first job, runs all jobs in turn, and uses idle time for
-//! background work.
+//! The engine's thread: loads the model for the first job, and runs all jobs in turn; background work when
+//! idle.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

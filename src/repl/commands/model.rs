@@ -59,8 +59,8 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     Ok(NextAction::Prompt)
 }
 
-/// The failure for a setting that a chat cannot change. Names the command that can, or the ways to set it at
-/// the start.
+/// The failure for a setting that `/set` cannot change. Names the command for it, or how to set it at the
+/// start.
 fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
     if let Some(command) = [row.name].iter().chain(row.aliases).find_map(|name| command(name)) {
         let failure = Failure::usage(format!("in a chat, /{1} changes {0}", row.name, command.name));

@@ -128,8 +128,7 @@ impl Drop for Swapped {
     }
 }
 
-/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G, because rustyline waits for more bytes
-/// after Esc.
+/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G: after Esc, rustyline waits for more bytes.
 fn as_bytes(key: &Key) -> String {
     let fixed = match key {
         Key::Char(c) => return c.to_string(),
