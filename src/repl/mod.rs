@@ -109,7 +109,7 @@ impl Chat<'_> {
         let mut leaving = false; // the last key was Ctrl-C on an empty line
         loop {
             self.session.prepare(&self.attached);
-            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt
+            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
             editor.draw_prompts(self.screen.prompt_style());
             let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
