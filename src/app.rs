@@ -1,4 +1,4 @@
-//! The parsed command line → a chat, one answer, or a subcommand. Next: open.rs, which finds the model.
+//! The parsed command line → a chat, one answer, or a subcommand. Next: open_session.rs.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::hub::Reference;
 use crate::input;
 use crate::models;
 use crate::oneshot::{self, Manner};
-use crate::open::{Open, opener};
+use crate::open_session::{SessionOpener, model_opener};
 use crate::repl::{self, Lines, commands as slash};
 use crate::saved;
 use crate::session::{Session, SessionOptions};
@@ -46,11 +46,11 @@ pub fn run(args: Args, started: Instant) -> Exit {
     let mut run =
         App { args, config, screen: &mut screen, started, understood: false, session: None, resumed: None };
     let exit = run.choose().unwrap_or_else(|failure| run.fail(&failure));
-    std::mem::forget(run.session); // the process ends: free nothing, and wait for no evaluation
+    std::mem::forget(run.session); // the process exits: do not free memory or wait for an evaluation
     exit
 }
 
-/// Reports every invalid setting. Subcommands that help to find them run with the others.
+/// Reports every invalid setting. Subcommands that help to find invalid settings run with the valid ones.
 fn refuse_what_is_wrong(
     config: &Config,
     subcommand: Option<&Commands>,
@@ -94,7 +94,7 @@ struct App<'a> {
     config: Config,
     screen: &'a mut Screen,
     started: Instant,
-    /// The command line is valid: from here on, `--json` prints an object whatever happens.
+    /// The command line is valid: from here on, `--json` prints an object even on failure.
     understood: bool,
     session: Option<Session>,
     /// The resumed conversation.
@@ -110,7 +110,7 @@ impl App<'_> {
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
             let (open, chat) = (
-                opener(&self.args),
+                model_opener(&self.args),
                 OfChat { commands: slash::table, command: slash::described, keys: slash::KEYS },
             );
             return commands::run(
@@ -213,7 +213,7 @@ impl App<'_> {
         }
         let session = self.session.as_mut().expect("opened above");
         if had_input {
-            session.bypass_prompt_cache(); // piped text may hold secrets
+            session.bypass_prompt_cache(); // piped text may contain secrets
         }
         let stats = session.settings().stats == Some(true);
         if !self.args.raw {
@@ -252,7 +252,7 @@ impl App<'_> {
         Ok(Exit::Answered)
     }
 
-    /// A chat, which begins with the answer to `question` if there is one.
+    /// A chat. Starts by answering `question`, if there is one.
     fn chat(&mut self, question: Option<Message>) -> Result<Exit, Failure> {
         if self.args.raw {
             return Err(Failure::usage("--raw completes a text: give one as the prompt or on stdin"));
@@ -274,7 +274,7 @@ impl App<'_> {
         }
         self.keep(true);
         let session = self.session.as_mut().expect("opened above");
-        let exit = repl::run(session, self.screen, lines, opener(&self.args), question);
+        let exit = repl::run(session, self.screen, lines, model_opener(&self.args), question);
         self.finish();
         exit
     }
@@ -284,7 +284,7 @@ impl App<'_> {
         paths.map(|paths| paths.line_history.clone())
     }
 
-    /// Saves the conversation from here on, if it runs on a terminal or is resumed, or if the user asks for that.
+    /// Starts saving the conversation if it runs on a terminal, is resumed, or the user asks for it.
     fn keep(&mut self, is_chat: bool) {
         let Some(session) = &mut self.session else { return };
         let Settings { incognito, keep, .. } = *session.settings();
@@ -338,11 +338,11 @@ impl App<'_> {
         }
     }
 
-    /// Opens the session, which begins to load the model.
+    /// Opens the session, which starts to load the model.
     fn open_session(&mut self, options: SessionOptions) -> Result<(), Failure> {
         let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
-        let mut open = Open { args: &self.args, config: &self.config, screen: self.screen };
-        let (session, resumed) = open.session(options)?;
+        let mut opener = SessionOpener { args: &self.args, config: &self.config, screen: self.screen };
+        let (session, resumed) = opener.open(options)?;
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes());
@@ -359,7 +359,7 @@ impl App<'_> {
         }
         if self.args.json && self.understood {
             let object = oneshot::failed(self.session.as_ref(), failure, self.started);
-            let _ = self.screen.json(&object.to_string()); // the failure above is the more important one
+            let _ = self.screen.json(&object.to_string()); // the failure above matters more
         }
         failure.exit
     }
@@ -376,7 +376,7 @@ fn banner(model: &Description, screen: &mut Screen) {
     screen.note("/help lists the commands, Ctrl-D leaves");
 }
 
-/// How llama.cpp was built and what it runs on.
+/// llama.cpp's build options and devices.
 fn build_notes() -> String {
     let lines: Vec<String> =
         models::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();

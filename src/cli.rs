@@ -1,7 +1,7 @@
 //! The command line exactly as typed: names and shapes, no defaults, no environment, no files.
 //!
-//! Flags that are settings come from the table in settings/table.rs; llama.cpp's short forms of several letters are
-//! rewritten before clap sees them. Next: settings/resolve.rs, which resolves the settings.
+//! Flags that are settings come from the table in settings/table.rs; llama.cpp's short forms of several
+//! letters are rewritten before clap sees them. Next: settings/resolve.rs, which resolves the settings.
 
 pub mod help;
 pub mod man;
@@ -21,8 +21,8 @@ use crate::settings::{Given, SETTINGS, Setting};
 
 /// Run open models on your own machine, in your terminal.
 ///
-/// Without a prompt it opens a chat; with one it prints one answer; text piped in is given to the model before the
-/// prompt. Nothing leaves this machine.
+/// Without a prompt it opens a chat; with one it prints one answer; text piped in is given to the model
+/// before the prompt. Nothing leaves this machine.
 #[derive(Debug, Parser)]
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 #[command(after_long_help = help::EXAMPLES)]
@@ -84,13 +84,13 @@ pub struct Args {
     /// for tests: chat lines come from stdin.
     #[arg(long, hide = true)]
     pub repl_stdin: bool,
-    /// Load this file, evaluate one token, and tell by the exit code whether that worked.
+    /// Load this file, evaluate one token, and report by the exit code whether that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
     /// for installing: write the man pages into this folder.
     #[arg(long, hide = true, value_name = "FOLDER")]
     pub man: Option<PathBuf>,
-    /// The last field: settings after a subcommand are parsed from what this leaves.
+    /// The last field: settings after a subcommand are parsed from the words that it leaves.
     #[command(subcommand)]
     pub subcommand: Option<Commands>,
 }
@@ -100,8 +100,8 @@ pub struct Args {
 pub enum Commands {
     /// download a model
     ///
-    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Resumes an
-    /// interrupted download.
+    /// From the catalogue by its short name, from Hugging Face as hf:OWNER/REPO[:QUANT], or from a URL. Resumes
+    /// an interrupted download.
     Pull {
         /// short name from the catalogue, hf:OWNER/REPO[:QUANT] or URL; without one, list the catalogue
         #[arg(value_name = "NAME|hf:OWNER/REPO[:QUANT]|URL")]
@@ -116,7 +116,8 @@ pub enum Commands {
     },
     /// show the properties, memory needs and licence terms of a model
     Show {
-        /// model, or hf:OWNER/REPO[:QUANT] to read only the header of a remote file; without one: the default model
+        /// model, or hf:OWNER/REPO[:QUANT] to read only the header of a remote file; without one: the default
+        /// model
         #[arg(id = "MODEL")]
         model: Option<String>,
         /// list the tensors with shape, type and size
@@ -186,7 +187,7 @@ pub enum Commands {
 }
 
 impl Commands {
-    /// Whether it runs with invalid settings, to help find them.
+    /// Whether the subcommand runs even with invalid settings, to help find them.
     pub fn tolerates_wrong_settings(&self) -> bool {
         matches!(
             self,
@@ -287,8 +288,8 @@ impl FromArgMatches for Given {
     }
 }
 
-/// The whole command line. Settings may also follow a subcommand, whose help does not list them. (clap's global
-/// arguments would forget those before the subcommand if one follows it.)
+/// The whole command line. Settings may also follow a subcommand, whose help does not list them. (clap's
+/// global arguments would forget those before the subcommand if one follows it.)
 pub fn command() -> Command {
     // Deferred until a subcommand is named: building some thirty arguments twenty times took longer than parsing.
     fn below(command: Command) -> Command {

@@ -1,10 +1,10 @@
-//! The current time. Nothing here fails or overflows, however wrong the clock is.
+//! The system's clock → the current time. Nothing here fails or overflows, even if the clock is wrong.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// Milliseconds since 1970; 0 before.
+/// Milliseconds since 1970; 0 for a clock before 1970.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -1,7 +1,7 @@
 //! A partial command line, from a shell → completions: options, subcommands, ids, models, values.
 //!
-//! The shell's function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE` set, so its
-//! completions are never older than the program.
+//! The shell's function, printed by `fireside completions SHELL`, calls this program with `FIRESIDE_COMPLETE`
+//! set, so that completions are never out of date.
 
 use std::ffi::OsStr;
 
@@ -19,10 +19,10 @@ use crate::saved;
 use crate::settings::{Config, Given, SETTINGS};
 use crate::ui::{acts, sanitize};
 
-/// The shell's function sets this to the name of the shell.
+/// The variable that the shell's function sets to the name of the shell.
 const VARIABLE: &str = "FIRESIDE_COMPLETE";
 
-/// zsh loads a script in its function path at the first Tab, which this answers.
+/// zsh loads a script from its function path at the first Tab; this answers that Tab.
 const AUTOLOADED_BY_ZSH: &str = "\
 if [[ $funcstack[1] == _fireside ]]; then
     _clap_dynamic_completer_fireside \"$@\"
@@ -80,12 +80,12 @@ fn command() -> Command {
 fn conversations(typed: &OsStr) -> Vec<CompletionCandidate> {
     let listed = saved::store(&Config::gather(&Given::default()))
         .and_then(|store| Ok(store.list(&Filter::default())?))
-        .unwrap_or_default(); // completion has no place for errors
+        .unwrap_or_default(); // completions cannot report errors
     let short = |one: &Summary| one.id[..saved::SHORT.min(one.id.len())].to_string();
     starting(typed, listed.iter().map(|one| (short(one), Some(one.title.clone()))))
 }
 
-/// The built-in chat templates. If none matches, a shell offers files.
+/// The built-in chat templates. If none matches, the shell completes file names.
 fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
     starting(typed, models::builtin_templates().into_iter().map(|name| (name, None)))
 }

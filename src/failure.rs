@@ -1,6 +1,6 @@
-//! Typed errors of the rooms below → a [`Failure`] as users see it: one line, a hint if there is a remedy, and an exit code.
+//! Typed errors of the rooms below → a [`Failure`] for the user: a line, maybe a hint, an exit code.
 //!
-//! The errors know no option, no command and no exit code; which of them helps a person is said here, a file a room.
+//! The errors know no option, no command and no exit code. Only the files here, one per room, name them.
 
 mod backend;
 mod convert;
@@ -84,7 +84,7 @@ impl Failure {
         self
     }
 
-    /// Writes it to stderr where there is no screen; returns the exit code.
+    /// Writes it to stderr without a screen; returns the exit code.
     pub fn print(&self) -> Exit {
         ui::last_line(&format!("fireside: {self}"));
         self.hint.iter().for_each(|hint| ui::last_line(&format!("hint: {hint}")));
@@ -103,7 +103,7 @@ fn usage(error: &impl Display) -> Failure {
     Failure::usage(error.to_string())
 }
 
-/// The error's own line, with what can be done about it.
+/// The error's own line with a hint.
 fn worded(error: &impl Display, hint: Option<String>) -> Failure {
     Failure { hint, ..Failure::new(error.to_string()) }
 }

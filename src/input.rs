@@ -1,4 +1,4 @@
-//! Files, pipes and answers to questions → text: limited in length, UTF-8, and always interruptible with Ctrl-C.
+//! Files, pipes and answers to questions → text: UTF-8, limited in length, interruptible with Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -14,7 +14,7 @@ use crate::ui::{Screen, keys, terminal};
 
 /// Longest text, in bytes: more than any context holds.
 const MOST_BYTES: u64 = 64 << 20;
-/// How long to wait for the end of stdin before a notice.
+/// How long to wait for the end of stdin before showing a notice.
 const STDIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often to check for Ctrl-C.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -70,7 +70,8 @@ pub fn read_stdin(waiting: impl FnOnce()) -> Result<Option<String>, Error> {
     }
     let bytes = match watched(|| read_bounded(io::stdin().lock())).until_done(waiting)? {
         Ok(bytes) => bytes,
-        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None), // stdin is closed
+        // stdin is closed.
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EBADF as i32) => return Ok(None),
         Err(e) => return Err(unreadable("stdin", &e)),
     };
     text_of(bytes, "stdin").map(|text| Some(without_final_newline(text)))
@@ -110,7 +111,7 @@ pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// A read in a thread of its own, because a pipe or a person may block it forever.
+/// A read in a thread, because a pipe or a user may block it forever.
 struct Pending<T>(std::sync::mpsc::Receiver<io::Result<T>>);
 
 fn watched<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Pending<T> {
@@ -137,7 +138,7 @@ impl<T> Pending<T> {
     }
 }
 
-/// Reads all, but at most one byte more than the limit, so that an endless source ends.
+/// Reads at most one byte more than the limit, so that an endless source ends.
 fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;

@@ -1,10 +1,10 @@
 //! fireside: open models on your own machine, in a terminal.
 //!
-//! Modules in the order of the flow; each one imports only from those below it (`tests/layout.rs` checks that).
+//! Modules in the order of the flow. Each imports only from those below it; `tests/layout.rs` checks that.
 
-// How it is used.
+// Entry points.
 pub mod app;
-pub mod open;
+pub mod open_session;
 pub mod oneshot;
 pub mod repl;
 pub mod commands;
@@ -12,13 +12,13 @@ pub mod completions;
 pub mod cli;
 pub mod saved;
 pub mod failure;
-// One conversation, whoever asks.
+// One conversation, shared by all entry points.
 pub mod session;
 pub mod models;
-// Who answers.
+// Backends, which answer.
 pub mod backend;
 pub mod engine;
-// What is on disk, what is on the screen.
+// Disk, network and screen.
 pub mod convert;
 pub mod gguf;
 pub mod history;
@@ -26,7 +26,7 @@ pub mod hub;
 pub mod model_state;
 pub mod input;
 pub mod ui;
-// What all of them share.
+// Shared by all of them.
 pub mod settings;
 pub mod chat;
 pub mod suggest;

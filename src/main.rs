@@ -27,32 +27,33 @@ fn main() {
         Err(Instead::Help { styled, plain }) => app::help(&styled, &plain),
         Err(Instead::Failure(failure)) => app::report(&failure),
     };
-    // Not the usual way out: that would wait for, or trip over, a model still being loaded or evaluated.
+    // A regular exit runs destructors, which wait for, or crash on, a model that still loads or evaluates.
     signal_hook::low_level::exit(exit as i32);
 }
 
-/// Has the C library take memory from the system in steps of 16 MiB, not of 128 KiB: every step holds up all page faults of the
-/// process, and the two threads that load a model took hundreds. Allocations below 4 MiB come out of these steps.
+/// Makes the C library request memory from the system in steps of 16 MiB instead of 128 KiB. Every step
+/// blocks all page faults of the process, and the two threads that load a model took hundreds of steps.
+/// Allocations below 4 MiB come out of these steps.
 fn allocate_in_large_steps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (what, bytes) in
         [(libc::M_TOP_PAD, 16 << 20), (libc::M_MMAP_THRESHOLD, 4 << 20), (libc::M_TRIM_THRESHOLD, 32 << 20)]
     {
-        // SAFETY: sets a number that allocations look at; there is only one thread yet.
+        // SAFETY: sets a parameter of the allocator while there is only one thread.
         unsafe { libc::mallopt(what, bytes) };
     }
 }
 
 /// Keeps llama.cpp from starting a debugger when it aborts.
 fn without_debugger() {
-    // SAFETY: there is only one thread yet, so nothing reads the environment meanwhile.
+    // SAFETY: there is only one thread yet, so nothing else reads the environment.
     unsafe { std::env::set_var("GGML_NO_BACKTRACE", "1") };
 }
 
-/// llama.cpp is about to abort the process: say why and leave the terminal as it was.
+/// Called when llama.cpp is about to abort the process: reports the reason and restores the terminal.
 fn die(reason: &str) {
     terminal::restore();
-    let reason = reason.rsplit_once("/llama.cpp/").map_or(reason, |(_, inside)| inside); // not where it was built
+    let reason = reason.rsplit_once("/llama.cpp/").map_or(reason, |(_, inside)| inside); // drops the build path
     ui::last_line(&format!("fireside: llama.cpp stopped: {reason}"));
     signal_hook::low_level::exit(Exit::Failed as i32);
 }

@@ -17,7 +17,7 @@ use crate::session::{Answer, Session, SessionOptions};
 use crate::settings::{Group, SETTINGS};
 use crate::ui::{Screen, stats, terminal};
 
-/// The place of stdin in a prompt.
+/// The placeholder for stdin in a prompt.
 const SLOT: &str = "{stdin}";
 
 /// Default limit of an answer, in tokens.
@@ -68,7 +68,7 @@ pub struct Manner {
     /// Text completion, without a chat template.
     pub raw: bool,
     pub stats: bool,
-    /// When the process began.
+    /// When the process started.
     pub started: Instant,
 }
 
@@ -117,7 +117,8 @@ fn finish(
     output: io::Result<()>,
 ) -> Result<Exit, Failure> {
     let stop = answer.stats.stop;
-    let kept = manner.json && session.finish(); // only a conversation that is completely on disk has an id to report
+    // JSON has an id only for a conversation that is completely on disk.
+    let kept = manner.json && session.finish();
     let kept = if kept { session.saved_id() } else { None };
     let written = output.and_then(|()| match (manner.json, manner.raw) {
         (true, _) => screen.json(&answered(session, answer, kept, first_token, manner.started).to_string()),
@@ -142,7 +143,7 @@ fn finish(
         screen.stats(&answer.stats, first_token);
     }
     if stop != StopReason::Interrupted {
-        session.flush(); // the answer is complete: only the shell's prompt waits
+        session.flush(); // the answer is complete: this delays only the shell's prompt
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
@@ -228,7 +229,7 @@ fn model(session: Option<&Session>) -> Value {
     })
 }
 
-/// Every sampling setting by its name: numbers as numbers, the rest as it is written on the command line.
+/// All sampling settings by name: numbers as numbers, the others as on the command line.
 fn sampling(session: &Session) -> Value {
     let rows = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
     let value = |text: String| {

@@ -1,14 +1,14 @@
-/* What the program was compiled for → a line and the end, where this processor lacks it.
+/* The features that the program was compiled for → an error message and exit, if this processor lacks one.
  *
- * `target-cpu=native` makes a program for the processor that compiles it, and llama.cpp's C++ runs such code before `main`. This
- * runs before that, compiled for any x86-64 (build.rs), which Rust cannot do for one file.
+ * `target-cpu=native` builds for the compiling processor, and llama.cpp's C++ runs such code before `main`. This check runs
+ * earlier and is compiled for any x86-64 (build.rs); Rust cannot set the target CPU for a single file.
  * Bits: Intel SDM, volume 2, CPUID; AMD's APM, volume 3, for lzcnt. NEEDED is rustc's list of features. */
 
 #include <cpuid.h>
 #include <unistd.h>
 
 enum { EAX, EBX, ECX, EDX };
-enum { NONE, YMM = 0x6, ZMM = 0xe6 }; /* of XCR0: registers that the system must keep */
+enum { NONE, YMM = 0x6, ZMM = 0xe6 }; /* bits of XCR0: registers that the system must save */
 
 static const struct feature {
     char     name[16];
@@ -54,7 +54,7 @@ static const struct feature {
     { "lzcnt", 0x80000001, 0, ECX, 5, NONE },
 };
 
-/* The register of a leaf; nothing where there is no such leaf. */
+/* A register of a CPUID leaf; 0 if there is no such leaf. */
 static unsigned ask(unsigned leaf, unsigned subleaf, unsigned reg) {
     unsigned regs[4];
     if (!__get_cpuid_count(leaf, 0, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]) || (leaf == 7 && subleaf > regs[EAX])) {
@@ -66,13 +66,13 @@ static unsigned ask(unsigned leaf, unsigned subleaf, unsigned reg) {
 
 static unsigned kept(void) {
     unsigned low = 0, high = 0;
-    if (ask(1, 0, ECX) >> 27 & 1) { /* OSXSAVE: the system has switched it on */
+    if (ask(1, 0, ECX) >> 27 & 1) { /* OSXSAVE: the system has enabled XGETBV */
         __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     }
     return low;
 }
 
-/* Whether `name` is a word of `list`, whose words have commas between them. */
+/* Whether `name` is in `list`, which is separated by commas. */
 static int is_word(const char * name, const char * list) {
     for (;;) {
         const char * letter = name;
@@ -94,7 +94,7 @@ static void say(const char * text) {
     for (; text[length]; ++length) {
     }
     if (write(STDERR_FILENO, text, length) < 0) {
-        /* there is nobody to tell */
+        /* a failure cannot be reported anywhere */
     }
 }
 

@@ -1,4 +1,4 @@
-//! The processor's name. processor.c checks the features without which the program cannot run.
+//! The processor's name. processor.c checks for the features that the program was compiled for.
 
 /// Distinguishes processors on which the same build may behave differently.
 pub fn name() -> String {

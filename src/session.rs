@@ -1,6 +1,7 @@
-//! A session: one conversation with its settings and its backend. Each turn is saved, or rolled back if it fails.
+//! A session: a conversation with its settings and its backend. Each turn is saved; a failed one is rolled
+//! back.
 //!
-//! The chat, single answers and `-i` all use it, so a turn means the same everywhere.
+//! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
 mod error;
 mod keeping;
@@ -12,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::working;
+use crate::backend::crash_mark;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::{
@@ -23,11 +24,11 @@ use crate::history::journal::{Heading, Journal};
 use crate::settings::{Config, Effect, Setting};
 
 pub use self::error::Error;
-pub use self::replay::{Again, Difference, Replay};
+pub use self::replay::{Difference, Replay, ReplayResult};
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
-/// The token limit of an answer in a chat: only the context.
+/// The default token limit of an answer in a chat: the context alone.
 pub const NO_LIMIT: u32 = u32::MAX;
 /// How long to wait for an event before calling the watcher.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -39,7 +40,7 @@ const FLUSHING: f64 = 0.2;
 const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
 /// A backend that is ready to start, and the settings with its model's recommendations.
-pub struct Candidate {
+pub struct ReadyModel {
     pub start: Box<dyn FnOnce() -> Box<dyn Backend>>,
     pub config: Config,
 }
@@ -55,15 +56,15 @@ pub struct SessionOptions {
     pub special: bool,
     /// Token limit of an answer if the settings have none.
     pub default_predict: u32,
-    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the user can
-    /// be asked.
+    /// What to do when the context is full, if the settings do not say; `None`: fail, so that the chat can
+    /// ask the user.
     pub default_overflow: Option<Overflow>,
     /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
 }
 
 impl Default for SessionOptions {
-    /// A chat's.
+    /// The options of a chat.
     fn default() -> SessionOptions {
         SessionOptions {
             system: None,
@@ -76,11 +77,11 @@ impl Default for SessionOptions {
     }
 }
 
-/// Gets every event, and `None` now and then; decides whether to continue.
-pub type Watch<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
+/// Called with every event, and with `None` from time to time; decides whether to continue.
+pub type OnEvent<'a> = &'a mut dyn FnMut(Option<&Event>) -> ControlFlow<()>;
 
-/// Finds a model by its name.
-pub type Opener = fn(&Config, &str) -> Result<Candidate, Error>;
+/// Finds a model by its name, or by its path.
+pub type ModelOpener = fn(&Config, &str) -> Result<ReadyModel, Error>;
 
 pub struct Session {
     conversation: Conversation,
@@ -101,13 +102,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the backend, which begins to load the model at once.
-    pub fn new(candidate: Candidate, mut options: SessionOptions) -> Session {
+    /// Starts the backend, which begins loading the model at once.
+    pub fn new(ready: ReadyModel, mut options: SessionOptions) -> Session {
         Session {
             conversation: Conversation::new(options.system.take()),
-            config: candidate.config,
+            config: ready.config,
             options,
-            backend: (candidate.start)(),
+            backend: (ready.start)(),
             last: None,
             prefill_disabled: false,
             journal: None,
@@ -125,7 +126,7 @@ impl Session {
         &self.conversation
     }
 
-    /// With the model's advice.
+    /// The configuration with the model's recommendations.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -171,11 +172,11 @@ impl Session {
         }
     }
 
-    /// Call it when a saved conversation is resumed. `true`: fireside was killed when it last evaluated this conversation, so
+    /// For a resumed conversation. `true`: fireside was killed when it last evaluated this conversation, so
     /// nothing is prefilled ahead until the next answer.
     pub fn disable_prefill_if_killed(&mut self, id: &str) -> bool {
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
-        self.prefill_disabled = folder.is_some_and(|folder| working::was_killed(folder, id));
+        self.prefill_disabled = folder.is_some_and(|folder| crash_mark::was_killed(folder, id));
         self.prefill_disabled
     }
 
@@ -195,8 +196,8 @@ impl Session {
         Ok(self.inspect()?.count(request)?)
     }
 
-    /// The approximate tokens of each message of the path, the system prompt first if there is one, and how many of the
-    /// others were dropped.
+    /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which
+    /// of the other messages were dropped.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
         let request = self.next_request(None);
         let counts = self.inspect()?.token_counts(request.messages)?;
@@ -240,8 +241,8 @@ impl Session {
         &mut self,
         row: &'static Setting,
         value: Option<&str>,
-        open: Opener,
-        watch: Watch,
+        open: ModelOpener,
+        watch: OnEvent,
     ) -> Result<(), Error> {
         if row.effect == Effect::Start {
             return Err(Error::AtStart(row.name));
@@ -255,7 +256,7 @@ impl Session {
         Ok(())
     }
 
-    /// As `-m` takes it.
+    /// The model as `-m` takes it: its path, or its name.
     pub fn model_name(&self) -> String {
         let model = self.model();
         model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
@@ -266,32 +267,32 @@ impl Session {
         &mut self,
         wanted: &str,
         config: &Config,
-        open: Opener,
-        watch: Watch,
+        open: ModelOpener,
+        watch: OnEvent,
     ) -> Result<(), Error> {
-        let candidate = open(config, wanted)?;
+        let ready = open(config, wanted)?;
         let old = self.model_name();
-        self.backend.close(); // before the new one is loaded: both may not fit
-        self.backend = (candidate.start)();
+        self.backend.close(); // before loading the new one: both might not fit into memory
+        self.backend = (ready.start)();
         if let Err(error) = self.wait_until_loaded(watch) {
             self.backend.close();
             self.backend = (open(&self.config, &old)?.start)();
             return Err(error);
         }
-        self.config = candidate.config;
+        self.config = ready.config;
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
         Ok(())
     }
 
     /// Waits until the model is loaded.
-    pub fn wait_until_loaded(&mut self, watch: Watch) -> Result<(), Error> {
+    pub fn wait_until_loaded(&mut self, watch: OnEvent) -> Result<(), Error> {
         let loading = self.backend.load();
         loop {
             let event = match loading.next(PATIENCE) {
                 Some(BackendEvent::Ready) => return Ok(()),
                 Some(BackendEvent::Done(done)) => return Ok(done.map(|_| ())?),
-                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Progress(event)) => Some(event),
                 None => None,
             };
             if watch(event.as_ref()).is_break() {

@@ -2,8 +2,8 @@
 
 use strsim::osa_distance;
 
-/// The name closest to `typed`, within edits of a third of its letters, at least one. An edit changes, adds or
-/// removes a letter, or swaps two neighbours.
+/// The name closest to `typed`, at most one edit per three letters away, or one. An edit changes, adds or
+/// removes a letter, or swaps two adjacent ones.
 pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let best = names.map(|name| (osa_distance(&typed, &name.to_lowercase()), name)).min();

@@ -32,7 +32,7 @@ fn noun(one: bool, what: &str) -> String {
     }
 }
 
-/// `0.2 s`, `12 s`, `4 min 20 s`, `4 h 20 min`, `2 days`: rounded as people say it.
+/// `0.2 s`, `12 s`, `4 min 20 s`, `4 h 20 min`, `2 days`: rounded as in speech.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as usize;
     let and = |large: String, rest: usize, unit: &str| match rest {
@@ -50,7 +50,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// `about 3 s`, `about 40 s`, `about 1.5 h`: what an estimate is worth, in ones up to ten and in fives above, hours in halves.
+/// `about 3 s`, `about 40 s`, `about 1.5 h`: an estimate, in steps of one up to ten and of five above; hours
+/// in halves.
 pub fn about(seconds: f64) -> String {
     let (minutes, hours) = (seconds / 60.0, seconds / 3600.0);
     let rough = |number: f64| if number < 10.0 { number.round() } else { (number / 5.0).round() * 5.0 };

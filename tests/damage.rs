@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use fireside::chat::record::{Answer, Entry, Record};
+use fireside::chat::record::{AnswerRecord, Entry, Record};
 use fireside::chat::{Message, MessageId, Role};
 use fireside::history::database::{Conversations, Filter, fresh_id};
 
@@ -16,7 +16,7 @@ fn number_from(variable: &str, usual: u64) -> u64 {
 }
 
 fn said(parent: Option<MessageId>, role: Role, text: String) -> Entry {
-    let figures = || Box::new(Answer { stop: "end".into(), ..Answer::default() });
+    let figures = || Box::new(AnswerRecord { stop: "end".into(), ..AnswerRecord::default() });
     let answer = (role == Role::Assistant).then(figures);
     let entry = Entry::new(MessageId::fresh(), parent, Message::new(role, text));
     Entry { created: Some(1), answer, ..entry }

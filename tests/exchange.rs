@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use fireside::chat::part::{Media, MediaKind, ToolCall, ToolResult};
-use fireside::chat::record::{Answer, Entry, Record};
+use fireside::chat::record::{AnswerRecord, Entry, Record};
 use fireside::chat::{Attachment, Message, MessageId, Part, Role};
 use fireside::failure::Failure;
 use fireside::history::exchange::{ExportFormat, Imported, ImportSummary, export, import};
@@ -244,13 +244,13 @@ fn random_entry(random: &mut Random, parent: Option<MessageId>) -> Entry {
         .pick(&[Role::User, Role::Assistant, Role::System, Role::Tool, Role::Other("critic".into())])
         .clone();
     let answer = (role == Role::Assistant).then(|| {
-        Box::new(Answer {
+        Box::new(AnswerRecord {
             stop: random_text(random),
             model: random_text(random),
             settings: (0..random.below(3)).map(|_| (random_text(random), random_text(random))).collect(),
             seed: (random.below(2) == 0).then(|| random.next() as u32),
             prompt_tokens: random.next() as u32,
-            ..Answer::default()
+            ..AnswerRecord::default()
         })
     });
     let thinking = (random.below(2) == 0).then(|| random_text(random));

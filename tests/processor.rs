@@ -124,7 +124,7 @@ fn number(register: &str) -> &str {
     register.trim_start_matches(['x', 'y', 'z'])
 }
 
-/// What a trial dies of where weights are repacked, as with instructions that the compiler got wrong.
+/// What a probe dies of where weights are repacked, as with instructions that the compiler got wrong.
 const FAULT: &str = "FIRESIDE_TEST_FAULT";
 
 #[test]

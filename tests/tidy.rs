@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, CommandFactory};
 use fireside::cli::Args;
 use fireside::engine::prompt::builtin::BUILTIN;
-use fireside::models::catalog::catalog;
+use fireside::models::catalogue::catalogue;
 use fireside::models::licences::judge;
 use fireside::models::memory::Needs;
 use fireside::repl::commands::COMMANDS;
@@ -29,7 +29,7 @@ fn the_binding_is_the_one_that_is_pinned() {
 
 #[test]
 fn the_default_model_is_the_same_everywhere() {
-    let entry = catalog().values().find(|entry| entry.demonstration).unwrap();
+    let entry = catalogue().values().find(|entry| entry.demonstration).unwrap();
     let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
     assert!(read("Makefile").contains(&entry.file));
     for fact in [entry.file.clone(), entry.sha256.clone(), entry.size.to_string()] {
@@ -43,7 +43,7 @@ fn tables_in_the_docs_match_the_code() {
         ("docs/configuration.md", "options", options()),
         ("docs/configuration.md", "subcommands", subcommands()),
         ("docs/chat.md", "commands", commands()),
-        ("docs/models.md", "catalog", models()),
+        ("docs/models.md", "catalogue", models()),
         ("docs/models.md", "families", families()),
         ("docs/models.md", "templates", templates()),
     ] {
@@ -135,7 +135,7 @@ fn models() -> String {
     let mut table = String::from(
         "| name | model | file | size | memory | licence | recommended |\n|---|---|---|---|---|---|---|\n",
     );
-    let mut entries: Vec<_> = catalog().iter().collect();
+    let mut entries: Vec<_> = catalogue().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     for (name, entry) in entries {
         let advice: Vec<String> =

@@ -1,4 +1,4 @@
-//! Why a backend does not answer.
+//! Errors of backends.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ pub enum Error {
     Engine(engine::Error),
     #[error("could not load {}: {why}", path.display())]
     Load { path: PathBuf, why: String },
-    /// An unknown file was tried out, and cannot be used.
+    /// An unknown model file failed its probe.
     #[error("could not load {}: {why}", path.display())]
     Unsound { path: PathBuf, why: String },
     #[error("could not test {}: {why}", path.display())]
     NotTried { path: PathBuf, why: String },
-    /// A trial ended because of a setting, not of the file; in the words of the process that tried it out.
+    /// A probe failed because of a setting, not because of the file; worded by the probe's child process.
     #[error("{line}")]
     Setting { line: String, hint: Option<String> },
-    /// A script cannot be read, or has this instead of an answer.
+    /// The script cannot be read, or fails with this text instead of an answer.
     #[error("{0}")]
     Script(String),
     #[error("the engine has stopped: this is a bug in fireside")]
@@ -28,7 +28,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a prompt does not fit the context.
+    /// Whether the prompt does not fit the context.
     pub fn is_too_long(&self) -> bool {
         matches!(self, Error::Engine(engine::Error::TooLong { .. }))
     }

@@ -1,7 +1,7 @@
-//! The local backend: a thread of its own that loads a model file and answers with the engine.
+//! The local backend: a thread that loads a model file and answers with the engine.
 //!
-//! Jobs (job.rs) queue up for the thread (worker.rs); loading begins at once and is tried again by the next job if it failed or was
-//! stopped.
+//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once; if it fails or is stopped, the
+//! next job retries it.
 
 mod job;
 mod worker;
@@ -13,7 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::job::{Job, Ready};
+use self::job::{EngineJob, Ready};
 use self::worker::Worker;
 use super::probe::Probe;
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
@@ -32,35 +32,35 @@ pub struct Spec {
     /// The Jinja source of the chat template; `None`: a base model.
     pub template: Option<String>,
     pub template_args: Vec<(String, String)>,
-    /// The trial for a file that was never loaded.
+    /// The probe of a file that was never loaded.
     pub probe: Option<Probe>,
-    /// The folder for what was evaluated, and when it is kept; `None`: never.
+    /// The folder of the prompt cache and the rules for saving; `None`: no prompt cache.
     pub prompt_cache: Option<(PathBuf, Rules)>,
-    /// Whether the files are still those of the description.
+    /// Checks whether the model's files are still those of the description.
     pub unchanged: Unchanged,
     pub costs: BatchCosts,
-    /// The folder for marks of what is worked on; `None`: none are made.
+    /// The folder of the crash marks; `None`: no marks.
     pub working: Option<PathBuf>,
-    /// What is remembered about the model.
+    /// The remembered facts about the model.
     pub state: ModelEntry,
 }
 
 /// The cost of batches on this machine.
 pub struct BatchCosts {
-    /// `None`: it is measured as soon as nobody waits.
+    /// `None`: measured as soon as the engine is idle.
     pub known: Option<Costs>,
-    /// What else they depend on.
+    /// The conditions that the costs depend on, as a key.
     pub conditions: String,
 }
 
-/// The stack of the engine's thread, in bytes. Nothing on it recurses with the length of a text; what does with the nesting of a
-/// template or the merges of a token is bounded to a small part of this.
+/// The stack of the engine's thread, in bytes. Recursion never depends on the length of a text; recursion
+/// over the nesting of a template or the merges of a token is bounded to a small part of this.
 const STACK: usize = 16 << 20;
 
 pub struct Local {
     description: Description,
-    jobs: Option<Sender<Job>>,
-    /// The number of the newest job: older reading ahead gives way to it.
+    jobs: Option<Sender<EngineJob>>,
+    /// The number of the newest job, which stops older prefill ahead.
     newest: Arc<AtomicU64>,
     loading: Arc<Loading>,
     cancel: Arc<AtomicBool>,
@@ -89,14 +89,15 @@ impl Local {
         local
     }
 
-    fn send(&mut self, job: Job) {
+    fn send(&mut self, job: EngineJob) {
         let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Job { number, ..job }); // if the thread is gone the reader of the answer sees it
+            let _ = jobs.send(EngineJob { number, ..job }); // if the thread has died, the receiver of the reply notices
         }
     }
 
-    /// Sends a job whose end comes as events; `answer` does it, given where they go and when to stop.
+    /// Sends a job that replies with events. `answer` runs with the engine, the sender and the cancel flag,
+    /// and returns the last event.
     fn reply(
         &mut self,
         conversation: Option<String>,
@@ -115,7 +116,7 @@ impl Local {
             events.send(end).is_ok()
         };
         let cancelled = Some(cancel.clone());
-        self.send(Job { cancel: cancelled, conversation, ..Job::new(run) });
+        self.send(EngineJob { cancel: cancelled, conversation, ..EngineJob::new(run) });
         ReplyStream::new(inbox, cancel, self.loading.clone())
     }
 
@@ -125,7 +126,7 @@ impl Local {
         answer: impl FnOnce(Ready) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (sender, inbox) = channel();
-        self.send(Job::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
+        self.send(EngineJob::new(move |ready| sender.send(ready.and_then(answer)).is_ok()));
         let gone = |_| Err(Error::Stopped);
         inbox.recv().unwrap_or_else(gone)
     }
@@ -140,17 +141,17 @@ impl Backend for Local {
         let conversation = request.conversation.clone();
         let run = move |ready: Result<Ready, Error>| {
             if let Ok(Ready { engine, superseded, .. }) = ready {
-                // What cannot be evaluated ahead will fail again, and be reported, when it is asked for.
+                // A failure will repeat, and be reported, when the message is sent.
                 let _ = engine.prepare(&request, &next, superseded);
             }
             true
         };
-        self.send(Job { conversation, loads: false, ..Job::new(run) });
+        self.send(EngineJob { conversation, loads: false, ..EngineJob::new(run) });
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
         self.reply(request.conversation.clone(), move |ready, events, cancel| {
-            let send = |event| _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
+            let send = |event| _ = events.send(BackendEvent::Progress(event)); // fails if the receiver has gone
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
             BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
@@ -172,7 +173,7 @@ impl Backend for Local {
         self.newest.fetch_add(1, Ordering::Relaxed);
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there was already reported to whoever waited for an answer
+            let _ = thread.join(); // a panic was already reported to the waiting receiver
         }
     }
 }
@@ -202,8 +203,8 @@ impl Inspect for Local {
             }
             true
         };
-        self.send(Job { loads: false, ..Job::new(run) });
-        let _ = flushed.recv_timeout(patience); // late is as well as never: it will be evaluated again
+        self.send(EngineJob { loads: false, ..EngineJob::new(run) });
+        let _ = flushed.recv_timeout(patience); // if it is not saved in time, the prompt is evaluated again
     }
 }
 

@@ -1,10 +1,11 @@
-//! Backends, which answer conversations. A backend gets the whole conversation every turn; its caches are its own affair.
+//! The backend interface: a request → a stream of events. Every request carries the whole conversation; a
+//! backend does its own caching.
 
+pub mod crash_mark;
 mod error;
 pub mod local;
-pub mod probe;
 pub mod script;
-pub mod working;
+pub mod probe;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -20,9 +21,9 @@ use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 pub trait Backend {
     /// Sends `Ready` when the model is loaded, or an error.
     fn load(&mut self) -> ReplyStream;
-    /// Prefills ahead while the user types `next`, whose files are known; the next call of any kind ends it.
+    /// Prefills ahead while the user types `next`, whose files are known; any later call ends that.
     fn prepare(&mut self, _request: Request, _next: Message) {}
-    /// Begins to answer. If the prompt leaves less than `room` for the answer, it sends `Full` and fails.
+    /// Begins to answer. If the prompt leaves less than `reserve` for the answer, it sends `Full` and fails.
     fn reply(&mut self, request: Request) -> ReplyStream;
     /// Known before the model is loaded.
     fn describe(&self) -> &Description;
@@ -42,11 +43,11 @@ pub trait Inspect {
     fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error>;
     /// The exact prompt of a request.
     fn render(&mut self, request: Request) -> Result<Rendered, Error>;
-    /// Waits until the last prompt is in the prompt cache, if it goes there, at most this long.
+    /// Waits, at most this long, until the last prompt is in the prompt cache, if it is to be saved at all.
     fn flush(&mut self, _patience: Duration) {}
 }
 
-/// The model of a backend, for banners and records.
+/// A backend's model, for banners and records.
 #[derive(Debug, Clone, Default)]
 pub struct Description {
     pub name: String,
@@ -104,7 +105,7 @@ pub struct Loading {
 /// A running answer. Dropping it does not stop the backend; [`ReplyStream::cancel`] does.
 pub struct ReplyStream {
     events: Receiver<BackendEvent>,
-    /// Received while text was gathered, and not returned yet.
+    /// Received while text was collected, but not returned yet.
     held: RefCell<Option<BackendEvent>>,
     cancel: Arc<AtomicBool>,
     loading: Arc<Loading>,
@@ -119,18 +120,18 @@ impl ReplyStream {
         ReplyStream { events, held: RefCell::new(None), cancel, loading }
     }
 
-    /// The next event, or `None` after `patience` without one. Text that piled up behind a slow reader comes
-    /// as one piece. A backend that died is an error.
+    /// The next event, or `None` after `patience` without one. Text that a slow reader left waiting comes in
+    /// one piece. A dead backend is an error.
     pub fn next(&self, patience: Duration) -> Option<BackendEvent> {
         if let Some(events) = self.held.take() {
             return Some(events);
         }
         match self.events.recv_timeout(patience) {
-            Ok(BackendEvent::Event(event)) => Some(BackendEvent::Event(self.gather(event))),
+            Ok(BackendEvent::Progress(event)) => Some(BackendEvent::Progress(self.gather(event))),
             Ok(events) => Some(events),
             Err(RecvTimeoutError::Timeout) if self.loading.active.load(Ordering::Relaxed) => {
                 let fraction = self.loading.done.load(Ordering::Relaxed) as f32 / 1000.0;
-                Some(BackendEvent::Event(Event::Loading { fraction }))
+                Some(BackendEvent::Progress(Event::Loading { fraction }))
             }
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(BackendEvent::Done(Err(Error::Stopped))),
@@ -142,10 +143,10 @@ impl ReplyStream {
             && let Ok(events) = self.events.try_recv()
         {
             match (&mut event, events) {
-                (Event::Text(text), BackendEvent::Event(Event::Text(more))) => text.push_str(&more),
+                (Event::Text(text), BackendEvent::Progress(Event::Text(more))) => text.push_str(&more),
                 (
                     Event::Thinking { text, tokens },
-                    BackendEvent::Event(Event::Thinking { text: more, tokens: so_far }),
+                    BackendEvent::Progress(Event::Thinking { text: more, tokens: so_far }),
                 ) => {
                     text.push_str(&more);
                     *tokens = so_far;
@@ -159,7 +160,7 @@ impl ReplyStream {
         event
     }
 
-    /// Cancels the answer: as soon as llama.cpp can stop.
+    /// Cancels the answer; takes effect as soon as llama.cpp can stop.
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::Relaxed);
         if self.loading.active.load(Ordering::Relaxed) {

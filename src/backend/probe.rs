@@ -1,8 +1,7 @@
-//! The trial of an unknown model file, as the backend sees it: the verdict → how to load the file, and what
-//! to remember.
+//! The probe of an unknown model file: its verdict → how the backend loads the file, and what it remembers.
 //!
-//! Here are only the types: [`Probe`] holds the function that runs the trial. models/probe.rs is that
-//! function, and starts a child process; engine/probe.rs is the work in the child.
+//! This file has only the types. The function in [`Probe`] is in models/probe.rs and starts a child process;
+//! engine/probe.rs does the work in that process.
 
 use std::sync::atomic::AtomicBool;
 
@@ -11,38 +10,38 @@ use nix::sys::signal::Signal;
 use super::Error;
 use crate::model_state::ModelEntry;
 
-/// Tries out a file, until the flag is set. The error says why it cannot be used.
-pub type Trial = dyn Fn(&AtomicBool) -> Result<Verdict, Error> + Send;
+/// Runs the probe of a file; setting the flag aborts it. The error says why the file cannot be used.
+pub type RunProbe = dyn Fn(&AtomicBool) -> Result<ProbeVerdict, Error> + Send;
 
-/// How an unknown file is tried out, and what is remembered once it has passed.
+/// The probe of an unknown file, and the keys under which a pass is remembered.
 pub struct Probe {
-    pub run: Box<Trial>,
+    pub run: Box<RunProbe>,
     pub fingerprint: String,
-    /// What the verdict depends on besides the file.
+    /// A key for everything but the file that the verdict depends on.
     pub build: String,
-    /// What a crash depends on.
+    /// A key for everything that a crash depends on: llama.cpp and the processor.
     pub machine: String,
 }
 
 impl Probe {
     /// Remembers that the file can be used.
-    pub fn passed(&self, state: &ModelEntry, verdict: Verdict) {
+    pub fn passed(&self, state: &ModelEntry, verdict: ProbeVerdict) {
         state.remember_loaded(&self.fingerprint, &self.build);
-        if let Verdict::WithoutRepack(signal) = verdict {
+        if let ProbeVerdict::WithoutRepack(signal) = verdict {
             state.remember_crash(&self.machine, signal.as_str());
         }
     }
 }
 
-/// What to load a file with that was tried out.
+/// The result of a probe that the file passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ProbeVerdict {
     Sound,
-    /// It loads, but dies of this signal with weights laid out for the processor: that is no fault of the file.
+    /// The file loads, but weights repacked for the processor crash with this signal: not the file's fault.
     WithoutRepack(Signal),
 }
 
-/// The line for who uses a model whose weights are used as they are, because of this signal.
+/// The notice that weights are not repacked because of this signal.
 pub fn without_repack(signal: &str) -> String {
     format!(
         "llama.cpp crashes on this processor ({signal}) when it repacks weights for it; fireside runs it without, which is slower: \

@@ -1,8 +1,8 @@
-//! A backend for tests with answers from a file, so that a chat is instant and exact.
+//! A backend for tests that answers from a file, so that chats are instant and exact.
 //!
-//! Each line of the file is one answer, with `\n` for a line break. They are used in order, and
-//! then from the first again. `\p` makes a pause of 50 ms, `\!` a panic; a line that begins with `!` fails with
-//! the rest of the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
+//! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from
+//! the first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of
+//! the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn words(messages: &[Arc<Message>]) -> usize {
     messages.iter().map(|m| m.content().split_whitespace().count()).sum()
 }
 
-/// A pause stands at the beginning of a token: one inside a word makes two of it.
+/// The tokens of an answer. A pause begins a token, so a pause inside a word splits it.
 fn tokens(answer: &str) -> impl Iterator<Item = &str> {
     answer.split_inclusive(' ').flat_map(|word| {
         let pauses = word.match_indices("\\p").map(|(at, _)| at);
@@ -108,7 +108,7 @@ fn send(piece: ReplyDelta, tokens: usize, events: &Sender<BackendEvent>) {
     let thinking = (!text.is_empty()).then_some(Event::Thinking { text, tokens });
     let answer = (!answer.is_empty()).then_some(Event::Text(answer));
     for event in thinking.into_iter().chain(answer) {
-        let _ = events.send(BackendEvent::Event(event)); // nobody listens any more: cancelled
+        let _ = events.send(BackendEvent::Progress(event)); // fails if the receiver has gone
     }
 }
 

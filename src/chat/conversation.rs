@@ -8,7 +8,7 @@ use super::dropped::Dropped;
 use super::events::StopReason;
 use super::id::MessageId;
 use super::message::{Message, Role};
-use super::record::{self, Answer, Entry, Record};
+use super::record::{self, AnswerRecord, Entry, Record};
 
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
@@ -39,7 +39,7 @@ impl Conversation {
     }
 
     /// Adds a message after the head and makes it the head. `created` in milliseconds since 1970.
-    pub fn add(&mut self, message: Message, answer: Option<Answer>, created: Option<i64>) -> MessageId {
+    pub fn add(&mut self, message: Message, answer: Option<AnswerRecord>, created: Option<i64>) -> MessageId {
         self.add_as(MessageId::fresh(), message, answer, created)
     }
 
@@ -48,7 +48,7 @@ impl Conversation {
         &mut self,
         id: MessageId,
         message: Message,
-        answer: Option<Answer>,
+        answer: Option<AnswerRecord>,
         created: Option<i64>,
     ) -> MessageId {
         if message.role == Role::Assistant {
@@ -69,7 +69,7 @@ impl Conversation {
         Some(question)
     }
 
-    /// Notes that the last user message replaced the path to this head, which [`Conversation::undo`] restores.
+    /// Records that the last user message replaced the path to this head; [`Conversation::undo`] restores it.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
         self.instead.extend(question.map(|question| (question, before)));
@@ -115,8 +115,8 @@ impl Conversation {
         self.entry(id).parent
     }
 
-    /// What has left the model's view: as when the message at the head was answered before, else as in the last answer. All
-    /// of it is back where the context holds more than it did then; `limit` in tokens.
+    /// The messages dropped from the model's view: those of an earlier answer to the message at the head,
+    /// else those of the last answer on the path. None, if the context (`limit`, in tokens) is larger now.
     pub fn dropped(&self, limit: usize) -> Dropped {
         let beside =
             self.entries.iter().rev().filter(|entry| self.head.is_some() && entry.parent == self.head);
@@ -185,18 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_is_known_from_the_answers() {
+    fn dropped_messages_are_known_from_the_answers() {
         let mut conversation = Conversation::new(None);
-        let limited = |dropped, context_limit| Answer { dropped, context_limit, ..Answer::default() };
+        let limited = |dropped, context_limit| AnswerRecord { dropped, context_limit, ..AnswerRecord::default() };
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         conversation.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
         let again = conversation.add(Message::new(Role::User, "and?"), None, None);
         assert_eq!(conversation.dropped(100).count, 2);
-        assert_eq!(conversation.dropped(200).count, 0, "there is more room now");
+        assert_eq!(conversation.dropped(200).count, 0, "the context is larger now");
         conversation.add(Message::new(Role::Assistant, "well"), Some(limited(4, 100)), None);
         assert_eq!(conversation.dropped(100).count, 4);
         conversation.move_to(Some(again));
-        assert_eq!(conversation.dropped(100).count, 4, "another answer to the same");
+        assert_eq!(conversation.dropped(100).count, 4, "as in the other answer to the same message");
         conversation.move_to(Some(question));
         assert_eq!(conversation.dropped(100).count, 2);
         conversation.move_to(None);
@@ -208,7 +208,7 @@ mod tests {
         let mut conversation = Conversation::new(Some("be kind".into()));
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         let answer =
-            conversation.add(Message::new(Role::Assistant, "hello"), Some(Answer::default()), Some(5));
+            conversation.add(Message::new(Role::Assistant, "hello"), Some(AnswerRecord::default()), Some(5));
         conversation.move_to(Some(question));
         conversation.add(Message::new(Role::Assistant, "good day"), None, None);
         assert_eq!(texts(&conversation), ["be kind", "hi", "good day"]);

@@ -1,7 +1,7 @@
 //! A conversation without its oldest messages, as the model sees it.
 //!
-//! Nothing is removed from the conversation itself. The system prompt stays in view, the files attached to dropped messages, and
-//! a summary if there is one; the first message in view carries them.
+//! Nothing is removed from the conversation itself. The system prompt stays in view. The first user message
+//! in view carries the files of the dropped messages, and their summary if there is one.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::part::{Attachment, Part};
 /// The dropped beginning of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Messages, system messages not counted.
+    /// The number of messages, not counting system messages.
     pub count: usize,
     /// The model's summary of them.
     pub summary: Option<String>,
 }
 
-/// The messages that the model is given without the dropped ones. At least the user's last message stays.
+/// The messages without the dropped ones. At least the last one stays.
 pub fn visible(messages: &[Arc<Message>], dropped: &Dropped) -> Vec<Arc<Message>> {
     let speaks = |message: &&Arc<Message>| message.role != Role::System;
     let last = messages.iter().filter(speaks).count().saturating_sub(1);

@@ -64,7 +64,7 @@ pub enum Event {
     Text(String),
     /// A notice for the user, one line.
     Notice(String),
-    /// The prompt leaves too little of the context for the answer. A failure follows. In tokens.
+    /// The prompt leaves too little space for the answer; an error follows. In tokens.
     Full { prompt: usize, limit: usize },
     /// More messages were dropped from the context; `dropped` is the total.
     Dropped { messages: usize, tokens: usize, dropped: Dropped },
@@ -123,7 +123,7 @@ impl Stats {
         }
     }
 
-    /// Adds the statistics of the continuation of an answer with a changed prompt; its prefill counts as decode time.
+    /// Adds the statistics of the answer's continuation with a changed prompt; its prefill is decode time.
     pub fn and(self, further: Stats) -> Stats {
         Stats {
             stop: further.stop,
@@ -160,7 +160,7 @@ fn speed(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 1 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
-/// The tokens that a conversation takes of the context.
+/// The tokens of a conversation in the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Tokens of the whole prompt.

@@ -1,4 +1,4 @@
-//! Fenced code blocks of Markdown: a fence that its text cannot close, and the fence that a text leaves open.
+//! Fenced code blocks of Markdown: a text → a block that it cannot close, and the fence that it leaves open.
 
 /// A fence longer than any run of backticks in the text.
 fn fence(text: &str) -> String {
@@ -6,7 +6,7 @@ fn fence(text: &str) -> String {
     "`".repeat(longest.max(2) + 1)
 }
 
-/// The text as a fenced block of this language (empty: none), without a newline at the end.
+/// The text as a fenced block of this language (empty: none), without a final newline.
 pub fn fenced(language: &str, text: &str) -> String {
     let fence = fence(text);
     let language: String = language.chars().filter(|c| !c.is_control() && *c != '`').collect();
@@ -14,7 +14,7 @@ pub fn fenced(language: &str, text: &str) -> String {
     format!("{fence}{}\n{text}{newline}{fence}", language.trim())
 }
 
-/// The closing fence of a block that the text leaves open, as an answer that was cut off may.
+/// The closing fence of a block that the text leaves open, as a truncated answer may.
 pub fn open_fence(text: &str) -> Option<String> {
     let mut open: Option<(char, usize)> = None;
     for line in text.lines() {

@@ -1,11 +1,12 @@
-//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. An id stays with its message wherever that goes.
+//! Message ids: 64 random bits, written as 16 lower-case hexadecimal digits. They never change.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use serde::{Deserialize, Serialize};
 
-/// The id of a message in memory, the database and exports. Unique within a conversation; a fork keeps the ids of its copies.
+/// The id of a message in memory, the database and exports. Unique within a conversation; a fork has messages
+/// with the same ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct MessageId(u64);
@@ -41,7 +42,7 @@ impl From<MessageId> for String {
     }
 }
 
-/// Parses an id. Ids of other programs, in another form, give an id derived from them.
+/// Parses an id. An id in another form, from another program, becomes an id derived from it.
 impl From<&str> for MessageId {
     fn from(text: &str) -> MessageId {
         let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

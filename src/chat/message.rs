@@ -55,8 +55,7 @@ impl From<Role> for String {
     }
 }
 
-/// A message. Text-only models get [`Message::content`]; the parts stay separate so that they can be
-/// edited.
+/// A message. Text-only models get [`Message::content`]; the separate parts can be edited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub role: Role,

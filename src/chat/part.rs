@@ -1,5 +1,5 @@
-//! The parts of a message: text, attached files, media, tool calls and tool results. A part of a kind that this version does
-//! not know is kept as its JSON. Plain data.
+//! The parts of a message: text, attached files, media, tool calls and tool results. A part of an unknown
+//! kind is kept as its JSON. Plain data.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fences::fenced;
 
-/// In JSON an object with `type` and the fields of its kind.
+/// A part; in JSON an object with `type` and the fields of its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Part {
@@ -46,7 +46,7 @@ pub enum MediaKind {
     Audio,
 }
 
-/// An image or a recording. Unknown facts are absent.
+/// An image or a recording. Unknown facts are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Media {
@@ -122,7 +122,7 @@ impl Attachment {
         if !self.header {
             return Cow::Borrowed(&self.text);
         }
-        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // a file name may contain line breaks
+        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // names may contain line breaks
         Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
     }
 }
@@ -132,7 +132,7 @@ impl Media {
         Media { kind, hash: None, media_type: None, size: None, name: None, url: None }
     }
 
-    /// `[image: cat.png]`, its placeholder in text.
+    /// A placeholder for text-only models, as in `[image: cat.png]`.
     pub fn mention(&self) -> String {
         let kind = match self.kind {
             MediaKind::Image => "image",
@@ -155,7 +155,7 @@ impl ToolCall {
 }
 
 impl ToolResult {
-    /// The tool's name, or a word for it.
+    /// The tool's name, or `tool` if it has none.
     pub fn title(&self) -> &str {
         if self.name.is_empty() { "tool" } else { &self.name }
     }

@@ -37,17 +37,17 @@ pub struct Entry {
     pub parent: Option<MessageId>,
     #[serde(flatten)]
     pub message: Arc<Message>,
-    /// Milliseconds since 1970, where it is known.
+    /// Milliseconds since 1970, if known.
     pub created: Option<i64>,
-    /// The facts about an answer; `None` for other messages.
+    /// The record of an answer; `None` for other messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Box<Answer>>,
+    pub answer: Option<Box<AnswerRecord>>,
 }
 
-/// The facts needed to replay an answer, as far as they are known.
+/// Everything needed to replay an answer, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Answer {
+pub struct AnswerRecord {
     /// The name of its stop reason; empty while it is being generated.
     pub stop: String,
     pub model: String,
@@ -59,7 +59,7 @@ pub struct Answer {
     pub stamp: String,
     /// Hash of the chat template; empty if there is none.
     pub template: String,
-    /// The settings that shape an answer, names and values; answers in a row share them.
+    /// Names and values of the settings that shape an answer; consecutive answers share them.
     #[serde(deserialize_with = "under_present_names")]
     pub settings: Arc<[(String, String)]>,
     pub seed: Option<u32>,
@@ -69,7 +69,7 @@ pub struct Answer {
     /// Time of the request, in milliseconds since 1970: templates may contain the date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<i64>,
-    /// Bytes at its beginning that an earlier answer had written, and of what was thought: it went on after them.
+    /// Bytes of the answer and of its thinking that come from the earlier answer it continues.
     #[serde(skip_serializing_if = "is_zero")]
     pub answer_prefix: u32,
     #[serde(skip_serializing_if = "is_zero")]
@@ -80,7 +80,7 @@ pub struct Answer {
     /// The number of dropped messages at the beginning of the path, without system messages.
     #[serde(skip_serializing_if = "is_zero")]
     pub dropped: u32,
-    /// The summary that the model got in their place.
+    /// The summary in their place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// Some of them were dropped while the answer was being generated.
@@ -101,7 +101,7 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
-impl Answer {
+impl AnswerRecord {
     /// Whether the answer is complete: it ended or was stopped.
     pub fn is_finished(&self) -> bool {
         !self.stop.is_empty()
@@ -134,7 +134,7 @@ pub fn path(entries: &[Entry], head: Option<MessageId>) -> Vec<&Entry> {
 }
 
 impl Entry {
-    /// A message without answer facts and without a time.
+    /// A message without an answer record and without a time.
     pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
         Entry { id, parent, message: Arc::new(message), created: None, answer: None }
     }

@@ -1,4 +1,4 @@
-//! The request to a backend: a conversation, the part of it that the model sees, and how to generate the answer.
+//! The request to a backend: a conversation, the part in the model's view, and how to generate.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub struct Request {
     pub messages: Vec<Arc<Message>>,
     /// The dropped beginning of the conversation.
     pub dropped: Dropped,
-    /// Tokens that must be free for the answer, at least 1; otherwise the prompt does not fit.
-    pub room: usize,
+    /// Tokens reserved for the answer, at least 1; if the prompt leaves fewer, it does not fit.
+    pub reserve: usize,
     /// The beginning of the answer, which the model continues.
     pub answer_prefix: String,
     /// The thinking before it.
@@ -26,7 +26,7 @@ pub struct Request {
     pub generation: Generation,
     /// Whether the prompt may be saved in the on-disk prompt cache.
     pub cacheable: bool,
-    /// The id of the saved conversation, if any: removing the conversation also removes its prompt cache entries.
+    /// The id of the saved conversation, if any. Deleting it also deletes its prompt cache entries.
     pub conversation: Option<String>,
     /// Evaluate the whole prompt, without the KV cache and the prompt cache.
     pub no_cache: bool,
@@ -40,7 +40,7 @@ impl Request {
         Request {
             messages: messages.into_iter().map(Arc::new).collect(),
             dropped: Dropped::default(),
-            room: 1,
+            reserve: 1,
             answer_prefix: String::new(),
             thinking_prefix: String::new(),
             raw: false,

@@ -39,7 +39,7 @@ pub enum Overflow {
     Roll,
     /// The same, after the model summarised them.
     Compact,
-    /// Drop nothing: there is no answer.
+    /// Drop nothing and fail.
     Stop,
 }
 
@@ -72,7 +72,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in llama.cpp's order.
+    /// All stages, in llama.cpp's order.
     pub const ALL: [Stage; 9] = [
         Stage::Penalties,
         Stage::Dry,

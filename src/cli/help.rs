@@ -1,4 +1,4 @@
-//! Help texts: `-h`, which fits a screen, `--help`, and `fireside help SUBCOMMAND`.
+//! The command line → help texts: `-h`, which fits a screen, `--help`, and `fireside help SUBCOMMAND`.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory};
 
 use super::{Args, Instead, needs_value};
 
-/// The end of `--help`.
+/// The examples at the end of `--help`.
 pub(super) const EXAMPLES: &str = "\
 Examples:
   fireside                                                      open a chat
@@ -18,7 +18,7 @@ Examples:
   fireside pull llama-3.2-3b                                    download a model
   fireside history search rust lifetime                         find messages";
 
-/// The most used options, by argument id, with a short help.
+/// The most used options, by argument id, each with a short help text.
 const MOST_USED: &[(&str, &str)] = &[
     ("model", "the model: a name, a GGUF file or hf:OWNER/REPO"),
     ("prompt", "the prompt"),

@@ -1,11 +1,11 @@
-//! The words on the command line → the prompt, or a hint at what was probably meant: a subcommand, a model, or quotes.
+//! The words on the command line → the prompt, or a failure with a hint: a subcommand, a model, or quotes.
 
 use super::{Commands, help};
 use crate::failure::Failure;
 use crate::suggest::nearest;
 
-/// The prompt among the words on the command line. A single word is a prompt too, unless it is almost a subcommand or the name of
-/// a model.
+/// The prompt among the words on the command line. A single word is a prompt too, unless it resembles a
+/// subcommand or is the name of a model.
 pub fn among(
     words: &[String],
     subcommand: Option<&Commands>,

@@ -1,4 +1,4 @@
-//! llama.cpp's spellings of options → fireside's, before clap sees them: clap knows no short options of several letters.
+//! llama.cpp's spellings of options → fireside's, before clap sees them: its short options have one letter.
 
 use std::ffi::OsString;
 
@@ -59,7 +59,7 @@ pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> 
             None => translated.push(word.clone()),
         }
         if takes_value(&command, spelling.map_or(text, |(_, ours)| ours)) {
-            translated.extend(words.next()); // whatever it looks like
+            translated.extend(words.next()); // even if it looks like an option
         }
     }
     Ok(translated)

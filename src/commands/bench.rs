@@ -24,16 +24,16 @@ use crate::units::{duration, size};
 const DEPTHS: [usize; 4] = [32, 512, 2048, 8192];
 /// Tokens decoded at each depth.
 const WRITTEN: u32 = 64;
-/// Every model knows it, as one token or a few.
+/// A word of one token, or a few, in every vocabulary.
 const WORD: &str = " house";
 
 /// The share of the memory bandwidth that decode uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Share {
     Of(f64),
-    /// The weights are so small that they need not come from memory at all.
+    /// The weights fit the processor's cache.
     InCache,
-    /// It does not follow from the weights.
+    /// It cannot be computed from the weights.
     Unknown,
 }
 
@@ -111,10 +111,10 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
     context.print_table(headings.map(|heading| (heading, Column::Whole)), &rows.collect::<Vec<_>>())
 }
 
-/// Unit of the largest memory use that the system tells, in bytes.
+/// The system's unit for peak memory use, in bytes.
 const RSS_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
 
-/// Measures the model, without caches and drafts.
+/// The settings for measuring: no prompt cache, no drafts.
 fn settings(config: &Config) -> Result<Config, Failure> {
     let mut config = config.clone();
     for (name, value) in [("no-prompt-cache", "on"), ("no-speculative", "on"), ("temp", "0")] {
@@ -123,12 +123,12 @@ fn settings(config: &Config) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// So many words, at the beginning other ones for every number, so that nothing of it is in memory already.
+/// A text of this many words. Texts of different lengths have different beginnings, so that none is cached.
 fn text(words: usize) -> String {
     format!("{words}{}", WORD.repeat(words))
 }
 
-/// Reads a text afresh and writes at most `most` tokens after it, and tells meanwhile which step that is.
+/// Prefills a text without caches and decodes at most `most` tokens after it, showing `step` meanwhile.
 fn ask(
     session: &mut Session,
     text: String,
@@ -149,8 +149,9 @@ fn ask(
     said.map_err(|FailedTurn { error, .. }| error.into())
 }
 
-/// Bytes of weights that writing one token reads: all but the table of embeddings, of which one row is read, unless that is the
-/// output as well. `None` for experts, of which only some are used, and for a model whose header cannot be read.
+/// Bytes of weights that decoding one token reads: all but the embedding table, unless that is the output
+/// layer as well. `None` for mixtures of experts, which use only some of them, and for a model whose header
+/// cannot be read.
 fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
     let header = gguf::read(path).ok()?;
     if header.arch_uint("expert_count").is_some_and(|experts| experts > 0) {
@@ -160,8 +161,8 @@ fn bytes_a_token(path: &std::path::Path) -> Option<u64> {
     Some(models::memory::weights_bytes(&header) - table.map_or(0, |table| table.bytes))
 }
 
-/// How fast the memory is at least, and what of that each run needs. Weights that did not fit the cache came from memory: it is as
-/// fast as the fastest run needs, whatever was measured while something else kept it busy.
+/// The memory bandwidth, and each run's share of it. Weights that exceed the cache come from memory, so the
+/// bandwidth is at least what the fastest run needs; the measured value may be lower if the machine was busy.
 fn shares(read: Option<u64>, speeds: &[Option<f64>], measured: f64, cache: u64) -> (f64, Vec<Share>) {
     let from_memory = read.filter(|bytes| *bytes > cache).map(|bytes| bytes as f64);
     let needed = |speed: &Option<f64>| from_memory.zip(*speed).map(|(bytes, speed)| bytes * speed);
@@ -184,7 +185,7 @@ impl std::fmt::Display for Share {
     }
 }
 
-/// Bytes of the largest cache of the processor; 0 where the system does not tell.
+/// The size of the processor's largest cache in bytes; 0 if the system does not report it.
 fn largest_cache() -> u64 {
     let size = |level: u32| {
         let path = format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size");
@@ -193,7 +194,7 @@ fn largest_cache() -> u64 {
     (0..5).filter_map(size).max().unwrap_or(0) << 10
 }
 
-/// Bytes a second that so many threads read from memory, the best of a few rounds over more than any cache holds.
+/// Bytes per second that this many threads read from memory: the best of a few rounds, beyond cache size.
 fn bandwidth(threads: usize) -> f64 {
     let bytes = (4 * largest_cache()).clamp(256 << 20, 1 << 30);
     let numbers: Vec<u64> = (0..bytes / 8).collect();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::CommandContext;
 use crate::failure::{Exit, Failure};
 use crate::gguf::memory::available_memory;
-use crate::models::catalog::{CatalogEntry, catalog};
+use crate::models::catalogue::{CatalogueEntry, catalogue};
 use crate::models::licences::judge;
 use crate::models::memory::Needs;
 use crate::ui::table::{Column, table};
@@ -19,14 +19,14 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     context.print(lines(context.screen.columns()).join("\n").trim_start_matches('\n'))
 }
 
-/// The smallest first.
-pub fn entries() -> Vec<(&'static String, &'static CatalogEntry)> {
-    let mut entries: Vec<_> = catalog().iter().collect();
+/// The models of the catalogue, smallest first.
+pub fn entries() -> Vec<(&'static String, &'static CatalogueEntry)> {
+    let mut entries: Vec<_> = catalogue().iter().collect();
     entries.sort_by_key(|(_, entry)| entry.size);
     entries
 }
 
-/// A line of headings, and one for each model, or several where the terminal is narrow.
+/// The headings, and an entry for each model, which may have several lines on a narrow terminal.
 pub fn lines(terminal: Option<usize>) -> Vec<String> {
     let available = available_memory();
     let rows: Vec<[String; 6]> = entries().iter().map(|(name, entry)| row(name, entry, available)).collect();
@@ -42,11 +42,11 @@ pub fn lines(terminal: Option<usize>) -> Vec<String> {
 }
 
 /// The least memory a model needs: weights and compute buffers, without context.
-fn memory(entry: &CatalogEntry) -> u64 {
+fn memory(entry: &CatalogueEntry) -> u64 {
     Needs { weights: entry.size, per_token: 0.0 }.fixed()
 }
 
-fn row(name: &str, entry: &CatalogEntry, available: Option<u64>) -> [String; 6] {
+fn row(name: &str, entry: &CatalogueEntry, available: Option<u64>) -> [String; 6] {
     let needed = memory(entry);
     let fits = available.map_or("unknown", |available| if needed <= available { "yes" } else { "no" });
     [
@@ -60,7 +60,7 @@ fn row(name: &str, entry: &CatalogEntry, available: Option<u64>) -> [String; 6] 
 }
 
 /// A model's description on one line, the most important facts first.
-pub fn described(entry: &CatalogEntry) -> String {
+pub fn described(entry: &CatalogueEntry) -> String {
     let [_, _, size, memory, fits, licence] = row("", entry, available_memory());
     let fits = if fits == "no" { ", more than is free" } else { "" };
     match entry.demonstration {
@@ -69,7 +69,7 @@ pub fn described(entry: &CatalogEntry) -> String {
     }
 }
 
-fn object(name: &str, entry: &CatalogEntry) -> Value {
+fn object(name: &str, entry: &CatalogueEntry) -> Value {
     json!({
         "name": name,
         "title": entry.title,

@@ -9,11 +9,11 @@ use crate::failure::{self, Exit, Failure};
 use crate::files::reason;
 use crate::gguf::{self, Header, Refusal};
 use crate::models;
-use crate::models::catalog::entry_for_file;
+use crate::models::catalogue::entry_for_file;
 use crate::ui::terminal;
 use crate::units::{count, size};
 
-/// Most problems that are reported.
+/// Most problems to report.
 const MOST_PROBLEMS: usize = 20;
 
 /// The report on a model.
@@ -27,7 +27,7 @@ struct Report {
     parts: Vec<CheckedFile>,
 }
 
-/// One file of it.
+/// The report on one file of the model.
 struct CheckedFile {
     path: PathBuf,
     sha256: String,
@@ -93,7 +93,7 @@ fn examine(context: &mut CommandContext, path: &Path) -> Result<Report, Failure>
     Ok(report)
 }
 
-/// Reads one file of a model whole.
+/// Reads one file of a model in full.
 fn part(
     context: &mut CommandContext,
     report: &mut Report,

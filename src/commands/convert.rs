@@ -1,4 +1,4 @@
-//! `fireside convert`: a checkpoint of safetensors → a GGUF file, which is loaded once before it gets its name.
+//! `fireside convert`: a safetensors checkpoint → a GGUF file, loaded once before it gets its name.
 
 use std::io::{self, BufWriter};
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use crate::models;
 use crate::ui::terminal;
 use crate::units::size;
 
-/// Temporary files are private; a model is for whoever may read files of this user's.
+/// Temporary files are private; a model is readable like the user's other files.
 const READABLE: u32 = 0o644;
 
 pub(super) fn run(
@@ -32,7 +32,7 @@ pub(super) fn run(
         return Err(Failure::usage(format!("{} must end in .gguf", out.display())));
     }
     let existing = may_replace(out, force, context)?;
-    let out = &std::fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf()); // a link stays one
+    let out = &std::fs::canonicalize(out).unwrap_or_else(|_| out.to_path_buf()); // a link is followed, not replaced
     let named = |failure: Failure| match failure.exit {
         Exit::Interrupted => failure,
         _ => Failure {
@@ -65,7 +65,7 @@ fn element_type(name: &str) -> Result<Type, Failure> {
     })
 }
 
-/// Writes a temporary file beside `out`, loads it, and gives it its name. Whatever goes wrong, the temporary file goes.
+/// Writes a temporary file beside `out`, loads it, and renames it. On failure, removes it.
 fn write(
     conversion: &Conversion,
     out: &Path,
@@ -82,7 +82,7 @@ fn write(
     done
 }
 
-/// Fills the temporary file and gives it its name.
+/// Writes the temporary file, and renames it.
 fn finish(
     conversion: &Conversion,
     part: NamedTempFile,

@@ -25,7 +25,7 @@ fn fine(about: &'static str, found: impl Into<String>) -> Finding {
     Finding { about, found: found.into(), trouble: None }
 }
 
-/// Exit code 1 if something is wrong. Nothing is changed.
+/// Exit code 1 if something is wrong. Changes nothing.
 pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let findings = findings(context);
     let sound = findings.iter().all(|one| one.trouble.is_none());

@@ -1,4 +1,4 @@
-//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic, from the tables that the program itself uses.
+//! `fireside help [SUBCOMMAND|TOPIC]`: explains a command, a setting or a topic.
 
 use serde_json::json;
 
@@ -72,7 +72,7 @@ fn columns(context: &CommandContext) -> Option<usize> {
     context.screen.columns().filter(|_| !context.json)
 }
 
-/// A setting, another option, or a command of the chat, whatever stands before its name.
+/// Help on a setting, another option, or a slash command, with any prefix before the name.
 fn of_name(name: &str, context: &CommandContext) -> Option<String> {
     let lower = name.to_lowercase();
     let plain = lower.strip_prefix("fireside_").unwrap_or(&lower).trim_start_matches(['-', '/']);

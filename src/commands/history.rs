@@ -38,7 +38,7 @@ pub(super) fn run(what: History, context: &mut CommandContext) -> Result<Exit, F
     }
 }
 
-/// `--model` filters here, if it was typed.
+/// `--model` is a filter here if it was given as a flag.
 fn filter(config: &Config, since: Option<&str>) -> Result<Filter, Failure> {
     let typed = config.source("model") == Source::Flag;
     let model = config.settings().model.clone().filter(|_| typed);
@@ -97,7 +97,7 @@ fn search(
     since: Option<&str>,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
-    // One more than is shown tells whether there are more.
+    // One more than shown, to know whether there are more.
     let most = Some(limit).filter(|limit| *limit > 0).map(|limit| limit.saturating_add(1));
     let filter = Filter { most, ..filter(context.config, since)? };
     let mut hits = saved::store(context.config)?.search(words, &filter)?;
@@ -224,7 +224,7 @@ fn conversations(number: usize) -> String {
     count(number, "conversation")
 }
 
-/// Opens the database, which takes long where it is large. Ctrl-C ends the waiting.
+/// Opens the database, which may take long if it is large. Ctrl-C ends the wait.
 fn opened(path: &Path) -> Result<(Conversations, Option<String>), Failure> {
     let (path, (done, opening)) = (path.to_path_buf(), channel());
     std::thread::spawn(move || done.send(Conversations::open(&path)).is_ok());

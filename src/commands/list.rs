@@ -63,7 +63,7 @@ pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failu
 /// The headings, and an entry for each model.
 pub fn lines(models: &[(ModelFile, About)], terminal: Option<usize>) -> Vec<String> {
     let (rows, namesakes) = rows(models);
-    // What tells models of one name apart is a name as well.
+    // The place distinguishes models of the same name, so it must be shown in full.
     let place = if namesakes { Column::Whole } else { Column::Spare(5) };
     let columns = [
         ("NAME", Column::Whole),
@@ -97,7 +97,7 @@ pub fn described(models: &[(ModelFile, About)]) -> Vec<String> {
     rows.into_iter().map(line).collect()
 }
 
-/// A row for each model, and whether some share a name: those say exactly where they are.
+/// A row for each model, and whether some share a name: those show their exact place.
 fn rows(models: &[(ModelFile, About)]) -> (Vec<[String; 9]>, bool) {
     let available = available_memory();
     let mut named: HashMap<&str, usize> = HashMap::new();
@@ -143,7 +143,7 @@ fn problem(model: &ModelFile, about: &About) -> Option<String> {
     missing.or_else(|| about.problem.as_ref().map(|problem| format!("no: {problem}")))
 }
 
-/// Whether it fits, for people.
+/// Whether a model fits, in words.
 pub(super) fn fits(fit: MemoryFit) -> String {
     match fit {
         MemoryFit::Yes => "yes".into(),

@@ -24,7 +24,7 @@ use crate::cli::{Commands, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
-use crate::session::Opener;
+use crate::session::ModelOpener;
 use crate::settings::Config;
 use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};
@@ -34,12 +34,11 @@ use crate::{input, saved};
 pub struct CommandContext<'a> {
     pub config: &'a Config,
     pub screen: &'a mut Screen,
-    /// Print one JSON object on stdout, whatever happens.
+    /// Print one JSON object on stdout, even on failure.
     pub json: bool,
-    /// Opens models.
-    open: Opener,
+    open: ModelOpener,
     chat: OfChat,
-    /// Something was printed on stdout already.
+    /// Whether something was printed on stdout.
     printed: bool,
 }
 
@@ -57,7 +56,7 @@ impl CommandContext<'_> {
         config: &'a Config,
         screen: &'a mut Screen,
         json: bool,
-        open: Opener,
+        open: ModelOpener,
         chat: OfChat,
     ) -> CommandContext<'a> {
         CommandContext { config, screen, json, open, chat, printed: false }
@@ -87,7 +86,7 @@ impl CommandContext<'_> {
         printed(self.screen.json(text))
     }
 
-    /// Prints text of users and models.
+    /// Prints text from users and models.
     fn print_conversation(&mut self, text: &str) -> Result<Exit, Failure> {
         self.printed = true;
         printed(self.screen.conversation(text))
@@ -126,7 +125,7 @@ pub fn printed(output: io::Result<()>) -> Result<Exit, Failure> {
     }
 }
 
-/// Whether to replace an existing file: asks, and refuses if nobody can be asked.
+/// Whether to replace an existing file: asks the user, and refuses if there is no one to ask.
 fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result<Existing, Failure> {
     if force {
         return Ok(Existing::Replace);
@@ -156,7 +155,7 @@ pub fn run(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, F
         && !context.printed
     {
         let error = json!({ "message": failure.message, "hint": failure.hint });
-        let _ = context.screen.json(&json!({ "error": error }).to_string()); // the failure is the more important one
+        let _ = context.screen.json(&json!({ "error": error }).to_string()); // the failure matters more
     }
     done
 }
@@ -178,7 +177,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         ),
     };
     if tells {
-        terminal::end_on_interrupt(); // nothing can be lost
+        terminal::end_on_interrupt(); // there is nothing to lose
     }
     match subcommand {
         Commands::Pull { what: None } => catalogue::run(context),

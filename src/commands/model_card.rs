@@ -1,4 +1,4 @@
-//! The headers of a model → everything that `fireside show` says of it, as text and as JSON.
+//! The headers of a model → everything that `fireside show` says about it, as text and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ use crate::units::size;
 
 /// Context sizes whose memory is shown, besides the trained one.
 const CONTEXTS: [u32; 4] = [2048, 8192, 32_768, 131_072];
-/// Said of every model: people take open weights for open source.
+/// Shown for every model: people confuse open weights with open source.
 const WEIGHTS: &str = "Open weights are the trained parameters only: the code and the data they were made with need not be \
                        public.";
 
-/// Everything the summary says.
+/// The contents of the summary.
 pub(super) struct ModelCard {
     name: String,
     path: String,
     about: About,
-    /// Why it cannot be used.
+    /// Why the model cannot be used.
     problem: Option<String>,
     sizes: Vec<(&'static str, u64)>,
     context_reason: Option<String>,
     vocabulary: (String, usize),
     types: Vec<(&'static str, u64)>,
     supports: Option<Supports>,
-    /// The chat templates that have names.
+    /// The names of the named chat templates.
     templates: Vec<String>,
     sampling: Vec<(String, String, &'static str)>,
     needs: Needs,
@@ -48,7 +48,7 @@ fn name(header: &Header) -> String {
 }
 
 impl ModelCard {
-    /// `headers`: those of all parts, the first one first.
+    /// `headers`: the headers of all parts, in order.
     pub(super) fn of(headers: &[Header], settings: &Settings, path: String) -> ModelCard {
         let header = &headers[0];
         let about = About::of(header);
@@ -92,14 +92,14 @@ impl ModelCard {
         }
     }
 
-    /// The same of a file that is not here: its size, and what its page says of the licence, are known from elsewhere.
+    /// The card of a remote file, whose size and licence come from the hub.
     pub(super) fn of_remote(mut self, size: u64, licence: Option<&str>) -> ModelCard {
         self.about.licences.extend(licence.map(String::from));
         self.openness = self.about.openness();
         self.needs.weights = self.needs.weights.max(size);
         self.about.weights = self.needs.weights;
         self.file_size = size;
-        // Other parts are not looked for beside it.
+        // Do not report missing parts, which are remote as well.
         self.problem = self.problem.filter(|_| self.about.family.is_empty());
         self
     }

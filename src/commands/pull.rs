@@ -1,6 +1,6 @@
-//! `fireside pull`: a model from the hub or a URL → this machine. Also what `-m` uses once the user has agreed.
+//! `fireside pull`: a model from the hub or a URL → this machine. `-m` uses it too, once the user has agreed.
 //!
-//! stdout is the path of the model's first file; everything else goes to stderr. src/hub fetches it.
+//! Prints the path of the first file on stdout and everything else on stderr. src/hub does the download.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::hub::{HubEvent, Fetched, Hub, Origin, Places, Reference, Remote};
 use crate::input;
 use crate::model_state::ModelState;
 use crate::models;
-use crate::models::catalog::{CatalogEntry, catalog};
+use crate::models::catalogue::{CatalogueEntry, catalogue};
 use crate::models::licences::judge;
 use crate::models::names::find_exactly;
 use crate::models::package;
@@ -24,10 +24,10 @@ use crate::suggest::nearest;
 use crate::ui::{Screen, terminal};
 use crate::units::{duration, size};
 
-/// What a word after `pull` or `-m` stands for on a network.
-pub struct Source {
+/// The remote model that a word after `pull` or `-m` stands for.
+pub struct PullSource {
     pub reference: Reference,
-    /// What its first file must be, where the catalogue says it.
+    /// The expected checksum of its first file, if the catalogue has it.
     sha256: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn run(what: &str, context: &mut CommandContext) -> Result<Exit, Fail
     }
 }
 
-/// Without the network, what is here is as good as fetched.
+/// Reports a model that is already on this machine, when offline.
 fn here_already(
     what: &str,
     path: &Path,
@@ -65,10 +65,10 @@ fn here_already(
     )
 }
 
-/// Asks whether to fetch what is not here, and does so. `None`: the user does not want it. Nothing is asked of any network
-/// before the user agrees; what only the network knows is shown before anything large is fetched.
+/// Offers to download a model that is not on this machine. `None`: the user declined. Uses no network before
+/// the user agrees; a second question shows facts that only the network knows, before the download.
 pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<PathBuf>, Failure> {
-    let known = catalog().get(&what.to_lowercase());
+    let known = catalogue().get(&what.to_lowercase());
     let question = match known {
         Some(entry) => format!(
             "{what} is not on this machine. Fetch it ({})?",
@@ -94,12 +94,12 @@ pub fn offer(what: &str, config: &Config, screen: &mut Screen) -> Result<Option<
     Ok(Some(fetched.files[0].path.clone()))
 }
 
-/// Fetches what the user has agreed to already.
+/// Downloads a model that the user has already agreed to.
 pub fn bring_model(what: &str, config: &Config, screen: &mut Screen) -> Result<PathBuf, Failure> {
     bring(what, config, screen).map(|(_, fetched)| fetched.files[0].path.clone())
 }
 
-/// What there is to know before fetching.
+/// The facts for the user's decision.
 fn offered(bytes: u64, repository: Option<&str>, licence: Option<&str>) -> String {
     let licence = judge(licence);
     let name = licence.licence.as_deref().unwrap_or("no licence named");
@@ -107,8 +107,8 @@ fn offered(bytes: u64, repository: Option<&str>, licence: Option<&str>) -> Strin
     format!("{}{from}; {name}: {}", size(bytes), licence.meaning)
 }
 
-/// What a word stands for → this machine, with progress on the screen: all that `pull` does but for its own output.
-/// Ctrl-C is heard if signals are watched.
+/// Downloads the model that a word stands for, with progress on the screen; `pull` without its own output.
+/// Ctrl-C stops it if signals are watched.
 fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fetched), Failure> {
     if let Some((entry, package)) = packaged(what) {
         return unpack(entry, package, config, screen).map(|fetched| (what.into(), fetched));
@@ -118,14 +118,14 @@ fn bring(what: &str, config: &Config, screen: &mut Screen) -> Result<(String, Fe
     fetch(&hub, &remote, screen).map(|fetched| (source.reference.to_string(), fetched))
 }
 
-/// A model of the catalogue that a Python package carries.
-fn packaged(what: &str) -> Option<(&'static CatalogEntry, &'static str)> {
-    let entry = catalog().get(&what.to_lowercase())?;
+/// A model of the catalogue that comes in a Python package.
+fn packaged(what: &str) -> Option<(&'static CatalogueEntry, &'static str)> {
+    let entry = catalogue().get(&what.to_lowercase())?;
     Some((entry, entry.package.as_deref()?))
 }
 
-/// Fetches it, with progress on the screen.
-fn unpack(entry: &CatalogEntry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
+/// Downloads such a model, with progress on the screen.
+fn unpack(entry: &CatalogueEntry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
     let started = Instant::now();
     let paths = config.paths.as_ref();
     let paths = paths.ok_or_else(|| Failure::new("there is no home folder to save a model in"))?;
@@ -142,22 +142,22 @@ fn unpack(entry: &CatalogEntry, package: &str, config: &Config, screen: &mut Scr
     told(&fetched, started, screen);
     let fetched = fetched?;
     let state = ModelState::at(Some(paths.model_state.clone()));
-    let _ = state.remember_fetched(&[fetched.files[0].path.clone()]); // only `rm` asks for it
+    let _ = state.remember_fetched(&[fetched.files[0].path.clone()]); // only `rm` uses it
     Ok(fetched)
 }
 
-/// What a word stands for: a reference, or a short name of the catalogue.
-pub fn source(what: &str) -> Result<Source, Failure> {
+/// The remote model that a word stands for: a reference, or a short name from the catalogue.
+pub fn source(what: &str) -> Result<PullSource, Failure> {
     if let Some(reference) = Reference::parse(what) {
-        return Ok(Source { reference, sha256: None });
+        return Ok(PullSource { reference, sha256: None });
     }
-    let names = catalog();
+    let names = catalogue();
     match names.get(&what.to_lowercase()) {
-        Some(CatalogEntry { package: Some(package), .. }) => {
+        Some(CatalogueEntry { package: Some(package), .. }) => {
             Err(Failure::new(format!("{what} is not on the hub, but in the Python package {package}"))
                 .hint(format!("to fetch it: fireside pull {what}")))
         }
-        Some(entry) => Ok(Source {
+        Some(entry) => Ok(PullSource {
             reference: Reference::file_of(&entry.repository, &entry.file),
             sha256: Some(entry.sha256.clone()).filter(|sum| !sum.is_empty()),
         }),
@@ -176,7 +176,7 @@ pub fn source(what: &str) -> Result<Source, Failure> {
     }
 }
 
-/// The way to the hub, as the settings want it.
+/// A hub client with the user's settings.
 pub fn hub(config: &Config) -> Result<Hub, Failure> {
     Ok(Hub::from_environment(Places {
         models: config.paths.as_ref().map(|paths| paths.models.clone()),
@@ -185,8 +185,8 @@ pub fn hub(config: &Config) -> Result<Hub, Failure> {
     })?)
 }
 
-/// Asks what would be fetched. Ctrl-C ends it.
-pub fn look_up(hub: &Hub, source: &Source, screen: &mut Screen) -> Result<Remote, Failure> {
+/// Looks up the files to download. Ctrl-C stops it.
+pub fn look_up(hub: &Hub, source: &PullSource, screen: &mut Screen) -> Result<Remote, Failure> {
     let remote = hub.look_up_watched(&source.reference, &mut |event| {
         if let HubEvent::Notice(line) = event {
             screen.note(&line);
@@ -207,7 +207,7 @@ fn unless_interrupted() -> ControlFlow<()> {
     if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// Fetches what was looked up, with progress on the screen. Ctrl-C ends it; the same again goes on from there.
+/// Downloads the files, with progress on the screen. Ctrl-C stops it; the next download resumes.
 pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched, Failure> {
     let started = Instant::now();
     let missing = hub.missing(remote)?;
@@ -226,7 +226,7 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
     fetched
 }
 
-/// Says how fetching ended, but for a failure, which whoever asked says.
+/// Reports how the download ended, except for a failure, which the caller reports.
 fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Screen) {
     match fetched {
         Ok(fetched) if fetched.bytes > 0 => {
@@ -242,8 +242,8 @@ fn told(fetched: &Result<Fetched, Failure>, started: Instant, screen: &mut Scree
     }
 }
 
-/// What was fetched, unless a server sent something else under the name of a model, such as a page that asks to log in:
-/// that is removed again.
+/// The fetched files, if they are models. Otherwise, as for a login page sent instead of a model, removes
+/// them and fails.
 fn only_models(fetched: Fetched, remote: &Remote) -> Result<Fetched, Failure> {
     for file in &fetched.files {
         let Err(refusal @ (Refusal::Foreign(_) | Refusal::Empty | Refusal::Short { .. })) =
@@ -254,14 +254,14 @@ fn only_models(fetched: Fetched, remote: &Remote) -> Result<Fetched, Failure> {
         if let Ok(blob) = std::fs::canonicalize(&file.path) {
             let _ = std::fs::remove_file(blob);
         }
-        let _ = std::fs::remove_file(&file.path); // it may be the same
+        let _ = std::fs::remove_file(&file.path); // may be gone already: both can be the same file
         let failure = Failure::new(format!("{} is not a model: {refusal}", remote.reference));
         return Err(failure.hint("open the address in a browser: it may require a login or an agreement"));
     }
     Ok(fetched)
 }
 
-/// The line before the first byte.
+/// Announces the download.
 fn announce(remote: &Remote, missing: u64, screen: &mut Screen) {
     if missing == 0 {
         return;

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::CommandContext;
 use crate::chat::Role;
-use crate::chat::record::{Answer, Entry};
+use crate::chat::record::{AnswerRecord, Entry};
 use crate::failure::{Exit, Failure};
 use crate::saved;
-use crate::session::{Again, Difference, Replay};
+use crate::session::{Difference, Replay, ReplayResult};
 use crate::ui::terminal;
 use crate::units::count;
 
@@ -54,7 +54,7 @@ pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext)
     Ok(if same { Exit::Answered } else { Exit::Failed })
 }
 
-fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<String> {
+fn lines(place: usize, entry: &Entry, again: &Result<ReplayResult, Failure>) -> Vec<String> {
     let again = match again {
         Ok(again) => again,
         Err(failure) => {
@@ -88,7 +88,7 @@ fn lines(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Vec<Str
 }
 
 /// A possible reason for a difference.
-fn why(answer: &Answer) -> Option<String> {
+fn why(answer: &AnswerRecord) -> Option<String> {
     (answer.cached_tokens > 0).then(|| {
         format!(
             "originally, {} of {} prompt tokens were cached: rounding can differ and tip a near tie",
@@ -108,7 +108,7 @@ fn around(text: &str, byte: usize) -> String {
     format!("{more}{} | {}{rest}{ends}", before[start..].escape_debug(), after[..end].escape_debug())
 }
 
-fn object(place: usize, entry: &Entry, again: &Result<Again, Failure>) -> Value {
+fn object(place: usize, entry: &Entry, again: &Result<ReplayResult, Failure>) -> Value {
     let answer = entry.answer.clone().unwrap_or_default();
     let settings = answer.settings.iter().fold(Map::new(), |mut all, (name, value)| {
         match all.get_mut(name) {

@@ -1,4 +1,4 @@
-//! `fireside rm`: removes a model and reports the freed space. Asks first, and twice about files of other programs.
+//! `fireside rm`: removes a model and reports the freed space. Asks first; twice for other programs' files.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
     let places = places(context.config);
     let model = match yes {
         0 => names::find_one(wanted, &places)?,
-        _ => names::find_one_exactly(wanted, &places)?, // nobody sees which one it would be
+        _ => names::find_one_exactly(wanted, &places)?, // no confirmation would show which one it is
     };
     let removal = Removal::of(&model);
     let state = ModelState::at(context.config.paths.as_ref().map(|paths| paths.model_state.clone()));
@@ -30,7 +30,7 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
     let freed = removal
         .carry_out()
         .map_err(|(file, e)| Failure::new(format!("could not remove {}: {}", file.display(), reason(&e))))?;
-    let _ = state.forget_fetched(&removal.files); // what is gone is nobody's
+    let _ = state.forget_fetched(&removal.files); // the files are gone
     if context.json {
         let removed: Vec<String> = removal.files.iter().map(|file| lossy(file)).collect();
         return context.print_json(&json!({ "removed": removed, "freed": freed }));
@@ -38,7 +38,7 @@ pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result
     context.print(&format!("removed {}, freed {}", model.name, size(freed)))
 }
 
-/// Asks once where the file is `ours`, else twice.
+/// Asks for confirmation: once if fireside fetched the file (`ours`), otherwise twice.
 fn agreed(
     model: &ModelFile,
     removal: &Removal,

@@ -1,6 +1,6 @@
 //! `fireside show`: a model's properties, memory needs, template features and licence terms.
 //!
-//! Reads the header of the file (of all parts of a split one) and nothing else. Next: model_card.rs, the summary.
+//! Reads only the header of the file, or those of all parts of a split one. Next: model_card.rs, the summary.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ pub(super) fn run(
     Ok(Exit::Answered)
 }
 
-/// The model that would be used.
+/// The default model.
 fn usual(config: &Config) -> Result<PathBuf, Failure> {
     models::usual(config).ok_or_else(|| {
         let usable: Vec<_> =
@@ -75,7 +75,7 @@ fn usual(config: &Config) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A model that could be fetched can also be looked at before.
+/// The failure for a model that is not here: it can be fetched, or shown remotely before.
 fn look_first(not_here: NotHere) -> Failure {
     let hint = match &not_here {
         NotHere::Fetchable(what) => pull::source(what).ok().map(|source| {
@@ -89,12 +89,13 @@ fn look_first(not_here: NotHere) -> Failure {
     hint.into_iter().fold(not_here.into(), Failure::hint)
 }
 
-/// A file on this machine: its header, and those of the other parts if it is one of several.
+/// The headers of all parts of a model on this machine, and its card.
 fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), Failure> {
     let read = |path: &Path| gguf::read(path).map_err(|refusal| models::refused(path, refusal));
     let mut headers = vec![read(path)?];
     if headers[0].uint("split.no").is_some_and(|number| number > 0) {
-        gguf::check(&headers[0]).map_err(|refusal| models::refused(path, refusal))?; // the first part tells about the model
+        // The first part describes the model.
+        gguf::check(&headers[0]).map_err(|refusal| models::refused(path, refusal))?;
     }
     let others = gguf::parts(&headers[0]);
     for part in others.iter().filter(|part| *part != path && part.exists()) {
@@ -104,7 +105,7 @@ fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), F
     Ok((headers, card))
 }
 
-/// A file on the hub: only the beginning of it comes over the network.
+/// The header of a file on the hub, and its card. Downloads only the beginning of the file.
 fn remote(
     wanted: &str,
     settings: &Settings,
@@ -147,7 +148,7 @@ fn tensor_row(tensor: &Tensor) -> [String; 4] {
     [tensor.name.clone(), kind, shape.join(" x "), format!("{:>9}", size(tensor.bytes))]
 }
 
-/// A metadata value on one line, long ones cut with a word on how much there is.
+/// A metadata value on one line. Long values are cut, with their full length.
 fn shown(field: Field) -> String {
     match field {
         Field::Array(array) => {
@@ -166,7 +167,7 @@ fn shown(field: Field) -> String {
     }
 }
 
-/// A metadata value as JSON; numbers that JSON cannot write are text.
+/// A metadata value as JSON; numbers that JSON cannot express become text.
 fn value(field: Field) -> Value {
     match field {
         Field::Uint(n) => json!(n),

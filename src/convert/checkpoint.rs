@@ -1,4 +1,4 @@
-//! A folder → the tensors that its safetensors files hold, read piece by piece.
+//! A folder → the tensors in its safetensors files, read piece by piece.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,16 +19,16 @@ use crate::units::count;
 const LONGEST_HEADER: u64 = 100_000_000;
 const INDEX: &str = "model.safetensors.index.json";
 const WHOLE: &str = "model.safetensors";
-/// In front of the names of everything but the output layer, unless the checkpoint was saved without that layer.
+/// The prefix of all tensor names but the output layer's. Checkpoints saved without that layer lack it.
 const PREFIX: &str = "transformer.";
 
 /// The tensors of a checkpoint, by name.
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointTensors {
     files: Vec<(String, File)>,
     tensors: BTreeMap<String, StoredTensor>,
 }
 
-/// Where a tensor lies.
+/// The place of a tensor in the files.
 #[derive(Debug, Clone)]
 pub(super) struct StoredTensor {
     file: usize,
@@ -37,9 +37,9 @@ pub(super) struct StoredTensor {
     start: u64,
 }
 
-impl Checkpoint {
-    pub(super) fn open(folder: &Path) -> Result<Checkpoint, Error> {
-        let mut checkpoint = Checkpoint { files: Vec::new(), tensors: BTreeMap::new() };
+impl CheckpointTensors {
+    pub(super) fn open(folder: &Path) -> Result<CheckpointTensors, Error> {
+        let mut checkpoint = CheckpointTensors { files: Vec::new(), tensors: BTreeMap::new() };
         for name in files(folder)? {
             checkpoint.add(&name, &folder.join(&name))?;
         }
@@ -100,7 +100,7 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Fills `bytes` with what lies `offset` bytes behind the tensor's beginning.
+    /// Fills `bytes` from the tensor's data, starting at `offset` bytes.
     pub(super) fn read(&self, stored: &StoredTensor, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         let (name, file) = &self.files[stored.file];
         file.read_exact_at(bytes, stored.start + offset)
@@ -108,7 +108,7 @@ impl Checkpoint {
     }
 }
 
-/// The names of the safetensors files of a checkpoint: one, or those that an index names.
+/// The names of a checkpoint's safetensors files: a single one, or those in the index.
 fn files(folder: &Path) -> Result<Vec<String>, Error> {
     if let Some(index) = text_of(folder, INDEX)? {
         let index: Value = serde_json::from_str(&index).unwrap_or_default();

@@ -1,41 +1,41 @@
-//! config.json → what kind of model it describes, in numbers; or why it cannot be converted.
+//! config.json → the model's family and sizes, or why it cannot be converted.
 
 use serde_json::Value;
 
 use super::error::{Error, refuse};
 
-/// What llama.cpp's own converter turns into GGUF, by `model_type`: the families that people are likely to bring here.
+/// The families that llama.cpp's own converter handles, by `model_type`; the common ones.
 const ELSEWHERE: &str = "baichuan bloom chatglm cohere cohere2 dbrx deepseek deepseek_v2 deepseek_v3 exaone falcon falcon_h1 \
     falcon_mamba gemma gemma2 gemma3 gemma3_text glm4 gpt2 gpt_bigcode gpt_neox gpt_oss granite granitemoe internlm2 \
     jamba llama llama4 mamba mamba2 minicpm mistral mixtral mpt nemotron olmo olmo2 olmoe phi phi3 qwen qwen2 qwen2_moe \
     qwen3 qwen3_moe rwkv6 smollm3 stablelm starcoder2 xverse";
 
-/// A model as far as its tensors and its GGUF metadata depend on it.
+/// The properties of a model that determine its tensors and its GGUF metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CheckpointConfig {
     pub family: Family,
     pub width: u64,
     pub layers: u64,
     pub heads: u64,
-    /// Width of the layer inside the feed-forward network.
+    /// Width of the feed-forward network's hidden layer.
     pub hidden: u64,
-    /// Length of the text it was trained on, in tokens.
+    /// Context length in training, in tokens.
     pub positions: u64,
-    /// Rows of the table of embeddings; there may be fewer tokens.
+    /// Rows of the embedding table; there may be fewer tokens.
     pub vocabulary: u64,
     pub epsilon: f64,
     pub bos: Option<u64>,
     pub eos: Option<u64>,
-    /// Input and output share one table.
+    /// Whether input and output share the embedding table.
     pub tied: bool,
 }
 
-/// The families that are converted.
+/// The families that this converter handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
-    /// The first `rotated` numbers of each head carry the position.
+    /// The rotary embedding applies to the first `rotated` numbers of each head.
     GptJ { rotated: u64 },
-    /// `window`: how far layers with local attention look back, if there are such layers.
+    /// `window`: how many tokens layers with local attention look back; `None`: there are no such layers.
     GptNeo { window: Option<u64> },
 }
 
@@ -122,7 +122,7 @@ fn gpt_neo(json: &Value) -> Result<CheckpointConfig, Error> {
     })
 }
 
-/// What both families call the same; the rest is filled in by them.
+/// The properties with the same keys in both families; each family fills in the rest.
 fn common(json: &Value) -> Result<CheckpointConfig, Error> {
     Ok(CheckpointConfig {
         family: Family::GptNeo { window: None },
@@ -139,8 +139,8 @@ fn common(json: &Value) -> Result<CheckpointConfig, Error> {
     })
 }
 
-/// Whether a layer has local attention. The kinds of all layers stand in `attention_layers`; where that is missing they
-/// are spelled as `attention_types`: pairs of a pattern and how often it comes.
+/// Whether any layer has local attention. `attention_layers` has the kinds of all layers; if it is missing,
+/// `attention_types` has them as pairs of a pattern and a repeat count.
 fn looks_back(json: &Value, layers: u64) -> Result<bool, Error> {
     let one = |kind: &Value| match kind.as_str() {
         Some("global") => Ok(false),
@@ -159,13 +159,13 @@ fn looks_back(json: &Value, layers: u64) -> Result<bool, Error> {
         return any(kinds);
     }
     let Some(patterns) = json.get("attention_types").and_then(Value::as_array) else {
-        return Ok(layers > 1); // the default alternates, beginning with a global one
+        return Ok(layers > 1); // the default alternates, starting with a global layer
     };
     let kinds = patterns.iter().filter_map(|pattern| pattern.get(0)?.as_array()).flatten();
     any(&kinds.cloned().collect::<Vec<_>>())
 }
 
-/// Both graphs of llama.cpp compute GELU by the tangent.
+/// Refuses other activations: both of llama.cpp's graphs compute GELU with the tanh approximation.
 fn activation(json: &Value) -> Result<(), Error> {
     match json.get("activation_function").and_then(Value::as_str).unwrap_or("gelu_new") {
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(()),
@@ -175,7 +175,7 @@ fn activation(json: &Value) -> Result<(), Error> {
     }
 }
 
-/// A positive number, or what it is if the key is missing or null.
+/// A positive number; `default` if the key is missing or null.
 fn size(json: &Value, key: &str, default: Option<u64>) -> Result<u64, Error> {
     let given = json.get(key).filter(|value| !value.is_null());
     match (given, default) {

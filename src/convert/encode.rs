@@ -1,15 +1,15 @@
-//! Numbers as a checkpoint stores them → f32 → numbers as GGUF stores them.
+//! Numbers in a checkpoint's type → f32 → numbers in a GGUF type.
 
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-/// The type of checkpoints that lose something in f16.
+/// bf16: checkpoints of this type may exceed f16's range.
 pub(super) const BRAIN: Dtype = Dtype::BF16;
 
 /// Elements that share a scale in q8_0.
 pub(super) const BLOCK: usize = 32;
 
-/// The element types that are written.
+/// The element types that the converter writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     F32,
@@ -30,7 +30,7 @@ impl Type {
         }
     }
 
-    /// ggml's number of the type.
+    /// ggml's number for the type.
     pub(super) fn number(self) -> u32 {
         match self {
             Type::F32 => 0,
@@ -51,7 +51,7 @@ impl Type {
     }
 }
 
-/// Bytes of a stored number, `None` for types that hold no weights.
+/// Bytes of a stored number; `None` for types that are not used for weights.
 pub(super) fn bytes_of(dtype: Dtype) -> Option<usize> {
     match dtype {
         Dtype::F32 => Some(4),
@@ -61,7 +61,7 @@ pub(super) fn bytes_of(dtype: Dtype) -> Option<usize> {
     }
 }
 
-/// What is stored, as f32. `bytes` holds whole numbers of a type that [`bytes_of`] knows.
+/// Decodes stored numbers to f32. `bytes` holds whole numbers of a type that [`bytes_of`] knows.
 pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) {
     out.clear();
     match dtype {
@@ -77,7 +77,7 @@ fn arrays<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
     bytes.chunks_exact(N).map(|chunk| chunk.try_into().expect("chunks have N bytes"))
 }
 
-/// The numbers in a type; for q8_0 whole blocks.
+/// Encodes numbers in a type; q8_0 needs whole blocks.
 pub(super) fn encode(kind: Type, numbers: &[f32], out: &mut Vec<u8>) {
     out.clear();
     match kind {
@@ -88,7 +88,7 @@ pub(super) fn encode(kind: Type, numbers: &[f32], out: &mut Vec<u8>) {
     }
 }
 
-/// A scale, and 32 numbers from -127 to 127, as ggml's `quantize_row_q8_0_ref` makes them.
+/// A scale and 32 numbers from -127 to 127, the same as ggml's `quantize_row_q8_0_ref`.
 fn q8_0(block: &[f32], out: &mut Vec<u8>) {
     let largest = block.iter().fold(0f32, |most, x| most.max(x.abs()));
     let scale = largest / 127.0;
@@ -97,7 +97,7 @@ fn q8_0(block: &[f32], out: &mut Vec<u8>) {
     out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
 }
 
-/// Largest number that a type can hold.
+/// The largest number of a type.
 pub(super) fn largest(kind: Type) -> f32 {
     match kind {
         Type::F32 => f32::MAX,
@@ -123,7 +123,7 @@ mod tests {
         let (mut bytes, mut back) = (Vec::new(), Vec::new());
         encode(Type::Bf16, &[1.0, 1.003_906_2, f32::MAX], &mut bytes);
         decode(Dtype::BF16, &bytes, &mut back);
-        assert_eq!(back[..2], [1.0, 1.0], "the nearest, and of two the even one");
+        assert_eq!(back[..2], [1.0, 1.0], "rounds to nearest, ties to even");
     }
 
     #[test]

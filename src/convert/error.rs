@@ -1,4 +1,4 @@
-//! Why a checkpoint is not converted. Which folder is meant, whoever asked says.
+//! Errors of conversion. They do not name the folder, which the caller knows.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use crate::units::count;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something is missing, malformed, or nothing that llama.cpp could run: says what.
+    /// Something is missing, malformed, or beyond what llama.cpp can run.
     #[error("{0}")]
     Unsuitable(String),
     #[error("could not read {name}: {}", reason(source))]
     Read { name: String, source: io::Error },
     #[error("could not write the file: {}", reason(.0))]
     Write(#[source] io::Error),
-    /// A safetensors file has fewer bytes than its header announces.
+    /// A safetensors file is shorter than its header announces.
     #[error("{name} ends too early: it has {size} of {}", count(*needed, "byte"))]
     CutShort { name: String, size: u64, needed: u64 },
-    /// `elsewhere`: llama.cpp's own converter knows it.
+    /// `elsewhere`: llama.cpp's own converter handles it.
     #[error("fireside does not convert the architecture '{name}'")]
     Architecture { name: String, elsewhere: bool },
-    /// Instead of safetensors, by the name of its file.
+    /// A pickle instead of safetensors, by its file name.
     #[error("its weights are a Python pickle ({0}), which can run anything when it is opened")]
     Pickle(String),
     #[error("'{tensor}' has the number {number}, too large for {}", kind.name())]

@@ -1,7 +1,7 @@
-//! A folder with a checkpoint in, a GGUF file out: for the families that llama.cpp's own converter does not know.
+//! A folder with a checkpoint → a GGUF file, for the families that llama.cpp's own converter does not handle.
 //!
-//! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`, `checkpoint.rs` (safetensors),
-//! `encode.rs` (element types). Nothing is held in memory but a few rows of one tensor.
+//! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`,
+//! `checkpoint.rs` (safetensors), `encode.rs` (element types). Only a few rows of a tensor are in memory.
 
 mod checkpoint;
 mod config;
@@ -18,26 +18,26 @@ pub use error::Error;
 
 use crate::gguf::memory::CONTEXT_REASON;
 use crate::gguf::write::{GgufWriter, Metadata, placed};
-use checkpoint::{Checkpoint, StoredTensor};
+use checkpoint::{CheckpointTensors, StoredTensor};
 use config::CheckpointConfig;
 use error::refuse;
 use plan::{Planned, TensorChange, TensorPart};
 
-/// Numbers that are read at once, more only where the rows of a head belong together.
+/// Numbers to read at once; more only if the rows of a head must stay together.
 const PIECE: u64 = 1 << 20;
 
-/// A checkpoint that can be converted: everything about it was checked but the numbers themselves.
+/// A checkpoint that can be converted: everything but the weights themselves has been checked.
 pub struct Conversion {
     config: CheckpointConfig,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointTensors,
     tensors: Vec<Planned>,
     metadata: Metadata,
     kind: Type,
 }
 
 impl Conversion {
-    /// Reads and checks all but the weights in `folder`. `kind`: the type of the large tensors; if it is not given, 16 bits, as
-    /// bf16 if that is what is stored.
+    /// Reads and checks everything but the weights in `folder`. `kind`: the type of the large tensors;
+    /// `None`: bf16 if they are stored as bf16, otherwise f16.
     pub fn plan(folder: &Path, kind: Option<Type>) -> Result<Conversion, Error> {
         if !folder.is_dir() {
             return Err(refuse(if folder.exists() {
@@ -48,7 +48,7 @@ impl Conversion {
         }
         let text = text_of(folder, "config.json")?.ok_or_else(|| refuse("there is no config.json in it"))?;
         let config = CheckpointConfig::read(&text)?;
-        let checkpoint = Checkpoint::open(folder)?;
+        let checkpoint = CheckpointTensors::open(folder)?;
         let tensors = plan::tensors(&config);
         compare(&config, &tensors, &checkpoint)?;
         let brain = checkpoint.get("wte.weight").is_some_and(|table| table.dtype == encode::BRAIN);
@@ -64,22 +64,22 @@ impl Conversion {
         self.kind
     }
 
-    /// `GPT-J`.
+    /// The name of the family, as in `GPT-J`.
     pub fn family(&self) -> &'static str {
         self.config.family.name()
     }
 
-    /// Longest context of the file, in tokens.
+    /// The file's context length, in tokens.
     pub fn context(&self) -> u64 {
         plan::context(&self.config)
     }
 
-    /// Why that is less than what the model was trained for, if it is.
+    /// Why that is shorter than the training context, if it is.
     pub fn reason(&self) -> Option<String> {
         plan::reason(&self.config)
     }
 
-    /// Writes the file. `go_on` is told how many numbers of how many are done, and says whether to go on.
+    /// Writes the file. `go_on` gets the numbers done and the total, and decides whether to continue.
     pub fn write(&self, out: impl Write, go_on: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), Error> {
         let types: Vec<Type> = self.tensors.iter().map(|tensor| self.stored_as(tensor)).collect();
         let records = self.tensors.iter().zip(&types);
@@ -110,7 +110,7 @@ impl Conversion {
         }
     }
 
-    /// Reads a part of a tensor, a few rows at a time, and changes them as planned.
+    /// Reads a part of a tensor, a few rows at a time, and applies the planned change.
     fn each_piece(
         &self,
         part: &TensorPart,
@@ -153,7 +153,7 @@ impl Planned {
     }
 }
 
-/// Puts the even ones of the first `rotated` rows before the odd ones.
+/// Moves the even rows among the first `rotated` before the odd ones.
 fn halve(numbers: &mut [f32], row: usize, rotated: usize) {
     let before = numbers[..rotated * row].to_vec();
     let order = (0..rotated).step_by(2).chain((1..rotated).step_by(2));
@@ -162,7 +162,7 @@ fn halve(numbers: &mut [f32], row: usize, rotated: usize) {
     }
 }
 
-/// Refuses numbers that are none, or that their type cannot hold.
+/// Refuses NaN, infinities and numbers beyond the type's range.
 fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
     let largest = encode::largest(kind);
     match numbers.iter().find(|x| !x.is_finite() || x.abs() > largest) {
@@ -172,8 +172,8 @@ fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
     }
 }
 
-/// Every tensor of the plan must be there in its shape, and nothing else.
-fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &Checkpoint) -> Result<(), Error> {
+/// Refuses a checkpoint that lacks a planned tensor, has one in another shape, or has others.
+fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &CheckpointTensors) -> Result<(), Error> {
     let family = config.family.name();
     let mut wanted = std::collections::HashSet::new();
     for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
@@ -202,7 +202,7 @@ fn spelled(shape: &[u64]) -> String {
     if sizes.is_empty() { "a single number".into() } else { sizes.join(" x ") }
 }
 
-/// Adds the model's name, its licence if its README says one, and what limits its context.
+/// Adds the model's name, the licence from its README, and the reason for a shorter context.
 fn described(folder: &Path, metadata: Metadata, config: &CheckpointConfig) -> Result<Metadata, Error> {
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = full.file_name().map_or_else(|| config.family.name().into(), |name| name.to_string_lossy());
@@ -218,7 +218,7 @@ fn described(folder: &Path, metadata: Metadata, config: &CheckpointConfig) -> Re
     })
 }
 
-/// `license:` in the lines between `---` that a model card begins with.
+/// `license:` in a model card's front matter, the lines between `---` at its beginning.
 fn licence(readme: &str) -> Option<&str> {
     let (front, _) = readme.strip_prefix("---\n")?.split_once("\n---")?;
     let value =
@@ -226,7 +226,7 @@ fn licence(readme: &str) -> Option<&str> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-/// The text of a file of the checkpoint, if it is there.
+/// The text of a file of the checkpoint, if it exists.
 fn text_of(folder: &Path, name: &str) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(folder.join(name)) {
         Ok(text) => Ok(Some(text.trim_start_matches('\u{feff}').into())), // a byte order mark

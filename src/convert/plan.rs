@@ -1,11 +1,13 @@
-//! A config → the tensors of the GGUF file, each with what it is made of; and the metadata about the model's shape.
+//! A config → the tensors of the GGUF file with their sources, and the metadata about the model's shape.
 //!
-//! llama.cpp has no graph for GPT-J and GPT-Neo, but two that compute the same once the weights are arranged for them:
+//! llama.cpp has no graph for GPT-J and GPT-Neo, but two that compute the same with rearranged weights:
 //!
-//! - GPT-J is `phi2` with q and k rearranged. GPT-J turns the neighbours (2i, 2i+1) of a head by an angle, phi2 the numbers
-//!   i and i + half of what is turned. Moving rows of both q and k in the same way leaves every product of them what it was.
-//! - GPT-Neo is `gpt2` with q scaled: it does not divide by the root of the head's length, and gpt2 does. Its local layers look
-//!   back no further than a window, which gpt2 cannot do, so the file ends its positions where the two begin to differ.
+//! - GPT-J is `phi2` with q and k rearranged. GPT-J rotates the adjacent numbers 2i and 2i+1 of a head, phi2
+//!   the numbers i and i + half of the rotated ones. Permuting the rows of q and k in the same way leaves
+//!   their products unchanged.
+//! - GPT-Neo is `gpt2` with q scaled: unlike gpt2, it does not divide by the square root of the head's
+//!   length. Its local layers have an attention window, which gpt2 lacks, so the file's context ends where
+//!   the two begin to differ.
 
 use super::config::{CheckpointConfig, Family};
 use crate::gguf::write::Metadata;
@@ -16,16 +18,16 @@ pub(super) struct Planned {
     pub name: String,
     /// The contiguous dimension first, as in GGUF.
     pub dims: Vec<u64>,
-    /// What follows one another in it, row by row.
+    /// Its parts in order, by rows.
     pub parts: Vec<TensorPart>,
 }
 
-/// A piece of a tensor.
+/// A part of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TensorPart {
     Zeros(u64),
     StoredTensor {
-        /// Without the prefix that some checkpoints have.
+        /// Without the prefix of some checkpoints.
         name: String,
         /// The contiguous dimension last, as in safetensors.
         shape: Vec<u64>,
@@ -33,14 +35,14 @@ pub(super) enum TensorPart {
     },
 }
 
-/// What happens to a stored tensor.
+/// The change to a stored tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TensorChange {
     None,
-    /// Only so many rows are taken.
+    /// Keep only this many rows.
     First(u64),
     Scaled(f64),
-    /// In every `head` rows, of the first `rotated` those with an even number come before the others.
+    /// In every `head` rows, move the even rows among the first `rotated` before the odd ones.
     Halved {
         head: u64,
         rotated: u64,
@@ -48,13 +50,13 @@ pub(super) enum TensorChange {
 }
 
 impl Planned {
-    /// Tables and single rows stay as precise as they are.
+    /// Whether the tensor keeps its precision: vectors and the position table do.
     pub(super) fn precise(&self) -> bool {
         self.dims.len() == 1 || self.name == "position_embd.weight"
     }
 }
 
-/// Longest context in which the file computes what the model does.
+/// The longest context in which the file computes the same as the model.
 pub(super) fn context(config: &CheckpointConfig) -> u64 {
     match config.family {
         Family::GptNeo { window: Some(window) } => config.positions.min(window),
@@ -62,7 +64,7 @@ pub(super) fn context(config: &CheckpointConfig) -> u64 {
     }
 }
 
-/// Why the context is shorter than what the model was trained for, if it is.
+/// Why the context is shorter than in training, if it is.
 pub(super) fn reason(config: &CheckpointConfig) -> Option<String> {
     let context = context(config);
     (context < config.positions).then(|| {
@@ -129,7 +131,7 @@ pub(super) fn tensors(config: &CheckpointConfig) -> Vec<Planned> {
         Family::GptNeo { .. } if !config.tied => {
             tensors.push(matrix("output.weight", table, width, vocabulary))
         }
-        Family::GptNeo { .. } => {} // llama.cpp takes the one table for both
+        Family::GptNeo { .. } => {} // llama.cpp uses the embedding table for the output as well
     }
     tensors
 }
@@ -149,7 +151,7 @@ fn gptj_layer(config: &CheckpointConfig, layer: u64, rotated: u64) -> Vec<Planne
         attention("attn_k", "k_proj", halved),
         attention("attn_v", "v_proj", TensorChange::None),
         attention("attn_output", "out_proj", TensorChange::None),
-        zeros(&format!("{block}.attn_output.bias"), width), // phi2 has one
+        zeros(&format!("{block}.attn_output.bias"), width), // phi2 requires one
     ]);
     tensors.extend(linear(&format!("{block}.ffn_up"), &format!("{from}.mlp.fc_in"), width, hidden));
     tensors.extend(linear(&format!("{block}.ffn_down"), &format!("{from}.mlp.fc_out"), hidden, width));
@@ -172,7 +174,7 @@ fn gpt_neo_layer(config: &CheckpointConfig, layer: u64) -> Vec<Planned> {
                 part("v_proj", TensorChange::None),
             ],
         },
-        zeros(&format!("{block}.attn_qkv.bias"), 3 * width), // gpt2 has one
+        zeros(&format!("{block}.attn_qkv.bias"), 3 * width), // gpt2 requires one
     ]);
     tensors.extend(linear(&format!("{block}.attn_output"), &format!("{attention}.out_proj"), width, width));
     tensors.extend(norm(&format!("{block}.ffn_norm"), &format!("{from}.ln_2"), width));
@@ -181,7 +183,7 @@ fn gpt_neo_layer(config: &CheckpointConfig, layer: u64) -> Vec<Planned> {
     tensors
 }
 
-/// Whether a stored tensor is none of the model's weights: masks that are computed anyway, and a second name of one table.
+/// Whether a stored tensor can be ignored: masks, which are computed, and a second copy of a shared table.
 pub(super) fn ignorable(config: &CheckpointConfig, name: &str) -> bool {
     let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
     mask.iter().any(|end| name.ends_with(end)) || config.tied && name == "lm_head.weight"

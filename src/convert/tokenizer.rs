@@ -1,4 +1,4 @@
-//! tokenizer.json, or vocab.json with merges.txt → the metadata of a byte-level BPE vocabulary; and the chat template.
+//! tokenizer.json, or vocab.json and merges.txt → metadata: a byte-level BPE vocabulary, the chat template.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -10,13 +10,13 @@ use super::error::{Error, refuse};
 use super::text_of;
 use crate::gguf::write::Metadata;
 
-/// GGUF's kinds of tokens.
+/// GGUF's token types.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
-/// A vocabulary: token by token its text and kind, and the merges.
+/// A vocabulary: the text and type of each token, and the merges.
 #[derive(Debug, Default, PartialEq)]
 struct CheckpointVocabulary {
     tokens: BTreeMap<u64, (String, i32)>,
@@ -58,7 +58,7 @@ pub(super) fn metadata(
     })
 }
 
-/// Chat templates with names, as llama.cpp's converter writes them: the default one has none.
+/// Writes named chat templates as llama.cpp's converter does: the default one without a name.
 fn named_templates(written: Metadata, named: &[Value]) -> Metadata {
     let text = |one: &Value, key: &str| one[key].as_str().map(String::from);
     let named = named.iter().filter_map(|one| Some((text(one, "name")?, text(one, "template")?)));
@@ -89,7 +89,7 @@ fn read(folder: &Path) -> Result<CheckpointVocabulary, Error> {
     Ok(read)
 }
 
-/// What tokenizer.json says, if it is of the kind that the families here have.
+/// The vocabulary in tokenizer.json, which must be GPT-2's byte-level BPE.
 fn fast(json: &Value) -> Result<CheckpointVocabulary, Error> {
     let model = &json["model"];
     let pre = &json["pre_tokenizer"];
@@ -108,7 +108,7 @@ fn fast(json: &Value) -> Result<CheckpointVocabulary, Error> {
             return Err(refuse("its tokenizer.json has an added token without an id or a text"));
         };
         let kind = if token["special"] == true { CONTROL } else { USER_DEFINED };
-        read.tokens.insert(id, (text.to_owned(), kind)); // it often stands in the vocabulary as well
+        read.tokens.insert(id, (text.to_owned(), kind)); // often in the vocabulary as well
     }
     for merge in model["merges"].as_array().into_iter().flatten() {
         let pair = merge
@@ -122,7 +122,7 @@ fn fast(json: &Value) -> Result<CheckpointVocabulary, Error> {
 }
 
 impl CheckpointVocabulary {
-    /// Adds an object of texts and their ids.
+    /// Adds tokens from a JSON object of texts and ids.
     fn add(&mut self, map: &Value, kind: i32) -> Result<(), Error> {
         for (text, id) in map.as_object().into_iter().flatten() {
             let id = id.as_u64().ok_or_else(|| refuse(format!("its token {text:?} has no id")))?;
@@ -136,8 +136,8 @@ impl CheckpointVocabulary {
     }
 }
 
-/// A text and a kind for every row of the table of embeddings. Rows that no token uses get names of their own, because
-/// llama.cpp ends the process on two tokens with one name.
+/// A text and a type for every row of the embedding table. Unused rows get unique names, because llama.cpp
+/// aborts if two tokens have the same text.
 fn rows(tokens: BTreeMap<u64, (String, i32)>, count: u64) -> Result<(Vec<String>, Vec<i32>), Error> {
     if tokens.is_empty() {
         return Err(refuse("its tokenizer has no tokens"));
@@ -165,7 +165,7 @@ fn unused(id: u64, seen: &HashSet<String>) -> String {
     if seen.contains(&name) { format!("[UNUSED_{id}_]") } else { name }
 }
 
-/// A JSON file of the checkpoint, if it is there.
+/// A JSON file of the checkpoint, if it exists.
 fn json(folder: &Path, name: &str) -> Result<Option<Value>, Error> {
     let Some(text) = text_of(folder, name)? else { return Ok(None) };
     let parsed = serde_json::from_str(&text);

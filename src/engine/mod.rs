@@ -90,7 +90,7 @@ impl<M: Model> Engine<M> {
             Err(error) => return Err(error),
         };
         let (tokens, limit) = (prompt.tokens.len(), self.model.limit());
-        if tokens + request.room > limit {
+        if tokens + request.reserve > limit {
             show(Event::Full { prompt: tokens, limit });
             return Err(Error::TooLong { prompt: tokens, limit });
         }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(done.unwrap_err(), Error::TooLong { prompt: 430, limit: 400 });
         let tight = conversation(6);
         assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room is enough");
-        let (events, _) = reply(&mut engine, &Request { room: 21, ..tight });
+        let (events, _) = reply(&mut engine, &Request { reserve: 21, ..tight });
         assert_eq!(events, [Event::Full { prompt: 380, limit: 400 }]);
     }
 

@@ -1,4 +1,4 @@
-//! Why a backend does not answer, and what to do about it.
+//! Backend errors → failures with remedies.
 
 use super::{Failure, worded};
 use crate::backend::Error;

@@ -1,4 +1,4 @@
-//! Why a checkpoint was not converted, and what to do instead.
+//! Conversion errors → failures with remedies.
 
 use super::{Failure, worded};
 use crate::convert::Error;

@@ -1,4 +1,4 @@
-//! Why a model does not answer, and what to do about it.
+//! Engine errors → failures with remedies.
 
 use super::{Exit, Failure, worded};
 use crate::engine::Error;

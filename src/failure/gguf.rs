@@ -1,14 +1,14 @@
-//! What to do about a file that cannot be used as a model.
+//! Refused model files → remedies.
 
 use std::io;
 use std::path::Path;
 
 use crate::gguf::{Foreign, Refusal, joining};
 
-/// What to do about a file that is damaged.
+/// The remedy for a damaged file.
 pub const FETCH_AGAIN: &str = "fetch the file again; if that does not help, the file itself is faulty";
 
-/// What the user can do about it, without a full stop; `None` where nothing sensible can be said.
+/// A remedy for the user, without a full stop; `None` if there is none.
 pub fn remedy(refusal: &Refusal) -> Option<String> {
     let text = match refusal {
         Refusal::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -54,7 +54,7 @@ fn of_foreign(foreign: Foreign) -> Option<&'static str> {
     })
 }
 
-/// What to do with a piece of a file, if `path` is one.
+/// How to join the pieces of a file; `None` if `path` is not a piece.
 pub fn joined(path: &Path) -> Option<String> {
     joining(path).map(|command| format!("this is a piece of a file; in its folder, join them: {command}"))
 }

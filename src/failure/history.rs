@@ -1,4 +1,4 @@
-//! Why the stored conversations cannot be used, or a file was not imported, and what to do about it.
+//! History and import errors → failures with remedies.
 
 use super::{Failure, worded};
 use crate::history::{self, exchange};

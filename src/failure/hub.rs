@@ -1,8 +1,8 @@
-//! Why nothing was found or fetched, and what to do about it.
+//! Hub and download errors → failures with remedies.
 
 use super::{Failure, usage, worded};
 use crate::hub::{Error, listed};
-use crate::models::catalog::catalog;
+use crate::models::catalogue::catalogue;
 use crate::suggest::nearest;
 
 impl From<Error> for Failure {
@@ -26,7 +26,7 @@ fn hint(error: &Error) -> Option<String> {
             format!("accept them on the model's page, {repository} on the hub, and {}", token(*has_token))
         }
         Error::NoRepository { repository, has_token } => {
-            let known = catalog().values().map(|entry| entry.repository.as_str());
+            let known = catalogue().values().map(|entry| entry.repository.as_str());
             let close = nearest(repository, known);
             let close = close.map_or(String::new(), |close| format!("did you mean hf:{close}? "));
             format!("{close}for a private one, {}", token(*has_token))

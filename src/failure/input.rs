@@ -1,4 +1,4 @@
-//! Why no text could be read, and what to do about it.
+//! Input errors → failures with remedies.
 
 use super::{Exit, Failure, worded};
 use crate::input::Error;

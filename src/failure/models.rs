@@ -1,7 +1,7 @@
-//! Why there is no model or it cannot be used, and what to do about it.
+//! Model errors → failures with remedies.
 
 use super::{Failure, gguf, usage, worded};
-use crate::models::catalog;
+use crate::models::catalogue;
 use crate::models::names::NotHere;
 use crate::models::package;
 use crate::models::{Error, builtin_templates};
@@ -23,7 +23,7 @@ impl From<Error> for Failure {
             }
             Error::Unreadable { .. } => None,
             Error::NoModels { folder, offline } => {
-                let (name, entry) = catalog::demonstration();
+                let (name, entry) = catalogue::demonstration();
                 let folder = folder.as_ref().map(|folder| format!(", or put one into {}", folder.display()));
                 let fetch = format!(
                     "fireside pull {name} fetches a demonstration ({}), fireside pull lists others; or ",

@@ -1,11 +1,11 @@
-//! Session errors and a prompt that does not fit the context → remedies, the most likely first.
+//! Session errors → failures with remedies. For a prompt that does not fit the context: the likeliest first.
 
 use super::{Exit, Failure, usage, worded};
 use crate::chat::Message;
 use crate::chat::settings::CtxSize;
 use crate::session::{Error, Session};
 
-/// The remedy for a conversation that does not fit.
+/// The remedy for a conversation that does not fit the context.
 const DROPPING: &str =
     "--overflow roll drops the oldest messages from the model's view, compact summarises them first";
 
@@ -35,7 +35,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Why there is no answer to `message`; for a prompt that is too long, with remedies for a chat or for a single answer.
+/// The failure to answer `message`. A prompt that is too long gets remedies for the mode.
 pub fn why(error: Error, message: Option<&Message>, session: &Session, in_chat: bool) -> Failure {
     let failure = Failure::from(error);
     if failure.exit != Exit::TooLong {

@@ -1,4 +1,4 @@
-//! Why a setting does not take a value.
+//! Errors of settings → failures.
 
 use super::{Failure, usage, worded};
 use crate::settings::Error;

@@ -1,9 +1,9 @@
-//! The names of architectures, and what llama.cpp asks of each: lists for `check.rs` and `heads.rs`.
+//! The names of architectures, and llama.cpp's requirements for each: lists for `check.rs` and `heads.rs`.
 //!
-//! They follow llama.cpp's own sources (`llama-arch.cpp`, the assertions in `models/`), and are looked through again whenever
-//! its version changes. What is in no list is not judged by its rule.
+//! They follow llama.cpp's sources (`llama-arch.cpp`, the assertions in `models/`) and must be reviewed
+//! whenever its version changes. A rule is not applied to architectures that its list lacks.
 
-/// What llama.cpp has a model for and people can talk to or complete text with.
+/// The architectures that llama.cpp runs and that chat or complete text.
 const RUNNABLE: &str = "afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bitnet bloom chameleon \
     chatglm clef codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr deepseek32 \
     deepseek4 dots1 dots3note dream ernie4_5 ernie4_5-moe exaone exaone-moe exaone4 falcon falcon-h1 gemma \
@@ -19,7 +19,7 @@ const RUNNABLE: &str = "afmoe apertus arcee arctic arwkv7 baichuan bailingmoe ba
 /// Architectures whose state does not grow with the text; they need no attention heads.
 const RECURRENT: &str = "mamba mamba2 rwkv6 rwkv6qwen2 rwkv7 arwkv7";
 
-/// What some architectures are for, where that is not chatting.
+/// The purposes of architectures that are not for chats.
 const OTHER_PURPOSES: [(&str, &str); 6] = [
     (
         "an embedding model",
@@ -42,18 +42,18 @@ const EQUAL_HEADS: &str = "afmoe apertus arcee arctic baichuan bailingmoe2 bitne
     phi2 phi3 plamo qwen qwen2 qwen2moe qwen2vl qwen3 qwen35 qwen35moe qwen3moe qwen3vl qwen3vlmoe refact \
     rnd1 seed_oss smallthinker smollm3 spark2_5 stablelm starcoder starcoder2 talkie xverse";
 
-/// Architectures that rotate a head's whole length, by assertion or by a check of the loader.
+/// Architectures that rotate the whole head, by an assertion or by a check of the loader.
 const FULL_ROPE: &str = "apertus arcee arctic baichuan chameleon codeshell cogvlm cohere2moe dbrx deci deepseek dots1 dream \
     ernie4_5 exaone exaone-moe exaone4 falcon granite granite_swa grok grovemoe hunyuan-moe hunyuan_vl hy_v3 \
     internlm2 jais2 llada llada-moe llama maincoder mellum mistral3 olmo olmo2 olmoe orion pangu-embedded \
     plamo qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe rnd1 seed_oss smallthinker smollm3 \
     starcoder2 talkie xverse";
 
-/// Architectures that may rotate a part of a head, never more than it has.
+/// Architectures that may rotate a part of the head, but not more than all of it.
 const PARTIAL_ROPE: &str = "bitnet chatglm cohere2 command-r falcon-h1 gemma gemma2 gemma3 glm4 gptneox llama4 nemotron openelm phi2 \
     phi3 qwen stablelm";
 
-/// Whether llama.cpp has a model of this name that writes text.
+/// Whether llama.cpp runs this architecture, and it generates text.
 pub(super) fn is_runnable(arch: &str) -> bool {
     names(RUNNABLE, arch)
 }
@@ -63,12 +63,12 @@ pub(super) fn is_recurrent(arch: &str) -> bool {
     names(RECURRENT, arch)
 }
 
-/// What an architecture is for, where that is not chatting.
+/// The purpose of an architecture that is not for chats.
 pub(super) fn other_purpose(arch: &str) -> Option<&'static str> {
     OTHER_PURPOSES.iter().find(|(_, archs)| names(archs, arch)).map(|(what, _)| *what)
 }
 
-/// Whether keys and values must have the same length per head, and every group of heads the same size.
+/// Whether keys and values must have the same length per head, and all groups of heads the same size.
 pub(super) fn has_equal_heads(arch: &str) -> bool {
     names(EQUAL_HEADS, arch)
 }
@@ -83,7 +83,7 @@ pub(super) fn rotates(arch: &str) -> bool {
     names(FULL_ROPE, arch) || names(PARTIAL_ROPE, arch)
 }
 
-/// Whether a list of names, separated by spaces, has this one.
+/// Whether a list of names, separated by spaces, contains this one.
 fn names(list: &str, arch: &str) -> bool {
     list.split(' ').any(|name| name == arch)
 }

@@ -1,10 +1,10 @@
-//! A header → `Ok`, or the reason why llama.cpp would not survive the model.
+//! A header → `Ok`, or the reason why llama.cpp would abort on the model.
 //!
-//! llama.cpp checks much by assertions, and a failed assertion ends the whole program. The cheap ones among them, and the
-//! mistakes that users make (an adapter, a projector, one part of three), are recognised here first. A model is refused only
-//! where llama.cpp certainly fails: rules that hold for some architectures only name those architectures, and whatever
-//! llama.cpp itself refuses without dying is mostly left to it. Shapes and types of tensors are not compared with the
-//! numbers here. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, which do the same for attention, for models in
+//! llama.cpp checks much by assertions, and a failed assertion ends the whole program. The cheap checks, and
+//! common user errors (an adapter, a projector, one part of three), are made here first. A model is refused
+//! only if llama.cpp certainly fails: rules that hold for some architectures name them, and errors that
+//! llama.cpp itself reports are mostly left to it. Shapes and types of tensors are not compared with the
+//! metadata. Next: `heads.rs`, `split.rs` and `tokenizer.rs`, which do the same for attention, for models in
 //! several files, and for the vocabulary.
 
 use super::{Header, Refusal, Value, architectures as arch, heads, refusal::broken, split, tokenizer};
@@ -21,7 +21,7 @@ const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
 /// # Errors
 /// The first [`Refusal`] found: `NotChat`, `Architecture`, `Split` or `Inconsistent`.
 pub fn check(header: &Header) -> Result<(), Refusal> {
-    split::check(header)?; // only the first of several parts says what it is
+    split::check(header)?; // only the first part has the metadata
     purpose(header)?;
     sizes(header)?;
     per_layer(header)?;
@@ -75,7 +75,7 @@ fn sizes(header: &Header) -> Result<(), Refusal> {
     }
 }
 
-/// Arrays with a number per layer must have exactly as many as there are layers.
+/// Arrays with a number per layer must have exactly as many elements as there are layers.
 fn per_layer(header: &Header) -> Result<(), Refusal> {
     let blocks = header.arch_uint("block_count").unwrap_or(0);
     let arch = header.architecture().unwrap_or_default();
@@ -98,7 +98,7 @@ fn experts(header: &Header) -> Result<(), Refusal> {
     let number = |key| header.arch_uint(key).unwrap_or(0);
     let (count, groups, groups_used) =
         (number("expert_count"), number("expert_group_count"), number("expert_group_used_count"));
-    // Hunyuan's dense models carry an expert count of 1, which llama.cpp forgives them.
+    // Hunyuan's dense models have an expert count of 1, which llama.cpp accepts.
     if count <= 1 && matches!(header.architecture(), Some("hunyuan-dense" | "hunyuan_vl")) {
         return Ok(());
     }
@@ -211,7 +211,7 @@ mod tests {
         assert!(refusal(&phi2.u32("phi2.rope.dimension_count", 0)).contains("even"));
         let windowed =
             |s: Sample| s.u32("llama.attention.key_length", 8).u32("llama.attention.key_length_swa", 4);
-        check(&header(&with(windowed))).expect("what the first layer has is not known");
+        check(&header(&with(windowed))).expect("the first layer's lengths are unknown");
         assert!(refusal(&with(|s| s.u32("llama.attention.head_count_kv", 3))).contains("multiple"));
     }
 

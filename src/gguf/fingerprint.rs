@@ -1,10 +1,10 @@
-//! A model's files → two short texts: the fingerprint and the stamp.
+//! A model's files → two hashes: the fingerprint and the stamp.
 //!
-//! The fingerprint identifies the model wherever its files lie. Hashing tens of gigabytes would take minutes,
-//! so it hashes sizes, whole headers and samples spread over the data; an edit between the samples goes
-//! unnoticed. The stamp identifies these very files and changes with every modification. It hashes what the
-//! system knows of them, with the time of the last change, which nobody can set; it is valid on one machine
-//! only, and says nothing about a copy. Neither protects against forgery.
+//! The fingerprint identifies the model wherever its files are. Hashing tens of gigabytes would take minutes,
+//! so it covers sizes, whole headers and samples of the data; an edit between the samples goes unnoticed. The
+//! stamp identifies these very files and changes with every modification. It covers the file system's facts
+//! about them, including the change time, which programs cannot set; it is valid on one machine only, and not
+//! for copies. Neither protects against forgery.
 
 use std::{
     fs::{File, Metadata},
@@ -19,16 +19,16 @@ use sha2::{Digest, Sha256};
 use super::{Header, parts, read};
 
 const SAMPLES: u64 = 64;
-/// Of each further file of a model.
+/// The number of samples of each further file of a model.
 const FEWEST_SAMPLES: u64 = 4;
 const SAMPLE: u64 = 4096;
-/// Two changes so close to one another may carry the same time: that of the system's clock ticks, or that of a file system
-/// which only keeps seconds.
+/// Changes this close together may have the same timestamp: by the system's clock tick, or on a file system
+/// that stores only seconds.
 const TICK: Duration = Duration::from_millis(20);
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
-/// 32 hexadecimal digits: half a SHA-256 over the size, the header and samples of 4 KiB of each file: 64 of the first, the
-/// data's first and last among them.
+/// 32 hexadecimal digits: half a SHA-256 over the size, the header and 4 KiB samples of each file. The first
+/// file has 64 samples, including the first and the last of its data.
 ///
 /// Takes about a millisecond when the file is cached.
 ///
@@ -46,11 +46,11 @@ pub fn fingerprint(path: &Path, header: &Header) -> io::Result<String> {
     Ok(digits(hash))
 }
 
-/// 32 hexadecimal digits that change whenever one of the files of a model is replaced or written to: half a SHA-256 over
-/// device, inode, size, modification and change time of each.
+/// 32 hexadecimal digits that change whenever one of a model's files is replaced or modified: half a SHA-256
+/// over device, inode, size, modification time and change time of each.
 ///
 /// # Errors
-/// If one of them is not there.
+/// If one of the files does not exist.
 pub fn stamp(files: &[PathBuf]) -> io::Result<String> {
     let mut hash = Sha256::new();
     for part in files {
@@ -63,7 +63,7 @@ pub fn stamp(files: &[PathBuf]) -> io::Result<String> {
         [about.dev(), about.ino(), about.size()].iter().for_each(|number| hash.update(number.to_le_bytes()));
         times.iter().for_each(|number| hash.update(number.to_le_bytes()));
         if !unchanged_for_long(&about) {
-            // Its next change may not show: what is learnt now must not be found again.
+            // The next change may have the same timestamp, so this stamp must never match again.
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             hash.update(now.as_nanos().to_le_bytes());
             hash.update(std::process::id().to_le_bytes());
@@ -72,7 +72,7 @@ pub fn stamp(files: &[PathBuf]) -> io::Result<String> {
     Ok(digits(hash))
 }
 
-/// Whether a change from now on carries another time than the last one.
+/// Whether the next change will have another timestamp than the last one.
 fn unchanged_for_long(about: &Metadata) -> bool {
     let coarse = about.mtime_nsec() == 0 && about.ctime_nsec() == 0;
     let tick = if coarse { COARSE_TICK } else { TICK };
@@ -81,7 +81,7 @@ fn unchanged_for_long(about: &Metadata) -> bool {
     now.checked_sub(changed).is_some_and(|since| since >= tick)
 }
 
-/// Hashes what a fingerprint takes of one file.
+/// Hashes one file's part of the fingerprint.
 fn sampled(hash: &mut Sha256, path: &Path, header: &Header, most: u64) -> io::Result<()> {
     let mut file = File::open(path)?;
     hash.update(header.file_size.to_le_bytes());
@@ -98,7 +98,7 @@ fn sampled(hash: &mut Sha256, path: &Path, header: &Header, most: u64) -> io::Re
     Ok(())
 }
 
-/// 32 hexadecimal digits that are another text's only if that is the same.
+/// 32 hexadecimal digits that identify a text: half its SHA-256.
 pub fn fingerprint_of_text(text: &str) -> String {
     digits(Sha256::new_with_prefix(text))
 }
@@ -107,7 +107,7 @@ fn digits(hash: Sha256) -> String {
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Offset and length of at most so many samples, two or more; all of the data where it is small.
+/// Offsets and lengths of `most` samples, at least 2, spread over the data; small data is covered in full.
 fn samples(data_start: u64, file_size: u64, most: u64) -> Vec<(u64, u64)> {
     let data = file_size.saturating_sub(data_start);
     if data <= SAMPLES * SAMPLE {
@@ -115,7 +115,7 @@ fn samples(data_start: u64, file_size: u64, most: u64) -> Vec<(u64, u64)> {
         return (0..count).map(|i| (data_start + i * SAMPLE, SAMPLE.min(data - i * SAMPLE))).collect();
     }
     let last = data - SAMPLE;
-    // Divided before multiplied, so that no file is too large.
+    // Divides before it multiplies, to avoid overflow.
     let offset = |i: u64| last / (most - 1) * i + last % (most - 1) * i / (most - 1);
     (0..most).map(|i| (data_start + offset(i), SAMPLE)).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{Header, Refusal, architectures as arch, refusal::broken};
 
-/// Refuses numbers that llama.cpp asserts to be otherwise, for the architectures that are known to.
+/// Refuses numbers that violate llama.cpp's assertions for the architecture.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let name = header.architecture().unwrap_or_default();
     // One number, or one per layer, where 0 marks a layer without attention.
@@ -25,7 +25,7 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
             "attention.head_count ({heads}) is not a multiple of head_count_kv ({shared})"
         ));
     }
-    // Layers with a sliding window may have lengths of their own, and the first layer may be one.
+    // Layers with a sliding window, maybe the first one, may have their own lengths.
     let windowed = ["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"];
     if windowed.iter().any(|key| header.arch_uint(key).is_some()) {
         return Ok(());
@@ -50,7 +50,7 @@ fn lengths(header: &Header, name: &str, default: u64) -> Result<(), Refusal> {
     if arch::rotates(name) && rotated > key {
         return broken(format!("rope.dimension_count ({rotated}) exceeds the length of a head ({key})"));
     }
-    // Pairs are rotated; with none at all llama.cpp never comes to an end.
+    // Numbers are rotated in pairs; without any, llama.cpp loops forever.
     if arch::rotates(name) && (rotated == 0 || rotated % 2 == 1) {
         return broken(format!("rope.dimension_count is {rotated}, not a positive even number"));
     }

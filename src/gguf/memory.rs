@@ -1,25 +1,26 @@
-//! A header → the memory that the model will need; and how much this machine has left.
+//! A header → the memory that the model needs; and the memory that this machine has available.
 //!
-//! Estimates for deciding how large a context may be and whether a model fits at all: weights and KV cache are exact to a few
-//! per cent, llama.cpp's compute buffers and repacked copies of weights come on top.
+//! Estimates, to decide how large the context may be and whether the model fits at all. Weights and KV cache
+//! are exact to a few percent; llama.cpp's compute buffers and repacked copies of weights are not included.
 
 use std::{fs, ops::Add, path::Path};
 
 use super::{Header, architectures::is_recurrent};
 
-/// Bytes of all tensors in this file, padding excluded. For a model in several files, add them up over [`super::parts`].
+/// Bytes of all tensors in this file, without padding. For a model in several files, sum over
+/// [`super::parts`].
 pub fn weights_bytes(header: &Header) -> u64 {
     header.tensors.iter().map(|t| t.bytes).sum()
 }
 
-/// Bytes of KV cache per token of context, with `key_bits` and `value_bits` per element (16 for f16, 8.5 for q8_0; see
-/// [`super::ElementType::bits`]).
+/// Bytes of KV cache per token of context, with `key_bits` and `value_bits` per element (16 for f16, 8.5 for
+/// q8_0; see [`super::ElementType::bits`]).
 ///
-/// Layers without attention cost nothing, as their state does not grow. Layers with a sliding window are counted as if they
-/// kept every token, which is what llama.cpp does unless told otherwise.
+/// Layers without attention count nothing, because their state does not grow. Layers with a sliding window
+/// count as if they kept every token, which is llama.cpp's default.
 pub fn kv_bytes_per_token(header: &Header, key_bits: f64, value_bits: f64) -> f64 {
     let layers = Layers::of(header);
-    // Multi-head latent attention keeps one vector per token and layer, and reads the values out of the keys.
+    // Multi-head latent attention stores one vector per token and layer, from which it computes the values.
     let latent = header.arch_uint("attention.key_length_mla").is_some();
     let bits_per_layer = |layer: usize| {
         let (key, value) = layers.lengths(layer);
@@ -35,23 +36,23 @@ pub fn trained_context(header: &Header) -> Option<u32> {
     Some(u32::try_from(context).unwrap_or(u32::MAX))
 }
 
-/// The key under which a converted file says why its context is shorter than what the model was trained for.
+/// The key under which a converted file says why its context is shorter than in training.
 pub const CONTEXT_REASON: &str = "fireside.context_reason";
 
-/// Why the context ends where it does, if the file says so.
+/// Why the context is shorter than in training, if the file says so.
 pub fn context_reason(header: &Header) -> Option<&str> {
     header.str(CONTEXT_REASON)
 }
 
-/// Whether positions are rows of a trained table (GPT-2, StarCoder, MPT): llama.cpp aborts on a position beyond
-/// [`trained_context`].
+/// Whether positions are rows of a trained table (GPT-2, StarCoder, MPT). llama.cpp aborts on positions
+/// beyond [`trained_context`] then.
 pub fn learned_positions(header: &Header) -> bool {
     matches!(header.architecture(), Some("gpt2" | "starcoder"))
         || header.tensor("position_embd.weight").is_some()
 }
 
-/// Bytes that can be used without swapping: what the kernel calls available, or what the control group (container) still
-/// allows if that is less. `None` where there is no `/proc`.
+/// Bytes that can be used without swapping: the kernel's estimate, or what the control group (container)
+/// still allows if that is less. `None` without `/proc`.
 pub fn available_memory() -> Option<u64> {
     available_under(Path::new("/"))
 }
@@ -61,12 +62,12 @@ struct Layers {
     count: usize,
     /// Per layer, or one number for all.
     heads: Vec<u64>,
-    /// Length of key and value per head, and the same for layers with a sliding window.
+    /// Lengths of key and value per head; below, those of layers with a sliding window.
     full: (u64, u64),
     windowed: (u64, u64),
     /// Which layers have a window; empty if it makes no difference.
     window: Vec<bool>,
-    /// Attention is in the last of every so many layers; the others are recurrent. 1: in all of them.
+    /// The last of every `interval` layers has attention, the others are recurrent. 1: all have attention.
     interval: usize,
 }
 
@@ -75,7 +76,7 @@ impl Layers {
         let number = |key: &str| header.arch_uint(key);
         let arch = header.architecture().unwrap_or_default();
         let all = number("block_count").unwrap_or(0).min(512);
-        // Layers that predict further tokens, and layers that reuse an earlier layer's cache, have none of their own.
+        // Layers for multi-token prediction, and layers that share an earlier layer's cache, have none.
         let without =
             number("nextn_predict_layers").unwrap_or(0) + number("attention.shared_kv_layers").unwrap_or(0);
         let count = if is_recurrent(arch) { 0 } else { all.saturating_sub(without) };
@@ -139,8 +140,8 @@ fn mem_available(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The least that a control group and those around it leave, from one line of `/proc/self/cgroup`: `0::/path` in version 2,
-/// `7:memory:/path` in version 1.
+/// The least memory that a control group and its ancestors have left, from one line of `/proc/self/cgroup`:
+/// `0::/path` in version 2, `7:memory:/path` in version 1.
 fn group_left(root: &Path, line: &str) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
@@ -153,12 +154,12 @@ fn group_left(root: &Path, line: &str) -> Option<u64> {
         _ => return None,
     };
     let mount = root.join(mount);
-    // Inside a container the path may name a group that is not visible; the mount itself is always tried.
+    // In a container, the path may name an invisible group, so the mount itself is always included.
     let inner = mount.join(group.trim_start_matches('/'));
     inner.ancestors().take_while(|dir| dir.starts_with(&mount)).filter_map(|dir| left_in(dir, files)).min()
 }
 
-/// Limit minus usage; file pages that the kernel would drop first do not count as used. `None` without a limit.
+/// Limit minus usage, in which droppable file pages do not count. `None` without a limit.
 fn left_in(group: &Path, [limit, usage, droppable]: [&str; 3]) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, usage) = (number(limit)?, number(usage)?);

@@ -1,17 +1,17 @@
-//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash on it.
+//! A GGUF file → its header: metadata and the list of tensors, checked so that llama.cpp does not crash.
 //!
-//! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs, one record per
-//! tensor, padding, the tensor data. [`read`] refuses what breaks the format, [`check`] what llama.cpp would abort on.
-//! Tensor data is looked at by [`verify`] only. The files in order: `refusal.rs` (why not), `types.rs` (element types), `input.rs`
-//! and `parse.rs` (bytes → [`Header`]), `check.rs` with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`,
-//! `memory.rs` (sizes), `fingerprint.rs` (identity), `numbers.rs` and `verify.rs` (all of the data),
-//! `write.rs` (the way back).
+//! GGUF (specified in ggml's `docs/gguf.md`) is: magic, version, two counts, the metadata as key-value pairs,
+//! one record per tensor, padding, the tensor data. [`read`] refuses files that break the format, [`check`]
+//! models that llama.cpp would abort on. Only [`verify`] reads tensor data. The files in order: `refusal.rs`
+//! (reasons), `types.rs` (element types), `header_reader.rs` and `parse.rs` (bytes → [`Header`]), `check.rs`
+//! with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`, `memory.rs` (sizes), `fingerprint.rs`
+//! (identity), `numbers.rs` and `verify.rs` (all data), `write.rs` (header → bytes).
 
 mod architectures;
 mod check;
 mod fingerprint;
 mod heads;
-mod input;
+mod header_reader;
 pub mod memory;
 mod numbers;
 pub(crate) mod parse;
@@ -39,12 +39,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Everything in a GGUF file but the tensor data. Strings and arrays stay packed, as in the file, and are decoded on demand.
+/// Everything in a GGUF file but the tensor data. Strings and arrays stay packed and are decoded on demand.
 #[derive(Debug)]
 pub struct Header {
-    /// Where the header was read from.
+    /// The file that the header was read from.
     pub path: PathBuf,
-    /// 2 or 3; they differ only in that 3 allows big-endian files.
+    /// 2 or 3; the only difference is that 3 allows big-endian files.
     pub version: u32,
     /// `general.alignment`, a power of two, 32 if absent: tensor offsets are multiples of it.
     pub alignment: u64,
@@ -54,7 +54,7 @@ pub struct Header {
     pub metadata_bytes: u64,
     /// Offset in the file where the tensor data begins, a multiple of `alignment`.
     pub data_start: u64,
-    /// In bytes, when the header was read.
+    /// The file's size in bytes when the header was read.
     pub file_size: u64,
     /// The first `metadata_bytes` of the file.
     bytes: Vec<u8>,
@@ -62,13 +62,13 @@ pub struct Header {
     by_key: HashMap<String, usize>,
 }
 
-/// One tensor's record.
+/// The record of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     pub name: String,
-    /// Elements per dimension, the contiguous one first; at most 4, none of them 0.
+    /// Elements per dimension, the contiguous dimension first; at most 4 dimensions, none of them 0.
     pub dims: Vec<u64>,
-    /// A number for [`element_type`], never a removed one.
+    /// The number of an [`element_type`], but not of a removed one.
     pub kind: u32,
     /// In bytes from `Header::data_start`.
     pub offset: u64,
@@ -76,7 +76,7 @@ pub struct Tensor {
     pub bytes: u64,
 }
 
-/// A metadata value. Text is given as bytes: the format asks for UTF-8, but tokens often are not.
+/// A metadata value. Text is bytes: the format requires UTF-8, but tokens often are not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     Uint(u64),
@@ -87,7 +87,7 @@ pub enum Value<'a> {
     Array(Array<'a>),
 }
 
-/// A metadata array, still packed. Arrays of arrays exist in the format but not in llama.cpp, and are refused.
+/// A metadata array, still packed. Arrays of arrays, which llama.cpp does not support, are refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Array<'a> {
     element: Scalar,
@@ -95,22 +95,22 @@ pub struct Array<'a> {
     packed: &'a [u8],
 }
 
-/// Where the value of a key lies in `Header::bytes`.
+/// The place of a key's value in `Header::bytes`.
 #[derive(Debug)]
 struct Field {
     key: String,
-    kind: Kind,
+    kind: ValueType,
     packed: Range<usize>,
 }
 
-/// Type of a value; `packed` of an array holds its elements only, `packed` of a text its characters only.
+/// The type of a value. The `packed` range excludes the type and length of an array and the length of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ValueType {
     Single(Scalar),
     Array(Scalar, usize),
 }
 
-/// The value types of the format, arrays aside, under their names in the specification.
+/// The value types of the format except arrays, with their names from the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scalar {
     Uint8,
@@ -129,11 +129,11 @@ enum Scalar {
 
 /// Reads the header of the file at `path`.
 ///
-/// Costs about as much as reading the header's bytes. Memory is bounded by the size of the header, whatever lengths the file
-/// claims.
+/// Takes about as long as reading the header's bytes. Memory is bounded by the real size of the header,
+/// whatever lengths the file claims.
 ///
 /// # Errors
-/// [`Refusal`] if the file cannot be read, is no GGUF file, is cut short, or breaks a rule of the format that llama.cpp
+/// [`Refusal`] if the file cannot be read, is not GGUF, is truncated, or breaks a rule that llama.cpp
 /// enforces.
 pub fn read(path: &Path) -> Result<Header, Refusal> {
     let about = fs::metadata(path)?;
@@ -146,7 +146,7 @@ pub fn read(path: &Path) -> Result<Header, Refusal> {
     read_from(File::open(path)?, about.len(), path)
 }
 
-/// Reads the header of a file of `size` bytes that lies somewhere else, and would be at `path`.
+/// Reads the header of a remote file of `size` bytes, which would be saved at `path`.
 ///
 /// # Errors
 /// As [`read`].
@@ -161,8 +161,8 @@ impl Header {
         let field = &self.fields[*self.by_key.get(key)?];
         let packed = &self.bytes[field.packed.clone()];
         Some(match field.kind {
-            Kind::Single(scalar) => scalar.decode(packed),
-            Kind::Array(element, len) => Value::Array(Array { element, len, packed }),
+            ValueType::Single(scalar) => scalar.decode(packed),
+            ValueType::Array(element, len) => Value::Array(Array { element, len, packed }),
         })
     }
 
@@ -192,7 +192,7 @@ impl Header {
         }
     }
 
-    /// A truth value.
+    /// A boolean value.
     pub fn bool(&self, key: &str) -> Option<bool> {
         match self.get(key)? {
             Value::Bool(truth) => Some(truth),
@@ -200,7 +200,7 @@ impl Header {
         }
     }
 
-    /// A value that is an array of anything.
+    /// An array value with elements of any type.
     pub fn array(&self, key: &str) -> Option<Array<'_>> {
         match self.get(key)? {
             Value::Array(array) => Some(array),
@@ -208,7 +208,7 @@ impl Header {
         }
     }
 
-    /// Number of elements, `None` if the value is not an array.
+    /// The number of elements; `None` if the value is not an array.
     pub fn array_len(&self, key: &str) -> Option<usize> {
         self.array(key).map(|array| array.len())
     }
@@ -226,22 +226,23 @@ impl Header {
         }
     }
 
-    /// `general.architecture`: what llama.cpp calls this family of models (`"llama"`, `"qwen3"`).
+    /// `general.architecture`: llama.cpp's name for the model family (`"llama"`, `"qwen3"`).
     pub fn architecture(&self) -> Option<&str> {
         self.str("general.architecture")
     }
 
-    /// [`Header::uint`] of a key that stands below the architecture: `arch_uint("block_count")` reads `llama.block_count`.
+    /// [`Header::uint`] of a key below the architecture: `arch_uint("block_count")` reads
+    /// `llama.block_count`.
     pub fn arch_uint(&self, key: &str) -> Option<u64> {
         self.uint(&self.arch_key(key)?)
     }
 
-    /// [`Header::uints`] of a key that stands below the architecture.
+    /// [`Header::uints`] of a key below the architecture.
     pub fn arch_uints(&self, key: &str) -> Option<Vec<u64>> {
         self.uints(&self.arch_key(key)?)
     }
 
-    /// [`Header::str`] of a key that stands below the architecture.
+    /// [`Header::str`] of a key below the architecture.
     pub fn arch_str(&self, key: &str) -> Option<&str> {
         self.str(&self.arch_key(key)?)
     }
@@ -282,7 +283,7 @@ impl<'a> Array<'a> {
         (0..self.len).map_while(move |_| Some(self.element.decode(take(&mut rest, self.element)?)))
     }
 
-    /// The elements as text, `None` if they are of another type.
+    /// The elements as text; `None` if they have another type.
     pub fn strings(self) -> Option<impl Iterator<Item = &'a [u8]>> {
         let mut rest = self.packed;
         let next = move |_| take(&mut rest, Scalar::Text);
@@ -295,7 +296,7 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Cuts the next array element off `rest`; text loses its length prefix.
+/// Takes the next array element from `rest`; a text without its length.
 fn take<'a>(rest: &mut &'a [u8], element: Scalar) -> Option<&'a [u8]> {
     let size = match element.size() {
         Some(size) => size,
@@ -311,7 +312,7 @@ fn take<'a>(rest: &mut &'a [u8], element: Scalar) -> Option<&'a [u8]> {
 }
 
 impl Scalar {
-    /// In the order of the format's type numbers; 9, the array, is not one.
+    /// By the format's type number; 9, the array, is not a scalar.
     fn from_number(number: u32) -> Option<Scalar> {
         use Scalar::*;
         Some(match number {
@@ -349,7 +350,7 @@ impl Scalar {
         }
     }
 
-    /// Bytes per value, `None` for text.
+    /// Bytes per value; `None` for text.
     fn size(self) -> Option<usize> {
         use Scalar::*;
         Some(match self {

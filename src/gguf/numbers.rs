@@ -1,31 +1,30 @@
-//! The bytes of a tensor → its first NaN or infinity, if it has one: an element, or the scale of a quantised
-//! block.
+//! The bytes of a tensor → its first NaN or infinity, if any: an element, or the scale of a quantised block.
 //!
-//! The same check as ggml's `ggml_validate_row_data`, which prints its finding and does not return it.
-//! Quantised elements are small integers and cannot be invalid; their scales can.
+//! The same check as ggml's `ggml_validate_row_data`, which only prints its findings. Quantised elements are
+//! small integers and cannot be invalid; their scales can.
 
-/// What is wrong with a number.
+/// The fault of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bad {
     Nan,
     Infinity,
 }
 
-/// Where the numbers of a block stand that can be wrong.
+/// The places in a block of the numbers that can be invalid.
 enum Scales {
-    /// Nowhere: integers, or scales of which every bit pattern is a number.
+    /// None: integers, or scales in which every bit pattern is a number.
     None,
     F32(usize),
     F64,
     Bf16,
     F16(&'static [usize]),
-    /// An exponent of 8 bits, of which 255 means NaN.
+    /// An 8-bit exponent; 255 means NaN.
     E8m0,
-    /// A float of 16 bits in the high nibbles of four words.
+    /// A 16-bit float in the high nibbles of four words.
     Scattered,
 }
 
-/// By ggml's number of a type: the layout of its blocks, as far as scales are concerned.
+/// The places of the scales in a type's blocks, by ggml's number for the type.
 fn scales(kind: u32) -> Scales {
     match kind {
         0 | 15 => Scales::F32(0), // f32, q8_k
@@ -45,14 +44,14 @@ fn scales(kind: u32) -> Scales {
     }
 }
 
-/// The first block of `size` bytes each that has a bad number, counted from 0.
+/// The index, from 0, of the first block with an invalid number; blocks have `size` bytes.
 pub(super) fn first_bad(kind: u32, size: usize, data: &[u8]) -> Option<(u64, Bad)> {
     let blocks = data.chunks_exact(size);
     let found = match scales(kind) {
         Scales::None => None,
         Scales::F32(at) => search(blocks, |block| f32_at(block, at)),
         Scales::F64 => search(blocks, |block| {
-            let number = f64::from_le_bytes(block.try_into().unwrap_or_default()) as f32; // what ggml makes of it
+            let number = f64::from_le_bytes(block.try_into().unwrap_or_default()) as f32; // as ggml converts it
             judge(!number.is_finite(), number.is_infinite())
         }),
         Scales::Bf16 => search(blocks, |block| {
@@ -90,7 +89,7 @@ fn f16(bits: u16) -> Option<Bad> {
     judge(bits >> 10 & 0x1f == 0x1f, bits & 0x3ff == 0)
 }
 
-/// A float whose exponent is full is an infinity, or a NaN if it has a fraction.
+/// A float whose exponent bits are all set is an infinity, or NaN if it has a fraction.
 fn judge(full: bool, whole: bool) -> Option<Bad> {
     full.then_some(if whole { Bad::Infinity } else { Bad::Nan })
 }
@@ -117,7 +116,7 @@ mod tests {
 
     #[test]
     fn it_agrees_with_ggml() {
-        // ggml writes thousands of lines to stderr: not to the one of all tests.
+        // ggml writes thousands of lines to stderr, so it runs in a process of its own.
         if std::env::var_os("FIRESIDE_TEST_NUMBERS").is_none() {
             let mut alone = std::process::Command::new(std::env::current_exe().expect("a test is a program"));
             alone
@@ -126,7 +125,7 @@ mod tests {
             let done = alone.stderr(std::process::Stdio::null()).output().expect("it was started once");
             return assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         }
-        // Every type; two bytes of a block, or all from somewhere on, are what a NaN or an infinity looks like.
+        // All types; two bytes of a block, or all from one byte on, have the pattern of a NaN or an infinity.
         for kind in (0..43).filter(|kind| *kind != 9) {
             let Some(element) = element_type(kind).filter(|element| !element.removed()) else { continue };
             let size = element.bytes as usize;

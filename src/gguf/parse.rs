@@ -1,8 +1,8 @@
 //! The bytes of a GGUF file → a [`Header`], or their first fault.
 //!
-//! No length or count is believed: memory grows only with bytes really read, and every claim is compared with what is left of
-//! the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which answers a broken file with nothing but a log
-//! line. Whether the values make sense is for `check.rs`.
+//! No length or count is trusted: memory grows only with bytes actually read, and every claim is checked
+//! against the rest of the file. The rules are those of llama.cpp's own reader (`gguf.cpp`), which reports a
+//! broken file only in its log. `check.rs` checks whether the values make sense.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -11,20 +11,21 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Field, Foreign, Header, Kind, Refusal, Scalar, Tensor, element_type, input::Input, type_name};
+use super::{Field, Foreign, Header, ValueType, Refusal, Scalar, Tensor, element_type, header_reader::HeaderReader, type_name};
 
 /// Magic, version and the two counts.
 const FIXED: u64 = 24;
-/// llama.cpp keeps tensor names in 64 bytes, the closing zero included.
+/// llama.cpp stores tensor names in 64 bytes, including the final zero.
 const LONGEST_NAME: usize = 63;
 const ARRAY: u32 = 9;
-/// Length and type of an empty key; the length of an empty name, its number of dimensions, type and offset.
+/// Smallest sizes. A field: an empty key's length, and the value's type. A tensor: an empty name's length,
+/// the number of dimensions, type and offset.
 const SMALLEST_FIELD: u64 = 8 + 4;
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
 /// Reads the header of a file of `size` bytes. `Header::path` is left empty.
 pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
-    let mut input = Input::new(file, size);
+    let mut input = HeaderReader::new(file, size);
     let version = fixed_part(&mut input)?;
     let tensor_count = input.u64()?;
     let field_count = input.u64()?;
@@ -55,8 +56,8 @@ pub(crate) fn parse(file: impl Read, size: u64) -> Result<Header, Refusal> {
     Ok(header)
 }
 
-/// Magic and version; whatever is not GGUF is named.
-fn fixed_part(input: &mut Input<impl Read>) -> Result<u32, Refusal> {
+/// Checks magic and version. The refusal names the format of a file that is not GGUF.
+fn fixed_part(input: &mut HeaderReader<impl Read>) -> Result<u32, Refusal> {
     if input.size == 0 {
         return Err(Refusal::Empty);
     }
@@ -81,7 +82,7 @@ fn fixed_part(input: &mut Input<impl Read>) -> Result<u32, Refusal> {
 
 type Fields = (Vec<Field>, HashMap<String, usize>);
 
-fn read_fields(input: &mut Input<impl Read>, count: u64) -> Result<Fields, Refusal> {
+fn read_fields(input: &mut HeaderReader<impl Read>, count: u64) -> Result<Fields, Refusal> {
     let (mut fields, mut by_key) = (Vec::new(), HashMap::new());
     for number in 1..=count {
         input.place = format!("the key of metadata entry {number}");
@@ -101,7 +102,7 @@ fn read_fields(input: &mut Input<impl Read>, count: u64) -> Result<Fields, Refus
     Ok((fields, by_key))
 }
 
-fn read_value(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refusal> {
+fn read_value(input: &mut HeaderReader<impl Read>) -> Result<(ValueType, Range<usize>), Refusal> {
     let number = input.u32()?;
     if number == ARRAY {
         return read_array(input);
@@ -111,10 +112,10 @@ fn read_value(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refu
         Some(size) => input.take(size as u64)?,
         None => input.text()?,
     };
-    Ok((Kind::Single(scalar), packed))
+    Ok((ValueType::Single(scalar), packed))
 }
 
-fn read_array(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refusal> {
+fn read_array(input: &mut HeaderReader<impl Read>) -> Result<(ValueType, Range<usize>), Refusal> {
     let number = input.u32()?;
     if number == ARRAY {
         return Err(input.malformed("it is an array of arrays, which llama.cpp does not read"));
@@ -122,7 +123,7 @@ fn read_array(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refu
     let element = read_scalar(input, number)?;
     let len = input.u64()?;
     let size = element.size();
-    // A text takes its length at least.
+    // A text has at least its length, 8 bytes.
     input.expect_room(len, size.unwrap_or(8) as u64, "elements")?;
     let start = input.at;
     match size {
@@ -136,14 +137,14 @@ fn read_array(input: &mut Input<impl Read>) -> Result<(Kind, Range<usize>), Refu
         }
     }
     let len = usize::try_from(len).map_err(|_| input.malformed("it has too many elements"))?;
-    Ok((Kind::Array(element, len), start..input.at))
+    Ok((ValueType::Array(element, len), start..input.at))
 }
 
-fn read_scalar(input: &Input<impl Read>, number: u32) -> Result<Scalar, Refusal> {
+fn read_scalar(input: &HeaderReader<impl Read>, number: u32) -> Result<Scalar, Refusal> {
     Scalar::from_number(number).ok_or_else(|| input.malformed(&format!("its type, {number}, does not exist")))
 }
 
-fn read_tensors(input: &mut Input<impl Read>, count: u64) -> Result<Vec<Tensor>, Refusal> {
+fn read_tensors(input: &mut HeaderReader<impl Read>, count: u64) -> Result<Vec<Tensor>, Refusal> {
     let (mut tensors, mut names) = (Vec::new(), HashSet::new());
     for number in 1..=count {
         input.place = format!("the name of tensor {number}");
@@ -161,7 +162,7 @@ fn read_tensors(input: &mut Input<impl Read>, count: u64) -> Result<Vec<Tensor>,
     Ok(tensors)
 }
 
-fn read_tensor(input: &mut Input<impl Read>, name: String) -> Result<Tensor, Refusal> {
+fn read_tensor(input: &mut HeaderReader<impl Read>, name: String) -> Result<Tensor, Refusal> {
     let rank = input.u32()?;
     if rank > 4 {
         return Err(input.malformed(&format!("it has {rank} dimensions, llama.cpp knows 4")));
@@ -173,7 +174,7 @@ fn read_tensor(input: &mut Input<impl Read>, name: String) -> Result<Tensor, Ref
     Ok(Tensor { name, dims, kind, offset, bytes })
 }
 
-/// Size of a tensor's data, or what is wrong with its shape and type.
+/// The size of a tensor's data in bytes, or the fault of its shape or type.
 fn tensor_bytes(dims: &[u64], kind: u32) -> Result<u64, String> {
     let element = element_type(kind).ok_or_else(|| format!("its element type, {kind}, does not exist"))?;
     if element.removed() {
@@ -200,13 +201,13 @@ fn alignment(header: &Header) -> Result<u64, Refusal> {
     let broken = |problem: String| Refusal::Malformed(format!("general.alignment {problem}"));
     let Some(at) = header.by_key.get("general.alignment") else { return Ok(32) };
     match (header.fields[*at].kind, header.uint("general.alignment")) {
-        (Kind::Single(Scalar::Uint32), Some(n)) if n.is_power_of_two() => Ok(n),
-        (Kind::Single(Scalar::Uint32), Some(n)) => Err(broken(format!("is {n}, not a power of two"))),
+        (ValueType::Single(Scalar::Uint32), Some(n)) if n.is_power_of_two() => Ok(n),
+        (ValueType::Single(Scalar::Uint32), Some(n)) => Err(broken(format!("is {n}, not a power of two"))),
         _ => Err(broken("is not of the type uint32".to_owned())),
     }
 }
 
-/// llama.cpp wants the tensors in order, each where the one before it ends (padded), and all of them inside the file.
+/// llama.cpp requires the tensors in order, each at the padded end of the previous one, all inside the file.
 fn check_layout(header: &Header) -> Result<(), Refusal> {
     let mut expected = 0u64;
     let mut cut = None;

@@ -1,7 +1,7 @@
 //! The reason why a file cannot be used as a model → one line for the user.
 //!
-//! The line completes "could not use model 'x': …" and never repeats the path. Also here: recognising what a file is when it
-//! is not GGUF, from its first bytes. Who finds the causes: `parse.rs` (the format) and `check.rs` (what the header says).
+//! The line completes "could not use model 'x': …" and never repeats the path. Also recognises other formats
+//! by their first bytes. `parse.rs` finds faults of the format, `check.rs` faults of the metadata.
 
 use std::{fmt, io};
 
@@ -19,7 +19,7 @@ pub enum Refusal {
     Special,
     #[error("the file is empty")]
     Empty,
-    /// Fewer bytes than the fixed part of a GGUF header, 24.
+    /// Fewer than 24 bytes, the fixed part of a GGUF header.
     #[error("the file has only {}, too few for a GGUF file", units::count(*bytes, "byte"))]
     Short { bytes: u64 },
     #[error("it is not a GGUF file but {0}")]
@@ -28,27 +28,27 @@ pub enum Refusal {
     BigEndian,
     #[error("it is a GGUF file of version {0}; llama.cpp reads versions 2 and 3")]
     Version(u32),
-    /// The file ends before what its header announces.
+    /// The file is shorter than its header announces.
     #[error("the file ends too early: it has {}, but {place} ends at byte {needed}", units::count(*file_size, "byte"))]
     Truncated { place: String, needed: u64, file_size: u64 },
-    /// The header contradicts the format.
+    /// The header breaks the format.
     #[error("the GGUF header is damaged: {0}")]
     Malformed(String),
-    /// A well-formed GGUF file that holds something other than a language model.
+    /// A valid GGUF file that does not contain a language model.
     #[error("it is {0}, not a chat model")]
     NotChat(String),
-    /// A kind of model that llama.cpp cannot run, by its name.
+    /// An architecture that llama.cpp cannot run, by name.
     #[error("llama.cpp, as built into this program, does not know the architecture '{0}'")]
     Architecture(String),
-    /// A model whose own numbers contradict one another; llama.cpp would abort on it.
+    /// Inconsistent metadata; llama.cpp would abort on it.
     #[error("the model's metadata is not usable: {0}")]
     Inconsistent(String),
-    /// One part of a model stored in several files, with what is wrong about the set.
+    /// One part of a model stored in several files, and the fault of the set.
     #[error("the model is stored in {}, and {problem}", units::count(*count, "file"))]
     Split { count: u64, problem: String },
 }
 
-/// The model's own numbers contradict one another.
+/// An error for inconsistent metadata.
 pub(super) fn broken<T>(problem: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Inconsistent(problem.into()))
 }
@@ -67,12 +67,12 @@ fn io_message(error: &io::Error) -> String {
     }
 }
 
-/// What a file without the GGUF magic is instead.
+/// The format of a file that is not GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     LfsPointer,
     Html,
-    /// A zip archive, as PyTorch writes since 1.6.
+    /// A zip archive, as PyTorch has written since 1.6.
     Zip,
     /// A bare Python pickle, as PyTorch wrote before.
     Pickle,
@@ -82,12 +82,12 @@ pub enum Foreign {
     Gzip,
     Json,
     Text,
-    /// Nothing known; the first four bytes.
+    /// An unknown format, by its first four bytes.
     Unknown([u8; 4]),
 }
 
 impl Foreign {
-    /// Tells from the first bytes of a file, at best 512 of them.
+    /// Recognises a format by the first bytes of a file, 512 if there are that many.
     pub(super) fn recognise(head: &[u8]) -> Foreign {
         let magic = [0, 1, 2, 3].map(|i| head.get(i).copied().unwrap_or(0));
         let starts = |prefix: &[u8]| head.starts_with(prefix);
@@ -96,7 +96,7 @@ impl Foreign {
         }
         match &magic {
             b"PK\x03\x04" | b"PK\x05\x06" => return Foreign::Zip,
-            // Written as little-endian integers, so the letters stand backwards in the file.
+            // Written as little-endian integers, so the letters are reversed in the file.
             b"lmgg" | b"fmgg" | b"tjgg" | b"algg" => return Foreign::OldGgml,
             [0x1f, 0x8b, ..] => return Foreign::Gzip,
             [0x80, 2..=5, ..] => return Foreign::Pickle,
@@ -111,7 +111,7 @@ impl Foreign {
 
     fn of_text(head: &[u8]) -> Option<Foreign> {
         let readable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..);
-        // A multi-byte character may be cut at the end of what was read.
+        // The last multi-byte character may be cut.
         let whole = match std::str::from_utf8(head) {
             Ok(text) => text,
             Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,

@@ -8,11 +8,11 @@ use super::write::{Metadata, VERSION, header};
 pub(crate) struct Sample {
     version: u32,
     metadata: Metadata,
-    tensors: Vec<Record>,
+    tensors: Vec<SampleTensor>,
 }
 
 #[derive(Clone)]
-pub(crate) struct Record {
+pub(crate) struct SampleTensor {
     pub name: String,
     pub dims: Vec<u64>,
     pub kind: u32,
@@ -85,18 +85,18 @@ impl Sample {
     pub(crate) fn tensor(self, name: &str, dims: &[u64]) -> Sample {
         let bytes = dims.iter().product::<u64>() as usize * 4;
         let offset = self.tensors.last().map_or(0, |t| (t.offset + t.data.len() as u64).next_multiple_of(32));
-        self.record(Record { name: name.into(), dims: dims.into(), kind: 0, offset, data: vec![0; bytes] })
+        self.record(SampleTensor { name: name.into(), dims: dims.into(), kind: 0, offset, data: vec![0; bytes] })
     }
 
-    /// A tensor with a record of one's own making.
-    pub(crate) fn record(mut self, record: Record) -> Sample {
+    /// A tensor with an arbitrary record.
+    pub(crate) fn record(mut self, record: SampleTensor) -> Sample {
         self.tensors.push(record);
         self
     }
 
     /// The file, its data aligned to 32 bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let record = |t: &Record| Tensor {
+        let record = |t: &SampleTensor| Tensor {
             name: t.name.clone(),
             dims: t.dims.clone(),
             kind: t.kind,

@@ -1,19 +1,19 @@
-//! The header of the first file of a split model → the paths of all its files, or the fault in the set.
+//! The header of a split model's first file → the paths of all its files, or the fault of the set.
 //!
-//! llama.cpp finds the parts by name, and asserts some of what it reads in them.
+//! llama.cpp finds the parts by name, and asserts some of their contents.
 
 use std::path::{Path, PathBuf};
 
-use super::{Header, Kind, Refusal, Scalar, read};
+use super::{Header, ValueType, Refusal, Scalar, read};
 use crate::units;
 
-/// The files a model consists of, in order: one, or as many as `split.count` says. They need not exist.
+/// The paths of a model's files, in order: one, or `split.count`. They need not exist.
 pub fn parts(header: &Header) -> Vec<PathBuf> {
     paths(header, count(header)).unwrap_or_else(|| vec![header.path.clone()])
 }
 
-/// The shell command that puts a file together again, if `path` is called like a piece of one that was cut by its bytes:
-/// `m.gguf.part1of2`, `m.gguf-split-a`. llama.cpp knows no such pieces.
+/// The shell command that joins the pieces of a file, if `path` is named like a piece of one that was split
+/// by bytes: `m.gguf.part1of2`, `m.gguf-split-a`. llama.cpp does not support such pieces.
 pub fn joining(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let (whole, pieces) = numbered(name).or_else(|| lettered(path, name))?;
@@ -42,13 +42,13 @@ fn lettered<'a>(path: &Path, name: &'a str) -> Option<(&'a str, Vec<String>)> {
     Some((whole, (b'a'..=b'z').take_while(there).map(piece).collect()))
 }
 
-/// A name as a shell takes it for one word.
+/// Quotes a name as one word for a shell.
 fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     if name.chars().all(plain) { name.into() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
-/// Refuses a set that is not whole: every part must be there, be a sound GGUF file, know its place, and have its tensors.
+/// Refuses an incomplete set: each part must exist, be valid, state its number, and have its tensors.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let count = count(header);
     if count <= 1 {
@@ -86,10 +86,10 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a part says of itself that it is number `number`, counted from 0.
+/// Whether a part states the number `number`, counted from 0.
 fn place(part: &Header, number: u64, count: u64) -> Result<(), String> {
     let kind = part.by_key.get("split.no").map(|at| part.fields[*at].kind);
-    if kind != Some(Kind::Single(Scalar::Uint16)) {
+    if kind != Some(ValueType::Single(Scalar::Uint16)) {
         return Err("does not say which part it is (split.no)".to_owned());
     }
     match part.uint("split.no") {
@@ -111,7 +111,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).display().to_string()
 }
 
-/// llama.cpp finds the parts by name: `PREFIX-00002-of-00003.gguf`. `None` if this file is not called so.
+/// llama.cpp finds the parts by name: `PREFIX-00002-of-00003.gguf`. `None` if this file is named otherwise.
 fn paths(header: &Header, count: u64) -> Option<Vec<PathBuf>> {
     if count <= 1 {
         return None;

@@ -1,15 +1,15 @@
-//! A header → `Ok`, or the fault in its vocabulary: the last of the checks of `check.rs`.
+//! A header → `Ok`, or the fault of its vocabulary: the last check of `check.rs`.
 
 use std::collections::HashSet;
 
 use super::{Array, Header, Refusal, Value, refusal::broken};
 use crate::units::count;
 
-/// Values of `tokenizer.ggml.model`; the last group is made of merges.
+/// Values of `tokenizer.ggml.model`; the last group uses merges.
 const TOKENIZERS: [&str; 5] = ["llama", "bert", "t5", "rwkv", "plamo2"];
 const MERGING_TOKENIZERS: [&str; 4] = ["gpt2", "hybriddna", "whitespace", "gemma4"];
 
-/// Refuses a vocabulary that llama.cpp would abort on or not load, saying why.
+/// Refuses a vocabulary that llama.cpp would abort on or not load.
 pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     let Some(model) = header.str("tokenizer.ggml.model") else {
         return broken("it has no tokenizer (tokenizer.ggml.model)");
@@ -26,7 +26,7 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     };
     one_per_token(header, "tokenizer.ggml.scores", tokens.len(), &["float32", "int32"])?;
     one_per_token(header, "tokenizer.ggml.token_type", tokens.len(), &["int32"])?;
-    // Kimi K2's tokens are their own ranks.
+    // Kimi K2's token ids are the ranks.
     let needs_merges = merging && header.str("tokenizer.ggml.pre") != Some("kimi-k2");
     if needs_merges && header.strings("tokenizer.ggml.merges").is_none() {
         return broken("its tokenizer lacks the merges (tokenizer.ggml.merges)");
@@ -39,8 +39,8 @@ pub(super) fn check(header: &Header) -> Result<(), Refusal> {
     embeddings(header, tokens.len())
 }
 
-/// Tokens that stand for a byte are called after it, `<0x0A>`: llama.cpp reads it out of the name from the fourth character on,
-/// and for PLaMo-2 wants one for each byte.
+/// Byte tokens are named after their byte, `<0x0A>`. llama.cpp parses the name from the fourth character on,
+/// and for PLaMo-2 requires a token for each byte.
 fn bytes(header: &Header, model: &str, tokens: Array) -> Result<(), Refusal> {
     const BYTE: u64 = 6;
     let types = header.array("tokenizer.ggml.token_type");
@@ -65,7 +65,7 @@ fn bytes(header: &Header, model: &str, tokens: Array) -> Result<(), Refusal> {
     }
 }
 
-/// The table of embeddings has a row for every token.
+/// The embedding table must have a row for every token.
 fn embeddings(header: &Header, tokens: usize) -> Result<(), Refusal> {
     match header.tensor("token_embd.weight").map(|tensor| &tensor.dims[..]) {
         Some([_, rows]) if *rows != tokens as u64 => broken(format!(
@@ -77,7 +77,7 @@ fn embeddings(header: &Header, tokens: usize) -> Result<(), Refusal> {
     }
 }
 
-/// An optional array next to the tokens: it may be longer than they are, never shorter.
+/// An optional array with an element per token; it may have more, but not fewer.
 fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -> Result<(), Refusal> {
     match header.get(key) {
         None => Ok(()),
@@ -92,8 +92,8 @@ fn one_per_token(header: &Header, key: &str, tokens: usize, elements: &[&str]) -
     }
 }
 
-/// llama.cpp asserts that no two tokens are the same. It reads them as C strings, so they end at a zero byte, and gives
-/// those that are empty then a name of their own.
+/// llama.cpp asserts that tokens are distinct. It reads them as C strings, which end at a zero byte, and
+/// gives unique names to empty ones.
 fn distinct(tokens: Array) -> Result<(), Refusal> {
     let Some(texts) = tokens.strings() else {
         return broken("tokenizer.ggml.tokens does not hold text");
@@ -114,8 +114,8 @@ fn distinct(tokens: Array) -> Result<(), Refusal> {
     }
 }
 
-/// RWKV's tokenizer looks for the longest token from each place on, and llama.cpp goes round for ever where tokens begin with a
-/// byte but none of them goes on as the text does. A token of that byte alone prevents it.
+/// RWKV's tokenizer searches for the longest token at each place. llama.cpp loops forever if tokens begin
+/// with the byte there but none matches the text; a token of that byte alone prevents this.
 fn ends(tokens: Array) -> Result<(), Refusal> {
     let (mut begins, mut alone) = ([false; 256], [false; 256]);
     for token in tokens.strings().into_iter().flatten().map(unescaped) {
@@ -130,7 +130,8 @@ fn ends(tokens: Array) -> Result<(), Refusal> {
     }
 }
 
-/// The bytes that RWKV's vocabulary means by a text: `\n`, `\t`, `\r`, `\x41`, and a backslash before any other character.
+/// Unescapes a token of RWKV's vocabulary: `\n`, `\t`, `\r`, `\x41`, and a backslash before any other
+/// character.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();

@@ -1,9 +1,10 @@
-//! The number of a GGUF element type → its name and the bytes that a row takes.
+//! The number of a GGUF element type → its name and the size of its blocks.
 //!
-//! The numbers are those of `enum ggml_type` in ggml's `ggml.h`; a quantised type stores a fixed number of elements (a block)
-//! in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which measures tensors with this table.
+//! The numbers are those of `enum ggml_type` in ggml's `ggml.h`. A quantised type stores a fixed number of
+//! elements (a block) in a fixed number of bytes. Nothing is dequantised here. Next: `parse.rs`, which
+//! computes tensor sizes with this table.
 
-/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a type that ggml removed.
+/// One row of the table: `block` elements are stored in `bytes` bytes. Both are 0 for a removed type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ElementType {
     pub name: &'static str,
@@ -14,12 +15,12 @@ pub struct ElementType {
 }
 
 impl ElementType {
-    /// Whether files with this type can no longer be read by llama.cpp (it repacks Q4_0 and IQ4_NL by itself now).
+    /// Whether llama.cpp can no longer read files with this type (it now repacks Q4_0 and IQ4_NL itself).
     pub fn removed(self) -> bool {
         self.block == 0
     }
 
-    /// Mean bits per element, the block's scale included: 16 for `f16`, 8.5 for `q8_0`.
+    /// Mean bits per element, including the block's scale: 16 for `f16`, 8.5 for `q8_0`.
     pub fn bits(self) -> f64 {
         if self.removed() { 0.0 } else { self.bytes as f64 * 8.0 / self.block as f64 }
     }
@@ -76,17 +77,17 @@ const TYPES: [ElementType; 43] = [
     row("q2_0", 64, 18),
 ];
 
-/// The table's row for a type number, `None` for a number that ggml does not define.
+/// The table's row for a type number; `None` for a number that ggml does not define.
 pub fn element_type(kind: u32) -> Option<ElementType> {
     TYPES.get(kind as usize).copied()
 }
 
-/// The lower-case name of a type number (`"q4_k"`), `"unknown"` where there is none.
+/// The lower-case name of a type number (`"q4_k"`); `"unknown"` if there is none.
 pub fn type_name(kind: u32) -> &'static str {
     element_type(kind).map_or("unknown", |t| t.name)
 }
 
-/// llama.cpp's name for a mixture of element types (`enum llama_ftype`, the value of `general.file_type`): `"Q4_K_M"`.
+/// llama.cpp's name for a mixture of element types (`enum llama_ftype`, in `general.file_type`): `"Q4_K_M"`.
 pub fn file_type_name(number: u64) -> Option<&'static str> {
     Some(match number {
         0 => "F32",

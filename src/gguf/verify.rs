@@ -1,4 +1,4 @@
-//! A whole file → its checksum and every tensor with a NaN or an infinity, in one pass and with little memory.
+//! A whole file → its checksum and every tensor with a NaN or an infinity, in one pass with little memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,22 +9,22 @@ use sha2::{Digest, Sha256};
 use super::numbers::{Bad, first_bad};
 use super::{Header, Tensor, element_type};
 
-/// How much is read at once.
+/// Bytes to read at once.
 const PIECE: usize = 1 << 20;
 
-/// What one pass over a file found.
+/// The result of a pass over a file.
 #[derive(Debug)]
 pub struct Verified {
     /// SHA-256 in hexadecimal.
     pub sha256: String,
     /// Bytes read.
     pub bytes: u64,
-    /// What is wrong with tensors, a line for each.
+    /// Faulty tensors, one line each.
     pub problems: Vec<String>,
 }
 
-/// Reads all of a file. `header`: its own, if that could be read, else only the checksum is made. `go_on` is told how many
-/// bytes were read so far and says whether to go on; `None` if it did not want to.
+/// Reads a whole file. Without its `header`, only computes the checksum. `go_on` gets the bytes read so far
+/// and decides whether to continue; `None` if it stopped the pass.
 ///
 /// # Errors
 /// If the file cannot be read, or is shorter than when `header` was read.
@@ -55,7 +55,7 @@ pub fn verify(
     Ok(Some(Verified { sha256, bytes: pass.at, problems }))
 }
 
-/// Reads a tensor; what is wrong with its numbers.
+/// Reads a tensor; returns the fault of its numbers, if any.
 fn numbers(pass: &mut Pass, tensor: &Tensor) -> io::Result<Option<String>> {
     let element = element_type(tensor.kind).filter(|element| !element.removed());
     let Some(element) = element else { return pass.through(tensor.bytes, 1, |_, _| {}).map(|()| None) };
@@ -86,7 +86,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Reads `length` bytes and hands them on in pieces of whole blocks, each with what came before it.
+    /// Reads `length` bytes and passes them on in pieces of whole blocks, each with its offset.
     fn through(&mut self, length: u64, block: usize, mut look: impl FnMut(u64, &[u8])) -> io::Result<()> {
         let whole = PIECE / block * block;
         let mut done = 0;

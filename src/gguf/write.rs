@@ -1,14 +1,14 @@
-//! Metadata and a list of tensors → the bytes of a GGUF file: the counterpart of `parse.rs`.
+//! Metadata and a list of tensors → the bytes of a GGUF file: the inverse of `parse.rs`.
 //!
-//! Tensor data is handed in piece by piece in the order of the list, so that no tensor is ever in memory as a whole.
+//! Takes tensor data piece by piece in the order of the list, so that no whole tensor is ever in memory.
 
 use std::io::{self, Write};
 
 use super::{Tensor, element_type};
 
-/// The version that is written.
+/// The format version to write.
 pub(super) const VERSION: u32 = 3;
-/// Where tensors begin, the format's default.
+/// The alignment of tensors in bytes: the format's default.
 const ALIGNMENT: u64 = 32;
 
 /// Key-value pairs, packed as in the file.
@@ -19,7 +19,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// A key with its value given as type number and bytes.
+    /// A key with its value as a type number and bytes.
     pub(crate) fn raw(mut self, key: &str, kind: u32, value: &[u8]) -> Metadata {
         self.keys += 1;
         self.packed.extend(text(key));
@@ -60,12 +60,12 @@ impl Metadata {
     }
 }
 
-/// A length and the characters.
+/// A text as its length and its bytes.
 fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Names, dimensions (the contiguous one first) and type numbers in, the records of tensors that lie one after the other out.
+/// Names, dimensions (the contiguous one first) and type numbers → the records of consecutive tensors.
 pub fn placed(tensors: impl IntoIterator<Item = (String, Vec<u64>, u32)>) -> Vec<Tensor> {
     let mut offset = 0;
     let place = |(name, dims, kind): (String, Vec<u64>, u32)| {
@@ -79,7 +79,7 @@ pub fn placed(tensors: impl IntoIterator<Item = (String, Vec<u64>, u32)>) -> Vec
     tensors.into_iter().map(place).collect()
 }
 
-/// Everything before the tensor data, the padding in front of it included.
+/// Everything before the tensor data, including the padding.
 pub(crate) fn header(version: u32, metadata: &Metadata, tensors: &[Tensor]) -> Vec<u8> {
     let mut out = b"GGUF".to_vec();
     out.extend(version.to_le_bytes());
@@ -99,7 +99,7 @@ pub(crate) fn header(version: u32, metadata: &Metadata, tensors: &[Tensor]) -> V
     out
 }
 
-/// A file being written: the header is there, the tensors follow.
+/// A file being written: after the header come the tensors.
 pub struct GgufWriter<W> {
     out: W,
     /// Bytes of tensor data so far.
@@ -112,19 +112,19 @@ impl<W: Write> GgufWriter<W> {
         Ok(GgufWriter { out, written: 0 })
     }
 
-    /// The next bytes of the tensor whose turn it is.
+    /// Writes the next bytes of the current tensor.
     pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
         self.out.write_all(bytes)
     }
 
-    /// The tensor is complete.
+    /// Ends the current tensor.
     pub fn end_tensor(&mut self) -> io::Result<()> {
         let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
         self.data(&vec![0; padding as usize])
     }
 
-    /// The file is complete.
+    /// Ends the file.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;
         Ok(self.out)

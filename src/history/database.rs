@@ -26,7 +26,7 @@ use self::open::identity;
 pub use self::search::{Filter, Hit, Summary};
 
 use crate::chat::id::random;
-use crate::chat::record::{Answer, Entry, Record};
+use crate::chat::record::{AnswerRecord, Entry, Record};
 use crate::chat::{Message, MessageId, Part, Role};
 use crate::files::reason;
 
@@ -119,7 +119,7 @@ impl Conversations {
         let Entry { message, answer, .. } = entry;
         let (said, thinking) = (message.said(), message.thinking.as_deref());
         let here = "select text, thinking, answer from message where number = ?1";
-        let (length, before): (usize, Option<Answer>) = change.query_row(here, [number], |row| {
+        let (length, before): (usize, Option<AnswerRecord>) = change.query_row(here, [number], |row| {
             let length = |column| text(row, column).map(|text| text.map_or(0, |text| text.len()));
             Ok((length(0)? + length(1)?, parsed(text(row, 2)?)))
         })?;
@@ -329,8 +329,8 @@ mod tests {
         Entry { created: Some(1), answer, ..Entry::new(MessageId::fresh(), parent, message) }
     }
 
-    fn finished(stop: &str) -> Box<Answer> {
-        Box::new(Answer { stop: stop.into(), seed: Some(7), ..Answer::default() })
+    fn finished(stop: &str) -> Box<AnswerRecord> {
+        Box::new(AnswerRecord { stop: stop.into(), seed: Some(7), ..AnswerRecord::default() })
     }
 
     fn with_text(entry: &Entry, text: &str, stop: &str) -> Entry {

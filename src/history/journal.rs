@@ -196,7 +196,7 @@ impl Drop for Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::record::Answer;
+    use crate::chat::record::AnswerRecord;
     use crate::chat::{Message, Role};
     use crate::history::database::Conversations;
 
@@ -213,8 +213,8 @@ mod tests {
         Entry { answer: Some(Box::default()), ..entry }
     }
 
-    fn finished() -> Option<Answer> {
-        Some(Answer { stop: "end".into(), ..Answer::default() })
+    fn finished() -> Option<AnswerRecord> {
+        Some(AnswerRecord { stop: "end".into(), ..AnswerRecord::default() })
     }
 
     /// The journal of a conversation with the message "hi".

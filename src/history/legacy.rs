@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::chat::record::{Answer, Entry};
+use crate::chat::record::{AnswerRecord, Entry};
 use crate::chat::{Attachment, Message, MessageId, Role};
 
 #[derive(Debug, Deserialize)]
@@ -27,7 +27,7 @@ pub(super) struct OldEntry {
 pub(super) struct OldAnswer {
     pub(super) thinking: Option<String>,
     #[serde(flatten)]
-    pub(super) answer: Answer,
+    pub(super) answer: AnswerRecord,
 }
 
 impl OldEntry {

@@ -52,7 +52,7 @@ pub enum Error {
     #[error("the chat template: {source}")]
     NoTemplate { own: Vec<String>, source: input::Error },
 
-    /// llama.cpp rejected the model in a trial.
+    /// llama.cpp rejected the model in a probe.
     #[error(transparent)]
     Backend(#[from] backend::Error),
 }

@@ -9,7 +9,7 @@ pub mod names;
 pub mod places;
 pub mod ollama;
 pub mod package;
-pub mod catalog;
+pub mod catalogue;
 pub mod licences;
 pub mod removal;
 pub mod about;
@@ -22,7 +22,7 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
-use self::catalog::{CatalogEntry, entry_for_file};
+use self::catalogue::{CatalogueEntry, entry_for_file};
 use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
@@ -117,7 +117,7 @@ pub fn refused(path: &Path, refusal: Refusal) -> Error {
 }
 
 /// The catalogue entry for a file.
-pub fn entry_of(path: &Path) -> Option<&'static CatalogEntry> {
+pub fn entry_of(path: &Path) -> Option<&'static CatalogueEntry> {
     path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))
 }
 

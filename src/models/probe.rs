@@ -1,4 +1,4 @@
-//! The trial of an unknown model file in a child process: some bad files make llama.cpp end the process.
+//! The probe of an unknown model file in a child process: some bad files make llama.cpp end the process.
 //!
 //! Both ends of the process boundary: [`run`] starts the child and turns its exit into a verdict
 //! (backend/probe.rs), [`child`] loads the file and has engine/probe.rs evaluate some tokens. Whatever the
@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use super::memory::weights_bytes;
 use super::{chat_template, parts, refused};
 use crate::backend::Error;
-use crate::backend::probe::Verdict;
+use crate::backend::probe::ProbeVerdict;
 use crate::chat::Settings;
 use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
 use crate::engine::{self, Engine};
@@ -39,17 +39,17 @@ const WORDS: usize = 16 << 10;
 
 /// Loads `path`, a model of `bytes` bytes in all parts, in a child process ([`child`]). If the child dies of
 /// a processor fault, tries another one without repacked weights. The error says why the file cannot be used.
-pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<Verdict, Error> {
+pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<ProbeVerdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
-    let TrialEnd::Crashed(signal) = first else { return first.verdict(path) };
+    let ProbeEnd::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();
     match attempt(path, bytes, &plain, abort)? {
-        TrialEnd::Well => Ok(Verdict::WithoutRepack(signal)),
+        ProbeEnd::Well => Ok(ProbeVerdict::WithoutRepack(signal)),
         _ => first.verdict(path),
     }
 }
 
-fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<TrialEnd, Error> {
+fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<ProbeEnd, Error> {
     let cannot = |e: std::io::Error| Error::NotTried { path: path.into(), why: reason(&e) };
     let program = std::env::current_exe().map_err(cannot)?;
     let mut child = Command::new(program)
@@ -82,21 +82,21 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
     let words = words.and_then(|words| words.join().ok());
     let last = |start: &str| last_words(words.as_deref()?, start);
     Ok(match ended {
-        Some(status) if status.success() => TrialEnd::Well,
+        Some(status) if status.success() => ProbeEnd::Well,
         Some(status) if status.signal() == Some(SIGINT) => return Err(Error::Interrupted),
         Some(status) => match (fault(status), last("fireside: ")) {
-            (Some(signal), _) => TrialEnd::Crashed(signal),
+            (Some(signal), _) => ProbeEnd::Crashed(signal),
             (None, Some(line)) if status.code() == Some(WRONG_SETTING) => {
                 return Err(Error::Setting { line, hint: last("hint: ") });
             }
-            (None, why) => TrialEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
+            (None, why) => ProbeEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
-        None => TrialEnd::Badly(format!("testing it took longer than {} seconds", most.as_secs())),
+        None => ProbeEnd::Badly(format!("testing it took longer than {} seconds", most.as_secs())),
     })
 }
 
-/// How a trial ended.
-enum TrialEnd {
+/// How a probe ended.
+enum ProbeEnd {
     Well,
     /// By a signal for an invalid instruction or address.
     Crashed(Signal),
@@ -104,12 +104,12 @@ enum TrialEnd {
     Badly(String),
 }
 
-impl TrialEnd {
-    fn verdict(self, path: &Path) -> Result<Verdict, Error> {
+impl ProbeEnd {
+    fn verdict(self, path: &Path) -> Result<ProbeVerdict, Error> {
         let reason = match self {
-            TrialEnd::Well => return Ok(Verdict::Sound),
-            TrialEnd::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
-            TrialEnd::Badly(reason) => reason,
+            ProbeEnd::Well => return Ok(ProbeVerdict::Sound),
+            ProbeEnd::Crashed(signal) => format!("llama.cpp crashes on it ({signal})"),
+            ProbeEnd::Badly(reason) => reason,
         };
         Err(Error::Unsound { path: path.into(), why: reason })
     }

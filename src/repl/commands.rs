@@ -1,5 +1,5 @@
-//! The slash commands, in one table that drives dispatch, Tab, `/help` and the docs. The functions behind it are in
-//! conversation.rs and model.rs.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs
+//! have the functions behind it.
 
 mod model;
 mod conversation;
@@ -17,15 +17,15 @@ use crate::models::builtin_templates;
 use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
 
-/// What happens after a command.
-pub enum Outcome {
+/// What the chat does next.
+pub enum NextAction {
     Prompt,
     Ask(Ask),
     /// Resume a conversation that the user picks from a list.
     Resume,
     /// Put this text into the line editor.
     Edit(String),
-    /// Ask first, and act only after a yes.
+    /// Ask the user, and act after a yes.
     Confirm(Confirm),
     /// Edit this message in the line editor.
     Change(MessageId, Message),
@@ -49,12 +49,12 @@ type Then = Box<dyn FnOnce(&mut Chat) -> Result<(), Failure>>;
 /// A yes-or-no question, and the action after a yes.
 pub struct Confirm {
     pub question: String,
-    /// The failure if nobody can be asked.
+    /// The failure if there is no one to ask.
     pub refusal: Failure,
     pub then: Then,
 }
 
-type Handler = fn(&mut Chat, &str) -> Result<Outcome, Failure>;
+type Handler = fn(&mut Chat, &str) -> Result<NextAction, Failure>;
 
 pub struct Command {
     /// Without the slash.
@@ -84,15 +84,15 @@ const fn row(
 /// The table.
 pub const COMMANDS: &[Command] = &[
     row(&["help", "?"], "[COMMAND]", Argument::Command, "list the commands, or explain one", help),
-    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(Outcome::Quit)),
+    row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(NextAction::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
     row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
     row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
-        Ok(Outcome::Ask(Ask::Retry))
+        Ok(NextAction::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
-        Ok(Outcome::Ask(Ask::More))
+        Ok(NextAction::Ask(Ask::More))
     }),
     row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
@@ -152,7 +152,7 @@ pub fn command(name: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name))
 }
 
-/// Whether a line is a command: a slash and a word. Paths, comments and the like are messages.
+/// Whether a line is a command: a slash and a word. Paths and comments, for example, are messages.
 pub(super) fn is_command(line: &str) -> bool {
     let name = line.strip_prefix('/').and_then(|rest| rest.split(char::is_whitespace).next());
     let is_word = |name: &str| {
@@ -163,7 +163,7 @@ pub(super) fn is_command(line: &str) -> bool {
 }
 
 /// Runs a line that begins with a slash.
-pub fn run(chat: &mut Chat, line: &str) -> Result<Outcome, Failure> {
+pub fn run(chat: &mut Chat, line: &str) -> Result<NextAction, Failure> {
     let line = line.trim();
     let line = line.strip_prefix('/').unwrap_or(line);
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -198,7 +198,7 @@ pub struct Names {
     pub conversations: Box<dyn Fn() -> Vec<String>>,
 }
 
-/// The candidates for the line up to the cursor, and where they begin; `None`: complete file names.
+/// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
 pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
@@ -245,7 +245,7 @@ fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String
     names
 }
 
-/// The value that restores a setting as it was before the chat.
+/// The value that restores a setting to its value before the chat.
 const DEFAULT: &str = "default";
 
 /// The settings that a running chat can change.
@@ -253,15 +253,15 @@ fn changeable() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(|row| row.effect != Effect::Start)
 }
 
-fn help(chat: &mut Chat, name: &str) -> Result<Outcome, Failure> {
+fn help(chat: &mut Chat, name: &str) -> Result<NextAction, Failure> {
     if !name.is_empty() {
         let text = described(name.trim_start_matches('/')).ok_or_else(|| unknown(name))?;
         chat.screen.show(&text);
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.screen.show(&table());
     chat.screen.show(KEYS);
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 /// The help of one command.
@@ -293,7 +293,7 @@ fn unquoted(value: &str) -> &str {
     inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
-/// A typed path → the path: without quotes and the backslashes that Tab inserts, and with `~` expanded.
+/// A typed path → the path, without quotes and Tab's backslashes, and with `~` expanded.
 fn path(typed: &str) -> PathBuf {
     let mut plain = String::new();
     let mut escaped = false;

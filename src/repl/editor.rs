@@ -1,7 +1,8 @@
-//! Lines from the user: edited on a terminal, or read plainly from a pipe or a simple terminal.
+//! The user's input → messages: edited on a terminal, or read line by line from a pipe or a simple terminal.
 //!
-//! A message may have several lines: pasted, joined with Ctrl-J, continued with a trailing `\`, or between `"""` marks. It comes
-//! out whole, without the marks. Only typed marks count: pasted and recalled text is sent unchanged.
+//! A message may have several lines: pasted, joined with Ctrl-J, continued with a trailing `\`, or between
+//! `"""` marks. It is returned whole, without the marks. Only typed marks count: pasted and recalled text is
+//! sent unchanged.
 
 mod assistant;
 mod blocks;
@@ -32,7 +33,7 @@ pub(super) enum Input {
     End,
 }
 
-/// The line up to the cursor → the place where Tab's candidates begin, and the candidates; `None`: complete file names.
+/// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
 pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
 
 pub(super) struct Editor(Mode);
@@ -81,12 +82,12 @@ impl Editor {
         }
     }
 
-    /// Whether text that is put into the line can be edited.
+    /// Whether the user can edit text that is put into the line.
     pub(super) fn edits(&self) -> bool {
         matches!(self.0, Mode::Full(_))
     }
 
-    /// The next line. `initial` stands in it from the start.
+    /// The next line; it starts as `initial`.
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Input, Failure> {
         match &mut self.0 {
             Mode::Full(full) => full.read(prompt, initial, false),
@@ -94,7 +95,7 @@ impl Editor {
         }
     }
 
-    /// Lets the user edit `text`. `None`: cancelled with Esc, or ended without a line.
+    /// Lets the user edit `text`. `None`: cancelled with Esc, or the input ended.
     pub(super) fn change(&mut self, prompt: &str, text: &str) -> Result<Option<String>, Failure> {
         let line = match &mut self.0 {
             Mode::Full(full) => full.read(prompt, text, true)?,
@@ -106,7 +107,7 @@ impl Editor {
         })
     }
 
-    /// The answer to a question; `None`: there is none. The answer is not part of the chat or its input history.
+    /// The answer to a question; `None`: no answer. Not part of the chat or its input history.
     pub(super) fn ask(&mut self, question: &str) -> Result<Option<String>, Failure> {
         Ok(match &mut self.0 {
             Mode::Full(_) => match answer::ask(question) {

@@ -1,6 +1,7 @@
 //! The input history of the chat, in a file: one entry per line, line breaks written as `\\n`.
 //!
-//! Several programs may append to the file, each under a lock. It is cut when it is much longer than what is read.
+//! Several processes may append to the file, each under a lock. It is shortened once it has far more than
+//! `MOST` entries.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,14 +12,14 @@ use crate::files::{folder_of, lock, own_file, own_folder, replace};
 
 /// Most entries that are read.
 pub(super) const MOST: usize = 10_000;
-/// Entries beyond these that the file may have before it is cut.
+/// Entries beyond `MOST` that the file may have before it is shortened.
 const MORE: usize = 2_000;
 /// Most bytes that are read, from the end of the file.
 const LONGEST: u64 = 64 << 20;
 /// The first line of the file.
 const HEAD: &str = "#V2";
 
-/// The lines, the oldest first; none if there is no file.
+/// The lines, oldest first; none if there is no file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<String>> {
     let mut file = match own_file(path, OpenOptions::new().read(true)) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -26,7 +27,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<String>> {
     };
     let lines = read_from(&mut file)?;
     if lines.len() > MOST + MORE {
-        let _ = cut(path); // it only saves room
+        let _ = cut(path); // only saves space
     }
     let first = lines.len().saturating_sub(MOST);
     Ok(lines[first..].iter().map(|line| unescaped(line)).collect())
@@ -41,7 +42,7 @@ fn read_from(file: &mut File) -> io::Result<Vec<String>> {
     Ok(lines.map(str::to_string).collect())
 }
 
-/// Adds a line. Makes the file and its folder.
+/// Appends a line. Creates the file and its folder if they do not exist.
 pub(super) fn append(path: &Path, line: &str) -> io::Result<()> {
     own_folder(folder_of(path))?;
     let mut file = locked(path)?;
@@ -49,18 +50,18 @@ pub(super) fn append(path: &Path, line: &str) -> io::Result<()> {
     file.write_all(format!("{head}{}\n", escaped(line)).as_bytes())
 }
 
-/// The file that is at its place, for this program alone.
+/// The file at `path`, locked for this process.
 fn locked(path: &Path) -> io::Result<File> {
     loop {
         let file = own_file(path, OpenOptions::new().read(true).append(true).create(true))?;
         lock(&file, path)?;
         if file.metadata()?.nlink() > 0 {
             return Ok(file);
-        } // else it was cut while it was waited for
+        } // otherwise it was replaced while waiting for the lock
     }
 }
 
-/// Leaves out the oldest lines.
+/// Removes the oldest lines.
 fn cut(path: &Path) -> io::Result<()> {
     let mut file = locked(path)?;
     let lines = read_from(&mut file)?;

@@ -9,7 +9,7 @@ mod turn;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use self::commands::{Confirm, Names, Outcome};
+use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
@@ -19,7 +19,7 @@ use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::session::{self, Opener, Session};
+use crate::session::{self, ModelOpener, Session};
 use crate::settings::Setting;
 use crate::ui::{Screen, terminal};
 
@@ -44,8 +44,8 @@ pub struct Chat<'a> {
     pub screen: &'a mut Screen,
     /// Files for the next message.
     pub attached: Vec<Attachment>,
-    open: Opener,
-    /// The notice that the context is nearly full was shown.
+    open: ModelOpener,
+    /// Whether the notice that the context is nearly full was shown.
     warned: bool,
 }
 
@@ -63,7 +63,7 @@ pub fn run(
     session: &mut Session,
     screen: &mut Screen,
     lines: Lines,
-    open: Opener,
+    open: ModelOpener,
     first: Option<Message>,
 ) -> Result<Exit, Failure> {
     let mut editor = match lines {
@@ -109,13 +109,13 @@ impl Chat<'_> {
         let mut leaving = false; // the last key was Ctrl-C on an empty line
         loop {
             self.session.prepare(&self.attached);
-            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, but not one after Enter
+            let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
             editor.draw_prompts(self.screen.prompt_style());
             let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
-                Input::End => Outcome::Quit,
-                Input::Interrupted(text) if !text.trim().is_empty() => Outcome::Prompt,
-                Input::Interrupted(_) if leaving => Outcome::Quit,
+                Input::End => NextAction::Quit,
+                Input::Interrupted(text) if !text.trim().is_empty() => NextAction::Prompt,
+                Input::Interrupted(_) if leaving => NextAction::Quit,
                 Input::Interrupted(_) => {
                     leaving = true;
                     self.screen.note("press Ctrl-C again or Ctrl-D to leave");
@@ -125,22 +125,22 @@ impl Chat<'_> {
             };
             leaving = false;
             match next {
-                Outcome::Prompt => {}
-                Outcome::Ask(ask) => initial = self.ask(ask, editor)?,
-                Outcome::Edit(text) => initial = text,
-                Outcome::Change(place, before) => initial = self.change(place, before, editor)?,
-                Outcome::Resume => {
+                NextAction::Prompt => {}
+                NextAction::Ask(ask) => initial = self.ask(ask, editor)?,
+                NextAction::Edit(text) => initial = text,
+                NextAction::Change(place, before) => initial = self.change(place, before, editor)?,
+                NextAction::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
-                Outcome::Confirm(confirm) => {
+                NextAction::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
-                Outcome::Quit => return Ok(Exit::Answered),
+                NextAction::Quit => return Ok(Exit::Answered),
             }
         }
     }
 
-    /// Asks, and acts after a yes.
+    /// Asks the user, and acts after a yes.
     fn confirm(&mut self, confirm: Confirm, editor: &mut Editor) -> Result<Result<(), Failure>, Failure> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
@@ -187,20 +187,20 @@ impl Chat<'_> {
         }
     }
 
-    fn understand(&mut self, text: String) -> Outcome {
+    fn understand(&mut self, text: String) -> NextAction {
         let one_line = !text.contains('\n') && commands::is_command(&text);
         if one_line || text.starts_with("/system ") {
             return commands::run(self, &text).unwrap_or_else(|failure| {
                 self.screen.failure(&failure);
-                Outcome::Prompt
+                NextAction::Prompt
             });
         }
         if text.trim().is_empty() && self.attached.is_empty() {
-            return Outcome::Prompt;
+            return NextAction::Prompt;
         }
         let message =
             Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
-        Outcome::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
+        NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
     /// Waits until the model is loaded.
@@ -222,10 +222,10 @@ impl Chat<'_> {
         Ok(())
     }
 
-    /// Runs something that may load a model: shows progress, and Ctrl-C stops it.
+    /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
     fn watched(
         &mut self,
-        act: impl FnOnce(&mut Session, crate::session::Watch) -> Result<(), session::Error>,
+        act: impl FnOnce(&mut Session, crate::session::OnEvent) -> Result<(), session::Error>,
     ) -> Result<(), Failure> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {

@@ -1,29 +1,30 @@
-//! The rows that a line took before its window became narrower: most terminals break it anew then, so that it begins further up
-//! than the editor knows, and what it draws over is not all of it.
+//! A narrowed window → the escape sequence that moves the cursor to the true start of the line. Most
+//! terminals reflow the line, so that it starts further up than the editor assumes, and redrawing it would
+//! leave old rows on the screen.
 
 use std::cell::RefCell;
 use std::env;
 
 use crate::ui::terminal;
 
-/// What is on the screen of the line that is being typed.
+/// The part of the edited line that is on the screen.
 #[derive(Debug, Default)]
 struct DrawnLine {
     columns: usize,
     prompt: String,
     /// The line up to the cursor.
     line: String,
-    /// The line up to the cursor that is drawn next.
+    /// The line up to the cursor, as it will be drawn next.
     next: String,
 }
 
 impl DrawnLine {
-    /// How many rows below its first one the cursor is in a window of so many columns.
+    /// The row of the cursor in a window of this many columns, counted from the line's first row.
     fn rows(&self, columns: usize) -> usize {
         terminal::rows(&format!("{}{}", self.prompt, self.line), columns)
     }
 
-    /// What takes the cursor, from where the editor believes the line to begin, to where it begins, and erases all that follows.
+    /// Moves the cursor from the assumed start of the line to the true one, and erases everything after it.
     fn to_its_beginning(&self, columns: usize) -> String {
         match self.rows(columns).saturating_sub(self.rows(self.columns)) {
             0 => String::new(),
@@ -32,16 +33,16 @@ impl DrawnLine {
     }
 }
 
-/// Follows what the editor shows.
+/// Tracks the line that the editor draws; `None`: the terminal does not reflow lines.
 pub(super) struct Rows(Option<RefCell<DrawnLine>>);
 
 impl Rows {
-    /// Does nothing where lines stay as they were broken.
+    /// Does nothing on terminals that do not reflow lines.
     pub(super) fn new() -> Rows {
         Rows(breaks_anew().then(RefCell::default))
     }
 
-    /// Before the prompt is drawn again.
+    /// The escape sequence to write before the prompt is redrawn.
     pub(super) fn before(&self, prompt: &str) -> String {
         let (Some(shown), Some(columns)) = (&self.0, terminal::columns()) else { return String::new() };
         let mut shown = shown.borrow_mut();
@@ -51,7 +52,7 @@ impl Rows {
         before
     }
 
-    /// The line that is drawn next; the one before is on the screen by now.
+    /// Records the line that is drawn next; the previous one is on the screen by now.
     pub(super) fn next(&self, line: &str, position: usize) {
         if let Some(shown) = &self.0 {
             let next = line.get(..position).unwrap_or(line).to_string();
@@ -61,8 +62,9 @@ impl Rows {
     }
 }
 
-/// Whether the terminal breaks long lines anew when its window changes. No terminal tells; those that are known to say who they
-/// are. Where one does not, going further up would erase what stands above the line.
+/// Whether the terminal reflows long lines when its window changes. Terminals do not report that, so only
+/// known ones count, by the names in their environment. On a terminal without reflow, moving up would erase
+/// text above the line.
 fn breaks_anew() -> bool {
     let said = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let terminals =
@@ -89,6 +91,6 @@ mod tests {
         assert_eq!(shown(40, &line).to_its_beginning(20), "\x1b[1A\r\x1b[J");
         assert_eq!(shown(100, "short").to_its_beginning(20), "");
         assert_eq!(shown(100, "日本語日本語日本語").to_its_beginning(10), "\x1b[2A\r\x1b[J");
-        assert_eq!(shown(100, "one\ntwo").to_its_beginning(10), "", "it had two rows before");
+        assert_eq!(shown(100, "one\ntwo").to_its_beginning(10), "", "it also had two rows before");
     }
 }

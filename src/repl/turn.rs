@@ -1,4 +1,5 @@
-//! One turn of the chat: asks the session, shows the answer, and lets the user decide what to drop when the context is full.
+//! One turn of the chat: asks the session and shows the answer. When the context is full, the user decides
+//! what to drop.
 
 use std::ops::ControlFlow;
 
@@ -12,12 +13,12 @@ use crate::settings::setting;
 use crate::ui::{stats, terminal};
 use crate::units::count;
 
-/// Share of the context from which a notice says how much is left.
+/// Used share of the context from which a notice says how much is left.
 const NEARLY_FULL: f64 = 0.8;
 
-/// The outcome of one request.
+/// The result of one request.
 enum Asked {
-    /// Answered, or failed with this text for the line editor.
+    /// Done, with text for the line editor if the request failed.
     Done(String),
     /// The context is full, and the user must decide what to drop. In tokens.
     Full { prompt: usize, limit: usize, failed: FailedTurn },
@@ -32,7 +33,7 @@ enum Decision {
 }
 
 impl Chat<'_> {
-    /// Asks the model, and again after the user decided what to drop. Returns text for the line editor.
+    /// Asks the model, and again once the user has decided what to drop. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
         loop {
             let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
@@ -182,7 +183,7 @@ impl Chat<'_> {
             return String::new();
         };
         self.attached = message.files().cloned().collect();
-        // Text typed meanwhile follows on a new line.
+        // Text typed in the meantime goes on a new line.
         message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }

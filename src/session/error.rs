@@ -1,4 +1,4 @@
-//! Why a session does not do what was asked of it.
+//! Errors of a session.
 
 use crate::{backend, models, settings};
 
@@ -6,18 +6,18 @@ use crate::{backend, models, settings};
 pub enum Error {
     #[error(transparent)]
     Backend(backend::Error),
-    /// The prompt does not fit the context. `droppable`: it would without the oldest messages, and nobody said that they may be
-    /// dropped.
+    /// The prompt does not fit the context. `droppable`: it would fit without the oldest messages, which the
+    /// settings do not allow to drop.
     #[error("{error}")]
     TooLong { error: backend::Error, droppable: bool },
     #[error(transparent)]
     Model(#[from] models::Error),
     #[error(transparent)]
     Settings(#[from] settings::Error),
-    /// The setting of this name is read once.
+    /// The setting of this name is only read at start.
     #[error("{0} can only be given when fireside starts")]
     AtStart(&'static str),
-    /// The backend of this name keeps its prompts to itself.
+    /// The backend of this name gives no access to prompts and token counts.
     #[error("{0} does not show its prompts and counts no tokens ahead")]
     Hidden(String),
     #[error("there is nothing to answer again")]
@@ -26,16 +26,16 @@ pub enum Error {
     NothingToContinue,
     #[error("the answer was not cut off: the model ended it")]
     NotCut,
-    /// The messages that are dropped are not summarised: says why.
+    /// No summary of the dropped messages, with the reason.
     #[error("{0}")]
     NoSummary(&'static str),
-    /// An answer cannot be replayed: says why.
+    /// An answer that cannot be replayed, with the reason.
     #[error("{0}")]
     NotReplayable(&'static str),
-    /// The model of an answer, from the file at `path`, cannot be opened.
+    /// The file at `path`, the model of an answer, cannot be opened.
     #[error("it was given by {model}, which cannot be used: {error}")]
     NoModel { model: String, path: String, error: Box<Error> },
-    /// What is opened is not what gave an answer: says what is different.
+    /// The opened model is not the one that gave the answer; says what differs.
     #[error("{0}")]
     OtherModel(String),
     #[error("interrupted")]

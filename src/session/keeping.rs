@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
-use crate::backend::working;
+use crate::backend::crash_mark;
 use crate::chat::record::{self, Record};
 use crate::chat::{Conversation, Request, Stats};
 use crate::clock::now;
@@ -32,7 +32,8 @@ impl Session {
         let kept = self.journal.as_mut().is_none_or(|journal| journal.finish(&self.conversation));
         let folder = self.config.paths.as_ref().map(|paths| &paths.working);
         if let Some((folder, journal)) = folder.zip(self.journal.as_ref()) {
-            working::survived(folder, journal.id()); // what the engine is still reading ends with the process, in good order
+            // An evaluation that is still running ends with the process, which is no crash.
+            crash_mark::survived(folder, journal.id());
         }
         kept
     }
@@ -75,7 +76,7 @@ impl Session {
         let (title, last) = (format!("{title}{FORK}"), self.last.take());
         let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
         self.turn_to(&Record { id: fresh_id(), entries, ..all }, heading);
-        self.last = last; // its figures are those of the same answer
+        self.last = last; // the copy has the same last answer
         self.keep_up();
     }
 
@@ -97,11 +98,11 @@ impl Session {
         }
     }
 
-    /// The facts for a replay of an answer; without `stats` while it is being generated.
-    pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::Answer {
+    /// The facts needed to replay an answer. `stats` is `None` while the answer is being generated.
+    pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::AnswerRecord {
         let model = self.model();
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
-        record::Answer {
+        record::AnswerRecord {
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
             model: model.name.clone(),
             path: self.model_name(),

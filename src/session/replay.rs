@@ -1,15 +1,15 @@
-//! A saved answer → the same turn again, and the first difference between the two texts.
+//! A saved answer → the same turn again, and the first difference between the two answers.
 //!
-//! The turn is repeated with the same model, settings, seed, system prompt, messages and date. Everything is evaluated
-//! anew, so that nothing else can affect the answer.
+//! The turn is repeated with the same model, settings, seed, system prompt, messages and date. The caches are
+//! not used, so that nothing else can affect the answer.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::{Error, NO_LIMIT, Opener, PATIENCE, Watch};
+use super::{Error, NO_LIMIT, ModelOpener, PATIENCE, OnEvent};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
-use crate::chat::record::{Answer, Entry, Record};
+use crate::chat::record::{AnswerRecord, Entry, Record};
 use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
 use crate::settings::setting;
 use crate::settings::{Config, Source};
@@ -20,23 +20,23 @@ const BEYOND: usize = 200;
 /// Replays answers, with one model loaded at a time.
 pub struct Replay {
     config: Config,
-    open: Opener,
+    open: ModelOpener,
     loaded: Option<Loaded>,
 }
 
 struct Loaded {
     path: String,
-    answer: Answer,
+    answer: AnswerRecord,
     settings: Settings,
     backend: Box<dyn Backend>,
 }
 
 /// The result of a replay.
 #[derive(Debug)]
-pub struct Again {
+pub struct ReplayResult {
     pub message: Message,
     pub stats: Option<Stats>,
-    /// The model file is the original and was not modified; otherwise only its fingerprint is the same.
+    /// Whether the model file is the unmodified original; otherwise only its fingerprint matches.
     pub same_file: bool,
     /// `None`: identical.
     pub difference: Option<Difference>,
@@ -45,22 +45,22 @@ pub struct Again {
 /// The first difference between two answers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// In the thinking, not in the answer.
+    /// Whether it is in the thinking, not in the answer.
     pub thinking: bool,
     pub byte: usize,
     pub character: usize,
-    /// The whole texts.
+    /// Both texts in full.
     pub then: String,
     pub now: String,
 }
 
 impl Replay {
-    pub fn new(config: Config, open: Opener) -> Replay {
+    pub fn new(config: Config, open: ModelOpener) -> Replay {
         Replay { config, open, loaded: None }
     }
 
     /// Replays one answer of a conversation.
-    pub fn give(&mut self, record: &Record, entry: &Entry, watch: Watch) -> Result<Again, Error> {
+    pub fn give(&mut self, record: &Record, entry: &Entry, watch: OnEvent) -> Result<ReplayResult, Error> {
         let unknown = Error::NotReplayable("this answer was imported, so its settings are unknown");
         let answer = entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or(unknown)?;
         if answer.dropped_meanwhile {
@@ -72,28 +72,28 @@ impl Replay {
         let (message, stats) = ask(&mut *loaded.backend, request, then, watch)?;
         let same_file = loaded.backend.describe().stamp == answer.stamp;
         let difference = difference(then, &message, cut_anywhere(answer));
-        Ok(Again { message, stats, same_file, difference })
+        Ok(ReplayResult { message, stats, same_file, difference })
     }
 
-    /// The model of an answer, with the settings of its time.
-    fn loaded(&mut self, answer: &Answer) -> Result<&mut Loaded, Error> {
+    /// The model of an answer, with the answer's settings.
+    fn loaded(&mut self, answer: &AnswerRecord) -> Result<&mut Loaded, Error> {
         let given = self.config.source("model") >= Source::Environment;
         let path =
             self.config.settings().model.clone().filter(|_| given).unwrap_or_else(|| answer.path.clone());
-        let made = |answer: &Answer| {
-            let Answer { fingerprint, stamp, template, settings, .. } = answer.clone();
+        let made = |answer: &AnswerRecord| {
+            let AnswerRecord { fingerprint, stamp, template, settings, .. } = answer.clone();
             (fingerprint, stamp, template, settings)
         };
         let same = |loaded: &&mut Loaded| loaded.path == path && made(&loaded.answer) == made(answer);
         if self.loaded.as_mut().filter(same).is_none() {
-            self.loaded = None; // its memory is needed
+            self.loaded = None; // frees its memory for the next model
             self.loaded = Some(self.load(path, given, answer)?);
         }
         Ok(self.loaded.as_mut().expect("just loaded"))
     }
 
     /// `given`: the user named this file.
-    fn load(&self, path: String, given: bool, answer: &Answer) -> Result<Loaded, Error> {
+    fn load(&self, path: String, given: bool, answer: &AnswerRecord) -> Result<Loaded, Error> {
         let mut config = self.config.shaped(&answer.settings)?;
         for name in ["no-prompt-cache", "no-speculative"] {
             config.set(setting(name).expect("it is in the table"), Some("on"))?;
@@ -105,9 +105,9 @@ impl Replay {
             path: path.clone(),
             error: Box::new(error),
         };
-        let candidate = (self.open)(&config, &path).or_else(moved).map_err(no_model)?;
-        let settings = candidate.config.settings().clone();
-        let mut backend = (candidate.start)();
+        let ready = (self.open)(&config, &path).or_else(moved).map_err(no_model)?;
+        let settings = ready.config.settings().clone();
+        let mut backend = (ready.start)();
         let model = backend.describe();
         let different = if model.fingerprint != answer.fingerprint {
             Some(format!("it was given by {}, and {path} is another model now", answer.model))
@@ -127,7 +127,7 @@ impl Replay {
 }
 
 /// The original request.
-fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings) -> Result<Request, Error> {
+fn request(record: &Record, entry: &Entry, answer: &AnswerRecord, settings: &Settings) -> Result<Request, Error> {
     let then = &entry.message;
     let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);
@@ -143,7 +143,7 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
     Ok(Request {
         messages: Conversation::from_record(&asked).view(),
         dropped: Dropped { count: answer.dropped as usize, summary: answer.summary.clone() },
-        room: 1,
+        reserve: 1,
         answer_prefix,
         thinking_prefix,
         raw: false,
@@ -156,17 +156,17 @@ fn request(record: &Record, entry: &Entry, answer: &Answer, settings: &Settings)
     })
 }
 
-/// Whether the user or the end of the program cut it off.
-fn cut_anywhere(answer: &Answer) -> bool {
+/// Whether the answer was cut off by the user or by the end of the program.
+fn cut_anywhere(answer: &AnswerRecord) -> bool {
     answer.stop.is_empty() || answer.stop == StopReason::Interrupted.name()
 }
 
-/// Sends the request, and stops once the answer differs; without stats then.
+/// Sends the request. If the answer differs, stops soon after the difference and returns no stats.
 fn ask(
     backend: &mut dyn Backend,
     request: Request,
     then: &Message,
-    watch: Watch,
+    watch: OnEvent,
 ) -> Result<(Message, Option<Stats>), Error> {
     let thinking = Some(request.thinking_prefix.clone()).filter(|text| !text.is_empty());
     let mut now = Message { thinking, ..Message::new(Role::Assistant, request.answer_prefix.clone()) };
@@ -174,7 +174,7 @@ fn ask(
     loop {
         let event = match reply.next(PATIENCE) {
             Some(BackendEvent::Done(done)) => return Ok((now, Some(done?))),
-            Some(BackendEvent::Event(event)) => Some(event),
+            Some(BackendEvent::Progress(event)) => Some(event),
             Some(BackendEvent::Ready) | None => None,
         };
         match &event {
@@ -206,7 +206,7 @@ fn far_beyond(then: &str, now: &str) -> bool {
     now.len() > parting(then, now) + BEYOND
 }
 
-/// Bytes at the beginning of both, whole characters.
+/// Length of the common prefix in bytes, whole characters only.
 fn parting(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
@@ -241,10 +241,10 @@ mod tests {
         let one = said("", "Größe");
         assert_eq!(found(&one, &said("", "Größe"), false), None);
         assert_eq!(found(&one, &said("", "Größer"), false), Some((false, 7)));
-        assert_eq!(found(&one, &said("", "Größer"), true), None, "it was cut");
+        assert_eq!(found(&one, &said("", "Größer"), true), None, "the saved answer was cut off");
         assert_eq!(found(&one, &said("", "Groß"), true), Some((false, 2)));
         assert_eq!(found(&one, &said("hm", "Größe"), true), Some((true, 0)));
-        assert_eq!(found(&said("hm", ""), &said("hmm", "x"), true), None, "cut while it was thinking");
+        assert_eq!(found(&said("hm", ""), &said("hmm", "x"), true), None, "cut off while thinking");
         assert_eq!(found(&said("hm", "x"), &said("hmm", "x"), true), Some((true, 2)));
         assert_eq!(difference(&one, &said("", "Grüße"), false).unwrap().character, 2);
     }

@@ -1,25 +1,25 @@
-//! A request whose prompt does not fit the context → the same without the oldest messages, which are summarised first if the user
-//! wants that.
+//! A request whose prompt does not fit the context → the same without the oldest messages, summarised first
+//! if the user wants that.
 //!
-//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit, and the tokens of each
-//! message if it can count them.
+//! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit and, if it can,
+//! the tokens of each message.
 
 use std::sync::Arc;
 
-use super::{Error, PATIENCE, Watch};
+use super::{Error, PATIENCE, OnEvent};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
 use crate::chat::{Event, Message, Request, Stats, StopReason};
 
-/// The result for a request that did not fit.
+/// The result of truncating a request that did not fit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum Truncation {
     /// It fits now.
     Fits,
-    /// It does not fit, whatever is dropped.
+    /// It does not fit even without all messages that may be dropped.
     TooLong,
-    /// Messages would have to be dropped, which the user does not want or has not decided.
+    /// It fits only with messages dropped, which the user has not allowed.
     Kept,
 }
 
@@ -28,34 +28,34 @@ pub(super) fn drops(overflow: Option<Overflow>) -> bool {
     matches!(overflow, Some(Overflow::Roll | Overflow::Compact))
 }
 
-/// Drops messages from a request so that its prompt, of `prompt` tokens with `limit` tokens of context, leaves the
-/// room it asks for.
+/// Drops messages from a request until its prompt leaves the tokens that the request reserves. The prompt has
+/// `prompt` tokens now; the context holds `limit`.
 pub(super) fn fit(
     backend: &mut dyn Backend,
     request: &mut Request,
     overflow: Option<Overflow>,
     (prompt, limit): (usize, usize),
-    watch: Watch,
-) -> Result<Fit, Error> {
+    watch: OnEvent,
+) -> Result<Truncation, Error> {
     let whole = request.clone();
     let mut tokens = prompt;
-    while tokens + request.room > limit {
+    while tokens + request.reserve > limit {
         let messages = request.visible();
         let exchanges = exchanges(&messages, &token_counts(backend, &messages)?);
-        match plan(tokens, request.room, &exchanges, limit) {
+        match plan(tokens, request.reserve, &exchanges, limit) {
             Plan::Fit => break,
-            Plan::Refuse => return Ok(Fit::TooLong),
-            Plan::Drop(_) if !drops(overflow) => return Ok(Fit::Kept),
+            Plan::Refuse => return Ok(Truncation::TooLong),
+            Plan::Drop(_) if !drops(overflow) => return Ok(Truncation::Kept),
             Plan::Drop(count) => {
                 request.dropped.count += count;
                 tokens = prompt_tokens(backend, request)?;
             }
         }
     }
-    request.room = 1;
+    request.reserve = 1;
     let messages = request.dropped.count - whole.dropped.count;
     if messages == 0 {
-        return Ok(Fit::Fits);
+        return Ok(Truncation::Fits);
     }
     if overflow == Some(Overflow::Compact) {
         match summary(backend, &whole, messages, limit, watch) {
@@ -66,10 +66,10 @@ pub(super) fn fit(
     }
     let dropped = request.dropped.clone();
     tell(watch, Event::Dropped { messages, tokens: prompt.saturating_sub(tokens), dropped })?;
-    Ok(Fit::Fits)
+    Ok(Truncation::Fits)
 }
 
-fn tell(watch: Watch, event: Event) -> Result<(), Error> {
+fn tell(watch: OnEvent, event: Event) -> Result<(), Error> {
     if watch(Some(&event)).is_break() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
@@ -87,13 +87,13 @@ fn prompt_tokens(backend: &mut dyn Backend, request: &Request) -> Result<usize, 
     }
 }
 
-/// The model's summary of the first `count` messages that it still sees.
+/// The model's summary of the first `count` messages that are still in view.
 fn summary(
     backend: &mut dyn Backend,
     request: &Request,
     count: usize,
     limit: usize,
-    watch: Watch,
+    watch: OnEvent,
 ) -> Result<String, Error> {
     if !backend.describe().chats {
         return Err(Error::NoSummary("this model completes text and follows no instructions"));
@@ -114,17 +114,17 @@ fn summary(
 }
 
 /// Waits for an answer that is not shown.
-fn whole_answer(backend: &mut dyn Backend, request: Request, watch: Watch) -> Result<(String, Stats), Error> {
+fn whole_answer(backend: &mut dyn Backend, request: Request, watch: OnEvent) -> Result<(String, Stats), Error> {
     let reply = backend.reply(request);
     let mut text = String::new();
     loop {
         let flow = match reply.next(PATIENCE) {
             Some(BackendEvent::Done(done)) => return Ok((text, done?)),
-            Some(BackendEvent::Event(Event::Text(piece))) => {
+            Some(BackendEvent::Progress(Event::Text(piece))) => {
                 text.push_str(&piece);
                 watch(None)
             }
-            Some(BackendEvent::Event(event @ (Event::Loading { .. } | Event::Prefill { .. }))) => {
+            Some(BackendEvent::Progress(event @ (Event::Loading { .. } | Event::Prefill { .. }))) => {
                 watch(Some(&event))
             }
             _ => watch(None),
@@ -136,7 +136,7 @@ fn whole_answer(backend: &mut dyn Backend, request: Request, watch: Watch) -> Re
     }
 }
 
-/// Replaces the dropped messages with a summary, if it fits; returns the tokens of the prompt.
+/// Puts a summary in place of the dropped messages, if it fits; returns the tokens of the prompt.
 fn carry(
     backend: &mut dyn Backend,
     request: &mut Request,
@@ -158,17 +158,18 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::mpsc::channel;
 
-    use super::super::{Candidate, FailedTurn, Session, SessionOptions};
+    use super::super::{ReadyModel, FailedTurn, Session, SessionOptions};
     use super::*;
     use crate::backend::{self, Description, Inspect, Rendered, ReplyStream};
     use crate::chat::{Attachment, Counts, Dropped, Role};
     use crate::engine;
     use crate::settings::{Config, setting};
 
-    /// Says what it is told to, a byte a token. A message takes three tokens more, and so does the beginning of the answer.
+    /// A backend that gives prepared answers, one byte per token. Each message, and the start of the answer,
+    /// takes three tokens more.
     struct Bytes {
         says: VecDeque<String>,
-        /// Whether it counts tokens for others. Otherwise it reads four bytes a token, as is usual.
+        /// Whether it reports token counts; otherwise its prompts have the usual four bytes per token.
         counts: bool,
         description: Description,
     }
@@ -188,8 +189,8 @@ mod tests {
         fn reply(&mut self, request: Request) -> ReplyStream {
             let (told, inbox) = channel();
             let (prompt, limit) = (self.prompt(&request), self.description.context_limit);
-            let done = if prompt + request.room > limit {
-                told.send(BackendEvent::Event(Event::Full { prompt, limit })).unwrap();
+            let done = if prompt + request.reserve > limit {
+                told.send(BackendEvent::Progress(Event::Full { prompt, limit })).unwrap();
                 Err(engine::Error::TooLong { prompt, limit }.into())
             } else {
                 let mut text = self.says.pop_front().expect("an answer is left");
@@ -199,7 +200,7 @@ mod tests {
                     stop = StopReason::Context;
                 }
                 let tokens = text.len();
-                told.send(BackendEvent::Event(Event::Text(text))).unwrap();
+                told.send(BackendEvent::Progress(Event::Text(text))).unwrap();
                 Ok(Stats {
                     stop,
                     prompt_tokens: prompt,
@@ -239,7 +240,7 @@ mod tests {
         }
     }
 
-    /// A conversation with a system prompt, a file with the first message, and so many exchanges of 50 tokens each.
+    /// A conversation with a system prompt, a file in the first message, and exchanges of 50 tokens each.
     struct Talk {
         session: Session,
         full: Option<(usize, usize)>,
@@ -264,9 +265,9 @@ mod tests {
         let mut config = Config::default();
         config.set(setting("predict").unwrap(), Some("100")).unwrap();
         config.set(setting("overflow").unwrap(), overflow).unwrap();
-        let candidate = Candidate { start: Box::new(|| Box::new(backend)), config };
+        let ready = ReadyModel { start: Box::new(|| Box::new(backend)), config };
         let options = SessionOptions { system: Some("be kind".into()), ..SessionOptions::default() };
-        let mut session = Session::new(candidate, options);
+        let mut session = Session::new(ready, options);
         for n in 0..exchanges {
             let file = (n == 0).then(|| Attachment::new("f", "F".repeat(40)));
             let asked = Message::new(Role::User, "u".repeat(22)).with_files(file);
@@ -277,7 +278,7 @@ mod tests {
     }
 
     impl Talk {
-        /// Asks something of so many tokens; the text of the answer.
+        /// Sends a message of this many tokens; returns the text of the answer.
         fn ask(&mut self, tokens: usize) -> Result<String, FailedTurn> {
             let (full, dropped) = (&mut self.full, &mut self.dropped);
             let answer = self.session.say(Message::new(Role::User, "q".repeat(tokens - 3)), &mut |event| {
@@ -299,7 +300,7 @@ mod tests {
         let mut long = conversation(400, 7, Some(Overflow::Roll), &["two", "three"], true);
         assert_eq!(long.ask(25).unwrap(), "two");
         assert_eq!(long.dropped.take(), Some(Dropped { count: 10, summary: None }));
-        assert_eq!((long.ask(25).unwrap().as_str(), long.dropped), ("three", None), "there is room again");
+        assert_eq!((long.ask(25).unwrap().as_str(), long.dropped), ("three", None), "there is space again");
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
         assert!(conversation.session.count(None).unwrap_err().to_string().contains("counts no tokens"));
     }
 
-    /// Of a prompt that is too long: whether it would fit without the oldest messages.
+    /// Whether a prompt that is too long would fit without the oldest messages; `None`: another error.
     fn droppable(asked: Result<String, FailedTurn>) -> Option<bool> {
         match asked.unwrap_err().error {
             Error::TooLong { droppable, .. } => Some(droppable),
@@ -325,11 +326,11 @@ mod tests {
         let mut stopping = conversation(400, 7, Some(Overflow::Stop), &[], true);
         assert_eq!((droppable(stopping.ask(25)), stopping.full, stopping.dropped), (Some(true), None, None));
         let mut tight = conversation(400, 6, Some(Overflow::Stop), &["one"], true);
-        assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little room, but some");
+        assert_eq!((tight.ask(25).unwrap().as_str(), tight.dropped), ("one", None), "little space is enough");
         let mut alone = conversation(400, 0, Some(Overflow::Roll), &["one"], true);
         assert_eq!(alone.ask(380).unwrap(), "one");
         let mut long = conversation(400, 3, Some(Overflow::Roll), &[], true);
-        assert_eq!(droppable(long.ask(503)), Some(false), "dropping helps nothing");
+        assert_eq!(droppable(long.ask(503)), Some(false), "dropping does not help");
     }
 
     #[test]
@@ -344,7 +345,7 @@ mod tests {
         assert!(first.starts_with(&"F".repeat(40)) && first.contains("they were kind"), "{first}");
         let mut silent = conversation(1200, 22, Some(Overflow::Compact), &["", "yes"], true);
         assert_eq!(silent.ask(25).unwrap(), "yes");
-        assert_eq!(silent.dropped, Some(Dropped { count: 24, summary: None }), "it wrote nothing");
+        assert_eq!(silent.dropped, Some(Dropped { count: 24, summary: None }), "the summary is empty");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! One turn: a user message → the answer, saved while it is generated. A failed turn leaves no trace.
+//! One turn: a user message → the answer, saved while it is generated. A failed turn is rolled back.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::truncate::{Fit, drops, fit};
-use super::{Error, PATIENCE, Session, Watch};
+use super::truncate::{Truncation, drops, fit};
+use super::{Error, PATIENCE, Session, OnEvent};
 use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
 use crate::chat::settings::Overflow;
-use crate::chat::truncation::room;
+use crate::chat::truncation::reserve;
 use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
 use crate::clock::now;
 
-/// How long the first token may wait for the disk.
+/// How long the first token waits for the disk at most.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How often a growing answer is saved.
 const KEEPING: Duration = Duration::from_millis(700);
@@ -31,7 +31,7 @@ pub struct Answer {
     pub first_token: Option<Duration>,
 }
 
-/// A turn that failed: the conversation is as before.
+/// A failed turn, after which the conversation is as before.
 #[derive(Debug)]
 pub struct FailedTurn {
     pub error: Error,
@@ -46,7 +46,7 @@ impl Session {
         Request {
             messages,
             dropped: self.conversation.dropped(self.model().context_limit),
-            room: 1,
+            reserve: 1,
             answer_prefix: answer_prefix.text().into_owned(),
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.options.raw,
@@ -59,15 +59,16 @@ impl Session {
         }
     }
 
-    /// The seed setting, plus the number of earlier answers to the same message; a random seed if none is set.
+    /// The seed setting plus the number of earlier answers to the same message; random if none is set.
     fn seed(&self) -> u32 {
         let others = self.conversation.branches(self.conversation.head()) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Sends a message and returns the answer. Failed, or stopped before the first token, it leaves the conversation as before.
-    pub fn say(&mut self, message: Message, watch: Watch) -> Result<&Answer, FailedTurn> {
+    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the
+    /// conversation is as before.
+    pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
             Some(same) => self.conversation.move_to(Some(same)),
@@ -83,7 +84,7 @@ impl Session {
     }
 
     /// Another answer to the last user message, on a new branch.
-    pub fn retry(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
+    pub fn retry(&mut self, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let nothing = FailedTurn { error: Error::NothingToAnswer, message: None };
         let question = self.conversation.last_user().ok_or(nothing)?;
@@ -92,7 +93,7 @@ impl Session {
     }
 
     /// Continues the last answer.
-    pub fn more(&mut self, watch: Watch) -> Result<&Answer, FailedTurn> {
+    pub fn more(&mut self, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         let Some(answer) = self.conversation.last_answer() else {
             return Err(FailedTurn { error: Error::NothingToContinue, message: None });
@@ -109,7 +110,7 @@ impl Session {
         &mut self,
         before: Option<MessageId>,
         answer_prefix: Message,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<&Answer, FailedTurn> {
         self.answer(answer_prefix, watch).map_err(|error| {
             self.conversation.move_to(before);
@@ -138,7 +139,7 @@ impl Session {
         &mut self,
         place: MessageId,
         message: Message,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         self.conversation.move_to(self.conversation.parent(place));
@@ -153,12 +154,12 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Requests an answer to the path to the head, and adds it.
-    fn answer(&mut self, answer_prefix: Message, watch: Watch) -> Result<(), Error> {
+    /// Requests an answer to the messages on the path, and adds it.
+    fn answer(&mut self, answer_prefix: Message, watch: OnEvent) -> Result<(), Error> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
-        request.room = room(&request, overflow, self.model().context_limit);
+        request.reserve = reserve(&request, overflow, self.model().context_limit);
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let stats = loop {
@@ -166,11 +167,11 @@ impl Session {
                 Received::Stats(stats) => stats,
                 Received::Full { prompt, limit, error } => {
                     match fit(&mut *self.backend, &mut next, overflow, (prompt, limit), watch)? {
-                        Fit::Fits => request.dropped.clone_from(&next.dropped),
-                        Fit::TooLong => return Err(Error::TooLong { error, droppable: false }),
-                        Fit::Kept => {
+                        Truncation::Fits => request.dropped.clone_from(&next.dropped),
+                        Truncation::TooLong => return Err(Error::TooLong { error, droppable: false }),
+                        Truncation::Kept => {
                             if overflow.is_none() {
-                                let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends here anyway
+                                let _ = watch(Some(&Event::Full { prompt, limit })); // the turn ends anyway
                             }
                             return Err(Error::TooLong { error, droppable: true });
                         }
@@ -194,7 +195,7 @@ impl Session {
         if stats.stop == StopReason::Interrupted && message == answer_prefix {
             return Err(Error::Interrupted);
         }
-        let how = record::Answer { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
+        let how = record::AnswerRecord { dropped_meanwhile, ..self.how(&request, Some(&stats)) };
         let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
@@ -204,13 +205,13 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a request and receives the answer, saving it on the way as the answer to `asked_for`.
+    /// Sends a request and receives the answer, saving it in the meantime as the answer to `asked_for`.
     fn receive(
         &mut self,
         request: Request,
         asked_for: &Request,
         written: &mut Written,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Result<Received, Error> {
         let seed = request.generation.seed;
         let goes_on = written.first_token.is_some();
@@ -223,19 +224,19 @@ impl Session {
                     let Some((prompt, limit)) = full else { return Err(error.into()) };
                     return Ok(Received::Full { prompt, limit, error });
                 }
-                Some(BackendEvent::Event(Event::Full { prompt, limit })) => {
+                Some(BackendEvent::Progress(Event::Full { prompt, limit })) => {
                     full = Some((prompt, limit));
                     None
                 }
-                Some(BackendEvent::Event(Event::Notice(_))) if goes_on => None, // shown before
-                Some(BackendEvent::Event(event)) => Some(event),
+                Some(BackendEvent::Progress(Event::Notice(_))) if goes_on => None, // shown before
+                Some(BackendEvent::Progress(event)) => Some(event),
                 Some(BackendEvent::Ready) | None => None,
             };
             if written.takes(event.as_ref()) && written.saved.is_none() {
                 // The user's message is on disk before the first token is shown.
                 self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
             }
-            // Also while no more tokens come.
+            // Also when no more tokens arrive.
             if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
                 (written.saved, written.unsaved) = (Some(Instant::now()), false);
                 let answer = Some(Box::new(self.how(asked_for, None)));
@@ -251,14 +252,14 @@ impl Session {
         }
     }
 
-    /// The request that continues an answer cut off by the end of the context, if more messages can be dropped.
+    /// The request that continues an answer cut off by a full context, if more messages can be dropped.
     fn longer(
         &mut self,
         request: &Request,
         written: &Message,
         overflow: Option<Overflow>,
         stats: &Stats,
-        watch: Watch,
+        watch: OnEvent,
     ) -> Option<Request> {
         if stats.stop != StopReason::Context || !drops(overflow) {
             return None;
@@ -268,7 +269,7 @@ impl Session {
         let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
         let most = &mut longer.generation.max_tokens;
         *most = most.saturating_sub(stats.generated_tokens as u32);
-        longer.room = room(&longer, overflow, stats.context_limit);
+        longer.reserve = reserve(&longer, overflow, stats.context_limit);
         let full = (stats.context_used, stats.context_limit);
         fit(&mut *self.backend, &mut longer, overflow, full, watch).ok()?;
         (longer.dropped.count > request.dropped.count).then_some(longer)
@@ -280,7 +281,7 @@ struct Written {
     id: MessageId,
     message: Message,
     asked: Instant,
-    /// How long after it was asked for.
+    /// The time from the request to the first token.
     first_token: Option<Duration>,
     /// When it was last saved, and whether there is unsaved text.
     saved: Option<Instant>,
@@ -310,7 +311,7 @@ impl Written {
 /// How a request ended.
 enum Received {
     Stats(Stats),
-    /// Its prompt leaves too little room, in tokens; the error says so.
+    /// The prompt leaves too little space for the answer; both numbers in tokens.
     Full {
         prompt: usize,
         limit: usize,
@@ -323,7 +324,7 @@ pub(super) fn empty_answer() -> Message {
     Message::new(Role::Assistant, "")
 }
 
-/// The stats of a stopped answer; default ones if they take too long.
+/// The stats of a stopped answer; empty ones if they take too long.
 fn last_words(reply: &ReplyStream, seed: u32) -> Stats {
     let deadline = Instant::now() + LAST_WORDS;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {

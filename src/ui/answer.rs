@@ -1,6 +1,6 @@
 //! A question → the line typed as an answer on the terminal: Enter ends it, Esc cancels.
 //!
-//! Reads no more than the answer: the next reader gets the rest.
+//! Reads no more than the answer; the rest of the input is left for the next reader.
 
 use std::fs::File;
 use std::io::Write;
@@ -30,14 +30,14 @@ pub fn ask(question: &str) -> Option<Reply> {
     let terminal = terminal::device().filter(|_| !super::dumb())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
     let question = wrap::wrapped(&sanitize(question), TextKind::Columns, columns);
-    let mut shown = Question { terminal: &terminal, columns, text: String::new() };
+    let mut shown = DrawnQuestion { terminal: &terminal, columns, text: String::new() };
     let _raw = Raw::of_a_line();
     let reply = answered(&question, &mut shown);
     shown.put("\n");
     Some(reply)
 }
 
-fn answered(question: &str, shown: &mut Question) -> Reply {
+fn answered(question: &str, shown: &mut DrawnQuestion) -> Reply {
     let mut line = String::new();
     loop {
         shown.draw(format!("{question}{}", sanitize(&line)));
@@ -58,14 +58,14 @@ fn answered(question: &str, shown: &mut Question) -> Reply {
     }
 }
 
-/// The question and the answer as drawn.
-struct Question<'a> {
+/// The question and the answer on the screen.
+struct DrawnQuestion<'a> {
     terminal: &'a File,
     columns: usize,
     text: String,
 }
 
-impl Question<'_> {
+impl DrawnQuestion<'_> {
     /// Draws the new part of the answer, or all of it again.
     fn draw(&mut self, text: String) {
         if text == self.text {
@@ -85,6 +85,6 @@ impl Question<'_> {
     }
 
     fn put(&mut self, text: &str) {
-        let _ = self.terminal.write_all(text.as_bytes()); // who has gone sees nothing
+        let _ = self.terminal.write_all(text.as_bytes()); // a failure only affects the display
     }
 }

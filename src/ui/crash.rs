@@ -1,8 +1,8 @@
-//! A crash by a signal or a panic: one line, the terminal restored, exit code 1.
+//! A crash by a signal or a panic → one line, the terminal restored, exit code 1.
 //!
-//! Most faults of a model file are found before llama.cpp sees it; this handles the others, and a file that is
-//! truncated while it is mapped into memory. Handlers do only what is async-signal-safe: they take no lock and allocate nothing.
-//! One of the few files with unsafe code (tests/layout.rs lists them).
+//! Most faults of a model file are found before llama.cpp sees it. This handles the others, and a file that
+//! is truncated while it is mapped into memory. The handlers are async-signal-safe: they take no lock and
+//! allocate nothing. One of the few files with unsafe code (tests/layout.rs lists them).
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -37,10 +37,10 @@ const FAILED: libc::c_int = 1;
 
 /// The terminal and its original mode; null until known.
 static FOUND: AtomicPtr<(libc::c_int, libc::termios)> = AtomicPtr::new(ptr::null_mut());
-/// Several threads may crash at once: the first one reports.
+/// Set by the first thread that crashes, which is the one that reports.
 static CRASHED: AtomicBool = AtomicBool::new(false);
 
-/// Whether stdout was closed at the start. Rust's runtime opens /dev/null in its place.
+/// Whether stdout was closed at the start. Rust's runtime replaces a closed stdout with /dev/null.
 static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn stdout_was_closed() -> bool {
@@ -49,13 +49,13 @@ pub(super) fn stdout_was_closed() -> bool {
 
 /// Called by the system before Rust's runtime starts.
 extern "C" fn look_at_stdout() {
-    // SAFETY: only asks about a descriptor; nothing of Rust's is needed for that.
+    // SAFETY: only queries a descriptor, which needs nothing of Rust's runtime.
     let closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } < 0;
     STDOUT_WAS_CLOSED.store(closed, Ordering::Relaxed);
 }
 
 #[used]
-// SAFETY: the section holds pointers to functions that are called, without arguments that matter, before main.
+// SAFETY: the section holds pointers to functions called before main, which may ignore their arguments.
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
 static FIRST: extern "C" fn() = look_at_stdout;
@@ -64,9 +64,9 @@ static FIRST: extern "C" fn() = look_at_stdout;
 pub fn install() {
     for (signal, _) in CAUSES {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: all fields are plain numbers or pointers that may be null, and all that matter are set here. The handler
-        // has the signature that SA_SIGINFO asks for and only calls what POSIX calls async-signal-safe. Rust's own start
-        // gave this thread an alternate stack for signals, as it does for every thread it starts.
+        // SAFETY: all fields are plain numbers or nullable pointers, and all relevant ones are set here. The
+        // handler has the signature that SA_SIGINFO requires and is async-signal-safe. Rust's runtime gave
+        // this thread an alternate signal stack, as it does for every thread it starts.
         unsafe {
             let act = action.as_mut_ptr();
             (*act).sa_sigaction = on_signal as *const () as usize;
@@ -88,7 +88,7 @@ pub fn install() {
             text.or_else(|| words.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
         let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
         if text.contains("cannot unwind") {
-            super::last_line("fireside: llama.cpp stopped: uncaught exception"); // see llama.rs
+            super::last_line("fireside: llama.cpp stopped: uncaught exception"); // a C++ exception: see llama.rs
         } else {
             super::last_line(&format!("fireside: internal error{place}: {text}"));
         }
@@ -105,26 +105,27 @@ pub fn let_faults_end_it() {
     }
 }
 
-/// Dies as `FIRESIDE_TEST_FAULT` says, as where the compiler got instructions wrong: "SIGILL" with weights that were laid out for
-/// the processor, "SIGILL always" in any case. For tests of the parent.
+/// Raises the signal in `FIRESIDE_TEST_FAULT`, like a build for another processor: "SIGILL" only with
+/// repacked weights, "SIGILL always" in any case. For tests of the parent process.
 pub fn on_purpose(repacked: bool) {
     let Ok(wish) = std::env::var("FIRESIDE_TEST_FAULT") else { return };
     let (name, always) =
         wish.split_once(' ').map_or((wish.as_str(), false), |(name, when)| (name, when == "always"));
     if let Some(signal) = FAULTS.iter().find(|signal| signal.as_str() == name).filter(|_| repacked || always)
     {
-        let _ = signal::raise(*signal); // it does not return
+        let _ = signal::raise(*signal); // does not return
     }
 }
 
 /// Stores the terminal and its mode for the handlers.
 pub fn remember(device: File, mode: &Termios) {
     let found = Box::into_raw(Box::new((device.into_raw_fd(), mode.clone().into())));
-    FOUND.store(found, Ordering::Release); // never freed: a handler may be reading the one before
+    FOUND.store(found, Ordering::Release); // never freed: a handler may still read the old value
 }
 
 extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes by a call.
+    // SAFETY: the kernel passes a valid pointer to a handler installed with SA_SIGINFO. SIGABRT always comes
+    // from a call.
     let sent = signal != libc::SIGABRT && unsafe { (*about).si_code } <= 0;
     let cause = CAUSES.iter().find(|(known, _)| *known == signal).map_or(SENT, |(_, cause)| cause);
     end(if sent { SENT } else { cause });
@@ -134,7 +135,7 @@ extern "C" fn on_signal(signal: libc::c_int, about: *mut libc::siginfo_t, _: *mu
 fn end(why: &str) -> ! {
     if CRASHED.swap(true, Ordering::AcqRel) {
         loop {
-            // SAFETY: only waits for a signal; the thread that came first ends the process.
+            // SAFETY: only waits for a signal; the first thread ends the process.
             unsafe { libc::pause() };
         }
     }
@@ -142,16 +143,16 @@ fn end(why: &str) -> ! {
     write(if is_terminal(libc::STDERR_FILENO) { b"\nfireside: " } else { b"fireside: " });
     write(why.as_bytes());
     write(b"\n");
-    // SAFETY: ends the process at once, without running anything.
+    // SAFETY: ends the process at once, without running any code.
     unsafe { libc::_exit(FAILED) };
 }
 
 /// `terminal::restore` with async-signal-safe calls only.
 fn restore() {
-    // SAFETY: null or a pointer from `remember`, which nobody frees.
+    // SAFETY: null, or a pointer from `remember`, which is never freed.
     let Some((device, mode)) = (unsafe { FOUND.load(Ordering::Acquire).as_ref() }) else { return };
-    // SAFETY: the descriptor is open as long as the program runs and `mode` is a valid mode; all calls are
-    // async-signal-safe. Changing a terminal that another job owns would stop this process instead of ending it.
+    // SAFETY: the descriptor stays open until the process ends and `mode` is a valid mode; all calls are
+    // async-signal-safe. Changing a terminal that another job owns would suspend this process.
     unsafe {
         if libc::tcgetpgrp(*device) == libc::getpgrp() {
             let marks = terminal::NO_PASTE_MARKS;
@@ -173,6 +174,6 @@ fn is_terminal(descriptor: libc::c_int) -> bool {
 }
 
 fn write(text: &[u8]) {
-    // SAFETY: async-signal-safe; pointer and length are those of the slice. There is nowhere left to report a failure to.
+    // SAFETY: async-signal-safe; pointer and length are those of the slice. A failure cannot be reported.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
 }

@@ -1,15 +1,15 @@
 //! Bytes from a terminal → keys: typed and pasted text, without the terminal's own reports.
 //!
-//! A key with modifiers comes in many encodings (xterm's, rxvt's, CSI u, modifyOtherKeys): each becomes its usual meaning,
-//! or nothing. Replies to queries of other programs (cursor position, features, colours), mouse and focus
-//! events are not keys.
+//! Keys with modifiers have many encodings (xterm's, rxvt's, CSI u, modifyOtherKeys); each becomes its usual
+//! meaning, or nothing. Replies to queries of other programs (cursor position, features, colors), mouse and
+//! focus events are not keys.
 
 mod modified;
 
 use self::modified::{Modifiers, arrow, meaning};
 use super::acts;
 
-/// Longest text in a reply of the terminal (names, colours) before the decoder gives up on it.
+/// Longest text in a reply of the terminal (names, colors) before the decoder gives up on it.
 const LONGEST: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub enum Key {
     /// Deletes the word before the cursor.
     BackspaceWord,
     DeleteWord,
-    /// A pasted text without control sequences; line breaks and tabs stay.
+    /// Pasted text without control sequences, but with line breaks and tabs.
     Pasted(String),
 }
 
-/// What some bytes begin with.
+/// The first element of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum First {
     Key(Key),
@@ -55,11 +55,11 @@ enum First {
 /// The mark after a pasted text.
 const PASTED: &[u8] = b"\x1b[201~";
 
-/// Bytes that are not decoded yet.
+/// A decoder with the bytes that are not decoded yet.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
-    /// Inside a paste: the number of bytes without its end mark.
+    /// Inside a paste: the number of bytes already searched for the end mark.
     pasting: Option<usize>,
 }
 
@@ -90,7 +90,7 @@ impl Decoder {
         }
     }
 
-    /// The next key, with incomplete sequences taken as they are.
+    /// The next key, taking incomplete sequences as they are.
     pub fn last(&mut self) -> Option<Key> {
         loop {
             if let Some(key) = self.whole() {
@@ -141,10 +141,11 @@ pub fn typed(line: &str) -> String {
             _ => {}
         }
     }
-    text + &without_sequences(&String::from_utf8_lossy(&decoder.bytes)) // a paste that goes on in the next line
+    // The rest is a paste that continues on the next line.
+    text + &without_sequences(&String::from_utf8_lossy(&decoder.bytes))
 }
 
-/// A pasted text without control sequences.
+/// The text without control sequences.
 fn without_sequences(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -175,7 +176,7 @@ fn first(bytes: &[u8]) -> Option<(usize, First)> {
     }
 }
 
-/// The same if nothing follows.
+/// The same for bytes after which nothing follows.
 fn alone(bytes: &[u8]) -> Option<(usize, First)> {
     match bytes {
         [] => None,
@@ -244,8 +245,10 @@ fn string(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
 /// `ESC [`, parameters, final byte.
 fn csi(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     match bytes.get(begun)? {
-        b'[' => return bytes.get(begun + 1).map(|_| (begun + 2, First::Nothing)), // a function key of the Linux console
-        b'M' => return bytes.get(begun + 3).map(|_| (begun + 4, First::Nothing)), // the mouse: button, column, row
+        // A function key of the Linux console.
+        b'[' => return bytes.get(begun + 1).map(|_| (begun + 2, First::Nothing)),
+        // The mouse: button, column, row.
+        b'M' => return bytes.get(begun + 3).map(|_| (begun + 4, First::Nothing)),
         _ => {}
     }
     let inside = &bytes[begun..];
@@ -257,7 +260,7 @@ fn csi(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
     let parameters = std::str::from_utf8(&inside[..end]).unwrap_or_default();
     match inside[end] {
         letter @ (b'$' | b'@'..=b'~') => Some((begun + end + 1, meaning(parameters, letter))),
-        _ => Some((begun + end, First::Nothing)), // broken off
+        _ => Some((begun + end, First::Nothing)), // an incomplete sequence
     }
 }
 
@@ -283,7 +286,7 @@ fn ss3(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
 mod tests {
     use super::*;
 
-    /// All keys, the bytes coming one by one or all at once.
+    /// All keys of the bytes, which arrive in pieces of `step`.
     fn keys(bytes: &[u8], step: usize) -> Vec<Key> {
         let (mut decoder, mut keys) = (Decoder::default(), Vec::new());
         for piece in bytes.chunks(step) {

@@ -1,6 +1,6 @@
-//! The only code that prints. stdout carries the model's words; everything else goes to stderr.
+//! The only code that prints. The model's output goes to stdout, everything else to stderr.
 //!
-//! `Screen` shows answers and everything about them; the functions here print where there is no screen.
+//! `Screen` shows answers and everything about them. The functions here print without a screen.
 
 pub mod answer;
 pub mod crash;
@@ -22,7 +22,7 @@ pub use screen::{Screen, Style};
 use wrap::TextKind;
 pub use wrap::width;
 
-/// Columns of a terminal that does not tell its width.
+/// Columns of a terminal of unknown width.
 const DEFAULT_COLUMNS: usize = 80;
 
 /// The text wrapped to `columns` cells; unchanged without a terminal.
@@ -30,14 +30,14 @@ fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
     columns.map_or_else(|| text.to_string(), |columns| wrap::wrapped(text, kind, columns))
 }
 
-/// Redraws the line just typed after a prompt with breaks between words; the terminal broke it anywhere.
+/// Redraws the line just typed after a prompt with breaks between words; the terminal breaks it anywhere.
 pub fn retype(prompt: &str, style: &str, line: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
     let (whole, rows) = (wrap::wrapped(&text, TextKind::Prose, columns), terminal::rows(&text, columns) + 1);
     if whole == text || rows >= height || !wrap::is_sure(&text) {
-        return; // a line that scrolled off the screen, or of unknown height, stays as it is
+        return; // lines that scrolled off the screen, or of uncertain height, stay as they are
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {
         let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");
@@ -61,7 +61,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// stdout; an error if it was closed at the start, because writes to its replacement would be lost.
+/// stdout; an error if it was closed at the start, because writes to /dev/null would be lost.
 fn stdout() -> io::Result<io::StdoutLock<'static>> {
     if crash::stdout_was_closed() {
         return Err(io::Error::other("stdout is closed"));
@@ -69,21 +69,21 @@ fn stdout() -> io::Result<io::StdoutLock<'static>> {
     Ok(io::stdout().lock())
 }
 
-/// Prints to stdout where there is no screen.
+/// Prints to stdout without a screen.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = stdout()?;
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// One line on stderr where there is no screen.
+/// Prints one line to stderr without a screen.
 pub fn last_line(line: &str) {
     let columns =
         io::stderr().is_terminal().then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS));
     log(&format!("{}\n", wrapped(&sanitize(&one_line(line)), TextKind::Columns, columns)));
 }
 
-/// A piece of llama.cpp's log, or of a line being typed.
+/// Prints a piece of llama.cpp's log, or of a line being typed, to stderr.
 pub fn log(text: &str) {
-    let _ = io::stderr().lock().write_all(sanitize(text).as_bytes()); // there is nowhere left to report to
+    let _ = io::stderr().lock().write_all(sanitize(text).as_bytes()); // a failure cannot be reported anywhere
 }

@@ -1,6 +1,6 @@
 //! A list on the terminal → the chosen row: arrows move, typing filters, Enter selects, Esc cancels.
 //!
-//! Uses the alternate screen, so that it leaves no trace. Descriptions of rows are computed when they are shown.
+//! Uses the alternate screen, so that it leaves no trace. Computes the descriptions of rows on demand.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ const ROWS_OF_QUESTION: usize = 3;
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
     pub title: String,
-    /// The title is a name: shortening keeps its end.
+    /// Whether the title is a name: shortening keeps its end.
     pub name: bool,
     /// An id that the filter matches by prefix; empty: none.
     pub id: String,
@@ -36,7 +36,7 @@ pub struct Choice {
 pub struct Question<'a> {
     pub text: &'a str,
     pub rows: &'a [Choice],
-    /// Describes a row by its index: the second line, and the text to filter by; `None`: rows have one line.
+    /// Describes a row by its index: its second line, and the text to filter by; `None`: rows have one line.
     pub about: Option<Describe<'a>>,
 }
 
@@ -79,7 +79,7 @@ struct List<'a> {
     typed: String,
     /// Indices of the rows that match the filter.
     found: Vec<usize>,
-    /// The selected one, and the first one on the screen.
+    /// The places in `found` of the selected row and of the first row on the screen.
     at: usize,
     top: usize,
     /// The number of rows that fit on the screen.
@@ -135,7 +135,7 @@ impl List<'_> {
         self.about[place].get_or_insert_with(|| asked.as_mut().map(|about| about(place)).unwrap_or_default())
     }
 
-    /// The contents of the screen, with line wrapping off: terminals disagree about the width of some characters.
+    /// The screen's contents. Turns line wrapping off: terminals disagree about the width of some characters.
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
         let asked = sanitize(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
         let asked = wrapped(&asked, TextKind::Prose, columns);
@@ -197,10 +197,10 @@ mod tests {
         for c in "3FA9".chars() {
             list.key(Key::Char(c));
         }
-        assert_eq!(list.found.len(), 4, "the id of all");
+        assert_eq!(list.found.len(), 4, "all have this id");
         list.key(Key::Ctrl('u'));
         list.key(Key::Pasted("ABOUT\n1".into()));
         assert_eq!(list.found, [1]);
-        assert_eq!(asked, [0, 1, 2, 3], "each once, those shown first");
+        assert_eq!(asked, [0, 1, 2, 3], "each once, the visible ones first");
     }
 }

@@ -1,4 +1,4 @@
-//! A progress line on stderr for loading, prefill, downloads and other long steps. The only file naming indicatif.
+//! A progress line on stderr for loading, prefill, downloads and other long steps, with indicatif.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::units::{count, duration, size};
 
 /// Shortest prefill that gets a progress line.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Shortest loading that gets one.
+/// Shortest load that gets one.
 const LOADING_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct ProgressLine {
@@ -104,7 +104,7 @@ impl ProgressLine {
         self.tick();
     }
 
-    /// Called while time passes: shows a prefill that takes long.
+    /// Called from time to time: shows a prefill that takes long.
     pub(super) fn tick(&mut self) {
         let Some(Reading { since, done, total }) = self.reading else { return };
         if !self.moving || since.elapsed() < PATIENCE {
@@ -118,7 +118,7 @@ impl ProgressLine {
         }
     }
 
-    /// A download, in bytes. Bytes from an earlier run do not count for the speed.
+    /// A download, in bytes. Bytes from an earlier run do not count toward the speed.
     pub(super) fn fetching(&mut self, done: u64, total: u64) {
         if !self.moving || total == 0 {
             return;

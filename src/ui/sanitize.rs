@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Replaces every character that [`acts`].
+/// Replaces every character for which [`acts`] is true.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     replaced(text, |c, shown| match c {
         '\u{0}'..='\u{1f}' => shown.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}')),
@@ -12,7 +12,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same for JSON, in which such characters occur in strings only: escapes them.
+/// The same for JSON, where such characters occur only in strings: escapes them.
 pub(super) fn in_json(text: &str) -> Cow<'_, str> {
     replaced(text, |c, shown| {
         for unit in c.encode_utf16(&mut [0; 2]) {
@@ -32,8 +32,9 @@ fn replaced(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character could move the cursor, recolour, retitle, reorder or hide: C0 and C1 control characters (but newline and
-/// tab), those that turn the direction of writing, separators of lines and paragraphs, and tags, which nobody sees.
+/// Whether a character could control the terminal or hide and reorder text: C0 and C1 control characters
+/// (except newline and tab), bidirectional controls, line and paragraph separators, and tags, which are
+/// invisible.
 pub fn acts(c: char) -> bool {
     match c {
         '\n' | '\t' => false,

@@ -1,4 +1,4 @@
-//! The screen: the answer on stdout, notices, progress and questions on stderr, in the style that the user chose.
+//! The screen: answers on stdout; notices, progress and questions on stderr, in the user's style.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -16,9 +16,9 @@ const PROMPT: &str = "1";
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub color: Auto,
-    /// No animation, no colours.
+    /// No animation, no colors.
     pub plain: bool,
-    /// Answers and failures only.
+    /// Show answers and failures only.
     pub quiet: bool,
     /// Show thinking.
     pub thinking: bool,
@@ -31,7 +31,7 @@ pub struct Screen {
     errors_to_terminal: bool,
     /// Whether the answer so far ends with a newline; `None` before its first character.
     at_line_start: Option<bool>,
-    /// Thinking tokens so far, while no answer text has come.
+    /// Thinking tokens so far, until the answer begins.
     thought: Option<usize>,
     /// The wrapped answer and thinking, if they go to a terminal.
     answer: Option<Wrap>,
@@ -73,7 +73,7 @@ impl Screen {
         self.errors_to_terminal.then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS))
     }
 
-    /// Begins an answer, or continues one after the part `before` that was shown earlier.
+    /// Begins an answer, or continues one whose beginning `before` was shown earlier.
     pub fn begin_answer(&mut self, before: &str) {
         let kind = self.streamed();
         self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
@@ -83,8 +83,8 @@ impl Screen {
         if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
     }
 
-    /// Prints a piece of the answer: unchanged into a pipe or file; on a terminal with visible control characters and breaks
-    /// between words.
+    /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
+    /// characters and breaks between words.
     pub fn answer(&mut self, text: &str) -> io::Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Screen {
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
-    /// A piece of thinking, `tokens` so far: prints it if thinking is shown, otherwise updates one line that counts.
+    /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
@@ -132,14 +132,14 @@ impl Screen {
     pub fn end_raw_answer(&mut self) {
         let rest = self.rest_of_answer();
         self.at_line_start = None;
-        let _ = print(&rest); // on a terminal only
+        let _ = print(&rest); // there is a rest only on a terminal
     }
 
     /// Ends an answer that failed; later output starts on a new line.
     pub fn break_off(&mut self) {
         let rest = self.rest_of_answer();
         let newline = if self.at_line_start.take() == Some(false) { "\n" } else { "" };
-        let _ = print(&(rest + newline)); // the reason for breaking off is told anyway
+        let _ = print(&(rest + newline)); // the failure itself is reported anyway
     }
 
     /// The rest of the answer that was held back at a possible break.
@@ -153,7 +153,7 @@ impl Screen {
         self.put(&wrapped(&sanitize(text), TextKind::Columns, self.columns()))
     }
 
-    /// The same for text of users and models.
+    /// The same for text from users and models.
     pub fn conversation(&mut self, text: &str) -> io::Result<()> {
         self.put(&wrapped(&sanitize(text), TextKind::Prose, self.columns()))
     }
@@ -174,7 +174,7 @@ impl Screen {
         self.put(&sanitize::in_json(text))
     }
 
-    /// Prints text for other programs: unchanged into a pipe or file.
+    /// Prints text for other programs: unchanged to a pipe or file.
     pub fn output_as_it_is(&mut self, text: &str) -> io::Result<()> {
         self.put(&if self.answers_to_terminal { sanitize(text) } else { text.into() })
     }
@@ -187,7 +187,7 @@ impl Screen {
         out.flush()
     }
 
-    /// Shows the progress of loading and prefill; `None`: only time passed.
+    /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
             None => self.progress.tick(),
@@ -228,7 +228,7 @@ impl Screen {
         self.progress.importing(done, total);
     }
 
-    /// Prints text on stdout; on a terminal the parts between `begin` and `end` are bold. Removes the two characters.
+    /// Prints text on stdout. On a terminal, parts between `begin` and `end`, which are removed, are bold.
     pub fn highlights(&mut self, text: &str, begin: char, end: char) -> io::Result<()> {
         if !(self.answers_to_terminal && self.colored()) {
             return self.output(&text.replace([begin, end], ""));
@@ -260,7 +260,7 @@ impl Screen {
         self.tell(line, TextKind::Columns, "2");
     }
 
-    /// A warning, shown even with --quiet: something failed besides the task itself.
+    /// A warning about a side task that failed, shown even with --quiet.
     pub fn warning(&mut self, line: &str) {
         self.tell(&format!("fireside: {line}"), TextKind::Columns, "31");
     }
@@ -270,7 +270,7 @@ impl Screen {
         self.tell(text, TextKind::Columns, "");
     }
 
-    /// The same for text of a user or a model.
+    /// The same for text from a user or a model.
     pub fn show_conversation(&mut self, text: &str) {
         self.tell(text, TextKind::Prose, "");
     }
@@ -320,7 +320,7 @@ impl Screen {
         self.note(&stats::line(stats, first_token));
     }
 
-    /// Text on lines of its own. Sanitized even in a pipe, which may end at a terminal.
+    /// Prints whole lines to stderr. Sanitized even in a pipe, which may end at a terminal.
     fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
         self.progress.clear();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
@@ -328,7 +328,7 @@ impl Screen {
 
     fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
-        let _ = io::stderr().lock().write_all(line.as_bytes()); // there is nowhere left to report to
+        let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
 
     fn drawn(&self, text: &str, color: &str) -> String {

@@ -70,7 +70,7 @@ fn ending(stop: StopReason) -> &'static str {
     }
 }
 
-/// The line that remains of the thinking counter.
+/// The line left by the thinking counter.
 pub fn thought(number: usize) -> String {
     format!("thought: {}", tokens(number))
 }

@@ -1,5 +1,5 @@
-//! Rows of cells → lines: columns as wide as their widest cell; on a terminal that is too narrow for them fewer and narrower
-//! ones, and where even that is too much a block of lines for each row.
+//! Rows of cells → lines, with columns as wide as their widest cell. A terminal that is too narrow gets fewer
+//! and narrower columns, or a block of lines per row if even those do not fit.
 
 use super::sanitize;
 use super::wrap::{TextKind, width, wrapped};
@@ -7,9 +7,9 @@ use super::wrap::{TextKind, width, wrapped};
 /// How a column adapts to a narrow terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// Stays whole: arguments for commands, the most important facts.
+    /// Always shown in full: arguments for commands, the most important facts.
     Whole,
-    /// Is left out, the highest number first.
+    /// Left out if necessary, the highest number first.
     Spare(u8),
     /// Its cells wrap to the next line.
     Wraps,
@@ -17,21 +17,21 @@ pub enum Column {
     Cut,
 }
 
-/// Between columns, in cells.
+/// The gap between columns, in cells.
 const GAP: usize = 2;
 /// Narrowest width of cells while a spare column remains.
 const ENOUGH: usize = 24;
 /// Narrowest width of cut cells.
 const LEAST: usize = 12;
 
-/// An entry for the headings, empty where there are none, and one for each row: a line of the terminal, or several. Without a
-/// terminal's columns it is always one.
+/// The table: an entry for the headings (empty if there are none) and one for each row. An entry may have
+/// several lines; without a terminal width it has one.
 pub fn table<const N: usize>(
     columns: [(&str, Column); N],
     rows: &[[String; N]],
     terminal: Option<usize>,
 ) -> Vec<String> {
-    // A name may hold anything, but not begin a new line.
+    // Names may contain anything; line breaks and tabs must not break the layout.
     let cell = |cell: &String| sanitize(&cell.replace(['\n', '\r', '\t'], "\u{2424}")).into_owned();
     let headings = columns.map(|(heading, _)| heading.to_string());
     let mut cells = vec![headings];
@@ -54,7 +54,7 @@ pub fn pairs(rows: &[[String; 2]], terminal: Option<usize>) -> Vec<String> {
     table([("", Column::Whole), ("", Column::Wraps)], rows, terminal).split_off(1)
 }
 
-/// How wide the columns are to be, 0 for those that are left out; `None`: there is no room for what must stay.
+/// The widths of the columns, 0 for those left out; `None`: the required ones do not fit.
 fn fitted<const N: usize>(
     kinds: &[Column; N],
     natural: &[usize],
@@ -121,7 +121,7 @@ fn line<const N: usize>(row: &[String; N], kinds: &[Column; N], widths: &[usize]
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The first cell, and under it the others with their headings.
+/// A row as a block: the first cell, and below it the others with their headings.
 fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
     let widest = headings[1..].iter().map(|heading| width(heading)).max().unwrap_or(0);
     let mut lines = vec![row[0].trim_end().to_string()];
@@ -132,7 +132,7 @@ fn block<const N: usize>(headings: &[String; N], row: &[String; N]) -> String {
     lines.join("\n")
 }
 
-/// The beginning of a text, at most `most` cells wide. Ends between words, unless the first word is longer.
+/// The beginning of a text, at most `most` cells wide. Ends between words unless the word there is too long.
 pub fn cut(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_string();
@@ -145,7 +145,7 @@ pub fn cut(text: &str, most: usize) -> String {
     format!("{}…", ends.trim_end())
 }
 
-/// The beginning and the end of a name, at most so many cells: what tells names apart may be at either.
+/// The beginning and the end of a name, at most `most` cells wide: names may differ at either end.
 pub fn squeezed(name: &str, most: usize) -> String {
     if width(name) <= most {
         return name.to_string();
@@ -156,7 +156,7 @@ pub fn squeezed(name: &str, most: usize) -> String {
     format!("{}…{}", &name[..beginning(name, room / 3)], &name[end..])
 }
 
-/// Where so many cells of a text end.
+/// The byte where the first `cells` cells of a text end.
 fn beginning(text: &str, cells: usize) -> usize {
     let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
     ends.take_while(|end| width(&text[..*end]) <= cells).last().unwrap_or(0)
@@ -191,7 +191,7 @@ mod tests {
     fn a_text_is_cut_between_words() {
         assert_eq!(cut("Explain gravitational waves", 18), "Explain…");
         assert_eq!(cut("Explain gravitational waves", 24), "Explain gravitational…");
-        assert_eq!(cut("See https://example.org/a/path", 20), "See https://example…", "longer than the room");
+        assert_eq!(cut("See https://example.org/a/path", 20), "See https://example…", "the word is too long");
         assert_eq!(cut("Incomprehensible", 8), "Incompr…");
         assert_eq!(squeezed("Some-Model-7B-Instruct-Q4_K_M", 16), "Some-…uct-Q4_K_M");
     }

@@ -1,4 +1,5 @@
-//! The state of the terminal: notices Ctrl-C, hides typing while the model writes, and restores everything at the end.
+//! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the
+//! terminal at the end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
 use super::{keys, typing, width};
 
-/// Ctrl-C was pressed and not handled yet.
+/// Whether Ctrl-C was pressed and not handled yet.
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// The mode of the terminal at the start.
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
@@ -26,22 +27,22 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
 /// The number of suspensions.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
-/// Keys are read one by one and stored.
+/// Whether keys are read one by one and stored.
 static HUSHED: AtomicBool = AtomicBool::new(false);
-/// The alternate screen is shown.
+/// Whether the alternate screen is shown.
 static OWN_SCREEN: AtomicBool = AtomicBool::new(false);
 const OWN_SCREEN_ON: &[u8] = b"\x1b[?1049h";
 const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
-/// Tells the terminal to mark pasted text no more: the editor is gone.
+/// Disables bracketed paste when the editor is gone.
 pub(super) const NO_PASTE_MARKS: &[u8] = b"\x1b[?2004l";
 const PASTE_MARKS: &[u8] = b"\x1b[?2004h";
 
-/// From now on Ctrl-C sets a flag instead of ending the program, and ending or suspending it puts the terminal back. `found`
-/// is told which terminal there is and in which mode.
+/// From now on, Ctrl-C sets a flag instead of ending the program, and the terminal is restored when the
+/// program ends or is suspended. `found` is called with the terminal and its mode.
 pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
     let flag = INTERRUPTED.get_or_init(Arc::default);
-    let _ = signal_hook::flag::register(SIGINT, flag.clone()); // without it Ctrl-C ends the program, no worse
-    // A file that may not become larger (ulimit -f) is a failed write like any other, and not the end of the program.
+    let _ = signal_hook::flag::register(SIGINT, flag.clone()); // on failure Ctrl-C just ends the program
+    // A write beyond the file size limit (ulimit -f) then fails, instead of ending the program.
     let _ = signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default());
     if let Some(terminal) = device()
         && let Ok(mode) = tcgetattr(&terminal)
@@ -57,7 +58,7 @@ pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
                 } else {
                     restore();
                     if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
-                        let _ = std::fs::remove_file(path); // there is nobody left to tell
+                        let _ = std::fs::remove_file(path); // a failure cannot be reported anywhere
                     }
                     signal_hook::low_level::exit(128 + signal);
                 }
@@ -66,7 +67,7 @@ pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
     }
 }
 
-/// A file that is to go if a signal ends the program now; `None`: no longer.
+/// Sets the file to remove if a signal ends the program; `None`: no file.
 pub fn unfinished(path: Option<PathBuf>) {
     *UNFINISHED.lock().expect(UNBROKEN) = path;
 }
@@ -76,7 +77,7 @@ pub fn interrupted() -> bool {
     INTERRUPTED.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
-/// Whether Ctrl-C, or Esc where keys are stored, was pressed since the last call.
+/// Whether Ctrl-C was pressed since the last call, or Esc if keys are being stored.
 pub fn stopped() -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
@@ -88,36 +89,37 @@ fn is_ours(terminal: &File) -> bool {
     tcgetpgrp(terminal) == Ok(getpgrp())
 }
 
-/// From now on the second Ctrl-C ends the program at once: for one-shot runs, which may be stuck writing to a reader
-/// that does not read.
+/// From now on, the second Ctrl-C ends the program at once. For one-shot runs, which may block while writing
+/// to a pipe that nobody reads.
 pub fn end_on_second_interrupt() {
     let first = Arc::<AtomicBool>::default();
     let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, first.clone());
-    let _ = signal_hook::flag::register(SIGINT, first); // after the shutdown, so that the first only sets the flag
+    // Registered after the shutdown, so that the first Ctrl-C only sets the flag.
+    let _ = signal_hook::flag::register(SIGINT, first);
 }
 
-/// From now on Ctrl-C ends the program at once: where nothing can be lost.
+/// From now on, Ctrl-C ends the program at once. For runs that have nothing to lose.
 pub fn end_on_interrupt() {
     let always = Arc::new(AtomicBool::new(true));
     let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, always);
 }
 
-/// The terminal itself, wherever stdin and stdout lead.
+/// The terminal itself, even if stdin and stdout are redirected.
 pub fn device() -> Option<File> {
     OpenOptions::new().read(true).write(true).open("/dev/tty").ok()
 }
 
-/// The width of its window.
+/// The width of the terminal's window.
 pub fn columns() -> Option<usize> {
     window().map(|(columns, _)| columns)
 }
 
-/// The columns and rows of its window.
+/// The columns and rows of the terminal's window.
 pub fn window() -> Option<(usize, usize)> {
     size(device()?)
 }
 
-/// The same, if this leads to a terminal.
+/// The columns and rows of the terminal behind a stream; `None`: not a terminal.
 pub(super) fn size(stream: impl AsFd) -> Option<(usize, usize)> {
     let (width, height) = terminal_size::terminal_size_of(stream)?;
     Some((usize::from(width.0), usize::from(height.0)))
@@ -127,13 +129,13 @@ pub(super) fn columns_of(stream: impl AsFd) -> Option<usize> {
     size(stream).map(|(columns, _)| columns)
 }
 
-/// How many rows below its first one a text ends in a window of so many columns.
+/// The row in which a text ends in a window of this many columns, counted from its first row.
 pub fn rows(text: &str, columns: usize) -> usize {
     let (row, column) = end(text, columns);
     row + usize::from(column >= columns)
 }
 
-/// Whether its last row is full, so that what comes next begins another one.
+/// Whether a text fills its last row, so that the next character begins another row.
 pub(super) fn is_full(text: &str, columns: usize) -> bool {
     end(text, columns).1 >= columns
 }
@@ -155,12 +157,12 @@ pub fn typed_ahead() -> bool {
     typing::is_waiting() || device().is_some_and(|terminal| typing::is_readable(terminal, Duration::ZERO))
 }
 
-/// The lines that were typed before the program took over the terminal, which hands out whole lines until then.
+/// The lines typed before the program took over the terminal, which until then delivers whole lines.
 pub fn lines_typed_ahead() -> Vec<String> {
     let Some(mut terminal) = device() else { return Vec::new() };
     let in_lines = tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON));
     let mut lines = Vec::new();
-    let mut line = [0; 4096]; // the longest line that a terminal keeps
+    let mut line = [0; 4096]; // the longest line in the terminal's buffer
     while in_lines && typing::is_readable(&terminal, Duration::ZERO) {
         match terminal.read(&mut line) {
             Ok(length) if length > 0 => {
@@ -176,7 +178,7 @@ fn original() -> Option<Termios> {
     ORIGINAL.lock().expect(UNBROKEN).clone()
 }
 
-/// Puts the terminal back as it was when the program started, if it is still ours to change.
+/// Restores the terminal's state from the start, if this program is in the foreground.
 pub fn restore() {
     let (Some(mut terminal), Some(original)) = (device(), original()) else {
         return;
@@ -188,12 +190,12 @@ pub fn restore() {
     }
 }
 
-/// What leaves the screen of our own, if it is shown.
+/// The sequence that leaves the alternate screen; empty if it is not shown.
 pub(super) fn screen_off() -> &'static [u8] {
     if OWN_SCREEN.load(Ordering::Relaxed) { OWN_SCREEN_OFF } else { b"" }
 }
 
-/// Runs something with the terminal as it was when the program started.
+/// Runs something with the terminal in its state from the start.
 pub fn as_found<T>(run: impl FnOnce() -> T) -> T {
     let terminal = device();
     let mode = terminal.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
@@ -208,24 +210,24 @@ pub fn as_found<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// How often the program was stopped and went on: what it shows may be gone.
+/// The number of suspensions so far. After one, the screen may need to be redrawn.
 pub(super) fn suspensions() -> usize {
     SUSPENDED.load(Ordering::Relaxed)
 }
 
-/// Does what Ctrl-Z does; returns when the shell lets the program go on.
+/// Suspends the program, as Ctrl-Z does; returns when the shell resumes it.
 pub fn suspend() {
     let before = SUSPENDED.load(Ordering::Relaxed);
-    let _ = kill(Pid::from_raw(0), Signal::SIGTSTP); // everyone in this pipeline
+    let _ = kill(Pid::from_raw(0), Signal::SIGTSTP); // all processes of this pipeline
     for _ in 0..500 {
         if SUSPENDED.load(Ordering::Relaxed) != before {
             return;
         }
-        std::thread::sleep(Duration::from_millis(1)); // until the signal has reached the thread that acts upon it
+        std::thread::sleep(Duration::from_millis(1)); // until the signal reaches the thread that handles it
     }
 }
 
-/// Stops until the shell continues the program; does nothing where no shell could.
+/// Stops until the shell resumes the program; does nothing if there is no shell that could.
 fn stop() {
     let under_a_shell = getsid(None) != Ok(getpgrp());
     if under_a_shell {
@@ -234,24 +236,26 @@ fn stop() {
     SUSPENDED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Has the terminal say what is pasted outside the editor, too: one message instead of one for each line of it.
+/// Enables bracketed paste outside the editor too, so that a paste is one message instead of one per line.
 pub fn mark_pastes() {
     if let Some(mut terminal) = device() {
         let _ = terminal.write_all(PASTE_MARKS);
     }
 }
 
-/// While it lives, what is typed outside the editor is not shown but kept for the next line; Ctrl-C and Ctrl-Z still
-/// work.
+/// While it exists, text typed outside the editor is hidden and kept for the next line; signal keys work.
 pub struct Hushed(());
 
 impl Hushed {
     pub fn new() -> Hushed {
         if let (Some(terminal), Some(mut quiet)) = (device(), original()) {
             quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
-            quiet.local_flags.insert(LocalFlags::ISIG | LocalFlags::NOFLSH); // Ctrl-C forgets nothing typed before it
-            quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize]; // Ctrl-\ ends nothing
-            quiet.input_flags.remove(InputFlags::ICRNL); // Enter typed ahead must still be Enter for the editor
+            // Ctrl-C keeps text typed before it.
+            quiet.local_flags.insert(LocalFlags::ISIG | LocalFlags::NOFLSH);
+            // Ctrl-\ does not end the program.
+            quiet.control_chars[Key::VQUIT as usize] = quiet.control_chars[Key::VINTR as usize];
+            // Enter typed ahead must still be Enter for the editor.
+            quiet.input_flags.remove(InputFlags::ICRNL);
             let _ = tcsetattr(terminal, SetArg::TCSANOW, &quiet);
             HUSHED.store(true, Ordering::Relaxed);
         }
@@ -272,7 +276,7 @@ impl Drop for Hushed {
     }
 }
 
-/// While it lives, every key comes as it is, Ctrl-C and Ctrl-Z too.
+/// While it exists, keys arrive unprocessed, Ctrl-C and Ctrl-Z too.
 pub struct Raw(Option<(File, Termios)>);
 
 impl Raw {
@@ -280,7 +284,7 @@ impl Raw {
         Raw::but(InputFlags::ICRNL)
     }
 
-    /// The same for one line: what is typed behind it is as others expect it.
+    /// The same for one line: Enter typed after it stays a newline, as other readers expect.
     pub(super) fn of_a_line() -> Raw {
         Raw::but(InputFlags::empty())
     }
@@ -313,7 +317,7 @@ impl Drop for Raw {
     }
 }
 
-/// A screen of its own, gone without a trace when it is dropped.
+/// The alternate screen; dropping it restores the normal one.
 pub(super) struct OwnScreen(File, #[expect(dead_code)] Raw);
 
 impl OwnScreen {

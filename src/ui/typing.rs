@@ -1,5 +1,5 @@
-//! Unused input from the terminal: the one place that reads keys, for the editor, for pickers
-//! and while the model writes.
+//! Input from the terminal → keys, stored until they are used. The only code that reads keys: for the editor,
+//! for pickers, and while the model generates.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,9 +14,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::keys::{Decoder, Key};
 
-/// The parts of a key follow one another at least so fast; if nothing follows the byte of Esc, it was Esc.
+/// The longest pause between the bytes of a key. An Esc byte without more bytes in this time is the key Esc.
 const HASTE: Duration = Duration::from_millis(50);
-/// Most bytes that are read at once.
+/// Most bytes to read at once.
 pub const MOST: usize = 4096;
 const UNBROKEN: &str = "nobody panics holding it";
 
@@ -26,7 +26,7 @@ static TYPED: Mutex<Option<Typed>> = Mutex::new(None);
 struct Typed {
     keys: VecDeque<Key>,
     decoder: Decoder,
-    /// When the last byte came.
+    /// When the last byte arrived.
     last: Option<Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Typed {
         self.keys.extend(std::iter::from_fn(|| self.decoder.whole()));
     }
 
-    /// How long the rest of a key may still take; `None`: nothing is missing.
+    /// How long the rest of an incomplete key may still take; `None`: no key is incomplete.
     fn patience(&mut self) -> Option<Duration> {
         let waiting = self.decoder.is_waiting();
         let waited = self.last.filter(|_| waiting)?.elapsed();
@@ -63,8 +63,8 @@ pub enum Waited {
     End,
 }
 
-/// Waits for a key. `awake`: what ends the waiting when it can be read. `most`: so many bytes are read at once, and what is not
-/// needed is there for other programs only if it was not read.
+/// Waits for a key. The wait ends early once `awake` is readable. Reads at most `most` bytes at once; bytes
+/// that are not read are left for other programs.
 pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration>, most: usize) -> Waited {
     loop {
         let (key, patience) = with(|typed| {
@@ -85,7 +85,7 @@ pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration
     }
 }
 
-/// Waits until something can be read; not by poll, which knows no terminals on a Mac.
+/// Waits until a file is readable. Uses select, because poll does not support terminals on macOS.
 fn wait<'a>(
     files: impl Iterator<Item = BorrowedFd<'a>>,
     timeout: Option<Duration>,
@@ -98,13 +98,13 @@ fn wait<'a>(
     Ok(ready)
 }
 
-/// Whether something can be read, now or in so long a time.
+/// Whether the file is readable, now or within this time.
 pub fn is_readable(file: impl AsFd, within: Duration) -> bool {
     let file = file.as_fd();
     wait([file].into_iter(), Some(within)).is_ok_and(|ready| ready.contains(file))
 }
 
-/// Reads what is there. `false`: the terminal is gone.
+/// Reads the available bytes. `false`: the terminal is gone.
 fn take_in(mut terminal: &File, most: usize) -> bool {
     let mut bytes = [0; MOST];
     match terminal.read(&mut bytes[..most]) {
@@ -117,8 +117,8 @@ fn take_in(mut terminal: &File, most: usize) -> bool {
     }
 }
 
-/// Takes in what was typed up to now, and tells whether Esc or Ctrl-C is among it, which it takes out, or came as a signal. What
-/// was typed before that is not sent unasked: its lines become lines of one message.
+/// Reads everything typed so far. `true`: Ctrl-C came as a signal, or Esc or Ctrl-C is among the keys, from
+/// which it is removed. Lines typed before that are not sent by themselves: they become lines of one message.
 pub fn stopped(terminal: &File, signalled: bool) -> bool {
     while is_readable(terminal, Duration::ZERO) && take_in(terminal, MOST) {}
     with(|typed| {
@@ -134,7 +134,7 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
     })
 }
 
-/// What a key does to a line that is only typed at its end.
+/// Applies a key to a line that is only edited at its end.
 pub fn edit(line: &mut String, key: Key) {
     match key {
         Key::Char(c) => line.push(c),
@@ -149,17 +149,17 @@ pub fn edit(line: &mut String, key: Key) {
     }
 }
 
-/// What was taken and not used, before everything that came later.
+/// Returns unused keys; they come before all later ones.
 pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
     with(|typed| keys.rev().for_each(|key| typed.keys.push_front(key)));
 }
 
-/// Whether something waits to be used.
+/// Whether there is unused input.
 pub fn is_waiting() -> bool {
     with(|typed| !typed.keys.is_empty() || !typed.decoder.is_empty())
 }
 
-/// The keys that are next, as long as they are characters, or one other.
+/// `first` and, if it is a character, all characters directly after it.
 pub fn take_run(first: Key) -> Vec<Key> {
     let mut run = vec![first];
     if let [Key::Char(_)] = run[..] {

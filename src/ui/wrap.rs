@@ -1,38 +1,39 @@
 //! Text → rows of a terminal, wrapped between words.
 //!
-//! It may come piece by piece: what is known of a word is shown at once where there is room enough for most words, and is moved
-//! to the next row if it turns out to be longer. Code between fences and rows of tables stay as they are: broken, they could
-//! not be pasted elsewhere.
+//! Text may come piece by piece. The beginning of a word is shown at once if most words would fit there, and
+//! is moved to the next row if the word turns out to be longer. Fenced code and table rows are not wrapped,
+//! so that they can be copied.
 
 use textwrap::core::display_width;
 
-/// A word may become so wide, in cells, before it must be moved.
+/// Cells that must be free for a word to be shown before it is complete.
 const LONG: usize = 24;
-/// Bytes a cell of a word that is looked at as a whole.
+/// Most bytes per cell of a row that a word may have; a longer one is written as it comes.
 const MOST: usize = 16;
-/// A line of columns that begins with so many spaces goes on with the column above.
+/// A line of columns with this many leading spaces continues the column above.
 const DEEP: usize = 8;
-/// Characters of a line's beginning that tell what kind of line it is.
+/// Bytes of a line's beginning that are kept to tell its kind.
 const BEGINNING: usize = 200;
 
-/// Whose text it is, which says where the rows of a line go on.
+/// The kind of a text, which decides where continuation rows begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TextKind {
-    /// Ours: under what stands behind the first gap, which is a column.
+    /// fireside's own text: below the text after the first gap, which is a column.
     Columns,
-    /// A model's or a user's: under the text of an item of a list. Whole words only, for a terminal whose cursor stays.
+    /// A model's or a user's text: below the text of a list item. Shows whole words only, because the cursor
+    /// cannot be moved back.
     Prose,
     /// The same for a terminal whose cursor can be moved back.
     Streamed,
 }
 
-/// The text in rows of so many cells.
+/// The text in rows of `columns` cells.
 pub(super) fn wrapped(text: &str, kind: TextKind, columns: usize) -> String {
     let mut wrap = Wrap::new(kind, columns);
     wrap.push(text) + &wrap.end()
 }
 
-/// What is to be written when this comes on a terminal of so many columns, or where that is none.
+/// The output for the next piece of text on a terminal of this many columns; `None`: no terminal.
 pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: TextKind, columns: Option<usize>, text: &str) -> String {
     let Some(columns) = columns else { return text.to_string() };
     let wrap = wrap.get_or_insert_with(|| Wrap::new(kind, columns));
@@ -40,12 +41,12 @@ pub(super) fn pushed(wrap: &mut Option<Wrap>, kind: TextKind, columns: Option<us
     wrap.push(text)
 }
 
-/// How wide a text is at most, in cells: terminals differ over signs that are made of several characters.
+/// The largest width of a text in cells: terminals disagree about symbols that consist of several characters.
 pub fn width(text: &str) -> usize {
     display_width(text) + text.matches('\u{fe0f}').count()
 }
 
-/// Whether all terminals take a text for as wide as we do: each of its characters stands by itself.
+/// Whether all terminals agree on the width of a text: no characters combine.
 pub(super) fn is_sure(text: &str) -> bool {
     let joins =
         |c: char| width_of(c) == 0 || matches!(c, '\u{1f3fb}'..='\u{1f3ff}' | '\u{1f1e6}'..='\u{1f1ff}');
@@ -57,20 +58,20 @@ pub(super) fn is_sure(text: &str) -> bool {
 pub(super) struct Wrap {
     text: TextKind,
     columns: usize,
-    /// Cells of the row that are taken.
+    /// Used cells of the row.
     column: usize,
-    /// What the line begins with.
+    /// The beginning of the line.
     line: String,
-    /// What ends the code that the line is part of.
+    /// The fence of the code block that the line is in.
     fence: Option<Fence>,
-    /// The line is a row of a table.
+    /// Whether the line is a row of a table.
     table: bool,
     /// White space before the word, not shown yet.
     space: String,
-    /// The word that is being written, and how much of it is shown, in bytes.
+    /// The current word, and how many of its bytes are shown.
     word: String,
     shown: usize,
-    /// The word is longer than any row: the rest of it is written as it comes.
+    /// Whether the word is longer than a row; its rest is written as it comes.
     endless: bool,
 }
 
@@ -97,7 +98,7 @@ impl Wrap {
         }
     }
 
-    /// The same after a text that was shown before.
+    /// The state after a text that was shown before.
     pub(super) fn after(mut self, text: &str) -> Wrap {
         self.push(text);
         self.end();
@@ -105,7 +106,7 @@ impl Wrap {
         self
     }
 
-    /// What is to be written when this comes.
+    /// The output for the next piece of text.
     fn push(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
@@ -145,7 +146,7 @@ impl Wrap {
         out
     }
 
-    /// No unit follows a number after all.
+    /// Ends a number that no unit follows.
     fn let_go(&mut self, out: &mut String) {
         if self.word.ends_with(' ') {
             self.word.pop();
@@ -154,7 +155,7 @@ impl Wrap {
         }
     }
 
-    /// What is still to be written at the end.
+    /// The rest of the output at the end of the text.
     pub(super) fn end(&mut self) -> String {
         let mut out = String::new();
         self.let_go(&mut out);
@@ -179,7 +180,7 @@ impl Wrap {
         self.column = 0;
     }
 
-    /// White space at the end of a line, which does not go on in the next row.
+    /// Writes the white space at the end of a line, but not beyond the row.
     fn end_space(&mut self, out: &mut String) {
         let space = std::mem::take(&mut self.space);
         let gap = self.gap(&space);
@@ -196,7 +197,7 @@ impl Wrap {
         end - self.column
     }
 
-    /// Whether the line is no text.
+    /// Whether the line is not wrapped: code or a table.
     fn as_it_is(&self) -> bool {
         self.text != TextKind::Columns
             && (self.fence.is_some()
@@ -206,7 +207,7 @@ impl Wrap {
                 || fence(inside(&self.line)).is_some())
     }
 
-    /// The word may go on. What is known of it is shown where it need not be moved any more, or can be.
+    /// Shows the known beginning of a word if it will not be moved, or if it can be moved later.
     fn begin_word(&mut self, out: &mut String) {
         if self.word.is_empty() {
             return;
@@ -220,7 +221,7 @@ impl Wrap {
             0 => self.text == TextKind::Streamed && start + LONG.max(wide) <= self.columns,
             _ => end < self.columns,
         };
-        // To be moved it must be as wide as we take it for.
+        // A word can only be moved if its width is certain.
         let certain = || self.word.chars().all(|c| width_of(c) == 1);
         if shows && (as_it_is || certain()) {
             out.push_str(&std::mem::take(&mut self.space));
@@ -229,7 +230,7 @@ impl Wrap {
         }
     }
 
-    /// The word is over, and goes where it has room.
+    /// Ends the word, and writes it where it fits.
     fn end_word(&mut self, out: &mut String) {
         if self.word.is_empty() {
             return;
@@ -245,7 +246,7 @@ impl Wrap {
             self.column = start + width(rest);
             return;
         }
-        // A word longer than any row may stay where it begins, in its column or alone: the terminal goes on with it.
+        // A word longer than a row stays in its column, or in an empty row, and the terminal breaks it.
         let longer = self.endless || wide > self.columns;
         let begins = if shown > 0 { self.column - width(&word[..shown]) } else { start };
         let alone = shown == 0 && self.column == 0;
@@ -274,12 +275,12 @@ impl Wrap {
         self.take(wide);
     }
 
-    /// So many cells more are written, in the rows that the terminal makes of them.
+    /// Advances by written cells, which the terminal breaks into rows.
     fn take(&mut self, cells: usize) {
         self.column = (self.column + cells).saturating_sub(1) % self.columns + 1;
     }
 
-    /// The column in which the rows of this line go on.
+    /// The column in which continuation rows of this line begin.
     fn hang(&self) -> usize {
         let text = self.line.trim_start_matches([' ', '\u{3000}']);
         let indent = width(&self.line[..self.line.len() - text.len()]);
@@ -293,7 +294,7 @@ impl Wrap {
     }
 }
 
-/// What stands in a line's last column, or behind the mark of an item; all of it if there is neither.
+/// The text after a line's first gap, or after an item's mark; the whole line if there is neither.
 fn behind(text: &str, kind: TextKind) -> &str {
     if kind == TextKind::Columns {
         let gap = text.find("  ");
@@ -307,14 +308,14 @@ fn behind(text: &str, kind: TextKind) -> &str {
     mark.filter(|rest| rest.starts_with(' ')).map_or(text, |rest| rest.trim_start())
 }
 
-/// A line without what makes it an item of a list or a quotation.
+/// A line without its marks of list items and quotations.
 fn inside(line: &str) -> &str {
     let text = line.trim_start();
     let inside = behind(text, TextKind::Prose);
     if inside.len() == text.len() { text } else { self::inside(inside) }
 }
 
-/// The fence that a line begins with, and what stands behind it.
+/// The fence at the beginning of a line, and the text after it.
 fn fence(line: &str) -> Option<(Fence, &str)> {
     let mark = line.chars().next().filter(|c| ['`', '~'].contains(c))?;
     let rest = line.trim_start_matches(mark);
@@ -322,12 +323,12 @@ fn fence(line: &str) -> Option<(Fence, &str)> {
     (length >= 3 && !(mark == '`' && rest.contains('`'))).then(|| (Fence { mark, length }, rest.trim()))
 }
 
-/// Whether a line parts the headings of a table from its rows, as `--- | :-:` does.
+/// Whether a line separates the headings of a table from its rows, as `--- | :-:` does.
 fn is_delimiter(line: &str) -> bool {
     line.contains('|') && line.contains('-') && line.chars().all(|c| "|-: >".contains(c))
 }
 
-/// A number of ours stays on one row with its unit.
+/// Whether a word is a number, which stays on one row with its unit.
 fn is_number(word: &str) -> bool {
     let digits = word.trim_start_matches('(');
     digits.starts_with(|c: char| c.is_ascii_digit())
@@ -338,7 +339,7 @@ fn width_of(c: char) -> usize {
     display_width(c.encode_utf8(&mut [0; 4]))
 }
 
-/// Whether a row may end between two characters that are no white space: in Chinese and Japanese between most.
+/// Whether a row may end between two characters without white space: in Chinese and Japanese, between most.
 fn may_break(before: char, after: char) -> bool {
     let never_first = "、。，．・：；？！ー々〻ヽヾゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ）］｝」』】〕〉》〗〙〛’”…‥%％°℃)]},.!?:;";
     let never_last = "（［｛「『【〔〈《〖〘〚‘“([{$＄￥£";
@@ -348,7 +349,7 @@ fn may_break(before: char, after: char) -> bool {
         && !never_last.contains(before)
 }
 
-/// Ideographs, kana and their punctuation: writing without spaces between words.
+/// Ideographs, kana and their punctuation: scripts without spaces between words.
 fn is_ideographic(c: char) -> bool {
     matches!(c, '\u{2e80}'..='\u{312f}' | '\u{3190}'..='\u{a4cf}' | '\u{f900}'..='\u{faff}' | '\u{fe30}'..='\u{fe4f}'
         | '\u{ff00}'..='\u{ff60}' | '\u{20000}'..='\u{3ffff}')
@@ -382,7 +383,7 @@ mod tests {
         assert_eq!(
             wrapped("takes all of 94 MiB", TextKind::Prose, 15),
             "takes all of 94\nMiB",
-            "that is not ours"
+            "not fireside's own text"
         );
     }
 
@@ -415,7 +416,7 @@ mod tests {
             let mut wrap = Wrap::new(TextKind::Streamed, 80);
             let pieces: String = text.chars().map(|c| wrap.push(&c.to_string())).collect();
             assert_eq!(pieces + &wrap.end(), text);
-            assert!(wrap.word.len() <= 80 * MOST + 4, "nothing piles up");
+            assert!(wrap.word.len() <= 80 * MOST + 4, "the buffered word stays short");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What is asked of the engine's thread: a job, and what it is given once the model is loaded.
+//! A job for the engine's thread, and the engine as the job gets it once the model is loaded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,25 +9,25 @@ use crate::engine::Engine;
 use crate::engine::llama::Llama;
 use crate::engine::model::Cancel;
 
-/// Something asked of the engine's thread.
-pub(super) struct Job {
+/// A job for the engine's thread.
+pub(super) struct EngineJob {
     pub(super) number: u64,
     /// Cancels the job; `None`: a later job cancels it.
     pub(super) cancel: Option<Arc<AtomicBool>>,
-    /// The conversation, if it is stored, whose prompt is evaluated.
+    /// The id of the saved conversation that the job evaluates, if any.
     pub(super) conversation: Option<String>,
-    /// Whether the job loads a model that is not loaded.
+    /// Whether the job loads the model if it is not loaded.
     pub(super) loads: bool,
-    /// Runs with the engine, or with the reason why there is none. `false`: nobody listens.
+    /// Runs with the engine, or with the error if there is none. `false`: nobody receives the result.
     pub(super) run: Box<Run>,
 }
 
 type Run = dyn FnOnce(Result<Ready, Error>) -> bool + Send;
 
-impl Job {
-    /// A job that waits for the model, and of which nothing is stored.
-    pub(super) fn new(run: impl FnOnce(Result<Ready, Error>) -> bool + Send + 'static) -> Job {
-        Job { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
+impl EngineJob {
+    /// A job that waits for the model and belongs to no saved conversation.
+    pub(super) fn new(run: impl FnOnce(Result<Ready, Error>) -> bool + Send + 'static) -> EngineJob {
+        EngineJob { number: 0, cancel: None, conversation: None, loads: true, run: Box::new(run) }
     }
 
     pub(super) fn cancelled(&self) -> bool {
@@ -40,8 +40,8 @@ pub(super) struct Ready<'e, 'w> {
     pub(super) engine: &'e mut Engine<Llama<'w>>,
     /// How long loading took.
     pub(super) load: Duration,
-    /// What loading has shown that the user should know, a line each, until it is told.
+    /// Notices from loading that the user has not seen yet, one line each.
     pub(super) cautions: &'e mut Vec<String>,
-    /// Whether a newer job has come.
+    /// Whether there is a newer job.
     pub(super) superseded: Cancel<'e>,
 }

@@ -1,4 +1,5 @@
-//! The engine's thread: loads the model for the first job and does all jobs in turn; does something for later while none comes.
+//! The engine's thread: loads the model for the first job, and runs all jobs in turn; background work when
+//! idle.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::Spec;
-use super::job::{Job, Ready};
-use crate::backend::probe::{Verdict, without_repack};
-use crate::backend::working::Mark;
+use super::job::{EngineJob, Ready};
+use crate::backend::crash_mark::Mark;
+use crate::backend::probe::{ProbeVerdict, without_repack};
 use crate::backend::{Description, Error, Loading};
 use crate::engine::llama::{self, Llama, SpecialIds, Weights};
 use crate::engine::model::Model;
@@ -19,20 +20,20 @@ use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache};
 use crate::engine::{Engine, cache};
 
-/// How long no job must have come before the engine does something for later.
+/// How long the queue must be empty before background work begins.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// What lives on the engine's thread.
+/// The state of the engine's thread.
 pub(super) struct Worker {
     pub(super) spec: Spec,
     pub(super) newest: Arc<AtomicU64>,
     pub(super) loading: Arc<Loading>,
-    /// What loading has shown that the user should know, a line each.
+    /// Notices from loading for the user, one line each.
     pub(super) cautions: Vec<String>,
 }
 
 impl Worker {
-    pub(super) fn run(mut self, inbox: &Receiver<Job>) {
+    pub(super) fn run(mut self, inbox: &Receiver<EngineJob>) {
         let mut unheard: Option<Error> = None;
         while let Ok(job) = inbox.recv() {
             if job.cancelled() {
@@ -40,9 +41,9 @@ impl Worker {
                 continue;
             }
             if !job.loads {
-                continue; // a load that failed or was stopped is tried again only for a question
+                continue; // only a job that loads retries a load that failed or was stopped
             }
-            // The loading that began by itself failed before anyone asked: that is the answer, not to be waited for twice.
+            // The initial load failed before the first question: report that error instead of loading again.
             if let Some(error) = unheard.take() {
                 (job.run)(Err(error));
                 continue;
@@ -72,7 +73,7 @@ impl Worker {
         if let Some(probe) = &self.spec.probe {
             let verdict = (probe.run)(&self.loading.abort)?;
             probe.passed(&self.spec.state, verdict);
-            if let Verdict::WithoutRepack(signal) = verdict {
+            if let ProbeVerdict::WithoutRepack(signal) = verdict {
                 self.spec.load.repack = false;
                 self.cautions.push(without_repack(signal.as_str()));
             }
@@ -87,10 +88,11 @@ impl Worker {
         Weights::begin(&self.spec.path, &self.spec.load, progress).map_err(|error| self.not_loaded(&error))
     }
 
-    /// Makes the first context while the vocabulary is still being read.
+    /// Creates the first context while the vocabulary is still loading.
     fn ready<'w>(&self, weights: &'w Weights) -> Result<Llama<'w>, Error> {
         let mut llama = Llama::new(weights, self.spec.context.clone());
-        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit)); // tried again, and reported, when it is needed
+        // If this fails, it is retried when the context is needed, and reported then.
+        let _ = llama.grow(cache::capacity_for(0, self.spec.context.limit));
         weights.complete().map_err(|error| self.not_loaded(&error))?;
         if let (Some(SpecialIds(tokens)), None) = (weights.special_ids(), &self.spec.load.special_ids) {
             self.spec.state.remember_special_ids(llama::BINDING, &tokens);
@@ -105,8 +107,8 @@ impl Worker {
         Error::Load { path: self.spec.path.clone(), why: error.to_string() }
     }
 
-    /// Runs jobs until the queue closes, or until loading was stopped and must begin again.
-    fn serve(&mut self, llama: Llama, first: Job, load: Duration, inbox: &Receiver<Job>) -> ControlFlow<()> {
+    /// Runs jobs until the queue closes, or until loading is stopped and must begin again.
+    fn serve(&mut self, llama: Llama, first: EngineJob, load: Duration, inbox: &Receiver<EngineJob>) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
             Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)
@@ -145,7 +147,7 @@ impl Worker {
     }
 
     /// Whether a job is obsolete: cancelled, or superseded by a newer one.
-    fn stop(&self, job: &Job, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
+    fn stop(&self, job: &EngineJob, loading: &Arc<Loading>) -> impl Fn() -> bool + Clone + use<> {
         let (newest, loading) = (self.newest.clone(), loading.clone());
         let (number, cancel) = (job.number, job.cancel.clone());
         move || {
@@ -157,7 +159,7 @@ impl Worker {
         }
     }
 
-    /// Work for later, done while idle.
+    /// Background work while idle.
     fn rest(&self, engine: &mut Engine<Llama>) {
         let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();
@@ -176,7 +178,7 @@ impl Worker {
     }
 }
 
-/// Says that what was to be locked is not, and what it takes.
+/// The notice that `mlock` failed, with the limit.
 fn not_locked_note() -> String {
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map(|(soft, _)| soft);
     let limit = match limit {
@@ -186,8 +188,8 @@ fn not_locked_note() -> String {
     format!("mlock: the model is not locked in memory, or not all of it: {limit}")
 }
 
-/// The next job; when none comes for a moment, `rest` is called before going on waiting.
-fn waiting(inbox: &Receiver<Job>, rest: impl FnOnce()) -> Option<Job> {
+/// The next job; if none comes for a moment, calls `rest` once and then waits on.
+fn waiting(inbox: &Receiver<EngineJob>, rest: impl FnOnce()) -> Option<EngineJob> {
     match inbox.recv_timeout(MOMENT) {
         Ok(job) => return Some(job),
         Err(RecvTimeoutError::Disconnected) => return None,

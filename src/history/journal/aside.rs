@@ -164,7 +164,7 @@ fn make_again(lines: &str, store: &mut Conversations) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::record::{Answer, Entry};
+    use crate::chat::record::{AnswerRecord, Entry};
     use crate::chat::{Message, MessageId, Role};
     use crate::history::database::Filter;
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn answer(text: &str, stop: &str) -> Change {
-        let answer = Some(Box::new(Answer { stop: stop.into(), ..Answer::default() }));
+        let answer = Some(Box::new(AnswerRecord { stop: stop.into(), ..AnswerRecord::default() }));
         change(What::Put(Entry { answer, ..entry("answer", Some("question"), Role::Assistant, text) }))
     }
 

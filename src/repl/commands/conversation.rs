@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Confirm, Outcome, path};
+use super::{Confirm, NextAction, path};
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, Role};
 use crate::failure::Failure;
@@ -16,7 +16,7 @@ use crate::saved;
 use crate::ui::table::{Column, table};
 use crate::units::{count, count_in_column};
 
-pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Outcome, Failure> {
+pub(super) fn title(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> {
     if text.is_empty() {
         match chat.session.record().title {
             title if title.is_empty() => {
@@ -24,17 +24,17 @@ pub(super) fn title(chat: &mut Chat, text: &str) -> Result<Outcome, Failure> {
             }
             title => chat.screen.show(&title),
         }
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.session.set_title(text);
     chat.screen.note(&format!("renamed to: {text}"));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-/// Conversations that `/history` shows.
+/// The number of conversations that `/history` shows.
 const LATEST: usize = 10;
 
-pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Outcome, Failure> {
+pub(super) fn history(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     let store = saved::store(chat.session.config())?;
     let filter = Filter { most: Some(LATEST), ..Filter::default() };
     let lines: Vec<String> = match words {
@@ -58,16 +58,16 @@ pub(super) fn history(chat: &mut Chat, words: &str) -> Result<Outcome, Failure> 
         true => chat.screen.note("no matching conversations"),
         false => chat.screen.show(&lines.join("\n")),
     }
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<Outcome, Failure> {
+pub(super) fn resume(chat: &mut Chat, id: &str) -> Result<NextAction, Failure> {
     if id.is_empty() {
-        return Ok(Outcome::Resume);
+        return Ok(NextAction::Resume);
     }
     let kept = saved::find(&saved::store(chat.session.config())?, id)?;
     resume_conversation(chat, kept)?;
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 /// Resumes a saved conversation, with its own model if that is available.
@@ -87,18 +87,18 @@ pub(in crate::repl) fn resume_conversation(chat: &mut Chat, record: Record) -> R
     Ok(())
 }
 
-pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     if chat.session.conversation().is_empty() {
         return Err(Failure::new("the conversation is empty"));
     }
     chat.session.fork();
     chat.screen.note("continuing in a new conversation; the original stays as it is");
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 const FORCE: &str = "--force";
 
-pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Outcome, Failure> {
+pub(super) fn export(chat: &mut Chat, file: &str) -> Result<NextAction, Failure> {
     let outside = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
     let first = file.strip_prefix(FORCE).filter(outside);
     let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
@@ -114,14 +114,14 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<Outcome, Failure> {
         let text = saved::text(&chat.session.record(), ExportFormat::of(&path).unwrap_or(ExportFormat::Text))?;
         let written = chat.screen.output_as_it_is(&text);
         written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     let format = saved::format(&path, ExportFormat::Markdown)?;
     if force || !would_replace(&path) {
         write(chat, &path, format, if force { Existing::Replace } else { Existing::Keep })?;
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
-    Ok(Outcome::Confirm(Confirm {
+    Ok(NextAction::Confirm(Confirm {
         question: saved::replace_question(&path),
         refusal: saved::exists(&path).hint(format!("/export --force {file} replaces it")),
         then: Box::new(move |chat| write(chat, &path, format, Existing::Replace)),
@@ -134,14 +134,14 @@ fn write(chat: &mut Chat, path: &Path, format: ExportFormat, existing: Existing)
     Ok(())
 }
 
-pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     chat.session.clear();
     let detached = match &std::mem::take(&mut chat.attached)[..] {
         [] => String::new(),
         files => format!("; detached {}", names(files)),
     };
     chat.screen.note(&format!("started a new conversation{detached}"));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 /// `a.txt, b.txt`.
@@ -150,7 +150,7 @@ fn names(files: &[Attachment]) -> String {
     names.join(", ")
 }
 
-pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let message = chat.session.undo().ok_or_else(|| Failure::new("nothing to undo"))?;
     let files: Vec<Attachment> = message.files().cloned().collect();
     let again = if chat.attached.is_empty() && !files.is_empty() {
@@ -160,23 +160,23 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
         String::new()
     };
     chat.screen.note(&format!("removed: {}{again}", saved::short(&message.text(), 60)));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
-        chat.attached.clear(); // that message has them
+        chat.attached.clear(); // the restored message has them
     }
     chat.screen.note(&format!("restored: {}", saved::short(&message.text(), 60)));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Outcome, Failure> {
+pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<NextAction, Failure> {
     let said = chat.session.conversation().user_messages();
     if said.is_empty() {
-        return editor::in_external_editor("").map(Outcome::Edit);
+        return editor::in_external_editor("").map(NextAction::Edit);
     }
     let place = match which {
         "" => said.len(),
@@ -190,20 +190,20 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<Outcome, Failure> {
     let place = said[place - 1];
     let before = chat.session.conversation().message(place).clone();
     if !editor::is_external_set() {
-        return Ok(Outcome::Change(place, before));
+        return Ok(NextAction::Change(place, before));
     }
     let text = editor::in_external_editor(&before.text())?;
     if text.trim().is_empty() || text == before.text() {
         chat.screen.note(UNCHANGED);
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.screen.show_typed(chat.prompt(), &text);
     let mut instead = before;
     instead.set_text(&text);
-    Ok(Outcome::Ask(Ask::Instead(place, instead)))
+    Ok(NextAction::Ask(Ask::Instead(place, instead)))
 }
 
-pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn context(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     chat.wait_for_model()?;
     let counts = chat.session.count(None)?;
     let (weights, dropped) = chat.session.token_counts()?;
@@ -243,15 +243,15 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
         ));
     }
     chat.screen.show(&lines.join("\n"));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let conversation = chat.session.conversation();
     let answer = conversation.last_answer().ok_or_else(|| Failure::new("there is no answer yet"))?;
     match conversation.message(answer).thinking.clone() {
         Some(thinking) => chat.screen.show_conversation(&thinking),
         None => chat.screen.note("the model did not think before its last answer"),
     }
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }

@@ -1,6 +1,6 @@
 //! Commands about the model: which one, its settings, its files and its prompt.
 
-use super::{DEFAULT, Outcome, changeable, command, path, unquoted};
+use super::{DEFAULT, NextAction, changeable, command, path, unquoted};
 use crate::chat::settings::renamed;
 use crate::chat::{Message, Role};
 use crate::failure::Failure;
@@ -13,7 +13,7 @@ use crate::units::{about, count, size};
 
 pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
 
-pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Outcome, Failure> {
+pub(super) fn system(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> {
     match text {
         "" => match &chat.session.conversation().system {
             Some(system) => chat.screen.show_conversation(system),
@@ -28,22 +28,22 @@ pub(super) fn system(chat: &mut Chat, text: &str) -> Result<Outcome, Failure> {
             chat.screen.note("the system prompt applies from the next message on");
         }
     }
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Outcome, Failure> {
+pub(super) fn set(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     let end = words.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(words.len());
     let (name, value) = (&words[..end], words[end..].trim());
     let value = value.strip_prefix('=').unwrap_or(value).trim();
     if name.is_empty() {
         let shown: Vec<String> = changeable().map(|row| shown_setting(chat, row)).collect();
         chat.screen.show(&shown.join("\n"));
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     let row = setting(name).ok_or_else(|| no_setting(name, value))?;
     if value.is_empty() {
         chat.screen.show(&format!("{}\n  {}", shown_setting(chat, row), row.help));
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     if row.effect == Effect::Start {
         return Err(only_at_the_start(chat, row, value));
@@ -52,14 +52,15 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<Outcome, Failure> {
         chat.set(row, None)?;
         let (value, source) = (row.shown(chat.session.settings()), chat.session.config().source(row.name));
         chat.screen.note(&format!("{} is {value} ({})", row.name, source.name()));
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.set(row, Some(unquoted(value)))?;
     chat.screen.note(&format!("{} is {}", row.name, (row.get)(chat.session.settings())));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-/// Refuses a setting that a chat cannot change: names the command that does, or the ways to set it at the start.
+/// The failure for a setting that `/set` cannot change. Names the command for it, or how to set it at the
+/// start.
 fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
     if let Some(command) = [row.name].iter().chain(row.aliases).find_map(|name| command(name)) {
         let failure = Failure::usage(format!("in a chat, /{1} changes {0}", row.name, command.name));
@@ -99,7 +100,7 @@ fn no_setting(name: &str, value: &str) -> Failure {
     }
 }
 
-pub(super) fn show(chat: &mut Chat, what: &str) -> Result<Outcome, Failure> {
+pub(super) fn show(chat: &mut Chat, what: &str) -> Result<NextAction, Failure> {
     match what {
         "" | "model" | "info" => {
             let text = described(chat);
@@ -121,7 +122,7 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<Outcome, Failure> {
             return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
         }
     }
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
 fn described(chat: &Chat) -> String {
@@ -141,11 +142,11 @@ fn described(chat: &Chat) -> String {
     lines.join("\n")
 }
 
-pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Outcome, Failure> {
+pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<NextAction, Failure> {
     if wanted.is_empty() {
         let text = described(chat);
         chat.screen.show(&text);
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     chat.change_model(&path(wanted).display().to_string())?;
     let model = chat.session.model();
@@ -153,10 +154,10 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<Outcome, Failure> {
     let cautions = model.cautions.clone();
     chat.screen.note(&line);
     cautions.iter().for_each(|line| chat.screen.note(line));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Outcome, Failure> {
+pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> {
     if typed.is_empty() || typed == "none" {
         if typed == "none" {
             chat.attached.clear();
@@ -168,7 +169,7 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Outcome, Failure> {
             format!("attached: {}", names.join(", "))
         };
         chat.screen.show(&line);
-        return Ok(Outcome::Prompt);
+        return Ok(NextAction::Prompt);
     }
     let path = path(typed);
     let attachment = attach(&path).map_err(Failure::from).map_err(|failure| match failure.hint {
@@ -196,26 +197,26 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<Outcome, Failure> {
             with.limit
         ));
     }
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-/// A message of nothing but the attached files.
+/// A message with the attached files only.
 fn with_files(chat: &Chat) -> Message {
     let message = Message::new(Role::User, "").with_files(chat.attached.clone());
     message.with_headers(chat.session.settings().file_header)
 }
 
-pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     chat.wait_for_model()?;
     let rendered = chat.session.render_last()?;
     let lines: Vec<String> = rendered.tokens.iter().map(|(id, piece)| format!("{id:7} {piece:?}")).collect();
     chat.screen.show(&format!("{}\n{}", lines.join("\n"), count(lines.len(), "token")));
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }
 
-pub(super) fn show_stats(chat: &mut Chat, _: &str) -> Result<Outcome, Failure> {
+pub(super) fn show_stats(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let answer = chat.session.last().ok_or_else(|| Failure::new("there is no answer yet"))?;
     let table = stats::table(&answer.stats, answer.first_token);
     chat.screen.show(&table);
-    Ok(Outcome::Prompt)
+    Ok(NextAction::Prompt)
 }

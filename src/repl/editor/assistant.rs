@@ -1,4 +1,4 @@
-//! What rustyline asks while a line is being edited: how to draw it, and what Tab offers.
+//! rustyline's helper: how to draw the edited line, and what Tab offers.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -19,7 +19,7 @@ pub(super) struct Assistant {
     files: FilenameCompleter,
     state: Arc<Mutex<LineState>>,
     rows: Rows,
-    /// The number of characters in the line whose width rustyline misjudges when it deletes them.
+    /// The number of characters in the line whose width rustyline gets wrong when it deletes them.
     odd: Cell<usize>,
     /// SGR parameters of the prompt; empty: no style.
     pub(super) prompts: &'static str,
@@ -70,13 +70,13 @@ impl Completer for Assistant {
             }
             None => self.files.complete(line, pos, ctx)?,
         };
-        offered.retain(|pair| !pair.display.contains(acts)); // the name of a file must not control the terminal
+        offered.retain(|pair| !pair.display.contains(acts)); // a file name must not control the terminal
         Ok((start, as_many_as_fit(offered)))
     }
 }
 
-/// The first candidates, as many as the window shows at once, and the number of the others. rustyline would ask whether to show
-/// them all, and would understand few keys as an answer.
+/// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline
+/// would ask whether to show them all, and take only few keys as an answer.
 fn as_many_as_fit(mut offered: Vec<Pair>) -> Vec<Pair> {
     let Some((columns, rows)) = terminal::window() else { return offered };
     let more = |count: usize| format!("… and {count} more");
@@ -84,7 +84,8 @@ fn as_many_as_fit(mut offered: Vec<Pair>) -> Vec<Pair> {
     let widest = widths.chain([width(&more(offered.len()))]).max().unwrap_or_default();
     let most = (columns / (widest + 2)).max(1) * rows.saturating_sub(3).max(2);
     if offered.len() > most {
-        offered.sort_by(|a, b| a.replacement.cmp(&b.replacement)); // the first and the last share the prefix that all share
+        // Sorted, the first and the last candidate have the common prefix of all.
+        offered.sort_by(|a, b| a.replacement.cmp(&b.replacement));
         let left_out = offered.len() - (most - 1);
         let last = offered.pop().map(|last| Pair { display: more(left_out), ..last });
         offered.truncate(most - 1);

@@ -1,6 +1,6 @@
-//! Several lines as one message: joined by a trailing `\`, or enclosed in `"""` marks. The message comes out without the marks.
+//! Several lines, continued with a trailing `\` or between `"""` marks → one message without the marks.
 
-/// Whether the message continues on the next line, where lines come one by one.
+/// Whether the message continues on the next line, for input that comes line by line.
 pub(super) fn unfinished(text: &str) -> bool {
     let text = text.trim_start();
     match text.strip_prefix("\"\"\"") {
@@ -9,12 +9,12 @@ pub(super) fn unfinished(text: &str) -> bool {
     }
 }
 
-/// The message without the marks that held it together.
+/// The message without its marks.
 pub(super) fn finished(text: &str) -> String {
     inside(text).unwrap_or_else(|| text.replace("\\\n", "\n"))
 }
 
-/// The text between block marks; `None`: the text is no block.
+/// The text between block marks; `None`: the text is not a block.
 pub(super) fn inside(text: &str) -> Option<String> {
     let block = text.trim().strip_prefix(BLOCK)?.strip_suffix(BLOCK)?;
     Some(block.strip_prefix('\n').unwrap_or(block).trim_end_matches('\n').to_string())

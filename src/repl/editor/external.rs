@@ -1,4 +1,4 @@
-//! A text → what the user's own editor makes of it.
+//! A text → the text as edited in the user's own editor.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -33,10 +33,10 @@ pub(in crate::repl) fn in_external_editor(text: &str) -> Result<String, Failure>
     let mut run = Command::new("sh");
     run.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file.path());
     if let Some((input, output)) = terminal::device().and_then(|t| Some((t.try_clone().ok()?, t))) {
-        run.stdin(input).stdout(output); // ours may lead elsewhere
+        run.stdin(input).stdout(output); // fireside's own may be redirected
     }
     let status = terminal::as_found(|| run.status()).map_err(cannot)?;
-    let _ = terminal::interrupted(); // a Ctrl-C there was meant for the editor
+    let _ = terminal::interrupted(); // discards a Ctrl-C meant for the editor
     if !status.success() {
         return Err(Failure::new(format!("the editor '{editor}' failed; the message is unchanged")));
     }

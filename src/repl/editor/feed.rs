@@ -1,8 +1,9 @@
-//! Keys → what rustyline takes for them, through a terminal of our own in the place of stdin.
+//! Decoded keys → key sequences that rustyline knows, through a pseudo-terminal in place of stdin.
 //!
-//! rustyline would put the rest of a sequence that it does not know into the line. It reads file descriptor 0 and writes 1: while
-//! a line is read these are a pseudo-terminal, into which a thread writes what was typed, and the terminal itself. It gets one key
-//! after the other, so that what it has not used when the line is over is there for whoever asks next.
+//! rustyline would insert the rest of an unknown sequence into the line. It reads file descriptor 0 and
+//! writes 1: during a line, these are a pseudo-terminal, into which a thread writes the typed keys, and the
+//! terminal itself. The thread writes one key at a time, so that keys typed after the end of the line are
+//! left for the next reader.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,13 +19,13 @@ use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
 use crate::ui::typing::{self, Waited, is_readable};
 
-/// How often to look whether a key was taken.
+/// How often to check whether a key was read.
 const BETWEEN: Duration = Duration::from_micros(200);
-/// How long a key may be on its way through the system.
+/// How long the system may take to deliver a key.
 const WAY: Duration = Duration::from_millis(1);
-/// How long a line may take to be over when a key has ended it.
+/// How long rustyline may take to return after a key that ends the line.
 const ENDING: Duration = Duration::from_millis(20);
-/// Most bytes at once: they must fit into what the system keeps for a reader.
+/// Most bytes at once: they must fit into the pseudo-terminal's input buffer.
 const PIECE: usize = 1024;
 
 pub(super) struct Feed {
@@ -35,11 +36,11 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// `None` without a terminal, or where the system gives no pseudo-terminal.
+    /// `None` without a terminal, or if the system provides no pseudo-terminal.
     pub(super) fn new() -> Option<Feed> {
         let terminal = terminal::device()?;
-        let mut mode = tcgetattr(&terminal).ok()?; // which keys end and interrupt
-        cfmakeraw(&mut mode); // what comes before rustyline has set it up comes as it is, too
+        let mut mode = tcgetattr(&terminal).ok()?; // for the keys of end of file and interrupt
+        cfmakeraw(&mut mode); // also for input before rustyline sets its own mode
         let pair = openpty(None, &mode).ok()?;
         for side in [&pair.master, &pair.slave] {
             fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
@@ -47,18 +48,18 @@ impl Feed {
         Some(Feed { terminal, ours: pair.master.into(), theirs: pair.slave })
     }
 
-    /// Runs something that finds the terminals in the place of stdin and stdout.
+    /// Runs something with the terminals in place of stdin and stdout.
     pub(super) fn around<T>(&self, run: impl FnOnce() -> T) -> io::Result<T> {
         let _swapped = Swapped::new(self.theirs.as_fd(), self.terminal.as_fd())?;
         Ok(run())
     }
 
-    /// The same for something that reads keys.
+    /// The same for something that reads keys: a thread feeds them.
     pub(super) fn run<T>(&self, read: impl FnOnce() -> T) -> io::Result<T> {
-        let (awake, wake) = io::pipe()?; // not nix's: a program started meanwhile would hold its end open
+        let (awake, wake) = io::pipe()?; // close-on-exec, unlike nix's: a child process must not keep it open
         let _raw = Raw::new();
         std::thread::scope(|scope| {
-            let wake = wake; // closed when the line is over, also by a panic
+            let wake = wake; // closed at the end of the line, even after a panic
             scope.spawn(|| self.pump(awake.as_fd()));
             let read = self.around(read);
             drop(wake);
@@ -83,7 +84,7 @@ impl Feed {
         }
     }
 
-    /// Writes and waits until it is read, or until the line is over before that.
+    /// Writes the bytes, and waits until they are read or the line ends.
     fn give(&self, awake: BorrowedFd, bytes: &[u8]) -> Taken {
         for piece in bytes.chunks(PIECE) {
             if (&self.ours).write_all(piece).is_err() {
@@ -92,7 +93,7 @@ impl Feed {
             let mut within = WAY;
             while is_readable(&self.theirs, within) {
                 if is_readable(awake, BETWEEN) && is_readable(&self.theirs, Duration::ZERO) {
-                    let _ = tcflush(&self.theirs, FlushArg::TCIFLUSH); // nobody reads any more
+                    let _ = tcflush(&self.theirs, FlushArg::TCIFLUSH); // the reader has stopped
                     return Taken::No;
                 }
                 within = Duration::ZERO;
@@ -102,13 +103,13 @@ impl Feed {
     }
 }
 
-/// Whether keys were read.
+/// Whether the keys were read.
 enum Taken {
     Yes,
     No,
 }
 
-/// stdin and stdout lead elsewhere while it lives.
+/// Redirects stdin and stdout until it is dropped; holds the original ones.
 struct Swapped(OwnedFd, OwnedFd);
 
 impl Swapped {
@@ -123,16 +124,16 @@ impl Swapped {
 
 impl Drop for Swapped {
     fn drop(&mut self) {
-        let _ = dup2_stdin(&self.0).and(dup2_stdout(&self.1)); // they were there before
+        let _ = dup2_stdin(&self.0).and(dup2_stdout(&self.1)); // both descriptors were open before, so this cannot fail
     }
 }
 
-/// What rustyline takes for a key. Esc is Ctrl-G to it, which waits for nothing to follow.
+/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G: after Esc, rustyline waits for more bytes.
 fn as_bytes(key: &Key) -> String {
     let fixed = match key {
         Key::Char(c) => return c.to_string(),
-        Key::Ctrl('v' | 'q') => "", // would take the next key as it is
-        Key::Ctrl('\\') => "",      // would end the line as Ctrl-C does
+        Key::Ctrl('v' | 'q') => "", // would insert the next key literally
+        Key::Ctrl('\\') => "",      // would end the line like Ctrl-C
         Key::Ctrl(c) => return char::from(*c as u8 & 0x1f).to_string(),
         Key::Alt(c) if c.is_ascii_alphanumeric() && *c != 'O' || "<>-".contains(*c) => {
             return format!("\x1b{c}");

@@ -1,4 +1,4 @@
-//! The line editor: rustyline with keys of our own, its history in a file.
+//! The line editor: rustyline with fireside's own keys, and its history in a file.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Full {
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(cannot)?
             .bracketed_paste(true)
-            .color_mode(ColorMode::Forced) // NO_COLOR would otherwise drop the marks that make control characters visible
+            .color_mode(ColorMode::Forced) // else NO_COLOR disables the highlighter, which shows control characters
             .build();
         let earlier_lines = MemHistory::with_config(&config);
         let editor = feed.around(|| rustyline::Editor::with_history(config, earlier_lines));
@@ -76,7 +76,7 @@ impl Full {
         }
         *self.shared.state.lock().expect(UNBROKEN) = LineState::new(cancels);
         let line = self.edited(initial, prompt);
-        terminal::mark_pastes(); // also for text pasted while the model writes
+        terminal::mark_pastes(); // for text pasted while the model generates
         line
     }
 
@@ -98,7 +98,7 @@ impl Full {
                     Some(ended) if ended.key == EndKey::Edit => {
                         let edited = in_external_editor(&ended.line);
                         initial.0 = edited.unwrap_or_else(|failure| {
-                            show(&failure);
+                            failure.print();
                             ended.line
                         });
                         initial.1.clear();
@@ -125,7 +125,7 @@ impl Full {
         if line.trim().is_empty() {
             return;
         }
-        let new = self.editor.add_history_entry(line).unwrap_or(true); // not the same as the one before
+        let new = self.editor.add_history_entry(line).unwrap_or(true); // false: same as the previous line
         if let Some(path) = self.history.as_ref().filter(|_| new)
             && let Err(e) = lines::append(path, line)
         {
@@ -135,9 +135,4 @@ impl Full {
             self.history = None;
         }
     }
-}
-
-fn show(failure: &Failure) {
-    last_line(&format!("fireside: {failure}"));
-    failure.hint.iter().for_each(|hint| last_line(&format!("hint: {hint}")));
 }

@@ -1,4 +1,4 @@
-//! Keys with a meaning of their own in the line editor: block marks, Enter, search, and the keys that end a line.
+//! Keys with a special meaning in the line editor: block marks, Enter, search, and the keys that end a line.
 //!
 //! rustyline inserts pasted text without calling these handlers, so only typed marks count.
 
@@ -14,18 +14,18 @@ use super::blocks::{BLOCK, inside};
 
 pub(super) const UNBROKEN: &str = "nobody panics holding it";
 
-/// What the handlers remember about the line that is being edited.
+/// The handlers' state of the line being edited.
 #[derive(Debug, Default)]
 pub(super) struct LineState {
-    /// The line after the last typed mark: if it has not changed since, the mark was the last key.
+    /// The line after the last typed mark. If the line is still the same, the mark was the last key.
     after_mark: String,
-    /// The line begins with a block mark.
+    /// Whether the line begins with a block mark.
     pub(super) block: bool,
-    /// The `\` at the end becomes a new line.
+    /// Whether the final `\` becomes a new line.
     pub(super) continued: bool,
-    /// Esc ends the line if there is nothing else to cancel.
+    /// Whether Esc ends the line if there is nothing else to cancel.
     cancels: bool,
-    /// A search through earlier lines is running.
+    /// Whether a search through earlier lines is running.
     pub(super) searching: bool,
     /// The line before the search.
     before_search: String,
@@ -37,11 +37,11 @@ impl LineState {
     }
 }
 
-/// The line that a key ended: rustyline itself does not return an interrupted line.
+/// A line ended by a key. rustyline itself does not return an interrupted line.
 #[derive(Debug)]
 pub(super) struct EndedLine {
     pub(super) line: String,
-    /// Of the cursor, in bytes.
+    /// The cursor's position in bytes.
     pub(super) position: usize,
     pub(super) key: EndKey,
 }
@@ -54,7 +54,7 @@ pub(super) enum EndKey {
     Suspend,
 }
 
-/// What the handlers share with the editor.
+/// The state that the handlers share with the editor.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shared {
     pub(super) state: Arc<Mutex<LineState>>,
@@ -62,13 +62,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The line that a key ended, once.
+    /// Takes the line that a key ended.
     pub(super) fn take_ended(&self) -> Option<EndedLine> {
         self.ended.lock().expect(UNBROKEN).take()
     }
 }
 
-/// Gives the keys their meaning.
+/// Binds the keys.
 pub(super) fn bind<H: Helper, I: History>(editor: &mut Editor<H, I>, shared: &Shared) {
     let handler = |handler: Box<dyn ConditionalEventHandler>| EventHandler::Conditional(handler);
     let end = |key| handler(Box::new(EndLine { shared: shared.clone(), key }));
@@ -86,7 +86,7 @@ pub(super) fn bind<H: Helper, I: History>(editor: &mut Editor<H, I>, shared: &Sh
     editor.bind_sequence(enter, handler(Box::new(EnterKey(shared.state.clone()))));
 }
 
-/// Notes a character of a mark and leaves it to rustyline to insert it.
+/// Records a character of a mark; rustyline inserts it.
 struct MarkKey(char, Arc<Mutex<LineState>>);
 
 impl ConditionalEventHandler for MarkKey {
@@ -100,7 +100,7 @@ impl ConditionalEventHandler for MarkKey {
     }
 }
 
-/// Continues on the next line if a typed mark asks for that.
+/// Continues on the next line if a typed mark says so.
 struct EnterKey(Arc<Mutex<LineState>>);
 
 impl ConditionalEventHandler for EnterKey {
@@ -114,11 +114,12 @@ impl ConditionalEventHandler for EnterKey {
             return (!closed).then_some(Cmd::Newline);
         }
         state.continued = just_typed && line.ends_with('\\') && ctx.pos() == line.len();
-        state.continued.then_some(Cmd::Complete) // no other command replaces text and moves the cursor behind it
+        // No other command replaces text and moves the cursor behind it.
+        state.continued.then_some(Cmd::Complete)
     }
 }
 
-/// Notes the line before a search shows others in its place.
+/// Saves the line before a search replaces it.
 struct SearchKey(Arc<Mutex<LineState>>);
 
 impl ConditionalEventHandler for SearchKey {

@@ -1,4 +1,4 @@
-//! One line after the other, without editing: from a pipe, or from a terminal that can do no more.
+//! Input line by line, without editing: from a pipe or a simple terminal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use crate::ui::{keys, last_line, terminal};
 
 pub(super) struct Plain {
     pub(super) input: Box<dyn BufRead>,
-    /// The terminal, whose Ctrl-C ends the waiting.
+    /// The terminal, whose Ctrl-C ends the wait.
     pub(super) device: Option<OwnedFd>,
     pub(super) prompt: bool,
 }

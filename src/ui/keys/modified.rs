@@ -35,7 +35,7 @@ pub(super) fn meaning(parameters: &str, letter: u8) -> First {
         .collect();
     let number = |field: usize, part: usize| *fields.get(field)?.get(part)?;
     if parameters.starts_with(['<', '=', '>', '?']) || number(1, 1) == Some(3) {
-        return First::Nothing; // an answer, or a key that was let go
+        return First::Nothing; // a reply, or the release of a key
     }
     let held = Modifiers::from(number(1, 0).unwrap_or(1));
     match (letter, number(0, 0)) {
@@ -45,7 +45,7 @@ pub(super) fn meaning(parameters: &str, letter: u8) -> First {
         (b'~', Some(200)) => First::Paste,
         (b'~' | b'$', Some(number)) => numbered(number, held),
         (b'^' | b'@', Some(number)) => numbered(number, Modifiers { ctrl: true, ..held }),
-        // The Latin letter on a key, where that is another one, tells which key was pressed with Ctrl.
+        // On a non-Latin layout, the third number is the key's Latin letter, which counts with Ctrl.
         (b'u', Some(code)) if held.ctrl => coded(number(0, 2).unwrap_or(code), None, held),
         (b'u', Some(code)) => coded(code, number(0, 1), held),
         _ => First::Nothing,
@@ -112,7 +112,7 @@ fn coded(code: u32, shifted: Option<u32>, held: Modifiers) -> First {
             return key.map_or(First::Nothing, |key| named(key, held));
         }
         57426 => return named(Key::Delete, held),
-        57344..=63743 => return First::Nothing, // keys that give no character
+        57344..=63743 => return First::Nothing, // keys without a character
         code => match char::from_u32(code).filter(|c| !acts(*c)) {
             Some(c) => return lettered(c, shifted.and_then(char::from_u32), held),
             None => return First::Nothing,

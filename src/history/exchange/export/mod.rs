@@ -235,7 +235,7 @@ fn not_shown(record: &Record) -> Option<String> {
 mod tests {
     use super::*;
     use crate::chat::part::{Media, MediaKind, ToolCall, ToolResult};
-    use crate::chat::record::Answer;
+    use crate::chat::record::AnswerRecord;
     use crate::chat::{Attachment, Message};
 
     fn entry(name: &str, parent: Option<&str>, message: Message) -> Entry {
@@ -247,7 +247,7 @@ mod tests {
         let question = said(Role::User, "Why?").with_files([Attachment::new("a.md", "```\nx\n```")]);
         let answer = said(Role::Assistant, "Because.\n\n```\ncut");
         let answer = Message { thinking: Some("Hm.\n\nYes.".into()), ..answer };
-        let figures = Some(Box::new(Answer { model: "tiny".into(), ..Answer::default() }));
+        let figures = Some(Box::new(AnswerRecord { model: "tiny".into(), ..AnswerRecord::default() }));
         let entries = vec![
             entry("q", None, question),
             Entry { answer: figures, ..entry("a", Some("q"), answer) },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::chat::message::join_parts;
 use crate::chat::part::Text;
-use crate::chat::record::{Answer, Entry, Record, title_from};
+use crate::chat::record::{AnswerRecord, Entry, Record, title_from};
 use crate::chat::{Message, MessageId, Part, Role};
 
 /// The contents of one message.
@@ -94,7 +94,7 @@ fn place(entries: &mut Vec<Entry>, id: MessageId, parent: Option<usize>, alone: 
         return parent;
     }
     let answer = (role == Role::Assistant)
-        .then(|| Box::new(Answer { stop: said.stop.into(), model: said.model, ..Answer::default() }));
+        .then(|| Box::new(AnswerRecord { stop: said.stop.into(), model: said.model, ..AnswerRecord::default() }));
     let message = Message { role, parts: said.parts, thinking };
     let parent = parent.map(|parent| entries[parent].id);
     entries.push(Entry { created: said.created, answer, ..Entry::new(id, parent, message) });

@@ -16,12 +16,12 @@ use crate::failure::{Exit, Failure};
 use crate::history::journal::Heading;
 use crate::model_state::ModelState;
 use crate::models::about::{self, About};
-use crate::models::catalog::{self, CatalogEntry};
+use crate::models::catalogue::{self, CatalogueEntry};
 use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
 use crate::saved;
-use crate::session::{Candidate, Opener, Session, SessionOptions};
+use crate::session::{ModelOpener, ReadyModel, Session, SessionOptions};
 use crate::settings::Config;
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
@@ -29,21 +29,21 @@ use crate::units::size;
 use crate::{commands, input, models};
 
 /// The inputs for opening a session.
-pub struct Open<'a> {
+pub struct SessionOpener<'a> {
     pub args: &'a Args,
     pub config: &'a Config,
     pub screen: &'a mut Screen,
 }
 
-impl Open<'_> {
-    /// The session, and the saved conversation that it resumes.
-    pub fn session(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
+impl SessionOpener<'_> {
+    /// Returns the session and the saved conversation that it resumes.
+    pub fn open(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;
-        let candidate = opener(self.args)(self.config, &wanted)?;
+        let ready = model_opener(self.args)(self.config, &wanted)?;
         let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
-        let mut session = Session::new(candidate, SessionOptions { system: system.clone(), ..options });
+        let mut session = Session::new(ready, SessionOptions { system: system.clone(), ..options });
         if let Some(record) = &resumed {
             session.turn_to(record, Heading::of(record));
             system.into_iter().for_each(|system| session.set_system(Some(system)));
@@ -80,7 +80,7 @@ impl Open<'_> {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 self.screen.note(&format!("could not save facts about models: {e}"));
             }
-            _ => {} // a failure only costs time
+            _ => {} // other failures only cost time
         }
     }
 
@@ -104,17 +104,17 @@ impl Open<'_> {
         Ok(path.display().to_string())
     }
 
-    /// The same model; if it is not on this machine, asks on a terminal and downloads it.
+    /// Returns the same name; if the model is not on this machine, offers to download it (on a terminal).
     fn here(&mut self, wanted: String) -> Result<String, Failure> {
         let Err(NotHere::Fetchable(what)) = models::find(self.config, &wanted) else {
             return Ok(wanted); // opening it reports any problem
         };
-        let offer = |open: &mut Self| commands::pull::offer(&what, open.config, open.screen);
+        let offer = |opener: &mut Self| commands::pull::offer(&what, opener.config, opener.screen);
         let fetched = if input::can_ask() { offer(self)? } else { None };
         fetched.map(|path| path.display().to_string()).ok_or_else(|| NotHere::Fetchable(what).into())
     }
 
-    /// Without a model: asks on a terminal; elsewhere, an error that names the models.
+    /// Without a model: asks on a terminal; elsewhere fails with an error that lists the models.
     fn pick(&mut self) -> Result<PathBuf, Failure> {
         let mut models = about::all(self.config);
         models.retain(|(_, about)| about.problem.is_none());
@@ -158,11 +158,11 @@ impl Open<'_> {
         }
     }
 
-    /// Without any model: lists the catalogue, and downloads the one that the user chooses.
+    /// Without any model: lists the catalogue and downloads the user's choice.
     fn first_model(&mut self) -> Result<PathBuf, Failure> {
         if self.screen.can_pick() {
             let entries = commands::catalogue::entries();
-            let row = |name: &str, entry: &CatalogEntry| Choice {
+            let row = |name: &str, entry: &CatalogueEntry| Choice {
                 title: format!("{name}  {}", entry.title),
                 ..Choice::default()
             };
@@ -179,33 +179,34 @@ impl Open<'_> {
         let table = commands::catalogue::lines(self.screen.note_columns());
         self.screen.show("there is no model on this machine yet; you can download these:");
         self.screen.show(table.join("\n").trim_start_matches('\n'));
-        let (name, entry) = catalog::demonstration();
+        let (name, entry) = catalogue::demonstration();
         let question =
             format!("Which one? Name, or Enter for {name}, a demonstration ({}): ", size(entry.size));
         loop {
             let line = input::ask(self.screen, &question)?.ok_or_else(Failure::interrupted)?;
             let wanted = if line.is_empty() { name } else { line.as_str() };
             match commands::pull::bring_model(wanted, self.config, self.screen) {
-                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure), // not a name from the catalogue
+                // The line is not a name from the catalogue.
+                Err(failure) if failure.exit == Exit::Usage => self.screen.failure(&failure),
                 fetched => return fetched,
             }
         }
     }
 }
 
-/// Opens models: with the engine, or in tests with scripted answers.
-pub fn opener(args: &Args) -> Opener {
+/// Opens models for the local engine, or in tests for the script backend.
+pub fn model_opener(args: &Args) -> ModelOpener {
     match args.backend {
         Some(_) => |config, wanted| {
             let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
             let script = Script::read(Path::new(&path))?;
             let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
-            Ok(Candidate { start, config: config.clone() })
+            Ok(ReadyModel { start, config: config.clone() })
         },
         None => |config, wanted| {
             let opened = models::open(config, wanted)?;
             let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
-            Ok(Candidate { start, config: opened.config })
+            Ok(ReadyModel { start, config: opened.config })
         },
     }
 }

@@ -1,18 +1,18 @@
-//! A file → small pieces of it, each compared with the file's size before any memory is spent on it.
+//! A file → the primitive values of its header, checked against the file's size before memory is allocated.
 //!
-//! `parse.rs` gives the pieces their meaning.
+//! `parse.rs` interprets them.
 
 use std::{io::Read, ops::Range};
 
 use super::Refusal;
 
-/// How much is read at once.
+/// Bytes to read at once.
 const CHUNK: u64 = 1 << 20;
-/// Real headers reach 30 MB (vocabulary and merges); beyond this the file is not worth reading on.
+/// Most bytes of a header. Real ones reach 30 MB (vocabulary and merges).
 const LARGEST_HEADER: u64 = 1 << 28;
 
-/// A file that is read from its beginning; `bytes[..at]` has been understood, the rest is read ahead.
-pub(super) struct Input<R> {
+/// Reads a file from its beginning. `bytes[..at]` has been parsed, the rest is read ahead.
+pub(super) struct HeaderReader<R> {
     file: R,
     pub(super) size: u64,
     pub(super) bytes: Vec<u8>,
@@ -21,9 +21,9 @@ pub(super) struct Input<R> {
     pub(super) place: String,
 }
 
-impl<R: Read> Input<R> {
-    pub(super) fn new(file: R, size: u64) -> Input<R> {
-        Input { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
+impl<R: Read> HeaderReader<R> {
+    pub(super) fn new(file: R, size: u64) -> HeaderReader<R> {
+        HeaderReader { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
     }
 
     /// The next `len` bytes, as a range of `bytes`.
@@ -46,7 +46,7 @@ impl<R: Read> Input<R> {
             let want = (self.size - have).min(CHUNK);
             let got = self.file.by_ref().take(want).read_to_end(&mut self.bytes)?;
             if got == 0 {
-                // It shrank since its size was asked.
+                // The file has shrunk since its size was read.
                 return Err(Refusal::Truncated { place: self.place.clone(), needed: end, file_size: have });
             }
         }
@@ -66,7 +66,7 @@ impl<R: Read> Input<R> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// A length and as many bytes.
+    /// A text: its length, then its bytes.
     pub(super) fn text(&mut self) -> Result<Range<usize>, Refusal> {
         let len = self.u64()?;
         self.take(len)
@@ -76,7 +76,7 @@ impl<R: Read> Input<R> {
         String::from_utf8_lossy(&self.bytes[range]).into_owned()
     }
 
-    /// Refuses a count of things that cannot fit into what is left of the file.
+    /// Refuses a count of elements, of at least `smallest` bytes, that the rest of the file cannot hold.
     pub(super) fn expect_room(&self, count: u64, smallest: u64, what: &str) -> Result<(), Refusal> {
         let room = (self.size - self.at as u64) / smallest;
         if count <= room {

@@ -1,4 +1,4 @@
-//! models/catalog.toml, compiled in: short names of models and their authors' recommended settings.
+//! models/catalogue.toml, compiled in: short names of models and their authors' recommended settings.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// One model of the catalogue.
 #[derive(Debug, Deserialize)]
-pub struct CatalogEntry {
+pub struct CatalogueEntry {
     pub title: String,
     /// The common name of the model family.
     pub family: String,
@@ -30,21 +30,21 @@ pub struct CatalogEntry {
 }
 
 /// The whole catalogue, by short name.
-pub fn catalog() -> &'static BTreeMap<String, CatalogEntry> {
-    static CATALOG: OnceLock<BTreeMap<String, CatalogEntry>> = OnceLock::new();
-    let text = include_str!("../../models/catalog.toml");
-    CATALOG.get_or_init(|| toml::from_str(text).expect("a test parses the catalogue"))
+pub fn catalogue() -> &'static BTreeMap<String, CatalogueEntry> {
+    static CATALOGUE: OnceLock<BTreeMap<String, CatalogueEntry>> = OnceLock::new();
+    let text = include_str!("../../models/catalogue.toml");
+    CATALOGUE.get_or_init(|| toml::from_str(text).expect("a test parses the catalogue"))
 }
 
 /// The model for trying out fireside, with its short name.
-pub fn demonstration() -> (&'static str, &'static CatalogEntry) {
-    let found = catalog().iter().find(|(_, entry)| entry.demonstration);
+pub fn demonstration() -> (&'static str, &'static CatalogueEntry) {
+    let found = catalogue().iter().find(|(_, entry)| entry.demonstration);
     found.map(|(name, entry)| (name.as_str(), entry)).expect("a test parses the catalogue")
 }
 
 /// The entry for a file, by the file's name.
-pub fn entry_for_file(file: &str) -> Option<&'static CatalogEntry> {
-    catalog().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
+pub fn entry_for_file(file: &str) -> Option<&'static CatalogueEntry> {
+    catalogue().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 
 #[cfg(test)]
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn every_entry_is_complete_and_its_advice_is_valid() {
-        for (name, entry) in catalog() {
+        for (name, entry) in catalogue() {
             assert_eq!(entry.sha256.len(), 64, "{name}");
             assert!(entry.size > 0 && entry.file.ends_with(".gguf"), "{name}");
             for (key, value) in &entry.sampling {
