@@ -74,8 +74,8 @@ fn names_that_are_checksums_are_compared() {
 }
 
 #[test]
-fn the_default_model_is_the_catalogs() {
-    if !alone("check::the_default_model_is_the_catalogs") {
+fn the_default_model_is_the_catalogues() {
+    if !alone("check::the_default_model_is_the_catalogues") {
         return;
     }
     let Some(model) = default_model() else { return };

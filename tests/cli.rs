@@ -326,7 +326,7 @@ fn rows(listed: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_file_beats_the_models_advice_beats_the_catalogs() {
+fn the_file_beats_the_models_advice_beats_the_catalogues() {
     let home = Home::new();
     let plain = std::fs::read(tiny("llama-bpe")).unwrap();
     let advised = with_metadata(&plain, "general.sampling.temp", GGUF_F32, &0.25f32.to_le_bytes());

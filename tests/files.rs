@@ -47,7 +47,7 @@ fn a_path_where_nothing_is_gets_its_neighbour() {
 }
 
 #[test]
-fn a_model_of_the_catalog_that_is_not_there_comes_with_how_to_get_it() {
+fn a_model_of_the_catalogue_that_is_not_there_comes_with_how_to_get_it() {
     let home = Home::new();
     let done = home.run(&["-p", "Hi", "-m", "smollm2-135m"]).done();
     done.failed(1, "not on this machine").hint("fireside pull smollm2-135m");

@@ -686,7 +686,7 @@ fn what_the_package_holds_must_be_the_model() {
 }
 
 #[test]
-fn the_first_run_offers_the_demonstration_and_the_catalog() {
+fn the_first_run_offers_the_demonstration_and_the_catalogue() {
     let Some(model) = default_model() else { return };
     let home = Home::new();
     let folder = home.path("wheels");

@@ -66,7 +66,7 @@ fn a_model_that_is_not_here_is_fetched_once_the_user_agrees() {
 }
 
 #[test]
-fn a_model_of_the_catalog_is_offered_with_its_size_and_licence() {
+fn a_model_of_the_catalogue_is_offered_with_its_size_and_licence() {
     let (hub, home) = (hub(), Home::new());
     let mut terminal = terminal(&hub, &home, &["-m", "llama-3.2-3b"]);
     terminal
@@ -120,7 +120,7 @@ fn what_was_fetched_is_removed_when_asked_once() {
 }
 
 #[test]
-fn pull_without_a_name_lists_the_catalog() {
+fn pull_without_a_name_lists_the_catalogue() {
     let home = Home::new();
     let table = home.run(&["pull"]).done().code(0).stderr("").stdout;
     assert!(table.starts_with("NAME ") && table.contains("\ngpt-oss-20b "), "{table}");
