@@ -359,7 +359,10 @@ mod tests {
         }
         assert!(!at("nowhere").exists());
         assert_eq!(read_text(&at("pipe"), 10).unwrap_err().to_string(), "it is not a regular file");
-        assert_eq!(read_text(Path::new("/dev/zero"), 10).unwrap_err().to_string(), "it is not a regular file");
+        assert_eq!(
+            read_text(Path::new("/dev/zero"), 10).unwrap_err().to_string(),
+            "it is not a regular file"
+        );
         assert_eq!(read_text(Path::new("/dev/null"), 10).unwrap(), "");
     }
 

@@ -238,7 +238,12 @@ pub fn messages(record: &Record) -> String {
 }
 
 /// Writes a conversation to a file; returns a line that reports it.
-pub fn save(record: &Record, path: &Path, format: ExportFormat, existing: Existing) -> Result<String, Failure> {
+pub fn save(
+    record: &Record,
+    path: &Path,
+    format: ExportFormat,
+    existing: Existing,
+) -> Result<String, Failure> {
     let shown = path.display();
     let cannot = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),

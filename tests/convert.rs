@@ -134,7 +134,9 @@ fn a_bad_checkpoint_is_one_line_and_leaves_nothing() {
     gptj()
         .with("config.json", "\"n_layer\": 2", "\"n_layer\": 3")
         .refused("'h.2.ln_1.weight' of a GPT-J model is missing");
-    gptj().with("config.json", "\"n_layer\": 2", "\"n_layer\": 1").refused("does not belong to a GPT-J model");
+    gptj()
+        .with("config.json", "\"n_layer\": 2", "\"n_layer\": 1")
+        .refused("does not belong to a GPT-J model");
     gptj()
         .with("config.json", "\"vocab_size\": 527", "\"vocab_size\": 528")
         .refused("527 x 32, not 528 x 32");

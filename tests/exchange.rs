@@ -13,7 +13,7 @@ use fireside::chat::part::{Media, MediaKind, ToolCall, ToolResult};
 use fireside::chat::record::{AnswerRecord, Entry, Record};
 use fireside::chat::{Attachment, Message, MessageId, Part, Role};
 use fireside::failure::Failure;
-use fireside::history::exchange::{ExportFormat, Imported, ImportSummary, export, import};
+use fireside::history::exchange::{ExportFormat, ImportSummary, Imported, export, import};
 use tempfile::TempDir;
 
 use crate::support::mutate::Random;
@@ -156,8 +156,7 @@ fn an_export_of_2023() {
     let expected = [(None, Role::User, "Ahoy"), (Some(0), Role::Assistant, "Half an emoji: \u{fffd}")];
     assert_eq!(told(record), texts(&expected));
     assert_eq!(record.entries[1].answer.as_ref().unwrap().stop, "length");
-    let notes =
-        ["a message that ChatGPT itself hides is left out", "damaged characters were replaced"];
+    let notes = ["a message that ChatGPT itself hides is left out", "damaged characters were replaced"];
     assert_eq!(all[3].notes, notes);
 }
 

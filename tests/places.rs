@@ -180,10 +180,7 @@ fn whatever_the_clock_says_nothing_panics() {
             &["list"],
         ] {
             let done = at(home.run(args)).unwrap().done();
-            assert!(
-                done.code == Some(0) && !done.stderr.contains("internal error"),
-                "{clock}: {done:#?}"
-            );
+            assert!(done.code == Some(0) && !done.stderr.contains("internal error"), "{clock}: {done:#?}");
         }
         let answer = at(home.run(&["-p", "Hi", "-n", "2", "--no-stdin"]).model(&tiny("llama-bpe"))).unwrap();
         answer.done().code(0);

@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn dropped_messages_are_known_from_the_answers() {
         let mut conversation = Conversation::new(None);
-        let limited = |dropped, context_limit| AnswerRecord { dropped, context_limit, ..AnswerRecord::default() };
+        let limited =
+            |dropped, context_limit| AnswerRecord { dropped, context_limit, ..AnswerRecord::default() };
         let question = conversation.add(Message::new(Role::User, "hi"), None, None);
         conversation.add(Message::new(Role::Assistant, "hello"), Some(limited(2, 100)), None);
         let again = conversation.add(Message::new(Role::User, "and?"), None, None);

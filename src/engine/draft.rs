@@ -264,7 +264,11 @@ mod tests {
     #[test]
     fn the_latest_and_longest_agreement_counts() {
         let text = [1, 2, 3, 4, 5, 60, 61, 62, 9, 3, 4, 5, 70, 71, 72, 1, 2, 3, 4, 5];
-        assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [60, 61], "five matching tokens win over three");
+        assert_eq!(
+            draft(cheap(), text.len() - 1, &text)[0][..2],
+            [60, 61],
+            "five matching tokens win over three"
+        );
         let text = [9, 3, 4, 5, 70, 71, 72, 8, 3, 4, 5, 80, 81, 82, 7, 3, 4, 5];
         assert_eq!(draft(cheap(), text.len() - 1, &text)[0][..2], [80, 81], "the latest match wins");
     }

@@ -183,9 +183,14 @@ impl PromptCache {
             }
             match file::read_header(&self.folder.join(&name)) {
                 Ok(header) if header.key == self.key => {
-                    let CacheFileHeader { tokens, conversations, state: (bytes, _), secs_per_token, .. } = header;
-                    let known =
-                        CachedPrompt { tokens, conversations, bytes, secs_per_token: f64::from(secs_per_token) };
+                    let CacheFileHeader { tokens, conversations, state: (bytes, _), secs_per_token, .. } =
+                        header;
+                    let known = CachedPrompt {
+                        tokens,
+                        conversations,
+                        bytes,
+                        secs_per_token: f64::from(secs_per_token),
+                    };
                     self.known.insert(name, known);
                 }
                 Err(ReadError::Damaged) => self.remove(&name),
@@ -389,7 +394,10 @@ mod tests {
         assert!(prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false));
         assert!(!prompt_cache.wants(&tokens(LEAST - 1), BYTES, 1.0, true, false), "too few");
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.002, true, false), "a fifth of a second");
-        assert!(prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true), "saves time in every conversation");
+        assert!(
+            prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true),
+            "saves time in every conversation"
+        );
         assert!(!prompt_cache.wants(&tokens(100), 900_000_000, 0.01, true, false), "three seconds to write");
         prompt_cache.rules.free = || Some(BYTES as u64);
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false), "no memory for a copy");

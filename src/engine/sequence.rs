@@ -71,7 +71,12 @@ impl<'a> Sequence<'a> {
     }
 
     /// Chooses the next token from the logits after the previous one, and shows the text that is certain.
-    pub fn step(&mut self, model: &impl Model, logits: &[f32], show: &mut dyn FnMut(Event)) -> Result<StepResult> {
+    pub fn step(
+        &mut self,
+        model: &impl Model,
+        logits: &[f32],
+        show: &mut dyn FnMut(Event),
+    ) -> Result<StepResult> {
         if self.tokens >= self.max_tokens {
             return Ok(StepResult::End(StopReason::Length));
         }

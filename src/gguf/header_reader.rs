@@ -23,7 +23,13 @@ pub(super) struct HeaderReader<R> {
 
 impl<R: Read> HeaderReader<R> {
     pub(super) fn new(file: R, size: u64) -> HeaderReader<R> {
-        HeaderReader { file, size, bytes: Vec::new(), at: 0, place: "the fixed part of the header".to_owned() }
+        HeaderReader {
+            file,
+            size,
+            bytes: Vec::new(),
+            at: 0,
+            place: "the fixed part of the header".to_owned(),
+        }
     }
 
     /// The next `len` bytes, as a range of `bytes`.

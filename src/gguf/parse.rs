@@ -11,7 +11,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Field, Foreign, Header, ValueType, Refusal, Scalar, Tensor, element_type, header_reader::HeaderReader, type_name};
+use super::{
+    Field, Foreign, Header, Refusal, Scalar, Tensor, ValueType, element_type, header_reader::HeaderReader,
+    type_name,
+};
 
 /// Magic, version and the two counts.
 const FIXED: u64 = 24;

@@ -85,7 +85,13 @@ impl Sample {
     pub(crate) fn tensor(self, name: &str, dims: &[u64]) -> Sample {
         let bytes = dims.iter().product::<u64>() as usize * 4;
         let offset = self.tensors.last().map_or(0, |t| (t.offset + t.data.len() as u64).next_multiple_of(32));
-        self.record(SampleTensor { name: name.into(), dims: dims.into(), kind: 0, offset, data: vec![0; bytes] })
+        self.record(SampleTensor {
+            name: name.into(),
+            dims: dims.into(),
+            kind: 0,
+            offset,
+            data: vec![0; bytes],
+        })
     }
 
     /// A tensor with an arbitrary record.

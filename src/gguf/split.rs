@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Header, ValueType, Refusal, Scalar, read};
+use super::{Header, Refusal, Scalar, ValueType, read};
 use crate::units;
 
 /// The paths of a model's files, in order: one, or `split.count`. They need not exist.

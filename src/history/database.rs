@@ -53,9 +53,7 @@ impl From<rusqlite::Error> for Error {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Held,
             Some(ErrorCode::ReadOnly) => Error::Other("the database is read-only".into()),
             Some(ErrorCode::DiskFull) => Error::Other("the disk is full".into()),
-            Some(ErrorCode::SystemIoFailure) => {
-                Error::Other(format!("the disk failed ({error})"))
-            }
+            Some(ErrorCode::SystemIoFailure) => Error::Other(format!("the disk failed ({error})")),
             _ => Error::Other(error.to_string()),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::error::Error;
-use super::transfer::{TransferError, DownloadJob, Transfer};
+use super::transfer::{DownloadJob, Transfer, TransferError};
 
 /// Bytes per read from the disk.
 const CHUNK: usize = 1 << 20;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::http::{HttpResponse, Http};
+use super::http::{Http, HttpResponse};
 use super::retry::RequestError;
 use super::url::host;
 use super::watch::Teller;
@@ -35,7 +35,11 @@ pub(super) struct Located {
 
 impl Client<'_> {
     /// Repeats `attempt` as long as that may help.
-    pub(super) fn persist<T>(&self, url: &str, attempt: impl Fn() -> Result<T, RequestError>) -> Result<T, Error> {
+    pub(super) fn persist<T>(
+        &self,
+        url: &str,
+        attempt: impl Fn() -> Result<T, RequestError>,
+    ) -> Result<T, Error> {
         let mut tries = 0;
         loop {
             match attempt() {

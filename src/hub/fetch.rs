@@ -6,7 +6,7 @@ use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
 use super::retry::RequestError;
-use super::transfer::{TransferError, DownloadJob, Transfer};
+use super::transfer::{DownloadJob, Transfer, TransferError};
 
 /// How often a file may change during its download.
 const MOST_BEGINNINGS: u32 = 4;

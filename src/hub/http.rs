@@ -206,7 +206,9 @@ fn trouble(error: ureq::Error) -> RequestError {
         }
         Error::Io(error) => RequestError::Lost(lost(&error)),
         Error::ConnectionFailed | Error::BodyStalled => RequestError::Lost("the connection failed".into()),
-        Error::Protocol(_) | Error::LargeResponseHeader(..) => RequestError::Lost("the response is not HTTP".into()),
+        Error::Protocol(_) | Error::LargeResponseHeader(..) => {
+            RequestError::Lost("the response is not HTTP".into())
+        }
         Error::ConnectProxyFailed(why) => RequestError::Lost(format!("the proxy refused: {}", why.trim())),
         Error::InvalidProxyUrl => RequestError::Wrong("needs a proxy whose address is wrong".into()),
         Error::Tls(why) => RequestError::Wrong(format!("could not be trusted: {why}")),

@@ -163,7 +163,8 @@ impl Hub {
 /// The one file among a repository's files (names and sizes) that `which` selects; `None` for no match or
 /// several.
 pub fn meant<'a>(files: impl Iterator<Item = (&'a str, u64)>, which: &Which) -> Option<String> {
-    let files: Vec<ListingEntry> = files.map(|(name, size)| ListingEntry { name: name.into(), size }).collect();
+    let files: Vec<ListingEntry> =
+        files.map(|(name, size)| ListingEntry { name: name.into(), size }).collect();
     choose::choose(&files, which).ok().map(|offer| offer.name().to_string())
 }
 
@@ -241,8 +242,11 @@ impl Inner {
         match &remote.origin {
             Origin::Hub { repository, commit, .. } => {
                 let repository = self.repository(repository)?;
-                let moved =
-                    Destination { target: repository.snapshot(commit, &file.name), lock: PathBuf::new(), version };
+                let moved = Destination {
+                    target: repository.snapshot(commit, &file.name),
+                    lock: PathBuf::new(),
+                    version,
+                };
                 let lock = repository.lock_file(&file.etag);
                 let target = repository.blob(&file.etag);
                 // Without symbolic links, the snapshot holds the bytes.

@@ -60,7 +60,9 @@ impl Read for Reader<'_> {
         let piece = loop {
             match self.fetch() {
                 Ok(piece) => break piece,
-                Err(RequestError::Absent(_) | RequestError::Lost(_) | RequestError::Busy { .. }) if tries < TRIES => {
+                Err(RequestError::Absent(_) | RequestError::Lost(_) | RequestError::Busy { .. })
+                    if tries < TRIES =>
+                {
                     tries += 1
                 }
                 Err(trouble) => {

@@ -50,7 +50,10 @@ impl RequestError {
             RequestError::Busy { wait: Some(wait), .. } => (*wait <= LONGEST_WAIT).then_some(*wait),
             RequestError::Absent(_) => (tries <= FEW_TRIES).then_some(backoff),
             RequestError::Lost(_) | RequestError::Busy { .. } => Some(backoff),
-            RequestError::Refused { .. } | RequestError::Changed(_) | RequestError::Wrong(_) | RequestError::Disk(_) => None,
+            RequestError::Refused { .. }
+            | RequestError::Changed(_)
+            | RequestError::Wrong(_)
+            | RequestError::Disk(_) => None,
         }
     }
 
@@ -99,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_server_may_say_how_long_but_not_for_ever() {
-        let busy = |text| RequestError::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
+        let busy =
+            |text| RequestError::Busy { status: 429, wait: wait(text) }.wait(1, Duration::from_secs(20));
         assert_eq!(busy("7"), Some(Duration::from_secs(7)));
         assert_eq!(busy("86400"), None);
         assert_eq!(busy("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));

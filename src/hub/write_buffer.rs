@@ -102,7 +102,11 @@ mod tests {
         let buffer = WriteBuffer::default();
         for offset in (0..2 * MOST_KEPT as u64).rev() {
             let next = buffer.keep(offset, vec![7]);
-            assert_eq!(next.is_empty(), offset >= MOST_KEPT as u64, "a full buffer gives one back for each that it gets");
+            assert_eq!(
+                next.is_empty(),
+                offset >= MOST_KEPT as u64,
+                "a full buffer gives one back for each that it gets"
+            );
         }
         assert_eq!(gap(buffer.take(MOST_KEPT as u64)), Some(u64::MAX));
         buffer.keep(0, vec![7]);

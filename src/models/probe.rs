@@ -39,7 +39,12 @@ const WORDS: usize = 16 << 10;
 
 /// Loads `path`, a model of `bytes` bytes in all parts, in a child process ([`child`]). If the child dies of
 /// a processor fault, tries another one without repacked weights. The error says why the file cannot be used.
-pub(super) fn run(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Result<ProbeVerdict, Error> {
+pub(super) fn run(
+    path: &Path,
+    bytes: u64,
+    args: &[String],
+    abort: &AtomicBool,
+) -> Result<ProbeVerdict, Error> {
     let first = attempt(path, bytes, args, abort)?;
     let ProbeEnd::Crashed(signal) = first else { return first.verdict(path) };
     let plain: Vec<String> = args.iter().cloned().chain(["--no-repack=on".to_string()]).collect();

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::{Error, NO_LIMIT, ModelOpener, PATIENCE, OnEvent};
+use super::{Error, ModelOpener, NO_LIMIT, OnEvent, PATIENCE};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
 use crate::chat::record::{AnswerRecord, Entry, Record};
@@ -127,7 +127,12 @@ impl Replay {
 }
 
 /// The original request.
-fn request(record: &Record, entry: &Entry, answer: &AnswerRecord, settings: &Settings) -> Result<Request, Error> {
+fn request(
+    record: &Record,
+    entry: &Entry,
+    answer: &AnswerRecord,
+    settings: &Settings,
+) -> Result<Request, Error> {
     let then = &entry.message;
     let asked = Record { head: entry.parent, system: answer.system.clone(), ..record.clone() };
     let answer_prefix = |text: &str, length: u32| text.get(..length as usize).map(String::from);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, PATIENCE, OnEvent};
+use super::{Error, OnEvent, PATIENCE};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation::{self, Plan, TokenCount, exchanges, plan};
@@ -114,7 +114,11 @@ fn summary(
 }
 
 /// Waits for an answer that is not shown.
-fn whole_answer(backend: &mut dyn Backend, request: Request, watch: OnEvent) -> Result<(String, Stats), Error> {
+fn whole_answer(
+    backend: &mut dyn Backend,
+    request: Request,
+    watch: OnEvent,
+) -> Result<(String, Stats), Error> {
     let reply = backend.reply(request);
     let mut text = String::new();
     loop {
@@ -158,7 +162,7 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::mpsc::channel;
 
-    use super::super::{ReadyModel, FailedTurn, Session, SessionOptions};
+    use super::super::{FailedTurn, ReadyModel, Session, SessionOptions};
     use super::*;
     use crate::backend::{self, Description, Inspect, Rendered, ReplyStream};
     use crate::chat::{Attachment, Counts, Dropped, Role};

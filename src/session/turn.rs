@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::truncate::{Truncation, drops, fit};
-use super::{Error, PATIENCE, Session, OnEvent};
+use super::{Error, OnEvent, PATIENCE, Session};
 use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
 use crate::chat::settings::Overflow;

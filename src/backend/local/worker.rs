@@ -108,7 +108,13 @@ impl Worker {
     }
 
     /// Runs jobs until the queue closes, or until loading is stopped and must begin again.
-    fn serve(&mut self, llama: Llama, first: EngineJob, load: Duration, inbox: &Receiver<EngineJob>) -> ControlFlow<()> {
+    fn serve(
+        &mut self,
+        llama: Llama,
+        first: EngineJob,
+        load: Duration,
+        inbox: &Receiver<EngineJob>,
+    ) -> ControlFlow<()> {
         let stop = self.stop(&first, &self.loading);
         let made = template::until(stop.clone(), || {
             Engine::new(llama, self.spec.template.as_deref(), &self.spec.template_args)

@@ -276,7 +276,8 @@ mod tests {
         let encoder = Encoder::new(&toy.vocabulary).unwrap();
         assert_eq!(encoder.encode_plain(&toy, "abcd"), [97, 100]);
         assert_eq!(encoder.encode(&toy, &prompt("abcd", &[])), [97, 100]);
-        let markers = |markers: &[Range<usize>]| GuardedPrompt { markers: markers.to_vec(), ..prompt("abcb", &[]) };
+        let markers =
+            |markers: &[Range<usize>]| GuardedPrompt { markers: markers.to_vec(), ..prompt("abcb", &[]) };
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3, 3..4])), [97, 98, 99, 98]);
         assert_eq!(encoder.encode(&toy, &markers(&[1..2, 2..3])), [97, 98, 99]);
         let last = markers(std::slice::from_ref(&(3..4)));

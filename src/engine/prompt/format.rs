@@ -124,7 +124,9 @@ impl ThinkingFormat {
     pub fn markers(&self) -> Vec<&str> {
         match self {
             ThinkingFormat::Tags { open, close } => vec![open, close],
-            ThinkingFormat::Harmony => [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect(),
+            ThinkingFormat::Harmony => {
+                [CHANNEL, MESSAGE, START, "<|constrain|>"].into_iter().chain(ENDS).collect()
+            }
         }
     }
 
@@ -328,7 +330,10 @@ mod tests {
         assert_eq!(format(own), Some(ThinkingFormat::Tags { open: "{hm}".into(), close: "{/hm}".into() }));
         assert_eq!(format("<|start|><|channel|>final<|message|>"), Some(ThinkingFormat::Harmony));
         assert_eq!(format("{{ messages[-1].content }}<a>{{ '<think>' }}\n"), Some(think_tags()));
-        assert_eq!(format("<a>{{ '<my_thoughts>' }}"), Some(ThinkingFormat::tags("<my_thoughts>", "</my_thoughts>")));
+        assert_eq!(
+            format("<a>{{ '<my_thoughts>' }}"),
+            Some(ThinkingFormat::tags("<my_thoughts>", "</my_thoughts>"))
+        );
         for other in ["<assistant>", "<think>\n\n</think>", "a < b", "[INST]", "<endless_thought>"] {
             assert_eq!(
                 format(

@@ -435,11 +435,7 @@ mod tests {
         let turned = |content: String| content.chars().rev().collect::<String>() + "<|im_end|>";
         assert_eq!(cut(turned, ">|dne_mi|<", &[]), ["<", "|im_end|><|im_end|>"]);
         let twice = |content: String| format!("{0}<|im_end|>{0}", content.replace("tt", ""));
-        assert_eq!(
-            cut(twice, "<|im_ttend|>", &[]).len(),
-            4,
-            "which of them is the template's is ambiguous"
-        );
+        assert_eq!(cut(twice, "<|im_ttend|>", &[]).len(), 4, "which of them is the template's is ambiguous");
         assert_eq!(cut(twice, "attic", &[]).len(), 1);
     }
 

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 use self::encode::Encoder;
 use self::format::{AnswerPrefix, Tags, ThinkingFormat};
-use self::markers::{Transform, Markers, Texts, absent};
+use self::markers::{Markers, Texts, Transform, absent};
 use self::template::{Template, TemplateError};
 use self::turns::texts_of;
 use super::error::Error;
@@ -72,7 +72,8 @@ impl Prompter {
         let emitted = |text: &str| source.contains(text) || sample.contains(text);
         let markers = Markers::new(vocabulary, emitted)?;
         let encoder = Encoder::new(vocabulary)?;
-        let format = template.as_ref().and_then(|template| ThinkingFormat::of(template, &VocabularyTags(model)));
+        let format =
+            template.as_ref().and_then(|template| ThinkingFormat::of(template, &VocabularyTags(model)));
         let ends = template.as_ref().filter(|_| format != Some(ThinkingFormat::Harmony));
         let ends = ends.map(|template| ends_of(template, vocabulary)).unwrap_or_default();
         template.iter().for_each(Template::tried);

@@ -64,9 +64,10 @@ pub(super) fn turns<'m>(messages: impl IntoIterator<Item = &'m Message>) -> (Vec
         add(message, &mut turns);
         for part in &message.parts {
             match part {
-                Part::Media(_) => {
-                    note(&mut notes, "images and recordings are only named to the model: it cannot see or hear them".into())
-                }
+                Part::Media(_) => note(
+                    &mut notes,
+                    "images and recordings are only named to the model: it cannot see or hear them".into(),
+                ),
                 Part::Unknown(_) => {
                     note(&mut notes, "parts of an unknown kind are not given to the model".into())
                 }

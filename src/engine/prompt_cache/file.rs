@@ -68,7 +68,13 @@ impl CacheFileHeader {
         state: &[u8],
     ) -> CacheFileHeader {
         let state = (state.len() as u64, blake3::hash(state).into());
-        CacheFileHeader { key: key.into(), tokens, conversations, secs_per_token: secs_per_token as f32, state }
+        CacheFileHeader {
+            key: key.into(),
+            tokens,
+            conversations,
+            secs_per_token: secs_per_token as f32,
+            state,
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -177,8 +183,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
         let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
-        let header =
-            CacheFileHeader::new("model x\nchunk 512", (0..200).collect(), vec!["a".into(), "b".into()], 0.01, &state);
+        let header = CacheFileHeader::new(
+            "model x\nchunk 512",
+            (0..200).collect(),
+            vec!["a".into(), "b".into()],
+            0.01,
+            &state,
+        );
         let mut bytes = Vec::new();
         write(&mut bytes, &header, &state).unwrap();
         std::fs::write(&path, &bytes).unwrap();

@@ -96,7 +96,12 @@ fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>) -> Sender<
     jobs
 }
 
-fn store(folder: &std::path::Path, bounds: &DiskBounds, held: &Held, seen: &WriterState) -> std::io::Result<()> {
+fn store(
+    folder: &std::path::Path,
+    bounds: &DiskBounds,
+    held: &Held,
+    seen: &WriterState,
+) -> std::io::Result<()> {
     let started = Instant::now();
     let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
     let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);

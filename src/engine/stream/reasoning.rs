@@ -244,7 +244,9 @@ impl Reasoning {
                     self.headerless(piece);
                 }
             }
-            (Segment::Tag { tag, .. }, _) if self.format == ThinkingFormat::Harmony => self.message(&tag, piece),
+            (Segment::Tag { tag, .. }, _) if self.format == ThinkingFormat::Harmony => {
+                self.message(&tag, piece)
+            }
             (Segment::Tag { tag, one_token }, _) => self.tag(&tag, one_token),
         }
     }
@@ -490,7 +492,8 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_one_token_counts_as_that_token_only() {
-        let piece = |thinking: &str, answer: &str| ReplyDelta { thinking: thinking.into(), answer: answer.into() };
+        let piece =
+            |thinking: &str, answer: &str| ReplyDelta { thinking: thinking.into(), answer: answer.into() };
         assert_eq!(
             of_tokens("", "[<think>]a </think> b[</think>]\nYes </think>."),
             piece("a </think> b", "Yes </think>.")

@@ -9,4 +9,4 @@ mod native;
 mod time;
 
 pub use export::{ExportFormat, export};
-pub use import::{Error, Imported, ImportSummary, import};
+pub use import::{Error, ImportSummary, Imported, import};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::change::{Change, What};
 use super::legacy::{Legacy, OldChange};
-use super::progress::{JournalProgress, AsideStep};
+use super::progress::{AsideStep, JournalProgress};
 use crate::chat::record::title_from;
 use crate::clock::now;
 use crate::files::{folder_of, own_file, own_folder, reason};

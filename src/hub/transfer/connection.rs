@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{CONNECTIONS, TransferError, Transfer, UNBROKEN};
+use super::{CONNECTIONS, Transfer, TransferError, UNBROKEN};
 use crate::files::reason;
 use crate::hub::client::{Located, other_bytes};
 use crate::hub::http::{HttpResponse, lost};
@@ -93,7 +93,12 @@ impl Transfer<'_> {
     }
 
     /// Writes the body to the part until the range is complete.
-    fn receive(&self, mut answer: HttpResponse, index: usize, buffer: &mut Vec<u8>) -> Result<(), RequestError> {
+    fn receive(
+        &self,
+        mut answer: HttpResponse,
+        index: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), RequestError> {
         let length = self.part.bounds(index).end - self.part.bounds(index).start;
         loop {
             let missing = length - self.part.record(index).done;

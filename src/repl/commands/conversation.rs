@@ -111,7 +111,8 @@ pub(super) fn export(chat: &mut Chat, file: &str) -> Result<NextAction, Failure>
     }
     let path = path(file);
     if is_stdout(&path) {
-        let text = saved::text(&chat.session.record(), ExportFormat::of(&path).unwrap_or(ExportFormat::Text))?;
+        let text =
+            saved::text(&chat.session.record(), ExportFormat::of(&path).unwrap_or(ExportFormat::Text))?;
         let written = chat.screen.output_as_it_is(&text);
         written.map_err(|e| Failure::new(format!("could not write to stdout: {}", reason(&e))))?;
         return Ok(NextAction::Prompt);

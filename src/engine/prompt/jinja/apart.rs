@@ -125,7 +125,13 @@ impl There {
         Ok(there)
     }
 
-    pub(super) fn render(&self, variables: &Json, strictly: bool, bounds: RenderBounds, at: i64) -> RenderResult {
+    pub(super) fn render(
+        &self,
+        variables: &Json,
+        strictly: bool,
+        bounds: RenderBounds,
+        at: i64,
+    ) -> RenderResult {
         if let Some(error) = &*self.hopeless() {
             return Err(error.clone());
         }
@@ -233,16 +239,16 @@ impl Running {
     fn how_it_ended<V>(&mut self, request: &RenderRequest<V>) -> TemplateError {
         let signal = self.child.wait().ok().as_ref().and_then(ExitStatus::signal);
         match (signal, request) {
-            (Some(SIGXCPU), RenderRequest::Render { bounds, .. }) => TemplateError::Slow(seconds(bounds.steps)),
+            (Some(SIGXCPU), RenderRequest::Render { bounds, .. }) => {
+                TemplateError::Slow(seconds(bounds.steps))
+            }
             (Some(SIGXCPU), RenderRequest::Compile(_)) => TemplateError::Slow(SECONDS),
             (Some(SIGINT), _) => TemplateError::Interrupted,
             // Rust's own end when memory or stack runs out.
             (Some(SIGABRT | SIGSEGV | SIGBUS), _) => {
                 TemplateError::Died("wants endless memory, or nests values without end".into())
             }
-            _ => TemplateError::Died(
-                "was not rendered: the process that renders it was killed".into(),
-            ),
+            _ => TemplateError::Died("was not rendered: the process that renders it was killed".into()),
         }
     }
 }

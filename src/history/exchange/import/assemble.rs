@@ -93,8 +93,9 @@ fn place(entries: &mut Vec<Entry>, id: MessageId, parent: Option<usize>, alone: 
         }
         return parent;
     }
-    let answer = (role == Role::Assistant)
-        .then(|| Box::new(AnswerRecord { stop: said.stop.into(), model: said.model, ..AnswerRecord::default() }));
+    let answer = (role == Role::Assistant).then(|| {
+        Box::new(AnswerRecord { stop: said.stop.into(), model: said.model, ..AnswerRecord::default() })
+    });
     let message = Message { role, parts: said.parts, thinking };
     let parent = parent.map(|parent| entries[parent].id);
     entries.push(Entry { created: said.created, answer, ..Entry::new(id, parent, message) });

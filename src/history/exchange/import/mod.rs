@@ -160,7 +160,9 @@ impl<'a, E: From<Error>> Importer<'a, E> {
                     Ok((value, repaired)) => self.value(value, repaired, &format!("{name}, {place}"))?,
                     Err(error) => self.skip(&format!("{name}, {place}"), &not_json(place, &error)),
                 },
-                Some(JsonItem::TooLong(place)) => self.skip(&format!("{name}, {place}"), "longer than 256 MiB"),
+                Some(JsonItem::TooLong(place)) => {
+                    self.skip(&format!("{name}, {place}"), "longer than 256 MiB")
+                }
                 Some(JsonItem::ListEnd) => self.flush(name)?,
                 None => return self.flush(name),
             }
