@@ -88,7 +88,7 @@ pub struct Rendered {
 /// The output of a backend; `Ready` or `Done` is the last one.
 #[derive(Debug)]
 pub enum BackendEvent {
-    Event(Event),
+    Progress(Event),
     Ready,
     Done(Result<Stats, Error>),
 }
