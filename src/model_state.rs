@@ -28,7 +28,7 @@ struct Contents {
 }
 
 /// The results of loading a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileState {
     /// Stamp of all files of the model: everything else is valid only while it stays the same.
     #[serde(default)]
@@ -39,12 +39,20 @@ pub struct FileState {
     /// The conditions of a measurement, and the costs of batches under them.
     #[serde(default)]
     costs: Option<(String, Vec<f64>)>,
+    /// The same conditions, and the batch size that was chosen.
+    #[serde(default)]
+    batch_size: Option<(String, u32)>,
     /// A build of llama.cpp, and the special tokens that it found by name.
     #[serde(default)]
     special_ids: Option<(String, Vec<i32>)>,
 }
 
 impl FileState {
+    /// The batch size, if chosen under these `conditions`.
+    pub fn batch_size(&self, conditions: &str) -> Option<u32> {
+        self.batch_size.as_ref().filter(|(under, _)| under == conditions).map(|(_, size)| *size)
+    }
+
     /// The costs of batches, if measured under these `conditions`.
     pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
         self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
@@ -190,14 +198,16 @@ impl ModelEntry {
     }
 
     pub fn remember_loaded(&self, fingerprint: &str, by: &str) {
-        let before = self.get();
-        let costs = before.as_ref().and_then(|file| file.costs.clone());
-        let special_ids = before.and_then(|file| file.special_ids);
-        let (fingerprint, loaded_by) = (fingerprint.to_string(), Some(by.to_string()));
-        self.put(FileState { stamp: self.stamp.clone(), fingerprint, loaded_by, costs, special_ids });
+        let before = self.get().unwrap_or_default();
+        let (stamp, fingerprint) = (self.stamp.clone(), fingerprint.to_string());
+        self.put(FileState { stamp, fingerprint, loaded_by: Some(by.to_string()), ..before });
     }
 
     /// Does nothing for a model that was never loaded; the same goes for `remember_special_ids`.
+    pub fn remember_batch_size(&self, conditions: &str, size: u32) {
+        self.learn(|file| file.batch_size = Some((conditions.to_string(), size)));
+    }
+
     pub fn remember_costs(&self, conditions: &str, costs: &[f64]) {
         self.learn(|file| file.costs = Some((conditions.to_string(), costs.to_vec())));
     }
@@ -254,9 +264,12 @@ mod tests {
         assert_eq!(model.get().unwrap().fingerprint, "abc");
         assert_eq!(state.last_used().unwrap(), path);
         model.remember_costs("one thread", &[1.0, 1.25]);
+        model.remember_batch_size("one thread", 256);
         model.remember_loaded("abc", "b2");
         assert_eq!(model.get().unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
         assert_eq!(model.get().unwrap().costs("two threads"), None);
+        let batch_size = |conditions| model.get().unwrap().batch_size(conditions);
+        assert_eq!((batch_size("one thread"), batch_size("two threads")), (Some(256), None));
         model.remember_special_ids("b2", &[5, 7]);
         model.remember_loaded("abc", "b3");
         assert_eq!(model.get().unwrap().special_ids("b2"), Some(&[5, 7][..]));

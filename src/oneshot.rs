@@ -14,7 +14,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::files::reason;
 use crate::input;
 use crate::session::{Answer, Session, SessionOptions};
-use crate::settings::{Group, SETTINGS};
+use crate::settings::{Group, SETTINGS, setting};
 use crate::ui::{Screen, stats, terminal};
 
 /// The placeholder for stdin in a prompt.
@@ -225,7 +225,14 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
 fn model(session: Option<&Session>) -> Value {
     session.map_or(Value::Null, |session| {
         let model = session.model();
-        json!({ "name": model.name, "path": model.path.as_ref().map(|path| path.to_string_lossy()), "fingerprint": model.fingerprint })
+        let setting = |name| setting(name).map(|row| (row.get)(session.settings()));
+        json!({
+            "name": model.name,
+            "path": model.path.as_ref().map(|path| path.to_string_lossy()),
+            "fingerprint": model.fingerprint,
+            "batch_size": session.settings().batch_size,
+            "flash_attn": setting("flash-attn"),
+        })
     })
 }
 

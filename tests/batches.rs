@@ -150,7 +150,7 @@ fn near(ours: &[f32], theirs: &[f32], noise: f32, name: &str) {
 #[test]
 fn a_batch_that_cannot_be_is_an_error_and_changes_nothing() {
     let subject = Subject::load(&tiny("llama-bpe"), FLOAT_NOISE);
-    let options = ContextOptions { chunk: 64, outputs: 8, ..subject.context() };
+    let options = ContextOptions { batch_size: 64, outputs: 8, ..subject.context() };
     let mut model = ready(&subject, options);
     model.append(0, &[1; 10], Logits::Last).unwrap();
     let most = Row::run(0, 10, &[1; 9], Logits::All);

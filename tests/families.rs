@@ -81,7 +81,7 @@ fn best(logits: &[f32]) -> Token {
 
 /// Evaluates tokens, the last of which gets logits.
 fn read(model: &mut Llama, tokens: &[Token]) {
-    tokens.chunks(model.chunk()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
+    tokens.chunks(model.batch_size()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
 }
 
 /// Reads greedy tokens one by one, each of which must be the best.

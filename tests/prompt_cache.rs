@@ -101,7 +101,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(model: &mut Llama, tokens: &[Token]) {
     model.grow(tokens.len() + 100).unwrap();
-    tokens.chunks(model.chunk()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
+    tokens.chunks(model.batch_size()).for_each(|chunk| model.append(0, chunk, Logits::Last).unwrap());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn other_settings_and_other_models_have_other_prompt_caches() {
         |context| context.cache_type_k = CacheType::F16,
         |context| context.cache_type_v = CacheType::F16,
         |context| context.flash_attn = fireside::chat::settings::Auto::On,
-        |context| context.chunk = 64,
+        |context| context.batch_size = 64,
     ];
     for change in changed {
         let mut context = context.clone();

@@ -38,18 +38,20 @@ pub struct Spec {
     pub prompt_cache: Option<(PathBuf, Rules)>,
     /// Checks whether the model's files are still those of the description.
     pub unchanged: Unchanged,
-    pub costs: BatchCosts,
+    pub measured: Measured,
     /// The folder of the crash marks; `None`: no marks.
     pub working: Option<PathBuf>,
     /// The remembered facts about the model.
     pub state: ModelEntry,
 }
 
-/// The cost of batches on this machine.
-pub struct BatchCosts {
-    /// `None`: measured as soon as the engine is idle.
-    pub known: Option<Costs>,
-    /// The conditions that the costs depend on, as a key.
+/// What was measured of a model on this machine.
+pub struct Measured {
+    /// The costs of batches; `None`: measured as soon as the engine is idle.
+    pub costs: Option<Costs>,
+    /// Whether the batch size was chosen; otherwise the first long prefill decides that of the next load.
+    pub batch_size: bool,
+    /// The conditions that both depend on, as a key.
     pub conditions: String,
 }
 

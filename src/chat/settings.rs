@@ -2,6 +2,7 @@
 //!
 //! settings/table.rs has their names, parsers and help; settings/resolve.rs resolves their sources.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Old names of settings, each with the new one.
@@ -149,6 +150,9 @@ impl Default for Sampling {
     }
 }
 
+/// The values of [`Settings::batch_size`].
+pub const BATCH_SIZES: RangeInclusive<u32> = 64..=4096;
+
 /// All settings, with their defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -158,6 +162,8 @@ pub struct Settings {
     pub threads: Option<u32>,
     /// `None`: as many as `threads`.
     pub threads_batch: Option<u32>,
+    /// Tokens that prefill evaluates at once, a power of two; `None`: chosen for the model and the machine.
+    pub batch_size: Option<u32>,
     /// `None`: as many as fit.
     pub gpu_layers: Option<u32>,
     pub flash_attn: Auto,
@@ -209,6 +215,7 @@ impl Default for Settings {
             ctx_size: CtxSize::Auto,
             threads: None,
             threads_batch: None,
+            batch_size: None,
             gpu_layers: None,
             flash_attn: Auto::Auto,
             cache_type_k: CacheType::F16,

@@ -152,7 +152,7 @@ impl Cache {
             if start >= prompt.len() {
                 return Ok(ControlFlow::Continue(()));
             }
-            let end = ((start / model.chunk() + 1) * model.chunk()).min(prompt.len());
+            let end = ((start / model.batch_size() + 1) * model.batch_size()).min(prompt.len());
             let logits = if end == prompt.len() { Logits::Last } else { Logits::None };
             if self.append(model, &prompt[start..end], logits, cancel)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -165,7 +165,7 @@ impl Cache {
         let kept = model.truncate(self.sequence, len);
         let lost = self.tokens[kept..len].to_vec();
         self.tokens.truncate(kept);
-        let mut chunks = lost.chunks(model.chunk());
+        let mut chunks = lost.chunks(model.batch_size());
         chunks.try_for_each(|chunk| self.append(model, chunk, Logits::None, &|| false).map(|_whole| ()))
     }
 
@@ -308,7 +308,7 @@ mod tests {
         read(&mut cache, &mut toy, &prompt[..10]);
         toy.batches.clear();
         read(&mut cache, &mut toy, &prompt);
-        assert_eq!(toy.batches, [6, 16, 8], "the toy's chunk is 16");
+        assert_eq!(toy.batches, [6, 16, 8], "the toy's batch size is 16");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use self::context::Context;
 pub use self::context::ContextOptions;
-pub use self::devices::{BINDING, BUILD, Device, devices, system_info};
+pub use self::devices::{BINDING, BUILD, Device, devices, on_gpu, system_info};
 use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
@@ -75,7 +75,7 @@ impl<'w> Llama<'w> {
     /// Turns whatever would make C++ end the process into an error. Returns the length of each sequence after
     /// the batch.
     fn checked(&self, batch: &[Row]) -> Result<Vec<usize>> {
-        let most = self.options.chunk.min(self.capacity * self.options.sequences);
+        let most = self.options.batch_size.min(self.capacity * self.options.sequences);
         if batch.is_empty() || batch.len() > most {
             bail!("a batch has {} tokens, and may have 1 to {most}", batch.len());
         }
@@ -185,8 +185,15 @@ impl Model for Llama<'_> {
         self.options.limit
     }
 
-    fn chunk(&self) -> usize {
-        self.options.chunk
+    fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
+    /// The CPU listens to `Cancel` between operations, of which a layer has some large ones.
+    fn interruptible_parts(&self) -> usize {
+        let model = &self.weights.model;
+        let whole = self.weights.on_gpu || model.is_recurrent() || model.is_hybrid();
+        if whole { 1 } else { 2 * model.n_layer().max(1) as usize }
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {

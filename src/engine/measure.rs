@@ -54,7 +54,7 @@ impl Speculation {
         superseded: Cancel,
     ) -> Option<Costs> {
         let here = cache.tokens().len();
-        let most = (MOST + 1).min(model.chunk());
+        let most = (MOST + 1).min(model.batch_size());
         let batch: Vec<Token> = cache.tokens().iter().rev().cycle().take(most).copied().collect();
         let fits = here <= DEEPEST && here + batch.len() <= model.capacity();
         let possible = fits && !batch.is_empty() && cache.can_return(model);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn engine(mut toy: Toy) -> Engine<Toy> {
-        toy.chunk = 32;
+        toy.batch_size = 32;
         Engine::new(toy, None, &[]).unwrap()
     }
 

@@ -18,6 +18,7 @@ mod probe;
 pub mod cache; // 3
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
+mod batch_size;
 pub mod sampler; // 6
 mod candidates;
 pub mod draft; // 7
@@ -173,6 +174,11 @@ impl<M: Model> Engine<M> {
     /// cannot be measured now, or the measurement was `superseded`.
     pub fn measure(&mut self, superseded: Cancel) -> Option<Costs> {
         self.speculation.measure(&mut self.model, &mut self.prefill.cache, superseded)
+    }
+
+    /// The batch size that the last prefill recommends for the next load, once.
+    pub fn best_batch_size(&mut self) -> Option<usize> {
+        self.prefill.best_batch_size(&self.model)
     }
 
     /// Saves expensive prefills to disk. Call it while idle: it takes as long as copying the memory.

@@ -71,7 +71,9 @@ pub trait Model {
     /// The maximum capacity of each sequence, in tokens.
     fn limit(&self) -> usize;
     /// The maximum number of rows in a [`Model::decode`].
-    fn chunk(&self) -> usize;
+    fn batch_size(&self) -> usize;
+    /// About how many equal parts of a batch it can be cancelled between; 1: not in the middle of a batch.
+    fn interruptible_parts(&self) -> usize;
     /// The number of bytes that [`Model::save`] would return now.
     fn state_bytes(&self, sequence: usize) -> usize;
     /// The state of a sequence as bytes, which only an identical model can restore, into any sequence.

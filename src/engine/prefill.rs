@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::batch_size;
 use super::cache::Cache;
 use super::model::{Cancel, Model};
 use super::prompt_cache::{LEAST, PromptCache, Uses, common};
@@ -23,6 +24,8 @@ pub struct Prefill {
     pub cache: Cache,
     /// Evaluation time per token, from the last prompt long enough to measure.
     secs_per_token: Option<f64>,
+    /// The same from the last prompt that filled a batch, until it is asked for.
+    secs_in_batches: Option<f64>,
     /// The prompt cache on disk.
     prompt_cache: Option<PromptCache>,
     /// Whether the memory may be saved there, and the conversation that it belongs to.
@@ -133,9 +136,16 @@ impl Prefill {
         let started = Instant::now();
         let flow = self.cache.read(model, prompt, cancel, progress)?;
         if flow.is_continue() && missing >= TELLING {
+            let _last = model.logits(0)[0]; // waits for a GPU
             self.secs_per_token = Some(started.elapsed().as_secs_f64() / missing as f64);
+            self.secs_in_batches = self.secs_per_token.filter(|_| missing >= model.batch_size());
         }
         Ok(flow)
+    }
+
+    /// The best batch size, if the last prefill has shown the speed of batches.
+    pub fn best_batch_size(&mut self, model: &impl Model) -> Option<usize> {
+        self.secs_in_batches.take().map(|secs| batch_size::best(secs, model.interruptible_parts()))
     }
 
     /// Remembers a request with a fast prefill: only the prefix that other questions share is saved of it.

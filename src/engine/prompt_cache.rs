@@ -71,13 +71,13 @@ impl Rules {
 /// state. `model` identifies the model's files and their contents.
 pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>, repack: bool) -> String {
     format!(
-        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, chunk {}, whole windows\ngpu layers {gpu_layers:?}, weights repacked {repack}",
+        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, batch size {}, whole windows\ngpu layers {gpu_layers:?}, weights repacked {repack}",
         llama::BINDING,
         llama::system_info().trim(),
         context.cache_type_k,
         context.cache_type_v,
         context.flash_attn,
-        context.chunk,
+        context.batch_size,
     )
 }
 

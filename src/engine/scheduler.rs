@@ -84,7 +84,7 @@ impl<'a> Scheduler<'a> {
         if self.running.is_empty() {
             return Ok(false);
         }
-        let share = model.chunk() / self.running.len();
+        let share = model.batch_size() / self.running.len();
         self.running.iter_mut().try_for_each(|(_, running)| running.draft(model, share))?;
         let cancels: Vec<&AtomicBool> =
             self.running.iter().map(|(_, running)| running.slot.sequence.cancel()).collect();

@@ -14,7 +14,7 @@ const END: Token = 256;
 pub(super) struct Toy {
     pub(super) vocabulary: Vocabulary,
     pub(super) limit: usize,
-    pub(super) chunk: usize,
+    pub(super) batch_size: usize,
     pub keeps_when_grown: bool,
     /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
@@ -53,7 +53,7 @@ impl Toy {
         Toy {
             vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
-            chunk: 16,
+            batch_size: 16,
             keeps_when_grown: true,
             batches: Vec::new(),
             cuttable: true,
@@ -121,8 +121,12 @@ impl Model for Toy {
         self.limit
     }
 
-    fn chunk(&self) -> usize {
-        self.chunk
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    fn interruptible_parts(&self) -> usize {
+        1
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {
@@ -171,7 +175,7 @@ impl Model for Toy {
 
     /// Checks for cancellation before each row.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
-        assert!(batch.len() <= self.chunk(), "a batch is larger than the chunk");
+        assert!(batch.len() <= self.batch_size(), "a batch is larger than the batch size");
         if self.cuttable && batch.iter().any(|_| cancel()) {
             return Ok(ControlFlow::Break(()));
         }

@@ -34,7 +34,7 @@ impl Needs {
     /// All but the KV cache: the weights, copies of some of them, and compute buffers.
     pub fn fixed(self) -> u64 {
         let copies = (self.weights as f64 * COMPUTE_SHARE) as u64;
-        let computing = COMPUTE_BYTES + chunk(self.weights) as u64 * 16 * 1024;
+        let computing = COMPUTE_BYTES + cpu_batch_size(self.weights) as u64 * 16 * 1024;
         self.weights.saturating_add(copies).saturating_add(computing)
     }
 
@@ -82,9 +82,13 @@ pub fn weights_bytes(header: &Header) -> u64 {
     }
 }
 
-/// Tokens per batch, a power of two fixed per model: large models get small batches, so that Ctrl-C takes
-/// effect soon.
-pub(super) fn chunk(weights: u64) -> usize {
+/// The batch size until the speed of a model with so many bytes of weights is known. A CPU is as fast with
+/// small batches, and evaluates large ones of a large model for seconds.
+pub(super) fn first_batch_size(weights: u64, on_gpu: bool) -> u32 {
+    if on_gpu { 512 } else { cpu_batch_size(weights) }
+}
+
+fn cpu_batch_size(weights: u64) -> u32 {
     match weights >> 20 {
         0..1_000 => 512,
         1_000..4_000 => 256,
@@ -105,7 +109,7 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
         let reason = gguf::memory::context_reason(header).map(String::from);
         return Err(Error::ContextTooLong { wanted, trained, reason });
     }
-    let on_gpu = llama::devices().iter().any(|d| d.gpu) && settings.gpu_layers != Some(0);
+    let on_gpu = llama::on_gpu(settings.gpu_layers);
     // llama.cpp manages the GPU's memory.
     let available = gguf::memory::available_memory().filter(|_| !on_gpu);
     let Some(available) = available else {

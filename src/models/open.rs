@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::about::{About, count};
 use super::device::device;
-use super::memory::{chunk, context_limit, weights_bytes};
+use super::memory::{context_limit, first_batch_size, weights_bytes};
 use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
 use crate::backend::Description;
-use crate::backend::local::{BatchCosts, Spec};
+use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::draft::Costs;
@@ -50,21 +50,29 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
     let state = ModelState::at(kept.map(|p| p.model_state.clone()));
     let crashes = state.crash(&machine()).filter(|_| !config.settings().no_repack);
-    let held = crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine));
-    let config = config.advised(advice.into_iter().chain(held).collect());
-    let settings = config.settings();
+    let no_repack = crashes.iter().map(|_| Assignment::of("no-repack", "on", Source::Machine));
+    let advice: Vec<Assignment> = advice.into_iter().chain(no_repack).collect();
+    let config = config.advised(advice.clone());
     let unreadable = |source: std::io::Error| Error::Unreadable { path: path.into(), source };
     let files = gguf::parts(&header);
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let state = state.entry(path, &stamp);
     let before = state.get();
-    let chunk = chunk(weights_bytes(&header));
+    let (measured, batch_size) = measured(before.as_ref(), config.settings());
+    let batch_size = batch_size.unwrap_or_else(|| {
+        first_batch_size(weights_bytes(&header), llama::on_gpu(config.settings().gpu_layers))
+    });
+    // Recorded with every answer, as if it were given: a replay must not depend on what is measured later.
+    let ours = config.settings().batch_size.is_none();
+    let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
+    let config = config.advised(advice.into_iter().chain(ours).collect());
+    let settings = config.settings();
     let limit = context_limit(&header, settings)?;
     let template = chat_template(&header, settings)?;
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let context = ContextOptions::new(settings, limit, chunk, threads);
+    let context = ContextOptions::new(settings, limit, batch_size as usize, threads);
     let (device, gpu_warning) = device(&header, settings, threads);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
@@ -91,7 +99,6 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let folder = config.paths.as_ref().map(|p| p.prompt_cache.clone());
     let prompt_cache =
         folder.filter(|_| !settings.no_prompt_cache && !settings.incognito).map(|folder| (folder, rules));
-    let costs = batch_costs(before.as_ref(), settings, &context);
     let path = path.to_path_buf();
     let working = kept.map(|paths| paths.working.clone());
     let unchanged: Unchanged = Arc::new(move || gguf::stamp(&files).is_ok_and(|now| now == stamp));
@@ -105,7 +112,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         probe,
         prompt_cache,
         unchanged,
-        costs,
+        measured,
         working,
         state,
     };
@@ -181,17 +188,18 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-/// The measured costs of batches with these settings, if known.
-fn batch_costs(before: Option<&FileState>, settings: &Settings, context: &ContextOptions) -> BatchCosts {
-    let context = ContextOptions { limit: 0, ..context.clone() }; // depends on the free memory at this moment
+/// What was measured under these settings, and the batch size: the user's, or the one that was chosen.
+fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Option<u32>) {
+    let context = ContextOptions::new(settings, 0, 0, threads(settings));
     let conditions = format!(
         "{}, {context:?}, gpu layers {:?}, weights repacked {}",
         llama::BINDING,
         settings.gpu_layers,
         !settings.no_repack
     );
-    let known = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
-    BatchCosts { known, conditions }
+    let costs = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    let batch_size = settings.batch_size.or_else(|| before?.batch_size(&conditions));
+    (Measured { costs, batch_size: batch_size.is_some(), conditions }, batch_size)
 }
 
 /// What a verdict depends on besides the file: the build, and the user's chat template.

@@ -61,6 +61,10 @@ pub const SETTINGS: &[Setting] = &[
     row("threads-batch", "N", Group::Model, value!(threads_batch, threads, or_auto))
         .help("threads for prefill; default: same as --threads")
         .shapes(),
+    row("batch-size", "N|auto", Group::Model, value!(batch_size, batch_size, or_auto))
+        .help("tokens that prefill evaluates at once, a power of two; default: chosen for the model and this machine")
+        .aliases(&["ubatch-size"])
+        .shapes(),
     row("gpu-layers", "N|auto", Group::Model, value!(gpu_layers, gpu_layers, or_auto))
         .help("layers to offload to the GPU; default: as many as fit")
         .aliases(&["n-gpu-layers"])

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::chat::settings::{Auto, CacheType, CtxSize, Overflow, Sampling, Stage};
+use crate::chat::settings::{Auto, BATCH_SIZES, CacheType, CtxSize, Overflow, Sampling, Stage};
 
 pub(super) const CACHE_TYPES: &[(&str, CacheType)] = &[
     ("f32", CacheType::F32),
@@ -146,6 +146,24 @@ pub(super) fn threads(value: &str) -> Result<Option<u32>, String> {
     match value.trim() {
         "auto" | "0" | "-1" => Ok(None),
         n => number(n, 1..=512).map(Some).map_err(|why| format!("{why}, or auto")),
+    }
+}
+
+pub(super) fn batch_size(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" => Ok(None),
+        n => {
+            let size =
+                n.parse().ok().filter(|size: &u32| size.is_power_of_two() && BATCH_SIZES.contains(size));
+            let why = || {
+                format!(
+                    "must be a power of two from {} to {}, or auto",
+                    BATCH_SIZES.start(),
+                    BATCH_SIZES.end()
+                )
+            };
+            size.map(Some).ok_or_else(why)
+        }
     }
 }
 

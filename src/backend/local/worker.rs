@@ -126,7 +126,7 @@ impl Worker {
         }
         let mut engine = match made {
             Ok(engine) => {
-                engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.costs.known.clone())
+                engine.with_prompt_cache(self.prompt_cache()).with_costs(self.spec.measured.costs.clone())
             }
             Err(error) => {
                 let error = Error::from(error);
@@ -148,6 +148,7 @@ impl Worker {
             template::until(stop, || {
                 (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded }))
             });
+            self.choose_batch_size(engine);
         }
         ControlFlow::Break(())
     }
@@ -165,12 +166,22 @@ impl Worker {
         }
     }
 
+    /// Remembers the best batch size for the next load, once.
+    fn choose_batch_size(&mut self, engine: &mut Engine<Llama>) {
+        if !self.spec.measured.batch_size
+            && let Some(size) = engine.best_batch_size()
+        {
+            self.spec.state.remember_batch_size(&self.spec.measured.conditions, size as u32);
+            self.spec.measured.batch_size = true;
+        }
+    }
+
     /// Background work while idle.
     fn rest(&self, engine: &mut Engine<Llama>) {
         let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
         engine.rest();
         if let Some(costs) = engine.measure(&|| newest.load(Ordering::Relaxed) > before) {
-            self.spec.state.remember_costs(&self.spec.costs.conditions, costs.numbers());
+            self.spec.state.remember_costs(&self.spec.measured.conditions, costs.numbers());
         }
     }
 

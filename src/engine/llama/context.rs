@@ -29,7 +29,7 @@ pub struct ContextOptions {
     /// The number of sequences held in memory side by side, at least one.
     pub sequences: usize,
     /// The maximum number of rows in a batch: a power of two.
-    pub chunk: usize,
+    pub batch_size: usize,
     /// The maximum number of rows in a batch with logits. llama.cpp reserves 4 bytes per row and vocabulary
     /// token.
     pub outputs: usize,
@@ -41,12 +41,12 @@ pub struct ContextOptions {
 }
 
 impl ContextOptions {
-    /// For one sequence with speculative decoding, up to `limit` tokens, evaluated in batches of `chunk`.
-    pub fn new(settings: &Settings, limit: usize, chunk: usize, threads: u32) -> ContextOptions {
+    /// For one sequence with speculative decoding, up to `limit` tokens, evaluated in batches of `batch_size`.
+    pub fn new(settings: &Settings, limit: usize, batch_size: usize, threads: u32) -> ContextOptions {
         ContextOptions {
             limit,
             sequences: 1,
-            chunk,
+            batch_size,
             outputs: draft::MOST + 1,
             threads,
             threads_batch: settings.threads_batch.unwrap_or(threads),
@@ -92,8 +92,8 @@ impl<'w> Context<'w> {
         // SAFETY: returns a plain value.
         let mut params = unsafe { sys::llama_context_default_params() };
         params.n_ctx = (capacity * options.sequences) as u32;
-        params.n_batch = options.chunk as u32;
-        params.n_ubatch = options.chunk as u32;
+        params.n_batch = options.batch_size as u32;
+        params.n_ubatch = options.batch_size as u32;
         params.n_seq_max = options.sequences as u32;
         params.n_outputs_max = options.outputs.max(options.sequences) as u32;
         params.n_threads = options.threads as i32;

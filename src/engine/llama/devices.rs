@@ -37,6 +37,11 @@ pub fn devices() -> Vec<Device> {
     known.collect()
 }
 
+/// Whether a model with this setting uses a GPU.
+pub fn on_gpu(gpu_layers: Option<u32>) -> bool {
+    gpu_layers != Some(0) && devices().iter().any(|device| device.gpu)
+}
+
 /// The instruction sets and libraries that llama.cpp was built with, as it prints them.
 pub fn system_info() -> String {
     backend();

@@ -19,7 +19,7 @@ use llama_cpp_sys_2::{
     llama_model_kv_override__bindgen_ty_1 as Overriding,
 };
 
-use super::devices::backend;
+use super::devices::{backend, on_gpu};
 use super::facts;
 use super::fallback::Letters;
 use super::log::{contained, forget_errors, reason};
@@ -96,6 +96,8 @@ pub struct Weights {
     pub(super) window: Option<usize>,
     /// The context size in tokens above which positions are encoded differently (LongRoPE).
     near: Option<usize>,
+    /// Whether a GPU evaluates some layers.
+    pub(super) on_gpu: bool,
 }
 
 /// A vocabulary and facts about it.
@@ -153,7 +155,8 @@ impl Weights {
             }
         };
         let (window, near) = (facts::sliding_window(&model), facts::near_context(&model));
-        Ok(Weights { model, words: LazyLock::new(words), window, near })
+        let on_gpu = on_gpu(options.gpu_layers);
+        Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu })
     }
 
     /// llama.cpp's own model.
