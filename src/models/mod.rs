@@ -90,6 +90,11 @@ pub fn threads(settings: &Settings) -> u32 {
     settings.threads.unwrap_or_else(physical_cores)
 }
 
+/// Whether a model with these settings uses a GPU.
+pub fn on_gpu(settings: &Settings) -> bool {
+    llama::on_gpu(settings.gpu_layers)
+}
+
 /// The size of the on-disk prompt cache, and its hits and misses.
 pub fn prompt_cache(folder: &Path) -> Usage {
     usage(folder)
