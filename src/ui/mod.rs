@@ -1,6 +1,8 @@
-//! The only code that prints. The model's output goes to stdout, everything else to stderr.
+//! Printing: answers and the results of subcommands go to stdout, everything else to stderr.
 //!
-//! `Screen` shows answers and everything about them. The functions here print without a screen.
+//! `Screen` shows answers and everything about them. The functions here print without a screen. Besides this
+//! folder, only rustyline (repl/editor/) and the child that renders templates (engine/prompt/jinja/apart.rs)
+//! print.
 
 pub mod answer;
 pub mod crash;
