@@ -5,7 +5,10 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use fireside::engine::llama;
+use fireside::{gguf, processor};
 
 use crate::support::mutate::{Document, Random, blind};
 use crate::support::{Home, Measured, alone, repository, tiny};
@@ -49,16 +52,18 @@ fn complaint(run: &Measured) -> Option<String> {
     })
 }
 
-/// Makes the program believe that it loaded this file before: it does not try it out first, so that whatever happens
-/// happens to itself.
+/// Makes the program believe that it loaded this file before: it then skips the probe, so that a crash would be
+/// its own.
 fn believe(home: &Home, file: &Path) {
-    let about = std::fs::metadata(file).unwrap();
-    let modified = about.modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let known = serde_json::json!({
-        "size": about.len(),
-        "modified": modified,
+        "stamp": gguf::stamp(&[file.to_path_buf()]).unwrap(),
         "fingerprint": "0",
-        "loaded_by": format!("fireside {}", env!("CARGO_PKG_VERSION")),
+        "loaded_by": format!(
+            "fireside {}, llama.cpp {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            llama::BUILD,
+            processor::name()
+        ),
     });
     let state = serde_json::json!({ "files": { (file.to_str().unwrap()): known } });
     home.write(".local/state/fireside/models.json", state.to_string());
