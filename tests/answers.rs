@@ -1,4 +1,4 @@
-//! How one-shot answers are made and how they end: limits, stop strings, raw text, seeds, templates, base models.
+//! One-shot answers and how they end: limits, stop strings, raw text, seeds, templates, base models.
 
 use crate::support::parrot::{CHATML, Kind, Parrot, raw};
 use crate::support::{Done, Home, Run, tiny};

@@ -1,4 +1,4 @@
-//! Files that go along with a message: told apart where there are several, and one alone as it is.
+//! Files attached to a message: several are marked apart, a single one is passed as it is.
 
 use crate::support::{Home, tiny};
 

@@ -1,5 +1,5 @@
-//! Batches of rows for llama.cpp: several sequences, cancelled ones, those that C++ would end the process over, and the memory
-//! that is reserved for logits.
+//! Batches of rows for llama.cpp: several sequences, cancelled batches, batches over which C++ would end the
+//! process, and the memory reserved for logits.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! `fireside check`: what it verifies, what it says, and how it ends.
+//! `fireside check`: what it verifies, what it reports, and how it ends.
 
 use std::time::Duration;
 

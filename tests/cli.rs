@@ -1,4 +1,4 @@
-//! The command line: subcommands, options, where a value comes from, what is wrong usage.
+//! The command line: subcommands, options, the sources of values, wrong usage.
 
 use crate::support::{GGUF_F32, Home, repository, tiny, with_metadata};
 

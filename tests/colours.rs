@@ -1,4 +1,4 @@
-//! Colours as people expect them: the prompt stands out, notices are dim, failures red, and nothing of it where it is not wanted.
+//! Colours: the prompt stands out, notices are dim, failures red; no colour where it is not wanted.
 
 use crate::support::Home;
 use crate::support::pty::*;

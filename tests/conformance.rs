@@ -1,7 +1,8 @@
-//! What other programs make of the same input, compared by `make conformance`: one row a check, and every row differs in zero.
+//! Compares fireside with other programs on the same input, by `make conformance`. Each check has a row, and
+//! no row may have a difference.
 //!
-//! The references are fetched into target/references by scripts/references. Each check is a test of its own and holds its row
-//! against the docs'; the last one to end prints the table. All but llama-cli run in CI, too.
+//! scripts/references fetches the references into target/references. Each check is a test of its own and
+//! compares its row with the docs; the last one to finish prints the table. All but llama-cli also run in CI.
 
 mod parity;
 mod splitter;

@@ -1,4 +1,5 @@
-//! What must not act on a terminal: whatever a model, a file's metadata, a name, a path, llama.cpp or the terminal itself says.
+//! Nothing acts on the terminal, whatever a model, a file's metadata, a name, a path, llama.cpp or the
+//! terminal itself says.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! A conversation is one thing wherever it was held: whatever lists, resumes, continues, exports or removes sees all of them.
+//! All saved conversations are treated alike, wherever they were held, when they are listed, resumed,
+//! continued, exported or removed.
 
 use serde_json::Value;
 

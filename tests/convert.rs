@@ -1,5 +1,5 @@
-//! `fireside convert`: what it makes, and what it says of checkpoints that it does not take. Whether the results compute
-//! what the reference does is shown in families.rs.
+//! `fireside convert`: the files it writes, and its failures for checkpoints that it does not support.
+//! families.rs compares the results with the reference.
 
 use std::fs;
 use std::path::{Path, PathBuf};

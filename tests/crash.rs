@@ -1,5 +1,5 @@
-//! What happens when the program itself is hit: a signal, or its model file cut under it. One line, exit code 1, and the
-//! terminal as it was found.
+//! A signal hits the program, or its model file is truncated under it: one line, exit code 1, and the
+//! terminal as before.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! What a day's use found that fits no other subject: commands that lost something, said too little, or took a word for another.
+//! Bugs from daily use that fit no other file: commands that lost something, said too little, or mistook a
+//! word for another.
 
 use std::os::unix::fs::PermissionsExt;
 

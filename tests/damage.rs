@@ -1,5 +1,5 @@
-//! The stored conversations damaged a thousand times, those of an older version too: no crash, a chat goes on, what can be read is
-//! there again, and what was there is never overwritten.
+//! Damages the database of conversations, also an older version's, a thousand times: no crash, the chat
+//! continues, readable messages are recovered, and the damaged file is never overwritten.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

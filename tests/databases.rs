@@ -1,6 +1,7 @@
-//! Databases of older versions: all of what they hold is there after the migration, which happens at once or not at all.
+//! Databases of older versions: a migration keeps everything, and happens completely or not at all.
 //!
-//! `databases/version-2.sql` holds the rows of one, as the program of that version wrote it; `databases/make.py` made it.
+//! `databases/version-2.sql` holds the rows of one, as the program of that version wrote it;
+//! `databases/make.py` made it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

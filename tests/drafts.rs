@@ -1,4 +1,4 @@
-//! A line in the making: never lost, never sent unasked, and on the screen as it will be sent.
+//! The line being typed: never lost, never sent unasked, and on the screen as it will be sent.
 
 use crate::support::Home;
 use crate::support::pty::*;

@@ -1,8 +1,8 @@
-//! Answers are those of a plain llama.cpp loop, and stay so whatever was cached, cut, grown or read again before.
+//! Answers are those of a plain llama.cpp loop, whatever was cached, cut, grown or evaluated before.
 //!
-//! Quantised kernels give slightly different numbers for different batch sizes. Where two answers part, the test looks
-//! at the logits there: if the two best are closer than that noise, it is counted as a near tie and printed; anything
-//! else fails.
+//! Quantised kernels give slightly different numbers for different batch sizes. Where two answers part, the
+//! test looks at the logits: if the two best are closer than that noise, it counts and prints a near tie;
+//! anything else fails.
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;

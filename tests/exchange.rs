@@ -1,5 +1,5 @@
-//! Conversations as files: every shape of what other programs write is read, damaged or not, and what fireside writes comes
-//! back as it was. The files are in tests/exchange/, written by hand.
+//! Conversations as files: every variant that other programs write is read, damaged or not, and fireside's
+//! own exports are imported without loss. The files are in tests/exchange/, written by hand.
 
 mod damage;
 

@@ -1,8 +1,9 @@
-//! Every family of models gives what the reference implementation gives: the same token ids, the same logits, the same greedy
-//! tokens; also after the context grew, after an undo, and with the memory restored from a cached prompt.
+//! Every family of models gives what the reference implementation gives: the same token ids, the same logits,
+//! the same greedy tokens; also after the context grew, after an undo, and with the memory restored from a
+//! cached prompt.
 //!
-//! The models and the reference's results are made by tests/families/make.py. Those of `CONVERTED` are checkpoints that
-//! `fireside convert` makes a GGUF file of first.
+//! tests/families/make.py makes the models and the reference's results. Those of `CONVERTED` are checkpoints,
+//! which `fireside convert` first converts to a GGUF file.
 
 use std::collections::BTreeMap;
 use std::fs;

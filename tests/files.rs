@@ -1,4 +1,4 @@
-//! Model files that are missing, no models, broken, or too large: one line each, and never a signal.
+//! Model files that are missing, not models, broken, or too large: one line each, and never a signal.
 
 use std::path::Path;
 

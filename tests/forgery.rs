@@ -1,7 +1,8 @@
-//! What people write never becomes a control token, whatever a template does with it: each kind of forgery, with markers of real vocabularies.
+//! What people write never becomes a control token, whatever a template does with it. Tries each kind of
+//! forgery with markers of real vocabularies.
 //!
-//! A kind is a template that does something to content, and content out of which that makes a marker. `make conformance` runs the same
-//! kinds over all vocabularies of llama.cpp (conformance/vocabularies.rs).
+//! A kind is a template that changes content, and content that this change turns into a marker. `make
+//! conformance` runs the same kinds over all vocabularies of llama.cpp (conformance/vocabularies.rs).
 
 use fireside::chat::{Message, Role};
 use fireside::engine::Engine;

@@ -1,4 +1,5 @@
-//! Help: short and whole, of subcommands and of topics, and all of it from the tables that the program itself goes by.
+//! Help: short and complete, for subcommands and topics, all of it from the tables that the program itself
+//! uses.
 
 use clap::CommandFactory;
 use fireside::cli::{self, Args};

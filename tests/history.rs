@@ -1,4 +1,4 @@
-//! Conversations that are kept: taken up again, listed, searched, taken out and in, removed; and what happens when they cannot be.
+//! Saved conversations: resumed, listed, searched, exported, imported, removed; and failures to do so.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

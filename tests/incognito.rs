@@ -1,4 +1,5 @@
-//! `--incognito` writes nothing: no call that makes, changes, renames or removes a file succeeds, watched with strace.
+//! `--incognito` writes nothing: under strace, no call that creates, changes, renames or removes a file
+//! succeeds.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The prompt in a real pseudo-terminal: what keys do to the line being typed.
+//! The prompt in a real pseudo-terminal: how keys change the line being typed.
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -1,5 +1,6 @@
-//! The layout that the code promises: which room may import which, no circles inside a room, one crate in one file, a header
-//! in every file, no file too long, and the field's words. Reads every file whole, as the compiler does, tests left out.
+//! The layout of the code: which part may import which, no circles inside a part, each crate named in few
+//! files, a header in every file, no file too long, and the field's words. Reads every file whole, as the
+//! compiler does, without its tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

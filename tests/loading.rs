@@ -1,4 +1,5 @@
-//! A file loaded in two halves at once, and told what was found in it before, is the same model as loaded in turn.
+//! A file loaded in two halves at once, with the special tokens found before, gives the same model as one
+//! loaded in turn.
 
 use std::ffi::CString;
 use std::path::Path;

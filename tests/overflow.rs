@@ -1,4 +1,4 @@
-//! What happens when a conversation no longer fits the context: what leaves, who decides, and that nothing is lost.
+//! A conversation no longer fits the context: which messages leave it, who decides, and that nothing is lost.
 
 use crate::support::pty::*;
 use crate::support::{Done, Home, Run, tiny};

@@ -1,4 +1,4 @@
-//! Choosing from a list on a terminal: a conversation to go on with, a model to begin with.
+//! Choosing from a list on a terminal: a conversation to resume, a model to start with.
 
 use rexpect::process::Signal;
 

@@ -1,4 +1,4 @@
-//! What goes in through stdin and files, what comes out of stdout, and Ctrl-C in a one-shot run.
+//! stdin, files, stdout and Ctrl-C in a one-shot run.
 
 use crate::support::{Home, tiny};
 

@@ -1,5 +1,5 @@
-//! Where things are kept: for the user alone whatever the umask, never through a link, and no lock, pipe, device, clock or
-//! crowd of files keeps anybody waiting.
+//! fireside's own files: private whatever the umask, never opened through a link; and no lock, pipe, device,
+//! clock or large number of files makes anyone wait.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};

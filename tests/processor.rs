@@ -1,4 +1,4 @@
-//! Instructions: those that the compiler gets wrong, and those that this processor lacks.
+//! Instructions that the compiler gets wrong, and instructions that this processor lacks.
 
 use std::collections::HashSet;
 use std::path::PathBuf;

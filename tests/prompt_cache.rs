@@ -1,5 +1,5 @@
-//! PromptCache: a prompt that was evaluated before is restored from disk, and answered as if it had been read. Whatever is
-//! missing, damaged, of another model or of other settings is read again.
+//! The prompt cache: a prompt evaluated before is restored from disk and answered the same. Whatever is
+//! missing, damaged, or from another model or other settings is evaluated again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

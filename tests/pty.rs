@@ -1,4 +1,5 @@
-//! The chat in a real pseudo-terminal: stopping, suspending, typing ahead, and the terminal left as it was found.
+//! The chat in a real pseudo-terminal: stopping, suspending, typing ahead, and the terminal restored at the
+//! end.
 
 use rexpect::process::Signal;
 

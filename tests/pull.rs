@@ -1,5 +1,5 @@
-//! `fireside pull` against a hub on loopback that does everything wrong: the file is right afterwards, or one line says
-//! why not, and what was fetched is not fetched again.
+//! `fireside pull` from a hub on loopback that does everything wrong: afterwards the file is right, or one
+//! line says why not; and nothing is fetched twice.
 
 use std::io::Read;
 use std::net::TcpListener;

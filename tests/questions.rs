@@ -1,4 +1,4 @@
-//! Questions on a terminal: Esc is a no, and an answer is no line of the chat.
+//! Questions on a terminal: Esc means no, and an answer is not a line of the chat.
 
 use crate::history::{chat, history, id};
 use crate::support::pty::*;

@@ -1,4 +1,5 @@
-//! What else the hub is for, besides `pull`: `-m` of a model that is not here, `show` of a remote file, `rm` of a fetched one.
+//! Other uses of the hub than `pull`: `-m` with a model that is not on this machine, `show` of a remote file,
+//! `rm` of a downloaded one.
 
 use std::path::PathBuf;
 use std::sync::Arc;

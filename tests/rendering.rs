@@ -1,5 +1,5 @@
-//! Chat templates that mean harm: whatever one of them does, and when, the turn fails with a line, and the process and the
-//! conversation go on.
+//! Malicious chat templates: whatever one does, and when, the turn fails with a line, and the process and the
+//! conversation continue.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! The chat, line by line, without a terminal: whole transcripts, answers on stdout and all the rest on stderr.
+//! The chat, line by line, without a terminal: whole transcripts, with answers on stdout and the rest on
+//! stderr.
 
 use fireside::repl::commands::COMMANDS;
 

@@ -1,4 +1,4 @@
-//! `fireside history replay`: stored answers given again, at the same settings and read afresh.
+//! `fireside history replay`: generates stored answers again, with the same settings and without caches.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! A conversation that is taken up again in a new engine at every turn is answered as if it had never been interrupted; and a
-//! thousand damaged cached prompts are never believed.
+//! A conversation resumed in a new engine at every turn gets the same answers as an uninterrupted one; and a
+//! thousand damaged cached prompts are all rejected.
 
 use std::fs;
 use std::path::Path;

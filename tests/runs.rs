@@ -1,4 +1,5 @@
-//! Long runs of one class of characters: tokens in a moment, whatever the vocabulary, and never the end of the process.
+//! Long runs of one class of characters: tokenised quickly, whatever the vocabulary, and never the end of the
+//! process.
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What people read on a terminal: every word of it whole on one row, whatever the width of the window.
+//! The text on a terminal: every word whole and on one row, whatever the width of the window.
 
 use crate::history::chat;
 use crate::support::pty::*;

@@ -1,5 +1,5 @@
-//! A setting can be set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`; and
-//! a wrong one is answered with the nearest right one, all of them at once.
+//! Settings are set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`.
+//! Wrong ones are all reported at once, each with the most similar valid one.
 
 use fireside::chat::Settings;
 use fireside::settings::{Effect, SETTINGS, Setting};

@@ -1,7 +1,8 @@
-//! DraftCounts change no answer: what is written with them is what is written without.
+//! Drafts change no answer: it is the same with and without them.
 //!
-//! A draft is verified in a batch, and quantised kernels give slightly different numbers for different batch sizes. As in
-//! tests/exact.rs, where two answers part the two tokens must be closer than that noise; such cases are counted and printed.
+//! A draft is verified in a batch, and quantised kernels give slightly different numbers for different batch
+//! sizes. As in tests/exact.rs, where two answers part, the two tokens must be closer than that noise; such
+//! cases are counted and printed.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! All tests that drive the program from outside, as one binary. A new test goes into the file of its subject.
+//! All tests that drive the program from outside, as one binary. A new test goes into the file of its
+//! subject.
 
 #[allow(unreachable_pub)] // a library for the rest, as if it were a crate
 mod support;

@@ -1,4 +1,4 @@
-//! What a model thinks before it answers: told apart, counted, shown where that is wanted, kept, and bounded.
+//! A model's thinking before an answer: told apart from it, counted, shown if wanted, saved, and limited.
 
 use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::pty::*;

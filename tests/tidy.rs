@@ -1,5 +1,5 @@
-//! The docs against the code: their tables, their links and the README's length; and what stands in two places. `UPDATE_DOCS=1 cargo test --release
-//! tidy` rewrites the tables.
+//! Compares the docs with the code: their tables, their links, the README's length, and text that is in two
+//! places. `UPDATE_DOCS=1 cargo test --release --locked --test tests -- tidy::` rewrites the tables.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Files whose tokenizer is not the one that their vocabulary was made for: an answer or a failure, soon and in little memory.
+//! Files with another tokenizer than their vocabulary was made for: an answer or a failure, soon and in
+//! little memory.
 
 use std::time::Duration;
 

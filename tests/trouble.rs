@@ -1,5 +1,5 @@
-//! Conversations that cannot be kept: the disk full, refused, or locked by somebody else. The chat goes on, nothing that was kept
-//! is lost, and at the end what could not be written is offered as a file.
+//! Conversations that cannot be saved: disk full, access denied, or the database locked by another program.
+//! The chat continues, nothing saved is lost, and at the end unsaved messages are offered as a file.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;

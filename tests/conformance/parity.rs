@@ -1,8 +1,8 @@
-//! llama-cli, compiled from the references' sources over the kernels (ggml) that fireside runs, and fireside's engine: the same text
-//! at temperature 0.
+//! Compares fireside's engine with llama-cli, compiled from the references' sources with the kernels (ggml)
+//! that fireside runs: both must give the same text at temperature 0.
 //!
-//! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the logits there
-//! decide: a best token that leads by less than that noise is a near tie, and anything else a difference.
+//! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the
+//! logits decide: if the best token leads by less than that noise, it is a near tie, otherwise a difference.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! The regular expressions in front of llama.cpp's vocabularies: the pieces that std::regex makes, for every pattern of llama.cpp,
-//! on random text and on runs that std::regex needs hundreds of megabytes of stack for.
+//! The regular expressions of llama.cpp's vocabularies: for every pattern, the same pieces as std::regex, on
+//! random text and on runs for which std::regex needs hundreds of megabytes of stack.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! Every chat template of llama.cpp × every conversation of render.py: the bytes of Python's Jinja2, or refused by both.
+//! Every chat template of llama.cpp with every conversation of render.py: the same bytes as Python's Jinja2,
+//! or a refusal by both.
 
 use std::collections::BTreeMap;
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! llama.cpp's vocabularies: the ids of its own test vectors; on random text the ids of its plain tokenizer call; and with
-//! markers in content, whole or to be made by what a template does, no token of theirs that is not there without them.
+//! llama.cpp's vocabularies: the ids of its own test vectors; on random text, the ids of its plain tokenizer
+//! call; and no additional control token if content has markers, whole or such as the template's changes
+//! produce.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;

@@ -1,4 +1,4 @@
-//! Files that are damaged, hostile, huge, or no conversations at all.
+//! Files that are damaged, hostile, huge, or contain no conversations.
 
 use std::fs::File;
 use std::ops::ControlFlow;

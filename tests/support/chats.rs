@@ -1,4 +1,4 @@
-//! A ChatGPT data export of any size, as real ones are: many conversations, some of them long.
+//! A ChatGPT data export of any size, like real ones: many conversations, some of them long.
 
 use std::io::{self, BufWriter, Write};
 

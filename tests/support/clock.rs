@@ -1,4 +1,4 @@
-//! A clock that is wrong: a library, loaded before the program, that answers what `FIRESIDE_TEST_NOW` says.
+//! A wrong clock: a library, loaded before the program, that returns the time in `FIRESIDE_TEST_NOW`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

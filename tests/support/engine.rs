@@ -1,4 +1,4 @@
-//! fireside's engine in the test's own process, for tests that look at tokens and logits.
+//! fireside's engine in the test's own process, for tests of tokens and logits.
 
 use std::path::Path;
 use std::sync::OnceLock;

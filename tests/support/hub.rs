@@ -1,5 +1,6 @@
-//! A hub on loopback, std only: the API's list of files, redirects to a second port as its CDN, plain files with ETags.
-//! It does everything wrong that it is told to, counts the bytes of files it sent, and keeps every request's head.
+//! A hub on loopback, std only: the API's list of files, redirects to a second port as its CDN, plain files
+//! with ETags. It commits every fault it is told to, counts the bytes of files it sent, and stores the head
+//! of every request.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! What every test needs: a run of the real program in a home of its own, and the models to run it with.
+//! Used by all tests: runs of the real program in a home of their own, and the models for them.
 
 pub mod chats;
 mod clock;

@@ -1,7 +1,7 @@
-//! A GGUF file taken apart, changed somewhere, and put together again: what a damaged or malicious file may look like.
+//! Takes a GGUF file apart, changes it, and puts it together again, as a damaged or malicious file may look.
 //!
-//! Half of the changes keep the format intact and lie about the model, so that they reach llama.cpp; the others are blind.
-//! Everything follows from the seed.
+//! Half of the changes keep the format intact and lie about the model, so that they reach llama.cpp; the
+//! others are blind. Everything follows from the seed.
 
 use super::odd::{ARCHITECTURES, KEYS, TEMPLATES, odd_bytes, odd_text, tensor_type, word};
 use super::{GGUF_F32, GGUF_STRING};

@@ -1,4 +1,4 @@
-//! The values that mutate.rs puts where others are expected.
+//! Unexpected values for mutate.rs.
 
 use super::mutate::Random;
 

@@ -1,7 +1,9 @@
-//! Models that say given pieces, one token each, whatever they are asked: GGUF files whose weights are a table of what follows what.
+//! Models that write given pieces, one token each, whatever the prompt: GGUF files whose weights are a table
+//! of which piece follows which.
 //!
-//! Their vocabulary has every byte, the markers that a test wants, and the pieces; nothing is ever merged. A piece that is a
-//! marker's text is that marker; each piece can be said once only, since the last token alone decides what comes next.
+//! Their vocabulary has every byte, the markers that a test wants, and the pieces; nothing is ever merged. A
+//! piece with a marker's text is that marker. Each piece can be written only once, since the last token alone
+//! decides the next.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A terminal for tests: the program in a pseudo-terminal, and what a user would see on its screen.
+//! A terminal for tests: runs the program in a pseudo-terminal and shows its screen as a user would see it.
 
 use std::fs::File;
 use std::io::{Read, Write};
