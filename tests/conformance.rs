@@ -33,12 +33,12 @@ const FAMILIES: &str = "families";
 /// The outcome of a check.
 struct Row {
     check: &'static str,
-    /// What it was compared with.
+    /// The program or data compared with.
     reference: &'static str,
     compared: usize,
-    /// What differs, a line each.
+    /// The differences, one line each.
     differing: Vec<String>,
-    /// Differences that the noise of the kernels explains, a line each; `None` where nothing is computed.
+    /// Differences within the noise of the kernels, one line each; `None` if nothing is computed.
     near_ties: Option<Vec<String>>,
 }
 
@@ -47,7 +47,8 @@ const HEAD: &str = "\
 |---|---|---|---|---|
 ";
 
-/// A file or folder of the references, or `None` with a line on stderr where they were not fetched. In CI that is a failure.
+/// A file or folder of the references, or `None` with a line on stderr if they were not fetched. In CI that
+/// is a failure.
 fn reference(inside: &str) -> Option<PathBuf> {
     let path = repository().join("target/references").join(inside);
     if path.exists() {
@@ -57,15 +58,15 @@ fn reference(inside: &str) -> Option<PathBuf> {
     None
 }
 
-/// Where what is made of the references goes.
+/// The folder for everything made from the references.
 fn work() -> PathBuf {
     let folder = repository().join("target/conformance");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// Notes the outcome, prints the table if it is the last, and fails if anything differs or the README says something else. All
-/// differences are in target/conformance/CHECK.txt.
+/// Records the outcome, prints the table if it is the last, and fails if anything differs or
+/// docs/conformance.md has another row. All differences are in target/conformance/CHECK.txt.
 #[track_caller]
 #[allow(clippy::print_stdout)] // the table is the result
 fn conclude(row: Row) {
