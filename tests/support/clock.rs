@@ -20,7 +20,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 }
 "#;
 
-/// The library, compiled once; `None` where there is no C compiler.
+/// The library, compiled once; `None` if there is no C compiler.
 pub(super) fn stopped() -> Option<&'static Path> {
     static LIBRARY: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let made = LIBRARY.get_or_init(|| {

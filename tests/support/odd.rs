@@ -2,7 +2,7 @@
 
 use super::mutate::Random;
 
-/// A number that somebody may have forgotten to think of, near the old one or far from it.
+/// A number that code may not expect, near the old one or far from it.
 pub(super) fn odd_bytes(random: &mut Random, width: usize, old: &[u8]) -> Vec<u8> {
     let mut wide = [0; 8];
     wide[..old.len().min(8)].copy_from_slice(&old[..old.len().min(8)]);
