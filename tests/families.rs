@@ -19,10 +19,10 @@ use tempfile::TempDir;
 use crate::support::engine::{FLOAT_NOISE, Subject, answer, turn, user};
 use crate::support::{Home, repository};
 
-/// Of the largest logit. make.py keeps the two best logits apart by ten times this at every step.
+/// As a share of the largest logit. make.py keeps the two best logits apart by ten times this at every step.
 const TOLERANCE: f32 = 1e-3;
 
-/// What the reference made of a model.
+/// The reference's results for a model.
 #[derive(Deserialize)]
 pub(crate) struct Reference {
     pub(crate) covers: String,
@@ -93,7 +93,7 @@ fn follow(model: &mut Llama, greedy: &[Token], what: &str) {
     }
 }
 
-/// The logits before and after the continuation, with room for everything from the beginning.
+/// The logits before and after the continuation, with capacity for everything from the start.
 fn plainly(subject: &Subject, case: &Case, what: &str) {
     let mut model = subject.model();
     model.grow(case.ids.len() + case.greedy.len()).unwrap();
@@ -117,7 +117,7 @@ fn growing(subject: &Subject, case: &Case, what: &str) {
     close(model.logits(0), &case.last, what);
 }
 
-/// The same after something else was said and undone, in the prompt and in the continuation.
+/// The same after other tokens were evaluated and undone, in the prompt and in the continuation.
 fn undone(subject: &Subject, case: &Case, other: &[Token], what: &str) {
     let mut model = subject.model();
     let all = [&case.ids[..], &case.greedy].concat();
@@ -157,7 +157,7 @@ fn asked(subject: &Subject, case: &Case, what: &str) {
     assert_eq!(tokens, all[..all.len() - 1], "{what}: the last token is not evaluated");
 }
 
-/// Tried once, whoever asks: the family's test and the conformance table do.
+/// Tried only once, for both the family's test and the conformance table.
 pub(crate) fn gives_what_the_reference_gives(name: &str) -> bool {
     static TRIED: LazyLock<BTreeMap<&str, OnceLock<bool>>> =
         LazyLock::new(|| FAMILIES.iter().map(|name| (*name, OnceLock::new())).collect());
