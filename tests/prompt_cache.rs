@@ -335,7 +335,7 @@ fn a_state_that_llama_cpp_refuses_is_read_again() {
     let mut context = subject.context();
     context.cache_type_k = CacheType::F16;
     let half = || subject.engine_of(Llama::new(&subject.weights, context.clone()));
-    let prompt_cache = PromptCache::new(folder.path().into(), "a key".into(), ANYTHING); // the same key for another file
+    let prompt_cache = PromptCache::new(folder.path().into(), "a key".into(), ANYTHING); // the same key anyway
     let ours = answer(&mut half().with_prompt_cache(Some(prompt_cache)), &second_question());
     let fresh = answer(&mut half(), &second_question());
     assert_eq!((ours.cached, ours.text), (0, fresh.text));

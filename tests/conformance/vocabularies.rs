@@ -211,7 +211,7 @@ fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
                         ids.insert(0, vocabulary.bos.unwrap());
                     }
                     if ids.is_empty() {
-                        ids.extend(vocabulary.bos); // the text has no tokens, and an empty prompt cannot be evaluated
+                        ids.extend(vocabulary.bos); // the text has no tokens; no prompt may be empty
                     }
                     compared += 1;
                     if prompt.tokens != ids {
