@@ -462,7 +462,7 @@ fn what_is_nested_without_end_is_one_line_everywhere() {
         std::fs::remove_dir_all(home.path("in")).unwrap();
     }
     let run = home.run(&["-p", "Hi", "--dry-run"]).arg(format!("--template-arg=x={}", "[".repeat(60_000)));
-    run.model(&tiny("llama-bpe")).done().code(0); // no JSON, so it is text
+    run.model(&tiny("llama-bpe")).done().code(0); // not JSON, so it is text
     let dotted = "a.".repeat(DEEP) + "a = 1";
     for toml in [format!("stop = {lists}"), format!("stop = {}", "{a=".repeat(DEEP)), dotted] {
         home.write(".config/fireside/config.toml", toml);

@@ -108,7 +108,7 @@ fn conclude(row: Row) {
 /// The page with the table.
 const PAGE: &str = "docs/conformance.md";
 
-/// The page shows the rows of the default model; near ties are a processor's own.
+/// The page has the rows of the default model; near ties depend on the processor.
 fn hold_against_docs(row: &str) {
     let without_ties = |line: &str| line.rsplitn(3, '|').nth(2).unwrap_or_default().to_string();
     let page = std::fs::read_to_string(repository().join(PAGE)).unwrap();

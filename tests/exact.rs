@@ -268,7 +268,7 @@ fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
         }
         if !(what == 3 && messages.len() >= 2) {
             let words = ["tree", "moon 7", "née", "a long walk", "x = y"];
-            let count = if chance.below(5) == 0 { 80 } else { 1 + chance.below(12) }; // some outgrow the context
+            let count = if chance.below(5) == 0 { 80 } else { 1 + chance.below(12) }; // some exceed the context
             let text: Vec<&str> = (0..count).map(|_| words[chance.below(words.len())]).collect();
             messages.push(user(&text.join(" ")));
         } else {

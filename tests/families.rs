@@ -44,7 +44,7 @@ fn folder() -> PathBuf {
     repository().join("tests/families")
 }
 
-/// The reference's results by the names of the models.
+/// The reference's results by the model's name.
 pub(crate) fn references() -> BTreeMap<String, Reference> {
     let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let records = entries.filter(|path| path.extension().is_some_and(|end| end == "json"));

@@ -304,7 +304,7 @@ fn settings_that_a_model_does_not_take_are_a_wrong_usage() {
         let home = Home::new();
         for known in [false, true] {
             if known {
-                tried(&home, &tiny("llama-bpe")).code(0); // from now on no child tries it out
+                tried(&home, &tiny("llama-bpe")).code(0); // from now on no child probes it
             }
             let run = home.run(&[&["-p", "Hi", "-n", "1"], args].concat()).model(&tiny("llama-bpe"));
             let done = run.done().failed(2, part);

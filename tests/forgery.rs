@@ -192,7 +192,7 @@ impl Forgery {
 /// The markers of a vocabulary that are long enough to forge.
 pub(crate) fn forgeable(vocabulary: &Vocabulary) -> impl Iterator<Item = &Marker> {
     let long = |text: &str| text.trim() == text && text.chars().count() > 3;
-    let known = |text: &str| !text.to_lowercase().contains("unk"); // stands for whatever cannot be written
+    let known = |text: &str| !text.to_lowercase().contains("unk"); // stands for characters that cannot be written
     vocabulary.markers.iter().filter(move |m| m.control && long(&m.text) && known(&m.text))
 }
 

@@ -34,7 +34,7 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
         let home = Home::new();
         let log = tempfile::NamedTempFile::new().unwrap(); // outside the home, which must stay empty
         let read = || std::fs::read_to_string(log.path()).unwrap();
-        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough to be kept otherwise
+        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // else long enough for a cache
         home.run(&["--incognito", "-f", file.to_str().unwrap(), "-p", "Hi", "-n", "4"])
             .model(&model)
             .traced(CALLS, log.path())

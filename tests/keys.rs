@@ -98,7 +98,7 @@ fn a_history_that_cannot_be_kept_is_a_warning() {
     terminal.line("Hi").sees("fireside: could not save typed lines: ").sees("One.").at_prompt();
     terminal.wiped().line("Ho").sees("Two.").at_prompt();
     assert!(!terminal.screen().contains("could not save"), "said twice");
-    terminal.keys(UP).at("> Ho"); // kept while it runs
+    terminal.keys(UP).at("> Ho"); // kept in memory
 }
 
 #[test]

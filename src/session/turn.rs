@@ -67,8 +67,8 @@ impl Session {
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the head is
-    /// where it was before.
+    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the head
+    /// is where it was before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {

@@ -86,7 +86,7 @@ fn a_damaged_zip_says_so() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         std::fs::write(&path, &bytes).unwrap();
-        let _ = imported(&path); // whatever it says: no panic
+        let _ = imported(&path); // any result, but no panic
         std::fs::write(&path, &whole[..at]).unwrap();
         assert!(imported(&path).1.is_err());
     }
@@ -165,7 +165,7 @@ fn large_exports_need_little_memory() {
     if !alone("exchange::damage::large_exports_need_little_memory") {
         return;
     }
-    let before = most_memory(); // what writing the files takes counts as well
+    let before = most_memory(); // the memory for writing the files counts, too
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("conversations.json");
     let conversations = write_export(File::create(&plain).unwrap(), 20_000_000).unwrap();

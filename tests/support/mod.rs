@@ -87,7 +87,7 @@ impl Home {
             // llama.cpp's threads wait for each other by spinning: on a busy machine two are hundreds of
             // times slower.
             ("FIRESIDE_THREADS".into(), "1".into()),
-            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
+            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against each other
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         environment
@@ -374,7 +374,7 @@ impl Done {
     }
 }
 
-/// How long anything may take before it counts as hanging.
+/// The time after which anything counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A run in progress. Its stdin is open if `stdin` was given, until `close_stdin`.
@@ -439,7 +439,7 @@ impl Running {
         self.stdout.all()
     }
 
-    /// What kill -9 does.
+    /// Does what kill -9 does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -60,7 +60,7 @@ pub(super) fn odd_text(random: &mut Random, old: &[u8]) -> (Vec<u8>, String) {
     (new, shown)
 }
 
-/// One of the words of a list.
+/// One word of a list.
 pub(super) fn word<'a>(random: &mut Random, list: &'a str) -> &'a str {
     let words: Vec<&str> = list.split(' ').collect();
     words[random.below(words.len())]
