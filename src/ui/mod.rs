@@ -1,8 +1,8 @@
 //! Printing: answers and the results of subcommands go to stdout, everything else to stderr.
 //!
-//! `Screen` shows answers and everything about them. The functions here print without a screen. Besides this
-//! folder, only rustyline (repl/editor/) and the child that renders templates (engine/prompt/jinja/apart.rs)
-//! print.
+//! `Screen` shows answers and everything about them. The functions here print without a screen. Printed
+//! elsewhere: the line being typed (rustyline), completions for the shell (clap_complete), a renderer's
+//! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
 pub mod crash;
