@@ -1,5 +1,5 @@
-//! A setting can be set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`; and
-//! a wrong one is answered with the nearest right one, all of them at once.
+//! Settings are set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`.
+//! Wrong ones are all reported at once, each with the most similar valid one.
 
 use fireside::chat::Settings;
 use fireside::settings::{Effect, SETTINGS, Setting};
@@ -13,12 +13,12 @@ fn ask(home: &Home, args: &[&str]) -> Done {
     home.scripted("yes\n", &args).done()
 }
 
-/// The lines that say what is wrong.
+/// The lines that report errors.
 fn wrong(done: &Done) -> Vec<&str> {
     done.stderr.lines().filter_map(|line| line.strip_prefix("fireside: ")).collect()
 }
 
-/// Chat lines in; what is on stderr.
+/// Chat lines in; stderr out.
 fn chat(home: &Home, args: &[&str], lines: &str) -> Done {
     let args = [&["--repl-stdin"], args].concat();
     home.scripted("One.\nTwo.\nThree.\n", &args).stdin(lines).done().code(0)
@@ -274,7 +274,7 @@ fn a_setting_without_a_value_says_so() {
     done.says(&format!("{:22} not set ", "think-tags")).says("think-tags is not set (default)");
 }
 
-/// A value that the setting can have and does not have by itself.
+/// A valid value of the setting other than its default.
 fn another(row: &Setting) -> &'static str {
     const VALUES: &[&str] = &[
         "7", "0.5", "0.25", "1", "q8_0", "on", "off", "never", "roll", "a b", "x=1", "5+1", "top_k", "x",
@@ -311,7 +311,7 @@ fn every_setting_is_the_same_in_flag_variable_and_file() {
     }
 }
 
-/// As one writes it in TOML: numbers and switches bare, choices in quotes.
+/// The value in TOML: numbers and switches bare, choices in quotes.
 fn bare(row: &Setting, value: &str) -> String {
     match value {
         "on" if row.value.is_empty() => format!("{} = true", row.name),

@@ -1,6 +1,7 @@
 //! `fireside bench`: the speed of a model on this machine, compared with the memory bandwidth.
 //!
-//! Decoding a token reads every weight once, so memory bandwidth limits decode speed without drafts.
+//! Decoding a token reads the weights once, except the embedding table and the experts that it does not use.
+//! So memory bandwidth limits decode speed without drafts.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
