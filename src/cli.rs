@@ -84,7 +84,8 @@ pub struct Args {
     /// for tests: chat lines come from stdin.
     #[arg(long, hide = true)]
     pub repl_stdin: bool,
-    /// Load this file, evaluate one token, and report by the exit code whether that worked.
+    /// Load this file, evaluate a few tokens, render its chat template, and report by the exit code whether
+    /// that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
     /// for installing: write the man pages into this folder.

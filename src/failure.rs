@@ -1,6 +1,6 @@
-//! Typed errors of the rooms below → a [`Failure`] for the user: a line, maybe a hint, an exit code.
+//! Typed errors of the parts below → a [`Failure`] for the user: a line, an optional hint and an exit code.
 //!
-//! The errors know no option, no command and no exit code. Only the files here, one per room, name them.
+//! The errors know no option, no command and no exit code. The files here, each for one part, add them.
 
 mod backend;
 mod convert;

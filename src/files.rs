@@ -1,5 +1,5 @@
-//! Files and folders, opened with care: fireside's own are private whatever the umask and never opened
-//! through a link, and nothing blocks forever.
+//! Opens files and folders safely: fireside's own are private whatever the umask, its files are never opened
+//! through a link, and no call blocks forever.
 
 use serde::Serialize;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};

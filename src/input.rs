@@ -1,4 +1,4 @@
-//! Files, pipes and answers to questions → text: UTF-8, limited in length, interruptible with Ctrl-C.
+//! Reads files, pipes and answers to questions as text: UTF-8, limited in length, interruptible with Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};

@@ -1,8 +1,9 @@
 //! Model files → what fireside remembers about them: the model used last, the results of loading, the facts
-//! in the headers, and which files fireside downloaded.
+//! in the headers, and which files fireside downloaded. Also the signals that killed llama.cpp on this
+//! machine.
 //!
-//! One small JSON file in the user's state folder. It only saves work: without it, fireside finds everything
-//! out again and regards downloaded files as another program's.
+//! One small JSON file in the user's state folder. It is only a cache, with two exceptions: without it, the
+//! model used last is unknown, and downloads in the hub's cache count as another program's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

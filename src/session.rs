@@ -1,5 +1,5 @@
-//! A session: a conversation with its settings and its backend. Each turn is saved; a failed one is rolled
-//! back.
+//! A session: a conversation with its settings and its backend. Each turn is saved; after a failed one the
+//! head is where it was before, and the message stays in the tree.
 //!
 //! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 

@@ -1,4 +1,4 @@
-//! How one-shot answers are made and how they end: limits, stop strings, raw text, seeds, templates, base models.
+//! One-shot answers and how they end: limits, stop strings, raw text, seeds, templates, base models.
 
 use crate::support::parrot::{CHATML, Kind, Parrot, raw};
 use crate::support::{Done, Home, Run, tiny};
@@ -60,7 +60,7 @@ fn the_largest_prompt_that_fits_is_answered() {
     let home = Home::new();
     let tokens =
         run(&home, &["-p", "Hi", "-n", "0", "--json"]).done().json()["tokens"]["prompt"].as_u64().unwrap();
-    run(&home, &["-p", "Hi", "-c", "16"]).done().failed(3, &format!("{tokens} tokens")); // 16 is the least that can be asked for
+    run(&home, &["-p", "Hi", "-c", "16"]).done().failed(3, &format!("{tokens} tokens")); // 16 is the minimum
     let just = (tokens + 1).to_string();
     run(&home, &["-p", "Hi", "-c", &just]).done().code(4);
     run(&home, &["-p", "Hi", "-c", &tokens.to_string()]).done().failed(3, "too long");
@@ -97,7 +97,7 @@ fn markers_in_raw_text_count_only_with_special() {
     assert!(tokens(&[]) > 10);
 }
 
-/// Twenty tokens chosen among all of the vocabulary, nearly at random.
+/// Twenty tokens from the whole vocabulary, nearly at random.
 fn varied(seed: &str) -> [&str; 10] {
     ["-p", "Hi", "-n", "20", "--temp", "9", "--samplers", "temp", "--seed", seed]
 }
@@ -324,7 +324,7 @@ fn a_limit_that_falls_into_a_character_leaves_it_out() {
     let home = Home::new();
     let bytes = |text: &str| text.bytes().map(raw).collect::<Vec<String>>();
     let whole = |text: &str| vec![text.to_string()];
-    // What it says, and how much of that is there after each token.
+    // The answer, and its length after each token.
     let says = [
         ([whole("n"), bytes("é"), whole("!")].concat(), vec!["n", "n", "né", "né!"]),
         (bytes("😀"), vec!["", "", "", "😀"]),

@@ -1,8 +1,8 @@
-//! Files that go along with a message: told apart where there are several, and one alone as it is.
+//! Files attached to a message: several are marked apart, a single one is passed as it is.
 
 use crate::support::{Home, tiny};
 
-/// What the model is given as the user's message.
+/// The user's message as the model gets it.
 fn given(home: &Home, args: &[&str], stdin: &str) -> String {
     let run = home.run(&[args, &["--dry-run"]].concat()).stdin(stdin).model(&tiny("llama-bpe"));
     let prompt = run.done().code(0).stdout;
@@ -55,10 +55,10 @@ fn a_chat_tells_them_apart_in_each_message_and_counts_that() {
     let done = home.scripted("One.\nTwo.\nThree.\n", &["--repl-stdin", "--keep"]).stdin(lines).done().code(0);
     let both = "[user] a.txt:\n```\nfirst\n```\n\nb.md:\n`````\nUse it:\n````sh\nls\n````\n`````\n\nWhat?\n";
     let done = done.says(both).says("[user] first\n\nAnd?\n").says("[user] a.txt:\n```\nfirst\n```\n\nSo?\n");
-    // The script's tokens are words: the first file alone, and what the second makes of both.
+    // The script's tokens are words: those of the first file alone, then those that the second adds.
     done.says("attached a.txt to your next message: 5 bytes, 1 token")
         .says("attached b.md to your next message: 22 bytes, 11 tokens");
-    // What was said stays what it was, whatever is set when it is taken up again.
+    // Earlier messages stay as they were, whatever the setting is when the conversation is resumed.
     let again = ["--repl-stdin", "--continue", "--file-header", "never"];
     home.scripted("x\n", &again)
         .stdin("Hm?\n/show prompt\n")
@@ -95,7 +95,7 @@ fn what_is_too_long_has_the_remedies_that_can_work() {
     let run = |args: &[&str]| {
         home.run(&[&["-f", "long.txt", "-p", "Sum up."], args].concat()).model(&tiny("llama-bpe")).done()
     };
-    // The model itself takes no more: a larger context is no remedy.
+    // The model's own limit: a larger context is no remedy.
     run(&[]).failed(3, "too long").hint("a part of the file").hint("a model with a longer context");
     assert!(!run(&[]).stderr.contains("--ctx-size"));
     run(&["-c", "256"]).failed(3, "too long").hint("--ctx-size").hint("a part of the file");

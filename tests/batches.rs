@@ -1,5 +1,5 @@
-//! Batches of rows for llama.cpp: several sequences, cancelled ones, those that C++ would end the process over, and the memory
-//! that is reserved for logits.
+//! Batches of rows for llama.cpp: several sequences, cancelled batches, batches over which C++ would end the
+//! process, and the memory reserved for logits.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +28,8 @@ fn ready<'w>(subject: &'w Subject, options: ContextOptions) -> Llama<'w> {
     model
 }
 
-/// Cancelled in the middle of a batch, memory is what it was, and all goes on as if nothing had been.
+/// After cancelling in mid-batch the memory is as before, and everything continues as if nothing had
+/// happened.
 #[test]
 fn a_batch_cancelled_in_the_middle_leaves_no_trace() {
     let default = default_model().map(|path| ("default", Subject::load(&path, QUANTISED_NOISE)));
@@ -60,7 +61,7 @@ fn a_batch_cancelled_in_the_middle_leaves_no_trace() {
     }
 }
 
-/// The same through the engine, wherever in the prompt the other thread happens to hit.
+/// The same through the engine, wherever in the prompt the other thread cancels.
 #[test]
 fn an_answer_after_a_cancelled_prompt_is_the_same() {
     let Some(path) = default_model() else { return };
@@ -111,9 +112,9 @@ fn sequences_in_one_batch_are_evaluated_as_if_alone() {
         let batch = [0, 1].map(|sequence| Row::run(sequence, 0, parts[sequence], Logits::Last)).concat();
         assert!(model.decode(&batch, &|| false).unwrap().is_continue());
         close(&model, &alone, subject.noise, name);
-        model.grow(1024).unwrap(); // both are kept
+        model.grow(1024).unwrap(); // keeps both sequences
         assert_eq!((model.len(0), model.len(1)), (20, 7), "{name}");
-        // One row for each, mixed the other way round.
+        // One row for each, in the opposite order.
         let rows =
             [1, 0].map(|sequence| Row::run(sequence, model.len(sequence), &tokens[50..51], Logits::All));
         assert!(model.decode(&rows.concat(), &|| false).unwrap().is_continue());
@@ -121,7 +122,7 @@ fn sequences_in_one_batch_are_evaluated_as_if_alone() {
         alone.swap(0, 1);
         close(&model, &alone, subject.noise, name);
         alone.swap(0, 1);
-        // What one has read is put in the place of the other; the first is as it was.
+        // The state of one sequence replaces that of the other; the first is unchanged.
         let state = model.save(1).unwrap();
         model.truncate(0, 0);
         model.restore(0, &state, 8).unwrap();
@@ -178,7 +179,7 @@ fn a_batch_that_cannot_be_is_an_error_and_changes_nothing() {
     assert_eq!(model.len(0), full);
 }
 
-/// With room for the logits of a whole batch, 512 rows of 49,152 numbers, it would be 96 MiB more.
+/// Logits for a whole batch, 512 rows of 49,152 numbers, would take 96 MiB more.
 #[test]
 fn logits_are_reserved_for_the_rows_of_a_draft() {
     let Some(model) = default_model() else { return };

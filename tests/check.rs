@@ -1,4 +1,4 @@
-//! `fireside check`: what it verifies, what it says, and how it ends.
+//! `fireside check`: what it verifies, what it reports, and how it ends.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn a_model_in_several_files_is_checked_whole() {
     home.write("m-00002-of-00002.gguf", &second);
     let done = home.run(&["check", "--json"]).arg(&file).done().code(0);
     assert_eq!(done.json()["parts"].as_array().unwrap().len(), 2);
-    // llama.cpp takes it, too, and the whole of it is what the single file is.
+    // llama.cpp accepts it, too, and all parts together equal the single file.
     let said = |file: &std::path::Path| {
         home.run(&["-qp", "Hi", "-n", "4", "--temp", "0"]).model(file).done().code(0).stdout
     };

@@ -1,8 +1,8 @@
-//! The command line: subcommands, options, where a value comes from, what is wrong usage.
+//! The command line: subcommands, options, the sources of values, wrong usage.
 
 use crate::support::{GGUF_F32, Home, repository, tiny, with_metadata};
 
-/// A chat-model run that ends at once, for tests of what comes before an answer.
+/// A run of a chat model that ends at once, for tests of everything before an answer.
 const PROMPT: [&str; 4] = ["-p", "Hi", "-n", "0"];
 
 #[test]
@@ -320,7 +320,7 @@ fn flags_beat_environment_beats_file_and_config_says_which() {
     }
 }
 
-/// What `config` prints, each line with single blanks.
+/// The output of `config`, each line with single spaces.
 fn rows(listed: &str) -> Vec<String> {
     listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
@@ -330,7 +330,7 @@ fn the_file_beats_the_models_advice_beats_the_catalogues() {
     let home = Home::new();
     let plain = std::fs::read(tiny("llama-bpe")).unwrap();
     let advised = with_metadata(&plain, "general.sampling.temp", GGUF_F32, &0.25f32.to_le_bytes());
-    // The catalogue knows this name and advises temp 0.2, top-p 0.9.
+    // The catalogue has this name and recommends temp 0.2, top-p 0.9.
     let model = home.write("SmolLM2-135M-Instruct.Q4_1.gguf", advised);
     let sampling = || home.run(&PROMPT).arg("--json").model(&model).done().code(0).json()["sampling"].clone();
     assert_eq!((&sampling()["temp"], &sampling()["top-p"]), (&0.25.into(), &0.9.into()));
@@ -438,7 +438,7 @@ fn an_unknown_option_says_how_it_would_be_a_prompt() {
     assert!(done.stderr.contains("-p") && done.stderr.contains(" --"), "{}", done.stderr);
 }
 
-/// Whatever is read as JSON or TOML: nested deeper than any stack is a line, and not the end of the process.
+/// JSON or TOML nested deeper than any stack: a one-line failure, not the end of the process.
 #[test]
 fn what_is_nested_without_end_is_one_line_everywhere() {
     const DEEP: usize = 200_000;
@@ -462,7 +462,7 @@ fn what_is_nested_without_end_is_one_line_everywhere() {
         std::fs::remove_dir_all(home.path("in")).unwrap();
     }
     let run = home.run(&["-p", "Hi", "--dry-run"]).arg(format!("--template-arg=x={}", "[".repeat(60_000)));
-    run.model(&tiny("llama-bpe")).done().code(0); // no JSON, so it is text
+    run.model(&tiny("llama-bpe")).done().code(0); // not JSON, so it is text
     let dotted = "a.".repeat(DEEP) + "a = 1";
     for toml in [format!("stop = {lists}"), format!("stop = {}", "{a=".repeat(DEEP)), dotted] {
         home.write(".config/fireside/config.toml", toml);

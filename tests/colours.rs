@@ -1,16 +1,16 @@
-//! Colours as people expect them: the prompt stands out, notices are dim, failures red, and nothing of it where it is not wanted.
+//! Colours: the prompt stands out, notices are dim, failures red; no colour where it is not wanted.
 
 use crate::support::Home;
 use crate::support::pty::*;
 
-/// Where a text begins on the screen.
+/// The place on the screen where a text begins.
 fn place(screen: &vt100::Screen, text: &str) -> (u16, u16) {
     let rows: Vec<String> = screen.rows(0, 100).collect();
     let row = rows.iter().position(|row| row.contains(text)).unwrap_or_else(|| panic!("no {text}: {rows:?}"));
     (row as u16, rows[row].find(text).unwrap() as u16)
 }
 
-/// How a text is drawn: bold, dim, and whether it is red.
+/// The style of a text: bold, dim, red.
 fn drawn(screen: &vt100::Screen, text: &str) -> (bool, bool, bool) {
     let (row, column) = place(screen, text);
     let cell = screen.cell(row, column).unwrap();

@@ -1,7 +1,8 @@
-//! What other programs make of the same input, compared by `make conformance`: one row a check, and every row differs in zero.
+//! Compares fireside with other programs on the same input, by `make conformance`. Each check has a row, and
+//! no row may have a difference.
 //!
-//! The references are fetched into target/references by scripts/references. Each check is a test of its own and holds its row
-//! against the docs'; the last one to end prints the table. All but llama-cli run in CI, too.
+//! scripts/references fetches the references into target/references. Each check is a test of its own and
+//! compares its row with the docs; the last one to finish prints the table. All but llama-cli also run in CI.
 
 mod parity;
 mod splitter;
@@ -32,12 +33,12 @@ const FAMILIES: &str = "families";
 /// The outcome of a check.
 struct Row {
     check: &'static str,
-    /// What it was compared with.
+    /// The program or data compared with.
     reference: &'static str,
     compared: usize,
-    /// What differs, a line each.
+    /// The differences, one line each.
     differing: Vec<String>,
-    /// Differences that the noise of the kernels explains, a line each; `None` where nothing is computed.
+    /// Differences within the noise of the kernels, one line each; `None` if nothing is computed.
     near_ties: Option<Vec<String>>,
 }
 
@@ -46,7 +47,8 @@ const HEAD: &str = "\
 |---|---|---|---|---|
 ";
 
-/// A file or folder of the references, or `None` with a line on stderr where they were not fetched. In CI that is a failure.
+/// A file or folder of the references, or `None` with a line on stderr if they were not fetched. In CI that
+/// is a failure.
 fn reference(inside: &str) -> Option<PathBuf> {
     let path = repository().join("target/references").join(inside);
     if path.exists() {
@@ -56,15 +58,15 @@ fn reference(inside: &str) -> Option<PathBuf> {
     None
 }
 
-/// Where what is made of the references goes.
+/// The folder for everything made from the references.
 fn work() -> PathBuf {
     let folder = repository().join("target/conformance");
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// Notes the outcome, prints the table if it is the last, and fails if anything differs or the README says something else. All
-/// differences are in target/conformance/CHECK.txt.
+/// Records the outcome, prints the table if it is the last, and fails if anything differs or
+/// docs/conformance.md has another row. All differences are in target/conformance/CHECK.txt.
 #[track_caller]
 #[allow(clippy::print_stdout)] // the table is the result
 fn conclude(row: Row) {
@@ -106,7 +108,7 @@ fn conclude(row: Row) {
 /// The page with the table.
 const PAGE: &str = "docs/conformance.md";
 
-/// The page shows the rows of the default model; near ties are a processor's own.
+/// The page has the rows of the default model; near ties depend on the processor.
 fn hold_against_docs(row: &str) {
     let without_ties = |line: &str| line.rsplitn(3, '|').nth(2).unwrap_or_default().to_string();
     let page = std::fs::read_to_string(repository().join(PAGE)).unwrap();

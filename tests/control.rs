@@ -1,4 +1,5 @@
-//! What must not act on a terminal: whatever a model, a file's metadata, a name, a path, llama.cpp or the terminal itself says.
+//! Nothing acts on the terminal, whatever a model, a file's metadata, a name, a path, llama.cpp or the
+//! terminal itself says.
 
 use std::path::PathBuf;
 
@@ -6,10 +7,11 @@ use crate::history::{chat, history, id};
 use crate::support::pty::*;
 use crate::support::{Done, GGUF_STRING, Home, program, tiny, with_metadata};
 
-/// Text that retitles, recolours, asks the terminal who it is, turns the direction of writing, hides, and does not end.
+/// Text that retitles the window, recolours, queries the terminal, reverses the writing direction, hides, and
+/// leaves a sequence unfinished.
 const EVIL: &str = "a\x1b]0;title\x07b\x1b[6nc\u{9b}31md\u{90}e\u{61c}f\u{2028}g\u{2029}h\u{e0041}\u{e007f}i\u{202e}j\rk\x7fl\x1b]8;;m";
 
-/// Whether a character may do something.
+/// Whether a character may act on a terminal.
 fn acts(c: char) -> bool {
     let written = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'].contains(&c);
     let turns = ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
@@ -26,7 +28,7 @@ fn harmless(done: Done) -> Done {
     done
 }
 
-/// A model whose metadata is full of it, in the models folder under a name that is as bad.
+/// A model whose metadata is full of such text, in the models folder under such a name.
 fn evil_model(home: &Home) -> PathBuf {
     let bytes = std::fs::read(tiny("llama-bpe")).unwrap();
     let value = [&(EVIL.len() as u64).to_le_bytes(), EVIL.as_bytes()].concat();
@@ -107,7 +109,7 @@ fn an_answer_on_a_terminal_is_made_of_visible_signs() {
     terminal.at_prompt().line("Ho").sees("Two.").at_prompt();
 }
 
-/// Answers to questions that some program asked the terminal: where the cursor is, what it can do, which colours it has.
+/// The terminal's replies to another program's queries: cursor position, features, colours.
 const REPLIES: &[&str] = &[
     "\x1b[24;80R",
     "\x1b[9;1R",
@@ -162,7 +164,7 @@ fn keys_that_look_like_answers_are_keys() {
     terminal.at_prompt().keys("a b\x1b[1;5Dx").wait("Ctrl-Left", |screen| ends(screen, "> a xb"));
     terminal.keys("\x1b[1;5Cy"); // Ctrl-Right
     terminal.wait("keys to do what they do", |screen| ends(screen, "> a xby"));
-    terminal.keys(CTRL_U).keys("\x1b[29~").keys("5; 7R and 62;22c").at("> 5; 7R and 62;22c"); // a key that means nothing here
+    terminal.keys(CTRL_U).keys("\x1b[29~").keys("5; 7R and 62;22c").at("> 5; 7R and 62;22c"); // a key without meaning here
 }
 
 #[test]

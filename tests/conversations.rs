@@ -1,4 +1,5 @@
-//! A conversation is one thing wherever it was held: whatever lists, resumes, continues, exports or removes sees all of them.
+//! All saved conversations are treated alike, wherever they were held, when they are listed, resumed,
+//! continued, exported or removed.
 
 use serde_json::Value;
 
@@ -6,12 +7,12 @@ use crate::history::{DATABASE, chat, history, id, listed};
 use crate::support::pty::*;
 use crate::support::{Done, Home, program, tiny};
 
-/// One question that is kept, as on a terminal.
+/// One question, saved as on a terminal.
 fn asked(home: &Home, answer: &str, question: &str) -> Done {
     home.scripted(answer, &["--keep", "-p", question]).done().code(0)
 }
 
-/// What the model was given.
+/// The prompt that the model got.
 fn given(home: &Home, args: &[&str]) -> String {
     let args: Vec<&str> = args.iter().chain(&["--dry-run"]).copied().collect();
     home.scripted("x\n", &args).done().code(0).stdout
@@ -35,7 +36,7 @@ fn continue_takes_the_newest_of_any_kind_and_names_it() {
         .says(&format!("continuing {short}: Asked once (6 messages)"));
 }
 
-/// People read how many messages are shown, and how many others there are.
+/// Lists state how many messages are shown, and how many others there are.
 #[test]
 fn what_is_counted_is_what_is_shown() {
     let home = Home::new();
@@ -89,7 +90,7 @@ fn json_has_the_id_with_which_to_go_on() {
     );
     let failed = home.scripted("!no\n", &["--continue", "--json", "-p", "Third"]).done().code(1).json();
     assert_eq!(failed["conversation"], kept);
-    // What could not be kept has no id.
+    // An unsaved conversation has no id.
     std::fs::remove_file(home.path(DATABASE)).unwrap();
     std::fs::create_dir(home.path(DATABASE)).unwrap();
     assert_eq!(object(&["--keep", "--json", "-p", "Lost"])["conversation"], Value::Null);
@@ -107,7 +108,7 @@ fn what_was_taken_is_named() {
     home.run(&["--resume", short, "-p", "x"]).done().failed(1, "there is no conversation");
 }
 
-/// It is a chat on a terminal like any other, whatever it begins with.
+/// A chat on a terminal like any other, whatever it begins with.
 #[test]
 fn a_chat_after_an_answer_is_kept_though_its_beginning_was_piped_in() {
     let home = Home::new();
@@ -130,7 +131,7 @@ fn what_an_ended_program_left_beside_is_seen_before_there_is_a_database() {
     let home = Home::new();
     asked(&home, "one\n", "First");
     let folder = home.path(".local/share/fireside");
-    // As a program leaves it that could not write the database and was killed.
+    // As left by a killed program that could not write the database.
     let aside = home.path(&format!("{DATABASE}.aside-1-1"));
     let line = |text: String| text + "\n";
     let begin = line(r#"{"Begin":{"id":"0123456789abcdef","title":"Beside","system":null,"model":"m","interactive":true}}"#.into());
@@ -145,7 +146,7 @@ fn what_an_ended_program_left_beside_is_seen_before_there_is_a_database() {
     assert_eq!((listed.len(), listed[0]["title"].clone()), (1, "Beside".into()), "{names:?}");
 }
 
-/// What is kept is said where something is kept first, and once.
+/// The notice that conversations are saved appears once, when the first is saved.
 #[test]
 fn privacy_is_said_with_the_first_question() {
     let home = Home::new();
@@ -164,11 +165,11 @@ fn privacy_is_said_with_the_first_question() {
     assert!(screen.contains("conversations are saved in") && screen.contains("--incognito"), "{screen}");
     let screen = ask(&[]);
     assert!(!screen.contains("saved"), "{screen}");
-    // In a pipe nothing is kept, and nothing is said.
+    // In a pipe nothing is saved, and there is no notice.
     Home::new().scripted("one\n", &["-p", "Hello"]).done().code(0).stderr("");
 }
 
-/// A run that is quiet says nothing; the first one that is not makes up for it.
+/// A quiet run prints no notice; the first other run does.
 #[test]
 fn privacy_is_said_after_quiet_runs_too() {
     let home = Home::new();
@@ -192,7 +193,7 @@ fn privacy_is_said_when_conversations_are_taken_in() {
     assert!(!import().contains("conversations are saved in"));
 }
 
-/// Also what models have read, where a run keeps nothing else.
+/// Also cached prompts, if a run saves nothing else.
 #[test]
 fn a_cache_of_prompts_is_said_when_it_is_made() {
     let home = Home::new();
@@ -236,7 +237,7 @@ fn a_fork_and_a_title_are_in_the_export() {
         ("My talk".into(), ids[1].clone().into()),
         "{done:#?}"
     );
-    // Also of what is kept nowhere: taken in twice it is one conversation.
+    // Also of an unsaved conversation: imported twice it is one conversation.
     let lines = "Hi\n/title Unkept\n/export four.json\n/export --force four.json\n";
     home.scripted("one\n", &["--repl-stdin", "--incognito"]).stdin(lines).done().code(0);
     assert_eq!(exported("four.json")["title"], "Unkept");

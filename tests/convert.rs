@@ -1,5 +1,5 @@
-//! `fireside convert`: what it makes, and what it says of checkpoints that it does not take. Whether the results compute
-//! what the reference does is shown in families.rs.
+//! `fireside convert`: the files it writes, and its failures for checkpoints that it does not support.
+//! families.rs compares the results with the reference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use fireside::gguf::{self, type_name};
 
 use crate::support::{Done, Home, alone, own_peak, repository};
 
-/// A copy of a checkpoint of tests/families in a home of its own.
+/// A copy of a checkpoint from tests/families in a home of its own.
 struct Checkpoint {
     home: Home,
     folder: PathBuf,
@@ -29,7 +29,7 @@ impl Checkpoint {
         Checkpoint { home, folder }
     }
 
-    /// A file of it, changed as text.
+    /// Changes one of its files as text.
     fn with(self, file: &str, from: &str, to: &str) -> Checkpoint {
         let text = fs::read_to_string(self.folder.join(file)).unwrap();
         assert!(text.contains(from), "{file} lacks {from}");
@@ -37,7 +37,7 @@ impl Checkpoint {
         self
     }
 
-    /// The header of its weights with a text replaced by one of the same length.
+    /// Replaces a text in the header of its weights by one of the same length.
     fn with_header(self, from: &str, to: &str) -> Checkpoint {
         assert_eq!(from.len(), to.len());
         let path = self.folder.join("model.safetensors");
@@ -52,7 +52,7 @@ impl Checkpoint {
         self.home.run(&[&["convert", "in", "out/model.gguf"], more].concat()).done()
     }
 
-    /// One line that says `part`, and nothing left behind.
+    /// Fails with one line that contains `part`, and leaves no file.
     #[track_caller]
     fn refused(self, part: &str) -> Done {
         fs::create_dir_all(self.home.path("out")).unwrap();
@@ -174,7 +174,7 @@ fn memory_stays_below_what_the_largest_tensor_takes() {
     if !alone("convert::memory_stays_below_what_the_largest_tensor_takes") {
         return;
     }
-    // Only the conversion: the load that checks its result is a process of its own and needs what the model needs.
+    // Only the conversion: its result is loaded by another process, which needs the model's memory.
     let checkpoint = Checkpoint::of("gpt-j").with("config.json", "\"n_inner\": null", "\"n_inner\": 2097152");
     let largest = widened(&checkpoint.folder.join("model.safetensors"), 128, 2_097_152);
     assert_eq!(largest, 128 << 20);
@@ -185,7 +185,8 @@ fn memory_stays_below_what_the_largest_tensor_takes() {
     assert!(more < largest * 3 / 2, "{} MiB", more >> 20);
 }
 
-/// Makes every dimension of `from` one of `to`, all weights zeros, which the disk need not hold; the bytes of the largest.
+/// Changes every dimension `from` to `to`, with all weights zero in a sparse file; returns the bytes of the
+/// largest tensor.
 fn widened(weights: &Path, from: u64, to: u64) -> u64 {
     let bytes = fs::read(weights).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -232,7 +233,7 @@ fn chat_templates_with_names_come_along() {
     assert_eq!(header.str("tokenizer.chat_template.rag"), Some("{{ 1 }}"));
 }
 
-/// Data beyond the file, or before its beginning, is nobody's to read (CVE-2026-7482).
+/// Data beyond the end of the file, or before its start, is never read (CVE-2026-7482).
 #[test]
 fn tensors_that_lie_outside_the_file_are_refused() {
     let text = |name: &str| {

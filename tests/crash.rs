@@ -1,5 +1,5 @@
-//! What happens when the program itself is hit: a signal, or its model file cut under it. One line, exit code 1, and the
-//! terminal as it was found.
+//! A signal hits the program, or its model file is truncated under it: one line, exit code 1, and the
+//! terminal as before.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ fn a_panic_is_one_line_and_leaves_the_terminal_as_it_was() {
 
 #[test]
 fn a_trial_that_is_killed_is_one_line() {
-    // Its template keeps the child busy long enough to be found.
+    // Its template keeps the child busy long enough for the test to find it.
     let home = Home::new();
     let template = "{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}";
     let text = [&(template.len() as u64).to_le_bytes()[..], template.as_bytes()].concat();
@@ -66,7 +66,7 @@ fn a_model_file_that_is_cut_while_in_use_is_one_line() {
     let home = Home::new();
     let model = home.write("model.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
     let mut run = home.run(&["--repl-stdin", "-n", "3", "--temp", "0"]).model(&model).stdin("Hi\n").start();
-    run.stderr.wait_for("tokens, "); // the answer is whole
+    run.stderr.wait_for("tokens, "); // the answer is complete
     std::fs::File::options().write(true).open(&model).unwrap().set_len(4096).unwrap();
     run.write(b"Again\n");
     let done = run.done().code(1).says("the model file was truncated");
@@ -74,7 +74,7 @@ fn a_model_file_that_is_cut_while_in_use_is_one_line() {
     assert!(!done.stderr.contains("panicked"), "{done:#?}");
 }
 
-/// Whatever a conversation does to the program, it can be opened, taken back and taken out again.
+/// Even a conversation that kills the program can be opened, undone and exported.
 #[test]
 fn a_conversation_in_which_the_program_was_ended_opens_without_being_read() {
     let Some(model) = default_model() else { return };

@@ -1,4 +1,5 @@
-//! What a day's use found that fits no other subject: commands that lost something, said too little, or took a word for another.
+//! Bugs from daily use that fit no other file: commands that lost something, said too little, or mistook a
+//! word for another.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -11,7 +12,7 @@ fn said(home: &Home, lines: &str) -> Done {
     home.scripted(ANSWERS, &["--repl-stdin"]).stdin(lines).done().code(0)
 }
 
-/// A run whose editor does this to the file "$1".
+/// A run whose editor runs this command on the file "$1".
 fn with_editor(home: &Home, command: &str, lines: &str) -> Done {
     let path = home.write("editor.sh", command);
     let run = home.scripted(ANSWERS, &["--repl-stdin"]).env("EDITOR", format!("sh '{}'", path.display()));
@@ -31,7 +32,7 @@ fn undo_brings_back_what_an_edit_left_behind() {
     let all = "[user] a\n[assistant] One.\n[user] b\n[assistant] Two.\n[user] c\n";
     assert_eq!(done.stderr.matches(all).count(), 1, "{done:#?}");
     assert_eq!(done.stderr.matches("[user] changed\n").count(), 2, "{done:#?}");
-    // The last message left nothing behind.
+    // After the last message there is nothing to remove.
     assert!(!with_editor(&home, change, "a\n/edit\n").stderr.contains("later message"));
 }
 
@@ -179,7 +180,7 @@ fn remedies_for_a_long_prompt_are_those_that_help_most() {
     let run = |args: &[&str]| home.run(args).model(&model).done().code(3);
     let done = run(&["-c", "100", "-f", "short.txt", "-p", &words]).hint("shorten the prompt");
     assert!(!done.stderr.contains("part of the file"), "{done:#?}");
-    // The context is all that the model was trained for: a larger one is no remedy.
+    // The context is as long as in training: a larger one is no remedy.
     let done = run(&["-c", "4096", "-f", "long.txt", "-p", "x"]).hint("part of the file");
     assert!(!done.stderr.contains("--ctx-size"), "{done:#?}");
 }

@@ -1,5 +1,5 @@
-//! The stored conversations damaged a thousand times, those of an older version too: no crash, a chat goes on, what can be read is
-//! there again, and what was there is never overwritten.
+//! Damages the database of conversations, also an older version's, a thousand times: no crash, the chat
+//! continues, readable messages are recovered, and the damaged file is never overwritten.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use fireside::history::database::{Conversations, Filter, fresh_id};
 
 use crate::databases;
 
-/// How often, and the seed: `FIRESIDE_DAMAGES`, `FIRESIDE_DAMAGE_SEED`.
+/// The number of runs or the seed, from `FIRESIDE_DAMAGES` or `FIRESIDE_DAMAGE_SEED`.
 fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
@@ -22,7 +22,7 @@ fn said(parent: Option<MessageId>, role: Role, text: String) -> Entry {
     Entry { created: Some(1), answer, ..entry }
 }
 
-/// 12 conversations of 10 messages; the file is whole when this returns.
+/// Writes 12 conversations of 10 messages; the file is complete when this returns.
 fn fill(path: &Path) {
     let (mut store, _) = Conversations::open(path).unwrap();
     for talk in 0..12 {
@@ -40,7 +40,7 @@ fn fill(path: &Path) {
     assert!(store.remove("none").is_ok_and(|removed| !removed)); // writes the log into the file
 }
 
-/// Every conversation that can be read, whether or not a list names it.
+/// Every readable conversation, whether or not it is in a list.
 fn read(path: &Path, ids: &[String]) -> Vec<Record> {
     let Ok(Some(store)) = Conversations::existing(path) else { return Vec::new() };
     let _ = store.search("weather", &Filter { most: Some(5), ..Filter::default() });
@@ -48,13 +48,13 @@ fn read(path: &Path, ids: &[String]) -> Vec<Record> {
     ids.iter().filter_map(|id| store.load(id).ok().flatten()).collect()
 }
 
-/// What a message says, where, and how it came about: all but its id, which a migration gives.
+/// A message's text, place and origin: everything but its id, which a migration assigns.
 fn told(talk: &Record, entry: &Entry) -> String {
     let Entry { message, created, answer, .. } = entry;
     format!("{} {message:?} {created:?} {answer:?}", talk.id)
 }
 
-/// How often each message is there.
+/// The number of copies of each message.
 fn counted(talks: &[Record]) -> HashMap<String, usize> {
     let mut here = HashMap::new();
     for (talk, entry) in talks.iter().flat_map(|talk| talk.entries.iter().map(move |entry| (talk, entry))) {
@@ -63,7 +63,7 @@ fn counted(talks: &[Record]) -> HashMap<String, usize> {
     here
 }
 
-/// The number of messages that are here as they were written, none of them twice.
+/// The number of messages that are here as written; fails if one is here twice.
 fn saved(talks: &[Record], written: &HashMap<String, usize>, place: &str) -> usize {
     let mut here = counted(talks);
     here.retain(|entry, _| written.contains_key(entry));
@@ -81,7 +81,7 @@ fn a_thousand_damages_crash_nothing_and_overwrite_nothing() {
     damage(&whole, number_from("FIRESIDE_DAMAGES", 1000), 50);
 }
 
-/// It is migrated when it is opened, whole or as what can be read of it.
+/// Opening migrates it, complete or as far as it is readable.
 #[test]
 fn a_damaged_database_of_an_older_version_is_read_as_far_as_it_can_be() {
     let folder = tempfile::tempdir().unwrap();
@@ -90,8 +90,8 @@ fn a_damaged_database_of_an_older_version_is_read_as_far_as_it_can_be() {
     damage(&whole, number_from("FIRESIDE_DAMAGES", 1000) / 10, 25);
 }
 
-/// Damages copies of a database and opens them; of those that were moved aside, more than this share of the messages is there
-/// again, in percent.
+/// Damages copies of a database and opens them. Of those that were moved aside, more than this percentage of
+/// the messages must be recovered.
 #[allow(clippy::print_stdout)] // the counts are a result
 fn damage(whole: &Path, damages: u64, least: usize) {
     let seed = number_from("FIRESIDE_DAMAGE_SEED", 5);
@@ -127,7 +127,8 @@ fn damage(whole: &Path, damages: u64, least: usize) {
         }
         std::fs::write(&path, &damaged).unwrap();
         read(&path, &ids); // where a page points to a row twice, it is read twice
-        // A chat goes on, if need be in a new file with what can be read, and the old one is kept as it was.
+        // A chat continues, if necessary in a new file with everything readable; the old file is kept
+        // unchanged.
         let opened = Conversations::open(&path);
         let aside = place.path().join("c.db.damaged-1");
         match opened {

@@ -1,4 +1,4 @@
-//! A line in the making: never lost, never sent unasked, and on the screen as it will be sent.
+//! The line being typed: never lost, never sent unasked, and on the screen as it will be sent.
 
 use crate::support::Home;
 use crate::support::pty::*;
@@ -13,7 +13,7 @@ fn slow() -> String {
     (1..=600).map(|n| format!("\\pw{n} ")).collect::<String>() + "\n"
 }
 
-/// A stop means what was queued, too: it stands in the line, to be looked at.
+/// A stop also stops queued messages: they return to the line.
 #[test]
 fn what_is_queued_is_not_sent_after_a_stop() {
     let home = Home::new();
@@ -28,7 +28,7 @@ fn what_is_queued_is_not_sent_after_a_stop() {
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
-/// Rows are joined on the screen when the newline between them is deleted.
+/// Deleting the newline between two rows joins them on the screen.
 #[test]
 fn a_deleted_newline_is_gone_from_the_screen() {
     let home = Home::new();

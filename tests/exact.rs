@@ -1,8 +1,8 @@
-//! Answers are those of a plain llama.cpp loop, and stay so whatever was cached, cut, grown or read again before.
+//! Answers are those of a plain llama.cpp loop, whatever was cached, cut, grown or evaluated before.
 //!
-//! Quantised kernels give slightly different numbers for different batch sizes. Where two answers part, the test looks
-//! at the logits there: if the two best are closer than that noise, it is counted as a near tie and printed; anything
-//! else fails.
+//! Quantised kernels give slightly different numbers for different batch sizes. Where two answers part, the
+//! test looks at the logits: if the two best are closer than that noise, it counts and prints a near tie;
+//! anything else fails.
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
@@ -38,7 +38,8 @@ const PROMPTS: [&str; 10] = [
     "What is the difference between TCP and UDP?",
 ];
 
-/// llama.cpp as its own examples use it: read the prompt in batches, take a token, decode it, and so on.
+/// llama.cpp as its own examples use it: evaluate the prompt in batches, sample a token, decode it, and so
+/// on.
 fn plain_loop(
     model: &LlamaModel,
     backend: &LlamaBackend,
@@ -76,7 +77,7 @@ fn plain_loop(
     tokens
 }
 
-/// Runs `check` with llama.cpp's own model and every prompt's tokens as fireside makes them.
+/// Runs `check` with llama.cpp's own model and fireside's tokens of every prompt.
 fn against_plain_loop(adjust: impl Fn(&mut Generation), mut sampler: impl FnMut() -> LlamaSampler) {
     let (Some(subject), Some(path)) = (default_subject(), default_model()) else { return };
     let backend = &ManuallyDrop::new(LlamaBackend {}); // loading the subject has started llama.cpp already
@@ -116,7 +117,7 @@ fn sampled_tokens_are_those_of_llama_cpps_default_chain() {
     against_plain_loop(|generation| generation.sampling.temp = 0.8, chain);
 }
 
-/// Texts that a tokenizer may stumble over, none of which spells a marker.
+/// Texts that may trip a tokenizer, none of which contains a marker.
 const BENIGN: [&str; 9] = [
     "Hello, world",
     "  leading and trailing  ",
@@ -243,8 +244,8 @@ fn no_marker_is_spelled_by_leaving_out_what_cannot_be_written() {
     }
 }
 
-/// Says, undoes, edits, retries, changes the system prompt, cancels and outgrows the context at random. After every
-/// step the answer must be that of an engine which has never seen anything else. Returns (answers, near ties).
+/// Sends, undoes, edits, retries, changes the system prompt, cancels and exceeds the context at random. After
+/// every step the answer must be that of a new engine. Returns (answers, near ties).
 fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
     let mut chance = Chance(seed);
     let mut engine = subject.engine();
@@ -267,7 +268,7 @@ fn random_walk(subject: &Subject, steps: usize, seed: u64) -> (usize, usize) {
         }
         if !(what == 3 && messages.len() >= 2) {
             let words = ["tree", "moon 7", "née", "a long walk", "x = y"];
-            let count = if chance.below(5) == 0 { 80 } else { 1 + chance.below(12) }; // some outgrow the context
+            let count = if chance.below(5) == 0 { 80 } else { 1 + chance.below(12) }; // some exceed the context
             let text: Vec<&str> = (0..count).map(|_| words[chance.below(words.len())]).collect();
             messages.push(user(&text.join(" ")));
         } else {
@@ -341,7 +342,7 @@ fn reading_ahead_changes_nothing_and_saves_reading() {
     }
 }
 
-/// What the default model answers at temperature 0 in at most 24 tokens.
+/// The default model's answer at temperature 0 in at most 24 tokens.
 const GOLDEN: [(&str, &str); 3] = [
     ("What is 2+2?", "The answer to this classic math problem is 4."),
     (
@@ -366,7 +367,7 @@ fn golden_answers_of_the_default_model() {
         if ours.text == expected {
             continue;
         }
-        // Another processor has other kernels: where does the answer leave the expected one, and by how little?
+        // Another processor has other kernels: where do the answers part, and by how little?
         let model = subject.model();
         let text = |n: usize| -> Vec<u8> {
             ours.tokens[prompt..n].iter().flat_map(|t| model.piece(*t, false)).collect()

@@ -1,5 +1,5 @@
-//! Conversations as files: every shape of what other programs write is read, damaged or not, and what fireside writes comes
-//! back as it was. The files are in tests/exchange/, written by hand.
+//! Conversations as files: every variant that other programs write is read, damaged or not, and fireside's
+//! own exports are imported without loss. The files are in tests/exchange/, written by hand.
 
 mod damage;
 
@@ -23,7 +23,7 @@ fn sample(name: &str) -> PathBuf {
     repository().join("tests/exchange").join(name)
 }
 
-/// All that is in a file.
+/// All conversations in a file.
 fn imported(path: &Path) -> (Vec<Imported>, Result<ImportSummary, Failure>) {
     let mut all = Vec::new();
     let mut last = 0;
@@ -42,7 +42,7 @@ fn imported(path: &Path) -> (Vec<Imported>, Result<ImportSummary, Failure>) {
     (all, summary)
 }
 
-/// What every record promises.
+/// Checks the invariants of every record.
 fn check(record: &Record) {
     assert!(
         record.id.len() >= 12 && record.id.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
@@ -63,12 +63,12 @@ fn good(path: &Path) -> (Vec<Imported>, ImportSummary) {
     (all, summary)
 }
 
-/// Where a message stands in a record.
+/// A message's place in a record.
 fn place(record: &Record, id: Option<MessageId>) -> Option<usize> {
     record.entries.iter().position(|entry| Some(entry.id) == id)
 }
 
-/// The parent's place, the role and the text of every message, as a model is given it.
+/// The parent's place, the role, and the text for a model, of every message.
 fn told(record: &Record) -> Vec<(Option<usize>, Role, String)> {
     let told =
         |entry: &Entry| (place(record, entry.parent), entry.message.role.clone(), entry.message.content());
@@ -392,7 +392,7 @@ fn a_byte_order_mark_before_an_export_is_nothing() {
         let records = |path: &Path| good(path).0.into_iter().map(|one| one.record).collect::<Vec<_>>();
         let plain = |records: Vec<Record>| {
             let mut records = records;
-            // Made from the bytes of the file, or from its time.
+            // Derived from the file's bytes, or from its time.
             for record in &mut records {
                 *record = Record { id: String::new(), created: 0, changed: 0, ..record.clone() };
             }

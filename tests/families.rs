@@ -1,8 +1,9 @@
-//! Every family of models gives what the reference implementation gives: the same token ids, the same logits, the same greedy
-//! tokens; also after the context grew, after an undo, and with the memory restored from a cached prompt.
+//! Every family of models gives what the reference implementation gives: the same token ids, the same logits,
+//! the same greedy tokens; also after the context grew, after an undo, and with the memory restored from a
+//! cached prompt.
 //!
-//! The models and the reference's results are made by tests/families/make.py. Those of `CONVERTED` are checkpoints that
-//! `fireside convert` makes a GGUF file of first.
+//! tests/families/make.py makes the models and the reference's results. Those of `CONVERTED` are checkpoints,
+//! which `fireside convert` first converts to a GGUF file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +19,10 @@ use tempfile::TempDir;
 use crate::support::engine::{FLOAT_NOISE, Subject, answer, turn, user};
 use crate::support::{Home, repository};
 
-/// Of the largest logit. make.py keeps the two best logits apart by ten times this at every step.
+/// As a share of the largest logit. make.py keeps the two best logits apart by ten times this at every step.
 const TOLERANCE: f32 = 1e-3;
 
-/// What the reference made of a model.
+/// The reference's results for a model.
 #[derive(Deserialize)]
 pub(crate) struct Reference {
     pub(crate) covers: String,
@@ -43,7 +44,7 @@ fn folder() -> PathBuf {
     repository().join("tests/families")
 }
 
-/// The reference's results by the names of the models.
+/// The reference's results by the model's name.
 pub(crate) fn references() -> BTreeMap<String, Reference> {
     let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let records = entries.filter(|path| path.extension().is_some_and(|end| end == "json"));
@@ -92,7 +93,7 @@ fn follow(model: &mut Llama, greedy: &[Token], what: &str) {
     }
 }
 
-/// The logits before and after the continuation, with room for everything from the beginning.
+/// The logits before and after the continuation, with capacity for everything from the start.
 fn plainly(subject: &Subject, case: &Case, what: &str) {
     let mut model = subject.model();
     model.grow(case.ids.len() + case.greedy.len()).unwrap();
@@ -116,7 +117,7 @@ fn growing(subject: &Subject, case: &Case, what: &str) {
     close(model.logits(0), &case.last, what);
 }
 
-/// The same after something else was said and undone, in the prompt and in the continuation.
+/// The same after other tokens were evaluated and undone, in the prompt and in the continuation.
 fn undone(subject: &Subject, case: &Case, other: &[Token], what: &str) {
     let mut model = subject.model();
     let all = [&case.ids[..], &case.greedy].concat();
@@ -156,7 +157,7 @@ fn asked(subject: &Subject, case: &Case, what: &str) {
     assert_eq!(tokens, all[..all.len() - 1], "{what}: the last token is not evaluated");
 }
 
-/// Tried once, whoever asks: the family's test and the conformance table do.
+/// Tried only once, for both the family's test and the conformance table.
 pub(crate) fn gives_what_the_reference_gives(name: &str) -> bool {
     static TRIED: LazyLock<BTreeMap<&str, OnceLock<bool>>> =
         LazyLock::new(|| FAMILIES.iter().map(|name| (*name, OnceLock::new())).collect());

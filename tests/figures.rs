@@ -1,4 +1,4 @@
-//! Figures as people say them: how many, how large, how long, how fast.
+//! Numbers as people read them: counts, sizes, durations, speeds.
 
 use crate::history::{chat, id};
 use crate::screen::with_models;

@@ -1,4 +1,4 @@
-//! Model files that are missing, no models, broken, or too large: one line each, and never a signal.
+//! Model files that are missing, not models, broken, or too large: one line each, and never a signal.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn tiny_bytes() -> Vec<u8> {
     std::fs::read(tiny("llama-bpe")).unwrap()
 }
 
-/// The bytes of the tiny chat model with what follows `key` in the header changed by `change`, and how that ends.
+/// Runs the tiny chat model after `change` has changed its bytes after `key` in the header.
 fn patched(key: &str, change: impl Fn(&mut [u8])) -> Done {
     let home = Home::new();
     let mut bytes = tiny_bytes();
@@ -98,7 +98,7 @@ fn a_file_nobody_may_read_is_one_line() {
     let model = home.write("locked.gguf", tiny_bytes());
     std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&model).is_ok() {
-        // Permissions do not stop root; a file where a folder is expected stops everybody.
+        // Permissions do not stop root; a file in place of a folder stops everyone.
         tried(&home, &model.join("inside.gguf")).failed(1, "could not use the model");
         return;
     }
@@ -133,7 +133,7 @@ fn numbers_in_the_header_that_lie_are_one_line() {
     patched("general.architecture", |rest| rest[12..17].copy_from_slice(b"lamma"))
         .failed(1, "does not know the architecture 'lamma'")
         .hint("update it");
-    // Rotating nothing would take llama.cpp for ever.
+    // With nothing to rotate, llama.cpp would run forever.
     patched("llama.rope.dimension_count", set(0)).failed(1, "rope.dimension_count");
 }
 
@@ -147,7 +147,7 @@ fn a_version_from_the_future_is_one_line() {
 
 #[test]
 fn damage_anywhere_in_the_header_never_ends_in_a_signal() {
-    // One byte changed, in 30 places spread over the header: an answer or one line, whatever llama.cpp makes of it.
+    // One byte changed, at 30 places across the header: an answer or one line, whatever llama.cpp does.
     let (home, bytes) = (Home::new(), tiny_bytes());
     for place in (0..30).map(|n| 24 + n * 401) {
         let mut damaged = bytes.clone();
@@ -220,14 +220,14 @@ fn a_model_that_loaded_is_not_tried_out_again() {
     tried(&home, &model).code(0);
     let known = std::fs::read_to_string(&state).unwrap();
     assert!(known.contains("model.gguf") && known.contains("\"loaded_by\": \"fireside"), "{known}");
-    // A file that kills the program that tries it out, under the name, size and time of the good one: it is another file.
+    // A file that kills its probe, with the name, size and time of the good one, is still a different file.
     let modified = std::fs::metadata(&model).unwrap().modified().unwrap();
     let mut bad = std::fs::read(tiny("aborts")).unwrap();
     bad.resize(tiny_bytes().len(), 0);
     std::fs::write(&model, bad).unwrap();
     std::fs::File::options().write(true).open(&model).unwrap().set_modified(modified).unwrap();
     tried(&home, &model).failed(1, "could not load");
-    // Were it the one that is known to be good, it would end the program itself: nothing is tried out twice.
+    // With the stamp of the good one it ends the program itself: no file is probed twice.
     let stamp = |known: &str| known.split("\"stamp\": \"").nth(1).unwrap()[..32].to_string();
     let now = gguf::stamp(std::slice::from_ref(&model)).unwrap();
     std::fs::write(&state, known.replace(&stamp(&known), &now)).unwrap();
@@ -297,14 +297,14 @@ fn a_template_in_the_file_that_is_wrong_is_one_line() {
     }
 }
 
-/// What was asked for cannot be had together: nothing is wrong with the file.
+/// Settings that exclude each other: nothing is wrong with the file.
 #[test]
 fn settings_that_a_model_does_not_take_are_a_wrong_usage() {
     let refused = |args: &[&str], part: &str| {
         let home = Home::new();
         for known in [false, true] {
             if known {
-                tried(&home, &tiny("llama-bpe")).code(0); // from now on no child tries it out
+                tried(&home, &tiny("llama-bpe")).code(0); // from now on no child probes it
             }
             let run = home.run(&[&["-p", "Hi", "-n", "1"], args].concat()).model(&tiny("llama-bpe"));
             let done = run.done().failed(2, part);
@@ -323,7 +323,7 @@ fn settings_that_a_model_does_not_take_are_a_wrong_usage() {
     refused(&["--cache-type-v", "q4_0"], "--cache-type-v q4_0");
 }
 
-/// A limit of 64 KiB, and for root the right to lock more taken away.
+/// A limit of 64 KiB; root loses the right to lock more.
 #[test]
 fn memory_that_could_not_be_locked_is_told_with_the_limit() {
     let home = Home::new();
@@ -336,7 +336,7 @@ fn memory_that_could_not_be_locked_is_told_with_the_limit() {
         let output = command.env_clear().envs(home.environment()).output().unwrap();
         Done::from(output)
     };
-    // SAFETY: only asks.
+    // SAFETY: only queries.
     let drop = if unsafe { nix::libc::geteuid() } == 0 { "setpriv --bounding-set=-ipc_lock" } else { "" };
     let done = locked(drop).code(0);
     assert!(done.stderr.contains("not locked in memory") && done.stderr.contains("64 KiB"), "{done:#?}");
@@ -344,7 +344,7 @@ fn memory_that_could_not_be_locked_is_told_with_the_limit() {
     assert!(!done.stderr.contains("locked"), "{done:#?}");
 }
 
-/// Files that an uploader cut with `split` have to be put together; fetching them again changes nothing.
+/// Files that an uploader split with `split` must be joined; fetching them again does not help.
 #[test]
 fn a_piece_of_a_file_is_to_be_joined_and_not_fetched_again() {
     let home = Home::new();
@@ -361,7 +361,7 @@ fn a_piece_of_a_file_is_to_be_joined_and_not_fetched_again() {
             home.run(&["show"]).arg(piece).done().code(1).hint(" > ");
             home.run(&["check"]).arg(piece).done().code(1).hint(" > ");
         }
-        // The command of the hint does it.
+        // The hint's command works.
         let hint = tried(&home, &one).stderr;
         let command = hint.split_once("them: ").unwrap().1.trim();
         let joined =
@@ -392,12 +392,13 @@ fn refused_everywhere(home: &Home, bytes: Vec<u8>, part: &str) {
     );
 }
 
-/// The published holes of other readers of the format.
+/// Published vulnerabilities of other readers of the format.
 #[test]
 fn the_known_holes_of_the_field_are_refused_everywhere() {
     let home = Home::new();
     let bytes = tiny_bytes();
-    // general.alignment of another type than u32, and one that is no power of two: llama.cpp asserts, or once did.
+    // general.alignment of another type than u32, and one that is no power of two: llama.cpp asserts, or used
+    // to.
     for (kind, value) in
         [(10, &32u64.to_le_bytes()[..]), (2, &32u16.to_le_bytes()), (0, &[32]), (5, &32i32.to_le_bytes())]
     {
@@ -411,7 +412,8 @@ fn the_known_holes_of_the_field_are_refused_everywhere() {
         let broken = with_metadata(&bytes, "general.alignment", 4, &value.to_le_bytes());
         refused_everywhere(&home, broken, "general.alignment");
     }
-    // Products of sizes that overflow (CVE-2026-27940, CVE-2026-33298), and data beyond the file (CVE-2026-7482).
+    // Products of sizes that overflow (CVE-2026-27940, CVE-2026-33298), and data beyond the file
+    // (CVE-2026-7482).
     let name = b"token_embd.weight";
     let at = bytes.windows(name.len()).rposition(|part| part == name).unwrap() + name.len();
     let (dims, offset) = (at + 4, at + 4 + 16 + 4);
@@ -432,8 +434,8 @@ fn the_known_holes_of_the_field_are_refused_everywhere() {
     refused_everywhere(&home, with(16, u64::MAX), "metadata");
 }
 
-/// PLaMo-2 takes the byte out of a token's name: `<0x-1>` wrote before the beginning of a table. Every other vocabulary reads
-/// from the fourth character on, and there must be one.
+/// PLaMo-2 parses the byte from a token's name: with `<0x-1>` it wrote before the start of a table. All other
+/// vocabularies parse from the fourth character, which must exist.
 #[test]
 fn byte_tokens_that_are_none_are_refused() {
     let home = Home::new();

@@ -1,7 +1,8 @@
-//! What people write never becomes a control token, whatever a template does with it: each kind of forgery, with markers of real vocabularies.
+//! What people write never becomes a control token, whatever a template does with it. Tries each kind of
+//! forgery with markers of real vocabularies.
 //!
-//! A kind is a template that does something to content, and content out of which that makes a marker. `make conformance` runs the same
-//! kinds over all vocabularies of llama.cpp (conformance/vocabularies.rs).
+//! A kind is a template that changes content, and content that this change turns into a marker. `make
+//! conformance` runs the same kinds over all vocabularies of llama.cpp (conformance/vocabularies.rs).
 
 use fireside::chat::{Message, Role};
 use fireside::engine::Engine;
@@ -13,16 +14,16 @@ use crate::support::engine::{FLOAT_NOISE, Subject, load, turn, user};
 use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::{Home, tiny};
 
-/// A way to make a marker of content.
+/// A way to turn content into a marker.
 pub(crate) struct Forgery {
     pub(crate) name: &'static str,
-    /// The template's source, for a marker; `None`: this marker cannot be forged so.
+    /// The template's source, for a marker; `None`: this marker cannot be forged this way.
     template: fn(&str) -> Option<String>,
-    /// What the user's message says, and what an answer before it does.
+    /// The content of the user's message, and that of an answer before it.
     content: fn(&str) -> [String; 2],
 }
 
-/// A text as Jinja writes it.
+/// A text as a Jinja literal.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
@@ -32,24 +33,24 @@ fn middle(text: &str) -> usize {
     (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// A text before its middle and after it.
+/// The two halves of a text.
 fn halves(text: &str) -> (&str, &str) {
     text.split_at(middle(text))
 }
 
-/// The first character, the last one, and what is between.
+/// The first character, the last one, and the text between them.
 fn ends(text: &str) -> Option<(&str, &str, &str)> {
     let first = text.chars().next()?.len_utf8();
     let last = text.len() - text.chars().next_back()?.len_utf8();
     (first < last).then(|| (&text[..first], &text[first..last], &text[last..]))
 }
 
-/// Something done to each message's content.
+/// A change of each message's content.
 fn doing(expression: &str) -> Option<String> {
     Some(format!("{{% for m in messages %}}[{{{{ {expression} }}}}]{{% endfor %}}"))
 }
 
-/// The same where a marker has two different halves; none of them white space, which is often taken away.
+/// The same for a marker with two different halves; neither is white space, which is often trimmed.
 fn doing_to_halves(marker: &str, expression: &str) -> Option<String> {
     let (before, after) = halves(marker);
     let whole = [before, after].iter().all(|half| !half.is_empty() && half.trim() == *half);
@@ -173,7 +174,7 @@ pub(crate) const FORGERIES: &[Forgery] = &[
 ];
 
 impl Forgery {
-    /// Whether a marker becomes a token; `None` where it cannot be tried.
+    /// Whether a marker becomes a token; `None` if it cannot be tried.
     pub(crate) fn succeeds<'w>(&self, model: impl Fn() -> Llama<'w>, marker: &Marker) -> Option<bool> {
         let template = (self.template)(&marker.text)?;
         let engine = Engine::new(model(), Some(&template), &[]).ok()?;
@@ -188,10 +189,10 @@ impl Forgery {
     }
 }
 
-/// The markers of a vocabulary that are long enough to be forged.
+/// The markers of a vocabulary that are long enough to forge.
 pub(crate) fn forgeable(vocabulary: &Vocabulary) -> impl Iterator<Item = &Marker> {
     let long = |text: &str| text.trim() == text && text.chars().count() > 3;
-    let known = |text: &str| !text.to_lowercase().contains("unk"); // stands for whatever cannot be written
+    let known = |text: &str| !text.to_lowercase().contains("unk"); // stands for characters that cannot be written
     vocabulary.markers.iter().filter(move |m| m.control && long(&m.text) && known(&m.text))
 }
 
@@ -231,7 +232,7 @@ fn prompt_of(parrot: Parrot, args: &[(&str, &str)], said: &str) -> (String, Vec<
     (prompt.text, prompt.tokens, vocabulary)
 }
 
-/// How often a marker is among the ids.
+/// How often a marker's token is among the ids.
 fn how_often((_, tokens, vocabulary): &(String, Vec<Token>, Vocabulary), text: &str) -> usize {
     let id = vocabulary.markers.iter().find(|marker| marker.text == text).unwrap().token;
     tokens.iter().filter(|token| **token == id).count()

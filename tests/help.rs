@@ -1,4 +1,5 @@
-//! Help: short and whole, of subcommands and of topics, and all of it from the tables that the program itself goes by.
+//! Help: short and complete, for subcommands and topics, all of it from the tables that the program itself
+//! uses.
 
 use clap::CommandFactory;
 use fireside::cli::{self, Args};
@@ -98,7 +99,7 @@ fn short_help_fits_a_screen_and_the_long_one_has_everything() {
     assert_eq!(home.run(&["Why?", "-h"]).done().code(0).stdout, short);
 }
 
-/// What a shell makes of a line, as far as the examples go.
+/// The words that a shell makes of a line, as far as the examples need it.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in line.split('"').enumerate() {
@@ -118,7 +119,7 @@ fn the_examples_of_the_help_are_command_lines() {
     assert!((5..=8).contains(&examples.len()), "{examples:?}");
     for line in examples {
         let ours = line.split(" | ").find(|part| part.trim().starts_with("fireside")).unwrap().trim();
-        let ours = ours.split("  ").next().unwrap(); // what it does comes after it
+        let ours = ours.split("  ").next().unwrap(); // its description follows
         let parsed = cli::parse(words(ours).into_iter().map(Into::into));
         assert!(parsed.is_ok(), "{ours}: {parsed:?}");
     }

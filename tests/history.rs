@@ -1,4 +1,4 @@
-//! Conversations that are kept: taken up again, listed, searched, taken out and in, removed; and what happens when they cannot be.
+//! Saved conversations: resumed, listed, searched, exported, imported, removed; and failures to do so.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -176,7 +176,7 @@ fn a_damaged_store_is_moved_aside() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[..100].fill(7);
     std::fs::write(&file, bytes).unwrap();
-    std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // or it is repaired from there
+    std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))).unwrap(); // else repaired from there
     chat(&home, "one\n", &[], "Again\n").code(0).says("were damaged: recovered 0 messages");
     assert_eq!(listed(&home)[0]["title"], "Again");
     assert!(home.path(&format!("{DATABASE}.damaged-1")).exists());
@@ -195,7 +195,7 @@ fn a_shell_completes_ids_models_values_and_subcommands() {
     chat(&home, "one\n", &[], "Why is the sky blue?\n").code(0);
     home.write(".local/share/fireside/models/tiny.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
     let id = &id(&home, 0)[..8];
-    // As the function does that bash reads: the words, the last one to be completed.
+    // As bash's function does: the words, the last of which is completed.
     let offered = |words: &[&str]| {
         let words = [&["--", "fireside"], words].concat();
         let run = home.run(&words).env("FIRESIDE_COMPLETE", "bash");
@@ -232,7 +232,7 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
         (listed(&home)[0]["title"].as_str(), listed(&home)[0]["messages"].as_u64()),
         (Some("First"), Some(4))
     );
-    chat(&home, "x\n", &[], "/resume\n\n").code(0); // an empty line leaves everything as it is
+    chat(&home, "x\n", &[], "/resume\n\n").code(0); // an empty line changes nothing
     let script = home.script("answers", "four\n");
     let mut terminal = home.terminal(&script);
     terminal.at_prompt().line("/resume").sees("> First").sees("  Second").sees("  two").keys(DOWN);
@@ -242,12 +242,13 @@ fn a_conversation_is_chosen_from_a_list_in_the_chat() {
     assert_eq!(listed(&home)[0]["title"], "Second");
 }
 
-/// Instants at which the program is killed, and the seed that chooses them: `FIRESIDE_KILLS`, `FIRESIDE_KILL_SEED`.
+/// The number of kills, or the seed of their moments, from `FIRESIDE_KILLS` or `FIRESIDE_KILL_SEED`.
 fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
-/// What was typed, retried, edited and titled when the program was killed: every message whose answer had begun is there.
+/// Typing, retrying, editing and titling when the program is killed: every message whose answer had begun is
+/// saved.
 #[test]
 #[allow(clippy::print_stdout)] // the count is a result
 fn killed_at_two_hundred_random_instants_no_message_is_lost() {
@@ -270,7 +271,7 @@ fn killed_at_two_hundred_random_instants_no_message_is_lost() {
             let mut running = home.scripted(&script, &["--repl-stdin", "--keep"]).stdin(typed).start();
             std::thread::sleep(std::time::Duration::from_micros(random(400_000)));
             let shown = running.killed();
-            // The n-th answer that had begun is to the n-th thing that was asked: said, retried, said again.
+            // The n-th answer belongs to the n-th request: sent, retried, sent again.
             let begun = shown.matches("answer").count();
             let asked = said.iter().flat_map(|text| [text.clone(), text.clone(), format!("{text} again")]);
             expected.extend(asked.take(begun));
@@ -299,7 +300,7 @@ fn killed_at_any_instant_no_message_is_lost() {
     for pause in [0, 40, 80, 120, 200, 300, 400, 1400] {
         let mut running =
             home.scripted(&answer, &["--repl-stdin", "--keep"]).stdin(format!("Question {pause}\n")).start();
-        running.stdout.wait_for("word"); // the first word is shown when the question is on the disk
+        running.stdout.wait_for("word"); // the first word appears once the question is on the disk
         std::thread::sleep(std::time::Duration::from_millis(pause));
         running.kill();
         let shown = history(&home, &["show", &id(&home, 0)]).done().code(0).stdout;
@@ -332,7 +333,7 @@ fn doctor_tells_what_is_kept_and_what_is_wrong() {
     assert!(found("conversations").starts_with("1 with 2 messages"), "{object}");
     assert!(found("prompt cache").contains("in 0 files"), "{object}");
     let file = home.path(DATABASE);
-    let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // it may be in the file already
+    let _ = std::fs::remove_file(home.path(&format!("{DATABASE}-wal"))); // may be in the file already
     std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(40)).unwrap();
     let done = home.run(&["doctor"]).done().code(1);
     assert!(done.stdout.contains("problem: the database is damaged"), "{done:#?}");

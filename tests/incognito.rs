@@ -1,4 +1,5 @@
-//! `--incognito` writes nothing: no call that makes, changes, renames or removes a file succeeds, watched with strace.
+//! `--incognito` writes nothing: under strace, no call that creates, changes, renames or removes a file
+//! succeeds.
 
 use std::process::Command;
 
@@ -8,10 +9,11 @@ use crate::support::{Home, cannot_run, default_model, program, tiny};
 const CALLS: &str = "open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat,link,linkat,\
                      truncate,ftruncate,chmod,fchmod,fchmodat,utimensat,mknod,mknodat";
 
-/// Of a log of strace, the calls that changed something outside devices and the like, a line each.
+/// The calls in a log of strace that changed anything but devices and the like, one line each.
 fn changes(log: &str) -> Vec<&str> {
     let changes = |line: &&str| {
-        // Of a call that another thread interrupts, the first part says what it is; whether it succeeds is not looked up.
+        // A call that another thread interrupts is logged in two parts; the first names it. The second, with
+        // its result, is not looked up.
         let succeeded = !line.contains("= -1 ") && !line.contains(" resumed>");
         let opens = line.contains(" open(") || line.contains(" openat(");
         let to_write =
@@ -32,7 +34,7 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
         let home = Home::new();
         let log = tempfile::NamedTempFile::new().unwrap(); // outside the home, which must stay empty
         let read = || std::fs::read_to_string(log.path()).unwrap();
-        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough to be kept otherwise
+        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // else long enough for a cache
         home.run(&["--incognito", "-f", file.to_str().unwrap(), "-p", "Hi", "-n", "4"])
             .model(&model)
             .traced(CALLS, log.path())
@@ -64,7 +66,7 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
         let left: Vec<_> =
             std::fs::read_dir(home.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["file.txt"]);
-        // The test would notice.
+        // The test does notice a write.
         home.run(&["--keep", "-p", "Hi", "-n", "4"]).model(&model).traced(CALLS, log.path()).done().code(0);
         assert!(changes(&read()).iter().any(|line| line.contains("conversations.db")));
     }

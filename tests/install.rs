@@ -1,4 +1,4 @@
-//! What is installed beside the program: man pages and shell completions.
+//! The files installed beside the program: man pages and shell completions.
 
 use std::process::Command;
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, tiny};
 
-/// The object of a run with the tiny chat model, and its exit code checked.
+/// The object from a run with the tiny chat model, after a check of the exit code.
 fn object(args: &[&str], code: i32) -> Value {
     let run = Home::new().run(args).arg("--json").model(&tiny("llama-bpe"));
     run.done().code(code).json()
@@ -87,7 +87,7 @@ fn a_full_context_is_a_stop_reason_and_no_error() {
 
 #[test]
 fn a_stop_string_is_a_stop_reason() {
-    // Token 220 is a blank: nothing else can be chosen.
+    // Token 220 is a space; no other token can be sampled.
     let object = object(&["-p", "Hi", "--temp", "0", "--logit-bias", "220+999", "--stop", "   "], 0);
     assert_eq!((&object["stop_reason"], &object["text"]), (&json!("stop"), &json!("")));
 }

@@ -1,4 +1,4 @@
-//! The prompt in a real pseudo-terminal: what keys do to the line being typed.
+//! The prompt in a real pseudo-terminal: how keys change the line being typed.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ fn chat_as(home: &Home, setup: &Setup) -> Terminal {
     terminal
 }
 
-/// What the model was given, as `/show prompt` tells it.
+/// Checks the prompt that the model got, as `/show prompt` prints it.
 #[track_caller]
 fn model_saw(terminal: &mut Terminal, text: &str) {
     terminal.at_prompt().wiped().line("/show prompt").sees(text);
@@ -98,7 +98,7 @@ fn a_history_that_cannot_be_kept_is_a_warning() {
     terminal.line("Hi").sees("fireside: could not save typed lines: ").sees("One.").at_prompt();
     terminal.wiped().line("Ho").sees("Two.").at_prompt();
     assert!(!terminal.screen().contains("could not save"), "said twice");
-    terminal.keys(UP).at("> Ho"); // kept while it runs
+    terminal.keys(UP).at("> Ho"); // kept in memory
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn the_window_may_change_while_one_types() {
     model_saw(&mut terminal, &format!("[user] {begun} and ended in a narrow one\n"));
 }
 
-/// A terminal that breaks long lines anew when its window changes.
+/// A terminal that reflows long lines when its window changes.
 struct Tmux(std::path::PathBuf);
 
 impl Tmux {
@@ -281,7 +281,7 @@ fn a_dumb_terminal_gets_plain_lines() {
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
-/// What a terminal sends when this text is pasted.
+/// The bytes that a terminal sends when this text is pasted.
 fn pasted(text: &str) -> String {
     format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))
 }
@@ -330,7 +330,7 @@ fn marks_count_where_they_were_typed() {
     model_saw(&mut terminal, "[user] x = \"\"\"a\"\"\"\nb \\\n");
 }
 
-/// What is pasted while it writes is one message as well, not one for each of its lines.
+/// Text pasted during an answer is also one message, not one per line.
 #[test]
 fn what_is_pasted_while_it_writes_is_one_message() {
     let home = Home::new();
@@ -359,9 +359,10 @@ fn a_message_that_is_put_back_is_the_same() {
     model_saw(&mut terminal, "[user] cc \\\n  x.c\n");
 }
 
-/// Keys, and what is left of `ab cd` and an `x` typed after them.
+/// The line after `ab cd`, some keys and an `x` were typed; and those keys.
 const KEYS: &[(&str, &[&str])] = &[
-    // Function keys, Insert, the pages, Shift-Tab, keys with Super, locks, keys let go, the mouse, the focus: nothing.
+    // Function keys, Insert, the pages, Shift-Tab, keys with Super, locks, key releases, mouse and focus
+    // events do nothing.
     (
         "ab cdx",
         &["\x1bOP", "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[11~", "\x1b[15~", "\x1b[24~", "\x1b[34~", "\x1b[[A"],
@@ -408,7 +409,7 @@ const KEYS: &[(&str, &[&str])] = &[
         &["\x1b[<0;33;14M", "\x1b[<0;33;14m", "\x1b[M !!", "\x1b[32;33;14M", "\x1b[I", "\x1b[O", "\x1b[?1u"],
     ),
     ("ab cdx", &[CSI_ESC, "\x1b[27;2u", "\x1b[27;1;27~", "\x16", "\x11", "\x1c", "\x1b[118;5u"]),
-    // Keys with modifiers do what people know.
+    // Keys with modifiers do what users expect.
     ("ab cxd", &[LEFT, "\x1bOD", "\x1b[1;2D", "\x1b[d", "\x1b[57417u", "\x02", "\x1b[98;5u"]),
     (
         "ab xcd",
@@ -441,7 +442,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("x cd", &["\x1b[H\x1b[3;5~", "\x1b[H\x1b[3;3~", "\x1b[H\x1b[3^", "\x1b[H\x1bd", "\x1b[H\x1b[100;3u"]),
     ("xb cd", &["\x1b[H\x1b[3~", "\x1b[H\x1b[3;2~", "\x1b[H\x1b[3$", "\x1b[H\x04", "\x1b[H\x1b[100;5u"]),
     ("x", &["\x15", "\x1b[117;5u", "\x1b[27;5;117~", "\x1b[117:85:117;5u"]),
-    // What is typed is typed, however it is told.
+    // Typed characters count however they are encoded.
     ("ab cdex", &["e", "\x1b[101u", "\x1b[101;1u", "\x1b[101;129u", "\x1b[101;;101u", "\x1b[27;1;101~"]),
     ("ab cdEx", &["\x1b[101;2u", "\x1b[101:69;2u", "\x1b[27;2;69~"]),
     ("ab cd éx", &[" \u{e9}", "\x1b[32;2u\x1b[233u", "\x1b[27;2;32~\x1b[27;1;233~"]),
@@ -502,7 +503,7 @@ fn other_forms_of_ctrl_c_and_ctrl_d_are_these_keys() {
     assert_eq!(terminal.keys("\x1b[100;5u").ends(), 0);
 }
 
-/// The pause after a key that begins others, too: nobody sees it on the screen.
+/// The pause after a key that may begin others; it is not visible on the screen.
 fn pause() {
     std::thread::sleep(std::time::Duration::from_millis(700));
 }

@@ -1,5 +1,6 @@
-//! The layout that the code promises: which room may import which, no circles inside a room, one crate in one file, a header
-//! in every file, no file too long, and the field's words. Reads every file whole, as the compiler does, tests left out.
+//! The layout of the code: which part may import which, no circles inside a part, each crate named in few
+//! files, a header in every file, no file too long, and the field's words. Reads every file whole, as the
+//! compiler does, without its tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +19,8 @@ use crate::support::repository;
 const MOST_CODE: usize = 400;
 const MOST_LINES: usize = 600;
 
-/// What each room may import besides itself. These rooms and `main` may import everything below them.
+/// The parts that each part may import besides itself. Those in the first list, and `main`, may import
+/// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
     ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui"]),
@@ -173,7 +175,8 @@ const UNSAFE: &[&str] = &[
     "ui/crash.rs",
 ];
 
-/// Files and folders whose errors are typed: they know no option and no slash command. `failure` words what they say.
+/// Files and folders whose errors are typed: they name no option and no slash command. `failure` words their
+/// messages.
 const UNWORDED: &[&str] = &[
     "backend/",
     "convert/",
@@ -187,20 +190,20 @@ const UNWORDED: &[&str] = &[
     "session/",
 ];
 
-/// Files of those in which a literal without white space is an argument for another program.
+/// Those of them in which a literal without white space may be an argument of another program.
 const ARGUMENTS: &[&str] =
     &["engine/prompt/jinja/apart.rs", "models/open.rs", "models/package.rs", "models/probe.rs"];
 
 /// One source file.
 struct Source {
-    /// Below `src`, as in `hub/mod.rs`.
+    /// The path below `src`, as in `hub/mod.rs`.
     name: String,
-    /// As in `hub` or `engine::prompt`; empty for `lib.rs` and `main.rs`.
+    /// The module, as in `hub` or `engine::prompt`; empty for `lib.rs` and `main.rs`.
     module: Vec<String>,
     text: String,
-    /// Lines that are tests, counted from 1.
+    /// The lines of tests, counted from 1.
     tests: Vec<RangeInclusive<usize>>,
-    /// The paths into the crate that the code names, tests left out, each from the root.
+    /// The paths into the crate that the code names outside tests, each from the root.
     imports: BTreeSet<Vec<String>>,
 }
 
@@ -232,7 +235,7 @@ struct Imports<'a> {
 }
 
 impl Imports<'_> {
-    /// `true`: these attributes make the item a test, which is noted.
+    /// Whether these attributes make the item a test; records its lines.
     fn skips(&mut self, attributes: &[Attribute], item: &impl Spanned) -> bool {
         let is_test = |attribute: &Attribute| {
             attribute.path().is_ident("cfg")
@@ -245,7 +248,7 @@ impl Imports<'_> {
         test
     }
 
-    /// Notes a path as it is written, if it leads into this crate.
+    /// Records a path as written, if it leads into this crate.
     fn note(&mut self, path: &[String]) {
         let Some((first, rest)) = path.split_first() else { return };
         let mut base = match first.as_str() {
@@ -274,7 +277,7 @@ impl Imports<'_> {
         }
     }
 
-    /// The paths among the tokens of a macro's call, which syn leaves as they are.
+    /// Records the paths among the tokens of a macro call, which syn does not parse.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -401,7 +404,7 @@ fn arrows_point_down_only() {
 fn no_folder_has_a_circle_of_imports() {
     let sources = sources();
     let modules: BTreeSet<&[String]> = sources.iter().map(|source| &source.module[..]).collect();
-    // In each folder: which of its files and folders imports which.
+    // For each folder: which of its files and folders imports which.
     let mut folders: BTreeMap<&[String], BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for source in &sources {
         for to in source.imports.iter().filter_map(|path| file_of(path, &modules)) {
@@ -475,7 +478,7 @@ fn options_and_commands_are_seen_in_literals_only() {
     assert_eq!(named, ["--one", "/help", "-t"]);
 }
 
-/// The literals of some code as they are written, those of attributes too; comments are none.
+/// The literals in code as written, also those in attributes, but not comments.
 fn literals(code: TokenStream) -> Vec<String> {
     let mut found = Vec::new();
     for token in code {
@@ -510,7 +513,7 @@ fn option_or_command(text: &str) -> Option<String> {
     named.map(String::from)
 }
 
-/// The file that a path leads into: the longest beginning of it that is one.
+/// The file that a path leads into: its longest prefix that is a file.
 fn file_of<'a>(path: &'a [String], modules: &BTreeSet<&[String]>) -> Option<&'a [String]> {
     (1..=path.len()).rev().map(|length| &path[..length]).find(|path| modules.contains(path))
 }
@@ -536,7 +539,7 @@ fn unsafe_code_stays_in_few_files() {
     }
 }
 
-/// Words that readers do not look for, each with the field's word, and files in which another program's own word is meant.
+/// Unusual words, each with the field's word, and the files that may use it as another program's term.
 const REFUSED: &[(&str, &str, &[&str])] = &[
     ("guess", "draft, speculative", &["chat/settings.rs"]),
     ("snapshot", "prompt cache", &["hub/", "models/", "engine/prompt_cache/folder.rs", "chat/settings.rs"]),
@@ -577,7 +580,8 @@ fn the_words_are_those_of_the_field() {
     }
 }
 
-/// The words of a line in lower case, those inside identifiers apart: `PromptCache`, `prompt_cache` and `prompt cache` are two.
+/// The words of a line in lower case; identifiers are split: `PromptCache`, `prompt_cache` and `prompt cache`
+/// are two words.
 fn words_of(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';

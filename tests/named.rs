@@ -1,4 +1,5 @@
-//! Files that the user names: nothing that exists is replaced unasked, `~` is the home folder wherever a path is typed.
+//! Files that the user names: nothing that exists is replaced unasked, and `~` is the home folder wherever a
+//! path is typed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! What happens when a conversation no longer fits the context: what leaves, who decides, and that nothing is lost.
+//! A conversation no longer fits the context: which messages leave it, who decides, and that nothing is lost.
 
 use crate::support::pty::*;
 use crate::support::{Done, Home, Run, tiny};
 
-/// Some 46 tokens with what the template adds; an answer of 8 tokens follows.
+/// About 46 tokens with the template's; an answer of 8 tokens follows.
 const LINE: &str = "Tell me about the weather in the village, the old mill and the long road to it.";
 
 fn lines(from: usize, to: usize) -> String {
@@ -46,11 +46,11 @@ fn rolling_keeps_the_end_in_view_and_loses_nothing() {
         "{prompt}"
     );
     assert_eq!(kept(&home)[0]["messages"], 16);
-    // Taken up again, the model sees what it saw; with more room it sees everything.
+    // Resumed, the model sees the same messages as before; with a larger context it sees all.
     assert_eq!(left(&chat(&home, &["--continue"], "/context\n")), left(&done));
     let roomy = home.run(&["--repl-stdin", "--continue", "-c", "1024"]).model(&tiny("llama-bpe"));
     assert_eq!(left(&roomy.stdin("/context\n").done().code(0)), 0);
-    // Back where it was before anything left.
+    // Back at the point before any message left.
     let failed = "/undo\n".repeat(5) + "/context\n";
     assert_eq!(left(&chat(&home, &["--continue"], &failed)), 0);
 }
@@ -118,7 +118,7 @@ fn the_user_is_warned_and_asked_once() {
     assert_eq!(kept(&home)[0]["messages"], 18);
 }
 
-/// The warning says when what will happen.
+/// The warning says what will happen, and when.
 #[test]
 fn the_warning_says_what_happens_next() {
     for (overflow, then) in [
@@ -152,7 +152,7 @@ fn stopping_says_how_much_there_is() {
         .says("there is no answer; /clear starts a new conversation");
     done.hint("--overflow roll");
     assert_eq!(kept(&home)[0]["messages"], 9, "what was said is kept, answered or not");
-    // One question does not ask.
+    // A one-shot run does not ask.
     let one = || run(&home, &["--continue", "-p", LINE]);
     one().done().failed(3, "the prompt is too long").hint("--overflow roll");
     let object = run(&home, &["--continue", "-p", LINE, "--json"]).done().code(3).json();
@@ -179,7 +179,7 @@ fn a_decision_that_is_not_taken_leaves_everything_as_it_is() {
     terminal.keys(CTRL_C).at(&format!("> 5. {LINE}"));
     terminal.wiped().keys("\r").sees("roll, compact or new? [roll] ").keys(UP).keys("x").sees("[roll] x");
     terminal.keys(ESC).at(&format!("> 5. {LINE}"));
-    terminal.wiped().keys("\r").sees("roll, compact or new?").line("comp").sees("summary");
+    terminal.wiped().keys("\r").sees("roll, compact or new?").line("comp").sees("could not be summarised");
     terminal.at_prompt().keys(CTRL_D).ends();
     drop(terminal);
     assert_eq!(kept(&home)[0]["messages"], 10);

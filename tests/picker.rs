@@ -1,4 +1,4 @@
-//! Choosing from a list on a terminal: a conversation to go on with, a model to begin with.
+//! Choosing from a list on a terminal: a conversation to resume, a model to start with.
 
 use rexpect::process::Signal;
 
@@ -6,7 +6,7 @@ use crate::history::{chat, history};
 use crate::support::Home;
 use crate::support::pty::*;
 
-/// So many conversations, Talk 1 the oldest; Talk 5 alone ends with a marmot.
+/// Saves this many conversations; Talk 1 is the oldest, and only Talk 5 ends with a marmot.
 fn kept(home: &Home, count: usize, title: impl Fn(usize) -> String) {
     let talks = (1..=count).map(|n| {
         let answer = if n == 5 { "A Marmot, in the END." } else { "Nothing of the kind." };
@@ -32,7 +32,7 @@ fn opened(home: &Home, setup: &Setup) -> Terminal {
     terminal
 }
 
-/// The row that is chosen.
+/// The selected row.
 #[track_caller]
 fn chosen(terminal: &mut Terminal, text: &str) {
     terminal.wait(&format!("{text:?} to be chosen"), |screen| {
@@ -121,7 +121,7 @@ fn leaving_changes_nothing() {
     terminal.wait("the shell's screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
 }
 
-/// Titles that are longer than the window, wide, and made to act on a terminal.
+/// Titles that are too long for the window, or wide, or would act on a terminal.
 fn odd(n: usize) -> String {
     let long = "日本語の長い題名 👩‍💻❤️🇯🇵 é ".repeat(8);
     format!("Talk {n}. \u{1b}]0;evil\u{7}\u{1b}[2J\u{9b}31m\u{202e} {long}")
@@ -167,7 +167,7 @@ fn where_nothing_may_move_numbers_are_asked_for() {
     chat(&home, "x\n", &[], "/resume\n2\n").code(0).says(": Talk");
 }
 
-/// What is to be known stays known in half a window: the question, the keys, the ends of words.
+/// In half a window, question, keys and words are still complete.
 #[test]
 fn half_a_window_has_whole_words() {
     let home = Home::new();

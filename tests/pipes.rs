@@ -1,8 +1,8 @@
-//! What goes in through stdin and files, what comes out of stdout, and Ctrl-C in a one-shot run.
+//! stdin, files, stdout and Ctrl-C in a one-shot run.
 
 use crate::support::{Home, tiny};
 
-/// What the tiny chat model is given for these arguments, between its markers.
+/// The content of the tiny chat model's prompt for these arguments, between its markers.
 fn asked(home: &Home, args: &[&str], stdin: &str) -> String {
     let run = home.run(args).arg("--dry-run").stdin(stdin).model(&tiny("llama-bpe"));
     let prompt = run.done().code(0).stdout;
@@ -42,7 +42,7 @@ fn exactly_one_newline_is_taken_from_the_end_of_stdin() {
     assert_eq!(asked(&home, &[], "a\r\n"), "a");
     assert_eq!(asked(&home, &[], " a "), " a ");
     let raw = home.run(&["--raw", "--dry-run"]).stdin("Once upon\n").model(&tiny("llama-bpe")).done();
-    raw.code(0).stdout("Once upon\n"); // the newline here is the one that ends what is printed
+    raw.code(0).stdout("Once upon\n"); // this newline is the one after all output
     let tokens = |text: &str| {
         let run = home.run(&["--raw", "--json", "-n", "0"]).stdin(text).model(&tiny("llama-bpe"));
         run.done().code(0).json()["tokens"]["prompt"].clone()
@@ -140,7 +140,7 @@ fn ctrl_c_while_a_named_pipe_is_read_ends_at_once() {
     let home = Home::new();
     assert!(std::process::Command::new("mkfifo").arg(home.path("waits")).status().unwrap().success());
     let mut running = home.scripted("yes\n", &["-p", "a", "-f", "waits", "-v"]).start();
-    running.stderr.wait_for("llama.cpp: "); // the file is what comes next, and nobody writes to it
+    running.stderr.wait_for("llama.cpp: "); // it reads the file next, to which nobody writes
     running.interrupt();
     running.done().code(130).stdout("");
 }
@@ -227,7 +227,7 @@ fn stdout_that_was_closed_before_the_start_is_one_line() {
         .after("exec >&-")
         .done()
         .failed(1, "stdout is closed");
-    // Nobody wants to know, which is something else: as a shell writes it, and as Python's DEVNULL does.
+    // stdout to /dev/null is no failure, opened as by a shell or as by Python's DEVNULL.
     for line in ["exec >/dev/null", "exec 1<>/dev/null"] {
         home.scripted("yes\n", &["-p", "a"]).after(line).done().code(0).stderr("");
     }
@@ -270,12 +270,12 @@ fn ctrl_c_stops_the_reading_of_a_long_prompt() {
     let text = "word ".repeat(400_000);
     let mut running = Home::new().run(&["-c", "500000", "-v"]).stdin(text).model(&tiny("llama-bpe")).start();
     running.close_stdin();
-    running.stderr.wait_for("llama_context: n_ctx "); // the memory for the prompt is made: reading begins
+    running.stderr.wait_for("llama_context: n_ctx "); // the memory for the prompt exists: prefill begins
     running.interrupt();
     running.done().code(130).stdout("");
 }
 
-/// Windows' Notepad and PowerShell write one before any text. It is how the text is stored and no part of it.
+/// Windows' Notepad and PowerShell write one before any text. It belongs to the encoding, not to the text.
 #[test]
 fn a_byte_order_mark_is_not_text() {
     let home = Home::new();

@@ -1,5 +1,5 @@
-//! Where things are kept: for the user alone whatever the umask, never through a link, and no lock, pipe, device, clock or
-//! crowd of files keeps anybody waiting.
+//! fireside's own files: private whatever the umask, never opened through a link; and no lock, pipe, device,
+//! clock or large number of files makes anyone wait.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
@@ -13,17 +13,17 @@ use crate::support::{Home, Run, cannot_run, program, tiny};
 
 const STATE: &str = ".local/state/fireside";
 const LINES: &str = ".local/state/fireside/lines";
-/// Longer than any deadline, and shorter than whoever waits for ever.
+/// Longer than any deadline, but finite.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A lock on a file or folder, as another program holds it.
+/// A lock on a file or folder, as held by another program.
 fn held(path: &Path) -> File {
     let file = File::open(path).unwrap();
     file.lock().unwrap();
     file
 }
 
-/// Ran to its end by itself.
+/// Runs the program, which must end in time.
 #[track_caller]
 fn soon(run: Run) -> crate::support::Done {
     let measured = run.measured(SOON);
@@ -80,9 +80,9 @@ fn below(folder: &Path, all: &mut Vec<PathBuf>) {
 fn all_that_is_kept_is_the_users_alone_whatever_the_umask() {
     for umask in ["0", "0777"] {
         let home = Home::new();
-        fs::create_dir_all(home.path(STATE)).unwrap(); // by a program that was less careful
+        fs::create_dir_all(home.path(STATE)).unwrap(); // as by a less careful program
         fs::set_permissions(home.path(STATE), fs::Permissions::from_mode(0o755)).unwrap();
-        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough to be kept
+        let file = home.write("file.txt", "A small house by the road. ".repeat(60)); // long enough for a cache
         let model =
             home.write(".local/share/fireside/models/tiny.gguf", fs::read(tiny("llama-bpe")).unwrap());
         let own = [home.path(".local/share/fireside/models"), model];
@@ -128,10 +128,10 @@ fn a_config_that_never_ends_is_one_line() {
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
         .failed(2, "config.toml: it is longer than 1 MiB");
     fs::remove_file(&file).unwrap();
-    symlink("/dev/null", &file).unwrap(); // how people have it empty
+    symlink("/dev/null", &file).unwrap(); // how people make it empty
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000")).code(0).stdout("yes\n");
     fs::remove_file(&file).unwrap();
-    symlink(home.write("elsewhere.toml", "no-such-setting = 1\n"), &file).unwrap(); // how people keep theirs together
+    symlink(home.write("elsewhere.toml", "no-such-setting = 1\n"), &file).unwrap(); // how people group files
     soon(home.scripted("yes\n", &["-p", "a"]).after("ulimit -v 8000000"))
         .failed(2, "no setting 'no-such-setting'");
 }
@@ -156,7 +156,8 @@ fn pipes_and_devices_in_the_place_of_our_files_keep_nobody_waiting() {
     terminal.line("").ends();
 }
 
-/// Seconds since 1970: before it; long ago; the year 2090; the year 12000; the last second that a file system may know.
+/// Seconds since 1970: before it; long ago; the year 2090; the year 12000; the last second that a file system
+/// can store.
 const CLOCKS: &[i64] = &[-86_400, 0, 946_684_800, 3_786_912_000, 316_516_204_800, 9_000_000_000_000];
 
 #[test]
@@ -201,7 +202,7 @@ fn a_chat_from_the_future_is_not_the_newest_for_ever() {
         || listed(&home).iter().map(|one| one["title"].as_str().unwrap().to_string()).collect::<Vec<_>>();
     assert_eq!(titles(), ["From today", "From the future"]);
     chat(&home, "three\n", &["--continue"], "And on\n").code(0).says(": From today (");
-    // Once it is gone on with, its date is as good as any.
+    // Once it is continued, its date is valid.
     chat(&home, "four\n", &["--resume", &id(&home, 1)[..6]], "Now\n").code(0).says("From the future");
     assert_eq!(titles(), ["From the future", "From today"]);
 }

@@ -1,4 +1,4 @@
-//! Instructions: those that the compiler gets wrong, and those that this processor lacks.
+//! Instructions that the compiler gets wrong, and instructions that this processor lacks.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -6,19 +6,19 @@ use std::process::Command;
 
 use crate::support::{Home, cannot_run, program, repository, tiny};
 
-/// Where llama.cpp was compiled for this test run.
+/// The folder in which llama.cpp was compiled for this test run.
 pub(crate) fn build() -> PathBuf {
     PathBuf::from(env!("FIRESIDE_LLAMA_CPP_BUILD"))
 }
 
-/// What CMake found or was told there.
+/// A value from CMake's cache there.
 pub(crate) fn cached(name: &str) -> String {
     let cache = std::fs::read_to_string(build().join("CMakeCache.txt")).unwrap();
     let line = cache.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
     line.split_once('=').unwrap().1.into()
 }
 
-/// The command by which a file of llama.cpp was compiled, word by word.
+/// The words of the command that compiled a file of llama.cpp.
 pub(crate) fn command_for(file: &str) -> Vec<String> {
     let all = std::fs::read(build().join("compile_commands.json")).unwrap();
     let all: Vec<serde_json::Value> = serde_json::from_slice(&all).unwrap();
@@ -27,8 +27,8 @@ pub(crate) fn command_for(file: &str) -> Vec<String> {
     text(entry, "command").split_whitespace().map(String::from).collect()
 }
 
-/// AMX's configuration is 64 bytes, of which gcc drops most as a dead store. Whether the machine code writes them all can be
-/// seen on every x86-64, whether it has AMX or not.
+/// AMX's configuration is 64 bytes, most of which gcc drops as dead stores. The machine code shows on every
+/// x86-64, with AMX or without, whether it writes them all.
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "AMX is x86-64's")]
 fn amx_tiles_are_configured_whole() {
@@ -59,8 +59,9 @@ fn a_configuration_that_gcc_has_cut_is_seen() {
     assert_eq!(missing(&CUT.replace("ZMMWORD", "YMMWORD")), bytes_a_row.chain(32..64).collect::<Vec<_>>());
 }
 
-/// The bytes of the configuration that nothing is written to before it is loaded, or nothing but zeros where llama.cpp's has
-/// another number: the palette, and rows and bytes a row of eight tiles (Intel SDM, volume 2, LDTILECFG).
+/// The bytes of the configuration that are not written before it is loaded, or only with zeros although
+/// llama.cpp's has another number there: the palette, and the rows and bytes per row of eight tiles (Intel
+/// SDM, volume 2, LDTILECFG).
 fn missing(code: &str) -> Vec<usize> {
     let lines: Vec<&str> = code.lines().filter_map(|line| Some(line.split_once(":\t")?.1)).collect();
     let mut missing = Vec::new();
@@ -105,7 +106,7 @@ fn address(operand: &str) -> Option<(&str, i64)> {
     Some((base, if offset.starts_with('-') { -offset_value } else { offset_value }))
 }
 
-/// Bytes that a store writes.
+/// The number of bytes that a store writes.
 fn size(operand: &str) -> i64 {
     match operand.split_whitespace().next() {
         Some("BYTE") => 1,
@@ -119,12 +120,13 @@ fn size(operand: &str) -> i64 {
     }
 }
 
-/// What `xmm0` and `zmm0` have in common.
+/// The common part of `xmm0` and `zmm0`.
 fn number(register: &str) -> &str {
     register.trim_start_matches(['x', 'y', 'z'])
 }
 
-/// What a probe dies of where weights are repacked, as with instructions that the compiler got wrong.
+/// The variable that makes a probe die of a signal when weights are repacked, as if the compiler got
+/// instructions wrong.
 const FAULT: &str = "FIRESIDE_TEST_FAULT";
 
 #[test]
@@ -136,11 +138,11 @@ fn a_fault_of_the_processor_is_told_from_one_of_the_file_and_got_round() {
         };
         let line = format!("llama.cpp crashes on this processor ({signal}) when it repacks weights for it");
         ask(signal).code(0).says(&line);
-        // From now on they are not, for this file and for others, and each run says so.
+        // From now on they are not repacked, for any file, and each run says so.
         ask("").code(0).says(&line);
         let other = home.run(&["-p", "Hi", "-n", "4"]).model(&tiny("llama-spm")).env(FAULT, signal).done();
         other.code(0).says(&line);
-        // Also after the model was loaded again.
+        // Also after the model is loaded again.
         let lines = "/set no-repack\n/set ctx-size 512\n/set no-repack\n";
         let chat = home.run(&["--repl-stdin"]).model(&tiny("llama-bpe")).stdin(lines).done().code(0);
         assert_eq!(chat.stderr.matches("this machine\n").count(), 2, "{chat:#?}");
@@ -165,7 +167,7 @@ fn on_another_processor_or_with_another_llama_cpp_a_file_is_tried_out_again() {
     let home = Home::new();
     let ask = || home.run(&["-p", "Hi", "-n", "1"]).model(&tiny("llama-bpe"));
     ask().done().code(0);
-    ask().env(FAULT, "SIGSEGV always").done().code(0); // known: not tried out
+    ask().env(FAULT, "SIGSEGV always").done().code(0); // known, so not probed
     let known = home.path(".local/state/fireside/models.json");
     let text = std::fs::read_to_string(&known).unwrap();
     let build = text.split_once("\"loaded_by\": \"").unwrap().1.split_once('"').unwrap().0;
@@ -180,7 +182,7 @@ fn on_another_processor_or_with_another_llama_cpp_a_file_is_tried_out_again() {
     ignore = "only x86-64's processors are imitated"
 )]
 fn a_program_built_for_another_processor_says_so() {
-    // Its oldest processor has nothing that today's compilers make use of.
+    // Nehalem lacks features that the program was compiled for.
     let run = Command::new("qemu-x86_64").args(["-cpu", "Nehalem", program(), "--version"]).output();
     let Ok(run) = run else { return cannot_run("qemu-user is not there") };
     let stderr = String::from_utf8_lossy(&run.stderr);
@@ -195,7 +197,7 @@ fn a_program_built_for_another_processor_says_so() {
 
 #[test]
 fn all_that_rustc_compiles_for_is_asked_for() {
-    // Part of every x86-64, used by the system alone, or never made of ordinary code.
+    // Part of every x86-64, used only by the system, or never generated from ordinary code.
     const OTHERS: [&str; 14] = [
         "fxsr",
         "sse",

@@ -1,5 +1,5 @@
-//! PromptCache: a prompt that was evaluated before is restored from disk, and answered as if it had been read. Whatever is
-//! missing, damaged, of another model or of other settings is read again.
+//! The prompt cache: a prompt evaluated before is restored from disk and answered the same. Whatever is
+//! missing, damaged, or from another model or other settings is evaluated again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn flush(engine: &mut Engine<Llama>) {
     assert!(flushed.recv_timeout(Duration::from_secs(60)).is_err(), "the sender is dropped");
 }
 
-/// Some 130 tokens in every vocabulary.
+/// About 130 tokens in every vocabulary.
 fn document() -> String {
     let words = ["the fire is low", "a small house", "read the weather", "the end of the road", "and again"];
     (0..11).map(|i| format!("{} {i}. ", words[i * 7 % 5])).collect()
@@ -63,7 +63,7 @@ pub(crate) fn about(question: &str) -> Message {
     user(question).with_files(attachments)
 }
 
-/// Fails unless both are the same but for a near tie; says whether there was one, and prints by how much.
+/// Fails unless both are the same or part at a near tie; returns whether they do, and prints by how much.
 #[allow(clippy::print_stdout)] // near ties are a result
 pub(crate) fn assert_same(subject: &Subject, ours: &Answer, fresh: &Answer, what: &str) -> bool {
     if ours.tokens == fresh.tokens && ours.text == fresh.text && ours.stop == fresh.stop {
@@ -76,7 +76,7 @@ pub(crate) fn assert_same(subject: &Subject, ours: &Answer, fresh: &Answer, what
     true
 }
 
-/// Reads and writes the document's first question, so that its state lies in `folder`; returns the answer.
+/// Answers the document's first question, so that its state is saved in `folder`; returns the answer.
 fn first_question(subject: &Subject, folder: &Path) -> String {
     let mut engine = with_folder(subject, folder);
     let first = answer(&mut engine, &turn(&[about("What is it?")], 16));
@@ -89,7 +89,7 @@ pub(crate) fn second_question() -> Request {
     turn(&[about("Why so?")], 16)
 }
 
-/// The second question read afresh.
+/// The second question, evaluated without the cache.
 pub(crate) fn expected(subject: &Subject) -> Answer {
     answer(&mut subject.engine(), &second_question())
 }
@@ -113,7 +113,7 @@ fn restored_memory_is_the_same_to_the_last_bit() {
         let state = model.save(0).unwrap();
         assert_eq!(state.len(), model.state_bytes(0));
         let mut other = subject.model();
-        other.grow(tokens.len() + 200).unwrap(); // not even the size is the same
+        other.grow(tokens.len() + 200).unwrap(); // so that even the size differs
         other.restore(0, &state, tokens.len()).unwrap();
         assert_eq!(other.len(0), tokens.len());
         for next in &tokens[..40] {
@@ -121,7 +121,7 @@ fn restored_memory_is_the_same_to_the_last_bit() {
             other.append(0, &[*next], Logits::Last).unwrap();
             let apart = model.logits(0).iter().zip(other.logits(0)).map(|(a, b)| (a - b).abs());
             let apart = apart.fold(0.0, f32::max);
-            // Of a sliding window only what is seen is saved: other cells, added up in another order.
+            // Of a sliding window only the visible cells are saved: other cells, added up in another order.
             let noise = if name == "gemma3" { FLOAT_NOISE } else { 0.0 };
             assert!(apart <= noise, "{name}: logits differ by {apart}");
         }
@@ -175,7 +175,7 @@ fn another_question_about_the_same_document_does_not_read_it_again() {
         let document = subject.model().tokenize(&document(), false).len();
         assert!(ours.cached >= document - 2, "{name}: {} of {document}", ours.cached);
         assert_same(&subject, &ours, &expected(&subject), name);
-        // And once more in memory, and then from disk.
+        // Once more from memory, then from disk.
         let again = answer(&mut engine, &turn(&[user("Hi")], 4));
         assert_eq!(again.cached, again.cached.min(LEAST), "{name}");
         let restored = answer(&mut engine, &second_question());
@@ -250,7 +250,7 @@ fn a_damaged_file_is_removed_and_read_again() {
     let [path] = &files(folder.path())[..] else { panic!("one file") };
     let good = fs::read(path).unwrap();
     let expected = expected(&subject);
-    let mut engine = with_folder(&subject, folder.path()); // one that has known the file before
+    let mut engine = with_folder(&subject, folder.path()); // an engine that already knew the file
     assert!(answer(&mut engine, &second_question()).cached > LEAST);
     let mut check = |bytes: &[u8], what: &str| {
         for known in [false, true] {
@@ -335,7 +335,7 @@ fn a_state_that_llama_cpp_refuses_is_read_again() {
     let mut context = subject.context();
     context.cache_type_k = CacheType::F16;
     let half = || subject.engine_of(Llama::new(&subject.weights, context.clone()));
-    let prompt_cache = PromptCache::new(folder.path().into(), "a key".into(), ANYTHING); // as if it were the same
+    let prompt_cache = PromptCache::new(folder.path().into(), "a key".into(), ANYTHING); // the same key anyway
     let ours = answer(&mut half().with_prompt_cache(Some(prompt_cache)), &second_question());
     let fresh = answer(&mut half(), &second_question());
     assert_eq!((ours.cached, ours.text), (0, fresh.text));
@@ -402,7 +402,7 @@ fn two_processes_share_a_folder() {
     let ours = answer(&mut other, &second_question());
     assert!(ours.cached < LEAST, "what another process removed is read again");
     assert_same(&subject, &ours, &expected, "removed");
-    // All of them at once, and hardly room for two.
+    // All at once, with hardly enough space for two.
     let small = Rules { bounds: DiskBounds { most: 600_000, ..ANYTHING.bounds }, ..ANYTHING };
     std::thread::scope(|scope| {
         for seed in 0..4 {
@@ -449,7 +449,7 @@ fn the_default_model_answers_the_same() {
     assert_eq!(subject.noise, QUANTISED_NOISE);
 }
 
-/// A file of some 600 tokens, which take long enough to read.
+/// A file of about 600 tokens: enough for a slow prefill.
 fn big_file(home: &Home) -> String {
     let line = |i| format!("Entry {i}: the lamp in room {} costs {} euros.\n", i * 7 % 60, 100 + i);
     home.write("big.txt", (0..30).map(line).collect::<String>()).to_str().unwrap().into()
@@ -506,7 +506,7 @@ fn a_short_prompt_neither_looks_nor_keeps() {
     assert!(!home.path(".cache/fireside/prompts").exists());
 }
 
-/// A byte in the middle of a large file that no sample of its fingerprint has.
+/// Changes bytes in the middle of a large file, outside all samples of its fingerprint.
 fn edited(path: &Path) {
     use std::os::unix::fs::FileExt;
     let print = || gguf::fingerprint(path, &gguf::read(path).unwrap()).unwrap();
@@ -521,7 +521,7 @@ fn edited(path: &Path) {
     assert_eq!(print(), before, "the samples have seen it");
 }
 
-/// The file is changed where it is large, keeps its size, and even the time of its last change is set back.
+/// The file is changed between the samples, keeps its size, and gets its old modification time back.
 #[test]
 fn an_edited_model_uses_nothing_that_the_one_before_it_left() {
     let Some(model) = default_model() else { return };
@@ -543,7 +543,8 @@ fn an_edited_model_uses_nothing_that_the_one_before_it_left() {
     assert!(run()["tokens"]["cached"].as_u64().unwrap() > 400, "its own are used again");
 }
 
-/// CRC-32 does not see its own polynomial; whatever is added to the state, the file must not be believed.
+/// CRC-32 does not detect a change by its own polynomial; whatever is added to the state, the file must be
+/// rejected.
 #[test]
 fn a_damage_that_a_short_sum_misses_is_seen() {
     let subject = Subject::load(&tiny("llama-spm"), FLOAT_NOISE);
@@ -568,7 +569,7 @@ fn a_damage_that_a_short_sum_misses_is_seen() {
     }
 }
 
-/// Like others: what is attached or typed is kept, what is piped in only with --keep.
+/// As for other files: attached and typed text is saved, piped text only with --keep.
 #[test]
 fn a_plain_completion_is_kept_like_any_prompt() {
     let Some(model) = default_model() else { return };

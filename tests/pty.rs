@@ -1,4 +1,5 @@
-//! The chat in a real pseudo-terminal: stopping, suspending, typing ahead, and the terminal left as it was found.
+//! The chat in a real pseudo-terminal: stopping, suspending, typing ahead, and the terminal restored at the
+//! end.
 
 use rexpect::process::Signal;
 
@@ -18,7 +19,7 @@ fn scripted(home: &Home, answers: &str) -> Terminal {
 
 fn with_default_model(home: &Home, more: &[&str]) -> Option<Terminal> {
     let model = default_model()?;
-    let args = ["-m", model.to_str().unwrap(), "--temp", "0", "-t", "1"]; // more threads only wait when it is busy
+    let args = ["-m", model.to_str().unwrap(), "--temp", "0", "-t", "1"]; // busy machines: no more threads
     Some(home.terminal(&[&args, more].concat()))
 }
 
@@ -28,12 +29,12 @@ fn one_can_type_before_the_model_is_loaded() {
     let Some(mut terminal) = with_default_model(&home, &["-n", "8"]) else {
         return;
     };
-    terminal.keys("Hello").sees("is a demonstration").at("> Hello"); // typed before there was a prompt
+    terminal.keys("Hello").sees("is a demonstration").at("> Hello"); // typed before the prompt appeared
     terminal.keys(ENTER).sees("8 tokens, ").sees("context ").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }
 
-/// What is started while a line is typed must not keep the line from ending.
+/// Work started while a line is typed must not delay the end of the line.
 #[test]
 fn a_renderer_that_starts_while_one_types_is_nothing_to_the_line() {
     let home = Home::new();
@@ -129,7 +130,7 @@ fn what_is_typed_while_it_writes_is_kept_for_the_next_line() {
     terminal.sees("w30").sees("> second\nTwo.\n").at("> thi");
     assert!(!terminal.screen().contains("w2 second"), "shown amid the answer");
     terminal.keys("rd").keys(ENTER).sees("> third\nw1 ").keys("fourth");
-    terminal.keys(CTRL_C).sees("stopped").at("> fourth"); // Ctrl-C stops the answer and forgets nothing
+    terminal.keys(CTRL_C).sees("stopped").at("> fourth"); // Ctrl-C stops the answer and loses nothing
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `fireside pull` against a hub on loopback that does everything wrong: the file is right afterwards, or one line says
-//! why not, and what was fetched is not fetched again.
+//! `fireside pull` from a hub on loopback that does everything wrong: afterwards the file is right, or one
+//! line says why not; and nothing is fetched twice.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 /// Several ranges, the last one shorter.
 const SIZE: usize = 6 * MIB + 12_345;
 const NAME: &str = "tiny-Q4_K_M.gguf";
-/// Bytes that an ended run may have received but not yet written, for each of its connections; and what lay in sockets.
+/// Bytes that each connection of an ended run may have received but not written, including those in sockets.
 const LOST_EACH: u64 = 512 * 1024 + 192 * 1024;
 
 fn served(name: &str, size: usize) -> Served {
@@ -28,12 +28,13 @@ fn served(name: &str, size: usize) -> Served {
         (state >> 33) as u8
     };
     let mut bytes: Vec<u8> = (0..size).map(step).collect();
-    bytes[..4].copy_from_slice(b"GGUF"); // whatever else it is
+    bytes[..4].copy_from_slice(b"GGUF"); // so that it looks like a model
     let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     Served { name: name.into(), sha256, size: size as u64, content: Content::Bytes(Arc::new(bytes)) }
 }
 
-/// Whether the file at `path` has these bytes. In pieces: what the tests hold counts where memory is measured.
+/// Whether the file at `path` has these bytes. Reads it in pieces, since the tests' own memory counts in
+/// measurements.
 fn has(path: &Path, bytes: &[u8]) -> bool {
     let mut file = std::fs::File::open(path).unwrap();
     let mut piece = vec![0; 64 * 1024];
@@ -75,7 +76,7 @@ impl Place {
         self.run(&["pull", "hf:some/repo"])
     }
 
-    /// The same, in a hurry: for what lasts, or stalls.
+    /// The same with short waits, for lasting faults and stalls.
     fn hasty_pull(&self) -> Run {
         self.pull().env("FIRESIDE_TEST_PATIENCE", "1")
     }
@@ -92,7 +93,7 @@ impl Place {
         PathBuf::from(format!("{}.fireside-part", self.blob().display()))
     }
 
-    /// The run went well and the file is the right one.
+    /// The run succeeded and the file is right.
     #[track_caller]
     fn right(&self, done: Done) -> Done {
         let done = done.code(0).stdout(&format!("{}\n", self.snapshot().display()));
@@ -110,7 +111,7 @@ fn run(hub: &FakeHub, home: &Home, args: &[&str]) -> Run {
 /// A fault for the first requests for bytes.
 fn first(count: usize, fault: Fault) -> impl Fn(&Request) -> Fault + Send + Sync {
     let met = std::sync::atomic::AtomicUsize::new(0);
-    let of_pieces = matches!(fault, Fault::Status(416, _)); // nobody says of a whole file that there is no such piece
+    let of_pieces = matches!(fault, Fault::Status(416, _)); // no server refuses a whole file with 416
     move |request| {
         let wanted = request.wants_bytes() && (request.range.is_some() || !of_pieces);
         let meets = wanted && met.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < count;
@@ -368,7 +369,7 @@ fn a_lock_that_nobody_lets_go_is_not_waited_for_without_end() {
 
 #[test]
 fn only_the_damaged_range_is_fetched_again() {
-    // On the way: the checksum of the whole says so, and ranges are compared with a second copy.
+    // Damaged on the way: the checksum of the whole detects it, and ranges are compared with a second copy.
     let place = Place::of(12 * MIB);
     let damaged = std::sync::atomic::AtomicBool::new(false);
     place.hub.trouble(move |request| match request.range {
@@ -384,7 +385,7 @@ fn only_the_damaged_range_is_fetched_again() {
         .says("the checksum of tiny-Q4_K_M.gguf is wrong: looking for the damaged part");
     assert!(place.hub.sent() < place.file.size + 8 * MIB as u64 + 10, "{}", place.hub.sent());
 
-    // Lost with the power: the journal speaks of bytes that the disk does not have.
+    // Lost in a power cut: the journal records bytes that are not on the disk.
     let place = Place::new();
     place.hub.trouble(|request| match request.range {
         Some((first, _)) if first == 5 * MIB as u64 => Fault::Status(503, String::new()),
@@ -416,7 +417,7 @@ fn a_server_without_ranges_sends_one_stream() {
     place.hub.trouble(|request| if request.duty == Duty::Bytes { Fault::NoRanges } else { Fault::None });
     place.right(place.hasty_pull().done());
 
-    // Interrupted, it begins again: there is nothing to go on with.
+    // After an interruption it starts over: there is nothing to continue from.
     let place = Place::new();
     place.hub.trouble(|request| match request.duty == Duty::Bytes {
         true if request.number == 1 => Fault::Truncate(2 * MIB as u64),
@@ -495,7 +496,7 @@ fn the_token_goes_to_the_hub_alone_and_is_never_shown() {
         assert_eq!(sent, (request.duty != Duty::Bytes).then_some("Bearer hf_verysecret"), "{request:?}");
     }
 
-    // From its file; not where the user forbids it; not to other hosts; not with a line break in it.
+    // Read from its file; not sent if the user forbids it, to other hosts, or with a line break in it.
     let tokens = |env: &[(&str, &str)], what: &str| {
         let place = Place::new();
         place.home.write(".cache/huggingface/token", format!("{secret}\n"));
@@ -537,7 +538,7 @@ fn nobody_there_is_one_line() {
     home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", "nowhere").done().failed(2, "HF_ENDPOINT");
 }
 
-/// Accepts every connection and never says a word on any.
+/// Accepts every connection and never responds.
 fn silent() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -558,7 +559,7 @@ fn a_network_that_never_answered_is_given_up_soon() {
     let (address, met) = silent();
     let home = Home::new();
     let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{address}"));
-    // Patience is for a network that has answered before.
+    // The long patience is only for a network that has responded before.
     let measured = run.env("FIRESIDE_TEST_PATIENCE", "100").measured(Duration::from_secs(50));
     assert_eq!(measured.signal, None, "{measured:#?}");
     let done = measured.done.failed(1, &format!("could not fetch from {address}: no answer in time"));
@@ -569,7 +570,7 @@ fn a_network_that_never_answered_is_given_up_soon() {
 #[test]
 fn a_name_that_no_host_has_is_said() {
     let home = Home::new();
-    let nobody = format!("{}.invalid", "x".repeat(64)); // longer than any name may be: no server is asked
+    let nobody = format!("{}.invalid", "x".repeat(64)); // longer than a name may be, so no server is asked
     let run = home.run(&["pull", "hf:some/repo"]).env("HF_ENDPOINT", format!("http://{nobody}"));
     let done = run.env("FIRESIDE_TEST_PATIENCE", "0.2").done();
     done.failed(1, &format!("could not fetch from {nobody}: there is no such host, or no network"));
@@ -629,7 +630,7 @@ fn a_url_that_is_gone_is_one_line() {
     pull(format!("{}/plain/x.bin", place.hub.endpoint)).failed(2, "neither in the catalogue");
 }
 
-/// What a program would call to reach anyone: pairs of sockets inside the process are none of it.
+/// The calls with which a program reaches the network; socket pairs inside the process do not count.
 const CALLS: &str = "socket,bind,connect,sendto,sendmsg";
 
 #[test]
@@ -648,7 +649,7 @@ fn answering_and_chatting_open_no_socket() {
     assert_eq!(answering, "", "one answer");
     let chatting = calls(home.run(&["--repl-stdin", "-n", "4"]).stdin("Hello\n/exit\n"));
     assert_eq!(chatting, "", "a chat");
-    // The test would notice: a pull is seen.
+    // The test does notice a pull.
     let pull = home
         .run(&["pull", "hf:some/repo"])
         .env("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -708,7 +709,7 @@ fn nobody_else_may_write_what_is_fetched_whatever_the_umask() {
     while !place.part().exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    std::thread::sleep(Duration::from_millis(50)); // until it is more than made
+    std::thread::sleep(Duration::from_millis(50)); // until it is not only created
     assert_eq!(mode(&place.part()), 0o644);
     running.done().code(0);
     assert_eq!(mode(&place.snapshot()), 0o644);

@@ -1,4 +1,4 @@
-//! Questions on a terminal: Esc is a no, and an answer is no line of the chat.
+//! Questions on a terminal: Esc means no, and an answer is not a line of the chat.
 
 use crate::history::{chat, history, id};
 use crate::support::pty::*;
@@ -6,7 +6,7 @@ use crate::support::{Home, program};
 
 const ASKED: &str = "notes.md already exists. Replace it? [y/N] ";
 
-/// A chat in which something was said, and a file that an export would replace.
+/// A chat with a message, and a file that an export would replace.
 fn about_to_export(home: &Home) -> Terminal {
     home.write("notes.md", "precious");
     let mut terminal = home.terminal(&home.script("answers", "One.\nTwo.\n"));
@@ -19,7 +19,7 @@ fn notes(home: &Home) -> String {
     std::fs::read_to_string(home.path("notes.md")).unwrap()
 }
 
-/// A shell that runs the program, and what follows.
+/// A shell that runs the program, then another command.
 fn shell(home: &Home, args: &[&str], then: &str) -> Terminal {
     let words: Vec<String> = [program()].iter().chain(args).map(|word| word.to_string()).collect();
     home.shell_command(&Setup::default(), &format!("\"$@\"; echo ended with $?; {then}"), &words)

@@ -1,4 +1,5 @@
-//! What else the hub is for, besides `pull`: `-m` of a model that is not here, `show` of a remote file, `rm` of a fetched one.
+//! Other uses of the hub than `pull`: `-m` with a model that is not on this machine, `show` of a remote file,
+//! `rm` of a downloaded one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use crate::support::hub::{Content, FakeHub, Served};
 use crate::support::pty::*;
 use crate::support::{Home, Run, tiny};
 
-/// A hub that has a tiny model in two sizes, as far as their names go.
+/// A hub with a tiny model under the names of two sizes.
 fn hub() -> FakeHub {
     let served = |name: &str, padding: usize| {
         let mut bytes = std::fs::read(tiny("llama-bpe")).unwrap();
@@ -56,7 +57,7 @@ fn a_model_that_is_not_here_is_fetched_once_the_user_agrees() {
         .sees("fetched ");
     assert_eq!(yes.ends(), 0);
     drop(yes);
-    // It is here now: nobody asks, and there is no network.
+    // The model is here now: no question, no network.
     let sent = hub.sent();
     run(&hub, &home, &args).env("FIRESIDE_OFFLINE", "1").done().code(0);
     assert_eq!(hub.sent(), sent);

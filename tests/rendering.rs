@@ -1,15 +1,15 @@
-//! Chat templates that mean harm: whatever one of them does, and when, the turn fails with a line, and the process and the
-//! conversation go on.
+//! Malicious chat templates: whatever one does, and when, the turn fails with a line, and the process and the
+//! conversation continue.
 
 use std::time::{Duration, Instant};
 
 use crate::support::pty::*;
 use crate::support::{Done, Home, tiny};
 
-/// What a render may take on a busy machine, its bound and a start included.
-const SOON: Duration = Duration::from_secs(180); // what bounds a render is computing time: on a busy machine that is many times as long
+/// The longest render on a busy machine, including its limit and a start.
+const SOON: Duration = Duration::from_secs(180); // the limit is computing time: a busy machine needs longer
 
-/// Says what it is given, and from the third message of a user on does `harm`.
+/// Writes the messages, and from the user's third on does `harm`.
 fn late(harm: &str) -> String {
     format!(
         "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{{{{ m.content }}}}<|im_end|>\n{{% endfor %}}\
@@ -18,7 +18,7 @@ fn late(harm: &str) -> String {
     )
 }
 
-/// Each of them 2^60 elements large, with sixty lists in memory.
+/// Each of 2^60 elements, with sixty lists in memory.
 const SHARING: &str =
     "{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}";
 
@@ -28,7 +28,7 @@ fn chat(home: &Home, template: &str, lines: &str) -> Done {
     home.run(&args).model(&tiny("llama-bpe")).stdin(lines).done()
 }
 
-/// Three messages, of which the third fails, and then another conversation.
+/// Sends three messages, of which the third fails, then starts another conversation.
 #[track_caller]
 fn goes_on_after(harm: &str, reason: &str) {
     let started = Instant::now();
@@ -76,12 +76,12 @@ fn sharing_without_end_fails_the_turn_only() {
 
 #[test]
 fn nesting_without_end_fails_the_turn_only() {
-    // Deeper than any stack when it is written.
+    // Too deep for any stack when written out.
     let deep = "{% for i in range(99999) %}{% set n.x = [n.x] %}{% set n.y = [n.y] %}{% endfor %}";
     goes_on_after(&format!("{deep}{{{{ n.x|tojson }}}}"), "template");
 }
 
-/// Rendering is broken off at once, long before its bound, and the message is back in the line.
+/// Rendering stops at once, long before its limit, and the message returns to the line.
 #[test]
 fn ctrl_c_while_it_renders_gives_the_prompt_back() {
     let home = Home::new();
@@ -116,7 +116,7 @@ fn ctrl_c_while_one_question_renders_ends_it() {
     }
 }
 
-/// Nobody but the system's own troubles would do that: it is started again, and nothing is lost.
+/// The system may kill it, if memory is short: it is started again, and nothing is lost.
 #[test]
 fn a_renderer_that_was_killed_is_replaced() {
     let home = Home::new();
@@ -132,7 +132,7 @@ fn a_renderer_that_was_killed_is_replaced() {
     running.done().code(0).stderr("").stdout(&said);
 }
 
-/// What a parser goes into once for each of them: no stack is deep enough.
+/// The parser recurses once for each of them: no stack is deep enough.
 #[test]
 fn a_template_of_nothing_but_beginnings_is_one_line() {
     let many = |part: &str| part.repeat(200_000);

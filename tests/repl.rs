@@ -1,4 +1,5 @@
-//! The chat, line by line, without a terminal: whole transcripts, answers on stdout and all the rest on stderr.
+//! The chat, line by line, without a terminal: whole transcripts, with answers on stdout and the rest on
+//! stderr.
 
 use fireside::repl::commands::COMMANDS;
 
@@ -13,7 +14,7 @@ fn chat_at(home: &Home, answers: &str, lines: &str) -> Done {
     home.scripted(answers, &["--repl-stdin", "-q", "--seed", "1"]).stdin(lines).done().code(0)
 }
 
-/// An editor that does `command` to the file "$1".
+/// An editor that runs `command` on the file "$1".
 fn editor(home: &Home, command: &str) -> String {
     let path = home.write("editor.sh", command);
     format!("sh '{}'", path.display())
@@ -418,7 +419,7 @@ fn tokens_and_prompts_of_a_real_model_can_be_seen() {
         .says("first token");
 }
 
-/// Every command of the table is typed somewhere in this file, or in that of its subject.
+/// Every command of the table is typed in this file or in that of its subject.
 #[test]
 fn every_command_is_in_a_transcript() {
     let here = [include_str!("repl.rs"), include_str!("history.rs"), include_str!("thinking.rs")].concat();

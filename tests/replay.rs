@@ -1,4 +1,4 @@
-//! `fireside history replay`: stored answers given again, at the same settings and read afresh.
+//! `fireside history replay`: generates stored answers again, with the same settings and without caches.
 
 use std::path::Path;
 
@@ -58,10 +58,10 @@ fn what_the_model_no_longer_saw_is_left_out_again() {
         &["-c", "256", "--temp", "0", "--overflow", "roll", "-n", "12"],
         &line.repeat(6),
     );
-    identical(replay(&home, &["--json", "--temp", "1"]), 6); // what is set now does not matter
+    identical(replay(&home, &["--json", "--temp", "1"]), 6); // the current settings do not matter
 }
 
-/// A single question is read at one go, as replay does it: rounding cannot tip the choice of a token.
+/// A single question is evaluated in one go, as by replay, so rounding cannot change a token.
 #[test]
 fn the_seed_is_known_where_nobody_gave_one() {
     let home = Home::new();
@@ -79,7 +79,7 @@ fn every_kind_of_memory_gives_the_same_again() {
     }
 }
 
-/// As a build stored it that had other names for some settings.
+/// A conversation stored by a build with other names for some settings.
 #[test]
 fn settings_under_former_names_replay_and_export_under_the_present_ones() {
     let home = Home::new();
@@ -139,7 +139,7 @@ fn what_cannot_be_given_again_says_why() {
     assert!(done["answers"][0]["identical"].is_null(), "{done}");
 }
 
-/// A part of a model in several files is edited: in its weights only, and the time of the change is set back.
+/// A part of a model in several files is edited, only in its weights, and its modification time set back.
 #[test]
 fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
     let home = Home::new();
@@ -156,7 +156,7 @@ fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
     identical(replay(&home, &["--json"]), 1);
     let modified = std::fs::metadata(&part).unwrap().modified().unwrap();
     let end = second.len();
-    second[end - 64..].iter_mut().step_by(4).for_each(|byte| *byte ^= 1); // the least bits of some weights
+    second[end - 64..].iter_mut().step_by(4).for_each(|byte| *byte ^= 1); // the lowest bits of some weights
     std::fs::write(&part, &second).unwrap();
     let change = std::fs::OpenOptions::new().write(true).open(&part).unwrap();
     change.set_modified(modified).unwrap();
@@ -166,7 +166,7 @@ fn a_model_that_was_written_to_since_is_not_taken_for_the_one_that_answered() {
     assert_ne!(fingerprint(), before, "every part counts");
 }
 
-/// Whether the bytes of a file elsewhere are the same nobody knows: who names it means it, and is told.
+/// A file elsewhere may differ: it is used if the user names it, with a notice.
 #[test]
 fn a_copy_gives_answers_again_if_it_is_named() {
     let home = Home::new();

@@ -1,5 +1,5 @@
-//! A conversation that is taken up again in a new engine at every turn is answered as if it had never been interrupted; and a
-//! thousand damaged cached prompts are never believed.
+//! A conversation resumed in a new engine at every turn gets the same answers as an uninterrupted one; and a
+//! thousand damaged cached prompts are all rejected.
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::prompt_cache::{
 use crate::support::engine::{Chance, FLOAT_NOISE, Subject, answer, cancelled, default_subject, turn, user};
 use crate::support::{Home, tiny};
 
-/// Goes through one conversation with an engine that lives on and with one that is new at every turn. Both are asked the
-/// same, go back alike and are stopped alike. Returns how many turns were answered from what was on disk.
+/// Runs one conversation with an engine that stays and with one that is new at every turn. Both get the same
+/// requests, undos and stops. Returns how many turns used the prompt cache on disk.
 #[allow(clippy::print_stdout)] // the count of near ties is a result
 fn interrupted_everywhere(name: &str, subject: &Subject, turns: usize) -> usize {
     let mut chance = Chance(20);
@@ -73,7 +73,7 @@ fn resumed_at_every_turn_is_never_interrupted_default_model() {
     assert!(restored >= 3, "only {restored} turns were resumed");
 }
 
-/// A chat of six turns in one process, and in six: the same words.
+/// A chat of six turns gives the same text in one process and in six.
 #[test]
 fn a_chat_left_and_continued_at_every_turn_says_the_same() {
     let questions = ["What is it?", "And then?", "Why so?", "Who was it?", "Really?", "Tell me more."];
@@ -96,14 +96,13 @@ fn a_chat_left_and_continued_at_every_turn_says_the_same() {
     }
 }
 
-/// The engine that knows its cached prompts by the model's name.
+/// An engine whose cached prompts have the model's name as their key.
 fn named<'w>(name: &str, subject: &'w Subject, folder: &Path) -> Engine<Llama<'w>> {
     let prompt_cache = PromptCache::new(folder.into(), name.into(), ANYTHING);
     subject.engine().with_prompt_cache(Some(prompt_cache))
 }
 
-/// Bytes as something else may have left them: cut, changed in one bit, a block zeroed, two blocks exchanged, or those of
-/// another file.
+/// Damages bytes: cut, changed in one bit, a block zeroed, two blocks exchanged, or those of another file.
 fn damaged(good: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = good.to_vec();
     let place = chance.below(bytes.len());
@@ -137,7 +136,8 @@ fn a_thousand_damaged_cached_prompts_are_not_believed() {
             let mut engine = named(NAMES[i], &subjects[i], folders[i].path());
             answer(&mut engine, &turn(&[about("What is it?")], 2));
             flushed(engine);
-            // The one that the second question begins with: where memory cannot be cut there is a longer one, too.
+            // The cached prompt that is a prefix of the second question; if memory cannot be truncated there
+            // is a longer one, too.
             let mut files = files(folders[i].path());
             files.sort_by_key(|file| fs::metadata(file).unwrap().len());
             files[1..].iter().for_each(|file| fs::remove_file(file).unwrap());
@@ -157,7 +157,7 @@ fn a_thousand_damaged_cached_prompts_are_not_believed() {
         for number in 0..250 {
             let bytes = damaged(good, &others, &mut chance);
             if bytes == *good {
-                continue; // zeros where there were zeros
+                continue; // zeros over zeros
             }
             fs::write(path, bytes).unwrap();
             let ours = answer(&mut named(name, subject, folder.path()), &second_question());

@@ -1,4 +1,5 @@
-//! Long runs of one class of characters: tokens in a moment, whatever the vocabulary, and never the end of the process.
+//! Long runs of one class of characters: tokenised quickly, whatever the vocabulary, and never the end of the
+//! process.
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
@@ -14,7 +15,8 @@ use crate::families::references;
 use crate::support::engine::{Chance, FLOAT_NOISE, Subject};
 use crate::support::{Home, repository, tiny};
 
-/// One line each of what pre-tokenisers keep together: rules, indentation, DNA, empty fields, base64, Chinese, Thai …
+/// Text that pre-tokenisers keep together, one line each: rules, indentation, DNA, empty fields, base64,
+/// Chinese, Thai …
 pub(crate) const RUNS: [&str; 16] = [
     "=",
     " ",
@@ -44,7 +46,8 @@ fn text(run: &str, length: usize) -> String {
     format!("so {} 1 x", run.chars().cycle().take(length).collect::<String>())
 }
 
-/// What a vocabulary has no token for is written in bytes; in parts, which must give the tokens of the whole.
+/// Characters without a token become bytes. Tokenised in parts, the text must give the same tokens as in one
+/// piece.
 #[test]
 fn a_long_text_in_bytes_has_the_tokens_of_llama_cpp() {
     let backend = &ManuallyDrop::new(LlamaBackend {}); // loading a subject starts llama.cpp
@@ -84,7 +87,7 @@ fn a_long_run_is_tokenised_by_every_family() {
     }
 }
 
-/// A million characters in a time that grows no faster than they do, but for a logarithm: the square would take hours.
+/// A million characters in almost linear time; quadratic time would be hours.
 #[test]
 fn a_million_characters_are_a_moment() {
     let home = Home::new();

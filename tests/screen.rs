@@ -1,13 +1,13 @@
-//! What people read on a terminal: every word of it whole on one row, whatever the width of the window.
+//! The text on a terminal: every word whole and on one row, whatever the width of the window.
 
 use crate::history::chat;
 use crate::support::pty::*;
 use crate::support::{Home, tiny};
 
-/// Of an ordinary terminal, and of half of one.
+/// The width of an ordinary terminal, and half of it.
 const WIDTHS: [u16; 2] = [80, 40];
 
-/// What a terminal of so many columns shows of everything that was written, on as many rows as that takes.
+/// All output on a terminal of this many columns and as many rows as needed.
 struct Page {
     rows: Vec<String>,
     /// Whether the terminal itself broke the row because it was too long.
@@ -48,7 +48,7 @@ impl Page {
         self.lines().iter().flat_map(|line| words(line)).collect()
     }
 
-    /// No word that fits a row is on two.
+    /// Fails if a word that fits on one row is on two.
     #[track_caller]
     fn no_word_is_broken(&self, what: &str) {
         for (n, _) in self.broken.iter().enumerate().filter(|(_, broken)| **broken) {
@@ -65,7 +65,7 @@ impl Page {
         }
     }
 
-    /// The same, where these words are all there is to say: none is missing, none is only a part of one.
+    /// The same; also fails if one of these words is missing or incomplete.
     #[track_caller]
     fn says_all_of(&self, what: &str, reference: &str) {
         self.no_word_is_broken(what);
@@ -80,7 +80,7 @@ impl Page {
         }
     }
 
-    /// The same, where some of it may be left out and the end of a text may be cut.
+    /// The same; words may be missing, and the end of a text may be cut.
     #[track_caller]
     fn says_nothing_but(&self, what: &str, reference: &str) {
         self.no_word_is_broken(what);
@@ -95,13 +95,13 @@ impl Page {
     }
 }
 
-/// Words but for those with digits in them: ages, and the memory that is free, change from run to run.
+/// The words without digits: ages and the free memory change from run to run.
 fn words(text: &str) -> Vec<String> {
     let steady = |word: &&str| !word.chars().any(|c| c.is_ascii_digit());
     text.split_whitespace().filter(steady).map(String::from).collect()
 }
 
-/// Runs to its end on a terminal, and into pipes for what it says there.
+/// Runs the program on a terminal and in pipes; returns both outputs.
 fn shown(home: &Home, columns: u16, args: &[&str]) -> (Page, String) {
     let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, args);
     terminal.ends();
@@ -227,7 +227,7 @@ fn conversations_are_listed_found_and_shown_whole() {
     is_whole(&home, &["history", "show", id]);
 }
 
-/// Every command, with what it needs to be of interest.
+/// Every command, with arguments that make it print much.
 fn every_command() -> Vec<&'static str> {
     vec![
         "/help",
@@ -297,7 +297,7 @@ fn every_command_says_whole_words() {
     }
 }
 
-/// Types a line and waits for what it brings and for the next prompt.
+/// Types a line and waits for its output and the next prompt.
 fn done(terminal: &mut Terminal, line: &str) {
     terminal.at_prompt().wiped().line(line).wait("the next prompt", |screen| {
         let text = screen.contents();
@@ -307,7 +307,7 @@ fn done(terminal: &mut Terminal, line: &str) {
     });
 }
 
-/// The answer of a script, alone on a page.
+/// A scripted answer, alone on a page.
 fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static str, &str)]) -> Page {
     let home = Home::new();
     let script = home.script("answers", &format!("{}\n", answer.replace('\n', "\\n")));

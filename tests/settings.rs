@@ -1,5 +1,5 @@
-//! A setting can be set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`; and
-//! a wrong one is answered with the nearest right one, all of them at once.
+//! Settings are set, shown, reset and found the same way everywhere: flag, environment, config file, `/set`.
+//! Wrong ones are all reported at once, each with the most similar valid one.
 
 use fireside::chat::Settings;
 use fireside::settings::{Effect, SETTINGS, Setting};
@@ -13,12 +13,12 @@ fn ask(home: &Home, args: &[&str]) -> Done {
     home.scripted("yes\n", &args).done()
 }
 
-/// The lines that say what is wrong.
+/// The lines that report errors.
 fn wrong(done: &Done) -> Vec<&str> {
     done.stderr.lines().filter_map(|line| line.strip_prefix("fireside: ")).collect()
 }
 
-/// Chat lines in; what is on stderr.
+/// Chat lines in; stderr out.
 fn chat(home: &Home, args: &[&str], lines: &str) -> Done {
     let args = [&["--repl-stdin"], args].concat();
     home.scripted("One.\nTwo.\nThree.\n", &args).stdin(lines).done().code(0)
@@ -31,9 +31,9 @@ fn everything_wrong_in_file_and_environment_is_said_at_once() {
     let done = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_MIN_P", "hot").env("FIRESIDE_SEED", "x");
     let done = done.done().code(2).stdout("");
     let expected = [
-        "config.toml line 1: there is no setting 'tepm', did you mean temp?",
+        "config.toml line 1: there is not a setting 'tepm', did you mean temp?",
         "config.toml line 3: top-p must be a number from 0 to 1, not '2'",
-        "config.toml line 4: there is no setting 'sampling'",
+        "config.toml line 4: there is not a setting 'sampling'",
         "FIRESIDE_MIN_P must be a number from 0 to 1, not 'hot'",
         "FIRESIDE_SEED must be a whole number from 0 to 4294967295, or -1, not 'x'",
     ];
@@ -122,7 +122,7 @@ fn a_variable_that_is_no_setting_is_named_and_the_answer_comes() {
     let home = Home::new();
     let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_TEPM", "0.2").env("FIRESIDE_MODEL_S", "x");
     let done = run.done().code(0).stdout("yes\n");
-    done.says("FIRESIDE_TEPM is no setting, did you mean FIRESIDE_TEMP?").says("FIRESIDE_MODELS?");
+    done.says("FIRESIDE_TEPM is not a setting, did you mean FIRESIDE_TEMP?").says("FIRESIDE_MODELS?");
     let quiet = home.scripted("yes\n", &["-p", "Hi", "-q"]).env("FIRESIDE_TEPM", "0.2").done();
     quiet.code(0).stderr("");
     let known = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_MODELS", home.path("models"));
@@ -142,7 +142,7 @@ fn what_is_wrong_stops_none_of_the_subcommands_that_help_to_find_it() {
     let run = |args: &[&str]| home.run(args).env("FIRESIDE_MIN_P", "hot").env("FIRESIDE_ODD", "1").done();
     let config = run(&["config"]).code(0);
     assert!(config.stdout.contains("top-k"), "{config:#?}");
-    for what in ["line 1: there is no setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is no setting"]
+    for what in ["line 1: there is not a setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is no setting"]
     {
         let last = config.stdout.lines().rev().take(4).collect::<String>();
         assert!(last.contains(what), "{what} below the table; {config:#?}");
@@ -262,7 +262,7 @@ fn the_nearest_name_may_be_another_spelling_or_one_for_the_start() {
     chat(&home, &[], "/set temperatur 1\n").failed(0, "temperatur").hint("did you mean /set temperature?");
     chat(&home, &[], "/set incognitoo on\n").failed(0, "incognitoo").hint("did you mean /set incognito?");
     home.write(CONFIG, "temperatur = 1\n");
-    ask(&home, &[]).failed(2, "there is no setting 'temperatur', did you mean temperature?");
+    ask(&home, &[]).failed(2, "there is not a setting 'temperatur', did you mean temperature?");
     home.write(CONFIG, "");
     let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_TEMPERATUR", "1");
     run.done().code(0).says("did you mean FIRESIDE_TEMPERATURE?");
@@ -274,7 +274,7 @@ fn a_setting_without_a_value_says_so() {
     done.says(&format!("{:22} not set ", "think-tags")).says("think-tags is not set (default)");
 }
 
-/// A value that the setting can have and does not have by itself.
+/// A valid value of the setting other than its default.
 fn another(row: &Setting) -> &'static str {
     const VALUES: &[&str] = &[
         "7", "0.5", "0.25", "1", "q8_0", "on", "off", "never", "roll", "a b", "x=1", "5+1", "top_k", "x",
@@ -311,7 +311,7 @@ fn every_setting_is_the_same_in_flag_variable_and_file() {
     }
 }
 
-/// As one writes it in TOML: numbers and switches bare, choices in quotes.
+/// The value in TOML: numbers and switches bare, choices in quotes.
 fn bare(row: &Setting, value: &str) -> String {
     match value {
         "on" if row.value.is_empty() => format!("{} = true", row.name),

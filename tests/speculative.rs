@@ -1,7 +1,8 @@
-//! DraftCounts change no answer: what is written with them is what is written without.
+//! Drafts change no answer: it is the same with and without them.
 //!
-//! A draft is verified in a batch, and quantised kernels give slightly different numbers for different batch sizes. As in
-//! tests/exact.rs, where two answers part the two tokens must be closer than that noise; such cases are counted and printed.
+//! A draft is verified in a batch, and quantised kernels give slightly different numbers for different batch
+//! sizes. As in tests/exact.rs, where two answers part, the two tokens must be closer than that noise; such
+//! cases are counted and printed.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ const LETTER: &str = "Dear Ms Albright, thank you for your letter of the third o
 const CODE: &str = "def total(values, limit):\n    result = 0\n    for value in values:\n        if value > limit:\n            \
     continue\n        result += value\n    return result\n\n\nprint(total([1, 2, 3, 40], 10))\n";
 
-/// What is copied and edited, and then what is not.
+/// Prompts whose answers copy and edit, then others.
 fn tasks() -> [String; 6] {
     let function = |name| {
         format!(
@@ -49,9 +50,9 @@ fn asked(text: &str, temp: f32, draft: bool) -> Request {
     turn
 }
 
-/// The answers with drafts and without, and whether they part, which they may only at a near tie.
+/// The answers with and without drafts, and whether they part; they may only at a near tie.
 fn both(subject: &Subject, text: &str, temp: f32) -> (Answer, bool) {
-    let cheap = Costs::measured(&[(1, 1.0), (17, 1.5)]); // many draft tokens, many of them wrong
+    let cheap = Costs::measured(&[(1, 1.0), (17, 1.5)]); // long drafts, often wrong
     let [with, without] = [true, false].map(|draft| {
         let mut engine = subject.engine().with_costs(cheap.clone());
         answer(&mut engine, &asked(text, temp, draft))
@@ -98,7 +99,7 @@ fn drafts_change_no_answer_of_the_tiny_models() {
         match name {
             "llama-bpe" | "gemma3" => assert!(made > 20, "{name}: {made} tokens were drafted"),
             "mamba" | "falcon-h1" => assert_eq!(made, 0, "{name} cannot take a draft back"),
-            _ => {} // may not repeat itself
+            _ => {} // it may not repeat itself
         }
     }
 }

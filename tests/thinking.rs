@@ -1,4 +1,4 @@
-//! What a model thinks before it answers: told apart, counted, shown where that is wanted, kept, and bounded.
+//! A model's thinking before an answer: told apart from it, counted, shown if wanted, saved, and limited.
 
 use crate::support::parrot::{CHATML, Kind, Parrot};
 use crate::support::pty::*;
@@ -121,7 +121,7 @@ fn a_cut_thought_is_gone_on_with() {
     assert!(kept.contains(first_words.lines().next().unwrap()), "{first_words:?} is not in {kept}");
 }
 
-/// What a model thought and answered, as `--json` tells it; the exit code is 0 if there is an answer, else 4.
+/// The thinking and the answer from `--json`; the exit code must be 0 if there is an answer, otherwise 4.
 fn thought_and_said(model: Parrot, args: &[&str]) -> [String; 2] {
     let home = Home::new();
     let path = model.write(&home, "parrot");
@@ -134,7 +134,7 @@ fn thought_and_said(model: Parrot, args: &[&str]) -> [String; 2] {
     [thought, said]
 }
 
-/// ChatML whose generation prompt opens the thinking; nothing in it names what ends it.
+/// ChatML whose generation prompt opens the thinking; nothing in it names the end tag.
 fn opening(tag: &str) -> String {
     CHATML.replace("assistant\n", &format!("assistant\n{tag}\n"))
 }
@@ -242,7 +242,7 @@ fn a_channel_without_a_message_loses_nothing() {
     assert_eq!(thought_and_said(says(&pieces), &[]), ["", &format!("??{}", long.concat())]);
 }
 
-/// Turns whose messages, the thinking among them, all begin and end with the same tokens.
+/// Turns whose messages, also the thinking, all begin and end with the same tokens.
 const PARTS: &str = "{% for m in messages %}{% if m.reasoning %}<|begin|>{{ m.role }}<|think|>{{ m.reasoning }}<|over|>{% endif %}\
                      <|begin|>{{ m.role }}<|content|>{{ m.content }}<|over|>{% endfor %}{% if add_generation_prompt %}<|begin|>assistant{% endif %}";
 
@@ -250,7 +250,7 @@ const PARTS: &str = "{% for m in messages %}{% if m.reasoning %}<|begin|>{{ m.ro
 fn a_token_may_end_thinking_and_the_answer() {
     let markers = ["<|begin|>", "<|think|>", "<|content|>", "<|over|>"];
     for kind in [Kind::Control, Kind::UserDefined] {
-        // It says <|over|> once: what comes after that depends on the token alone.
+        // It writes <|over|> once, since the next token depends on this one alone.
         let thinks = Parrot::saying(&[
             "<|think|>",
             "Hm.",

@@ -1,5 +1,5 @@
-//! The docs against the code: their tables, their links and the README's length; and what stands in two places. `UPDATE_DOCS=1 cargo test --release
-//! tidy` rewrites the tables.
+//! Compares the docs with the code: their tables, their links, the README's length, and text that is in two
+//! places. `UPDATE_DOCS=1 cargo test --release --locked --test tests -- tidy::` rewrites the tables.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,8 +52,8 @@ fn tables_in_the_docs_match_the_code() {
     }
 }
 
-/// Compares what stands between `<!-- name -->` and `<!-- end -->` in a page with `table`, by `same`. With `UPDATE_DOCS`
-/// set, writes it there instead.
+/// Compares the text between `<!-- name -->` and `<!-- end -->` in a page with `table`, by `same`. If
+/// `UPDATE_DOCS` is set, writes the table there instead.
 pub(crate) fn check_table(
     file: &str,
     name: &str,
@@ -156,7 +156,7 @@ fn models() -> String {
     table
 }
 
-/// What tests/families.rs compares.
+/// The models that tests/families.rs compares.
 fn families() -> String {
     let mut table = String::from("| family | compared with | prompts |\n|---|---|---|\n");
     for reference in references().values() {
@@ -203,7 +203,7 @@ pub(crate) fn pages() -> Vec<(String, String)> {
     pages.map(|name| (name.clone(), fs::read_to_string(repository().join(name)).unwrap())).collect()
 }
 
-/// The anchors that the headings of a page get: lower case, spaces as hyphens, no other signs.
+/// The anchors that the headings of a page get: lower case, spaces as hyphens, no punctuation.
 fn anchors(text: &str) -> Vec<String> {
     let mut code = false;
     let headings = text.lines().filter(|line| {

@@ -1,4 +1,5 @@
-//! Files whose tokenizer is not the one that their vocabulary was made for: an answer or a failure, soon and in little memory.
+//! Files with another tokenizer than their vocabulary was made for: an answer or a failure, soon and in
+//! little memory.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ const TOKENIZERS: [&str; 10] =
     ["llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "hybriddna", "whitespace", "gemma4", "none"];
 const MODELS: [&str; 4] = ["llama-spm", "llama-bpe", "gemma3", "mamba"];
 
-/// Letters, signs that begin as tokens of these vocabularies do and go on otherwise, and what they have no token for.
+/// Letters, signs that begin like tokens of these vocabularies but continue otherwise, and characters without
+/// a token.
 const TEXTS: [&str; 3] = ["the cat 12", "€ Ä ß é日本 😀 \u{7f}\u{0}", "a\n\t\u{301}…"];
 
 #[test]

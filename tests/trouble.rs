@@ -1,5 +1,5 @@
-//! Conversations that cannot be kept: the disk full, refused, or locked by somebody else. The chat goes on, nothing that was kept
-//! is lost, and at the end what could not be written is offered as a file.
+//! Conversations that cannot be saved: disk full, access denied, or the database locked by another program.
+//! The chat continues, nothing saved is lost, and at the end unsaved messages are offered as a file.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -10,17 +10,17 @@ use crate::support::pty::*;
 use crate::support::{Home, cannot_run, program};
 
 const FOLDER: &str = ".local/share/fireside";
-/// Who owns nothing.
+/// A user without files.
 const NOBODY: u32 = 65534;
 
-/// A conversation that is kept, before the trouble begins.
+/// A conversation saved before the trouble begins.
 fn with_one_conversation() -> Home {
     let home = Home::new();
     chat(&home, "one\n", &[], "First\n").code(0);
     home
 }
 
-/// Goes on with it in a terminal, cannot keep what is said, and saves all of it in a file at the end.
+/// Continues it in a terminal, where nothing can be saved, and saves everything to a file at the end.
 fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
     let script = home.script("answers", "two\nthree\n");
     let words: Vec<String> = [program(), &script[0], &script[1], "--continue"].map(String::from).into();
@@ -39,7 +39,7 @@ fn goes_on_and_is_saved(home: &Home, setup: &Setup, line: &str, why: &str) {
     assert_eq!(said, ["First", "one", "Second", "two", "Third", "three"]);
 }
 
-/// What was kept before is there, whole, and more can be kept again.
+/// Checks that the saved messages are complete, and that more can be saved again.
 fn is_as_before(home: &Home) {
     let shown = history(home, &["show", &id(home, 0)]).done().code(0).stdout;
     assert!(shown.contains("First") && shown.contains("one"), "{shown}");
@@ -49,7 +49,7 @@ fn is_as_before(home: &Home) {
     assert_eq!(listed(home)[0]["messages"], 4);
 }
 
-/// A small file system of its own at a folder, where the machine allows that.
+/// A small file system mounted at a folder, if the machine allows it.
 struct Mounted<'a>(&'a Path);
 
 impl Mounted<'_> {
@@ -82,12 +82,12 @@ fn a_full_disk_stops_no_chat_and_loses_nothing() {
     println!("the disk was filled: a mounted file system of 512 KiB");
     chat(&home, "one\n", &[], "First\n").code(0);
     chat(&home, "other\n", &[], "Other\n").code(0);
-    history(&home, &["rm", &id(&home, 0), "--yes"]).done().code(0); // the log is empty now and has no room for more
+    history(&home, &["rm", &id(&home, 0), "--yes"]).done().code(0); // the log is empty now, without space
     let filler = folder.join("filler");
     let mut room = vec![0u8; 512 << 10];
     while let Err(error) = std::fs::write(&filler, &room) {
         assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-        room.truncate(room.len() - 4096); // as much as there is room for
+        room.truncate(room.len() - 4096); // as much as there is space for
     }
     goes_on_and_is_saved(&home, &Setup::default(), "exec \"$@\"", "the disk is full");
     std::fs::remove_file(filler).unwrap();
@@ -97,7 +97,7 @@ fn a_full_disk_stops_no_chat_and_loses_nothing() {
 #[test]
 fn a_limit_on_files_stops_no_chat_and_loses_nothing() {
     let home = with_one_conversation();
-    // In blocks of 512 bytes: enough for the file that is saved, too little for a page of the database.
+    // In blocks of 512 bytes: enough for the exported file, too little for a page of the database.
     begins_and_is_saved(&home, "ulimit -f 7; exec \"$@\"");
     is_as_before(&home);
 }
@@ -113,9 +113,9 @@ fn refused_permissions_stop_no_chat_and_lose_nothing() {
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
     let root = std::fs::read(&closed).is_ok();
     let copy = home.path("program");
-    std::fs::copy(program(), &copy).unwrap(); // where everybody may run it
+    std::fs::copy(program(), &copy).unwrap(); // where everyone may run it
     let line = match root {
-        // Root may do anything: so it is somebody else who talks.
+        // Root may do anything, so another user chats.
         true => "shift; exec setpriv --reuid 65534 --regid 65534 --clear-groups ./program \"$@\"",
         false => "exec \"$@\"",
     };
@@ -137,7 +137,7 @@ fn refused_permissions_stop_no_chat_and_lose_nothing() {
     is_as_before(&home);
 }
 
-/// A new conversation where not even what was kept can be seen.
+/// A new conversation while not even the saved ones can be read.
 fn begins_and_is_saved(home: &Home, line: &str) {
     let script = home.script("answers", "two\n");
     let words: Vec<String> = [program(), &script[0], &script[1]].map(String::from).into();
@@ -169,7 +169,7 @@ fn give(path: &Path) {
     }
 }
 
-/// What is said in the newest conversation, in its order.
+/// The messages of the newest conversation, in order.
 fn said(home: &Home) -> Vec<String> {
     let shown = history(home, &["export", &id(home, 0), "--format", "json"]).done().code(0).json();
     let text = |one: &serde_json::Value| one["content"].as_str().unwrap().to_string();
@@ -229,7 +229,7 @@ fn what_is_said_while_the_database_is_locked_outlives_the_program() {
     }
 }
 
-/// A store of some size, on a disk so slow that looking it over takes long.
+/// A large database on a disk so slow that the check takes long.
 fn with_a_large_store() -> Option<Home> {
     if Command::new("strace").arg("-V").output().is_err() {
         cannot_run("strace is not there");
@@ -242,7 +242,7 @@ fn with_a_large_store() -> Option<Home> {
     Some(home)
 }
 
-/// Of one read, in microseconds: thousands take longer than anybody waits.
+/// The delay of one read, in microseconds: thousands of reads take longer than anyone waits.
 const SLOW: u32 = 20_000;
 
 #[test]
@@ -265,7 +265,7 @@ fn ctrl_c_ends_what_waits_for_the_store_to_be_looked_over() {
         let begun = std::time::Instant::now();
         let running = home.run(args).reads_slowed(SLOW).start();
         running.wait_for_handler();
-        std::thread::sleep(std::time::Duration::from_millis(500)); // until it looks at the store
+        std::thread::sleep(std::time::Duration::from_millis(500)); // until it checks the database
         running.interrupt();
         running.done().code(130);
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{args:?} was deaf");

@@ -1,7 +1,7 @@
 //! The local backend: a thread that loads a model file and answers with the engine.
 //!
-//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once; if it fails or is stopped, the
-//! next job retries it.
+//! Jobs (job.rs) queue up for the thread (worker.rs). Loading begins at once. If it is stopped, the next job
+//! that needs the model retries it; if it fails, that job gets the error, and the one after it retries.
 
 mod job;
 mod worker;

@@ -1,7 +1,7 @@
 //! The probe of an unknown model file: its verdict → how the backend loads the file, and what it remembers.
 //!
-//! This file has only the types. The function in [`Probe`] is in models/probe.rs and starts a child process;
-//! engine/probe.rs does the work in that process.
+//! This file has the types, remembers a pass, and words the notice about a crash. The function in [`Probe`]
+//! is in models/probe.rs and starts a child process; engine/probe.rs does the work in that process.
 
 use std::sync::atomic::AtomicBool;
 

@@ -1,4 +1,4 @@
-//! Fenced code blocks of Markdown: a text → a block that it cannot close, and the fence that it leaves open.
+//! Chooses a code fence that a text cannot close, and detects an unclosed one.
 
 /// A fence longer than any run of backticks in the text.
 fn fence(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Conversations, messages, requests, events, settings: plain data for all other rooms. Imports none of them.
+//! Conversations, messages, requests, events, settings: plain data for all other parts. Imports none of them.
 
 pub mod id;
 pub mod part;

@@ -1,4 +1,5 @@
-//! The request to a backend: a conversation, the part in the model's view, and how to generate.
+//! A request to a backend: the conversation, the part of it that the model sees, and how to generate the
+//! answer.
 
 use std::sync::Arc;
 

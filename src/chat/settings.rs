@@ -1,4 +1,5 @@
-//! The settings as values. `Default` here is the only place of defaults.
+//! The settings as values, with their defaults. A default that depends on the model or the kind of run is
+//! `None` or `Auto` here, and the code that uses the setting decides.
 //!
 //! settings/table.rs has their names, parsers and help; settings/resolve.rs resolves their sources.
 

@@ -1,4 +1,5 @@
-//! The subcommands, one file each; this file dispatches them and prints their results.
+//! The subcommands, mostly one file each (CONTRIBUTING.md lists the exceptions); this file dispatches them
+//! and prints their results.
 
 mod bench;
 pub mod catalogue;

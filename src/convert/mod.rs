@@ -1,4 +1,5 @@
-//! A folder with a checkpoint → a GGUF file, for the families that llama.cpp's own converter does not handle.
+//! Converts a folder with a checkpoint into a GGUF file, for the families that llama.cpp's own converter does
+//! not handle.
 //!
 //! The files in order: `config.rs` (which model), `plan.rs` (its tensors, pure), `tokenizer.rs`,
 //! `checkpoint.rs` (safetensors), `encode.rs` (element types). Only a few rows of a tensor are in memory.

@@ -1,6 +1,6 @@
 //! llama.cpp behind the trait [`Model`]: weights, context, KV cache.
 //!
-//! Only this room (with sampler.rs) names the binding. It guards against what the binding leaves open: ids
+//! Only this module and sampler.rs use the binding. It guards against what the binding does not check: ids
 //! are checked before they reach C++, the log is kept for error messages, and positions never exceed the
 //! model's limit.
 

@@ -1,5 +1,5 @@
-//! The cost of batches on this machine, measured once per model while idle; drafting depends on it. Part of
-//! 7.
+//! The cost of batches on this machine, measured once per model while idle; drafting depends on it. Belongs
+//! to stage 7.
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! A limit on this process's memory, not counting files mapped into it.
 //!
-//! For processes that do one dangerous thing: probe a model file or render a template. Past the limit they
-//! die instead of bringing the machine to a halt.
+//! For processes that do one risky task: probe a model file or render a template. Past the limit they die
+//! instead of bringing the machine to a halt.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 

@@ -6,7 +6,7 @@
 //!
 //! Stages are numbered in the order in which a request passes through them; docs/internals.md and the file
 //! headers use the same numbers. The engine never prints, sleeps or reads a key. Its caller receives events
-//! and can cancel between chunks of the prompt and between tokens.
+//! and can cancel between batches and, on the CPU and Metal, within one.
 
 pub mod prompt; // 1
 pub mod token;

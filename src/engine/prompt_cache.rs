@@ -1,4 +1,4 @@
-//! 4 — the on-disk prompt cache: which prefixes to save, and which saved one shortens a prefill.
+//! 4 — the on-disk prompt cache: decides which prefixes to save and which saved one to restore.
 //!
 //! A cached prompt is the state of a model's memory after some tokens, stored under a key of everything else
 //! it depends on. It is only a cache: whatever is missing, damaged or made for another model is evaluated

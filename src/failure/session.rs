@@ -1,4 +1,4 @@
-//! Session errors → failures with remedies. For a prompt that does not fit the context: the likeliest first.
+//! Session errors → failures with remedies. For a prompt that does not fit, the likeliest remedy comes first.
 
 use super::{Exit, Failure, usage, worded};
 use crate::chat::Message;

@@ -1,4 +1,4 @@
-//! A header → `Ok`, or the fault in its attention: number and size of the heads, rotary dimensions.
+//! A header → `Ok`, or what is wrong with its attention: number and size of the heads, rotary dimensions.
 
 use super::{Header, Refusal, architectures as arch, refusal::broken};
 

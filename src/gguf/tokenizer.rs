@@ -1,4 +1,4 @@
-//! A header → `Ok`, or the fault of its vocabulary: the last check of `check.rs`.
+//! A header → `Ok`, or what is wrong with its vocabulary: the last check of `check.rs`.
 
 use std::collections::HashSet;
 

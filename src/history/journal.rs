@@ -2,8 +2,8 @@
 //!
 //! The journal follows the conversation in memory: everything added since the last call is written, in order.
 //! If the database cannot be written, changes wait for another try; the caller must save those left at the
-//! end elsewhere. If it is merely slow, a file beside it takes the changes, so nobody waits. Only
-//! [`Journal::flush`] and [`Journal::finish`] ever wait.
+//! end elsewhere. If it is merely slow, a file beside it receives the changes, so the caller need not wait.
+//! Only [`Journal::flush`] and [`Journal::finish`] ever wait.
 //!
 //! Read on in the order of the flow: change.rs, the changes; progress.rs, the state that the threads share;
 //! writer.rs, the thread that writes to the database; aside.rs, the thread that writes to a file instead;

@@ -1,5 +1,5 @@
-//! One file → complete and verified on disk, over as many transfers as that takes: a file that changes is
-//! started over.
+//! One file → complete and verified on disk, over as many transfers as that takes. If the file changes on the
+//! server, the download starts over.
 
 use super::checksums;
 use super::client::{Client, Located, disk};

@@ -1,6 +1,6 @@
 //! GET over HTTP: a URL and a range → status, headers and a body to read. The only file that names ureq.
 //!
-//! Follows redirects itself, because the token may go to one host only. Retries are up to retry.rs.
+//! Follows redirects itself, because the token may go to one host only. retry.rs handles retries.
 
 use std::io::{self, Read};
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! A remote file read from its start, fetching little more than is read: for a header of some megabytes, not
+//! A remote file read from its start, fetching little more than is read: for a header of a few megabytes, not
 //! for weights.
 
 use std::io::{self, Read};

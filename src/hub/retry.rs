@@ -1,4 +1,5 @@
-//! A failed request → whether to retry, and when. Pure.
+//! A failed request → whether to retry, and when. Reads the clock only if the server names a date
+//! (`Retry-After`).
 
 use std::time::Duration;
 

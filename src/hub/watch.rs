@@ -1,4 +1,4 @@
-//! Work on the network, watched by the thread that asked for it: progress goes out, the wish to stop goes in.
+//! Work on the network, watched by the thread that asked for it: progress goes out, cancellation goes in.
 //!
 //! The work runs on its own thread, so the watcher never waits for a network that does not answer.
 

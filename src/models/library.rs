@@ -1,8 +1,8 @@
 //! The model files in all places (places.rs) → a list of models with their names.
 //!
-//! Never searches the current folder, never changes anything, and opens no model file, only Ollama's
-//! manifests and the revisions of the Hugging Face cache. The parts of a split model (`-00001-of-00003.gguf`)
-//! count as one model. Next: names.rs, which finds a model by its name.
+//! Never searches the current folder, never changes anything, and opens no files except Ollama's manifests
+//! and the revisions of the Hugging Face cache. The parts of a split model (`-00001-of-00003.gguf`) count as
+//! one model. Next: names.rs, which finds a model by its name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, Metadata};

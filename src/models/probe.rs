@@ -2,8 +2,8 @@
 //!
 //! Both ends of the process boundary: [`run`] starts the child and turns its exit into a verdict
 //! (backend/probe.rs), [`child`] loads the file and has engine/probe.rs evaluate some tokens. Whatever the
-//! file does to the child, the parent gets one line: it limits the child's time, and the child its own
-//! memory.
+//! file does to the child, the parent gets one line: it limits the child's time, and the child its own memory
+//! unless there is a GPU.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,5 @@
-//! The input history of the chat, in a file: one entry per line, line breaks written as `\\n`.
+//! The input history of the chat, in a file: one entry per line, with `\n`, `\r` and `\\` for line breaks and
+//! backslashes.
 //!
 //! Several processes may append to the file, each under a lock. It is shortened once it has far more than
 //! `MOST` entries.

@@ -1,4 +1,5 @@
-//! The chat: reads a line, runs a command or asks the model, and shows the answer. No failure ends it.
+//! The chat: reads a line, runs a command or asks the model, and shows the answer. A failed command or answer
+//! does not end it; a failed read or write of the terminal does.
 
 pub mod commands;
 mod editor;

@@ -1,6 +1,6 @@
-//! A narrowed window → the escape sequence that moves the cursor to the true start of the line. Most
-//! terminals reflow the line, so that it starts further up than the editor assumes, and redrawing it would
-//! leave old rows on the screen.
+//! After the window is narrowed: the escape sequence that moves the cursor to the true start of the line.
+//! Most terminals reflow the line, so that it starts further up than the editor assumes, and redrawing it
+//! would leave old rows on the screen.
 
 use std::cell::RefCell;
 use std::env;

@@ -1,7 +1,7 @@
 //! A saved answer → the same turn again, and the first difference between the two answers.
 //!
 //! The turn is repeated with the same model, settings, seed, system prompt, messages and date. The caches are
-//! not used, so that nothing else can affect the answer.
+//! bypassed so that nothing else affects the answer.
 
 use std::ops::ControlFlow;
 use std::path::Path;

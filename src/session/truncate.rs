@@ -1,5 +1,5 @@
-//! A request whose prompt does not fit the context → the same without the oldest messages, summarised first
-//! if the user wants that.
+//! Drops the oldest messages of a request whose prompt does not fit the context; if the user wants that, the
+//! model summarises them first.
 //!
 //! chat/truncation.rs decides what to drop. A backend only reports that a prompt does not fit and, if it can,
 //! the tokens of each message.

@@ -1,4 +1,5 @@
-//! One turn: a user message → the answer, saved while it is generated. A failed turn is rolled back.
+//! One turn: a user message → the answer, saved while it is generated. After a failed turn the head is where
+//! it was before.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub struct Answer {
     pub first_token: Option<Duration>,
 }
 
-/// A failed turn, after which the conversation is as before.
+/// A failed turn, after which the head is where it was before.
 #[derive(Debug)]
 pub struct FailedTurn {
     pub error: Error,
@@ -66,8 +67,8 @@ impl Session {
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
 
-    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the
-    /// conversation is as before.
+    /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the head
+    /// is where it was before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {

@@ -1,8 +1,9 @@
-//! The user's settings: their table, how values are parsed and shown, their sources, and all paths.
+//! The user's settings: their table, how values are parsed and shown, their sources, and fireside's own
+//! paths.
 //!
-//! table.rs has a row for each setting (a `Setting`, see setting.rs), and values.rs parses and shows its
-//! values; resolve.rs joins the sources into the settings in effect (file.rs and environment.rs read two of
-//! them); paths.rs has the path of every file.
+//! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values.
+//! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
+//! assignment.rs has the values with their sources. paths.rs has the paths of fireside's own files.
 
 pub mod assignment;
 pub mod paths;

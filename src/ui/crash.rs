@@ -1,4 +1,4 @@
-//! A crash by a signal or a panic → one line, the terminal restored, exit code 1.
+//! Turns a fatal signal or panic into one line, a restored terminal and exit code 1.
 //!
 //! Most faults of a model file are found before llama.cpp sees it. This handles the others, and a file that
 //! is truncated while it is mapped into memory. The handlers are async-signal-safe: they take no lock and

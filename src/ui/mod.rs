@@ -1,6 +1,8 @@
-//! The only code that prints. The model's output goes to stdout, everything else to stderr.
+//! Printing: answers and the results of subcommands go to stdout, everything else to stderr.
 //!
-//! `Screen` shows answers and everything about them. The functions here print without a screen.
+//! `Screen` shows answers and everything about them. The functions here print without a screen. Printed
+//! elsewhere: the line being typed (rustyline), completions for the shell (clap_complete), a renderer's
+//! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
 pub mod crash;

@@ -1,8 +1,8 @@
-//! llama-cli, compiled from the references' sources over the kernels (ggml) that fireside runs, and fireside's engine: the same text
-//! at temperature 0.
+//! Compares fireside's engine with llama-cli, compiled from the references' sources with the kernels (ggml)
+//! that fireside runs: both must give the same text at temperature 0.
 //!
-//! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the logits there
-//! decide: a best token that leads by less than that noise is a near tie, and anything else a difference.
+//! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the
+//! logits decide: if the best token leads by less than that noise, it is a near tie, otherwise a difference.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ const PROMPTS: [&str; 20] = [
     "1, 1, 2, 3, 5, 8,",
     "Tell me a story about a dragon who was afraid of fire 🐉.",
     "What is the difference between TCP and UDP?",
-    "  Trim me.  ", // of a newline at the end, llama-cli would take one away
+    "  Trim me.  ", // llama-cli would remove a final newline
     "Say \"hello\" in <b>HTML</b> & 'quotes'.",
     "¿Dónde está la biblioteca?",
     "Write a limerick about a clock.",
@@ -50,7 +50,7 @@ pub(super) fn models() -> Vec<PathBuf> {
     models
 }
 
-/// What llama-cli answers, with the newline that it adds where there is none.
+/// llama-cli's answer, with the newline that it adds if there is none.
 fn theirs(program: &Path, model: &Path, prompt: &str) -> String {
     let out = Command::new(program)
         .arg("--model")
@@ -76,9 +76,9 @@ fn theirs(program: &Path, model: &Path, prompt: &str) -> String {
     answer.unwrap_or_else(|| panic!("llama-cli said something else: {said:?}")).to_string()
 }
 
-/// How the two answers to a prompt part, and whether by no more than the noise; `None` if they are the same.
+/// Where the two answers to a prompt part, and whether only by the noise; `None` if they are the same.
 fn parting(subject: &Subject, program: &Path, model: &Path, prompt: &str) -> Option<(String, bool)> {
-    let asked = turn(&[user(prompt)], TOKENS + 1); // the last token of an answer is not among those evaluated
+    let asked = turn(&[user(prompt)], TOKENS + 1); // the last token of an answer is not evaluated
     let mut engine = subject.engine();
     let read = engine.prompt(&asked).unwrap().tokens.len();
     let tokens = answer(&mut engine, &asked).tokens;

@@ -1,5 +1,5 @@
-//! The regular expressions in front of llama.cpp's vocabularies: the pieces that std::regex makes, for every pattern of llama.cpp,
-//! on random text and on runs that std::regex needs hundreds of megabytes of stack for.
+//! The regular expressions of llama.cpp's vocabularies: for every pattern, the same pieces as std::regex, on
+//! random text and on runs for which std::regex needs hundreds of megabytes of stack.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,13 +14,14 @@ pub(super) const CHECK: &str = "pre-tokenisers";
 
 /// Random texts for each vocabulary's patterns.
 const TEXTS: usize = 1500;
-/// Characters of a run, for all runs and for some.
+/// The length of a run in characters, for all runs and for some.
 const LONG: usize = 5_000;
 const LONGEST: usize = 1_000_000;
 /// The stack that std::regex gets, in KiB.
 const STACK: usize = 2 << 20;
 
-/// What random texts are made of: letters and digits of several scripts, marks, all kinds of white space, and what patterns name.
+/// The characters of random texts: letters and digits of several scripts, marks, all kinds of white space,
+/// and those that patterns name.
 const PIECES: [&str; 60] = [
     "a",
     "b",
@@ -120,7 +121,7 @@ fn literals(source: &str) -> Vec<String> {
             }
         }
         all.push(literal);
-        rest = rest.split_once('\n').map_or("", |(_, next)| next); // what follows is a comment
+        rest = rest.split_once('\n').map_or("", |(_, next)| next); // a comment follows
     }
     all
 }
@@ -135,7 +136,7 @@ fn random_text(chance: &mut Chance) -> String {
     (0..1 + chance.below(40)).map(|_| piece(chance)).collect()
 }
 
-/// llama.cpp's own splitter, compiled with what this project puts into it or without.
+/// llama.cpp's own splitter, compiled with or without this project's changes.
 fn compile(source: &Path, ours: bool) -> PathBuf {
     let program = work().join(if ours { "splitter" } else { "splitter-std" });
     let mut command = Command::new(cached("CMAKE_CXX_COMPILER"));
@@ -151,7 +152,7 @@ fn compile(source: &Path, ours: bool) -> PathBuf {
     program
 }
 
-/// One line of output a case.
+/// One line of output per case.
 fn pieces(program: &Path, cases: &Path) -> Vec<String> {
     let run = format!("ulimit -s {STACK} && exec \"$0\"");
     let input = std::fs::File::open(cases).unwrap();
@@ -180,7 +181,7 @@ fn every_pattern_of_llama_cpp_gives_the_pieces_of_std_regex() {
             cases.push((kind, format!("so {} 1 x", long(LONG))));
             cases.push((kind, format!("中{}中", long(LONG))));
         }
-        // Where white space is looked for at the end, std::regex takes the square of its length.
+        // For white space at the end, std::regex takes time quadratic in its length.
         let quadratic = kind.iter().any(|pattern| pattern == r"\s+$") || kind.contains(&"\\s?\\p{L}+".into());
         let longest = ["=", "A", " "].into_iter().filter(|run| !(quadratic && *run == " "));
         cases.extend(longest.map(|run| (&kind[..], format!("so {} 1 x", run.repeat(LONGEST)))));

@@ -1,4 +1,5 @@
-//! Every chat template of llama.cpp × every conversation of render.py: the bytes of Python's Jinja2, or refused by both.
+//! Every chat template of llama.cpp with every conversation of render.py: the same bytes as Python's Jinja2,
+//! or a refusal by both.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,7 +15,7 @@ use crate::support::repository;
 
 pub(super) const CHECK: &str = "templates";
 
-/// What render.py writes.
+/// The output of render.py.
 #[derive(Deserialize)]
 struct Renders {
     /// Milliseconds since 1970.
@@ -89,14 +90,14 @@ fn gpt_oss_sees_again_only_the_thinking_of_an_answer_that_it_goes_on_with() {
     assert!(last.ends_with(expected), "{last}");
 }
 
-/// Where two texts part, with a little around it.
+/// The place where two texts part, with some context.
 fn parting(theirs: &str, ours: &str) -> String {
     let same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
     let around = |text: &str| text.chars().skip(same.saturating_sub(20)).take(60).collect::<String>();
     format!("{:?} became {:?}", around(theirs), around(ours))
 }
 
-/// A vocabulary that tells nothing.
+/// An empty vocabulary.
 struct NoTags;
 
 impl Tags for NoTags {
@@ -147,7 +148,8 @@ fn templates_tell_how_their_models_think() {
     }
 }
 
-/// Templates of models that take images, without what they write for these. SmolVLM's reads lists only; the others either form.
+/// Templates of models with image input, without their text for images. SmolVLM's accepts only lists; the
+/// others either form.
 const WRITTEN_FOR_LISTS: [(&str, &str, &str); 4] = [
     (
         "SmolVLM",
@@ -182,7 +184,7 @@ fn text_goes_in_the_form_that_a_template_for_images_takes() {
     }
 }
 
-/// Whether it knows tools or not, no template may forget what was said, called and returned.
+/// Whether it supports tools or not, no template may lose messages, calls or results.
 #[test]
 fn no_template_of_the_suite_forgets_a_call_or_its_result() {
     let Some(folder) = reference("llama.cpp/models/templates") else { return };
@@ -211,7 +213,7 @@ fn no_template_of_the_suite_forgets_a_call_or_its_result() {
         let source = std::fs::read_to_string(&path).unwrap();
         let Ok(template) = Template::new(&source, "<s>", "</s>", &[]) else { continue };
         if template.render(&[Turn::new(Role::User, "Fragewort")], true).is_err() {
-            continue; // it wants variables that nobody here gives
+            continue; // it needs variables that this test does not have
         }
         for id in ["a1b2c3d4e", "call_0", ""] {
             let rendered = template.render(&talk(id), true);

@@ -1,5 +1,6 @@
-//! llama.cpp's vocabularies: the ids of its own test vectors; on random text the ids of its plain tokenizer call; and with
-//! markers in content, whole or to be made by what a template does, no token of theirs that is not there without them.
+//! llama.cpp's vocabularies: the ids of its own test vectors; on random text, the ids of its plain tokenizer
+//! call; and no additional control token if content has markers, whole or such as the template's changes
+//! produce.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::ManuallyDrop;
@@ -26,7 +27,7 @@ pub(super) const VECTORS: &str = "token vectors";
 pub(super) const RANDOM: &str = "random text";
 pub(super) const INJECTION: &str = "injection";
 
-/// Random texts a vocabulary.
+/// Random texts per vocabulary.
 const TEXTS: usize = 2000;
 
 /// A vocabulary by itself.
@@ -66,7 +67,7 @@ impl Subject {
     }
 }
 
-/// Every vocabulary of llama.cpp, or `None` where the references were not fetched.
+/// Every vocabulary of llama.cpp, or `None` if the references were not fetched.
 fn subjects() -> Option<Vec<Subject>> {
     let folder = reference("llama.cpp/models")?;
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -164,7 +165,7 @@ fn random_piece(chance: &mut Chance, kind: usize, lists: [&[&str]; 4]) -> String
     }
 }
 
-/// Templates a vocabulary, each with two of its markers.
+/// Templates per vocabulary, each with two of its markers.
 const PAIRS: usize = 10;
 
 fn between_markers(vocabulary: &Vocabulary) -> impl Iterator<Item = String> {
@@ -210,7 +211,7 @@ fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
                         ids.insert(0, vocabulary.bos.unwrap());
                     }
                     if ids.is_empty() {
-                        ids.extend(vocabulary.bos); // what cannot be written at all; nothing cannot be evaluated
+                        ids.extend(vocabulary.bos); // the text has no tokens; no prompt may be empty
                     }
                     compared += 1;
                     if prompt.tokens != ids {
@@ -224,7 +225,7 @@ fn random_text_gets_the_ids_of_the_plain_tokenizer_call() {
     conclude(Row { check: RANDOM, reference: "llama.cpp's tokenizer", compared, differing, near_ties: None });
 }
 
-/// A conversation with this content in every place where content stands.
+/// A conversation with this content in every place for content.
 fn saying(content: [&str; 6]) -> [Message; 5] {
     let [system, first, thought, answer, file, last] = content;
     let mut answered = Message::new(Role::Assistant, answer);
@@ -233,7 +234,7 @@ fn saying(content: [&str; 6]) -> [Message; 5] {
     [Message::new(Role::System, system), user(first), answered, with_file, user(last)]
 }
 
-/// Markers of a vocabulary that are forged in every way.
+/// The markers of a vocabulary to forge in every way.
 const FORGED: usize = 12;
 
 #[test]
@@ -306,7 +307,7 @@ fn no_marker_in_content_becomes_a_token_in_any_template() {
     });
 }
 
-/// A vocabulary and a template that writes markers of it.
+/// A vocabulary and a template that writes some of its markers.
 struct Pair<'s> {
     engine: Engine<Llama<'s>>,
     model: Llama<'s>,
@@ -340,7 +341,7 @@ impl<'s> Pair<'s> {
         Some(counted(&self.model, &prompt.tokens))
     }
 
-    /// The words that the template takes out of content.
+    /// The words that the template removes from content.
     fn removed(&self) -> Vec<String> {
         let template = Template::new(self.template, "", "", &[]).unwrap();
         let removes = |word: &String| {
@@ -351,7 +352,7 @@ impl<'s> Pair<'s> {
         template.constants().into_iter().filter(removes).collect()
     }
 
-    /// Whether a marker with such a word in it becomes a token.
+    /// Whether a marker with such a word inside becomes a token.
     fn betrayed_without(&self, word: &str, marker: &str) -> bool {
         let Some(middle) = (marker.len() / 2..marker.len()).find(|at| marker.is_char_boundary(*at)) else {
             return false;
@@ -399,7 +400,7 @@ fn counted(model: &Llama, tokens: &[Token]) -> BTreeMap<Token, usize> {
     counts
 }
 
-/// Whether a marker becomes a token of which the template writes one part and content the other.
+/// Whether a marker becomes a token if the template writes one part and content the other.
 fn straddles(subject: &Subject, before: &str, after: &str) -> bool {
     let quoted = [before, after].map(|text| serde_json::to_string(text).unwrap());
     let template =
@@ -412,6 +413,6 @@ fn straddles(subject: &Subject, before: &str, after: &str) -> bool {
         let tokens = engine.prompt(&turn(&[user(content)], 1)).unwrap().tokens;
         tokens.iter().filter(|token| **token == id).count()
     };
-    let usual = ids("x y"); // a beginning-of-text token, and what cannot be written
+    let usual = ids("x y"); // a beginning-of-text token, and tokens that cannot be written
     [after, before, &format!("{after} and {before}")].into_iter().any(|content| ids(content) > usual)
 }

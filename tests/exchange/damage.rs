@@ -1,4 +1,4 @@
-//! Files that are damaged, hostile, huge, or no conversations at all.
+//! Files that are damaged, hostile, huge, or contain no conversations.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -25,7 +25,7 @@ fn what_came_before_the_damage_is_imported_and_the_failure_says_where() {
     assert!(failure.message.contains("it ends in the middle of what begins at line "), "{failure}");
     assert!(failure.message.ends_with("; 2 conversations before that were imported"), "{failure}");
 
-    // JSON that is wrong inside one conversation costs that one alone.
+    // Invalid JSON inside one conversation costs only that one.
     std::fs::write(folder.path().join("wrong.json"), text.replacen("\"parent\": null", "\"parent\": nil", 1))
         .unwrap();
     let (all, summary) = imported(&folder.path().join("wrong.json"));
@@ -86,7 +86,7 @@ fn a_damaged_zip_says_so() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
         std::fs::write(&path, &bytes).unwrap();
-        let _ = imported(&path); // whatever it says: no panic
+        let _ = imported(&path); // any result, but no panic
         std::fs::write(&path, &whole[..at]).unwrap();
         assert!(imported(&path).1.is_err());
     }
@@ -115,7 +115,7 @@ fn damaged_files_never_bring_it_down() {
     }
 }
 
-/// Changes a byte or a word, takes some away, or doubles some.
+/// Changes a byte or a word, removes some, or doubles some.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     let words: [&[u8]; 12] = [
         b"null",
@@ -148,7 +148,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Writes something else behind the next colon, up to a comma: still JSON, mostly, and no longer what it was.
+/// Replaces the value after the next colon, up to a comma: mostly still JSON, but different.
 fn replace_value(bytes: &mut Vec<u8>, at: usize, word: &[u8]) {
     let find =
         |from: usize, marks: &[u8]| bytes[from..].iter().position(|b| marks.contains(b)).map(|n| from + n);
@@ -165,7 +165,7 @@ fn large_exports_need_little_memory() {
     if !alone("exchange::damage::large_exports_need_little_memory") {
         return;
     }
-    let before = most_memory(); // what writing the files takes counts as well
+    let before = most_memory(); // the memory for writing the files counts, too
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("conversations.json");
     let conversations = write_export(File::create(&plain).unwrap(), 20_000_000).unwrap();
@@ -185,7 +185,7 @@ fn large_exports_need_little_memory() {
     }
 }
 
-/// KiB this process has used at most.
+/// The peak memory of this process, in KiB.
 fn most_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -1,8 +1,8 @@
-//! A ChatGPT data export of any size, as real ones are: many conversations, some of them long.
+//! A ChatGPT data export of any size, like real ones: many conversations, some of them long.
 
 use std::io::{self, BufWriter, Write};
 
-/// Writes `conversations.json` of about so many bytes; gives the number of conversations in it.
+/// Writes `conversations.json` with about this many bytes; returns the number of conversations in it.
 pub fn write_export(out: impl Write, bytes: usize) -> io::Result<usize> {
     let mut out = BufWriter::new(out);
     let (mut written, mut conversations) = (2, 0);
@@ -19,7 +19,7 @@ pub fn write_export(out: impl Write, bytes: usize) -> io::Result<usize> {
     Ok(conversations)
 }
 
-/// Of 20 to 300 messages: 20 to 400 kB.
+/// A conversation of 20 to 300 messages: 20 to 400 kB.
 fn conversation(number: usize) -> String {
     let messages = 20 + number * 7919 % 280;
     let mut mapping = serde_json::Map::new();

@@ -1,4 +1,4 @@
-//! A clock that is wrong: a library, loaded before the program, that answers what `FIRESIDE_TEST_NOW` says.
+//! A wrong clock: a library, loaded before the program, that returns the time in `FIRESIDE_TEST_NOW`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +20,7 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 }
 "#;
 
-/// The library, compiled once; `None` where there is no C compiler.
+/// The library, compiled once; `None` if there is no C compiler.
 pub(super) fn stopped() -> Option<&'static Path> {
     static LIBRARY: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let made = LIBRARY.get_or_init(|| {

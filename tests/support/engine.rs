@@ -1,4 +1,4 @@
-//! fireside's engine in the test's own process, for tests that look at tokens and logits.
+//! fireside's engine in the test's own process, for tests of tokens and logits.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -16,9 +16,10 @@ use super::default_model;
 
 /// Logits of the default model (Q4_1) move by up to this much with the batch size.
 pub const QUANTISED_NOISE: f32 = 1.1;
-/// The tiny models are f32 and are run with an f32 KV cache and without flash attention, whose kernels round to f16.
+/// The tiny models are f32 and are run with an f32 KV cache and without flash attention, whose kernels round
+/// to f16.
 pub const FLOAT_NOISE: f32 = 0.002;
-/// Tokens of a batch.
+/// Tokens per batch.
 pub const CHUNK: usize = 512;
 pub const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"];
 
@@ -68,7 +69,7 @@ impl Subject {
         Engine::new(model, self.template.as_deref(), &[]).unwrap()
     }
 
-    /// The distance of the two best logits after these tokens.
+    /// The distance between the two best logits after these tokens.
     pub fn margin(&self, tokens: &[Token]) -> f32 {
         let mut model = self.model();
         model.grow(tokens.len() + 1).unwrap();
@@ -90,7 +91,7 @@ pub fn default_subject() -> Option<&'static Subject> {
 pub fn turn(messages: &[Message], predict: u32) -> Request {
     let mut settings = Settings::default();
     settings.sampling.temp = 0.0;
-    settings.no_speculative = true; // draft tokens are verified by other kernels: tests/speculative.rs
+    settings.no_speculative = true; // drafts are verified by other kernels: tests/speculative.rs
     let mut request = Request { cacheable: true, ..Request::new(messages.iter().cloned(), &settings) };
     (request.generation.seed, request.generation.max_tokens) = (7, predict);
     request
@@ -100,12 +101,12 @@ pub fn user(text: &str) -> Message {
     Message::new(Role::User, text)
 }
 
-/// What an engine wrote: the text, the tokens it evaluated (prompt included), and why it ended.
+/// An engine's answer: the text, the evaluated tokens (with the prompt), and why it ended.
 pub struct Answer {
     pub text: String,
     pub tokens: Vec<Token>,
     pub stop: StopReason,
-    /// Tokens of the prompt that were not read.
+    /// Tokens of the prompt that were cached.
     pub cached: usize,
     pub drafts: DraftCounts,
 }
@@ -122,7 +123,7 @@ pub fn answer(engine: &mut Engine<Llama>, turn: &Request) -> Answer {
     Answer { text, tokens, stop: stats.stop, cached: stats.cached_tokens, drafts: stats.drafts }
 }
 
-/// A small generator, so that a failure can be repeated: Knuth's MMIX constants.
+/// A small random number generator with Knuth's MMIX constants, so that a failure can be repeated.
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -132,7 +133,7 @@ impl Chance {
     }
 }
 
-/// Asks and stops after so many pieces of text, or while the prompt is being read.
+/// Asks, and stops after this many pieces of text, or during the prefill.
 pub fn cancelled(engine: &mut Engine<Llama>, turn: &Request, after: usize) {
     let cancel = AtomicBool::new(after == 0);
     let mut pieces = 0;

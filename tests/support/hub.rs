@@ -1,5 +1,6 @@
-//! A hub on loopback, std only: the API's list of files, redirects to a second port as its CDN, plain files with ETags.
-//! It does everything wrong that it is told to, counts the bytes of files it sent, and keeps every request's head.
+//! A hub on loopback, std only: the API's list of files, redirects to a second port as its CDN, plain files
+//! with ETags. It commits every fault it is told to, counts the bytes of files it sent, and stores the head
+//! of every request.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -10,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// Bytes written at once where the speed matters.
+/// Bytes written at once when the speed is limited.
 const PIECE: usize = 64 * 1024;
 
-/// Which of the hub's duties a request is about.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
     /// The list of a repository's files.
@@ -24,16 +25,16 @@ pub enum Duty {
     Bytes,
 }
 
-/// One request as it came in.
+/// One request as received.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub duty: Duty,
-    /// How many of this duty came before it.
+    /// The number of earlier requests of this kind.
     pub number: usize,
     pub path: String,
-    /// The whole head, as it is.
+    /// The whole head, unchanged.
     pub head: String,
-    /// First and last byte asked for.
+    /// The first and last requested byte.
     pub range: Option<(u64, u64)>,
 }
 
@@ -43,33 +44,33 @@ impl Request {
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 
-    /// Whether it wants bytes, not only to know about them.
+    /// Whether it requests bytes, not only facts about them.
     pub fn wants_bytes(&self) -> bool {
         self.duty == Duty::Bytes && self.range != Some((0, 0))
     }
 }
 
-/// What goes wrong with a request.
+/// The fault that a request meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// Another status, with these lines of headers.
+    /// Another status, with these header lines.
     Status(u16, String),
-    /// The connection is closed after so many bytes of the body.
+    /// The connection is closed after this many bytes of the body.
     Truncate(u64),
-    /// Nothing more comes after so many bytes of the body.
+    /// Nothing more comes after this many bytes of the body.
     Stall(u64),
-    /// The first byte of the body is another one.
+    /// The first byte of the body is changed.
     Damage,
-    /// The whole file with 200, whatever range was asked for.
+    /// The whole file with 200, whatever the requested range.
     NoRanges,
-    /// `Content-Range` says so.
+    /// `Content-Range` has this value.
     Range(String),
-    /// `Content-Length` is so much larger than the body.
+    /// `Content-Length` exceeds the body's length by this much.
     Longer(u64),
     /// Another version of the file: other bytes, another ETag.
     OtherVersion,
-    /// So many pieces of 64 KiB a second.
+    /// This many pieces of 64 KiB per second.
     Slow(u64),
 }
 
@@ -100,9 +101,9 @@ struct Shared {
     sent: AtomicU64,
 }
 
-/// Lives as long as the process: its threads end with it.
+/// A running hub. It lives as long as the process: its threads end with it.
 pub struct FakeHub {
-    /// What HF_ENDPOINT should be.
+    /// The value for HF_ENDPOINT.
     pub endpoint: String,
     shared: Arc<Shared>,
 }
@@ -132,12 +133,12 @@ impl FakeHub {
         FakeHub { endpoint, shared }
     }
 
-    /// From now on requests meet these faults.
+    /// Makes requests meet these faults from now on.
     pub fn trouble(&self, trouble: impl Fn(&Request) -> Fault + Send + Sync + 'static) {
         *self.shared.trouble.lock().unwrap() = Box::new(trouble);
     }
 
-    /// Bytes of files sent so far.
+    /// The bytes of files sent so far.
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::SeqCst)
     }
@@ -150,7 +151,7 @@ impl FakeHub {
         format!("{}/plain/{name}", self.endpoint)
     }
 
-    /// Where redirects lead.
+    /// The target of redirects.
     pub fn cdn(&self) -> &str {
         &self.shared.cdn
     }

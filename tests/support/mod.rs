@@ -1,4 +1,4 @@
-//! What every test needs: a run of the real program in a home of its own, and the models to run it with.
+//! Used by all tests: runs of the real program in a home of their own, and the models for them.
 
 pub mod chats;
 mod clock;
@@ -32,7 +32,7 @@ pub fn tiny(name: &str) -> PathBuf {
     path
 }
 
-/// The default model, or `None` with a line on stderr where it was not fetched. In CI its absence is a failure.
+/// The default model, or `None` with a line on stderr if it was not fetched. In CI its absence is a failure.
 pub fn default_model() -> Option<PathBuf> {
     let path = repository().join("models/SmolLM2-135M-Instruct.Q4_1.gguf");
     if path.exists() {
@@ -42,7 +42,7 @@ pub fn default_model() -> Option<PathBuf> {
     None
 }
 
-/// Says that a test did not run, and why; in CI that is a failure.
+/// Reports that a test did not run, and why; in CI that is a failure.
 pub fn cannot_run(why: &str) {
     assert!(std::env::var_os("FIRESIDE_TEST_NO_SKIP").is_none(), "cannot run: {why}");
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
@@ -56,7 +56,7 @@ pub fn program() -> &'static str {
     })
 }
 
-/// A home folder for one test: configuration, models, history and state live and die there.
+/// A home folder for one test: configuration, models, history and state, removed at the end.
 pub struct Home {
     folder: Rc<TempDir>,
 }
@@ -78,15 +78,16 @@ impl Home {
         path
     }
 
-    /// What a run in this home sees: nothing of the machine's own settings.
+    /// The environment of a run in this home, without the machine's own settings.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut environment: Vec<(OsString, OsString)> = vec![
             ("HOME".into(), self.folder.path().into()),
             ("TERM".into(), "xterm-256color".into()),
             ("LANG".into(), "C.UTF-8".into()),
-            // llama.cpp's threads wait for one another by spinning: on a busy machine two are hundreds of times slower.
+            // llama.cpp's threads wait for each other by spinning: on a busy machine two are hundreds of
+            // times slower.
             ("FIRESIDE_THREADS".into(), "1".into()),
-            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against one another
+            ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against each other
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
         environment
@@ -100,7 +101,7 @@ impl Home {
         Run { command, stdin: None, _home: self.folder.clone() }
     }
 
-    /// A run whose answers come from a script: each line one answer (see src/backend/script.rs).
+    /// A run with scripted answers, one per line (see src/backend/script.rs).
     pub fn scripted<S: AsRef<str>>(&self, answers: &str, args: &[S]) -> Run {
         let script = self.write("script.txt", answers);
         let backend = ["--backend".to_string(), format!("script:{}", script.display())];
@@ -138,7 +139,7 @@ impl Run {
         self
     }
 
-    /// Without a terminal device, also where the tests themselves have one.
+    /// Without a terminal device, even if the tests themselves have one.
     pub fn without_terminal(mut self) -> Run {
         let detach = || nix::unistd::setsid().map(drop).map_err(std::io::Error::from);
         // SAFETY: setsid may be called between fork and exec.
@@ -156,7 +157,7 @@ impl Run {
         Run { command, ..self }
     }
 
-    /// As a shell runs it after this line, such as `umask 0` or `exec >&-`.
+    /// Run by a shell after this line, such as `umask 0` or `exec >&-`.
     pub fn after(self, line: &str) -> Run {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{line}; exec \"$@\""), "sh"]);
@@ -166,7 +167,7 @@ impl Run {
         Run { command, ..self }
     }
 
-    /// On a disk of which every read takes so many microseconds longer. What is signalled is the program itself.
+    /// On a disk whose every read takes this many microseconds longer. Signals go to the program itself.
     pub fn reads_slowed(self, microseconds: u32) -> Run {
         let delay = format!("inject=pread64,read:delay_exit={microseconds}");
         let strace = "strace -D -f -qq -o /dev/null -e signal=none -e trace=pread64,read -e";
@@ -178,7 +179,7 @@ impl Run {
         Run { command, ..self }
     }
 
-    /// With a clock that stands at so many seconds since 1970. `None`: no C compiler is there to make such a clock.
+    /// With a clock that stands at this many seconds since 1970. `None` if there is no C compiler to make it.
     pub fn at(mut self, seconds: i64) -> Option<Run> {
         self.command.env("LD_PRELOAD", clock::stopped()?).env("FIRESIDE_TEST_NOW", seconds.to_string());
         Some(self)
@@ -191,7 +192,7 @@ impl Run {
         Done::from(output.spawn().unwrap().wait_with_output().unwrap())
     }
 
-    /// Starts it, to be talked with while it runs.
+    /// Starts it, so that the test can interact with it.
     pub fn start(mut self) -> Running {
         let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
@@ -219,8 +220,8 @@ impl Run {
     }
 }
 
-/// Runs this test again in a process of its own and returns false, unless this is that process. The memory of a program is
-/// measured from its start on, when it still is a copy of the one that started it.
+/// Runs this test again in a process of its own and returns false, unless this is that process. A program's
+/// memory is measured from its start, when it is still a copy of the process that started it.
 pub fn alone(test: &str) -> bool {
     if std::env::var_os("FIRESIDE_TEST_ALONE").is_some_and(|name| name == test) {
         return true;
@@ -232,18 +233,18 @@ pub fn alone(test: &str) -> bool {
     false
 }
 
-/// How a run ended and what it cost, the processes it started included.
+/// How a run ended, and its time and memory, including the processes it started.
 #[derive(Debug)]
 pub struct Measured {
     pub done: Done,
     pub signal: Option<i32>,
     pub took: Duration,
-    /// Most memory of any one process, in bytes.
+    /// The peak memory of any one process, in bytes.
     pub memory: u64,
 }
 
 impl Run {
-    /// Runs to the end, or for `most` and is killed then.
+    /// Runs to the end; killed after `most`.
     #[allow(clippy::zombie_processes)] // wait4 waits for it
     pub fn measured(mut self, most: Duration) -> Measured {
         use std::os::unix::process::ExitStatusExt;
@@ -279,13 +280,14 @@ fn read_all(source: &mut impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits for a child; its status as the system gives it, and the most memory that it or a child of its own used.
+/// Waits for a child; returns its status as the system gives it, and the peak memory of it and its own
+/// children.
 fn wait4(pid: i32) -> (i32, u64) {
     let mut status = 0;
     // SAFETY: plain numbers, for which all zeros is a value.
     let mut usage: nix::libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: both pointers are valid during the call; nobody else waits for this child.
+        // SAFETY: both pointers are valid during the call; no one else waits for this child.
         if unsafe { nix::libc::wait4(pid, &mut status, 0, &mut usage) } == pid {
             let most = usage.ru_maxrss as u64 * 1024;
             return (status, if most <= own_peak() + (1 << 20) { 0 } else { most });
@@ -293,14 +295,15 @@ fn wait4(pid: i32) -> (i32, u64) {
     }
 }
 
-/// The most memory that the tests themselves used: the system takes it for a child's, too, so that less is not seen.
+/// The peak memory of the tests themselves. The system counts it for a child, too, so less cannot be
+/// measured.
 pub fn own_peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
     peak.and_then(|peak| peak.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// How a run ended. Every check shows all of it when it fails.
+/// How a run ended. A failed check prints all of it.
 #[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,
@@ -337,21 +340,21 @@ impl Done {
         self
     }
 
-    /// stderr has this text somewhere.
+    /// stderr contains this text.
     #[track_caller]
     pub fn says(self, part: &str) -> Done {
         assert!(self.stderr.contains(part), "stderr lacks {part:?}; {self:#?}");
         self
     }
 
-    /// stdout has this text somewhere.
+    /// stdout contains this text.
     #[track_caller]
     pub fn stdout_has(self, part: &str) -> Done {
         assert!(self.stdout.contains(part), "stdout lacks {part:?}; {self:#?}");
         self
     }
 
-    /// A failure as the contract wants it: this code, nothing on stdout, one `fireside:` line with `part` in it, then at
+    /// A failure as specified: this code, nothing on stdout, one `fireside:` line with `part` in it, then at
     /// most a `hint:` line.
     #[track_caller]
     pub fn failed(self, code: i32, part: &str) -> Done {
@@ -371,10 +374,10 @@ impl Done {
     }
 }
 
-/// How long anything may take before it counts as hanging.
+/// The time after which anything counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A run that goes on. Its stdin is open if `stdin` was given, and stays so until `close_stdin`.
+/// A run in progress. Its stdin is open if `stdin` was given, until `close_stdin`.
 pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -392,7 +395,7 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits for the program to start a process of its own, and kills that.
+    /// Waits until the program has started a process, and kills that.
     pub fn kill_its_child(&self) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -409,7 +412,7 @@ impl Running {
         panic!("it started no process");
     }
 
-    /// Waits until the program has said what Ctrl-C is to do.
+    /// Waits until the program has installed its handler for Ctrl-C.
     pub fn wait_for_handler(&self) {
         let status = format!("/proc/{}/status", self.child.id());
         let deadline = Instant::now() + PATIENCE;
@@ -423,20 +426,20 @@ impl Running {
         }
     }
 
-    /// What Ctrl-C does.
+    /// Does what Ctrl-C does.
     pub fn interrupt(&self) {
         let process = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
     }
 
-    /// What kill -9 does; returns what was on stdout until then.
+    /// Does what kill -9 does; returns stdout until then.
     pub fn killed(&mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.stdout.all()
     }
 
-    /// What kill -9 does.
+    /// Does what kill -9 does.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -460,7 +463,7 @@ impl Running {
     }
 }
 
-/// What a run writes, heard while it runs.
+/// The output of a run, received while it runs.
 pub struct Heard {
     pieces: Receiver<Vec<u8>>,
     bytes: Vec<u8>,
@@ -473,14 +476,14 @@ impl Heard {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = source.read(&mut buffer) {
                 if pieces.send(buffer[..n].to_vec()).is_err() {
-                    return; // nobody listens any more: the pipe closes
+                    return; // no one listens any more: the pipe closes
                 }
             }
         });
         Heard { pieces: heard, bytes: Vec::new() }
     }
 
-    /// Waits until `part` was written.
+    /// Waits until `part` has been written.
     #[track_caller]
     pub fn wait_for(&mut self, part: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -493,7 +496,7 @@ impl Heard {
         }
     }
 
-    /// Closes this end of the pipe once the next piece was heard.
+    /// Closes this end of the pipe after the next piece.
     pub fn close(&mut self) {
         self.pieces = channel().1;
     }
@@ -513,8 +516,8 @@ impl Done {
     }
 }
 
-/// A GGUF file's bytes with one more entry of metadata: `kind` is GGUF's number of its type, `value` its bytes. `key`
-/// must not be there yet. A second, meaningless entry keeps the weights where their alignment wants them.
+/// A GGUF file's bytes with one more entry of metadata: `kind` is GGUF's number of its type, `value` its
+/// bytes. `key` must be new. A second, meaningless entry keeps the weights aligned.
 pub fn with_metadata(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
     let text = |text: &[u8]| [&(text.len() as u64).to_le_bytes(), text].concat();
     let entry =
@@ -527,7 +530,7 @@ pub fn with_metadata(gguf: &[u8], key: &str, kind: u32, value: &[u8]) -> Vec<u8>
     [&gguf[..16], &entries.to_le_bytes(), &added, &gguf[24..]].concat()
 }
 
-/// The file with another text in one of its entries.
+/// The file with another text in one entry.
 pub fn with_text(gguf: &[u8], key: &str, text: &str) -> Vec<u8> {
     let name = [&(key.len() as u64).to_le_bytes()[..], key.as_bytes(), &GGUF_STRING.to_le_bytes()].concat();
     let at =
@@ -535,7 +538,7 @@ pub fn with_text(gguf: &[u8], key: &str, text: &str) -> Vec<u8> {
     let length = u64::from_le_bytes(gguf[at..at + 8].try_into().unwrap()) as usize;
     let after = &gguf[at + 8 + length..];
     let changed = [&gguf[..at], &(text.len() as u64).to_le_bytes(), text.as_bytes(), after].concat();
-    // What follows must stay where it is, by the unit of the alignment.
+    // The data after it may move only by multiples of the alignment.
     let grown = (text.len() + 32 - length % 32) % 32;
     let filler = |length: usize| {
         let value = [&(length as u64).to_le_bytes()[..], &vec![b'.'; length]].concat();

@@ -1,7 +1,7 @@
-//! A GGUF file taken apart, changed somewhere, and put together again: what a damaged or malicious file may look like.
+//! Takes a GGUF file apart, changes it, and puts it together again, as a damaged or malicious file may look.
 //!
-//! Half of the changes keep the format intact and lie about the model, so that they reach llama.cpp; the others are blind.
-//! Everything follows from the seed.
+//! Half of the changes keep the format intact and lie about the model, so that they reach llama.cpp; the
+//! others are blind. Everything follows from the seed.
 
 use super::odd::{ARCHITECTURES, KEYS, TEMPLATES, odd_bytes, odd_text, tensor_type, word};
 use super::{GGUF_F32, GGUF_STRING};
@@ -11,7 +11,7 @@ const I32: u32 = 5;
 const BOOL: u32 = 7;
 const ARRAY: u32 = 9;
 
-/// Numbers without end, the same for the same seed (SplitMix64).
+/// Endless random numbers, the same for the same seed (SplitMix64).
 pub struct Random(u64);
 
 impl Random {
@@ -46,12 +46,12 @@ struct Record {
     name: Vec<u8>,
     dims: Vec<u64>,
     kind: u32,
-    /// Where its data is said to be; `None`: where it is.
+    /// The stated offset of its data; `None`: the true one.
     offset: Option<u64>,
     data: Vec<u8>,
 }
 
-/// A file in its parts.
+/// A file taken apart.
 pub struct Document {
     version: u32,
     entries: Vec<Entry>,
@@ -102,7 +102,7 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Document {
-    /// Takes a sound file apart.
+    /// Takes a valid file apart.
     pub fn read(bytes: &[u8]) -> Document {
         let mut r = Reader(bytes, 4);
         let (version, tensors, entries) = (r.u32(), r.u64(), r.u64());
@@ -172,13 +172,13 @@ impl Document {
         (self.bytes(), second.bytes())
     }
 
-    /// Changes a text that is there.
+    /// Changes an existing text.
     pub fn set_text(&mut self, key: &str, value: &str) {
         let entry = self.entries.iter_mut().find(|entry| entry.key == key.as_bytes()).unwrap();
         entry.value = text(value.as_bytes());
     }
 
-    /// Gives a token another text.
+    /// Changes a token's text.
     pub fn set_token(&mut self, from: &str, to: &str) {
         let (from, to) = (text(from.as_bytes()), text(to.as_bytes()));
         let entry = self.entries.iter_mut().find(|entry| entry.key == b"tokenizer.ggml.tokens").unwrap();
@@ -191,7 +191,7 @@ impl Document {
         entry.map_or_else(String::new, |e| String::from_utf8_lossy(e.value.get(8..).unwrap_or(b"")).into())
     }
 
-    /// Changes one thing and says what.
+    /// Changes one thing; returns the change in words.
     pub fn mutate(&mut self, random: &mut Random) -> String {
         if self.entries.is_empty() || self.tensors.is_empty() {
             return "nothing".into();
@@ -394,7 +394,7 @@ fn change_array(value: &mut Vec<u8>, random: &mut Random) -> String {
     what
 }
 
-/// Changes the bytes themselves, wherever the header may end, and says what.
+/// Changes the bytes themselves, in the header or after it; returns the change in words.
 pub fn blind(bytes: &mut Vec<u8>, random: &mut Random) -> String {
     let header = bytes.len().min(16_000);
     let at = random.below(header);

@@ -1,8 +1,8 @@
-//! The values that mutate.rs puts where others are expected.
+//! Unexpected values for mutate.rs.
 
 use super::mutate::Random;
 
-/// A number that somebody may have forgotten to think of, near the old one or far from it.
+/// A number that code may not expect, near the old one or far from it.
 pub(super) fn odd_bytes(random: &mut Random, width: usize, old: &[u8]) -> Vec<u8> {
     let mut wide = [0; 8];
     wide[..old.len().min(8)].copy_from_slice(&old[..old.len().min(8)]);
@@ -60,7 +60,7 @@ pub(super) fn odd_text(random: &mut Random, old: &[u8]) -> (Vec<u8>, String) {
     (new, shown)
 }
 
-/// One of the words of a list.
+/// One word of a list.
 pub(super) fn word<'a>(random: &mut Random, list: &'a str) -> &'a str {
     let words: Vec<&str> = list.split(' ').collect();
     words[random.below(words.len())]

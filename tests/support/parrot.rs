@@ -1,7 +1,9 @@
-//! Models that say given pieces, one token each, whatever they are asked: GGUF files whose weights are a table of what follows what.
+//! Models that write given pieces, one token each, whatever the prompt: GGUF files whose weights are a table
+//! of which piece follows which.
 //!
-//! Their vocabulary has every byte, the markers that a test wants, and the pieces; nothing is ever merged. A piece that is a
-//! marker's text is that marker; each piece can be said once only, since the last token alone decides what comes next.
+//! Their vocabulary has every byte, the markers that a test wants, and the pieces; nothing is ever merged. A
+//! piece with a marker's text is that marker. Each piece can be written only once, since the last token alone
+//! decides the next.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +13,7 @@ use fireside::gguf::write::{GgufWriter, Metadata, placed};
 
 use super::Home;
 
-/// What a token is, as GGUF numbers it.
+/// GGUF's numbers of the token types.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Normal = 1,
@@ -29,7 +31,7 @@ const F32: u32 = 0;
 /// A model under construction.
 pub struct Parrot {
     says: Vec<String>,
-    /// The token after which it begins to speak: the last one of its prompt.
+    /// The token after which it starts to write: the last one of its prompt.
     after: String,
     template: Option<String>,
     named: Vec<(String, String)>,
@@ -38,7 +40,7 @@ pub struct Parrot {
 }
 
 impl Parrot {
-    /// Speaks ChatML, and knows no markers but its.
+    /// A model with ChatML's template and only its markers.
     pub fn saying(pieces: &[&str]) -> Parrot {
         let markers = ["<|endoftext|>", "<|im_start|>", END];
         Parrot {
@@ -56,7 +58,7 @@ impl Parrot {
         self
     }
 
-    /// Chat templates by name, and none without one.
+    /// Chat templates by name, and no unnamed one.
     pub fn named_templates(mut self, named: &[(&str, &str)]) -> Parrot {
         self.template = None;
         self.named = named.iter().map(|(name, source)| (name.to_string(), source.to_string())).collect();
@@ -73,7 +75,7 @@ impl Parrot {
         self
     }
 
-    /// Two texts that are merged into one token; where none has that text, a normal one is made.
+    /// Two texts that are merged into one token; if no token has that text, adds a normal one.
     pub fn merge(mut self, left: &str, right: &str) -> Parrot {
         self.merges.push([left.into(), right.into()]);
         self
@@ -160,7 +162,7 @@ impl Parrot {
     }
 }
 
-/// A piece that is one byte, perhaps a part of a character only.
+/// A piece of one byte, which may be only a part of a character.
 pub fn raw(byte: u8) -> String {
     char::from_u32(0xf700 + u32::from(byte)).unwrap().to_string() // in Unicode's private area
 }
@@ -185,7 +187,7 @@ fn width(tokens: usize) -> usize {
     tokens.next_multiple_of(32)
 }
 
-/// One row of `wide` numbers a token, with one of them not zero.
+/// One row of `wide` numbers per token, one of them not zero.
 fn table(columns: impl Iterator<Item = usize>, wide: usize, value: f32) -> Vec<f32> {
     let row = |column| (0..wide).map(move |at| if at == column { value } else { 0.0 });
     columns.flat_map(row).collect()
@@ -194,7 +196,8 @@ fn table(columns: impl Iterator<Item = usize>, wide: usize, value: f32) -> Vec<f
 /// The dimensions of a tensor, the contiguous one first, and its numbers.
 type Numbers = (Vec<u64>, Vec<f32>);
 
-/// The embeddings are one number each, and the output has, for each token, the numbers of those that it follows.
+/// The embeddings are one number each, and the output has, for each token, the numbers of those that it
+/// follows.
 fn write(path: &std::path::Path, metadata: Metadata, next: &[usize]) {
     let (count, wide) = (next.len(), width(next.len()));
     let mut output = vec![0.0; count * wide];

@@ -1,4 +1,4 @@
-//! A terminal for tests: the program in a pseudo-terminal, and what a user would see on its screen.
+//! A terminal for tests: runs the program in a pseudo-terminal and shows its screen as a user would see it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,9 +12,9 @@ use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcs
 
 use super::{Home, program};
 
-/// Long enough for a busy machine: no test waits for it unless it fails.
+/// Long enough for a busy machine: only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// One terminal at a time: what is typed and waited for should not depend on what else runs.
+/// One terminal at a time, so that typing and waiting do not depend on other tests.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub const CTRL_C: &str = "\x03";
@@ -29,12 +29,12 @@ pub const TAB: &str = "\t";
 pub const UP: &str = "\x1b[A";
 pub const DOWN: &str = "\x1b[B";
 pub const LEFT: &str = "\x1b[D";
-/// Escape as a terminal sends it: the beginning of other keys, too, until nothing follows.
+/// Escape as most terminals send it: other keys begin with it too, so the pause after it counts.
 pub const ESC: &str = "\x1b";
-/// Escape where a terminal tells it apart.
+/// Escape from a terminal that encodes it unambiguously.
 pub const CSI_ESC: &str = "\x1b[27u";
 
-/// A terminal with something running in it.
+/// A terminal with a running program.
 pub struct Terminal {
     process: PtyProcess,
     master: File,
@@ -44,12 +44,12 @@ pub struct Terminal {
 
 struct Shown {
     screen: vt100::Parser,
-    /// Everything that was written, as it was.
+    /// All output, unchanged.
     bytes: Vec<u8>,
     ended: bool,
 }
 
-/// How the terminal is to be.
+/// The properties of the terminal.
 pub struct Setup {
     pub columns: u16,
     pub rows: u16,
@@ -103,7 +103,7 @@ impl Home {
         Terminal { process, master, shown, _alone: alone }
     }
 
-    /// `--backend` for answers from a script, kept in a file called `name`.
+    /// `--backend` with scripted answers, in a file called `name`.
     pub fn script(&self, name: &str, answers: &str) -> [String; 2] {
         let path = self.write(name, answers);
         ["--backend".into(), format!("script:{}", path.display())]
@@ -114,10 +114,11 @@ fn cells(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).unwrap()
 }
 
-/// Reads what is written to the terminal until nobody has it open any more.
+/// Reads the output until no process has the terminal open.
 ///
-/// The end is EIO, twice: Linux may report it once while the last words are still on their way from the terminal's other
-/// side (`n_tty_read` looks for input, then for the closed side; both can change in between). The next read has them.
+/// The end is EIO, twice: Linux may report it once while the last bytes are still on their way from the
+/// terminal's other side (`n_tty_read` looks for input, then for the closed side; both can change in
+/// between). The next read gets them.
 fn show(mut output: File, shown: &(Mutex<Shown>, Condvar)) {
     let mut piece = [0; 4096];
     loop {
@@ -176,7 +177,7 @@ impl Terminal {
         self.wait(&format!("{text:?}"), |screen| screen.contents().replace('\n', "").contains(text))
     }
 
-    /// Types a line, presses Enter, and waits until the editor has given the terminal back.
+    /// Types a line, presses Enter, and waits until the editor has released the terminal.
     #[track_caller]
     pub fn entered(&mut self, text: &str) -> &mut Terminal {
         self.line(text).wait(&format!("{text:?} to be sent"), |screen| {
@@ -203,17 +204,17 @@ impl Terminal {
         self.at("> ")
     }
 
-    /// What is on the screen now.
+    /// The current screen.
     pub fn screen(&self) -> String {
         self.shown.0.lock().unwrap().screen.screen().contents()
     }
 
-    /// Everything written so far, unchanged.
+    /// All output so far, unchanged.
     pub fn bytes(&self) -> Vec<u8> {
         self.shown.0.lock().unwrap().bytes.clone()
     }
 
-    /// Forgets what is on the screen, so that what comes next is not mistaken for it.
+    /// Clears the screen as seen here, so that earlier text is not mistaken for new text.
     pub fn wiped(&mut self) -> &mut Terminal {
         let mut shown = self.shown.0.lock().unwrap();
         shown.screen.process(b"\x1b[2J\x1b[H");
@@ -221,7 +222,7 @@ impl Terminal {
         self
     }
 
-    /// Changes the size of the window, as a user drags it.
+    /// Changes the size of the window, as if a user dragged it.
     pub fn resize(&mut self, columns: u16) -> &mut Terminal {
         self.resize_to(columns, ROWS)
     }
@@ -233,7 +234,7 @@ impl Terminal {
         self
     }
 
-    /// Waits until the program has started another one, with this word on its command line.
+    /// Waits until the program has started another one with this word on its command line.
     #[track_caller]
     pub fn starts(&mut self, word: &str) -> &mut Terminal {
         let deadline = Instant::now() + PATIENCE;
@@ -259,14 +260,16 @@ impl Terminal {
         self
     }
 
-    /// Whether typing is shown, comes line by line, and Enter is a newline: as a shell hands the terminal over.
+    /// Whether typing is echoed, arrives line by line, and Enter is a newline: the state in which a shell
+    /// passes the terminal.
     pub fn is_as_found(&self) -> bool {
         let modes = tcgetattr(&self.master).unwrap();
         modes.local_modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
             && modes.input_modes.contains(InputModes::ICRNL)
     }
 
-    /// What was written before the end is shown a little later; for ever later if something else has the terminal open still.
+    /// Waits for the last output, which comes a little after the end; gives up if another process keeps the
+    /// terminal open.
     fn wait_for_the_last_words(&self) {
         let deadline = Instant::now() + Duration::from_secs(2);
         let mut shown = self.shown.0.lock().unwrap();
@@ -276,7 +279,7 @@ impl Terminal {
         }
     }
 
-    /// Waits for the end, checks that the terminal is as it was found, and returns the exit code.
+    /// Waits for the end, checks that the terminal is as before, and returns the exit code.
     #[track_caller]
     pub fn ends(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;

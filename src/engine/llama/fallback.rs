@@ -1,9 +1,9 @@
-//! A text → parts that SentencePiece tokenises alike alone and together.
+//! Splits a text into parts that SentencePiece tokenises the same separately as together.
 //!
 //! A character without a token is written as bytes and merges with neither neighbour. llama.cpp takes time
-//! quadratic in the number of such characters (it reserves exact room for each), so a long text in a script
-//! that the vocabulary does not cover takes minutes. In parts of a few hundred such characters it takes
-//! moments. A part starts at such a character.
+//! quadratic in the number of such characters (it reallocates for each), so a long text in a script that the
+//! vocabulary does not cover takes minutes. In parts of a few hundred such characters it takes moments. A
+//! part starts at such a character.
 
 use std::collections::HashSet;
 use std::ffi::CStr;

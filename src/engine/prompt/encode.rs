@@ -1,10 +1,10 @@
 //! Prompt text → token ids; content never becomes a control token.
 //!
-//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. A marker that
-//! according to markers.rs is not the template's is cut: the pieces are tokenised separately, and the model
-//! sees the same characters as ordinary text. Finally the ids are checked: a control token that stands for
-//! none of the template's markers (a vocabulary may contain one that its merges produce) is broken up into
-//! smaller pieces, down to characters.
+//! A render is tokenised as one text, so harmless input gives exactly llama.cpp's ids. A marker that did not
+//! come from the template (see markers.rs) is cut: the pieces are tokenised separately, and the model sees
+//! the same characters as ordinary text. Finally the ids are checked: a control token that stands for none of
+//! the template's markers (a vocabulary may contain one that its merges produce) is broken up into smaller
+//! pieces, down to characters.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

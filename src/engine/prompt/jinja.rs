@@ -1,9 +1,10 @@
-//! Jinja source and variables → text, rendered as Python's Jinja2 renders chat templates. Only this folder
-//! names minijinja.
+//! Jinja source and variables → text, rendered as Python's Jinja2 renders chat templates. Only this file and
+//! its folder name minijinja.
 //!
-//! A template comes from a model file and is not trusted: it has no access to files, and of clocks only to
-//! the date. Its steps, depth and output are limited here; its time and memory by `apart.rs`, which renders
-//! in another process. It knows nothing of roles or turns; `template.rs` decides what to render.
+//! A template comes from a model file and is not trusted: it has no access to files and, of the clock, only
+//! to the time of the request. Its steps, depth and output are limited here; its time and memory by
+//! `apart.rs`, which renders in another process. It knows nothing of roles or turns; `template.rs` decides
+//! what to render.
 
 mod apart;
 mod python;

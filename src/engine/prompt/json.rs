@@ -1,7 +1,7 @@
 //! Values → JSON text as Python writes it, because chat templates were written for that.
 //!
 //! Nothing is escaped for HTML, and non-ASCII characters stay as they are unless ASCII is requested. Used by
-//! jinja.rs.
+//! jinja/python.rs.
 
 use serde_json::Value as Json;
 

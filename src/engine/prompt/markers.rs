@@ -7,11 +7,11 @@
 //! - as it is, but with a mark inside every marker that it spells: this is the prompt, and it is cut at the
 //!   marks;
 //! - shaded: every character that could be part of a marker is replaced by one that is not in use. A marker
-//!   of the prompt that is not at the same place in this render, character for character, is not the
-//!   template's alone, and is cut as well;
-//! - shaded except for the words that the template itself names, if it searches content for such words: only
-//!   then do the two renders have the same shape. A marker that these words could be part of is not trusted
-//!   for that.
+//!   of the prompt that this render does not have at the same place, character for character, did not come
+//!   from the template alone. It is cut as well;
+//! - shaded except for the words that the template itself names. This is for templates that search content
+//!   for such words: without them the two renders would differ in shape. A marker that these words could be
+//!   part of is not trusted in that case.
 //!
 //! If a template still treats shaded content differently, the renders are compared from both ends, and in
 //! between by the order of the markers; ambiguous ones are cut. No content is altered, and the prompt is the

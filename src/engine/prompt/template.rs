@@ -1,7 +1,7 @@
 //! Messages → prompt text in which content can be located.
 //!
 //! A chat template is a small program that comes with the model. It receives turns that suit any template
-//! (alternating roles, one system message at the start). What it does not accept is reshaped: a system prompt
+//! (alternating roles, one system message at the start). Input it does not accept is adapted: a system prompt
 //! is merged into the first user message, or content becomes a list of typed parts. The notes report the
 //! changes.
 //!

@@ -1,8 +1,8 @@
 //! The folder of the prompt cache: its entries, its size limit, and eviction.
 //!
-//! Several processes use it at once. Files appear complete, under their final names, and may disappear at any
-//! time; none is ever modified. Use updates a file's modification time; the least recently used file is
-//! evicted first.
+//! Several processes use it at once. Cached prompts appear complete, under their final names, are never
+//! modified, and may disappear at any time. Use updates a file's modification time; the least recently used
+//! file is evicted first.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};

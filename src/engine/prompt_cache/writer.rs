@@ -1,5 +1,5 @@
-//! The thread that writes cached prompts, so that nothing waits for the disk. Process exit may interrupt it
-//! anywhere.
+//! The thread that writes cached prompts, so that nothing waits for the disk. The process may exit at any
+//! point.
 
 use std::path::PathBuf;
 use std::sync::Arc;

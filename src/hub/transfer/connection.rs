@@ -1,5 +1,5 @@
-//! One connection of a transfer: ranges, or the whole file as one stream, from the server → the part on disk
-//! and the checksum.
+//! One connection of a transfer: downloads ranges, or the whole file as one stream, to the part on disk and
+//! to the checksum.
 
 use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;

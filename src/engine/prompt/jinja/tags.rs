@@ -1,4 +1,4 @@
-//! A template's source → the same for minijinja, where that reads a tag differently from Jinja2; and its
+//! Rewrites the tags of a template that minijinja reads differently from Jinja2, and finds its string
 //! constants.
 
 /// Rewrites these, keeping the white space control around them:

@@ -1,7 +1,7 @@
 //! One conversation of a ChatGPT data export → a conversation.
 //!
 //! `mapping` is a tree whose nodes may lack messages, parents or children, or form cycles; no message is lost
-//! for that. content.rs reads a message's content, assemble.rs makes entries of the messages.
+//! because of this. content.rs reads a message's content, assemble.rs makes entries of the messages.
 
 use std::collections::HashMap;
 

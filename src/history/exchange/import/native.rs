@@ -1,6 +1,6 @@
 //! fireside's own JSON → a conversation, without loss.
 //!
-//! Only `tree` counts. If it is invalid, the path is read from `messages` instead (openai.rs).
+//! Only `tree` is used. If it is invalid, the path is read from `messages` instead (openai.rs).
 
 use std::collections::HashSet;
 
