@@ -1,8 +1,7 @@
 //! `fireside bench`: the speed of a model on this machine, compared with the memory bandwidth.
 //!
 //! Decoding a token reads the weights once, except the embedding table and the experts that it does not use.
-//! So memory bandwidth limits decode speed without drafts. That
-//! of a GPU's own memory is not measured.
+//! So memory bandwidth limits decode speed without drafts. That of a GPU is not measured.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
