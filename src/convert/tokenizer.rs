@@ -220,6 +220,6 @@ mod tests {
         assert!(
             refusal(|json| json["pre_tokenizer"]["type"] = "Metaspace".into()).contains("byte-level BPE")
         );
-        assert!(refusal(|json| json["model"]["merges"] = json!([1])).contains("no pair"));
+        assert!(refusal(|json| json["model"]["merges"] = json!([1])).contains("not a pair"));
     }
 }
