@@ -41,6 +41,10 @@ fn an_answer_has_every_field() {
     assert_eq!(keys(&object["timings"]), ["load", "prompt", "first_token", "generation", "total"]);
     assert_eq!(object["model"]["name"], "llama-bpe");
     assert_eq!(object["model"]["fingerprint"].as_str().unwrap().len(), 32);
+    assert_eq!(
+        (&object["model"]["batch_size"], &object["model"]["flash_attn"]),
+        (&json!(512), &json!("auto"))
+    );
     assert_eq!(object["sampling"]["temp"], 0.5);
     assert_eq!(object["sampling"]["samplers"], "top_k;temperature");
     let seconds = |name: &str| object["timings"][name].as_f64().unwrap();

@@ -142,7 +142,8 @@ fn what_is_wrong_stops_none_of_the_subcommands_that_help_to_find_it() {
     let run = |args: &[&str]| home.run(args).env("FIRESIDE_MIN_P", "hot").env("FIRESIDE_ODD", "1").done();
     let config = run(&["config"]).code(0);
     assert!(config.stdout.contains("top-k"), "{config:#?}");
-    for what in ["line 1: there is not a setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is no setting"]
+    for what in
+        ["line 1: there is not a setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is no setting"]
     {
         let last = config.stdout.lines().rev().take(4).collect::<String>();
         assert!(last.contains(what), "{what} below the table; {config:#?}");

@@ -91,6 +91,7 @@ mod forgery;
 // Answers equal to those of a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
 // Batches: several sequences, cancelled ones, impossible ones.
+mod batch_size;
 mod batches;
 // A file loaded in two halves.
 mod loading;
