@@ -248,7 +248,7 @@ fn check_layout(header: &Header) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::sample::{Record, Sample},
+        super::sample::{Sample, SampleTensor},
         *,
     };
 
@@ -270,8 +270,8 @@ mod tests {
         parse_bytes(&sample.bytes()).expect_err("the sample is broken").to_string()
     }
 
-    fn tensor(name: &str, dims: &[u64], kind: u32, offset: u64) -> Record {
-        Record { name: name.into(), dims: dims.into(), kind, offset, data: vec![0; 64] }
+    fn tensor(name: &str, dims: &[u64], kind: u32, offset: u64) -> SampleTensor {
+        SampleTensor { name: name.into(), dims: dims.into(), kind, offset, data: vec![0; 64] }
     }
 
     #[test]

@@ -124,7 +124,7 @@ mod tests {
     use super::{
         super::{
             read,
-            sample::{Record, Sample},
+            sample::{Sample, SampleTensor},
         },
         *,
     };
@@ -151,7 +151,7 @@ mod tests {
         let mut data = vec![0; elements * 4];
         data[600_000 * 4..600_001 * 4].copy_from_slice(&f32::NAN.to_le_bytes());
         let offset = data.len().next_multiple_of(32) as u64;
-        let record = |name: &str, kind, dims: &[u64], offset, data| Record {
+        let record = |name: &str, kind, dims: &[u64], offset, data| SampleTensor {
             name: name.into(),
             dims: dims.into(),
             kind,
