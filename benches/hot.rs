@@ -10,7 +10,8 @@ use divan::{Bencher, black_box};
 use fireside::chat::Role;
 use fireside::chat::settings::{Sampling, Settings};
 use fireside::engine::cache::Cache;
-use fireside::engine::draft::{Costs, Drafter, Lookup};
+use fireside::engine::costs::Costs;
+use fireside::engine::draft::{Drafter, Lookup};
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::Model;
 use fireside::engine::prompt::encode::Encoder;
@@ -161,7 +162,8 @@ fn sample_a_token(bencher: Bencher) {
 fn look_up_a_long_prompt(bencher: Bencher) {
     let text = tokens(PROMPT);
     let (next, before) = text.split_last().expect("there are tokens");
-    bencher.bench_local(|| Lookup::new(Costs::default()).draft(black_box(before), *next, 32));
+    let costs = Costs::default();
+    bencher.bench_local(|| Lookup::default().draft(black_box(before), *next, 32, &costs));
 }
 
 /// In a text that copies itself, so that every token brings a draft.
@@ -169,9 +171,10 @@ fn look_up_a_long_prompt(bencher: Bencher) {
 fn look_up_a_token(bencher: Bencher) {
     let once = tokens(300);
     let text: Vec<Token> = once.iter().copied().cycle().take(1 << 20).collect();
-    let (mut lookup, mut at) = (Lookup::new(Costs::default()), 600);
+    let costs = Costs::read(&[(512, 3, 2.7), (512, 17, 8.0), (2048, 17, 9.0)]);
+    let (mut lookup, mut at) = (Lookup::default(), 600);
     bencher.bench_local(|| {
         at += 1;
-        lookup.draft(black_box(&text[..at]), text[at], 32)
+        lookup.draft(black_box(&text[..at]), text[at], 64, &costs)
     });
 }

@@ -1,8 +1,9 @@
-//! What speculative decoding gains: tokens a second with it and without, on texts that are copied, edited and freely written.
+//! What speculative decoding gains: tokens a second with it and without, on texts that are copied, edited and freely written, the
+//! edits also after 2,000 other tokens.
 //!
 //! `cargo bench --bench speculative [-- MODEL.gguf [THREADS [ROUNDS]]]`. The runs with and without alternate, so that whatever else
 //! the machine does slows both. First comes what a batch costs: the shortest of nine times, by its size and by how much is in
-//! memory before it. Where the answers at temperature 0 part, it says how far apart the two best logits are there, evaluated
+//! memory before it. The bound is what a drafter could gain at these costs that knew the answer. Where the answers at temperature 0 part, it says how far apart the two best logits are there, evaluated
 //! one token at a time and two at a time, and how much that distance changes between the two over the whole answer: kernels
 //! of llama.cpp give other numbers for one token than for several.
 
@@ -15,13 +16,14 @@ use std::time::Instant;
 use fireside::chat::settings::Settings;
 use fireside::chat::{Event, Message, Request, Role, Stats};
 use fireside::engine::Engine;
+use fireside::engine::costs::{Costs, SIZES};
+use fireside::engine::draft::MOST;
 use fireside::engine::llama::{self, ContextOptions, Hooks, Llama, LoadOptions, Parts, Weights};
 use fireside::engine::model::{Logits, Model};
 use fireside::engine::token::Token;
 use fireside::gguf;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
-const SIZES: [usize; 7] = [1, 2, 3, 5, 9, 13, 17];
 const DEPTHS: [usize; 3] = [16, 512, 2048];
 
 /// The tasks of benches/rivals, and some more.
@@ -59,6 +61,16 @@ fn tasks() -> [(&'static str, String); 8] {
     ]
 }
 
+/// About 2,000 tokens, as in benches/rivals.
+fn document() -> String {
+    let names = ["Anna", "Bertrand", "Chloe", "David"];
+    let line = |i: usize| {
+        let (room, price, name) = (i * 7 % 60, 100 + i, names[i % 4]);
+        format!("Entry {i}: the lamp in room {room} costs {price} euros, and {name} likes it.\n")
+    };
+    (0..76).map(line).collect()
+}
+
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let path = args.next().unwrap_or_else(|| MODEL.into());
@@ -68,7 +80,7 @@ fn main() {
     let options = LoadOptions::new(&Settings::default(), Parts::InTurn);
     let weights = Weights::load(Path::new(&path), &options, |_| true).expect("it is a model");
     let context = ContextOptions::new(&Settings::default(), 4096, 512, threads);
-    batches(Llama::new(&weights, context.clone()));
+    let costs = batches(Llama::new(&weights, context.clone()));
     let header = gguf::read(Path::new(&path)).expect("it was loaded");
     let template = header.str("tokenizer.chat_template");
     let mut engine =
@@ -86,39 +98,39 @@ fn main() {
         let prompt = engine.prompt(&turn).expect("it was rendered before").tokens.len();
         Answer { stats, text: answer, tokens: engine.evaluated().to_vec(), prompt }
     };
-    ask(&mut engine, "Hello", 0.0, true);
-    let costs = engine.measure(&|| false).expect("nobody disturbs it");
-    println!("measured: {:.2?}", costs.numbers());
-    for (name, text) in tasks() {
-        for temp in [0.0, 0.8] {
-            let mut gains = Vec::new();
-            let mut last = None;
-            for _ in 0..rounds {
-                let without = ask(&mut engine, &text, temp, false);
-                let with = ask(&mut engine, &text, temp, true);
-                let speed = |answer: &Answer| answer.stats.generation_speed().unwrap_or(f64::NAN);
-                gains.push(speed(&with) / speed(&without));
-                last = Some((with, without));
-            }
-            gains.sort_by(f64::total_cmp);
-            let (with, without) = last.expect("there is a round");
-            if temp == 0.0 && with.text != without.text {
-                parting(Llama::new(&weights, context.clone()), &with, &without);
-            }
-            let foreseen = foreseen(&with.tokens, with.prompt, costs.numbers());
-            let with = with.stats;
-            println!(
-                "{name}, temperature {temp}: {:.2} of the speed without ({:.2} to {:.2}), {} tokens, {} of {} draft tokens accepted, {:.2} a step; {foreseen:.2} if the answer were known",
-                gains[rounds / 2],
-                gains[0],
-                gains[rounds - 1],
-                with.generated_tokens,
-                with.drafts.accepted,
-                with.drafts.drafted,
-                with.tokens_a_step(),
-            );
+    let deep = |(name, text)| (format!("{name} after 2,000 tokens"), format!("{}\n{text}", document()), 0.0);
+    let short = |(name, text): (&str, String)| [0.0, 0.8].map(|temp| (name.to_string(), text.clone(), temp));
+    let all = tasks().into_iter().flat_map(short).chain(tasks().into_iter().take(3).map(deep));
+    for (name, text, temp) in all {
+        let mut gains = Vec::new();
+        let mut last = None;
+        for _ in 0..=rounds {
+            let without = ask(&mut engine, &text, temp, false);
+            let with = ask(&mut engine, &text, temp, true);
+            let speed = |answer: &Answer| answer.stats.generation_speed().unwrap_or(f64::NAN);
+            gains.push(speed(&with) / speed(&without));
+            last = Some((with, without));
         }
+        gains.remove(0); // in the first round costs are learnt
+        gains.sort_by(f64::total_cmp);
+        let (with, without) = last.expect("there is a round");
+        if temp == 0.0 && with.text != without.text {
+            parting(Llama::new(&weights, context.clone()), &with, &without);
+        }
+        let bound = bound(&with.tokens, with.prompt, &costs);
+        let with = with.stats;
+        println!(
+            "{name}, temperature {temp}: bound {bound:.2}, gain {:.2} ({:.2} to {:.2}), {} tokens, {} of {} draft tokens accepted, {:.2} a step",
+            gains[rounds / 2],
+            gains[0],
+            gains[rounds - 1],
+            with.generated_tokens,
+            with.drafts.accepted,
+            with.drafts.drafted,
+            with.tokens_a_step(),
+        );
     }
+    println!("learnt (depth below, size, cost): {:.1?}", engine.costs().list());
 }
 
 struct Answer {
@@ -132,16 +144,16 @@ struct Answer {
 
 /// What looking up could gain at most, were it known at every token which earlier place the answer follows and how far: as a
 /// multiple of the speed without draft tokens, by what batches cost.
-fn foreseen(tokens: &[Token], prompt: usize, costs: &[f64]) -> f64 {
+fn bound(tokens: &[Token], prompt: usize, costs: &Costs) -> f64 {
     let followed = |at: usize| {
         let run = |from: usize| tokens[from..].iter().zip(&tokens[at..]).take_while(|(a, b)| a == b).count();
         (0..at).map(run).max().unwrap_or(0)
     };
-    let mut cheapest = vec![0.0; tokens.len() + costs.len() + 1]; // of writing the answer from each token on
+    let mut cheapest = vec![0.0; tokens.len() + MOST + 2]; // of writing the answer from each token on
     for at in (prompt..tokens.len()).rev() {
         // A step evaluates one token, whose successor is then known, and a draft of which each token brings another one.
-        let right = followed(at + 1).min(costs.len() - 1);
-        let ways = (0..=right).map(|draft| costs[draft] + cheapest[at + draft + 1]);
+        let right = followed(at + 1).min(MOST);
+        let ways = (0..=right).map(|draft| costs.of(draft + 1, at) + cheapest[at + draft + 1]);
         cheapest[at] = ways.fold(f64::INFINITY, f64::min);
     }
     (tokens.len() - prompt) as f64 / cheapest[prompt]
@@ -203,7 +215,9 @@ fn turn(text: &str, temp: f32, draft: bool) -> Request {
     request
 }
 
-fn batches(mut model: Llama) {
+/// Times batches at each depth.
+fn batches(mut model: Llama) -> Costs {
+    let mut costs = Costs::default();
     model.grow(4096).expect("there is room");
     let tokens: Vec<Token> =
         model.tokenize(&"The quick brown fox jumps over the lazy dog. ".repeat(500), false);
@@ -230,5 +244,7 @@ fn batches(mut model: Llama) {
             .zip(best)
             .map(|(size, (first, again))| format!("{size}: {first:.1}, again {again:.1}"));
         println!("after {depth} tokens, ms a batch: {}", shown.collect::<Vec<_>>().join("; "));
+        SIZES.iter().zip(best).for_each(|(size, (_, again))| costs.learn(*size, depth, again));
     }
+    costs
 }

@@ -28,6 +28,9 @@ struct Contents {
     fetched: Option<BTreeSet<PathBuf>>,
 }
 
+/// What a batch costs: the smallest depth beyond a class of depths, the size, the cost.
+pub type BatchCost = (usize, usize, f64);
+
 /// The results of loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileState {
@@ -37,9 +40,10 @@ pub struct FileState {
     pub fingerprint: String,
     /// The build of llama.cpp that loaded it, if one did.
     pub loaded_by: Option<String>,
-    /// The conditions of a measurement, and the costs of batches under them.
+    /// The conditions of what follows, and the costs of batches under them. Earlier versions keep
+    /// others as `costs`.
     #[serde(default)]
-    costs: Option<(String, Vec<f64>)>,
+    batch_costs: Option<(String, Vec<BatchCost>)>,
     /// The same conditions, and the batch size that was chosen.
     #[serde(default)]
     batch_size: Option<(String, u32)>,
@@ -54,9 +58,10 @@ impl FileState {
         self.batch_size.as_ref().filter(|(under, _)| under == conditions).map(|(_, size)| *size)
     }
 
-    /// The costs of batches, if measured under these `conditions`.
-    pub fn costs(&self, conditions: &str) -> Option<&[f64]> {
-        self.costs.as_ref().filter(|(under, _)| under == conditions).map(|(_, costs)| &costs[..])
+    /// The costs of batches, as far as learnt under these `conditions`.
+    pub fn batch_costs(&self, conditions: &str) -> &[BatchCost] {
+        let costs = self.batch_costs.as_ref().filter(|(under, _)| under == conditions);
+        costs.map_or(&[], |(_, costs)| costs)
     }
 
     /// The special tokens that `build` found, if it has searched.
@@ -209,8 +214,8 @@ impl ModelEntry {
         self.learn(|file| file.batch_size = Some((conditions.to_string(), size)));
     }
 
-    pub fn remember_costs(&self, conditions: &str, costs: &[f64]) {
-        self.learn(|file| file.costs = Some((conditions.to_string(), costs.to_vec())));
+    pub fn remember_batch_costs(&self, conditions: &str, costs: Vec<BatchCost>) {
+        self.learn(|file| file.batch_costs = Some((conditions.to_string(), costs)));
     }
 
     pub fn remember_special_ids(&self, build: &str, tokens: &[i32]) {
@@ -264,11 +269,11 @@ mod tests {
         state.remember_last_used(&path).unwrap();
         assert_eq!(model.get().unwrap().fingerprint, "abc");
         assert_eq!(state.last_used().unwrap(), path);
-        model.remember_costs("one thread", &[1.0, 1.25]);
+        model.remember_batch_costs("one thread", vec![(512, 17, 1.25)]);
         model.remember_batch_size("one thread", 256);
         model.remember_loaded("abc", "b2");
-        assert_eq!(model.get().unwrap().costs("one thread"), Some(&[1.0, 1.25][..]));
-        assert_eq!(model.get().unwrap().costs("two threads"), None);
+        assert_eq!(model.get().unwrap().batch_costs("one thread"), [(512, 17, 1.25)]);
+        assert_eq!(model.get().unwrap().batch_costs("two threads"), []);
         let batch_size = |conditions| model.get().unwrap().batch_size(conditions);
         assert_eq!((batch_size("one thread"), batch_size("two threads")), (Some(256), None));
         model.remember_special_ids("b2", &[5, 7]);
@@ -331,6 +336,18 @@ mod tests {
         state.forget_fetched(std::slice::from_ref(&a)).unwrap();
         assert!(!state.has_fetched(&a) && state.has_fetched(&b));
         assert_eq!(state.crash("m").as_deref(), Some("SIGILL"));
+    }
+
+    #[test]
+    fn costs_in_another_versions_form_cost_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("models.json");
+        let entry =
+            r#"{ "stamp": "s", "fingerprint": "f", "loaded_by": null, "costs": ["one thread", [1.0, 2.5]] }"#;
+        std::fs::write(&file, format!(r#"{{ "files": {{ "/m.gguf": {entry} }} }}"#)).unwrap();
+        let model = ModelState::at(Some(file)).entry(Path::new("/m.gguf"), "s");
+        assert_eq!(model.get().unwrap().fingerprint, "f");
+        assert_eq!(model.get().unwrap().batch_costs("one thread"), []);
     }
 
     #[test]

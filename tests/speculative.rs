@@ -4,10 +4,8 @@
 //! sizes. As in tests/exact.rs, where two answers part, the two tokens must be closer than that noise; such
 //! cases are counted and printed.
 
-use std::time::{Duration, Instant};
-
 use fireside::chat::Request;
-use fireside::engine::draft::{Costs, MOST};
+use fireside::engine::costs::{Costs, SIZES};
 
 use crate::support::engine::{Answer, FLOAT_NOISE, Subject, TINY, answer, default_subject, turn, user};
 use crate::support::{Home, default_model, tiny};
@@ -52,7 +50,7 @@ fn asked(text: &str, temp: f32, draft: bool) -> Request {
 
 /// The answers with and without drafts, and whether they part; they may only at a near tie.
 fn both(subject: &Subject, text: &str, temp: f32) -> (Answer, bool) {
-    let cheap = Costs::measured(&[(1, 1.0), (17, 1.5)]); // long drafts, often wrong
+    let cheap = Costs::read(&[(512, 17, 1.5)]); // many draft tokens, many of them wrong
     let [with, without] = [true, false].map(|draft| {
         let mut engine = subject.engine().with_costs(cheap.clone());
         answer(&mut engine, &asked(text, temp, draft))
@@ -118,37 +116,51 @@ fn the_program_drafts_unless_told_not_to() {
     assert_eq!(with["text"].as_str().unwrap()[..200], without["text"].as_str().unwrap()[..200]);
 }
 
-#[test]
-fn what_batches_cost_is_measured_once_after_the_first_answer() {
-    let home = Home::new();
-    let costs = || {
-        let known =
-            std::fs::read_to_string(home.path(".local/state/fireside/models.json")).unwrap_or_default();
-        let known: serde_json::Value = serde_json::from_str(&known).unwrap_or_default();
-        let file = known["files"].as_object().and_then(|files| files.values().next().cloned());
-        file.and_then(|file| file["costs"][1].as_array().cloned())
+/// The costs in the home's models.json, each as (depth, size, cost).
+fn remembered(home: &Home) -> Vec<(u64, u64, f64)> {
+    let known = std::fs::read_to_string(home.path(".local/state/fireside/models.json")).unwrap_or_default();
+    let known: serde_json::Value = serde_json::from_str(&known).unwrap_or_default();
+    let file =
+        known["files"].as_object().and_then(|files| files.values().next().cloned()).unwrap_or_default();
+    let costs = file["batch_costs"][1].as_array().cloned().unwrap_or_default();
+    let number = |cost: &serde_json::Value| {
+        (cost[0].as_u64().unwrap(), cost[1].as_u64().unwrap(), cost[2].as_f64().unwrap())
     };
-    let talk =
-        |lines: &str| home.run(&["--repl-stdin", "-n", "20"]).model(&tiny("llama-bpe")).stdin(lines).start();
-    let mut chat = talk("Hello\n/stats\n");
-    chat.stderr.wait_for("drafts");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while costs().is_none() {
-        assert!(Instant::now() < deadline, "nothing was measured");
-        std::thread::sleep(Duration::from_millis(20));
+    costs.iter().map(number).collect()
+}
+
+#[test]
+fn a_single_answer_teaches_what_batches_cost() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let run = |prompt: &str, args: &[&str]| {
+        let run = home.run(&["--temp", "0", "-n", "100", "-p", prompt]);
+        args.iter().fold(run, |run, arg| run.arg(arg)).model(&model).done().code(0);
+        remembered(&home)
+    };
+    assert_eq!(run("Hi", &["--no-speculative"]), [], "single tokens alone");
+    assert_eq!(run(&tasks()[0], &["--incognito"]), []);
+    let learnt = run(&tasks()[0], &[]);
+    assert!(!learnt.is_empty());
+    for (depth, size, cost) in &learnt {
+        assert!(*depth == 512 && SIZES[1..].contains(&(*size as usize)) && *cost >= 1.0, "{learnt:?}");
     }
-    chat.close_stdin();
-    chat.done().code(0);
-    let measured = costs().unwrap();
-    assert_eq!(
-        (measured.len(), &measured[0]),
-        (MOST + 1, &1.0.into()),
-        "one number for every size of a batch"
+    assert_eq!(run("Hi", &["--no-speculative"]), learnt, "nothing was learnt that is worth writing down");
+}
+
+#[test]
+fn a_chat_goes_on_with_what_was_learnt_before() {
+    let Some(model) = default_model() else { return };
+    let home = Home::new();
+    let chat = || {
+        let lines = format!("{}\n", tasks()[0].replace('\n', " "));
+        home.run(&["--repl-stdin", "--temp", "0", "-n", "100"]).model(&model).stdin(lines).done().code(0);
+        remembered(&home)
+    };
+    let (first, second) = (chat(), chat());
+    let sizes = |costs: &[(u64, u64, f64)]| costs.iter().map(|cost| cost.1).collect::<Vec<u64>>();
+    assert!(
+        !first.is_empty() && sizes(&first).iter().all(|size| sizes(&second).contains(size)),
+        "{first:?}, {second:?}"
     );
-    let mut again = talk("Hello\n/stats\n");
-    again.stderr.wait_for("drafts");
-    std::thread::sleep(Duration::from_millis(300));
-    again.close_stdin();
-    again.done().code(0);
-    assert_eq!(costs().unwrap(), measured);
 }

@@ -18,7 +18,7 @@ use self::worker::Worker;
 use super::probe::Probe;
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
-use crate::engine::draft::Costs;
+use crate::engine::costs::Costs;
 use crate::engine::llama::{ContextOptions, LoadOptions, contained};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::model_state::ModelEntry;
@@ -47,8 +47,8 @@ pub struct Spec {
 
 /// What was measured of a model on this machine.
 pub struct Measured {
-    /// The costs of batches; `None`: measured as soon as the engine is idle.
-    pub costs: Option<Costs>,
+    /// The costs of batches, as remembered.
+    pub costs: Costs,
     /// Whether the batch size was chosen; otherwise the first long prefill decides that of the next load.
     pub batch_size: bool,
     /// The conditions that both depend on, as a key.
@@ -152,10 +152,11 @@ impl Backend for Local {
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
-        self.reply(request.conversation.clone(), move |ready, events, cancel| {
+        self.reply(request.conversation.clone(), move |mut ready, events, cancel| {
             let send = |event| _ = events.send(BackendEvent::Progress(event)); // fails if the receiver has gone
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
+            ready.remember_costs(); // a process that answers once ends soon after
             BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
         })
     }

@@ -22,7 +22,7 @@ mod batch_size;
 pub mod sampler; // 6
 mod candidates;
 pub mod draft; // 7
-mod measure;
+pub mod costs;
 pub mod sequence; // 8
 pub mod scheduler; // 9
 pub mod stream; // 10
@@ -35,9 +35,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use self::draft::Costs;
+use self::costs::Costs;
+use self::draft::{Drafter, Lookup};
 pub use self::error::Error;
-use self::measure::Speculation;
 use self::model::{Cancel, Model};
 use self::prefill::{Prefill, Prefilled};
 pub use self::probe::probe;
@@ -56,15 +56,16 @@ pub struct Engine<M> {
     model: M,
     prompter: Prompter,
     prefill: Prefill,
-    speculation: Speculation,
+    drafter: Lookup,
+    costs: Costs,
 }
 
 impl<M: Model> Engine<M> {
     /// `template`: the model's Jinja template, if it has one; `args`: additional template variables.
     pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Error> {
         let prompter = Prompter::new(&model, template, args)?;
-        let (prefill, speculation) = (Prefill::default(), Speculation::new(None));
-        Ok(Engine { model, prompter, prefill, speculation })
+        let (prefill, drafter, costs) = Default::default();
+        Ok(Engine { model, prompter, prefill, drafter, costs })
     }
 
     /// The same engine, with a prompt cache on disk.
@@ -72,9 +73,14 @@ impl<M: Model> Engine<M> {
         Engine { prefill: Prefill::new(prompt_cache), ..self }
     }
 
-    /// The same engine with the measured cost of verifying draft tokens; `None`: not measured yet.
-    pub fn with_costs(self, costs: Option<Costs>) -> Engine<M> {
-        Engine { speculation: Speculation::new(costs), ..self }
+    /// The same engine with what was learnt of the costs of batches.
+    pub fn with_costs(self, costs: Costs) -> Engine<M> {
+        Engine { costs, ..self }
+    }
+
+    /// What the answers so far have taught of the costs of batches.
+    pub fn costs(&self) -> &Costs {
+        &self.costs
     }
 
     /// Answers a request if the context has room for its prompt and an answer; otherwise emits `Full` and
@@ -135,8 +141,9 @@ impl<M: Model> Engine<M> {
         let stream = Stream::new(thoughts, &generation.stop);
         let ends = self.prompter.ends(request);
         let sequence = Sequence::new(sampler, stream, ends, generation.max_tokens, cancel);
-        let drafter = generation.speculative.then(|| self.speculation.drafter());
-        let mut scheduler = Scheduler::default();
+        self.drafter.begin();
+        let drafter = generation.speculative.then_some(&mut self.drafter as &mut dyn Drafter);
+        let mut scheduler = Scheduler::new(&mut self.costs);
         scheduler.add(&self.model, Slot { sequence, cache: &mut self.prefill.cache, drafter, show })?;
         for generated in scheduler.run(&mut self.model)? {
             stats.stop = generated.stop;
@@ -168,12 +175,6 @@ impl<M: Model> Engine<M> {
         let prefilled = Prefilled { cached, took: started.elapsed(), evaluating: reused.elapsed(), flow };
         self.prefill.remember_short(request, &prefilled);
         Ok(prefilled)
-    }
-
-    /// Measures the cost of batches once drafts have made it relevant. `None`: the cost is already known,
-    /// cannot be measured now, or the measurement was `superseded`.
-    pub fn measure(&mut self, superseded: Cancel) -> Option<Costs> {
-        self.speculation.measure(&mut self.model, &mut self.prefill.cache, superseded)
     }
 
     /// The batch size that the last prefill recommends for the next load, once.

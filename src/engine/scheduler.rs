@@ -2,10 +2,12 @@
 //! in one batch. Next: stream.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use super::cache::{self, Cache};
+use super::costs::Costs;
 use super::draft::Drafter;
 use super::model::Model;
 use super::sequence::{Sequence, StepResult};
@@ -33,11 +35,12 @@ pub struct Generated {
 }
 
 /// Answers that are generated together.
-#[derive(Default)]
 pub struct Scheduler<'a> {
     /// Each with its number.
     running: Vec<(usize, RunningSequence<'a>)>,
     generated: Vec<Option<Generated>>,
+    /// What batches cost: on this depends what is drafted, and each batch of a single answer teaches it.
+    costs: &'a mut Costs,
 }
 
 struct RunningSequence<'a> {
@@ -53,6 +56,10 @@ struct RunningSequence<'a> {
 }
 
 impl<'a> Scheduler<'a> {
+    pub fn new(costs: &'a mut Costs) -> Scheduler<'a> {
+        Scheduler { running: Vec::new(), generated: Vec::new(), costs }
+    }
+
     /// Adds an answer whose prompt has just been evaluated, so that the model's logits are those after the
     /// prompt.
     pub fn add(&mut self, model: &impl Model, slot: Slot<'a>) -> Result<()> {
@@ -85,7 +92,8 @@ impl<'a> Scheduler<'a> {
             return Ok(false);
         }
         let share = model.batch_size() / self.running.len();
-        self.running.iter_mut().try_for_each(|(_, running)| running.draft(model, share))?;
+        let costs = &*self.costs;
+        self.running.iter_mut().try_for_each(|(_, running)| running.draft(model, share, costs))?;
         let cancels: Vec<&AtomicBool> =
             self.running.iter().map(|(_, running)| running.slot.sequence.cancel()).collect();
         let all_cancelled = || cancels.iter().all(|cancel| cancel.load(Ordering::Relaxed));
@@ -93,7 +101,11 @@ impl<'a> Scheduler<'a> {
             .running
             .iter_mut()
             .map(|(_, RunningSequence { slot, next, .. })| (&mut *slot.cache, &next[..]));
+        let (capacity, started) = (model.capacity(), Instant::now());
         let flow = cache::append(model, &mut parts.collect::<Vec<_>>(), &all_cancelled)?;
+        if flow.is_continue() && model.capacity() == capacity {
+            self.learn(model, started);
+        }
         let mut row = 0;
         for (_, running) in &mut self.running {
             if flow.is_break() {
@@ -106,6 +118,14 @@ impl<'a> Scheduler<'a> {
             row += running.next.len();
         }
         Ok(true)
+    }
+
+    /// Learns what the batch has cost that began at `started`, if it belongs to one answer.
+    fn learn(&mut self, model: &impl Model, started: Instant) {
+        if let [(_, running)] = &self.running[..] {
+            let _first = model.logits(0)[0]; // waits for a GPU
+            self.costs.learn(running.next.len(), running.certain, started.elapsed().as_secs_f64());
+        }
     }
 }
 
@@ -141,13 +161,13 @@ impl RunningSequence<'_> {
     }
 
     /// Drops rejected drafts and appends new ones to the next token, `most` tokens in total.
-    fn draft(&mut self, model: &mut impl Model, most: usize) -> Result<()> {
+    fn draft(&mut self, model: &mut impl Model, most: usize, costs: &Costs) -> Result<()> {
         let Slot { sequence, cache, drafter, .. } = &mut self.slot;
         cache.truncate_to(model, self.certain)?;
         let Some(drafter) = drafter.as_mut().filter(|_| cache.can_return(model)) else { return Ok(()) };
         let room = model.capacity().saturating_sub(self.certain + 1); // memory does not grow for a draft
         let most = sequence.draftable().min(room).min(most - 1);
-        let mut drafts = drafter.draft(cache.tokens(), self.next[0], most);
+        let mut drafts = drafter.draft(cache.tokens(), self.next[0], most, costs);
         // Nothing after a token that ends the answer is needed: the logits before it decide the end.
         let end = drafts.iter().position(|draft| sequence.may_end(model, *draft)).unwrap_or(drafts.len());
         drafts.truncate(end);
@@ -166,7 +186,7 @@ impl RunningSequence<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draft::{Costs, Lookup};
+    use super::super::draft::Lookup;
     use super::super::prompt::format::{AnswerPrefix, ThinkingFormat};
     use super::super::sampler::Chain;
     use super::super::stream::reasoning::Reasoning;
@@ -208,11 +228,16 @@ mod tests {
     type RunResult = (Vec<Event>, Generated, Vec<Token>);
 
     fn run(case: &Case, drafter: Option<&mut dyn Drafter>) -> RunResult {
-        run_together(std::slice::from_ref(case), vec![drafter]).remove(0)
+        let mut cheap = Costs::read(&[(512, 17, 1.1)]);
+        run_together(std::slice::from_ref(case), vec![drafter], &mut cheap).remove(0)
     }
 
     /// Runs several answers side by side, in a model with the limit of the first.
-    fn run_together(cases: &[Case], drafters: Vec<Option<&mut dyn Drafter>>) -> Vec<RunResult> {
+    fn run_together(
+        cases: &[Case],
+        drafters: Vec<Option<&mut dyn Drafter>>,
+        costs: &mut Costs,
+    ) -> Vec<RunResult> {
         let says: Vec<&str> = cases.iter().map(|case| case.says.as_str()).collect();
         let mut toy = Toy::saying_each(&says);
         toy.limit = cases[0].limit;
@@ -226,7 +251,7 @@ mod tests {
             }
         });
         let mut shows: Vec<_> = shows.collect();
-        let mut scheduler = Scheduler::default();
+        let mut scheduler = Scheduler::new(costs);
         let parts = caches.iter_mut().zip(&cancels).zip(&mut shows).zip(drafters).zip(cases);
         for ((((cache, cancel), show), drafter), case) in parts {
             cache.reuse(&mut toy, &PROMPT).unwrap();
@@ -347,7 +372,7 @@ mod tests {
     impl Drafter for Gambler {
         fn begin(&mut self) {}
 
-        fn draft(&mut self, before: &[Token], next: Token, most: usize) -> Vec<Token> {
+        fn draft(&mut self, before: &[Token], next: Token, most: usize, _costs: &Costs) -> Vec<Token> {
             assert!(before.starts_with(&PROMPT) && next != 256);
             let written = (before.len() + 1 - PROMPT.len()).min(self.says.len());
             let right = self.chance.below(8);
@@ -367,9 +392,8 @@ mod tests {
             let case = Case::any(&mut chance);
             let (events, plain, memory) = run(&case, None);
             let says: Vec<Token> = case.says.bytes().map(Token::from).chain([256]).collect();
-            let cheap = Costs::measured(&[(1, 1.0), (17, 1.1)]).unwrap();
             let mut gambler = Gambler { says, chance: Chance(chance.below(1000) as u64) };
-            let mut lookup = Lookup::new(cheap);
+            let mut lookup = Lookup::default();
             let drafters: [&mut dyn Drafter; 2] = [&mut gambler, &mut lookup];
             for drafter in drafters {
                 let (drafted_events, drafted, drafted_memory) = run(&case, Some(drafter));
@@ -406,7 +430,7 @@ mod tests {
             let drafts: Vec<bool> = cases.iter().map(|_| chance.below(2) == 0).collect();
             let drafters = gamblers.iter_mut().zip(&drafts);
             let drafters = drafters.map(|(one, drafts)| drafts.then_some(one as &mut dyn Drafter)).collect();
-            let together = run_together(&cases, drafters);
+            let together = run_together(&cases, drafters, &mut Costs::default());
             assert_eq!(together.len(), cases.len());
             for (case, (one, other)) in cases.iter().zip(alone.iter().zip(&together)) {
                 assert_eq!((&one.0, &one.2), (&other.0, &other.2), "{case:?}");
@@ -432,7 +456,8 @@ mod tests {
                 }
             }
         });
-        let mut scheduler = Scheduler::default();
+        let mut costs = Costs::default();
+        let mut scheduler = Scheduler::new(&mut costs);
         for (cache, show) in caches.iter_mut().zip(&mut shows) {
             cache.reuse(&mut toy, &PROMPT).unwrap();
             assert!(cache.read(&mut toy, &PROMPT, &|| false, &mut |_| {}).unwrap().is_continue());
@@ -446,5 +471,18 @@ mod tests {
         assert_eq!(toy.batches, [2, 2, 1]);
         assert_eq!(generated.iter().map(|of| of.tokens).collect::<Vec<_>>(), [3, 2]);
         assert_eq!(shown, ["abc", "de"]);
+    }
+
+    #[test]
+    fn the_batches_of_a_single_answer_teach_what_they_cost() {
+        let says = "abcdefghij".repeat(40);
+        let mut gambler = Gambler { says: says.bytes().map(Token::from).collect(), chance: Chance(1) };
+        let (one, mut costs) = (case(&says, 400, &[]), Costs::default());
+        run_together(std::slice::from_ref(&one), vec![Some(&mut gambler)], &mut costs);
+        let sizes: Vec<usize> = costs.list().iter().map(|(_, size, _)| *size).collect();
+        assert_eq!(sizes, [2, 3, 5, 9]);
+        let mut costs = Costs::default();
+        run_together(&[one.clone(), one], vec![None, None], &mut costs);
+        assert_eq!(costs, Costs::default(), "which answer has cost how much cannot be told");
     }
 }

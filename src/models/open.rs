@@ -14,7 +14,7 @@ use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
-use crate::engine::draft::Costs;
+use crate::engine::costs::Costs;
 use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
@@ -188,7 +188,7 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-/// What was measured under these settings, and the batch size: the user's, or the one that was chosen.
+/// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
 fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Option<u32>) {
     let context = ContextOptions::new(settings, 0, 0, threads(settings));
     let conditions = format!(
@@ -197,7 +197,7 @@ fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Optio
         settings.gpu_layers,
         !settings.no_repack
     );
-    let costs = before.and_then(|file| file.costs(&conditions).and_then(Costs::read));
+    let costs = before.map_or_else(Costs::default, |file| Costs::read(file.batch_costs(&conditions)));
     let batch_size = settings.batch_size.or_else(|| before?.batch_size(&conditions));
     (Measured { costs, batch_size: batch_size.is_some(), conditions }, batch_size)
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::Measured;
 use crate::backend::Error;
 use crate::engine::Engine;
 use crate::engine::llama::Llama;
 use crate::engine::model::Cancel;
+use crate::model_state::ModelEntry;
 
 /// A job for the engine's thread.
 pub(super) struct EngineJob {
@@ -44,4 +46,18 @@ pub(super) struct Ready<'e, 'w> {
     pub(super) cautions: &'e mut Vec<String>,
     /// Whether there is a newer job.
     pub(super) superseded: Cancel<'e>,
+    /// What is remembered of the model's speed, and where.
+    pub(super) measured: &'e mut Measured,
+    pub(super) state: &'e ModelEntry,
+}
+
+impl Ready<'_, '_> {
+    /// Remembers what batches cost if the engine has learnt anything notable. That is rare.
+    pub(super) fn remember_costs(&mut self) {
+        let costs = self.engine.costs();
+        if costs.differ_from(&self.measured.costs) {
+            self.state.remember_batch_costs(&self.measured.conditions, costs.list());
+            self.measured.costs = costs.clone();
+        }
+    }
 }

@@ -140,13 +140,14 @@ impl Worker {
             self.cautions.push(not_locked_note());
         }
         let mut next = Some(first);
-        while let Some(job) = next.take().or_else(|| waiting(inbox, || self.rest(&mut engine))) {
+        while let Some(job) = next.take().or_else(|| waiting(inbox, || engine.rest())) {
             let _mark = job.conversation.as_ref().and_then(|id| Mark::begin(self.spec.working.as_ref()?, id));
             let (stop, newest) = (self.stop(&job, &Arc::default()), self.newest.clone());
             let superseded = || newest.load(Ordering::Relaxed) > job.number;
             let (engine, cautions) = (&mut engine, &mut self.cautions);
+            let (measured, state) = (&mut self.spec.measured, &self.spec.state);
             template::until(stop, || {
-                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded }))
+                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state }))
             });
             self.choose_batch_size(engine);
         }
@@ -173,15 +174,6 @@ impl Worker {
         {
             self.spec.state.remember_batch_size(&self.spec.measured.conditions, size as u32);
             self.spec.measured.batch_size = true;
-        }
-    }
-
-    /// Background work while idle.
-    fn rest(&self, engine: &mut Engine<Llama>) {
-        let (before, newest) = (self.newest.load(Ordering::Relaxed), &self.newest);
-        engine.rest();
-        if let Some(costs) = engine.measure(&|| newest.load(Ordering::Relaxed) > before) {
-            self.spec.state.remember_costs(&self.spec.measured.conditions, costs.numbers());
         }
     }
 

@@ -1,0 +1,236 @@
+//! The time of each batch → what a batch costs on this machine, as a multiple of a single token's time, by its
+//! size and by the number of tokens in memory before it (the depth). Drafting depends on it. Part of 7.
+//!
+//! What was never seen is estimated cheap: a draft is then tried, and shows the true cost.
+
+use std::collections::BTreeMap;
+
+/// The batch sizes whose costs are learnt. Between them, costs lie on straight lines.
+pub const SIZES: [usize; 8] = [1, 2, 3, 5, 9, 17, 33, 65];
+/// The smallest depth beyond the first class of depths. Each further class reaches twice as far.
+const FIRST_CLASS: usize = 512;
+/// The most by which one time raises a known cost: other load only ever lengthens times.
+const SLOWER: f64 = 1.05;
+/// The change from which on costs are worth remembering.
+const NOTABLE: f64 = 1.1;
+
+/// The costs of batches. The default knows nothing and estimates everything.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Costs {
+    /// By class of depths; the key is the smallest depth beyond it.
+    depths: BTreeMap<usize, CostsAtDepth>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct CostsAtDepth {
+    /// The present time of a single token, in seconds.
+    token: Option<f64>,
+    /// The cost of each of [`SIZES`], none of the first. As multiples they stay true when other load slows
+    /// the whole machine.
+    batches: [Option<f64>; SIZES.len()],
+}
+
+impl Costs {
+    /// The costs that [`Costs::list`] gave. Skips unusable ones.
+    pub fn read(list: &[(usize, usize, f64)]) -> Costs {
+        let mut costs = Costs::default();
+        for (beyond, size, cost) in list {
+            let usable = *beyond > 0 && class_of(beyond - 1) == *beyond && *cost >= 1.0 && cost.is_finite();
+            if let Some(index) = index_of(*size).filter(|index| usable && *index > 0) {
+                costs.depths.entry(*beyond).or_default().batches[index] = Some(*cost);
+            }
+        }
+        costs
+    }
+
+    /// All that is known, as (smallest depth beyond the class, batch size, cost).
+    pub fn list(&self) -> Vec<(usize, usize, f64)> {
+        let mut list = Vec::new();
+        for (beyond, at) in &self.depths {
+            let costs = SIZES.into_iter().zip(at.batches);
+            list.extend(costs.filter_map(|(size, cost)| Some((*beyond, size, cost?))));
+        }
+        list
+    }
+
+    /// Learns from the time of a batch of `size` after `depth` tokens: of [`SIZES`], and only once the time of
+    /// a single token is known at such a depth.
+    pub fn learn(&mut self, size: usize, depth: usize, seconds: f64) {
+        let Some(index) = index_of(size).filter(|_| seconds > 0.0 && seconds.is_finite()) else { return };
+        let at = self.depths.entry(class_of(depth)).or_default();
+        if index == 0 {
+            at.token = Some(learnt(at.token, seconds));
+        } else if let Some(token) = at.token {
+            at.batches[index] = Some(learnt(at.batches[index], (seconds / token).max(1.0)));
+        }
+    }
+
+    /// The cost of a batch of `size`, at least 1, after `depth` tokens. A larger batch never costs less.
+    pub fn of(&self, size: usize, depth: usize) -> f64 {
+        let line = self.line(class_of(depth));
+        let to = SIZES.iter().position(|known| *known >= size).unwrap_or(SIZES.len() - 1).max(1);
+        let from = to - 1;
+        let share = (size - SIZES[from]) as f64 / (SIZES[to] - SIZES[from]) as f64;
+        line[from] + (line[to] - line[from]) * share
+    }
+
+    /// Whether they contain anything that is missing in `known`, or notably different there.
+    pub fn differ_from(&self, known: &Costs) -> bool {
+        let known = known.list();
+        self.list().iter().any(|(beyond, size, cost)| {
+            let before = known.iter().find(|before| (before.0, before.1) == (*beyond, *size));
+            before.is_none_or(|before| (cost / before.2).max(before.2 / cost) > NOTABLE)
+        })
+    }
+
+    /// The costs of [`SIZES`] at a class of depths, in ascending order.
+    fn line(&self, class: usize) -> [f64; SIZES.len()] {
+        let seen: [Option<f64>; SIZES.len()] = std::array::from_fn(|index| self.nearest(index, class));
+        let mut line = [1.0; SIZES.len()];
+        for index in 1..SIZES.len() {
+            let cost = seen[index].unwrap_or_else(|| estimate(&seen, index));
+            // If a larger batch took less time, the rest was noise.
+            let most = seen[index..].iter().flatten().copied().fold(f64::INFINITY, f64::min);
+            line[index] = cost.min(most).max(line[index - 1]);
+        }
+        line
+    }
+
+    /// The cost of a size at the nearest class of depths where it was seen; of two, the shallower and cheaper.
+    fn nearest(&self, index: usize, class: usize) -> Option<f64> {
+        let seen = self.depths.iter().filter_map(|(beyond, at)| Some((*beyond, at.batches[index]?)));
+        seen.min_by_key(|(beyond, _)| beyond.ilog2().abs_diff(class.ilog2())).map(|(_, cost)| cost)
+    }
+}
+
+/// The class of a depth: the smallest depth beyond it.
+fn class_of(depth: usize) -> usize {
+    FIRST_CLASS.max((depth + 1).next_power_of_two())
+}
+
+fn index_of(size: usize) -> Option<usize> {
+    SIZES.iter().position(|known| *known == size)
+}
+
+/// A cost, or a time, after it was `seen` once more.
+fn learnt(known: Option<f64>, seen: f64) -> f64 {
+    known.map_or(seen, |known| seen.min(known * SLOWER))
+}
+
+/// The cost of a size on two cores with a small model, which gain little from batches.
+fn usual(index: usize) -> f64 {
+    if index == 0 { 1.0 } else { 1.9 + 0.38 * (SIZES[index] - 1) as f64 }
+}
+
+/// The cost of a size that was not seen: the usual one, and less if the nearest size costs less than usual.
+fn estimate(seen: &[Option<f64>], index: usize) -> f64 {
+    let share = |near: usize| Some((near.abs_diff(index), seen[near]? / usual(near)));
+    let nearest = (1..seen.len()).filter_map(share).min_by_key(|(distance, _)| *distance);
+    usual(index) * nearest.map_or(1.0, |(_, share)| share.min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Costs learnt at one depth.
+    fn learn(depth: usize, times: &[(usize, f64)]) -> Costs {
+        let mut costs = Costs::default();
+        times.iter().for_each(|(size, seconds)| costs.learn(*size, depth, *seconds));
+        costs
+    }
+
+    fn near(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-9, "{a} and {b}");
+    }
+
+    #[test]
+    fn costs_are_multiples_of_a_single_tokens_time() {
+        let costs = learn(100, &[(1, 0.5), (3, 1.0), (5, 1.2)]);
+        for (size, cost) in [(1, 1.0), (3, 2.0), (4, 2.2), (5, 2.4)] {
+            near(costs.of(size, 400), cost);
+        }
+        let slower = learn(100, &[(1, 5.0), (3, 10.0), (5, 12.0)]);
+        near(slower.of(4, 0), costs.of(4, 0));
+    }
+
+    #[test]
+    fn noise_hardly_moves_them_and_a_change_does() {
+        let mut costs = learn(0, &[(1, 1.0), (17, 4.0), (17, 3600.0)]);
+        near(costs.of(17, 0), 4.2);
+        costs.learn(17, 0, 4.0);
+        near(costs.of(17, 0), 4.0);
+        (0..30).for_each(|_| costs.learn(17, 0, 8.0));
+        near(costs.of(17, 0), 8.0);
+        costs.learn(1, 0, 0.5); // a batch then takes half the time, too, until it is seen
+        near(costs.of(17, 0), 8.0);
+        for useless in [0.0, -1.0, f64::NAN] {
+            costs.learn(1, 0, useless);
+        }
+        costs.learn(16, 0, 0.1);
+        near(costs.of(17, 0), 8.0);
+    }
+
+    #[test]
+    fn with_nothing_seen_they_are_the_usual_ones() {
+        let costs = Costs::default();
+        for (size, cost) in [(1, 1.0), (2, 2.28), (5, 3.42), (8, 4.56), (33, 14.06), (65, 26.22)] {
+            near(costs.of(size, 700), cost);
+        }
+    }
+
+    #[test]
+    fn a_depth_that_was_not_seen_costs_what_the_nearest_one_does() {
+        let mut costs = learn(100, &[(1, 1.0), (17, 4.0)]);
+        for (size, seconds) in [(1, 3.0), (17, 36.0)] {
+            costs.learn(size, 2048, seconds);
+        }
+        for (depth, cost) in [(0, 4.0), (511, 4.0), (1023, 4.0), (1024, 12.0), (1 << 20, 12.0)] {
+            near(costs.of(17, depth), cost);
+        }
+        let alone = learn(100, &[(17, 4.0)]);
+        assert_eq!(alone.list(), [], "nothing to compare it with");
+    }
+
+    #[test]
+    fn what_was_not_seen_is_estimated_cheap() {
+        let cheap = learn(0, &[(1, 1.0), (17, 2.0)]);
+        near(cheap.of(33, 0), 14.06 * 2.0 / 7.98);
+        assert!(cheap.of(9, 0) < 2.0);
+        let dear = learn(0, &[(1, 1.0), (3, 3.0), (17, 17.0)]);
+        near(dear.of(9, 0), 4.94);
+        near(dear.of(33, 0), 17.0);
+    }
+
+    #[test]
+    fn a_larger_batch_never_costs_less() {
+        let costs = learn(0, &[(1, 1.0), (3, 9.0), (5, 4.0), (17, 3.0), (33, 8.0), (65, 7.0)]);
+        let all: Vec<f64> = (1..=65).map(|size| costs.of(size, 0)).collect();
+        assert!(all[0] == 1.0 && all.is_sorted(), "{all:?}");
+        assert_eq!((costs.of(3, 0), costs.of(17, 0), costs.of(33, 0)), (3.0, 3.0, 7.0));
+    }
+
+    #[test]
+    fn they_are_remembered_when_they_change_notably() {
+        let mut costs = learn(600, &[(1, 0.5), (3, 1.0), (17, 2.0)]);
+        let list = costs.list();
+        assert_eq!(list, [(1024, 3, 2.0), (1024, 17, 4.0)]);
+        let known = Costs::read(&list);
+        assert_eq!(known.list(), list);
+        assert!(costs.differ_from(&Costs::default()) && !costs.differ_from(&known));
+        costs.learn(3, 600, 1.04);
+        assert!(!costs.differ_from(&known), "hardly");
+        costs.learn(3, 600, 0.8);
+        assert!(costs.differ_from(&known));
+        let unusable = [
+            (0, 3, 2.0),
+            (500, 3, 2.0),
+            (512, 4, 2.0),
+            (512, 1, 2.0),
+            (512, 3, 0.1),
+            (512, 3, f64::INFINITY),
+            (512, 3, f64::NAN),
+        ];
+        assert_eq!(Costs::read(&unusable), Costs::default());
+    }
+}
