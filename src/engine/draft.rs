@@ -2,14 +2,9 @@
 //! sequence.rs.
 //!
 //! The sampler chooses every token from the model's own logits whatever the draft, so a rejected draft costs
-<<<<<<< HEAD
 //! time but changes no text, except in near ties: a batch rounds differently. Drafts are made only where they
-//! pay: this depends on the acceptance rate of similar drafts in this answer and on the measured cost of a
-//! batch. Nothing here reads a clock.
-=======
-//! time but never changes the text. Drafts are made only where they pay: this depends on the acceptance rate
-//! of similar drafts in this answer and on the learnt costs of batches. Nothing here reads a clock.
->>>>>>> costs
+//! pay: this depends on the acceptance rate of similar drafts in this answer and on the learnt costs of
+//! batches. Nothing here reads a clock.
 
 use std::collections::HashMap;
 
