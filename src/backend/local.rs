@@ -156,7 +156,7 @@ impl Backend for Local {
             let send = |event| _ = events.send(BackendEvent::Progress(event)); // fails if the receiver has gone
             ready.cautions.drain(..).for_each(|caution| send(Event::Notice(caution)));
             let done = ready.engine.reply(&request, cancel, &mut |event| send(event));
-            ready.remember_costs(); // a process that answers once ends soon after
+            ready.remember_speed(); // a process that answers once ends soon after
             BackendEvent::Done(done.map(|stats| Stats { load: ready.load, ..stats }).map_err(Error::from))
         })
     }

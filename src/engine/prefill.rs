@@ -138,7 +138,9 @@ impl Prefill {
         if flow.is_continue() && missing >= TELLING {
             let _last = model.logits(0)[0]; // waits for a GPU
             self.secs_per_token = Some(started.elapsed().as_secs_f64() / missing as f64);
-            self.secs_in_batches = self.secs_per_token.filter(|_| missing >= model.batch_size());
+            if missing >= model.batch_size() {
+                self.secs_in_batches = self.secs_per_token;
+            }
         }
         Ok(flow)
     }

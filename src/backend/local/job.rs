@@ -52,12 +52,19 @@ pub(super) struct Ready<'e, 'w> {
 }
 
 impl Ready<'_, '_> {
-    /// Remembers what batches cost if the engine has learnt anything notable. That is rare.
-    pub(super) fn remember_costs(&mut self) {
+    /// Remembers what the engine has learnt of the model's speed, if that is notable, which is rare: what
+    /// batches cost, and once the best size of prefill batches, for the next load.
+    pub(super) fn remember_speed(&mut self) {
         let costs = self.engine.costs();
         if costs.differ_from(&self.measured.costs) {
             self.state.remember_batch_costs(&self.measured.conditions, costs.list());
             self.measured.costs = costs.clone();
+        }
+        if !self.measured.batch_size
+            && let Some(size) = self.engine.best_batch_size()
+        {
+            self.state.remember_batch_size(&self.measured.conditions, size as u32);
+            self.measured.batch_size = true;
         }
     }
 }

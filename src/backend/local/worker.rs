@@ -149,7 +149,6 @@ impl Worker {
             template::until(stop, || {
                 (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state }))
             });
-            self.choose_batch_size(engine);
         }
         ControlFlow::Break(())
     }
@@ -164,16 +163,6 @@ impl Worker {
                 None => newest.load(Ordering::Relaxed) > number,
             };
             unwanted || loading.abort.load(Ordering::Relaxed)
-        }
-    }
-
-    /// Remembers the best batch size for the next load, once.
-    fn choose_batch_size(&mut self, engine: &mut Engine<Llama>) {
-        if !self.spec.measured.batch_size
-            && let Some(size) = engine.best_batch_size()
-        {
-            self.spec.state.remember_batch_size(&self.spec.measured.conditions, size as u32);
-            self.spec.measured.batch_size = true;
         }
     }
 
