@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub const SIZES: [usize; 8] = [1, 2, 3, 5, 9, 17, 33, 65];
 /// The smallest depth beyond the first class of depths. Each further class reaches twice as far.
 const FIRST_CLASS: usize = 512;
-/// The most by which one time raises a known cost: other load only ever lengthens times.
+/// The most by which one time raises what is known: other load lengthens some times.
 const SLOWER: f64 = 1.05;
 /// The change from which on costs are worth remembering.
 const NOTABLE: f64 = 1.1;
@@ -59,9 +59,13 @@ impl Costs {
         let Some(index) = index_of(size).filter(|_| seconds > 0.0 && seconds.is_finite()) else { return };
         let at = self.depths.entry(class_of(depth)).or_default();
         if index == 0 {
-            at.token = Some(learnt(at.token, seconds));
+            // Seen often: it follows the median.
+            let near = |known: f64| seconds.clamp(known / SLOWER, known * SLOWER);
+            at.token = Some(at.token.map_or(seconds, near));
         } else if let Some(token) = at.token {
-            at.batches[index] = Some(learnt(at.batches[index], (seconds / token).max(1.0)));
+            // Seen rarely: a shorter time counts at once.
+            let cost = (seconds / token).max(1.0);
+            at.batches[index] = Some(at.batches[index].map_or(cost, |known| cost.min(known * SLOWER)));
         }
     }
 
@@ -110,11 +114,6 @@ fn class_of(depth: usize) -> usize {
 
 fn index_of(size: usize) -> Option<usize> {
     SIZES.iter().position(|known| *known == size)
-}
-
-/// A cost, or a time, after it was `seen` once more.
-fn learnt(known: Option<f64>, seen: f64) -> f64 {
-    known.map_or(seen, |known| seen.min(known * SLOWER))
 }
 
 /// The cost of a size on two cores with a small model, which gain little from batches.
