@@ -31,9 +31,9 @@ fn everything_wrong_in_file_and_environment_is_said_at_once() {
     let done = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_MIN_P", "hot").env("FIRESIDE_SEED", "x");
     let done = done.done().code(2).stdout("");
     let expected = [
-        "config.toml line 1: there is not a setting 'tepm', did you mean temp?",
+        "config.toml line 1: there is no setting 'tepm', did you mean temp?",
         "config.toml line 3: top-p must be a number from 0 to 1, not '2'",
-        "config.toml line 4: there is not a setting 'sampling'",
+        "config.toml line 4: there is no setting 'sampling'",
         "FIRESIDE_MIN_P must be a number from 0 to 1, not 'hot'",
         "FIRESIDE_SEED must be a whole number from 0 to 4294967295, or -1, not 'x'",
     ];
@@ -143,7 +143,7 @@ fn what_is_wrong_stops_none_of_the_subcommands_that_help_to_find_it() {
     let config = run(&["config"]).code(0);
     assert!(config.stdout.contains("top-k"), "{config:#?}");
     for what in
-        ["line 1: there is not a setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is no setting"]
+        ["line 1: there is no setting 'tepm'", "FIRESIDE_MIN_P must be", "FIRESIDE_ODD is not a setting"]
     {
         let last = config.stdout.lines().rev().take(4).collect::<String>();
         assert!(last.contains(what), "{what} below the table; {config:#?}");
@@ -263,7 +263,7 @@ fn the_nearest_name_may_be_another_spelling_or_one_for_the_start() {
     chat(&home, &[], "/set temperatur 1\n").failed(0, "temperatur").hint("did you mean /set temperature?");
     chat(&home, &[], "/set incognitoo on\n").failed(0, "incognitoo").hint("did you mean /set incognito?");
     home.write(CONFIG, "temperatur = 1\n");
-    ask(&home, &[]).failed(2, "there is not a setting 'temperatur', did you mean temperature?");
+    ask(&home, &[]).failed(2, "there is no setting 'temperatur', did you mean temperature?");
     home.write(CONFIG, "");
     let run = home.scripted("yes\n", &["-p", "Hi"]).env("FIRESIDE_TEMPERATUR", "1");
     run.done().code(0).says("did you mean FIRESIDE_TEMPERATURE?");
