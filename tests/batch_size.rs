@@ -29,14 +29,15 @@ fn the_first_long_prefill_decides() {
     assert_eq!(used(&home, 20, &[]), 512);
     assert_eq!(*chosen(&mut state(&home)), Value::Null, "a short prompt fills no batch");
     assert_eq!(used(&home, 600, &[]), 512);
-    assert_eq!(chosen(&mut state(&home))[1], 512, "such a model is fast enough");
+    let size = chosen(&mut state(&home))[1].as_u64().unwrap(); // 512, unless the machine is busy
+    assert!(size.is_power_of_two() && (64..=512).contains(&size), "{size}");
     let mut other = state(&home);
     chosen(&mut other)[1] = 128.into();
     home.write(STATE, other.to_string());
     assert_eq!(used(&home, 600, &[]), 128);
     assert_eq!(chosen(&mut state(&home))[1], 128, "it is chosen once");
     assert_eq!(used(&home, 20, &["--batch-size", "256"]), 256);
-    assert_eq!(used(&home, 20, &["--threads", "1"]), 512, "other threads, another speed");
+    assert_eq!(used(&home, 20, &["--threads", "2"]), 512, "other threads, another speed");
 }
 
 #[test]
