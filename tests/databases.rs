@@ -3,7 +3,7 @@
 //! `databases/version-2.sql` holds the rows of one, as the program of that version wrote it;
 //! `databases/make.py` made it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fireside::chat::record::{Entry, Record};
@@ -48,6 +48,15 @@ fn rows(path: &Path) -> Vec<String> {
     let mut statement = database.prepare(query).unwrap();
     let rows = statement.query_map([], |row| row.get(0)).unwrap();
     rows.map(Result::unwrap).collect()
+}
+
+/// A home with such a database, and its path.
+fn with_version_2() -> (Home, PathBuf) {
+    let home = Home::new();
+    let database = home.path(DATABASE);
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    make_version_2(&database);
+    (home, database)
 }
 
 fn version(path: &Path) -> u32 {
@@ -120,10 +129,7 @@ fn nothing_of_version_2_is_lost() {
 
 #[test]
 fn what_version_2_left_beside_its_database_is_taken_in_once() {
-    let home = Home::new();
-    let database = home.path(DATABASE);
-    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
-    make_version_2(&database);
+    let (home, _) = with_version_2();
     let beside: String = VERSION_2
         .lines()
         .filter_map(|line| line.strip_prefix(BESIDE))
@@ -161,10 +167,7 @@ fn a_migration_that_cannot_be_finished_changes_nothing() {
 /// The log beside the database grows during a migration that is too large for SQLite's memory.
 #[test]
 fn a_migration_that_is_killed_changes_nothing() {
-    let home = Home::new();
-    let database = home.path(DATABASE);
-    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
-    make_version_2(&database);
+    let (home, database) = with_version_2();
     let many = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) \
         insert into message (conversation, parent, role, text, created) \
         select conversation, number, 'user', 'Message ' || i || ' ' || hex(zeroblob(200)), 1 \
@@ -186,10 +189,7 @@ fn a_migration_that_is_killed_changes_nothing() {
 /// A newer build's database is left alone. An older build leaves this one's alone, by the same rule.
 #[test]
 fn a_database_of_a_newer_version_is_refused_plainly() {
-    let home = Home::new();
-    let database = home.path(DATABASE);
-    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
-    make_version_2(&database);
+    let (home, database) = with_version_2();
     Connection::open(&database).unwrap().pragma_update(None, "user_version", 4).unwrap();
     let before = rows(&database);
     history(&home, &["list"]).done().failed(1, "was written by a newer version of fireside");
