@@ -91,8 +91,9 @@ mod forgery;
 // Answers equal to those of a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
 // Batches: several sequences, cancelled ones, impossible ones.
-mod batch_size;
 mod batches;
+// What is chosen by measurement.
+mod measured;
 // A file loaded in two halves.
 mod loading;
 // The same with drafts.

@@ -4,6 +4,7 @@
 //! are checked before they reach C++, the log is kept for error messages, and positions never exceed the
 //! model's limit.
 
+mod attention;
 mod context;
 mod devices;
 mod facts;
@@ -18,6 +19,7 @@ use std::ops::ControlFlow;
 use anyhow::{Context as _, Result, anyhow, bail};
 use llama_cpp_2::token::LlamaToken;
 
+pub use self::attention::{AttentionShape, flash_is_faster};
 use self::context::Context;
 pub use self::context::ContextOptions;
 pub use self::devices::{BINDING, BUILD, Device, devices, on_gpu, system_info};

@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod licences;
 pub mod removal;
 pub mod about;
+mod attention;
 mod device;
 mod error;
 pub mod memory;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::about::{About, count};
+use super::attention::{scores_fit, to_measure};
 use super::device::device;
 use super::memory::{context_limit, first_batch_size, weights_bytes};
 use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
@@ -15,7 +16,7 @@ use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::costs::Costs;
-use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
+use crate::engine::llama::{self, AttentionShape, ContextOptions, LoadOptions, Parts, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
@@ -58,11 +59,14 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let stamp = gguf::stamp(&files).map_err(unreadable)?;
     let state = state.entry(path, &stamp);
     let before = state.get();
-    let (measured, batch_size) = measured(before.as_ref(), config.settings());
-    let batch_size = batch_size.unwrap_or_else(|| {
-        first_batch_size(weights_bytes(&header), llama::on_gpu(config.settings().gpu_layers))
-    });
-    // Recorded with every answer, as if it were given: a replay must not depend on what is measured later.
+    // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
+    // depend on what is measured later.
+    let (attention, slow_flash) = attention(before.as_ref(), &header, config.settings());
+    let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
+    let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
+    let config = config.advised(advice.clone());
+    let (measured, batch_size) = measured(before.as_ref(), attention, config.settings());
+    let batch_size = batch_size.unwrap_or_else(|| first_batch_size_of(&header, config.settings()));
     let ours = config.settings().batch_size.is_none();
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
     let config = config.advised(advice.into_iter().chain(ours).collect());
@@ -188,18 +192,43 @@ fn fingerprint(
     Ok((fingerprint, Some(probe)))
 }
 
-/// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
-fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Option<u32>) {
+fn first_batch_size_of(header: &Header, settings: &Settings) -> u32 {
+    first_batch_size(weights_bytes(header), llama::on_gpu(settings.gpu_layers))
+}
+
+/// The attention still to be measured, and whether flash attention was found to be slower and can be done
+/// without.
+fn attention(
+    before: Option<&FileState>,
+    header: &Header,
+    settings: &Settings,
+) -> (Option<(AttentionShape, String)>, bool) {
+    let Some(shape) = to_measure(header, settings) else { return (None, false) };
+    let conditions = conditions(settings);
+    let Some(faster) = before.and_then(|file| file.flash_is_faster(&conditions)) else {
+        return (Some((shape, conditions)), false);
+    };
+    let batch_size = settings.batch_size.unwrap_or_else(|| first_batch_size_of(header, settings));
+    (None, !faster && scores_fit(shape, header, settings, batch_size))
+}
+
+/// What the speed of a model depends on besides its file, as a key.
+fn conditions(settings: &Settings) -> String {
     let context = ContextOptions::new(settings, 0, 0, threads(settings));
-    let conditions = format!(
-        "{}, {context:?}, gpu layers {:?}, weights repacked {}",
-        llama::BINDING,
-        settings.gpu_layers,
-        !settings.no_repack
-    );
+    let (gpu_layers, repacked) = (settings.gpu_layers, !settings.no_repack);
+    format!("{}, {context:?}, gpu layers {gpu_layers:?}, weights repacked {repacked}", llama::BINDING)
+}
+
+/// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
+fn measured(
+    before: Option<&FileState>,
+    attention: Option<(AttentionShape, String)>,
+    settings: &Settings,
+) -> (Measured, Option<u32>) {
+    let conditions = conditions(settings);
     let costs = before.map_or_else(Costs::default, |file| Costs::read(file.batch_costs(&conditions)));
     let batch_size = settings.batch_size.or_else(|| before?.batch_size(&conditions));
-    (Measured { costs, batch_size: batch_size.is_some(), conditions }, batch_size)
+    (Measured { costs, batch_size: batch_size.is_some(), attention, conditions }, batch_size)
 }
 
 /// What a verdict depends on besides the file: the build, and the user's chat template.

@@ -145,9 +145,10 @@ impl Worker {
             let (stop, newest) = (self.stop(&job, &Arc::default()), self.newest.clone());
             let superseded = || newest.load(Ordering::Relaxed) > job.number;
             let (engine, cautions) = (&mut engine, &mut self.cautions);
+            let threads = self.spec.context.threads;
             let (measured, state) = (&mut self.spec.measured, &self.spec.state);
             template::until(stop, || {
-                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state }))
+                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state, threads }))
             });
         }
         ControlFlow::Break(())

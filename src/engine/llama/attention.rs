@@ -1,0 +1,196 @@
+//! The shape of a model's attention → whether flash attention is faster on this processor, by measurement.
+//!
+//! llama.cpp always prefers flash attention. On a processor with matrix units (Intel AMX) it evaluates one row at
+//! a time there, and a model with many small heads then generates at less than half its speed. The two graphs
+//! here are those of `build_attn_mha` in llama-graph.cpp, without a model around them: zeros take as long as
+//! any other numbers.
+
+use std::ptr::{NonNull, null, null_mut};
+use std::time::Instant;
+
+use llama_cpp_sys_2 as sys;
+
+use super::devices::backend;
+use super::log::contained;
+
+/// The attention of a model, without the layers' weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// The number of heads of the queries, and of the keys and values: a divisor of it.
+    pub heads: u32,
+    pub kv_heads: u32,
+    /// The numbers in each head of a key and of a value.
+    pub key_length: u32,
+    pub value_length: u32,
+    /// The number of layers with attention.
+    pub layers: u32,
+}
+
+impl AttentionShape {
+    /// The bytes of scores of a batch that llama.cpp holds without flash attention.
+    pub fn score_bytes(self, context: usize, batch_size: usize) -> u64 {
+        u64::from(self.heads) * context as u64 * batch_size as u64 * size_of::<f32>() as u64
+    }
+}
+
+/// The number of tokens in memory while measuring: a conversation of some length.
+const DEPTH: i64 = 2048;
+/// The layers measured at most: their keys and values together are larger than a core's cache.
+const LAYERS: u32 = 8;
+/// The rows of a measured prefill batch: flash attention works on tiles of 64 rows.
+const ROWS: i64 = 64;
+/// The tokens prefilled for each token generated, in common use: questions, files, answers.
+const PREFILLED: f64 = 2.0;
+/// The number of times each graph runs; the shortest time counts.
+const RUNS: usize = 4;
+/// By how much less time it must take to go without flash attention, which needs less memory.
+const GAIN: f64 = 0.85;
+
+/// Whether flash attention is the faster way on this many threads, in the common mix of prefill and decoding.
+/// `None` if it cannot be measured. Takes some tens of milliseconds for a small model.
+pub fn flash_is_faster(shape: AttentionShape, threads: u32) -> Option<bool> {
+    backend();
+    let cost = |flash| {
+        let decode = Graph::new(shape, shape.layers.min(LAYERS), 1, flash)?.time(threads)?;
+        let prefill = Graph::new(shape, 1, ROWS, flash)?.time(threads)?;
+        let each = |seconds: f64, layers: u32| seconds / f64::from(layers);
+        Some(each(decode, shape.layers.min(LAYERS)) + PREFILLED * prefill / ROWS as f64)
+    };
+    contained(|| Some(cost(false)? > GAIN * cost(true)?))
+}
+
+/// The attention of some layers for one batch, to be computed on the CPU.
+struct Graph {
+    context: NonNull<sys::ggml_context>,
+    graph: *mut sys::ggml_cgraph,
+}
+
+impl Graph {
+    /// `rows`: the rows of the batch. `None`: out of memory.
+    fn new(shape: AttentionShape, layers: u32, rows: i64, flash: bool) -> Option<Graph> {
+        const TENSORS: usize = 16; // for each layer
+        // SAFETY: both only compute a size.
+        let (tensor, graph) = unsafe { (sys::ggml_tensor_overhead(), sys::ggml_graph_overhead()) };
+        let mem_size = tensor * TENSORS * layers as usize + graph;
+        let params = sys::ggml_init_params { mem_size, mem_buffer: null_mut(), no_alloc: true };
+        // SAFETY: ggml allocates the memory itself.
+        let context = NonNull::new(unsafe { sys::ggml_init(params) })?;
+        // SAFETY: the context has room for a graph.
+        let graph = unsafe { sys::ggml_new_graph(context.as_ptr()) };
+        let graph = Graph { context, graph };
+        for _ in 0..layers {
+            // SAFETY: the context has room for the tensors of each layer.
+            unsafe { graph.add_layer(shape, rows, flash) };
+        }
+        Some(graph)
+    }
+
+    /// # Safety
+    /// The context must have room for the tensors.
+    unsafe fn add_layer(&self, shape: AttentionShape, rows: i64, flash: bool) {
+        let ctx = self.context.as_ptr();
+        let (heads, kv_heads) = (i64::from(shape.heads), i64::from(shape.kv_heads));
+        let (key, value) = (i64::from(shape.key_length), i64::from(shape.value_length));
+        let scale = 1.0 / (shape.key_length as f32).sqrt();
+        // SAFETY: all tensors belong to this context, and their shapes agree.
+        unsafe {
+            let tensor = |kind, a, b, c| sys::ggml_new_tensor_3d(ctx, kind, a, b, c);
+            let by_head = |tensor| sys::ggml_permute(ctx, tensor, 0, 2, 1, 3);
+            let q = by_head(tensor(sys::GGML_TYPE_F32, key, heads, rows));
+            let k = by_head(tensor(sys::GGML_TYPE_F16, key, kv_heads, DEPTH));
+            let out = if flash {
+                let v = by_head(tensor(sys::GGML_TYPE_F16, value, kv_heads, DEPTH));
+                let mask = tensor(sys::GGML_TYPE_F16, DEPTH, rows, 1);
+                let out = sys::ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0, 0.0);
+                sys::ggml_flash_attn_ext_set_prec(out, sys::GGML_PREC_F32);
+                out
+            } else {
+                let v = tensor(sys::GGML_TYPE_F16, DEPTH, value, kv_heads); // held transposed
+                let mask = tensor(sys::GGML_TYPE_F32, DEPTH, rows, 1);
+                let scores = sys::ggml_mul_mat(ctx, k, q);
+                sys::ggml_mul_mat_set_prec(scores, sys::GGML_PREC_F32);
+                let scores = sys::ggml_soft_max_ext(ctx, scores, mask, scale, 0.0);
+                sys::ggml_cont(ctx, by_head(sys::ggml_mul_mat(ctx, v, scores)))
+            };
+            sys::ggml_build_forward_expand(self.graph, out);
+        }
+    }
+
+    /// The shortest time of a run, in seconds.
+    fn time(&self, threads: u32) -> Option<f64> {
+        let cpu = Cpu::new(threads)?;
+        // SAFETY: the context and the backend are alive.
+        let buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(self.context.as_ptr(), cpu.0.as_ptr()) };
+        let buffer = NonNull::new(buffer)?;
+        // SAFETY: the buffer was just allocated.
+        unsafe { sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0) };
+        let run = |_| {
+            let started = Instant::now();
+            // SAFETY: the tensors of the graph are in the buffer.
+            let status = unsafe { sys::ggml_backend_graph_compute(cpu.0.as_ptr(), self.graph) };
+            (status == sys::GGML_STATUS_SUCCESS).then(|| started.elapsed().as_secs_f64())
+        };
+        let times: Option<Vec<f64>> = (0..RUNS).map(run).collect();
+        // SAFETY: nothing uses the buffer any more.
+        unsafe { sys::ggml_backend_buffer_free(buffer.as_ptr()) };
+        times?.into_iter().min_by(f64::total_cmp)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: it was created here, and nothing else owns it.
+        unsafe { sys::ggml_free(self.context.as_ptr()) };
+    }
+}
+
+/// ggml's CPU backend.
+struct Cpu(NonNull<sys::ggml_backend>);
+
+impl Cpu {
+    fn new(threads: u32) -> Option<Cpu> {
+        // SAFETY: the backends are registered; no parameters are passed.
+        let cpu = unsafe { sys::ggml_backend_init_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU, null()) };
+        let cpu = Cpu(NonNull::new(cpu)?);
+        // SAFETY: the backend is alive; the name is a C string.
+        let set_threads = unsafe {
+            let device = sys::ggml_backend_get_device(cpu.0.as_ptr());
+            let registry = sys::ggml_backend_dev_backend_reg(device);
+            sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_set_n_threads".as_ptr())
+        };
+        let set_threads = NonNull::new(set_threads)?;
+        // SAFETY: ggml-backend.h gives the function of this name this type.
+        let set_threads: extern "C" fn(sys::ggml_backend_t, i32) = unsafe { std::mem::transmute(set_threads) };
+        set_threads(cpu.0.as_ptr(), threads as i32);
+        Some(cpu)
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        // SAFETY: it was created here, and nothing else owns it.
+        unsafe { sys::ggml_backend_free(self.0.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: AttentionShape =
+        AttentionShape { heads: 4, kv_heads: 2, key_length: 32, value_length: 32, layers: 2 };
+
+    #[test]
+    fn both_ways_can_be_timed() {
+        for (rows, flash) in [(1, false), (1, true), (ROWS, false), (ROWS, true)] {
+            let seconds = Graph::new(SMALL, 2, rows, flash).unwrap().time(1).unwrap();
+            assert!(seconds > 0.0, "{rows} rows, flash attention {flash}");
+        }
+        assert!(flash_is_faster(SMALL, 1).is_some());
+    }
+
+    #[test]
+    fn scores_take_four_bytes_each() {
+        assert_eq!(SMALL.score_bytes(4096, 512), 4 * 4 * 4096 * 512);
+    }
+}

@@ -1,0 +1,80 @@
+//! A header and what was measured → how attention is computed: as llama.cpp does by itself, or without flash
+//! attention where that is faster on this machine.
+
+use super::memory::context_limit;
+use crate::chat::settings::{Auto, CacheType, Settings};
+use crate::engine::llama::{self, AttentionShape};
+use crate::gguf::{self, Header};
+
+/// The largest share of free memory that the scores may take which flash attention never stores.
+const SCORES_SHARE: u64 = 16;
+
+/// The attention that can be measured for a model: on a CPU, where the user leaves the choice.
+pub(super) fn to_measure(header: &Header, settings: &Settings) -> Option<AttentionShape> {
+    // llama.cpp quantises values only with flash attention.
+    let plain = matches!(settings.cache_type_v, CacheType::F32 | CacheType::F16 | CacheType::BF16);
+    let free = plain && settings.flash_attn == Auto::Auto && !llama::on_gpu(settings.gpu_layers);
+    shape(header).filter(|_| free)
+}
+
+/// Whether there is room for the scores of a batch at the end of the context.
+pub(super) fn scores_fit(shape: AttentionShape, header: &Header, settings: &Settings, batch_size: u32) -> bool {
+    let Ok(context) = context_limit(header, settings) else { return false };
+    let available = gguf::memory::available_memory().unwrap_or(u64::MAX);
+    shape.score_bytes(context, batch_size as usize) <= available / SCORES_SHARE
+}
+
+/// `None` without attention, and for latent attention, which is computed in another way.
+fn shape(header: &Header) -> Option<AttentionShape> {
+    let number = |key: &str| header.arch_uint(key).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+    let most = |key: &str| header.arch_uints(key)?.into_iter().max()?.try_into().ok().filter(|n| *n > 0);
+    if ["attention.key_length_mla", "attention.kv_lora_rank"].iter().any(|key| number(key).is_some()) {
+        return None;
+    }
+    let heads: u32 = most("attention.head_count")?;
+    let kv_heads = most("attention.head_count_kv").unwrap_or(heads);
+    let length = number("embedding_length").map(|width| width / heads).filter(|length| *length > 0);
+    let key_length = number("attention.key_length").or(length)?;
+    let value_length = number("attention.value_length").or(length)?;
+    let layers = number("block_count")?;
+    let shape = AttentionShape { heads, kv_heads, key_length, value_length, layers };
+    Some(shape).filter(|shape| heads % shape.kv_heads == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::sample::Sample;
+
+    fn header(numbers: &[(&str, u32)]) -> Header {
+        let named = Sample::default().text("general.architecture", "llama");
+        let sample = numbers.iter().fold(named, |sample, (key, n)| sample.u32(&format!("llama.{key}"), *n));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, &sample.bytes()).unwrap();
+        gguf::read(file.path()).unwrap()
+    }
+
+    #[test]
+    fn the_shape_is_in_the_header() {
+        let plain = [("block_count", 3), ("embedding_length", 64), ("attention.head_count", 4)];
+        let of = |more: &[(&str, u32)]| shape(&header(&[&plain[..], more].concat()));
+        let expected = AttentionShape { heads: 4, kv_heads: 4, key_length: 16, value_length: 16, layers: 3 };
+        assert_eq!(of(&[]), Some(expected));
+        let shared = of(&[("attention.head_count_kv", 2), ("attention.key_length", 32)]);
+        assert_eq!(shared, Some(AttentionShape { kv_heads: 2, key_length: 32, ..expected }));
+        assert_eq!(of(&[("attention.head_count_kv", 3)]), None);
+        assert_eq!(of(&[("attention.kv_lora_rank", 8)]), None);
+        assert_eq!(shape(&header(&[("block_count", 3)])), None);
+    }
+
+    #[test]
+    fn it_is_measured_where_it_can_be_chosen() {
+        let numbers = [("block_count", 3), ("embedding_length", 64), ("attention.head_count", 4)];
+        let header = header(&numbers);
+        let measured = |settings| to_measure(&header, &settings).is_some();
+        let cpu = Settings { gpu_layers: Some(0), ..Settings::default() };
+        assert!(measured(cpu.clone()));
+        assert!(!measured(Settings { flash_attn: Auto::On, ..cpu.clone() }));
+        assert!(!measured(Settings { cache_type_v: CacheType::Q8_0, ..cpu }));
+    }
+}

@@ -1,0 +1,114 @@
+//! What is chosen by measurement, kept per model and machine, and recorded with answers: the batch size, from
+//! the first long prefill, and the attention, after the first answer.
+
+use serde_json::Value;
+
+use crate::support::{Home, tiny};
+
+const STATE: &str = ".local/state/fireside/models.json";
+
+/// What is said of the model with an answer to a prompt of so many words.
+fn model(home: &Home, words: usize, args: &[&str]) -> Value {
+    let prompt = "word ".repeat(words);
+    let args: Vec<&str> = ["--raw", "--json", "-n", "1", "-p", &prompt].iter().chain(args).copied().collect();
+    home.run(&args).model(&tiny("llama-bpe")).done().code(0).json()["model"].take()
+}
+
+fn used(home: &Home, words: usize, args: &[&str]) -> u64 {
+    model(home, words, args)["batch_size"].as_u64().unwrap()
+}
+
+fn state(home: &Home) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(home.path(STATE)).unwrap()).unwrap()
+}
+
+/// What is kept of the only model.
+fn kept(state: &mut Value) -> &mut Value {
+    state["files"].as_object_mut().unwrap().values_mut().next().unwrap()
+}
+
+fn chosen(state: &mut Value) -> &mut Value {
+    &mut kept(state)["batch_size"]
+}
+
+/// Writes down that flash attention is slower.
+fn slow_flash(home: &Home) {
+    let mut other = state(home);
+    kept(&mut other)["flash_is_faster"][1] = false.into();
+    home.write(STATE, other.to_string());
+}
+
+#[test]
+fn the_first_long_prefill_decides() {
+    let home = Home::new();
+    assert_eq!(used(&home, 20, &[]), 512);
+    assert_eq!(*chosen(&mut state(&home)), Value::Null, "a short prompt fills no batch");
+    assert_eq!(used(&home, 600, &[]), 512);
+    let size = chosen(&mut state(&home))[1].as_u64().unwrap(); // 512, unless the machine is busy
+    assert!(size.is_power_of_two() && (64..=512).contains(&size), "{size}");
+    let mut other = state(&home);
+    chosen(&mut other)[1] = 128.into();
+    home.write(STATE, other.to_string());
+    assert_eq!(used(&home, 600, &[]), 128);
+    assert_eq!(chosen(&mut state(&home))[1], 128, "it is chosen once");
+    assert_eq!(used(&home, 20, &["--batch-size", "256"]), 256);
+    assert_eq!(used(&home, 20, &["--threads", "2"]), 512, "other threads, another speed");
+}
+
+#[test]
+fn sizes_are_powers_of_two() {
+    let home = Home::new();
+    for wrong in ["100", "32", "8192", "many"] {
+        let done = home.run(&["--batch-size", wrong, "-p", "Hi"]).model(&tiny("llama-bpe")).done();
+        done.failed(2, "must be a power of two from 64 to 4096, or auto");
+    }
+}
+
+#[test]
+fn a_replay_takes_the_batch_size_of_its_time() {
+    let home = Home::new();
+    let model = tiny("llama-bpe");
+    home.run(&["--keep", "-p", &"word ".repeat(600), "-n", "4", "--temp", "0"]).model(&model).done().code(0);
+    let mut other = state(&home);
+    chosen(&mut other)[1] = 64.into();
+    home.write(STATE, other.to_string());
+    let conversations = home.run(&["history", "list", "--json"]).done().code(0).json();
+    let id = conversations["conversations"][0]["id"].as_str().unwrap();
+    let replayed = home.run(&["history", "replay", id, "--json"]).done().code(0).json();
+    let answer = &replayed["answers"][0];
+    assert_eq!((&answer["settings"]["batch-size"], &answer["identical"]), (&"512".into(), &true.into()));
+}
+
+#[test]
+fn attention_is_measured_after_the_first_answer() {
+    let home = Home::new();
+    let used = |args: &[&str]| model(&home, 20, args)["flash_attn"].as_str().unwrap().to_string();
+    assert_eq!(used(&["--flash-attn", "on"]), "on");
+    assert_eq!(kept(&mut state(&home))["flash_is_faster"], Value::Null, "the user has chosen");
+    assert_eq!(used(&[]), "auto");
+    assert!(kept(&mut state(&home))["flash_is_faster"][1].is_boolean());
+    slow_flash(&home);
+    assert_eq!(used(&[]), "off");
+    assert_eq!(kept(&mut state(&home))["flash_is_faster"][1], false, "it is measured once");
+    assert_eq!(used(&["--flash-attn", "on"]), "on");
+    assert_eq!(used(&["--threads", "2"]), "auto", "other threads, another speed");
+}
+
+#[test]
+fn a_replay_computes_attention_as_then() {
+    let home = Home::new();
+    let model = tiny("llama-bpe");
+    let ask = || home.run(&["--keep", "-p", "word word", "-n", "4", "--temp", "0"]).model(&model).done().code(0);
+    ask();
+    slow_flash(&home);
+    ask();
+    let conversations = home.run(&["history", "list", "--json"]).done().code(0).json();
+    let attention = |number: usize| {
+        let id = conversations["conversations"][number]["id"].as_str().unwrap();
+        let mut replayed = home.run(&["history", "replay", id, "--json"]).done().code(0).json();
+        let mut answer = replayed["answers"][0].take();
+        assert_eq!(answer["identical"], true);
+        answer["settings"]["flash-attn"].take()
+    };
+    assert_eq!((attention(0), attention(1)), ("off".into(), "auto".into()));
+}
