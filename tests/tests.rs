@@ -95,6 +95,8 @@ mod batch_size;
 mod batches;
 // A file loaded in two halves.
 mod loading;
+// What of a model goes to which device.
+mod placement;
 // The same with drafts.
 mod speculative;
 // Families of models, compared with their reference implementation; and the conversion of some.

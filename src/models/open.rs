@@ -8,14 +8,16 @@ use std::sync::atomic::AtomicBool;
 
 use super::about::{About, count};
 use super::device::device;
-use super::memory::{context_limit, first_batch_size, weights_bytes};
-use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
+use super::fit::{chosen, fit};
+use super::memory::{first_batch_size, weights_bytes};
+use super::plan::Plan;
+use super::{Error, advice_of, chat_template, entry_of, find, on_gpu, places, probe, refused, threads};
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::costs::Costs;
-use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, SpecialIds};
+use crate::engine::llama::{self, ContextOptions, LoadOptions, Parts, Placement, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
@@ -59,21 +61,26 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let state = state.entry(path, &stamp);
     let before = state.get();
     let (measured, batch_size) = measured(before.as_ref(), config.settings());
-    let batch_size = batch_size.unwrap_or_else(|| {
-        first_batch_size(weights_bytes(&header), llama::on_gpu(config.settings().gpu_layers))
-    });
+    let batch_size =
+        batch_size.unwrap_or_else(|| first_batch_size(weights_bytes(&header), on_gpu(config.settings())));
     // Recorded with every answer, as if it were given: a replay must not depend on what is measured later.
     let ours = config.settings().batch_size.is_none();
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
-    let config = config.advised(advice.into_iter().chain(ours).collect());
+    let fit = fit(&header, config.settings(), batch_size as usize)?;
+    let chosen = chosen(&fit, config.settings());
+    let config = config.advised(advice.into_iter().chain(ours).chain(chosen).collect());
     let settings = config.settings();
-    let limit = context_limit(&header, settings)?;
+    let limit = fit.limit;
     let template = chat_template(&header, settings)?;
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let context = ContextOptions::new(settings, limit, batch_size as usize, threads);
-    let (device, gpu_warning) = device(&header, settings, threads);
+    let context = ContextOptions {
+        on_gpus: fit.plan.as_ref().map_or_else(Vec::new, |plan| plan.contexts(&fit.gpus)),
+        ..ContextOptions::new(settings, limit, batch_size as usize, threads)
+    };
+    let (device, gpu_warning) = device(&fit.gpus, fit.plan.as_ref(), settings, threads);
+    let partly = fit.plan.as_ref().and_then(Plan::partly);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
         name: entry.map_or_else(|| library::title(path, &places(&config)), |entry| entry.title.clone()),
@@ -83,7 +90,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         facts: facts(&header),
         device,
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
-        cautions: crashes.iter().map(|signal| without_repack(signal)).chain(cautions).collect(),
+        cautions: crashes.iter().map(|signal| without_repack(signal)).chain(partly).chain(cautions).collect(),
         chats: template.is_some(),
         template_sum: template.as_deref().map(gguf::fingerprint_of_text).unwrap_or_default(),
         template: template.clone().unwrap_or_default(),
@@ -192,9 +199,9 @@ fn fingerprint(
 fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Option<u32>) {
     let context = ContextOptions::new(settings, 0, 0, threads(settings));
     let conditions = format!(
-        "{}, {context:?}, gpu layers {:?}, weights repacked {}",
+        "{}, {context:?}, {:?}, weights repacked {}",
         llama::BINDING,
-        settings.gpu_layers,
+        Placement::new(settings),
         !settings.no_repack
     );
     let costs = before.map_or_else(Costs::default, |file| Costs::read(file.batch_costs(&conditions)));
