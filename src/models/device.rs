@@ -23,8 +23,8 @@ pub(super) fn device(
     }
     let gpu = if gpus.is_empty() { llama::gpus().into_iter().next() } else { gpus.first().cloned() };
     let warning = match gpu {
-        Some(gpu) if settings.devices.is_empty() => {
-            settings.gpu_layers.map(|_| format!("{} is there but not used: gpu-layers is 0", gpu.description))
+        Some(gpu) if settings.devices.is_empty() && plan.is_none_or(|plan| plan.reason.is_none()) => {
+            Some(format!("{} is there but not used: gpu-layers is 0", gpu.description))
         }
         Some(_) => None,
         None => {

@@ -187,8 +187,10 @@ fn fingerprint(
     let given = of_model.map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
-    let args: Vec<String> =
-        changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
+    let overrides = settings.override_tensor.iter();
+    let overrides = overrides.map(|(regex, buffer)| format!("--override-tensor={regex}={buffer}"));
+    let changed = changed.map(|(row, value)| format!("--{}={value}", row.name));
+    let args: Vec<String> = changed.chain(variables).chain(overrides).collect();
     let (path, bytes) = (header.path.clone(), weights_bytes(header));
     let run = Box::new(move |abort: &AtomicBool| probe::run(&path, bytes, &args, abort));
     let probe = Probe { run, fingerprint: fingerprint.clone(), build, machine: machine() };

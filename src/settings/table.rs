@@ -274,6 +274,11 @@ mod tests {
         assert_eq!(set("top_k", "7").unwrap().sampling.top_k, 7);
         let chain = set("samplers", "top-k;temperature").unwrap().sampling.samplers;
         assert_eq!(chain, [Stage::TopK, Stage::Temperature]);
+        let overrides = set("override-tensor", "a{1,2}=CPU,b=X").unwrap().override_tensor;
+        assert_eq!(overrides, [("a{1,2}".into(), "CPU".into()), ("b".into(), "X".into())]);
+        assert_eq!(set("tensor-split", "3/1").unwrap().tensor_split, [3.0, 1.0]);
+        assert!(set("tensor-split", "0,0").is_err() && set("override-tensor", "a=CPU,b").is_err());
+        assert_eq!(set("device", "CUDA0, CUDA1").unwrap().devices, ["CUDA0", "CUDA1"]);
         assert_eq!(set("logit-bias", "15-inf").unwrap().sampling.logit_bias, [(15, f32::NEG_INFINITY)]);
     }
 
