@@ -107,6 +107,9 @@ impl App<'_> {
         let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
         terminal::watch_signals(crash::remember);
+        if self.args.list_devices {
+            return commands::devices::run(self.screen, self.args.json);
+        }
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
             let (open, chat) = (

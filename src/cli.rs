@@ -75,6 +75,9 @@ pub struct Args {
     /// title of the conversation; default: from its first message
     #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
     pub title: Option<String>,
+    /// list the devices for --device with their memory, then exit
+    #[arg(long, help_heading = "Model")]
+    pub list_devices: bool,
     #[command(flatten)]
     pub settings: Given,
 

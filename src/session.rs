@@ -270,16 +270,24 @@ impl Session {
         open: ModelOpener,
         watch: OnEvent,
     ) -> Result<(), Error> {
-        let ready = open(config, wanted)?;
+        match open(config, wanted) {
+            Err(error) if !error.lacks_memory() => return Err(error),
+            _ => {} // what the old model takes still counts
+        }
         let old = self.model_name();
         self.backend.close(); // before loading the new one: both might not fit into memory
-        self.backend = (ready.start)();
-        if let Err(error) = self.wait_until_loaded(watch) {
-            self.backend.close();
-            self.backend = (open(&self.config, &old)?.start)();
-            return Err(error);
+        let changed = open(config, wanted).and_then(|ready| {
+            self.backend = (ready.start)();
+            self.wait_until_loaded(watch).map(|()| ready.config)
+        });
+        match changed {
+            Ok(config) => self.config = config,
+            Err(error) => {
+                self.backend.close();
+                self.backend = (open(&self.config, &old)?.start)();
+                return Err(error);
+            }
         }
-        self.config = ready.config;
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
         Ok(())

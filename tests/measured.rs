@@ -98,7 +98,8 @@ fn attention_is_measured_after_the_first_answer() {
 fn a_replay_computes_attention_as_then() {
     let home = Home::new();
     let model = tiny("llama-bpe");
-    let ask = || home.run(&["--keep", "-p", "word word", "-n", "4", "--temp", "0"]).model(&model).done().code(0);
+    let ask =
+        || home.run(&["--keep", "-p", "word word", "-n", "4", "--temp", "0"]).model(&model).done().code(0);
     ask();
     slow_flash(&home);
     ask();

@@ -8,9 +8,9 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fireside::chat::settings::CacheType;
-use fireside::chat::{Attachment, Message, Request, Role};
+use fireside::chat::{Attachment, Message, Request, Role, Settings};
 use fireside::engine::Engine;
-use fireside::engine::llama::Llama;
+use fireside::engine::llama::{Llama, Placement};
 use fireside::engine::model::{Logits, Model};
 use fireside::engine::prompt_cache::{DiskBounds, LEAST, PromptCache, Rules, key, usage};
 use fireside::engine::token::Token;
@@ -296,12 +296,16 @@ fn other_settings_and_other_models_have_other_prompt_caches() {
     let print = |path: &Path| gguf::fingerprint(path, &gguf::read(path).unwrap()).unwrap();
     let subject = Subject::load(&path, FLOAT_NOISE);
     let context = subject.context();
+    let placement = Placement::new(&Settings::default());
+    let experts = Placement { cpu_experts: 1, ..placement.clone() };
     let mut others = vec![
-        key(&print(&tuned), &context, None, true),
-        key(&print(&path), &context, Some(3), true),
-        key(&print(&path), &context, None, false),
+        key(&print(&tuned), &context, &placement, true),
+        key(&print(&path), &context, &Placement { gpu_layers: 3, ..placement.clone() }, true),
+        key(&print(&path), &context, &experts, true),
+        key(&print(&path), &context, &placement, false),
     ];
-    let changed: [fn(&mut fireside::engine::llama::ContextOptions); 4] = [
+    let changed: [fn(&mut fireside::engine::llama::ContextOptions); 5] = [
+        |context| context.kv_offload = false,
         |context| context.cache_type_k = CacheType::F16,
         |context| context.cache_type_v = CacheType::F16,
         |context| context.flash_attn = fireside::chat::settings::Auto::On,
@@ -310,9 +314,9 @@ fn other_settings_and_other_models_have_other_prompt_caches() {
     for change in changed {
         let mut context = context.clone();
         change(&mut context);
-        others.push(key(&print(&path), &context, None, true));
+        others.push(key(&print(&path), &context, &placement, true));
     }
-    let ours = key(&print(&path), &context, None, true);
+    let ours = key(&print(&path), &context, &placement, true);
     let engine = |key: &str| {
         let prompt_cache = PromptCache::new(home.path().into(), key.into(), ANYTHING);
         subject.engine().with_prompt_cache(Some(prompt_cache))

@@ -96,6 +96,8 @@ mod batches;
 mod measured;
 // A file loaded in two halves.
 mod loading;
+// What of a model goes to which device.
+mod placement;
 // The same with drafts.
 mod speculative;
 // Families of models, compared with their reference implementation; and the conversion of some.

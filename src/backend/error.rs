@@ -10,6 +10,9 @@ pub enum Error {
     Engine(engine::Error),
     #[error("could not load {}: {why}", path.display())]
     Load { path: PathBuf, why: String },
+    /// The memory of a device or of the machine ran out while loading.
+    #[error("not enough memory to load {}: {why}", path.display())]
+    NoMemory { path: PathBuf, why: String },
     /// An unknown model file failed its probe.
     #[error("could not load {}: {why}", path.display())]
     Unsound { path: PathBuf, why: String },

@@ -45,6 +45,29 @@ pub enum Overflow {
     Stop,
 }
 
+/// How several GPUs share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SplitMode {
+    /// One GPU has all of it.
+    None,
+    /// Each has some of the layers.
+    Layer,
+    /// Each has some of the rows of every matrix.
+    Row,
+}
+
+/// How threads and memory are spread over the nodes of a NUMA machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numa {
+    Off,
+    /// Over all nodes.
+    Distribute,
+    /// Only on the node where the program started.
+    Isolate,
+    /// As `numactl` has set it up.
+    Numactl,
+}
+
 /// Data type of the KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheType {
@@ -165,8 +188,26 @@ pub struct Settings {
     pub threads_batch: Option<u32>,
     /// Tokens that prefill evaluates at once, a power of two; `None`: chosen for the model and the machine.
     pub batch_size: Option<u32>,
-    /// `None`: as many as fit.
+    /// Layers on the GPUs, the output layer included; `None`: as many as fit.
     pub gpu_layers: Option<u32>,
+    /// llama.cpp's names of the devices to use, or `none` alone; empty: all GPUs.
+    pub devices: Vec<String>,
+    pub split_mode: SplitMode,
+    /// The place, among the devices, of the one that has what is not split.
+    pub main_gpu: u32,
+    /// The share of each device, in any unit; empty: by its free memory.
+    pub tensor_split: Vec<f32>,
+    /// Keep the experts of all layers in main memory.
+    pub cpu_moe: bool,
+    /// Keep the experts of the first layers in main memory; `None`: as few as fit.
+    pub n_cpu_moe: Option<u32>,
+    /// Regular expressions of tensor names, each with llama.cpp's name of a buffer type.
+    pub override_tensor: Vec<(String, String)>,
+    /// Keep the KV cache in main memory.
+    pub no_kv_offload: bool,
+    /// Choose what is not set so that the model fits, and refuse what does not.
+    pub fit: bool,
+    pub numa: Numa,
     pub flash_attn: Auto,
     pub cache_type_k: CacheType,
     pub cache_type_v: CacheType,
@@ -218,6 +259,16 @@ impl Default for Settings {
             threads_batch: None,
             batch_size: None,
             gpu_layers: None,
+            devices: Vec::new(),
+            split_mode: SplitMode::Layer,
+            main_gpu: 0,
+            tensor_split: Vec::new(),
+            cpu_moe: false,
+            n_cpu_moe: None,
+            override_tensor: Vec::new(),
+            no_kv_offload: false,
+            fit: true,
+            numa: Numa::Off,
             flash_attn: Auto::Auto,
             cache_type_k: CacheType::F16,
             cache_type_v: CacheType::F16,

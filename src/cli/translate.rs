@@ -10,6 +10,15 @@ use crate::failure::Failure;
 /// llama.cpp's short options of several letters and fireside's options; an empty string drops the option.
 const SPELLINGS: &[(&str, &str)] = &[
     ("-ngl", "--gpu-layers"),
+    ("-dev", "--device"),
+    ("-sm", "--split-mode"),
+    ("-mg", "--main-gpu"),
+    ("-ts", "--tensor-split"),
+    ("-cmoe", "--cpu-moe"),
+    ("-ncmoe", "--n-cpu-moe"),
+    ("-ot", "--override-tensor"),
+    ("-nkvo", "--no-kv-offload"),
+    ("-fit", "--fit"),
     ("-fa", "--flash-attn"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
@@ -27,7 +36,7 @@ const SPELLINGS: &[(&str, &str)] = &[
 ];
 
 /// More of them, for features that fireside lacks: `-md` must not be parsed as `-m d`.
-const UNKNOWN: &[&str] = &["-md", "-mg", "-mm", "-mmu", "-mu", "-mv"];
+const UNKNOWN: &[&str] = &["-md", "-mm", "-mmu", "-mu", "-mv"];
 
 /// The words in fireside's spelling. Values of options stay unchanged, whatever they look like.
 pub(super) fn translate(words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::CommandContext;
 use crate::failure::{Exit, Failure};
-use crate::gguf::memory::available_memory;
 use crate::models::catalogue::{CatalogueEntry, catalogue};
+use crate::models::fit::available_memory;
 use crate::models::licences::judge;
 use crate::models::memory::Needs;
 use crate::ui::table::{Column, table};

@@ -5,6 +5,7 @@ mod bench;
 pub mod catalogue;
 mod check;
 mod config;
+pub mod devices;
 mod doctor;
 mod convert;
 mod help;

@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::list;
 use crate::chat::Settings;
-use crate::gguf::memory::available_memory;
 use crate::gguf::{self, Header};
 use crate::models::about::{About, count};
+use crate::models::fit::{available_memory, planned};
 use crate::models::licences::Openness;
 use crate::models::memory::Needs;
-use crate::models::{self, Supports};
+use crate::models::plan::{Plan, Share};
+use crate::models::{self, Device, Supports};
 use crate::units::size;
 
 /// Context sizes whose memory is shown, besides the trained one.
@@ -37,6 +38,8 @@ pub(super) struct ModelCard {
     sampling: Vec<(String, String, &'static str)>,
     needs: Needs,
     available: Option<u64>,
+    /// The GPUs, and what goes where; an error says what the settings have wrong.
+    plan: Result<(Vec<Device>, Plan), String>,
     openness: Openness,
     file_size: u64,
 }
@@ -86,6 +89,7 @@ impl ModelCard {
             sampling: sampling.map(|a| (a.setting.name.to_string(), a.value, a.source.name())).collect(),
             needs: Needs::of(header, settings.cache_type_k, settings.cache_type_v),
             available: available_memory(),
+            plan: planned(headers, settings).map_err(|error| error.to_string()),
             openness: about.openness(),
             file_size: headers.iter().map(|header| header.file_size).sum(),
             about,
@@ -98,6 +102,9 @@ impl ModelCard {
         self.openness = self.about.openness();
         self.needs.weights = self.needs.weights.max(size);
         self.about.weights = self.needs.weights;
+        if size > self.file_size {
+            self.plan = Err("the header of the first part says too little".into());
+        }
         self.file_size = size;
         // Do not report missing parts, which are remote as well.
         self.problem = self.problem.filter(|_| self.about.family.is_empty());
@@ -188,6 +195,21 @@ impl ModelCard {
             let free = size(available);
             lines.push(format!("{:18}{free} free on this machine now; it fits: {fits}", ""));
         }
+        match &self.plan {
+            Ok((gpus, plan)) if !gpus.is_empty() => {
+                lines.push(format!("{:18}on the GPU: {}", "", plan.placed()));
+                let share = |(gpu, share): (&Device, &Share)| {
+                    let bytes = size(share.with_context(plan.context));
+                    format!("{:18}{}: {bytes} of {} free", "", gpu.name, size(gpu.free))
+                };
+                lines.extend(gpus.iter().zip(&plan.gpus).map(share));
+                let main = size(plan.main.with_context(plan.context));
+                lines.push(format!("{:18}main memory: {main}, for {} tokens of context", "", plan.context));
+                lines.extend(plan.reason.iter().map(|why| format!("{:18}the whole model {why}", "")));
+            }
+            Ok(_) => {}
+            Err(why) => lines.push(format!("{:18}{why}", "")),
+        }
         lines
     }
 
@@ -218,6 +240,7 @@ impl ModelCard {
                 "fixed": self.needs.fixed(),
                 "available": self.available,
                 "contexts": memory.collect::<Vec<_>>(),
+                "plan": self.plan.as_ref().ok().map(plan_object),
             },
             "openness": self.openness,
         });
@@ -226,4 +249,20 @@ impl ModelCard {
         }
         object
     }
+}
+
+fn plan_object((gpus, plan): &(Vec<Device>, Plan)) -> Value {
+    let object = |name: &str, share: &Share| {
+        let kv = share.with_context(plan.context) - share.weights - share.compute;
+        json!({ "name": name, "weights": share.weights, "kv": kv, "compute": share.compute })
+    };
+    let gpus = gpus.iter().zip(&plan.gpus).map(|(gpu, share)| object(&gpu.name, share));
+    json!({
+        "context": plan.context,
+        "gpu_layers": plan.gpu_layers,
+        "layers": plan.layers,
+        "cpu_experts": plan.cpu_experts,
+        "devices": gpus.chain([object("main memory", &plan.main)]).collect::<Vec<_>>(),
+        "reason": plan.reason,
+    })
 }

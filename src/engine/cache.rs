@@ -189,7 +189,8 @@ impl Cache {
     fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
         if needed > model.capacity() {
             let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
-            let grown = model.grow(capacity_for(wanted.max(twice), model.limit()));
+            let [best, least] = [wanted.max(twice), needed].map(|n| capacity_for(n, model.limit()));
+            let grown = model.grow(if model.has_room(best) { best } else { least });
             self.tokens.truncate(model.len(self.sequence));
             grown?;
         }

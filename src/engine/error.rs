@@ -19,6 +19,9 @@ pub enum Error {
     /// suit the model.
     #[error("this model does not go with {}: {why}", listed(given))]
     Settings { given: Vec<(&'static str, String)>, why: String },
+    /// Memory ran out; `capacity` in tokens.
+    #[error("not enough memory for a context of {capacity} tokens: {why}")]
+    NoRoom { capacity: usize, why: String },
     /// llama.cpp failed or rejected its input.
     #[error("{0}")]
     Llama(String),

@@ -12,6 +12,7 @@ mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
 mod log;
+mod placement;
 mod weights;
 
 use std::ops::ControlFlow;
@@ -21,11 +22,12 @@ use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_faster};
 use self::context::Context;
-pub use self::context::ContextOptions;
-pub use self::devices::{BINDING, BUILD, Device, devices, on_gpu, system_info};
+pub use self::context::{ContextOptions, GpuMemory};
+pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
 use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
+pub use self::placement::{Placement, buffer_types};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::error::Error;
 use super::model::{Cancel, Model, Row, Sampler};
@@ -34,6 +36,10 @@ use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
 use crate::chat::settings::Sampling;
 use crate::settings::SETTINGS;
+
+/// The share of a GPU's free memory that a growing context leaves, and the most of it in bytes.
+const RESERVED_SHARE: u64 = 8;
+const MOST_RESERVED: u64 = 256 << 20;
 
 /// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
@@ -46,12 +52,40 @@ pub struct Llama<'w> {
     lens: Vec<usize>,
     /// The number of rows of the last batch that have logits.
     rows: usize,
+    /// What the user should know, one line each.
+    notices: Vec<String>,
 }
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
         let lens = vec![0; options.sequences];
-        Llama { weights, options, context: None, capacity: 0, lens, rows: 0 }
+        Llama { weights, options, context: None, capacity: 0, lens, rows: 0, notices: Vec::new() }
+    }
+
+    /// Creates a context in place of the old one, with whatever of the sequences can be kept. Whether that
+    /// succeeds or not, memory never holds both.
+    fn replace(&mut self, capacity: usize, states: &[Option<Vec<u8>>], lens: &[usize]) -> Result<()> {
+        self.context = None;
+        self.capacity = 0;
+        self.lens = vec![0; self.options.sequences];
+        let opened = Context::open(self.weights, &self.options, capacity);
+        self.context = Some(opened.map_err(|error| self.refused(capacity, &error.to_string()))?);
+        self.capacity = capacity;
+        for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
+            if let Some(state) = state {
+                let _ = self.restore(sequence, state, *len); // if it fails, the sequence is evaluated again
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the KV cache in main memory from now on.
+    fn leave_gpu(&mut self, capacity: usize) {
+        self.options.kv_offload = false;
+        self.notices.push(format!(
+            "the GPU has no room for a context of {capacity} tokens: the KV cache is in main memory now, which is \
+             slower; cache-type-k and cache-type-v q8_0 would halve it"
+        ));
     }
 
     /// Clears a sequence.
@@ -119,12 +153,26 @@ impl<'w> Llama<'w> {
     fn refused(&self, capacity: usize, reason: &str) -> anyhow::Error {
         let why = reason.rsplit_once("llama_init_from_model: ").map_or(reason, |(_, why)| why);
         let about_settings = ["flash", "cache type"].iter().any(|word| why.to_lowercase().contains(word));
+        if lacks_memory(why) {
+            return Error::NoRoom { capacity, why: why.into() }.into();
+        }
         let given = self.options.unusual();
         if !about_settings || given.is_empty() {
             return anyhow!("no context of {capacity} tokens: {why}");
         }
         Error::Settings { given, why: why.into() }.into()
     }
+}
+
+/// Whether an error says that memory ran out.
+fn is_memory(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::NoRoom { .. }))
+}
+
+/// Whether llama.cpp's reason is a lack of memory.
+pub fn lacks_memory(why: &str) -> bool {
+    let why = why.to_lowercase();
+    ["allocate", "out of memory", "outofdevicememory", "cudamalloc"].iter().any(|word| why.contains(word))
 }
 
 impl ContextOptions {
@@ -246,21 +294,37 @@ impl Model for Llama<'_> {
         if capacity <= self.capacity {
             return Ok(());
         }
-        // Free the old context first, so that memory never holds both.
         let states: Vec<Option<Vec<u8>>> =
             (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
-        self.context = None;
-        self.capacity = 0;
-        let lens = std::mem::replace(&mut self.lens, vec![0; self.options.sequences]);
-        let opened = Context::open(self.weights, &self.options, capacity);
-        self.context = Some(opened.map_err(|error| self.refused(capacity, &error.to_string()))?);
-        self.capacity = capacity;
-        for (sequence, (state, len)) in states.into_iter().zip(lens).enumerate() {
-            if let Some(state) = state {
-                let _ = self.restore(sequence, &state, len); // if it fails, the sequence is evaluated again
-            }
+        let (before, lens) = (self.capacity, self.lens.clone());
+        if self.options.kv_offload && !self.has_room(capacity) {
+            self.leave_gpu(capacity);
         }
-        Ok(())
+        let mut grown = self.replace(capacity, &states, &lens);
+        if grown.as_ref().is_err_and(is_memory) && self.options.kv_offload && self.weights.on_gpu {
+            self.leave_gpu(capacity); // another program took the memory
+            grown = self.replace(capacity, &states, &lens);
+        }
+        if grown.is_err() && before > 0 {
+            let _ = self.replace(before, &states, &lens); // what is in memory stays usable
+        }
+        grown
+    }
+
+    /// Asks the devices for the memory that a larger context takes in addition.
+    fn has_room(&self, capacity: usize) -> bool {
+        let held = |part: &GpuMemory| if self.context.is_some() { part.bytes(self.capacity) } else { 0 };
+        let more = |part: &GpuMemory| part.bytes(capacity).saturating_sub(held(part));
+        let devices = if self.options.on_gpus.is_empty() { Vec::new() } else { devices() };
+        let fits = |part: &GpuMemory| {
+            let free = devices.iter().find(|device| device.name == part.gpu).map(|device| device.free);
+            free.is_none_or(|free| more(part) <= free - (free / RESERVED_SHARE).min(MOST_RESERVED))
+        };
+        !self.options.kv_offload || self.options.on_gpus.iter().all(fits)
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     fn can_return(&self, sequence: usize) -> bool {

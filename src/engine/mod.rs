@@ -120,7 +120,9 @@ impl<M: Model> Engine<M> {
         let mut sampler = self.model.sampler(&generation.sampling, generation.seed)?;
         sampler.see(&prompt.tokens);
 
-        let prefilled = self.prefill(request, &prompt.tokens, cancel, show)?;
+        let prefilled = self.prefill(request, &prompt.tokens, cancel, show);
+        self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
+        let prefilled = prefilled?;
         let mut stats = Stats {
             prompt_tokens: prompt.tokens.len(),
             cached_tokens: prefilled.cached,
@@ -144,13 +146,15 @@ impl<M: Model> Engine<M> {
         self.drafter.begin();
         let drafter = generation.speculative.then_some(&mut self.drafter as &mut dyn Drafter);
         let mut scheduler = Scheduler::new(&mut self.costs);
-        scheduler.add(&self.model, Slot { sequence, cache: &mut self.prefill.cache, drafter, show })?;
+        scheduler
+            .add(&self.model, Slot { sequence, cache: &mut self.prefill.cache, drafter, show: &mut *show })?;
         for generated in scheduler.run(&mut self.model)? {
             stats.stop = generated.stop;
             stats.generated_tokens = generated.tokens;
             stats.thinking_tokens = generated.thinking;
             stats.drafts = generated.drafts;
         }
+        self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
         stats.generation = started.elapsed();
         stats.context_used = (prompt.tokens.len() + stats.generated_tokens).min(stats.context_limit);
         Ok(stats)

@@ -84,8 +84,16 @@ pub trait Model {
     /// Whether restored memory can be truncated; otherwise a saved state is usable only as a whole.
     fn restores_parts(&self) -> bool;
     /// Grows each sequence's capacity to `capacity` tokens. A sequence that could not be preserved is empty
-    /// afterwards; on failure all are.
+    /// afterwards; on failure, capacity and sequences stay as they are where that is possible.
     fn grow(&mut self, capacity: usize) -> Result<()>;
+    /// Whether the fastest memory has room for such a capacity; growing beyond it uses slower memory.
+    fn has_room(&self, _capacity: usize) -> bool {
+        true
+    }
+    /// What the user should know of the growth so far, one line each, told once.
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether a sequence can be truncated to its present length later, whatever is appended until then.
     fn can_return(&self, sequence: usize) -> bool;
     /// Truncates a sequence to `len` tokens and returns how many remain: fewer if its memory cannot be

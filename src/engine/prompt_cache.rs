@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::file::{CacheFileHeader, ReadError};
 pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
-use super::llama::{self, ContextOptions};
+use super::llama::{self, ContextOptions, Placement};
 use super::token::Token;
 
 /// The minimum length of a cached prompt, in tokens.
@@ -69,15 +69,16 @@ impl Rules {
 
 /// Everything besides the tokens that a state depends on, in readable form; any difference means a different
 /// state. `model` identifies the model's files and their contents.
-pub fn key(model: &str, context: &ContextOptions, gpu_layers: Option<u32>, repack: bool) -> String {
+pub fn key(model: &str, context: &ContextOptions, placement: &Placement, repack: bool) -> String {
     format!(
-        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, batch size {}, whole windows\ngpu layers {gpu_layers:?}, weights repacked {repack}",
+        "model {model}\n{}\n{}\nkeys {:?}, values {:?}, flash attention {:?}, batch size {}, whole windows\n{placement:?}, offloaded {}, weights repacked {repack}",
         llama::BINDING,
         llama::system_info().trim(),
         context.cache_type_k,
         context.cache_type_v,
         context.flash_attn,
         context.batch_size,
+        context.kv_offload,
     )
 }
 

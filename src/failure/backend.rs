@@ -12,6 +12,10 @@ impl From<Error> for Failure {
             Error::Unsound { .. } => worded(&error, None).hint(
                 "the file may be damaged, or made for another version of llama.cpp; try fetching it again",
             ),
+            Error::NoMemory { .. } => worded(&error, None).hint(
+                "close other programs, or use a smaller quantisation, a smaller --ctx-size, or fewer --gpu-layers; \
+                 --cpu-moe keeps the experts of a mixture in main memory",
+            ),
             Error::Load { .. } | Error::NotTried { .. } | Error::Script(_) | Error::Stopped => {
                 worded(&error, None)
             }

@@ -22,6 +22,10 @@ impl From<Error> for Failure {
                 Failure::usage(format!("this model does not go with {}: {why}", given.join(" and ")))
                     .hint("leave out one of them, or all: the defaults suit every model")
             }
+            Error::NoRoom { .. } => worded(&error, None).hint(
+                "close other programs, shorten the prompt, or use smaller data types for the KV cache: \
+                 --cache-type-k q8_0 --cache-type-v q8_0",
+            ),
             Error::Llama(_) => worded(&error, None),
         }
     }

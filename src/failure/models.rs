@@ -36,8 +36,31 @@ impl From<Error> for Failure {
             Error::SeveralUnnamed(names) => Some(format!("name one of them: {}", names.join(", "))),
             Error::Refused { path, refusal } => gguf::joined(path).or_else(|| gguf::remedy(refusal)),
             Error::NotUtf8(_) => Some("rename the file or its folder".into()),
-            Error::NoMemory { .. } => {
-                Some("close other programs, or use a smaller model or a smaller quantisation".into())
+            Error::NoMemory { smaller, .. } => {
+                let fetch = smaller.map_or(String::new(), |name| format!(": fireside pull {name}"));
+                let close = "close other programs, or use a smaller model or a smaller quantisation";
+                Some(format!("{close}{fetch}"))
+            }
+            Error::NoGpuMemory { mixture, .. } => {
+                let experts = if *mixture { "--cpu-moe keeps the experts in main memory, " } else { "" };
+                Some(format!(
+                    "{experts}--gpu-layers auto takes as many layers as fit, --ctx-size N a smaller context; \
+                     --fit off tries it"
+                ))
+            }
+            Error::NoDevice { known, .. } => {
+                let known = if known.is_empty() { "no GPU".into() } else { known.join(", ") };
+                return usage(&error).hint(format!("--device takes none, or what is there: {known}"));
+            }
+            Error::NoMainGpu { .. } => {
+                return usage(&error).hint("--list-devices shows them; --main-gpu counts those in use");
+            }
+            Error::NoBuffer { known, .. } => {
+                return usage(&error).hint(format!("--override-tensor takes one of: {}", known.join(", ")));
+            }
+            Error::Override { .. } => {
+                return usage(&error)
+                    .hint("--override-tensor takes expressions without look-around, as in 'exps=CPU'");
             }
             Error::NoMemoryForContext { fits, .. } => Some(format!(
                 "--ctx-size {fits} would fit, or --ctx-size auto; --cache-type-k q8_0 halves the keys"

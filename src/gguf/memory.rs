@@ -19,6 +19,11 @@ pub fn weights_bytes(header: &Header) -> u64 {
 /// Layers without attention count nothing, because their state does not grow. Layers with a sliding window
 /// count as if they kept every token, which is llama.cpp's default.
 pub fn kv_bytes_per_token(header: &Header, key_bits: f64, value_bits: f64) -> f64 {
+    kv_bytes_per_layer(header, key_bits, value_bits).into_iter().fold(0.0, f64::add)
+}
+
+/// The same for each layer that has a KV cache of its own, from the first.
+pub(super) fn kv_bytes_per_layer(header: &Header, key_bits: f64, value_bits: f64) -> Vec<f64> {
     let layers = Layers::of(header);
     // Multi-head latent attention stores one vector per token and layer, from which it computes the values.
     let latent = header.arch_uint("attention.key_length_mla").is_some();
@@ -27,7 +32,7 @@ pub fn kv_bytes_per_token(header: &Header, key_bits: f64, value_bits: f64) -> f6
         let values = if latent { 0.0 } else { value as f64 * value_bits };
         layers.heads(layer) as f64 * (key as f64 * key_bits + values)
     };
-    (0..layers.count).map(bits_per_layer).fold(0.0, f64::add) / 8.0
+    (0..layers.count).map(|layer| bits_per_layer(layer) / 8.0).collect()
 }
 
 /// The context length the model was trained with, in tokens.

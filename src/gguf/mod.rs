@@ -4,7 +4,7 @@
 //! one record per tensor, padding, the tensor data. [`read`] refuses files that break the format, [`check`]
 //! models that llama.cpp would abort on. Only [`verify`] reads tensor data. The files in order: `refusal.rs`
 //! (reasons), `types.rs` (element types), `header_reader.rs` and `parse.rs` (bytes → [`Header`]), `check.rs`
-//! with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`, `memory.rs` (sizes), `fingerprint.rs`
+//! with `architectures.rs`, `heads.rs`, `split.rs` and `tokenizer.rs`, `memory.rs` and `layers.rs` (sizes), `fingerprint.rs`
 //! (identity), `numbers.rs` and `verify.rs` (all data), `write.rs` (header → bytes).
 
 mod architectures;
@@ -12,6 +12,7 @@ mod check;
 mod fingerprint;
 mod heads;
 mod header_reader;
+pub mod layers;
 pub mod memory;
 mod numbers;
 pub(crate) mod parse;

@@ -2,8 +2,9 @@
 //! attention where that is faster on this machine.
 
 use super::memory::context_limit;
+use super::on_gpu;
 use crate::chat::settings::{Auto, CacheType, Settings};
-use crate::engine::llama::{self, AttentionShape};
+use crate::engine::llama::AttentionShape;
 use crate::gguf::{self, Header};
 
 /// The largest share of free memory that the scores may take which flash attention never stores.
@@ -13,12 +14,17 @@ const SCORES_SHARE: u64 = 16;
 pub(super) fn to_measure(header: &Header, settings: &Settings) -> Option<AttentionShape> {
     // llama.cpp quantises values only with flash attention.
     let plain = matches!(settings.cache_type_v, CacheType::F32 | CacheType::F16 | CacheType::BF16);
-    let free = plain && settings.flash_attn == Auto::Auto && !llama::on_gpu(settings.gpu_layers);
+    let free = plain && settings.flash_attn == Auto::Auto && !on_gpu(settings);
     shape(header).filter(|_| free)
 }
 
 /// Whether there is room for the scores of a batch at the end of the context.
-pub(super) fn scores_fit(shape: AttentionShape, header: &Header, settings: &Settings, batch_size: u32) -> bool {
+pub(super) fn scores_fit(
+    shape: AttentionShape,
+    header: &Header,
+    settings: &Settings,
+    batch_size: u32,
+) -> bool {
     let Ok(context) = context_limit(header, settings) else { return false };
     let available = gguf::memory::available_memory().unwrap_or(u64::MAX);
     shape.score_bytes(context, batch_size as usize) <= available / SCORES_SHARE

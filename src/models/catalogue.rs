@@ -47,6 +47,21 @@ pub fn entry_for_file(file: &str) -> Option<&'static CatalogueEntry> {
     catalogue().values().find(|entry| entry.file.eq_ignore_ascii_case(file))
 }
 
+/// The largest model smaller than `size` bytes that fits into `memory` bytes, the one with the same name first:
+/// another quantisation.
+pub fn smaller(title: Option<&str>, size: u64, memory: u64) -> Option<&'static str> {
+    let name = |title: &str| title.split(" (").next().unwrap_or_default().to_lowercase();
+    let same = |entry: &CatalogueEntry| title.is_some_and(|title| name(title) == name(&entry.title));
+    let fits = |entry: &CatalogueEntry| {
+        !entry.demonstration && entry.size < size && entry.size + entry.size / 8 + COMPUTING < memory
+    };
+    let entries = catalogue().iter().filter(|(_, entry)| fits(entry));
+    entries.max_by_key(|(_, entry)| (same(entry), entry.size)).map(|(name, _)| name.as_str())
+}
+
+/// Memory that a model needs besides its weights, roughly, in bytes.
+const COMPUTING: u64 = 256 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,34 +1,39 @@
-//! A header and the settings → the device that will run the model, for people; and the number of threads.
+//! A plan → the devices that will run the model, for people; and the number of threads.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::plan::Plan;
 use crate::chat::Settings;
-use crate::engine::llama;
-use crate::gguf::Header;
+use crate::engine::llama::{self, Device};
 use crate::units::count;
 
-/// The device that will run the model, and a warning if a GPU goes unused.
-pub(super) fn device(header: &Header, settings: &Settings, threads: u32) -> (String, Option<String>) {
-    // The output layer counts, too, as in llama.cpp.
-    let layers = header.arch_uint("block_count").unwrap_or(0) + 1;
-    let gpus: Vec<String> = llama::devices().into_iter().filter(|d| d.gpu).map(|d| d.description).collect();
-    let on_gpu = settings.gpu_layers.map_or(layers, u64::from).min(layers);
-    let threads = count(threads, "thread");
-    match gpus.first() {
-        Some(gpu) if on_gpu > 0 => {
-            (format!("{gpu}, up to {on_gpu} of {layers} layers; CPU, {threads}"), None)
+/// The devices that will run the model, and a warning if a GPU goes unused.
+pub(super) fn device(
+    gpus: &[Device],
+    plan: Option<&Plan>,
+    settings: &Settings,
+    threads: u32,
+) -> (String, Option<String>) {
+    let cpu = format!("CPU, {}", count(threads, "thread"));
+    if let Some(plan) = plan.filter(|plan| plan.gpu_layers > 0) {
+        let used = gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0);
+        let names: Vec<&str> = used.map(|(gpu, _)| gpu.description.as_str()).collect();
+        return (format!("{}, {}; {cpu}", names.join(" and "), plan.placed()), None);
+    }
+    let gpu = if gpus.is_empty() { llama::gpus().into_iter().next() } else { gpus.first().cloned() };
+    let warning = match gpu {
+        Some(gpu) if settings.devices.is_empty() && plan.is_none_or(|plan| plan.reason.is_none()) => {
+            Some(format!("{} is there but not used: gpu-layers is 0", gpu.description))
         }
-        Some(gpu) => {
-            let warning = format!("{gpu} is there but not used: gpu-layers is 0");
-            (format!("CPU, {threads}"), Some(warning))
-        }
+        Some(_) => None,
         None => {
             let there = ["/proc/driver/nvidia/gpus", "/dev/kfd"].iter().any(|p| Path::new(p).exists());
             let warning = "a GPU is there but not used: this fireside was built without it (cargo features cuda, vulkan)";
-            (format!("CPU, {threads}"), there.then(|| warning.to_string()))
+            there.then(|| warning.to_string())
         }
-    }
+    };
+    (cpu, warning)
 }
 
 /// Physical cores that this process may use, at least 1: more threads than cores slow llama.cpp down.

@@ -8,7 +8,7 @@ use crate::files::reason;
 use crate::gguf::Refusal;
 use crate::input;
 use crate::models::names::NotHere;
-use crate::units::size;
+use crate::units::{count, size};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,8 +34,17 @@ pub enum Error {
     /// The model has learned positions, so it cannot exceed them; `reason`: why the file limits its context.
     #[error("a context of {wanted} tokens exceeds what this model supports")]
     ContextTooLong { wanted: usize, trained: usize, reason: Option<String> },
+    /// `smaller`: the name of a model of the catalogue that would fit.
     #[error("not enough memory: the model needs {} and {} are free", size(*needed), size(*free))]
-    NoMemory { needed: u64, free: u64 },
+    NoMemory { needed: u64, free: u64, smaller: Option<&'static str> },
+    /// So many layers do not fit on a GPU; `mixture`: experts could stay in main memory.
+    #[error(
+        "not enough memory on {gpu}: {} there need {}, and {} are free",
+        count(*layers, "layer"),
+        size(*needed),
+        size(*free)
+    )]
+    NoGpuMemory { layers: u32, gpu: String, needed: u64, free: u64, mixture: bool },
     /// `fits`: the largest context that fits.
     #[error(
         "not enough memory: {wanted} tokens of context need {} besides the model's {}, and {} are free",
@@ -44,6 +53,17 @@ pub enum Error {
         size(*free)
     )]
     NoMemoryForContext { wanted: usize, fits: usize, context: u64, model: u64, free: u64 },
+
+    /// `known`: the GPUs that are there.
+    #[error("there is no device '{name}'")]
+    NoDevice { name: String, known: Vec<String> },
+    #[error("there is no GPU number {main}: {} used, counted from 0", are(*count))]
+    NoMainGpu { main: usize, count: usize },
+    /// `known`: the buffer types of this machine.
+    #[error("there is no buffer type '{name}'")]
+    NoBuffer { name: String, known: Vec<String> },
+    #[error("'{regex}' is not a regular expression: {why}")]
+    Override { regex: String, why: String },
 
     /// The names of the model's templates.
     #[error("the model has several named chat templates and no default")]
@@ -55,4 +75,15 @@ pub enum Error {
     /// llama.cpp rejected the model in a probe.
     #[error(transparent)]
     Backend(#[from] backend::Error),
+}
+
+impl Error {
+    /// Whether there is too little memory now.
+    pub fn lacks_memory(&self) -> bool {
+        matches!(self, Error::NoMemory { .. } | Error::NoMemoryForContext { .. } | Error::NoGpuMemory { .. })
+    }
+}
+
+fn are(count: usize) -> String {
+    if count == 1 { "one is".into() } else { format!("{count} are") }
 }

@@ -2,8 +2,8 @@
 //! memory.
 
 use super::Error;
+use super::catalogue::smaller;
 use crate::chat::settings::{CacheType, CtxSize, Settings};
-use crate::engine::llama;
 use crate::gguf::{self, Header};
 
 /// Context of a model whose header states no trained context, in tokens.
@@ -97,10 +97,9 @@ fn cpu_batch_size(weights: u64) -> u32 {
     }
 }
 
-/// The maximum context in tokens: the requested or the trained size, if it fits into memory. An error with
-/// the figures if it does not.
-pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Error> {
-    let trained = gguf::memory::trained_context(header).map_or(DEFAULT_CONTEXT, |n| n as usize);
+/// The context that the settings ask for, in tokens, whether it fits or not. An error if the model cannot.
+pub(super) fn wanted_context(header: &Header, settings: &Settings) -> Result<usize, Error> {
+    let trained = trained(header);
     let wanted = match settings.ctx_size {
         CtxSize::Auto | CtxSize::Trained => trained,
         CtxSize::Tokens(n) => n as usize,
@@ -109,32 +108,58 @@ pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usiz
         let reason = gguf::memory::context_reason(header).map(String::from);
         return Err(Error::ContextTooLong { wanted, trained, reason });
     }
-    let on_gpu = llama::on_gpu(settings.gpu_layers);
-    // llama.cpp manages the GPU's memory.
-    let available = gguf::memory::available_memory().filter(|_| !on_gpu);
+    Ok(wanted)
+}
+
+fn trained(header: &Header) -> usize {
+    gguf::memory::trained_context(header).map_or(DEFAULT_CONTEXT, |n| n as usize)
+}
+
+/// The maximum context in tokens on the CPU alone: the requested or the trained size, if it fits into memory.
+/// An error with the figures if it does not.
+pub(super) fn context_limit(header: &Header, settings: &Settings) -> Result<usize, Error> {
+    let available = gguf::memory::available_memory().filter(|_| settings.fit);
     let Some(available) = available else {
-        return Ok(wanted);
+        return wanted_context(header, settings);
     };
     let needs = Needs::of(header, settings.cache_type_k, settings.cache_type_v);
-    let fits = needs.tokens_in(available);
-    if available < needs.fixed() || fits < SMALLEST_CONTEXT.min(wanted) {
-        return Err(Error::NoMemory { needed: needs.with_context(SMALLEST_CONTEXT), free: available });
-    }
+    let fits = (available >= needs.fixed()).then(|| needs.tokens_in(available));
+    limited(header, settings, fits, |tokens| needs.with_context(tokens), available)
+}
+
+/// The maximum context in tokens if `fits` tokens fit, or not even the model. `needed`: the bytes that the
+/// model takes with so many tokens; `free`: all that there are.
+pub(super) fn limited(
+    header: &Header,
+    settings: &Settings,
+    fits: Option<usize>,
+    needed: impl Fn(usize) -> u64,
+    free: u64,
+) -> Result<usize, Error> {
+    let wanted = wanted_context(header, settings)?;
+    let smallest = SMALLEST_CONTEXT.min(wanted);
+    let Some(fits) = fits.filter(|fits| *fits >= smallest) else {
+        return Err(Error::NoMemory {
+            needed: needed(SMALLEST_CONTEXT),
+            free,
+            smaller: smaller(header.str("general.name"), header.file_size, free),
+        });
+    };
     match settings.ctx_size {
         CtxSize::Auto => Ok(wanted.min(fits)),
         _ if wanted > fits => Err(Error::NoMemoryForContext {
             wanted,
-            fits: fits.min(trained),
-            context: needs.kv(wanted),
-            model: needs.fixed(),
-            free: available,
+            fits: fits.min(trained(header)),
+            context: needed(wanted).saturating_sub(needed(0)),
+            model: needed(0),
+            free,
         }),
         _ => Ok(wanted),
     }
 }
 
 /// Bits per element, including its share of the block's scales.
-fn bits(kind: CacheType) -> f64 {
+pub(super) fn bits(kind: CacheType) -> f64 {
     match kind {
         CacheType::F32 => 32.0,
         CacheType::F16 | CacheType::BF16 => 16.0,

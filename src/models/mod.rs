@@ -1,7 +1,7 @@
 //! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
-//! open.rs prepares a file for loading, memory.rs computes what fits, device.rs finds the device,
-//! templates.rs the chat template, about.rs the facts for lists; probe.rs tries out new files; error.rs has
+//! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
+//! memory, device.rs describes the result, templates.rs the chat template, about.rs the facts for lists; probe.rs tries out new files; error.rs has
 //! the errors.
 
 pub mod library;
@@ -17,6 +17,8 @@ mod attention;
 mod device;
 mod error;
 pub mod memory;
+pub mod plan;
+pub mod fit;
 mod open;
 pub mod probe;
 mod templates;
@@ -28,7 +30,8 @@ use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
 use crate::chat::settings::Settings;
-use crate::engine::llama::{self, devices, system_info};
+pub use crate::engine::llama::Device;
+use crate::engine::llama::{self, DeviceKind, Placement, devices, system_info};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
@@ -76,14 +79,37 @@ pub fn build() -> Vec<(&'static str, String)> {
         true => "for this processor",
         false => "without this processor's instructions: slower than it could be",
     };
-    let known =
-        devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
+    let known = devices().into_iter().map(|device| match device.kind {
+        DeviceKind::Cpu => format!("{} ({})", device.name, device.description),
+        _ => described(&device),
+    });
     vec![
         ("processor", processor::name()),
         ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
         ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
     ]
+}
+
+/// The devices besides the CPU.
+pub fn listed_devices() -> Vec<Device> {
+    devices().into_iter().filter(|device| device.kind != DeviceKind::Cpu).collect()
+}
+
+/// A device on one line, as llama.cpp's `--list-devices` shows it.
+pub fn described(device: &Device) -> String {
+    let Device { name, description, total, free, .. } = device;
+    format!("{name}: {description} ({} MiB, {} MiB free)", total >> 20, free >> 20)
+}
+
+/// The kind of a device, in a word.
+pub fn kind(device: &Device) -> &'static str {
+    match device.kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+        DeviceKind::Integrated => "integrated",
+        DeviceKind::Accelerator => "accelerator",
+    }
 }
 
 /// The number of threads for a model.
@@ -93,7 +119,7 @@ pub fn threads(settings: &Settings) -> u32 {
 
 /// Whether a model with these settings uses a GPU.
 pub fn on_gpu(settings: &Settings) -> bool {
-    llama::on_gpu(settings.gpu_layers)
+    Placement::new(settings).on_gpu()
 }
 
 /// The size of the on-disk prompt cache, and its hits and misses.

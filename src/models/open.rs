@@ -9,14 +9,16 @@ use std::sync::atomic::AtomicBool;
 use super::about::{About, count};
 use super::attention::{scores_fit, to_measure};
 use super::device::device;
-use super::memory::{context_limit, first_batch_size, weights_bytes};
-use super::{Error, advice_of, chat_template, entry_of, find, places, probe, refused, threads};
+use super::fit::{chosen, fit};
+use super::memory::{first_batch_size, weights_bytes};
+use super::plan::Plan;
+use super::{Error, advice_of, chat_template, entry_of, find, on_gpu, places, probe, refused, threads};
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::costs::Costs;
-use crate::engine::llama::{self, AttentionShape, ContextOptions, LoadOptions, Parts, SpecialIds};
+use crate::engine::llama::{self, AttentionShape, ContextOptions, LoadOptions, Parts, Placement, SpecialIds};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
@@ -69,15 +71,21 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let batch_size = batch_size.unwrap_or_else(|| first_batch_size_of(&header, config.settings()));
     let ours = config.settings().batch_size.is_none();
     let ours = ours.then(|| Assignment::of("batch-size", &batch_size.to_string(), Source::Machine));
-    let config = config.advised(advice.into_iter().chain(ours).collect());
+    let fit = fit(&header, config.settings(), batch_size as usize)?;
+    let chosen = chosen(&fit, config.settings());
+    let config = config.advised(advice.into_iter().chain(ours).chain(chosen).collect());
     let settings = config.settings();
-    let limit = context_limit(&header, settings)?;
+    let limit = fit.limit;
     let template = chat_template(&header, settings)?;
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let context = ContextOptions::new(settings, limit, batch_size as usize, threads);
-    let (device, gpu_warning) = device(&header, settings, threads);
+    let context = ContextOptions {
+        on_gpus: fit.plan.as_ref().map_or_else(Vec::new, |plan| plan.contexts(&fit.gpus)),
+        ..ContextOptions::new(settings, limit, batch_size as usize, threads)
+    };
+    let (device, gpu_warning) = device(&fit.gpus, fit.plan.as_ref(), settings, threads);
+    let partly = fit.plan.as_ref().and_then(Plan::partly);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
         name: entry.map_or_else(|| library::title(path, &places(&config)), |entry| entry.title.clone()),
@@ -87,7 +95,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         facts: facts(&header),
         device,
         warnings: demonstration(entry).into_iter().chain(gpu_warning).collect(),
-        cautions: crashes.iter().map(|signal| without_repack(signal)).chain(cautions).collect(),
+        cautions: crashes.iter().map(|signal| without_repack(signal)).chain(partly).chain(cautions).collect(),
         chats: template.is_some(),
         template_sum: template.as_deref().map(gguf::fingerprint_of_text).unwrap_or_default(),
         template: template.clone().unwrap_or_default(),
@@ -184,8 +192,10 @@ fn fingerprint(
     let given = of_model.map(|row| (row, (row.get)(settings)));
     let changed = given.filter(|(row, value)| *value != (row.get)(&Settings::default()));
     let variables = settings.template_args.iter().map(|(key, value)| format!("--template-arg={key}={value}"));
-    let args: Vec<String> =
-        changed.map(|(row, value)| format!("--{}={value}", row.name)).chain(variables).collect();
+    let overrides = settings.override_tensor.iter();
+    let overrides = overrides.map(|(regex, buffer)| format!("--override-tensor={regex}={buffer}"));
+    let changed = changed.map(|(row, value)| format!("--{}={value}", row.name));
+    let args: Vec<String> = changed.chain(variables).chain(overrides).collect();
     let (path, bytes) = (header.path.clone(), weights_bytes(header));
     let run = Box::new(move |abort: &AtomicBool| probe::run(&path, bytes, &args, abort));
     let probe = Probe { run, fingerprint: fingerprint.clone(), build, machine: machine() };
@@ -193,7 +203,7 @@ fn fingerprint(
 }
 
 fn first_batch_size_of(header: &Header, settings: &Settings) -> u32 {
-    first_batch_size(weights_bytes(header), llama::on_gpu(settings.gpu_layers))
+    first_batch_size(weights_bytes(header), on_gpu(settings))
 }
 
 /// The attention still to be measured, and whether flash attention was found to be slower and can be done
@@ -215,8 +225,8 @@ fn attention(
 /// What the speed of a model depends on besides its file, as a key.
 fn conditions(settings: &Settings) -> String {
     let context = ContextOptions::new(settings, 0, 0, threads(settings));
-    let (gpu_layers, repacked) = (settings.gpu_layers, !settings.no_repack);
-    format!("{}, {context:?}, gpu layers {gpu_layers:?}, weights repacked {repacked}", llama::BINDING)
+    let (placement, repacked) = (Placement::new(settings), !settings.no_repack);
+    format!("{}, {context:?}, {placement:?}, weights repacked {repacked}", llama::BINDING)
 }
 
 /// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.

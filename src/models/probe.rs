@@ -21,7 +21,7 @@ use super::{chat_template, parts, refused};
 use crate::backend::Error;
 use crate::backend::probe::ProbeVerdict;
 use crate::chat::Settings;
-use crate::engine::llama::{ContextOptions, Llama, LoadOptions, Weights, contained, devices};
+use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, Weights, contained, gpus};
 use crate::engine::{self, Engine};
 use crate::files::reason;
 use crate::gguf;
@@ -94,6 +94,10 @@ fn attempt(path: &Path, bytes: u64, args: &[String], abort: &AtomicBool) -> Resu
             (None, Some(line)) if status.code() == Some(WRONG_SETTING) => {
                 return Err(Error::Setting { line, hint: last("hint: ") });
             }
+            (None, Some(line)) if line.starts_with(&no_memory_for(path)) => {
+                let why = line[no_memory_for(path).len()..].to_string();
+                return Err(Error::NoMemory { path: path.into(), why });
+            }
             (None, why) => ProbeEnd::Badly(why.unwrap_or_else(|| how_it_ended(status))),
         },
         None => ProbeEnd::Badly(format!("testing it took longer than {} seconds", most.as_secs())),
@@ -150,6 +154,11 @@ fn last_words(words: &[u8], start: &str) -> Option<String> {
     text.lines().rev().find_map(|line| line.strip_prefix(start)).map(String::from)
 }
 
+/// The beginning of the child's line if memory ran out.
+fn no_memory_for(path: &Path) -> String {
+    Error::NoMemory { path: path.into(), why: String::new() }.to_string()
+}
+
 fn how_it_ended(status: ExitStatus) -> String {
     match status.signal() {
         Some(SIGKILL) => "the system killed it, probably because memory ran out".into(),
@@ -172,15 +181,25 @@ pub fn child(path: &Path, settings: &Settings) -> Result<(), super::Error> {
 fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     let header = gguf::read(path).map_err(|refusal| refused(path, refusal))?;
     let bytes = weights_bytes(&header);
-    if !devices().iter().any(|device| device.gpu) {
+    let limited = gpus().is_empty();
+    if limited {
         // GPU drivers have memory needs of their own.
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY));
     }
     let load = LoadOptions::new(settings, parts(&header)); // the same way as for real use
     let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
-    let weights = Weights::load(path, &load, |_| true).map_err(engine::Error::from).map_err(Error::from)?;
+    // Beyond the limit a file takes more than a sound one of its size.
+    let failed = |error: anyhow::Error| match error.to_string() {
+        why if llama::lacks_memory(&why) && !limited => Error::NoMemory { path: path.into(), why },
+        _ => Error::from(engine::Error::from(error)),
+    };
+    let weights = Weights::load(path, &load, |_| true).map_err(failed)?;
     crash::on_purpose(load.repack);
-    engine::probe(&weights, context.clone()).map_err(Error::from)?;
+    let probed = engine::probe(&weights, context.clone());
+    probed.map_err(|error| match error {
+        engine::Error::NoRoom { why, .. } if !limited => Error::NoMemory { path: path.into(), why },
+        error => Error::from(error),
+    })?;
     let template = chat_template(&header, settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())

@@ -50,3 +50,10 @@ impl From<backend::Error> for Error {
         }
     }
 }
+
+impl Error {
+    /// Whether a model cannot be opened because there is too little memory now.
+    pub(super) fn lacks_memory(&self) -> bool {
+        matches!(self, Error::Model(error) if error.lacks_memory())
+    }
+}

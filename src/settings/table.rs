@@ -69,6 +69,36 @@ pub const SETTINGS: &[Setting] = &[
         .help("layers to offload to the GPU; default: as many as fit")
         .aliases(&["n-gpu-layers"])
         .shapes(),
+    row("device", "NAMES|none", Group::Model, value!(devices, devices, show_devices))
+        .help("GPUs to use, by the names that --list-devices shows, separated by commas; none: the CPU alone")
+        .shapes(),
+    row("split-mode", "none|layer|row", Group::Model, choice!(split_mode, SPLIT_MODES))
+        .help("how several GPUs share the model: by layers, by rows of each matrix, or not at all")
+        .shapes(),
+    row("main-gpu", "N", Group::Model, number!(main_gpu, 0..=15))
+        .help("the GPU, counted from 0, that has the whole model with --split-mode none, and with row the KV cache")
+        .shapes(),
+    row("tensor-split", "SHARES", Group::Model, value!(tensor_split, shares, show_shares))
+        .help("share of the model for each GPU, as in 3,1; auto: by free memory")
+        .shapes(),
+    row("cpu-moe", "", Group::Model, choice!(cpu_moe, SWITCH))
+        .help("keep the experts of a mixture of experts in main memory")
+        .shapes(),
+    row("n-cpu-moe", "N|auto", Group::Model, value!(n_cpu_moe, n_cpu_moe, or_auto))
+        .help("keep the experts of the first N layers in main memory; default: as few as fit")
+        .shapes(),
+    row("override-tensor", "REGEX=BUFFER", Group::Model, OVERRIDES)
+        .help("put tensors whose name matches into another kind of memory, as in 'exps=CPU'; repeatable")
+        .repeats()
+        .shapes(),
+    row("no-kv-offload", "", Group::Model, choice!(no_kv_offload, SWITCH))
+        .help("keep the KV cache in main memory")
+        .shapes(),
+    row("fit", "on|off", Group::Model, choice!(fit, SWITCH))
+        .help("choose what is not set so that the model fits into memory, and refuse what does not; off: try it"),
+    row("numa", "off|distribute|isolate|numactl", Group::Model, choice!(numa, NUMA))
+        .help("how to use a machine with several memory nodes")
+        .start(),
     row("flash-attn", "auto|on|off", Group::Model, choice!(flash_attn, AUTO))
         .help("flash attention")
         .shapes(),
@@ -202,6 +232,10 @@ const BREAKERS: Access = Access {
     get: |s| show_list(&s.sampling.dry_sequence_breakers),
 };
 
+/// A list whose values may each hold several entries.
+const OVERRIDES: Access =
+    Access { set: |s, v| overrides(v, &mut s.override_tensor), get: |s| show_pairs(&s.override_tensor) };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +274,11 @@ mod tests {
         assert_eq!(set("top_k", "7").unwrap().sampling.top_k, 7);
         let chain = set("samplers", "top-k;temperature").unwrap().sampling.samplers;
         assert_eq!(chain, [Stage::TopK, Stage::Temperature]);
+        let overrides = set("override-tensor", "a{1,2}=CPU,b=X").unwrap().override_tensor;
+        assert_eq!(overrides, [("a{1,2}".into(), "CPU".into()), ("b".into(), "X".into())]);
+        assert_eq!(set("tensor-split", "3/1").unwrap().tensor_split, [3.0, 1.0]);
+        assert!(set("tensor-split", "0,0").is_err() && set("override-tensor", "a=CPU,b").is_err());
+        assert_eq!(set("device", "CUDA0, CUDA1").unwrap().devices, ["CUDA0", "CUDA1"]);
         assert_eq!(set("logit-bias", "15-inf").unwrap().sampling.logit_bias, [(15, f32::NEG_INFINITY)]);
     }
 

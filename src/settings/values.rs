@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::chat::settings::{Auto, BATCH_SIZES, CacheType, CtxSize, Overflow, Sampling, Stage};
+use crate::chat::settings::{
+    Auto, BATCH_SIZES, CacheType, CtxSize, Numa, Overflow, Sampling, SplitMode, Stage,
+};
 
 pub(super) const CACHE_TYPES: &[(&str, CacheType)] = &[
     ("f32", CacheType::F32),
@@ -17,6 +19,16 @@ pub(super) const CACHE_TYPES: &[(&str, CacheType)] = &[
     ("q4_1", CacheType::Q4_1),
     ("q4_0", CacheType::Q4_0),
     ("iq4_nl", CacheType::Iq4Nl),
+];
+
+pub(super) const SPLIT_MODES: &[(&str, SplitMode)] =
+    &[("none", SplitMode::None), ("layer", SplitMode::Layer), ("row", SplitMode::Row)];
+
+pub(super) const NUMA: &[(&str, Numa)] = &[
+    ("off", Numa::Off),
+    ("distribute", Numa::Distribute),
+    ("isolate", Numa::Isolate),
+    ("numactl", Numa::Numactl),
 ];
 
 pub(super) const AUTO: &[(&str, Auto)] = &[("auto", Auto::Auto), ("on", Auto::On), ("off", Auto::Off)];
@@ -173,6 +185,74 @@ pub(super) fn gpu_layers(value: &str) -> Result<Option<u32>, String> {
         "all" => Ok(Some(9999)),
         n => number(n, 0..=9999).map(Some).map_err(|why| format!("{why}, or auto or all")),
     }
+}
+
+pub(super) fn n_cpu_moe(value: &str) -> Result<Option<u32>, String> {
+    match value.trim() {
+        "auto" => Ok(None),
+        n => number(n, 0..=9999).map(Some).map_err(|why| format!("{why}, or auto")),
+    }
+}
+
+/// Words between commas.
+fn words(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// `auto` empties the list.
+pub(super) fn devices(value: &str) -> Result<Vec<String>, String> {
+    match value.trim() {
+        "auto" => Ok(Vec::new()),
+        _ => match words(value).map(String::from).collect::<Vec<_>>() {
+            names if names.is_empty() => {
+                Err("must name devices that --list-devices shows, or be none".into())
+            }
+            names => Ok(names),
+        },
+    }
+}
+
+/// Shares as llama.cpp takes them, separated by `,` or `/`; `auto` empties the list.
+pub(super) fn shares(value: &str) -> Result<Vec<f32>, String> {
+    let wrong = || "must be a list of shares, as in 3,1, or auto".to_string();
+    if value.trim() == "auto" {
+        return Ok(Vec::new());
+    }
+    let value = value.replace('/', ",");
+    let shares: Result<Vec<f32>, String> = words(&value).map(|share| number(share, 0.0..=1e6)).collect();
+    shares.ok().filter(|shares| shares.len() <= 16 && shares.iter().sum::<f32>() > 0.0).ok_or_else(wrong)
+}
+
+/// Appends to a list, in llama.cpp's own form: `REGEX=BUFFER,REGEX=BUFFER`. `none` empties it. What they stand
+/// for is checked when the model is opened.
+pub(super) fn overrides(value: &str, list: &mut Vec<(String, String)>) -> Result<(), String> {
+    if value == "none" {
+        list.clear();
+        return Ok(());
+    }
+    let mut regex = String::new();
+    for part in value.split_inclusive(',') {
+        let Some((end, buffer)) = part.trim_end_matches(',').rsplit_once('=') else {
+            regex.push_str(part); // a comma inside the expression
+            continue;
+        };
+        let whole = std::mem::take(&mut regex) + end;
+        list.push((whole, buffer.trim().to_string()));
+    }
+    let complete = |(regex, buffer): &(String, String)| !regex.is_empty() && !buffer.is_empty();
+    if !regex.is_empty() || value.contains('\0') || !list.iter().all(complete) {
+        return Err("must be a regular expression for tensor names and a buffer type, as in exps=CPU".into());
+    }
+    Ok(())
+}
+
+pub(super) fn show_devices(names: &[String]) -> String {
+    if names.is_empty() { "auto".into() } else { names.join(",") }
+}
+
+pub(super) fn show_shares(shares: &[f32]) -> String {
+    let shares: Vec<String> = shares.iter().map(f32::to_string).collect();
+    if shares.is_empty() { "auto".into() } else { shares.join(",") }
 }
 
 /// llama.cpp's `-1` and `-2`: limited by the context only.

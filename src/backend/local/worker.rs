@@ -104,7 +104,8 @@ impl Worker {
         if self.loading.abort.load(Ordering::Relaxed) {
             return Error::Interrupted;
         }
-        Error::Load { path: self.spec.path.clone(), why: error.to_string() }
+        let (path, why) = (self.spec.path.clone(), error.to_string());
+        if llama::lacks_memory(&why) { Error::NoMemory { path, why } } else { Error::Load { path, why } }
     }
 
     /// Runs jobs until the queue closes, or until loading is stopped and must begin again.
@@ -148,7 +149,15 @@ impl Worker {
             let threads = self.spec.context.threads;
             let (measured, state) = (&mut self.spec.measured, &self.spec.state);
             template::until(stop, || {
-                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state, threads }))
+                (job.run)(Ok(Ready {
+                    engine,
+                    load,
+                    cautions,
+                    superseded: &superseded,
+                    measured,
+                    state,
+                    threads,
+                }))
             });
         }
         ControlFlow::Break(())
@@ -171,7 +180,7 @@ impl Worker {
         let spec = &self.spec;
         let Description { fingerprint, stamp, .. } = &spec.description;
         let model = format!("{fingerprint} in files {stamp}");
-        let key = || prompt_cache::key(&model, &spec.context, spec.load.gpu_layers, spec.load.repack);
+        let key = || prompt_cache::key(&model, &spec.context, &spec.load.placement, spec.load.repack);
         let (folder, rules) = spec.prompt_cache.clone()?;
         Some(PromptCache::new(folder, key(), rules).while_they_are(spec.unchanged.clone()))
     }

@@ -160,7 +160,8 @@ impl Cpu {
         };
         let set_threads = NonNull::new(set_threads)?;
         // SAFETY: ggml-backend.h gives the function of this name this type.
-        let set_threads: extern "C" fn(sys::ggml_backend_t, i32) = unsafe { std::mem::transmute(set_threads) };
+        let set_threads: extern "C" fn(sys::ggml_backend_t, i32) =
+            unsafe { std::mem::transmute(set_threads) };
         set_threads(cpu.0.as_ptr(), threads as i32);
         Some(cpu)
     }

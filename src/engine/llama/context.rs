@@ -38,21 +38,45 @@ pub struct ContextOptions {
     pub flash_attn: Auto,
     pub cache_type_k: CacheType,
     pub cache_type_v: CacheType,
+    /// Whether each layer's part of the KV cache is where the layer is, otherwise all in main memory.
+    pub kv_offload: bool,
+    /// What a context takes on each GPU.
+    pub on_gpus: Vec<GpuMemory>,
+}
+
+/// The memory of a context on a GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuMemory {
+    pub gpu: String,
+    /// Bytes for any context, and for each token of it.
+    pub fixed: u64,
+    pub per_token: f64,
+}
+
+impl GpuMemory {
+    pub fn bytes(&self, tokens: usize) -> u64 {
+        self.fixed + (self.per_token * tokens as f64) as u64
+    }
 }
 
 impl ContextOptions {
+    /// Rows with logits for one sequence with speculative decoding.
+    pub const OUTPUTS: usize = draft::MOST + 1;
+
     /// For one sequence with speculative decoding, up to `limit` tokens, evaluated in batches of `batch_size`.
     pub fn new(settings: &Settings, limit: usize, batch_size: usize, threads: u32) -> ContextOptions {
         ContextOptions {
             limit,
             sequences: 1,
             batch_size,
-            outputs: draft::MOST + 1,
+            outputs: ContextOptions::OUTPUTS,
             threads,
             threads_batch: settings.threads_batch.unwrap_or(threads),
             flash_attn: settings.flash_attn,
             cache_type_k: settings.cache_type_k,
             cache_type_v: settings.cache_type_v,
+            kv_offload: !settings.no_kv_offload,
+            on_gpus: Vec::new(),
         }
     }
 }
@@ -105,6 +129,7 @@ impl<'w> Context<'w> {
         };
         params.type_k = cache_type(options.cache_type_k);
         params.type_v = cache_type(options.cache_type_v);
+        params.offload_kqv = options.kv_offload;
         params.swa_full = true; // a window-sized cache cannot be truncated exactly
         params.no_perf = true;
         params.abort_callback = Some(cancelled);

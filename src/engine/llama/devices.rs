@@ -1,11 +1,13 @@
-//! llama.cpp as linked into this program: start-up, version, and usable devices.
+//! llama.cpp as linked into this program: start-up, version, and devices with their memory.
 
-use std::sync::OnceLock;
+use std::ffi::c_char;
+use std::sync::{Once, OnceLock};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use llama_cpp_sys_2 as sys;
 
 use super::log::c_text;
+use crate::chat::settings::Numa;
 
 /// Starts llama.cpp, once.
 pub(super) fn backend() -> &'static LlamaBackend {
@@ -13,12 +15,36 @@ pub(super) fn backend() -> &'static LlamaBackend {
     BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
 }
 
-/// A device that can run a model.
-#[derive(Debug, Clone)]
+/// The kinds of devices that llama.cpp tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    Cpu,
+    /// With memory of its own.
+    Gpu,
+    /// A GPU that shares main memory.
+    Integrated,
+    /// Computes with main memory, beside the CPU.
+    Accelerator,
+}
+
+/// A device that can run a model, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
+    /// llama.cpp's short name: `CUDA0`.
     pub name: String,
     pub description: String,
-    pub gpu: bool,
+    pub kind: DeviceKind,
+    /// Bytes of its memory: free now, and all.
+    pub free: u64,
+    pub total: u64,
+    /// Identifies the hardware, which two drivers may both offer.
+    pub hardware: Option<String>,
+}
+
+impl Device {
+    pub fn is_gpu(&self) -> bool {
+        matches!(self.kind, DeviceKind::Gpu | DeviceKind::Integrated)
+    }
 }
 
 /// The version of the binding, on which the format of saved states depends.
@@ -27,24 +53,96 @@ pub const BINDING: &str = "llama-cpp-2 0.1.160, llama-cpp-sys-2 0.1.161";
 /// Identifies this build of llama.cpp, including its compiler flags.
 pub const BUILD: &str = env!("FIRESIDE_LLAMA_CPP");
 
-/// The devices that llama.cpp supports and found, including the CPU.
+/// The devices that llama.cpp supports and found, including the CPU, with their memory as it is now.
 pub fn devices() -> Vec<Device> {
-    backend();
-    let gpu = |kind| matches!(kind, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu);
-    let all = list_llama_ggml_backend_devices();
-    let known =
-        all.into_iter().map(|d| Device { name: d.name, description: d.description, gpu: gpu(d.device_type) });
-    known.collect()
+    with_test_memory(device_handles().filter_map(described).collect())
 }
 
-/// Whether a model with this setting uses a GPU.
-pub fn on_gpu(gpu_layers: Option<u32>) -> bool {
-    gpu_layers != Some(0) && devices().iter().any(|device| device.gpu)
+/// llama.cpp's handles of all devices.
+pub(super) fn device_handles() -> impl Iterator<Item = sys::ggml_backend_dev_t> {
+    backend();
+    // SAFETY: after start-up the list of devices no longer changes, and each stays valid.
+    let count = unsafe { sys::ggml_backend_dev_count() };
+    // SAFETY: as above, and the index is below the count.
+    (0..count).map(|index| unsafe { sys::ggml_backend_dev_get(index) })
+}
+
+/// The GPUs that llama.cpp uses unless told otherwise: each once, integrated ones only if there are no others.
+pub fn gpus() -> Vec<Device> {
+    let mut gpus: Vec<Device> = Vec::new();
+    for device in devices().into_iter().filter(Device::is_gpu) {
+        let same = |other: &Device| device.hardware.is_some() && other.hardware == device.hardware;
+        if !gpus.iter().any(same) {
+            gpus.push(device);
+        }
+    }
+    let discrete = gpus.iter().any(|gpu| gpu.kind == DeviceKind::Gpu);
+    gpus.retain(|gpu| !discrete || gpu.kind == DeviceKind::Gpu);
+    gpus
+}
+
+fn described(device: sys::ggml_backend_dev_t) -> Option<Device> {
+    // SAFETY: plain fields, for which zero is a value.
+    let mut about: sys::ggml_backend_dev_props = unsafe { std::mem::zeroed() };
+    // SAFETY: fills in all fields; the texts belong to the device.
+    unsafe { sys::ggml_backend_dev_get_props(device, &raw mut about) };
+    let text = |text: *const c_char| c_text(text).map(|text| text.trim().to_string());
+    let kind = match about.type_ {
+        sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
+        sys::GGML_BACKEND_DEVICE_TYPE_GPU => DeviceKind::Gpu,
+        sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::Integrated,
+        sys::GGML_BACKEND_DEVICE_TYPE_ACCEL => DeviceKind::Accelerator,
+        _ => return None,
+    };
+    Some(Device {
+        name: text(about.name)?,
+        description: text(about.description).unwrap_or_default(),
+        kind,
+        free: about.memory_free as u64,
+        total: about.memory_total as u64,
+        hardware: text(about.device_id),
+    })
+}
+
+/// For tests: `FIRESIDE_TEST_GPUS=500,2000` caps the free memory of each GPU, in MiB. Entries beyond the GPUs
+/// that are there stand for pretended ones, which plans use but llama.cpp does not.
+fn with_test_memory(mut devices: Vec<Device>) -> Vec<Device> {
+    let Ok(caps) = std::env::var("FIRESIDE_TEST_GPUS") else { return devices };
+    let caps = caps.split(',').filter_map(|mib| mib.trim().parse::<u64>().ok()).map(|mib| mib << 20);
+    for (index, cap) in caps.enumerate() {
+        if let Some(gpu) = devices.iter_mut().filter(|device| device.is_gpu()).nth(index) {
+            gpu.free = gpu.free.min(cap);
+            continue;
+        }
+        let (name, description) = (format!("Pretend{index}"), "pretended GPU".into());
+        let kind = DeviceKind::Gpu;
+        devices.push(Device { name, description, kind, free: cap, total: cap, hardware: None });
+    }
+    devices
+}
+
+/// llama.cpp's handle of a device; `None` for a pretended one.
+pub(super) fn handle(name: &str) -> Option<sys::ggml_backend_dev_t> {
+    device_handles().find(|device| described(*device).is_some_and(|device| device.name == name))
+}
+
+/// Spreads threads and memory over the nodes of the machine: the first call counts, for the whole process.
+pub(super) fn spread(numa: Numa) {
+    static DONE: Once = Once::new();
+    let strategy = match numa {
+        Numa::Off => return,
+        Numa::Distribute => sys::GGML_NUMA_STRATEGY_DISTRIBUTE,
+        Numa::Isolate => sys::GGML_NUMA_STRATEGY_ISOLATE,
+        Numa::Numactl => sys::GGML_NUMA_STRATEGY_NUMACTL,
+    };
+    backend();
+    // SAFETY: only one thread calls this, before any model is loaded.
+    DONE.call_once(|| unsafe { sys::llama_numa_init(strategy) });
 }
 
 /// The instruction sets and libraries that llama.cpp was built with, as it prints them.
 pub fn system_info() -> String {
     backend();
     // SAFETY: returns a pointer to a static string that nothing else writes at this time.
-    c_text(unsafe { llama_cpp_sys_2::llama_print_system_info() }).unwrap_or_default()
+    c_text(unsafe { sys::llama_print_system_info() }).unwrap_or_default()
 }

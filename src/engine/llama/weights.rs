@@ -19,19 +19,21 @@ use llama_cpp_sys_2::{
     llama_model_kv_override__bindgen_ty_1 as Overriding,
 };
 
-use super::devices::{backend, on_gpu};
+use super::devices::{backend, spread};
 use super::facts;
 use super::fallback::Letters;
 use super::log::{contained, forget_errors, reason};
+use super::placement::Placement;
 use crate::chat::Settings;
+use crate::chat::settings::Numa;
 use crate::engine::alphabet::Alphabet;
 use crate::engine::token::{Token, Vocabulary};
 
 /// Load parameters, all resolved.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// `None`: as many as fit.
-    pub gpu_layers: Option<u32>,
+    pub placement: Placement,
+    pub numa: Numa,
     pub mmap: bool,
     pub mlock: bool,
     /// Whether weights may be repacked for this processor's instructions.
@@ -127,6 +129,7 @@ impl Weights {
         options: &LoadOptions,
         mut progress: impl FnMut(f32) -> bool,
     ) -> Result<Weights> {
+        spread(options.numa);
         forget_errors();
         let mut stopped = false;
         let mut watch = |fraction| {
@@ -155,7 +158,7 @@ impl Weights {
             }
         };
         let (window, near) = (facts::sliding_window(&model), facts::near_context(&model));
-        let on_gpu = on_gpu(options.gpu_layers);
+        let on_gpu = options.placement.on_gpu();
         Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu })
     }
 
@@ -218,7 +221,8 @@ impl LoadOptions {
     /// For a file loaded for the first time.
     pub fn new(settings: &Settings, parts: Parts) -> LoadOptions {
         LoadOptions {
-            gpu_layers: settings.gpu_layers,
+            placement: Placement::new(settings),
+            numa: settings.numa,
             mmap: !settings.no_mmap,
             mlock: settings.mlock,
             repack: !settings.no_repack,
@@ -253,9 +257,8 @@ impl LoadOptions {
         backend();
         // SAFETY: returns a plain value.
         let mut params = unsafe { llama_cpp_sys_2::llama_model_default_params() };
-        if let Some(layers) = self.gpu_layers {
-            params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
-        }
+        let mut arrays = self.placement.arrays();
+        self.placement.apply(&mut arrays, &mut params);
         params.load_mode = match (self.mmap, self.mlock) {
             (false, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_NONE,
             (true, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP,
