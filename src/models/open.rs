@@ -72,7 +72,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);
-    let context = ContextOptions::new(settings, limit, batch_size as usize, threads);
+    let context = ContextOptions::new(settings, limit, batch_size as usize, threads.count);
     let (device, gpu_warning) = device(&header, settings, threads);
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
@@ -190,7 +190,7 @@ fn fingerprint(
 
 /// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
 fn measured(before: Option<&FileState>, settings: &Settings) -> (Measured, Option<u32>) {
-    let context = ContextOptions::new(settings, 0, 0, threads(settings));
+    let context = ContextOptions::new(settings, 0, 0, threads(settings).count);
     let conditions = format!(
         "{}, {context:?}, gpu layers {:?}, weights repacked {}",
         llama::BINDING,
