@@ -348,7 +348,7 @@ impl App<'_> {
         let (session, resumed) = opener.open(options)?;
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
-            self.screen.note(&build_notes());
+            self.screen.note(&build_notes(session.settings()));
         }
         (self.session, self.resumed) = (Some(session), resumed);
         Ok(())
@@ -380,8 +380,8 @@ fn banner(model: &Description, screen: &mut Screen) {
 }
 
 /// llama.cpp's build options and devices.
-fn build_notes() -> String {
+fn build_notes(settings: &Settings) -> String {
     let lines: Vec<String> =
-        models::build().iter().map(|(about, found)| format!("{about}: {found}")).collect();
+        models::build(settings).iter().map(|(about, found)| format!("{about}: {found}")).collect();
     lines.join("\n")
 }

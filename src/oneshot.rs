@@ -230,6 +230,7 @@ fn model(session: Option<&Session>) -> Value {
             "name": model.name,
             "path": model.path.as_ref().map(|path| path.to_string_lossy()),
             "fingerprint": model.fingerprint,
+            "device": model.device,
             "batch_size": session.settings().batch_size,
             "flash_attn": setting("flash-attn"),
         })

@@ -45,6 +45,7 @@ fn an_answer_has_every_field() {
         (&object["model"]["batch_size"], &object["model"]["flash_attn"]),
         (&json!(512), &json!("auto"))
     );
+    assert!(object["model"]["device"].as_str().unwrap().ends_with("CPU, 1 thread"), "{object}");
     assert_eq!(object["sampling"]["temp"], 0.5);
     assert_eq!(object["sampling"]["samplers"], "top_k;temperature");
     let seconds = |name: &str| object["timings"][name].as_f64().unwrap();

@@ -123,6 +123,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "engine/llama/ggml.rs",
             "engine/llama/log.rs",
             "engine/llama/placement.rs",
+            "engine/llama/repack.rs",
             "engine/llama/weights.rs",
         ],
     ),
@@ -173,6 +174,7 @@ const UNSAFE: &[&str] = &[
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",
     "engine/llama/placement.rs",
+    "engine/llama/repack.rs",
     "engine/llama/weights.rs",
     "ui/crash.rs",
 ];

@@ -339,3 +339,17 @@ fn every_setting_of_the_chat_is_changed_shown_and_taken_back() {
         assert!(done.stderr.contains(&changed), "{changed:?} in {done:#?}");
     }
 }
+
+#[test]
+fn doctor_says_how_many_threads_there_are_and_why() {
+    let home = Home::new();
+    let threads = |setting: &str| {
+        let object = home.run(&["doctor", "--json", "--threads", setting]).done().code(0).json();
+        object["findings"]["threads"]["found"].as_str().unwrap().to_string()
+    };
+    assert_eq!(threads("3"), "3: as set");
+    let (number, why) = (threads("auto"), "one per ");
+    let (number, reason) = number.split_once(": ").unwrap();
+    assert!(number.parse::<u32>().unwrap() >= 1, "{number}");
+    assert!(reason.starts_with(why) || reason.contains("quota"), "{reason}");
+}

@@ -74,7 +74,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
         runs.push(ask(&mut session, text(depth * depth / tokens.max(1)), WRITTEN, &step, context)?);
     }
     let memory = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |used| used.max_rss() as u64 * RSS_UNIT);
-    let measured = bandwidth(models::threads(session.settings()) as usize);
+    let measured = bandwidth(models::threads(session.settings()).count as usize);
     let speeds: Vec<Option<f64>> = runs.iter().map(Stats::generation_speed).collect();
     let (bandwidth, shares) = shares(read, &speeds, measured, largest_cache());
     if context.json {

@@ -13,6 +13,7 @@ mod fallback;
 pub(crate) mod ggml;
 mod log;
 mod placement;
+mod repack;
 mod weights;
 
 use std::ops::ControlFlow;
@@ -28,6 +29,7 @@ use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
+pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::error::Error;
 use super::model::{Cancel, Model, Row, Sampler};

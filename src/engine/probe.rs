@@ -11,8 +11,9 @@ pub fn probe(weights: &llama::Weights, options: llama::ContextOptions) -> Result
     model.grow(model.limit().min(256))?;
     let vocabulary = model.vocabulary();
     let first = vocabulary.bos.unwrap_or(0);
-    // A batch, as in a prompt, and a single token, as in an answer: llama.cpp runs different code for each.
-    for tokens in [&[first; 5][..], &[first]] {
+    // A batch, as in a prompt, and a single token, as in an answer: llama.cpp runs different code for each. For
+    // large models each row takes a second.
+    for tokens in [&[first; 2][..], &[first]] {
         model.append(0, tokens, Logits::Last)?;
         let best = model.logits(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if !best.is_finite() {

@@ -1,8 +1,8 @@
 //! A model's name → its file, and the facts known before it is loaded: location, recommendations, memory.
 //!
 //! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
-//! memory, device.rs describes the result, templates.rs the chat template, about.rs the facts for lists; probe.rs tries out new files; error.rs has
-//! the errors.
+//! memory, device.rs describes the result, threads.rs finds the number of threads, templates.rs the chat
+//! template, about.rs the facts for lists; probe.rs tries out new files; error.rs has the errors.
 
 pub mod library;
 pub mod names;
@@ -22,6 +22,7 @@ pub mod fit;
 mod open;
 pub mod probe;
 mod templates;
+mod threads;
 
 use std::path::{Path, PathBuf};
 
@@ -38,11 +39,11 @@ use crate::gguf::{self, Header, Refusal};
 use crate::model_state::ModelState;
 use crate::processor;
 use crate::settings::{Assignment, Config, Source, setting};
-use device::physical_cores;
 pub use error::Error;
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
+pub use threads::{Threads, threads};
 
 /// The folders to search for models.
 pub fn places(config: &Config) -> Vec<Place> {
@@ -73,14 +74,15 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// llama.cpp's build and devices: pairs of name and value.
-pub fn build() -> Vec<(&'static str, String)> {
+/// llama.cpp's build, devices and threads: pairs of name and value.
+pub fn build(settings: &Settings) -> Vec<(&'static str, String)> {
     let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
         true => "for this processor",
         false => "without this processor's instructions: slower than it could be",
     };
+    let threads = threads(settings);
     let known = devices().into_iter().map(|device| match device.kind {
-        DeviceKind::Cpu => format!("{} ({})", device.name, device.description),
+        DeviceKind::Cpu => format!("{} ({})", device.name, device.description.trim()),
         _ => described(&device),
     });
     vec![
@@ -88,6 +90,7 @@ pub fn build() -> Vec<(&'static str, String)> {
         ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
         ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
+        ("threads", format!("{}: {}", threads.count, threads.why.explained())),
     ]
 }
 
@@ -110,11 +113,6 @@ pub fn kind(device: &Device) -> &'static str {
         DeviceKind::Integrated => "integrated",
         DeviceKind::Accelerator => "accelerator",
     }
-}
-
-/// The number of threads for a model.
-pub fn threads(settings: &Settings) -> u32 {
-    settings.threads.unwrap_or_else(physical_cores)
 }
 
 /// Whether a model with these settings uses a GPU.

@@ -82,7 +82,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let threads = threads(settings);
     let context = ContextOptions {
         on_gpus: fit.plan.as_ref().map_or_else(Vec::new, |plan| plan.contexts(&fit.gpus)),
-        ..ContextOptions::new(settings, limit, batch_size as usize, threads)
+        ..ContextOptions::new(settings, limit, batch_size as usize, threads.count)
     };
     let (device, gpu_warning) = device(&fit.gpus, fit.plan.as_ref(), settings, threads);
     let partly = fit.plan.as_ref().and_then(Plan::partly);
@@ -224,7 +224,7 @@ fn attention(
 
 /// What the speed of a model depends on besides its file, as a key.
 fn conditions(settings: &Settings) -> String {
-    let context = ContextOptions::new(settings, 0, 0, threads(settings));
+    let context = ContextOptions::new(settings, 0, 0, threads(settings).count);
     let (placement, repacked) = (Placement::new(settings), !settings.no_repack);
     format!("{}, {context:?}, {placement:?}, weights repacked {repacked}", llama::BINDING)
 }

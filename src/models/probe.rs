@@ -4,7 +4,11 @@
 //! (backend/probe.rs), [`child`] loads the file and has engine/probe.rs evaluate some tokens. Whatever the
 //! file does to the child, the parent gets one line: it limits the child's time, and the child its own memory
 //! unless there is a GPU.
+//!
+//! A large model is not loaded twice: the child evaluates all of it as it lies in the mapped file, which the
+//! load that follows finds in the system's cache, and repacks one weight of each kind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -17,14 +21,16 @@ use nix::libc::{SIGINT, SIGKILL};
 use nix::sys::signal::Signal;
 
 use super::memory::weights_bytes;
-use super::{chat_template, parts, refused};
+use super::{chat_template, parts, refused, threads};
 use crate::backend::Error;
 use crate::backend::probe::ProbeVerdict;
 use crate::chat::Settings;
-use crate::engine::llama::{self, ContextOptions, Llama, LoadOptions, Weights, contained, gpus};
+use crate::engine::llama::{
+    self, ContextOptions, Llama, LoadOptions, Placement, Weights, contained, gpus, multiply_repacked,
+};
 use crate::engine::{self, Engine};
 use crate::files::reason;
-use crate::gguf;
+use crate::gguf::{self, Header};
 use crate::ui::crash;
 
 /// How often to check on the child.
@@ -169,6 +175,8 @@ fn how_it_ended(status: ExitStatus) -> String {
 
 /// Memory that the child may use besides twice the model's size, in bytes.
 const PROBE_MEMORY: u64 = 1 << 30;
+/// The layers that the child puts on a GPU: the output layer and one more.
+const GPU_LAYERS: u32 = 2;
 
 /// The child: tries out a file. Its last lines on stderr and its exit code tell the outcome.
 pub fn child(path: &Path, settings: &Settings) -> Result<(), super::Error> {
@@ -186,15 +194,24 @@ fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
         // GPU drivers have memory needs of their own.
         engine::memory::limit(bytes.saturating_mul(2).saturating_add(PROBE_MEMORY));
     }
-    let load = LoadOptions::new(settings, parts(&header)); // the same way as for real use
-    let context = ContextOptions { threads_batch: 1, ..ContextOptions::new(settings, 256, 64, 1) };
+    let usual = LoadOptions::new(settings, parts(&header));
+    let gpu_layers = usual.placement.gpu_layers.min(GPU_LAYERS);
+    let placement = Placement { gpu_layers, ..usual.placement.clone() };
+    let load = LoadOptions { placement, mlock: false, repack: false, ..usual };
+    let threads = threads(settings).count;
+    let context = ContextOptions::new(settings, 256, 64, threads);
     // Beyond the limit a file takes more than a sound one of its size.
     let failed = |error: anyhow::Error| match error.to_string() {
         why if llama::lacks_memory(&why) && !limited => Error::NoMemory { path: path.into(), why },
         _ => Error::from(engine::Error::from(error)),
     };
     let weights = Weights::load(path, &load, |_| true).map_err(failed)?;
-    crash::on_purpose(load.repack);
+    crash::on_purpose(usual.repack);
+    if usual.repack {
+        for (kind, dims) in kinds(&header) {
+            multiply_repacked(kind, &dims, threads);
+        }
+    }
     let probed = engine::probe(&weights, context.clone());
     probed.map_err(|error| match error {
         engine::Error::NoRoom { why, .. } if !limited => Error::NoMemory { path: path.into(), why },
@@ -203,4 +220,32 @@ fn try_out(path: &Path, settings: &Settings) -> Result<(), super::Error> {
     let template = chat_template(&header, settings)?;
     let _ = Engine::new(Llama::new(&weights, context), template.as_deref(), &settings.template_args);
     Ok(())
+}
+
+/// The types and shapes of a model's matrices, each once; with a third dimension those of its experts.
+fn kinds(header: &Header) -> BTreeSet<(u32, Vec<u64>)> {
+    let others = gguf::parts(header).into_iter().filter(|part| *part != header.path);
+    let others: Vec<Header> = others.filter_map(|part| gguf::read(&part).ok()).collect();
+    let tensors = std::iter::once(header).chain(&others).flat_map(|part| &part.tensors);
+    let matrices = tensors.filter(|tensor| matches!(tensor.dims.len(), 2 | 3));
+    matrices.map(|tensor| (tensor.kind, tensor.dims.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::sample::Sample;
+
+    #[test]
+    fn layers_of_the_same_shape_count_once() {
+        let layer = |sample: Sample, layer| {
+            let name = |weight: &str| format!("blk.{layer}.{weight}.weight");
+            let sample = sample.tensor(&name("attn_norm"), &[8]).tensor(&name("attn_q"), &[8, 8]);
+            sample.tensor(&name("ffn_up"), &[8, 16]).tensor(&name("ffn_up_exps"), &[8, 4, 2])
+        };
+        let bytes = (0..3).fold(Sample::default().tensor("output.weight", &[8, 16]), layer).bytes();
+        let header = gguf::read_from(&bytes[..], bytes.len() as u64, Path::new("m.gguf")).unwrap();
+        let expected = [&[8, 4, 2][..], &[8, 8], &[8, 16]].map(|dims| (0, dims.to_vec()));
+        assert_eq!(kinds(&header), BTreeSet::from(expected));
+    }
 }

@@ -55,7 +55,7 @@ pub const SETTINGS: &[Setting] = &[
         .short('c')
         .shapes(),
     row("threads", "N", Group::Model, value!(threads, threads, or_auto))
-        .help("threads for decode; default: one per physical core")
+        .help("threads for decode; default: one per fast core, within affinity and quota")
         .short('t')
         .shapes(),
     row("threads-batch", "N", Group::Model, value!(threads_batch, threads, or_auto))
