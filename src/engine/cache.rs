@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -115,22 +116,23 @@ impl Cache {
         self.checkpoints.push_back(ContextCheckpoint { tokens: self.tokens.clone(), state });
     }
 
-    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. `false`: the
-    /// model rejected it, and its memory is empty.
+    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. Returns how long
+    /// that took the model; `None`: it rejected the state, and its memory is empty.
     pub fn restore(
         &mut self,
         model: &mut impl Model,
         tokens: &[Token],
         state: &[u8],
         wanted: usize,
-    ) -> Result<bool> {
+    ) -> Result<Option<Duration>> {
         self.clear(model);
         self.make_room(model, tokens.len(), with_answer(wanted.max(tokens.len())))?;
+        let started = Instant::now();
         let taken = model.restore(self.sequence, state, tokens.len()).is_ok();
         if taken {
             self.tokens.extend_from_slice(tokens);
         }
-        Ok(taken)
+        Ok(taken.then(|| started.elapsed()))
     }
 
     /// Evaluates the rest of `prompt`, in chunks that end at absolute multiples of the model's chunk, so that
