@@ -71,16 +71,13 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
 
 /// llama.cpp's build and devices: pairs of name and value.
 pub fn build() -> Vec<(&'static str, String)> {
-    let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
-        true => "for this processor",
-        false => "without this processor's instructions: slower than it could be",
-    };
+    let info = system_info();
     let known =
         devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
     vec![
         ("processor", processor::name()),
-        ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
-        ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
+        ("llama.cpp", format!("{}, {}", llama::BINDING, processor::built_for(&info))),
+        ("instructions", info.trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
     ]
 }
