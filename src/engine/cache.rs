@@ -186,12 +186,13 @@ impl Cache {
         done
     }
 
-    /// Grows the model's memory to hold `needed` tokens; `wanted` if allowed, and at least double if it is
+    /// Grows the model's memory to hold `needed` tokens; `wanted` if there is room, and at least double if it is
     /// not empty, because growing copies the contents. Returns the number of tokens still in memory.
     fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
         if needed > model.capacity() {
             let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
-            let grown = model.grow(capacity_for(wanted.max(twice), model.limit()));
+            let [best, least] = [wanted.max(twice), needed].map(|tokens| capacity_for(tokens, model.limit()));
+            let grown = model.grow(best).or_else(|_| model.grow(least)); // memory may suffice for that
             self.tokens.truncate(model.len(self.sequence));
             grown?;
         }
@@ -387,6 +388,20 @@ mod tests {
             assert_eq!(cache.tokens(), [1, 2, 3, 4]);
             assert_eq!(toy.memory(0), cache.tokens());
         }
+    }
+
+    #[test]
+    fn where_the_memory_wanted_is_not_there_what_is_needed_may_be() {
+        let mut toy = Toy::new(8192);
+        toy.room = 1536;
+        let mut cache = Cache::default();
+        let prompt: Vec<Token> = (0..1600).map(|i| i % 200).collect();
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..1000]), 0);
+        assert_eq!(toy.capacity(), 1280, "with room for the answer");
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..1500]), 1000);
+        assert_eq!(toy.capacity(), 1536, "neither double nor with room for the answer");
+        assert!(cache.reuse(&mut toy, &prompt).is_err());
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..3]), 2, "it can be used as before");
     }
 
     #[test]
