@@ -4,18 +4,25 @@
 CARGO   ?= cargo
 PROFILE := --release --locked
 MODEL   := models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+# make chat FEATURES=vulkan (or cuda, metal): the same for a GPU, in a folder of its own, so that neither build undoes the other.
+ifneq ($(FEATURES),)
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)/$(FEATURES)
+PROFILE += --features $(FEATURES)
+CARGO := scripts/gpu $(FEATURES) $(CARGO)
+endif
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test conformance bench lint install
+.PHONY: help setup model build chat test test-gpu conformance bench lint install
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
 
 setup: ## install what building needs and this machine lacks
-	@scripts/setup
+	@scripts/setup $(FEATURES)
 
 model: ## fetch the default model (98 MB) into models/
 	@scripts/fetch-model
@@ -28,6 +35,9 @@ chat: setup model build ## do all of that, then chat with the default model
 
 test: setup model ## run every test but conformance; ARGS are for the test programs, as in make test ARGS=--show-output
 	$(CARGO) test $(PROFILE) --no-fail-fast -- --skip conformance:: $(ARGS)
+
+test-gpu: model ## build for the GPU that is here, or for a software GPU, and run the tests of the engine on it; ARGS as for test
+	@scripts/test-gpu $(ARGS)
 
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
 	scripts/references --build

@@ -1,5 +1,5 @@
 //! Checks that llama.cpp was compiled with what this project puts into it, whoever started the build; tells the tests where.
-//! Compiles the check that this processor is one that the program was built for.
+//! Compiles the check that this processor is one that the program was built for, and tells the program which that is.
 //!
 //! src/engine/llama/build/project.cmake gets there by .cargo/config.toml, which cargo reads from the folder it runs in: run from
 //! elsewhere, or over a llama.cpp compiled before, it would give a program that crashes on some processors.
@@ -17,6 +17,8 @@ fn main() {
     let build = Path::new(&ggml).ancestors().nth(2).expect("they are in OUT_DIR/lib/cmake").join("build");
     println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP_BUILD={}", build.display());
     println!("cargo::rustc-env=FIRESIDE_LLAMA_CPP={:016x}", identity(&build));
+    println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
+    println!("cargo::rustc-env=FIRESIDE_TARGET_CPU={}", target_cpu());
     let used = build.join("fireside");
     let wrong: Vec<PathBuf> =
         files(Path::new(OURS)).into_iter().filter(|file| fs::read(file).ok() != copy(&used, file)).collect();
@@ -29,6 +31,14 @@ fn main() {
             "cargo::error=in the folder of this project: cargo clean --release -p llama-cpp-sys-2, and build again"
         );
     }
+}
+
+/// The processor that rustc and llama.cpp compile for, as llama-cpp-sys-2 finds it.
+fn target_cpu() -> String {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let named =
+        flags.split('\x1f').find_map(|flag| flag.split_once("target-cpu=")).map(|(_, name)| name.to_string());
+    named.unwrap_or_else(|| env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default().replace("x86_64", "x86-64"))
 }
 
 /// Compiles src/processor.c, for any x86-64.

@@ -1,4 +1,5 @@
-//! The processor's name. processor.c checks for the features that the program was compiled for.
+//! The processor's name, and how well the program suits it. processor.c checks for the features that the program
+//! was compiled for.
 
 /// Distinguishes processors on which the same build may behave differently.
 pub fn name() -> String {
@@ -14,4 +15,62 @@ pub fn name() -> String {
     }
     #[cfg(not(target_arch = "x86_64"))]
     std::env::consts::ARCH.to_string()
+}
+
+/// What this program was built for, and what it does not use of this processor. `used`: the instruction sets that
+/// llama.cpp uses, as it prints them: `AVX2 = 1 | FMA = 1`.
+pub fn built_for(used: &str) -> String {
+    let used: Vec<&str> = used.split(['|', ':']).filter_map(|one| one.trim().strip_suffix(" = 1")).collect();
+    let unused: Vec<&str> = instruction_sets().into_iter().filter(|name| !used.contains(name)).collect();
+    described(env!("FIRESIDE_TARGET_CPU"), &unused)
+}
+
+/// `target`: rustc's `target-cpu`.
+fn described(target: &str, unused: &[&str]) -> String {
+    match (target, unused) {
+        ("native", []) => "built for this processor".into(),
+        (_, []) => format!("built for {target}"),
+        _ => {
+            let target = if target == "native" { "another processor" } else { target };
+            format!("built for {target}, without this one's {}: slower than it could be", unused.join(", "))
+        }
+    }
+}
+
+/// Those of this processor that make llama.cpp faster, by llama.cpp's names. Only x86-64's are known.
+fn instruction_sets() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let sets = [
+            ("SSSE3", is_x86_feature_detected!("ssse3")),
+            ("AVX", is_x86_feature_detected!("avx")),
+            ("AVX2", is_x86_feature_detected!("avx2")),
+            ("F16C", is_x86_feature_detected!("f16c")),
+            ("FMA", is_x86_feature_detected!("fma")),
+            ("BMI2", is_x86_feature_detected!("bmi2")),
+            ("AVX_VNNI", is_x86_feature_detected!("avxvnni")),
+            ("AVX512", is_x86_feature_detected!("avx512f")),
+            ("AVX512_VBMI", is_x86_feature_detected!("avx512vbmi")),
+            ("AVX512_VNNI", is_x86_feature_detected!("avx512vnni")),
+            ("AVX512_BF16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        sets.into_iter().filter_map(|(name, here)| here.then_some(name)).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::described;
+
+    #[test]
+    fn a_build_says_what_it_is_for_and_what_it_leaves_unused() {
+        assert_eq!(described("native", &[]), "built for this processor");
+        assert_eq!(described("x86-64-v3", &[]), "built for x86-64-v3");
+        let unused = ["AVX512", "AVX512_VNNI"];
+        let line = "without this one's AVX512, AVX512_VNNI: slower than it could be";
+        assert_eq!(described("x86-64-v3", &unused), format!("built for x86-64-v3, {line}"));
+        assert_eq!(described("native", &unused), format!("built for another processor, {line}"));
+    }
 }

@@ -35,8 +35,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Shortest prefill whose result is worth waiting for.
 const WORTH_KEEPING: Duration = Duration::from_millis(30);
-/// How long to wait for the prompt cache, as a share of the prefill time.
-const FLUSHING: f64 = 0.2;
+/// How long to wait for the prompt cache, at most.
 const MOST_FLUSHING: Duration = Duration::from_secs(5);
 
 /// A backend that is ready to start, and the settings with its model's recommendations.
@@ -162,13 +161,14 @@ impl Session {
         }
     }
 
-    /// Waits for the prompt cache to save the last prompt, for a small share of its prefill time.
+    /// Waits for the prompt cache to save the last prompt, at most as long as its prefill took: what would take
+    /// longer to write is not saved.
     pub fn flush(&mut self) {
         let reading = self.last.as_ref().map_or(Duration::ZERO, |answer| answer.stats.prompt);
         if reading >= WORTH_KEEPING
             && let Some(inspect) = self.backend.inspect()
         {
-            inspect.flush(reading.mul_f64(FLUSHING).min(MOST_FLUSHING));
+            inspect.flush(reading.min(MOST_FLUSHING));
         }
     }
 

@@ -195,6 +195,19 @@ fn a_program_built_for_another_processor_says_so() {
     assert!(run.stdout.is_empty());
 }
 
+/// llama.cpp reports each instruction set by the name under which fireside looks for it.
+#[test]
+fn doctor_says_what_the_program_was_built_for() {
+    let doctor = Home::new().run(&["doctor"]).done();
+    let line = doctor.stdout.lines().find(|line| line.starts_with("llama.cpp")).unwrap();
+    let native = cached("GGML_NATIVE") == "ON";
+    assert!(if native {
+        line.ends_with(", built for this processor")
+    } else {
+        line.contains(", built for ")
+    });
+}
+
 #[test]
 fn all_that_rustc_compiles_for_is_asked_for() {
     // Part of every x86-64, used only by the system, or never generated from ordinary code.

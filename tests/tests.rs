@@ -90,6 +90,10 @@ mod figures;
 mod forgery;
 // Answers equal to those of a plain llama.cpp loop, whatever was cached, cut or grown before.
 pub(crate) mod exact;
+// Building for a GPU, and answers on one.
+mod gpu;
+// Contexts that find no memory.
+mod growth;
 // Batches: several sequences, cancelled ones, impossible ones.
 mod batches;
 // What is chosen by measurement.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -115,22 +116,23 @@ impl Cache {
         self.checkpoints.push_back(ContextCheckpoint { tokens: self.tokens.clone(), state });
     }
 
-    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. `false`: the
-    /// model rejected it, and its memory is empty.
+    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. Returns how long
+    /// that took the model; `None`: it rejected the state, and its memory is empty.
     pub fn restore(
         &mut self,
         model: &mut impl Model,
         tokens: &[Token],
         state: &[u8],
         wanted: usize,
-    ) -> Result<bool> {
+    ) -> Result<Option<Duration>> {
         self.clear(model);
         self.make_room(model, tokens.len(), with_answer(wanted.max(tokens.len())))?;
+        let started = Instant::now();
         let taken = model.restore(self.sequence, state, tokens.len()).is_ok();
         if taken {
             self.tokens.extend_from_slice(tokens);
         }
-        Ok(taken)
+        Ok(taken.then(|| started.elapsed()))
     }
 
     /// Evaluates the rest of `prompt`, in chunks that end at absolute multiples of the model's chunk, so that
@@ -184,13 +186,14 @@ impl Cache {
         done
     }
 
-    /// Grows the model's memory to hold `needed` tokens; `wanted` if allowed, and at least double if it is
+    /// Grows the model's memory to hold `needed` tokens; `wanted` if there is room, and at least double if it is
     /// not empty, because growing copies the contents. Returns the number of tokens still in memory.
     fn make_room(&mut self, model: &mut impl Model, needed: usize, wanted: usize) -> Result<usize> {
         if needed > model.capacity() {
             let twice = if self.tokens.is_empty() { 0 } else { 2 * model.capacity() };
-            let [best, least] = [wanted.max(twice), needed].map(|n| capacity_for(n, model.limit()));
-            let grown = model.grow(if model.has_room(best) { best } else { least });
+            let [best, least] = [wanted.max(twice), needed].map(|tokens| capacity_for(tokens, model.limit()));
+            let most = if model.has_room(best) { best } else { least };
+            let grown = model.grow(most).or_else(|_| model.grow(least)); // memory may suffice for that
             self.tokens.truncate(model.len(self.sequence));
             grown?;
         }
@@ -386,6 +389,20 @@ mod tests {
             assert_eq!(cache.tokens(), [1, 2, 3, 4]);
             assert_eq!(toy.memory(0), cache.tokens());
         }
+    }
+
+    #[test]
+    fn where_the_memory_wanted_is_not_there_what_is_needed_may_be() {
+        let mut toy = Toy::new(8192);
+        toy.room = 1536;
+        let mut cache = Cache::default();
+        let prompt: Vec<Token> = (0..1600).map(|i| i % 200).collect();
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..1000]), 0);
+        assert_eq!(toy.capacity(), 1280, "with room for the answer");
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..1500]), 1000);
+        assert_eq!(toy.capacity(), 1536, "neither double nor with room for the answer");
+        assert!(cache.reuse(&mut toy, &prompt).is_err());
+        assert_eq!(read(&mut cache, &mut toy, &prompt[..3]), 2, "it can be used as before");
     }
 
     #[test]

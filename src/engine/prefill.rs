@@ -77,11 +77,13 @@ impl Prefill {
             return Ok(());
         };
         while let Some(found) = prompt_cache.find(prompt, here, uses) {
+            let started = Instant::now();
             let Some((tokens, state)) = prompt_cache.load(&found) else { continue };
-            if self.cache.restore(model, &tokens, &state, prompt.len())? {
+            let loaded = started.elapsed();
+            if let Some(put_back) = self.cache.restore(model, &tokens, &state, prompt.len())? {
                 self.secs_per_token.get_or_insert(found.secs_per_token);
                 if self.cacheable {
-                    prompt_cache.note(Some(&found));
+                    prompt_cache.restored(&found, state.len(), loaded + put_back);
                 }
                 return Ok(());
             }
@@ -89,7 +91,7 @@ impl Prefill {
             here = 0;
         }
         if self.cacheable {
-            prompt_cache.note(None);
+            prompt_cache.missed();
         }
         Ok(())
     }

@@ -5,9 +5,10 @@
 //! again. If the model can truncate restored memory, a cached prompt serves any prompt that shares a prefix
 //! with it; otherwise all of its tokens must be a prefix of the prompt.
 //!
-//! `file.rs` is the format, `folder.rs` the folder and its limits, `writer.rs` the writing thread. Next:
-//! prefill.rs.
+//! `file.rs` is the format, `folder.rs` the folder and its limits, `disk.rs` the disk's speed, `writer.rs` the
+//! writing thread. Next: prefill.rs.
 
+mod disk;
 mod file;
 mod folder;
 mod writer;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use self::disk::Disk;
 use self::file::{CacheFileHeader, ReadError};
 pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
@@ -29,8 +31,6 @@ use super::token::Token;
 
 /// The minimum length of a cached prompt, in tokens.
 pub const LEAST: usize = 16;
-/// The speed of restoring a state on a slow machine, in bytes per second.
-const RESTORING: f64 = 400e6;
 /// The maximum number of states in memory waiting to be written.
 const MOST_WAITING: usize = 2;
 /// The minimum share of new tokens in a cached prompt: if it extends a saved one, and if it branches off from
@@ -44,7 +44,8 @@ const UNTOLD: u64 = 2 << 30;
 /// When to save states.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Prefills faster than this are not saved. Zero: every prompt is saved and restored, whatever the cost.
+    /// A prompt is saved if restoring it is to take so much less time than its prefill. Zero: every prompt is
+    /// saved and restored, whatever the cost.
     pub worth: Duration,
     /// The same for prefixes that other conversations share: they save time in each of them.
     pub worth_shared: Duration,
@@ -114,6 +115,7 @@ pub struct PromptCache {
     held: Vec<Held>,
     /// The tokens of the last state held, whose file may not exist yet.
     latest: Vec<Token>,
+    disk: Disk,
     writer: CacheWriter,
 }
 
@@ -144,6 +146,7 @@ impl PromptCache {
     /// Touches no files until needed, except to rename the folder of an older version.
     pub fn new(folder: PathBuf, key: String, rules: Rules) -> PromptCache {
         folder::adopt(&folder);
+        let disk = Disk::of(&folder);
         PromptCache {
             folder,
             key,
@@ -153,7 +156,8 @@ impl PromptCache {
             hopeless: HashSet::new(),
             held: Vec::new(),
             latest: Vec::new(),
-            writer: CacheWriter::default(),
+            writer: CacheWriter::new(disk.clone()),
+            disk,
         }
     }
 
@@ -211,7 +215,7 @@ impl PromptCache {
         let room = LazyCell::new(|| self.rules.room()); // asks the system at most once
         let worth = served.filter(|(serves, _, known)| {
             let saved = serves.saturating_sub(here);
-            let pays = saved as f64 * known.secs_per_token > known.bytes as f64 / RESTORING;
+            let pays = saved as f64 * known.secs_per_token > self.disk.reading(known.bytes);
             saved >= LEAST && (pays || self.rules.worth.is_zero()) && known.bytes <= *room
         });
         let (_, name, known) = worth.max_by_key(|(serves, _, known)| (*serves, u64::MAX - known.bytes))?;
@@ -238,10 +242,17 @@ impl PromptCache {
         }
     }
 
-    /// Records a lookup; a hit counts as used, so that it is evicted later.
-    pub fn note(&self, found: Option<&CacheHit>) {
-        folder::note(&self.folder, found.is_some());
-        found.iter().for_each(|found| folder::touch(&self.folder.join(&found.name)));
+    /// Records a lookup without a hit.
+    pub fn missed(&self) {
+        folder::note(&self.folder, false);
+    }
+
+    /// Records a hit, and how long its state of `bytes` took to restore. It counts as used, so that it is
+    /// evicted later.
+    pub fn restored(&self, found: &CacheHit, bytes: usize, took: Duration) {
+        folder::note(&self.folder, true);
+        folder::touch(&self.folder.join(&found.name));
+        self.disk.has_read(bytes, took);
     }
 
     /// Removes a cached prompt that turned out to be unusable.
@@ -276,8 +287,9 @@ impl PromptCache {
     ) -> bool {
         let worth = if shared { self.rules.worth_shared } else { self.rules.worth }.as_secs_f64();
         let waiting = self.held.len() + self.writer.waiting();
-        let short = tokens.len() < LEAST || (tokens.len() as f64) * secs_per_token < worth;
-        if short || waiting >= MOST_WAITING || self.writer.failed() {
+        let sooner = tokens.len() as f64 * secs_per_token - self.disk.reading(bytes as u64);
+        let useless = tokens.len() < LEAST || worth > 0.0 && sooner < worth;
+        if useless || waiting >= MOST_WAITING || self.writer.failed() {
             return false;
         }
         let (kept, goes_on) = self.kept(tokens, parts);
@@ -288,7 +300,7 @@ impl PromptCache {
             (_, false) => NEW_PARTING,
         };
         new >= share * tokens.len() as f64
-            && (worth == 0.0 || new * secs_per_token >= worth.max(self.writer.seconds(bytes)))
+            && (worth == 0.0 || new * secs_per_token >= worth.max(self.disk.writing(bytes as u64)))
             && bytes as u64 <= self.rules.bounds.most
             && bytes as u64 <= self.rules.room()
             && (self.unchanged)()
@@ -399,9 +411,40 @@ mod tests {
             prompt_cache.wants(&tokens(100), BYTES, 0.002, true, true),
             "saves time in every conversation"
         );
+        prompt_cache.disk.has_written(300_000_000, Duration::from_secs(1));
         assert!(!prompt_cache.wants(&tokens(100), 900_000_000, 0.01, true, false), "three seconds to write");
         prompt_cache.rules.free = || Some(BYTES as u64);
         assert!(!prompt_cache.wants(&tokens(100), BYTES, 0.01, true, false), "no memory for a copy");
+    }
+
+    /// As on a GPU: 3,000 tokens are evaluated in half a second, and their state is large.
+    #[test]
+    fn a_large_state_is_saved_and_restored_where_the_disk_is_faster_than_the_model() {
+        const STATE: usize = 50_000_000;
+        let secs_per_token = 0.35 / 3000.0;
+        let folder = tempfile::tempdir().unwrap();
+        let mut prompt_cache = prompt_cache(&folder);
+        let mut wants = |count| prompt_cache.wants(&tokens(count), STATE, secs_per_token, true, false);
+        assert!(wants(3000), "nothing is known of the disk: it is tried");
+        prompt_cache.hold(tokens(3000), vec![1; STATE], secs_per_token, true, None);
+        let (done, flushed) = channel();
+        prompt_cache.flush(done);
+        assert!(flushed.recv().is_err());
+        let other = |seconds: f64| {
+            let mut prompt_cache = self::prompt_cache(&folder);
+            let found = prompt_cache.find(&tokens(3000), 0, CUT).unwrap();
+            prompt_cache.restored(&found, STATE, Duration::from_secs_f64(seconds));
+            prompt_cache.disk.has_written(STATE, Duration::from_millis(50));
+            let again = prompt_cache.find(&tokens(3000), 0, CUT).is_some();
+            (again, prompt_cache.wants(&parting(100, 3000), STATE, secs_per_token, true, false))
+        };
+        assert_eq!(other(0.05), (true, true), "a fast disk");
+        assert_eq!(other(0.2), (true, false), "it saves little");
+        assert_eq!(other(0.4), (false, false), "evaluating is faster");
+        assert!(
+            self::prompt_cache(&folder).find(&tokens(3000), 0, CUT).is_none(),
+            "as another process knows"
+        );
     }
 
     #[test]

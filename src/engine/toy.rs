@@ -14,6 +14,8 @@ const END: Token = 256;
 pub(super) struct Toy {
     pub(super) vocabulary: Vocabulary,
     pub(super) limit: usize,
+    /// The capacity for which there is memory.
+    pub(super) room: usize,
     pub(super) batch_size: usize,
     pub keeps_when_grown: bool,
     /// The sizes of the decoded batches.
@@ -53,6 +55,7 @@ impl Toy {
         Toy {
             vocabulary: Vocabulary { len: 257, ..Vocabulary::default() },
             limit,
+            room: usize::MAX,
             batch_size: 16,
             keeps_when_grown: true,
             batches: Vec::new(),
@@ -151,6 +154,7 @@ impl Model for Toy {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
+        anyhow::ensure!(capacity <= self.room, "there is no memory");
         self.capacity = capacity;
         if !self.keeps_when_grown {
             self.sequences.iter_mut().for_each(|sequence| sequence.memory.clear());

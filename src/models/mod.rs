@@ -76,19 +76,15 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
 
 /// llama.cpp's build, devices and threads: pairs of name and value.
 pub fn build(settings: &Settings) -> Vec<(&'static str, String)> {
-    let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
-        true => "for this processor",
-        false => "without this processor's instructions: slower than it could be",
-    };
-    let threads = threads(settings);
+    let (info, threads) = (system_info(), threads(settings));
     let known = devices().into_iter().map(|device| match device.kind {
         DeviceKind::Cpu => format!("{} ({})", device.name, device.description.trim()),
         _ => described(&device),
     });
     vec![
         ("processor", processor::name()),
-        ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
-        ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
+        ("llama.cpp", format!("{}, {}", llama::BINDING, processor::built_for(&info))),
+        ("instructions", info.trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
         ("threads", format!("{}: {}", threads.count, threads.why.explained())),
     ]

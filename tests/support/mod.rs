@@ -90,6 +90,12 @@ impl Home {
             ("OMP_WAIT_POLICY".into(), "passive".into()), // runs in parallel must not spin against each other
         ];
         environment.extend(std::env::var_os("PATH").map(|path| ("PATH".into(), path)));
+        // which GPU llama.cpp takes (make test-gpu)
+        let of_gpu = |name: &OsString| {
+            let name = name.to_string_lossy();
+            ["GGML_", "CUDA_", "VK_"].iter().any(|start| name.starts_with(start)) || name == "LD_LIBRARY_PATH"
+        };
+        environment.extend(std::env::vars_os().filter(|(name, _)| of_gpu(name)));
         environment
     }
 

@@ -126,25 +126,25 @@ pub(super) fn touch(path: &Path) {
     let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
-/// Writes a cached prompt after making room for it. Leaves an existing file as it is.
+/// Writes a cached prompt after making room for it. `false`: it is there already, and left as it is.
 pub(super) fn store(
     folder: &Path,
     name: &str,
     header: &CacheFileHeader,
     state: &[u8],
     bounds: &DiskBounds,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let path = folder.join(name);
     if path.exists() {
         touch(&path);
-        return Ok(());
+        return Ok(false);
     }
     own_folder(folder)?;
     make_room(folder, state.len() as u64 + header.tokens.len() as u64 * 4 + 4096, bounds)?;
     let mut part = own_part(folder, UNFINISHED)?;
     file::write(&mut part, header, state)?;
     part.persist(path)?;
-    Ok(())
+    Ok(true)
 }
 
 struct StoredFile {
@@ -211,7 +211,7 @@ mod tests {
     fn put(folder: &Path, name: &str, size: usize, bounds: &DiskBounds) -> io::Result<()> {
         let state = vec![7; size];
         let header = CacheFileHeader::new("key", vec![1; 10], vec![name.into()], 0.1, &state);
-        store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds)
+        store(folder, &format!("{name}.{ENDING}"), &header, &state, bounds).map(drop)
     }
 
     fn used_ago(folder: &Path, name: &str, seconds: u64) {

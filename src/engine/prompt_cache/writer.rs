@@ -3,16 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::super::token::Token;
+use super::disk::Disk;
 use super::file::CacheFileHeader;
 use super::folder::{self, DiskBounds};
-
-/// The assumed write speed until it has been measured, in bytes per second.
-const FIRST_ESTIMATE: u64 = 300_000_000;
 
 /// A state to write.
 pub(super) struct Held {
@@ -32,10 +30,10 @@ enum WriteJob {
 }
 
 /// The thread, started with the first state. After a drop it finishes the jobs it has, then ends.
-#[derive(Default)]
 pub(super) struct CacheWriter {
     jobs: Option<Sender<WriteJob>>,
     seen: Arc<WriterState>,
+    disk: Disk,
 }
 
 /// What the thread reports.
@@ -43,11 +41,14 @@ pub(super) struct CacheWriter {
 struct WriterState {
     waiting: AtomicUsize,
     failed: AtomicBool,
-    /// Bytes per second; 0: not measured.
-    speed: AtomicU64,
 }
 
 impl CacheWriter {
+    /// `disk` learns how long each write takes.
+    pub(super) fn new(disk: Disk) -> CacheWriter {
+        CacheWriter { jobs: None, seen: Arc::default(), disk }
+    }
+
     /// The number of states not yet written.
     pub(super) fn waiting(&self) -> usize {
         self.seen.waiting.load(Ordering::Relaxed)
@@ -58,14 +59,9 @@ impl CacheWriter {
         self.seen.failed.load(Ordering::Relaxed)
     }
 
-    /// The estimated time to write `bytes`, in seconds.
-    pub(super) fn seconds(&self, bytes: usize) -> f64 {
-        let measured = self.seen.speed.load(Ordering::Relaxed);
-        bytes as f64 / if measured == 0 { FIRST_ESTIMATE } else { measured } as f64
-    }
-
     pub(super) fn write(&mut self, held: Held, folder: &std::path::Path, bounds: &DiskBounds) {
-        let jobs = self.jobs.get_or_insert_with(|| start(folder.into(), bounds.clone(), self.seen.clone()));
+        let start = || start(folder.into(), bounds.clone(), self.seen.clone(), self.disk.clone());
+        let jobs = self.jobs.get_or_insert_with(start);
         self.seen.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = jobs.send(WriteJob::Store(held)); // without the thread nothing is written
     }
@@ -78,13 +74,13 @@ impl CacheWriter {
     }
 }
 
-fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>) -> Sender<WriteJob> {
+fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>, disk: Disk) -> Sender<WriteJob> {
     let (jobs, inbox) = channel();
     let work = move || {
         for job in inbox {
             match job {
                 WriteJob::Store(held) => {
-                    let done = store(&folder, &bounds, &held, &seen);
+                    let done = store(&folder, &bounds, &held, &disk);
                     seen.failed.fetch_or(done.is_err(), Ordering::Relaxed);
                     seen.waiting.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -96,18 +92,13 @@ fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>) -> Sender<
     jobs
 }
 
-fn store(
-    folder: &std::path::Path,
-    bounds: &DiskBounds,
-    held: &Held,
-    seen: &WriterState,
-) -> std::io::Result<()> {
+fn store(folder: &std::path::Path, bounds: &DiskBounds, held: &Held, disk: &Disk) -> std::io::Result<()> {
     let started = Instant::now();
     let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
     let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
-    folder::store(folder, &held.name, &header, &held.state, bounds)?;
-    let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
-    seen.speed.store(speed as u64, Ordering::Relaxed);
+    if folder::store(folder, &held.name, &header, &held.state, bounds)? {
+        disk.has_written(held.state.len(), started.elapsed());
+    }
     for name in &held.instead_of {
         let _ = std::fs::remove_file(folder.join(name)); // another process may have removed it
     }
