@@ -160,6 +160,7 @@ fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
         home.run(&[&["-p", prompt], &all[..], args].concat()).model(&model).env(GPUS, "46").done().code(0)
     };
     assert!(!ask("Hi", &[]).stderr.contains("KV cache"), "a short one has room");
+    let long = format!("{long}Continue this list.");
     let grown = ask(&long, &[]);
     assert!(grown.stderr.contains("the KV cache is in main memory now"), "{}", grown.stderr);
     let there = ask(&long, &["--no-kv-offload"]);

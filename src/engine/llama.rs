@@ -372,3 +372,24 @@ impl Model for Llama<'_> {
         context.logits(row as i32 - self.rows as i32).expect("so many were asked for")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::lacks_memory;
+
+    #[test]
+    fn a_lack_of_memory_is_told_from_other_reasons() {
+        for why in [
+            "unable to allocate CUDA0 buffer",
+            "failed to allocate buffer for kv cache",
+            "failed to allocate compute pp buffers",
+            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3072.00 MiB on device 0: cudaMalloc failed: out of memory",
+            "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
+        ] {
+            assert!(lacks_memory(why), "{why}");
+        }
+        for why in ["tensor 'x' data is not within the file bounds", "quantized V cache was requested"] {
+            assert!(!lacks_memory(why), "{why}");
+        }
+    }
+}

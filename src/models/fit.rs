@@ -130,7 +130,10 @@ pub(super) fn fit(header: &Header, settings: &Settings, batch: usize) -> Result<
 /// The tokens of context that fit: with the KV cache where the layers are, or all of it in main memory.
 /// `None`: the model does not fit.
 fn tokens_that_fit(plan: &Plan, machine: Machine) -> Option<usize> {
-    let main = machine.main.unwrap_or(u64::MAX);
+    // Integrated GPUs take main memory.
+    let shared = machine.gpus.iter().zip(&plan.gpus).filter(|(gpu, _)| gpu.kind == DeviceKind::Integrated);
+    let taken: u64 = shared.map(|(_, share)| share.with_context(plan.context)).sum();
+    let main = machine.main.unwrap_or(u64::MAX).saturating_sub(taken);
     let room = |(gpu, share): (&Device, &Share)| share.tokens_in(usable(gpu)).unwrap_or(0);
     let on_gpus = machine.gpus.iter().zip(&plan.gpus).filter(|(_, share)| share.weights > 0).map(room).min();
     let here = plan.main.tokens_in(main)?.min(on_gpus.unwrap_or(usize::MAX));

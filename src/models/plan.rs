@@ -133,19 +133,20 @@ pub fn plan(model: &Layers, machine: Machine, settings: &Settings, context: usiz
     let planner = Planner { model, machine, settings, context };
     let layers = model.layers.len() as u32;
     let all = if machine.gpus.is_empty() { 0 } else { layers + 1 };
+    let most_experts = if model.has_experts() { layers } else { 0 };
     let given_experts = if settings.cpu_moe { Some(layers) } else { settings.n_cpu_moe };
+    let given_experts = given_experts.map(|count| count.min(most_experts));
     let given = |layers: u32| layers.min(all);
     let whole = Candidate {
         gpu_layers: settings.gpu_layers.map_or(all, given),
-        cpu_experts: given_experts.unwrap_or(0).min(layers),
+        cpu_experts: given_experts.unwrap_or(0),
     };
     let first = planner.placed(whole);
     if !settings.fit || planner.fits(&first) {
         return first;
     }
-    let all_experts = given_experts.unwrap_or(if model.has_experts() { layers } else { 0 });
-    let experts = (whole.cpu_experts..=all_experts.max(whole.cpu_experts))
-        .map(|cpu_experts| Candidate { cpu_experts, ..whole });
+    let all_experts = given_experts.unwrap_or(most_experts);
+    let experts = (whole.cpu_experts..=all_experts).map(|cpu_experts| Candidate { cpu_experts, ..whole });
     let fewer = (0..whole.gpu_layers).rev().filter(|_| settings.gpu_layers.is_none());
     let fewer = fewer.map(|gpu_layers| Candidate { gpu_layers, cpu_experts: all_experts });
     let found = experts.chain(fewer).map(|candidate| planner.placed(candidate)).find(|p| planner.fits(p));

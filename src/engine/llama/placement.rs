@@ -35,6 +35,8 @@ impl Placement {
     /// As the settings say. What they leave open is all on the GPUs, whether it fits or not.
     pub fn new(settings: &Settings) -> Placement {
         let gpus = match &settings.devices[..] {
+            // With a GPU at hand, llama.cpp would evaluate large batches there even so.
+            _ if settings.gpu_layers == Some(0) => Vec::new(),
             [] => gpus().into_iter().map(|gpu| gpu.name).collect(),
             [none] if none == "none" => Vec::new(),
             names => names.to_vec(),
@@ -49,6 +51,11 @@ impl Placement {
             cpu_experts: settings.n_cpu_moe.unwrap_or(0).max(all),
             overrides: settings.override_tensor.clone(),
         }
+    }
+
+    /// For a file of which no tensors are loaded.
+    pub(super) fn nowhere() -> Placement {
+        Placement::new(&Settings { gpu_layers: Some(0), ..Settings::default() })
     }
 
     /// Whether a GPU has a part of it.

@@ -257,8 +257,11 @@ impl LoadOptions {
         backend();
         // SAFETY: returns a plain value.
         let mut params = unsafe { llama_cpp_sys_2::llama_model_default_params() };
-        let mut arrays = self.placement.arrays();
-        self.placement.apply(&mut arrays, &mut params);
+        let vocabulary = Placement::nowhere(); // the other half may be starting the GPUs at this moment
+        let alone = matches!(half, Some(Half::Vocabulary));
+        let placement = if alone { &vocabulary } else { &self.placement };
+        let mut arrays = placement.arrays();
+        placement.apply(&mut arrays, &mut params);
         params.load_mode = match (self.mmap, self.mlock) {
             (false, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_NONE,
             (true, false) => llama_cpp_sys_2::LLAMA_LOAD_MODE_MMAP,
@@ -274,7 +277,7 @@ impl LoadOptions {
         };
         metadata.push(entry(c"", 0, Overriding { val_i64: 0 })); // marks the end
         params.kv_overrides = metadata.as_ptr();
-        params.vocab_only = matches!(half, Some(Half::Vocabulary));
+        params.vocab_only = alone;
         let name = path.to_str().context("llama.cpp takes no name that is not UTF-8")?;
         let name = CString::new(name)?;
         // SAFETY: the name and everything that `params` points to live until the call returns.
