@@ -21,7 +21,9 @@ pub(super) struct Held {
     pub(super) tokens: Vec<Token>,
     pub(super) conversations: Vec<String>,
     pub(super) secs_per_token: f64,
+    /// With the checkpoints at its end.
     pub(super) state: Vec<u8>,
+    pub(super) checkpoints: Vec<(u32, u64)>,
     /// Files that this one supersedes.
     pub(super) instead_of: Vec<String>,
 }
@@ -103,8 +105,9 @@ fn store(
     seen: &WriterState,
 ) -> std::io::Result<()> {
     let started = Instant::now();
-    let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
+    let Held { key, tokens, conversations, secs_per_token, state, checkpoints, .. } = held;
     let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
+    let header = CacheFileHeader { checkpoints: checkpoints.clone(), ..header };
     folder::store(folder, &held.name, &header, &held.state, bounds)?;
     let speed = held.state.len() as f64 / started.elapsed().as_secs_f64().max(1e-6);
     seen.speed.store(speed as u64, Ordering::Relaxed);
