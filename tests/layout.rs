@@ -171,6 +171,7 @@ const UNSAFE: &[&str] = &[
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",
+    "engine/llama/pages.rs",
     "engine/llama/weights.rs",
     "ui/crash.rs",
 ];

@@ -11,6 +11,7 @@ mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
 mod log;
+mod pages;
 mod weights;
 
 use std::ops::ControlFlow;

@@ -23,6 +23,7 @@ use super::devices::{backend, on_gpu};
 use super::facts;
 use super::fallback::Letters;
 use super::log::{contained, forget_errors, reason};
+use super::pages::MappedPages;
 use crate::chat::Settings;
 use crate::engine::alphabet::Alphabet;
 use crate::engine::token::{Token, Vocabulary};
@@ -129,7 +130,11 @@ impl Weights {
     ) -> Result<Weights> {
         forget_errors();
         let mut stopped = false;
+        let on_gpu = on_gpu(options.gpu_layers);
+        let mut pages = (options.mmap && !options.mlock && (options.repack || on_gpu))
+            .then(|| MappedPages::of(path, on_gpu));
         let mut watch = |fraction| {
+            pages.iter_mut().for_each(|pages| pages.loaded(fraction));
             stopped = !progress(fraction);
             !stopped
         };
@@ -155,7 +160,6 @@ impl Weights {
             }
         };
         let (window, near) = (facts::sliding_window(&model), facts::near_context(&model));
-        let on_gpu = on_gpu(options.gpu_layers);
         Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu })
     }
 
