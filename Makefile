@@ -43,9 +43,9 @@ conformance: setup model ## compare with what other programs make of the same in
 	scripts/references --build
 	FIRESIDE_TEST_NO_SKIP=1 $(CARGO) test $(PROFILE) --test tests -- conformance:: --show-output
 
-bench: setup model build ## compare speed with llama.cpp's own tools (some 20 minutes); ARGS as in make bench ARGS='--only W1,W4'
+bench: setup model build ## compare speed with llama.cpp's own tools (some 30 minutes); ARGS='--only W1,W4' selects, BIG=1 runs a model of 8 billion parameters
 	scripts/references --build
-	benches/rivals $(PROGRAM) $(ARGS)
+	benches/rivals $(PROGRAM) $(if $(BIG),--big) $(ARGS)
 
 lint: setup ## check the format; clippy with warnings denied
 	$(CARGO) fmt --all --check

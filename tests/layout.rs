@@ -173,6 +173,7 @@ const UNSAFE: &[&str] = &[
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",
+    "engine/llama/pages.rs",
     "engine/llama/placement.rs",
     "engine/llama/repack.rs",
     "engine/llama/weights.rs",

@@ -45,7 +45,7 @@ pub(crate) fn flushed(mut engine: Engine<Llama>) {
     flush(&mut engine);
 }
 
-fn flush(engine: &mut Engine<Llama>) {
+pub(crate) fn flush(engine: &mut Engine<Llama>) {
     let (done, flushed) = channel();
     engine.flush(done);
     assert!(flushed.recv_timeout(Duration::from_secs(60)).is_err(), "the sender is dropped");
@@ -182,7 +182,9 @@ fn another_question_about_the_same_document_does_not_read_it_again() {
         assert!(restored.cached >= document - 2, "{name}: {} of {document}", restored.cached);
         assert_same(&subject, &restored, &ours, name);
         let seen = usage(folder.path());
-        assert!(seen.hits == 2 && seen.files >= 1 && seen.bytes > 0, "{name}: {seen:?}");
+        // Of a recurrent model the checkpoint is all of its memory: the disk is needed no more.
+        let hits = if name == "mamba" { 1 } else { 2 };
+        assert!(seen.hits == hits && seen.files >= 1 && seen.bytes > 0, "{name}: {seen:?}");
     }
 }
 

@@ -111,5 +111,7 @@ mod convert;
 mod prompt_cache;
 // Conversations interrupted at every turn; cached prompts damaged a thousand times.
 mod resumed;
+// Recurrent and hybrid models: checkpoints in memory and on disk.
+mod recurrent;
 // Comparison with other programs on the same input.
 mod conformance;

@@ -3,13 +3,13 @@
 //! It mirrors the tokens in the model's memory. Every turn brings a complete prompt, of which only the tokens
 //! after the longest common prefix are evaluated. Next: prompt_cache.rs.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::model::{Cancel, Logits, Model, Row};
+use super::checkpoints::{Checkpoint, Checkpoints};
+use super::model::{Cancel, Logits, MemoryKind, Model, Row};
 use super::token::Token;
 
 /// The smallest context in tokens; larger ones are multiples of `STEP`.
@@ -20,25 +20,24 @@ const STEP: usize = 256; // llama.cpp would round up to it
 const ANSWER_ROOM: usize = 128;
 const ANSWER_SHARE: usize = 4;
 
-/// The total size limit of all checkpoints in bytes, and their minimum distance in tokens.
-const MOST_CHECKPOINTS: usize = 256 << 20;
-const APART: usize = 16;
-
 /// The tokens of one sequence in a model's memory, in order.
 #[derive(Debug, Default)]
 pub struct Cache {
     /// The number of the sequence in the model.
     sequence: usize,
     tokens: Vec<Token>,
-    /// Earlier states of a model whose memory cannot be truncated, newest last. The longest one that starts a
-    /// prompt is restored.
-    checkpoints: VecDeque<ContextCheckpoint>,
+    /// Earlier states of a model whose memory cannot be truncated.
+    checkpoints: Checkpoints,
 }
 
-#[derive(Debug)]
-struct ContextCheckpoint {
-    tokens: Vec<Token>,
-    state: Vec<u8>,
+/// A memory as it was after some tokens.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SavedMemory {
+    pub tokens: Vec<Token>,
+    /// For [`Model::restore`].
+    pub state: Vec<u8>,
+    /// The shortest first.
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 impl Cache {
@@ -49,13 +48,6 @@ impl Cache {
 
     pub fn tokens(&self) -> &[Token] {
         &self.tokens
-    }
-
-    /// The length of the prefix shared with `prompt`, which needs no evaluation. Leaves at least one token,
-    /// for its logits.
-    pub fn common(&self, prompt: &[Token]) -> usize {
-        let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        same.min(prompt.len().saturating_sub(1))
     }
 
     /// Keeps the prefix shared with `prompt` and makes room for the rest; returns the number of tokens kept.
@@ -76,61 +68,81 @@ impl Cache {
         self.tokens.clear();
     }
 
-    /// Truncates to the prefix shared with `prompt`; returns the number of tokens kept.
+    /// Keeps what the memory has of `prompt`, but for its last token; returns the number of tokens kept.
     pub fn cut(&mut self, model: &mut impl Model, prompt: &[Token]) -> usize {
-        let kept = model.truncate(self.sequence, self.common(prompt));
-        self.tokens.truncate(kept);
-        self.go_back(model, prompt);
-        self.tokens.len()
+        self.keep(model, but_last(prompt))
     }
 
-    /// Restores the longest checkpoint that is a prefix of `prompt`.
-    fn go_back(&mut self, model: &mut impl Model, prompt: &[Token]) {
-        let serves = |c: &&ContextCheckpoint| c.tokens.len() < prompt.len() && prompt.starts_with(&c.tokens);
-        let best = self.checkpoints.iter().filter(serves).max_by_key(|c| c.tokens.len());
-        let Some(best) = best.filter(|best| best.tokens.len() > self.tokens.len()) else { return };
-        let put_back = model.restore(self.sequence, &best.state, best.tokens.len()).is_ok();
-        self.tokens.clear();
-        if put_back {
-            self.tokens.extend_from_slice(&best.tokens);
-        }
-    }
-
-    /// Saves a checkpoint of the present state if the model's memory cannot be truncated.
-    pub fn mark(&mut self, model: &impl Model) {
-        let near = |c: &ContextCheckpoint| {
-            self.tokens.starts_with(&c.tokens) && self.tokens.len() < c.tokens.len() + APART
+    /// Truncates to the prefix shared with `tokens`, or goes back to the longest checkpoint in it; returns the
+    /// number of tokens kept.
+    pub fn keep(&mut self, model: &mut impl Model, tokens: &[Token]) -> usize {
+        let (kept, checkpoint) = self.keepable(model, tokens);
+        let kept = match checkpoint {
+            Some(Checkpoint { state, .. }) if model.go_back(self.sequence, state, kept).is_err() => 0,
+            Some(_) => kept,
+            None => model.truncate(self.sequence, kept),
         };
-        let bytes = model.state_bytes(self.sequence);
-        let useless = self.tokens.len() < APART || model.restores_parts() || bytes > MOST_CHECKPOINTS / 2;
-        if useless || self.checkpoints.iter().any(near) {
-            return;
-        }
-        let Ok(state) = model.save(self.sequence) else { return };
-        let mut all = bytes + self.checkpoints.iter().map(|c| c.state.len()).sum::<usize>();
-        while all > MOST_CHECKPOINTS
-            && let Some(oldest) = self.checkpoints.pop_front()
-        {
-            all -= oldest.state.len();
-        }
-        self.checkpoints.push_back(ContextCheckpoint { tokens: self.tokens.clone(), state });
+        self.tokens.clear();
+        self.tokens.extend_from_slice(&tokens[..kept]);
+        kept
     }
 
-    /// Replaces the memory with the saved state of `tokens`, with room for `wanted` tokens. Returns how long
-    /// that took the model; `None`: it rejected the state, and its memory is empty.
+    /// The number of tokens that [`Cache::cut`] would keep.
+    pub fn kept(&self, model: &impl Model, prompt: &[Token]) -> usize {
+        self.keepable(model, but_last(prompt)).0
+    }
+
+    /// How many of these tokens can be kept, and the checkpoint to which the memory has to return for that.
+    fn keepable(&self, model: &impl Model, tokens: &[Token]) -> (usize, Option<&Checkpoint>) {
+        let same = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let reach = match model.memory_kind() {
+            MemoryKind::Attention => return (same, None),
+            MemoryKind::Hybrid => same,
+            MemoryKind::Recurrent => tokens.len(),
+        };
+        let kept = if same == self.tokens.len() { same } else { 0 };
+        match self.checkpoints.best(tokens, reach) {
+            Some(best) if best.tokens.len() > kept => (best.tokens.len(), Some(best)),
+            _ => (kept, None),
+        }
+    }
+
+    /// Makes a checkpoint of the present state if the model's memory cannot be truncated.
+    pub fn mark(&mut self, model: &impl Model) {
+        let kind = model.memory_kind();
+        if kind != MemoryKind::Attention
+            && self.checkpoints.wants(&self.tokens)
+            && let Ok(state) = model.checkpoint(self.sequence)
+        {
+            self.checkpoints.add(kind, Checkpoint { tokens: self.tokens.clone(), state });
+        }
+    }
+
+    /// The checkpoints of what is in memory, the shortest first.
+    pub fn checkpoints(&self) -> Vec<&Checkpoint> {
+        self.checkpoints.within(&self.tokens)
+    }
+
+    /// Replaces the memory with a saved one, with room for `wanted` tokens. Returns how long that took the model;
+    /// `None`: it rejected the state, and its memory is empty.
     pub fn restore(
         &mut self,
         model: &mut impl Model,
-        tokens: &[Token],
-        state: &[u8],
+        saved: SavedMemory,
         wanted: usize,
     ) -> Result<Option<Duration>> {
+        let SavedMemory { tokens, state, checkpoints } = saved;
         self.clear(model);
         self.make_room(model, tokens.len(), with_answer(wanted.max(tokens.len())))?;
         let started = Instant::now();
-        let taken = model.restore(self.sequence, state, tokens.len()).is_ok();
+        let taken = model.restore(self.sequence, &state, tokens.len()).is_ok();
         if taken {
-            self.tokens.extend_from_slice(tokens);
+            self.tokens = tokens;
+            for checkpoint in checkpoints {
+                if self.checkpoints.wants(&checkpoint.tokens) {
+                    self.checkpoints.add(model.memory_kind(), checkpoint);
+                }
+            }
         }
         Ok(taken.then(|| started.elapsed()))
     }
@@ -242,6 +254,11 @@ pub fn capacity_for(tokens: usize, limit: usize) -> usize {
     tokens.next_multiple_of(STEP).max(FIRST_CAPACITY).min(limit)
 }
 
+/// The part of a prompt that need not be evaluated if it is in memory: the last token is, for its logits.
+fn but_last(prompt: &[Token]) -> &[Token] {
+    prompt.split_last().map_or(&[], |(_, before)| before)
+}
+
 /// The tokens of a prompt plus room for its answer.
 fn with_answer(prompt: usize) -> usize {
     prompt + ANSWER_ROOM.max(prompt / ANSWER_SHARE)
@@ -292,7 +309,7 @@ mod tests {
             read(&mut cache, &mut toy, &prompt[..length]);
             cache.mark(&toy);
         }
-        assert_eq!(cache.checkpoints.len(), 3, "two are too close together");
+        assert_eq!(cache.checkpoints().len(), 3, "two are too close together");
         let other = |at: usize| [&prompt[..at], &[7, 7, 7]].concat();
         assert_eq!(read(&mut cache, &mut toy, &other(160)), 150);
         assert_eq!(read(&mut cache, &mut toy, &other(100)), 90);
@@ -302,7 +319,24 @@ mod tests {
         let (mut cache, toy) = (Cache::default(), Toy::new(4096));
         cache.tokens = prompt;
         cache.mark(&toy);
-        assert!(cache.checkpoints.is_empty(), "this memory can be truncated");
+        assert!(cache.checkpoints().is_empty(), "this memory can be truncated");
+    }
+
+    #[test]
+    fn a_hybrid_goes_back_to_a_checkpoint_while_memory_holds_what_is_before_it() {
+        let (mut cache, mut toy) = (Cache::default(), Toy::new(4096).hybrid());
+        let prompt: Vec<Token> = (0..200).collect();
+        for length in [40, 90, 150] {
+            read(&mut cache, &mut toy, &prompt[..length]);
+            cache.mark(&toy);
+        }
+        let other = |at: usize| [&prompt[..at], &[7, 7, 7]].concat();
+        assert_eq!(cache.kept(&toy, &other(120)), 90);
+        assert_eq!(read(&mut cache, &mut toy, &other(120)), 90);
+        assert_eq!(read(&mut cache, &mut toy, &prompt), 90, "memory has lost what leads to the third");
+        assert_eq!(read(&mut cache, &mut toy, &prompt), 150, "until it was read again");
+        assert_eq!(read(&mut cache, &mut toy, &[&prompt[..], &[9]].concat()), 200, "without any checkpoint");
+        assert_eq!(read(&mut cache, &mut toy, &other(30)), 0);
     }
 
     #[test]

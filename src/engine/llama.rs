@@ -12,6 +12,7 @@ mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
 mod log;
+mod pages;
 mod placement;
 mod repack;
 mod weights;
@@ -22,7 +23,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_faster};
-use self::context::Context;
+use self::context::{Context, Extent};
 pub use self::context::{ContextOptions, GpuMemory};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
 use self::fallback::LONG;
@@ -32,7 +33,7 @@ pub use self::placement::{Placement, buffer_types};
 pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::error::Error;
-use super::model::{Cancel, Model, Row, Sampler};
+use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::Settings;
@@ -108,6 +109,44 @@ impl<'w> Llama<'w> {
         let oldest = |context: &Context| context.first(sequence).unwrap_or(0);
         let needed = len.saturating_sub(self.weights.window.unwrap_or(len));
         self.context.as_ref().is_some_and(|context| oldest(context) <= needed)
+    }
+
+    fn saved_bytes(&self, sequence: usize, extent: Extent) -> usize {
+        let context = self.context.as_ref().filter(|_| self.lens[sequence] > 0);
+        context.map_or(0, |context| 1 + context.state_bytes(sequence, extent))
+    }
+
+    fn saved(&self, sequence: usize, extent: Extent) -> Result<Vec<u8>> {
+        let size = self.saved_bytes(sequence, extent);
+        let context = self.context.as_ref().filter(|_| size > 1).context("there is nothing in memory")?;
+        let mut state = Vec::new();
+        state.try_reserve_exact(size).context("there is no room for a copy of the model's memory")?;
+        state.push(u8::from(self.weights.far(self.capacity)));
+        if context.save(sequence, extent, &mut state) != size - 1 {
+            bail!("llama.cpp could not copy its memory");
+        }
+        Ok(state)
+    }
+
+    /// Takes over a saved state, after which the sequence has `len` tokens; on failure it is empty.
+    fn take(&mut self, sequence: usize, extent: Extent, state: &[u8], len: usize) -> Result<()> {
+        let context = self.context.as_mut().context("nothing was made room for")?;
+        let (far, state) = state.split_first().context("there is nothing saved")?;
+        if *far != u8::from(self.weights.far(self.capacity)) {
+            bail!("positions are encoded otherwise in a context of this size");
+        }
+        if len == 0 || len > self.capacity {
+            bail!("{len} saved tokens do not fit a context of {}", self.capacity);
+        }
+        let taken = context.restore(sequence, extent, state)
+            && (matches!(extent, Extent::Whole) || context.remove(sequence, len));
+        if !taken || context.last(sequence) != Some(len - 1) {
+            let why = reason().unwrap_or_default();
+            self.clear(sequence);
+            bail!("llama.cpp did not take the saved memory: {why}");
+        }
+        self.lens[sequence] = len;
+        Ok(())
     }
 
     /// Turns whatever would make C++ end the process into an error. Returns the length of each sequence after
@@ -243,53 +282,55 @@ impl Model for Llama<'_> {
 
     /// The CPU listens to `Cancel` between operations, of which a layer has some large ones.
     fn interruptible_parts(&self) -> usize {
-        let model = &self.weights.model;
-        let whole = self.weights.on_gpu || model.is_recurrent() || model.is_hybrid();
-        if whole { 1 } else { 2 * model.n_layer().max(1) as usize }
+        let whole = self.weights.on_gpu || self.memory_kind() != MemoryKind::Attention;
+        if whole { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {
-        let context = self.context.as_ref().filter(|_| self.lens[sequence] > 0);
-        context.map_or(0, |context| 1 + context.state_bytes(sequence))
+        self.saved_bytes(sequence, Extent::Whole)
     }
 
     fn save(&self, sequence: usize) -> Result<Vec<u8>> {
-        let size = self.state_bytes(sequence);
-        let context = self.context.as_ref().filter(|_| size > 1).context("there is nothing in memory")?;
-        let mut state = Vec::new();
-        state.try_reserve_exact(size).context("there is no room for a copy of the model's memory")?;
-        state.push(u8::from(self.weights.far(self.capacity)));
-        if context.save(sequence, &mut state) != size - 1 {
-            bail!("llama.cpp could not copy its memory");
-        }
-        Ok(state)
+        self.saved(sequence, Extent::Whole)
     }
 
     fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()> {
         self.clear(sequence);
-        let context = self.context.as_mut().context("nothing was made room for")?;
-        let (far, state) = state.split_first().context("there is nothing saved")?;
-        if *far != u8::from(self.weights.far(self.capacity)) {
-            bail!("positions are encoded otherwise in a context of this size");
-        }
-        if len == 0 || len > self.capacity {
-            bail!("{len} saved tokens do not fit a context of {}", self.capacity);
-        }
-        let done = context.restore(sequence, state);
-        if !done || context.last(sequence) != Some(len - 1) {
-            let why = reason().unwrap_or_default();
-            self.clear(sequence);
-            bail!("llama.cpp did not take the saved memory: {why}");
-        }
-        self.lens[sequence] = len;
-        Ok(())
+        self.take(sequence, Extent::Whole, state, len)
     }
 
     /// Recurrent memory is a single state after all tokens; of a sliding window, llama.cpp saves only what
     /// the last token sees.
     fn restores_parts(&self) -> bool {
+        self.memory_kind() == MemoryKind::Attention && self.weights.window.is_none()
+    }
+
+    fn memory_kind(&self) -> MemoryKind {
         let model = &self.weights.model;
-        !model.is_recurrent() && !model.is_hybrid() && self.weights.window.is_none()
+        match () {
+            () if model.is_recurrent() => MemoryKind::Recurrent,
+            () if model.is_hybrid() => MemoryKind::Hybrid,
+            () => MemoryKind::Attention,
+        }
+    }
+
+    fn checkpoint(&self, sequence: usize) -> Result<Vec<u8>> {
+        self.saved(sequence, Extent::Recurrence)
+    }
+
+    fn go_back(&mut self, sequence: usize, checkpoint: &[u8], len: usize) -> Result<()> {
+        if self.memory_kind() == MemoryKind::Recurrent {
+            return self.restore(sequence, checkpoint, len);
+        }
+        if len > self.lens[sequence] {
+            self.clear(sequence);
+            bail!("the tokens before the checkpoint are no longer in memory");
+        }
+        let done = self.take(sequence, Extent::Recurrence, checkpoint, len);
+        if done.is_err() {
+            self.clear(sequence);
+        }
+        done
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
@@ -330,8 +371,7 @@ impl Model for Llama<'_> {
     }
 
     fn can_return(&self, sequence: usize) -> bool {
-        let model = &self.weights.model;
-        !model.is_recurrent() && !model.is_hybrid() && self.has_whole(sequence, self.lens[sequence])
+        self.memory_kind() == MemoryKind::Attention && self.has_whole(sequence, self.lens[sequence])
     }
 
     fn truncate(&mut self, sequence: usize, len: usize) -> usize {

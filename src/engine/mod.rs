@@ -16,6 +16,7 @@ mod alphabet;
 pub mod memory;
 mod probe;
 pub mod cache; // 3
+mod checkpoints;
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
 mod batch_size;
@@ -38,7 +39,7 @@ use std::time::Instant;
 use self::costs::Costs;
 use self::draft::{Drafter, Lookup};
 pub use self::error::Error;
-use self::model::{Cancel, Model};
+use self::model::{Cancel, MemoryKind, Model};
 use self::prefill::{Prefill, Prefilled};
 pub use self::probe::probe;
 pub use self::prompt::Prompt;
@@ -120,7 +121,7 @@ impl<M: Model> Engine<M> {
         let mut sampler = self.model.sampler(&generation.sampling, generation.seed)?;
         sampler.see(&prompt.tokens);
 
-        let prefilled = self.prefill(request, &prompt.tokens, cancel, show);
+        let prefilled = self.prefill(request, prompt, cancel, show);
         self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
         let prefilled = prefilled?;
         let mut stats = Stats {
@@ -164,18 +165,15 @@ impl<M: Model> Engine<M> {
     fn prefill(
         &mut self,
         request: &Request,
-        prompt: &[Token],
+        prompt: &Prompt,
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<Prefilled, Error> {
         let started = Instant::now();
-        let cached = self.prefill.reuse(&mut self.model, request, prompt)?;
+        let cached = self.prefill.reuse(&mut self.model, request, &prompt.tokens)?;
         let reused = Instant::now();
-        let mut before_user_text = Vec::new();
-        if self.prefill.saves_midway(&self.model, prompt, cached) {
-            before_user_text = self.prompter.before_user_text(&self.model, request).unwrap_or_default();
-        }
-        let flow = self.prefill.read(&mut self.model, prompt, (cached, &before_user_text), cancel, show)?;
+        let stops = self.prefill.stops(&self.model, &self.prompter, request, (prompt, cached));
+        let flow = self.prefill.read(&mut self.model, &prompt.tokens, (cached, &stops), cancel, show)?;
         let prefilled = Prefilled { cached, took: started.elapsed(), evaluating: reused.elapsed(), flow };
         self.prefill.remember_short(request, &prefilled);
         Ok(prefilled)
@@ -195,7 +193,9 @@ impl<M: Model> Engine<M> {
     /// short to be saved, saves the prefix that other questions share, and nothing else stays in memory.
     pub fn flush(&mut self, done: Sender<()>) {
         self.rest();
-        if let Some(request) = self.prefill.take_short().filter(|_| self.model.restores_parts())
+        let kind = self.model.memory_kind();
+        if let Some(request) = self.prefill.take_short()
+            && (kind != MemoryKind::Attention || self.model.restores_parts())
             && let Ok(before) = self.prompter.before_user_text(&self.model, &request)
         {
             self.prefill.save_beginning(&mut self.model, &before);

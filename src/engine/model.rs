@@ -48,6 +48,18 @@ impl Row {
     }
 }
 
+/// How a sequence returns to an earlier state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryKind {
+    /// It is truncated.
+    Attention,
+    /// Attention is truncated, recurrence needs a checkpoint: so it returns to a checkpoint while memory still
+    /// holds the tokens before it.
+    Hybrid,
+    /// It needs a checkpoint, which is all of its memory.
+    Recurrent,
+}
+
 /// The interface that the engine requires of a language model. Its memory holds one or more independent
 /// sequences of tokens; each can be appended to and truncated. A `sequence` argument is below
 /// [`Model::sequences`].
@@ -83,6 +95,12 @@ pub trait Model {
     fn restore(&mut self, sequence: usize, state: &[u8], len: usize) -> Result<()>;
     /// Whether restored memory can be truncated; otherwise a saved state is usable only as a whole.
     fn restores_parts(&self) -> bool;
+    fn memory_kind(&self) -> MemoryKind;
+    /// The part of a sequence's state that cannot be truncated, as bytes for [`Model::go_back`].
+    fn checkpoint(&self, sequence: usize) -> Result<Vec<u8>>;
+    /// Returns to a checkpoint made after `len` tokens. Unless the memory is recurrent, these must be its first
+    /// tokens now. The bytes must be exactly those of the checkpoint. On failure the sequence is empty.
+    fn go_back(&mut self, sequence: usize, checkpoint: &[u8], len: usize) -> Result<()>;
     /// Grows each sequence's capacity to `capacity` tokens. A sequence that could not be preserved is empty
     /// afterwards; on failure, capacity and sequences stay as they are where that is possible.
     fn grow(&mut self, capacity: usize) -> Result<()>;

@@ -9,14 +9,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::batch_size;
-use super::cache::Cache;
-use super::model::{Cancel, Model};
+use super::cache::{Cache, SavedMemory};
+use super::checkpoints::Checkpoint;
+use super::model::{Cancel, MemoryKind, Model};
+use super::prompt::{Prompt, Prompter};
 use super::prompt_cache::{LEAST, PromptCache, Uses, common};
 use super::token::Token;
 use crate::chat::{Event, Request};
 
 /// The minimum number of tokens for a speed measurement.
 const TELLING: usize = 16;
+
+/// The minimum number of tokens to evaluate before a stop: each stop costs about as much as some ten tokens.
+const SPLITTING: usize = 64;
+/// A stop is useful if it is this much nearer than the one before it: by one part in so many.
+const NEARER: usize = 4;
+/// The maximum number of checkpoints in a cached prompt.
+const MOST_SAVED: usize = 4;
 
 /// The contents of a model's memory and where to save them.
 #[derive(Default)]
@@ -78,12 +87,12 @@ impl Prefill {
         };
         while let Some(found) = prompt_cache.find(prompt, here, uses) {
             let started = Instant::now();
-            let Some((tokens, state)) = prompt_cache.load(&found) else { continue };
-            let loaded = started.elapsed();
-            if let Some(put_back) = self.cache.restore(model, &tokens, &state, prompt.len())? {
+            let Some(saved) = prompt_cache.load(&found) else { continue };
+            let (bytes, loaded) = (saved.state.len(), started.elapsed());
+            if let Some(put_back) = self.cache.restore(model, saved, prompt.len())? {
                 self.secs_per_token.get_or_insert(found.secs_per_token);
                 if self.cacheable {
-                    prompt_cache.restored(&found, state.len(), loaded + put_back);
+                    prompt_cache.restored(&found, bytes, loaded + put_back);
                 }
                 return Ok(());
             }
@@ -96,32 +105,50 @@ impl Prefill {
         Ok(())
     }
 
-    /// Whether to save the memory in mid-prompt, before the user's own text: only if a saved state is usable
-    /// only as a whole.
-    pub fn saves_midway(&self, model: &impl Model, prompt: &[Token], cached: usize) -> bool {
-        !model.restores_parts() && prompt.len() >= cached + LEAST
+    /// Where to stop while evaluating a prompt of which `cached` tokens are in memory, because later prompts may
+    /// return there. Only a memory that cannot be truncated, or not once it was restored, needs that.
+    pub fn stops(
+        &self,
+        model: &impl Model,
+        prompter: &Prompter,
+        request: &Request,
+        (prompt, cached): (&Prompt, usize),
+    ) -> Vec<usize> {
+        let length = prompt.tokens.len();
+        match model.memory_kind() {
+            MemoryKind::Attention if model.restores_parts() || length < cached + LEAST => Vec::new(),
+            MemoryKind::Attention => {
+                let before = prompter.before_user_text(model, request).unwrap_or_default();
+                let shared = common(&before, &prompt.tokens);
+                Some(shared).filter(|shared| *shared >= cached + LEAST).into_iter().collect()
+            }
+            _ if length < cached + SPLITTING => Vec::new(),
+            _ => useful_stops(&prompter.user_texts(model, request, prompt), cached, length),
+        }
     }
 
-    /// Evaluates a prompt of which `cached` tokens are in memory. On the way, saves the memory after the
-    /// prefix shared with `before_user_text`, if that is worthwhile.
+    /// Evaluates a prompt of which `cached` tokens are in memory. At each of `stops`, makes a checkpoint; if the
+    /// memory can have none, saves it there.
     pub fn read(
         &mut self,
         model: &mut impl Model,
         prompt: &[Token],
-        (cached, before_user_text): (usize, &[Token]),
+        (cached, stops): (usize, &[usize]),
         cancel: &AtomicBool,
         show: &mut dyn FnMut(Event),
     ) -> Result<ControlFlow<()>> {
         let cancel = || cancel.load(Ordering::Relaxed);
         let mut progress = |done| show(Event::Prefill { done: done - cached, total: prompt.len() - cached });
-        let shared = common(before_user_text, prompt);
-        if shared >= cached + LEAST {
-            if self.evaluate(model, &prompt[..shared], &cancel, &mut progress)?.is_break() {
+        self.cache.mark(model); // the end of the last answer
+        for stop in stops {
+            if self.evaluate(model, &prompt[..*stop], &cancel, &mut progress)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             self.cache.mark(model);
-            self.shared = Some(shared);
-            self.save(model);
+            if model.memory_kind() == MemoryKind::Attention {
+                self.shared = Some(*stop);
+                self.save(model);
+            }
         }
         self.evaluate(model, prompt, &cancel, &mut progress)
     }
@@ -194,12 +221,12 @@ impl Prefill {
         prompt: &[Token],
     ) -> Result<(usize, Duration)> {
         if self.secs_per_token.is_none() && (1..model.limit()).contains(&prompt.len()) {
-            let beginning = &prompt[..prompt.len().min(self.cache.common(prompt) + 2 * TELLING)];
+            let beginning = &prompt[..prompt.len().min(self.cache.kept(model, prompt) + 2 * TELLING)];
             self.belongs_to(request);
             self.cache.reuse(model, beginning)?;
             let _whole = self.evaluate(model, beginning, &|| false, &mut |_| {})?;
         }
-        let cached = self.cache.common(prompt);
+        let cached = self.cache.kept(model, prompt);
         let secs_per_token = self.secs_per_token.unwrap_or(0.0);
         Ok((cached, Duration::from_secs_f64(secs_per_token * (prompt.len() - cached) as f64)))
     }
@@ -210,17 +237,24 @@ impl Prefill {
         let prompt_cache = self.prompt_cache.as_mut().filter(|_| self.cacheable);
         let Some((prompt_cache, secs_per_token)) = prompt_cache.zip(self.secs_per_token) else { return };
         let shared = self.shared == Some(tokens.len());
-        if prompt_cache.wants(tokens, model.state_bytes(0), secs_per_token, parts, shared)
+        let checkpoints = checkpoints_to_save(&self.cache);
+        let bytes = model.state_bytes(0) + checkpoints.iter().map(|c| c.state.len()).sum::<usize>();
+        if prompt_cache.wants(tokens, bytes, secs_per_token, parts, shared)
             && let Ok(state) = model.save(0)
         {
-            prompt_cache.hold(tokens.to_vec(), state, secs_per_token, parts, self.conversation.as_deref());
+            let checkpoints = checkpoints.into_iter().cloned().collect();
+            let saved = SavedMemory { tokens: tokens.to_vec(), state, checkpoints };
+            prompt_cache.hold(saved, secs_per_token, parts, self.conversation.as_deref());
         }
     }
 
-    /// Saves the prefix in memory that `before_user_text` shares with it. Nothing else stays in memory.
+    /// Saves what the memory has of `before_user_text`. Nothing else stays in memory.
     pub fn save_beginning(&mut self, model: &mut impl Model, before_user_text: &[Token]) {
-        let shared = common(before_user_text, self.cache.tokens());
-        if shared >= LEAST && self.cache.truncate_to(model, shared).is_ok() {
+        if common(before_user_text, self.cache.tokens()) < LEAST {
+            return;
+        }
+        let shared = self.cache.keep(model, before_user_text);
+        if shared >= LEAST {
             self.shared = Some(shared);
             self.save(model);
         }
@@ -240,5 +274,43 @@ impl Prefill {
         if let Some(prompt_cache) = &mut self.prompt_cache {
             prompt_cache.flush(done);
         }
+    }
+}
+
+/// Those of `places` (ascending) at which to stop between `cached` and `length` tokens: the first, which is the
+/// end of what other conversations share, and ever more of the others towards the end.
+fn useful_stops(places: &[usize], cached: usize, length: usize) -> Vec<usize> {
+    let mut stops: Vec<usize> = Vec::new();
+    for (number, place) in places.iter().enumerate().filter(|(_, place)| **place < length) {
+        let apart = place.saturating_sub(*stops.last().unwrap_or(&cached));
+        if apart >= SPLITTING && (number == 0 || apart * NEARER >= length - place) {
+            stops.push(*place);
+        }
+    }
+    stops
+}
+
+/// The checkpoints that go to disk with the memory: the first and the last ones.
+fn checkpoints_to_save(cache: &Cache) -> Vec<&Checkpoint> {
+    let mut checkpoints = cache.checkpoints();
+    checkpoints.retain(|checkpoint| checkpoint.tokens.len() < cache.tokens().len());
+    let surplus = checkpoints.len().saturating_sub(MOST_SAVED);
+    checkpoints.drain(checkpoints.len().min(1)..checkpoints.len().min(1) + surplus);
+    checkpoints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::useful_stops;
+
+    #[test]
+    fn stops_are_sparse_at_first_and_no_nearer_than_they_pay() {
+        let turns: Vec<usize> = (1..80).map(|turn| turn * 100).collect();
+        let stops = useful_stops(&turns, 0, 8000);
+        assert_eq!((stops[0], *stops.last().unwrap()), (100, 7900));
+        assert!((10..20).contains(&stops.len()), "{stops:?}");
+        assert!(useful_stops(&turns, 7850, 8000).is_empty());
+        assert_eq!(useful_stops(&[30, 3000, 3010], 0, 3020), [3000]);
+        assert_eq!(useful_stops(&[400, 410], 0, 415), [400]);
     }
 }

@@ -3,7 +3,7 @@
 //! A cached prompt is the state of a model's memory after some tokens, stored under a key of everything else
 //! it depends on. It is only a cache: whatever is missing, damaged or made for another model is evaluated
 //! again. If the model can truncate restored memory, a cached prompt serves any prompt that shares a prefix
-//! with it; otherwise all of its tokens must be a prefix of the prompt.
+//! with it; otherwise all of its tokens must be a prefix of the prompt, or those of one of its checkpoints.
 //!
 //! `file.rs` is the format, `folder.rs` the folder and its limits, `disk.rs` the disk's speed, `writer.rs` the
 //! writing thread. Next: prefill.rs.
@@ -26,6 +26,8 @@ use self::disk::Disk;
 use self::file::{CacheFileHeader, ReadError};
 pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
+use super::cache::SavedMemory;
+use super::checkpoints::Checkpoint;
 use super::llama::{self, ContextOptions, Placement};
 use super::token::Token;
 
@@ -113,8 +115,8 @@ pub struct PromptCache {
     hopeless: HashSet<String>,
     /// To be written when idle.
     held: Vec<Held>,
-    /// The tokens of the last state held, whose file may not exist yet.
-    latest: Vec<Token>,
+    /// The last state held, whose file may not exist yet.
+    latest: CachedPrompt,
     disk: Disk,
     writer: CacheWriter,
 }
@@ -122,8 +124,11 @@ pub struct PromptCache {
 /// Says whether the model's files are unchanged since it was opened.
 pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
 
+#[derive(Default)]
 struct CachedPrompt {
     tokens: Vec<Token>,
+    /// The numbers of tokens after which it has a checkpoint.
+    checkpoints: Vec<usize>,
     conversations: Vec<String>,
     bytes: u64,
     secs_per_token: f64,
@@ -133,8 +138,15 @@ impl CachedPrompt {
     /// The number of tokens of `prompt` that this spares; always leaves one to evaluate for its logits.
     fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
         let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
-        let usable = self.tokens.len() <= uses.limit && (uses.parts || same == self.tokens.len());
-        if usable { same } else { 0 }
+        if self.tokens.len() <= uses.limit { self.usable(same, uses.parts) } else { 0 }
+    }
+
+    /// How many of its first `same` tokens it can restore. `parts`: its memory can be truncated.
+    fn usable(&self, same: usize, parts: bool) -> usize {
+        if parts || same == self.tokens.len() {
+            return same;
+        }
+        self.checkpoints.iter().copied().filter(|tokens| *tokens <= same).max().unwrap_or(0)
     }
 }
 
@@ -155,7 +167,7 @@ impl PromptCache {
             known: HashMap::new(),
             hopeless: HashSet::new(),
             held: Vec::new(),
-            latest: Vec::new(),
+            latest: CachedPrompt::default(),
             writer: CacheWriter::new(disk.clone()),
             disk,
         }
@@ -188,13 +200,12 @@ impl PromptCache {
             }
             match file::read_header(&self.folder.join(&name)) {
                 Ok(header) if header.key == self.key => {
-                    let CacheFileHeader { tokens, conversations, state: (bytes, _), secs_per_token, .. } =
-                        header;
                     let known = CachedPrompt {
-                        tokens,
-                        conversations,
-                        bytes,
-                        secs_per_token: f64::from(secs_per_token),
+                        tokens: header.tokens,
+                        checkpoints: header.checkpoints.iter().map(|(tokens, _)| *tokens as usize).collect(),
+                        conversations: header.conversations,
+                        bytes: header.state.0,
+                        secs_per_token: f64::from(header.secs_per_token),
                     };
                     self.known.insert(name, known);
                 }
@@ -222,14 +233,13 @@ impl PromptCache {
         Some(CacheHit { name: name.clone(), secs_per_token: known.secs_per_token })
     }
 
-    /// The tokens and the state of a hit, exactly as saved. `None`: the file is gone or damaged, and will not
-    /// be found again.
-    pub fn load(&mut self, found: &CacheHit) -> Option<(Vec<Token>, Vec<u8>)> {
+    /// The memory of a hit, exactly as saved. `None`: the file is gone or damaged, and will not be found again.
+    pub fn load(&mut self, found: &CacheHit) -> Option<SavedMemory> {
         let known = self.known.remove(&found.name)?;
         match file::read(&self.folder.join(&found.name)) {
             Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
                 self.known.insert(found.name.clone(), known);
-                Some((header.tokens, state))
+                Some(apart(header, state))
             }
             Ok(_) | Err(ReadError::Damaged) => {
                 self.remove(&found.name);
@@ -309,24 +319,17 @@ impl PromptCache {
     /// How many of these tokens a cached prompt already covers, and whether these tokens extend all of it.
     fn kept(&mut self, tokens: &[Token], parts: bool) -> (usize, bool) {
         self.look(tokens);
-        let all = self.known.values().map(|known| &known.tokens).chain([&self.latest]);
-        let of = |kept: &Vec<Token>| {
-            let same = common(kept, tokens);
-            let goes_on = same == kept.len();
-            (if parts || goes_on { same } else { 0 }, goes_on)
+        let all = self.known.values().chain([&self.latest]);
+        let of = |kept: &CachedPrompt| {
+            let same = common(&kept.tokens, tokens);
+            (kept.usable(same, parts), same == kept.tokens.len())
         };
         all.map(of).max().unwrap_or((0, true))
     }
 
-    /// Holds a state to be written later, tied to `conversation` if that is stored.
-    pub fn hold(
-        &mut self,
-        tokens: Vec<Token>,
-        state: Vec<u8>,
-        secs_per_token: f64,
-        parts: bool,
-        conversation: Option<&str>,
-    ) {
+    /// Holds a memory to be written later, tied to `conversation` if that is stored.
+    pub fn hold(&mut self, saved: SavedMemory, secs_per_token: f64, parts: bool, conversation: Option<&str>) {
+        let SavedMemory { tokens, mut state, checkpoints } = saved;
         self.look(&tokens);
         let mut hasher = DefaultHasher::new();
         tokens.hash(&mut hasher);
@@ -337,15 +340,31 @@ impl PromptCache {
         };
         let mut conversations: Vec<String> = conversation.map(str::to_string).into_iter().collect();
         let mut instead_of = Vec::new();
-        for (name, known) in self.known.iter().filter(|(_, known)| parts && covered(&known.tokens)) {
+        let serves_parts = parts || !checkpoints.is_empty();
+        for (name, known) in self.known.iter().filter(|(_, known)| serves_parts && covered(&known.tokens)) {
             instead_of.push(name.clone());
             conversations.extend(known.conversations.iter().cloned());
         }
         conversations.sort();
         conversations.dedup();
-        self.latest.clone_from(&tokens);
-        let key = self.key.clone();
-        self.held.push(Held { name, key, tokens, conversations, secs_per_token, state, instead_of });
+        self.latest = CachedPrompt {
+            tokens: tokens.clone(),
+            checkpoints: checkpoints.iter().map(|checkpoint| checkpoint.tokens.len()).collect(),
+            ..CachedPrompt::default()
+        };
+        let length = |c: &Checkpoint| (c.tokens.len() as u32, c.state.len() as u64);
+        let lengths = checkpoints.iter().map(length).collect();
+        checkpoints.iter().for_each(|checkpoint| state.extend_from_slice(&checkpoint.state));
+        self.held.push(Held {
+            name,
+            key: self.key.clone(),
+            tokens,
+            conversations,
+            secs_per_token,
+            state,
+            checkpoints: lengths,
+            instead_of,
+        });
     }
 
     /// Hands the held states to the writing thread.
@@ -360,6 +379,18 @@ impl PromptCache {
         self.write();
         self.writer.tell(done);
     }
+}
+
+/// A file's contents as a memory.
+fn apart(header: CacheFileHeader, mut state: Vec<u8>) -> SavedMemory {
+    let CacheFileHeader { tokens, checkpoints, .. } = header;
+    let take = |(length, bytes): &(u32, u64)| Checkpoint {
+        tokens: tokens[..*length as usize].to_vec(),
+        state: state.split_off(state.len() - *bytes as usize),
+    };
+    let mut checkpoints: Vec<Checkpoint> = checkpoints.iter().rev().map(take).collect();
+    checkpoints.reverse();
+    SavedMemory { tokens, state, checkpoints }
 }
 
 /// A hash of the first tokens; only files that share them are worth reading.
@@ -394,7 +425,16 @@ mod tests {
     }
 
     fn keep(prompt_cache: &mut PromptCache, tokens: &[Token], parts: bool) {
-        prompt_cache.hold(tokens.to_vec(), vec![1; BYTES], 0.01, parts, None);
+        keep_with(prompt_cache, tokens, parts, &[]);
+    }
+
+    /// With checkpoints after these numbers of tokens.
+    fn keep_with(prompt_cache: &mut PromptCache, tokens: &[Token], parts: bool, checkpoints: &[usize]) {
+        let state = |length: usize| vec![length as u8; BYTES];
+        let of = |length: &usize| Checkpoint { tokens: tokens[..*length].to_vec(), state: state(*length) };
+        let checkpoints = checkpoints.iter().map(of).collect();
+        let saved = SavedMemory { tokens: tokens.to_vec(), state: vec![1; BYTES], checkpoints };
+        prompt_cache.hold(saved, 0.01, parts, None);
         let (done, flushed) = channel();
         prompt_cache.flush(done);
         assert!(flushed.recv().is_err());
@@ -426,7 +466,8 @@ mod tests {
         let mut prompt_cache = prompt_cache(&folder);
         let mut wants = |count| prompt_cache.wants(&tokens(count), STATE, secs_per_token, true, false);
         assert!(wants(3000), "nothing is known of the disk: it is tried");
-        prompt_cache.hold(tokens(3000), vec![1; STATE], secs_per_token, true, None);
+        let saved = SavedMemory { tokens: tokens(3000), state: vec![1; STATE], checkpoints: Vec::new() };
+        prompt_cache.hold(saved, secs_per_token, true, None);
         let (done, flushed) = channel();
         prompt_cache.flush(done);
         assert!(flushed.recv().is_err());
@@ -485,9 +526,9 @@ mod tests {
         keep(&mut prompt_cache, &tokens(1000), false);
         let mut length = |prompt: &[Token], here, uses| {
             let found = prompt_cache.find(prompt, here, uses)?;
-            prompt_cache.load(&found).map(|(tokens, state)| {
-                assert_eq!(state, vec![1; BYTES]);
-                tokens.len()
+            prompt_cache.load(&found).map(|saved| {
+                assert_eq!(saved.state, vec![1; BYTES]);
+                saved.tokens.len()
             })
         };
         assert_eq!(length(&tokens(2000), 0, CUT), Some(1000));
@@ -501,6 +542,28 @@ mod tests {
         assert_eq!(length(&tokens(16), 0, CUT), None);
         prompt_cache.rules.free = || Some(100);
         assert!(prompt_cache.find(&tokens(2000), 0, CUT).is_none(), "no memory for a copy");
+    }
+
+    #[test]
+    fn a_checkpoint_serves_what_begins_like_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut prompt_cache = prompt_cache(&folder);
+        keep_with(&mut prompt_cache, &tokens(1000), false, &[300, 600]);
+        let mut found = |prompt: &[Token], here| {
+            let found = prompt_cache.find(prompt, here, WHOLE)?;
+            prompt_cache.load(&found)
+        };
+        let saved = found(&parting(700, 900), 0).unwrap();
+        assert_eq!((saved.tokens, saved.state), (tokens(1000), vec![1; BYTES]));
+        let lengths: Vec<usize> = saved.checkpoints.iter().map(|c| c.tokens.len()).collect();
+        assert_eq!(lengths, [300, 600]);
+        assert!(saved.checkpoints.iter().all(|c| c.state == vec![c.tokens.len() as u8; BYTES]));
+        assert!(found(&parting(700, 900), 600).is_none(), "memory has as much");
+        assert!(found(&parting(299, 900), 0).is_none(), "no checkpoint is that short");
+        assert!(!prompt_cache.wants(&parting(700, 790), BYTES, 0.01, false, false), "600 of them are saved");
+        assert!(prompt_cache.wants(&parting(500, 790), BYTES, 0.01, false, false), "300 of them are");
+        keep_with(&mut prompt_cache, &tokens(1200), false, &[1000]);
+        assert_eq!(usage(folder.path()).files, 1, "what goes on from it takes its place");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Result;
 
-use super::model::{Cancel, Model, Row, Sampler};
+use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
@@ -20,7 +20,7 @@ pub(super) struct Toy {
     pub keeps_when_grown: bool,
     /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
-    cuttable: bool,
+    kind: MemoryKind,
     capacity: usize,
     sequences: Vec<ToySequence>,
     /// One row for each token that got logits.
@@ -59,7 +59,7 @@ impl Toy {
             batch_size: 16,
             keeps_when_grown: true,
             batches: Vec::new(),
-            cuttable: true,
+            kind: MemoryKind::Attention,
             capacity: 0,
             sequences: vec![ToySequence::default()],
             logits: Vec::new(),
@@ -77,9 +77,16 @@ impl Toy {
     }
 
     /// Memory like a recurrent model's: it can only be cleared as a whole.
-    pub(super) fn uncuttable(mut self) -> Toy {
-        self.cuttable = false;
-        self
+    pub(super) fn uncuttable(self) -> Toy {
+        Toy { kind: MemoryKind::Recurrent, ..self }
+    }
+
+    pub(super) fn hybrid(self) -> Toy {
+        Toy { kind: MemoryKind::Hybrid, ..self }
+    }
+
+    fn cuttable(&self) -> bool {
+        self.kind == MemoryKind::Attention
     }
 
     pub(super) fn memory(&self, sequence: usize) -> &[Token] {
@@ -150,7 +157,30 @@ impl Model for Toy {
     }
 
     fn restores_parts(&self) -> bool {
-        self.cuttable
+        self.cuttable()
+    }
+
+    fn memory_kind(&self) -> MemoryKind {
+        self.kind
+    }
+
+    /// Of a hybrid, only a sum of the tokens.
+    fn checkpoint(&self, sequence: usize) -> Result<Vec<u8>> {
+        match self.kind {
+            MemoryKind::Hybrid => Ok(sum_of(self.memory(sequence))),
+            _ => self.save(sequence),
+        }
+    }
+
+    fn go_back(&mut self, sequence: usize, checkpoint: &[u8], len: usize) -> Result<()> {
+        if self.kind == MemoryKind::Recurrent {
+            return self.restore(sequence, checkpoint, len);
+        }
+        let memory = &mut self.sequences[sequence].memory;
+        assert!(len <= memory.len(), "the tokens before the checkpoint are not in memory");
+        memory.truncate(len);
+        assert_eq!(sum_of(memory), checkpoint, "the checkpoint belongs to other tokens");
+        Ok(())
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
@@ -163,16 +193,17 @@ impl Model for Toy {
     }
 
     fn can_return(&self, _sequence: usize) -> bool {
-        self.cuttable
+        self.cuttable()
     }
 
     fn truncate(&mut self, sequence: usize, len: usize) -> usize {
+        let cuttable = self.cuttable();
         let ToySequence { memory, said, drafted_from, .. } = &mut self.sequences[sequence];
         if drafted_from.take().is_some_and(|from| len >= from) {
             *said -= memory.len() - len;
         }
         if len < memory.len() {
-            memory.truncate(if self.cuttable { len } else { 0 });
+            memory.truncate(if cuttable { len } else { 0 });
         }
         memory.len()
     }
@@ -180,7 +211,7 @@ impl Model for Toy {
     /// Checks for cancellation before each row.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>> {
         assert!(batch.len() <= self.batch_size(), "a batch is larger than the batch size");
-        if self.cuttable && batch.iter().any(|_| cancel()) {
+        if self.cuttable() && batch.iter().any(|_| cancel()) {
             return Ok(ControlFlow::Break(()));
         }
         self.batches.push(batch.len());
@@ -202,6 +233,15 @@ impl Model for Toy {
     fn logits(&self, row: usize) -> &[f32] {
         &self.logits[row]
     }
+}
+
+/// Depends on every token and its place.
+fn sum_of(memory: &[Token]) -> Vec<u8> {
+    memory
+        .iter()
+        .fold(0u64, |sum, token| sum.wrapping_mul(31).wrapping_add(*token as u64))
+        .to_le_bytes()
+        .into()
 }
 
 /// Logits with `best` as the highest.

@@ -13,7 +13,9 @@ themselves after some tens of tokens; the others go on for hundreds.
     llama-spm.gguf   llama, SentencePiece with BOS and a space prefix; its template refuses a system role
     gemma3.gguf      gemma3, a sliding window of 64 in every other layer
     mamba.gguf       mamba, recurrent: nothing can be removed from its memory but everything
-    falcon-h1.gguf   falcon-h1, a hybrid of attention and recurrence
+    falcon-h1.gguf   falcon-h1, a hybrid of attention and recurrence (Mamba 2) in each layer
+    lfm2.gguf        lfm2, a hybrid: a layer of short convolutions, one of attention
+    qwen35.gguf      qwen35, a hybrid: a layer of linear attention (gated delta net), one of attention
     base.gguf        gpt2 without a chat template, a table of 256 positions
     aborts.gguf      jamba with an impossible size: a sound file that makes llama.cpp abort while loading
 """
@@ -364,6 +366,72 @@ def falcon_h1(folder):
     model.close()
 
 
+def lfm2(folder):
+    model = Model(folder, "lfm2.gguf", "lfm2", seed=8)
+    vocabulary = chatml_vocabulary(merges=150)
+    add_chatml(model, vocabulary)
+    width, heads, groups, length, hidden, kernel = 48, 3, 1, 16, 32, 3
+    model.sizes(4096, width, 2, hidden)
+    model.heads(heads, [0, groups], length)
+    model.out.add_layer_norm_rms_eps(1e-5)
+    model.out.add_shortconv_l_cache(kernel)
+    rows = model.noise(width, len(vocabulary)) * np.array(vocabulary.loudness)[:, None]
+    model.tensor("token_embd.weight", rows)
+    model.tensor("token_embd_norm.weight", np.sign(model.noise(width)))
+    for block in ("blk.0", "blk.1"):
+        model.ones(f"{block}.attn_norm.weight", width)
+        model.ones(f"{block}.ffn_norm.weight", width)
+        model.gated(block, width, hidden)
+    model.matrix("blk.0.shortconv.in_proj", width, 3 * width)
+    model.tensor("blk.0.shortconv.conv.weight", model.noise(kernel, width) / np.sqrt(kernel))
+    model.matrix("blk.0.shortconv.out_proj", width, width, gain=4.0)
+    model.attention("blk.1", width, heads, groups, length)
+    model.ones("blk.1.attn_q_norm.weight", length, 1.5)
+    model.ones("blk.1.attn_k_norm.weight", length, 1.5)
+    model.close()
+
+
+def qwen35(folder):
+    model = Model(folder, "qwen35.gguf", "qwen35", seed=9)
+    vocabulary = chatml_vocabulary(merges=150)
+    add_chatml(model, vocabulary)
+    width, heads, groups, length, hidden = 48, 3, 1, 16, 32
+    state, key_heads, value_heads, kernel = 16, 2, 4, 4
+    keys, values = state * key_heads, state * value_heads
+    model.sizes(4096, width, 2, hidden)
+    model.heads(heads, groups, length)
+    model.out.add_rope_dimension_sections([3, 3, 2, 0])
+    model.out.add_layer_norm_rms_eps(1e-5)
+    model.out.add_ssm_conv_kernel(kernel)
+    model.out.add_ssm_inner_size(values)
+    model.out.add_ssm_state_size(state)
+    model.out.add_ssm_time_step_rank(value_heads)
+    model.out.add_ssm_group_count(key_heads)
+    model.out.add_full_attention_interval(2)
+    model.embeddings(vocabulary, width)
+    for block in ("blk.0", "blk.1"):
+        model.ones(f"{block}.attn_norm.weight", width)
+        model.ones(f"{block}.post_attention_norm.weight", width)
+        model.gated(block, width, hidden)
+    model.matrix("blk.0.attn_qkv", width, 2 * keys + values)
+    model.matrix("blk.0.attn_gate", width, values)
+    model.tensor("blk.0.ssm_conv1d.weight", model.noise(kernel, 2 * keys + values) / np.sqrt(kernel))
+    model.ones("blk.0.ssm_dt.bias", value_heads, -1.0)
+    model.tensor("blk.0.ssm_a", -np.linspace(0.05, 2.0, value_heads))
+    model.matrix("blk.0.ssm_beta", width, value_heads)
+    model.matrix("blk.0.ssm_alpha", width, value_heads)
+    model.ones("blk.0.ssm_norm.weight", state)
+    model.matrix("blk.0.ssm_out", values, width, gain=4.0)
+    # The query comes with a gate for each of its numbers.
+    model.matrix("blk.1.attn_q", width, 2 * heads * length, gain=1.5)
+    model.matrix("blk.1.attn_k", width, groups * length, gain=1.5)
+    model.matrix("blk.1.attn_v", width, groups * length)
+    model.matrix("blk.1.attn_output", heads * length, width, gain=4.0)
+    model.ones("blk.1.attn_q_norm.weight", length, 1.5)
+    model.ones("blk.1.attn_k_norm.weight", length, 1.5)
+    model.close()
+
+
 def base(folder):
     model = Model(folder, "base.gguf", "gpt2", seed=6)
     vocabulary = Bpe(150, [("<|endoftext|>", TokenType.CONTROL, 0.4)])
@@ -410,7 +478,7 @@ def aborts(folder):
 
 def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for make in (llama_bpe, llama_spm, gemma3, mamba, falcon_h1, base, aborts):
+    for make in (llama_bpe, llama_spm, gemma3, mamba, falcon_h1, lfm2, qwen35, base, aborts):
         make(folder)
 
 

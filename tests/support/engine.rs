@@ -21,7 +21,9 @@ pub const QUANTISED_NOISE: f32 = 1.1;
 pub const FLOAT_NOISE: f32 = 0.002;
 /// Tokens per batch.
 pub const CHUNK: usize = 512;
-pub const TINY: [&str; 5] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1"];
+pub const TINY: [&str; 7] = ["llama-bpe", "llama-spm", "gemma3", "mamba", "falcon-h1", "lfm2", "qwen35"];
+/// Those whose memory cannot be truncated.
+pub const RECURRENT: [&str; 4] = ["mamba", "falcon-h1", "lfm2", "qwen35"];
 
 pub struct Subject {
     pub weights: Weights,

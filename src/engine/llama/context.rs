@@ -222,36 +222,36 @@ impl<'w> Context<'w> {
     }
 
     /// The number of bytes that `save` would append for a sequence now.
-    pub(super) fn state_bytes(&self, sequence: usize) -> usize {
+    pub(super) fn state_bytes(&self, sequence: usize, extent: Extent) -> usize {
         let (raw, sequence) = (self.raw.as_ptr(), sequence as i32);
         // SAFETY: only counts.
-        contained(|| unsafe { sys::llama_state_seq_get_size_ext(raw, sequence, WHOLE) })
+        contained(|| unsafe { sys::llama_state_seq_get_size_ext(raw, sequence, extent.flags()) })
     }
 
     /// Appends a sequence's state to `state`, which must have capacity reserved. Returns its length in bytes;
     /// 0: it did not fit.
-    pub(super) fn save(&self, sequence: usize, state: &mut Vec<u8>) -> usize {
+    pub(super) fn save(&self, sequence: usize, extent: Extent, state: &mut Vec<u8>) -> usize {
         let raw = self.raw.as_ptr();
         let (before, room) = (state.len(), state.spare_capacity_mut());
         let (to, length) = (room.as_mut_ptr().cast::<u8>(), room.len());
         // SAFETY: `length` bytes are available from `to` on; llama.cpp writes no more.
         let written = contained(|| unsafe {
-            sys::llama_state_seq_get_data_ext(raw, to, length, sequence as i32, WHOLE)
+            sys::llama_state_seq_get_data_ext(raw, to, length, sequence as i32, extent.flags())
         });
         // SAFETY: exactly these bytes have been written.
         unsafe { state.set_len(before + written) };
         written
     }
 
-    /// Replaces a sequence's memory with a saved state. `false`: rejected, possibly after part of it was
-    /// loaded. The caller guarantees that llama.cpp itself wrote these bytes, for the same weights and
-    /// context parameters.
-    pub(super) fn restore(&mut self, sequence: usize, state: &[u8]) -> bool {
+    /// Replaces a sequence's memory, or what cannot be truncated of it, with a saved state. `false`: rejected,
+    /// possibly after part of it was loaded. The caller guarantees that llama.cpp itself wrote these bytes, for
+    /// the same weights and context parameters.
+    pub(super) fn restore(&mut self, sequence: usize, extent: Extent, state: &[u8]) -> bool {
         let (raw, from, length) = (self.raw.as_ptr(), state.as_ptr(), state.len());
         forget_errors();
         // SAFETY: llama.cpp reads no further than the slice.
         let read = contained(|| unsafe {
-            sys::llama_state_seq_set_data_ext(raw, from, length, sequence as i32, WHOLE)
+            sys::llama_state_seq_set_data_ext(raw, from, length, sequence as i32, extent.flags())
         });
         read > 0
     }
@@ -267,8 +267,23 @@ impl Drop for Context<'_> {
 /// The return value of `llama_decode` when `cancelled` has aborted a batch.
 const ABORTED: i32 = 2;
 
-/// Saves and restores all of a sequence's state.
-const WHOLE: sys::llama_state_seq_flags = 0;
+/// How much of a sequence's state to save or restore.
+#[derive(Clone, Copy)]
+pub(super) enum Extent {
+    Whole,
+    /// Only what cannot be truncated: recurrence.
+    Recurrence,
+}
+
+impl Extent {
+    /// llama.h: LLAMA_STATE_SEQ_FLAGS_NONE and LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, which the binding lacks.
+    fn flags(self) -> sys::llama_state_seq_flags {
+        match self {
+            Extent::Whole => 0,
+            Extent::Recurrence => 1,
+        }
+    }
+}
 
 fn cache_type(kind: CacheType) -> sys::ggml_type {
     match kind {

@@ -23,6 +23,7 @@ use super::devices::{backend, spread};
 use super::facts;
 use super::fallback::Letters;
 use super::log::{contained, forget_errors, reason};
+use super::pages::MappedPages;
 use super::placement::Placement;
 use crate::chat::Settings;
 use crate::chat::settings::Numa;
@@ -132,7 +133,11 @@ impl Weights {
         spread(options.numa);
         forget_errors();
         let mut stopped = false;
+        let on_gpu = options.placement.on_gpu();
+        let mut pages = (options.mmap && !options.mlock && (options.repack || on_gpu))
+            .then(|| MappedPages::of(path, on_gpu));
         let mut watch = |fraction| {
+            pages.iter_mut().for_each(|pages| pages.loaded(fraction));
             stopped = !progress(fraction);
             !stopped
         };
@@ -158,7 +163,6 @@ impl Weights {
             }
         };
         let (window, near) = (facts::sliding_window(&model), facts::near_context(&model));
-        let on_gpu = options.placement.on_gpu();
         Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu })
     }
 

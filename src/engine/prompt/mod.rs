@@ -116,6 +116,40 @@ impl Prompter {
         Ok(one)
     }
 
+    /// About where in a prompt each user message begins, its last paragraph begins, and it ends: the number of
+    /// tokens before that, ascending, never too many. Undo, edit, other questions and other renders of the
+    /// answers part from it there.
+    pub fn user_texts(&self, model: &impl Model, request: &Request, prompt: &Prompt) -> Vec<usize> {
+        let (mut places, mut at) = (Vec::new(), 0);
+        for message in request.visible() {
+            let content = message.content();
+            let content = content.trim();
+            let Some(found) = prompt.text[at..].find(content) else { continue };
+            let start = at + found;
+            at = start + content.len();
+            if message.role == Role::User {
+                let last = content.rfind("\n\n").map_or(0, |at| at + 2);
+                places.extend([start, start + last, at]);
+            }
+        }
+        let Vocabulary { bos, bos_text, .. } = model.vocabulary();
+        let added_bos = prompt.tokens.first() == bos.as_ref() && !prompt.text.starts_with(bos_text.as_str());
+        let (mut tokens, mut bytes) = (usize::from(added_bos), 0);
+        let mut before = |place: usize| {
+            while let Some(token) = prompt.tokens.get(tokens) {
+                let length = model.piece(*token, true).len();
+                if bytes + length > place {
+                    break;
+                }
+                (tokens, bytes) = (tokens + 1, bytes + length);
+            }
+            tokens.saturating_sub(1) // the last one might be merged with another text
+        };
+        let mut counts: Vec<usize> = places.into_iter().map(&mut before).collect();
+        counts.dedup();
+        counts
+    }
+
     /// The approximate number of tokens in each message, with the markup before it: tokens may span message
     /// boundaries.
     pub fn token_counts(&self, model: &impl Model, messages: &[Arc<Message>]) -> Vec<TokenCount> {

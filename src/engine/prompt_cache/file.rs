@@ -17,7 +17,7 @@ use super::super::token::Token;
 use crate::files::own_file;
 
 const MAGIC: &[u8; 8] = b"firesnap";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const START: usize = 16 + SUM;
 /// The length of a checksum in bytes.
 const SUM: usize = blake3::OUT_LEN;
@@ -37,6 +37,9 @@ pub(super) struct CacheFileHeader {
     pub(super) conversations: Vec<String>,
     /// How long each token took to evaluate, in seconds.
     pub(super) secs_per_token: f32,
+    /// The checkpoints at the end of the state, the shortest first: after how many tokens, and their length in
+    /// bytes.
+    pub(super) checkpoints: Vec<(u32, u64)>,
     /// The length of the state in bytes, and its checksum.
     pub(super) state: (u64, Sum),
 }
@@ -73,6 +76,7 @@ impl CacheFileHeader {
             tokens,
             conversations,
             secs_per_token: secs_per_token as f32,
+            checkpoints: Vec::new(),
             state,
         }
     }
@@ -88,6 +92,11 @@ impl CacheFileHeader {
         bytes.extend(self.secs_per_token.to_le_bytes());
         bytes.extend((self.tokens.len() as u32).to_le_bytes());
         self.tokens.iter().for_each(|token| bytes.extend(token.to_le_bytes()));
+        bytes.extend((self.checkpoints.len() as u32).to_le_bytes());
+        for (tokens, length) in &self.checkpoints {
+            bytes.extend(tokens.to_le_bytes());
+            bytes.extend(length.to_le_bytes());
+        }
         bytes.extend(self.state.0.to_le_bytes());
         bytes.extend(self.state.1);
         bytes
@@ -103,12 +112,24 @@ impl CacheFileHeader {
         let conversations = conversations.split_whitespace().map(str::to_string).collect();
         let secs_per_token = f32::from_bits(number(&mut rest)?);
         let count = number(&mut rest)? as usize;
-        let tokens = rest.split_off(..count.checked_mul(4)?)?;
-        let tokens = tokens.chunks_exact(4).map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
-        let (low, high) = (number(&mut rest)?, number(&mut rest)?);
-        let state = (u64::from(low) | u64::from(high) << 32, rest.try_into().ok()?);
-        Some(CacheFileHeader { key, tokens, conversations, secs_per_token, state })
+        let tokens = rest.split_off(..count.checked_mul(4)?)?.chunks_exact(4);
+        let tokens: Vec<Token> = tokens.map(|t| Token::from_le_bytes([t[0], t[1], t[2], t[3]])).collect();
+        let count = number(&mut rest)?;
+        let checkpoint = |_| Some((number(&mut rest)?, long_number(&mut rest)?));
+        let checkpoints = (0..count).map(checkpoint).collect::<Option<Vec<_>>>()?;
+        let state = (long_number(&mut rest)?, rest.try_into().ok()?);
+        let bytes = checkpoints.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes))?;
+        let inside = |(length, _): &(u32, u64)| *length as usize <= tokens.len();
+        if bytes > state.0 || !checkpoints.iter().all(inside) {
+            return None;
+        }
+        Some(CacheFileHeader { key, tokens, conversations, secs_per_token, checkpoints, state })
     }
+}
+
+fn long_number(rest: &mut &[u8]) -> Option<u64> {
+    let (low, high) = (number(rest)?, number(rest)?);
+    Some(u64::from(low) | u64::from(high) << 32)
 }
 
 fn number(rest: &mut &[u8]) -> Option<u32> {
@@ -183,13 +204,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one");
         let state: Vec<u8> = (0..1_200_000u32).map(|i| (i % 251) as u8).collect();
-        let header = CacheFileHeader::new(
-            "model x\nchunk 512",
-            (0..200).collect(),
-            vec!["a".into(), "b".into()],
-            0.01,
-            &state,
-        );
+        let conversations = vec!["a".into(), "b".into()];
+        let header =
+            CacheFileHeader::new("model x\nchunk 512", (0..200).collect(), conversations, 0.01, &state);
+        let header = CacheFileHeader { checkpoints: vec![(50, 1000), (120, 2000)], ..header };
         let mut bytes = Vec::new();
         write(&mut bytes, &header, &state).unwrap();
         std::fs::write(&path, &bytes).unwrap();

@@ -19,7 +19,9 @@ pub(super) struct Held {
     pub(super) tokens: Vec<Token>,
     pub(super) conversations: Vec<String>,
     pub(super) secs_per_token: f64,
+    /// With the checkpoints at its end.
     pub(super) state: Vec<u8>,
+    pub(super) checkpoints: Vec<(u32, u64)>,
     /// Files that this one supersedes.
     pub(super) instead_of: Vec<String>,
 }
@@ -94,8 +96,9 @@ fn start(folder: PathBuf, bounds: DiskBounds, seen: Arc<WriterState>, disk: Disk
 
 fn store(folder: &std::path::Path, bounds: &DiskBounds, held: &Held, disk: &Disk) -> std::io::Result<()> {
     let started = Instant::now();
-    let Held { key, tokens, conversations, secs_per_token, state, .. } = held;
+    let Held { key, tokens, conversations, secs_per_token, state, checkpoints, .. } = held;
     let header = CacheFileHeader::new(key, tokens.clone(), conversations.clone(), *secs_per_token, state);
+    let header = CacheFileHeader { checkpoints: checkpoints.clone(), ..header };
     if folder::store(folder, &held.name, &header, &held.state, bounds)? {
         disk.has_written(held.state.len(), started.elapsed());
     }

@@ -1,0 +1,133 @@
+"""The rows of benches/rivals on models with random weights: a hybrid one, and one of 8 billion parameters.
+
+On the large one everything takes long, so there are few pairs, and beside each ratio stands a bound: how long it takes only to
+copy the file once from the system's cache, or only to read it once for each token at the speed of the memory.
+"""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import shapes
+
+FOLDER = shapes.ROOT / "target/shapes"
+STORY = "Once upon a time, in a small village by the sea, there lived"
+TUNED = ["-c", "512", "--no-warmup", "-fit", "off"]
+# llama.cpp's tools take the model's whole context unless told otherwise: 16 GiB of KV cache.
+AS_THEY_COME = 36 << 30
+
+
+def model(shape):
+    """The path of a model of this shape, made when there is none."""
+    path = FOLDER / f"{shape}.gguf"
+    if not path.exists():
+        FOLDER.mkdir(exist_ok=True)
+        print(f"making {path}", flush=True)
+        shapes.make(shape, path)
+    return str(path)
+
+
+def undo_and_edit(bench):
+    """HU, HE. llama.cpp's own tools evaluate everything again."""
+    chat = bench.chat_of_19_turns("undone")
+    prompts = []
+
+    def undone(exchanges, question):
+        """Undoes some exchanges and asks; the seconds to the first of the answer."""
+        for _ in range(exchanges):
+            chat.command("/undo", "removed: ")
+        time.sleep(1.0)
+        seconds = chat.ask(question)
+        prompts.append(chat.prompt_tokens()[0])
+        return seconds
+
+    undo = [undone(1, f"{number}. Which of these lamps is yours?") for number in range(bench.pairs)]
+    edit = [undone(3, f"{number}. Which of these lamps would you take?") for number in range(bench.pairs)]
+    chat.leave()
+    whole = [prompt / bench.llama_bench(prompt=prompt) for prompt in prompts]
+    bench.row("HU", "undo and another question, against evaluating the prompt", list(zip(undo, whole)), 0.15)
+    bench.row("HE", "edit of the third message from the end, against the same", list(zip(edit, whole[bench.pairs :])), 0.15)
+
+
+HYBRID = {
+    "H6": lambda bench: bench.on("hybrid", "H").later_questions(),
+    "H8": lambda bench: bench.on("hybrid", "H").w8(),
+    "H9": lambda bench: bench.on("hybrid", "H").w9(),
+    "HU": lambda bench: undo_and_edit(bench.on("hybrid", "H")),
+}
+
+
+def bound(what, seconds):
+    print(f"     {what:62} {seconds:8.3f}", flush=True)
+
+
+def start(bench):
+    """B1, B10: to the first token, and the peak memory of that."""
+    ours = lambda: bench.ours("--raw", "-p", "Hello", "-n", "1", "--no-prompt-cache")
+    chatting = lambda: bench.ours("-p", "Hello", "-n", "1", "--no-prompt-cache")
+    rivals = {
+        "llama-completion tuned by hand": (ours, lambda: bench.completion("-p", "Hello", "-n", "1", *TUNED)),
+        "llama-cli tuned by hand": (chatting, lambda: bench.cli("-p", "Hello", "-n", "1", *TUNED)),
+    }
+    if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") > AS_THEY_COME:
+        rivals["llama-completion as it comes"] = ours, lambda: bench.completion("-p", "Hello", "-n", "1")
+        rivals["llama-cli as it comes"] = chatting, lambda: bench.cli("-p", "Hello", "-n", "1")
+    else:
+        print("     the tools as they come: not on this machine, they take 26 GiB of memory", flush=True)
+    for rival, (ours, theirs) in rivals.items():
+        pairs = bench.alternate(ours, theirs)
+        bench.row("B1", f"start to one token, against {rival}", [(a[0], b[0]) for a, b in pairs], 0.9)
+        bench.row("B10", "the same, peak memory", [(a[1], b[1]) for a, b in pairs], 0.6, "MiB")
+    bound("bound: copying the cached file once", copying(bench.model))
+
+
+def copying(path):
+    """Seconds to copy a file once from the system's cache."""
+    piece = bytearray(16 << 20)
+    with open(path, "rb", buffering=0) as file:
+        started = time.perf_counter()
+        while file.readinto(piece):
+            pass
+        return time.perf_counter() - started
+
+
+def reading(bench):
+    """B3."""
+    text = "house" + " house" * 511
+    ours = lambda: bench.told("--raw", "-p", text, "-n", "1", "--no-prompt-cache")["speed"]["prompt"]
+    pairs = bench.alternate(ours, lambda: bench.llama_bench(prompt=512))
+    bench.row("B3", "read 512 tokens, against llama-bench", pairs, 0.98, "t/s", more_is_better=True)
+
+
+def writing(bench):
+    """B2, at depth 0 and 1,024. The deeper prompt comes out of the prompt cache."""
+    for depth, prompt in (0, STORY), (1024, " house" * 1024):
+        words = ["--raw", "-p", prompt, "-n", "32", "--no-speculative"]
+        ours = lambda: bench.told(*words)["speed"]["generation"]
+        pairs = bench.alternate(ours, lambda: bench.llama_bench(write=32, depth=depth))
+        bench.row("B2", f"write 32 tokens at depth {depth}, against llama-bench", pairs, 0.98, "t/s", more_is_better=True)
+    bound("bound: tokens a second at the speed of the memory", bandwidth(bench) / Path(bench.model).stat().st_size)
+
+
+def bandwidth(bench):
+    """Bytes a second, as `fireside bench` measures them."""
+    small = [bench.program, "bench", "-m", str(shapes.TOKENIZER), "--json"]
+    environment = {"HOME": str(bench.home), "PATH": os.environ["PATH"]}
+    return json.loads(subprocess.run(small, env=environment, check=True, capture_output=True).stdout)["bandwidth"]
+
+
+def resuming(bench):
+    """B7: a stored chat of some 1,000 tokens."""
+    file = bench.folder / "document.txt"
+    file.write_text(file.read_text()[:2600])
+    talked = bench.new_home("talked")
+    bench.chat_about(talked, str(file))
+    ours = lambda: bench.continued(talked, "Why is that so?")
+    pairs = bench.alternate(ours, lambda: bench.completion("-f", str(file), "-n", "1", "-c", "2048", "--no-warmup", "-fit", "off"))
+    assert all(a["tokens"]["cached"] > 500 for a, _ in pairs), "nothing was restored"
+    bench.row("B7", "continue a stored chat of 1,000 tokens, against llama-completion", [(a["wall"], b[0]) for a, b in pairs], 0.15)
+
+
+BIG = {"B1": start, "B3": reading, "B2": writing, "B7": resuming}

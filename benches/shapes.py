@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""GGUF files with random weights in the shapes of real models, for measurements of speed and memory.
+
+    benches/shapes.py 8b|hybrid OUT.gguf [TOKENIZER.gguf]
+
+    8b       Llama 3.1 8B in the types that Q4_K_M mixes: 5 GB
+    hybrid   Falcon-H1 0.5B: attention and recurrence (Mamba 2) in each of 36 layers, Q4_K
+
+Tokenizer and chat template are those of TOKENIZER.gguf, a byte-level BPE one; the default model's if left out. Matrices are pieces of
+one pool of random blocks. What a layer adds is tiny beside the embeddings, and the output matrix is the embedding matrix shifted along
+a chain of words: the model does all the work of a real one, but says the same 4,000 words from anything that is none of them. So it
+never ends an answer, nor repeats itself, and no kernel changes what it says.
+"""
+
+import random
+import re
+import struct
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKENIZER = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+F32, Q4_K, Q6_K = 0, 12, 14
+BLOCK = {F32: (1, 4), Q4_K: (256, 144), Q6_K: (256, 210)}  # numbers and bytes of a block
+U32, F32_VALUE, BOOL, STRING, ARRAY = 4, 6, 7, 8, 9
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, U32: 4, 5: 4, F32_VALUE: 4, BOOL: 1, 10: 8, 11: 8, 12: 8}
+POOL = 16 << 20
+WORDS = 4000
+chance = random.Random(1)
+
+
+def metadata(path):
+    """A file's metadata: name to type and value as bytes; arrays of strings as lists."""
+    with open(path, "rb") as file:
+        data = file.read(16 << 20)
+    at = 16
+
+    def number(form):
+        nonlocal at
+        at += struct.calcsize("<" + form)
+        return struct.unpack_from("<" + form, data, at - struct.calcsize("<" + form))[0]
+
+    def piece(length):
+        nonlocal at
+        at += length
+        return data[at - length : at]
+
+    def value(kind):
+        if kind == STRING:
+            return piece(number("Q"))
+        if kind != ARRAY:
+            return piece(SIZES[kind])
+        of, count = number("I"), number("Q")
+        return of, [piece(number("Q")) for _ in range(count)] if of == STRING else piece(count * SIZES[of])
+
+    found = {}
+    for _ in range(number("Q")):
+        name = piece(number("Q")).decode()
+        kind = number("I")
+        found[name] = kind, value(kind)
+    return found
+
+
+def text(value):
+    value = value if isinstance(value, bytes) else value.encode()
+    return struct.pack("<Q", len(value)) + value
+
+
+def entry(name, kind, value):
+    head = text(name) + struct.pack("<I", kind)
+    if kind == STRING:
+        return head + text(value)
+    if kind == ARRAY:
+        of, items = value
+        if of == STRING:
+            return head + struct.pack("<IQ", of, len(items)) + b"".join(map(text, items))
+        return head + struct.pack("<IQ", of, len(items) // SIZES[of]) + items
+    return head + (value if isinstance(value, bytes) else struct.pack("<f" if kind == F32_VALUE else "<I", value))
+
+
+def random_blocks(kind, count, deviation):
+    """Blocks with values of about this standard deviation."""
+    size = BLOCK[kind][1]
+    blocks = bytearray(chance.randbytes(count * size))
+    half = lambda value: struct.pack("<e", value)
+    scales = {0: half(deviation / 258), 2: half(deviation / 258 * 7.5)} if kind == Q4_K else {208: half(deviation / 1366)}
+    for place, scale in scales.items():
+        blocks[place::size], blocks[place + 1 :: size] = scale[:1] * count, scale[1:] * count
+    return blocks
+
+
+class Matrices:
+    """Bytes for matrices: pieces of a pool, each time from another place."""
+
+    def __init__(self):
+        self.pools = {}
+
+    def pieces(self, kind, length, deviation):
+        size = BLOCK[kind][1]
+        if (kind, deviation) not in self.pools:
+            self.pools[kind, deviation] = memoryview(random_blocks(kind, POOL // size, deviation))
+        pool = self.pools[kind, deviation]
+        while length:
+            start = chance.randrange(len(pool) // size // 2) * size
+            piece = pool[start : start + length]
+            length -= len(piece)
+            yield piece
+
+
+def row_bytes(kind, width):
+    numbers, size = BLOCK[kind]
+    assert width % numbers == 0, (kind, width)
+    return width // numbers * size
+
+
+def embeddings(kind, width, tokens):
+    """The rows of the input and of the output matrix; see above."""
+    chain = [id for id, token in enumerate(tokens) if re.fullmatch("Ġ[a-z]{3,}".encode(), token)][:WORDS]
+    size = row_bytes(kind, width)
+    rows = lambda count: random_blocks(kind, count * (size // BLOCK[kind][1]), 1.0)
+    leads_to, noise, other = rows(len(chain)), rows(2048), rows(2048)
+    half = size // BLOCK[kind][1] // 2 * BLOCK[kind][1]
+    row = lambda of, number: of[number * size : (number + 1) * size]
+    first = bytes(row(leads_to, 0)[:half])  # half the way to the first word
+    ours = [first + row(noise, id % 2048)[half:] for id in range(len(tokens))]
+    out = [row(other, id % 2048) for id in range(len(tokens))]
+    for number, id in enumerate(chain):
+        ours[id] = row(leads_to, (number + 1) % len(chain))
+        out[id] = row(leads_to, number)
+    return ours, out
+
+
+def llama_8b():
+    width, hidden, heads, groups, length, layers = 4096, 14336, 32, 8, 128, 32
+    values = {
+        "context_length": 131072, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
+        "attention.head_count": heads, "attention.head_count_kv": groups, "rope.dimension_count": length,
+        "rope.freq_base": 500000.0, "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    tensors = []
+    for layer in range(layers):
+        finer = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2  # as llama.cpp decides
+        larger = Q6_K if finer else Q4_K
+        tensors += in_block(layer, [
+            ("attn_norm.weight", [width], F32, 1.0), ("ffn_norm.weight", [width], F32, 1.0),
+            ("attn_q.weight", [width, heads * length], Q4_K, 1 / 64), ("attn_k.weight", [width, groups * length], Q4_K, 1 / 64),
+            ("attn_v.weight", [width, groups * length], larger, 1 / 64), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
+            ("ffn_gate.weight", [width, hidden], Q4_K, 1 / 64), ("ffn_up.weight", [width, hidden], Q4_K, 1 / 64),
+            ("ffn_down.weight", [hidden, width], larger, 1e-4),
+        ])
+    return "llama", width, 128256, values, tensors
+
+
+def falcon_h1_half_b():
+    width, hidden, heads, groups, length, layers = 1024, 2048, 8, 2, 64, 36
+    inner, state, ssm_heads, kernel = 1536, 128, 24, 4
+    convolved = inner + 2 * state
+    values = {
+        "context_length": 16384, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
+        "attention.head_count": heads, "attention.head_count_kv": groups, "attention.key_length": length,
+        "attention.value_length": length, "rope.dimension_count": length, "rope.freq_base": 1e11,
+        "attention.layer_norm_rms_epsilon": 1e-5, "ssm.conv_kernel": kernel, "ssm.inner_size": inner,
+        "ssm.state_size": state, "ssm.time_step_rank": ssm_heads, "ssm.group_count": 1,
+    }
+    tensors = []
+    for layer in range(layers):
+        tensors += in_block(layer, [
+            ("attn_norm.weight", [width], F32, 1.0), ("ffn_norm", [width], F32, 1.0),
+            ("attn_q.weight", [width, heads * length], Q4_K, 1 / 32), ("attn_k.weight", [width, groups * length], Q4_K, 1 / 32),
+            ("attn_v.weight", [width, groups * length], Q4_K, 1 / 32), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
+            ("ssm_in.weight", [width, inner + convolved + ssm_heads], Q4_K, 1 / 32), ("ssm_out.weight", [inner, width], Q4_K, 1e-5),
+            ("ssm_conv1d.weight", [kernel, convolved], F32, 0.25), ("ssm_conv1d.bias", [convolved], F32, 0.0),
+            ("ssm_dt.bias", [ssm_heads], F32, -1.0), ("ssm_a", [1, ssm_heads], F32, -0.5), ("ssm_d", [1, ssm_heads], F32, 1.0),
+            ("ffn_gate.weight", [width, hidden], Q4_K, 1 / 32), ("ffn_up.weight", [width, hidden], Q4_K, 1 / 32),
+            ("ffn_down.weight", [hidden, width], Q4_K, 1e-4),
+        ])
+    return "falcon-h1", width, 49152, values, tensors
+
+
+def in_block(layer, tensors):
+    return [(f"blk.{layer}.{name}", *rest) for name, *rest in tensors]
+
+
+SHAPES = {"8b": llama_8b, "hybrid": falcon_h1_half_b}
+
+
+def make(shape, path, tokenizer=TOKENIZER):
+    """Writes the file, under another name until it is complete."""
+    arch, width, vocabulary, values, tensors = SHAPES[shape]()
+    kept = {name: value for name, value in metadata(tokenizer).items() if name.startswith("tokenizer.")}
+    tokens = kept["tokenizer.ggml.tokens"][1][1]
+    missing = vocabulary - len(tokens)
+    tokens += [b"[UNUSED_%d]" % number for number in range(missing)]
+    kind, (of, types) = kept["tokenizer.ggml.token_type"]
+    kept["tokenizer.ggml.token_type"] = kind, (of, types + struct.pack("<i", 5) * missing)
+    kept.pop("tokenizer.ggml.scores", None)
+    entries = {"general.architecture": (STRING, arch), "general.name": (STRING, f"Random weights, {shape}")}
+    entries |= {f"{arch}.{name}": (F32_VALUE if isinstance(value, float) else U32, value) for name, value in values.items()}
+    entries |= kept
+    tables = dict(zip(("token_embd.weight", "output.weight"), embeddings(Q6_K, width, tokens)))
+    tensors = [(name, [width, vocabulary], Q6_K, None) for name in tables] + tensors
+    tensors.append(("output_norm.weight", [width], F32, 25 / width))
+    infos, sizes = b"", []
+    for name, shape_of, kind, _ in tensors:
+        infos += text(name) + struct.pack(f"<I{len(shape_of)}Q", len(shape_of), *shape_of)
+        infos += struct.pack("<IQ", kind, sum(sizes))
+        rows = 1
+        for size in shape_of[1:]:
+            rows *= size
+        sizes.append((row_bytes(kind, shape_of[0]) * rows + 31) // 32 * 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(entries))
+    head += b"".join(entry(name, *value) for name, value in entries.items()) + infos
+    part, matrices = Path(f"{path}.part"), Matrices()
+    with open(part, "wb") as out:
+        out.write(head + bytes(-len(head) % 32))
+        for (name, shape_of, kind, value), size in zip(tensors, sizes):
+            if name in tables:
+                written = out.write(b"".join(tables.pop(name)))
+            elif kind == F32:
+                numbers = 1
+                for length in shape_of:
+                    numbers *= length
+                written = out.write(struct.pack("<f", value) * numbers)
+            else:
+                length = row_bytes(kind, shape_of[0]) * shape_of[1]
+                written = sum(out.write(piece) for piece in matrices.pieces(kind, length, value))
+            out.write(bytes(size - written))
+    part.rename(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4) or sys.argv[1] not in SHAPES:
+        sys.exit(__doc__)
+    make(*sys.argv[1:])

@@ -1,0 +1,94 @@
+//! A model file mapped into memory → its pages given back once its weights are copied: laid out anew for this
+//! processor (repacked), or moved to a GPU.
+//!
+//! llama.cpp maps the whole file and copies from there, so such weights would count twice for as long as the
+//! process lives. A page that is still needed returns at its next use: the system keeps the file cached.
+
+use std::ffi::c_void;
+use std::fs;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use nix::sys::mman::{MmapAdvise, madvise};
+
+/// How often pages are given back while a file is loaded, at most.
+const STEPS: u64 = 64;
+/// The minimum size of a file in bytes: with less, the pages that return cost more than memory is worth.
+const LEAST: u64 = 512 << 20;
+
+/// The pages of a file that is being loaded.
+pub(super) struct MappedPages {
+    /// A step's share of the file, in bytes; `None`: the file is small.
+    step: Option<u64>,
+    /// The steps so far.
+    steps: u64,
+    /// Whether all weights are copied.
+    copied: bool,
+    /// The memory that is no mapped file, at the last step, in bytes.
+    own: u64,
+}
+
+impl MappedPages {
+    /// `copied`: whether all weights are copied; otherwise the growth of memory shows which are.
+    pub(super) fn of(path: &Path, copied: bool) -> MappedPages {
+        let bytes = fs::metadata(path).map_or(0, |file| file.len());
+        let step = Some(bytes / STEPS).filter(|_| bytes >= LEAST);
+        MappedPages { step, steps: 0, copied, own: own_memory() }
+    }
+
+    /// Gives pages back if the weights of the last step were copied. `fraction`: how much is loaded, 0 to 1.
+    pub(super) fn loaded(&mut self, fraction: f32) {
+        let steps = (fraction * STEPS as f32) as u64;
+        let Some(step) = self.step.filter(|_| steps > self.steps) else { return };
+        let own = own_memory();
+        let expected = (steps - self.steps) * step;
+        if self.copied || own.saturating_sub(self.own) > expected / 2 {
+            give_back();
+        }
+        (self.steps, self.own) = (steps, own);
+    }
+}
+
+/// The memory of this process that is no mapped file, in bytes; 0 if the system does not report it.
+fn own_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    number.unwrap_or(0) << 10
+}
+
+/// Drops the pages of all files that are mapped like model files: shared, and for reading only.
+fn give_back() {
+    for mapping in fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        let Some((start, length)) = shared_file(mapping) else { continue };
+        if let Some(start) = NonNull::new(start as *mut c_void) {
+            // SAFETY: nobody can have written to such pages; each returns from its file at its next use.
+            let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }; // locked ones stay
+        }
+    }
+}
+
+/// The start and length of a line of /proc/self/maps that is a file, shared and for reading only.
+fn shared_file(mapping: &str) -> Option<(usize, usize)> {
+    let mut fields = mapping.split_whitespace();
+    let (range, access, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
+    let (start, end) = range.split_once('-')?;
+    let number = |hex| usize::from_str_radix(hex, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    (access == "r--s" && inode != "0").then_some((start, end - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shared_file;
+
+    #[test]
+    fn only_shared_files_for_reading_are_given_back() {
+        let line = |access: &str, file: &str| format!("7f00a000-7f00c000 {access} 00001000 fe:01 {file}");
+        assert_eq!(shared_file(&line("r--s", "42    /m/model one.gguf")), Some((0x7f00_a000, 0x2000)));
+        assert_eq!(shared_file(&line("r--p", "42    /usr/lib/libc.so.6")), None);
+        assert_eq!(shared_file(&line("rw-s", "42    /c/conversations.db-shm")), None);
+        assert_eq!(shared_file(&line("r--s", "0 ")), None);
+        assert_eq!(shared_file(""), None);
+    }
+}
