@@ -122,6 +122,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "engine/llama/devices.rs",
             "engine/llama/ggml.rs",
             "engine/llama/log.rs",
+            "engine/llama/plugins.rs",
             "engine/llama/weights.rs",
         ],
     ),
@@ -171,6 +172,7 @@ const UNSAFE: &[&str] = &[
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",
+    "engine/llama/plugins.rs",
     "engine/llama/weights.rs",
     "ui/crash.rs",
 ];

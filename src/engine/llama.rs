@@ -11,6 +11,7 @@ mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
 mod log;
+mod plugins;
 mod weights;
 
 use std::ops::ControlFlow;
@@ -24,6 +25,7 @@ pub use self::devices::{BINDING, BUILD, Device, devices, on_gpu, system_info};
 use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
+pub use self::plugins::plugins;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::error::Error;
 use super::model::{Cancel, Model, Row, Sampler};

@@ -27,7 +27,7 @@ use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
 use crate::chat::settings::Settings;
-use crate::engine::llama::{self, devices, system_info};
+use crate::engine::llama::{self, devices, plugins, system_info};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
@@ -71,18 +71,21 @@ pub fn usual(config: &Config) -> Option<PathBuf> {
 
 /// llama.cpp's build and devices: pairs of name and value.
 pub fn build() -> Vec<(&'static str, String)> {
-    let native = match cfg!(any(target_feature = "avx2", target_arch = "aarch64")) {
-        true => "for this processor",
-        false => "without this processor's instructions: slower than it could be",
-    };
+    let native =
+        match cfg!(any(target_feature = "avx2", target_arch = "aarch64", feature = "dynamic-backends")) {
+            true => "for this processor",
+            false => "without this processor's instructions: slower than it could be",
+        };
     let known =
         devices().into_iter().map(|device| format!("{} ({})", device.name, device.description.trim()));
-    vec![
+    let mut build = vec![
         ("processor", processor::name()),
         ("llama.cpp", format!("{}, built {native}", llama::BINDING)),
         ("instructions", system_info().trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
-    ]
+    ];
+    build.extend(plugins().map(|plugins| ("back ends", plugins.to_string())));
+    build
 }
 
 /// The number of threads for a model.

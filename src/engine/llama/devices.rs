@@ -1,4 +1,4 @@
-//! llama.cpp as linked into this program: start-up, version, and usable devices.
+//! llama.cpp as linked into this program: start-up, version, and usable devices. What packages load comes from plugins.rs.
 
 use std::sync::OnceLock;
 
@@ -6,11 +6,17 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 use super::log::c_text;
+use super::plugins;
 
 /// Starts llama.cpp, once.
 pub(super) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
+    BACKEND.get_or_init(|| {
+        if cfg!(feature = "dynamic-backends") {
+            plugins::load();
+        }
+        LlamaBackend::init().expect("llama.cpp is started only here")
+    })
 }
 
 /// A device that can run a model.
