@@ -16,7 +16,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test test-gpu conformance bench lint install
+.PHONY: help setup model build chat test test-gpu conformance bench lint install dist dist-test
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -53,3 +53,9 @@ lint: setup ## check the format; clippy with warnings denied
 
 install: build model ## put the program, man pages and shell completions into PREFIX, the default model into your models folder
 	@PREFIX='$(PREFIX)' scripts/install $(PROGRAM) $(MODEL)
+
+dist: setup ## make packages for other machines in target/dist; FEATURES are cargo's, as in make dist FEATURES=vulkan
+	@CARGO='$(CARGO)' scripts/dist $(FEATURES)
+
+dist-test: dist model ## try the packages in a bare Debian (as root, with mmdebstrap)
+	@scripts/dist-test

@@ -118,11 +118,13 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "llama_cpp_sys_2",
         &[
+            "engine/llama/attention.rs",
             "engine/llama/context.rs",
             "engine/llama/devices.rs",
             "engine/llama/ggml.rs",
             "engine/llama/log.rs",
             "engine/llama/placement.rs",
+            "engine/llama/plugins.rs",
             "engine/llama/repack.rs",
             "engine/llama/weights.rs",
         ],
@@ -169,12 +171,14 @@ const HOMES: &[(&str, &[&str])] = &[
 /// Files that may have unsafe code.
 const UNSAFE: &[&str] = &[
     "main.rs",
+    "engine/llama/attention.rs",
     "engine/llama/context.rs",
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",
     "engine/llama/pages.rs",
     "engine/llama/placement.rs",
+    "engine/llama/plugins.rs",
     "engine/llama/repack.rs",
     "engine/llama/weights.rs",
     "ui/crash.rs",

@@ -14,6 +14,7 @@ pub(crate) mod ggml;
 mod log;
 mod pages;
 mod placement;
+mod plugins;
 mod repack;
 mod weights;
 
@@ -30,6 +31,7 @@ use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
+pub use self::plugins::plugins;
 pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 use super::error::Error;

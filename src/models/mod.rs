@@ -32,7 +32,7 @@ use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
 use crate::chat::settings::Settings;
 pub use crate::engine::llama::Device;
-use crate::engine::llama::{self, DeviceKind, Placement, devices, system_info};
+use crate::engine::llama::{self, DeviceKind, Placement, devices, plugins, system_info};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
@@ -81,13 +81,15 @@ pub fn build(settings: &Settings) -> Vec<(&'static str, String)> {
         DeviceKind::Cpu => format!("{} ({})", device.name, device.description.trim()),
         _ => described(&device),
     });
-    vec![
+    let mut build = vec![
         ("processor", processor::name()),
         ("llama.cpp", format!("{}, {}", llama::BINDING, processor::built_for(&info))),
         ("instructions", info.trim().trim_end_matches('|').trim().into()),
         ("devices", known.collect::<Vec<_>>().join(", ")),
         ("threads", format!("{}: {}", threads.count, threads.why.explained())),
-    ]
+    ];
+    build.extend(plugins().map(|plugins| ("back ends", plugins.to_string())));
+    build
 }
 
 /// The devices besides the CPU.

@@ -1,4 +1,5 @@
-//! llama.cpp as linked into this program: start-up, version, and devices with their memory.
+//! llama.cpp as linked into this program: start-up, version, and devices with their memory. What packages load
+//! comes from plugins.rs.
 
 use std::ffi::c_char;
 use std::sync::{Once, OnceLock};
@@ -7,12 +8,18 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
 use super::log::c_text;
+use super::plugins;
 use crate::chat::settings::Numa;
 
 /// Starts llama.cpp, once.
 pub(super) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp is started only here"))
+    BACKEND.get_or_init(|| {
+        if cfg!(feature = "dynamic-backends") {
+            plugins::load();
+        }
+        LlamaBackend::init().expect("llama.cpp is started only here")
+    })
 }
 
 /// The kinds of devices that llama.cpp tells apart.

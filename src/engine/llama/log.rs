@@ -38,10 +38,7 @@ unsafe extern "C" {
 
 /// Called for an uncaught C++ exception in llama.cpp.
 extern "C" fn on_terminate() {
-    if let Some(hooks) = HOOKS.get() {
-        (hooks.abort)(&reason().unwrap_or("an error inside it that it did not expect".into()));
-    }
-    std::process::abort();
+    abort(&reason().unwrap_or("an error inside it that it did not expect".into()))
 }
 
 extern "C" fn on_log(level: llama_cpp_sys_2::ggml_log_level, text: *const c_char, _: *mut c_void) {
@@ -71,8 +68,18 @@ pub fn not_locked() -> bool {
 
 extern "C" fn on_abort(text: *const c_char) {
     let reason = c_text(text).unwrap_or_default();
+    report(reason.trim());
+}
+
+/// Ends the process for a reason that leaves nothing to do.
+pub(super) fn abort(reason: &str) -> ! {
+    report(reason);
+    std::process::abort();
+}
+
+fn report(reason: &str) {
     if let Some(hooks) = HOOKS.get() {
-        (hooks.abort)(reason.trim());
+        (hooks.abort)(reason);
     }
 }
 
