@@ -120,6 +120,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "engine/llama/attention.rs",
             "engine/llama/context.rs",
+            "engine/llama/cpu.rs",
             "engine/llama/devices.rs",
             "engine/llama/ggml.rs",
             "engine/llama/log.rs",
@@ -173,6 +174,7 @@ const UNSAFE: &[&str] = &[
     "main.rs",
     "engine/llama/attention.rs",
     "engine/llama/context.rs",
+    "engine/llama/cpu.rs",
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/log.rs",

@@ -6,6 +6,7 @@
 
 mod attention;
 mod context;
+mod cpu;
 mod devices;
 mod facts;
 mod fallback;

@@ -5,12 +5,12 @@
 //! here are those of `build_attn_mha` in llama-graph.cpp, without a model around them: zeros take as long as
 //! any other numbers.
 
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::{NonNull, null_mut};
 use std::time::Instant;
 
 use llama_cpp_sys_2 as sys;
 
-use super::devices::backend;
+use super::cpu::Cpu;
 use super::log::contained;
 
 /// The attention of a model, without the layers' weights.
@@ -49,7 +49,6 @@ const GAIN: f64 = 0.85;
 /// Whether flash attention is the faster way on this many threads, in the common mix of prefill and decoding.
 /// `None` if it cannot be measured. Takes some tens of milliseconds for a small model.
 pub fn flash_is_faster(shape: AttentionShape, threads: u32) -> Option<bool> {
-    backend();
     let cost = |flash| {
         let decode = Graph::new(shape, shape.layers.min(LAYERS), 1, flash)?.time(threads)?;
         let prefill = Graph::new(shape, 1, ROWS, flash)?.time(threads)?;
@@ -120,14 +119,14 @@ impl Graph {
     fn time(&self, threads: u32) -> Option<f64> {
         let cpu = Cpu::new(threads)?;
         // SAFETY: the context and the backend are alive.
-        let buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(self.context.as_ptr(), cpu.0.as_ptr()) };
+        let buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(self.context.as_ptr(), cpu.raw()) };
         let buffer = NonNull::new(buffer)?;
         // SAFETY: the buffer was just allocated.
         unsafe { sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0) };
         let run = |_| {
             let started = Instant::now();
             // SAFETY: the tensors of the graph are in the buffer.
-            let status = unsafe { sys::ggml_backend_graph_compute(cpu.0.as_ptr(), self.graph) };
+            let status = unsafe { sys::ggml_backend_graph_compute(cpu.raw(), self.graph) };
             (status == sys::GGML_STATUS_SUCCESS).then(|| started.elapsed().as_secs_f64())
         };
         let times: Option<Vec<f64>> = (0..RUNS).map(run).collect();
@@ -141,36 +140,6 @@ impl Drop for Graph {
     fn drop(&mut self) {
         // SAFETY: it was created here, and nothing else owns it.
         unsafe { sys::ggml_free(self.context.as_ptr()) };
-    }
-}
-
-/// ggml's CPU backend.
-struct Cpu(NonNull<sys::ggml_backend>);
-
-impl Cpu {
-    fn new(threads: u32) -> Option<Cpu> {
-        // SAFETY: the backends are registered; no parameters are passed.
-        let cpu = unsafe { sys::ggml_backend_init_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU, null()) };
-        let cpu = Cpu(NonNull::new(cpu)?);
-        // SAFETY: the backend is alive; the name is a C string.
-        let set_threads = unsafe {
-            let device = sys::ggml_backend_get_device(cpu.0.as_ptr());
-            let registry = sys::ggml_backend_dev_backend_reg(device);
-            sys::ggml_backend_reg_get_proc_address(registry, c"ggml_backend_set_n_threads".as_ptr())
-        };
-        let set_threads = NonNull::new(set_threads)?;
-        // SAFETY: ggml-backend.h gives the function of this name this type.
-        let set_threads: extern "C" fn(sys::ggml_backend_t, i32) =
-            unsafe { std::mem::transmute(set_threads) };
-        set_threads(cpu.0.as_ptr(), threads as i32);
-        Some(cpu)
-    }
-}
-
-impl Drop for Cpu {
-    fn drop(&mut self) {
-        // SAFETY: it was created here, and nothing else owns it.
-        unsafe { sys::ggml_backend_free(self.0.as_ptr()) };
     }
 }
 

@@ -3,24 +3,23 @@
 //! For the probe of a model file: a fault of this code ends the process. Repacking a whole model would copy it;
 //! one weight of each type and shape runs the same code.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::mem::transmute;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 use llama_cpp_sys_2 as sys;
 
-use super::devices::backend;
+use super::cpu::{Cpu, device, function};
 
 /// Multiplies by a matrix of zeros in the layout that llama.cpp would choose. `false`: it would not repack such
 /// a weight, and nothing was done. `kind` is ggml's number of the element type. A third dimension counts the
 /// experts that have a matrix each. Both come from a checked header.
 pub fn multiply_repacked(kind: u32, dims: &[u64], threads: u32) -> bool {
-    backend();
+    let (Some(cpu), Some(computer)) = (device(), Cpu::new(threads)) else { return false };
     let dims: Vec<i64> = dims.iter().map(|length| *length as i64).collect();
     // SAFETY: all tensors belong to `context`, which has room for them, and the buffers outlive their use. Types
     // and shapes fit together. The order of the calls is that of llama.cpp's loader and of ggml's own tests.
     unsafe {
-        let cpu = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
         let mem_size = 16 * sys::ggml_tensor_overhead() + sys::ggml_graph_overhead();
         let context =
             sys::ggml_init(sys::ggml_init_params { mem_size, mem_buffer: null_mut(), no_alloc: true });
@@ -35,18 +34,11 @@ pub fn multiply_repacked(kind: u32, dims: &[u64], threads: u32) -> bool {
             sys::ggml_backend_tensor_alloc(buffer, matrix, sys::ggml_backend_buffer_get_base(buffer));
             let zeros = vec![0u8; sys::ggml_nbytes(matrix)];
             sys::ggml_backend_tensor_set(matrix, zeros.as_ptr().cast(), 0, zeros.len()); // repacks
-            let computer = sys::ggml_backend_dev_init(cpu, null());
-            let set_threads: sys::ggml_backend_set_n_threads_t =
-                transmute(function(cpu, c"ggml_backend_set_n_threads"));
-            if let Some(set_threads) = set_threads {
-                set_threads(computer, threads as c_int);
-            }
-            let others = sys::ggml_backend_alloc_ctx_tensors(context, computer);
+            let others = sys::ggml_backend_alloc_ctx_tensors(context, computer.raw());
             sys::ggml_backend_buffer_clear(others, 0);
             let graph = sys::ggml_new_graph(context);
             products.iter().for_each(|product| sys::ggml_build_forward_expand(graph, *product));
-            sys::ggml_backend_graph_compute(computer, graph);
-            sys::ggml_backend_free(computer);
+            sys::ggml_backend_graph_compute(computer.raw(), graph);
             sys::ggml_backend_buffer_free(others);
             sys::ggml_backend_buffer_free(buffer);
         }
@@ -111,15 +103,6 @@ unsafe fn layouts(cpu: sys::ggml_backend_dev_t) -> Vec<sys::ggml_backend_buffer_
         let Some(list) = all.map(|all| all(cpu)).filter(|list| !list.is_null()) else { return Vec::new() };
         (0..).map(|at| *list.add(at)).take_while(|layout| !layout.is_null()).collect()
     }
-}
-
-/// A function of the CPU backend; null if it has none of this name.
-///
-/// # Safety
-/// `cpu` is the device of the CPU.
-unsafe fn function(cpu: sys::ggml_backend_dev_t, name: &CStr) -> *mut std::ffi::c_void {
-    // SAFETY: both only look up.
-    unsafe { sys::ggml_backend_reg_get_proc_address(sys::ggml_backend_dev_backend_reg(cpu), name.as_ptr()) }
 }
 
 #[cfg(test)]
