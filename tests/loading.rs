@@ -10,7 +10,7 @@ use fireside::engine::model::{Logits, Model};
 use fireside::gguf;
 
 use crate::support::engine::{FLOAT_NOISE, QUANTISED_NOISE, Subject, TINY, load};
-use crate::support::{default_model, tiny};
+use crate::support::{Home, default_model, tiny};
 
 const TEXT: &str = "The cat sat on the mat.\n\n  Größe 🔥 <|im_end|> </s> <s> 12345 def f(x):";
 
@@ -71,4 +71,12 @@ fn a_vocabulary_that_cannot_be_read_is_why_loading_fails() {
     assert!(failure.contains("merges"), "{failure}");
     let stopped = Weights::load(&path, &LoadOptions { parts: halves(&path), ..options }, |_| false);
     assert!(stopped.err().unwrap().to_string().contains("stopped"));
+}
+
+#[test]
+fn the_log_does_not_spell_out_the_vocabulary() {
+    let home = Home::new();
+    let done = home.run(&["-p", "Hi", "-n", "1", "--verbose"]).model(&tiny("llama-bpe")).done().code(0);
+    let line = done.stderr.lines().find(|line| line.contains("tokenizer.ggml.tokens")).unwrap();
+    assert!(line.ends_with("= [...]"), "{line}");
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::chat::Settings;
@@ -61,7 +62,7 @@ impl Why {
             Why::Cores => "one per physical core",
             Why::PerformanceCores => "one per performance core; the other cores are slower",
             Why::Affinity => "one per physical core that this process may run on",
-            Why::Quota => "as many processors as the quota of its cgroup (container) lets this process use",
+            Why::Quota => "as many whole processors as the CPU quota of the container (cgroup) allows",
         }
     }
 }
@@ -186,9 +187,9 @@ fn read(path: &Path) -> Option<String> {
 /// Without `/proc`: on Apple's processors the performance cores, on others all processors.
 fn elsewhere() -> Threads {
     let performance = cfg!(target_os = "macos").then(|| {
-        let asked =
-            std::process::Command::new("/usr/sbin/sysctl").args(["-n", "hw.perflevel0.physicalcpu"]).output();
-        String::from_utf8(asked.ok()?.stdout).ok()?.trim().parse().ok().filter(|count| *count > 0)
+        let asked = Command::new("/usr/sbin/sysctl").arg("hw.perflevel0.physicalcpu").output();
+        let line = String::from_utf8(asked.ok()?.stdout).ok()?;
+        line.rsplit_once(": ")?.1.trim().parse().ok().filter(|count| *count > 0)
     });
     let all = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     match performance.flatten() {

@@ -1,6 +1,6 @@
 # llama.cpp's CMake projects → the same, with what stands beside this file in their build: a header before the compiler's own,
-# and one for the pre-tokeniser regular expressions that need no stack. Left out is "common", what llama.cpp's own tools share:
-# the binding would have it built, half of all there is to compile, and nothing here calls it.
+# one for pre-tokeniser regular expressions that need no stack, and one for metadata in the log. Left out is "common", what
+# llama.cpp's own tools share: the binding would have it built, half of all there is to compile, and nothing here calls it.
 #
 # CMake includes this after every project() call: .cargo/config.toml names it. What was used is put aside, and build.rs compares it.
 
@@ -11,3 +11,5 @@ file(COPY "${CMAKE_CURRENT_LIST_DIR}/" DESTINATION "${fireside_files}")
 include_directories(BEFORE SYSTEM "${fireside_files}/include")
 cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/unicode.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
     APPEND PROPERTY COMPILE_OPTIONS -include pretokenizer_regex.h)
+cmake_language(DEFER CALL set_property SOURCE "${CMAKE_SOURCE_DIR}/src/llama-model-loader.cpp" DIRECTORY "${CMAKE_SOURCE_DIR}/src"
+    APPEND PROPERTY COMPILE_OPTIONS -include metadata_text.h)
