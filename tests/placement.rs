@@ -213,3 +213,15 @@ fn the_memory_of_the_old_model_is_free_for_the_new_one() {
     assert!(error.to_string().contains("not enough memory"), "{error}");
     assert_eq!(LOADED.load(Ordering::Relaxed), 1, "the old one is back");
 }
+
+#[test]
+fn a_machine_without_memory_is_not_mistaken_for_a_damaged_file() {
+    let Some(model) = default_model() else { return cannot_run("the default model is not here") };
+    let home = Home::new();
+    // The file's first use, so a child tests it. Without a GPU the child has a limit of its own.
+    let run =
+        home.run(&["-p", "Hi", "-n", "1", "--no-mmap", "--threads", "1"]).model(&model).env(GPUS, "4000");
+    let failed = run.after("ulimit -v 320000").done().failed(1, "not enough memory to load ");
+    failed.hint("a smaller quantisation");
+    home.run(&["-p", "Hi", "-n", "1"]).model(&model).env(GPUS, "4000").done().code(0);
+}

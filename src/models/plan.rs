@@ -64,8 +64,9 @@ pub struct Plan {
     /// Layers on GPUs, the output included, the last ones first; and how many there are.
     pub gpu_layers: u32,
     pub layers: u32,
-    /// In how many of the first layers the experts stay in main memory. All of these are 0 for a dense model.
+    /// In how many of the first layers the experts stay in main memory.
     pub cpu_experts: u32,
+    /// Whether there are experts.
     pub mixture: bool,
     /// The layers of each GPU.
     pub split: Vec<u32>,
