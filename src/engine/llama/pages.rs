@@ -2,7 +2,8 @@
 //! processor (repacked), or moved to a GPU.
 //!
 //! llama.cpp maps the whole file and copies from there, so such weights would count twice for as long as the
-//! process lives. A page that is still needed returns at its next use: the system keeps the file cached.
+//! process lives. A page that is still needed returns at its next use: the system keeps the file cached. The
+//! copies get huge pages: with small ones, a page fault for every 4 KiB takes longer than the copying.
 
 use std::ffi::c_void;
 use std::fs;
@@ -16,8 +17,14 @@ const STEPS: u64 = 64;
 /// The minimum size of a file in bytes: with less, the pages that return cost more than memory is worth.
 const LEAST: u64 = 512 << 20;
 
+/// The minimum size of memory for huge pages, in bytes.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 16 << 20;
+
 /// The pages of a file that is being loaded.
 pub(super) struct MappedPages {
+    /// Whether huge pages were asked for.
+    asked: bool,
     /// A step's share of the file, in bytes; `None`: the file is small.
     step: Option<u64>,
     /// The steps so far.
@@ -33,17 +40,21 @@ impl MappedPages {
     pub(super) fn of(path: &Path, copied: bool) -> MappedPages {
         let bytes = fs::metadata(path).map_or(0, |file| file.len());
         let step = Some(bytes / STEPS).filter(|_| bytes >= LEAST);
-        MappedPages { step, steps: 0, copied, own: own_memory() }
+        MappedPages { asked: false, step, steps: 0, copied, own: own_memory() }
     }
 
-    /// Gives pages back if the weights of the last step were copied. `fraction`: how much is loaded, 0 to 1.
+    /// Call it before each tensor. The first time asks for huge pages, then gives pages back if the weights of
+    /// the last step were copied. `fraction`: how much is loaded, 0 to 1.
     pub(super) fn loaded(&mut self, fraction: f32) {
+        if !std::mem::replace(&mut self.asked, true) {
+            ask_for_huge_pages();
+        }
         let steps = (fraction * STEPS as f32) as u64;
         let Some(step) = self.step.filter(|_| steps > self.steps) else { return };
         let own = own_memory();
         let expected = (steps - self.steps) * step;
         if self.copied || own.saturating_sub(self.own) > expected / 2 {
-            give_back();
+            advise(MmapAdvise::MADV_DONTNEED, |mapping| mapped(mapping, Kind::File));
         }
         (self.steps, self.own) = (steps, own);
     }
@@ -57,38 +68,64 @@ fn own_memory() -> u64 {
     number.unwrap_or(0) << 10
 }
 
-/// Drops the pages of all files that are mapped like model files: shared, and for reading only.
-fn give_back() {
+/// Advises the system on the mappings that `of` selects from the lines of /proc/self/maps.
+fn advise(advice: MmapAdvise, of: impl Fn(&str) -> Option<(usize, usize)>) {
     for mapping in fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
-        let Some((start, length)) = shared_file(mapping) else { continue };
+        let Some((start, length)) = of(mapping) else { continue };
         if let Some(start) = NonNull::new(start as *mut c_void) {
-            // SAFETY: nobody can have written to such pages; each returns from its file at its next use.
-            let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }; // locked ones stay
+            // SAFETY: huge pages change no contents, and dropped ones are of files mapped for reading only: each
+            // returns at its next use. A refusal (pages may be locked) does no harm.
+            let _ = unsafe { madvise(start, length, advice) };
         }
     }
 }
 
-/// The start and length of a line of /proc/self/maps that is a file, shared and for reading only.
-fn shared_file(mapping: &str) -> Option<(usize, usize)> {
+/// For all large memory that is no file.
+fn ask_for_huge_pages() {
+    #[cfg(target_os = "linux")] // other systems have no such advice, and no /proc/self/maps
+    advise(MmapAdvise::MADV_HUGEPAGE, |mapping| {
+        mapped(mapping, Kind::Memory).filter(|(_, size)| *size >= LARGE)
+    });
+}
+
+/// What is mapped.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+enum Kind {
+    /// As a model file is: shared, and for reading only.
+    File,
+    /// Memory that is no file, for a large piece.
+    Memory,
+}
+
+/// The start and length of a line of /proc/self/maps of this kind.
+fn mapped(mapping: &str, kind: Kind) -> Option<(usize, usize)> {
     let mut fields = mapping.split_whitespace();
     let (range, access, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
     let (start, end) = range.split_once('-')?;
     let number = |hex| usize::from_str_radix(hex, 16).ok();
     let (start, end) = (number(start)?, number(end)?);
-    (access == "r--s" && inode != "0").then_some((start, end - start))
+    let right = match kind {
+        Kind::File => access == "r--s" && inode != "0",
+        Kind::Memory => access == "rw-p" && inode == "0" && fields.next().is_none(), // nor heap, nor stack
+    };
+    right.then_some((start, end - start))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shared_file;
+    use super::{Kind, mapped};
 
     #[test]
-    fn only_shared_files_for_reading_are_given_back() {
+    fn only_shared_files_for_reading_are_given_back_and_only_memory_gets_huge_pages() {
         let line = |access: &str, file: &str| format!("7f00a000-7f00c000 {access} 00001000 fe:01 {file}");
-        assert_eq!(shared_file(&line("r--s", "42    /m/model one.gguf")), Some((0x7f00_a000, 0x2000)));
-        assert_eq!(shared_file(&line("r--p", "42    /usr/lib/libc.so.6")), None);
-        assert_eq!(shared_file(&line("rw-s", "42    /c/conversations.db-shm")), None);
-        assert_eq!(shared_file(&line("r--s", "0 ")), None);
-        assert_eq!(shared_file(""), None);
+        assert_eq!(mapped(&line("r--s", "42    /m/model one.gguf"), Kind::File), Some((0x7f00_a000, 0x2000)));
+        assert_eq!(mapped(&line("r--p", "42    /usr/lib/libc.so.6"), Kind::File), None);
+        assert_eq!(mapped(&line("rw-s", "42    /c/conversations.db-shm"), Kind::File), None);
+        assert_eq!(mapped(&line("r--s", "0 "), Kind::File), None);
+        assert_eq!(mapped("", Kind::File), None);
+        assert_eq!(mapped(&line("rw-p", "0 "), Kind::Memory), Some((0x7f00_a000, 0x2000)));
+        assert_eq!(mapped(&line("rw-p", "42    /usr/lib/libc.so.6"), Kind::Memory), None);
+        assert_eq!(mapped(&line("---p", "0 "), Kind::Memory), None);
     }
 }
