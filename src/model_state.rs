@@ -47,9 +47,9 @@ pub struct FileState {
     /// The same conditions, and the batch size that was chosen.
     #[serde(default)]
     batch_size: Option<(String, u32)>,
-    /// Conditions, and whether flash attention is faster under them.
+    /// Conditions, and whether flash attention is the better way under them.
     #[serde(default)]
-    flash_is_faster: Option<(String, bool)>,
+    flash_is_better: Option<(String, bool)>,
     /// A build of llama.cpp, and the special tokens that it found by name.
     #[serde(default)]
     special_ids: Option<(String, Vec<i32>)>,
@@ -61,9 +61,9 @@ impl FileState {
         self.batch_size.as_ref().filter(|(under, _)| under == conditions).map(|(_, size)| *size)
     }
 
-    /// Whether flash attention is faster, if measured under these `conditions`.
-    pub fn flash_is_faster(&self, conditions: &str) -> Option<bool> {
-        self.flash_is_faster.as_ref().filter(|(under, _)| under == conditions).map(|(_, faster)| *faster)
+    /// Whether flash attention is the better way, if measured under these `conditions`.
+    pub fn flash_is_better(&self, conditions: &str) -> Option<bool> {
+        self.flash_is_better.as_ref().filter(|(under, _)| under == conditions).map(|(_, faster)| *faster)
     }
 
     /// The costs of batches, as far as learnt under these `conditions`.
@@ -222,8 +222,8 @@ impl ModelEntry {
         self.learn(|file| file.batch_size = Some((conditions.to_string(), size)));
     }
 
-    pub fn remember_flash_is_faster(&self, conditions: &str, faster: bool) {
-        self.learn(|file| file.flash_is_faster = Some((conditions.to_string(), faster)));
+    pub fn remember_flash_is_better(&self, conditions: &str, faster: bool) {
+        self.learn(|file| file.flash_is_better = Some((conditions.to_string(), faster)));
     }
 
     pub fn remember_batch_costs(&self, conditions: &str, costs: Vec<BatchCost>) {

@@ -1,5 +1,5 @@
 //! What is chosen by measurement, kept per model and machine, and recorded with answers: the batch size, from
-//! the first long prefill, and the attention, after the first answer.
+//! the first long prefill, and the attention, before the first load.
 
 use serde_json::Value;
 
@@ -31,10 +31,10 @@ fn chosen(state: &mut Value) -> &mut Value {
     &mut kept(state)["batch_size"]
 }
 
-/// Writes down that flash attention is slower.
-fn slow_flash(home: &Home) {
+/// Writes down whether flash attention is the better way.
+fn flash_is(home: &Home, better: bool) {
     let mut other = state(home);
-    kept(&mut other)["flash_is_faster"][1] = false.into();
+    kept(&mut other)["flash_is_better"][1] = better.into();
     home.write(STATE, other.to_string());
 }
 
@@ -80,18 +80,22 @@ fn a_replay_takes_the_batch_size_of_its_time() {
 }
 
 #[test]
-fn attention_is_measured_after_the_first_answer() {
+fn attention_is_measured_at_the_first_use() {
     let home = Home::new();
     let used = |args: &[&str]| model(&home, 20, args)["flash_attn"].as_str().unwrap().to_string();
     assert_eq!(used(&["--flash-attn", "on"]), "on");
-    assert_eq!(kept(&mut state(&home))["flash_is_faster"], Value::Null, "the user has chosen");
-    assert_eq!(used(&[]), "auto");
-    assert!(kept(&mut state(&home))["flash_is_faster"][1].is_boolean());
-    slow_flash(&home);
+    assert_eq!(kept(&mut state(&home))["flash_is_better"], Value::Null, "the user has chosen");
+    assert_eq!(used(&["--seed", "1"]), "auto");
+    assert_eq!(kept(&mut state(&home))["flash_is_better"], Value::Null, "no measurement decides on it");
+    let first = used(&[]);
+    let better = kept(&mut state(&home))["flash_is_better"][1].as_bool().unwrap();
+    assert_eq!(first, if better { "auto" } else { "off" });
+    flash_is(&home, false);
     assert_eq!(used(&[]), "off");
-    assert_eq!(kept(&mut state(&home))["flash_is_faster"][1], false, "it is measured once");
+    assert_eq!(kept(&mut state(&home))["flash_is_better"][1], false, "it is measured once");
     assert_eq!(used(&["--flash-attn", "on"]), "on");
-    assert_eq!(used(&["--threads", "2"]), "auto", "other threads, another speed");
+    used(&["--threads", "2"]);
+    assert!(kept(&mut state(&home))["flash_is_better"][0].as_str().unwrap().contains("threads: 2"));
 }
 
 #[test]
@@ -101,7 +105,9 @@ fn a_replay_computes_attention_as_then() {
     let ask =
         || home.run(&["--keep", "-p", "word word", "-n", "4", "--temp", "0"]).model(&model).done().code(0);
     ask();
-    slow_flash(&home);
+    flash_is(&home, true);
+    ask();
+    flash_is(&home, false);
     ask();
     let conversations = home.run(&["history", "list", "--json"]).done().code(0).json();
     let attention = |number: usize| {

@@ -19,7 +19,7 @@ use super::probe::Probe;
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 use crate::engine::costs::Costs;
-use crate::engine::llama::{AttentionShape, ContextOptions, LoadOptions, contained};
+use crate::engine::llama::{ContextOptions, LoadOptions, contained};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::model_state::ModelEntry;
 
@@ -51,8 +51,8 @@ pub struct Measured {
     pub costs: Costs,
     /// Whether the batch size was chosen; otherwise the first long prefill decides that of the next load.
     pub batch_size: bool,
-    /// The attention to measure for the next load, and the conditions that its speed depends on.
-    pub attention: Option<(AttentionShape, String)>,
+    /// Whether flash attention is the better way, if that was just measured, and under which conditions.
+    pub attention: Option<(bool, String)>,
     /// The conditions that both depend on, as a key.
     pub conditions: String,
 }

@@ -25,6 +25,7 @@ const LEAST: usize = 2;
 pub const MOST: usize = 64; // where a batch costs little, as on a GPU; elsewhere its costs bind
 
 /// Prompt lookup: expects the tokens that followed an earlier occurrence of the last few tokens.
+#[derive(Default)]
 pub struct Lookup {
     text: Vec<Token>,
     /// The position after the latest occurrence of each n-gram. Shorter n-grams are padded with NO_TOKEN at
@@ -61,7 +62,7 @@ fn class(agreeing: usize) -> usize {
     (agreeing.ilog2() as usize - 1).min(EXPERIENCE.len() - 1)
 }
 
-/// Classes that learn together: guesses each by themselves, copies as one, because how much of a copy is
+/// Classes that learn together: short agreements each by themselves, copies as one, because how much of a copy is
 /// edited depends on the task, not on the place.
 const GROUPS: usize = 3;
 
@@ -106,19 +107,6 @@ const GAIN: f64 = 1.05;
 
 /// One in so many declined drafts is made nevertheless: costs change, and only drafts show that.
 const RETRY: usize = 64;
-
-impl Default for Lookup {
-    fn default() -> Lookup {
-        Lookup {
-            text: Vec::new(),
-            followed: HashMap::new(),
-            expected: None,
-            broken: None,
-            surprise: Default::default(),
-            declined: 0,
-        }
-    }
-}
 
 impl Lookup {
     fn add(&mut self, token: Token) {

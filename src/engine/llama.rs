@@ -16,15 +16,16 @@ mod log;
 mod pages;
 mod placement;
 mod plugins;
+mod refusal;
 mod repack;
 mod weights;
 
 use std::ops::ControlFlow;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use llama_cpp_2::token::LlamaToken;
 
-pub use self::attention::{AttentionShape, flash_is_faster};
+pub use self::attention::{AttentionShape, flash_is_better};
 use self::context::{Context, Extent};
 pub use self::context::{ContextOptions, GpuMemory};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
@@ -33,15 +34,14 @@ use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::plugins;
+pub use self::refusal::lacks_memory;
+use self::refusal::{is_memory, refused};
 pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
-use super::error::Error;
 use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
-use crate::chat::Settings;
 use crate::chat::settings::Sampling;
-use crate::settings::SETTINGS;
 
 /// The share of a GPU's free memory that a growing context leaves, and the most of it in bytes.
 const RESERVED_SHARE: u64 = 8;
@@ -75,7 +75,7 @@ impl<'w> Llama<'w> {
         self.capacity = 0;
         self.lens = vec![0; self.options.sequences];
         let opened = Context::open(self.weights, &self.options, capacity);
-        self.context = Some(opened.map_err(|error| self.refused(capacity, &error.to_string()))?);
+        self.context = Some(opened.map_err(|error| refused(&self.options, capacity, &error.to_string()))?);
         self.capacity = capacity;
         for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
             if let Some(state) = state {
@@ -191,48 +191,6 @@ impl<'w> Llama<'w> {
             }
             None => plain(text),
         }
-    }
-
-    /// The reason for a failed context; names the requested settings if llama.cpp's reason concerns them.
-    fn refused(&self, capacity: usize, reason: &str) -> anyhow::Error {
-        let why = reason.rsplit_once("llama_init_from_model: ").map_or(reason, |(_, why)| why);
-        let about_settings = ["flash", "cache type"].iter().any(|word| why.to_lowercase().contains(word));
-        if lacks_memory(why) {
-            return Error::NoRoom { capacity, why: why.into() }.into();
-        }
-        let given = self.options.unusual();
-        if !about_settings || given.is_empty() {
-            return anyhow!("no context of {capacity} tokens: {why}");
-        }
-        Error::Settings { given, why: why.into() }.into()
-    }
-}
-
-/// Whether an error says that memory ran out.
-fn is_memory(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::NoRoom { .. }))
-}
-
-/// Whether llama.cpp's reason is a lack of memory.
-pub fn lacks_memory(why: &str) -> bool {
-    let why = why.to_lowercase();
-    ["allocate", "out of memory", "outofdevicememory", "cudamalloc"].iter().any(|word| why.contains(word))
-}
-
-impl ContextOptions {
-    /// The KV cache settings that differ from the defaults, as (name, value).
-    fn unusual(&self) -> Vec<(&'static str, String)> {
-        let usual = Settings::default();
-        let ours = Settings {
-            flash_attn: self.flash_attn,
-            cache_type_k: self.cache_type_k,
-            cache_type_v: self.cache_type_v,
-            ..usual.clone()
-        };
-        let rows = SETTINGS.iter().filter(|row| (row.get)(&ours) != (row.get)(&usual));
-        let mut given: Vec<_> = rows.map(|row| (row.name, (row.get)(&ours))).collect();
-        given.sort();
-        given
     }
 }
 
@@ -413,26 +371,5 @@ impl Model for Llama<'_> {
         assert!(row < self.rows, "there are {} rows of logits", self.rows);
         let context = self.context.as_ref().expect("decode made a context");
         context.logits(row as i32 - self.rows as i32).expect("so many were asked for")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lacks_memory;
-
-    #[test]
-    fn a_lack_of_memory_is_told_from_other_reasons() {
-        for why in [
-            "unable to allocate CUDA0 buffer",
-            "failed to allocate buffer for kv cache",
-            "failed to allocate compute pp buffers",
-            "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3072.00 MiB on device 0: cudaMalloc failed: out of memory",
-            "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
-        ] {
-            assert!(lacks_memory(why), "{why}");
-        }
-        for why in ["tensor 'x' data is not within the file bounds", "quantized V cache was requested"] {
-            assert!(!lacks_memory(why), "{why}");
-        }
     }
 }

@@ -23,7 +23,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use self::disk::Disk;
-use self::file::{CacheFileHeader, ReadError};
+use self::file::ReadError;
 pub use self::folder::{DiskBounds, Usage, forget, usage};
 use self::writer::{CacheWriter, Held};
 use super::cache::SavedMemory;
@@ -239,7 +239,7 @@ impl PromptCache {
         match file::read(&self.folder.join(&found.name)) {
             Ok((header, state)) if header.key == self.key && header.tokens == known.tokens => {
                 self.known.insert(found.name.clone(), known);
-                Some(apart(header, state))
+                Some(header.memory(state))
             }
             Ok(_) | Err(ReadError::Damaged) => {
                 self.remove(&found.name);
@@ -379,18 +379,6 @@ impl PromptCache {
         self.write();
         self.writer.tell(done);
     }
-}
-
-/// A file's contents as a memory.
-fn apart(header: CacheFileHeader, mut state: Vec<u8>) -> SavedMemory {
-    let CacheFileHeader { tokens, checkpoints, .. } = header;
-    let take = |(length, bytes): &(u32, u64)| Checkpoint {
-        tokens: tokens[..*length as usize].to_vec(),
-        state: state.split_off(state.len() - *bytes as usize),
-    };
-    let mut checkpoints: Vec<Checkpoint> = checkpoints.iter().rev().map(take).collect();
-    checkpoints.reverse();
-    SavedMemory { tokens, state, checkpoints }
 }
 
 /// A hash of the first tokens; only files that share them are worth reading.

@@ -10,6 +10,10 @@ use crate::gguf::{self, Header};
 /// The largest share of free memory that the scores may take which flash attention never stores.
 const SCORES_SHARE: u64 = 16;
 
+/// The most heads, and numbers in a head, of attention that is measured.
+const MOST_HEADS: u32 = 256;
+const MOST_LENGTH: u32 = 1024;
+
 /// The attention that can be measured for a model: on a CPU, where the user leaves the choice.
 pub(super) fn to_measure(header: &Header, settings: &Settings) -> Option<AttentionShape> {
     // llama.cpp quantises values only with flash attention.
@@ -44,7 +48,9 @@ fn shape(header: &Header) -> Option<AttentionShape> {
     let value_length = number("attention.value_length").or(length)?;
     let layers = number("block_count")?;
     let shape = AttentionShape { heads, kv_heads, key_length, value_length, layers };
-    Some(shape).filter(|shape| heads % shape.kv_heads == 0)
+    // A file may claim anything.
+    let usual = heads <= MOST_HEADS && key_length.max(value_length) <= MOST_LENGTH;
+    Some(shape).filter(|shape| usual && heads.is_multiple_of(shape.kv_heads))
 }
 
 #[cfg(test)]

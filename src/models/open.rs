@@ -18,7 +18,9 @@ use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
 use crate::chat::settings::Settings;
 use crate::engine::costs::Costs;
-use crate::engine::llama::{self, AttentionShape, ContextOptions, LoadOptions, Parts, Placement, SpecialIds};
+use crate::engine::llama::{
+    self, ContextOptions, LoadOptions, Parts, Placement, SpecialIds, flash_is_better,
+};
 use crate::engine::prompt_cache::{Rules, Unchanged};
 use crate::gguf::{self, Header};
 use crate::model_state::{FileState, ModelState};
@@ -63,7 +65,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let before = state.get();
     // What was chosen for this machine is recorded with every answer, as if it were given: a replay must not
     // depend on what is measured later.
-    let (attention, slow_flash) = attention(before.as_ref(), &header, config.settings());
+    let (attention, slow_flash) = attention(before.as_ref(), kept.is_some(), &header, config.settings());
     let no_flash = slow_flash.then(|| Assignment::of("flash-attn", "off", Source::Machine));
     let advice: Vec<Assignment> = advice.into_iter().chain(no_flash).collect();
     let config = config.advised(advice.clone());
@@ -206,20 +208,26 @@ fn first_batch_size_of(header: &Header, settings: &Settings) -> u32 {
     first_batch_size(weights_bytes(header), on_gpu(settings))
 }
 
-/// The attention still to be measured, and whether flash attention was found to be slower and can be done
-/// without.
+/// Whether flash attention is the better way, if that had to be measured, with its conditions; and whether to
+/// go without it. `remembers`: the result will be known at the next start.
 fn attention(
     before: Option<&FileState>,
+    remembers: bool,
     header: &Header,
     settings: &Settings,
-) -> (Option<(AttentionShape, String)>, bool) {
+) -> (Option<(bool, String)>, bool) {
     let Some(shape) = to_measure(header, settings) else { return (None, false) };
     let conditions = conditions(settings);
-    let Some(faster) = before.and_then(|file| file.flash_is_faster(&conditions)) else {
-        return (Some((shape, conditions)), false);
-    };
+    let known = before.and_then(|file| file.flash_is_better(&conditions));
+    // A seed stands for a reproducible answer, which no measurement may decide.
+    let now = known.is_none() && remembers && settings.sampling.seed.is_none();
+    let measured = now.then(|| flash_is_better(shape, threads(settings).count)).flatten();
     let batch_size = settings.batch_size.unwrap_or_else(|| first_batch_size_of(header, settings));
-    (None, !faster && scores_fit(shape, header, settings, batch_size))
+    let slow_flash = measured.or(known) == Some(false);
+    (
+        measured.map(|better| (better, conditions)),
+        slow_flash && scores_fit(shape, header, settings, batch_size),
+    )
 }
 
 /// What the speed of a model depends on besides its file, as a key.
@@ -232,7 +240,7 @@ fn conditions(settings: &Settings) -> String {
 /// What was learnt under these settings, and the batch size: the user's, or the one that was chosen.
 fn measured(
     before: Option<&FileState>,
-    attention: Option<(AttentionShape, String)>,
+    attention: Option<(bool, String)>,
     settings: &Settings,
 ) -> (Measured, Option<u32>) {
     let conditions = conditions(settings);

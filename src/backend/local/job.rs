@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Measured;
 use crate::backend::Error;
 use crate::engine::Engine;
-use crate::engine::llama::{Llama, flash_is_faster};
+use crate::engine::llama::Llama;
 use crate::engine::model::Cancel;
 use crate::model_state::ModelEntry;
 
@@ -49,13 +49,11 @@ pub(super) struct Ready<'e, 'w> {
     /// What is remembered of the model's speed, and where.
     pub(super) measured: &'e mut Measured,
     pub(super) state: &'e ModelEntry,
-    /// The number of threads that generate.
-    pub(super) threads: u32,
 }
 
 impl Ready<'_, '_> {
     /// Remembers what the engine has learnt of the model's speed, if that is notable, which is rare: what
-    /// batches cost, and once each the best size of prefill batches and the better attention, for the next load.
+    /// batches cost, and once each the best size of prefill batches and the better attention.
     pub(super) fn remember_speed(&mut self) {
         let costs = self.engine.costs();
         if costs.differ_from(&self.measured.costs) {
@@ -68,10 +66,8 @@ impl Ready<'_, '_> {
             self.state.remember_batch_size(&self.measured.conditions, size as u32);
             self.measured.batch_size = true;
         }
-        if let Some((shape, conditions)) = self.measured.attention.take()
-            && let Some(faster) = flash_is_faster(shape, self.threads)
-        {
-            self.state.remember_flash_is_faster(&conditions, faster);
+        if let Some((better, conditions)) = self.measured.attention.take() {
+            self.state.remember_flash_is_better(&conditions, better);
         }
     }
 }

@@ -146,18 +146,9 @@ impl Worker {
             let (stop, newest) = (self.stop(&job, &Arc::default()), self.newest.clone());
             let superseded = || newest.load(Ordering::Relaxed) > job.number;
             let (engine, cautions) = (&mut engine, &mut self.cautions);
-            let threads = self.spec.context.threads;
             let (measured, state) = (&mut self.spec.measured, &self.spec.state);
             template::until(stop, || {
-                (job.run)(Ok(Ready {
-                    engine,
-                    load,
-                    cautions,
-                    superseded: &superseded,
-                    measured,
-                    state,
-                    threads,
-                }))
+                (job.run)(Ok(Ready { engine, load, cautions, superseded: &superseded, measured, state }))
             });
         }
         ControlFlow::Break(())

@@ -13,6 +13,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
+use super::super::cache::SavedMemory;
+use super::super::checkpoints::Checkpoint;
 use super::super::token::Token;
 use crate::files::own_file;
 
@@ -63,6 +65,18 @@ impl From<io::Error> for ReadError {
 }
 
 impl CacheFileHeader {
+    /// The memory that a file with this header holds: `state` is followed by those of the checkpoints.
+    pub(super) fn memory(self, mut state: Vec<u8>) -> SavedMemory {
+        let CacheFileHeader { tokens, checkpoints, .. } = self;
+        let take = |(length, bytes): &(u32, u64)| Checkpoint {
+            tokens: tokens[..*length as usize].to_vec(),
+            state: state.split_off(state.len() - *bytes as usize),
+        };
+        let mut checkpoints: Vec<Checkpoint> = checkpoints.iter().rev().map(take).collect();
+        checkpoints.reverse();
+        SavedMemory { tokens, state, checkpoints }
+    }
+
     pub(super) fn new(
         key: &str,
         tokens: Vec<Token>,
