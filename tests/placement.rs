@@ -156,7 +156,7 @@ fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
     let long = "one two three four five six seven eight nine ten ".repeat(100);
     let ask = |prompt: &str, args: &[&str]| {
         let all = ["-n", "4", "--temp", "0", "--no-prompt-cache", "--gpu-layers", "all", "--fit", "off"];
-        let large = ["--cache-type-k=f32", "--cache-type-v=f32", "--batch-size=64"];
+        let large = ["--cache-type-k=f32", "--cache-type-v=f32", "--batch-size=64", "--flash-attn=on"];
         let run = home.run(&[&["-p", prompt], &all[..], &large, args].concat()).model(&tiny("llama-bpe"));
         run.env(GPUS, "2").done().code(0)
     };
