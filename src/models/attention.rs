@@ -16,8 +16,10 @@ const MOST_LENGTH: u32 = 1024;
 
 /// The attention that can be measured for a model: on a CPU, where the user leaves the choice.
 pub(super) fn to_measure(header: &Header, settings: &Settings) -> Option<AttentionShape> {
-    // llama.cpp quantises values only with flash attention.
-    let plain = matches!(settings.cache_type_v, CacheType::F32 | CacheType::F16 | CacheType::BF16);
+    // What is measured has no quantised cache; and llama.cpp quantises values only with flash attention.
+    let plain = [settings.cache_type_k, settings.cache_type_v]
+        .iter()
+        .all(|kind| matches!(kind, CacheType::F32 | CacheType::F16 | CacheType::BF16));
     let free = plain && settings.flash_attn == Auto::Auto && !on_gpu(settings);
     shape(header).filter(|_| free)
 }
@@ -87,6 +89,7 @@ mod tests {
         let cpu = Settings { gpu_layers: Some(0), ..Settings::default() };
         assert!(measured(cpu.clone()));
         assert!(!measured(Settings { flash_attn: Auto::On, ..cpu.clone() }));
+        assert!(!measured(Settings { cache_type_k: CacheType::Q8_0, ..cpu.clone() }));
         assert!(!measured(Settings { cache_type_v: CacheType::Q8_0, ..cpu }));
     }
 }

@@ -100,7 +100,7 @@ pub const SETTINGS: &[Setting] = &[
         .help("how to use a machine with several memory nodes")
         .start(),
     row("flash-attn", "auto|on|off", Group::Model, choice!(flash_attn, AUTO))
-        .help("flash attention")
+        .help("flash attention; auto: unless it is slower on this machine")
         .shapes(),
     row("cache-type-k", "TYPE", Group::Model, choice!(cache_type_k, CACHE_TYPES))
         .help("data type of the KV cache keys: f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0 iq4_nl")
