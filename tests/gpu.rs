@@ -40,6 +40,7 @@ fn the_cuda_toolkit_and_the_gpus_are_found() {
     fs::write(toolkit.join("targets/x86_64-linux/lib/libcudart_static.a"), "").unwrap();
     fs::create_dir_all(&on_path).unwrap();
     let named = ("CUDA_PATH", toolkit.to_str().unwrap());
+    program(&on_path.join("nvidia-smi"), "exit 9"); // as without a GPU, whatever this machine has
     let (code, _, said) = built(&home, &on_path, &[named]);
     assert!(code == Some(1) && said.contains("CMAKE_CUDA_ARCHITECTURES=89"), "no GPU is visible: {said}");
     program(&on_path.join("nvidia-smi"), "printf '9.0\\n8.6\\n9.0\\n'");
@@ -58,7 +59,7 @@ fn the_cuda_toolkit_and_the_gpus_are_found() {
         // The binding looks into lib64 below this.
         assert!(Path::new(&value("CUDA_LIBRARY_PATH")).join("lib64/libcudart_static.a").exists());
     }
-    fs::remove_file(on_path.join("nvidia-smi")).unwrap();
+    program(&on_path.join("nvidia-smi"), "exit 9");
     let (code, environment, said) = built(&home, &on_path, &[]);
     assert_eq!(code, Some(0), "as the last time: {said}");
     assert!(environment.contains("CMAKE_CUDA_ARCHITECTURES=86;90\n"), "{environment}");

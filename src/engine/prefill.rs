@@ -17,8 +17,9 @@ use super::prompt_cache::{LEAST, PromptCache, Uses, common};
 use super::token::Token;
 use crate::chat::{Event, Request};
 
-/// The minimum number of tokens for a speed measurement.
+/// The minimum number of tokens for a speed measurement; on a GPU, the part of a batch.
 const TELLING: usize = 16;
+const TELLING_SHARE: usize = 4;
 
 /// The minimum number of tokens to evaluate before a stop: each stop costs about as much as some ten tokens.
 const SPLITTING: usize = 64;
@@ -35,6 +36,8 @@ pub struct Prefill {
     secs_per_token: Option<f64>,
     /// The same from the last prompt that filled a batch, until it is asked for.
     secs_in_batches: Option<f64>,
+    /// Whether a batch was evaluated before.
+    warm: bool,
     /// The prompt cache on disk.
     prompt_cache: Option<PromptCache>,
     /// Whether the memory may be saved there, and the conversation that it belongs to.
@@ -161,13 +164,24 @@ impl Prefill {
         cancel: Cancel,
         progress: &mut dyn FnMut(usize),
     ) -> Result<ControlFlow<()>> {
-        let missing = prompt.len() - self.cache.tokens().len();
-        let started = Instant::now();
-        let flow = self.cache.read(model, prompt, cancel, progress)?;
-        if flow.is_continue() && missing >= TELLING {
+        let begun = self.cache.tokens().len();
+        // The batch in which kernels are loaded tells nothing about the speed.
+        let cold = model.on_gpu() && !std::mem::replace(&mut self.warm, true);
+        let telling = if model.on_gpu() { model.batch_size() / TELLING_SHARE } else { TELLING };
+        let mut timed = (!cold).then(|| (Instant::now(), begun));
+        let mut between = |done| {
+            if done > begun {
+                timed.get_or_insert_with(|| (Instant::now(), done));
+            }
+            progress(done);
+        };
+        let flow = self.cache.read(model, prompt, cancel, &mut between)?;
+        if let Some((since, from)) = timed.filter(|(_, from)| prompt.len() - from >= telling)
+            && flow.is_continue()
+        {
             let _last = model.logits(0)[0]; // waits for a GPU
-            self.secs_per_token = Some(started.elapsed().as_secs_f64() / missing as f64);
-            if missing >= model.batch_size() {
+            self.secs_per_token = Some(since.elapsed().as_secs_f64() / (prompt.len() - from) as f64);
+            if prompt.len() - from >= model.batch_size() {
                 self.secs_in_batches = self.secs_per_token;
             }
         }
@@ -301,7 +315,26 @@ fn checkpoints_to_save(cache: &Cache) -> Vec<&Checkpoint> {
 
 #[cfg(test)]
 mod tests {
-    use super::useful_stops;
+    use super::super::toy::Toy;
+    use super::*;
+
+    #[test]
+    fn the_batch_in_which_a_gpu_loads_its_kernels_is_not_timed() {
+        let measured = |on_gpu, batches: &[usize]| {
+            let mut toy = Toy::new(4096);
+            toy.on_gpu = on_gpu;
+            let mut prefill = Prefill::default();
+            for tokens in batches {
+                let prompt = vec![7; tokens * toy.batch_size()];
+                let _ = prefill.evaluate(&mut toy, &prompt, &|| false, &mut |_| {}).unwrap();
+            }
+            prefill.secs_per_token.is_some()
+        };
+        assert!(measured(false, &[1]));
+        assert!(!measured(true, &[1]));
+        assert!(measured(true, &[3]), "the second and third batch tell");
+        assert!(measured(true, &[1, 2]));
+    }
 
     #[test]
     fn stops_are_sparse_at_first_and_no_nearer_than_they_pay() {

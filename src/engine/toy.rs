@@ -18,6 +18,7 @@ pub(super) struct Toy {
     pub(super) room: usize,
     pub(super) batch_size: usize,
     pub keeps_when_grown: bool,
+    pub on_gpu: bool,
     /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
     kind: MemoryKind,
@@ -58,6 +59,7 @@ impl Toy {
             room: usize::MAX,
             batch_size: 16,
             keeps_when_grown: true,
+            on_gpu: false,
             batches: Vec::new(),
             kind: MemoryKind::Attention,
             capacity: 0,
@@ -137,6 +139,10 @@ impl Model for Toy {
 
     fn interruptible_parts(&self) -> usize {
         1
+    }
+
+    fn on_gpu(&self) -> bool {
+        self.on_gpu
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {

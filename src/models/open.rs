@@ -245,8 +245,9 @@ fn measured(
 ) -> (Measured, Option<u32>) {
     let conditions = conditions(settings);
     let costs = before.map_or_else(Costs::default, |file| Costs::read(file.batch_costs(&conditions)));
-    let batch_size = settings.batch_size.or_else(|| before?.batch_size(&conditions));
-    (Measured { costs, batch_size: batch_size.is_some(), attention, conditions }, batch_size)
+    let chosen = before.and_then(|file| file.batch_size(&conditions));
+    let known = if settings.batch_size.is_some() { u32::MAX } else { chosen.unwrap_or(0) };
+    (Measured { costs, batch_size: known, attention, conditions }, settings.batch_size.or(chosen))
 }
 
 /// What a verdict depends on besides the file: the build, and the user's chat template.

@@ -13,8 +13,10 @@ use crate::units::size;
 /// The share of a GPU's free memory that stays unused, and the most of it in bytes: llama.cpp's margin.
 const MARGIN_SHARE: u64 = 8;
 const MOST_MARGIN: u64 = 1 << 30;
-/// Free memory counts in steps of this share of all, so that small changes do not change the plan.
+/// Free memory counts in steps of this share of all, at most so many bytes, so that small changes do not change the
+/// plan.
 const STEPS: u64 = 64;
+const LARGEST_STEP: u64 = 256 << 20;
 /// The context that is planned for if the user names none, in tokens: longer ones grow where there is room.
 const CONTEXT: usize = 8192;
 
@@ -111,7 +113,7 @@ impl Plan {
 
 /// The free memory of a GPU that a plan may use, in bytes.
 pub fn usable(gpu: &Device) -> u64 {
-    let step = (gpu.total / STEPS).max(1);
+    let step = (gpu.total / STEPS).clamp(1, LARGEST_STEP);
     let free = gpu.free - gpu.free % step;
     free - (free / MARGIN_SHARE).min(MOST_MARGIN)
 }

@@ -53,18 +53,19 @@ pub(super) struct Ready<'e, 'w> {
 
 impl Ready<'_, '_> {
     /// Remembers what the engine has learnt of the model's speed, if that is notable, which is rare: what
-    /// batches cost, and once each the best size of prefill batches and the better attention.
+    /// batches cost, the best size of prefill batches, and once the better attention. The size only grows: the
+    /// machine may have been busy, or a GPU's driver compiling, when the smaller one was chosen.
     pub(super) fn remember_speed(&mut self) {
         let costs = self.engine.costs();
         if costs.differ_from(&self.measured.costs) {
             self.state.remember_batch_costs(&self.measured.conditions, costs.list());
             self.measured.costs = costs.clone();
         }
-        if !self.measured.batch_size
-            && let Some(size) = self.engine.best_batch_size()
+        if let Some(size) = self.engine.best_batch_size()
+            && size as u32 > self.measured.batch_size
         {
-            self.state.remember_batch_size(&self.measured.conditions, size as u32);
-            self.measured.batch_size = true;
+            self.measured.batch_size = size as u32;
+            self.state.remember_batch_size(&self.measured.conditions, self.measured.batch_size);
         }
         if let Some((better, conditions)) = self.measured.attention.take() {
             self.state.remember_flash_is_better(&conditions, better);

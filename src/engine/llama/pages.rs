@@ -92,7 +92,8 @@ fn ask_for_huge_pages() {
 #[derive(Clone, Copy)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 enum Kind {
-    /// As a model file is: shared, and for reading only.
+    /// As a model file is: shared, for reading only, and on a disk. Drivers map their devices in the same way, and
+    /// those pages do not return.
     File,
     /// Memory that is no file, for a large piece.
     Memory,
@@ -100,14 +101,15 @@ enum Kind {
 
 /// The start and length of a line of /proc/self/maps of this kind.
 fn mapped(mapping: &str, kind: Kind) -> Option<(usize, usize)> {
-    let mut fields = mapping.split_whitespace();
+    let mut fields = mapping.splitn(6, ' ');
     let (range, access, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
+    let name = fields.next().unwrap_or_default().trim_start();
     let (start, end) = range.split_once('-')?;
     let number = |hex| usize::from_str_radix(hex, 16).ok();
     let (start, end) = (number(start)?, number(end)?);
     let right = match kind {
-        Kind::File => access == "r--s" && inode != "0",
-        Kind::Memory => access == "rw-p" && inode == "0" && fields.next().is_none(), // nor heap, nor stack
+        Kind::File => access == "r--s" && inode != "0" && Path::new(name).is_file(),
+        Kind::Memory => access == "rw-p" && inode == "0" && name.is_empty(), // nor heap, nor stack
     };
     right.then_some((start, end - start))
 }
@@ -119,13 +121,23 @@ mod tests {
     #[test]
     fn only_shared_files_for_reading_are_given_back_and_only_memory_gets_huge_pages() {
         let line = |access: &str, file: &str| format!("7f00a000-7f00c000 {access} 00001000 fe:01 {file}");
-        assert_eq!(mapped(&line("r--s", "42    /m/model one.gguf"), Kind::File), Some((0x7f00_a000, 0x2000)));
-        assert_eq!(mapped(&line("r--p", "42    /usr/lib/libc.so.6"), Kind::File), None);
-        assert_eq!(mapped(&line("rw-s", "42    /c/conversations.db-shm"), Kind::File), None);
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model one.gguf");
+        fs::write(&model, "").unwrap();
+        let model = format!("42       {}", model.display());
+        assert_eq!(mapped(&line("r--s", &model), Kind::File), Some((0x7f00_a000, 0x2000)));
+        assert_eq!(mapped(&line("r--p", &model), Kind::File), None);
+        assert_eq!(mapped(&line("rw-s", &model), Kind::File), None);
+        assert_eq!(
+            mapped(&line("r--s", "42       /dev/null"), Kind::File),
+            None,
+            "as a GPU's driver maps it"
+        );
+        assert_eq!(mapped(&line("r--s", "42       /memfd:shared (deleted)"), Kind::File), None);
         assert_eq!(mapped(&line("r--s", "0 "), Kind::File), None);
         assert_eq!(mapped("", Kind::File), None);
         assert_eq!(mapped(&line("rw-p", "0 "), Kind::Memory), Some((0x7f00_a000, 0x2000)));
-        assert_eq!(mapped(&line("rw-p", "42    /usr/lib/libc.so.6"), Kind::Memory), None);
+        assert_eq!(mapped(&line("rw-p", &model), Kind::Memory), None);
         assert_eq!(mapped(&line("---p", "0 "), Kind::Memory), None);
     }
 }
