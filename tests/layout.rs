@@ -89,7 +89,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("convert", &["files", "gguf", "units"]),
     ("gguf", &["units"]),
     ("history", &["chat", "clock", "files", "units"]),
-    ("hub", &["clock", "files", "model_state", "suggest", "units"]),
+    ("hub", &["clock", "files", "http", "model_state", "suggest", "units"]),
+    ("http", &["clock", "files"]),
     ("model_state", &["files"]),
     ("input", &["chat", "files", "ui"]),
     ("ui", &["chat", "units"]),
@@ -155,7 +156,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("blake3", &["engine/prompt_cache/file.rs"]),
     ("zip", &["history/exchange/import/archive.rs", "models/package.rs"]),
-    ("ureq", &["hub/http.rs"]),
+    ("ureq", &["http/mod.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
     ("half", &["convert/encode.rs"]),
     (

@@ -1,6 +1,10 @@
 //! GET over HTTP: a URL and a range → status, headers and a body to read. The only file that names ureq.
 //!
-//! Follows redirects itself, because the token may go to one host only. retry.rs handles retries.
+//! Follows redirects itself, because the token may go to one host only. retry.rs says what may be tried again,
+//! url.rs takes URLs apart.
+
+pub(crate) mod retry;
+pub(crate) mod url;
 
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -11,8 +15,8 @@ use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, ResponseExt};
 
-use super::retry::RequestError;
-use super::url::{join, origin};
+use self::retry::RequestError;
+use self::url::{join, origin};
 use crate::files::reason;
 
 /// The maximum number of redirects.
@@ -28,7 +32,7 @@ const SMALL_BODY: u64 = 64 * 1024;
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The HTTP agent, its timeouts, and the token.
-pub(super) struct Http {
+pub(crate) struct Http {
     agent: Agent,
     patience: Duration,
     /// The time of the first request, and whether any server has answered.
@@ -40,43 +44,43 @@ pub(super) struct Http {
 }
 
 /// A server's response.
-pub(super) struct HttpResponse {
-    pub(super) status: u16,
+pub(crate) struct HttpResponse {
+    pub(crate) status: u16,
     headers: HeaderMap,
     /// The URL after all redirects.
-    pub(super) url: String,
-    pub(super) body: Box<dyn Read + Send>,
+    pub(crate) url: String,
+    pub(crate) body: Box<dyn Read + Send>,
 }
 
 impl HttpResponse {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
     /// `bytes 5-9/100`: the first byte, the last byte, and the total size.
-    pub(super) fn content_range(&self) -> Option<(u64, u64, u64)> {
+    pub(crate) fn content_range(&self) -> Option<(u64, u64, u64)> {
         let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
     }
 
     /// Identifies this version of the file: ETag or date.
-    pub(super) fn validator(&self) -> Option<String> {
+    pub(crate) fn validator(&self) -> Option<String> {
         self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
     }
 
     /// The error for an unexpected status.
-    pub(super) fn trouble(&self) -> RequestError {
+    pub(crate) fn trouble(&self) -> RequestError {
         let code = self.header("x-error-code").unwrap_or_default();
         RequestError::of(self.status, self.header("retry-after"), code)
     }
 
     /// Reads the rest of a short body so that the connection can be reused.
-    pub(super) fn drain(self) {
+    pub(crate) fn drain(self) {
         // A failure only costs a connection.
         let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink());
     }
@@ -84,7 +88,7 @@ impl HttpResponse {
 
 impl Http {
     /// `patience`: how long to wait for a byte after the first answer. The token goes to `endpoint` only.
-    pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
+    pub(crate) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -113,13 +117,13 @@ impl Http {
     }
 
     /// Whether, after `wait`, no server will have answered within [`FIRST_PATIENCE`].
-    pub(super) fn in_vain(&self, wait: Duration) -> bool {
+    pub(crate) fn in_vain(&self, wait: Duration) -> bool {
         let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
         !self.answered.load(Ordering::Relaxed) && waited + wait >= FIRST_PATIENCE
     }
 
     /// Sends a GET request and follows redirects.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
+    pub(crate) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut url = url.to_string();
         for _ in 0..MOST_REDIRECTS {
             let answer = self.ask(&url, headers)?;
@@ -176,13 +180,13 @@ impl Http {
     }
 
     /// Whether the token may be sent to this URL.
-    pub(super) fn trusts(&self, url: &str) -> bool {
+    pub(crate) fn trusts(&self, url: &str) -> bool {
         self.trusted
             .as_deref()
             .is_some_and(|trusted| origin(url).is_some_and(|o| o.eq_ignore_ascii_case(trusted)))
     }
 
-    pub(super) fn has_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 }
@@ -219,7 +223,7 @@ fn trouble(error: ureq::Error) -> RequestError {
 }
 
 /// Why reading a body or a socket failed, for people.
-pub(super) fn lost(error: &io::Error) -> String {
+pub(crate) fn lost(error: &io::Error) -> String {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).is_some_and(is_timeout) {
         return "nothing came for too long".into();
     }
