@@ -84,7 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("backend", &["chat", "engine", "files", "model_state", "units"]),
+    ("backend", &["chat", "engine", "files", "http", "model_state", "settings", "units"]),
     ("engine", &["chat", "clock", "files", "settings"]),
     ("convert", &["files", "gguf", "units"]),
     ("gguf", &["units"]),
@@ -203,8 +203,13 @@ const UNWORDED: &[&str] = &[
 ];
 
 /// Those of them in which a literal without white space may be an argument of another program.
-const ARGUMENTS: &[&str] =
-    &["engine/prompt/jinja/apart.rs", "models/open.rs", "models/package.rs", "models/probe.rs"];
+const ARGUMENTS: &[&str] = &[
+    "backend/remote/client.rs",
+    "engine/prompt/jinja/apart.rs",
+    "models/open.rs",
+    "models/package.rs",
+    "models/probe.rs",
+];
 
 /// One source file.
 struct Source {
