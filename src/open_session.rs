@@ -96,7 +96,7 @@ impl SessionOpener<'_> {
             return Ok(backend.clone());
         }
         match models::of_conversation(self.config, before) {
-            Ok(Some(own)) if self.is_unnamed(&own) => match self.asks_again(&own)? {
+            Ok(Some(own)) if self.config.is_at_unnamed_server(&own) => match self.asks_again(&own)? {
                 true => return Ok(own),
                 false => return Err(Failure::interrupted()),
             },
@@ -127,18 +127,17 @@ impl SessionOpener<'_> {
         Ok(format!("{model}{AT}{}", named_server(server, self.config)?.title()))
     }
 
-    /// Whether a model is at a server that has no name in the config file.
-    fn is_unnamed(&self, wanted: &str) -> bool {
-        self.config.remote(wanted).is_some_and(|(_, server)| server.name.is_empty())
-    }
-
     /// Asks before a server is contacted that only the resumed conversation names.
     fn asks_again(&mut self, own: &str) -> Result<bool, Failure> {
         if !input::can_ask() {
             return Err(Failure::usage(format!("the conversation was answered by {own}"))
                 .hint("to go on there, say so with -m; -m with another model goes on elsewhere"));
         }
-        Ok(input::confirm(self.screen, &format!("The conversation was answered by {own}. Go on there?"))?)
+        let variable = self.config.remote(own).map(|(_, server)| server.key_variable());
+        let key = variable.filter(|name| std::env::var_os(name).is_some_and(|key| !key.is_empty()));
+        let key = key.map_or(String::new(), |name| format!(", with the key of {name}"));
+        let question = format!("The conversation was answered by {own}. Go on there{key}?");
+        Ok(input::confirm(self.screen, &question)?)
     }
 
     /// Refuses to send text to a server that neither the command line names nor anybody can be asked about;

@@ -71,6 +71,11 @@ impl Config {
         servers::remote(wanted, &self.servers)
     }
 
+    /// Whether a model is at a server that has no section in the config file.
+    pub fn is_at_unnamed_server(&self, wanted: &str) -> bool {
+        self.remote(wanted).is_some_and(|(_, server)| server.name.is_empty())
+    }
+
     /// If two settings exclude each other, the one from the higher source wins; from the same source, they
     /// are an error.
     fn decide(&mut self, rivals: &[&str; 2]) {

@@ -151,7 +151,16 @@ fn a_conversation_of_a_server_without_a_name_asks_before_it_goes_back() {
     let before = server.asked().len();
     let silent = home.run(&["--continue", "-p", "More"]).done();
     silent.failed(2, &format!("the conversation was answered by tiny@{}", server.url));
-    let mut terminal = home.terminal(&["--continue"]);
+    let id = home.run(&["history", "list"]).done().code(0).stdout[..8].to_string();
+    let resumed = home.scripted("Local.\n", &["--repl-stdin"]).stdin(format!("/resume {id}\nMore\n"));
+    let resumed = resumed.done().code(0).stdout("Local.\n");
+    resumed.says(&format!("the conversation was answered by tiny@{}; continuing with script", server.url));
+    let key = Setup { environment: vec![("FIRESIDE_API_KEY", KEY.into())], ..Setup::default() };
+    let mut asks = home.terminal_as(&key, &["--resume", &id]);
+    asks.sees("Go on there, with the key of").sees("FIRESIDE_API_KEY? [y/N]").line("n");
+    assert_eq!(asks.ends(), 130);
+    drop(asks);
+    let mut terminal = home.terminal(&["--resume", &id]);
     terminal.sees("Go on there? [y/N]");
     assert_eq!(server.asked().len(), before, "nothing is asked of it before");
     terminal.line("y").sees(" > ").line("More").sees("Hello there").keys(CTRL_D);

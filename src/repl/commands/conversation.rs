@@ -78,6 +78,12 @@ pub(in crate::repl) fn resume_conversation(chat: &mut Chat, record: Record) -> R
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match models::of_conversation(chat.session.config(), before) {
         Ok(None) => {}
+        // Only the conversation names that server, which may come from an imported file: nothing is sent there.
+        Ok(Some(own)) if chat.session.config().is_at_unnamed_server(&own) => {
+            let model = &chat.session.model().name;
+            let line = format!("the conversation was answered by {own}; continuing with {model}");
+            chat.screen.note(&format!("{line} (/model {own} goes on there)"));
+        }
         Ok(Some(own)) => {
             chat.change_model(&own)?;
             chat.screen.note(&format!("using {}, the model of this conversation", chat.session.model().name));
