@@ -162,6 +162,35 @@ fn a_server_gets_the_extensions_that_it_knows_and_the_user_is_told_of_the_rest_o
 }
 
 #[test]
+fn vllm_is_told_by_its_list_and_counts_messages() {
+    let server = FakeServer::new(|asked| match asked.path.as_str() {
+        "/v1/models" => Some(Reply::json(
+            200,
+            &json!({ "data": [
+            { "id": "org/Big-7B", "owned_by": "vllm", "max_model_len": 4096 },
+        ] }),
+        )),
+        "/version" => Some(Reply::json(200, &json!({ "version": "0.9.1" }))),
+        "/tokenize" => {
+            let tokens = if asked.json().get("messages").is_some() { vec![5, 6, 7] } else { vec![5] };
+            let texts = ["Hi", " the", "re"];
+            Some(Reply::json(200, &json!({ "tokens": tokens, "token_strs": texts[..tokens.len()] })))
+        }
+        _ => None,
+    });
+    let home = Home::new();
+    let show = home.run(&["show", "--server", &server.url]).done().code(0);
+    show.stdout_has("vLLM 0.9.1").stdout_has("org/Big-7B").stdout_has("4096 tokens");
+    let lines = "Hi\n/context\n/tokens\n/show prompt\n/set predict 1\n/retry\n";
+    let done = chat(&home, &server, &["-m", "big-7b", "--repeat-penalty", "1.1"], lines);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    done.says("3 of 4096 tokens (0 %)").says("6 \" the\"").says("Hi there");
+    let question = server.questions()[0].json();
+    assert_eq!((&question["model"], &question["repetition_penalty"]), (&json!("org/Big-7B"), &json!(1.1)));
+    assert_eq!(server.asked().iter().filter(|asked| asked.path == "/props").count(), 0);
+}
+
+#[test]
 fn raw_text_is_completed() {
     let (home, server) = (
         Home::new(),

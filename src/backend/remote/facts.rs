@@ -138,7 +138,8 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|b| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// The model that a name means: an id, a file's name, or the beginning of exactly one.
+/// The model that a name means: an id, a file's name, one without its owner, or the
+/// beginning of exactly one.
 fn chosen<'a>(wanted: &str, all: &'a [Listed]) -> Option<&'a Listed> {
     let only = |fits: &dyn Fn(&Listed) -> bool| {
         let mut fitting = all.iter().filter(|one| fits(one));
@@ -150,7 +151,12 @@ fn chosen<'a>(wanted: &str, all: &'a [Listed]) -> Option<&'a Listed> {
     let lower = wanted.to_lowercase();
     let exactly = all.iter().find(|one| one.id == wanted);
     let named = || only(&|one| one.name().eq_ignore_ascii_case(wanted));
-    exactly.or_else(named).or_else(|| only(&|one| one.name().to_lowercase().starts_with(&lower)))
+    let owned =
+        |one: &Listed| one.name().rsplit('/').next().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+    exactly
+        .or_else(named)
+        .or_else(|| only(&owned))
+        .or_else(|| only(&|one| one.name().to_lowercase().starts_with(&lower)))
 }
 
 #[cfg(test)]
@@ -166,6 +172,7 @@ mod tests {
         let means = |wanted| chosen(wanted, &all).map(|one| one.id.as_str());
         assert_eq!(means("tiny-q4"), Some("/m/Tiny-Q4.gguf"));
         assert_eq!(means("org/Big-1"), Some("org/Big-1"));
+        assert_eq!(means("big-1"), Some("org/Big-1"));
         assert_eq!(means("llama3:8"), Some("llama3:8b"));
         assert_eq!(means("llama3"), None, "two of them");
         assert_eq!(means(""), None);

@@ -76,7 +76,8 @@ pub(super) fn lacking(generation: &Generation, kind: Kind) -> Vec<&'static str> 
     if kind == Kind::Other && thinking.think != Auto::Auto {
         lacking.push("think");
     }
-    if kind != Kind::Llama && thinking.budget.is_some_and(|tokens| tokens > 0) {
+    let none_at_all = |tokens| tokens == 0 && kind != Kind::Other; // the same as no thinking
+    if kind != Kind::Llama && thinking.budget.is_some_and(|tokens| !none_at_all(tokens)) {
         lacking.push("think-budget");
     }
     lacking
@@ -255,6 +256,12 @@ mod tests {
         assert_eq!(lacking(&request.generation, Kind::Llama), [""; 0]);
         assert_eq!(lacking(&request.generation, Kind::Vllm), ["mirostat"]);
         assert_eq!(lacking(&request.generation, Kind::Other), ["top-k", "mirostat", "think"]);
+        let brief = Settings { think_budget: Some(0), ..Settings::default() };
+        let brief = Request::new([Message::new(Role::User, "Hi")], &brief);
+        assert_eq!(lacking(&brief.generation, Kind::Vllm), [""; 0]);
+        assert_eq!(lacking(&brief.generation, Kind::Other), ["think-budget"]);
+        let args = question(&brief, &facts(Kind::Vllm), &[]).1["chat_template_kwargs"].clone();
+        assert_eq!(args, json!({ "enable_thinking": false }));
     }
 
     #[test]
