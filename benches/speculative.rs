@@ -119,15 +119,16 @@ fn main() {
         }
         let bound = bound(&with.tokens, with.prompt, &costs);
         let with = with.stats;
+        let drafts = with.drafts.expect("the engine counts them");
         println!(
             "{name}, temperature {temp}: bound {bound:.2}, gain {:.2} ({:.2} to {:.2}), {} tokens, {} of {} draft tokens accepted, {:.2} a step",
             gains[rounds / 2],
             gains[0],
             gains[rounds - 1],
-            with.generated_tokens,
-            with.drafts.accepted,
-            with.drafts.drafted,
-            with.tokens_a_step(),
+            with.generated_tokens.unwrap_or(0),
+            drafts.accepted,
+            drafts.drafted,
+            with.tokens_a_step().unwrap_or(1.0),
         );
     }
     println!("learnt (depth below, size, cost): {:.1?}", engine.costs().list());

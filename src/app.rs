@@ -19,7 +19,7 @@ use crate::hub::Reference;
 use crate::input;
 use crate::models;
 use crate::oneshot::{self, Manner};
-use crate::open_session::{SessionOpener, model_opener};
+use crate::open_session::{SessionOpener, ask_before_leaving, model_opener, server_for};
 use crate::repl::{self, Lines, commands as slash};
 use crate::saved;
 use crate::session::{Session, SessionOptions};
@@ -112,13 +112,14 @@ impl App<'_> {
         }
         if let Some(subcommand) = self.args.subcommand.take() {
             self.refuse_what_is_for_asking()?;
+            let server = server_for(&subcommand, &self.args, &self.config)?;
             let (open, chat) = (
                 model_opener(&self.args),
                 OfChat { commands: slash::table, command: slash::described, keys: slash::KEYS },
             );
             return commands::run(
                 subcommand,
-                &mut CommandContext::new(&self.config, self.screen, self.args.json, open, chat),
+                &mut CommandContext::new(&self.config, self.screen, self.args.json, open, chat).at(server),
             );
         }
         if words.is_some() && self.args.prompt.is_some() {
@@ -225,6 +226,7 @@ impl App<'_> {
         if self.args.interactive {
             return self.chat(Some(message));
         }
+        ask_before_leaving(self.session.as_mut().expect("opened above"), self.screen)?;
         terminal::end_on_second_interrupt();
         let manner = Manner { json: self.args.json, raw: self.args.raw, stats, started: self.started };
         self.keep(false);
@@ -251,7 +253,8 @@ impl App<'_> {
         let rendered = session.render(Some(message))?;
         let counts = session.count(Some(message))?;
         commands::print_as_it_is(self.screen, &rendered.text)?;
-        self.screen.note(&format!("{}; the context holds {}", count(counts.prompt, "token"), counts.limit));
+        let limit = if counts.limit > 0 { counts.limit.to_string() } else { "an unknown number".into() };
+        self.screen.note(&format!("{}; the context holds {limit}", count(counts.prompt, "token")));
         Ok(Exit::Answered)
     }
 
@@ -374,7 +377,11 @@ fn nothing_to_ask() -> Failure {
 
 fn banner(model: &Description, screen: &mut Screen) {
     screen.note(&format!("fireside {}: {}", env!("CARGO_PKG_VERSION"), model.name));
-    screen.note(&format!("{}; {}; context up to {}", model.facts, model.device, model.context_limit));
+    let context = match model.context_limit {
+        0 => "context unknown".into(),
+        limit => format!("context up to {limit}"),
+    };
+    screen.note(&format!("{}; {}; {context}", model.facts, model.device));
     model.warnings.iter().chain(&model.cautions).for_each(|line| screen.note(line));
     screen.note("/help lists the commands, Ctrl-D leaves");
 }

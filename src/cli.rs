@@ -22,7 +22,7 @@ use crate::settings::{Given, SETTINGS, Setting};
 /// Run open models on your own machine, in your terminal.
 ///
 /// Without a prompt it opens a chat; with one it prints one answer; text piped in is given to the model
-/// before the prompt. Nothing leaves this machine.
+/// before the prompt. Nothing leaves this machine, unless you name a server.
 #[derive(Debug, Parser)]
 #[command(name = "fireside", version, disable_help_subcommand = true, max_term_width = 100)]
 #[command(after_long_help = help::EXAMPLES)]
@@ -75,6 +75,9 @@ pub struct Args {
     /// title of the conversation; default: from its first message
     #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
     pub title: Option<String>,
+    /// ask a server instead of this machine: its URL, or its name in the config file; -m names a model there
+    #[arg(long, value_name = "URL|NAME", global = true, help_heading = "Model")]
+    pub server: Option<String>,
     /// list the devices for --device with their memory, then exit
     #[arg(long, help_heading = "Model")]
     pub list_devices: bool,

@@ -63,6 +63,7 @@ fn command() -> Command {
     command
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
+        .mut_arg("server", |arg| arg.add(ArgValueCompleter::new(servers)))
         .mut_subcommand("bench", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("show", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("rm", |subcommand| subcommand.mut_arg("MODEL", names))
@@ -91,8 +92,16 @@ fn templates(typed: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let all = library::list(&models::places(&Config::gather(&Given::default())));
-    starting(typed, all.into_iter().map(|model| (model.name, None)))
+    let config = Config::gather(&Given::default());
+    let here = library::list(&models::places(&config)).into_iter().map(|model| (model.name, None));
+    let servers = config.servers.into_iter().map(|server| (format!("@{}", server.name), Some(server.url)));
+    starting(typed, here.chain(servers)) // no server is asked
+}
+
+/// The servers of the config file.
+fn servers(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let config = Config::gather(&Given::default());
+    starting(typed, config.servers.into_iter().map(|server| (server.name, Some(server.url))))
 }
 
 /// The values with this prefix, in their order, each with a description.

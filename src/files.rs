@@ -230,6 +230,11 @@ pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
+/// Whether only its owner can read a file.
+pub fn is_private(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 == 0)
+}
+
 /// The text of a file of at most `most` bytes. Refuses pipes and devices: they may never end. `/dev/null` is
 /// empty.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {

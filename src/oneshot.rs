@@ -142,11 +142,15 @@ fn finish(
     if manner.stats {
         screen.stats(&answer.stats, first_token);
     }
+    if let Some(error) = &answer.error {
+        screen.failure(&Failure::from(error.clone()));
+    }
     if stop != StopReason::Interrupted {
         session.flush(); // the answer is complete: this delays only the shell's prompt
     }
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
+        StopReason::Error => Exit::Failed,
         _ if only_thought.is_some() => Exit::Cut,
         StopReason::Context | StopReason::Repetition => Exit::Cut,
         StopReason::Length if own_limit => Exit::Cut,
@@ -183,8 +187,8 @@ fn answered(
             "prompt": stats.prompt_tokens,
             "cached": stats.cached_tokens,
             "generated": stats.generated_tokens,
-            "drafted": stats.drafts.drafted,
-            "accepted": stats.drafts.accepted,
+            "drafted": stats.drafts.map(|drafts| drafts.drafted),
+            "accepted": stats.drafts.map(|drafts| drafts.accepted),
         },
         "timings": {
             "load": seconds(stats.load),
@@ -197,7 +201,7 @@ fn answered(
         "seed": stats.seed,
         "model": model(Some(session)),
         "sampling": sampling(session),
-        "error": null,
+        "error": answer.error.clone().map(|error| error_object(&error.into())),
     })
 }
 
@@ -218,8 +222,12 @@ pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) ->
         "seed": session.and_then(|s| s.settings().sampling.seed),
         "model": model(session),
         "sampling": session.map_or(json!({}), sampling),
-        "error": { "message": failure.message, "hint": failure.hint },
+        "error": error_object(failure),
     })
+}
+
+fn error_object(failure: &Failure) -> Value {
+    json!({ "message": failure.message, "hint": failure.hint })
 }
 
 fn model(session: Option<&Session>) -> Value {
@@ -229,10 +237,10 @@ fn model(session: Option<&Session>) -> Value {
         json!({
             "name": model.name,
             "path": model.path.as_ref().map(|path| path.to_string_lossy()),
-            "fingerprint": model.fingerprint,
+            "fingerprint": model.host.is_none().then_some(&model.fingerprint),
             "device": model.device,
             "batch_size": session.settings().batch_size,
-            "flash_attn": setting("flash-attn"),
+            "flash_attn": setting("flash-attn").filter(|_| model.host.is_none()),
         })
     })
 }

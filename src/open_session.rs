@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::Backend;
 use crate::backend::local::Local;
+use crate::backend::remote::Remote;
 use crate::backend::script::Script;
 use crate::chat::Settings;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
-use crate::cli::Args;
+use crate::cli::{Args, Commands};
 use crate::failure::{Exit, Failure};
 use crate::history::journal::Heading;
 use crate::model_state::ModelState;
@@ -21,10 +22,11 @@ use crate::models::library::ModelFile;
 use crate::models::names::NotHere;
 use crate::models::places::Owner;
 use crate::saved;
-use crate::session::{ModelOpener, ReadyModel, Session, SessionOptions};
-use crate::settings::Config;
-use crate::ui::Screen;
+use crate::session::{self, ModelOpener, ReadyModel, Session, SessionOptions};
+use crate::settings::servers::{self, AT};
+use crate::settings::{Config, Group, SETTINGS, Server, Setting, Source};
 use crate::ui::picker::{self, Choice};
+use crate::ui::{Screen, terminal};
 use crate::units::size;
 use crate::{commands, input, models};
 
@@ -41,6 +43,7 @@ impl SessionOpener<'_> {
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;
+        self.may_go_out(&wanted)?;
         let ready = model_opener(self.args)(self.config, &wanted)?;
         let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
         let mut session = Session::new(ready, SessionOptions { system: system.clone(), ..options });
@@ -86,22 +89,80 @@ impl SessionOpener<'_> {
 
     /// `before`: the model of the resumed conversation.
     fn which_model(&mut self, before: Option<&str>) -> Result<String, Failure> {
+        if let Some(server) = &self.args.server {
+            return self.at_server(server);
+        }
         if let Some(backend) = &self.args.backend {
             return Ok(backend.clone());
         }
         match models::of_conversation(self.config, before) {
+            Ok(Some(own)) if self.config.is_at_unnamed_server(&own) => match self.asks_again(&own)? {
+                true => return Ok(own),
+                false => return Err(Failure::interrupted()),
+            },
             Ok(Some(own)) => return Ok(own),
             Ok(None) => {}
             Err(gone) => self.screen.note(&gone),
         }
         if let Some(wanted) = &self.config.settings().model {
-            return self.here(wanted.clone());
+            return match self.config.remote(wanted) {
+                Some(_) => Ok(wanted.clone()),
+                None => self.here(wanted.clone()),
+            };
         }
         let path = match models::usual(self.config) {
             Some(path) => path,
             None => self.pick()?,
         };
         Ok(path.display().to_string())
+    }
+
+    /// The name of a model at the server that the command line names, by its URL or its name.
+    fn at_server(&self, server: &str) -> Result<String, Failure> {
+        let model = self.config.settings().model.as_deref();
+        let model = model.filter(|_| self.config.source("model") == Source::Flag).unwrap_or_default();
+        if self.config.remote(model).is_some() {
+            return Err(Failure::usage(format!("-m {model} and --server {server} both name a server")));
+        }
+        Ok(format!("{model}{AT}{}", named_server(server, self.config)?.title()))
+    }
+
+    /// Asks before a server is contacted that only the resumed conversation names.
+    fn asks_again(&mut self, own: &str) -> Result<bool, Failure> {
+        if !input::can_ask() {
+            return Err(Failure::usage(format!("the conversation was answered by {own}"))
+                .hint("to go on there, say so with -m; -m with another model goes on elsewhere"));
+        }
+        let variable = self.config.remote(own).map(|(_, server)| server.key_variable());
+        let key = variable.filter(|name| std::env::var_os(name).is_some_and(|key| !key.is_empty()));
+        let key = key.map_or(String::new(), |name| format!(", with the key of {name}"));
+        let question = format!("The conversation was answered by {own}. Go on there{key}?");
+        Ok(input::confirm(self.screen, &question)?)
+    }
+
+    /// Refuses to send text to a server that neither the command line names nor anybody can be asked about;
+    /// tells which settings it does not take.
+    fn may_go_out(&mut self, wanted: &str) -> Result<(), Failure> {
+        let Some((_, server)) = self.config.remote(wanted) else { return Ok(()) };
+        let said = self.args.server.is_some() || self.config.source("model") == Source::Flag;
+        if !said && !input::can_ask() && !self.args.repl_stdin {
+            let title = server.title();
+            let failure =
+                Failure::usage(format!("{wanted} would get this text, and there is no terminal to ask"));
+            return Err(failure.hint(format!("if it may leave this machine, say so: --server {title}")));
+        }
+        let local = |row: &&Setting| {
+            matches!(row.group, Group::Model | Group::Template)
+                && self.config.source(row.name) == Source::Flag
+                && !["model", "offline", "model-folder", "template-arg"].contains(&row.name)
+        };
+        let names: Vec<&str> = SETTINGS.iter().filter(local).map(|row| row.name).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            self.screen
+                .note(&format!("{} does not take {names}: only models on this machine do", server.title()));
+        }
+        Ok(())
     }
 
     /// Returns the same name; if the model is not on this machine, offers to download it (on a terminal).
@@ -194,20 +255,71 @@ impl SessionOpener<'_> {
     }
 }
 
-/// Opens models for the local engine, or in tests for the script backend.
+/// Opens models of servers, and files for the local engine, or in tests for the script backend.
 pub fn model_opener(args: &Args) -> ModelOpener {
     match args.backend {
-        Some(_) => |config, wanted| {
-            let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
-            let script = Script::read(Path::new(&path))?;
-            let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
-            Ok(ReadyModel { start, config: config.clone() })
-        },
-        None => |config, wanted| {
-            let opened = models::open(config, wanted)?;
-            let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
-            Ok(ReadyModel { start, config: opened.config })
-        },
+        Some(_) => |config, wanted| remote(config, wanted).unwrap_or_else(|| script(config, wanted)),
+        None => |config, wanted| remote(config, wanted).unwrap_or_else(|| local(config, wanted)),
+    }
+}
+
+type Opened = Result<ReadyModel, session::Error>;
+
+/// `None`: the model is not at a server.
+fn remote(config: &Config, wanted: &str) -> Option<Opened> {
+    let (name, server) = config.remote(wanted)?;
+    let config = config.advised(Vec::new());
+    let opened = Remote::open(&server, name, config.settings(), &terminal::interrupted);
+    let ready = |remote: Remote| ReadyModel { start: Box::new(move || Box::new(remote)), config };
+    Some(opened.map(ready).map_err(session::Error::from))
+}
+
+fn local(config: &Config, wanted: &str) -> Opened {
+    let opened = models::open(config, wanted)?;
+    let start = Box::new(move || Box::new(Local::start(opened.spec)) as Box<dyn Backend>);
+    Ok(ReadyModel { start, config: opened.config })
+}
+
+fn script(config: &Config, wanted: &str) -> Opened {
+    let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
+    let script = Script::read(Path::new(&path))?;
+    let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
+    Ok(ReadyModel { start, config: config.clone() })
+}
+
+/// The server of the command line, for a subcommand that asks one.
+pub fn server_for(subcommand: &Commands, args: &Args, config: &Config) -> Result<Option<Server>, Failure> {
+    let Some(given) = &args.server else { return Ok(None) };
+    if !matches!(subcommand, Commands::List { .. } | Commands::Show { .. }) {
+        return Err(Failure::usage("--server goes with list and show, and with no other subcommand"));
+    }
+    named_server(given, config).map(Some)
+}
+
+/// Asks before a resumed conversation goes to a server for the first time. Without a terminal, the command
+/// line has said so.
+pub fn ask_before_leaving(session: &mut Session, screen: &mut Screen) -> Result<(), Failure> {
+    let Some(server) = session.leaves_for() else { return Ok(()) };
+    if input::can_ask() && !input::confirm(screen, &saved::leaving_question(&server))? {
+        return Err(Failure::new("nothing was sent"));
+    }
+    session.agree();
+    Ok(())
+}
+
+/// The server of a URL, or of a name in the config file.
+fn named_server(given: &str, config: &Config) -> Result<Server, Failure> {
+    match (config.remote(&format!("{AT}{given}")), servers::wrong_url(given)) {
+        (Some((_, server)), _) if !server.name.is_empty() => Ok(server),
+        (Some((_, server)), None) => Ok(server),
+        (_, Some(_)) if servers::is_name(given) => {
+            let known: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
+            let known = known.join(", ");
+            let known = if known.is_empty() { known } else { format!("; there are {known}") };
+            Err(Failure::usage(format!("there is no server '{given}'"))
+                .hint(format!("give its URL, or a section [servers.{given}] in the config file{known}")))
+        }
+        (_, wrong) => Err(Failure::usage(format!("--server {}", wrong.unwrap_or("is no address")))),
     }
 }
 

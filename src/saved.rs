@@ -10,7 +10,7 @@ use crate::history::Error;
 use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
-use crate::settings::{Config, Paths};
+use crate::settings::{Config, Paths, Server};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
@@ -258,6 +258,14 @@ pub fn save(
 /// The refusal to replace a file.
 pub fn exists(path: &Path) -> Failure {
     Failure::new(format!("{} already exists", path.display()))
+}
+
+/// The question before a conversation goes to a server that has not seen it.
+pub fn leaving_question(server: &Server) -> String {
+    let host = server.host();
+    let named = if server.name.is_empty() { String::new() } else { format!("{} (", server.name) };
+    let end = if server.name.is_empty() { "" } else { ")" };
+    format!("This conversation has not been at {named}{host}{end} yet. Send all of it there?")
 }
 
 /// The question whether to replace it.

@@ -5,6 +5,7 @@
 
 mod error;
 mod keeping;
+mod leaving;
 mod replay;
 mod truncate;
 mod turn;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::backend::crash_mark;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
+use crate::chat::truncation;
 use crate::chat::{
     Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings,
 };
@@ -98,6 +100,8 @@ pub struct Session {
     id: String,
     /// The last answer and its request.
     answered: Option<(MessageId, Request)>,
+    /// The conversation that the user agreed to send to a server, and the server's URL.
+    agreed: Option<(String, String)>,
 }
 
 impl Session {
@@ -114,6 +118,7 @@ impl Session {
             title: None,
             id: fresh_id(),
             answered: None,
+            agreed: None,
         }
     }
 
@@ -190,17 +195,30 @@ impl Session {
         self.backend.prepare(request, next.with_headers(self.settings().file_header));
     }
 
-    /// The tokens of the conversation with `next` at its end.
+    /// The tokens of the conversation with `next` at its end; estimated if the backend counts none.
     pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Error> {
         let request = self.next_request(next);
-        Ok(self.inspect()?.count(request)?)
+        if self.model().host.is_none() || self.shows_itself() {
+            return Ok(self.inspect()?.count(request)?);
+        }
+        let prompt = truncation::estimate(&request.visible()).iter().map(|count| count.tokens).sum();
+        let limit = self.model().context_limit;
+        Ok(Counts { prompt, cached: 0, limit, prefill: None, estimated: true })
+    }
+
+    /// Whether the backend may see the conversation, and gives access to prompts and tokens.
+    fn shows_itself(&mut self) -> bool {
+        self.leaves_for().is_none() && self.backend.inspect().is_some()
     }
 
     /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which
     /// of the other messages were dropped.
     pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
         let request = self.next_request(None);
-        let counts = self.inspect()?.token_counts(request.messages)?;
+        let counts = match self.model().host.is_none() || self.shows_itself() {
+            true => self.inspect()?.token_counts(request.messages)?,
+            false => truncation::estimate(&request.messages),
+        };
         Ok((counts.into_iter().map(|count| count.tokens).collect(), request.dropped))
     }
 
@@ -226,8 +244,11 @@ impl Session {
 
     /// The backend's access to prompts and tokens; an error if it has none.
     fn inspect(&mut self) -> Result<&mut dyn Inspect, Error> {
+        let hidden = Error::Hidden(self.model().name.clone());
+        if self.leaves_for().is_some() {
+            return Err(hidden); // the server has not seen the conversation, and may not yet
+        }
         let Session { backend, .. } = self;
-        let hidden = Error::Hidden(backend.describe().name.clone());
         backend.inspect().ok_or(hidden)
     }
 

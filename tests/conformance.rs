@@ -2,7 +2,8 @@
 //! no row may have a difference.
 //!
 //! scripts/references fetches the references into target/references. Each check is a test of its own and
-//! compares its row with the docs; the last one to finish prints the table. All but llama-cli also run in CI.
+//! compares its row with the docs; the last one to finish prints the table. All but llama-cli and
+//! llama-server also run in CI.
 
 mod parity;
 mod splitter;
@@ -18,7 +19,7 @@ use crate::support::{cannot_run, repository};
 use crate::tidy;
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 7] = [
+const CHECKS: [&str; 8] = [
     templates::CHECK,
     splitter::CHECK,
     vocabularies::VECTORS,
@@ -26,6 +27,7 @@ const CHECKS: [&str; 7] = [
     vocabularies::INJECTION,
     FAMILIES,
     parity::CHECK,
+    parity::server::CHECK,
 ];
 
 const FAMILIES: &str = "families";

@@ -84,12 +84,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "units",
         ],
     ),
-    ("backend", &["chat", "engine", "files", "model_state", "units"]),
+    ("backend", &["chat", "engine", "files", "http", "model_state", "settings", "units"]),
     ("engine", &["chat", "clock", "files", "settings"]),
     ("convert", &["files", "gguf", "units"]),
     ("gguf", &["units"]),
     ("history", &["chat", "clock", "files", "units"]),
-    ("hub", &["clock", "files", "model_state", "suggest", "units"]),
+    ("hub", &["clock", "files", "http", "model_state", "suggest", "units"]),
+    ("http", &["clock", "files"]),
     ("model_state", &["files"]),
     ("input", &["chat", "files", "ui"]),
     ("ui", &["chat", "units"]),
@@ -155,7 +156,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("blake3", &["engine/prompt_cache/file.rs"]),
     ("zip", &["history/exchange/import/archive.rs", "models/package.rs"]),
-    ("ureq", &["hub/http.rs"]),
+    ("ureq", &["http/mod.rs"]),
     ("safetensors", &["convert/checkpoint.rs", "convert/encode.rs"]),
     ("half", &["convert/encode.rs"]),
     (
@@ -202,8 +203,13 @@ const UNWORDED: &[&str] = &[
 ];
 
 /// Those of them in which a literal without white space may be an argument of another program.
-const ARGUMENTS: &[&str] =
-    &["engine/prompt/jinja/apart.rs", "models/open.rs", "models/package.rs", "models/probe.rs"];
+const ARGUMENTS: &[&str] = &[
+    "backend/remote/client.rs",
+    "engine/prompt/jinja/apart.rs",
+    "models/open.rs",
+    "models/package.rs",
+    "models/probe.rs",
+];
 
 /// One source file.
 struct Source {

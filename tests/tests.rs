@@ -32,6 +32,8 @@ mod models;
 // Downloading models.
 mod pull;
 mod remote;
+// Models at servers: answers, keys, what may leave this machine, and every fault.
+mod servers;
 // Conversations as files: exported, and imported from other programs.
 mod exchange;
 // Files that are not models, broken, or too large.

@@ -1,13 +1,32 @@
 //! Errors of backends.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use super::remote::Fault;
 use crate::engine;
+
+/// `Display`: one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFault {
+    /// The server's name, or its URL.
+    pub server: String,
+    pub fault: Fault,
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.at(&self.server, f)
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Engine(engine::Error),
+    /// A server gives no answer, or no whole one.
+    #[error("{0}")]
+    Server(Box<ServerFault>),
     #[error("could not load {}: {why}", path.display())]
     Load { path: PathBuf, why: String },
     /// The memory of a device or of the machine ran out while loading.
@@ -34,6 +53,11 @@ impl Error {
     /// Whether the prompt does not fit the context.
     pub fn is_too_long(&self) -> bool {
         matches!(self, Error::Engine(engine::Error::TooLong { .. }))
+    }
+
+    /// Whether the beginning of an answer came before it.
+    pub fn is_broken_off(&self) -> bool {
+        matches!(self, Error::Server(fault) if fault.fault.is_broken_off())
     }
 }
 

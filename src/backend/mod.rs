@@ -4,6 +4,7 @@
 pub mod crash_mark;
 mod error;
 pub mod local;
+pub mod remote;
 pub mod script;
 pub mod probe;
 
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-pub use self::error::Error;
+pub use self::error::{Error, ServerFault};
 use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
 
 /// Answers conversations, one request at a time, in the background.
@@ -52,6 +53,8 @@ pub trait Inspect {
 pub struct Description {
     pub name: String,
     pub path: Option<PathBuf>,
+    /// Where the conversation goes, as people write it; `None`: it stays on this machine.
+    pub host: Option<String>,
     /// Fingerprint: identifies the model wherever its files are, but may miss small edits.
     pub fingerprint: String,
     /// Stamp: identifies the exact files, and changes with every modification.
@@ -70,7 +73,9 @@ pub struct Description {
     pub template: String,
     /// Hash of the chat template; empty if there is none.
     pub template_sum: String,
-    /// Most tokens of context.
+    /// An answer that was cut off cannot be continued.
+    pub cannot_continue: bool,
+    /// Most tokens of context; 0: unknown.
     pub context_limit: usize,
     /// The context size the model was trained with, if known.
     pub trained_context: Option<usize>,
@@ -109,6 +114,8 @@ pub struct ReplyStream {
     held: RefCell<Option<BackendEvent>>,
     cancel: Arc<AtomicBool>,
     loading: Arc<Loading>,
+    /// Interrupts what the backend waits for.
+    interrupt: Option<Box<dyn Fn()>>,
 }
 
 impl ReplyStream {
@@ -117,7 +124,12 @@ impl ReplyStream {
         cancel: Arc<AtomicBool>,
         loading: Arc<Loading>,
     ) -> ReplyStream {
-        ReplyStream { events, held: RefCell::new(None), cancel, loading }
+        ReplyStream { events, held: RefCell::new(None), cancel, loading, interrupt: None }
+    }
+
+    /// Calls this when the answer is cancelled.
+    pub(crate) fn interrupted_by(self, interrupt: impl Fn() + 'static) -> ReplyStream {
+        ReplyStream { interrupt: Some(Box::new(interrupt)), ..self }
     }
 
     /// The next event, or `None` after `patience` without one. Text that a slow reader left waiting comes in
@@ -166,5 +178,6 @@ impl ReplyStream {
         if self.loading.active.load(Ordering::Relaxed) {
             self.loading.abort.store(true, Ordering::Relaxed);
         }
+        self.interrupt.iter().for_each(|interrupt| interrupt());
     }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, DraftCounts, Event, Message, Request, Stats, StopReason, TokenCount};
+use crate::chat::{Counts, Event, Message, Request, Stats, StopReason, TokenCount};
 use crate::engine::prompt::format::{AnswerPrefix, ThinkingFormat};
 use crate::engine::stream::reasoning::{Reasoning, ReplyDelta};
 use crate::units::count;
@@ -73,7 +73,8 @@ impl Backend for Script {
 
 impl Inspect for Script {
     fn count(&mut self, request: Request) -> Result<Counts, Error> {
-        Ok(Counts { prompt: words(&request.visible()), cached: 0, limit: LIMIT, prefill: Duration::ZERO })
+        let prompt = words(&request.visible());
+        Ok(Counts { prompt, cached: 0, limit: LIMIT, prefill: Some(Duration::ZERO), estimated: false })
     }
 
     fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error> {
@@ -146,18 +147,15 @@ fn perform(answer: &str, request: &Request, events: &Sender<BackendEvent>, cance
     let prompt_tokens = words(&request.visible());
     let stats = Stats {
         stop,
-        prompt_tokens,
-        cached_tokens: 0,
-        generated_tokens: generated,
+        prompt_tokens: Some(prompt_tokens),
+        generated_tokens: Some(generated),
         thinking_tokens: thinking,
-        drafts: DraftCounts::default(),
-        load: Duration::ZERO,
         prompt: Duration::from_millis(1),
         prefill: Duration::from_millis(1),
         generation: started.elapsed(),
         context_used: prompt_tokens + generated,
         context_limit: LIMIT,
-        seed: request.generation.seed,
+        ..Stats::stopped(request.generation.seed)
     };
     let _ = events.send(BackendEvent::Done(Ok(stats)));
 }

@@ -1,5 +1,6 @@
 //! The output of a backend: events while it works, and stats at the end.
 
+use std::ops::Add;
 use std::time::Duration;
 
 use super::dropped::Dropped;
@@ -78,26 +79,26 @@ pub struct DraftCounts {
     pub accepted: usize,
 }
 
-/// The statistics of an answer.
+/// The statistics of an answer. `None`: the backend does not know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
     pub stop: StopReason,
     /// Tokens of the prompt, control tokens included.
-    pub prompt_tokens: usize,
+    pub prompt_tokens: Option<usize>,
     /// Of these, the ones that needed no prefill.
-    pub cached_tokens: usize,
-    pub generated_tokens: usize,
+    pub cached_tokens: Option<usize>,
+    pub generated_tokens: Option<usize>,
     /// Of these, the thinking tokens.
     pub thinking_tokens: usize,
-    pub drafts: DraftCounts,
+    pub drafts: Option<DraftCounts>,
     pub load: Duration,
     /// From the request to the end of prefill.
     pub prompt: Duration,
-    /// Of that, the time spent on evaluating uncached tokens.
+    /// Of that, the time spent on evaluating uncached tokens; zero: unknown.
     pub prefill: Duration,
     /// The time from the first decode step to the last.
     pub generation: Duration,
-    /// Tokens of context in use, and the limit.
+    /// Tokens of context in use, and the limit; 0: unknown.
     pub context_used: usize,
     pub context_limit: usize,
     pub seed: u32,
@@ -108,11 +109,11 @@ impl Stats {
     pub fn stopped(seed: u32) -> Stats {
         Stats {
             stop: StopReason::Interrupted,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            generated_tokens: 0,
+            prompt_tokens: Some(0),
+            cached_tokens: Some(0),
+            generated_tokens: Some(0),
             thinking_tokens: 0,
-            drafts: DraftCounts::default(),
+            drafts: Some(DraftCounts::default()),
             load: Duration::ZERO,
             prompt: Duration::ZERO,
             prefill: Duration::ZERO,
@@ -123,16 +124,22 @@ impl Stats {
         }
     }
 
+    /// The statistics of an answer whose backend tells nothing about it.
+    pub fn unknown(stop: StopReason, seed: u32) -> Stats {
+        let (prompt_tokens, cached_tokens, generated_tokens, drafts) = (None, None, None, None);
+        Stats { stop, prompt_tokens, cached_tokens, generated_tokens, drafts, ..Stats::stopped(seed) }
+    }
+
     /// Adds the statistics of the answer's continuation with a changed prompt; its prefill is decode time.
     pub fn and(self, further: Stats) -> Stats {
         Stats {
             stop: further.stop,
-            generated_tokens: self.generated_tokens + further.generated_tokens,
+            generated_tokens: sum(self.generated_tokens, further.generated_tokens, usize::add),
             thinking_tokens: self.thinking_tokens + further.thinking_tokens,
-            drafts: DraftCounts {
-                drafted: self.drafts.drafted + further.drafts.drafted,
-                accepted: self.drafts.accepted + further.drafts.accepted,
-            },
+            drafts: sum(self.drafts, further.drafts, |one, other| DraftCounts {
+                drafted: one.drafted + other.drafted,
+                accepted: one.accepted + other.accepted,
+            }),
             generation: self.generation + further.prompt + further.generation,
             context_used: further.context_used,
             ..self
@@ -141,19 +148,25 @@ impl Stats {
 
     /// Prefill speed in tokens per second; `None` if there were too few tokens to tell.
     pub fn prompt_speed(&self) -> Option<f64> {
-        speed(self.prompt_tokens - self.cached_tokens, self.prefill)
+        speed(self.prompt_tokens?.saturating_sub(self.cached_tokens?), self.prefill)
     }
 
     /// Tokens per decode step; accepted draft tokens raise it above 1.
-    pub fn tokens_a_step(&self) -> f64 {
-        let steps = self.generated_tokens.saturating_sub(self.drafts.accepted).max(1);
-        self.generated_tokens as f64 / steps as f64
+    pub fn tokens_a_step(&self) -> Option<f64> {
+        let generated = self.generated_tokens?;
+        let steps = generated.saturating_sub(self.drafts?.accepted).max(1);
+        Some(generated as f64 / steps as f64)
     }
 
     /// Decode speed in tokens per second; `None` if there were too few tokens to tell.
     pub fn generation_speed(&self) -> Option<f64> {
-        speed(self.generated_tokens, self.generation)
+        speed(self.generated_tokens?, self.generation)
     }
+}
+
+/// Both together, if both are known.
+fn sum<T>(one: Option<T>, other: Option<T>, add: impl FnOnce(T, T) -> T) -> Option<T> {
+    one.zip(other).map(|(one, other)| add(one, other))
 }
 
 fn speed(tokens: usize, time: Duration) -> Option<f64> {
@@ -167,8 +180,10 @@ pub struct Counts {
     pub prompt: usize,
     /// Of these, the ones in the KV cache.
     pub cached: usize,
-    /// The context limit.
+    /// The context limit; 0: unknown.
     pub limit: usize,
-    /// The estimated time to prefill the rest.
-    pub prefill: Duration,
+    /// The estimated time to prefill the rest, if known.
+    pub prefill: Option<Duration>,
+    /// The counts are estimated from the length of the text.
+    pub estimated: bool,
 }

@@ -74,6 +74,7 @@ pub struct AnswerRecord {
     pub answer_prefix: u32,
     #[serde(skip_serializing_if = "is_zero")]
     pub thinking_prefix: u32,
+    /// Tokens; 0 if unknown.
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
     pub generated_tokens: u32,

@@ -57,6 +57,9 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
             usual.display().to_string()
         }
     };
+    if config.remote(&wanted).is_some() {
+        return Err(Failure::usage(format!("bench measures this machine, and {wanted} is at a server")));
+    }
     let started = Instant::now();
     let options = SessionOptions { raw: true, prompt_cache: false, ..SessionOptions::default() };
     let mut session = Session::new((context.open)(&config, &wanted)?, options);
@@ -118,7 +121,7 @@ pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<
     let rows = runs.iter().zip(shares).map(|(stats, share)| {
         let speed = |speed: Option<f64>| speed.map_or("-".into(), |speed| format!("{speed:.1}"));
         let (read, written) = (speed(stats.prompt_speed()), speed(stats.generation_speed()));
-        [stats.prompt_tokens.to_string(), read, written, share.to_string()]
+        [stats.prompt_tokens.unwrap_or(0).to_string(), read, written, share.to_string()]
     });
     let headings = ["depth, tokens", "prefill, tokens/s", "decode, tokens/s", "memory bandwidth"];
     context.print_table(headings.map(|heading| (heading, Column::Whole)), &rows.collect::<Vec<_>>())

@@ -5,11 +5,12 @@ use serde_json::{Map, Value, json};
 use super::{CommandContext, lossy};
 use crate::failure::{Exit, Failure};
 use crate::models;
-use crate::settings::SETTINGS;
+use crate::settings::{SETTINGS, Source};
 
 pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = context.config;
-    let named = config.settings().model.as_ref().map(|wanted| models::find(config, wanted)).transpose();
+    let wanted = config.settings().model.as_ref().filter(|wanted| config.remote(wanted).is_none());
+    let named = wanted.map(|wanted| models::find(config, wanted)).transpose();
     let missing = named.as_ref().err().map(|not_here| not_here.to_string());
     let problems: Vec<String> = config.wrong.iter().map(|wrong| wrong.what.clone()).chain(missing).collect();
     let named = named.ok().flatten();
@@ -29,9 +30,12 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
             .map(|(name, value, source)| (name.into(), json!({ "value": value, "source": source })))
             .collect();
         let (file, models) = (paths.map(|p| lossy(&p.config_file)), paths.map(|p| lossy(&p.models)));
-        return context.print_json(
-            &json!({ "config_file": file, "models": models, "settings": settings, "problems": problems }),
-        );
+        let servers: Map<String, Value> =
+            config.servers.iter().map(|server| (server.name.clone(), json!({ "url": server.url }))).collect();
+        return context.print_json(&json!({
+            "config_file": file, "models": models, "settings": settings, "servers": servers,
+            "problems": problems,
+        }));
     }
     let head = paths.map_or_else(
         || "# no home folder: no config file is read and nothing is saved".into(),
@@ -42,6 +46,10 @@ pub(super) fn run(context: &mut CommandContext) -> Result<Exit, Failure> {
     let wide = context.screen.columns().is_none_or(|columns| columns >= 80);
     let most = if wide { 28 } else { 0 };
     let lines = rows.map(|(name, value, source)| format!("{name:22} {value:most$} # {source}"));
+    let servers = config.servers.iter().map(|server| {
+        let name = format!("servers.{}", server.name);
+        format!("{name:22} {:most$} # {}", server.url, Source::File.name())
+    });
     let wrong = problems.iter().map(|problem| format!("# error: {problem}"));
-    context.print(&[head].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n"))
+    context.print(&[head].into_iter().chain(lines).chain(servers).chain(wrong).collect::<Vec<_>>().join("\n"))
 }

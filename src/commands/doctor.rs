@@ -65,7 +65,8 @@ fn findings(context: &CommandContext) -> Vec<Finding> {
     let found = library::list(&models::places(config));
     let usual =
         models::usual(config).map_or("none chosen yet".into(), |path| format!("default: {}", lossy(&path)));
-    let named = config.settings().model.as_ref().and_then(|wanted| models::find(config, wanted).err());
+    let named = config.settings().model.as_ref().filter(|wanted| config.remote(wanted).is_none());
+    let named = named.and_then(|wanted| models::find(config, wanted).err());
     all.push(Finding {
         about: "models",
         found: format!("{} found; {usual}", found.len()),

@@ -27,6 +27,7 @@ const TOPICS: &[Topic] = &[
 const VARIABLES: &[[&str; 2]] = &[
     ["FIRESIDE_NAME", "any setting, as in FIRESIDE_TEMP; fireside help settings lists them"],
     ["FIRESIDE_MODELS", "your models folder"],
+    ["FIRESIDE_API_KEY", "key for the server of --server URL; for [servers.NAME], FIRESIDE_API_KEY_NAME"],
     ["XDG_CONFIG_HOME", "parent of fireside/config.toml; default ~/.config"],
     ["XDG_DATA_HOME", "parent of models and conversations; default ~/.local/share"],
     ["XDG_STATE_HOME", "parent of typed lines and model state; default ~/.local/state"],
@@ -37,7 +38,7 @@ const VARIABLES: &[[&str; 2]] = &[
     ["HF_TOKEN", "your access token for the hub"],
     ["HF_TOKEN_PATH", "a file that contains the token"],
     ["HF_HUB_DISABLE_IMPLICIT_TOKEN", "1: send no token"],
-    ["HF_HUB_OFFLINE", "1: same as --offline"],
+    ["HF_HUB_OFFLINE", "1: fetch nothing from the hub or a URL"],
     ["HTTPS_PROXY", "proxy; also ALL_PROXY, NO_PROXY"],
     ["OLLAMA_MODELS", "Ollama's models folder"],
     ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{CommandContext, lossy};
+use super::{CommandContext, lossy, servers};
 use crate::failure::{Exit, Failure};
 use crate::files::reason;
 use crate::models::about::{self, About, count};
@@ -21,9 +21,14 @@ pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failu
     let before = models.len();
     models.retain(|(_, about)| all || about.problem.is_none());
     let hidden = before - models.len();
+    let asked = servers::asked(context);
     if context.json {
         let models: Vec<Value> = models.iter().map(|(model, about)| object(model, about)).collect();
-        return context.print_json(&json!({ "models": models }));
+        let mut object = json!({ "models": models });
+        if !asked.is_empty() {
+            object["servers"] = servers::objects(asked);
+        }
+        return context.print_json(&object);
     }
     for place in places(context.config).iter().filter(|place| library::is_too_much(place)) {
         let folder = place.folder.display();
@@ -43,6 +48,7 @@ pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failu
         }
     }
     match models.is_empty() {
+        true if !asked.is_empty() => {}
         true => context.screen.note("no models found; fireside pull lists some to fetch"),
         false => {
             let lines = lines(&models, context.screen.columns());
@@ -57,6 +63,7 @@ pub(super) fn run(all: bool, context: &mut CommandContext) -> Result<Exit, Failu
         };
         context.screen.note(&format!("{hidden} more {are}; fireside list --all shows {them}"));
     }
+    servers::print(asked, context)?;
     Ok(Exit::Answered)
 }
 

@@ -15,6 +15,7 @@ pub mod pull;
 mod replay;
 mod rm;
 mod model_card;
+mod servers;
 mod show;
 
 use std::io;
@@ -27,7 +28,7 @@ use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
 use crate::session::ModelOpener;
-use crate::settings::Config;
+use crate::settings::{Config, Server};
 use crate::ui::table::{Column, table};
 use crate::ui::{Screen, terminal};
 use crate::{input, saved};
@@ -38,6 +39,8 @@ pub struct CommandContext<'a> {
     pub screen: &'a mut Screen,
     /// Print one JSON object on stdout, even on failure.
     pub json: bool,
+    /// The server that the command line names.
+    server: Option<Server>,
     open: ModelOpener,
     chat: OfChat,
     /// Whether something was printed on stdout.
@@ -61,7 +64,12 @@ impl CommandContext<'_> {
         open: ModelOpener,
         chat: OfChat,
     ) -> CommandContext<'a> {
-        CommandContext { config, screen, json, open, chat, printed: false }
+        CommandContext { config, screen, json, server: None, open, chat, printed: false }
+    }
+
+    /// With the server that the command line names.
+    pub fn at(self, server: Option<Server>) -> Self {
+        CommandContext { server, ..self }
     }
 
     /// Prints a table that fits the terminal.

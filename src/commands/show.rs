@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::model_card::ModelCard;
-use super::{CommandContext, pull};
+use super::{CommandContext, pull, servers};
 use crate::chat::Settings;
 use crate::failure::{Exit, Failure};
 use crate::gguf::{self, Header, Tensor, Value as Field};
@@ -36,6 +36,16 @@ pub(super) fn run(
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
     let settings = context.config.settings();
+    let at_server = match &context.server {
+        Some(server) => Some(format!("{}@{}", wanted.unwrap_or_default(), server.title())),
+        None => wanted.or(settings.model.as_deref()).map(String::from),
+    };
+    if let Some(wanted) = at_server.filter(|wanted| context.config.remote(wanted).is_some()) {
+        if parts.tensors || parts.metadata {
+            return Err(Failure::usage("a server shows neither tensors nor metadata"));
+        }
+        return servers::show(&wanted, parts.template, context);
+    }
     let (headers, card) = match wanted.or(settings.model.as_deref()) {
         Some(wanted) => match models::find(context.config, wanted) {
             Ok(path) => local(&path, settings)?,

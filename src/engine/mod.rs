@@ -125,8 +125,8 @@ impl<M: Model> Engine<M> {
         self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
         let prefilled = prefilled?;
         let mut stats = Stats {
-            prompt_tokens: prompt.tokens.len(),
-            cached_tokens: prefilled.cached,
+            prompt_tokens: Some(prompt.tokens.len()),
+            cached_tokens: Some(prefilled.cached),
             prompt: prefilled.took,
             prefill: prefilled.evaluating,
             context_used: self.prefill.cache.tokens().len(),
@@ -151,13 +151,14 @@ impl<M: Model> Engine<M> {
             .add(&self.model, Slot { sequence, cache: &mut self.prefill.cache, drafter, show: &mut *show })?;
         for generated in scheduler.run(&mut self.model)? {
             stats.stop = generated.stop;
-            stats.generated_tokens = generated.tokens;
+            stats.generated_tokens = Some(generated.tokens);
             stats.thinking_tokens = generated.thinking;
-            stats.drafts = generated.drafts;
+            stats.drafts = Some(generated.drafts);
         }
         self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
         stats.generation = started.elapsed();
-        stats.context_used = (prompt.tokens.len() + stats.generated_tokens).min(stats.context_limit);
+        let used = prompt.tokens.len() + stats.generated_tokens.unwrap_or(0);
+        stats.context_used = used.min(stats.context_limit);
         Ok(stats)
     }
 
@@ -226,7 +227,8 @@ impl<M: Model> Engine<M> {
     pub fn count(&mut self, request: &Request) -> Result<Counts, Error> {
         let prompt = self.prompt(request)?.tokens;
         let (cached, reading) = self.prefill.estimate(&mut self.model, request, &prompt)?;
-        Ok(Counts { prompt: prompt.len(), cached, limit: self.model.limit(), prefill: reading })
+        let (prompt, limit) = (prompt.len(), self.model.limit());
+        Ok(Counts { prompt, cached, limit, prefill: Some(reading), estimated: false })
     }
 
     /// The approximate number of tokens in each message.
@@ -294,7 +296,7 @@ mod tests {
         assert_eq!(events, [Event::Full { prompt: 430, limit: 400 }]);
         assert_eq!(done.unwrap_err(), Error::TooLong { prompt: 430, limit: 400 });
         let tight = conversation(6);
-        assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, 380, "little room is enough");
+        assert_eq!(reply(&mut engine, &tight).1.unwrap().prompt_tokens, Some(380), "little room is enough");
         let (events, _) = reply(&mut engine, &Request { reserve: 21, ..tight });
         assert_eq!(events, [Event::Full { prompt: 380, limit: 400 }]);
     }
@@ -302,12 +304,13 @@ mod tests {
     #[test]
     fn after_messages_were_dropped_only_what_follows_them_is_read() {
         let mut engine = engine(400, "one\0two\0three");
-        assert_eq!(reply(&mut engine, &conversation(4)).1.unwrap().cached_tokens, 0);
+        assert_eq!(reply(&mut engine, &conversation(4)).1.unwrap().cached_tokens, Some(0));
         let seen = Request { dropped: Dropped { count: 10, summary: None }, ..conversation(7) };
         // Both start with the system prompt, the file, the blank line after it, and two exchanges.
         let stats = reply(&mut engine, &seen).1.unwrap();
-        assert_eq!((stats.prompt_tokens, stats.cached_tokens), (180, 155));
+        assert_eq!((stats.prompt_tokens, stats.cached_tokens), (Some(180), Some(155)));
         let again = reply(&mut engine, &seen).1.unwrap();
-        assert_eq!((again.prompt_tokens, again.cached_tokens), (180, 179), "the whole prompt is in memory");
+        let counts = (again.prompt_tokens, again.cached_tokens);
+        assert_eq!(counts, (Some(180), Some(179)), "the whole prompt is in memory");
     }
 }

@@ -5,6 +5,7 @@ use crate::models::catalogue;
 use crate::models::names::NotHere;
 use crate::models::package;
 use crate::models::{Error, builtin_templates};
+use crate::settings::servers::AT;
 use crate::units::size;
 
 impl From<Error> for Failure {
@@ -94,6 +95,10 @@ impl From<NotHere> for Failure {
             }
             NotHere::NoFile { close, .. } => {
                 worded(&not_here, close.as_ref().map(|close| format!("did you mean {}?", close.display())))
+            }
+            NotHere::Unknown { wanted, .. } if let Some((_, server)) = wanted.rsplit_once(AT) => {
+                let line = format!("after {AT} comes a server: its URL, or the name of a section");
+                worded(&not_here, Some(format!("{line} [servers.{server}] in the config file")))
             }
             NotHere::Unknown { close: Some(close), .. } => {
                 worded(&not_here, Some(format!("did you mean {close}?")))

@@ -47,7 +47,8 @@ pub fn why(error: Error, message: Option<&Message>, session: &Session, in_chat: 
         files > message.text().len()
     });
     let model = session.model();
-    let limited = matches!(session.settings().ctx_size, CtxSize::Tokens(_))
+    let limited = model.host.is_none()
+        && matches!(session.settings().ctx_size, CtxSize::Tokens(_))
         && model.trained_context.is_none_or(|trained| model.context_limit < trained);
     let raise = if in_chat { "raise the context with /set ctx-size" } else { "raise --ctx-size" };
     let less = match (attached, in_chat) {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::http::{Http, HttpResponse};
-use super::retry::RequestError;
-use super::url::host;
 use super::watch::Teller;
+use crate::http::retry::RequestError;
+use crate::http::url::host;
+use crate::http::{Http, HttpResponse};
 use crate::units::duration;
 
 const WRITE: &str = "write what was fetched";

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Error;
-use super::url::origin;
+use crate::http::url::origin;
 
 const PUBLIC_HUB: &str = "https://huggingface.co";
 /// How long to wait for a byte from the network.

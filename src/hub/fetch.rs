@@ -5,8 +5,8 @@ use super::checksums;
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::RequestError;
 use super::transfer::{DownloadJob, Transfer, TransferError};
+use crate::http::retry::RequestError;
 
 /// How often a file may change during its download.
 const MOST_BEGINNINGS: u32 = 4;

@@ -9,8 +9,8 @@ use super::client::Client;
 use super::environment::Environment;
 use super::error::Error;
 use super::reference::{Wanted, encode, is_path};
-use super::retry::RequestError;
 use super::{Origin, Remote, RemoteFile};
+use crate::http::retry::RequestError;
 use crate::units::size;
 
 /// Size limit of a listing, in bytes.
@@ -58,7 +58,7 @@ pub(super) fn look_up(line: &Client, environment: &Environment, wanted: &Wanted)
         }
         let mut text = Vec::new();
         let read = answer.body.take(LARGEST_LISTING + 1).read_to_end(&mut text);
-        read.map_err(|e| RequestError::Lost(super::http::lost(&e)))?;
+        read.map_err(|e| RequestError::Lost(crate::http::lost(&e)))?;
         if text.len() as u64 > LARGEST_LISTING {
             return Err(RequestError::Wrong(format!(
                 "answered with a list of files of more than {}",

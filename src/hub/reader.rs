@@ -3,9 +3,9 @@
 
 use std::io::{self, Read};
 
-use super::http::{Http, lost};
-use super::retry::RequestError;
-use super::url::host;
+use crate::http::retry::RequestError;
+use crate::http::url::host;
+use crate::http::{Http, lost};
 
 /// Size of the first piece; each further one is twice as large, up to the largest.
 const FIRST_PIECE: u64 = 1 << 20;

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Located, disk};
 use super::error::Error;
 use super::partial_file::PartialFile;
-use super::retry::RequestError;
 use super::write_buffer::{BUFFER, BufferLookup, WriteBuffer};
+use crate::http::retry::RequestError;
 
 /// Maximum number of ranges fetched at the same time.
 const CONNECTIONS: usize = 8;

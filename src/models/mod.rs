@@ -2,7 +2,7 @@
 //!
 //! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
 //! memory, device.rs describes the result, threads.rs finds the number of threads, templates.rs the chat
-//! template, about.rs the facts for lists; probe.rs tries out new files; error.rs has the errors.
+//! template, about.rs the facts for lists; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
 
 pub mod library;
 pub mod names;
@@ -12,6 +12,7 @@ pub mod package;
 pub mod catalogue;
 pub mod licences;
 pub mod removal;
+pub mod servers;
 pub mod about;
 mod attention;
 mod device;
@@ -134,6 +135,7 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     let given = config.source("model") >= Source::Environment;
     match before.filter(|_| !given) {
         None => Ok(None),
+        Some(model) if config.remote(model).is_some() => Ok(Some(model.to_string())),
         Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
         Some(model) => Err(format!("the conversation used {model}, which is no longer here")),
     }

@@ -92,6 +92,8 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let description = Description {
         name: entry.map_or_else(|| library::title(path, &places(&config)), |entry| entry.title.clone()),
         path: Some(path.to_path_buf()),
+        host: None,
+        cannot_continue: false,
         fingerprint,
         stamp: stamp.clone(),
         facts: facts(&header),

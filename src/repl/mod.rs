@@ -70,10 +70,13 @@ pub fn run(
     let mut editor = match lines {
         Lines::Terminal { history } => {
             let places = models::places(session.config());
+            let servers: Vec<String> =
+                session.config().servers.iter().map(|server| server.name.clone()).collect();
             let config = session.config().clone();
             let names = Names {
                 models: Box::new(move || {
-                    library::list(&places).into_iter().map(|model| model.name).collect()
+                    let here = library::list(&places).into_iter().map(|model| model.name);
+                    here.chain(servers.iter().map(|server| format!("@{server}"))).collect()
                 }),
                 conversations: Box::new(move || saved::latest(&config)),
             };
@@ -112,7 +115,7 @@ impl Chat<'_> {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
             editor.draw_prompts(self.screen.prompt_style());
-            let line = editor.read(self.prompt(), &std::mem::take(&mut initial))?;
+            let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Input::End => NextAction::Quit,
                 Input::Interrupted(text) if !text.trim().is_empty() => NextAction::Prompt,
@@ -154,8 +157,25 @@ impl Chat<'_> {
         Ok((confirm.then)(self))
     }
 
-    fn prompt(&self) -> &'static str {
-        if self.session.settings().incognito { INCOGNITO } else { PROMPT }
+    /// Names the host that the next message goes to.
+    fn prompt(&self) -> String {
+        let prompt = if self.session.settings().incognito { INCOGNITO } else { PROMPT };
+        let host = &self.session.model().host;
+        host.as_ref().map_or(prompt.into(), |host| format!("{host} {prompt}"))
+    }
+
+    /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
+    fn may_leave(&mut self, editor: &mut Editor) -> Result<bool, Failure> {
+        let Some(server) = self.session.leaves_for() else { return Ok(true) };
+        if editor.asks() {
+            let answer = editor.ask(&format!("{} [y/N] ", saved::leaving_question(&server)))?;
+            if !answer.is_some_and(|answer| input::is_yes(&answer)) {
+                self.screen.note("nothing was sent; /model switches back");
+                return Ok(false);
+            }
+        }
+        self.session.agree(); // without a terminal, the command line or /model has named the server
+        Ok(true)
     }
 
     /// Lets the user edit a message, and sends it in place of the old one. Returns text for the line editor.
@@ -164,7 +184,7 @@ impl Chat<'_> {
             self.screen.failure(&no_editor());
             return Ok(String::new());
         }
-        match editor.change(self.prompt(), &before.text())? {
+        match editor.change(&self.prompt(), &before.text())? {
             Some(text) if !text.trim().is_empty() && text != before.text() => {
                 let mut instead = before;
                 instead.set_text(&without_mark(text));

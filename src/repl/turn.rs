@@ -35,6 +35,12 @@ enum Decision {
 impl Chat<'_> {
     /// Asks the model, and again once the user has decided what to drop. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
+        if !self.may_leave(editor)? {
+            return Ok(match ask {
+                Ask::Say(message) => self.back_into_editor(Some(Box::new(message))),
+                _ => String::new(),
+            });
+        }
         loop {
             let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
                 Asked::Done(back) => return Ok(back),
@@ -141,13 +147,23 @@ impl Chat<'_> {
         let stats = &answer.stats;
         if let Some(cut) = stats::cut(stats.stop) {
             let goes_on =
-                matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context);
+                matches!(stats.stop, StopReason::Interrupted | StopReason::Length | StopReason::Context)
+                    && !self.session.model().cannot_continue;
             self.screen.note(&format!("{cut}{}", if goes_on { "; /more continues" } else { "" }));
+        }
+        if let Some(error) = &answer.error {
+            let failure = Failure::from(error.clone());
+            let goes_on = match self.session.model().cannot_continue {
+                true => "what has come is kept; /retry gets another answer",
+                false => "what has come is kept; /more continues it, /retry gets another answer",
+            };
+            self.screen.failure(&Failure { hint: Some(goes_on.into()), ..failure });
         }
         if let Some(line) = stats::only_thought(&answer.text, stats) {
             self.screen.note(&line);
         }
-        if self.session.settings().stats != Some(false) && stats.context_limit > 0 {
+        let measured = stats.context_limit > 0 || stats.generated_tokens.is_some_and(|tokens| tokens > 0);
+        if self.session.settings().stats != Some(false) && measured && answer.error.is_none() {
             self.screen.stats(stats, answer.first_token);
         }
         let nearly_full =

@@ -45,7 +45,7 @@ impl Session {
         let title = self.title.clone().or_else(|| entries.first().map(record::Entry::title));
         let created = entries.first().and_then(|entry| entry.created).unwrap_or_else(now);
         Record {
-            id: self.journal.as_ref().map_or(self.id.as_str(), Journal::id).to_string(),
+            id: self.record_id(),
             title: title.unwrap_or_default(),
             created,
             changed: now(),
@@ -54,6 +54,10 @@ impl Session {
             head: conversation.head(),
             entries,
         }
+    }
+
+    pub(super) fn record_id(&self) -> String {
+        self.journal.as_ref().map_or(self.id.as_str(), Journal::id).to_string()
     }
 
     /// Switches to a saved conversation.
@@ -101,6 +105,7 @@ impl Session {
     /// The facts needed to replay an answer. `stats` is `None` while the answer is being generated.
     pub(super) fn how(&self, request: &Request, stats: Option<&Stats>) -> record::AnswerRecord {
         let model = self.model();
+        let tokens = |of: fn(&Stats) -> Option<usize>| stats.and_then(of).map_or(0, |tokens| tokens as u32);
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         record::AnswerRecord {
             stop: stats.map_or("", |stats| stats.stop.name()).into(),
@@ -115,9 +120,9 @@ impl Session {
             asked: request.asked,
             answer_prefix: request.answer_prefix.len() as u32,
             thinking_prefix: request.thinking_prefix.len() as u32,
-            prompt_tokens: stats.map_or(0, |stats| stats.prompt_tokens as u32),
-            cached_tokens: stats.map_or(0, |stats| stats.cached_tokens as u32),
-            generated_tokens: stats.map_or(0, |stats| stats.generated_tokens as u32),
+            prompt_tokens: tokens(|stats| stats.prompt_tokens),
+            cached_tokens: tokens(|stats| stats.cached_tokens),
+            generated_tokens: tokens(|stats| stats.generated_tokens),
             dropped: request.dropped.count as u32,
             summary: request.dropped.summary.clone(),
             dropped_meanwhile: false,

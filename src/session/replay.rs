@@ -63,6 +63,9 @@ impl Replay {
     pub fn give(&mut self, record: &Record, entry: &Entry, watch: OnEvent) -> Result<ReplayResult, Error> {
         let unknown = Error::NotReplayable("this answer was imported, so its settings are unknown");
         let answer = entry.answer.as_deref().filter(|answer| !answer.settings.is_empty()).ok_or(unknown)?;
+        if self.config.remote(&answer.path).is_some() {
+            return Err(Error::NotReplayable("a server gave it, whose answers cannot be repeated exactly"));
+        }
         if answer.dropped_meanwhile {
             return Err(Error::NotReplayable("messages were dropped from the context while it was written"));
         }

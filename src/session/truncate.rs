@@ -207,8 +207,8 @@ mod tests {
                 told.send(BackendEvent::Progress(Event::Text(text))).unwrap();
                 Ok(Stats {
                     stop,
-                    prompt_tokens: prompt,
-                    generated_tokens: tokens,
+                    prompt_tokens: Some(prompt),
+                    generated_tokens: Some(tokens),
                     context_used: prompt + tokens,
                     context_limit: limit,
                     ..Stats::stopped(1)
@@ -230,7 +230,7 @@ mod tests {
     impl Inspect for Bytes {
         fn count(&mut self, request: Request) -> Result<Counts, backend::Error> {
             let (prompt, limit) = (self.prompt(&request), self.description.context_limit);
-            Ok(Counts { prompt, cached: 0, limit, prefill: Default::default() })
+            Ok(Counts { prompt, cached: 0, limit, prefill: None, estimated: false })
         }
 
         fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, backend::Error> {
@@ -359,6 +359,7 @@ mod tests {
         assert_eq!(conversation.ask(25).unwrap(), long);
         assert_eq!(conversation.dropped.unwrap().count, 8);
         let stats = &conversation.session.last.as_ref().unwrap().stats;
-        assert_eq!((stats.stop, stats.prompt_tokens, stats.generated_tokens), (StopReason::End, 330, 90));
+        let counts = (stats.prompt_tokens, stats.generated_tokens);
+        assert_eq!((stats.stop, counts), (StopReason::End, (Some(330), Some(90))));
     }
 }

@@ -30,6 +30,8 @@ pub struct Answer {
     pub stats: Stats,
     /// From the request to the first text.
     pub first_token: Option<Duration>,
+    /// Why it broke off; what had come is kept.
+    pub error: Option<backend::Error>,
 }
 
 /// A failed turn, after which the head is where it was before.
@@ -163,9 +165,14 @@ impl Session {
         request.reserve = reserve(&request, overflow, self.model().context_limit);
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
+        let mut broken = None;
         let stats = loop {
             let further = match self.receive(next.clone(), &request, &mut written, watch)? {
                 Received::Stats(stats) => stats,
+                Received::Broken(error) => {
+                    broken = Some(error);
+                    Stats::unknown(StopReason::Error, request.generation.seed)
+                }
                 Received::Full { prompt, limit, error } => {
                     match fit(&mut *self.backend, &mut next, overflow, (prompt, limit), watch)? {
                         Truncation::Fits => request.dropped.clone_from(&next.dropped),
@@ -200,7 +207,7 @@ impl Session {
         let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
-        self.last = Some(Answer { text, thinking, stats, first_token });
+        self.last = Some(Answer { text, thinking, stats, first_token, error: broken });
         self.prefill_disabled = false;
         self.answered = Some((answer, request));
         Ok(())
@@ -221,6 +228,11 @@ impl Session {
         loop {
             let event = match reply.next(PATIENCE) {
                 Some(BackendEvent::Done(Ok(stats))) => return Ok(Received::Stats(stats)),
+                Some(BackendEvent::Done(Err(error)))
+                    if error.is_broken_off() && written.first_token.is_some() =>
+                {
+                    return Ok(Received::Broken(error));
+                }
                 Some(BackendEvent::Done(Err(error))) => {
                     let Some((prompt, limit)) = full else { return Err(error.into()) };
                     return Ok(Received::Full { prompt, limit, error });
@@ -269,7 +281,7 @@ impl Session {
             (written.text().into_owned(), written.thinking.clone().unwrap_or_default());
         let mut longer = Request { answer_prefix, thinking_prefix, ..request.clone() };
         let most = &mut longer.generation.max_tokens;
-        *most = most.saturating_sub(stats.generated_tokens as u32);
+        *most = most.saturating_sub(stats.generated_tokens.unwrap_or(0) as u32);
         longer.reserve = reserve(&longer, overflow, stats.context_limit);
         let full = (stats.context_used, stats.context_limit);
         fit(&mut *self.backend, &mut longer, overflow, full, watch).ok()?;
@@ -312,6 +324,8 @@ impl Written {
 /// How a request ended.
 enum Received {
     Stats(Stats),
+    /// The answer broke off.
+    Broken(backend::Error),
     /// The prompt leaves too little space for the answer; both numbers in tokens.
     Full {
         prompt: usize,

@@ -1,5 +1,6 @@
 //! Values of settings with their sources: checked, collected, and applied by precedence.
 
+use super::servers::Server;
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
@@ -70,6 +71,7 @@ pub(super) struct Collected {
     /// Valid values only.
     pub assignments: Vec<Assignment>,
     pub wrong: Vec<Wrong>,
+    pub servers: Vec<Server>,
 }
 
 impl Collected {

@@ -8,10 +8,11 @@ use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
-/// Variables that are not settings: the models folder, shell completion, and those of `cargo run`.
-const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
-/// Prefix of the variables for tests.
-const FOR_TESTS: &str = "TEST_";
+/// Variables that are not settings: the models folder, shell completion, those of `cargo run`, the key of a
+/// server.
+const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD", "API_KEY"];
+/// Prefixes of more of them: keys of servers, and what is for tests.
+const PREFIXES: &[&str] = &["API_KEY_", "TEST_"];
 
 pub(super) fn read(found: &mut Collected) {
     let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
@@ -26,7 +27,7 @@ pub(super) fn read(found: &mut Collected) {
         match (row, value.into_string()) {
             (Some(row), Ok(value)) => found.add(row, &value, Source::Environment, &name),
             (Some(_), Err(_)) => refuse(format!("{name} is not UTF-8 text"), false),
-            (None, _) if OTHERS.contains(&own) || own.starts_with(FOR_TESTS) => {}
+            (None, _) if OTHERS.contains(&own) || PREFIXES.iter().any(|start| own.starts_with(start)) => {}
             (None, _) if let Some(new) = renamed(&own.to_lowercase()) => {
                 refuse(format!("{name} is now {}", variable(new)), false);
             }

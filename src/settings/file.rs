@@ -1,15 +1,19 @@
-//! The config file (TOML, one `name = value` per line) → values of settings, and all errors with their lines.
+//! The config file (TOML, one `name = value` per line, and the servers in tables) → values of settings, servers,
+//! and all errors with their lines.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::assignment::{Collected, Source, Wrong, checked, perhaps};
+use super::servers::{self, Secret, Server};
 use super::setting::Setting;
 use super::table::{names, setting};
+use super::values::number;
 use crate::chat::settings::renamed;
 use crate::files::{self, reason};
 use crate::suggest::nearest;
@@ -17,10 +21,13 @@ use crate::suggest::nearest;
 /// Size limit of the config file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
+/// The keys of a server.
+const KEYS: [&str; 5] = ["url", "key", "key-command", "allow-http", "timeout"];
+
 /// A missing file sets nothing.
 pub(super) fn read(path: &Path, found: &mut Collected) {
     match files::read_text(path, LONGEST) {
-        Ok(text) => parse(&text, found),
+        Ok(text) => parse(&text, files::is_private(path), found),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
         Err(e) => {
             let what = format!("could not read the config file {}: {}", path.display(), reason(&e));
@@ -29,9 +36,10 @@ pub(super) fn read(path: &Path, found: &mut Collected) {
     }
 }
 
-fn parse(text: &str, found: &mut Collected) {
+/// `private`: only its owner can read the file.
+fn parse(text: &str, private: bool, found: &mut Collected) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut file = ConfigFile { text, found, wrong: BTreeMap::new() };
+    let mut file = ConfigFile { text, private, found, wrong: BTreeMap::new() };
     for error in errors {
         file.refuse(error.span().map_or(0, |span| span.start), error.message());
     }
@@ -46,6 +54,7 @@ fn parse(text: &str, found: &mut Collected) {
 
 struct ConfigFile<'a> {
     text: &'a str,
+    private: bool,
     found: &'a mut Collected,
     /// The first error of each line.
     wrong: BTreeMap<usize, String>,
@@ -68,6 +77,9 @@ impl ConfigFile<'_> {
     fn entry(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue>) {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
+        if let ("servers", DeValue::Table(servers)) = (name, value.get_ref()) {
+            return servers.iter().for_each(|(name, keys)| self.server(name, keys));
+        }
         if let Some(new) = renamed(name) {
             return self.refuse(at, &format!("{name} is now {new}"));
         }
@@ -90,6 +102,56 @@ impl ConfigFile<'_> {
             }
             _ => self.value(row, value),
         }
+    }
+
+    /// `[servers.NAME]`.
+    fn server(&mut self, name: &Spanned<impl AsRef<str>>, keys: &Spanned<DeValue>) {
+        let (at, name) = (name.span().start, name.get_ref().as_ref());
+        let DeValue::Table(keys) = keys.get_ref() else {
+            return self.refuse(at, &format!("a server is a table: [servers.{name}]"));
+        };
+        if !servers::is_name(name) {
+            return self.refuse(at, "the name of a server consists of letters, digits, - and _");
+        }
+        let mut server = Server { name: name.into(), ..Server::at("") };
+        for (key, value) in keys {
+            let (at, key) = (key.span().start, key.get_ref().as_ref());
+            if let Err(why) = self.of_server(&mut server, key, value.get_ref()) {
+                return self.refuse(at, &format!("{key} {why}"));
+            }
+        }
+        if server.url.is_empty() {
+            return self.refuse(at, &format!("the server '{name}' needs its address: url = \"https://…\""));
+        }
+        self.found.servers.push(server);
+    }
+
+    /// One key of a server.
+    fn of_server(&self, server: &mut Server, key: &str, value: &DeValue) -> Result<(), String> {
+        match (key, value) {
+            ("url", DeValue::String(url)) => match servers::wrong_url(url) {
+                Some(wrong) => return Err(wrong.into()),
+                None => server.url = url.trim_end_matches('/').to_string(),
+            },
+            ("key", DeValue::String(_)) if !self.private => {
+                return Err("may stand here only if nobody else can read the file (mode 0600)".into());
+            }
+            ("key", DeValue::String(key)) => server.key = Some(Secret::new(key)),
+            ("key-command", DeValue::String(command)) => server.key_command = Some(command.to_string()),
+            ("allow-http", DeValue::Boolean(allow)) => server.allow_http = *allow,
+            ("timeout", DeValue::Integer(seconds)) => {
+                let seconds = number(seconds.as_str(), 1..=86_400)?;
+                server.timeout = Duration::from_secs(seconds);
+            }
+            ("url" | "key" | "key-command", _) => return Err("takes text in quotes".into()),
+            ("allow-http", _) => return Err("is true or false".into()),
+            ("timeout", _) => return Err("is a number of seconds".into()),
+            (other, _) => {
+                let meant = nearest(other, KEYS.iter().copied()).map(String::from);
+                return Err(format!("is nothing that a server has{}", perhaps(meant)));
+            }
+        }
+        Ok(())
     }
 
     /// One value of a setting.
@@ -138,7 +200,7 @@ mod tests {
 
     fn parsed(text: &str) -> Collected {
         let mut found = Collected::default();
-        parse(text, &mut found);
+        parse(text, true, &mut found);
         found
     }
 
@@ -149,6 +211,27 @@ mod tests {
         assert_eq!((settings.sampling.temp, settings.stop.len(), settings.mlock), (0.2, 2, true));
         assert_eq!(settings.template_args, [("x".to_string(), "1".to_string())]);
         assert!(found.wrong.is_empty());
+    }
+
+    #[test]
+    fn servers_have_tables_of_their_own() {
+        let text = "temp = 1\n[servers.work]\nurl = \"https://h/v1/\"\nkey = \"k\"\nallow-http = true\ntimeout = 9\n";
+        let found = parsed(text);
+        let [work] = &found.servers[..] else { panic!("{:?}", found.wrong) };
+        assert_eq!((&*work.url, work.allow_http, work.timeout.as_secs()), ("https://h/v1", true, 9));
+        assert_eq!(work.key.as_ref().map(Secret::expose), Some("k"));
+        let mut found = Collected::default();
+        parse(text, false, &mut found);
+        assert!(found.servers.is_empty() && found.wrong[0].what.contains("line 4: key may stand here only"));
+        for (line, why) in [
+            ("url = \"h\"", "line 2: url must be an http"),
+            ("urll = \"http://h\"", "did you mean url?"),
+            ("timeout = 1", "line 1: the server 'a' needs its address"),
+            ("timeout = 0", "line 2: timeout must be a whole number from 1"),
+        ] {
+            let found = parsed(&format!("[servers.a]\n{line}\n"));
+            assert!(found.wrong[0].what.contains(why), "{:?}", found.wrong);
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //!
 //! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values.
 //! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
-//! assignment.rs has the values with their sources. paths.rs has the paths of fireside's own files.
+//! assignment.rs has the values with their sources. servers.rs has the servers of the config file, paths.rs the
+//! paths of fireside's own files.
 
 pub mod assignment;
 pub mod paths;
 pub mod resolve;
+pub mod servers;
 pub mod setting;
 pub mod table;
 mod environment;
@@ -17,5 +19,7 @@ mod values;
 pub use assignment::{Assignment, Source, Wrong};
 pub use paths::Paths;
 pub use resolve::{Config, Error, Given};
+pub use servers::{Secret, Server};
 pub use setting::{Effect, Group, Setting};
 pub use table::{SETTINGS, names, setting};
+pub use values::stage_names;

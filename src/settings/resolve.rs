@@ -5,6 +5,7 @@
 
 use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force};
 use super::paths::Paths;
+use super::servers::{self, Server};
 use super::setting::Setting;
 use super::table::{SETTINGS, setting};
 use super::{environment, file};
@@ -36,6 +37,8 @@ pub struct Config {
     settings: Settings,
     /// Errors, lowest source first.
     pub wrong: Vec<Wrong>,
+    /// The servers of the config file.
+    pub servers: Vec<Server>,
     /// `None` without a home folder: nothing is saved then.
     pub paths: Option<Paths>,
 }
@@ -52,8 +55,8 @@ impl Config {
             let row = setting(name).expect("the flags come from the table");
             found.add(row, value, Source::Flag, &format!("--{name}"));
         }
-        let Collected { assignments, wrong } = found;
-        let mut config = Config { settings: applied(&assignments), assignments, wrong, paths };
+        let Collected { assignments, wrong, servers } = found;
+        let mut config = Config { settings: applied(&assignments), assignments, wrong, servers, paths };
         RIVALS.iter().for_each(|rivals| config.decide(rivals));
         config
     }
@@ -61,6 +64,16 @@ impl Config {
     /// The settings in effect.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The server of a remote model, and the model's name there, which may be empty.
+    pub fn remote<'a>(&self, wanted: &'a str) -> Option<(&'a str, Server)> {
+        servers::remote(wanted, &self.servers)
+    }
+
+    /// Whether a model is at a server that has no section in the config file.
+    pub fn is_at_unnamed_server(&self, wanted: &str) -> bool {
+        self.remote(wanted).is_some_and(|(_, server)| server.name.is_empty())
     }
 
     /// If two settings exclude each other, the one from the higher source wins; from the same source, they

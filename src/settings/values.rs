@@ -313,8 +313,12 @@ pub(super) fn stages(value: &str) -> Result<Vec<Stage>, String> {
 }
 
 pub(super) fn show_stages(stages: &[Stage]) -> String {
-    let names: Vec<String> = stages.iter().map(|stage| name_of(stage, STAGES)).collect();
-    names.join(";")
+    stage_names(stages).join(";")
+}
+
+/// llama.cpp's names of sampler stages.
+pub fn stage_names(stages: &[Stage]) -> Vec<String> {
+    stages.iter().map(|stage| name_of(stage, STAGES)).collect()
 }
 
 pub(super) fn logit_bias(value: &str) -> Result<(i32, f32), String> {

@@ -7,20 +7,23 @@ use crate::units::count;
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
-    let mut parts = vec![tokens(stats.generated_tokens)];
-    if stats.thinking_tokens > 0 {
-        parts[0] += &format!(" ({} of thinking)", stats.thinking_tokens);
+    let mut parts = Vec::new();
+    if let Some(generated) = stats.generated_tokens {
+        parts.push(tokens(generated));
+        if stats.thinking_tokens > 0 {
+            parts[0] += &format!(" ({} of thinking)", stats.thinking_tokens);
+        }
     }
     if let Some(speed) = stats.generation_speed() {
         parts.push(format!("{speed:.0} tokens/s"));
     }
-    if stats.drafts.drafted > 0 {
-        parts.push(format!("{:.1} tokens/step", stats.tokens_a_step()));
+    if let (Some(1..), Some(a_step)) = (stats.drafts.map(|drafts| drafts.drafted), stats.tokens_a_step()) {
+        parts.push(format!("{a_step:.1} tokens/step"));
     }
     if let Some(first) = first_token {
         parts.push(format!("first after {:.2} s", first.as_secs_f64()));
     }
-    if stats.context_limit > 0 {
+    if stats.context_limit > 0 && stats.context_used > 0 {
         parts.push(format!("context {} of {}", stats.context_used, stats.context_limit));
     }
     parts.join(", ")
@@ -37,13 +40,13 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     let prompt = seconds(stats.prompt) + &speed(stats.prompt_speed());
     let decoded = seconds(stats.generation) + &speed(stats.generation_speed());
     let mut rows = vec![
-        ("prompt", format!("{}, {} of them cached", tokens(stats.prompt_tokens), stats.cached_tokens)),
+        ("prompt", prompt_tokens(stats)),
         ("prefill", prompt),
-        ("answer", format!("{}, ended by {}", tokens(stats.generated_tokens), ending(stats.stop))),
+        ("answer", format!("{}, ended by {}", or_unknown(stats.generated_tokens), ending(stats.stop))),
         ("decode", decoded),
         ("drafts", drafts(stats)),
         ("loading", seconds(stats.load)),
-        ("context", format!("{} of {} tokens", stats.context_used, stats.context_limit)),
+        ("context", context(stats)),
         ("seed", stats.seed.to_string()),
     ];
     if let Some(first) = first_token {
@@ -53,9 +56,31 @@ pub fn table(stats: &Stats, first_token: Option<Duration>) -> String {
     lines.join("\n")
 }
 
+const UNKNOWN: &str = "unknown";
+
+fn or_unknown(number: Option<usize>) -> String {
+    number.map_or(UNKNOWN.into(), tokens)
+}
+
+fn prompt_tokens(stats: &Stats) -> String {
+    let cached = stats.cached_tokens.map_or(String::new(), |cached| format!(", {cached} of them cached"));
+    or_unknown(stats.prompt_tokens) + &cached
+}
+
+fn context(stats: &Stats) -> String {
+    match (stats.context_used, stats.context_limit) {
+        (used, limit) if limit > 0 => format!("{used} of {limit} tokens"),
+        (0, _) => UNKNOWN.into(),
+        (used, _) => format!("{}; the limit is unknown", tokens(used)),
+    }
+}
+
 fn drafts(stats: &Stats) -> String {
-    let DraftCounts { drafted, accepted } = stats.drafts;
-    format!("{} drafted, {accepted} accepted, {:.2} tokens per step", tokens(drafted), stats.tokens_a_step())
+    let (Some(DraftCounts { drafted, accepted }), Some(a_step)) = (stats.drafts, stats.tokens_a_step())
+    else {
+        return UNKNOWN.into();
+    };
+    format!("{} drafted, {accepted} accepted, {a_step:.2} tokens per step", tokens(drafted))
 }
 
 fn ending(stop: StopReason) -> &'static str {

@@ -4,6 +4,8 @@
 //! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the
 //! logits decide: if the best token leads by less than that noise, it is a near tie, otherwise a difference.
 
+pub(super) mod server;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -76,8 +78,9 @@ fn theirs(program: &Path, model: &Path, prompt: &str) -> String {
     answer.unwrap_or_else(|| panic!("llama-cli said something else: {said:?}")).to_string()
 }
 
-/// Where the two answers to a prompt part, and whether only by the noise; `None` if they are the same.
-fn parting(subject: &Subject, program: &Path, model: &Path, prompt: &str) -> Option<(String, bool)> {
+/// Where the engine's answer to a prompt parts from another one, and whether only by the noise; `None` if they
+/// are the same. `added`: the other one always ends with a newline.
+fn parting(subject: &Subject, prompt: &str, theirs: &str, added: bool) -> Option<(String, bool)> {
     let asked = turn(&[user(prompt)], TOKENS + 1); // the last token of an answer is not evaluated
     let mut engine = subject.engine();
     let read = engine.prompt(&asked).unwrap().tokens.len();
@@ -88,15 +91,14 @@ fn parting(subject: &Subject, program: &Path, model: &Path, prompt: &str) -> Opt
         tokens[read..until].iter().flat_map(|token| vocabulary.piece(*token, false)).collect()
     };
     let ours = String::from_utf8_lossy(&bytes(tokens.len())).trim_end_matches('\u{fffd}').to_string(); // half a character
-    let newline = if ours.ends_with('\n') { "" } else { "\n" };
-    let theirs = theirs(program, model, prompt);
+    let newline = if added && !ours.ends_with('\n') { "\n" } else { "" };
     if ours.clone() + newline == theirs {
         return None;
     }
     let same = (read..tokens.len()).take_while(|n| theirs.as_bytes().starts_with(&bytes(n + 1))).count();
     let margin = subject.margin(&tokens[..read + same]);
     let how =
-        format!("{prompt:?}: {ours:?}, llama-cli {theirs:?}: token {same}, where the best leads by {margin}");
+        format!("{prompt:?}: {ours:?}, theirs {theirs:?}: token {same}, where the best leads by {margin}");
     Some((how, margin < subject.noise))
 }
 
@@ -111,7 +113,7 @@ fn answers_are_those_of_llama_cli() {
         let subject = Subject::load(&model, QUANTISED_NOISE);
         for prompt in PROMPTS {
             compared += 1;
-            match parting(&subject, &program, &model, prompt) {
+            match parting(&subject, prompt, &theirs(&program, &model, prompt), true) {
                 Some((how, true)) => near_ties.push(how),
                 Some((how, false)) => differing.push(how),
                 None => {}

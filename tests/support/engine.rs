@@ -131,7 +131,13 @@ pub fn answer(engine: &mut Engine<Llama>, turn: &Request) -> Answer {
     });
     let stats = stats.unwrap();
     let tokens = engine.evaluated().to_vec();
-    Answer { text, tokens, stop: stats.stop, cached: stats.cached_tokens, drafts: stats.drafts }
+    Answer {
+        text,
+        tokens,
+        stop: stats.stop,
+        cached: stats.cached_tokens.unwrap(),
+        drafts: stats.drafts.unwrap(),
+    }
 }
 
 /// A small random number generator with Knuth's MMIX constants, so that a failure can be repeated.

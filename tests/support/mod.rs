@@ -8,6 +8,7 @@ pub mod mutate;
 mod odd;
 pub mod parrot;
 pub mod pty;
+pub mod server;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::{CONNECTIONS, Transfer, TransferError, UNBROKEN};
 use crate::files::reason;
+use crate::http::retry::RequestError;
+use crate::http::url::origin;
+use crate::http::{HttpResponse, lost};
 use crate::hub::client::{Located, other_bytes};
-use crate::hub::http::{HttpResponse, lost};
-use crate::hub::retry::RequestError;
-use crate::hub::url::origin;
 use crate::hub::write_buffer::BUFFER;
 
 /// How far the connections may get ahead of the checksum, in bytes besides their own ranges: on a fast

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Confirm, NextAction, path};
 use crate::chat::record::Record;
-use crate::chat::{Attachment, Message, Role};
+use crate::chat::{Attachment, Counts, Message, Role};
 use crate::failure::Failure;
 use crate::files::{Existing, is_stdout, reason, would_replace};
 use crate::history::database::{Filter, Hit};
@@ -78,6 +78,12 @@ pub(in crate::repl) fn resume_conversation(chat: &mut Chat, record: Record) -> R
     let before = record.model.as_deref().filter(|model| *model != chat.session.model_name());
     match models::of_conversation(chat.session.config(), before) {
         Ok(None) => {}
+        // Only the conversation names that server, which may come from an imported file: nothing is sent there.
+        Ok(Some(own)) if chat.session.config().is_at_unnamed_server(&own) => {
+            let model = &chat.session.model().name;
+            let line = format!("the conversation was answered by {own}; continuing with {model}");
+            chat.screen.note(&format!("{line} (/model {own} goes on there)"));
+        }
         Ok(Some(own)) => {
             chat.change_model(&own)?;
             chat.screen.note(&format!("using {}, the model of this conversation", chat.session.model().name));
@@ -198,7 +204,7 @@ pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<NextAction, Failure> 
         chat.screen.note(UNCHANGED);
         return Ok(NextAction::Prompt);
     }
-    chat.screen.show_typed(chat.prompt(), &text);
+    chat.screen.show_typed(&chat.prompt(), &text);
     let mut instead = before;
     instead.set_text(&text);
     Ok(NextAction::Ask(Ask::Instead(place, instead)))
@@ -225,14 +231,7 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     }
     let columns = [("", Column::Whole), ("", Column::Cut)];
     let mut lines = table(columns, &rows, chat.screen.note_columns()).split_off(1);
-    let percent = counts.prompt * 100 / counts.limit.max(1);
-    lines.push(format!(
-        "{} of {} ({percent} %), {}, {} in the KV cache",
-        counts.prompt,
-        count(counts.limit, "token"),
-        count(path.len(), "message"),
-        count(counts.cached, "token")
-    ));
+    lines.push(used(counts, path.len(), chat.session.model().host.is_none()));
     if let Some(summary) = &dropped.summary {
         lines.push(format!("summary of the dropped messages: {summary}"));
     }
@@ -245,6 +244,19 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     }
     chat.screen.show(&lines.join("\n"));
     Ok(NextAction::Prompt)
+}
+
+/// How full the context is. `here`: its KV cache is on this machine.
+fn used(counts: Counts, messages: usize, here: bool) -> String {
+    let Counts { prompt, cached, limit, estimated, .. } = counts;
+    let about = if estimated { "about " } else { "" };
+    let full = match limit {
+        0 => format!("{}, of an unknown limit", count(prompt, "token")),
+        limit => format!("{prompt} of {} ({} %)", count(limit, "token"), prompt * 100 / limit),
+    };
+    let cached = if here { format!(", {} in the KV cache", count(cached, "token")) } else { String::new() };
+    let why = if estimated { ": estimated from the length of the text" } else { "" };
+    format!("{about}{full}, {}{cached}{why}", count(messages, "message"))
 }
 
 pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {

@@ -55,7 +55,14 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
         return Ok(NextAction::Prompt);
     }
     chat.set(row, Some(unquoted(value)))?;
-    chat.screen.note(&format!("{} is {}", row.name, (row.get)(chat.session.settings())));
+    let note = format!("{} is {}", row.name, (row.get)(chat.session.settings()));
+    let idle = match &chat.session.model().host {
+        Some(host) if row.effect == Effect::Reload && row.name != "template-arg" => {
+            format!("; it has no effect at {host}: only models on this machine take it")
+        }
+        _ => String::new(),
+    };
+    chat.screen.note(&(note + &idle));
     Ok(NextAction::Prompt)
 }
 
@@ -113,6 +120,9 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<NextAction, Failure> {
             chat.screen.show_source(&prompt);
         }
         "template" => match chat.session.model().template.as_str() {
+            "" if chat.session.model().host.is_some() => {
+                chat.screen.show("the server does not show its chat template")
+            }
             "" => chat.screen.show("the model has no chat template: it continues text"),
             template => chat.screen.show_source(template),
         },
@@ -125,6 +135,13 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<NextAction, Failure> {
     Ok(NextAction::Prompt)
 }
 
+fn up_to(limit: usize) -> String {
+    match limit {
+        0 => "unknown".into(),
+        limit => format!("up to {limit} tokens"),
+    }
+}
+
 fn described(chat: &Chat) -> String {
     let model = chat.session.model();
     let path = model.path.as_ref().map_or(String::new(), |p| p.display().to_string());
@@ -134,7 +151,7 @@ fn described(chat: &Chat) -> String {
         ("fingerprint", model.fingerprint.clone()),
         ("kind", model.facts.clone()),
         ("runs on", model.device.clone()),
-        ("context", format!("up to {} tokens", model.context_limit)),
+        ("context", up_to(model.context_limit)),
         ("made for", if model.chats { "conversations".into() } else { "continuing text".to_string() }),
     ];
     let lines: Vec<String> =
@@ -150,7 +167,11 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<NextAction, Failure
     }
     chat.change_model(&path(wanted).display().to_string())?;
     let model = chat.session.model();
-    let line = format!("switched to {} ({}); the conversation continues", model.name, model.facts);
+    let goes = match &model.host {
+        Some(host) => format!("the conversation continues at {host}"),
+        None => "the conversation continues".into(),
+    };
+    let line = format!("switched to {} ({}); {goes}", model.name, model.facts);
     let cautions = model.cautions.clone();
     chat.screen.note(&line);
     cautions.iter().for_each(|line| chat.screen.note(line));
@@ -184,14 +205,17 @@ pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> 
     chat.attached.push(attachment);
     let with = chat.session.count(Some(&with_files(chat)))?;
     let tokens = with.prompt.saturating_sub(without.prompt);
-    let prefill = about(with.prefill.saturating_sub(without.prefill).as_secs_f64());
+    let prefill = with.prefill.zip(without.prefill).map_or(String::new(), |(with, without)| {
+        format!(", {} to prefill", about(with.saturating_sub(without).as_secs_f64()))
+    });
     chat.screen.note(&format!(
-        "attached {} to your next message: {}, {}, {prefill} to prefill",
+        "attached {} to your next message: {}, {}{}{prefill}",
         path.display(),
         size(bytes),
+        if with.estimated { "about " } else { "" },
         count(tokens, "token")
     ));
-    if with.prompt >= with.limit {
+    if with.limit > 0 && with.prompt >= with.limit {
         chat.screen.note(&format!(
             "too long for the context of {} tokens: /file none detaches it; a part of it may fit",
             with.limit

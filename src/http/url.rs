@@ -1,21 +1,21 @@
 //! URLs: their origin and host, and the target of a redirect. Pure.
 
 /// Scheme, host and port as written: `https://host:8443`. `None` if this is no http or https URL.
-pub(super) fn origin(url: &str) -> Option<&str> {
+pub(crate) fn origin(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     (authority > 0).then(|| &url[..url.len() - rest.len() + authority])
 }
 
 /// Host and port, for messages: without user name and password.
-pub(super) fn host(url: &str) -> &str {
+pub(crate) fn host(url: &str) -> &str {
     let origin = origin(url).unwrap_or(url);
     let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// The URL that `location` leads to from `base`.
-pub(super) fn join(base: &str, location: &str) -> Option<String> {
+pub(crate) fn join(base: &str, location: &str) -> Option<String> {
     let origin_of_base = origin(base)?;
     if origin(location).is_some() {
         return Some(location.to_string());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::timestamp;
 
 /// Tries without progress before giving up.
-pub(super) const MOST_TRIES: u32 = 7;
+pub(crate) const MOST_TRIES: u32 = 7;
 /// The same for a host that does not respond at all.
 const FEW_TRIES: u32 = 3;
 /// The longest wait that a server may ask for.
@@ -14,7 +14,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(330);
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     /// No host responds: it may be starting, or the address is wrong.
     Absent(String),
     /// A temporary fault of the network or the server.
@@ -33,7 +33,7 @@ pub(super) enum RequestError {
 
 impl RequestError {
     /// The error for an unexpected status. `code`: the hub's error code, or empty.
-    pub(super) fn of(status: u16, retry_after: Option<&str>, code: &str) -> RequestError {
+    pub(crate) fn of(status: u16, retry_after: Option<&str>, code: &str) -> RequestError {
         match status {
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
                 RequestError::Busy { status, wait: retry_after.and_then(wait) }
@@ -44,7 +44,7 @@ impl RequestError {
 
     /// The wait before retry number `tries`; `None` if a retry would not help. `patience`: how long a byte
     /// may take.
-    pub(super) fn wait(&self, tries: u32, patience: Duration) -> Option<Duration> {
+    pub(crate) fn wait(&self, tries: u32, patience: Duration) -> Option<Duration> {
         let backoff = (patience / 40) * 2u32.pow(tries.min(6).saturating_sub(1));
         match self {
             _ if tries > MOST_TRIES => None,
@@ -59,7 +59,7 @@ impl RequestError {
     }
 
     /// The reason, to follow the host's name and a colon.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             RequestError::Absent(why)
             | RequestError::Lost(why)

@@ -1,6 +1,10 @@
-//! GET over HTTP: a URL and a range → status, headers and a body to read. The only file that names ureq.
+//! GET and POST over HTTP: a URL → status, headers and a body to read. The only file that names ureq.
 //!
-//! Follows redirects itself, because the token may go to one host only. retry.rs handles retries.
+//! For downloads (hub/) and remote models (backend/remote/). Follows redirects itself, because the token may
+//! go to one host only. retry.rs says what may be tried again, url.rs takes URLs apart.
+
+pub(crate) mod retry;
+pub(crate) mod url;
 
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -9,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, ResponseExt};
+use ureq::{Agent, Body, ResponseExt, Timeout};
 
-use super::retry::RequestError;
-use super::url::{join, origin};
+use self::retry::RequestError;
+use self::url::{join, origin};
 use crate::files::reason;
 
 /// The maximum number of redirects.
@@ -24,11 +28,14 @@ const INPUT_BUFFER: usize = 256 * 1024;
 /// Bytes of a redirect's body to read so that its connection can be reused.
 const SMALL_BODY: u64 = 64 * 1024;
 
+/// The longest wait for a connection before a POST.
+const MOST_CONNECTING: Duration = Duration::from_secs(10);
+
 /// The longest wait until a server answers for the first time: after that there is probably no network.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The HTTP agent, its timeouts, and the token.
-pub(super) struct Http {
+pub(crate) struct Http {
     agent: Agent,
     patience: Duration,
     /// The time of the first request, and whether any server has answered.
@@ -40,43 +47,57 @@ pub(super) struct Http {
 }
 
 /// A server's response.
-pub(super) struct HttpResponse {
-    pub(super) status: u16,
+pub(crate) struct HttpResponse {
+    pub(crate) status: u16,
     headers: HeaderMap,
     /// The URL after all redirects.
-    pub(super) url: String,
-    pub(super) body: Box<dyn Read + Send>,
+    pub(crate) url: String,
+    pub(crate) body: Box<dyn Read + Send>,
 }
 
 impl HttpResponse {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    fn of(response: ureq::http::Response<Body>) -> HttpResponse {
+        let url = response.get_uri().to_string();
+        let (parts, body) = response.into_parts();
+        let body = Box::new(body.into_reader());
+        HttpResponse { status: parts.status.as_u16(), headers: parts.headers, url, body }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
     /// `bytes 5-9/100`: the first byte, the last byte, and the total size.
-    pub(super) fn content_range(&self) -> Option<(u64, u64, u64)> {
+    pub(crate) fn content_range(&self) -> Option<(u64, u64, u64)> {
         let (range, total) = self.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
     }
 
     /// Identifies this version of the file: ETag or date.
-    pub(super) fn validator(&self) -> Option<String> {
+    pub(crate) fn validator(&self) -> Option<String> {
         self.header("etag").or_else(|| self.header("last-modified")).map(String::from)
     }
 
     /// The error for an unexpected status.
-    pub(super) fn trouble(&self) -> RequestError {
+    pub(crate) fn trouble(&self) -> RequestError {
         let code = self.header("x-error-code").unwrap_or_default();
         RequestError::of(self.status, self.header("retry-after"), code)
     }
 
+    /// The beginning of the body as text, at most `most` bytes.
+    pub(crate) fn text(self, most: u64) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.body.take(most).read_to_end(&mut bytes); // what came before a failure is of use, too
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Reads the rest of a short body so that the connection can be reused.
-    pub(super) fn drain(self) {
+    pub(crate) fn drain(self) {
         // A failure only costs a connection.
         let _ = io::copy(&mut self.body.take(SMALL_BODY), &mut io::sink());
     }
@@ -84,7 +105,7 @@ impl HttpResponse {
 
 impl Http {
     /// `patience`: how long to wait for a byte after the first answer. The token goes to `endpoint` only.
-    pub(super) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
+    pub(crate) fn new(endpoint: &str, token: Option<String>, patience: Duration) -> Http {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
             .tls_config(tls)
@@ -113,13 +134,13 @@ impl Http {
     }
 
     /// Whether, after `wait`, no server will have answered within [`FIRST_PATIENCE`].
-    pub(super) fn in_vain(&self, wait: Duration) -> bool {
+    pub(crate) fn in_vain(&self, wait: Duration) -> bool {
         let waited = self.asked.get().map_or(Duration::ZERO, Instant::elapsed);
         !self.answered.load(Ordering::Relaxed) && waited + wait >= FIRST_PATIENCE
     }
 
     /// Sends a GET request and follows redirects.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
+    pub(crate) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut url = url.to_string();
         for _ in 0..MOST_REDIRECTS {
             let answer = self.ask(&url, headers)?;
@@ -137,13 +158,14 @@ impl Http {
         Err(RequestError::Wrong("redirects in circles".into()))
     }
 
-    fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
+    /// Sends a GET request and follows no redirect.
+    pub(crate) fn ask(&self, url: &str, headers: &[(&str, &str)]) -> Result<HttpResponse, RequestError> {
         let mut request = self.agent.get(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(token) = self.token.as_ref().filter(|_| self.trusts(url)) {
-            request = request.header("authorization", format!("Bearer {token}"));
+        if let Some(value) = self.authorization(url) {
+            request = request.header("authorization", value);
         }
         self.asked.get_or_init(Instant::now);
         if !self.answered.load(Ordering::Relaxed) {
@@ -153,14 +175,35 @@ impl Http {
         }
         let response = request.call().map_err(|error| self.trouble(url, error))?;
         self.answered.store(true, Ordering::Relaxed);
-        let url = response.get_uri().to_string();
-        let (parts, body) = response.into_parts();
-        Ok(HttpResponse {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            url,
-            body: Box::new(body.into_reader()),
-        })
+        Ok(HttpResponse::of(response))
+    }
+
+    /// Sends JSON with POST and follows no redirect: a body is for this host only. A server may think for as
+    /// long as `patience` before its first byte, and between two; then a retry would not help.
+    pub(crate) fn post(&self, url: &str, body: &[u8]) -> Result<HttpResponse, RequestError> {
+        let mut request = self.agent.post(url).header("content-type", "application/json");
+        if let Some(value) = self.authorization(url) {
+            request = request.header("authorization", value);
+        }
+        let connect = Some(self.patience.min(MOST_CONNECTING));
+        let request = request.config().timeout_connect(connect).timeout_resolve(connect).build();
+        match request.send(body) {
+            Ok(response) => Ok(HttpResponse::of(response)),
+            Err(ureq::Error::Timeout(Timeout::RecvResponse | Timeout::PerRead)) => {
+                Err(RequestError::Wrong(TOO_LONG.into()))
+            }
+            Err(error) => Err(self.trouble(url, error)),
+        }
+    }
+
+    /// Closes all connections, also while another thread waits for them. No request may follow.
+    pub(crate) fn stop(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    fn authorization(&self, url: &str) -> Option<String> {
+        let token = self.token.as_ref().filter(|_| self.trusts(url));
+        token.map(|token| format!("Bearer {token}"))
     }
 
     /// The error, with a note if the request went through a proxy.
@@ -176,17 +219,18 @@ impl Http {
     }
 
     /// Whether the token may be sent to this URL.
-    pub(super) fn trusts(&self, url: &str) -> bool {
+    pub(crate) fn trusts(&self, url: &str) -> bool {
         self.trusted
             .as_deref()
             .is_some_and(|trusted| origin(url).is_some_and(|o| o.eq_ignore_ascii_case(trusted)))
     }
 
-    pub(super) fn has_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 }
 
+const TOO_LONG: &str = "nothing came for too long";
 const NO_HOST: &str = "there is no such host, or no network";
 
 /// A ureq error → what to tell the user, and whether a retry may help.
@@ -219,13 +263,13 @@ fn trouble(error: ureq::Error) -> RequestError {
 }
 
 /// Why reading a body or a socket failed, for people.
-pub(super) fn lost(error: &io::Error) -> String {
+pub(crate) fn lost(error: &io::Error) -> String {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).is_some_and(is_timeout) {
-        return "nothing came for too long".into();
+        return TOO_LONG.into();
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the connection was closed early".into(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "nothing came for too long".into(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => TOO_LONG.into(),
         _ => reason(error),
     }
 }
