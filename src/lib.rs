@@ -23,6 +23,7 @@ pub mod convert;
 pub mod gguf;
 pub mod history;
 pub mod hub;
+pub mod rpc;
 pub mod model_state;
 pub mod input;
 pub mod ui;

@@ -146,7 +146,7 @@ fn a_bias_for_a_token_outside_the_vocabulary_is_wrong_usage() {
 #[test]
 fn options_of_others_are_unknown_like_any_other() {
     let home = Home::new();
-    for option in ["--server", "--rpc", "--draft-model", "-md", "-mv", "-mu"] {
+    for option in ["--server", "--poll", "--draft-model", "-md", "-mv", "-mu"] {
         let done = home.run(&["-p", "a", option, "x"]).done();
         done.failed(2, &format!("unexpected argument '{option}'")).hint("-p");
     }

@@ -35,6 +35,14 @@ impl Error {
     pub fn is_too_long(&self) -> bool {
         matches!(self, Error::Engine(engine::Error::TooLong { .. }))
     }
+
+    /// The address of a worker that was lost.
+    pub fn lost_worker(&self) -> Option<&str> {
+        match self {
+            Error::Engine(error) => error.lost_worker(),
+            _ => None,
+        }
+    }
 }
 
 impl From<engine::Error> for Error {

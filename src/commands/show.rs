@@ -35,6 +35,7 @@ pub(super) fn run(
     parts: &Sections,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
+    models::select_workers(context.config)?;
     let settings = context.config.settings();
     let (headers, card) = match wanted.or(settings.model.as_deref()) {
         Some(wanted) => match models::find(context.config, wanted) {

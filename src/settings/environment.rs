@@ -8,8 +8,8 @@ use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
-/// Variables that are not settings: the models folder, shell completion, and those of `cargo run`.
-const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
+/// Variables that are not settings: the models folder, a secret, shell completion, and those of `cargo run`.
+const OTHERS: &[&str] = &["MODELS", "WORKER_TOKEN", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
 /// Prefix of the variables for tests.
 const FOR_TESTS: &str = "TEST_";
 

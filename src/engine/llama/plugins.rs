@@ -36,11 +36,16 @@ pub fn plugins() -> Option<&'static Plugins> {
     PLUGINS.get()
 }
 
-/// Loads every GPU's back end whose driver is there, and the best of the processor's.
+/// Where back ends are loaded from, if they are no part of the program.
+pub fn plugin_folder() -> Option<PathBuf> {
+    cfg!(feature = "dynamic-backends").then(folder)
+}
+
+/// Loads every GPU's back end whose driver is there, the one for workers, and the best of the processor's.
 pub(super) fn load() {
     let folder = folder();
     let mut plugins = Plugins::default();
-    for name in ["cuda", "vulkan"] {
+    for name in ["cuda", "vulkan", "rpc"] {
         match load_from(&folder, name) {
             Some(true) => plugins.loaded.push(name.into()),
             Some(false) => plugins.failed.push(name.into()),
