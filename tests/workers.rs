@@ -475,6 +475,7 @@ fn faulty(model: &Path, fault: Fault, phase: Phase) -> (Done, Duration, String) 
 
 /// Each fault in each phase; FIRESIDE_TEST_RUNS times (`make test-remote`), else once. Prints a table.
 #[test]
+#[allow(clippy::print_stdout)] // the table is a result
 fn no_fault_of_a_worker_in_any_phase_hangs_or_garbles() {
     let Some(model) = default_model() else { return };
     let runs: u32 = std::env::var("FIRESIDE_TEST_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);

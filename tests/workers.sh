@@ -39,7 +39,7 @@ for one in "$a 10.77.0.1" "$b 10.77.0.2"; do
     mkfifo "$home/said-$2"
     ip netns exec "$1" "$program" worker --listen "$2:50052" --allow-remote --token-file "$token" --cache-size 0 2>"$home/said-$2" &
     exec 3<"$home/said-$2"
-    read -r line <&3 || fail "the worker at $2 does not start"
+    read -r _ <&3 || fail "the worker at $2 does not start"
     cat <&3 >"$home/log-$2" & # the rest of what it says must go somewhere
 done
 

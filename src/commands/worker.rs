@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
@@ -24,7 +24,7 @@ const KEPT: &[&str] =
 
 /// The remedy where a server process cannot be confined.
 const UNCONFINED: &str =
-    "--no-sandbox runs it all the same: then a client with the token has all your rights";
+    "--no-sandbox lends it all the same: then a client with the token has all your rights";
 
 /// The share of free memory that is not lent.
 const RESERVE: u64 = 8;
@@ -88,10 +88,17 @@ pub(super) fn run(worker: &Worker, context: &mut CommandContext) -> Result<Exit,
     Err(Failure::new(format!("no client can connect any more: {why}")))
 }
 
-/// Starts a server process once, which says itself why it cannot run here.
+/// Starts a server process once, to find out whether one can run here.
 fn try_out(command: &mut Command) -> Result<(), Failure> {
-    let started = Server::start(command).and_then(|mut server| server.ready(START));
-    started.map_err(|_| Failure::new("this machine cannot be lent: no server process starts"))
+    let cannot = |why: &str| Failure::new(format!("this machine cannot be lent: {why}"));
+    let mut server = Server::start(command).map_err(|error| cannot(&reason(&error)))?;
+    match server.ready(START) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let why = server.last_words().unwrap_or_else(|| reason(&error));
+            Err(cannot(&why).hint(UNCONFINED))
+        }
+    }
 }
 
 /// A listener, at an address that other machines cannot reach unless they may.
@@ -136,8 +143,7 @@ pub fn serve(worker: &Worker, settings: &Settings) -> Result<(), Failure> {
         memory: worker.memory.unwrap_or(0) << 20,
         cache: worker.cache_folder.as_deref(),
     };
-    models::serve(&lending, !worker.no_sandbox)
-        .map_err(|why| Failure::new(format!("no server was started: {why}")).hint(UNCONFINED))
+    models::serve(&lending, !worker.no_sandbox).map_err(Failure::new)
 }
 
 /// The arguments of a server process.
@@ -163,13 +169,13 @@ fn arguments(
     arguments
 }
 
-/// A server process without this one's secrets. Its messages go where this one's go.
+/// A server process without this one's secrets.
 fn command(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new(program);
     let kept = std::env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| KEPT.iter().any(|start| name.starts_with(start)))
     });
-    command.args(args).env_clear().envs(kept).stderr(Stdio::inherit()).current_dir("/");
+    command.args(args).env_clear().envs(kept).current_dir("/");
     command
 }
 

@@ -45,13 +45,14 @@ pub fn plugin_folder() -> Option<PathBuf> {
 pub(super) fn load() {
     let folder = folder();
     let mut plugins = Plugins::default();
-    for name in ["cuda", "vulkan", "rpc"] {
+    for name in ["cuda", "vulkan"] {
         match load_from(&folder, name) {
             Some(true) => plugins.loaded.push(name.into()),
             Some(false) => plugins.failed.push(name.into()),
             None => {}
         }
     }
+    load_from(&folder, "rpc"); // workers.rs misses it if it is not there
     let mut cpu = variants().into_iter().map(|variant| format!("cpu-{variant}"));
     match cpu.find(|name| load_from(&folder, name) == Some(true)) {
         Some(name) => plugins.loaded.push(name),

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::devices::{backend, gpus, handle};
 use super::lent::select;
-use super::log::contained;
+use super::log::{abort, contained};
 use crate::engine::memory;
 use crate::rpc::{self, Confinement, Link, Token, confine, control};
 
@@ -76,7 +76,9 @@ fn function(name: &std::ffi::CStr) -> *mut c_void {
     let function = unsafe {
         sys::ggml_backend_reg_get_proc_address(sys::ggml_backend_reg_by_name(c"RPC".as_ptr()), name.as_ptr())
     };
-    assert!(!function.is_null(), "build.rs saw to it that the RPC backend is there");
+    if function.is_null() {
+        abort("its RPC backend is missing: unpack or install the package again, as a whole");
+    }
     function
 }
 
