@@ -31,7 +31,7 @@ fn words_with_white_space_are_the_prompt() {
 #[test]
 fn one_word_is_a_prompt() {
     let home = Home::new();
-    for word in ["Why?", "hi", "日本の首都はどこですか？", "banana", "2+2=?", "Lst", "worker", "hm"]
+    for word in ["Why?", "hi", "日本の首都はどこですか？", "banana", "2+2=?", "Lst", "poetry", "hm"]
     {
         home.scripted("yes\n", &[word]).done().code(0).stdout("yes\n").stderr("");
     }
