@@ -348,6 +348,38 @@ fn a_chat_survives_its_worker() {
     assert!(kept.stdout.contains("One"), "{kept:#?}");
 }
 
+/// What the answer had until then is in the database, all of it.
+#[test]
+fn a_chat_keeps_what_was_said_before_the_worker_died() {
+    let Some(model) = default_model() else { return };
+    let worker = Worker::start(&["--cache-size", "0"]);
+    let home = Home::new();
+    let args = ["--repl-stdin", "--keep", "--temp", "0", "-n", "2000", "--no-speculative"];
+    let ask = "Tell me a long story about a fox.\n";
+    let mut chat = with_workers(&home, &[&worker], &args).model(&model).stdin(ask).start();
+    chat.stdout.wait_for(". ");
+    worker.signal(Signal::SIGKILL);
+    chat.write(b"n\n/exit\n");
+    let said = chat.done().code(0).says("is lost: it closed the connection").stdout;
+    let list = home.run(&["history", "list", "--json"]).done().code(0).json();
+    let texts = |json: &serde_json::Value| strings(json).map(String::from).collect::<Vec<_>>();
+    let id = texts(&list).into_iter().find(|text| text.len() >= 16 && u64::from_str_radix(text, 16).is_ok());
+    let file = home.path("export.json");
+    home.run(&["history", "export", &id.unwrap(), file.to_str().unwrap()]).done().code(0);
+    let export = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    assert!(texts(&export).iter().any(|text| text == said.trim_end()), "{said:?} is not in {export:#}");
+}
+
+/// All texts in a JSON value.
+fn strings(json: &serde_json::Value) -> Box<dyn Iterator<Item = &str> + '_> {
+    match json {
+        serde_json::Value::String(text) => Box::new(std::iter::once(text.as_str())),
+        serde_json::Value::Array(all) => Box::new(all.iter().flat_map(strings)),
+        serde_json::Value::Object(all) => Box::new(all.values().flat_map(strings)),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
 /// Only the server process fails: the gate notices, and serves the next client with another one.
 #[test]
 fn a_worker_survives_its_server_process() {

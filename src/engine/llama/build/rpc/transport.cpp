@@ -18,6 +18,7 @@
 #include <cstring>
 #include <mutex>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -99,6 +100,7 @@ int ask(int control, char what) {
     }
     int fd;
     memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    fcntl(fd, F_SETFD, FD_CLOEXEC); // no program that fireside starts needs it
     return fd;
 }
 
