@@ -160,8 +160,8 @@ impl Shared {
                 }
                 Some(connection)
             }
-            Err(error) => {
-                self.lose(error.to_string());
+            Err(_) => {
+                self.lose("it takes no new connection".into());
                 None
             }
         }
