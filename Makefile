@@ -16,7 +16,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test test-gpu conformance bench lint install dist dist-test
+.PHONY: help setup model build chat test test-gpu test-remote conformance bench lint install dist dist-test
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: setup model ## run every test but conformance; ARGS are for the test progr
 
 test-gpu: model ## build for the GPU that is here, or for a software GPU, and run the tests of the engine on it; ARGS as for test
 	@scripts/test-gpu $(ARGS)
+
+test-remote: setup model ## kill, stop and cut off workers 50 times in each phase (half an hour); prints a table
+	FIRESIDE_TEST_RUNS=$(or $(RUNS),50) $(CARGO) test $(PROFILE) --test tests -- workers::no_fault --show-output
 
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
 	scripts/references --build

@@ -37,6 +37,12 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let tried = models::probe::child(path, config.settings()).map_err(Failure::from);
         return tried.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
+    if let Some(Commands::Worker(worker)) = &args.subcommand
+        && args.serve_client
+    {
+        let served = commands::worker::serve(worker, config.settings());
+        return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
+    }
     let Settings { color, show_thinking: thinking, .. } = *config.settings();
     let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
@@ -108,6 +114,7 @@ impl App<'_> {
         let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
         terminal::watch_signals(crash::remember);
         if self.args.list_devices {
+            models::select_workers(&self.config).map_err(Failure::from)?;
             return commands::devices::run(self.screen, self.args.json);
         }
         if let Some(subcommand) = self.args.subcommand.take() {

@@ -4,10 +4,12 @@
 //! letters are rewritten before clap sees them. Next: settings/resolve.rs, which resolves the settings.
 
 pub mod help;
+mod history;
 pub mod man;
 pub mod prompt;
 mod refusal;
 mod translate;
+mod worker;
 
 use std::ffi::OsString;
 use std::iter::successors;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::history::History;
+pub use self::worker::Worker;
 use crate::failure::Failure;
 use crate::settings::{Given, SETTINGS, Setting};
 
@@ -94,6 +98,9 @@ pub struct Args {
     /// that worked.
     #[arg(long, hide = true, value_name = "FILE")]
     pub probe: Option<PathBuf>,
+    /// With the subcommand `worker`: be its server process for one client.
+    #[arg(long, hide = true)]
+    pub serve_client: bool,
     /// for installing: write the man pages into this folder.
     #[arg(long, hide = true, value_name = "FOLDER")]
     pub man: Option<PathBuf>,
@@ -175,6 +182,11 @@ pub enum Commands {
         #[arg(id = "MODEL")]
         model: Option<String>,
     },
+    /// lend this machine's GPU or processors to fireside on another machine
+    ///
+    /// The other machine uses them with --rpc HOST:PORT and the token that this command makes. Whoever has the token
+    /// can run code here, with few rights. Ctrl-C ends it.
+    Worker(Worker),
     /// list every setting with its value and source
     Config,
     /// report how this installation was built, where its files are, and what is wrong
@@ -201,68 +213,6 @@ impl Commands {
             Commands::Config | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
         )
     }
-}
-
-/// Subcommands of `history`.
-#[derive(Debug, Subcommand)]
-pub enum History {
-    /// list conversations, most recent first; --model and --since filter them
-    List {
-        /// changed since a date (2026-11-25) or within a period (7d, 12h)
-        #[arg(long, value_name = "WHEN")]
-        since: Option<String>,
-    },
-    /// find messages that contain all the words; --model and --since filter them
-    Search {
-        #[arg(value_name = "WORDS", required = true)]
-        words: Vec<String>,
-        /// maximum number of messages, latest first; 0: all
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        limit: usize,
-        /// changed since a date (2026-11-25) or within a period (7d, 12h)
-        #[arg(long, value_name = "WHEN")]
-        since: Option<String>,
-    },
-    /// print a conversation as text
-    Show {
-        #[arg(value_name = "ID")]
-        id: String,
-    },
-    /// write a conversation to a file or to stdout
-    Export {
-        #[arg(value_name = "ID")]
-        id: String,
-        /// .md, .json or .txt selects the format
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-        /// md, json or txt, if the file's name does not say it
-        #[arg(long, value_name = "FORMAT")]
-        format: Option<String>,
-        /// overwrite the file without asking
-        #[arg(long)]
-        force: bool,
-    },
-    /// import a file: fireside's own, OpenAI messages, or a ChatGPT data export (also its zip)
-    Import {
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// generate saved answers again with the same settings, and compare
-    Replay {
-        #[arg(value_name = "ID")]
-        id: String,
-        /// only the N-th answer
-        #[arg(value_name = "N")]
-        number: Option<usize>,
-    },
-    /// delete conversations for good
-    Rm {
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<String>,
-        /// do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
 }
 
 impl clap::Args for Given {

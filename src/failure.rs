@@ -10,6 +10,7 @@ mod history;
 mod hub;
 mod input;
 mod models;
+mod rpc;
 mod session;
 mod settings;
 

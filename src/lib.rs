@@ -24,6 +24,7 @@ pub mod gguf;
 pub mod history;
 pub mod hub;
 pub mod http;
+pub mod rpc;
 pub mod model_state;
 pub mod input;
 pub mod ui;

@@ -31,7 +31,7 @@ fn words_with_white_space_are_the_prompt() {
 #[test]
 fn one_word_is_a_prompt() {
     let home = Home::new();
-    for word in ["Why?", "hi", "日本の首都はどこですか？", "banana", "2+2=?", "Lst", "worker", "hm"]
+    for word in ["Why?", "hi", "日本の首都はどこですか？", "banana", "2+2=?", "Lst", "poetry", "hm"]
     {
         home.scripted("yes\n", &[word]).done().code(0).stdout("yes\n").stderr("");
     }
@@ -146,7 +146,7 @@ fn a_bias_for_a_token_outside_the_vocabulary_is_wrong_usage() {
 #[test]
 fn options_of_others_are_unknown_like_any_other() {
     let home = Home::new();
-    for option in ["--rpc", "--draft-model", "-md", "-mv", "-mu"] {
+    for option in ["--poll", "--draft-model", "-md", "-mv", "-mu"] {
         let done = home.run(&["-p", "a", option, "x"]).done();
         done.failed(2, &format!("unexpected argument '{option}'")).hint("-p");
     }

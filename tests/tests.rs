@@ -104,6 +104,8 @@ mod measured;
 mod loading;
 // What of a model goes to which device.
 mod placement;
+// Lent machines: their answers, their gate, their faults.
+mod workers;
 // The same with drafts.
 mod speculative;
 // Families of models, compared with their reference implementation; and the conversion of some.

@@ -59,6 +59,14 @@ impl Error {
     pub fn is_broken_off(&self) -> bool {
         matches!(self, Error::Server(fault) if fault.fault.is_broken_off())
     }
+
+    /// The address of a worker that was lost.
+    pub fn lost_worker(&self) -> Option<&str> {
+        match self {
+            Error::Engine(error) => error.lost_worker(),
+            _ => None,
+        }
+    }
 }
 
 impl From<engine::Error> for Error {

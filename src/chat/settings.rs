@@ -192,6 +192,11 @@ pub struct Settings {
     pub gpu_layers: Option<u32>,
     /// llama.cpp's names of the devices to use, or `none` alone; empty: all GPUs.
     pub devices: Vec<String>,
+    /// Workers, each as HOST:PORT.
+    pub rpc: Vec<String>,
+    pub rpc_token: Option<PathBuf>,
+    /// In seconds.
+    pub rpc_timeout: u32,
     pub split_mode: SplitMode,
     /// The place, among the devices, of the one that has what is not split.
     pub main_gpu: u32,
@@ -260,6 +265,9 @@ impl Default for Settings {
             batch_size: None,
             gpu_layers: None,
             devices: Vec::new(),
+            rpc: Vec::new(),
+            rpc_token: None,
+            rpc_timeout: 10,
             split_mode: SplitMode::Layer,
             main_gpu: 0,
             tensor_split: Vec::new(),

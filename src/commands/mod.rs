@@ -17,6 +17,7 @@ mod rm;
 mod model_card;
 mod servers;
 mod show;
+pub mod worker;
 
 use std::io;
 use std::path::Path;
@@ -184,6 +185,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
                 | Commands::Config
                 | Commands::Doctor
                 | Commands::Help { .. }
+                | Commands::Worker(_)
         ),
     };
     if tells {
@@ -203,6 +205,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         }
         Commands::History { what } => history::run(what, context),
         Commands::Bench { model } => bench::run(model.as_deref(), context),
+        Commands::Worker(worker) => worker::run(&worker, context),
         Commands::Config => config::run(context),
         Commands::Doctor => doctor::run(context),
         Commands::Help { what } => help::run(&what, context),

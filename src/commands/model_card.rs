@@ -11,7 +11,7 @@ use crate::models::about::{About, count};
 use crate::models::fit::{available_memory, planned};
 use crate::models::licences::Openness;
 use crate::models::memory::Needs;
-use crate::models::plan::{Plan, Share};
+use crate::models::plan::{Plan, Share, whereabouts};
 use crate::models::{self, Device, Supports};
 use crate::units::size;
 
@@ -197,12 +197,14 @@ impl ModelCard {
         }
         match &self.plan {
             Ok((gpus, plan)) if !gpus.is_empty() => {
-                lines.push(format!("{:18}on the GPU: {}", "", plan.placed()));
-                let share = |(gpu, share): (&Device, &Share)| {
+                lines.push(format!("{:18}{}: {}", "", whereabouts(gpus), plan.placed()));
+                let share = |((gpu, share), layers): ((&Device, &Share), &u32)| {
                     let bytes = size(share.with_context(plan.context));
-                    format!("{:18}{}: {bytes} of {} free", "", gpu.name, size(gpu.free))
+                    let layers =
+                        if gpus.len() > 1 { format!("{layers} of the layers, ") } else { String::new() };
+                    format!("{:18}{}: {layers}{bytes} of {} free", "", models::name(gpu), size(gpu.free))
                 };
-                lines.extend(gpus.iter().zip(&plan.gpus).map(share));
+                lines.extend(gpus.iter().zip(&plan.gpus).zip(&plan.split).map(share));
                 let main = size(plan.main.with_context(plan.context));
                 lines.push(format!("{:18}main memory: {main}, for {} tokens of context", "", plan.context));
                 lines.extend(plan.reason.iter().map(|why| format!("{:18}the whole model {why}", "")));

@@ -35,6 +35,7 @@ pub(super) fn run(
     parts: &Sections,
     context: &mut CommandContext,
 ) -> Result<Exit, Failure> {
+    models::select_workers(context.config)?;
     let settings = context.config.settings();
     let at_server = match &context.server {
         Some(server) => Some(format!("{}@{}", wanted.unwrap_or_default(), server.title())),

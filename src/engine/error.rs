@@ -1,5 +1,7 @@
 //! Why an engine cannot be created or cannot answer.
 
+use crate::rpc;
+
 /// `Clone`: everyone waiting for an unusable model receives the error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -25,8 +27,21 @@ pub enum Error {
     /// llama.cpp failed or rejected its input.
     #[error("{0}")]
     Llama(String),
+    /// A worker that has a part of the model is lost.
+    #[error(transparent)]
+    Worker(#[from] rpc::Error),
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// The address of a worker that was lost.
+    pub fn lost_worker(&self) -> Option<&str> {
+        match self {
+            Error::Worker(rpc::Error::Lost { address, .. }) => Some(address),
+            _ => None,
+        }
+    }
 }
 
 impl From<anyhow::Error> for Error {

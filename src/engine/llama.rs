@@ -12,6 +12,7 @@ mod facts;
 mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
+mod lent;
 mod log;
 mod pages;
 mod placement;
@@ -19,6 +20,7 @@ mod plugins;
 mod refusal;
 mod repack;
 mod weights;
+mod workers;
 
 use std::ops::ControlFlow;
 
@@ -33,11 +35,12 @@ use self::fallback::LONG;
 use self::log::reason;
 pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
-pub use self::plugins::plugins;
+pub use self::plugins::{plugin_folder, plugins};
 pub use self::refusal::lacks_memory;
 use self::refusal::{is_memory, refused};
 pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
+pub use self::workers::{Lending, lendable, select_workers, serve};
 use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
@@ -75,6 +78,7 @@ impl<'w> Llama<'w> {
         self.capacity = 0;
         self.lens = vec![0; self.options.sequences];
         let opened = Context::open(self.weights, &self.options, capacity);
+        self.weights.check_workers()?;
         self.context = Some(opened.map_err(|error| refused(&self.options, capacity, &error.to_string()))?);
         self.capacity = capacity;
         for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
@@ -125,7 +129,9 @@ impl<'w> Llama<'w> {
         let mut state = Vec::new();
         state.try_reserve_exact(size).context("there is no room for a copy of the model's memory")?;
         state.push(u8::from(self.weights.far(self.capacity)));
-        if context.save(sequence, extent, &mut state) != size - 1 {
+        let saved = context.save(sequence, extent, &mut state);
+        self.weights.check_workers()?;
+        if saved != size - 1 {
             bail!("llama.cpp could not copy its memory");
         }
         Ok(state)
@@ -359,6 +365,10 @@ impl Model for Llama<'_> {
             batch.iter().all(|row| row.position > self.lens[row.sequence] || self.can_return(row.sequence));
         let context = self.context.as_mut().context("nothing was made room for")?;
         let done = context.decode(batch, if stays { cancel } else { &|| false });
+        if self.weights.uses_workers() {
+            context.synchronize();
+            self.weights.check_workers()?;
+        }
         let before = std::mem::replace(&mut self.lens, lens);
         if let Ok(ControlFlow::Continue(())) = done {
             self.rows = batch.iter().filter(|row| row.logits).count();

@@ -13,6 +13,8 @@ impl From<Error> for Failure {
         let hint = match &error {
             Error::NotHere(not_here) => return not_here.clone().into(),
             Error::Backend(error) => return error.clone().into(),
+            Error::Worker(error) => return error.clone().into(),
+            Error::Offline => return usage(&error).hint("leave out --offline, or use --rpc none"),
             Error::NoTemplate { own, source } => {
                 let failure = Failure::from(source.clone()).hint(templates(own));
                 return Failure { message: error.to_string(), ..failure };

@@ -8,6 +8,7 @@ use crate::files::reason;
 use crate::gguf::Refusal;
 use crate::input;
 use crate::models::names::NotHere;
+use crate::rpc;
 use crate::units::{count, size};
 
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,11 @@ pub enum Error {
     #[error("the chat template: {source}")]
     NoTemplate { own: Vec<String>, source: input::Error },
 
+    /// Workers are reached over the network.
+    #[error("offline: no worker is used")]
+    Offline,
+    #[error(transparent)]
+    Worker(#[from] rpc::Error),
     /// llama.cpp rejected the model in a probe.
     #[error(transparent)]
     Backend(#[from] backend::Error),

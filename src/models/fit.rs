@@ -83,7 +83,7 @@ fn machine(gpus: &[Device], batch: usize) -> Machine<'_> {
 /// Free memory of this machine for a model, in bytes: main memory, and what GPUs have of their own. `None` if
 /// unknown.
 pub fn available_memory() -> Option<u64> {
-    let own = |gpu: &Device| if gpu.kind == DeviceKind::Gpu { usable(gpu) } else { 0 };
+    let own = |gpu: &Device| if gpu.has_own_memory() { usable(gpu) } else { 0 };
     Some(gguf::memory::available_memory()?.saturating_add(llama::gpus().iter().map(own).sum()))
 }
 

@@ -24,6 +24,7 @@ mod open;
 pub mod probe;
 mod templates;
 mod threads;
+mod workers;
 
 use std::path::{Path, PathBuf};
 
@@ -32,8 +33,8 @@ use self::names::NotHere;
 use self::places::{Owner, Place};
 use crate::backend::probe::without_repack;
 use crate::chat::settings::Settings;
-pub use crate::engine::llama::Device;
 use crate::engine::llama::{self, DeviceKind, Placement, devices, plugins, system_info};
+pub use crate::engine::llama::{Device, Lending};
 pub use crate::engine::prompt::template::Supports;
 use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
@@ -45,6 +46,7 @@ use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
 pub use threads::{Threads, threads};
+pub use workers::{lendable, select_workers, serve};
 
 /// The folders to search for models.
 pub fn places(config: &Config) -> Vec<Place> {
@@ -104,6 +106,14 @@ pub fn described(device: &Device) -> String {
     format!("{name}: {description} ({} MiB, {} MiB free)", total >> 20, free >> 20)
 }
 
+/// The name of a device; with its address, if it is another machine's.
+pub fn name(device: &Device) -> String {
+    match device.kind {
+        DeviceKind::Lent => format!("{}, {}", device.name, device.description),
+        _ => device.name.clone(),
+    }
+}
+
 /// The kind of a device, in a word.
 pub fn kind(device: &Device) -> &'static str {
     match device.kind {
@@ -111,6 +121,7 @@ pub fn kind(device: &Device) -> &'static str {
         DeviceKind::Gpu => "gpu",
         DeviceKind::Integrated => "integrated",
         DeviceKind::Accelerator => "accelerator",
+        DeviceKind::Lent => "worker",
     }
 }
 

@@ -11,8 +11,9 @@ use super::attention::{scores_fit, to_measure};
 use super::device::device;
 use super::fit::{chosen, fit};
 use super::memory::{first_batch_size, weights_bytes};
-use super::plan::Plan;
-use super::{Error, advice_of, chat_template, entry_of, find, on_gpu, places, probe, refused, threads};
+use super::{
+    Error, advice_of, chat_template, entry_of, find, on_gpu, places, probe, refused, select_workers, threads,
+};
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
 use crate::backend::probe::{Probe, ProbeVerdict, without_repack};
@@ -49,6 +50,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     }
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
     let header = header.map_err(|refusal| refused(path, refusal))?;
+    select_workers(config)?;
     let entry = entry_of(path);
     let advice = advice_of(&header);
     let config = config.advised(advice.clone());
@@ -87,7 +89,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
         ..ContextOptions::new(settings, limit, batch_size as usize, threads.count)
     };
     let (device, gpu_warning) = device(&fit.gpus, fit.plan.as_ref(), settings, threads);
-    let partly = fit.plan.as_ref().and_then(Plan::partly);
+    let partly = fit.plan.as_ref().and_then(|plan| plan.partly(&fit.gpus));
     let cautions = cautions(&header, limit, template.is_some());
     let description = Description {
         name: entry.map_or_else(|| library::title(path, &places(&config)), |entry| entry.title.clone()),

@@ -105,9 +105,18 @@ impl Plan {
     }
 
     /// One line if not all of the model is on GPUs because it does not fit.
-    pub fn partly(&self) -> Option<String> {
+    pub fn partly(&self, gpus: &[Device]) -> Option<String> {
         let reason = self.reason.as_ref()?;
-        Some(format!("on the GPU: {}; the whole model {reason}", self.placed()))
+        Some(format!("{}: {}; the whole model {reason}", whereabouts(gpus), self.placed()))
+    }
+}
+
+/// Where layers are that are on one of these devices, for people.
+pub fn whereabouts(gpus: &[Device]) -> &'static str {
+    match gpus.iter().filter(|gpu| gpu.kind == DeviceKind::Lent).count() {
+        0 => "on the GPU",
+        lent if lent == gpus.len() => "on workers",
+        _ => "on the GPU and workers",
     }
 }
 
@@ -389,7 +398,12 @@ mod tests {
         let partly = with(700);
         assert_eq!((partly.gpu_layers, partly.main.weights), (6, 550 * MIB));
         assert_eq!(partly.gpus[0].weights, 550 * MIB, "the output and five layers");
-        assert!(partly.partly().unwrap().starts_with("on the GPU: 6 of 11 layers; the whole model needs"));
+        assert!(
+            partly
+                .partly(&[gpu("A", 700)])
+                .unwrap()
+                .starts_with("on the GPU: 6 of 11 layers; the whole model needs")
+        );
         assert_eq!(with(1).gpu_layers, 0);
         assert_eq!(planned(&model(0), &[], &settings).main.weights, 1100 * MIB);
     }

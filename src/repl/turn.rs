@@ -22,6 +22,8 @@ enum Asked {
     Done(String),
     /// The context is full, and the user must decide what to drop. In tokens.
     Full { prompt: usize, limit: usize, failed: FailedTurn },
+    /// The worker at this address is lost.
+    Lost { worker: String, failed: FailedTurn },
 }
 
 /// The user's decision about a conversation that no longer fits.
@@ -33,7 +35,7 @@ enum Decision {
 }
 
 impl Chat<'_> {
-    /// Asks the model, and again once the user has decided what to drop. Returns text for the line editor.
+    /// Asks the model, and again once the user has decided what to drop or to go on without a worker. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
         if !self.may_leave(editor)? {
             return Ok(match ask {
@@ -45,6 +47,14 @@ impl Chat<'_> {
             let (prompt, limit, failed) = match self.ask_once(ask.clone())? {
                 Asked::Done(back) => return Ok(back),
                 Asked::Full { prompt, limit, failed } => (prompt, limit, failed),
+                Asked::Lost { worker, failed } => {
+                    self.screen.break_off();
+                    self.screen.warning(&failed.error.to_string());
+                    match self.goes_on_without(&worker, editor)? {
+                        true => continue,
+                        false => return Ok(self.back_into_editor(failed.message)),
+                    }
+                }
             };
             self.screen
                 .note(&format!("the conversation no longer fits the context: {prompt} of {limit} tokens"));
@@ -59,6 +69,19 @@ impl Chat<'_> {
                 Decision::Nothing => return Ok(self.back_into_editor(failed.message)),
             }
         }
+    }
+
+    /// Offers to load the model again without a lost worker. Whether that was done.
+    fn goes_on_without(&mut self, worker: &str, editor: &mut Editor) -> Result<bool, Failure> {
+        let others: Vec<&str> =
+            self.session.settings().rpc.iter().map(String::as_str).filter(|other| *other != worker).collect();
+        let rest = if others.is_empty() { "none".to_string() } else { others.join(",") };
+        let answer = editor.ask(&format!("Go on without {worker}? [Y/n] "))?;
+        if answer.is_none_or(|answer| answer.trim().to_lowercase().starts_with('n')) {
+            return Ok(false);
+        }
+        let changed = self.set(setting("rpc").expect("it is in the table"), Some(&rest));
+        Ok(changed.map_err(|failure| self.screen.failure(&failure)).is_ok())
     }
 
     /// Lets the user decide about a conversation that no longer fits.
@@ -137,7 +160,10 @@ impl Chat<'_> {
             }
             Err(failed) => Ok(match full {
                 Some((prompt, limit)) => Asked::Full { prompt, limit, failed },
-                None => Asked::Done(self.put_back(failed)),
+                None => match failed.error.lost_worker().map(String::from) {
+                    Some(worker) => Asked::Lost { worker, failed },
+                    None => Asked::Done(self.put_back(failed)),
+                },
             }),
         }
     }

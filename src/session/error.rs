@@ -52,6 +52,14 @@ impl From<backend::Error> for Error {
 }
 
 impl Error {
+    /// The address of a worker that was lost.
+    pub fn lost_worker(&self) -> Option<&str> {
+        match self {
+            Error::Backend(error) => error.lost_worker(),
+            _ => None,
+        }
+    }
+
     /// Whether a model cannot be opened because there is too little memory now.
     pub(super) fn lacks_memory(&self) -> bool {
         matches!(self, Error::Model(error) if error.lacks_memory())

@@ -234,7 +234,10 @@ impl Session {
                     return Ok(Received::Broken(error));
                 }
                 Some(BackendEvent::Done(Err(error))) => {
-                    let Some((prompt, limit)) = full else { return Err(error.into()) };
+                    let Some((prompt, limit)) = full else {
+                        self.save_partial(asked_for, written);
+                        return Err(error.into());
+                    };
                     return Ok(Received::Full { prompt, limit, error });
                 }
                 Some(BackendEvent::Progress(Event::Full { prompt, limit })) => {
@@ -250,18 +253,26 @@ impl Session {
                 self.journal.iter_mut().for_each(|journal| journal.flush(FIRST_WORD));
             }
             // Also when no more tokens arrive.
-            if written.unsaved && written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
-                (written.saved, written.unsaved) = (Some(Instant::now()), false);
-                let answer = Some(Box::new(self.how(asked_for, None)));
-                let entry = Entry::new(written.id, self.conversation.head(), written.message.clone());
-                if let Some(journal) = &mut self.journal {
-                    journal.partial(&self.conversation, Entry { created: Some(now()), answer, ..entry });
-                }
+            if written.saved.is_none_or(|saved| saved.elapsed() >= KEEPING) {
+                self.save_partial(asked_for, written);
             }
             if watch(event.as_ref()).is_break() {
                 reply.cancel();
                 return Ok(Received::Stats(last_words(&reply, seed)));
             }
+        }
+    }
+
+    /// Saves what has been written of the answer to `asked_for`, if there is more than before.
+    fn save_partial(&mut self, asked_for: &Request, written: &mut Written) {
+        if !written.unsaved {
+            return;
+        }
+        (written.saved, written.unsaved) = (Some(Instant::now()), false);
+        let answer = Some(Box::new(self.how(asked_for, None)));
+        let entry = Entry::new(written.id, self.conversation.head(), written.message.clone());
+        if let Some(journal) = &mut self.journal {
+            journal.partial(&self.conversation, Entry { created: Some(now()), answer, ..entry });
         }
     }
 

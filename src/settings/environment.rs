@@ -8,9 +8,9 @@ use crate::chat::settings::renamed;
 use crate::suggest::nearest;
 
 const OURS: &str = "FIRESIDE_";
-/// Variables that are not settings: the models folder, shell completion, those of `cargo run`, the key of a
-/// server.
-const OTHERS: &[&str] = &["MODELS", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD", "API_KEY"];
+/// Variables that are not settings: the models folder, secrets of servers and workers, shell completion, those
+/// of `cargo run`.
+const OTHERS: &[&str] = &["MODELS", "WORKER_TOKEN", "API_KEY", "COMPLETE", "LLAMA_CPP", "LLAMA_CPP_BUILD"];
 /// Prefixes of more of them: keys of servers, and what is for tests.
 const PREFIXES: &[&str] = &["API_KEY_", "TEST_"];
 

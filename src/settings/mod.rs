@@ -15,6 +15,7 @@ pub mod table;
 mod environment;
 mod file;
 mod values;
+mod workers;
 
 pub use assignment::{Assignment, Source, Wrong};
 pub use paths::Paths;

@@ -24,13 +24,17 @@ pub struct Paths {
     pub conversations: PathBuf,
     /// The prompt cache.
     pub prompt_cache: PathBuf,
+    /// The token of workers on this machine.
+    pub worker_token: PathBuf,
+    /// Tensors that clients sent to workers on this machine.
+    pub tensor_cache: PathBuf,
     /// The user's home folder.
     pub home: PathBuf,
 }
 
 impl Paths {
     /// The paths with descriptions, for `help files`.
-    pub fn table(&self) -> [(&'static str, &Path); 8] {
+    pub fn table(&self) -> [(&'static str, &Path); 10] {
         [
             ("config file", &self.config_file),
             ("models, also in subfolders", &self.models),
@@ -39,6 +43,8 @@ impl Paths {
             ("facts about model files, and the model used last", &self.model_state),
             ("prompt cache", &self.prompt_cache),
             ("lock files of conversations in use", &self.working),
+            ("token of workers on this machine", &self.worker_token),
+            ("tensors that workers keep", &self.tensor_cache),
             ("empty; marks that the path of the conversations has been shown", &self.told),
         ]
     }
@@ -61,6 +67,8 @@ impl Paths {
             told: state.join("told"),
             conversations: base.data_dir().join("fireside").join("conversations.db"),
             prompt_cache: base.cache_dir().join("fireside").join("prompts"),
+            worker_token: state.join("worker-token"),
+            tensor_cache: base.cache_dir().join("fireside").join("tensors"),
             home: base.home_dir().to_path_buf(),
         })
     }

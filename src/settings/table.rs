@@ -4,6 +4,7 @@
 
 use super::setting::{Access, Group, Setting, row};
 use super::values::*;
+use super::workers::{show_workers, workers};
 
 /// The row with this name or alias; `_` counts as `-`.
 pub fn setting(name: &str) -> Option<&'static Setting> {
@@ -72,6 +73,12 @@ pub const SETTINGS: &[Setting] = &[
     row("device", "NAMES|none", Group::Model, value!(devices, devices, show_devices))
         .help("GPUs to use, by the names that --list-devices shows, separated by commas; none: the CPU alone")
         .shapes(),
+    row("rpc", "HOST:PORT,…|none", Group::Model, value!(rpc, workers, show_workers))
+        .help("lent machines to put layers on, where fireside worker runs"),
+    row("rpc-token", "FILE", Group::Model, value!(rpc_token, some_path, show_path))
+        .help("file with the token of the workers; default: that of workers on this machine"),
+    row("rpc-timeout", "N", Group::Model, number!(rpc_timeout, 1..=600))
+        .help("seconds without a sign of life after which a worker is given up"),
     row("split-mode", "none|layer|row", Group::Model, choice!(split_mode, SPLIT_MODES))
         .help("how several GPUs share the model: by layers, by rows of each matrix, or not at all")
         .shapes(),

@@ -195,7 +195,7 @@ pub(super) fn n_cpu_moe(value: &str) -> Result<Option<u32>, String> {
 }
 
 /// Words between commas.
-fn words(value: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 

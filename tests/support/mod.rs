@@ -395,6 +395,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn write(&mut self, bytes: &[u8]) {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
@@ -502,6 +506,11 @@ impl Heard {
                 Err(_) => panic!("no {part:?} in {:?}", String::from_utf8_lossy(&self.bytes)),
             }
         }
+    }
+
+    /// What was heard so far.
+    pub fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
     /// Closes this end of the pipe after the next piece.

@@ -18,7 +18,7 @@ use crate::engine::llama::{self, Llama, SpecialIds, Weights};
 use crate::engine::model::Model;
 use crate::engine::prompt::template;
 use crate::engine::prompt_cache::{self, PromptCache};
-use crate::engine::{Engine, cache};
+use crate::engine::{self, Engine, cache};
 
 /// How long the queue must be empty before background work begins.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -103,6 +103,9 @@ impl Worker {
     fn not_loaded(&self, error: &anyhow::Error) -> Error {
         if self.loading.abort.load(Ordering::Relaxed) {
             return Error::Interrupted;
+        }
+        if let Some(engine::Error::Worker(lost)) = error.downcast_ref() {
+            return Error::Engine(engine::Error::Worker(lost.clone()));
         }
         let (path, why) = (self.spec.path.clone(), error.to_string());
         if llama::lacks_memory(&why) { Error::NoMemory { path, why } } else { Error::Load { path, why } }

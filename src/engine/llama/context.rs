@@ -178,6 +178,12 @@ impl<'w> Context<'w> {
         }
     }
 
+    /// Waits until all devices have computed what they were given.
+    pub(super) fn synchronize(&self) {
+        // SAFETY: the context is alive.
+        contained(|| unsafe { sys::llama_synchronize(self.raw.as_ptr()) });
+    }
+
     /// A row of logits from the last batch, counted backwards from -1, the last one requested. `None` if
     /// there is no such row.
     pub(super) fn logits(&self, row: i32) -> Option<&[f32]> {

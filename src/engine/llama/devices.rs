@@ -7,6 +7,7 @@ use std::sync::{Once, OnceLock};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
+use super::lent::worker_of;
 use super::log::c_text;
 use super::plugins;
 use crate::chat::settings::Numa;
@@ -32,6 +33,8 @@ pub enum DeviceKind {
     Integrated,
     /// Computes with main memory, beside the CPU.
     Accelerator,
+    /// Another machine's, whose memory is its own.
+    Lent,
 }
 
 /// A device that can run a model, or a part of it.
@@ -49,8 +52,14 @@ pub struct Device {
 }
 
 impl Device {
+    /// Whether layers can be put there: on a GPU, or on a worker, whatever that computes with.
     pub fn is_gpu(&self) -> bool {
-        matches!(self.kind, DeviceKind::Gpu | DeviceKind::Integrated)
+        matches!(self.kind, DeviceKind::Gpu | DeviceKind::Integrated | DeviceKind::Lent)
+    }
+
+    /// Whether its memory is no part of this machine's main memory.
+    pub fn has_own_memory(&self) -> bool {
+        matches!(self.kind, DeviceKind::Gpu | DeviceKind::Lent)
     }
 }
 
@@ -65,13 +74,14 @@ pub fn devices() -> Vec<Device> {
     with_test_memory(device_handles().filter_map(described).collect())
 }
 
-/// llama.cpp's handles of all devices.
+/// llama.cpp's handles of all devices, without those of workers that are not to be used.
 pub(super) fn device_handles() -> impl Iterator<Item = sys::ggml_backend_dev_t> {
     backend();
-    // SAFETY: after start-up the list of devices no longer changes, and each stays valid.
+    // SAFETY: only workers.rs adds to the list, and each device stays valid.
     let count = unsafe { sys::ggml_backend_dev_count() };
     // SAFETY: as above, and the index is below the count.
-    (0..count).map(|index| unsafe { sys::ggml_backend_dev_get(index) })
+    let devices = (0..count).map(|index| unsafe { sys::ggml_backend_dev_get(index) });
+    devices.filter(|device| !matches!(worker_of(*device), Some(None)))
 }
 
 /// The GPUs that llama.cpp uses unless told otherwise: each once, integrated ones only if there are no others.
@@ -84,7 +94,7 @@ pub fn gpus() -> Vec<Device> {
         }
     }
     let discrete = gpus.iter().any(|gpu| gpu.kind == DeviceKind::Gpu);
-    gpus.retain(|gpu| !discrete || gpu.kind == DeviceKind::Gpu);
+    gpus.retain(|gpu| !discrete || gpu.kind != DeviceKind::Integrated);
     gpus
 }
 
@@ -101,11 +111,18 @@ fn described(device: sys::ggml_backend_dev_t) -> Option<Device> {
         sys::GGML_BACKEND_DEVICE_TYPE_ACCEL => DeviceKind::Accelerator,
         _ => return None,
     };
+    let (name, free) = (text(about.name)?, about.memory_free as u64);
+    if let Some(worker) = worker_of(device).flatten() {
+        // The system of a worker counts all of its memory as free.
+        let (kind, free) = (DeviceKind::Lent, free.min(worker.memory));
+        let (description, total) = (format!("worker {}", worker.address), about.memory_total as u64);
+        return Some(Device { name, description, kind, free, total, hardware: None });
+    }
     Some(Device {
-        name: text(about.name)?,
+        name,
         description: text(about.description).unwrap_or_default(),
         kind,
-        free: about.memory_free as u64,
+        free,
         total: about.memory_total as u64,
         hardware: text(about.device_id),
     })
@@ -128,9 +145,13 @@ fn with_test_memory(mut devices: Vec<Device>) -> Vec<Device> {
     devices
 }
 
-/// llama.cpp's handle of a device; `None` for a pretended one.
+/// llama.cpp's handle of a device; `None` for a pretended one, and for one of a worker that is lost.
 pub(super) fn handle(name: &str) -> Option<sys::ggml_backend_dev_t> {
-    device_handles().find(|device| described(*device).is_some_and(|device| device.name == name))
+    let own_name = |device: sys::ggml_backend_dev_t| {
+        // SAFETY: the text belongs to the device.
+        c_text(unsafe { sys::ggml_backend_dev_name(device) })
+    };
+    device_handles().find(|device| own_name(*device).is_some_and(|own| own.trim() == name))
 }
 
 /// Spreads threads and memory over the nodes of the machine: the first call counts, for the whole process.

@@ -36,7 +36,12 @@ pub fn plugins() -> Option<&'static Plugins> {
     PLUGINS.get()
 }
 
-/// Loads every GPU's back end whose driver is there, and the best of the processor's.
+/// Where back ends are loaded from, if they are no part of the program.
+pub fn plugin_folder() -> Option<PathBuf> {
+    cfg!(feature = "dynamic-backends").then(folder)
+}
+
+/// Loads every GPU's back end whose driver is there, the one for workers, and the best of the processor's.
 pub(super) fn load() {
     let folder = folder();
     let mut plugins = Plugins::default();
@@ -47,6 +52,7 @@ pub(super) fn load() {
             None => {}
         }
     }
+    load_from(&folder, "rpc"); // workers.rs misses it if it is not there
     let mut cpu = variants().into_iter().map(|variant| format!("cpu-{variant}"));
     match cpu.find(|name| load_from(&folder, name) == Some(true)) {
         Some(name) => plugins.loaded.push(name),

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -22,13 +22,16 @@ use llama_cpp_sys_2::{
 use super::devices::{backend, spread};
 use super::facts;
 use super::fallback::Letters;
+use super::lent::selected;
 use super::log::{contained, forget_errors, reason};
 use super::pages::MappedPages;
 use super::placement::Placement;
 use crate::chat::Settings;
 use crate::chat::settings::Numa;
 use crate::engine::alphabet::Alphabet;
+use crate::engine::error::Error;
 use crate::engine::token::{Token, Vocabulary};
+use crate::rpc::Link;
 
 /// Load parameters, all resolved.
 #[derive(Debug, Clone)]
@@ -101,6 +104,8 @@ pub struct Weights {
     near: Option<usize>,
     /// Whether a GPU evaluates some layers.
     pub(super) on_gpu: bool,
+    /// The workers that have some layers, perhaps.
+    workers: Vec<Arc<Link>>,
 }
 
 /// A vocabulary and facts about it.
@@ -133,13 +138,14 @@ impl Weights {
         spread(options.numa);
         forget_errors();
         let mut stopped = false;
+        let workers = if options.placement.gpus.is_empty() { Vec::new() } else { selected() };
         let on_gpu = options.placement.on_gpu();
         let mut pages = (options.mmap && !options.mlock && (options.repack || on_gpu))
             .then(|| MappedPages::of(path, on_gpu));
         let mut watch = |fraction| {
             pages.iter_mut().for_each(|pages| pages.loaded(fraction));
             stopped = !progress(fraction);
-            !stopped
+            !stopped && check(&workers).is_ok()
         };
         let (model, words) = match &options.parts {
             Parts::Vocabulary => (options.read(path, Some(Half::Vocabulary), &mut watch), None),
@@ -152,6 +158,7 @@ impl Weights {
         if stopped {
             bail!("loading was stopped");
         }
+        check(&workers)?;
         let model = model?;
         let words: Box<dyn FnOnce() -> Result<Words> + Send> = match words {
             Some(thread) => {
@@ -163,7 +170,7 @@ impl Weights {
             }
         };
         let (window, near) = (facts::sliding_window(&model), facts::near_context(&model));
-        Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu })
+        Ok(Weights { model, words: LazyLock::new(words), window, near, on_gpu, workers })
     }
 
     /// llama.cpp's own model.
@@ -181,6 +188,15 @@ impl Weights {
     /// The special token ids, to speed up the next load of this file.
     pub fn special_ids(&self) -> Option<SpecialIds> {
         SpecialIds::of(&self.vocab())
+    }
+
+    pub(super) fn uses_workers(&self) -> bool {
+        !self.workers.is_empty()
+    }
+
+    /// An error if a worker is lost: then nothing is true of what was computed since.
+    pub(super) fn check_workers(&self) -> Result<()> {
+        check(&self.workers)
     }
 
     fn complete_words(&self) -> &Words {
@@ -212,6 +228,11 @@ impl Weights {
     pub(super) fn far(&self, capacity: usize) -> bool {
         self.near.is_some_and(|near| capacity > near)
     }
+}
+
+fn check(workers: &[Arc<Link>]) -> Result<()> {
+    let lost = workers.iter().find_map(|worker| worker.lost());
+    lost.map_or(Ok(()), |lost| Err(Error::Worker(lost).into()))
 }
 
 /// One half of a file; see [`Parts::AtOnce`].
