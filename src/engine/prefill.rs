@@ -323,6 +323,7 @@ mod tests {
         let measured = |on_gpu, batches: &[usize]| {
             let mut toy = Toy::new(4096);
             toy.on_gpu = on_gpu;
+            toy.grow(4096).unwrap();
             let mut prefill = Prefill::default();
             for tokens in batches {
                 let prompt = vec![7; tokens * toy.batch_size()];

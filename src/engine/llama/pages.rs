@@ -116,6 +116,8 @@ fn mapped(mapping: &str, kind: Kind) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{Kind, mapped};
 
     #[test]
