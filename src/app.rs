@@ -12,8 +12,6 @@ use crate::chat::{Message, Settings};
 use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
 use crate::failure::{Exit, Failure};
-use crate::files::{Existing, expanded, would_replace};
-use crate::history::exchange::ExportFormat;
 use crate::history::journal::Heading;
 use crate::hub::Reference;
 use crate::input;
@@ -332,23 +330,7 @@ impl App<'_> {
             self.screen.note("could not save this conversation");
             return;
         }
-        let question = "Could not save this conversation. File to save it to, or Enter to discard it: ";
-        while let Ok(Some(name)) = input::ask(self.screen, question)
-            && !name.is_empty()
-        {
-            let path = Path::new(&name);
-            let path = &expanded(path);
-            let saved = saved::format(path, ExportFormat::Json).and_then(|format| {
-                let question = saved::replace_question(path);
-                let replace = would_replace(path) && input::confirm(self.screen, &question)?;
-                let existing = if replace { Existing::Replace } else { Existing::Keep };
-                saved::save(&session.record(), path, format, existing)
-            });
-            match saved {
-                Ok(line) => return self.screen.note(&line),
-                Err(failure) => self.screen.failure(&failure),
-            }
-        }
+        saved::offer_a_file(&session.record(), self.screen);
     }
 
     /// Opens the session, which starts to load the model.

@@ -10,6 +10,7 @@ use crate::history::Error;
 use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
+use crate::input;
 use crate::settings::{Config, Paths, Server};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
@@ -266,6 +267,24 @@ pub fn leaving_question(server: &Server) -> String {
     let named = if server.name.is_empty() { String::new() } else { format!("{} (", server.name) };
     let end = if server.name.is_empty() { "" } else { ")" };
     format!("This conversation has not been at {named}{host}{end} yet. Send all of it there?")
+}
+
+/// Offers to write a conversation that could not be saved to a file, until that succeeds or the user declines.
+pub fn offer_a_file(record: &Record, screen: &mut Screen) {
+    let question = "Could not save this conversation. File to save it to, or Enter to discard it: ";
+    while let Ok(Some(name)) = input::ask(screen, question)
+        && !name.is_empty()
+    {
+        let path = &files::expanded(Path::new(&name));
+        let saved = format(path, ExportFormat::Json).and_then(|format| {
+            let replace = files::would_replace(path) && input::confirm(screen, &replace_question(path))?;
+            save(record, path, format, if replace { Existing::Replace } else { Existing::Keep })
+        });
+        match saved {
+            Ok(line) => return screen.note(&line),
+            Err(failure) => screen.failure(&failure),
+        }
+    }
 }
 
 /// The question whether to replace it.

@@ -58,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("completions", &["cli", "failure", "history", "models", "saved", "settings", "ui"]),
     ("cli", &["chat", "failure", "files", "settings", "suggest"]),
-    ("saved", &["chat", "clock", "failure", "files", "history", "settings", "ui", "units"]),
+    ("saved", &["chat", "clock", "failure", "files", "history", "input", "settings", "ui", "units"]),
     (
         "failure",
         &[
