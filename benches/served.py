@@ -1,4 +1,5 @@
-"""The cost of the remote path: fireside --server against the same llama-server asked by curl, with the same request."""
+"""The cost of other machines: fireside --server against the same llama-server asked by curl, with the same request; and a worker
+on this machine (--rpc) against the same model without it."""
 
 import json
 import os
@@ -56,3 +57,30 @@ def remote_path(bench, tools, threads):
         pairs = bench.alternate(lambda: streamed(ours, bench.home, b""), lambda: streamed(curl, bench.home, b'"content":"'))
     bench.row("SRV", "first text of a server, against curl (goal: and 2 ms)", [(a[0], b[0] + 0.002) for a, b in pairs], 1.05)
     bench.row("SRV", f"write {TOKENS} tokens of a server, against curl", [(a[1], b[1]) for a, b in pairs], 0.95, "t/s", more_is_better=True)
+
+
+@contextmanager
+def lent(program, home, threads):
+    """The address of a worker on this machine."""
+    words = [program, "worker", "--listen", "127.0.0.1:0", "--threads", threads]
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for line in process.stdout:
+            if line.startswith("lending "):
+                break
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield line.rsplit(" at ", 1)[1].strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def loopback(bench, threads):
+    """A worker's weights are not repacked for its processor, so neither are the others."""
+    words = ["--no-repack", "--no-speculative", "--no-prompt-cache", "-n", str(TOKENS), "-p", 20 * PROMPT]
+    with lent(bench.program, bench.home, threads) as address:
+        pairs = bench.alternate(lambda: bench.told("--rpc", address, *words), lambda: bench.told(*words))
+    for what, name in (("read a prompt", "prompt"), (f"write {TOKENS} tokens", "generation")):
+        speeds = [(a["speed"][name], b["speed"][name]) for a, b in pairs]
+        bench.row("RPC", f"{what} on a worker on this machine, against without", speeds, 0.8, "t/s", more_is_better=True)
