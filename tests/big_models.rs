@@ -1,5 +1,5 @@
-//! The arithmetic of docs/big-models.md: headers of the models' shapes, over data that is a hole in the file → what
-//! `show` says about them → the tables, which `UPDATE_DOCS=1 cargo test --release big_models` rewrites.
+//! The arithmetic of docs/big-models.md: headers of the models' shapes, over data that is a hole in the file →
+//! what `show` says about them → the tables. `UPDATE_DOCS=1 cargo test --release big_models` rewrites them.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ const Q5_K: u32 = 13;
 const Q6_K: u32 = 14;
 const MXFP4: u32 = 39;
 
-/// The mixes of types, as `llama_tensor_get_type_impl` in llama.cpp's `llama-quant.cpp` chooses them for these
-/// models.
+/// The mixes of types, as `llama_tensor_get_type_impl` in llama.cpp's `llama-quant.cpp` chooses them for
+/// these models.
 #[derive(Clone, Copy)]
 enum Mix {
     Mxfp4,
@@ -190,8 +190,8 @@ fn llama_70b() -> Model {
     Model { title, mix: Mix::Q4KM, arch: "llama", vocabulary: 128_256, numbers, layer, published }
 }
 
-/// `config.json` of deepseek-ai/DeepSeek-V3 and -R1, as llama.cpp's conversion/deepseek.py writes it: without the
-/// layer for multi-token prediction, and with the parts of `kv_b_proj` that multi-head latent attention needs.
+/// `config.json` of deepseek-ai/DeepSeek-V3 and -R1, as llama.cpp's conversion/deepseek.py writes it: without
+/// the layer for multi-token prediction, and with the parts of `kv_b_proj` that latent attention needs.
 fn deepseek(mix: Mix, published: (f64, f64)) -> Model {
     let numbers = vec![
         ("context_length", 163_840),

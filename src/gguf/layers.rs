@@ -1,5 +1,5 @@
-//! The headers of a model → the bytes of each layer: weights, experts, KV cache, recurrent state; how many of the
-//! experts one token uses; and what an evaluation needs besides.
+//! The headers of a model → the bytes of each layer: weights, experts, KV cache, recurrent state; the share of
+//! the experts that one token uses; and what an evaluation needs besides.
 //!
 //! llama.cpp keeps the token embeddings in main memory and puts each layer, and the output, on one device
 //! (`load_tensors` in its `llama-model.cpp`), with the layer's part of the KV cache. Sums are rounded up:
