@@ -262,6 +262,7 @@ fn show_tells_everything_and_parts_of_it() {
         "context           4096 tokens",
         "vocabulary        408 tokens (llama)",
         "chat template     system no, thinking no, tools no",
+        " of weights read per token: at most ",
         "licence           none named: unknown",
     ] {
         assert!(card.contains(line), "no {line:?} in {card}");

@@ -109,6 +109,7 @@ fn part_of_a_model_goes_where_there_is_room_and_is_said_so() {
     // `show` and `list` count the same memory.
     let show = home.run(&["show"]).arg(&model).env(GPUS, "200").done().code(0).stdout;
     assert!(show.contains("on the GPU: ") && show.contains("the whole model needs"), "{show}");
+    assert_eq!(show.matches(" read per token").count(), 3, "in all, by the GPU and by main memory: {show}");
     let show = home.run(&["show", "--json"]).arg(&model).env(GPUS, "200").done().code(0).json();
     let count = show["memory"]["plan"]["gpu_layers"].as_u64().unwrap();
     assert!((1..31).contains(&count), "{show}");

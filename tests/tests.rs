@@ -104,6 +104,8 @@ mod measured;
 mod loading;
 // What of a model goes to which device.
 mod placement;
+// The figures of docs/big-models.md.
+mod big_models;
 // Lent machines: their answers, their gate, their faults.
 mod workers;
 // The same with drafts.

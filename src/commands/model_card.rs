@@ -195,6 +195,13 @@ impl ModelCard {
             let free = size(available);
             lines.push(format!("{:18}{free} free on this machine now; it fits: {fits}", ""));
         }
+        let read = self.plan.as_ref().map_or(0, |(_, plan)| plan.read());
+        if read > 0 {
+            let most = 1e11 / read as f64;
+            let (read, digits) = (size(read), usize::from(most < 9.95));
+            let bound = format!("at most {most:.digits$} tokens/s for each 100 GB/s of bandwidth");
+            lines.push(format!("{:18}{read} of weights read per token: {bound}", ""));
+        }
         match &self.plan {
             Ok((gpus, plan)) if !gpus.is_empty() => {
                 lines.push(format!("{:18}{}: {}", "", whereabouts(gpus), plan.placed()));
@@ -202,11 +209,17 @@ impl ModelCard {
                     let bytes = size(share.with_context(plan.context));
                     let layers =
                         if gpus.len() > 1 { format!("{layers} of the layers, ") } else { String::new() };
-                    format!("{:18}{}: {layers}{bytes} of {} free", "", models::name(gpu), size(gpu.free))
+                    let (free, read) = (size(gpu.free), size(share.read));
+                    format!(
+                        "{:18}{}: {layers}{bytes} of {free} free, {read} read per token",
+                        "",
+                        models::name(gpu)
+                    )
                 };
                 lines.extend(gpus.iter().zip(&plan.gpus).zip(&plan.split).map(share));
-                let main = size(plan.main.with_context(plan.context));
-                lines.push(format!("{:18}main memory: {main}, for {} tokens of context", "", plan.context));
+                let (main, read) = (size(plan.main.with_context(plan.context)), size(plan.main.read));
+                let context = format!("for {} tokens of context", plan.context);
+                lines.push(format!("{:18}main memory: {main}, {context}; {read} read per token", ""));
                 lines.extend(plan.reason.iter().map(|why| format!("{:18}the whole model {why}", "")));
             }
             Ok(_) => {}
@@ -254,17 +267,23 @@ impl ModelCard {
 }
 
 fn plan_object((gpus, plan): &(Vec<Device>, Plan)) -> Value {
-    let object = |name: &str, share: &Share| {
+    let object = |name: &str, share: &Share, layers: u32| {
         let kv = share.with_context(plan.context) - share.weights - share.compute;
-        json!({ "name": name, "weights": share.weights, "kv": kv, "compute": share.compute })
+        json!({
+            "name": name, "layers": layers, "weights": share.weights, "read": share.read, "kv": kv,
+            "compute": share.compute,
+        })
     };
-    let gpus = gpus.iter().zip(&plan.gpus).map(|(gpu, share)| object(&gpu.name, share));
+    let layers = plan.split.iter().copied();
+    let gpus = gpus.iter().zip(&plan.gpus).zip(layers);
+    let gpus = gpus.map(|((gpu, share), layers)| object(&gpu.name, share, layers));
+    let main = object("main memory", &plan.main, plan.layers - plan.gpu_layers);
     json!({
         "context": plan.context,
         "gpu_layers": plan.gpu_layers,
         "layers": plan.layers,
         "cpu_experts": plan.cpu_experts,
-        "devices": gpus.chain([object("main memory", &plan.main)]).collect::<Vec<_>>(),
+        "devices": gpus.chain([main]).collect::<Vec<_>>(),
         "reason": plan.reason,
     })
 }

@@ -1,5 +1,5 @@
-//! The headers of a model → the bytes of each layer: weights, experts, KV cache, recurrent state; and what an
-//! evaluation needs besides.
+//! The headers of a model → the bytes of each layer: weights, experts, KV cache, recurrent state; the share of
+//! the experts that one token uses; and what an evaluation needs besides.
 //!
 //! llama.cpp keeps the token embeddings in main memory and puts each layer, and the output, on one device
 //! (`load_tensors` in its `llama-model.cpp`), with the layer's part of the KV cache. Sums are rounded up:
@@ -32,16 +32,26 @@ pub struct Layers {
     /// Token embeddings.
     pub input: u64,
     pub layers: Vec<Layer>,
+    /// The share of a layer's experts that one token uses, 0 to 1.
+    pub used_experts: f64,
     /// The output, which counts as one more layer. It has its own copy of shared embeddings, except in main
     /// memory.
     pub output: u64,
     /// Whether the output shares the token embeddings.
     pub shared: bool,
-    /// Tensors that `pinned` gave a place to, and the place.
-    pub pinned: Vec<(String, u64)>,
+    /// Tensors that `pinned` gave a place to.
+    pub pinned: Vec<Pinned>,
     /// The largest tensor of a layer.
     pub largest: u64,
     work: Work,
+}
+
+/// A tensor that is not placed by its layer, in bytes: all of it, and what decoding one token reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pinned {
+    pub place: String,
+    pub bytes: u64,
+    pub read: u64,
 }
 
 /// How a context is evaluated.
@@ -76,7 +86,11 @@ impl Layers {
         let count = header.arch_uint("block_count").unwrap_or(0).min(512) as usize;
         let state = state_bytes(header);
         let layer = |n| Layer { kv_per_token: kv.get(n).copied().unwrap_or(0.0), state, ..Layer::default() };
-        let mut all = Layers { layers: (0..count).map(layer).collect(), ..Layers::default() };
+        let mut all = Layers {
+            layers: (0..count).map(layer).collect(),
+            used_experts: used_experts(header),
+            ..Layers::default()
+        };
         let mut embeddings = 0; // bytes
         let mut has_output = false;
         for tensor in headers.iter().flat_map(|header| &header.tensors) {
@@ -86,7 +100,12 @@ impl Layers {
                 embeddings = bytes;
             }
             if let Some(place) = pinned(&tensor.name) {
-                all.pinned.push((place, bytes));
+                let read = match tensor {
+                    _ if is_expert(tensor) => all.used(bytes),
+                    _ if is_input(tensor) => 0,
+                    _ => bytes,
+                };
+                all.pinned.push(Pinned { place, bytes, read });
                 continue;
             }
             match layer_of(tensor).and_then(|n| all.layers.get_mut(n)) {
@@ -95,7 +114,7 @@ impl Layers {
                     *sum += bytes;
                     all.largest = all.largest.max(bytes);
                 }
-                None if INPUTS.iter().any(|start| tensor.name.starts_with(start)) => all.input += bytes,
+                None if is_input(tensor) => all.input += bytes,
                 None => all.output += bytes,
             }
         }
@@ -114,6 +133,11 @@ impl Layers {
         let per_token = feed_forward.max(mixing.saturating_add(scores)) + mask.saturating_mul(context);
         let logits = (how.outputs as u64).saturating_mul(vocabulary).saturating_mul(4);
         per_token.saturating_mul(how.batch as u64).saturating_add(logits).saturating_add(FIXED)
+    }
+
+    /// Of so many bytes of experts, those that decoding one token reads.
+    pub fn used(&self, experts: u64) -> u64 {
+        (experts as f64 * self.used_experts) as u64
     }
 
     /// Whether it is a mixture of experts.
@@ -151,9 +175,19 @@ impl Work {
     }
 }
 
+fn used_experts(header: &Header) -> f64 {
+    let used = header.arch_uints("expert_used_count").and_then(|used| used.into_iter().max());
+    let all = header.arch_uint("expert_count").unwrap_or(0);
+    used.filter(|used| *used < all).map_or(1.0, |used| used as f64 / all as f64)
+}
+
 /// The number in `blk.7.attn_q.weight`.
 fn layer_of(tensor: &Tensor) -> Option<usize> {
     tensor.name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
+}
+
+fn is_input(tensor: &Tensor) -> bool {
+    INPUTS.iter().any(|start| tensor.name.starts_with(start))
 }
 
 /// As `--cpu-moe` of llama.cpp: `\.ffn_(up|down|gate|gate_up)_(ch|)exps`.
@@ -223,5 +257,9 @@ mod tests {
         let layers = Layers::of(&[&own], (16.0, 16.0), pinned);
         assert!(!layers.shared && !layers.has_experts());
         assert_eq!((layers.output, layers.pinned.len()), (one, 3));
+        let sparse = mixture().u32("qwen3moe.expert_count", 8).u32("qwen3moe.expert_used_count", 2);
+        let layers = Layers::of(&[&header(&sparse)], (16.0, 16.0), pinned);
+        let read: Vec<u64> = layers.pinned.iter().map(|pinned| pinned.read).collect();
+        assert_eq!(read, [one / 4, one / 4, one], "two experts, and the router");
     }
 }

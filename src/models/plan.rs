@@ -27,6 +27,8 @@ const CONTEXT_STEP: usize = 256;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Share {
     pub weights: u64,
+    /// Of them, what decoding one token reads.
+    pub read: u64,
     /// KV cache per token of context, and recurrent state.
     pub kv_per_token: f64,
     pub state: u64,
@@ -34,6 +36,11 @@ pub struct Share {
 }
 
 impl Share {
+    fn add(&mut self, weights: u64, read: u64) {
+        self.weights += weights;
+        self.read += read;
+    }
+
     pub fn with_context(self, tokens: usize) -> u64 {
         self.fixed().saturating_add((self.kv_per_token * tokens as f64) as u64)
     }
@@ -91,6 +98,11 @@ impl Plan {
             0 => layers,
             experts => format!("{layers}, experts of {experts} in main memory"),
         }
+    }
+
+    /// Bytes of weights that decoding one token reads, on all devices.
+    pub fn read(&self) -> u64 {
+        self.gpus.iter().chain([&self.main]).map(|share| share.read).sum()
     }
 
     /// What a context takes on each of the GPUs.
@@ -204,22 +216,23 @@ impl Planner<'_> {
         };
         for (n, layer) in (0..).zip(&model.layers) {
             let aside = if n < candidate.cpu_experts { layer.experts } else { 0 };
-            main.weights += aside;
+            main.add(aside, model.used(aside));
             let gpu = owner(n);
             let share = gpu.map_or(&mut main, |gpu| &mut gpus[gpu]);
-            share.weights += layer.weights + layer.experts - aside;
+            let experts = layer.experts - aside;
+            share.add(layer.weights + experts, layer.weights + model.used(experts));
             let share = if self.settings.no_kv_offload { &mut main } else { share };
             share.kv_per_token += layer.kv_per_token;
             share.state += layer.state;
         }
         match owner(layers) {
-            Some(gpu) => gpus[gpu].weights += model.output,
-            None if model.shared => {} // the embeddings are there already
-            None => main.weights += model.output,
+            Some(gpu) => gpus[gpu].add(model.output, model.output),
+            None if model.shared => main.add(0, model.output), // the embeddings are there already
+            None => main.add(model.output, model.output),
         }
-        for (place, bytes) in &model.pinned {
-            let gpu = machine.gpus.iter().position(|gpu| gpu.name == *place);
-            gpu.map_or(&mut main, |gpu| &mut gpus[gpu]).weights += bytes;
+        for tensor in &model.pinned {
+            let gpu = machine.gpus.iter().position(|gpu| gpu.name == tensor.place);
+            gpu.map_or(&mut main, |gpu| &mut gpus[gpu]).add(tensor.bytes, tensor.read);
         }
         self.spread_rows(&mut gpus);
         let compute = self.compute();
@@ -269,10 +282,12 @@ impl Planner<'_> {
         if self.settings.split_mode != SplitMode::Row {
             return;
         }
-        let all: u64 = gpus.iter().map(|share| share.weights).sum();
+        let weights: u64 = gpus.iter().map(|share| share.weights).sum();
+        let read: u64 = gpus.iter().map(|share| share.read).sum();
         let shares = self.shares();
         for (gpu, part) in gpus.iter_mut().zip(shares) {
-            gpu.weights = (all as f64 * part) as u64;
+            gpu.weights = (weights as f64 * part) as u64;
+            gpu.read = (read as f64 * part) as u64;
         }
     }
 
@@ -419,6 +434,12 @@ mod tests {
         assert_eq!(some.placed(), "11 of 11 layers, experts of 6 in main memory");
         let few = with(200);
         assert_eq!((few.gpu_layers < 11, few.cpu_experts), (true, 10));
+        let mut sparse = model(80);
+        sparse.used_experts = 0.125;
+        let some = planned(&sparse, &[gpu("A", 700)], &settings);
+        assert_eq!(some.main.read, 6 * 10 * MIB, "six layers use an eighth of their experts");
+        assert_eq!(some.gpus[0].read, (50 + 10 * 20 + 4 * 10) * MIB);
+        assert_eq!(some.read(), 350 * MIB);
     }
 
     #[test]
