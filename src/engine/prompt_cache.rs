@@ -5,12 +5,14 @@
 //! again. If the model can truncate restored memory, a cached prompt serves any prompt that shares a prefix
 //! with it; otherwise all of its tokens must be a prefix of the prompt, or those of one of its checkpoints.
 //!
-//! `file.rs` is the format, `folder.rs` the folder and its limits, `disk.rs` the disk's speed, `writer.rs` the
-//! writing thread. Next: prefill.rs.
+//! `rules.rs` says from when on it pays, `cached.rs` what a cached prompt spares; `file.rs` is the format, `folder.rs`
+//! the folder and its limits, `disk.rs` the disk's speed, `writer.rs` the writing thread. Next: prefill.rs.
 
+mod cached;
 mod disk;
 mod file;
 mod folder;
+mod rules;
 mod writer;
 
 use std::cell::LazyCell;
@@ -22,9 +24,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use self::cached::CachedPrompt;
+pub use self::cached::Uses;
+pub(super) use self::cached::common;
 use self::disk::Disk;
 use self::file::ReadError;
 pub use self::folder::{DiskBounds, Usage, forget, usage};
+pub use self::rules::Rules;
 use self::writer::{CacheWriter, Held};
 use super::cache::SavedMemory;
 use super::checkpoints::Checkpoint;
@@ -40,36 +46,6 @@ const MOST_WAITING: usize = 2;
 const NEW_GOING_ON: f64 = 0.05;
 const NEW_PARTING: f64 = 0.25;
 
-/// The maximum size of a state in memory if the system does not report free memory, in bytes.
-const UNTOLD: u64 = 2 << 30;
-
-/// When to save states.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// A prompt is saved if restoring it is to take so much less time than its prefill. Zero: every prompt is
-    /// saved and restored, whatever the cost.
-    pub worth: Duration,
-    /// The same for prefixes that other conversations share: they save time in each of them.
-    pub worth_shared: Duration,
-    pub bounds: DiskBounds,
-    /// Returns the free memory in bytes, if the system reports it; a state may take half of it for a while.
-    pub free: fn() -> Option<u64>,
-}
-
-impl Default for Rules {
-    fn default() -> Rules {
-        let (worth, worth_shared) = (Duration::from_millis(250), Duration::from_millis(30));
-        Rules { worth, worth_shared, bounds: DiskBounds::default(), free: || None }
-    }
-}
-
-impl Rules {
-    /// The most bytes that a copy may temporarily take in memory.
-    fn room(&self) -> u64 {
-        (self.free)().map_or(UNTOLD, |free| free / 2)
-    }
-}
-
 /// Everything besides the tokens that a state depends on, in readable form; any difference means a different
 /// state. `model` identifies the model's files and their contents.
 pub fn key(model: &str, context: &ContextOptions, placement: &Placement, repack: bool) -> String {
@@ -83,15 +59,6 @@ pub fn key(model: &str, context: &ContextOptions, placement: &Placement, repack:
         context.batch_size,
         context.kv_offload,
     )
-}
-
-/// What the model can do with a saved state.
-#[derive(Debug, Clone, Copy)]
-pub struct Uses {
-    /// Truncate it.
-    pub parts: bool,
-    /// Hold this many tokens.
-    pub limit: usize,
 }
 
 /// A cached prompt that shortens a prefill.
@@ -123,36 +90,6 @@ pub struct PromptCache {
 
 /// Says whether the model's files are unchanged since it was opened.
 pub type Unchanged = Arc<dyn Fn() -> bool + Send + Sync>;
-
-#[derive(Default)]
-struct CachedPrompt {
-    tokens: Vec<Token>,
-    /// The numbers of tokens after which it has a checkpoint.
-    checkpoints: Vec<usize>,
-    conversations: Vec<String>,
-    bytes: u64,
-    secs_per_token: f64,
-}
-
-impl CachedPrompt {
-    /// The number of tokens of `prompt` that this spares; always leaves one to evaluate for its logits.
-    fn serves(&self, prompt: &[Token], uses: Uses) -> usize {
-        let same = common(&self.tokens, prompt).min(prompt.len().saturating_sub(1));
-        if self.tokens.len() <= uses.limit { self.usable(same, uses.parts) } else { 0 }
-    }
-
-    /// How many of its first `same` tokens it can restore. `parts`: its memory can be truncated.
-    fn usable(&self, same: usize, parts: bool) -> usize {
-        if parts || same == self.tokens.len() {
-            return same;
-        }
-        self.checkpoints.iter().copied().filter(|tokens| *tokens <= same).max().unwrap_or(0)
-    }
-}
-
-pub(super) fn common(a: &[Token], b: &[Token]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
 
 impl PromptCache {
     /// Touches no files until needed, except to rename the folder of an older version.
