@@ -34,6 +34,13 @@ pub enum Auto {
     Off,
 }
 
+/// The background of the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    Dark,
+    Light,
+}
+
 /// What to do when a conversation does not fit the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
@@ -247,6 +254,8 @@ pub struct Settings {
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
+    /// `None`: as the terminal says.
+    pub theme: Option<Theme>,
     /// Save nothing.
     pub incognito: bool,
     /// Save conversations even without a terminal.
@@ -300,6 +309,7 @@ impl Default for Settings {
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,
+            theme: None,
             incognito: false,
             keep: false,
             chat_template: None,

@@ -21,7 +21,7 @@ use self::full::Full;
 use self::plain::Plain;
 use crate::failure::Failure;
 use crate::ui::answer::{self, Reply};
-use crate::ui::terminal;
+use crate::ui::{is_plain, terminal};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ enum Mode {
 }
 
 impl Editor {
-    /// An editor on the terminal; a plain one if TERM is `dumb`.
+    /// An editor on the terminal; a plain one with `--plain` and if TERM is `dumb`.
     pub(super) fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
-        let feed = if crate::ui::dumb() { None } else { Feed::new() };
+        let feed = if is_plain() { None } else { Feed::new() };
         match (feed, terminal::device()) {
             (Some(feed), _) => {
                 Full::new(feed, history, complete).map(|full| Editor(Mode::Full(Box::new(full))))

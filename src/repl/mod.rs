@@ -238,8 +238,7 @@ impl Chat<'_> {
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings().color);
-        self.screen.set_thinking(self.session.settings().show_thinking);
+        self.screen.restyle(self.session.settings());
         Ok(())
     }
 

@@ -25,9 +25,9 @@ pub enum Reply {
     Interrupted,
 }
 
-/// Asks on the terminal; `None`: there is none, or only a simple one.
+/// Asks on the terminal; `None`: there is none, or output is plain.
 pub fn ask(question: &str) -> Option<Reply> {
-    let terminal = terminal::device().filter(|_| !super::dumb())?;
+    let terminal = terminal::device().filter(|_| !super::is_plain())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
     let question = wrap::wrapped(&sanitize(question), TextKind::Columns, columns);
     let mut shown = DrawnQuestion { terminal: &terminal, columns, text: String::new() };

@@ -8,17 +8,20 @@ pub mod answer;
 pub mod crash;
 pub mod keys;
 pub mod picker;
+mod plain;
 mod progress;
 mod screen;
 pub mod stats;
 pub mod table;
 pub mod terminal;
+pub mod theme;
 pub mod typing;
 mod sanitize;
 mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 
+pub use plain::{be_plain, is_plain};
 pub use sanitize::{acts, sanitize};
 pub use screen::{Screen, Style};
 use wrap::TextKind;
@@ -45,11 +48,6 @@ pub fn retype(prompt: &str, style: &str, line: &str) {
         let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");
         let _ = terminal.write_all(again.as_bytes()); // on failure the line stays as typed
     }
-}
-
-/// Whether the terminal is a simple one (TERM=dumb).
-pub fn dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Longest failure or hint, in characters: texts from a damaged file may be long.

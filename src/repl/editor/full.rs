@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::lines;
 use crate::ui::terminal::{self, Hushed};
+use crate::ui::theme::{self, Asked};
 use crate::ui::{last_line, retype};
 
 /// How long rustyline waits for the rest of a key sequence, in milliseconds; sequences arrive whole.
@@ -30,6 +31,8 @@ pub(super) struct Full {
     shared: Shared,
     /// Lines typed before the editor started.
     earlier: VecDeque<String>,
+    /// Dropped while typing is still hidden.
+    _asked: Option<Asked>,
     _hushed: Hushed,
 }
 
@@ -57,14 +60,9 @@ impl Full {
         for line in history.as_ref().and_then(|path| lines::read(path).ok()).unwrap_or_default() {
             let _ = editor.add_history_entry(line);
         }
-        Ok(Full {
-            editor,
-            history,
-            shared,
-            earlier: terminal::lines_typed_ahead().into(),
-            feed,
-            _hushed: Hushed::new(),
-        })
+        let earlier = terminal::lines_typed_ahead().into();
+        let hushed = Hushed::new();
+        Ok(Full { editor, history, shared, earlier, feed, _asked: theme::ask(), _hushed: hushed })
     }
 
     pub(super) fn read(&mut self, prompt: &str, initial: &str, cancels: bool) -> Result<Input, Failure> {
