@@ -82,6 +82,8 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
 mod drafts;
 mod questions;
 // Whole words on any terminal.

@@ -34,6 +34,13 @@ pub enum Auto {
     Off,
 }
 
+/// The keys of the line editor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyBindings {
+    Emacs,
+    Vi,
+}
+
 /// The background of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
@@ -256,6 +263,9 @@ pub struct Settings {
     pub color: Auto,
     /// `None`: as the terminal says.
     pub theme: Option<Theme>,
+    pub keys: KeyBindings,
+    /// Suggest the rest of a line from earlier ones.
+    pub hints: bool,
     /// Save nothing.
     pub incognito: bool,
     /// Save conversations even without a terminal.
@@ -310,6 +320,8 @@ impl Default for Settings {
             stats: None,
             color: Auto::Auto,
             theme: None,
+            keys: KeyBindings::Emacs,
+            hints: true,
             incognito: false,
             keep: false,
             chat_template: None,

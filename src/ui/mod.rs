@@ -21,6 +21,7 @@ mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 
+use plain::is_simple;
 pub use plain::{be_plain, is_plain};
 pub use sanitize::{acts, sanitize};
 pub use screen::{Screen, Style};
@@ -36,12 +37,14 @@ fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
 }
 
 /// Redraws the line just typed after a prompt with breaks between words; the terminal breaks it anywhere.
-pub fn retype(prompt: &str, style: &str, line: &str) {
+/// `hint` stands after it on the screen, and goes.
+pub fn retype(prompt: &str, style: &str, line: &str, hint: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
-    let (whole, rows) = (wrap::wrapped(&text, TextKind::Prose, columns), terminal::rows(&text, columns) + 1);
-    if whole == text || rows >= height || !wrap::is_sure(&text) {
+    let whole = wrap::wrapped(&text, TextKind::Prose, columns);
+    let rows = terminal::rows(&format!("{text}{hint}"), columns) + 1;
+    if (whole == text && hint.is_empty()) || rows >= height || !wrap::is_sure(&text) {
         return; // lines that scrolled off the screen, or of uncertain height, stay as they are
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {

@@ -16,10 +16,11 @@ pub fn be_plain() {
 /// Whether nothing may be redrawn and no escape sequence written: with `--plain`, for screen readers and logs,
 /// and on a simple terminal.
 pub fn is_plain() -> bool {
-    ASKED.load(Ordering::Relaxed) || on_simple_terminal()
+    ASKED.load(Ordering::Relaxed) || is_simple()
 }
 
-fn on_simple_terminal() -> bool {
+/// Whether the terminal is a simple one, which only takes whole lines.
+pub(super) fn is_simple() -> bool {
     env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
@@ -31,7 +32,7 @@ pub(super) fn is_coloured(choice: Auto, to_terminal: bool) -> bool {
         Auto::On => true,
         Auto::Off => false,
         Auto::Auto if set("NO_COLOR") => false,
-        Auto::Auto if to_terminal => !on_simple_terminal(),
+        Auto::Auto if to_terminal => !is_simple(),
         Auto::Auto => set("CLICOLOR_FORCE") && env::var_os("CLICOLOR_FORCE").is_none_or(|value| value != "0"),
     }
 }
