@@ -127,10 +127,10 @@ impl Chat<'_> {
                 _ => {}
             }
             if broken.is_err() || terminal::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+                return ControlFlow::Break(());
             }
+            screen.show_typing();
+            ControlFlow::Continue(())
         };
         let later = match &ask {
             Ask::Instead(place, _) => self.session.conversation().later_than(*place),
