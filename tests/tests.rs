@@ -23,6 +23,8 @@ mod pipes;
 mod attached;
 // Output that must not act on a terminal.
 mod control;
+// `--plain`, colours in pipes, the background of the terminal.
+mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Malicious chat templates.
@@ -80,6 +82,8 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
 mod drafts;
 mod questions;
 // Whole words on any terminal.

@@ -1,6 +1,7 @@
 //! The chat: reads a line, runs a command or asks the model, and shows the answer. A failed command or answer
 //! does not end it; a failed read or write of the terminal does.
 
+mod candidate;
 pub mod commands;
 mod editor;
 mod lines;
@@ -10,6 +11,7 @@ mod turn;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::candidate::Candidate;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
@@ -23,6 +25,7 @@ use crate::saved;
 use crate::session::{self, ModelOpener, Session};
 use crate::settings::Setting;
 use crate::ui::{Screen, terminal};
+use crate::units::size;
 
 const PROMPT: &str = "> ";
 /// The prompt of an incognito chat.
@@ -75,10 +78,13 @@ pub fn run(
             let config = session.config().clone();
             let names = Names {
                 models: Box::new(move || {
-                    let here = library::list(&places).into_iter().map(|model| model.name);
-                    here.chain(servers.iter().map(|server| format!("@{server}"))).collect()
+                    let here = library::list(&places).into_iter();
+                    let here = here.map(|model| Candidate::new(model.name, size(model.size)));
+                    here.chain(servers.iter().map(|server| format!("@{server}").into())).collect()
                 }),
-                conversations: Box::new(move || saved::latest(&config)),
+                conversations: Box::new(move || {
+                    saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
@@ -114,7 +120,7 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
-            editor.draw_prompts(self.screen.prompt_style());
+            editor.adopt(self.session.settings(), self.screen.prompt_style());
             let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Input::End => NextAction::Quit,
@@ -238,8 +244,7 @@ impl Chat<'_> {
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings().color);
-        self.screen.set_thinking(self.session.settings().show_thinking);
+        self.screen.restyle(self.session.settings());
         Ok(())
     }
 
