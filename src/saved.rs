@@ -143,7 +143,12 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option
         let messages = count(*path, "message");
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
-    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let question = picker::Question {
+        text: "Which conversation?",
+        rows: &rows,
+        about: Some(&mut about),
+        ..Default::default()
+    };
     let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::files::reason(&e)));
     match screen.pick(question).map_err(cannot)? {
         Some(place) => load(&store, &all[place].id).map(Some),

@@ -56,6 +56,9 @@ pub(crate) mod runs;
 pub(crate) mod history;
 // Chats and single questions, treated alike.
 mod conversations;
+// The branches of a conversation, and what adds them; answers that the user begins.
+mod branches;
+mod beginnings;
 // Files that the user names: exports and input.
 mod named;
 // Bugs from daily use.

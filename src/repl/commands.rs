@@ -1,14 +1,16 @@
-//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs
-//! have the functions behind it.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs, tree.rs and
+//! model.rs have the functions behind it.
 
 mod model;
+mod tree;
 mod conversation;
 
 use std::path::{Path, PathBuf};
 
 pub(super) use self::conversation::resume_conversation;
 use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
-use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
+use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
+pub(super) use self::tree::pick_message;
 use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};
 use crate::chat::{Message, MessageId};
@@ -24,6 +26,10 @@ pub enum NextAction {
     Ask(Ask),
     /// Resume a conversation that the user picks from a list.
     Resume,
+    /// Go to a message that the user picks from the tree.
+    PickMessage,
+    /// Answer the last message with this model as well.
+    Compare(String),
     /// Put this text into the line editor.
     Edit(String),
     /// Ask the user, and act after a yes.
@@ -88,13 +94,40 @@ pub const COMMANDS: &[Command] = &[
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(NextAction::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
-    row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
+    row(
+        &["redo"],
+        "",
+        Argument::None,
+        "restore the exchange that /undo removed, or the branch that /tree left",
+        redo,
+    ),
+    row(
+        &["tree"],
+        "[N]",
+        Argument::None,
+        "show the branches of this conversation and go to one, or to its N-th message",
+        tree::tree,
+    ),
     row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
         Ok(NextAction::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
         Ok(NextAction::Ask(Ask::More))
     }),
+    row(
+        &["begin"],
+        "[TEXT|none]",
+        Argument::None,
+        "write the beginning of the next answer, which the model continues; also of another one with /retry",
+        begin,
+    ),
+    row(
+        &["compare"],
+        "MODEL",
+        Argument::Model,
+        "answer the last message with a second model as well; both answers are kept as branches",
+        compare,
+    ),
     row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
     row(
