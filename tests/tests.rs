@@ -87,6 +87,8 @@ mod keys;
 mod pty;
 // The line editor: vi, hints, menus, the external editor, the search.
 mod typing;
+// What a chat shows besides the answer: what is typed meanwhile, the prompt, counters.
+mod status;
 mod drafts;
 mod questions;
 // Whole words on any terminal.

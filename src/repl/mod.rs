@@ -6,6 +6,7 @@ pub mod commands;
 mod compare;
 mod editor;
 mod lines;
+mod prompt;
 mod rows;
 mod turn;
 
@@ -28,9 +29,8 @@ use crate::settings::{Server, Setting};
 use crate::ui::{Screen, terminal};
 use crate::units::size;
 
+/// Before the messages of a resumed conversation.
 const PROMPT: &str = "> ";
-/// The prompt of an incognito chat.
-const INCOGNITO: &str = "incognito> ";
 const UNCHANGED: &str = "nothing changed";
 
 /// What to ask the model for.
@@ -177,9 +177,15 @@ impl Chat<'_> {
 
     /// Names the host that the next message goes to.
     fn prompt(&self) -> String {
-        let prompt = if self.session.settings().incognito { INCOGNITO } else { PROMPT };
+        let text = prompt::filled(&self.session.settings().prompt_format, self.session);
+        let incognito = match self.session.settings().incognito {
+            true if text.starts_with(char::is_alphanumeric) => "incognito ",
+            true => "incognito",
+            false => "",
+        };
         let host = &self.session.model().host;
-        host.as_ref().map_or(prompt.into(), |host| format!("{host} {prompt}"))
+        let host = host.as_ref().map_or(String::new(), |host| format!("{host} "));
+        format!("{host}{incognito}{text} ")
     }
 
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
@@ -274,7 +280,11 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);
-            if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if terminal::stopped() {
+                return ControlFlow::Break(());
+            }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         self.screen.end_progress();
         Ok(done?)

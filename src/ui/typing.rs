@@ -29,12 +29,15 @@ struct Typed {
     decoder: Decoder,
     /// When the last byte arrived.
     last: Option<Instant>,
+    /// How often the keys have changed while nobody took them.
+    changes: usize,
 }
 
 impl Typed {
     fn add(&mut self, bytes: &[u8]) {
         self.decoder.add(bytes);
         self.last = Some(Instant::now());
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.whole()));
     }
 
@@ -45,6 +48,7 @@ impl Typed {
         if waited < HASTE {
             return Some(HASTE - waited);
         }
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.last()));
         None
     }
@@ -126,6 +130,7 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
         let _ = typed.patience();
         let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
         stop.and_then(|at| typed.keys.remove(at));
+        typed.changes += usize::from(stop.is_some());
         let Some(end) = signalled.then_some(typed.keys.len()).or(stop) else { return false };
         typed.keys.iter_mut().take(end).filter(|key| **key == Key::Enter).for_each(|key| *key = Key::NewLine);
         while end == typed.keys.len() && typed.keys.back() == Some(&Key::NewLine) {
@@ -163,6 +168,26 @@ pub fn edit(line: &mut String, key: Key) {
         Key::Ctrl('u') => line.clear(),
         _ => {}
     }
+}
+
+/// How often what is typed has changed so far.
+pub(super) fn changes() -> usize {
+    with(|typed| typed.changes)
+}
+
+/// The lines that the unused keys make, as far as one can tell without the editor.
+pub(super) fn lines() -> Vec<String> {
+    let mut lines = vec![String::new()];
+    with(|typed| {
+        for key in &typed.keys {
+            match (key, lines.last_mut()) {
+                (Key::Enter | Key::NewLine | Key::Ctrl('j'), _) => lines.push(String::new()),
+                (key, Some(line)) => edit(line, key.clone()),
+                (_, None) => {}
+            }
+        }
+    });
+    lines
 }
 
 /// Returns unused keys; they come before all later ones.
