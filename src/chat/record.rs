@@ -102,7 +102,15 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
+/// The stop reason of an example.
+const EXAMPLE: &str = "example";
+
 impl AnswerRecord {
+    /// The record of an answer that the user's role gives as an example.
+    pub fn example() -> AnswerRecord {
+        AnswerRecord { stop: EXAMPLE.into(), ..AnswerRecord::default() }
+    }
+
     /// Whether the answer is complete: it ended or was stopped.
     pub fn is_finished(&self) -> bool {
         !self.stop.is_empty()
@@ -138,6 +146,11 @@ impl Entry {
     /// A message without an answer record and without a time.
     pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
         Entry { id, parent, message: Arc::new(message), created: None, answer: None }
+    }
+
+    /// Whether it is the answer of an example, which no model gave.
+    pub fn is_example(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.stop == EXAMPLE)
     }
 
     /// A title for a conversation that begins with this message.

@@ -3,6 +3,7 @@
 
 mod model;
 mod conversation;
+mod role;
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,7 @@ pub enum Argument {
     Setting,
     Model,
     Conversation,
+    Role,
     Command,
     Words(&'static [&'static str]),
 }
@@ -111,6 +113,13 @@ pub const COMMANDS: &[Command] = &[
         show,
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or switch to another", model),
+    row(
+        &["role"],
+        "[NAME [VARIABLE=VALUE]|none]",
+        Argument::Role,
+        "list the roles, take one with its system prompt and settings, or leave it",
+        role::role,
+    ),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
     row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
@@ -196,6 +205,7 @@ pub struct Names {
     pub models: Box<dyn Fn() -> Vec<String>>,
     /// Short ids.
     pub conversations: Box<dyn Fn() -> Vec<String>>,
+    pub roles: Box<dyn Fn() -> Vec<String>>,
 }
 
 /// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
@@ -220,6 +230,10 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
         }
         Argument::Conversation => {
             Some((start, matching(rest, (names.conversations)().iter().map(String::as_str))))
+        }
+        Argument::Role => {
+            let roles = (names.roles)();
+            Some((start, matching(rest, roles.iter().map(String::as_str).chain(["none"]))))
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| row.name)))),
@@ -324,7 +338,7 @@ mod tests {
     fn tab_knows_commands_settings_and_values() {
         let one =
             |name: &'static str| Box::new(move || vec![name.to_string()]) as Box<dyn Fn() -> Vec<String>>;
-        let names = Names { models: one("tiny"), conversations: one("3fa90011") };
+        let names = Names { models: one("tiny"), conversations: one("3fa90011"), roles: one("reviewer") };
         let offers = |line: &str| complete(line, &names).map(|(_, names)| names);
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
@@ -334,6 +348,7 @@ mod tests {
         assert_eq!(offers("/set chat-template llama").unwrap(), ["llama2 ", "llama3 "]);
         assert_eq!(offers("/set chat-template ./x"), None, "file names");
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);
+        assert_eq!(offers("/role ").unwrap(), ["none ", "reviewer "]);
         assert_eq!(offers("/resume 3f").unwrap(), ["3fa90011 "]);
         assert_eq!(offers("/file x"), None, "file names");
         assert!(offers("hello").unwrap().is_empty());

@@ -14,7 +14,7 @@ impl Session {
     /// messages, and the last answer is not the server's.
     pub fn leaves_for(&self) -> Option<Server> {
         let server = self.server()?;
-        if self.conversation.path().is_empty() || self.agreed.as_ref() == Some(&self.going(&server)) {
+        if self.conversation.has_only_examples() || self.agreed.as_ref() == Some(&self.going(&server)) {
             return None;
         }
         let path = self.conversation.path();
