@@ -23,6 +23,8 @@ mod pipes;
 mod attached;
 // Output that must not act on a terminal.
 mod control;
+// `--plain`, colours in pipes, the background of the terminal.
+mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Malicious chat templates.
@@ -83,6 +85,10 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
+// What a chat shows besides the answer: what is typed meanwhile, the prompt, counters.
+mod status;
 mod drafts;
 mod questions;
 // Whole words on any terminal.

@@ -1,16 +1,19 @@
 //! The chat: reads a line, runs a command or asks the model, and shows the answer. A failed command or answer
 //! does not end it; a failed read or write of the terminal does.
 
+mod candidate;
 pub mod commands;
 mod compare;
 mod editor;
 mod lines;
+mod prompt;
 mod rows;
 mod turn;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::candidate::Candidate;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
@@ -24,10 +27,10 @@ use crate::saved;
 use crate::session::{self, ModelOpener, OnEvent, Session};
 use crate::settings::{Server, Setting};
 use crate::ui::{Screen, terminal};
+use crate::units::size;
 
+/// Before the messages of a resumed conversation.
 const PROMPT: &str = "> ";
-/// The prompt of an incognito chat.
-const INCOGNITO: &str = "incognito> ";
 const UNCHANGED: &str = "nothing changed";
 
 /// What to ask the model for.
@@ -76,10 +79,13 @@ pub fn run(
             let config = session.config().clone();
             let names = Names {
                 models: Box::new(move || {
-                    let here = library::list(&places).into_iter().map(|model| model.name);
-                    here.chain(servers.iter().map(|server| format!("@{server}"))).collect()
+                    let here = library::list(&places).into_iter();
+                    let here = here.map(|model| Candidate::new(model.name, size(model.size)));
+                    here.chain(servers.iter().map(|server| format!("@{server}").into())).collect()
                 }),
-                conversations: Box::new(move || saved::latest(&config)),
+                conversations: Box::new(move || {
+                    saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
@@ -120,7 +126,7 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
-            editor.draw_prompts(self.screen.prompt_style());
+            editor.adopt(self.session.settings(), self.screen.prompt_style());
             let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Input::End => NextAction::Quit,
@@ -171,9 +177,15 @@ impl Chat<'_> {
 
     /// Names the host that the next message goes to.
     fn prompt(&self) -> String {
-        let prompt = if self.session.settings().incognito { INCOGNITO } else { PROMPT };
+        let text = prompt::filled(&self.session.settings().prompt_format, self.session);
+        let incognito = match self.session.settings().incognito {
+            true if text.starts_with(char::is_alphanumeric) => "incognito ",
+            true => "incognito",
+            false => "",
+        };
         let host = &self.session.model().host;
-        host.as_ref().map_or(prompt.into(), |host| format!("{host} {prompt}"))
+        let host = host.as_ref().map_or(String::new(), |host| format!("{host} "));
+        format!("{host}{incognito}{text} ")
     }
 
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
@@ -256,8 +268,7 @@ impl Chat<'_> {
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings().color);
-        self.screen.set_thinking(self.session.settings().show_thinking);
+        self.screen.restyle(self.session.settings());
         Ok(())
     }
 
@@ -269,7 +280,11 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);
-            if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if terminal::stopped() {
+                return ControlFlow::Break(());
+            }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         self.screen.end_progress();
         Ok(done?)

@@ -172,10 +172,10 @@ impl Chat<'_> {
                 broken = screen.answer(text);
             }
             if broken.is_err() || terminal::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+                return ControlFlow::Break(());
             }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         broken.map_err(unwritten)?;
         Ok(asked)
