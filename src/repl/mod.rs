@@ -85,7 +85,10 @@ pub fn run(
                     here.chain(others.iter().cloned()).collect()
                 }),
                 conversations: Box::new(move || saved::latest(&config)),
-                roles: Box::new(move || folder.as_deref().map_or_else(Vec::new, roles::list)),
+                roles: Box::new(move || {
+                    let all = folder.as_deref().map_or_else(Vec::new, roles::list);
+                    all.into_iter().filter(|name| roles::is_name(name)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
