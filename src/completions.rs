@@ -107,8 +107,8 @@ fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
 fn roles(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(paths) = Config::gather(&Given::default()).paths else { return Vec::new() };
     let about = |name: &String| Some(roles::find(&paths.roles, name).ok()?.description);
-    let all: Vec<_> =
-        roles::list(&paths.roles).into_iter().map(|name| (name.clone(), about(&name))).collect();
+    let named = roles::list(&paths.roles).into_iter().filter(|name| roles::is_name(name));
+    let all: Vec<_> = named.map(|name| (name.clone(), about(&name))).collect();
     starting(typed, all.into_iter())
 }
 

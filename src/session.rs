@@ -13,6 +13,7 @@ mod truncate;
 mod turn;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -320,10 +321,11 @@ impl Session {
             || self.model_name() == wanted
     }
 
-    /// The model as `-m` takes it: its path, or its name.
+    /// The model as `-m` takes it anywhere: its path, which begins in no current folder, or its name.
     pub fn model_name(&self) -> String {
         let model = self.model();
-        model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        model.path.as_ref().map_or(model.name.clone(), |path| whole(path).display().to_string())
     }
 
     /// Switches to the model `wanted` with the settings of `config`. If that fails, the old model stays.

@@ -164,7 +164,7 @@ fn a_section_holds_for_the_models_whose_names_match() {
     let template = |model: &str| home.run(&["show", model, "--template"]).done().code(0).stdout;
     home.write(CONFIG, "[models.\"other-*\"]\nchat-template = \"llama2\"\n");
     assert!(template("other").contains("[INST]") && !template("tiny-llama-1b").contains("[INST]"));
-    home.write(CONFIG, "temp = 0.5\n[models.\"tiny-*\"]\ntemp = 0.1\n[models.\"*3b*\"]\ntemp = 0.2\n");
+    home.write(CONFIG, "temp = 0.5\n[models.\"tiny-*\"]\ntemp = 0.1\n[models.\"*llama-3b*\"]\ntemp = 0.2\n");
     // The chat follows the model.
     let lines = "/set temp\n/model other\n/set temp\n/model tiny-llama-3b\n/set temp\n";
     let chat = home.run(&["--repl-stdin", "-m", "tiny-llama-1b"]).stdin(lines).done().code(0);
@@ -342,6 +342,19 @@ fn nothing_comes_from_the_current_folder() {
     there(&["--server", "x", "-p", "Hi"]).failed(2, "there is no server 'x'");
     home.write(CONFIG, "chat-template = \"template.jinja\"\n");
     there(&["-m", "tiny", "-p", "Hi"]).failed(1, ".config/fireside/template.jinja");
+}
+
+#[test]
+fn a_conversation_goes_on_with_its_own_model_not_with_one_of_that_name_here() {
+    let home = Home::new();
+    let path = home.write("a/x.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    home.write("b/x.gguf", "something else");
+    let run = |folder: &str, args: &[&str]| {
+        let args = [args, &["-p", "Hi", "-n", "1", "--json"]].concat();
+        home.run(&args).after(&format!("cd '{}'", home.path(folder).display())).done().code(0).json()
+    };
+    run("a", &["-m", "x.gguf", "--keep"]);
+    assert_eq!(run("b", &["--continue"])["model"]["path"], path.to_str().unwrap());
 }
 
 #[test]

@@ -215,14 +215,14 @@ fn the_roles_are_listed_and_shown() {
     role(&home, "bad", "---\ntepm: 1\n---\n");
     role(&home, "not a name", "x");
     let done = home.run(&["roles"]).done().code(0).stderr("");
-    assert_eq!(done.stdout.lines().count(), 2, "{done:#?}");
+    assert_eq!(done.stdout.lines().count(), 3, "{done:#?}");
     let done = done.stdout_has("Sum up a text").stdout_has("cannot be used: roles/bad.md line 2");
-    drop(done);
+    done.stdout_has("cannot be used: 'not a name' is not the name of a role");
     let done = home.run(&["roles", "sum"]).done().code(0);
     let done = done.stdout_has("lang=English").stdout_has("style, which must be given");
     done.stdout_has("You write $style summaries for $5.").stdout_has("Sum up in $lang:\n\n$input\n");
     let object = home.run(&["roles", "--json"]).done().code(0).json();
-    assert_eq!((&object["roles"][0]["name"], &object["roles"][1]["examples"]), (&"bad".into(), &1.into()));
+    assert_eq!((&object["roles"][0]["name"], &object["roles"][2]["examples"]), (&"bad".into(), &1.into()));
     assert!(object["roles"][0]["problems"][0].as_str().unwrap().contains("'tepm'"), "{object}");
     home.run(&["roles", "no"]).done().failed(2, "there is no role 'no'");
 }

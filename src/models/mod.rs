@@ -148,8 +148,10 @@ pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<S
     match before.filter(|_| !given) {
         None => Ok(None),
         Some(model) if config.remote(model).is_some() => Ok(Some(model.to_string())),
-        Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
-        Some(model) => Err(format!("the conversation used {model}, which is no longer here")),
+        Some(model) => match names::find_exactly_by_name(model, &places(config)) {
+            Ok(path) => Ok(Some(path.display().to_string())),
+            Err(_) => Err(format!("the conversation used {model}, which is no longer here")),
+        },
     }
 }
 

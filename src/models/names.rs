@@ -46,6 +46,11 @@ pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> 
     found(wanted, places, called, true)
 }
 
+/// The same for a name that is stored: nothing in the current folder is meant.
+pub fn find_exactly_by_name(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, called, false)
+}
+
 /// `here`: a relative path begins in the current folder.
 fn found(wanted: &str, places: &[Place], meant: Meaning, here: bool) -> Result<PathBuf, NotHere> {
     let path = expanded(Path::new(wanted));

@@ -79,11 +79,11 @@ pub fn is_variable(name: &str) -> bool {
     text::is_name(name)
 }
 
-/// The names of all roles in a folder.
+/// The names of all files in a folder that are roles, or would be if their names allowed it.
 pub fn list(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let name = |file: std::fs::DirEntry| Some(file.file_name().to_str()?.strip_suffix(".md")?.to_string());
-    let mut names: Vec<String> = files.filter_map(name).filter(|name| is_name(name)).collect();
+    let mut names: Vec<String> = files.filter_map(name).filter(|name| !name.starts_with('.')).collect();
     names.sort();
     names
 }
@@ -96,9 +96,11 @@ pub fn file(folder: &Path, name: &str) -> PathBuf {
 /// The role with this name.
 pub fn find(folder: &Path, name: &str) -> Result<Role, Vec<String>> {
     if !is_name(name) {
-        let why =
-            format!("'{name}' is not the name of a role: a role is a file NAME.md in {}", folder.display());
-        return Err(vec![why]);
+        let file = file(folder, "NAME");
+        return Err(vec![format!(
+            "'{name}' is not the name of a role: letters, digits, -, _ and . make a NAME for {}",
+            file.display()
+        )]);
     }
     let path = file(folder, name);
     match files::read_text(&path, LONGEST) {

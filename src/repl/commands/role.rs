@@ -15,7 +15,8 @@ use crate::units::count;
 /// The roles in a folder, for completion.
 pub(in crate::repl) fn offered(folder: &Path) -> Vec<Candidate> {
     let about = |name: &str| roles::find(folder, name).map(|role| role.description).unwrap_or_default();
-    roles::list(folder).into_iter().map(|name| Candidate::new(name.clone(), about(&name))).collect()
+    let all = roles::list(folder).into_iter().filter(|name| roles::is_name(name));
+    all.map(|name| Candidate::new(name.clone(), about(&name))).collect()
 }
 
 pub(super) fn role(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
