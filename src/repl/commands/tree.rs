@@ -12,6 +12,7 @@ use crate::files::reason;
 use crate::repl::{Chat, UNCHANGED, show_last};
 use crate::saved::{self, AskUser};
 use crate::ui::picker::{Choice, Listed, Question};
+use crate::ui::table::squeezed;
 use crate::ui::{sanitize, width};
 use crate::units::count;
 
@@ -166,10 +167,11 @@ impl TreeList<'_> {
         };
         let left = format!("{}{} {role}: ", number(&(row.entry + 1).to_string()), row.graph(node));
         let model = entry.answer.as_ref().filter(|_| self.models && entry.message.role == Role::Assistant);
-        let model = model.map(|answer| answer.model.clone());
+        let most = columns.map_or(usize::MAX, |columns| columns / 4);
+        let model = model.map(|answer| squeezed(&sanitize(&answer.model), most));
         let facts: Vec<String> = model.into_iter().chain(entry.created.map(saved::age)).collect();
-        let right = facts.join(", ");
-        let right = if columns.is_some_and(|columns| columns < WIDE) { "" } else { right.as_str() };
+        let wide = columns.is_none_or(|columns| columns >= WIDE);
+        let right = if wide { facts.join(", ") } else { String::new() };
         let right = if right.is_empty() { String::new() } else { format!("  {right}") };
         let (left, right) = (sanitize(&left), sanitize(&right));
         let room = columns.map_or(SHORT, |all| all.saturating_sub(width(&left) + width(&right)));
