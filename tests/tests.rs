@@ -13,6 +13,10 @@ mod cli;
 mod install;
 // Settings: flag, environment, config file, `/set`; errors in them.
 mod settings;
+// The config file: written, sections for models, aliases; which source of a setting beats which.
+mod config;
+// Roles.
+mod roles;
 // `help`, `-h`, `--help`.
 mod help;
 // `--json`.

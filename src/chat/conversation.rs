@@ -14,6 +14,8 @@ use super::record::{self, AnswerRecord, Entry, Record};
 pub struct Conversation {
     /// The system prompt; may change between turns.
     pub system: Option<String>,
+    /// Examples for the beginning, until the first message is added: pairs of a message and its answer.
+    examples: Vec<[Message; 2]>,
     /// Parents before their children.
     entries: Vec<Entry>,
     head: Option<MessageId>,
@@ -26,6 +28,31 @@ pub struct Conversation {
 impl Conversation {
     pub fn new(system: Option<String>) -> Conversation {
         Conversation { system, ..Conversation::default() }
+    }
+
+    /// The examples that a conversation without messages begins with; others keep those they have.
+    pub fn begin_with(&mut self, examples: &[[String; 2]]) {
+        if self.entries.is_empty() {
+            let message = |[asked, answer]: &[String; 2]| {
+                [Message::new(Role::User, asked.as_str()), Message::new(Role::Assistant, answer.as_str())]
+            };
+            self.examples = examples.iter().map(message).collect();
+        }
+    }
+
+    /// Adds the examples, before the first message; `true` if there are any.
+    pub fn begin(&mut self) -> bool {
+        let examples = std::mem::take(&mut self.examples);
+        for [asked, answer] in &examples {
+            self.add(asked.clone(), None, None);
+            self.add(answer.clone(), Some(AnswerRecord::example()), None);
+        }
+        !examples.is_empty()
+    }
+
+    /// Whether there is nothing but examples.
+    pub fn has_only_examples(&self) -> bool {
+        self.path().last().is_none_or(|entry| entry.is_example())
     }
 
     /// The last message of the path; the next message follows it.
@@ -181,10 +208,11 @@ impl Conversation {
         record::path(&self.entries, self.head)
     }
 
-    /// The messages for the model: the system prompt, if any, and the path to the head.
+    /// The messages for the model: the system prompt, if any, the examples, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
-        system.chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
+        let examples = self.examples.iter().flatten().cloned().map(Arc::new);
+        system.chain(examples).chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
     /// The last user message on the path.
@@ -197,9 +225,11 @@ impl Conversation {
         self.head.filter(|id| self.message(*id).role == Role::Assistant)
     }
 
-    /// The user messages on the path, oldest first. `/edit` counts them from 1.
+    /// The user messages on the path, oldest first, without the examples. `/edit` counts them from 1.
     pub fn user_messages(&self) -> Vec<MessageId> {
-        let of_user = self.path().into_iter().filter(|entry| entry.message.role == Role::User);
+        let path = self.path();
+        let own = path.iter().rposition(|entry| entry.is_example()).map_or(0, |last| last + 1);
+        let of_user = path[own..].iter().filter(|entry| entry.message.role == Role::User);
         of_user.map(|entry| entry.id).collect()
     }
 
