@@ -61,7 +61,7 @@ pub struct Args {
     /// print one JSON object: the answer with all its details, or the result of a subcommand
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// no colours, no progress bars, no animation
+    /// no colours, no progress bars, no redrawing, no line editor: for screen readers and logs
     #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
     /// print nothing on stderr but errors

@@ -11,7 +11,7 @@ use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::input;
-use crate::settings::{Config, Paths, Server};
+use crate::settings::{Config, Paths, Server, roles};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
@@ -45,6 +45,13 @@ pub fn tell_where(config: &Config, screen: &mut Screen) {
 pub fn roles_folder(config: &Config) -> Result<&Path, Failure> {
     let folder = config.paths.as_ref().map(|paths| paths.roles.as_path());
     folder.ok_or_else(|| Failure::new("there is no home folder, so there are no roles"))
+}
+
+/// The roles that can be used, with their descriptions.
+pub fn roles(folder: Option<&Path>) -> Vec<(String, String)> {
+    let Some(folder) = folder else { return Vec::new() };
+    let about = |name: String| Some((roles::find(folder, &name).ok()?.description, name));
+    roles::list(folder).into_iter().filter_map(about).map(|(about, name)| (name, about)).collect()
 }
 
 /// What to say where there is no role.
@@ -133,10 +140,10 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     }
 }
 
-/// The short ids of all conversations, most recent first; empty if the database cannot be read.
-pub fn latest(config: &Config) -> Vec<String> {
+/// The short ids and titles of all conversations, most recent first; empty if the database cannot be read.
+pub fn latest(config: &Config) -> Vec<(String, String)> {
     let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
-    all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
+    all.into_iter().map(|one| (one.id[..SHORT.min(one.id.len())].to_string(), one.title)).collect()
 }
 
 fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
@@ -164,7 +171,12 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option
         let messages = count(*path, "message");
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
-    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let question = picker::Question {
+        text: "Which conversation?",
+        rows: &rows,
+        about: Some(&mut about),
+        ..Default::default()
+    };
     let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::files::reason(&e)));
     match screen.pick(question).map_err(cannot)? {
         Some(place) => load(&store, &all[place].id).map(Some),

@@ -91,7 +91,7 @@ fn told(chat: &Chat, role: &TakenRole) -> String {
     if !role.examples.is_empty() {
         let examples = count(role.examples.len(), "example");
         let begin = if role.examples.len() == 1 { "begins" } else { "begin" };
-        parts.push(match chat.session.conversation().is_empty() {
+        parts.push(match chat.session.conversation().entries().is_empty() {
             true => format!("its {examples} {begin} this conversation"),
             false => format!("its {examples} {begin} the next conversation (/clear)"),
         });
