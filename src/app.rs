@@ -40,11 +40,11 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
+    models::drop_hiding_aliases(&mut config);
+    let config = commands::roles::in_role(config, &args);
     if args.plain {
         ui::be_plain();
     }
-    models::drop_hiding_aliases(&mut config);
-    let config = commands::roles::in_role(config, &args);
     let mut screen = Screen::new(Style::of(config.settings(), args.quiet));
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
