@@ -19,6 +19,7 @@ impl From<Error> for Failure {
                 "close other programs, or use a smaller quantisation, a smaller --ctx-size, or fewer --gpu-layers; \
                  --cpu-moe keeps the experts of a mixture in main memory",
             ),
+            Error::NoProbabilities(_) => usage(&error),
             Error::Load { .. } | Error::NotTried { .. } | Error::Script(_) | Error::Stopped => {
                 worded(&error, None)
             }
