@@ -9,6 +9,7 @@ pub mod man;
 mod output;
 pub mod prompt;
 mod refusal;
+mod score;
 mod translate;
 mod worker;
 
@@ -21,6 +22,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, 
 
 pub use self::history::History;
 pub use self::output::Output;
+pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
 use crate::settings::{Given, SETTINGS, Setting};
@@ -186,6 +188,11 @@ pub enum Commands {
         #[arg(id = "MODEL")]
         model: Option<String>,
     },
+    /// measure how likely a text is: perplexity and log-probability per token
+    ///
+    /// A text of at least two chunks (of 512 tokens, or of --ctx-size) is evaluated in chunks, and the second half of
+    /// each counts, as in llama-perplexity. Of a shorter one, and after a prompt, every token counts.
+    Score(Score),
     /// lend this machine's GPU or processors to fireside on another machine
     ///
     /// The other machine uses them with --rpc HOST:PORT and the token that this command makes. Whoever has the token

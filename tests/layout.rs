@@ -152,6 +152,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli/man.rs",
             "cli/output.rs",
             "cli/refusal.rs",
+            "cli/score.rs",
             "cli/translate.rs",
             "cli/worker.rs",
             "completions.rs",

@@ -1,5 +1,7 @@
 //! Probabilities of tokens and of whole texts, as natural logarithms: plain data.
 
+use serde_json::{Value, json};
+
 /// A token and its log-probability.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprob {
@@ -28,6 +30,26 @@ pub struct TokenProbability {
     /// After the sampler chain: the same token and others, by the distribution from which it was drawn. `None`:
     /// it was not drawn, or the backend does not know.
     pub drawn: Option<(f64, Vec<TokenLogprob>)>,
+}
+
+impl TokenLogprob {
+    fn to_json(&self) -> Value {
+        json!({ "token": self.token, "text": self.text(), "bytes": self.bytes, "logprob": self.logprob })
+    }
+}
+
+impl TokenProbability {
+    /// As the programs that read our JSON know it; an infinite logarithm is null.
+    pub fn to_json(&self) -> Value {
+        let all = |others: &[TokenLogprob]| others.iter().map(TokenLogprob::to_json).collect::<Value>();
+        let mut object = self.chosen.to_json();
+        object["others"] = all(&self.others);
+        object["after_samplers"] = self
+            .drawn
+            .as_ref()
+            .map_or(Value::Null, |(logprob, others)| json!({ "logprob": logprob, "others": all(others) }));
+        object
+    }
 }
 
 /// One of several given answers.

@@ -14,6 +14,7 @@ pub mod list;
 pub mod pull;
 mod replay;
 mod rm;
+mod score;
 mod model_card;
 mod servers;
 mod show;
@@ -28,6 +29,7 @@ use crate::cli::{Commands, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
+use crate::models::{self, about};
 use crate::session::ModelOpener;
 use crate::settings::{Config, Server};
 use crate::ui::table::{Column, table};
@@ -153,6 +155,15 @@ fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result
     }
 }
 
+/// The model that the command line names, or the default one.
+fn wanted_model(named: Option<&str>, config: &Config) -> Result<String, Failure> {
+    if let Some(named) = named.map(String::from).or_else(|| config.settings().model.clone()) {
+        return Ok(named);
+    }
+    let usual = models::usual(config).ok_or_else(|| about::unnamed(config, &about::all(config)))?;
+    Ok(usual.display().to_string())
+}
+
 /// A path as text, for JSON.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -205,6 +216,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         }
         Commands::History { what } => history::run(what, context),
         Commands::Bench { model } => bench::run(model.as_deref(), context),
+        Commands::Score(args) => score::run(&args, context),
         Commands::Worker(worker) => worker::run(&worker, context),
         Commands::Config => config::run(context),
         Commands::Doctor => doctor::run(context),

@@ -83,10 +83,12 @@ impl<M: Model> Engine<M> {
         show: &mut dyn FnMut(Event),
     ) -> Result<Stats, Error> {
         let tokens = self.with_answer(request, &score.thinking, &score.text)?;
-        let chunk = score.chunk.filter(|chunk| tokens.len() >= 2 * chunk);
+        let limit = self.model.limit();
+        let chunk = score.chunk.filter(|chunk| tokens.len() >= 2 * chunk || tokens.len() > limit);
         let Some(chunk) = chunk else {
             let from = shared(&prompt.tokens, &tokens).max(1).min(tokens.len());
             let (mut stats, ready) = self.begin(request, prompt, from..tokens.len(), cancel, show)?;
+            stats.generated_tokens = Some(tokens.len() - shared(&prompt.tokens, &tokens));
             let started = Instant::now();
             if ready.is_continue() && self.tell(&tokens, from, score.others, cancel, show)?.is_continue() {
                 stats.stop = StopReason::End;
@@ -94,7 +96,6 @@ impl<M: Model> Engine<M> {
             stats.generation = started.elapsed();
             return Ok(stats);
         };
-        let limit = self.model.limit();
         if chunk > limit {
             return Err(Error::TooLong { prompt: chunk, limit });
         }
@@ -118,6 +119,7 @@ impl<M: Model> Engine<M> {
             }
         }
         stats.stop = StopReason::End;
+        stats.generated_tokens = Some(tokens.len());
         stats.prompt_tokens = Some(chunks.len() * chunk);
         stats.prompt = started.elapsed();
         stats.prefill = stats.prompt;

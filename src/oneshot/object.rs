@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::chat::probability::{Choice, TokenLogprob, TokenProbability};
-use crate::chat::{Event, StopReason};
+use crate::chat::{Choice, Event, StopReason};
 use crate::failure::{Exit, Failure};
 use crate::session::{Answer, Session};
 use crate::settings::{Group, SETTINGS, setting};
@@ -106,28 +105,12 @@ pub(super) fn event(event: &Event, session: &Facts) -> Option<Value> {
         Event::Thinking { text, .. } => Some(json!({ "event": "thinking", "text": text })),
         Event::Text(text) => Some(json!({ "event": "text", "text": text })),
         Event::Token(told) => {
-            let mut line = token(told);
+            let mut line = told.to_json();
             line["event"] = json!("token");
             Some(line)
         }
         _ => None,
     }
-}
-
-/// A token with its log-probability and those of others.
-pub(super) fn token(told: &TokenProbability) -> Value {
-    let TokenProbability { chosen, others, drawn } = told;
-    let others_of = |others: &[TokenLogprob]| others.iter().map(logprob).collect::<Value>();
-    let mut object = logprob(chosen);
-    object["others"] = others_of(others);
-    object["after_samplers"] = drawn
-        .as_ref()
-        .map_or(Value::Null, |(logprob, others)| json!({ "logprob": logprob, "others": others_of(others) }));
-    object
-}
-
-fn logprob(of: &TokenLogprob) -> Value {
-    json!({ "token": of.token, "text": of.text(), "bytes": of.bytes, "logprob": of.logprob })
 }
 
 /// One of the choices.

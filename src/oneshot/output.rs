@@ -118,7 +118,7 @@ impl<'a> Printer<'a> {
                 let more = self.block.push(text);
                 self.put(&more);
             }
-            (Shape::Json, Event::Token(token)) => self.logprobs.push(object::token(token)),
+            (Shape::Json, Event::Token(token)) => self.logprobs.push(token.to_json()),
             (Shape::Events, event) => {
                 object::event(event, &self.facts).iter().for_each(|line| self.line(line));
             }
@@ -177,7 +177,7 @@ impl<'a> Printer<'a> {
         self.put(&rest);
         let nothing = self.block.shown == 0 && !self.block.text.trim().is_empty();
         if exit != Exit::Answered && nothing {
-            self.screen.show_source(&self.block.text);
+            self.screen.show_source(self.block.text.strip_suffix('\n').unwrap_or(&self.block.text));
         }
     }
 
@@ -219,7 +219,7 @@ impl<'a> Printer<'a> {
     /// Shows what is not written to the file, so that nothing is lost.
     fn show_held(&mut self) {
         if let (Some(file), false) = (&self.manner.file, self.held.trim().is_empty()) {
-            self.screen.show_source(&self.held);
+            self.screen.show_source(self.held.strip_suffix('\n').unwrap_or(&self.held));
             self.screen.note(&format!("{} was not written: the answer is above", file.path.display()));
         }
     }

@@ -244,7 +244,7 @@ impl Chat<'_> {
     }
 
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
-    fn watched(
+    pub(in crate::repl) fn watched(
         &mut self,
         act: impl FnOnce(&mut Session, crate::session::OnEvent) -> Result<(), session::Error>,
     ) -> Result<(), Failure> {

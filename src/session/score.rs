@@ -35,7 +35,6 @@ impl Session {
     }
 
     fn scored(&mut self, request: Request, watch: OnEvent) -> Result<Scored, Error> {
-        self.inspect()?; // a server that has not seen the conversation may not yet
         let reply = self.backend.reply(request);
         let mut tokens = Vec::new();
         loop {

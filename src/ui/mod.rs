@@ -8,6 +8,7 @@ pub mod answer;
 pub mod crash;
 pub mod keys;
 pub mod picker;
+pub mod probabilities;
 mod progress;
 mod screen;
 pub mod stats;

@@ -327,7 +327,7 @@ impl Screen {
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
-    fn write_stderr(&self, text: &str, color: &str, end: &str) {
+    pub(super) fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
@@ -344,7 +344,7 @@ impl Screen {
         if self.colored() { PROMPT } else { "" }
     }
 
-    fn colored(&self) -> bool {
+    pub(super) fn colored(&self) -> bool {
         match self.style.color {
             _ if self.style.plain => false,
             Auto::On => true,

@@ -8,6 +8,7 @@ mod client;
 mod count;
 mod delta;
 mod facts;
+mod logprobs;
 mod fault;
 mod question;
 mod reach;

@@ -268,3 +268,17 @@ pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> 
     }
     Ok(NextAction::Prompt)
 }
+
+/// How many of the likeliest other tokens `/why` shows.
+const OTHERS: usize = 3;
+
+pub(super) fn why(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
+    let mut scored = None;
+    chat.watched(|session, watch| {
+        scored = Some(session.score_last(OTHERS, watch)?);
+        Ok(())
+    })?;
+    let tokens = scored.map_or_else(Vec::new, |scored| scored.tokens);
+    chat.screen.show_probabilities(&tokens);
+    Ok(NextAction::Prompt)
+}
