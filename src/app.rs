@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::backend::Description;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
-use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
@@ -22,7 +21,7 @@ use crate::repl::{self, Lines, commands as slash};
 use crate::saved;
 use crate::session::{Session, SessionOptions};
 use crate::settings::{Config, Source, Wrong};
-use crate::ui::{Screen, Style, crash, terminal};
+use crate::ui::{self, Screen, Style, crash, terminal};
 use crate::units::count;
 
 /// Runs the command line; returns the exit code.
@@ -41,8 +40,10 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
-    let Settings { color, show_thinking: thinking, .. } = *config.settings();
-    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
+    if args.plain {
+        ui::be_plain();
+    }
+    let mut screen = Screen::new(Style::of(config.settings(), args.quiet));
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
         return failure.exit;
@@ -89,8 +90,10 @@ pub fn help(styled: &str, plain: &str) -> Exit {
 }
 
 fn screen_without_arguments() -> Screen {
-    let plain = std::env::args_os().any(|word| word == "--plain");
-    Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false })
+    if std::env::args_os().any(|word| word == "--plain") {
+        ui::be_plain();
+    }
+    Screen::new(Style::of(&Settings::default(), false))
 }
 
 struct App<'a> {

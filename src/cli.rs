@@ -67,7 +67,7 @@ pub struct Args {
     pub json: bool,
     #[command(flatten)]
     pub output: Output,
-    /// no colours, no progress bars, no animation
+    /// no colours, no progress bars, no redrawing, no line editor: for screen readers and logs
     #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
     /// print nothing on stderr but errors

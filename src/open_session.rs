@@ -196,7 +196,12 @@ impl SessionOpener<'_> {
             let rows: Vec<Choice> = models.iter().map(|(model, _)| row(&model.name)).collect();
             let described = commands::list::described(&models);
             let mut about = |place: usize| (described[place].clone(), described[place].clone());
-            let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
+            let question = picker::Question {
+                text: "Which model?",
+                rows: &rows,
+                about: Some(&mut about),
+                ..Default::default()
+            };
             let place = self.screen.pick(question).ok().flatten();
             return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
         }
@@ -233,7 +238,8 @@ impl SessionOpener<'_> {
                 (about.clone(), about)
             };
             let text = "There is no model on this machine yet. Which one do you want to download?";
-            let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
+            let question =
+                picker::Question { text, rows: &rows, about: Some(&mut about), ..Default::default() };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
             return commands::pull::bring_model(entries[place].0, self.config, self.screen);
         }
@@ -303,7 +309,7 @@ pub fn ask_before_leaving(session: &mut Session, screen: &mut Screen) -> Result<
     if input::can_ask() && !input::confirm(screen, &saved::leaving_question(&server))? {
         return Err(Failure::new("nothing was sent"));
     }
-    session.agree();
+    session.agree(&server);
     Ok(())
 }
 

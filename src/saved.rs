@@ -112,10 +112,10 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     }
 }
 
-/// The short ids of all conversations, most recent first; empty if the database cannot be read.
-pub fn latest(config: &Config) -> Vec<String> {
+/// The short ids and titles of all conversations, most recent first; empty if the database cannot be read.
+pub fn latest(config: &Config) -> Vec<(String, String)> {
     let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
-    all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
+    all.into_iter().map(|one| (one.id[..SHORT.min(one.id.len())].to_string(), one.title)).collect()
 }
 
 fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
@@ -143,7 +143,12 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option
         let messages = count(*path, "message");
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
-    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let question = picker::Question {
+        text: "Which conversation?",
+        rows: &rows,
+        about: Some(&mut about),
+        ..Default::default()
+    };
     let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::files::reason(&e)));
     match screen.pick(question).map_err(cannot)? {
         Some(place) => load(&store, &all[place].id).map(Some),

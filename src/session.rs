@@ -3,6 +3,8 @@
 //!
 //! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
+mod beginning;
+mod compare;
 mod error;
 mod keeping;
 mod leaving;
@@ -26,6 +28,7 @@ use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
 use crate::settings::{Config, Effect, Setting};
 
+pub use self::compare::SecondModel;
 pub use self::error::Error;
 pub use self::replay::{Difference, Replay, ReplayResult};
 pub use self::score::Scored;
@@ -110,6 +113,8 @@ pub struct Session {
     answered: Option<(MessageId, Request)>,
     /// The conversation that the user agreed to send to a server, and the server's URL.
     agreed: Option<(String, String)>,
+    /// The user's beginning of the next answer.
+    beginning: Option<String>,
 }
 
 impl Session {
@@ -127,6 +132,7 @@ impl Session {
             id: fresh_id(),
             answered: None,
             agreed: None,
+            beginning: None,
         }
     }
 
@@ -167,7 +173,7 @@ impl Session {
         self.conversation = Conversation::new(self.conversation.system.take());
         (self.title, self.id) = (None, fresh_id());
         self.last = None;
-        self.answered = None;
+        (self.answered, self.beginning) = (None, None);
         let about = Heading { model: Some(self.model_name()), ..Heading::default() };
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
@@ -317,12 +323,18 @@ impl Session {
             Ok(config) => self.config = config,
             Err(error) => {
                 self.backend.close();
-                self.backend = (open(&self.config, &old)?.start)();
+                self.reopen(&old, open)?;
                 return Err(error);
             }
         }
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
+        Ok(())
+    }
+
+    /// Opens the model of this name after it was closed.
+    fn reopen(&mut self, name: &str, open: ModelOpener) -> Result<(), Error> {
+        self.backend = (open(&self.config, name)?.start)();
         Ok(())
     }
 

@@ -279,7 +279,7 @@ fn a_setting_without_a_value_says_so() {
 fn another(row: &Setting) -> &'static str {
     const VALUES: &[&str] = &[
         "7", "0.5", "0.25", "1", "q8_0", "on", "off", "never", "roll", "a b", "x=1", "5+1", "top_k", "x",
-        "64", "row", "isolate", "a:1",
+        "64", "row", "isolate", "a:1", "light", "vi",
     ];
     let shown = |settings: &Settings| (row.get)(settings);
     let differs = |value: &&&str| {

@@ -27,6 +27,8 @@ mod probabilities;
 mod attached;
 // Output that must not act on a terminal.
 mod control;
+// `--plain`, colours in pipes, the background of the terminal.
+mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Malicious chat templates.
@@ -58,6 +60,9 @@ pub(crate) mod runs;
 pub(crate) mod history;
 // Chats and single questions, treated alike.
 mod conversations;
+// The branches of a conversation, and what adds them; answers that the user begins.
+mod branches;
+mod beginnings;
 // Files that the user names: exports and input.
 mod named;
 // Bugs from daily use.
@@ -84,6 +89,8 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
 mod drafts;
 mod questions;
 // Whole words on any terminal.

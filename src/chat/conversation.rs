@@ -17,7 +17,7 @@ pub struct Conversation {
     /// Parents before their children.
     entries: Vec<Entry>,
     head: Option<MessageId>,
-    /// The heads before each undo, for redo; emptied by the next answer.
+    /// The heads before each undo and each change of the branch, for redo; emptied by the next answer.
     taken_back: Vec<MessageId>,
     /// Replacements of earlier messages, each with the head before it.
     instead: Vec<(MessageId, Option<MessageId>)>,
@@ -69,6 +69,22 @@ impl Conversation {
         Some(question)
     }
 
+    /// Makes a message the head, or the newest answer to it if it has any; [`Conversation::redo`] returns.
+    /// `false`: it was the head already.
+    pub fn go_to(&mut self, id: MessageId) -> bool {
+        let mut to = id;
+        let follows = |entry: &&Entry, id| entry.parent == Some(id) && entry.message.role.answers();
+        while let Some(answer) = self.entries.iter().rfind(|entry| follows(entry, to)) {
+            to = answer.id;
+        }
+        if self.head == Some(to) {
+            return false;
+        }
+        self.taken_back.extend(self.head);
+        self.head = Some(to);
+        true
+    }
+
     /// Records that the last user message replaced the path to this head; [`Conversation::undo`] restores it.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
@@ -81,7 +97,7 @@ impl Conversation {
         after.skip_while(|entry| entry.message.role.answers()).count()
     }
 
-    /// Reverts the last undo; returns the restored user message.
+    /// Reverts the last undo or change of the branch; returns the restored user message.
     pub fn redo(&mut self) -> Option<MessageId> {
         self.head = Some(self.taken_back.pop()?);
         self.last_user()
@@ -90,6 +106,11 @@ impl Conversation {
     /// The messages of all branches in the order of their creation.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The number of a message: counted from 1 in the order of their creation.
+    pub fn number(&self, id: Option<MessageId>) -> Option<usize> {
+        self.entries.iter().position(|entry| Some(entry.id) == id).map(|place| place + 1)
     }
 
     /// The conversation of a record.
@@ -109,6 +130,11 @@ impl Conversation {
 
     pub fn stop_reason(&self, id: MessageId) -> Option<StopReason> {
         StopReason::from_name(&self.entry(id).answer.as_ref()?.stop)
+    }
+
+    /// The record of an answer, if there is one.
+    pub fn record_of(&self, id: MessageId) -> Option<&AnswerRecord> {
+        self.entry(id).answer.as_deref()
     }
 
     pub fn parent(&self, id: MessageId) -> Option<MessageId> {
@@ -142,6 +168,12 @@ impl Conversation {
     /// The number of direct successors of `id` on all branches.
     pub fn branches(&self, id: Option<MessageId>) -> usize {
         self.entries.iter().filter(|entry| entry.parent == id).count()
+    }
+
+    /// The number of answers to the message at the head that this model gave, or an unknown one.
+    pub fn answers_by(&self, model: &str) -> usize {
+        let answers = self.entries.iter().filter(|entry| entry.parent == self.head);
+        answers.filter(|entry| entry.answer.as_ref().is_none_or(|answer| answer.model == model)).count()
     }
 
     /// The path to the head, oldest message first.

@@ -43,7 +43,12 @@ const VARIABLES: &[[&str; 2]] = &[
     ["OLLAMA_MODELS", "Ollama's models folder"],
     ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],
     ["NO_COLOR", "if not empty: no colours"],
-    ["TERM", "dumb: no colours, nothing animated"],
+    ["CLICOLOR_FORCE", "if neither empty nor 0: colours on stderr even in a pipe; NO_COLOR wins"],
+    [
+        "COLORFGBG",
+        "colours of the terminal, for --theme auto where the terminal does not tell its background",
+    ],
+    ["TERM", "dumb: no escape sequences, as with --plain"],
 ];
 
 pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit, Failure> {

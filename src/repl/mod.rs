@@ -1,7 +1,9 @@
 //! The chat: reads a line, runs a command or asks the model, and shows the answer. A failed command or answer
 //! does not end it; a failed read or write of the terminal does.
 
+mod candidate;
 pub mod commands;
+mod compare;
 mod editor;
 mod lines;
 mod rows;
@@ -10,19 +12,21 @@ mod turn;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::candidate::Candidate;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
-use crate::chat::record::Record;
+use crate::chat::record::{Entry, Record};
 use crate::chat::{Attachment, Message, MessageId, Role};
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::session::{self, ModelOpener, Session};
-use crate::settings::Setting;
+use crate::session::{self, ModelOpener, OnEvent, Session};
+use crate::settings::{Server, Setting};
 use crate::ui::{Screen, terminal};
+use crate::units::size;
 
 const PROMPT: &str = "> ";
 /// The prompt of an incognito chat.
@@ -75,10 +79,13 @@ pub fn run(
             let config = session.config().clone();
             let names = Names {
                 models: Box::new(move || {
-                    let here = library::list(&places).into_iter().map(|model| model.name);
-                    here.chain(servers.iter().map(|server| format!("@{server}"))).collect()
+                    let here = library::list(&places).into_iter();
+                    let here = here.map(|model| Candidate::new(model.name, size(model.size)));
+                    here.chain(servers.iter().map(|server| format!("@{server}").into())).collect()
                 }),
-                conversations: Box::new(move || saved::latest(&config)),
+                conversations: Box::new(move || {
+                    saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
@@ -102,6 +109,11 @@ pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen)
         );
     }
     screen.note(&saved::continuing(record));
+    show_last(&path, screen);
+}
+
+/// Shows the last exchange of a path.
+fn show_last(path: &[&Entry], screen: &mut Screen) {
     for entry in path.iter().rev().take(2).rev() {
         let prompt = if entry.message.role == Role::User { PROMPT } else { "" };
         screen.show_typed(prompt, &entry.message.in_short());
@@ -114,7 +126,7 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
-            editor.draw_prompts(self.screen.prompt_style());
+            editor.adopt(self.session.settings(), self.screen.prompt_style());
             let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Input::End => NextAction::Quit,
@@ -135,6 +147,12 @@ impl Chat<'_> {
                 NextAction::Change(place, before) => initial = self.change(place, before, editor)?,
                 NextAction::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
+                NextAction::PickMessage => {
+                    self.pick_message(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
+                NextAction::Compare(model) => {
+                    self.compare(&model, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
                 NextAction::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
@@ -165,16 +183,15 @@ impl Chat<'_> {
     }
 
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
-    fn may_leave(&mut self, editor: &mut Editor) -> Result<bool, Failure> {
-        let Some(server) = self.session.leaves_for() else { return Ok(true) };
+    fn may_leave(&mut self, server: Option<Server>, editor: &mut Editor) -> Result<bool, Failure> {
+        let Some(server) = server else { return Ok(true) };
         if editor.asks() {
             let answer = editor.ask(&format!("{} [y/N] ", saved::leaving_question(&server)))?;
             if !answer.is_some_and(|answer| input::is_yes(&answer)) {
-                self.screen.note("nothing was sent; /model switches back");
                 return Ok(false);
             }
         }
-        self.session.agree(); // without a terminal, the command line or /model has named the server
+        self.session.agree(&server); // without a terminal, the command line or /model has named the server
         Ok(true)
     }
 
@@ -208,9 +225,16 @@ impl Chat<'_> {
         }
     }
 
+    /// Lets the user pick a message of any branch, and goes to it.
+    fn pick_message(&mut self, editor: &mut Editor) -> Result<(), Failure> {
+        let mut ask =
+            |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
+        commands::pick_message(self, &mut ask)
+    }
+
     fn understand(&mut self, text: String) -> NextAction {
         let one_line = !text.contains('\n') && commands::is_command(&text);
-        if one_line || text.starts_with("/system ") {
+        if one_line || ["/system ", "/begin "].iter().any(|command| text.starts_with(command)) {
             return commands::run(self, &text).unwrap_or_else(|failure| {
                 self.screen.failure(&failure);
                 NextAction::Prompt
@@ -238,16 +262,15 @@ impl Chat<'_> {
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings().color);
-        self.screen.set_thinking(self.session.settings().show_thinking);
+        self.screen.restyle(self.session.settings());
         Ok(())
     }
 
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
-    pub(in crate::repl) fn watched(
+    pub(in crate::repl) fn watched<T>(
         &mut self,
-        act: impl FnOnce(&mut Session, crate::session::OnEvent) -> Result<(), session::Error>,
-    ) -> Result<(), Failure> {
+        act: impl FnOnce(&mut Session, OnEvent) -> Result<T, session::Error>,
+    ) -> Result<T, Failure> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);

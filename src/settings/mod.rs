@@ -1,7 +1,8 @@
 //! The user's settings: their table, how values are parsed and shown, their sources, and fireside's own
 //! paths.
 //!
-//! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values.
+//! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values,
+//! looks.rs those about the terminal.
 //! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
 //! assignment.rs has the values with their sources. servers.rs has the servers of the config file, paths.rs the
 //! paths of fireside's own files.
@@ -14,6 +15,7 @@ pub mod setting;
 pub mod table;
 mod environment;
 mod file;
+mod looks;
 mod values;
 mod workers;
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::progress::ProgressLine;
 use super::wrap::{self, TextKind, Wrap};
-use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
-use crate::chat::settings::Auto;
-use crate::chat::{Event, Stats};
+use super::{
+    DEFAULT_COLUMNS, is_plain, one_line, picker, plain, print, sanitize, stats, stdout, terminal, theme,
+    wrapped,
+};
+use crate::chat::settings::{Auto, Theme};
+use crate::chat::{Event, Settings, Stats};
 
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
@@ -16,12 +19,19 @@ const PROMPT: &str = "1";
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub color: Auto,
-    /// No animation, no colors.
-    pub plain: bool,
+    /// The chosen theme; `None`: as the terminal says.
+    pub theme: Option<Theme>,
     /// Show answers and failures only.
     pub quiet: bool,
     /// Show thinking.
     pub thinking: bool,
+}
+
+impl Style {
+    pub fn of(settings: &Settings, quiet: bool) -> Style {
+        let Settings { color, theme, show_thinking: thinking, .. } = *settings;
+        Style { color, theme, quiet, thinking }
+    }
 }
 
 /// Shows answers on stdout and everything else on stderr.
@@ -42,7 +52,7 @@ pub struct Screen {
 impl Screen {
     pub fn new(style: Style) -> Screen {
         let errors_to_terminal = io::stderr().is_terminal();
-        let moving = errors_to_terminal && !style.plain && !style.quiet && !dumb();
+        let moving = errors_to_terminal && !style.quiet && !is_plain();
         Screen {
             style,
             answers_to_terminal: io::stdout().is_terminal(),
@@ -55,12 +65,14 @@ impl Screen {
         }
     }
 
-    pub fn set_color(&mut self, color: Auto) {
-        self.style.color = color;
+    /// Adopts changed settings.
+    pub fn restyle(&mut self, settings: &Settings) {
+        self.style = Style::of(settings, self.style.quiet);
     }
 
-    pub fn set_thinking(&mut self, shown: bool) {
-        self.style.thinking = shown;
+    /// The theme for colours on the terminal.
+    pub fn theme(&self) -> Theme {
+        theme::theme(self.style.theme)
     }
 
     /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
@@ -80,7 +92,7 @@ impl Screen {
     }
 
     fn streamed(&self) -> TextKind {
-        if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
+        if is_plain() { TextKind::Prose } else { TextKind::Streamed }
     }
 
     /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
@@ -298,7 +310,7 @@ impl Screen {
 
     /// Whether the terminal can show a picker.
     pub fn can_pick(&self) -> bool {
-        self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
+        self.errors_to_terminal && !is_plain() && terminal::device().is_some()
     }
 
     /// Lets the user pick a row; `None`: cancelled.
@@ -345,14 +357,6 @@ impl Screen {
     }
 
     pub(super) fn colored(&self) -> bool {
-        match self.style.color {
-            _ if self.style.plain => false,
-            Auto::On => true,
-            Auto::Off => false,
-            Auto::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                self.errors_to_terminal && !unwanted && !dumb()
-            }
-        }
+        plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }

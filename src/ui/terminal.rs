@@ -31,6 +31,9 @@ static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
 static HUSHED: AtomicBool = AtomicBool::new(false);
 /// Whether the alternate screen is shown.
 static OWN_SCREEN: AtomicBool = AtomicBool::new(false);
+/// Whether the cursor has another shape than at the start.
+static SHAPED: AtomicBool = AtomicBool::new(false);
+const USUAL_CURSOR: &[u8] = b"\x1b[0 q";
 const OWN_SCREEN_ON: &[u8] = b"\x1b[?1049h";
 const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
 /// Disables bracketed paste when the editor is gone.
@@ -135,6 +138,11 @@ pub fn rows(text: &str, columns: usize) -> usize {
     row + usize::from(column >= columns)
 }
 
+/// The column after a text in a window of this many columns, counted from its last row's first.
+pub fn column(text: &str, columns: usize) -> usize {
+    end(text, columns).1
+}
+
 /// Whether a text fills its last row, so that the next character begins another row.
 pub(super) fn is_full(text: &str, columns: usize) -> bool {
     end(text, columns).1 >= columns
@@ -186,6 +194,7 @@ pub fn restore() {
     if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
         let _ = terminal.write_all(screen_off());
+        let _ = terminal.write_all(cursor_off());
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
 }
@@ -193,6 +202,31 @@ pub fn restore() {
 /// The sequence that leaves the alternate screen; empty if it is not shown.
 pub(super) fn screen_off() -> &'static [u8] {
     if OWN_SCREEN.load(Ordering::Relaxed) { OWN_SCREEN_OFF } else { b"" }
+}
+
+/// The shape of the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cursor {
+    /// As at the start.
+    Usual,
+    Bar,
+    Block,
+}
+
+/// Changes the shape of the cursor, which is not a part of the text on the screen.
+pub fn shape_cursor(cursor: Cursor) {
+    let Some(mut terminal) = device() else { return };
+    SHAPED.store(cursor != Cursor::Usual, Ordering::Relaxed);
+    let _ = terminal.write_all(match cursor {
+        Cursor::Usual => USUAL_CURSOR,
+        Cursor::Bar => b"\x1b[6 q",
+        Cursor::Block => b"\x1b[2 q",
+    });
+}
+
+/// The sequence that restores the shape of the cursor; empty if it has not changed.
+pub(super) fn cursor_off() -> &'static [u8] {
+    if SHAPED.load(Ordering::Relaxed) { USUAL_CURSOR } else { b"" }
 }
 
 /// Runs something with the terminal in its state from the start.

@@ -13,6 +13,7 @@ use nix::sys::select::{FdSet, select};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::keys::{Decoder, Key};
+use crate::chat::settings::Theme;
 
 /// The longest pause between the bytes of a key. An Esc byte without more bytes in this time is the key Esc.
 const HASTE: Duration = Duration::from_millis(50);
@@ -132,6 +133,21 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
         }
         true
     })
+}
+
+/// The background that the terminal has reported.
+pub(super) fn background() -> Option<Theme> {
+    with(|typed| typed.decoder.background)
+}
+
+/// Reads until the terminal has reported its background, or until the deadline. Typed keys are stored.
+pub(super) fn await_background(terminal: &File, deadline: Instant) {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    while background().is_none() && !left().is_zero() {
+        if is_readable(terminal, left()) && !take_in(terminal, MOST) {
+            return;
+        }
+    }
 }
 
 /// Applies a key to a line that is only edited at its end.

@@ -142,12 +142,13 @@ fn write(chat: &mut Chat, path: &Path, format: ExportFormat, existing: Existing)
 }
 
 pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
+    let dropped = if chat.session.beginning().is_some() { "; dropped the answer's beginning" } else { "" };
     chat.session.clear();
     let detached = match &std::mem::take(&mut chat.attached)[..] {
         [] => String::new(),
         files => format!("; detached {}", names(files)),
     };
-    chat.screen.note(&format!("started a new conversation{detached}"));
+    chat.screen.note(&format!("started a new conversation{detached}{dropped}"));
     Ok(NextAction::Prompt)
 }
 
@@ -171,7 +172,7 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
 }
 
 pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
-    let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
+    let nothing = || Failure::new("nothing to redo").hint("/redo restores what /undo removed or /tree left");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
         chat.attached.clear(); // the restored message has them
@@ -273,12 +274,7 @@ pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> 
 const OTHERS: usize = 3;
 
 pub(super) fn why(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
-    let mut scored = None;
-    chat.watched(|session, watch| {
-        scored = Some(session.score_last(OTHERS, watch)?);
-        Ok(())
-    })?;
-    let tokens = scored.map_or_else(Vec::new, |scored| scored.tokens);
+    let tokens = chat.watched(|session, watch| session.score_last(OTHERS, watch))?.tokens;
     chat.screen.show_probabilities(&tokens);
     Ok(NextAction::Prompt)
 }
