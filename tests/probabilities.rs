@@ -251,6 +251,7 @@ fn unlikely_tokens_have_colours_on_a_terminal_and_lines_without() {
     terminal.at_prompt().line("Name a fruit.").sees(" tokens/s, ").at_prompt().line("/why");
     terminal.sees("red: below 5 %, yellow: below 20 %, cyan: below 50 %").at_prompt();
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    drop(terminal); // one terminal at a time
     let plain = [&args[..], &["--plain"]].concat();
     let mut terminal = home.terminal_as(&Setup::default(), &plain);
     terminal.at_prompt().line("Name a fruit.").sees(" tokens/s, ").at_prompt().line("/why");

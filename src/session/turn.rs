@@ -183,7 +183,9 @@ impl Session {
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
         request.reserve = reserve(&request, overflow, self.model().context_limit);
-        let _ = watch(Some(&Event::Asked { seed: request.generation.seed }));
+        if watch(Some(&Event::Asked { seed: request.generation.seed })).is_break() {
+            return Err(Error::Interrupted);
+        }
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let mut broken = None;
