@@ -241,11 +241,12 @@ impl Screen {
     /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            None => self.progress.tick(),
+            None | Some(Event::Asked { .. }) => self.progress.tick(),
             Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
             Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
+            Some(Event::Token(_) | Event::Choices(_)) => {}
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
@@ -377,7 +378,7 @@ impl Screen {
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
-    fn write_stderr(&self, text: &str, color: &str, end: &str) {
+    pub(super) fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
@@ -394,7 +395,7 @@ impl Screen {
         if self.colored() { PROMPT } else { "" }
     }
 
-    fn colored(&self) -> bool {
+    pub(super) fn colored(&self) -> bool {
         plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }
