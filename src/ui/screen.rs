@@ -100,7 +100,7 @@ impl Screen {
 
     /// Prints a piece of the answer; what is typed stands in the row below.
     fn print_above(&mut self, piece: &str) -> io::Result<()> {
-        let (erased, drawn) = (self.below.erased(), self.row_below());
+        let (erased, drawn) = (terminal::below_off(), self.row_below());
         if erased.is_empty() && drawn.is_empty() {
             return print(piece);
         }
@@ -115,10 +115,13 @@ impl Screen {
     }
 
     /// The output that draws the row below, or removes it.
-    fn row_below(&mut self) -> String {
+    fn row_below(&self) -> String {
         let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
         match window.filter(|_| terminal::keeps_typing()) {
-            Some(columns) => self.below.drawn(self.column(), columns),
+            Some(columns) => {
+                let style = if self.colored() { "2" } else { "" };
+                self.below.drawn(self.column(), columns, style)
+            }
             None => String::new(),
         }
     }
@@ -136,7 +139,7 @@ impl Screen {
     /// Takes away what is not there to stay, so that something else can be printed.
     fn make_room(&mut self) {
         self.progress.clear();
-        let erased = self.below.erased();
+        let erased = terminal::below_off();
         if !erased.is_empty() {
             let _ = print(erased); // only for the eye
         }
