@@ -11,7 +11,7 @@ use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::input;
-use crate::settings::{Config, Paths, Server};
+use crate::settings::{Config, Paths, Server, roles};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
@@ -45,6 +45,13 @@ pub fn tell_where(config: &Config, screen: &mut Screen) {
 pub fn roles_folder(config: &Config) -> Result<&Path, Failure> {
     let folder = config.paths.as_ref().map(|paths| paths.roles.as_path());
     folder.ok_or_else(|| Failure::new("there is no home folder, so there are no roles"))
+}
+
+/// The roles that can be used, with their descriptions.
+pub fn roles(folder: Option<&Path>) -> Vec<(String, String)> {
+    let Some(folder) = folder else { return Vec::new() };
+    let about = |name: String| Some((roles::find(folder, &name).ok()?.description, name));
+    roles::list(folder).into_iter().filter_map(about).map(|(about, name)| (name, about)).collect()
 }
 
 /// What to say where there is no role.

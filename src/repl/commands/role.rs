@@ -1,23 +1,13 @@
 //! `/role`: lists the roles, takes one, or leaves it.
 
-use std::path::Path;
-
 use super::NextAction;
 use crate::failure::Failure;
 use crate::input;
 use crate::repl::Chat;
-use crate::repl::candidate::Candidate;
 use crate::saved;
 use crate::settings::{Effect, Role, Source, TakenRole, roles, setting};
 use crate::ui::table::pairs;
 use crate::units::count;
-
-/// The roles in a folder, for completion.
-pub(in crate::repl) fn offered(folder: &Path) -> Vec<Candidate> {
-    let about = |name: &str| roles::find(folder, name).map(|role| role.description).unwrap_or_default();
-    let all = roles::list(folder).into_iter().filter(|name| roles::is_name(name));
-    all.map(|name| Candidate::new(name.clone(), about(&name))).collect()
-}
 
 pub(super) fn role(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     match words {
@@ -101,7 +91,7 @@ fn told(chat: &Chat, role: &TakenRole) -> String {
     if !role.examples.is_empty() {
         let examples = count(role.examples.len(), "example");
         let begin = if role.examples.len() == 1 { "begins" } else { "begin" };
-        parts.push(match chat.session.conversation().is_empty() {
+        parts.push(match chat.session.conversation().entries().is_empty() {
             true => format!("its {examples} {begin} this conversation"),
             false => format!("its {examples} {begin} the next conversation (/clear)"),
         });
