@@ -97,6 +97,8 @@ mod drafts;
 mod questions;
 // Whole words on any terminal.
 mod screen;
+// Pictures of the screen for the README.
+mod screenshots;
 // Bold, dim, red, or no colour.
 mod colours;
 // Counts, sizes and durations as people read them.
