@@ -137,7 +137,9 @@ fn help_is_whole() {
     for args in [&["--help"][..], &["-h"], &["list", "--help"], &["pull", "--help"], &["show", "--help"]] {
         is_whole(&home, args);
     }
-    for subcommand in ["rm", "check", "convert", "history", "bench", "config", "doctor", "completions"] {
+    for subcommand in
+        ["rm", "check", "convert", "history", "bench", "config", "roles", "doctor", "completions"]
+    {
         is_whole(&home, &[subcommand, "--help"]);
     }
     for what in ["list", "search", "show", "export", "import", "replay", "rm"] {
@@ -175,6 +177,15 @@ fn a_model_and_the_installation_are_described_whole() {
     let model = tiny("llama-bpe");
     let model = model.to_str().unwrap();
     for args in [&["show", model][..], &["check", model], &["config", "-m", model], &["doctor"]] {
+        is_whole(&home, args);
+    }
+    let role = "---\ndescription: Sums up a text of any length in a language of your choice\ntemp: 0.1\n---\nBe brief.\n";
+    home.write(".config/fireside/roles/summarise.md", role);
+    home.write(".config/fireside/roles/broken.md", "---\ntepm: 1\n---\n");
+    home.write(".config/fireside/config.toml", "[aliases]\nsmall = \"mamba\"\n[models.absent]\ntemp = 1\n");
+    for args in
+        [&["roles"][..], &["roles", "summarise"], &["roles", "broken"], &["config", "--role", "summarise"]]
+    {
         is_whole(&home, args);
     }
     for args in [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["lsit"], &["-m", "no", "a b"]] {
