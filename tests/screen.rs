@@ -269,6 +269,8 @@ fn every_command() -> Vec<&'static str> {
         "/history",
         "/history mountains",
         "/resume ffff",
+        "/begin",
+        "/compare",
         "/context",
         "/thinking",
         "/stats",
@@ -278,12 +280,20 @@ fn every_command() -> Vec<&'static str> {
         "/redo",
         "/frobnicate",
         "/clear",
+        "/role",
+        "/role guide where=mountains",
+        "/role",
+        "/role nowhere",
+        "/role none",
     ]
 }
 
 fn session(columns: u16) -> Page {
     let home = with_conversations();
     home.write("notes.txt", "Some notes about mountains.");
+    let role = "---\ndescription: Guides people through $where\ntemp: 0.1\nstop: [\"###\"]\nkeep: true\n---\nBe a guide to $where.\n\
+                ### INPUT:\nHi\n### OUTPUT:\nHello\n### PROMPT:\nGuide me: $input\n";
+    home.write(".config/fireside/roles/guide.md", role);
     let answers = "<think>The user wants to know something about a thing that was not named before now.</think>It is a \
                    long answer about mountains, and about the villages that lie between them all winter long.\n";
     let args = home.script("answers", answers);
@@ -300,7 +310,10 @@ fn every_command_says_whole_words() {
     let typed: Vec<&str> = every_command().into_iter().map(|line| line.split(' ').next().unwrap()).collect();
     for command in fireside::repl::commands::COMMANDS {
         let name = format!("/{}", command.name);
-        assert!(typed.contains(&name.as_str()) || ["/exit", "/tokens"].contains(&name.as_str()), "{name}");
+        assert!(
+            typed.contains(&name.as_str()) || ["/exit", "/role", "/tokens", "/tree"].contains(&name.as_str()),
+            "{name}"
+        );
     }
     let reference = session(1000).words().join(" ");
     for columns in WIDTHS {
