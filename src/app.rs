@@ -73,7 +73,7 @@ fn refuse_what_is_wrong(
     let Some(last) = fatal.pop() else { return Ok(()) };
     fatal.iter().for_each(|wrong| screen.warning(&wrong.what));
     if last.source == Source::Role {
-        return Err(saved::wrong_role(vec![last.what.clone()], screen));
+        return Err(saved::wrong_role(vec![last.what.clone()], "fireside roles", screen));
     }
     let file =
         config.paths.as_ref().filter(|_| fatal.iter().chain([&last]).any(|w| w.source == Source::File));

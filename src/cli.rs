@@ -86,10 +86,10 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
     pub title: Option<String>,
     /// answer in a role: settings, system prompt and prompt from NAME.md in the folder of roles
-    #[arg(long, value_name = "NAME", global = true, help_heading = "Ask")]
+    #[arg(long, value_name = "NAME", help_heading = "Ask")]
     pub role: Option<String>,
     /// value of a variable of the role; repeatable
-    #[arg(long = "var", value_name = "NAME=VALUE", global = true, help_heading = "Ask")]
+    #[arg(long = "var", value_name = "NAME=VALUE", help_heading = "Ask")]
     pub vars: Vec<String>,
     /// write the settings, system prompt and prompt of this command line to a role, then exit
     #[arg(long, value_name = "NAME", help_heading = "Ask")]
@@ -215,6 +215,12 @@ pub enum Commands {
         /// with init: replace the file
         #[arg(long)]
         force: bool,
+        /// what holds in this role
+        #[arg(long, value_name = "NAME")]
+        role: Option<String>,
+        /// value of a variable of the role; repeatable
+        #[arg(long = "var", value_name = "NAME=VALUE")]
+        vars: Vec<String>,
     },
     /// list the roles for --role, or show one
     ///

@@ -65,6 +65,9 @@ fn command() -> Command {
         .mut_arg("model", names)
         .mut_arg("server", |arg| arg.add(ArgValueCompleter::new(servers)))
         .mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        .mut_subcommand("config", |subcommand| {
+            subcommand.mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        })
         .mut_subcommand("roles", |subcommand| {
             subcommand.mut_arg("name", |arg| arg.add(ArgValueCompleter::new(roles)))
         })

@@ -62,11 +62,12 @@ pub fn no_roles(folder: &Path) -> String {
     )
 }
 
-/// The failure for a role that cannot be used; shows all but the last of several errors.
-pub fn wrong_role(mut wrong: Vec<String>, screen: &mut Screen) -> Failure {
+/// The failure for a role that cannot be used; shows all but the last of several errors. `list`: what lists
+/// the roles.
+pub fn wrong_role(mut wrong: Vec<String>, list: &str, screen: &mut Screen) -> Failure {
     let last = wrong.pop().unwrap_or_default();
     wrong.iter().for_each(|wrong| screen.warning(wrong));
-    Failure::usage(last).hint("fireside roles lists the roles, fireside help roles explains them")
+    Failure::usage(last).hint(format!("{list} lists the roles, fireside help roles explains them"))
 }
 
 /// Damaged databases that fireside moved aside.

@@ -13,6 +13,7 @@ use self::conversation::{
     clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
 };
 use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
+pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
 use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};

@@ -101,6 +101,9 @@ pub fn run(
         }
         Lines::Stdin => Editor::on_stdin(),
     };
+    if let Some(role) = session.config().role() {
+        screen.note(&commands::told(session, role));
+    }
     let (attached, warned, before_role, in_prompt) = (Vec::new(), false, None, None);
     let mut chat = Chat { session, screen, attached, open, warned, before_role, in_prompt };
     let initial = match first {
