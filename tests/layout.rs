@@ -142,6 +142,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
     ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
     ("indicatif", &["ui/progress.rs"]),
+    ("pulldown_cmark", &["chat/blocks.rs"]),
     (
         "clap",
         &[

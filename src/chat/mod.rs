@@ -11,6 +11,7 @@ pub mod request;
 pub mod events;
 pub mod truncation;
 pub mod fences;
+pub mod blocks;
 
 pub use conversation::Conversation;
 pub use dropped::Dropped;
