@@ -1,12 +1,15 @@
 //! Reads files, pipes and answers to questions as text: UTF-8, limited in length, interruptible with Ctrl-C.
 
+mod folder;
+mod attach;
+
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::chat::Attachment;
+pub use self::attach::{Attached, attach};
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::files::{expanded, reason};
 use crate::ui::answer::{self, Reply};
@@ -29,19 +32,17 @@ pub enum Error {
     /// `at`: the offset of the first invalid byte.
     #[error("{name} is not UTF-8 text: the first invalid byte is at offset {at}")]
     NotText { name: String, at: usize },
+    /// A folder without text files, or a glob that matches none. `left_out`: its other files, and why.
+    #[error("there are no text files in {name}{}", left_out.as_ref().map_or(String::new(), |files| format!(": {files}")))]
+    NoText { name: String, left_out: Option<String> },
+    #[error("{name} is not a valid pattern: {why}")]
+    BadGlob { name: String, why: String },
     #[error("interrupted")]
     Interrupted,
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Error {
     Error::Unreadable { name: name.into(), why: reason(error) }
-}
-
-/// Reads a text file as an attachment.
-pub fn attach(path: &Path) -> Result<Attachment, Error> {
-    let name = path.display().to_string();
-    let text = without_final_newline(read_file(path)?);
-    Ok(Attachment::new(name, text))
 }
 
 /// The text of a file or a named pipe.

@@ -10,7 +10,7 @@ use crate::backend::local::Local;
 use crate::backend::remote::Remote;
 use crate::backend::script::Script;
 use crate::chat::Settings;
-use crate::chat::message::without_mark;
+use crate::chat::message::{without_final_newline, without_mark};
 use crate::chat::record::Record;
 use crate::cli::{Args, Commands};
 use crate::failure::{Exit, Failure};
@@ -325,7 +325,7 @@ fn named_server(given: &str, config: &Config) -> Result<Server, Failure> {
 
 fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
     match &settings.system_prompt_file {
-        Some(file) => Ok(Some(input::attach(file)?.text)),
+        Some(file) => Ok(Some(without_final_newline(input::read_file(file)?))),
         None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
 }

@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui", "units"]),
     (
         "repl",
         &[
@@ -142,6 +142,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
     ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
     ("indicatif", &["ui/progress.rs"]),
+    ("ignore", &["input/folder.rs"]),
+    ("globset", &["input/folder.rs"]),
     ("pulldown_cmark", &["chat/blocks.rs"]),
     (
         "clap",

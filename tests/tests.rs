@@ -21,6 +21,9 @@ mod json;
 mod pipes;
 // Files attached to a message.
 mod attached;
+mod mentions;
+// The last answer in the clipboard and in files.
+mod copying;
 // Output that must not act on a terminal.
 mod control;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.

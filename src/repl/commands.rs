@@ -1,14 +1,18 @@
 //! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs
-//! have the functions behind it.
+//! have the functions behind it, files.rs and answer.rs those about files.
 
 mod model;
 mod conversation;
+mod files;
+mod answer;
 
 use std::path::{Path, PathBuf};
 
+use self::answer::{copy, save};
 pub(super) use self::conversation::resume_conversation;
 use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
-use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
+use self::files::file;
+use self::model::{SHOWS, model, set, show, show_stats, system, tokens};
 use super::{Ask, Chat};
 use crate::chat::{Message, MessageId};
 use crate::failure::Failure;
@@ -27,6 +31,8 @@ pub enum NextAction {
     Edit(String),
     /// Ask the user, and act after a yes.
     Confirm(Confirm),
+    /// Run this command of the shell, and attach its output.
+    Shell(String),
     /// Edit this message in the line editor.
     Change(MessageId, Message),
     Quit,
@@ -111,7 +117,28 @@ pub const COMMANDS: &[Command] = &[
         show,
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or switch to another", model),
-    row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
+    row(
+        &["file", "read"],
+        "[PATH|none [N|NAME]]",
+        Argument::Path,
+        "attach a text file, a folder or a pattern such as src/*.rs to the next message; none detaches all files or one; \
+         without arguments, list them",
+        file,
+    ),
+    row(
+        &["copy"],
+        "[N|code]",
+        Argument::Words(&["code"]),
+        "copy the last answer, its N-th code block or all its code to the clipboard",
+        copy,
+    ),
+    row(
+        &["save"],
+        "[--code] [--force] FILE",
+        Argument::Path,
+        "write the last answer, or with --code its code blocks, to a file; --force replaces a file without asking",
+        save,
+    ),
     row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
         &["history"],
@@ -285,7 +312,25 @@ pub const KEYS: &str = "
 Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves.
 Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
 Tab completes, Up recalls earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
-Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.";
+Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.
+@PATH in a typed message attaches a file or a folder; !COMMAND runs a command and attaches its output.";
+
+/// Takes flags from the beginning and the end of a command's words. Returns which are there, and the rest.
+fn flagged<'a, const N: usize>(words: &'a str, flags: [&str; N]) -> ([bool; N], &'a str) {
+    let (mut given, mut rest) = ([false; N], words.trim());
+    loop {
+        let first =
+            rest.split_whitespace().next().and_then(|word| flags.iter().position(|flag| *flag == word));
+        let last =
+            rest.split_whitespace().last().and_then(|word| flags.iter().position(|flag| *flag == word));
+        rest = match (first, last) {
+            (Some(flag), _) => rest[flags[flag].len()..].trim_start(),
+            (_, Some(flag)) => rest[..rest.len() - flags[flag].len()].trim_end(),
+            _ => return (given, rest),
+        };
+        given[first.or(last).expect("one of them is a flag")] = true;
+    }
+}
 
 /// `"two words"` → `two words`, as a shell does.
 fn unquoted(value: &str) -> &str {

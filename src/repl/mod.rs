@@ -2,21 +2,25 @@
 //! does not end it; a failed read or write of the terminal does.
 
 pub mod commands;
+mod attaching;
 mod editor;
 mod lines;
 mod rows;
+mod shell;
 mod turn;
+mod typed;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::attaching::Draft;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
+use self::typed::plain;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Message, MessageId, Role};
 use crate::failure::{Exit, Failure};
-use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
@@ -45,6 +49,8 @@ pub struct Chat<'a> {
     pub screen: &'a mut Screen,
     /// Files for the next message.
     pub attached: Vec<Attachment>,
+    /// The message that is being sent, as it was typed.
+    draft: Option<Draft>,
     open: ModelOpener,
     /// Whether the notice that the context is nearly full was shown.
     warned: bool,
@@ -84,7 +90,7 @@ pub fn run(
         }
         Lines::Stdin => Editor::on_stdin(),
     };
-    let mut chat = Chat { session, screen, attached: Vec::new(), open, warned: false };
+    let mut chat = Chat { session, screen, attached: Vec::new(), draft: None, open, warned: false };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
@@ -139,6 +145,10 @@ impl Chat<'_> {
                 NextAction::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
+                NextAction::Shell(command) => {
+                    self.run_command(&command, editor)
+                        .unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
                 NextAction::Quit => return Ok(Exit::Answered),
             }
         }
@@ -149,8 +159,7 @@ impl Chat<'_> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
         }
-        let answer = editor.ask(&format!("{} [y/N] ", confirm.question))?;
-        if !answer.is_some_and(|answer| input::is_yes(&answer)) {
+        if !editor.confirms(&confirm.question)? {
             self.screen.note(UNCHANGED);
             return Ok(Ok(()));
         }
@@ -167,12 +176,9 @@ impl Chat<'_> {
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
     fn may_leave(&mut self, editor: &mut Editor) -> Result<bool, Failure> {
         let Some(server) = self.session.leaves_for() else { return Ok(true) };
-        if editor.asks() {
-            let answer = editor.ask(&format!("{} [y/N] ", saved::leaving_question(&server)))?;
-            if !answer.is_some_and(|answer| input::is_yes(&answer)) {
-                self.screen.note("nothing was sent; /model switches back");
-                return Ok(false);
-            }
+        if editor.asks() && !editor.confirms(&saved::leaving_question(&server))? {
+            self.screen.note("nothing was sent; /model switches back");
+            return Ok(false);
         }
         self.session.agree(); // without a terminal, the command line or /model has named the server
         Ok(true)
@@ -208,7 +214,12 @@ impl Chat<'_> {
         }
     }
 
-    fn understand(&mut self, text: String) -> NextAction {
+    /// What a line with marks asks for.
+    fn understand(&mut self, line: String) -> NextAction {
+        if let Some(command) = line.strip_prefix('!') {
+            return NextAction::Shell(plain(command).into_owned());
+        }
+        let text = plain(&line);
         let one_line = !text.contains('\n') && commands::is_command(&text);
         if one_line || text.starts_with("/system ") {
             return commands::run(self, &text).unwrap_or_else(|failure| {
@@ -216,12 +227,7 @@ impl Chat<'_> {
                 NextAction::Prompt
             });
         }
-        if text.trim().is_empty() && self.attached.is_empty() {
-            return NextAction::Prompt;
-        }
-        let message =
-            Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
-        NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
+        self.message(line)
     }
 
     /// Waits until the model is loaded.

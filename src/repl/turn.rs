@@ -37,7 +37,12 @@ enum Decision {
 impl Chat<'_> {
     /// Asks the model, and again once the user has decided what to drop or to go on without a worker. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
-        if !self.may_leave(editor)? {
+        let sends = self.may_leave(editor)?
+            && match &ask {
+                Ask::Say(message) => self.may_be_sent(message, editor)?,
+                _ => true,
+            };
+        if !sends {
             return Ok(match ask {
                 Ask::Say(message) => self.back_into_editor(Some(Box::new(message))),
                 _ => String::new(),
@@ -224,8 +229,7 @@ impl Chat<'_> {
         let Some(message) = message else {
             return String::new();
         };
-        self.attached = message.files().cloned().collect();
         // Text typed in the meantime goes on a new line.
-        message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
+        self.unsent(&message) + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }

@@ -5,6 +5,7 @@
 //! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
+pub mod clipboard;
 pub mod crash;
 pub mod keys;
 pub mod picker;

@@ -11,6 +11,7 @@ use rustyline::{Context, Helper, Hinter, Validator};
 use super::Complete;
 use super::keys::{LineState, UNBROKEN};
 use crate::repl::rows::Rows;
+use crate::repl::typed;
 use crate::ui::{acts, sanitize, terminal, width};
 
 #[derive(Helper, Hinter, Validator)]
@@ -45,7 +46,10 @@ impl Highlighter for Assistant {
     }
 
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        sanitize(line)
+        match sanitize(line) {
+            Cow::Borrowed(line) => typed::plain(line),
+            Cow::Owned(line) => typed::plain(&line).into_owned().into(),
+        }
     }
 
     fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {
@@ -63,16 +67,31 @@ impl Completer for Assistant {
             let new_line = "\n".to_string();
             return Ok((pos - 1, vec![Pair { display: new_line.clone(), replacement: new_line }]));
         }
-        let (start, mut offered) = match (self.complete)(&line[..pos]) {
+        if let Some(start) = typed::being_typed(&line[..pos]) {
+            let (within, mut offered) = self.files.complete_path(&line[start..pos], pos - start)?;
+            if let [only] = &mut offered[..]
+                && line[start..].starts_with('"')
+                && !only.replacement.ends_with('/')
+            {
+                only.replacement.push('"');
+            }
+            return Ok((start + within, as_many_as_fit(without_controls(offered))));
+        }
+        let (start, offered) = match (self.complete)(&line[..pos]) {
             Some((start, names)) => {
                 let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
                 (start, names.into_iter().map(pair).collect())
             }
             None => self.files.complete(line, pos, ctx)?,
         };
-        offered.retain(|pair| !pair.display.contains(acts)); // a file name must not control the terminal
-        Ok((start, as_many_as_fit(offered)))
+        Ok((start, as_many_as_fit(without_controls(offered))))
     }
+}
+
+/// The candidates without those that could control the terminal, as file names may.
+fn without_controls(mut offered: Vec<Pair>) -> Vec<Pair> {
+    offered.retain(|pair| !pair.display.contains(acts));
+    offered
 }
 
 /// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline

@@ -15,6 +15,7 @@ use nix::pty::openpty;
 use nix::sys::termios::{FlushArg, cfmakeraw, tcflush, tcgetattr};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
+use crate::repl::typed::inert;
 use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
 use crate::ui::typing::{self, Waited, is_readable};
@@ -155,7 +156,7 @@ fn as_bytes(key: &Key) -> String {
         Key::WordRight => "\x1bf",
         Key::BackspaceWord => "\x1b\x7f",
         Key::DeleteWord => "\x1bd",
-        Key::Pasted(text) => return format!("\x1b[200~{text}\x1b[201~"),
+        Key::Pasted(text) => return format!("\x1b[200~{}\x1b[201~", inert(text)),
     };
     fixed.to_string()
 }

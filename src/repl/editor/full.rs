@@ -17,6 +17,7 @@ use super::{Complete, Input};
 use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::lines;
+use crate::repl::typed::{self, inert, no_command, plain};
 use crate::ui::terminal::{self, Hushed};
 use crate::ui::{last_line, retype};
 
@@ -71,6 +72,7 @@ impl Full {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
             retype(prompt, "", &line);
+            let line = inert(&line); // the terminal marked no pastes yet
             self.remember(&line);
             return Ok(Input::Text(line));
         }
@@ -88,19 +90,21 @@ impl Full {
             match read.map_err(ReadlineError::from).flatten() {
                 Ok(line) => {
                     let style = self.editor.helper().map_or("", |assistant| assistant.prompts);
-                    retype(prompt, style, &line);
+                    retype(prompt, style, &plain(&line));
                     let block = self.shared.state.lock().expect(UNBROKEN).block;
-                    let line = inside(&line).filter(|_| block).unwrap_or(line);
+                    let line = inside(&line).filter(|_| block).map(no_command).unwrap_or(line);
                     self.remember(&line);
                     return Ok(Input::Text(line));
                 }
                 Err(ReadlineError::Interrupted) => match self.shared.take_ended() {
                     Some(ended) if ended.key == EndKey::Edit => {
-                        let edited = in_external_editor(&ended.line);
-                        initial.0 = edited.unwrap_or_else(|failure| {
-                            failure.print();
-                            ended.line
-                        });
+                        initial.0 = match in_external_editor(&plain(&ended.line)) {
+                            Ok(text) => typed::edited(&ended.line, &text),
+                            Err(failure) => {
+                                failure.print();
+                                ended.line
+                            }
+                        };
                         initial.1.clear();
                     }
                     Some(ended) if ended.key == EndKey::Suspend => {
