@@ -16,7 +16,7 @@ use crate::history::database::{Filter, Summary};
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::settings::{Config, Given, SETTINGS};
+use crate::settings::{Config, Given, SETTINGS, roles};
 use crate::ui::{acts, sanitize};
 
 /// The variable that the shell's function sets to the name of the shell.
@@ -64,6 +64,10 @@ fn command() -> Command {
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
         .mut_arg("server", |arg| arg.add(ArgValueCompleter::new(servers)))
+        .mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        .mut_subcommand("roles", |subcommand| {
+            subcommand.mut_arg("name", |arg| arg.add(ArgValueCompleter::new(roles)))
+        })
         .mut_subcommand("bench", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("show", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("rm", |subcommand| subcommand.mut_arg("MODEL", names))
@@ -95,7 +99,17 @@ fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
     let config = Config::gather(&Given::default());
     let here = library::list(&models::places(&config)).into_iter().map(|model| (model.name, None));
     let servers = config.servers.into_iter().map(|server| (format!("@{}", server.name), Some(server.url)));
-    starting(typed, here.chain(servers)) // no server is asked
+    let aliases = config.aliases.into_iter().map(|alias| (alias.name, Some(alias.model)));
+    starting(typed, here.chain(aliases).chain(servers)) // no server is asked
+}
+
+/// The roles with their descriptions.
+fn roles(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(paths) = Config::gather(&Given::default()).paths else { return Vec::new() };
+    let about = |name: &String| Some(roles::find(&paths.roles, name).ok()?.description);
+    let named = roles::list(&paths.roles).into_iter().filter(|name| roles::is_name(name));
+    let all: Vec<_> = named.map(|name| (name.clone(), about(&name))).collect();
+    starting(typed, all.into_iter())
 }
 
 /// The servers of the config file.

@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 pub use self::attach::{Attached, attach};
+use crate::chat::Settings;
 use crate::chat::message::{without_final_newline, without_mark};
 use crate::files::{expanded, reason};
 use crate::ui::answer::{self, Reply};
@@ -43,6 +44,14 @@ pub enum Error {
 
 fn unreadable(name: &str, error: &io::Error) -> Error {
     Error::Unreadable { name: name.into(), why: reason(error) }
+}
+
+/// The system prompt of a new conversation.
+pub fn system_prompt(settings: &Settings) -> Result<Option<String>, Error> {
+    match &settings.system_prompt_file {
+        Some(file) => Ok(Some(without_final_newline(read_file(file)?))),
+        None => Ok(settings.system_prompt.clone().map(without_mark)),
+    }
 }
 
 /// The text of a file or a named pipe.

@@ -17,7 +17,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::files::reason;
 use crate::input;
 use crate::session::{Answer, Session, SessionOptions};
-use crate::settings::{Group, SETTINGS, setting};
+use crate::settings::{Group, SETTINGS, TakenRole, setting};
 use crate::ui::{Screen, stats, terminal};
 
 /// The placeholder for stdin in a prompt.
@@ -70,6 +70,20 @@ pub fn question(
 fn nothing_piped() -> Failure {
     Failure::usage("nothing was piped in for --file -")
         .hint("as in: git diff | fireside --file - -p \"Explain this.\"")
+}
+
+/// The message as the role's prompt puts it.
+pub fn in_role(question: Option<Message>, role: Option<&TakenRole>) -> Result<Option<Message>, Failure> {
+    let Some(role) = role else { return Ok(question) };
+    if question.is_none() && role.needs_input() {
+        return Err(Failure::usage(format!("the role {} needs a text", role.name))
+            .hint(format!("pipe it in or give it as the prompt: fireside --role {} < FILE", role.name)));
+    }
+    let mut message = question.unwrap_or_else(|| Message::new(Role::User, ""));
+    if let Some(text) = role.message(&message.text()) {
+        message.set_text(&text);
+    }
+    Ok((!message.parts.is_empty()).then_some(message))
 }
 
 /// Session options for one answer: a token limit, and no questions to the user.

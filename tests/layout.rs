@@ -140,7 +140,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("seccompiler", &["rpc/sandbox.rs"]),
     ("minijinja", &["engine/prompt/jinja.rs", "engine/prompt/jinja/python.rs"]),
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
-    ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
+    (
+        "rustyline",
+        &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs", "repl/editor/menu.rs"],
+    ),
     ("indicatif", &["ui/progress.rs"]),
     ("ignore", &["input/folder.rs"]),
     ("globset", &["input/folder.rs"]),

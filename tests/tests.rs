@@ -13,6 +13,10 @@ mod cli;
 mod install;
 // Settings: flag, environment, config file, `/set`; errors in them.
 mod settings;
+// The config file: written, sections for models, aliases; which source of a setting beats which.
+mod config;
+// Roles.
+mod roles;
 // `help`, `-h`, `--help`.
 mod help;
 // `--json`.
@@ -26,6 +30,8 @@ mod mentions;
 mod copying;
 // Output that must not act on a terminal.
 mod control;
+// `--plain`, colours in pipes, the background of the terminal.
+mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Malicious chat templates.
@@ -57,6 +63,9 @@ pub(crate) mod runs;
 pub(crate) mod history;
 // Chats and single questions, treated alike.
 mod conversations;
+// The branches of a conversation, and what adds them; answers that the user begins.
+mod branches;
+mod beginnings;
 // Files that the user names: exports and input.
 mod named;
 // Bugs from daily use.
@@ -83,10 +92,16 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
+// What a chat shows besides the answer: what is typed meanwhile, the prompt, counters.
+mod status;
 mod drafts;
 mod questions;
 // Whole words on any terminal.
 mod screen;
+// Pictures of the screen for the README.
+mod screenshots;
 // Bold, dim, red, or no colour.
 mod colours;
 // Counts, sizes and durations as people read them.

@@ -88,6 +88,8 @@ pub struct Rendered {
     /// Token ids with the text they stand for.
     pub tokens: Vec<(i32, String)>,
     pub notes: Vec<String>,
+    /// Whether the model may think before the answer.
+    pub thinks: bool,
 }
 
 /// The output of a backend; `Ready` or `Done` is the last one.

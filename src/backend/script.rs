@@ -2,7 +2,8 @@
 //!
 //! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from
 //! the first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of
-//! the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
+//! the line. A first line `name: NAME` names the model. Text between `<think>` and `</think>` is thinking.
+//! Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,12 +30,14 @@ impl Script {
     pub fn read(path: &Path) -> Result<Script, Error> {
         let cannot = |e| Error::Script(format!("could not read the script {}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let named = text.strip_prefix("name: ").map(|text| text.split_once('\n').unwrap_or((text, "")));
+        let (name, text) = named.unwrap_or(("script", &text));
         let answers: Vec<String> = text.lines().map(|line| line.replace("\\n", "\n")).collect();
         if answers.is_empty() {
             return Err(Error::Script(format!("the script {} is empty", path.display())));
         }
         let description = Description {
-            name: "script".into(),
+            name: name.into(),
             facts: count(answers.len(), "answer"),
             device: "no model".into(),
             chats: true,
@@ -89,7 +92,7 @@ impl Inspect for Script {
         let lines: Vec<String> = request.visible().iter().map(line).collect();
         let text = lines.join("\n") + &request.answer_prefix;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
-        Ok(Rendered { text, tokens, notes: Vec::new() })
+        Ok(Rendered { text, tokens, ..Rendered::default() })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod message;
 pub mod conversation;
 pub mod settings;
 pub mod record;
+pub mod tree;
 pub mod dropped;
 pub mod request;
 pub mod events;

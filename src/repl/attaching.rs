@@ -19,6 +19,8 @@ use crate::units::{count, size};
 pub(super) struct Draft {
     /// With marks.
     line: String,
+    /// The text of the message, which a role's prompt may have put differently.
+    sent: String,
     /// The files attached before.
     attached: Vec<Attachment>,
     /// Whether it mentions files.
@@ -86,8 +88,10 @@ impl Chat<'_> {
         if text.trim().is_empty() && self.attached.is_empty() {
             return NextAction::Prompt;
         }
-        let message = Message::new(Role::User, text).with_files(std::mem::take(&mut self.attached));
-        self.draft = Some(Draft { line, attached: before, mentions });
+        let role = self.session.config().role();
+        let sent = role.and_then(|role| role.message(&text)).unwrap_or(text);
+        let message = Message::new(Role::User, sent.clone()).with_files(std::mem::take(&mut self.attached));
+        self.draft = Some(Draft { line, sent, attached: before, mentions });
         NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
@@ -154,7 +158,7 @@ impl Chat<'_> {
     /// A message that was not sent → the line for the editor. Its files are attached again.
     pub(super) fn unsent(&mut self, message: &Message) -> String {
         match self.draft.take() {
-            Some(draft) if plain(&draft.line).trim_end() == message.text() => {
+            Some(draft) if draft.sent == message.text() => {
                 self.attached = draft.attached;
                 draft.line
             }

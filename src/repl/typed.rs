@@ -97,6 +97,11 @@ pub(super) fn being_typed(line: &str) -> Option<usize> {
     (last.end == line.len() && !closed).then_some(last.at + 1)
 }
 
+/// What ends a mention whose only completion is this path: the second quote, if there is a first.
+pub(super) fn end_of_path(mention: &str, path: &str) -> &'static str {
+    if mention.starts_with('"') && !path.ends_with('/') { "\"" } else { "" }
+}
+
 /// Whether a word begins after this character.
 fn begins_word(before: Option<char>) -> bool {
     before.is_none_or(|c| c.is_whitespace() || "([{<\"'`".contains(c))

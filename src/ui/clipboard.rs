@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{dumb, terminal};
+use super::{is_plain, terminal};
 
 /// Most bytes that terminals take: xterm's limit of 100,000 characters of base64.
 pub const MOST_BYTES: usize = 74_994;
@@ -24,7 +24,7 @@ pub enum Sent {
     Whole,
     /// Longer than terminals take: nothing was sent.
     TooLong,
-    /// There is no terminal, or only a simple one.
+    /// There is no terminal, or none that may get escape sequences.
     NoTerminal,
 }
 
@@ -36,7 +36,7 @@ pub fn copy(text: &str) -> (Sent, Vec<&'static str>) {
 }
 
 fn to_terminal(text: &str) -> Sent {
-    let Some(mut terminal) = terminal::device().filter(|_| !dumb()) else { return Sent::NoTerminal };
+    let Some(mut terminal) = terminal::device().filter(|_| !is_plain()) else { return Sent::NoTerminal };
     if text.len() > MOST_BYTES {
         return Sent::TooLong;
     }

@@ -3,26 +3,23 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::below::Below;
 use super::progress::ProgressLine;
+use super::style::Style;
 use super::wrap::{self, TextKind, Wrap};
-use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
-use crate::chat::settings::Auto;
-use crate::chat::{Event, Stats};
+use super::{
+    DEFAULT_COLUMNS, is_plain, one_line, picker, plain, print, sanitize, stats, stdout, terminal, theme,
+    wrapped,
+};
+use crate::chat::settings::Theme;
+use crate::chat::{Event, Settings, Stats};
 
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
 
-/// The user's choice of what to show.
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    pub color: Auto,
-    /// No animation, no colors.
-    pub plain: bool,
-    /// Show answers and failures only.
-    pub quiet: bool,
-    /// Show thinking.
-    pub thinking: bool,
-}
+/// Holds back what the terminal shows until the end (mode 2026); harmless where it is unknown.
+const SYNCHRONISED: &str = "\x1b[?2026h";
+const SYNCHRONISED_END: &str = "\x1b[?2026l";
 
 /// Shows answers on stdout and everything else on stderr.
 pub struct Screen {
@@ -37,12 +34,12 @@ pub struct Screen {
     answer: Option<Wrap>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
+    below: Below,
 }
 
 impl Screen {
     pub fn new(style: Style) -> Screen {
         let errors_to_terminal = io::stderr().is_terminal();
-        let moving = errors_to_terminal && !style.plain && !style.quiet && !dumb();
         Screen {
             style,
             answers_to_terminal: io::stdout().is_terminal(),
@@ -51,16 +48,20 @@ impl Screen {
             thought: None,
             answer: None,
             thinking: None,
-            progress: ProgressLine::new(moving),
+            progress: ProgressLine::new(style.moves(errors_to_terminal)),
+            below: Below::default(),
         }
     }
 
-    pub fn set_color(&mut self, color: Auto) {
-        self.style.color = color;
+    /// Adopts changed settings.
+    pub fn restyle(&mut self, settings: &Settings) {
+        self.style = Style::of(settings, self.style.quiet);
+        self.progress.move_if(self.style.moves(self.errors_to_terminal));
     }
 
-    pub fn set_thinking(&mut self, shown: bool) {
-        self.style.thinking = shown;
+    /// The theme for colours on the terminal.
+    pub fn theme(&self) -> Theme {
+        theme::theme(self.style.theme)
     }
 
     /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
@@ -80,7 +81,7 @@ impl Screen {
     }
 
     fn streamed(&self) -> TextKind {
-        if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
+        if is_plain() { TextKind::Prose } else { TextKind::Streamed }
     }
 
     /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
@@ -93,7 +94,37 @@ impl Screen {
         self.at_line_start = Some(text.ends_with('\n'));
         let (kind, columns) = (self.streamed(), self.columns());
         let shown = if columns.is_some() { sanitize(text) } else { text.into() };
-        print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
+        let shown = wrap::pushed(&mut self.answer, kind, columns, &shown);
+        let (erased, drawn) = (self.below.erased(), self.row_below());
+        print(&match erased.is_empty() && drawn.is_empty() {
+            true => shown,
+            false => format!("{SYNCHRONISED}{erased}{shown}{drawn}{SYNCHRONISED_END}"),
+        })
+    }
+
+    /// Shows what is typed while the model answers, in the row below.
+    pub fn show_typing(&mut self) {
+        if self.below.is_behind() {
+            let _ = print(&self.row_below()); // only for the eye
+        }
+    }
+
+    fn row_below(&mut self) -> String {
+        let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
+        let Some(columns) = window.filter(|_| terminal::keeps_typing()) else { return String::new() };
+        let streamed = if self.thought.is_some() { &self.thinking } else { &self.answer };
+        let begun = self.thought.is_some() || self.at_line_start.is_some();
+        let column = streamed.as_ref().filter(|_| begun && !self.progress.is_drawn()).map_or(0, Wrap::column);
+        self.below.drawn(column, columns)
+    }
+
+    /// Takes away what is not there to stay, so that something else can be printed.
+    fn make_room(&mut self) {
+        self.progress.clear();
+        let erased = self.below.erased();
+        if !erased.is_empty() {
+            let _ = print(erased); // only for the eye
+        }
     }
 
     /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
@@ -102,7 +133,7 @@ impl Screen {
         if !self.style.thinking {
             return self.progress.thinking(tokens);
         }
-        self.progress.clear();
+        self.make_room();
         let (kind, columns) = (self.streamed(), self.note_columns());
         let shown = wrap::pushed(&mut self.thinking, kind, columns, &sanitize(text));
         self.write_stderr(&shown, "2", "");
@@ -113,6 +144,7 @@ impl Screen {
         self.progress.clear();
         match self.thought.take() {
             Some(_) if self.style.thinking => {
+                self.make_room();
                 let rest = self.thinking.take().map_or_else(String::new, |mut wrap| wrap.end());
                 self.write_stderr(&rest, "2", "\n");
             }
@@ -145,6 +177,7 @@ impl Screen {
     /// The rest of the answer that was held back at a possible break.
     fn rest_of_answer(&mut self) -> String {
         self.end_thinking();
+        self.make_room();
         self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
@@ -180,7 +213,7 @@ impl Screen {
     }
 
     fn put(&mut self, text: &str) -> io::Result<()> {
-        self.progress.clear();
+        self.make_room();
         let mut out = stdout()?;
         out.write_all(text.as_bytes())?;
         out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;
@@ -199,7 +232,7 @@ impl Screen {
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
             }
-            Some(Event::Full { .. }) => self.progress.clear(), // the caller reports it
+            Some(Event::Full { .. }) => self.make_room(), // the caller reports it
         }
     }
 
@@ -244,7 +277,7 @@ impl Screen {
     }
 
     pub fn end_progress(&mut self) {
-        self.progress.clear();
+        self.make_room();
     }
 
     /// Whether notices are suppressed.
@@ -277,7 +310,7 @@ impl Screen {
 
     /// The same for a line that a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
-        self.progress.clear();
+        self.make_room();
         let shown = wrapped(&sanitize(&format!("{prompt}{text}")), TextKind::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
@@ -285,24 +318,24 @@ impl Screen {
 
     /// The same for text with its own lines, which is not wrapped.
     pub fn show_source(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&sanitize(text), "", "\n");
     }
 
     /// A question, answered on the same line.
     pub fn question(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), TextKind::Columns, self.note_columns()), "", "");
     }
 
     /// Whether the terminal can show a picker.
     pub fn can_pick(&self) -> bool {
-        self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
+        self.errors_to_terminal && !is_plain() && terminal::device().is_some()
     }
 
     /// Lets the user pick a row; `None`: cancelled.
     pub fn pick(&mut self, question: picker::Question) -> io::Result<Option<usize>> {
-        self.progress.clear();
+        self.make_room();
         let terminal = terminal::device().ok_or_else(|| io::Error::other("there is no terminal"))?;
         picker::pick(terminal, question)
     }
@@ -322,7 +355,7 @@ impl Screen {
 
     /// Prints whole lines to stderr. Sanitized even in a pipe, which may end at a terminal.
     fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
@@ -344,14 +377,6 @@ impl Screen {
     }
 
     fn colored(&self) -> bool {
-        match self.style.color {
-            _ if self.style.plain => false,
-            Auto::On => true,
-            Auto::Off => false,
-            Auto::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                self.errors_to_terminal && !unwanted && !dumb()
-            }
-        }
+        plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }

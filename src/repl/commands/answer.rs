@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Confirm, NextAction, flagged, path};
+use super::words::{flagged, path};
+use super::{Confirm, NextAction};
 use crate::chat::blocks::code_blocks;
 use crate::failure::Failure;
 use crate::files::{Existing, reason, would_replace, write_named};

@@ -1,6 +1,7 @@
 //! `/file`: attaches files to the next message, lists them, and detaches them.
 
-use super::{NextAction, path, unquoted};
+use super::NextAction;
+use super::words::{path, unquoted};
 use crate::failure::Failure;
 use crate::input;
 use crate::repl::Chat;
