@@ -151,17 +151,22 @@ fn the_pictures_of_the_readme() {
         fs::write(folder.join(name).with_extension("svg"), picture).unwrap();
     };
     let home = Home::new();
+    fs::create_dir_all(home.path(".cache/fireside/prompts")).unwrap(); // would be named otherwise
     home.write("notes.txt", "The meeting is on Tuesday at ten in the library. Bring the blue folder.\n");
     home.write(".config/fireside/config.toml", "stats = false\n"); // no times
     home.scripted("x\n", &["--keep", "-p", "x"]).done().code(0); // says where conversations are saved
     let model = model.to_str().unwrap();
-    let (columns, rows) = (90, 32);
-    let setup = Setup { columns, rows, ..Setup::default() };
+    let columns = 90;
+    let setup = |rows, environment| Setup { columns, rows, environment };
 
-    let mut chat = home.terminal_as(&setup, &["-m", model, "--temp", "0"]);
-    chat.at_prompt().line(QUESTION).sees(QUESTION).at_prompt();
+    let mut chat = home.terminal_as(&setup(56, Vec::new()), &["-m", model, "--temp", "0"]);
+    chat.at_prompt();
+    for question in QUESTIONS {
+        chat.line(question).sees(question).at_prompt();
+    }
     save("chat", &chat, columns);
-    for line in ["/begin In short:", "/retry", "And in Rust?"] {
+    chat.resize_to(columns, 14);
+    for line in ["/begin In short:", "/retry", "And which is faster?"] {
         chat.line(line).sees(line).at_prompt();
     }
     chat.line("/tree").sees("Enter selects");
@@ -171,16 +176,19 @@ fn the_pictures_of_the_readme() {
 
     let commands = [
         "cat notes.txt | fireside -p 'When is the meeting?' --temp 0",
-        "fireside -p 'Name one planet.' --temp 0 -n 20 > planet.txt",
-        "cat planet.txt",
+        "cat notes.txt | fireside -p 'What must I bring?' --temp 0 > answer.txt",
+        "cat answer.txt",
     ];
     let run = commands.map(|line| format!("printf '\\033[1m$\\033[m %s\\n' \"{line}\"; {line}"));
     let line = format!("program=$1; fireside() {{ \"$program\" \"$@\"; }}; {}", run.join("; "));
-    let model = Setup { environment: vec![("FIRESIDE_MODEL", model.into())], ..setup };
+    let model = setup(14, vec![("FIRESIDE_MODEL", model.into())]);
     let mut pipe = home.shell_command(&model, &line, &[program().to_string()]);
     pipe.ends();
     save("pipe", &pipe, columns);
 }
 
-/// What the default model answers with Markdown.
-const QUESTION: &str = "Write a Python function that adds two numbers, then list three reasons to test it.";
+/// Questions that the default model answers with Markdown.
+const QUESTIONS: [&str; 2] = [
+    "Give three tips for naming variables, as a short numbered list.",
+    "How do I reverse a string in Python? Give a list of two ways with code.",
+];

@@ -61,6 +61,22 @@ fn what_is_typed_meanwhile_stands_below_the_answer() {
     }
 }
 
+#[test]
+fn a_line_that_was_sent_does_not_stand_below_its_answer() {
+    let home = Home::new();
+    let mut terminal = chat(&home, (80, 40), &format!("{}\n{}\n", words(20), words(600)), &[]);
+    terminal.at_prompt().line("Count").sees("w2 ").keys("second").keys(ENTER);
+    sees_below(&mut terminal, "> second ⏎");
+    for word in ["w3", "w9", "w20"] {
+        let answer = "> second\nw1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20";
+        let answer = &answer[..answer.find(word).unwrap() + word.len()];
+        terminal.wait("the answer alone", |screen| {
+            screen.contents().contains(answer) && below(screen).is_empty()
+        });
+    }
+    terminal.keys(ESC).sees("stopped").at_prompt();
+}
+
 /// Types while an answer of many rows scrolls through a small window.
 #[test]
 fn the_row_below_does_not_touch_the_answer() {

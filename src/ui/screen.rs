@@ -94,12 +94,17 @@ impl Screen {
         self.at_line_start = Some(text.ends_with('\n'));
         let (kind, columns) = (self.streamed(), self.columns());
         let shown = if columns.is_some() { sanitize(text) } else { text.into() };
-        let shown = wrap::pushed(&mut self.answer, kind, columns, &shown);
+        let piece = wrap::pushed(&mut self.answer, kind, columns, &shown);
+        self.print_above(&piece)
+    }
+
+    /// Prints a piece of the answer; what is typed stands in the row below.
+    fn print_above(&mut self, piece: &str) -> io::Result<()> {
         let (erased, drawn) = (self.below.erased(), self.row_below());
-        print(&match erased.is_empty() && drawn.is_empty() {
-            true => shown,
-            false => format!("{SYNCHRONISED}{erased}{shown}{drawn}{SYNCHRONISED_END}"),
-        })
+        if erased.is_empty() && drawn.is_empty() {
+            return print(piece);
+        }
+        print(&format!("{SYNCHRONISED}{erased}{piece}{drawn}{SYNCHRONISED_END}"))
     }
 
     /// Shows what is typed while the model answers, in the row below.
@@ -109,13 +114,23 @@ impl Screen {
         }
     }
 
+    /// The output that draws the row below, or removes it.
     fn row_below(&mut self) -> String {
         let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
-        let Some(columns) = window.filter(|_| terminal::keeps_typing()) else { return String::new() };
-        let streamed = if self.thought.is_some() { &self.thinking } else { &self.answer };
-        let begun = self.thought.is_some() || self.at_line_start.is_some();
-        let column = streamed.as_ref().filter(|_| begun && !self.progress.is_drawn()).map_or(0, Wrap::column);
-        self.below.drawn(column, columns)
+        match window.filter(|_| terminal::keeps_typing()) {
+            Some(columns) => self.below.drawn(self.column(), columns),
+            None => String::new(),
+        }
+    }
+
+    /// The column of the cursor in what the model writes; 0 in the row of a bar, which is drawn anew.
+    fn column(&self) -> usize {
+        let written = match self.thought {
+            _ if self.progress.is_drawn() => None,
+            Some(_) => self.thinking.as_ref(),
+            None => self.answer.as_ref().filter(|_| self.at_line_start.is_some()),
+        };
+        written.map_or(0, Wrap::column)
     }
 
     /// Takes away what is not there to stay, so that something else can be printed.

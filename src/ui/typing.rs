@@ -29,7 +29,7 @@ struct Typed {
     decoder: Decoder,
     /// When the last byte arrived.
     last: Option<Instant>,
-    /// How often the keys have changed while nobody took them.
+    /// How often the keys have changed.
     changes: usize,
 }
 
@@ -74,6 +74,7 @@ pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration
     loop {
         let (key, patience) = with(|typed| {
             let patience = typed.patience();
+            typed.changes += usize::from(!typed.keys.is_empty());
             (typed.keys.pop_front(), patience)
         });
         if let Some(key) = key {
@@ -192,7 +193,10 @@ pub(super) fn lines() -> Vec<String> {
 
 /// Returns unused keys; they come before all later ones.
 pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
-    with(|typed| keys.rev().for_each(|key| typed.keys.push_front(key)));
+    with(|typed| {
+        typed.changes += 1;
+        keys.rev().for_each(|key| typed.keys.push_front(key));
+    });
 }
 
 /// Whether there is unused input.

@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 
 use super::NextAction;
+use crate::chat::MessageId;
 use crate::chat::record::Entry;
 use crate::chat::tree::{self, Fold, Row};
-use crate::chat::{MessageId, Role};
 use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::{Chat, UNCHANGED, show_last};
@@ -46,12 +46,13 @@ fn numbered(entries: &[Entry], number: &str) -> Result<MessageId, Failure> {
 }
 
 fn go_to(chat: &mut Chat, id: MessageId) {
+    let back = if chat.session.conversation().is_empty() { "" } else { "; /redo returns" };
     if !chat.session.go_to(id) {
         return chat.screen.note(UNCHANGED);
     }
     let conversation = chat.session.conversation();
     let number = conversation.number(conversation.head()).unwrap_or_default();
-    chat.screen.note(&format!("now at message {number} of {}; /redo returns", conversation.entries().len()));
+    chat.screen.note(&format!("now at message {number} of {}{back}", conversation.entries().len()));
     show_last(&conversation.path(), chat.screen);
 }
 
@@ -166,7 +167,7 @@ impl TreeList<'_> {
             role => role.name().to_string(),
         };
         let left = format!("{}{} {role}: ", number(&(row.entry + 1).to_string()), row.graph(node));
-        let model = entry.answer.as_ref().filter(|_| self.models && entry.message.role == Role::Assistant);
+        let model = entry.answer.as_ref().filter(|answer| self.models && !answer.model.is_empty());
         let most = columns.map_or(usize::MAX, |columns| columns / 4);
         let model = model.map(|answer| squeezed(&sanitize(&answer.model), most));
         let facts: Vec<String> = model.into_iter().chain(entry.created.map(saved::age)).collect();
