@@ -264,6 +264,8 @@ fn every_command() -> Vec<&'static str> {
         "/history",
         "/history mountains",
         "/resume ffff",
+        "/begin",
+        "/compare",
         "/context",
         "/thinking",
         "/stats",
@@ -295,7 +297,10 @@ fn every_command_says_whole_words() {
     let typed: Vec<&str> = every_command().into_iter().map(|line| line.split(' ').next().unwrap()).collect();
     for command in fireside::repl::commands::COMMANDS {
         let name = format!("/{}", command.name);
-        assert!(typed.contains(&name.as_str()) || ["/exit", "/tokens"].contains(&name.as_str()), "{name}");
+        assert!(
+            typed.contains(&name.as_str()) || ["/exit", "/role", "/tokens", "/tree"].contains(&name.as_str()),
+            "{name}"
+        );
     }
     let reference = session(1000).words().join(" ");
     for columns in WIDTHS {
