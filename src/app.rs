@@ -223,7 +223,9 @@ impl App<'_> {
         };
         let settings = self.config.settings();
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
-        let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
+        let (files, header) = (&self.args.file, settings.file_header);
+        let note = |line: &str| self.screen.note(line);
+        let question = oneshot::question(prompt.as_deref(), files, piped, header, note)?;
         let message = oneshot::in_role(question, self.config.role())?.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
             self.open_session(options)?;

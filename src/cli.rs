@@ -15,7 +15,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::iter::successors;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -44,7 +44,7 @@ pub struct Args {
     /// the prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
-    /// text file to put before the prompt; repeatable
+    /// text file, folder or pattern ('src/*.rs') to put before the prompt, - for stdin; repeatable
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
     pub file: Vec<PathBuf>,
     /// answer the prompt, then stay in the chat
@@ -373,6 +373,7 @@ impl Args {
             ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
             ("raw", self.raw, "chat-template", given("chat-template")),
             ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("no-stdin", self.no_stdin, "file -", self.file.iter().any(|file| file == Path::new("-"))),
             ("raw", self.raw, "role", self.role.is_some()),
             ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
         ];

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::CommandContext;
+use crate::chat::message::without_final_newline;
 use crate::chat::probability::TokenProbability;
 use crate::chat::settings::CtxSize;
 use crate::chat::{Message, Role, Score};
@@ -106,7 +107,7 @@ pub(super) fn run(args: &cli::Score, context: &mut CommandContext) -> Result<Exi
 /// The text of a file, or of stdin, without one trailing newline.
 fn text(file: &Path, context: &mut CommandContext) -> Result<String, Failure> {
     if file != Path::new("-") {
-        return Ok(input::attach(file)?.text);
+        return Ok(without_final_newline(input::read_file(file)?));
     }
     let screen = &mut *context.screen;
     let piped = input::read_stdin(|| screen.note("reading stdin to its end"))?;

@@ -3,12 +3,13 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::Manner;
 use super::block::FirstBlock;
+use super::forecast::Forecast;
 use super::object::{self, Facts};
 use crate::chat::{Choice, Event};
 use crate::failure::{Exit, Failure};
@@ -71,6 +72,7 @@ pub(super) struct Printer<'a> {
     /// What will be in the file.
     held: String,
     block: FirstBlock,
+    forecast: Forecast,
     pub(super) choices: Vec<Choice>,
     logprobs: Vec<Value>,
 }
@@ -87,6 +89,7 @@ impl<'a> Printer<'a> {
             facts,
             held: String::new(),
             block: FirstBlock::of(language),
+            forecast: Forecast::new(session.model().context_limit),
             choices: Vec::new(),
             logprobs: Vec::new(),
         }
@@ -95,6 +98,9 @@ impl<'a> Printer<'a> {
     /// Prints an event; `None`: only time has passed. `Break`: printing has failed.
     pub(super) fn watch(&mut self, event: Option<&Event>) -> ControlFlow<()> {
         self.screen.show_progress(event);
+        if let Some(line) = self.forecast.line(event, Instant::now()) {
+            self.screen.note(&line);
+        }
         if let Some(event) = event {
             self.take(event);
         }
