@@ -40,11 +40,11 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
+    models::drop_hiding_aliases(&mut config);
+    let config = commands::roles::in_role(config, &args);
     if args.plain {
         ui::be_plain();
     }
-    models::drop_hiding_aliases(&mut config);
-    let config = commands::roles::in_role(config, &args);
     let mut screen = Screen::new(Style::of(config.settings(), args.quiet));
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
@@ -73,7 +73,7 @@ fn refuse_what_is_wrong(
     let Some(last) = fatal.pop() else { return Ok(()) };
     fatal.iter().for_each(|wrong| screen.warning(&wrong.what));
     if last.source == Source::Role {
-        return Err(saved::wrong_role(vec![last.what.clone()], screen));
+        return Err(saved::wrong_role(vec![last.what.clone()], "fireside roles", screen));
     }
     let file =
         config.paths.as_ref().filter(|_| fatal.iter().chain([&last]).any(|w| w.source == Source::File));
@@ -181,7 +181,8 @@ impl App<'_> {
 
     fn wants_chat(&self) -> bool {
         let lines = std::io::stdin().is_terminal() || self.args.repl_stdin;
-        lines && !self.args.json && !self.args.dry_run && !self.args.raw
+        let one_answer = self.args.json || self.args.output.given().is_some();
+        lines && !one_answer && !self.args.dry_run && !self.args.raw
     }
 
     /// Refuses options that only make sense for a prompt.
@@ -196,8 +197,9 @@ impl App<'_> {
             ("--no-stdin", *no_stdin),
             ("--dry-run", *dry_run),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
+        let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+        match given.or(self.args.output.given()) {
+            Some(option) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
                 .hint("to use the name of a subcommand as a prompt, put it after -p")),
             None => Ok(()),
         }
@@ -207,8 +209,9 @@ impl App<'_> {
     fn ask(&mut self, prompt: Option<String>, piped: bool) -> Result<Exit, Failure> {
         let options = match self.args.interactive || self.args.dry_run {
             true => SessionOptions::default(),
-            false => oneshot::options(),
+            false => oneshot::options(&self.args.output)?,
         };
+        let mut manner = Manner::of(&self.args, self.started)?;
         let known_to_ask = prompt.is_some();
         if known_to_ask {
             self.open_session(options.clone())?; // loads while stdin is read
@@ -238,7 +241,7 @@ impl App<'_> {
         if had_input {
             session.bypass_prompt_cache(); // piped text may contain secrets
         }
-        let stats = session.settings().stats == Some(true);
+        manner.stats = session.settings().stats == Some(true);
         if !self.args.raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));
         }
@@ -247,12 +250,11 @@ impl App<'_> {
         }
         ask_before_leaving(self.session.as_mut().expect("opened above"), self.screen)?;
         terminal::end_on_second_interrupt();
-        let manner = Manner { json: self.args.json, raw: self.args.raw, stats, started: self.started };
         self.keep(false);
         let cache = self.config.paths.as_ref().map(|paths| paths.prompt_cache.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
-        let exit = oneshot::run(session, message, self.screen, manner);
+        let exit = oneshot::run(session, message, self.screen, &manner);
         let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !kept {
@@ -367,9 +369,8 @@ impl App<'_> {
         } else {
             self.screen.failure(failure);
         }
-        if self.args.json && self.understood {
-            let object = oneshot::failed(self.session.as_ref(), failure, self.started);
-            let _ = self.screen.json(&object.to_string()); // the failure above matters more
+        if self.understood {
+            oneshot::fail(&self.args, self.session.as_ref(), failure, self.started, self.screen);
         }
         failure.exit
     }

@@ -16,7 +16,7 @@ use crate::history::database::{Filter, Summary};
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::settings::{Config, Given, SETTINGS, roles};
+use crate::settings::{Config, Given, SETTINGS};
 use crate::ui::{acts, sanitize};
 
 /// The variable that the shell's function sets to the name of the shell.
@@ -65,6 +65,9 @@ fn command() -> Command {
         .mut_arg("model", names)
         .mut_arg("server", |arg| arg.add(ArgValueCompleter::new(servers)))
         .mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        .mut_subcommand("config", |subcommand| {
+            subcommand.mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        })
         .mut_subcommand("roles", |subcommand| {
             subcommand.mut_arg("name", |arg| arg.add(ArgValueCompleter::new(roles)))
         })
@@ -105,11 +108,9 @@ fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The roles with their descriptions.
 fn roles(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let Some(paths) = Config::gather(&Given::default()).paths else { return Vec::new() };
-    let about = |name: &String| Some(roles::find(&paths.roles, name).ok()?.description);
-    let named = roles::list(&paths.roles).into_iter().filter(|name| roles::is_name(name));
-    let all: Vec<_> = named.map(|name| (name.clone(), about(&name))).collect();
-    starting(typed, all.into_iter())
+    let paths = Config::gather(&Given::default()).paths;
+    let all = saved::roles(paths.as_ref().map(|paths| paths.roles.as_path()));
+    starting(typed, all.into_iter().map(|(name, about)| (name, Some(about))))
 }
 
 /// The servers of the config file.

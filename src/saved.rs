@@ -11,7 +11,7 @@ use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::input;
-use crate::settings::{Config, Paths, Server};
+use crate::settings::{Config, Paths, Server, roles};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
@@ -47,6 +47,13 @@ pub fn roles_folder(config: &Config) -> Result<&Path, Failure> {
     folder.ok_or_else(|| Failure::new("there is no home folder, so there are no roles"))
 }
 
+/// The roles that can be used, with their descriptions.
+pub fn roles(folder: Option<&Path>) -> Vec<(String, String)> {
+    let Some(folder) = folder else { return Vec::new() };
+    let about = |name: String| Some((roles::find(folder, &name).ok()?.description, name));
+    roles::list(folder).into_iter().filter_map(about).map(|(about, name)| (name, about)).collect()
+}
+
 /// What to say where there is no role.
 pub fn no_roles(folder: &Path) -> String {
     format!(
@@ -55,11 +62,12 @@ pub fn no_roles(folder: &Path) -> String {
     )
 }
 
-/// The failure for a role that cannot be used; shows all but the last of several errors.
-pub fn wrong_role(mut wrong: Vec<String>, screen: &mut Screen) -> Failure {
+/// The failure for a role that cannot be used; shows all but the last of several errors. `list`: what lists
+/// the roles.
+pub fn wrong_role(mut wrong: Vec<String>, list: &str, screen: &mut Screen) -> Failure {
     let last = wrong.pop().unwrap_or_default();
     wrong.iter().for_each(|wrong| screen.warning(wrong));
-    Failure::usage(last).hint("fireside roles lists the roles, fireside help roles explains them")
+    Failure::usage(last).hint(format!("{list} lists the roles, fireside help roles explains them"))
 }
 
 /// Damaged databases that fireside moved aside.

@@ -240,14 +240,13 @@ fn an_alias_is_a_model_wherever_one_is_named() {
 fn an_alias_may_stand_before_a_server_or_name_one() {
     let home = Home::new();
     let server = FakeServer::new(|asked| asked.wants_answer().then(|| answer("Hello there.")));
-    let config =
-        format!("[aliases]\nbig = \"tiny\"\nfar = \"tiny@work\"\n[servers.work]\nurl = \"{}\"\n", server.url);
-    home.write(CONFIG, config);
+    let tables = "[models.\"*@work\"]\ntemp = 0.5\n[aliases]\nbig = \"tiny\"\nfar = \"tiny@work\"\n";
+    home.write(CONFIG, format!("{tables}[servers.work]\nurl = \"{}\"\n", server.url));
     for name in ["big@work", "far"] {
         let done = home.run(&["-m", name, "-p", "Hi", "--json"]).done().code(0).json();
         assert_eq!(done["text"], "Hello there.", "{name}");
         let asked = server.questions().pop().unwrap().json();
-        assert_eq!(asked["model"], "tiny", "{name}");
+        assert_eq!((&asked["model"], &asked["temperature"]), (&"tiny".into(), &0.5.into()), "{name}");
     }
     let done = home.run(&["-m", "big", "--server", "work", "-p", "Hi"]).done().code(0);
     done.stdout("Hello there.\n");
@@ -340,6 +339,9 @@ fn nothing_comes_from_the_current_folder() {
     let list = there(&["roles"]).code(0).stdout("");
     list.says("there are no roles yet");
     there(&["--server", "x", "-p", "Hi"]).failed(2, "there is no server 'x'");
+    home.write("hostile/rag", "evil");
+    home.write(CONFIG, "chat-template = \"rag\"\n");
+    there(&["-m", "tiny", "-p", "Hi"]).failed(1, "could not read rag: there is no such template");
     home.write(CONFIG, "chat-template = \"template.jinja\"\n");
     there(&["-m", "tiny", "-p", "Hi"]).failed(1, ".config/fireside/template.jinja");
 }

@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui", "units"]),
+    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui", "units"]),
     (
         "repl",
         &[
@@ -155,7 +155,9 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli/help.rs",
             "cli/history.rs",
             "cli/man.rs",
+            "cli/output.rs",
             "cli/refusal.rs",
+            "cli/score.rs",
             "cli/translate.rs",
             "cli/worker.rs",
             "completions.rs",

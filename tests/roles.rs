@@ -1,7 +1,9 @@
 //! Roles: what they set, their variables and examples, `/role`, `--save-role`, and everything wrong with one.
 
+use fireside::settings::roles::find;
 use serde_json::Value;
 
+use crate::support::mutate::Random;
 use crate::support::pty::*;
 use crate::support::{Done, Home, tiny};
 
@@ -192,6 +194,65 @@ fn everything_wrong_with_a_role_is_one_line_each() {
 }
 
 #[test]
+fn a_changed_role_is_read_or_refused_with_its_lines() {
+    let home = Home::new();
+    let folder = home.path(".config/fireside/roles");
+    let mut random = Random::new(18);
+    let pieces = [
+        "---",
+        "### INPUT:",
+        "### OUTPUT:",
+        "### PROMPT:",
+        "$input",
+        "${",
+        "}",
+        "$$",
+        "$",
+        "\"",
+        "'",
+        "[",
+        "]",
+        ",",
+        "#",
+        ":",
+        "- ",
+        "  ",
+        "\t",
+        "\n",
+        "\\",
+        "vars:",
+        "stop:",
+        "temp:",
+        "ä",
+        "\u{feff}",
+        "\0",
+        "null",
+        "|",
+    ];
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..2000 {
+        let mut text: Vec<char> = SUMMARISE.chars().collect();
+        for _ in 0..1 + random.below(4) {
+            let (at, other) = (random.below(text.len()), random.below(text.len()));
+            match random.below(3) {
+                0 => _ = text.splice(at..(at + random.below(20)).min(text.len()), []),
+                1 => text.swap(at, other),
+                _ => _ = text.splice(at..at, random.pick(&pieces).chars()),
+            }
+        }
+        role(&home, "r", &text.iter().collect::<String>());
+        match find(&folder, "r") {
+            Ok(role) => read += usize::from(!role.texts().concat().contains("### PROMPT:\n")),
+            Err(wrong) => {
+                refused += 1;
+                assert!(wrong.iter().all(|line| line.starts_with("roles/r.md line ")), "{wrong:?}");
+            }
+        }
+    }
+    assert!(read > 200 && refused > 200, "{read} read, {refused} refused");
+}
+
+#[test]
 fn a_missing_variable_or_role_is_named() {
     let home = home_with("sum", SUMMARISE);
     let run = |args: &[&str]| home.scripted("x\n", &[&["-p", "Hi"], args].concat()).done();
@@ -200,6 +261,7 @@ fn a_missing_variable_or_role_is_named() {
     run(&["--role", "sum", "--var", "style"]).failed(2, "--var takes NAME=VALUE, not 'style'");
     run(&["--role", "smu"]).failed(2, "there is no role 'smu', did you mean sum?").hint("fireside roles");
     run(&["--var", "a=b"]).failed(2, "--role is missing");
+    home.run(&["config", "--role", "smu", "--json"]).done().code(0).stdout_has("did you mean sum?");
     run(&["--role", "sum", "--raw"]).failed(2, "--raw and --role exclude each other");
     role(&home, "undeclared", "Speak $lnag.\n");
     run(&["--role", "undeclared"]).failed(2, "needs a value for lnag");
@@ -246,6 +308,19 @@ fn a_chat_takes_a_role_and_leaves_it() {
         "no role is in use",
     ];
     notes.iter().fold(done, |done, note| done.says(note));
+}
+
+#[test]
+fn a_chat_that_begins_in_a_role_says_so() {
+    let home = home_with("r", "---\ntemp: 0.1\n---\nBe $how.\n");
+    let said =
+        |args: &[&str]| chat(&home, &[&["--role", "r", "--var", "how=brief"], args].concat(), "/system\n");
+    let done =
+        said(&[]).says("in the role r: its system prompt applies from the next message on; temp 0.1\n");
+    done.says("\nBe brief.\n");
+    let done =
+        said(&["--system-prompt", "Mine."]).says("in the role r: temp 0.1; system prompt as you set it\n");
+    done.says("\nMine.\n");
 }
 
 #[test]

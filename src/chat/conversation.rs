@@ -14,7 +14,7 @@ use super::record::{self, AnswerRecord, Entry, Record};
 pub struct Conversation {
     /// The system prompt; may change between turns.
     pub system: Option<String>,
-    /// Examples for the beginning, until the first message is added: pairs of a message and its answer.
+    /// Examples that the very first message comes after: pairs of a message and its answer.
     examples: Vec<[Message; 2]>,
     /// Parents before their children.
     entries: Vec<Entry>,
@@ -30,24 +30,22 @@ impl Conversation {
         Conversation { system, ..Conversation::default() }
     }
 
-    /// The examples that a conversation without messages begins with; others keep those they have.
+    /// The examples to begin with; a conversation with messages keeps those that it has.
     pub fn begin_with(&mut self, examples: &[[String; 2]]) {
-        if self.entries.is_empty() {
-            let message = |[asked, answer]: &[String; 2]| {
-                [Message::new(Role::User, asked.as_str()), Message::new(Role::Assistant, answer.as_str())]
-            };
-            self.examples = examples.iter().map(message).collect();
-        }
+        let message = |[asked, answer]: &[String; 2]| {
+            [Message::new(Role::User, asked.as_str()), Message::new(Role::Assistant, answer.as_str())]
+        };
+        self.examples = examples.iter().map(message).collect();
     }
 
-    /// Adds the examples, before the first message; `true` if there are any.
-    pub fn begin(&mut self) -> bool {
-        let examples = std::mem::take(&mut self.examples);
-        for [asked, answer] in &examples {
-            self.add(asked.clone(), None, None);
-            self.add(answer.clone(), Some(AnswerRecord::example()), None);
+    /// Adds the examples if there is no message yet; `true` if there are any.
+    pub fn add_examples(&mut self) -> bool {
+        let begins = self.entries.is_empty() && !self.examples.is_empty();
+        for [asked, answer] in if begins { self.examples.clone() } else { Vec::new() } {
+            self.add(asked, None, None);
+            self.add(answer, Some(AnswerRecord::example()), None);
         }
-        !examples.is_empty()
+        begins
     }
 
     /// Whether there is nothing but examples.
@@ -211,7 +209,8 @@ impl Conversation {
     /// The messages for the model: the system prompt, if any, the examples, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
-        let examples = self.examples.iter().flatten().cloned().map(Arc::new);
+        let examples =
+            self.examples.iter().filter(|_| self.entries.is_empty()).flatten().cloned().map(Arc::new);
         system.chain(examples).chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
@@ -220,9 +219,10 @@ impl Conversation {
         self.user_messages().pop()
     }
 
-    /// The last answer, if the path ends with one.
+    /// The last answer, if the path ends with one that is no example.
     pub fn last_answer(&self) -> Option<MessageId> {
-        self.head.filter(|id| self.message(*id).role == Role::Assistant)
+        let is_own = |entry: &Entry| entry.message.role == Role::Assistant && !entry.is_example();
+        self.head.filter(|id| is_own(self.entry(*id)))
     }
 
     /// The user messages on the path, oldest first, without the examples. `/edit` counts them from 1.

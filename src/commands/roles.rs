@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
-use crate::cli::Args;
 use crate::cli::prompt::variables;
+use crate::cli::{Args, Commands};
 use crate::failure::{Exit, Failure};
 use crate::files::{self, reason};
 use crate::input;
@@ -22,7 +22,8 @@ const STDIN: &str = "{stdin}";
 pub(super) fn run(name: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failure> {
     let folder = saved::roles_folder(context.config)?;
     if let Some(name) = name {
-        let role = roles::find(folder, name).map_err(|wrong| saved::wrong_role(wrong, context.screen))?;
+        let role = roles::find(folder, name)
+            .map_err(|wrong| saved::wrong_role(wrong, "fireside roles", context.screen))?;
         return match context.json {
             true => context.print_json(&object(&role)),
             false => context.print_conversation(&card(&role, context.screen.columns())),
@@ -91,12 +92,16 @@ fn object(role: &Role) -> Value {
     })
 }
 
-/// With the role that the command line names.
+/// With the role that the command line names, before or behind `config`.
 pub fn in_role(mut config: Config, args: &Args) -> Config {
     let folder = config.paths.as_ref().map(|paths| paths.roles.as_path());
-    let taken = match &args.role {
-        Some(name) => variables(&args.vars).and_then(|given| roles::taken(folder, name, &given)),
-        None if args.vars.is_empty() => return config,
+    let (name, vars) = match &args.subcommand {
+        Some(Commands::Config { role: Some(role), vars, .. }) => (Some(role), vars),
+        _ => (args.role.as_ref(), &args.vars),
+    };
+    let taken = match name {
+        Some(name) => variables(vars).and_then(|given| roles::taken(folder, name, &given)),
+        None if vars.is_empty() => return config,
         None => Err(vec!["--var gives a value to a variable of a role: --role is missing".into()]),
     };
     match taken {
@@ -129,7 +134,7 @@ pub fn save(
     for (name, value) in &args.settings.0 {
         match *name {
             "system-prompt" => system = Some(value.clone()),
-            "system-prompt-file" => system = Some(input::read_file(Path::new(value))?),
+            "system-prompt-file" => system = Some(input::read_text(Path::new(value))?),
             _ => {
                 let row = setting(name).expect("the flags come from the table");
                 settings.push(Assignment::new(row, &row.anchored(value, &here), Source::Role));

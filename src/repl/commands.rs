@@ -11,10 +11,12 @@ mod role;
 
 use self::answer::{copy, save};
 pub(super) use self::conversation::resume_conversation;
-use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
+use self::conversation::{
+    clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
+};
 use self::files::file;
 use self::model::{SHOWS, begin, compare, model, set, show, show_stats, system, tokens};
-pub(super) use self::role::offered as offered_roles;
+pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
 use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};
@@ -213,6 +215,13 @@ pub const COMMANDS: &[Command] = &[
         context,
     ),
     row(&["thinking"], "", Argument::None, "show the thinking before the last answer", thinking),
+    row(
+        &["why"],
+        "",
+        Argument::None,
+        "show how likely each token of the last answer was, and what else was",
+        why,
+    ),
     row(&["stats"], "", Argument::None, "show statistics of the last answer", show_stats),
 ];
 
@@ -291,8 +300,8 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<Candidate>)> {
         }
         Argument::Conversation => Some((start, matching(rest, (names.conversations)()))),
         Argument::Role => {
-            let offered = (names.roles)().into_iter().chain([Candidate::new("none", "drop the role")]);
-            Some((start, matching(rest, offered)))
+            let none = Candidate::new("none", "leave the role");
+            Some((start, matching(rest, (names.roles)().into_iter().chain([none]))))
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| Candidate::new(row.name, row.help))))),

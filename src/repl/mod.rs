@@ -83,27 +83,33 @@ pub fn run(
         Lines::Terminal { history } => {
             let places = models::places(session.config());
             let config = session.config().clone();
-            let servers = config.servers.iter().map(|server| format!("@{}", server.name));
-            let others: Vec<String> =
-                servers.chain(config.aliases.iter().map(|alias| alias.name.clone())).collect();
+            let servers = config.servers.iter().map(|server| format!("@{}", server.name).into());
+            let aliases = config.aliases.iter().map(|alias| Candidate::new(&alias.name, &alias.model));
+            let others: Vec<Candidate> = servers.chain(aliases).collect();
             let folder = config.paths.as_ref().map(|paths| paths.roles.clone());
             let names = Names {
                 models: Box::new(move || {
                     let here = library::list(&places).into_iter();
                     let here = here.map(|model| Candidate::new(model.name, size(model.size)));
-                    here.chain(others.iter().cloned().map(Candidate::from)).collect()
+                    here.chain(others.iter().cloned()).collect()
                 }),
                 conversations: Box::new(move || {
                     saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
                 }),
-                roles: Box::new(move || folder.as_deref().map_or_else(Vec::new, commands::offered_roles)),
+                roles: Box::new(move || {
+                    let all = saved::roles(folder.as_deref()).into_iter();
+                    all.map(|(name, about)| Candidate::new(name, about)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
         Lines::Stdin => Editor::on_stdin(),
     };
-    let mut chat =
-        Chat { session, screen, attached: Vec::new(), draft: None, open, warned: false, before_role: None };
+    if let Some(role) = session.config().role() {
+        screen.note(&commands::told(session, role));
+    }
+    let (attached, draft, warned, before_role) = (Vec::new(), None, false, None);
+    let mut chat = Chat { session, screen, attached, draft, open, warned, before_role };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
@@ -298,7 +304,7 @@ impl Chat<'_> {
     }
 
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
-    fn watched<T>(
+    pub(in crate::repl) fn watched<T>(
         &mut self,
         act: impl FnOnce(&mut Session, OnEvent) -> Result<T, session::Error>,
     ) -> Result<T, Failure> {

@@ -40,7 +40,8 @@ impl Section {
 
 /// Whether a setting can differ from model to model: it is not needed before the model is known.
 pub fn is_per_model(row: &Setting) -> bool {
-    const OF_ALL: &[&str] = &["model", "model-folder", "offline", "numa", "color", "file-header"];
+    const OF_ALL: &[&str] =
+        &["model", "model-folder", "offline", "numa", "color", "theme", "keys", "hints", "file-header"];
     row.group != Group::Conversation && !OF_ALL.contains(&row.name)
 }
 

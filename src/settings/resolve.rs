@@ -116,8 +116,13 @@ impl Config {
     /// Whether somebody typed the name of this model here and now, so that a relative path begins in the current
     /// folder.
     pub fn is_typed(&self, wanted: &str) -> bool {
-        let in_file = matches!(self.source("model"), Source::File | Source::Role);
-        self.unaliased(wanted) == wanted && !(in_file && self.settings.model.as_deref() == Some(wanted))
+        let in_file = self.is_in_file("model") && self.settings.model.as_deref() == Some(wanted);
+        self.unaliased(wanted) == wanted && !in_file
+    }
+
+    /// Whether the value in effect stands in the config file or in a role.
+    pub fn is_in_file(&self, name: &str) -> bool {
+        matches!(self.source(name), Source::File | Source::Section | Source::Role)
     }
 
     /// The settings in effect.

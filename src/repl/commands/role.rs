@@ -1,23 +1,14 @@
 //! `/role`: lists the roles, takes one, or leaves it.
 
-use std::path::Path;
-
 use super::NextAction;
 use crate::failure::Failure;
 use crate::input;
 use crate::repl::Chat;
-use crate::repl::candidate::Candidate;
 use crate::saved;
+use crate::session::Session;
 use crate::settings::{Effect, Role, Source, TakenRole, roles, setting};
 use crate::ui::table::pairs;
 use crate::units::count;
-
-/// The roles in a folder, for completion.
-pub(in crate::repl) fn offered(folder: &Path) -> Vec<Candidate> {
-    let about = |name: &str| roles::find(folder, name).map(|role| role.description).unwrap_or_default();
-    let all = roles::list(folder).into_iter().filter(|name| roles::is_name(name));
-    all.map(|name| Candidate::new(name.clone(), about(&name))).collect()
-}
 
 pub(super) fn role(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
     match words {
@@ -51,13 +42,12 @@ fn take(chat: &mut Chat, words: &str) -> Result<(), Failure> {
     let (name, rest) = words.split_once(char::is_whitespace).unwrap_or((words, ""));
     let folder = chat.session.config().paths.as_ref().map(|paths| paths.roles.clone());
     let role = variables(rest).and_then(|given| roles::taken(folder.as_deref(), name, &given));
-    let role = role.map_err(|wrong| saved::wrong_role(wrong, chat.screen))?;
+    let role = role.map_err(|wrong| saved::wrong_role(wrong, "/role", chat.screen))?;
     let before = system_before(chat)?;
     chat.take_role(Some(role.clone()))?;
     chat.session.set_system(role.system().map(String::from).or_else(|| before.clone()));
     chat.before_role = Some(before);
-    let line = told(chat, &role);
-    chat.screen.note(&line);
+    chat.screen.note(&told(chat.session, &role));
     Ok(())
 }
 
@@ -92,16 +82,17 @@ fn leave(chat: &mut Chat) -> Result<(), Failure> {
 }
 
 /// What the role does to this chat.
-fn told(chat: &Chat, role: &TakenRole) -> String {
-    let config = chat.session.config();
+pub(in crate::repl) fn told(session: &Session, role: &TakenRole) -> String {
+    let config = session.config();
     let mut parts = Vec::new();
-    if role.system().is_some() {
+    let system = role.system().map(|system| session.conversation().system.as_deref() == Some(system));
+    if system == Some(true) {
         parts.push("its system prompt applies from the next message on".to_string());
     }
     if !role.examples.is_empty() {
         let examples = count(role.examples.len(), "example");
         let begin = if role.examples.len() == 1 { "begins" } else { "begin" };
-        parts.push(match chat.session.conversation().is_empty() {
+        parts.push(match session.conversation().entries().is_empty() {
             true => format!("its {examples} {begin} this conversation"),
             false => format!("its {examples} {begin} the next conversation (/clear)"),
         });
@@ -123,14 +114,15 @@ fn told(chat: &Chat, role: &TakenRole) -> String {
     }
     let starts =
         |name: &&str| setting(name).is_some_and(|row| row.effect == Effect::Start && row.name != "model");
-    let (late, beaten): (Vec<&str>, Vec<&str>) = others.into_iter().partition(starts);
+    let (late, mut beaten): (Vec<&str>, Vec<&str>) = others.into_iter().partition(starts);
+    beaten.extend((system == Some(false)).then_some("system prompt"));
     if !beaten.is_empty() {
         parts.push(format!("{} as you set it", beaten.join(", ")));
     }
     if !late.is_empty() {
         parts.push(format!("{} only when fireside starts (--role {})", late.join(", "), role.name));
     }
-    format!("in the role {}: {}", role.name, parts.join("; "))
+    format!("in the role {}{}{}", role.name, if parts.is_empty() { "" } else { ": " }, parts.join("; "))
 }
 
 /// `lang=French style=very formal` → values of variables. A word without `=` belongs to the value before it.

@@ -130,8 +130,9 @@ struct TreeList<'a> {
 
 impl TreeList<'_> {
     fn new(entries: &[Entry], head: Option<MessageId>) -> TreeList<'_> {
+        let own = entries.iter().filter(|entry| !entry.is_example());
         let models: HashSet<&str> =
-            entries.iter().filter_map(|entry| Some(entry.answer.as_ref()?.model.as_str())).collect();
+            own.filter_map(|entry| Some(entry.answer.as_ref()?.model.as_str())).collect();
         let head = entries.iter().position(|entry| Some(entry.id) == head);
         TreeList { entries, head, models: models.len() > 1, by_number: false }
     }
