@@ -116,7 +116,8 @@ struct App<'a> {
 impl App<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
-        let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
+        let words =
+            cli::prompt::among(&self.args.words, &self.args.file, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
         terminal::watch_signals(crash::remember);
         if self.args.list_devices {

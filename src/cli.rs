@@ -396,13 +396,6 @@ impl Args {
     }
 }
 
-fn needs_value(arg: &Arg) -> bool {
-    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|number| number.min_values() > 0)
-}
-
-const OPTIONS_AND_PROMPTS: &str =
-    "fireside --help lists the options; a prompt that begins with - goes after -p or --";
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,9 +49,14 @@ fn unreadable(name: &str, error: &io::Error) -> Error {
 /// The system prompt of a new conversation.
 pub fn system_prompt(settings: &Settings) -> Result<Option<String>, Error> {
     match &settings.system_prompt_file {
-        Some(file) => Ok(Some(without_final_newline(read_file(file)?))),
+        Some(file) => Ok(Some(read_text(file)?)),
         None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
+}
+
+/// The text of a file or a named pipe, without one trailing newline.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    read_file(path).map(without_final_newline)
 }
 
 /// The text of a file or a named pipe.

@@ -3,8 +3,8 @@
 //! output.rs prints it in the wanted shape, object.rs makes JSON of it.
 
 mod block;
-mod forecast;
 mod object;
+mod forecast;
 mod output;
 
 use std::io::{self, ErrorKind};

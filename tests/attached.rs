@@ -163,6 +163,15 @@ fn names_that_stand_for_no_text_are_failures() {
 }
 
 #[test]
+fn a_pattern_that_the_shell_expanded_gets_a_hint() {
+    let home = home();
+    let run = |args: &[&str]| home.scripted("x\n", args).done();
+    run(&["-f", "a.txt", "b.md"]).failed(2, "'b.md' is a file, not a prompt").hint("--file '*.txt'");
+    run(&["-f", "a.txt", "b.md", "a.txt"]).failed(2, "'b.md' is a file").hint("its own --file");
+    run(&["-f", "a.txt", "c.md"]).code(0);
+}
+
+#[test]
 fn stdin_can_stand_among_the_files() {
     let home = home();
     let between = "a.txt:\n```\nfirst\n```\n\nstdin:\n```\npiped\n```\n\na.txt:\n```\nfirst\n```\n\nWhat?";

@@ -49,6 +49,9 @@ fn a_typed_mention_attaches_what_it_names() {
         &mut terminal,
         "[user] notes.txt:\n```\nsome notes\n```\n\nsrc/main.rs:\n```rust\nfn main() {}\n```\n\nmy own.md:\n```markdown\n# Mine\n```\n\nWhy (@notes.txt), @src and @\"my own.md\"?\n",
     );
+    // What is attached already is not attached again.
+    terminal.line("/file src").at_prompt().wiped().line("See @src/*.rs and @notes.txt and @notes.txt");
+    terminal.sees("attached notes.txt: 10 bytes\nyour message has").at_prompt();
     // The files went with that message.
     terminal.line("/file").sees("no files are attached").at_prompt();
 }

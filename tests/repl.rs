@@ -427,8 +427,9 @@ fn every_command_is_in_a_transcript() {
         include_str!("repl.rs"),
         include_str!("history.rs"),
         include_str!("thinking.rs"),
-        include_str!("roles.rs"),
         include_str!("copying.rs"),
+        include_str!("probabilities.rs"),
+        include_str!("roles.rs"),
         include_str!("branches.rs"),
         include_str!("beginnings.rs"),
     ]

@@ -277,6 +277,7 @@ fn every_command() -> Vec<&'static str> {
         "/resume ffff",
         "/begin",
         "/compare",
+        "/why",
         "/context",
         "/thinking",
         "/stats",

@@ -261,7 +261,7 @@ fn every_page_is_in_the_index_and_the_readme_is_short() {
 
 /// Options of other programs that the docs mention.
 const OTHER_OPTIONS: &[&str] =
-    &["bench", "code", "features", "lib", "locked", "nocapture", "only", "path", "release", "staged", "test"];
+    &["bench", "features", "lib", "locked", "nocapture", "only", "path", "release", "staged", "test"];
 
 #[test]
 fn options_in_the_docs_exist() {

@@ -9,7 +9,6 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::CommandContext;
-use crate::chat::message::without_final_newline;
 use crate::chat::probability::TokenProbability;
 use crate::chat::settings::CtxSize;
 use crate::chat::{Message, Role, Score};
@@ -107,7 +106,7 @@ pub(super) fn run(args: &cli::Score, context: &mut CommandContext) -> Result<Exi
 /// The text of a file, or of stdin, without one trailing newline.
 fn text(file: &Path, context: &mut CommandContext) -> Result<String, Failure> {
     if file != Path::new("-") {
-        return Ok(without_final_newline(input::read_file(file)?));
+        return Ok(input::read_text(file)?);
     }
     let screen = &mut *context.screen;
     let piped = input::read_stdin(|| screen.note("reading stdin to its end"))?;

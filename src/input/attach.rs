@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::folder::{Found, MOST_BYTES, MOST_FILES, Search, Why, is_glob};
-use super::{Error, read_file, text_of, watched};
+use super::{Error, read_text, text_of, watched};
 use crate::chat::Attachment;
 use crate::chat::message::without_final_newline;
 use crate::files::expanded;
@@ -31,7 +31,7 @@ pub fn attach(path: &Path) -> Result<Attached, Error> {
             Search::of_glob(path).map_err(|why| Error::BadGlob { name: name.clone(), why })?
         }
         false => {
-            let text = without_final_newline(read_file(path)?);
+            let text = read_text(path)?;
             return Ok(Attached { files: vec![Attachment::file(name, text)], left_out: None });
         }
     };

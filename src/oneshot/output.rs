@@ -69,10 +69,10 @@ pub(super) struct Printer<'a> {
     /// The result of printing so far.
     pub(super) output: io::Result<()>,
     facts: Facts,
+    forecast: Forecast,
     /// What will be in the file.
     held: String,
     block: FirstBlock,
-    forecast: Forecast,
     pub(super) choices: Vec<Choice>,
     logprobs: Vec<Value>,
 }
@@ -87,9 +87,9 @@ impl<'a> Printer<'a> {
             first_token: None,
             output: Ok(()),
             facts,
+            forecast: Forecast::new(session.model().context_limit),
             held: String::new(),
             block: FirstBlock::of(language),
-            forecast: Forecast::new(session.model().context_limit),
             choices: Vec::new(),
             logprobs: Vec::new(),
         }
@@ -98,9 +98,8 @@ impl<'a> Printer<'a> {
     /// Prints an event; `None`: only time has passed. `Break`: printing has failed.
     pub(super) fn watch(&mut self, event: Option<&Event>) -> ControlFlow<()> {
         self.screen.show_progress(event);
-        if let Some(line) = self.forecast.line(event, Instant::now()) {
-            self.screen.note(&line);
-        }
+        let forecast = self.forecast.line(event, Instant::now());
+        forecast.iter().for_each(|line| self.screen.note(line));
         if let Some(event) = event {
             self.take(event);
         }

@@ -100,16 +100,17 @@ impl Chat<'_> {
         let mut found: Vec<(String, Attached)> = Vec::new();
         for mention in mentions(line) {
             for path in mention.paths() {
-                let named = |file: &Attachment| file.name == path;
-                if self.attached.iter().any(named) || found.iter().any(|(other, _)| other == path) {
-                    break;
-                }
-                match input::attach(Path::new(path)) {
-                    Ok(files) => {
-                        found.push((path.to_string(), Attached { files: with_headers(files.files), ..files }))
-                    }
+                let mut attached = match input::attach(Path::new(path)) {
+                    Ok(attached) => attached,
                     Err(_) if !expanded(Path::new(path)).exists() => continue,
                     Err(error) => return Err(error.into()),
+                };
+                let earlier = || self.attached.iter().chain(found.iter().flat_map(|(_, one)| &one.files));
+                attached.files.retain(|file| earlier().all(|other| other.name != file.name));
+                if !attached.files.is_empty() {
+                    // The text speaks of the files by name, so the model needs their names too.
+                    attached.files = attached.files.into_iter().map(Attachment::with_header).collect();
+                    found.push((path.to_string(), attached));
                 }
                 break;
             }
@@ -202,9 +203,4 @@ impl Chat<'_> {
         let files = vec![Attachment::new(&name, text).with_header()];
         self.attach(&name, Attached { files, left_out: None })
     }
-}
-
-/// A mention names its files in the text, so the model needs their names too.
-fn with_headers(files: Vec<Attachment>) -> Vec<Attachment> {
-    files.into_iter().map(Attachment::with_header).collect()
 }
