@@ -180,7 +180,8 @@ impl App<'_> {
 
     fn wants_chat(&self) -> bool {
         let lines = std::io::stdin().is_terminal() || self.args.repl_stdin;
-        lines && !self.args.json && !self.args.dry_run && !self.args.raw
+        let one_answer = self.args.json || self.args.output.given().is_some();
+        lines && !one_answer && !self.args.dry_run && !self.args.raw
     }
 
     /// Refuses options that only make sense for a prompt.
@@ -195,8 +196,9 @@ impl App<'_> {
             ("--no-stdin", *no_stdin),
             ("--dry-run", *dry_run),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
+        let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+        match given.or(self.args.output.given()) {
+            Some(option) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
                 .hint("to use the name of a subcommand as a prompt, put it after -p")),
             None => Ok(()),
         }
@@ -206,8 +208,9 @@ impl App<'_> {
     fn ask(&mut self, prompt: Option<String>, piped: bool) -> Result<Exit, Failure> {
         let options = match self.args.interactive || self.args.dry_run {
             true => SessionOptions::default(),
-            false => oneshot::options(),
+            false => oneshot::options(&self.args.output)?,
         };
+        let mut manner = Manner::of(&self.args, self.started)?;
         let known_to_ask = prompt.is_some();
         if known_to_ask {
             self.open_session(options.clone())?; // loads while stdin is read
@@ -235,7 +238,7 @@ impl App<'_> {
         if had_input {
             session.bypass_prompt_cache(); // piped text may contain secrets
         }
-        let stats = session.settings().stats == Some(true);
+        manner.stats = session.settings().stats == Some(true);
         if !self.args.raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));
         }
@@ -244,12 +247,11 @@ impl App<'_> {
         }
         ask_before_leaving(self.session.as_mut().expect("opened above"), self.screen)?;
         terminal::end_on_second_interrupt();
-        let manner = Manner { json: self.args.json, raw: self.args.raw, stats, started: self.started };
         self.keep(false);
         let cache = self.config.paths.as_ref().map(|paths| paths.prompt_cache.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
-        let exit = oneshot::run(session, message, self.screen, manner);
+        let exit = oneshot::run(session, message, self.screen, &manner);
         let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !kept {
@@ -364,9 +366,8 @@ impl App<'_> {
         } else {
             self.screen.failure(failure);
         }
-        if self.args.json && self.understood {
-            let object = oneshot::failed(self.session.as_ref(), failure, self.started);
-            let _ = self.screen.json(&object.to_string()); // the failure above matters more
+        if self.understood {
+            oneshot::fail(&self.args, self.session.as_ref(), failure, self.started, self.screen);
         }
         failure.exit
     }

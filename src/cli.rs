@@ -6,8 +6,10 @@
 pub mod help;
 mod history;
 pub mod man;
+mod output;
 pub mod prompt;
 mod refusal;
+mod score;
 mod translate;
 mod worker;
 
@@ -19,6 +21,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::history::History;
+pub use self::output::Output;
+pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
 use crate::settings::{Given, SETTINGS, Setting};
@@ -61,6 +65,8 @@ pub struct Args {
     /// print one JSON object: the answer with all its details, or the result of a subcommand
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
+    #[command(flatten)]
+    pub output: Output,
     /// no colours, no progress bars, no redrawing, no line editor: for screen readers and logs
     #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
@@ -191,6 +197,11 @@ pub enum Commands {
         #[arg(id = "MODEL")]
         model: Option<String>,
     },
+    /// measure how likely a text is: perplexity and log-probability per token
+    ///
+    /// A text of at least two chunks (of 512 tokens, or of --ctx-size) is evaluated in chunks, and the second half of
+    /// each counts, as in llama-perplexity. Of a shorter one, and after a prompt, every token counts.
+    Score(Score),
     /// lend this machine's GPU or processors to fireside on another machine
     ///
     /// The other machine uses them with --rpc HOST:PORT and the token that this command makes. Whoever has the token
@@ -352,8 +363,7 @@ impl Args {
     /// Refuses options that contradict each other. settings/resolve.rs does this for two settings.
     fn refuse_contradictions(&self) -> Result<(), Failure> {
         let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
-        let is =
-            |name, wanted| self.settings.0.iter().any(|(given, value)| *given == name && value == wanted);
+        let is = |name, wanted| self.sets(name, wanted);
         let pairs = [
             ("plain", self.plain, "color", is("color", "always")),
             ("quiet", self.quiet, "stats", is("stats", "on")),
@@ -370,8 +380,18 @@ impl Args {
             Some((one, _, other, _)) => {
                 Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
             }
-            None => Ok(()),
+            None => self.output.refuse_contradictions(self),
         }
+    }
+
+    /// Whether a setting is given with this value.
+    fn sets(&self, name: &str, wanted: &str) -> bool {
+        self.settings.0.iter().any(|(given, value)| *given == name && value == wanted)
+    }
+
+    /// Whether the output is JSON for another program.
+    pub fn prints_json(&self) -> bool {
+        self.json || self.output.json_stream
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod keeping;
 mod leaving;
 mod replay;
+mod score;
 mod truncate;
 mod turn;
 
@@ -22,7 +23,7 @@ use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation;
 use crate::chat::{
-    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings,
+    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
 };
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -32,6 +33,7 @@ use crate::settings::{Config, Effect, SETTINGS, Setting, TakenRole};
 pub use self::compare::SecondModel;
 pub use self::error::Error;
 pub use self::replay::{Difference, Replay, ReplayResult};
+pub use self::score::Scored;
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
@@ -67,6 +69,10 @@ pub struct SessionOptions {
     pub default_overflow: Option<Overflow>,
     /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
+    /// What to do with each message.
+    pub task: Task,
+    /// Tell the probability of each token, and this many of the likeliest others.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -79,6 +85,8 @@ impl Default for SessionOptions {
             default_predict: NO_LIMIT,
             default_overflow: None,
             prompt_cache: true,
+            task: Task::Answer,
+            logprobs: None,
         }
     }
 }
@@ -247,16 +255,20 @@ impl Session {
 
     /// The prompt of the answer at the head; without an answer, the prompt of the next request.
     pub fn render_last(&mut self) -> Result<Rendered, Error> {
-        let head = self.conversation.head();
-        let request = match &self.answered {
-            Some((answer, request)) if Some(*answer) == head => request.clone(),
+        let request = self.request_of_last();
+        Ok(self.inspect()?.render(request)?)
+    }
+
+    /// The request of the answer at the head; without an answer, the next request.
+    fn request_of_last(&self) -> Request {
+        match &self.answered {
+            Some((answer, request)) if Some(*answer) == self.conversation.head() => request.clone(),
             _ => {
                 let mut messages = self.conversation.view();
                 messages.pop_if(|message| message.role == Role::Assistant);
                 self.request(messages, empty_answer())
             }
-        };
-        Ok(self.inspect()?.render(request)?)
+        }
     }
 
     /// The backend's access to prompts and tokens; an error if it has none.

@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui"]),
     (
         "repl",
         &[
@@ -145,6 +145,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs", "repl/editor/menu.rs"],
     ),
     ("indicatif", &["ui/progress.rs"]),
+    ("pulldown_cmark", &["chat/blocks.rs"]),
     (
         "clap",
         &[
@@ -152,7 +153,9 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli/help.rs",
             "cli/history.rs",
             "cli/man.rs",
+            "cli/output.rs",
             "cli/refusal.rs",
+            "cli/score.rs",
             "cli/translate.rs",
             "cli/worker.rs",
             "completions.rs",

@@ -153,7 +153,8 @@ fn the_pictures_of_the_readme() {
     let home = Home::new();
     fs::create_dir_all(home.path(".cache/fireside/prompts")).unwrap(); // would be named otherwise
     home.write("notes.txt", "The meeting is on Tuesday at ten in the library. Bring the blue folder.\n");
-    home.write(".config/fireside/config.toml", "stats = false\n"); // no times
+    // No times, and nothing that was measured decides a token.
+    home.write(".config/fireside/config.toml", "stats = false\nseed = 1\n");
     home.scripted("x\n", &["--keep", "-p", "x"]).done().code(0); // says where conversations are saved
     let model = model.to_str().unwrap();
     let columns = 90;
@@ -176,7 +177,7 @@ fn the_pictures_of_the_readme() {
 
     let commands = [
         "cat notes.txt | fireside -p 'When is the meeting?' --temp 0",
-        "cat notes.txt | fireside -p 'What must I bring?' --temp 0 > answer.txt",
+        "cat notes.txt | fireside -p 'Where is the meeting?' --temp 0 > answer.txt",
         "cat answer.txt",
     ];
     let run = commands.map(|line| format!("printf '\\033[1m$\\033[m %s\\n' \"{line}\"; {line}"));

@@ -161,10 +161,40 @@ fn an_answer_goes_on_in_the_background() {
             .at("shell: ");
         terminal.line("bg").sees("w5 ");
         if waits {
-            terminal.sees("w30").line("echo $((40 + 2))").sees("\n42\n");
+            let stopped = "until jobs > jobs; grep -q Stopped jobs; do :; done; echo $((40 + 2))";
+            terminal.sees("w30").line(stopped).sees("\n42\n");
         }
-        terminal.line("fg").sees("w30").at_prompt().line("Next").sees("> Next\nTwo.").at_prompt();
+        terminal
+            .line("fg")
+            .keys("ahead")
+            .sees("w30")
+            .at("> ahead")
+            .keys(CTRL_U)
+            .at_prompt()
+            .line("Next")
+            .sees("> Next\nTwo.")
+            .at_prompt();
         terminal.keys(CTRL_D).at("shell: ");
         assert!(terminal.is_as_found(), "{kind}: the terminal at the end");
     }
+}
+
+#[test]
+fn a_shell_does_not_find_the_row_below() {
+    let home = Home::new();
+    let command = [crate::support::program().to_string()].into_iter();
+    let command = command.chain(home.script("answers", &format!("{}\n", words(600))));
+    let setup = Setup {
+        environment: vec![("FIRESIDE", command.collect::<Vec<_>>().join(" ")), ("PS1", "shell: ".into())],
+        ..Setup::default()
+    };
+    let mut terminal = home.shell_command(&setup, "exec bash --norc --noediting -i", &[]);
+    terminal.at("shell: ").line("$FIRESIDE").at_prompt().line("Count").sees("w2 ");
+    let long = "typed meanwhile, and long enough to stand out on the right of what the shell prints";
+    terminal.keys(long);
+    sees_below(&mut terminal, &format!("> {long}"));
+    terminal.keys(CTRL_Z).at("shell: ");
+    assert!(!terminal.screen().contains("stand out"), "{}", terminal.screen());
+    terminal.line("fg").sees(long).keys(CTRL_C).sees("stopped").at(&format!("> {long}"));
+    terminal.keys(CTRL_U).at_prompt().keys(CTRL_D).at("shell: ");
 }

@@ -23,6 +23,10 @@ mod help;
 mod json;
 // Input and output through pipes, and Ctrl-C.
 mod pipes;
+// The shapes of one answer: code, files, events, choices.
+mod shapes;
+// Log-probabilities: of answers, choices and texts.
+mod probabilities;
 // Files attached to a message.
 mod attached;
 // Output that must not act on a terminal.

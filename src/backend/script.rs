@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, Event, Message, Request, Stats, StopReason, TokenCount};
+use crate::chat::{Counts, Event, Message, Request, Stats, StopReason, Task, TokenCount};
 use crate::engine::prompt::format::{AnswerPrefix, ThinkingFormat};
 use crate::engine::stream::reasoning::{Reasoning, ReplyDelta};
 use crate::units::count;
@@ -56,6 +56,9 @@ impl Backend for Script {
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
+        if request.task != Task::Answer {
+            return ReplyStream::failed(Error::NoProbabilities(self.description.name.clone()));
+        }
         let answer = self.answers[self.next % self.answers.len()].clone();
         self.next += 1;
         let (events, inbox) = channel();

@@ -160,6 +160,6 @@ fn files(context: &CommandContext) -> String {
 }
 
 fn exit_codes(context: &CommandContext) -> String {
-    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit as i32), says.to_string()]);
+    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit.code()), says.to_string()]);
     pairs(&rows, columns(context)).join("\n")
 }

@@ -15,6 +15,7 @@ pub mod pull;
 mod replay;
 mod rm;
 pub mod roles;
+mod score;
 mod model_card;
 mod servers;
 mod show;
@@ -29,6 +30,7 @@ use crate::cli::{Commands, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
+use crate::models::{self, about};
 use crate::session::ModelOpener;
 use crate::settings::{Config, Server};
 use crate::ui::table::{Column, table};
@@ -154,6 +156,15 @@ fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result
     }
 }
 
+/// The model that the command line names, or the default one.
+fn wanted_model(named: Option<&str>, config: &Config) -> Result<String, Failure> {
+    if let Some(named) = named.map(String::from).or_else(|| config.settings().model.clone()) {
+        return Ok(named);
+    }
+    let usual = models::usual(config).ok_or_else(|| about::unnamed(config, &about::all(config)))?;
+    Ok(usual.display().to_string())
+}
+
 /// A path as text, for JSON.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -207,6 +218,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         }
         Commands::History { what } => history::run(what, context),
         Commands::Bench { model } => bench::run(model.as_deref(), context),
+        Commands::Score(args) => score::run(&args, context),
         Commands::Worker(worker) => worker::run(&worker, context),
         Commands::Config { what, force, .. } => config::run(what.as_deref(), force, context),
         Commands::Roles { name } => roles::run(name.as_deref(), context),

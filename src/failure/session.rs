@@ -29,6 +29,7 @@ impl From<Error> for Failure {
                 Some("-m says which file is meant, also if it was moved or copied".into())
             }
             Error::Hidden(_)
+            | Error::NoAnswer
             | Error::NothingToAnswer
             | Error::CannotContinue(_)
             | Error::NothingToContinue

@@ -9,7 +9,9 @@ mod role;
 use std::path::{Path, PathBuf};
 
 pub(super) use self::conversation::resume_conversation;
-use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
+use self::conversation::{
+    clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
+};
 use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
 pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
@@ -188,6 +190,13 @@ pub const COMMANDS: &[Command] = &[
         context,
     ),
     row(&["thinking"], "", Argument::None, "show the thinking before the last answer", thinking),
+    row(
+        &["why"],
+        "",
+        Argument::None,
+        "show how likely each token of the last answer was, and what else was",
+        why,
+    ),
     row(&["stats"], "", Argument::None, "show statistics of the last answer", show_stats),
 ];
 

@@ -303,7 +303,7 @@ impl Chat<'_> {
     }
 
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
-    fn watched<T>(
+    pub(in crate::repl) fn watched<T>(
         &mut self,
         act: impl FnOnce(&mut Session, OnEvent) -> Result<T, session::Error>,
     ) -> Result<T, Failure> {

@@ -20,6 +20,8 @@ pub enum Error {
     /// The backend of this name gives no access to prompts and token counts.
     #[error("{0} does not show its prompts and counts no tokens ahead")]
     Hidden(String),
+    #[error("there is no answer yet")]
+    NoAnswer,
     #[error("there is nothing to answer again")]
     NothingToAnswer,
     #[error("there is no answer to continue")]

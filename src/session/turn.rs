@@ -9,9 +9,9 @@ use super::truncate::{Truncation, drops, fit};
 use super::{Error, OnEvent, PATIENCE, Session};
 use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
-use crate::chat::settings::Overflow;
+use crate::chat::settings::{Auto, Overflow};
 use crate::chat::truncation::reserve;
-use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
+use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason, Task};
 use crate::clock::now;
 
 /// How long the first token waits for the disk at most.
@@ -54,12 +54,22 @@ impl Session {
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.options.raw,
             special: self.options.special,
-            generation: Generation::of(self.settings(), self.seed(), predict),
+            task: self.options.task.clone(),
+            generation: self.generation(predict),
             cacheable: self.options.prompt_cache,
             conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             no_cache: false,
             asked: Some(now()),
         }
+    }
+
+    fn generation(&self, predict: u32) -> Generation {
+        let mut generation = Generation::of(self.settings(), self.seed(), predict);
+        generation.logprobs = self.options.logprobs;
+        if self.options.task != Task::Answer {
+            generation.thinking.think = Auto::Off; // what follows the prompt is given
+        }
+        generation
     }
 
     /// The seed setting plus the number of this model's earlier answers to the same message; random if none is
@@ -177,6 +187,9 @@ impl Session {
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
         request.reserve = reserve(&request, overflow, self.model().context_limit);
+        if watch(Some(&Event::Asked { seed: request.generation.seed })).is_break() {
+            return Err(Error::Interrupted);
+        }
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let mut broken = None;

@@ -1,7 +1,7 @@
 //! The row below an answer that is still growing: what is typed meanwhile, dim.
 //!
 //! The cursor stays at the end of the answer, so that erasing everything after it removes the row, whatever the
-//! window's size has become. Whoever prints writes `erased` first, and `drawn` brings the row back.
+//! window's size has become. Whoever prints writes `terminal::below_off` first, and `drawn` brings the row back.
 
 use super::{sanitize, terminal, typing, width};
 
@@ -18,9 +18,6 @@ pub(super) struct Below {
     text: String,
     /// The state of the typed keys that the text is from.
     seen: usize,
-    on_screen: bool,
-    /// The suspensions so far when it was drawn: after another one it may be anywhere.
-    suspensions: usize,
 }
 
 impl Below {
@@ -32,25 +29,22 @@ impl Below {
             self.text = typing::lines().join(ENTER);
             return true;
         }
-        !self.text.is_empty() && !self.on_screen
+        !self.text.is_empty() && !terminal::is_text_below()
     }
 
-    /// The output that removes the row, with the cursor at the end of the answer.
-    pub(super) fn erased(&mut self) -> &'static str {
-        let there = std::mem::take(&mut self.on_screen) && self.suspensions == terminal::suspensions();
-        if there { "\x1b[J" } else { "" }
-    }
-
-    /// The output that draws the row in a window of this many columns, with the cursor in this column.
-    pub(super) fn drawn(&mut self, column: usize, columns: usize) -> String {
+    /// The output that draws the row in a window of this many columns, with the cursor in this column. `style`:
+    /// SGR parameters; empty: none.
+    pub(super) fn drawn(&self, column: usize, columns: usize, style: &str) -> String {
         // At the end of a full row, terminals differ in where the cursor returns to.
         if self.text.is_empty() || columns < FEWEST || column + 1 >= columns {
-            return self.erased().to_string();
+            return terminal::below_off().to_string();
         }
-        (self.on_screen, self.suspensions) = (true, terminal::suspensions());
+        terminal::text_is_below();
         let text = last(&sanitize(&self.text).replace(['\n', '\t'], " "), columns - 1 - PROMPT.len());
         // A vertical tab makes room below and, unlike a newline, keeps the column.
-        format!("\x0b\x1b[A\x1b7\x1b[B\r\x1b[J\x1b[2m{PROMPT}{text}\x1b[0m\x1b8")
+        let (on, off) =
+            if style.is_empty() { (String::new(), "") } else { (format!("\x1b[{style}m"), "\x1b[0m") };
+        format!("\x0b\x1b[A\x1b7\x1b[B\r\x1b[J{on}{PROMPT}{text}{off}\x1b8")
     }
 }
 

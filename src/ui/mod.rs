@@ -10,6 +10,7 @@ pub mod crash;
 pub mod keys;
 pub mod picker;
 mod plain;
+pub mod probabilities;
 mod progress;
 mod screen;
 pub mod stats;

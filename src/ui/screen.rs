@@ -100,7 +100,7 @@ impl Screen {
 
     /// Prints a piece of the answer; what is typed stands in the row below.
     fn print_above(&mut self, piece: &str) -> io::Result<()> {
-        let (erased, drawn) = (self.below.erased(), self.row_below());
+        let (erased, drawn) = (terminal::below_off(), self.row_below());
         if erased.is_empty() && drawn.is_empty() {
             return print(piece);
         }
@@ -115,10 +115,13 @@ impl Screen {
     }
 
     /// The output that draws the row below, or removes it.
-    fn row_below(&mut self) -> String {
+    fn row_below(&self) -> String {
         let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
         match window.filter(|_| terminal::keeps_typing()) {
-            Some(columns) => self.below.drawn(self.column(), columns),
+            Some(columns) => {
+                let style = if self.colored() { "2" } else { "" };
+                self.below.drawn(self.column(), columns, style)
+            }
             None => String::new(),
         }
     }
@@ -136,7 +139,7 @@ impl Screen {
     /// Takes away what is not there to stay, so that something else can be printed.
     fn make_room(&mut self) {
         self.progress.clear();
-        let erased = self.below.erased();
+        let erased = terminal::below_off();
         if !erased.is_empty() {
             let _ = print(erased); // only for the eye
         }
@@ -238,11 +241,12 @@ impl Screen {
     /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            None => self.progress.tick(),
+            None | Some(Event::Asked { .. }) => self.progress.tick(),
             Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
             Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
+            Some(Event::Token(_) | Event::Choices(_)) => {}
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
@@ -374,7 +378,7 @@ impl Screen {
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
-    fn write_stderr(&self, text: &str, color: &str, end: &str) {
+    pub(super) fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
@@ -391,7 +395,7 @@ impl Screen {
         if self.colored() { PROMPT } else { "" }
     }
 
-    fn colored(&self) -> bool {
+    pub(super) fn colored(&self) -> bool {
         plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }

@@ -18,8 +18,8 @@ use nix::sys::termios::{
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
-pub(super) use self::cursor::cursor_off;
 pub use self::cursor::{Cursor, shape_cursor};
+pub(super) use self::cursor::{below_off, cursor_off, is_text_below, text_is_below};
 use super::{keys, typing, width};
 
 /// Whether Ctrl-C was pressed and not handled yet.
@@ -90,7 +90,10 @@ pub fn interrupted() -> bool {
 pub fn stopped() -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
-    terminal.map_or(signalled, |terminal| typing::stopped(&terminal, signalled))
+    terminal.map_or(signalled, |terminal| {
+        set_due(); // some shells bring a running program to the foreground without a signal
+        typing::stopped(&terminal, signalled)
+    })
 }
 
 /// Whether keys are read while the model generates, and stored.
@@ -204,8 +207,9 @@ pub fn restore() {
     };
     if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
-        let _ = terminal.write_all(screen_off());
-        let _ = terminal.write_all(cursor_off());
+        for off in [screen_off(), cursor_off(), below_off().as_bytes()] {
+            let _ = terminal.write_all(off);
+        }
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
 }

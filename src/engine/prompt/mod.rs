@@ -32,6 +32,7 @@ use crate::chat::settings::Auto;
 use crate::chat::{Message, Request, Role, TokenCount};
 
 /// The exact prompt of a request.
+#[derive(Default)]
 pub struct Prompt {
     pub text: String,
     pub tokens: Vec<Token>,

@@ -274,3 +274,12 @@ pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> 
     }
     Ok(NextAction::Prompt)
 }
+
+/// How many of the likeliest other tokens `/why` shows.
+const OTHERS: usize = 3;
+
+pub(super) fn why(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
+    let tokens = chat.watched(|session, watch| session.score_last(OTHERS, watch))?.tokens;
+    chat.screen.show_probabilities(&tokens);
+    Ok(NextAction::Prompt)
+}

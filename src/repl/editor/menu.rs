@@ -87,10 +87,7 @@ mod tests {
         ];
         let rows = described(&offered, (31, 10)).unwrap();
         assert_eq!(width(&rows[0].display), 29);
-        assert_eq!(
-            displays(rows),
-            ["max     a number that is too…", "日本    two lines <U+009B>31m", "longer"]
-        );
+        assert_eq!(displays(rows), ["max     a number that is…", "日本    two lines <U+009B>31m", "longer"]);
         assert!(described(&offered, (20, 10)).is_none(), "no room for descriptions");
         assert!(described(&offered, (31, 5)).is_none(), "more than the screen has rows");
         assert!(described(&offered[2..], (80, 24)).is_none(), "nothing to describe");

@@ -1,4 +1,5 @@
-//! The shape of the cursor, which shows vi's mode (xterm's DECSCUSR).
+//! What is restored when the terminal is left: the shape of the cursor, which shows vi's mode (xterm's
+//! DECSCUSR), and the screen below it.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,9 @@ use super::device;
 
 /// Whether the cursor has another shape than at the start.
 static SHAPED: AtomicBool = AtomicBool::new(false);
+/// Whether there is such text.
+static BELOW: AtomicBool = AtomicBool::new(false);
+const ERASED_BELOW: &str = "\x1b[J";
 const USUAL_CURSOR: &[u8] = b"\x1b[0 q";
 
 /// The shape of the cursor.
@@ -32,4 +36,19 @@ pub fn shape_cursor(cursor: Cursor) {
 /// The sequence that restores the shape of the cursor; empty if it has not changed.
 pub(in crate::ui) fn cursor_off() -> &'static [u8] {
     if SHAPED.load(Ordering::Relaxed) { USUAL_CURSOR } else { b"" }
+}
+
+/// From now on, there is text below the cursor that does not stay.
+pub(in crate::ui) fn text_is_below() {
+    BELOW.store(true, Ordering::Relaxed);
+}
+
+/// Whether there is.
+pub(in crate::ui) fn is_text_below() -> bool {
+    BELOW.load(Ordering::Relaxed)
+}
+
+/// The sequence that erases it; empty if there is none.
+pub(in crate::ui) fn below_off() -> &'static str {
+    if BELOW.swap(false, Ordering::Relaxed) { ERASED_BELOW } else { "" }
 }
