@@ -29,7 +29,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(folder) = &args.man {
         return cli::man::write(folder).map_or_else(|failure| report(&failure), |()| Exit::Answered);
     }
-    let config = Config::gather(&args.settings);
+    let mut config = Config::gather(&args.settings);
     if let Some(path) = &args.probe {
         let tried = models::probe::child(path, config.settings()).map_err(Failure::from);
         return tried.map_or_else(|failure| failure.print(), |()| Exit::Answered);
@@ -40,6 +40,8 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
+    models::drop_hiding_aliases(&mut config);
+    let config = commands::roles::in_role(config, &args);
     if args.plain {
         ui::be_plain();
     }
@@ -62,7 +64,7 @@ fn refuse_what_is_wrong(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let goes_on = subcommand.is_some_and(Commands::tolerates_wrong_settings);
-    let tells = matches!(subcommand, Some(Commands::Config | Commands::Doctor));
+    let tells = matches!(subcommand, Some(Commands::Config { what: None, .. } | Commands::Doctor));
     let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
         config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
     for wrong in said.into_iter().filter(|_| !tells) {
@@ -70,6 +72,9 @@ fn refuse_what_is_wrong(
     }
     let Some(last) = fatal.pop() else { return Ok(()) };
     fatal.iter().for_each(|wrong| screen.warning(&wrong.what));
+    if last.source == Source::Role {
+        return Err(saved::wrong_role(vec![last.what.clone()], "fireside roles", screen));
+    }
     let file =
         config.paths.as_ref().filter(|_| fatal.iter().chain([&last]).any(|w| w.source == Source::File));
     let file = file.map_or(String::new(), |paths| format!("edit {}; ", paths.config_file.display()));
@@ -134,6 +139,9 @@ impl App<'_> {
             return Err(Failure::usage("there are two prompts").hint("use either -p or the argument"));
         }
         let prompt = words.or(self.args.prompt.clone()).map(without_mark);
+        if let Some(name) = &self.args.save_role {
+            return commands::roles::save(name, &self.args, prompt.as_deref(), &self.config, self.screen);
+        }
         if self.args.special && !self.args.raw {
             return Err(Failure::usage("--special requires --raw"));
         }
@@ -216,7 +224,7 @@ impl App<'_> {
         let settings = self.config.settings();
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
-        let message = question.ok_or_else(nothing_to_ask)?;
+        let message = oneshot::in_role(question, self.config.role())?.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
             self.open_session(options)?;
         }
@@ -343,6 +351,7 @@ impl App<'_> {
         let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
         let mut opener = SessionOpener { args: &self.args, config: &self.config, screen: self.screen };
         let (session, resumed) = opener.open(options)?;
+        self.screen.restyle(session.settings());
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes(session.settings()));

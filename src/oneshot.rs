@@ -22,6 +22,7 @@ use crate::failure::{self, Exit, Failure};
 use crate::files::{is_stdout, reason};
 use crate::input;
 use crate::session::{Answer, Session, SessionOptions};
+use crate::settings::TakenRole;
 use crate::ui::{Screen, stats, terminal};
 
 /// The placeholder for stdin in a prompt.
@@ -57,6 +58,20 @@ pub fn question(
     };
     let nothing = text.is_empty() && attached.iter().all(|a| a.text.is_empty());
     Ok((!nothing).then(|| Message::new(Role::User, text).with_files(attached).with_headers(header)))
+}
+
+/// The message as the role's prompt puts it.
+pub fn in_role(question: Option<Message>, role: Option<&TakenRole>) -> Result<Option<Message>, Failure> {
+    let Some(role) = role else { return Ok(question) };
+    if question.is_none() && role.needs_input() {
+        return Err(Failure::usage(format!("the role {} needs a text", role.name))
+            .hint(format!("pipe it in or give it as the prompt: fireside --role {} < FILE", role.name)));
+    }
+    let mut message = question.unwrap_or_else(|| Message::new(Role::User, ""));
+    if let Some(text) = role.message(&message.text()) {
+        message.set_text(&text);
+    }
+    Ok((!message.parts.is_empty()).then_some(message))
 }
 
 /// Session options for one answer: a token limit, no questions to the user, and what the output needs.

@@ -14,6 +14,7 @@ mod truncate;
 mod turn;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::chat::{
 };
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
-use crate::settings::{Config, Effect, Setting};
+use crate::models;
+use crate::settings::{Config, Effect, SETTINGS, Setting, TakenRole};
 
 pub use self::compare::SecondModel;
 pub use self::error::Error;
@@ -120,8 +122,12 @@ pub struct Session {
 impl Session {
     /// Starts the backend, which begins loading the model at once.
     pub fn new(ready: ReadyModel, mut options: SessionOptions) -> Session {
+        let mut conversation = Conversation::new(options.system.take());
+        if let Some(role) = ready.config.role() {
+            conversation.begin_with(&role.examples);
+        }
         Session {
-            conversation: Conversation::new(options.system.take()),
+            conversation,
             config: ready.config,
             options,
             backend: (ready.start)(),
@@ -171,6 +177,7 @@ impl Session {
     /// Begins a new conversation with the same settings.
     pub fn clear(&mut self) {
         self.conversation = Conversation::new(self.conversation.system.take());
+        self.begin_with_examples();
         (self.title, self.id) = (None, fresh_id());
         self.last = None;
         (self.answered, self.beginning) = (None, None);
@@ -178,6 +185,10 @@ impl Session {
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }
+    }
+
+    fn begin_with_examples(&mut self) {
+        self.conversation.begin_with(self.config.role().map_or(&[], |role| &role.examples));
     }
 
     /// Waits for the prompt cache to save the last prompt, at most as long as its prefill took: what would take
@@ -295,10 +306,38 @@ impl Session {
         Ok(())
     }
 
-    /// The model as `-m` takes it: its path, or its name.
+    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt is
+    /// the caller's. If that fails, nothing has changed.
+    pub fn take_role(
+        &mut self,
+        role: Option<TakenRole>,
+        open: ModelOpener,
+        watch: OnEvent,
+    ) -> Result<(), Error> {
+        let config = self.config.with_role_in_chat(role);
+        let model = config.role_model().filter(|model| !self.is_running(&config, model));
+        let differs = |row: &&Setting| (row.get)(config.settings()) != (row.get)(self.settings());
+        let reloads = SETTINGS.iter().filter(|row| row.effect == Effect::Reload).any(|row| differs(&row));
+        match model {
+            Some(model) => self.change_model(model, &config, open, watch)?,
+            None if reloads => self.change_model(&self.model_name(), &config, open, watch)?,
+            None => self.config = config,
+        }
+        self.begin_with_examples();
+        Ok(())
+    }
+
+    fn is_running(&self, config: &Config, wanted: &str) -> bool {
+        let path = self.model().path.as_ref();
+        path.is_some_and(|path| models::find(config, wanted).as_ref() == Ok(path))
+            || self.model_name() == wanted
+    }
+
+    /// The model as `-m` takes it anywhere: its path, which begins in no current folder, or its name.
     pub fn model_name(&self) -> String {
         let model = self.model();
-        model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        model.path.as_ref().map_or(model.name.clone(), |path| whole(path).display().to_string())
     }
 
     /// Switches to the model `wanted` with the settings of `config`. If that fails, the old model stays.

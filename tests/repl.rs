@@ -426,6 +426,7 @@ fn every_command_is_in_a_transcript() {
         include_str!("repl.rs"),
         include_str!("history.rs"),
         include_str!("thinking.rs"),
+        include_str!("roles.rs"),
         include_str!("branches.rs"),
         include_str!("beginnings.rs"),
     ]

@@ -13,6 +13,10 @@ mod cli;
 mod install;
 // Settings: flag, environment, config file, `/set`; errors in them.
 mod settings;
+// The config file: written, sections for models, aliases; which source of a setting beats which.
+mod config;
+// Roles.
+mod roles;
 // `help`, `-h`, `--help`.
 mod help;
 // `--json`.
@@ -91,10 +95,14 @@ mod keys;
 mod pty;
 // The line editor: vi, hints, menus, the external editor, the search.
 mod typing;
+// What a chat shows besides the answer: what is typed meanwhile, the prompt, counters.
+mod status;
 mod drafts;
 mod questions;
 // Whole words on any terminal.
 mod screen;
+// Pictures of the screen for the README.
+mod screenshots;
 // Bold, dim, red, or no colour.
 mod colours;
 // Counts, sizes and durations as people read them.

@@ -14,6 +14,8 @@ use super::record::{self, AnswerRecord, Entry, Record};
 pub struct Conversation {
     /// The system prompt; may change between turns.
     pub system: Option<String>,
+    /// Examples that the very first message comes after: pairs of a message and its answer.
+    examples: Vec<[Message; 2]>,
     /// Parents before their children.
     entries: Vec<Entry>,
     head: Option<MessageId>,
@@ -26,6 +28,29 @@ pub struct Conversation {
 impl Conversation {
     pub fn new(system: Option<String>) -> Conversation {
         Conversation { system, ..Conversation::default() }
+    }
+
+    /// The examples to begin with; a conversation with messages keeps those that it has.
+    pub fn begin_with(&mut self, examples: &[[String; 2]]) {
+        let message = |[asked, answer]: &[String; 2]| {
+            [Message::new(Role::User, asked.as_str()), Message::new(Role::Assistant, answer.as_str())]
+        };
+        self.examples = examples.iter().map(message).collect();
+    }
+
+    /// Adds the examples if there is no message yet; `true` if there are any.
+    pub fn add_examples(&mut self) -> bool {
+        let begins = self.entries.is_empty() && !self.examples.is_empty();
+        for [asked, answer] in if begins { self.examples.clone() } else { Vec::new() } {
+            self.add(asked, None, None);
+            self.add(answer, Some(AnswerRecord::example()), None);
+        }
+        begins
+    }
+
+    /// Whether there is nothing but examples.
+    pub fn has_only_examples(&self) -> bool {
+        self.path().last().is_none_or(|entry| entry.is_example())
     }
 
     /// The last message of the path; the next message follows it.
@@ -181,10 +206,12 @@ impl Conversation {
         record::path(&self.entries, self.head)
     }
 
-    /// The messages for the model: the system prompt, if any, and the path to the head.
+    /// The messages for the model: the system prompt, if any, the examples, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
-        system.chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
+        let examples =
+            self.examples.iter().filter(|_| self.entries.is_empty()).flatten().cloned().map(Arc::new);
+        system.chain(examples).chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
     /// The last user message on the path.
@@ -192,14 +219,17 @@ impl Conversation {
         self.user_messages().pop()
     }
 
-    /// The last answer, if the path ends with one.
+    /// The last answer, if the path ends with one that is no example.
     pub fn last_answer(&self) -> Option<MessageId> {
-        self.head.filter(|id| self.message(*id).role == Role::Assistant)
+        let is_own = |entry: &Entry| entry.message.role == Role::Assistant && !entry.is_example();
+        self.head.filter(|id| is_own(self.entry(*id)))
     }
 
-    /// The user messages on the path, oldest first. `/edit` counts them from 1.
+    /// The user messages on the path, oldest first, without the examples. `/edit` counts them from 1.
     pub fn user_messages(&self) -> Vec<MessageId> {
-        let of_user = self.path().into_iter().filter(|entry| entry.message.role == Role::User);
+        let path = self.path();
+        let own = path.iter().rposition(|entry| entry.is_example()).map_or(0, |last| last + 1);
+        let of_user = path[own..].iter().filter(|entry| entry.message.role == Role::User);
         of_user.map(|entry| entry.id).collect()
     }
 

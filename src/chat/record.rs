@@ -105,7 +105,15 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
+/// The stop reason of an example.
+const EXAMPLE: &str = "example";
+
 impl AnswerRecord {
+    /// The record of an answer that the user's role gives as an example.
+    pub fn example() -> AnswerRecord {
+        AnswerRecord { stop: EXAMPLE.into(), ..AnswerRecord::default() }
+    }
+
     /// The statistics of the answer, as far as they are recorded.
     pub fn stats(&self) -> Stats {
         let known = |tokens: u32| (tokens > 0).then_some(tokens as usize);
@@ -157,6 +165,11 @@ impl Entry {
     /// A message without an answer record and without a time.
     pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
         Entry { id, parent, message: Arc::new(message), created: None, answer: None }
+    }
+
+    /// Whether it is the answer of an example, which no model gave.
+    pub fn is_example(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.stop == EXAMPLE)
     }
 
     /// A title for a conversation that begins with this message.

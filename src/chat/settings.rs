@@ -266,6 +266,10 @@ pub struct Settings {
     pub keys: KeyBindings,
     /// Suggest the rest of a line from earlier ones.
     pub hints: bool,
+    /// The prompt of a chat, without the space at its end.
+    pub prompt_format: String,
+    /// Show bars and counters on a terminal.
+    pub progress: bool,
     /// Save nothing.
     pub incognito: bool,
     /// Save conversations even without a terminal.
@@ -322,6 +326,8 @@ impl Default for Settings {
             theme: None,
             keys: KeyBindings::Emacs,
             hints: true,
+            prompt_format: ">".into(),
+            progress: true,
             incognito: false,
             keep: false,
             chat_template: None,

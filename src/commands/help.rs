@@ -118,8 +118,8 @@ fn settings(context: &CommandContext) -> String {
     format!(
         "{}\n\n{}",
         "A setting is a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file (temp = 0.2), or \
-         /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, config file, model file, catalogue, \
-         defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
+         /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, role, the config file's section for the \
+         model, config file, model file, catalogue, defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
         pairs(&rows, columns(context)).join("\n")
     )
 }

@@ -14,6 +14,7 @@ pub mod list;
 pub mod pull;
 mod replay;
 mod rm;
+pub mod roles;
 mod score;
 mod model_card;
 mod servers;
@@ -193,7 +194,8 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
             subcommand,
             Commands::List { .. }
                 | Commands::Show { .. }
-                | Commands::Config
+                | Commands::Config { what: None, .. }
+                | Commands::Roles { .. }
                 | Commands::Doctor
                 | Commands::Help { .. }
                 | Commands::Worker(_)
@@ -218,7 +220,8 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         Commands::Bench { model } => bench::run(model.as_deref(), context),
         Commands::Score(args) => score::run(&args, context),
         Commands::Worker(worker) => worker::run(&worker, context),
-        Commands::Config => config::run(context),
+        Commands::Config { what, force, .. } => config::run(what.as_deref(), force, context),
+        Commands::Roles { name } => roles::run(name.as_deref(), context),
         Commands::Doctor => doctor::run(context),
         Commands::Help { what } => help::run(&what, context),
         Commands::Completions { shell } => context.print(completions::script(&shell)?.trim_end()),

@@ -1,7 +1,5 @@
 //! What Tab offers: a text for the line, and what it is about.
 
-use std::iter::once;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The text for the line, and the name in the menu.
@@ -36,12 +34,12 @@ pub(super) fn matching<C: Into<Candidate>>(
 }
 
 /// What the help of a setting says about one of its values: the text after `value:`, or before `(value)`.
-pub(super) fn about_value(help: &str, value: &str) -> String {
-    let clauses = help.split(';').flat_map(|clause| once(clause).chain(clause.split([',', ':'])));
-    let told = clauses.map(str::trim).find_map(|clause| {
-        let after = clause.strip_prefix(value).and_then(|rest| rest.strip_prefix(':'));
-        after.or_else(|| clause.strip_suffix(&format!("({value})")))
-    });
+pub(super) fn about_value(help: &'static str, value: &str) -> String {
+    let explained = |clause: &'static str| clause.trim().strip_prefix(value)?.strip_prefix(':');
+    let named = format!("({value})");
+    let told = help.split(';').find_map(explained);
+    let told =
+        told.or_else(|| help.split([';', ',', ':']).find_map(|clause| clause.trim().strip_suffix(&named)));
     let told = told.unwrap_or_default().trim();
     told.trim_start_matches("or ").to_string()
 }

@@ -4,6 +4,7 @@
 mod model;
 mod tree;
 mod conversation;
+mod role;
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use self::conversation::{
     clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
 };
 use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
+pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
 use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};
@@ -49,6 +51,7 @@ pub enum Argument {
     Setting,
     Model,
     Conversation,
+    Role,
     Command,
     Words(&'static [&'static str]),
 }
@@ -147,6 +150,13 @@ pub const COMMANDS: &[Command] = &[
         show,
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or switch to another", model),
+    row(
+        &["role"],
+        "[NAME [VARIABLE=VALUE]|none]",
+        Argument::Role,
+        "list the roles, take one with its system prompt and settings, or leave it",
+        role::role,
+    ),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
     row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
@@ -239,6 +249,7 @@ pub struct Names {
     pub models: Box<dyn Fn() -> Vec<Candidate>>,
     /// Short ids.
     pub conversations: Box<dyn Fn() -> Vec<Candidate>>,
+    pub roles: Box<dyn Fn() -> Vec<Candidate>>,
 }
 
 /// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
@@ -263,6 +274,10 @@ pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<Candidate>)> {
             if offered.is_empty() { None } else { Some((start, offered)) }
         }
         Argument::Conversation => Some((start, matching(rest, (names.conversations)()))),
+        Argument::Role => {
+            let none = Candidate::new("none", "leave the role");
+            Some((start, matching(rest, (names.roles)().into_iter().chain([none]))))
+        }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
             None => Some((start, matching(rest, changeable().map(|row| Candidate::new(row.name, row.help))))),
             Some(("chat-template", value)) => {
@@ -376,7 +391,7 @@ mod tests {
     #[test]
     fn tab_knows_commands_settings_and_values() {
         let one = |name: &'static str| Box::new(move || vec![name.into()]) as Box<dyn Fn() -> Vec<Candidate>>;
-        let names = Names { models: one("tiny"), conversations: one("3fa90011") };
+        let names = Names { models: one("tiny"), conversations: one("3fa90011"), roles: one("reviewer") };
         let offers = |line: &str| {
             let offered = complete(line, &names)?.1;
             Some(offered.into_iter().map(|one| one.text).collect::<Vec<_>>())
@@ -389,6 +404,7 @@ mod tests {
         assert_eq!(offers("/set chat-template llama").unwrap(), ["llama2 ", "llama3 "]);
         assert_eq!(offers("/set chat-template ./x"), None, "file names");
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);
+        assert_eq!(offers("/role ").unwrap(), ["none ", "reviewer "]);
         assert_eq!(offers("/resume 3f").unwrap(), ["3fa90011 "]);
         assert_eq!(offers("/file x"), None, "file names");
         assert!(offers("hello").unwrap().is_empty());

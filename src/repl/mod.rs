@@ -6,6 +6,7 @@ pub mod commands;
 mod compare;
 mod editor;
 mod lines;
+mod prompt;
 mod rows;
 mod turn;
 
@@ -24,13 +25,12 @@ use crate::models;
 use crate::models::library;
 use crate::saved;
 use crate::session::{self, ModelOpener, OnEvent, Session};
-use crate::settings::{Server, Setting};
+use crate::settings::{Server, Setting, TakenRole};
 use crate::ui::{Screen, terminal};
 use crate::units::size;
 
+/// Before the messages of a resumed conversation.
 const PROMPT: &str = "> ";
-/// The prompt of an incognito chat.
-const INCOGNITO: &str = "incognito> ";
 const UNCHANGED: &str = "nothing changed";
 
 /// What to ask the model for.
@@ -52,6 +52,10 @@ pub struct Chat<'a> {
     open: ModelOpener,
     /// Whether the notice that the context is nearly full was shown.
     warned: bool,
+    /// The system prompt before that of the role in use.
+    before_role: Option<Option<String>>,
+    /// The last message as the role's prompt put it, and as it was typed.
+    in_prompt: Option<(String, String)>,
 }
 
 /// The source of the lines.
@@ -74,24 +78,34 @@ pub fn run(
     let mut editor = match lines {
         Lines::Terminal { history } => {
             let places = models::places(session.config());
-            let servers: Vec<String> =
-                session.config().servers.iter().map(|server| server.name.clone()).collect();
             let config = session.config().clone();
+            let servers = config.servers.iter().map(|server| format!("@{}", server.name).into());
+            let aliases = config.aliases.iter().map(|alias| Candidate::new(&alias.name, &alias.model));
+            let others: Vec<Candidate> = servers.chain(aliases).collect();
+            let folder = config.paths.as_ref().map(|paths| paths.roles.clone());
             let names = Names {
                 models: Box::new(move || {
                     let here = library::list(&places).into_iter();
                     let here = here.map(|model| Candidate::new(model.name, size(model.size)));
-                    here.chain(servers.iter().map(|server| format!("@{server}").into())).collect()
+                    here.chain(others.iter().cloned()).collect()
                 }),
                 conversations: Box::new(move || {
                     saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
+                }),
+                roles: Box::new(move || {
+                    let all = saved::roles(folder.as_deref()).into_iter();
+                    all.map(|(name, about)| Candidate::new(name, about)).collect()
                 }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
         Lines::Stdin => Editor::on_stdin(),
     };
-    let mut chat = Chat { session, screen, attached: Vec::new(), open, warned: false };
+    if let Some(role) = session.config().role() {
+        screen.note(&commands::told(session, role));
+    }
+    let (attached, warned, before_role, in_prompt) = (Vec::new(), false, None, None);
+    let mut chat = Chat { session, screen, attached, open, warned, before_role, in_prompt };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
@@ -177,9 +191,15 @@ impl Chat<'_> {
 
     /// Names the host that the next message goes to.
     fn prompt(&self) -> String {
-        let prompt = if self.session.settings().incognito { INCOGNITO } else { PROMPT };
+        let text = prompt::filled(&self.session.settings().prompt_format, self.session);
+        let incognito = match self.session.settings().incognito {
+            true if text.starts_with(char::is_alphanumeric) => "incognito ",
+            true => "incognito",
+            false => "",
+        };
         let host = &self.session.model().host;
-        host.as_ref().map_or(prompt.into(), |host| format!("{host} {prompt}"))
+        let host = host.as_ref().map_or(String::new(), |host| format!("{host} "));
+        format!("{host}{incognito}{text} ")
     }
 
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
@@ -243,8 +263,11 @@ impl Chat<'_> {
         if text.trim().is_empty() && self.attached.is_empty() {
             return NextAction::Prompt;
         }
-        let message =
-            Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
+        let typed = text.trim_end();
+        let sent = self.session.config().role().and_then(|role| role.message(typed));
+        self.in_prompt = sent.clone().map(|sent| (sent, typed.to_string()));
+        let message = Message::new(Role::User, sent.as_deref().unwrap_or(typed))
+            .with_files(std::mem::take(&mut self.attached));
         NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
@@ -256,14 +279,27 @@ impl Chat<'_> {
     fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
         let config = self.session.config().clone();
         let open = self.open;
-        self.watched(|session, watch| session.change_model(wanted, &config, open, watch))
+        self.watched(|session, watch| session.change_model(wanted, &config, open, watch))?;
+        self.heed_settings();
+        Ok(())
+    }
+
+    fn take_role(&mut self, role: Option<TakenRole>) -> Result<(), Failure> {
+        let open = self.open;
+        self.watched(|session, watch| session.take_role(role, open, watch))?;
+        self.heed_settings();
+        Ok(())
     }
 
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.restyle(self.session.settings());
+        self.heed_settings();
         Ok(())
+    }
+
+    fn heed_settings(&mut self) {
+        self.screen.restyle(self.session.settings());
     }
 
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
@@ -274,7 +310,11 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);
-            if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if terminal::stopped() {
+                return ControlFlow::Break(());
+            }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         self.screen.end_progress();
         Ok(done?)

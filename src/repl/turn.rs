@@ -172,10 +172,10 @@ impl Chat<'_> {
                 broken = screen.answer(text);
             }
             if broken.is_err() || terminal::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+                return ControlFlow::Break(());
             }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         broken.map_err(unwritten)?;
         Ok(asked)
@@ -238,8 +238,13 @@ impl Chat<'_> {
             return String::new();
         };
         self.attached = message.files().cloned().collect();
+        let sent = message.text().into_owned();
+        let text = match self.in_prompt.take() {
+            Some((in_prompt, typed)) if in_prompt == sent => typed, // it will go into the prompt again
+            _ => sent,
+        };
         // Text typed in the meantime goes on a new line.
-        message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
+        text + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }
 

@@ -36,7 +36,7 @@ impl Session {
         if self.conversation.last_answer().is_none() {
             return Err(Error::NothingToCompare);
         }
-        drop(self.backend.load()); // ends prefilling ahead
+        self.wait_until_loaded(watch)?; // what the first one takes counts; this also ends its prefilling ahead
         let first = self.model_name();
         match self.load_second(wanted, open, watch) {
             Ok((backend, config)) => Ok(SecondModel { backend, config, alone: false }),

@@ -22,7 +22,7 @@ impl Session {
     }
 
     fn unless_known(&self, server: Server) -> Option<Server> {
-        if self.conversation.path().is_empty() || self.agreed.as_ref() == Some(&self.going(&server)) {
+        if self.conversation.has_only_examples() || self.agreed.as_ref() == Some(&self.going(&server)) {
             return None;
         }
         let path = self.conversation.path();

@@ -83,6 +83,9 @@ impl Session {
     /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the head
     /// is where it was before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
+        if self.conversation.add_examples() && self.title.is_none() {
+            self.set_title(&Entry::new(MessageId::fresh(), None, message.clone()).title()); // not the example's
+        }
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
             Some(same) => self.conversation.move_to(Some(same)),

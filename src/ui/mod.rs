@@ -5,6 +5,7 @@
 //! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
+mod below;
 pub mod crash;
 pub mod keys;
 pub mod picker;
@@ -13,6 +14,7 @@ pub mod probabilities;
 mod progress;
 mod screen;
 pub mod stats;
+mod style;
 pub mod table;
 pub mod terminal;
 pub mod theme;
@@ -25,7 +27,8 @@ use std::io::{self, IsTerminal, Write};
 use plain::is_simple;
 pub use plain::{be_plain, is_plain};
 pub use sanitize::{acts, sanitize};
-pub use screen::{Screen, Style};
+pub use screen::Screen;
+pub use style::Style;
 use wrap::TextKind;
 pub use wrap::width;
 

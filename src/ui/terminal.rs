@@ -1,6 +1,8 @@
 //! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the
 //! terminal at the end.
 
+mod cursor;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -14,8 +16,10 @@ use nix::sys::termios::{
     InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
 };
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
+pub use self::cursor::{Cursor, shape_cursor};
+pub(super) use self::cursor::{below_off, cursor_off, is_text_below, text_is_below};
 use super::{keys, typing, width};
 
 /// Whether Ctrl-C was pressed and not handled yet.
@@ -27,13 +31,12 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
 /// The number of suspensions.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
+/// The mode to set once the program is in the foreground again.
+static DUE: Mutex<Option<Termios>> = Mutex::new(None);
 /// Whether keys are read one by one and stored.
 static HUSHED: AtomicBool = AtomicBool::new(false);
 /// Whether the alternate screen is shown.
 static OWN_SCREEN: AtomicBool = AtomicBool::new(false);
-/// Whether the cursor has another shape than at the start.
-static SHAPED: AtomicBool = AtomicBool::new(false);
-const USUAL_CURSOR: &[u8] = b"\x1b[0 q";
 const OWN_SCREEN_ON: &[u8] = b"\x1b[?1049h";
 const OWN_SCREEN_OFF: &[u8] = b"\x1b[?1049l";
 /// Disables bracketed paste when the editor is gone.
@@ -53,17 +56,20 @@ pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
         *ORIGINAL.lock().expect(UNBROKEN) = Some(mode.clone());
         found(terminal, &mode);
     }
-    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP]) {
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT])
+    {
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                if signal == SIGTSTP {
-                    stop();
-                } else {
-                    restore();
-                    if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
-                        let _ = std::fs::remove_file(path); // a failure cannot be reported anywhere
+                match signal {
+                    SIGTSTP => stop(),
+                    SIGCONT => resume(),
+                    _ => {
+                        restore();
+                        if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
+                            let _ = std::fs::remove_file(path); // a failure cannot be reported anywhere
+                        }
+                        signal_hook::low_level::exit(128 + signal);
                     }
-                    signal_hook::low_level::exit(128 + signal);
                 }
             }
         });
@@ -84,7 +90,15 @@ pub fn interrupted() -> bool {
 pub fn stopped() -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
-    terminal.map_or(signalled, |terminal| typing::stopped(&terminal, signalled))
+    terminal.map_or(signalled, |terminal| {
+        set_due(); // some shells bring a running program to the foreground without a signal
+        typing::stopped(&terminal, signalled)
+    })
+}
+
+/// Whether keys are read while the model generates, and stored.
+pub(super) fn keeps_typing() -> bool {
+    HUSHED.load(Ordering::Relaxed) && device().is_some_and(|terminal| is_ours(&terminal))
 }
 
 /// Whether this program is in the foreground.
@@ -193,8 +207,9 @@ pub fn restore() {
     };
     if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
-        let _ = terminal.write_all(screen_off());
-        let _ = terminal.write_all(cursor_off());
+        for off in [screen_off(), cursor_off(), below_off().as_bytes()] {
+            let _ = terminal.write_all(off);
+        }
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
 }
@@ -202,31 +217,6 @@ pub fn restore() {
 /// The sequence that leaves the alternate screen; empty if it is not shown.
 pub(super) fn screen_off() -> &'static [u8] {
     if OWN_SCREEN.load(Ordering::Relaxed) { OWN_SCREEN_OFF } else { b"" }
-}
-
-/// The shape of the cursor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cursor {
-    /// As at the start.
-    Usual,
-    Bar,
-    Block,
-}
-
-/// Changes the shape of the cursor, which is not a part of the text on the screen.
-pub fn shape_cursor(cursor: Cursor) {
-    let Some(mut terminal) = device() else { return };
-    SHAPED.store(cursor != Cursor::Usual, Ordering::Relaxed);
-    let _ = terminal.write_all(match cursor {
-        Cursor::Usual => USUAL_CURSOR,
-        Cursor::Bar => b"\x1b[6 q",
-        Cursor::Block => b"\x1b[2 q",
-    });
-}
-
-/// The sequence that restores the shape of the cursor; empty if it has not changed.
-pub(super) fn cursor_off() -> &'static [u8] {
-    if SHAPED.load(Ordering::Relaxed) { USUAL_CURSOR } else { b"" }
 }
 
 /// Runs something with the terminal in its state from the start.
@@ -265,9 +255,31 @@ pub fn suspend() {
 fn stop() {
     let under_a_shell = getsid(None) != Ok(getpgrp());
     if under_a_shell {
-        let _ = as_found(|| signal_hook::low_level::raise(SIGSTOP));
+        *DUE.lock().expect(UNBROKEN) = device().and_then(|terminal| tcgetattr(terminal).ok());
+        restore();
+        let _ = signal_hook::low_level::raise(SIGSTOP);
+        resume();
     }
     SUSPENDED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sets the mode that is due, if the program is in the foreground. In the background it goes on without: setting
+/// the mode there would stop it.
+fn resume() {
+    if device().is_some_and(|terminal| is_ours(&terminal)) {
+        set_due();
+    }
+}
+
+/// Sets the mode that is due. In the background, this stops the program until it is in the foreground.
+fn set_due() {
+    let mut due = DUE.lock().expect(UNBROKEN);
+    if let (Some(mode), Some(mut terminal)) = (due.take(), device()) {
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &mode);
+        if OWN_SCREEN.load(Ordering::Relaxed) {
+            let _ = terminal.write_all(OWN_SCREEN_ON);
+        }
+    }
 }
 
 /// Enables bracketed paste outside the editor too, so that a paste is one message instead of one per line.
@@ -324,6 +336,7 @@ impl Raw {
     }
 
     fn but(more: InputFlags) -> Raw {
+        set_due();
         let found = device().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
         Raw(found.map(|(found, terminal)| {
             let mut raw = found.clone();

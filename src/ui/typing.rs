@@ -29,12 +29,15 @@ struct Typed {
     decoder: Decoder,
     /// When the last byte arrived.
     last: Option<Instant>,
+    /// How often the keys have changed.
+    changes: usize,
 }
 
 impl Typed {
     fn add(&mut self, bytes: &[u8]) {
         self.decoder.add(bytes);
         self.last = Some(Instant::now());
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.whole()));
     }
 
@@ -45,6 +48,7 @@ impl Typed {
         if waited < HASTE {
             return Some(HASTE - waited);
         }
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.last()));
         None
     }
@@ -70,6 +74,7 @@ pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration
     loop {
         let (key, patience) = with(|typed| {
             let patience = typed.patience();
+            typed.changes += usize::from(!typed.keys.is_empty());
             (typed.keys.pop_front(), patience)
         });
         if let Some(key) = key {
@@ -126,6 +131,7 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
         let _ = typed.patience();
         let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
         stop.and_then(|at| typed.keys.remove(at));
+        typed.changes += usize::from(stop.is_some());
         let Some(end) = signalled.then_some(typed.keys.len()).or(stop) else { return false };
         typed.keys.iter_mut().take(end).filter(|key| **key == Key::Enter).for_each(|key| *key = Key::NewLine);
         while end == typed.keys.len() && typed.keys.back() == Some(&Key::NewLine) {
@@ -165,9 +171,32 @@ pub fn edit(line: &mut String, key: Key) {
     }
 }
 
+/// How often what is typed has changed so far.
+pub(super) fn changes() -> usize {
+    with(|typed| typed.changes)
+}
+
+/// The lines that the unused keys make, as far as one can tell without the editor.
+pub(super) fn lines() -> Vec<String> {
+    let mut lines = vec![String::new()];
+    with(|typed| {
+        for key in &typed.keys {
+            match (key, lines.last_mut()) {
+                (Key::Enter | Key::NewLine | Key::Ctrl('j'), _) => lines.push(String::new()),
+                (key, Some(line)) => edit(line, key.clone()),
+                (_, None) => {}
+            }
+        }
+    });
+    lines
+}
+
 /// Returns unused keys; they come before all later ones.
 pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
-    with(|typed| keys.rev().for_each(|key| typed.keys.push_front(key)));
+    with(|typed| {
+        typed.changes += 1;
+        keys.rev().for_each(|key| typed.keys.push_front(key));
+    });
 }
 
 /// Whether there is unused input.

@@ -4,14 +4,15 @@
 use std::collections::HashSet;
 
 use super::NextAction;
+use crate::chat::MessageId;
 use crate::chat::record::Entry;
 use crate::chat::tree::{self, Fold, Row};
-use crate::chat::{MessageId, Role};
 use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::{Chat, UNCHANGED, show_last};
 use crate::saved::{self, AskUser};
 use crate::ui::picker::{Choice, Listed, Question};
+use crate::ui::table::squeezed;
 use crate::ui::{sanitize, width};
 use crate::units::count;
 
@@ -45,12 +46,13 @@ fn numbered(entries: &[Entry], number: &str) -> Result<MessageId, Failure> {
 }
 
 fn go_to(chat: &mut Chat, id: MessageId) {
+    let back = if chat.session.conversation().is_empty() { "" } else { "; /redo returns" };
     if !chat.session.go_to(id) {
         return chat.screen.note(UNCHANGED);
     }
     let conversation = chat.session.conversation();
     let number = conversation.number(conversation.head()).unwrap_or_default();
-    chat.screen.note(&format!("now at message {number} of {}; /redo returns", conversation.entries().len()));
+    chat.screen.note(&format!("now at message {number} of {}{back}", conversation.entries().len()));
     show_last(&conversation.path(), chat.screen);
 }
 
@@ -128,8 +130,9 @@ struct TreeList<'a> {
 
 impl TreeList<'_> {
     fn new(entries: &[Entry], head: Option<MessageId>) -> TreeList<'_> {
+        let own = entries.iter().filter(|entry| !entry.is_example());
         let models: HashSet<&str> =
-            entries.iter().filter_map(|entry| Some(entry.answer.as_ref()?.model.as_str())).collect();
+            own.filter_map(|entry| Some(entry.answer.as_ref()?.model.as_str())).collect();
         let head = entries.iter().position(|entry| Some(entry.id) == head);
         TreeList { entries, head, models: models.len() > 1, by_number: false }
     }
@@ -165,11 +168,12 @@ impl TreeList<'_> {
             role => role.name().to_string(),
         };
         let left = format!("{}{} {role}: ", number(&(row.entry + 1).to_string()), row.graph(node));
-        let model = entry.answer.as_ref().filter(|_| self.models && entry.message.role == Role::Assistant);
-        let model = model.map(|answer| answer.model.clone());
+        let model = entry.answer.as_ref().filter(|answer| self.models && !answer.model.is_empty());
+        let most = columns.map_or(usize::MAX, |columns| columns / 4);
+        let model = model.map(|answer| squeezed(&sanitize(&answer.model), most));
         let facts: Vec<String> = model.into_iter().chain(entry.created.map(saved::age)).collect();
-        let right = facts.join(", ");
-        let right = if columns.is_some_and(|columns| columns < WIDE) { "" } else { right.as_str() };
+        let wide = columns.is_none_or(|columns| columns >= WIDE);
+        let right = if wide { facts.join(", ") } else { String::new() };
         let right = if right.is_empty() { String::new() } else { format!("  {right}") };
         let (left, right) = (sanitize(&left), sanitize(&right));
         let room = columns.map_or(SHORT, |all| all.saturating_sub(width(&left) + width(&right)));

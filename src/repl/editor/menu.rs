@@ -85,15 +85,12 @@ mod tests {
             Candidate::new("日本", "two\nlines \u{9b}31m"),
             Candidate::from("longer"),
         ];
-        let rows = described(&offered, (30, 10)).unwrap();
-        assert_eq!(width(&rows[0].display), 28);
-        assert_eq!(
-            displays(rows),
-            ["max     a number that is too…", "日本    two lines <U+009B>31m", "longer"]
-        );
+        let rows = described(&offered, (31, 10)).unwrap();
+        assert_eq!(width(&rows[0].display), 29);
+        assert_eq!(displays(rows), ["max     a number that is…", "日本    two lines <U+009B>31m", "longer"]);
         assert!(described(&offered, (20, 10)).is_none(), "no room for descriptions");
-        assert!(described(&offered, (30, 5)).is_none(), "more than the screen has rows");
+        assert!(described(&offered, (31, 5)).is_none(), "more than the screen has rows");
         assert!(described(&offered[2..], (80, 24)).is_none(), "nothing to describe");
-        assert_eq!(displays(as_many_as_fit(offered.to_vec(), (20, 5))), ["max", "… and 2 more"]);
+        assert_eq!(displays(as_many_as_fit(offered.to_vec(), (20, 5))), ["longer", "… and 2 more"]);
     }
 }
