@@ -41,8 +41,8 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
-    let Settings { color, show_thinking: thinking, .. } = *config.settings();
-    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
+    let Settings { color, show_thinking: thinking, markdown, .. } = *config.settings();
+    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking, markdown });
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
         return failure.exit;
@@ -90,7 +90,7 @@ pub fn help(styled: &str, plain: &str) -> Exit {
 
 fn screen_without_arguments() -> Screen {
     let plain = std::env::args_os().any(|word| word == "--plain");
-    Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false })
+    Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false, markdown: Auto::Off })
 }
 
 struct App<'a> {

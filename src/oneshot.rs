@@ -81,6 +81,9 @@ pub fn run(
 ) -> Result<Exit, Failure> {
     let mut output: io::Result<()> = Ok(());
     let mut first_token = None;
+    if !manner.raw && !manner.json {
+        screen.begin_answer("");
+    }
     let said = session.say(message, &mut |event| {
         if terminal::interrupted() {
             return ControlFlow::Break(());

@@ -142,6 +142,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
     ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
     ("indicatif", &["ui/progress.rs"]),
+    ("pulldown_cmark", &["ui/markdown/inline.rs"]),
+    ("syntect", &["ui/markdown/code.rs"]),
+    ("two_face", &["ui/markdown/code.rs"]),
     (
         "clap",
         &[

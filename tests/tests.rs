@@ -56,6 +56,8 @@ pub(crate) mod history;
 mod conversations;
 // Files that the user names: exports and input.
 mod named;
+// Markdown in answers.
+mod markdown;
 // Bugs from daily use.
 mod daily;
 // Choosing from a list.

@@ -247,6 +247,8 @@ pub struct Settings {
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
+    /// Render Markdown in answers on a terminal; auto: where the cursor can be moved back.
+    pub markdown: Auto,
     /// Save nothing.
     pub incognito: bool,
     /// Save conversations even without a terminal.
@@ -300,6 +302,7 @@ impl Default for Settings {
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,
+            markdown: Auto::Auto,
             incognito: false,
             keep: false,
             chat_template: None,

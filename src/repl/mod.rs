@@ -239,6 +239,7 @@ impl Chat<'_> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
         self.screen.set_color(self.session.settings().color);
+        self.screen.set_markdown(self.session.settings().markdown);
         self.screen.set_thinking(self.session.settings().show_thinking);
         Ok(())
     }

@@ -218,6 +218,9 @@ pub const SETTINGS: &[Setting] = &[
     row("show-thinking", "", Group::Output, choice!(show_thinking, SWITCH))
         .help("show the model's thinking on stderr"),
     row("color", "auto|always|never", Group::Output, choice!(color, WHEN)).help("coloured output"),
+    row("markdown", "auto|on|off", Group::Output, choice!(markdown, AUTO)).help(
+        "render Markdown in answers on a terminal; auto: unless --plain is given or the terminal is a simple one",
+    ),
     row("incognito", "", Group::Conversation, choice!(incognito, SWITCH)).help(
         "save nothing: no conversation, no input history, no facts about models; with --continue or \
          --resume, nothing new",

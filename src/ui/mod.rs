@@ -7,6 +7,8 @@
 pub mod answer;
 pub mod crash;
 pub mod keys;
+pub mod live;
+pub mod markdown;
 pub mod picker;
 mod progress;
 mod screen;
@@ -26,6 +28,8 @@ pub use wrap::width;
 
 /// Columns of a terminal of unknown width.
 const DEFAULT_COLUMNS: usize = 80;
+/// Its rows.
+const DEFAULT_ROWS: usize = 24;
 
 /// The text wrapped to `columns` cells; unchanged without a terminal.
 fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {

@@ -1,8 +1,11 @@
 //! The screen: answers on stdout; notices, progress and questions on stderr, in the user's style.
 
+mod answering;
+
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::live::Live;
 use super::progress::ProgressLine;
 use super::wrap::{self, TextKind, Wrap};
 use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
@@ -22,6 +25,8 @@ pub struct Style {
     pub quiet: bool,
     /// Show thinking.
     pub thinking: bool,
+    /// Render Markdown.
+    pub markdown: Auto,
 }
 
 /// Shows answers on stdout and everything else on stderr.
@@ -35,6 +40,8 @@ pub struct Screen {
     thought: Option<usize>,
     /// The wrapped answer and thinking, if they go to a terminal.
     answer: Option<Wrap>,
+    /// The rendered answer instead, if its Markdown is rendered.
+    rendered: Option<Live>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
 }
@@ -50,6 +57,7 @@ impl Screen {
             at_line_start: None,
             thought: None,
             answer: None,
+            rendered: None,
             thinking: None,
             progress: ProgressLine::new(moving),
         }
@@ -63,6 +71,10 @@ impl Screen {
         self.style.thinking = shown;
     }
 
+    pub fn set_markdown(&mut self, rendered: Auto) {
+        self.style.markdown = rendered;
+    }
+
     /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
     pub fn columns(&self) -> Option<usize> {
         self.answers_to_terminal.then(|| terminal::columns_of(io::stdout()).unwrap_or(DEFAULT_COLUMNS))
@@ -73,36 +85,18 @@ impl Screen {
         self.errors_to_terminal.then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS))
     }
 
-    /// Begins an answer, or continues one whose beginning `before` was shown earlier.
-    pub fn begin_answer(&mut self, before: &str) {
-        let kind = self.streamed();
-        self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
-    }
-
     fn streamed(&self) -> TextKind {
         if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
-    }
-
-    /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
-    /// characters and breaks between words.
-    pub fn answer(&mut self, text: &str) -> io::Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.end_thinking();
-        self.at_line_start = Some(text.ends_with('\n'));
-        let (kind, columns) = (self.streamed(), self.columns());
-        let shown = if columns.is_some() { sanitize(text) } else { text.into() };
-        print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
     }
 
     /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
+            self.set_answer_aside();
             return self.progress.thinking(tokens);
         }
-        self.progress.clear();
+        self.make_room();
         let (kind, columns) = (self.streamed(), self.note_columns());
         let shown = wrap::pushed(&mut self.thinking, kind, columns, &sanitize(text));
         self.write_stderr(&shown, "2", "");
@@ -119,33 +113,6 @@ impl Screen {
             Some(tokens) if self.progress.moves() => self.note(&stats::thought(tokens)),
             _ => {}
         }
-    }
-
-    /// Ends the answer, with a newline if it lacks one.
-    pub fn end_answer(&mut self) -> io::Result<()> {
-        let rest = self.rest_of_answer();
-        let newline = if self.at_line_start.take() == Some(true) { "" } else { "\n" };
-        print(&(rest + newline))
-    }
-
-    /// Ends the answer without adding anything.
-    pub fn end_raw_answer(&mut self) {
-        let rest = self.rest_of_answer();
-        self.at_line_start = None;
-        let _ = print(&rest); // there is a rest only on a terminal
-    }
-
-    /// Ends an answer that failed; later output starts on a new line.
-    pub fn break_off(&mut self) {
-        let rest = self.rest_of_answer();
-        let newline = if self.at_line_start.take() == Some(false) { "\n" } else { "" };
-        let _ = print(&(rest + newline)); // the failure itself is reported anyway
-    }
-
-    /// The rest of the answer that was held back at a possible break.
-    fn rest_of_answer(&mut self) -> String {
-        self.end_thinking();
-        self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
     /// Prints text for people on stdout. Sanitized even in a pipe, which may end at a terminal.
@@ -180,7 +147,7 @@ impl Screen {
     }
 
     fn put(&mut self, text: &str) -> io::Result<()> {
-        self.progress.clear();
+        self.make_room();
         let mut out = stdout()?;
         out.write_all(text.as_bytes())?;
         out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;
@@ -191,8 +158,14 @@ impl Screen {
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
             None => self.progress.tick(),
-            Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
-            Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
+            Some(Event::Loading { fraction }) => {
+                self.set_answer_aside();
+                self.progress.loading(*fraction);
+            }
+            Some(Event::Prefill { done, total }) => {
+                self.set_answer_aside();
+                self.progress.reading(*done, *total);
+            }
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
             Some(Event::Notice(line)) => self.note(line),
@@ -277,7 +250,7 @@ impl Screen {
 
     /// The same for a line that a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
-        self.progress.clear();
+        self.make_room();
         let shown = wrapped(&sanitize(&format!("{prompt}{text}")), TextKind::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
@@ -285,13 +258,13 @@ impl Screen {
 
     /// The same for text with its own lines, which is not wrapped.
     pub fn show_source(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&sanitize(text), "", "\n");
     }
 
     /// A question, answered on the same line.
     pub fn question(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), TextKind::Columns, self.note_columns()), "", "");
     }
 
@@ -322,7 +295,7 @@ impl Screen {
 
     /// Prints whole lines to stderr. Sanitized even in a pipe, which may end at a terminal.
     fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
@@ -344,13 +317,18 @@ impl Screen {
     }
 
     fn colored(&self) -> bool {
+        self.styles(self.errors_to_terminal)
+    }
+
+    /// Whether styles may be used in output that goes to a terminal or not.
+    fn styles(&self, to_terminal: bool) -> bool {
         match self.style.color {
             _ if self.style.plain => false,
             Auto::On => true,
             Auto::Off => false,
             Auto::Auto => {
                 let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                self.errors_to_terminal && !unwanted && !dumb()
+                to_terminal && !unwanted && !dumb()
             }
         }
     }
