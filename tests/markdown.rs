@@ -6,6 +6,9 @@ use fireside::ui::live::Live;
 use fireside::ui::markdown::{Look, Theme};
 use fireside::ui::sanitize;
 
+use crate::support::Home;
+use crate::support::pty::*;
+
 const LOOK: Look = Look { theme: Theme::Dark, styled: true };
 const WIDTHS: [u16; 3] = [20, 80, 200];
 const HEIGHT: u16 = 12;
@@ -91,7 +94,7 @@ fn shown<'a>(columns: u16, pieces: impl IntoIterator<Item = &'a str>) -> Vec<Str
     for piece in pieces {
         page.write(&live.push(&sanitize(piece), columns.into(), HEIGHT.into()));
     }
-    page.write(&live.end());
+    page.write(&live.end(columns.into()));
     page.rows()
 }
 
@@ -171,7 +174,7 @@ fn plain(columns: u16, text: &str) -> Vec<String> {
     let mut page = Page::new(columns);
     let mut live = Live::new(LOOK, columns.into(), true, "");
     page.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
-    page.write(&live.end());
+    page.write(&live.end(columns.into()));
     page.texts()
 }
 
@@ -306,7 +309,7 @@ fn are_rendered(texts: &[String]) {
             assert!(out.len() < 100 * end + 100_000, "{} bytes for {end} of {:?}", out.len(), &name);
             rest = &rest[end..];
         }
-        acts_on_nothing(&live.end(), &name);
+        acts_on_nothing(&live.end(80), &name);
     }
 }
 
@@ -356,7 +359,7 @@ fn random_texts_come_out_like_the_whole() {
         disturbed(&text, columns, &split, &mut random, start);
         rounds += 1;
     }
-    println!("{rounds} texts, seed {seed}");
+    assert!(rounds > 0, "no time for a single text");
 }
 
 /// Marks that texts are made of, besides parts of the corpus.
@@ -477,10 +480,10 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
         acts_on_nothing(&output, "");
         page.write(&output);
         if random.below(8) == 0 {
-            page.write(&(live.set_aside() + NOTICE + "\n"));
+            page.write(&(live.set_aside(columns.into()) + NOTICE + "\n"));
         }
     }
-    page.write(&live.end());
+    page.write(&live.end(columns.into()));
     let without = |mut rows: Vec<String>| {
         rows.retain(|row| row != NOTICE);
         while rows.pop_if(|row| row.is_empty()).is_some() {}
@@ -490,7 +493,7 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
     whole.write("> a question\n");
     let mut live = Live::new(LOOK, columns.into(), true, "");
     whole.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
-    whole.write(&live.end());
+    whole.write(&live.end(columns.into()));
     assert_eq!(without(page.texts()), whole.texts(), "notices, seed {seed}");
 
     let mut page = Page::new(columns);
@@ -504,9 +507,147 @@ fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, see
         }
         page.write(&live.push(&sanitize(piece), width.into(), HEIGHT.into()));
     }
-    page.write(&live.end());
+    page.write(&live.end(width.into()));
     let rows = page.texts();
     for n in 0..HEIGHT * 2 {
         assert!(rows.contains(&format!("line {n} before")), "line {n} is gone, seed {seed}");
     }
+}
+
+const ANSWER: &str = "# Rivers\n\nThe **Rhine** is 1,233 km long; its `source` is in the *Alps*.\n\n- Basel, a town with a harbour\n- Cologne\n\n\
+                      | Town | km |\n|---|--:|\n| Basel | 166 |\n| Bonn | 655 |\n\n```sh\nls *.md\n```\nSee [the map](https://a.b/c).\n";
+
+fn scripted(home: &Home, answer: &str) -> [String; 2] {
+    home.script("answers", &format!("{}\n", answer.replace('\n', "\\n")))
+}
+
+/// The program answers this on a terminal of these columns.
+fn answered(home: &Home, setup: Setup, answer: &str, more: &[&str]) -> Terminal {
+    let asks = ["-p", "Say it", "--incognito", "-q"];
+    let script = scripted(home, answer);
+    home.terminal_as(&setup, &[&script.each_ref().map(String::as_str)[..], &asks, more].concat())
+}
+
+fn screen_of(setup: Setup, more: &[&str]) -> String {
+    let home = Home::new();
+    let mut terminal = answered(&home, setup, ANSWER, more);
+    assert_eq!(terminal.ends(), 0);
+    terminal.screen()
+}
+
+fn columns(columns: u16) -> Setup {
+    Setup { columns, ..Setup::default() }
+}
+
+fn with(name: &'static str, value: &str) -> Setup {
+    Setup { environment: vec![(name, value.to_string())], columns: 80, ..Setup::default() }
+}
+
+#[test]
+fn an_answer_is_rendered_on_a_terminal() {
+    let wide = "Rivers\n\nThe Rhine is 1,233 km long; its source is in the Alps.\n\n• Basel, a town with a harbour\n• Cologne\n\n\
+                Town  │  km\n──────┼────\nBasel │ 166\nBonn  │ 655\n\n```sh\nls *.md\n```\nSee the map (https://a.b/c).";
+    for width in [80, 200] {
+        assert_eq!(screen_of(columns(width), &[]).trim_end(), wide);
+    }
+    let narrow = "Rivers\n\nThe Rhine is 1,233\nkm long; its source\nis in the Alps.\n\n• Basel, a town with\n  a harbour\n• Cologne\n\n\
+                  Town  │  km\n──────┼────\nBasel │ 166\nBonn  │ 655\n\n```sh\nls *.md\n```\nSee the map\n(https://a.b/c).";
+    assert_eq!(screen_of(columns(20), &[]).trim_end(), narrow);
+}
+
+#[test]
+fn it_is_the_text_itself_wherever_it_is_not_for_a_person_to_read() {
+    let home = Home::new();
+    let script = scripted(&home, ANSWER);
+    let args = [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--markdown", "on"]].concat();
+    assert_eq!(home.run(&args).done().code(0).stdout, ANSWER);
+    let json = home.run(&[&args[..], &["--json"]].concat()).done().code(0).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["text"], ANSWER);
+    assert_eq!(screen_of(columns(80), &["--raw"]).trim_end(), ANSWER.trim_end());
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    assert_eq!(screen_of(columns(80), &["--markdown", "off"]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(columns(80), &["--plain"]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(with("TERM", "dumb"), &[]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(with("FIRESIDE_MARKDOWN", "off"), &[]).trim_end(), ANSWER.trim_end());
+    let home = Home::new();
+    let mut terminal = home.terminal(&scripted(&home, ANSWER));
+    terminal.at_prompt().line("Say it").sees("• Cologne").sees("ls *.md").at_prompt();
+    terminal.line("/set markdown off").sees("markdown is off").at_prompt();
+    terminal.wiped().line("Again").sees("- Cologne").sees("**Rhine**").at_prompt();
+    terminal.line("/set markdown on").sees("markdown is on").at_prompt();
+    terminal.wiped().line("/show prompt").sees("[assistant] # Rivers").sees("| Bonn | 655 |").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn nothing_is_redrawn_on_a_plain_terminal() {
+    let home = Home::new();
+    for setup in [with("TERM", "dumb"), columns(80)] {
+        let mut terminal = answered(&home, setup, ANSWER, &["--plain", "--markdown", "on"]);
+        assert_eq!(terminal.ends(), 0);
+        assert!(terminal.screen().contains("• Cologne\n\nTown  │  km\n"), "{}", terminal.screen());
+        assert!(terminal.screen().contains("The **Rhine** is"), "{}", terminal.screen());
+        assert!(!terminal.bytes().contains(&0x1b), "{:?}", String::from_utf8_lossy(&terminal.bytes()));
+    }
+}
+
+#[test]
+fn styles_are_used_where_they_are_wanted() {
+    let home = Home::new();
+    let mut terminal = answered(&home, columns(80), ANSWER, &[]);
+    terminal.sees("the map").wait("bold", |screen| {
+        let styles = |row, column| screen.cell(row, column).map(|cell| (cell.bold(), cell.italic()));
+        let (bold, italic) = (screen.contents_between(2, 4, 2, 9), screen.contents_between(2, 49, 2, 53));
+        (bold.as_str(), italic.as_str()) == ("Rhine", "Alps")
+            && styles(2, 4) == Some((true, false))
+            && styles(2, 49) == Some((false, true))
+            && styles(2, 10) == Some((false, false))
+    });
+    assert_eq!(terminal.ends(), 0);
+    drop(terminal);
+    for (setup, more) in [(with("NO_COLOR", "1"), &[][..]), (columns(80), &["--color", "never"][..])] {
+        let mut terminal = answered(&home, setup, ANSWER, more);
+        assert_eq!(terminal.ends(), 0);
+        let screen = terminal.screen();
+        assert!(screen.contains("# Rivers\n\nThe **Rhine** is") && screen.contains("• Cologne"), "{screen}");
+        let bytes = String::from_utf8(terminal.bytes()).unwrap();
+        let ends = bytes
+            .split("\x1b[")
+            .skip(1)
+            .map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_alphabetic()));
+        assert!(ends.into_iter().all(|end| !end.starts_with('m')), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_table_is_seen_while_it_grows_and_stays_when_it_is_stopped() {
+    let home = Home::new();
+    let answer = format!("| a | b |\n|---|---|\n| one | 1 |\n{}| none | 0 |", "\\p".repeat(600));
+    let answers =
+        [answer.as_str(), "| twenty-two | 22 |"].map(|answer| answer.replace('\n', "\\n")).join("\n");
+    let mut terminal = home.terminal(&home.script("answers", &answers));
+    terminal.at_prompt().line("Say it").sees("a   │ b\n────┼──\none │ 1").keys(CTRL_C);
+    terminal.sees("> Say it\na   │ b\n────┼──\none │ 1\nstopped; /more continues").at_prompt();
+    terminal.wiped().line("/more").sees("a          │ b\n───────────┼───\none        │ 1\ntwenty-two │ 22");
+    terminal.at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn the_window_may_change_in_the_middle() {
+    let home = Home::new();
+    let words: String = (1..=60).map(|n| format!("\\pword{n} ")).collect();
+    let answer = format!("**open {words}** end\n\n| a | b |\n|---|---|\n| one | {words} |\n\nthe end\n");
+    let mut terminal = home.terminal(&scripted(&home, &answer));
+    terminal.at_prompt().line("Say it").sees("word10 ").resize(33).sees("word20 ").resize(120);
+    terminal.sees("one").resize(40).sees("the end").at_prompt();
+    let shown = terminal.screen();
+    assert!(shown.contains("> Say it"), "{shown}");
+    for n in 1..=60 {
+        assert!(shown.contains(&format!("word{n}")), "word{n} is gone: {shown}");
+    }
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
 }

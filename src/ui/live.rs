@@ -24,11 +24,18 @@ impl Live {
     /// An answer that goes on after `before`, which was shown earlier.
     pub fn new(look: Look, columns: usize, redraws: bool, before: &str) -> Live {
         let markdown = Markdown::new(look, columns).after(before);
-        Live { markdown, tail: vec![Row::default()], columns, suspensions: terminal::suspensions(), redraws }
+        Live {
+            markdown,
+            tail: vec![Row::default()],
+            columns: columns.max(1),
+            suspensions: terminal::suspensions(),
+            redraws,
+        }
     }
 
     /// The output for the next piece, which has no control characters, in a window of this size.
     pub fn push(&mut self, text: &str, columns: usize, height: usize) -> String {
+        let columns = columns.max(1);
         self.markdown.set_columns(columns);
         self.markdown.push(text);
         let mut rows = self.markdown.take();
@@ -42,16 +49,16 @@ impl Live {
     }
 
     /// The output at the end of the answer; the cursor is then at the beginning of a row.
-    pub fn end(&mut self) -> String {
+    pub fn end(&mut self, columns: usize) -> String {
         self.markdown.finish();
         let rows = self.markdown.take();
-        self.draw(rows, Vec::new(), self.columns)
+        self.draw(rows, Vec::new(), columns.max(1))
     }
 
     /// The output that makes room for something else, which begins in an empty row and ends with one. The tail
     /// is drawn again after it.
-    pub fn set_aside(&mut self) -> String {
-        self.draw(Vec::new(), Vec::new(), self.columns)
+    pub fn set_aside(&mut self, columns: usize) -> String {
+        self.draw(Vec::new(), Vec::new(), columns.max(1))
     }
 
     /// Draws finished rows and the tail after them in place of the tail that is on the screen.

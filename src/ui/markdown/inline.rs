@@ -135,7 +135,7 @@ fn find_run(text: &str, length: usize, absent: &mut Vec<&str>) -> Option<usize> 
 }
 
 /// The place after a dollar sign that ends math: none with white space before it, or a digit after it.
-fn find_dollar<'a>(text: &str, absent: &mut Vec<&'a str>) -> Option<usize> {
+fn find_dollar(text: &str, absent: &mut Vec<&str>) -> Option<usize> {
     if absent.contains(&"$") {
         return None;
     }
@@ -154,6 +154,11 @@ fn find_dollar<'a>(text: &str, absent: &mut Vec<&'a str>) -> Option<usize> {
 
 /// The number of bytes at the beginning of a text that no further text can change.
 pub(super) fn resolved(text: &str) -> usize {
+    divided(text).0
+}
+
+/// The same, and the place of the first mark that is open.
+fn divided(text: &str) -> (usize, usize) {
     let masked = Masked::new(text);
     let seen = masked.inside();
     let mut open = masked.open.unwrap_or(text.len());
@@ -191,7 +196,8 @@ pub(super) fn resolved(text: &str) -> usize {
         }
         end = range.end;
     }
-    last_break(text, brackets.first().map_or(open, |first| open.min(*first)), &closed)
+    open = brackets.first().map_or(open, |first| open.min(*first));
+    (last_break(text, open, &closed), open)
 }
 
 /// Whether a mark that stands for itself so far could begin something.
@@ -220,12 +226,30 @@ fn last_break(text: &str, limit: usize, ranges: &[Range<usize>]) -> usize {
     (1..=limit).rev().filter(|at| text.is_char_boundary(*at)).find(may_break).unwrap_or(0)
 }
 
-/// The place at which a text of [`WINDOW`] bytes is divided if nothing in it is resolved.
+/// The place at which a text of [`WINDOW`] bytes is divided if nothing in it is resolved: its first open mark
+/// stands for itself.
 pub(super) fn given_up(text: &str) -> usize {
-    match last_break(text, text.len(), &[]) {
-        0 => text.len(),
-        at => at,
+    let (_, open) = divided(text);
+    let mark = text[open..].chars().next().unwrap_or(' ');
+    let after = text.len() - text[open..].trim_start_matches(mark).len();
+    let far = Some(after + resolved(&text[after..])).filter(|at| *at >= WINDOW / 4); // so that it takes linear time
+    far.or(Some(last_break(text, text.len(), &[]))).filter(|at| *at > 0).unwrap_or(text.len())
+}
+
+/// An unfinished text as it will probably go on: its last open mark is closed, or not shown yet.
+pub(super) fn completed(text: &str) -> Cow<'_, str> {
+    for mark in ["`", "**", "*"] {
+        let Some(at) = text.rfind(mark).filter(|_| text.matches(mark).count() % 2 == 1) else { continue };
+        let inside = &text[at + mark.len()..];
+        if inside.trim().is_empty() {
+            return text[..at].into();
+        }
+        if !inside.starts_with(char::is_whitespace) {
+            let end = text.trim_end();
+            return [end, mark, &text[end.len()..]].concat().into();
+        }
     }
+    text.into()
 }
 
 /// The spans of a text, given its style.
@@ -247,7 +271,7 @@ pub(super) fn spans(text: &str, base: Style, look: Look) -> Vec<Span> {
             Event::Start(Tag::Emphasis) => styles.push(Style { italic: true, ..style }),
             Event::Start(Tag::Strong) => styles.push(Style { bold: true, ..style }),
             Event::Start(Tag::Strikethrough) => styles.push(Style { struck: true, ..style }),
-            Event::Start(Tag::Link { dest_url, link_type, .. }) => {
+            Event::Start(Tag::Link { dest_url, link_type, title, .. }) => {
                 // A URL that looks like math was hidden from the parser.
                 if masked.math.iter().any(|math| math.start >= range.start && math.end <= range.end) {
                     spans.push(Span::new(source, style));
@@ -255,14 +279,11 @@ pub(super) fn spans(text: &str, base: Style, look: Look) -> Vec<Span> {
                     continue;
                 }
                 let auto = matches!(link_type, LinkType::Autolink | LinkType::Email);
-                links.push((
-                    if auto { String::new() } else { sanitize(&dest_url).replace('\n', " ") },
-                    spans.len(),
-                ));
+                links.push((if auto { String::new() } else { target(&dest_url, &title) }, spans.len()));
                 styles.push(Style { underlined: true, ..style });
             }
-            Event::Start(Tag::Image { dest_url, .. }) => {
-                links.push((sanitize(&dest_url).replace('\n', " "), spans.len()));
+            Event::Start(Tag::Image { dest_url, title, .. }) => {
+                links.push((target(&dest_url, &title), spans.len()));
                 styles.push(style);
             }
             Event::End(TagEnd::Link | TagEnd::Image) => {
@@ -285,6 +306,12 @@ pub(super) fn spans(text: &str, base: Style, look: Look) -> Vec<Span> {
         }
     }
     spans
+}
+
+/// The address of a link, and its title if it has one, on one line.
+fn target(url: &str, title: &str) -> String {
+    let title = if title.is_empty() { String::new() } else { format!(" \"{title}\"") };
+    sanitize(&format!("{url}{title}")).replace('\n', " ")
 }
 
 /// A backslash at the end of a line only says that the line ends there.

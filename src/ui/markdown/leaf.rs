@@ -61,8 +61,17 @@ impl Text {
     }
 
     pub(super) fn tail(&self, look: Look) -> Vec<Row> {
+        self.rows(&if look.styled { inline::completed(&self.open) } else { self.open.as_str().into() }, look)
+    }
+
+    /// The rows at its end.
+    pub(super) fn finished(&self, look: Look) -> Vec<Row> {
+        self.rows(&self.open, look)
+    }
+
+    fn rows(&self, open: &str, look: Look) -> Vec<Row> {
         let mut lines = self.lines.clone();
-        inline::spans(&self.open, self.style, look).iter().for_each(|span| lines.push(span));
+        inline::spans(open, self.style, look).iter().for_each(|span| lines.push(span));
         rest(lines)
     }
 }

@@ -84,8 +84,7 @@ impl Markdown {
                 code.lines.shown();
             }
             Leaf::Verbatim(verbatim) => verbatim.lines.shown(),
-            Leaf::Table(table) => _ = table.fix(self.columns),
-            Leaf::Header(..) | Leaf::Nothing => {}
+            Leaf::Header(..) | Leaf::Table(_) | Leaf::Nothing => {} // a table is shown again, with its new rows
         }
         self.rows.clear();
         self
@@ -202,51 +201,43 @@ impl Markdown {
                 self.put(prefix, Span::new("", Style::PLAIN));
             }
             (Block::Paragraph, Leaf::Text(open)) if !open.heading => {}
-            (Block::Paragraph, _) => {
-                self.leaf = self.closed(|_| text_leaf(columns, prefix, Style::PLAIN, false))
-            }
+            (Block::Paragraph, _) => self.begin(text_leaf(columns, prefix, Style::PLAIN, false)),
             (Block::Heading(level), _) => {
-                let style = if self.look.styled { self.look.heading(level) } else { Style::PLAIN };
+                let style = self.look.heading(level);
                 let mark = if self.look.styled { String::new() } else { "#".repeat(level) + " " };
                 let mut prefix = prefix;
                 prefix.first.push(Span::new(mark, style));
-                self.leaf = self.closed(|_| text_leaf(columns, prefix, style, true));
+                self.begin(text_leaf(columns, prefix, style, true));
             }
             (Block::Rule, _) => {
                 self.close();
                 let width = columns.saturating_sub(layout::width(&prefix.first)).clamp(1, RULE);
-                self.put(prefix, Span::new("─".repeat(width), self.dim()));
+                self.put(prefix, Span::new("─".repeat(width), self.look.dim()));
             }
             (Block::Fence(fence), _) => {
                 self.close();
-                let lines = Lines::as_it_is(
-                    columns,
-                    Prefix { first: prefix.rest.clone(), rest: prefix.rest.clone() },
-                );
-                let info = &text[at..];
-                self.put(prefix, Span::new(info, self.dim()));
+                let (info, inside) =
+                    (&text[at..], Prefix { first: prefix.rest.clone(), rest: prefix.rest.clone() });
+                self.put(prefix, Span::new(info, self.look.dim()));
                 let highlighter = self.look.styled.then(|| Highlighter::new(info)).flatten();
+                let lines = Lines::as_it_is(columns, inside);
                 self.leaf = Leaf::Code(Code { fence, line: String::new(), long: false, highlighter, lines });
                 self.in_line = false; // the code begins in the next one
                 return;
             }
             (Block::FenceEnd, _) => {
                 self.close();
-                self.put(prefix, Span::new(text[at..].trim(), self.dim()));
+                self.put(prefix, Span::new(text[at..].trim(), self.look.dim()));
             }
             (Block::Code, _) => {}
             (Block::Verbatim(_), Leaf::Verbatim(verbatim)) if !verbatim.ended => {}
             (Block::Verbatim(end), _) => {
-                self.leaf = self.closed(|_| {
-                    let lines = Lines::as_it_is(columns, prefix);
-                    Leaf::Verbatim(Verbatim { end, last: String::new(), ended: false, lines })
-                });
                 // The text that ends math may begin it, too.
                 let opening =
                     if end == "$$" { text[at..].find("$$").map_or(at, |found| at + found + 2) } else { at };
-                if let Leaf::Verbatim(verbatim) = &mut self.leaf {
-                    verbatim.lines.push(&Span::new(&text[at..opening], Style::PLAIN));
-                }
+                let mut lines = Lines::as_it_is(columns, prefix);
+                lines.push(&Span::new(&text[at..opening], Style::PLAIN));
+                self.begin(Leaf::Verbatim(Verbatim { end, last: String::new(), ended: false, lines }));
                 return self.continue_line(&text[opening..]);
             }
             (Block::Pipe, _) => return self.pipe(text[at..].to_string(), prefix),
@@ -266,9 +257,9 @@ impl Markdown {
             }
             Leaf::Header(header, before) => match Table::new(header, &line, before.clone(), look) {
                 Some(table) => self.leaf = Leaf::Table(table),
-                None => self.leaf = self.closed(|_| Leaf::Header(line, prefix)),
+                None => self.begin(Leaf::Header(line, prefix)),
             },
-            _ => self.leaf = self.closed(|_| Leaf::Header(line, prefix)),
+            _ => self.begin(Leaf::Header(line, prefix)),
         }
     }
 
@@ -317,7 +308,7 @@ impl Markdown {
     fn close(&mut self) {
         match std::mem::replace(&mut self.leaf, Leaf::Nothing) {
             Leaf::Nothing => {}
-            Leaf::Text(text) => self.rows.extend(text.tail(self.look)),
+            Leaf::Text(text) => self.rows.extend(text.finished(self.look)),
             Leaf::Code(Code { lines, .. }) | Leaf::Verbatim(Verbatim { lines, .. }) => {
                 self.rows.extend(rest(lines))
             }
@@ -325,21 +316,21 @@ impl Markdown {
             Leaf::Header(line, prefix) => {
                 if let Leaf::Text(mut text) = text_leaf(self.columns, prefix, Style::PLAIN, false) {
                     text.push(&line, self.look);
-                    self.rows.extend(text.tail(self.look));
+                    self.rows.extend(text.finished(self.look));
                 }
             }
         }
     }
 
-    /// The next leaf, after the present one has ended.
-    fn closed(&mut self, next: impl FnOnce(&Markdown) -> Leaf) -> Leaf {
+    /// Begins a leaf after the present one.
+    fn begin(&mut self, leaf: Leaf) {
         self.close();
-        next(self)
+        self.leaf = leaf;
     }
 
     /// Enters containers; returns what stands before the text in them.
     fn prefix(&mut self, opened: Vec<Opened>) -> Prefix {
-        let quote = Span::new("│ ", self.dim());
+        let quote = Span::new("│ ", self.look.dim());
         let shown = |container: &Container| match container {
             Container::Quote => quote.clone(),
             Container::Item(indent) => Span::new(" ".repeat(*indent), Style::PLAIN),
@@ -366,10 +357,6 @@ impl Markdown {
         lines.push(&span);
         lines.end_line();
         self.rows.extend(lines.take());
-    }
-
-    fn dim(&self) -> Style {
-        if self.look.styled { Style::DIM } else { Style::PLAIN }
     }
 }
 

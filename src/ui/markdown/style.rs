@@ -60,11 +60,22 @@ pub struct Look {
 }
 
 impl Look {
+    pub(super) fn dim(self) -> Style {
+        if self.styled { Style::DIM } else { Style::PLAIN }
+    }
+
+    pub(super) fn bold(self) -> Style {
+        if self.styled { Style::BOLD } else { Style::PLAIN }
+    }
+
     fn pick(self, dark: u8, light: u8) -> Style {
         Style::coloured(if self.theme == Theme::Dark { dark } else { light })
     }
 
     pub(super) fn heading(self, level: usize) -> Style {
+        if !self.styled {
+            return Style::PLAIN;
+        }
         Style { bold: true, underlined: level == 1, ..self.pick(36, 34) }
     }
 

@@ -48,7 +48,7 @@ impl Table {
         if cells.len() != aligns.len() || cells.len() > MOST {
             return None;
         }
-        let header: Vec<Cell> = cells.iter().map(|cell| inline::spans(cell, Style::BOLD, look)).collect();
+        let header: Vec<Cell> = cells.iter().map(|cell| inline::spans(cell, look.bold(), look)).collect();
         let widths = header.iter().map(|cell| width(cell)).collect();
         Some(Table { look, prefix, aligns, header, rows: Vec::new(), widths, held: 0, fixed: None })
     }
@@ -138,7 +138,7 @@ impl Table {
         }
         let mut rows = self.drawn(&self.header, widths, columns);
         let line: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
-        rows.extend(self.row(&[Span::new(line.join("─┼─"), Style::DIM)], columns));
+        rows.extend(self.row(&[Span::new(line.join("─┼─"), self.look.dim())], columns));
         rows
     }
 
@@ -154,7 +154,7 @@ impl Table {
             let mut line: Vec<Span> = Vec::new();
             for (at, (cell, wide)) in cells.iter().zip(widths).enumerate() {
                 if at > 0 {
-                    line.push(Span::new(BETWEEN, Style::DIM));
+                    line.push(Span::new(BETWEEN, self.look.dim()));
                 }
                 let part = cell.get(n).map_or(&[][..], Vec::as_slice);
                 let free = wide.saturating_sub(width(part));
@@ -187,7 +187,7 @@ impl Table {
             rows.extend(lines.take());
         }
         let rule = "─".repeat(self.room(columns).min(3));
-        rows.extend(self.row(&[Span::new(rule, Style::DIM)], columns));
+        rows.extend(self.row(&[Span::new(rule, self.look.dim())], columns));
         rows
     }
 

@@ -34,7 +34,7 @@ impl Screen {
         let (kind, columns) = (self.streamed(), self.columns());
         let shown = if columns.is_some() { sanitize(text) } else { text.into() };
         if let Some(live) = &mut self.rendered {
-            let (columns, rows) = terminal::size(io::stdout()).unwrap_or((DEFAULT_COLUMNS, DEFAULT_ROWS));
+            let (columns, rows) = window();
             return print(&live.push(&shown, columns, rows));
         }
         print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
@@ -66,7 +66,7 @@ impl Screen {
         self.end_thinking();
         if let Some(mut live) = self.rendered.take() {
             self.at_line_start = self.at_line_start.map(|_| true);
-            return live.end();
+            return live.end(window().0);
         }
         self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
@@ -79,9 +79,14 @@ impl Screen {
 
     /// Takes the unfinished rows of the answer off the screen; its next piece brings them back.
     pub(super) fn set_answer_aside(&mut self) {
-        let out = self.rendered.as_mut().map_or_else(String::new, Live::set_aside);
+        let out = self.rendered.as_mut().map_or_else(String::new, |live| live.set_aside(window().0));
         if !out.is_empty() {
             let _ = print(&out); // the next piece of the answer reports a failure
         }
     }
+}
+
+/// The columns and rows of the terminal at stdout.
+fn window() -> (usize, usize) {
+    terminal::size(io::stdout()).unwrap_or((DEFAULT_COLUMNS, DEFAULT_ROWS))
 }
