@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use divan::{Bencher, black_box};
 use fireside::chat::Role;
-use fireside::chat::settings::{Sampling, Settings};
+use fireside::chat::settings::{Sampling, Settings, Theme};
 use fireside::engine::cache::Cache;
 use fireside::engine::costs::Costs;
 use fireside::engine::draft::{Drafter, Lookup};
@@ -22,7 +22,7 @@ use fireside::engine::stream::utf8::Detokenizer;
 use fireside::engine::token::Token;
 use fireside::gguf;
 use fireside::ui::live::Live;
-use fireside::ui::markdown::{Look, Theme};
+use fireside::ui::markdown::Look;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Tokens of a long prompt, and how many of them are in memory.

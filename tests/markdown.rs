@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU16;
 
+use fireside::chat::settings::Theme;
 use fireside::ui::live::Live;
-use fireside::ui::markdown::{Look, Theme};
+use fireside::ui::markdown::Look;
 use fireside::ui::sanitize;
 
 use crate::support::Home;

@@ -145,4 +145,6 @@ pub trait Sampler {
     fn take(&mut self, token: Token) -> Token;
     /// Chooses and records the next token. `logits`: one number per vocabulary token.
     fn pick(&mut self, logits: &[f32]) -> Result<Token>;
+    /// The tokens among which the last pick was drawn, with their logits after the whole chain.
+    fn left(&self) -> Vec<(Token, f32)>;
 }

@@ -145,10 +145,22 @@ impl Sampler for Chain {
     fn pick(&mut self, logits: &[f32]) -> Result<Token> {
         let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
         let token = match best {
-            Some(token) => token,
+            Some(token) => {
+                self.candidates.data.clear();
+                self.candidates.data.push(LlamaTokenData::new(
+                    LlamaToken(token),
+                    logits[token as usize],
+                    0.0,
+                ));
+                token
+            }
             None => self.choose(logits)?,
         };
         Ok(self.take(token))
+    }
+
+    fn left(&self) -> Vec<(Token, f32)> {
+        self.candidates.data.iter().map(|candidate| (candidate.id().0, candidate.logit())).collect()
     }
 }
 

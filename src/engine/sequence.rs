@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 
 use super::model::{Model, Sampler};
+use super::probability;
 use super::stream::Stream;
 use super::stream::reasoning::ReplyDelta;
 use super::token::Token;
@@ -29,6 +30,8 @@ pub struct Sequence<'a> {
     tokens: usize,
     /// The thinking tokens among them.
     thinking: usize,
+    /// Tell the probability of each token, and this many of the likeliest others.
+    logprobs: Option<usize>,
 }
 
 /// The result of one step.
@@ -59,7 +62,13 @@ impl<'a> Sequence<'a> {
             repetition: Repetition::new(),
             tokens: 0,
             thinking: 0,
+            logprobs: None,
         }
+    }
+
+    /// The same sequence, which tells the probability of each token and that many of the likeliest others.
+    pub fn telling(self, logprobs: Option<usize>) -> Sequence<'a> {
+        Sequence { logprobs, ..self }
     }
 
     pub fn cancel(&self) -> &'a AtomicBool {
@@ -83,10 +92,16 @@ impl<'a> Sequence<'a> {
         if self.cancelled() {
             return Ok(StepResult::End(StopReason::Interrupted));
         }
-        let next = match self.forced.pop_front() {
+        let forced = self.forced.pop_front();
+        let next = match forced {
             Some(token) => self.sampler.take(token),
             None => self.sampler.pick(logits)?, // logits → token
         };
+        if let Some(others) = self.logprobs {
+            let left = forced.is_none().then(|| self.sampler.left());
+            let told = probability::of_token(model, next, logits, left.as_deref(), others);
+            show(Event::Token(Box::new(told)));
+        }
         if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
             return Ok(StepResult::End(StopReason::End));
         }

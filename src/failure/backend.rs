@@ -19,6 +19,7 @@ impl From<Error> for Failure {
                 "close other programs, or use a smaller quantisation, a smaller --ctx-size, or fewer --gpu-layers; \
                  --cpu-moe keeps the experts of a mixture in main memory",
             ),
+            Error::NoProbabilities(_) => usage(&error),
             Error::Load { .. } | Error::NotTried { .. } | Error::Script(_) | Error::Stopped => {
                 worded(&error, None)
             }
@@ -62,6 +63,7 @@ fn server(error: &Error, ServerFault { server, fault }: &ServerFault) -> Failure
         Fault::Unnamed(models) if models.is_empty() => format!("name one: -m NAME{AT}{server}"),
         Fault::Unnamed(models) => format!("name one with -m: {}", listed(models)),
         Fault::CannotContinue => "/retry gets another answer; -n raises the limit of tokens".into(),
+        Fault::NoProbabilities => "leave out --logprobs, or use a server that gives OpenAI's logprobs".into(),
         Fault::Refused { .. } | Fault::BrokeOff(_) => return worded(error, None),
     };
     worded(error, Some(hint))

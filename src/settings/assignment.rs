@@ -1,6 +1,5 @@
 //! Values of settings with their sources: checked, collected, and applied by precedence.
 
-use super::servers::Server;
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
@@ -12,6 +11,10 @@ pub enum Source {
     Catalogue,
     Model,
     File,
+    /// A section of the config file for some models.
+    Section,
+    /// A role.
+    Role,
     Environment,
     Flag,
     /// `/set` in the chat.
@@ -27,6 +30,8 @@ impl Source {
             Source::Catalogue => "the catalogue's advice for this model",
             Source::Model => "the model file's advice",
             Source::File => "config file",
+            Source::Section => "model section",
+            Source::Role => "role",
             Source::Environment => "environment",
             Source::Flag => "flag",
             Source::Chat => "/set",
@@ -36,7 +41,7 @@ impl Source {
 
     /// Whether the source changes with the model.
     pub(super) fn is_advice(self) -> bool {
-        matches!(self, Source::Catalogue | Source::Model | Source::Machine)
+        matches!(self, Source::Catalogue | Source::Model | Source::Section | Source::Machine)
     }
 }
 
@@ -46,13 +51,29 @@ pub struct Assignment {
     pub setting: &'static Setting,
     pub value: String,
     pub source: Source,
+    /// Where exactly, as in `config.toml line 3`; empty: the source says it all.
+    pub at: String,
 }
 
 impl Assignment {
     /// The parameters must be a valid setting and value.
     pub fn of(name: &str, value: &str, source: Source) -> Assignment {
-        let setting = setting(name).expect("the setting is in the table");
-        Assignment { setting, value: value.into(), source }
+        Assignment::new(setting(name).expect("the setting is in the table"), value, source)
+    }
+
+    /// The value must be valid.
+    pub fn new(setting: &'static Setting, value: &str, source: Source) -> Assignment {
+        Assignment { setting, value: value.into(), source, at: String::new() }
+    }
+
+    /// With its exact place.
+    pub fn at(self, at: impl Into<String>) -> Assignment {
+        Assignment { at: at.into(), ..self }
+    }
+
+    /// Where the value comes from, as exactly as it is known.
+    pub fn origin(&self) -> &str {
+        if self.at.is_empty() { self.source.name() } else { &self.at }
     }
 }
 
@@ -63,25 +84,6 @@ pub struct Wrong {
     pub what: String,
     /// It may be meant for another program, so it is only reported.
     pub harmless: bool,
-}
-
-/// The values from all sources, lowest precedence first.
-#[derive(Debug, Default)]
-pub(super) struct Collected {
-    /// Valid values only.
-    pub assignments: Vec<Assignment>,
-    pub wrong: Vec<Wrong>,
-    pub servers: Vec<Server>,
-}
-
-impl Collected {
-    /// Adds a value, or records why it is invalid. `called`: the setting's name as the user wrote it.
-    pub(super) fn add(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
-        match checked(setting, value, called) {
-            Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),
-            Err(what) => self.wrong.push(Wrong { source, what, harmless: false }),
-        }
-    }
 }
 
 /// Checks a value of a setting; the error says why it is invalid.
@@ -107,8 +109,33 @@ pub(super) fn applied(all: &[Assignment]) -> Settings {
     settings
 }
 
-/// The values of the highest source of each setting, in order.
+/// Settings that exclude each other.
+pub(super) const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
+
+/// The values of the highest source of each setting, in order, without those that a rival from a higher source
+/// beats.
 pub(super) fn in_force(all: &[Assignment]) -> impl Iterator<Item = &Assignment> {
     let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| a.source).max();
-    all.iter().filter(move |a| Some(a.source) == highest(a.setting.name))
+    let beaten =
+        move |a: &Assignment| rival(a.setting.name).is_some_and(|rival| given(all, rival) > Some(a.source));
+    all.iter().filter(move |a| Some(a.source) == highest(a.setting.name) && !beaten(a))
+}
+
+/// Two settings from the same source that exclude each other.
+pub(super) fn excluded(all: &[Assignment], source: Source) -> Option<[&'static str; 2]> {
+    RIVALS.iter().copied().find(|pair| pair.iter().all(|name| given(all, name) == Some(source)))
+}
+
+fn rival(name: &str) -> Option<&'static str> {
+    RIVALS.iter().find_map(|[one, other]| match name {
+        name if name == *one => Some(*other),
+        name if name == *other => Some(*one),
+        _ => None,
+    })
+}
+
+/// The source of a setting that is set, and not to off.
+pub(super) fn given(all: &[Assignment], name: &str) -> Option<Source> {
+    let last = all.iter().filter(|a| a.setting.name == name).max_by_key(|a| a.source)?;
+    (!["", "off", "false", "0"].contains(&last.value.as_str())).then_some(last.source)
 }

@@ -61,6 +61,11 @@ impl Live {
         self.draw(Vec::new(), Vec::new(), columns.max(1))
     }
 
+    /// The column of the cursor.
+    pub fn column(&self) -> usize {
+        self.tail.last().map_or(0, |row| cells(&row.text))
+    }
+
     /// Draws finished rows and the tail after them in place of the tail that is on the screen.
     fn draw(&mut self, finished: Vec<Row>, mut tail: Vec<Row>, columns: usize) -> String {
         if tail.is_empty() {

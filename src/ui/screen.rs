@@ -5,29 +5,20 @@ mod answering;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::below::Below;
 use super::live::Live;
 use super::progress::ProgressLine;
+use super::style::Style;
 use super::wrap::{self, TextKind, Wrap};
-use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
-use crate::chat::settings::Auto;
-use crate::chat::{Event, Stats};
+use super::{
+    DEFAULT_COLUMNS, is_plain, one_line, picker, plain, print, sanitize, stats, stdout, terminal, theme,
+    wrapped,
+};
+use crate::chat::settings::Theme;
+use crate::chat::{Event, Settings, Stats};
 
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
-
-/// The user's choice of what to show.
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    pub color: Auto,
-    /// No animation, no colors.
-    pub plain: bool,
-    /// Show answers and failures only.
-    pub quiet: bool,
-    /// Show thinking.
-    pub thinking: bool,
-    /// Render Markdown.
-    pub markdown: Auto,
-}
 
 /// Shows answers on stdout and everything else on stderr.
 pub struct Screen {
@@ -44,12 +35,12 @@ pub struct Screen {
     rendered: Option<Live>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
+    below: Below,
 }
 
 impl Screen {
     pub fn new(style: Style) -> Screen {
         let errors_to_terminal = io::stderr().is_terminal();
-        let moving = errors_to_terminal && !style.plain && !style.quiet && !dumb();
         Screen {
             style,
             answers_to_terminal: io::stdout().is_terminal(),
@@ -59,20 +50,20 @@ impl Screen {
             answer: None,
             rendered: None,
             thinking: None,
-            progress: ProgressLine::new(moving),
+            progress: ProgressLine::new(style.moves(errors_to_terminal)),
+            below: Below::default(),
         }
     }
 
-    pub fn set_color(&mut self, color: Auto) {
-        self.style.color = color;
+    /// Adopts changed settings.
+    pub fn restyle(&mut self, settings: &Settings) {
+        self.style = Style::of(settings, self.style.quiet);
+        self.progress.move_if(self.style.moves(self.errors_to_terminal));
     }
 
-    pub fn set_thinking(&mut self, shown: bool) {
-        self.style.thinking = shown;
-    }
-
-    pub fn set_markdown(&mut self, rendered: Auto) {
-        self.style.markdown = rendered;
+    /// The theme for colours on the terminal.
+    pub fn theme(&self) -> Theme {
+        theme::theme(self.style.theme)
     }
 
     /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
@@ -86,7 +77,7 @@ impl Screen {
     }
 
     fn streamed(&self) -> TextKind {
-        if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
+        if is_plain() { TextKind::Prose } else { TextKind::Streamed }
     }
 
     /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
@@ -107,6 +98,7 @@ impl Screen {
         self.progress.clear();
         match self.thought.take() {
             Some(_) if self.style.thinking => {
+                self.make_room();
                 let rest = self.thinking.take().map_or_else(String::new, |mut wrap| wrap.end());
                 self.write_stderr(&rest, "2", "\n");
             }
@@ -157,7 +149,7 @@ impl Screen {
     /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            None => self.progress.tick(),
+            None | Some(Event::Asked { .. }) => self.progress.tick(),
             Some(Event::Loading { fraction }) => {
                 self.set_answer_aside();
                 self.progress.loading(*fraction);
@@ -168,11 +160,12 @@ impl Screen {
             }
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
+            Some(Event::Token(_) | Event::Choices(_)) => {}
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
             }
-            Some(Event::Full { .. }) => self.progress.clear(), // the caller reports it
+            Some(Event::Full { .. }) => self.make_room(), // the caller reports it
         }
     }
 
@@ -217,7 +210,7 @@ impl Screen {
     }
 
     pub fn end_progress(&mut self) {
-        self.progress.clear();
+        self.make_room();
     }
 
     /// Whether notices are suppressed.
@@ -270,12 +263,12 @@ impl Screen {
 
     /// Whether the terminal can show a picker.
     pub fn can_pick(&self) -> bool {
-        self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
+        self.errors_to_terminal && !is_plain() && terminal::device().is_some()
     }
 
     /// Lets the user pick a row; `None`: cancelled.
     pub fn pick(&mut self, question: picker::Question) -> io::Result<Option<usize>> {
-        self.progress.clear();
+        self.make_room();
         let terminal = terminal::device().ok_or_else(|| io::Error::other("there is no terminal"))?;
         picker::pick(terminal, question)
     }
@@ -299,7 +292,7 @@ impl Screen {
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
-    fn write_stderr(&self, text: &str, color: &str, end: &str) {
+    pub(super) fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
@@ -316,20 +309,7 @@ impl Screen {
         if self.colored() { PROMPT } else { "" }
     }
 
-    fn colored(&self) -> bool {
-        self.styles(self.errors_to_terminal)
-    }
-
-    /// Whether styles may be used in output that goes to a terminal or not.
-    fn styles(&self, to_terminal: bool) -> bool {
-        match self.style.color {
-            _ if self.style.plain => false,
-            Auto::On => true,
-            Auto::Off => false,
-            Auto::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                to_terminal && !unwanted && !dumb()
-            }
-        }
+    pub(super) fn colored(&self) -> bool {
+        plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }

@@ -34,6 +34,8 @@ pub enum Fault {
     Unnamed(Vec<String>),
     /// It cannot continue an answer.
     CannotContinue,
+    /// It answers without the probabilities that were asked for.
+    NoProbabilities,
     /// The answer broke off, with the reason.
     BrokeOff(String),
 }
@@ -83,6 +85,7 @@ impl Fault {
             Fault::Unnamed(models) if models.is_empty() => write!(f, "{server} lists no models"),
             Fault::Unnamed(models) => write!(f, "{server} has {} models, and none is named", models.len()),
             Fault::CannotContinue => write!(f, "{server} cannot continue an answer"),
+            Fault::NoProbabilities => write!(f, "{server} does not tell the probabilities of its tokens"),
             Fault::BrokeOff(why) => write!(f, "the answer of {server} broke off: {why}"),
         }
     }

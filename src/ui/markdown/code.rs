@@ -111,8 +111,8 @@ impl Highlighter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::style::Theme;
     use super::*;
+    use crate::chat::settings::Theme;
 
     const LOOK: Look = Look { theme: Theme::Dark, styled: true };
 

@@ -25,13 +25,15 @@ struct Masked {
     text: String,
     /// Where math stands, in bytes of the original.
     math: Vec<Range<usize>>,
+    /// Where backticks enclose something.
+    code: Vec<Range<usize>>,
     /// Where math or code begins that does not end.
     open: Option<usize>,
 }
 
 impl Masked {
     fn new(text: &str) -> Masked {
-        let mut masked = Masked { text: String::new(), math: Vec::new(), open: None };
+        let mut masked = Masked { text: String::new(), math: Vec::new(), code: Vec::new(), open: None };
         let bytes = text.as_bytes();
         let mut at = 0;
         let mut absent: Vec<&str> = Vec::new(); // ends that do not come any more
@@ -49,7 +51,10 @@ impl Masked {
                 b'`' => {
                     let length = rest.len() - rest.trim_start_matches('`').len();
                     match find_run(rest, length, &mut absent) {
-                        Some(end) => at += end,
+                        Some(end) => {
+                            masked.code.push(at..at + end);
+                            at += end;
+                        }
                         None => {
                             masked.open = masked.open.or(Some(at));
                             at += length;
@@ -162,7 +167,7 @@ fn divided(text: &str) -> (usize, usize) {
     let masked = Masked::new(text);
     let seen = masked.inside();
     let mut open = masked.open.unwrap_or(text.len());
-    let mut closed = masked.math.clone();
+    let mut closed = [&masked.math[..], &masked.code].concat();
     let mut outer: Vec<Range<usize>> = Vec::new();
     let mut brackets: Vec<usize> = Vec::new();
     let mut end = 0;
@@ -208,6 +213,7 @@ fn may_open(text: &str, at: usize, c: char) -> bool {
         '_' if text[..at].trim_end_matches('_').ends_with(char::is_alphanumeric) => after.is_none(),
         '*' | '_' | '~' => after.is_none_or(|after| !after.is_whitespace()),
         '<' => after.is_none_or(|after| after.is_ascii_alphabetic() || "/!?".contains(after)),
+        '`' => true, // where code and HTML overlap
         '&' => !text[at + 1..].contains(|c: char| !c.is_ascii_alphanumeric() && c != '#'),
         _ => false,
     }

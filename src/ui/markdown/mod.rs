@@ -20,7 +20,7 @@ use self::code::Highlighter;
 pub use self::layout::Row;
 use self::layout::{Lines, Prefix};
 use self::leaf::{Code, LONGEST, Text, Verbatim, floor, rest};
-pub use self::style::{Look, Theme};
+pub use self::style::Look;
 use self::style::{Span, Style};
 use self::table::Table;
 

@@ -1,11 +1,6 @@
 //! The look of rendered Markdown: styles as SGR parameters, in the terminal's own 16 colours.
 
-/// The background that the colours must be readable on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Theme {
-    Dark,
-    Light,
-}
+use crate::chat::settings::Theme;
 
 /// How a piece of text is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
