@@ -16,7 +16,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/fireside
 # Rust may have been installed a minute ago, in a shell that does not know it yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: help setup model build chat test test-gpu test-remote conformance bench lint install dist dist-test
+.PHONY: help setup model build chat test test-gpu test-remote fuzz-markdown conformance bench lint install dist dist-test
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-gpu: model ## build for the GPU that is here, or for a software GPU, and ru
 
 test-remote: setup model ## kill, stop and cut off workers 50 times in each phase (half an hour); prints a table
 	FIRESIDE_TEST_RUNS=$(or $(RUNS),50) $(CARGO) test $(PROFILE) --test tests -- workers::no_fault --show-output
+
+fuzz-markdown: setup ## render random and hostile Markdown for SECONDS (900), compared with a model of the screen
+	FIRESIDE_FUZZ_SECONDS=$(or $(SECONDS),900) $(CARGO) test $(PROFILE) --test tests -- --ignored markdown:: --show-output
 
 conformance: setup model ## compare with what other programs make of the same input; fetches them and compiles llama.cpp's tools
 	scripts/references --build

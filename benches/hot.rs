@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use divan::{Bencher, black_box};
 use fireside::chat::Role;
-use fireside::chat::settings::{Sampling, Settings};
+use fireside::chat::settings::{Sampling, Settings, Theme};
 use fireside::engine::cache::Cache;
 use fireside::engine::costs::Costs;
 use fireside::engine::draft::{Drafter, Lookup};
@@ -21,6 +21,8 @@ use fireside::engine::stream::stops::Stops;
 use fireside::engine::stream::utf8::Detokenizer;
 use fireside::engine::token::Token;
 use fireside::gguf;
+use fireside::ui::live::Live;
+use fireside::ui::markdown::Look;
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 /// Tokens of a long prompt, and how many of them are in memory.
@@ -176,5 +178,26 @@ fn look_up_a_token(bencher: Bencher) {
     bencher.bench_local(|| {
         at += 1;
         lookup.draft(black_box(&text[..at]), text[at], 64, &costs)
+    });
+}
+
+/// Of the first answer, which has prose, lists and code; all of it is drawn on 80 columns and 24 rows.
+#[divan::bench]
+fn render_a_token_of_markdown(bencher: Bencher) {
+    let model = model();
+    let answer = include_str!("../tests/markdown/answers.md").split("=====\n").next().expect("there is one");
+    let tokens = model.tokenize(answer, false);
+    let pieces: Vec<String> = tokens
+        .iter()
+        .map(|token| String::from_utf8_lossy(&model.piece(*token, false)).into_owned())
+        .collect();
+    let begin = || Live::new(Look { theme: Theme::Dark, styled: true }, 80, true, "");
+    let (mut live, mut at) = (begin(), 0);
+    bencher.bench_local(|| {
+        at += 1;
+        if at == pieces.len() {
+            (live, at) = (begin(), 0);
+        }
+        live.push(&pieces[at], 80, 24)
     });
 }

@@ -147,7 +147,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("indicatif", &["ui/progress.rs"]),
     ("ignore", &["input/folder.rs"]),
     ("globset", &["input/folder.rs"]),
-    ("pulldown_cmark", &["chat/blocks.rs"]),
+    ("pulldown_cmark", &["chat/blocks.rs", "ui/markdown/inline.rs"]),
+    ("syntect", &["ui/markdown/code.rs"]),
+    ("two_face", &["ui/markdown/code.rs"]),
     (
         "clap",
         &[

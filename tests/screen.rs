@@ -350,6 +350,9 @@ fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static 
     Page::of(&terminal.bytes(), columns)
 }
 
+/// Options without which Markdown is rendered.
+const AS_WRITTEN: &[&str] = &["--markdown", "off"];
+
 const PARAGRAPH: &str = "The village lies at the end of a narrow valley, surrounded by mountains whose extraordinarily \
                          steep slopes are covered with uninterrupted forest; nevertheless, its inhabitants have always \
                          been hospitable, straightforward and incomprehensibly cheerful people.";
@@ -446,7 +449,7 @@ fn code_and_tables_are_not_broken_by_us() {
     ] {
         let inside = if before.is_empty() { table } else { code };
         let text = format!("{before}{inside}{after}\nAnd then {PARAGRAPH}");
-        let page = answered(40, &text, &[], &[]);
+        let page = answered(40, &text, AS_WRITTEN, &[]);
         let lines = page.lines();
         assert!(
             lines.iter().any(|line| line.trim_start_matches([' ', '>']) == inside),
@@ -460,7 +463,12 @@ fn code_and_tables_are_not_broken_by_us() {
     }
     let inline = format!("```not a fence``` but {PARAGRAPH}\n{PARAGRAPH}");
     assert!(
-        answered(40, &inline, &[], &[]).lines().iter().rev().take(5).all(|line| line.chars().count() <= 40)
+        answered(40, &inline, AS_WRITTEN, &[])
+            .lines()
+            .iter()
+            .rev()
+            .take(5)
+            .all(|line| line.chars().count() <= 40)
     );
 }
 
@@ -495,7 +503,7 @@ fn what_goes_on_inside_code_is_code() {
 #[test]
 fn items_of_a_list_hang_under_their_text() {
     let text = format!("Three things:\n\n- {PARAGRAPH}\n  1. {PARAGRAPH}\n\n> {PARAGRAPH}");
-    let page = answered(60, &text, &[], &[]);
+    let page = answered(60, &text, AS_WRITTEN, &[]);
     let rows: Vec<&String> = page.rows.iter().filter(|row| !row.is_empty()).collect();
     assert!(
         rows[1].starts_with("- The") && rows[2].starts_with("  ") && !rows[2].starts_with("   "),

@@ -72,6 +72,8 @@ mod branches;
 mod beginnings;
 // Files that the user names: exports and input.
 mod named;
+// Markdown in answers.
+mod markdown;
 // Bugs from daily use.
 mod daily;
 // Choosing from a list.

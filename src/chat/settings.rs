@@ -261,6 +261,8 @@ pub struct Settings {
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
+    /// Render Markdown in answers on a terminal; auto: where the cursor can be moved back.
+    pub markdown: Auto,
     /// `None`: as the terminal says.
     pub theme: Option<Theme>,
     pub keys: KeyBindings,
@@ -323,6 +325,7 @@ impl Default for Settings {
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,
+            markdown: Auto::Auto,
             theme: None,
             keys: KeyBindings::Emacs,
             hints: true,

@@ -81,6 +81,9 @@ impl<'a> Printer<'a> {
     pub(super) fn new(screen: &'a mut Screen, manner: &'a Manner, session: &Session) -> Printer<'a> {
         let facts = Facts::of(session);
         let language = if let Shape::Code(language) = &manner.shape { language } else { "" };
+        if matches!(manner.shape, Shape::Text { raw: false }) && manner.file.is_none() {
+            screen.begin_answer("");
+        }
         Printer {
             screen,
             manner,

@@ -3,7 +3,6 @@
 //! would leave old rows on the screen.
 
 use std::cell::RefCell;
-use std::env;
 
 use crate::ui::terminal;
 
@@ -39,7 +38,7 @@ pub(super) struct Rows(Option<RefCell<DrawnLine>>);
 impl Rows {
     /// Does nothing on terminals that do not reflow lines.
     pub(super) fn new() -> Rows {
-        Rows(breaks_anew().then(RefCell::default))
+        Rows(terminal::reflows().then(RefCell::default))
     }
 
     /// The escape sequence to write before the prompt is redrawn.
@@ -60,18 +59,6 @@ impl Rows {
             shown.line = std::mem::replace(&mut shown.next, next);
         }
     }
-}
-
-/// Whether the terminal reflows long lines when its window changes. Terminals do not report that, so only
-/// known ones count, by the names in their environment. On a terminal without reflow, moving up would erase
-/// text above the line.
-fn breaks_anew() -> bool {
-    let said = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let terminals =
-        ["TMUX", "VTE_VERSION", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "WT_SESSION", "ALACRITTY_WINDOW_ID"];
-    let names = ["alacritty", "foot", "tmux", "xterm-kitty", "xterm-ghostty", "wezterm"];
-    let term = env::var("TERM").unwrap_or_default();
-    terminals.into_iter().any(said) || said("TERM_PROGRAM") || names.iter().any(|name| term.starts_with(name))
 }
 
 #[cfg(test)]

@@ -219,6 +219,9 @@ pub const SETTINGS: &[Setting] = &[
     row("show-thinking", "", Group::Output, choice!(show_thinking, SWITCH))
         .help("show the model's thinking on stderr"),
     row("color", "auto|always|never", Group::Output, choice!(color, WHEN)).help("coloured output"),
+    row("markdown", "auto|on|off", Group::Output, choice!(markdown, AUTO)).help(
+        "render Markdown in answers on a terminal; auto: unless --plain is given or the terminal is a simple one",
+    ),
     row("theme", "auto|light|dark", Group::Output, choice!(theme, THEMES))
         .help("colours for this background; auto: ask the terminal"),
     row("keys", "emacs|vi", Group::Output, choice!(keys, KEY_BINDINGS)).help("keys of the line editor in a chat"),

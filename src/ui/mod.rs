@@ -9,6 +9,8 @@ mod below;
 pub mod clipboard;
 pub mod crash;
 pub mod keys;
+pub mod live;
+pub mod markdown;
 pub mod picker;
 mod plain;
 pub mod probabilities;
@@ -35,6 +37,8 @@ pub use wrap::width;
 
 /// Columns of a terminal of unknown width.
 const DEFAULT_COLUMNS: usize = 80;
+/// Its rows.
+const DEFAULT_ROWS: usize = 24;
 
 /// The text wrapped to `columns` cells; unchanged without a terminal.
 fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {

@@ -1,9 +1,12 @@
 //! The screen: answers on stdout; notices, progress and questions on stderr, in the user's style.
 
+mod answering;
+
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::below::Below;
+use super::live::Live;
 use super::progress::ProgressLine;
 use super::style::Style;
 use super::wrap::{self, TextKind, Wrap};
@@ -17,10 +20,6 @@ use crate::chat::{Event, Settings, Stats};
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
 
-/// Holds back what the terminal shows until the end (mode 2026); harmless where it is unknown.
-const SYNCHRONISED: &str = "\x1b[?2026h";
-const SYNCHRONISED_END: &str = "\x1b[?2026l";
-
 /// Shows answers on stdout and everything else on stderr.
 pub struct Screen {
     style: Style,
@@ -32,6 +31,8 @@ pub struct Screen {
     thought: Option<usize>,
     /// The wrapped answer and thinking, if they go to a terminal.
     answer: Option<Wrap>,
+    /// The rendered answer instead, if its Markdown is rendered.
+    rendered: Option<Live>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
     below: Below,
@@ -47,6 +48,7 @@ impl Screen {
             at_line_start: None,
             thought: None,
             answer: None,
+            rendered: None,
             thinking: None,
             progress: ProgressLine::new(style.moves(errors_to_terminal)),
             below: Below::default(),
@@ -74,81 +76,15 @@ impl Screen {
         self.errors_to_terminal.then(|| terminal::columns_of(io::stderr()).unwrap_or(DEFAULT_COLUMNS))
     }
 
-    /// Begins an answer, or continues one whose beginning `before` was shown earlier.
-    pub fn begin_answer(&mut self, before: &str) {
-        let kind = self.streamed();
-        self.answer = self.columns().map(|columns| Wrap::new(kind, columns).after(before));
-    }
-
     fn streamed(&self) -> TextKind {
         if is_plain() { TextKind::Prose } else { TextKind::Streamed }
-    }
-
-    /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
-    /// characters and breaks between words.
-    pub fn answer(&mut self, text: &str) -> io::Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.end_thinking();
-        self.at_line_start = Some(text.ends_with('\n'));
-        let (kind, columns) = (self.streamed(), self.columns());
-        let shown = if columns.is_some() { sanitize(text) } else { text.into() };
-        let piece = wrap::pushed(&mut self.answer, kind, columns, &shown);
-        self.print_above(&piece)
-    }
-
-    /// Prints a piece of the answer; what is typed stands in the row below.
-    fn print_above(&mut self, piece: &str) -> io::Result<()> {
-        let (erased, drawn) = (terminal::below_off(), self.row_below());
-        if erased.is_empty() && drawn.is_empty() {
-            return print(piece);
-        }
-        print(&format!("{SYNCHRONISED}{erased}{piece}{drawn}{SYNCHRONISED_END}"))
-    }
-
-    /// Shows what is typed while the model answers, in the row below.
-    pub fn show_typing(&mut self) {
-        if self.below.is_behind() {
-            let _ = print(&self.row_below()); // only for the eye
-        }
-    }
-
-    /// The output that draws the row below, or removes it.
-    fn row_below(&self) -> String {
-        let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
-        match window.filter(|_| terminal::keeps_typing()) {
-            Some(columns) => {
-                let style = if self.colored() { "2" } else { "" };
-                self.below.drawn(self.column(), columns, style)
-            }
-            None => String::new(),
-        }
-    }
-
-    /// The column of the cursor in what the model writes; 0 in the row of a bar, which is drawn anew.
-    fn column(&self) -> usize {
-        let written = match self.thought {
-            _ if self.progress.is_drawn() => None,
-            Some(_) => self.thinking.as_ref(),
-            None => self.answer.as_ref().filter(|_| self.at_line_start.is_some()),
-        };
-        written.map_or(0, Wrap::column)
-    }
-
-    /// Takes away what is not there to stay, so that something else can be printed.
-    fn make_room(&mut self) {
-        self.progress.clear();
-        let erased = terminal::below_off();
-        if !erased.is_empty() {
-            let _ = print(erased); // only for the eye
-        }
     }
 
     /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
     fn think(&mut self, text: &str, tokens: usize) {
         self.thought = Some(tokens);
         if !self.style.thinking {
+            self.set_answer_aside();
             return self.progress.thinking(tokens);
         }
         self.make_room();
@@ -169,34 +105,6 @@ impl Screen {
             Some(tokens) if self.progress.moves() => self.note(&stats::thought(tokens)),
             _ => {}
         }
-    }
-
-    /// Ends the answer, with a newline if it lacks one.
-    pub fn end_answer(&mut self) -> io::Result<()> {
-        let rest = self.rest_of_answer();
-        let newline = if self.at_line_start.take() == Some(true) { "" } else { "\n" };
-        print(&(rest + newline))
-    }
-
-    /// Ends the answer without adding anything.
-    pub fn end_raw_answer(&mut self) {
-        let rest = self.rest_of_answer();
-        self.at_line_start = None;
-        let _ = print(&rest); // there is a rest only on a terminal
-    }
-
-    /// Ends an answer that failed; later output starts on a new line.
-    pub fn break_off(&mut self) {
-        let rest = self.rest_of_answer();
-        let newline = if self.at_line_start.take() == Some(false) { "\n" } else { "" };
-        let _ = print(&(rest + newline)); // the failure itself is reported anyway
-    }
-
-    /// The rest of the answer that was held back at a possible break.
-    fn rest_of_answer(&mut self) -> String {
-        self.end_thinking();
-        self.make_room();
-        self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
     /// Prints text for people on stdout. Sanitized even in a pipe, which may end at a terminal.
@@ -242,8 +150,14 @@ impl Screen {
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
             None | Some(Event::Asked { .. }) => self.progress.tick(),
-            Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
-            Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
+            Some(Event::Loading { fraction }) => {
+                self.set_answer_aside();
+                self.progress.loading(*fraction);
+            }
+            Some(Event::Prefill { done, total }) => {
+                self.set_answer_aside();
+                self.progress.reading(*done, *total);
+            }
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
             Some(Event::Token(_) | Event::Choices(_)) => {}

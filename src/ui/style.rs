@@ -16,12 +16,14 @@ pub struct Style {
     pub thinking: bool,
     /// Show bars and counters.
     pub progress: bool,
+    /// Render Markdown.
+    pub markdown: Auto,
 }
 
 impl Style {
     pub fn of(settings: &Settings, quiet: bool) -> Style {
-        let Settings { color, theme, show_thinking: thinking, progress, .. } = *settings;
-        Style { color, theme, quiet, thinking, progress }
+        let Settings { color, theme, show_thinking: thinking, progress, markdown, .. } = *settings;
+        Style { color, theme, quiet, thinking, progress, markdown }
     }
 
     /// Whether progress is drawn.

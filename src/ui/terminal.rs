@@ -174,6 +174,18 @@ fn end(text: &str, columns: usize) -> (usize, usize) {
     (row, column)
 }
 
+/// Whether the terminal reflows long lines when its window changes. Terminals do not report that, so only
+/// known ones count, by the names in their environment. On a terminal without reflow, moving up would erase
+/// text above the line.
+pub fn reflows() -> bool {
+    let said = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let terminals =
+        ["TMUX", "VTE_VERSION", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "WT_SESSION", "ALACRITTY_WINDOW_ID"];
+    let names = ["alacritty", "foot", "tmux", "xterm-kitty", "xterm-ghostty", "wezterm"];
+    let term = std::env::var("TERM").unwrap_or_default();
+    terminals.into_iter().any(said) || said("TERM_PROGRAM") || names.iter().any(|name| term.starts_with(name))
+}
+
 /// Whether there is unused input.
 pub fn typed_ahead() -> bool {
     typing::is_waiting() || device().is_some_and(|terminal| typing::is_readable(terminal, Duration::ZERO))

@@ -48,9 +48,12 @@ pub fn width(text: &str) -> usize {
 
 /// Whether all terminals agree on the width of a text: no characters combine.
 pub(super) fn is_sure(text: &str) -> bool {
-    let joins =
-        |c: char| width_of(c) == 0 || matches!(c, '\u{1f3fb}'..='\u{1f3ff}' | '\u{1f1e6}'..='\u{1f1ff}');
-    !text.chars().any(|c| c != '\n' && joins(c))
+    !text.chars().any(|c| c != '\n' && is_joined(c))
+}
+
+/// Whether a character may combine with the one before it.
+pub(super) fn is_joined(c: char) -> bool {
+    width_of(c) == 0 || matches!(c, '\u{1f3fb}'..='\u{1f3ff}' | '\u{1f1e6}'..='\u{1f1ff}')
 }
 
 /// Text on its way to the terminal.
@@ -340,12 +343,12 @@ fn is_number(word: &str) -> bool {
         && digits.chars().all(|c| c.is_ascii_digit() || c == '.' || c == ',')
 }
 
-fn width_of(c: char) -> usize {
+pub(super) fn width_of(c: char) -> usize {
     display_width(c.encode_utf8(&mut [0; 4]))
 }
 
 /// Whether a row may end between two characters without white space: in Chinese and Japanese, between most.
-fn may_break(before: char, after: char) -> bool {
+pub(super) fn may_break(before: char, after: char) -> bool {
     let never_first = "、。，．・：；？！ー々〻ヽヾゝゞぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ）］｝」』】〕〉》〗〙〛’”…‥%％°℃)]},.!?:;";
     let never_last = "（［｛「『【〔〈《〖〘〚‘“([{$＄￥£";
     (is_ideographic(before) || is_ideographic(after))

@@ -1,0 +1,654 @@
+//! Markdown in answers: rendered the same however the text comes, and nothing of it lost or left behind.
+
+use std::num::NonZeroU16;
+
+use fireside::chat::settings::Theme;
+use fireside::ui::live::Live;
+use fireside::ui::markdown::Look;
+use fireside::ui::sanitize;
+
+use crate::support::Home;
+use crate::support::pty::*;
+
+const LOOK: Look = Look { theme: Theme::Dark, styled: true };
+const WIDTHS: [u16; 3] = [20, 80, 200];
+const HEIGHT: u16 = 12;
+
+/// Whole answers like real ones, and broken ones.
+fn answers() -> Vec<String> {
+    include_str!("markdown/answers.md").split("=====\n").map(String::from).collect()
+}
+
+/// The examples of the CommonMark specification.
+fn examples() -> Vec<String> {
+    let file: serde_json::Value = serde_json::from_str(include_str!("markdown/commonmark.json")).unwrap();
+    let examples = file["examples"].as_array().unwrap();
+    examples.iter().map(|example| example.as_str().unwrap().to_string()).collect()
+}
+
+/// A terminal of these columns and [`HEIGHT`] rows, and all that has scrolled off it.
+struct Page(vt100::Parser);
+
+impl Page {
+    fn new(columns: u16) -> Page {
+        let size = |n| NonZeroU16::new(n).unwrap();
+        Page(vt100::Parser::new(size(HEIGHT), size(columns), 1_000_000))
+    }
+
+    fn write(&mut self, output: &str) {
+        self.0.process(output.replace('\n', "\r\n").as_bytes());
+    }
+
+    fn resize(&mut self, columns: u16) {
+        let size = |n| NonZeroU16::new(n).unwrap();
+        self.0.screen_mut().set_size(size(HEIGHT), size(columns));
+    }
+
+    /// The text of every row down to the last that has one.
+    fn texts(&mut self) -> Vec<String> {
+        let columns = self.0.screen().size().1.into();
+        let mut rows: Vec<String> =
+            self.all(|screen| screen.rows(0, columns).map(|row| row.trim_end().to_string()).collect());
+        while rows.pop_if(|row| row.is_empty()).is_some() {}
+        rows
+    }
+
+    /// Every row with its styles, and the cursor.
+    fn rows(&mut self) -> Vec<String> {
+        let columns = self.0.screen().size().1.into();
+        let (row, column) = self.0.screen().cursor_position();
+        let mut rows = self.all(|screen| {
+            let wrapped = |row| if screen.row_wrapped(row) { "…" } else { "" };
+            let shown = screen.rows_formatted(0, columns).zip(0..);
+            shown.map(|(formatted, row)| formatted + wrapped(row)).collect()
+        });
+        let cursor = format!("{} {column}", rows.len() - usize::from(HEIGHT) + usize::from(row));
+        while rows.pop_if(|row| row.is_empty()).is_some() {}
+        rows.push(cursor);
+        rows
+    }
+
+    /// What `read` finds in the rows, those that have scrolled away first.
+    fn all(&mut self, read: impl Fn(&vt100::Screen) -> Vec<String>) -> Vec<String> {
+        let mut rows = Vec::new();
+        self.0.screen_mut().set_scrollback(usize::MAX);
+        let mut above = self.0.screen().scrollback();
+        loop {
+            self.0.screen_mut().set_scrollback(above);
+            let shown = read(self.0.screen());
+            if above == 0 {
+                rows.extend(shown);
+                return rows;
+            }
+            let next = above.saturating_sub(shown.len());
+            rows.extend_from_slice(&shown[..above - next]);
+            above = next;
+        }
+    }
+}
+
+/// What stands on the screen after the pieces of an answer.
+fn shown<'a>(columns: u16, pieces: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut page = Page::new(columns);
+    page.write("> a question\n");
+    let mut live = Live::new(LOOK, columns.into(), true, "");
+    for piece in pieces {
+        page.write(&live.push(&sanitize(piece), columns.into(), HEIGHT.into()));
+    }
+    page.write(&live.end(columns.into()));
+    page.rows()
+}
+
+#[track_caller]
+fn is_like_the_whole(columns: u16, text: &str, whole: &[String], pieces: &[&str]) {
+    let split = shown(columns, pieces.iter().copied());
+    if split != whole {
+        let at = whole.iter().zip(&split).position(|(one, other)| one != other).unwrap_or(0);
+        panic!(
+            "{columns} columns, {pieces:?} of {text:?}\nrow {at}:\n{:#?}\ninstead of\n{:#?}",
+            &split[at..split.len().min(at + 4)],
+            &whole[at..whole.len().min(at + 4)]
+        );
+    }
+}
+
+/// A sequence of numbers that looks random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// The text in pieces of 1 to `most` characters.
+fn pieces<'a>(text: &'a str, most: usize, random: &mut Random) -> Vec<&'a str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = 1 + random.below(most);
+        let end = rest.char_indices().nth(length).map_or(rest.len(), |(at, _)| at);
+        pieces.push(&rest[..end]);
+        rest = &rest[end..];
+    }
+    pieces
+}
+
+fn come_out_like_the_whole(texts: &[String]) {
+    let mut random = Random(1);
+    for text in texts {
+        let uncoloured = text.replace("```rust", "```").replace("```python", "```").replace("```js", "```"); // quicker
+        for columns in WIDTHS {
+            let whole = shown(columns, [uncoloured.as_str()]);
+            for (at, _) in uncoloured.char_indices().skip(1) {
+                is_like_the_whole(columns, &uncoloured, &whole, &[&uncoloured[..at], &uncoloured[at..]]);
+            }
+            let whole = shown(columns, [text.as_str()]);
+            for most in [1, 3, 8, 40] {
+                is_like_the_whole(columns, text, &whole, &pieces(text, most, &mut random));
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_of_answers_come_out_like_the_whole() {
+    come_out_like_the_whole(&answers());
+}
+
+#[test]
+fn pieces_of_the_specification_come_out_like_the_whole() {
+    come_out_like_the_whole(&examples());
+    let all = examples().join("\n\n");
+    let mut random = Random(2);
+    for columns in WIDTHS {
+        let whole = shown(columns, [all.as_str()]);
+        for most in [1, 5, 100] {
+            is_like_the_whole(columns, "all of it", &whole, &pieces(&all, most, &mut random));
+        }
+    }
+}
+
+/// What the answer leaves, on a page of these columns, without styles.
+fn plain(columns: u16, text: &str) -> Vec<String> {
+    let mut page = Page::new(columns);
+    let mut live = Live::new(LOOK, columns.into(), true, "");
+    page.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
+    page.write(&live.end(columns.into()));
+    page.texts()
+}
+
+#[track_caller]
+fn is_shown(columns: u16, text: &str, rows: &[&str]) {
+    let shown = plain(columns, text);
+    assert_eq!(shown, rows, "{text:?} at {columns}:\n{}", shown.join("\n"));
+}
+
+#[test]
+fn blocks_look_like_what_they_are() {
+    is_shown(40, "# One\n\nText *one* **two** `three` ~~four~~.\n", &["One", "", "Text one two three four."]);
+    is_shown(
+        20,
+        "- one and more words\n  - two\n- [x] three\n- [ ] four",
+        &["• one and more words", "  • two", "✓ three", "☐ four"],
+    );
+    is_shown(
+        20,
+        "1. first of the two items\n10. tenth of the two items",
+        &["1. first of the two", "   items", "10. tenth of the two", "    items"],
+    );
+    is_shown(
+        20,
+        "> quoted words that go on\n> > deeper\n\nafter",
+        &["│ quoted words that", "│ go on", "│ │ deeper", "", "after"],
+    );
+    is_shown(
+        20,
+        "---\n[text](http://a.b/c) <http://d.e>\n[http://f](http://f)",
+        &["────────────────────", "text (http://a.b/c)", "http://d.e", "http://f"],
+    );
+    is_shown(40, "```rust\nlet a = 1;\n```\nafter", &["```rust", "let a = 1;", "```", "after"]);
+}
+
+#[test]
+fn math_and_html_stay_as_written() {
+    for text in [
+        "with $a_1 * b_1 * c_1$ and $$x_1 _y_$$",
+        "also \\(a_i * b_i * c_i\\) and \\[*x*\\]",
+        "$$\nx_1 = *a* + *b*\n$$",
+        "\\[\n*x* _y_\n\\]",
+        "\\begin{align}\n*a* &= _b_\n\\end{align}",
+        "<div>\n*a* _b_\n</div>",
+        "a <b title=\"*x*\">*</b> <!-- *c* -->",
+        "it costs $5 and 2 * 3 * 4 snake_case_name",
+    ] {
+        is_shown(60, text, &text.lines().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn tables_fit_the_window() {
+    let table = "| Name | Count | What |\n|:--|--:|:-:|\n| **a** | 1 | first \\| one |\n| bcd | 23 | two |\n";
+    is_shown(
+        40,
+        table,
+        &[
+            "Name │ Count │    What",
+            "─────┼───────┼────────────",
+            "a    │     1 │ first | one",
+            "bcd  │    23 │     two",
+        ],
+    );
+    is_shown(
+        34,
+        "| Key | Value |\n|---|---|\n| long | many words that do not fit in it |\nafter",
+        &[
+            "Key  │ Value",
+            "─────┼────────────────────────────",
+            "long │ many words that do not fit",
+            "     │ in it",
+            "after",
+        ],
+    );
+    is_shown(
+        20,
+        "| Key | Value | More |\n|---|---|---|\n| a long key | many words here | so it is a record |\n",
+        &["Key: a long key", "Value: many words", "  here", "More: so it is a", "  record", "───"],
+    );
+    is_shown(40, "| no | table |\nafter", &["| no | table |", "after"]);
+}
+
+#[test]
+fn hostile_texts_take_linear_time_and_act_on_nothing() {
+    are_rendered(&hostile(100_000));
+}
+
+#[test]
+#[ignore = "takes a minute: make fuzz-markdown"]
+fn ten_megabytes_of_hostile_text_take_linear_time_and_act_on_nothing() {
+    are_rendered(&hostile(10_000_000));
+}
+
+/// Texts of this many bytes, each with much of something.
+fn hostile(bytes: usize) -> Vec<String> {
+    let repeated = |text: &str| text.repeat(bytes / text.len());
+    vec![
+        repeated("> "),
+        repeated("- "),
+        repeated("> - 1. "),
+        repeated("["),
+        repeated("[a](b *c `"),
+        repeated("**a _b ~~c $d \\(e <f &g "),
+        repeated("endless"),
+        repeated("`*_ "),
+        repeated("| a "),
+        format!("| a | b |\n|---|---|\n{}", repeated("| `x | **y |\n")),
+        repeated("| a | b |\n|---|---|\n|\n\n"),
+        format!("|{}\n|{}\n", "a|".repeat(500), "-|".repeat(500)) + &repeated("| x | y\n"),
+        format!("```rust\n{}", repeated("fn \"'#(r##[/*")),
+        format!("```rust\n{}", repeated("let a = \"b\n")),
+        repeated("\x1b[2J\u{9b}31m\x07\u{202e}\u{2066}a\r\0"),
+        repeated("a\u{301}\u{301}\u{301}\u{301}\u{301}\u{301}\u{301}"),
+        repeated("$$\n\n\\[\n\n<div>\n\n"),
+        repeated("&#27;[2J&#x9b;&#x202e; [x](&#27;]0;) "),
+        repeated(" \t\n"),
+        repeated("日本"),
+    ]
+}
+
+fn are_rendered(texts: &[String]) {
+    for text in texts {
+        let mut live = Live::new(LOOK, 80, true, "");
+        let (mut random, name) = (Random(3), format!("{text:.20}"));
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let length = [1, 7, 500, 40_000][random.below(4)];
+            let end = rest.char_indices().nth(length).map_or(rest.len(), |(at, _)| at);
+            let out = live.push(&sanitize(&rest[..end]), 80, 24);
+            acts_on_nothing(&out, &name);
+            assert!(out.len() < 100 * end + 100_000, "{} bytes for {end} of {:?}", out.len(), &name);
+            rest = &rest[end..];
+        }
+        acts_on_nothing(&live.end(80), &name);
+    }
+}
+
+/// Fails unless the only escape sequences are those of styles and of redrawing.
+#[track_caller]
+fn acts_on_nothing(output: &str, what: &str) {
+    let mut rest = output;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t' && c != '\r') {
+        let sequence = &rest[at..];
+        let end = sequence.find(|c: char| c.is_ascii_alphabetic()).expect("the sequence ends");
+        let parameters =
+            sequence[..end].strip_prefix("\x1b[").unwrap_or_else(|| panic!("{what}: {sequence:.40}"));
+        let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == ';');
+        let known = match sequence.as_bytes()[end] {
+            b'm' | b'A' => digits(parameters),
+            b'J' => parameters.is_empty(),
+            b'h' | b'l' => parameters == "?2026",
+            _ => false,
+        };
+        assert!(known, "{what}: {:?}", &sequence[..=end]);
+        rest = &sequence[end..];
+    }
+    assert!(!output.chars().any(|c| fireside::ui::acts(c) && !c.is_control()), "{what}");
+}
+
+/// Random texts, pieces, windows and notices, for as long as FIRESIDE_FUZZ_SECONDS says: `make fuzz-markdown`.
+#[test]
+#[ignore = "runs as long as it is told to"]
+fn random_texts_come_out_like_the_whole() {
+    let seconds: u64 = std::env::var("FIRESIDE_FUZZ_SECONDS").map_or(10, |text| text.parse().unwrap());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = std::env::var("FIRESIDE_FUZZ_SEED").map_or(now, |text| text.parse().unwrap());
+    let mut corpus = answers();
+    corpus.extend(examples());
+    let mut rounds = 0;
+    let mut random = Random(seed);
+    while std::time::Instant::now() < end {
+        let start = random.0;
+        let text = random_text(&corpus, &mut random);
+        let columns = [5, 8, 20, 33, 80, 200][random.below(6)];
+        let most = [1, 2, 5, 30, 300][random.below(5)];
+        let whole = shown(columns, [text.as_str()]);
+        let split = pieces(&text, most, &mut random);
+        let result = std::panic::catch_unwind(|| is_like_the_whole(columns, &text, &whole, &split));
+        assert!(result.is_ok(), "seed {start}");
+        disturbed(&text, columns, &split, &mut random, start);
+        rounds += 1;
+    }
+    assert!(rounds > 0, "no time for a single text");
+}
+
+/// Marks that texts are made of, besides parts of the corpus.
+const MARKS: &[&str] = &[
+    "*",
+    "**",
+    "***",
+    "_",
+    "__",
+    "`",
+    "``",
+    "```",
+    "~~",
+    "~~~",
+    "$",
+    "$$",
+    "\\(",
+    "\\)",
+    "\\[",
+    "\\]",
+    "[",
+    "]",
+    "](",
+    ")",
+    "<",
+    ">",
+    "<b>",
+    "<div>",
+    "<!--",
+    "-->",
+    "&amp;",
+    "&",
+    "|",
+    "|---|",
+    "| a | b |\n",
+    "\n",
+    "\n\n",
+    " ",
+    "  ",
+    "    ",
+    "\t",
+    "- ",
+    "* ",
+    "1. ",
+    "12) ",
+    "> ",
+    "# ",
+    "### ",
+    "---\n",
+    "[ ] ",
+    "[x] ",
+    "\\",
+    "\\\n",
+    "a",
+    "word",
+    "two words ",
+    "日本語",
+    "é",
+    "e\u{301}",
+    "👩‍💻",
+    "👍🏽",
+    "❤️",
+    "\u{1b}",
+    "\u{202e}",
+    "http://a.b/c",
+    "snake_case",
+    "5",
+    "```rust\n",
+    "fn main() {\n",
+    "\"",
+    "'",
+    "/*",
+    "//",
+    "$5",
+    "\\begin{x}",
+    "\\end{x}",
+    ".",
+    "!",
+    "![",
+    "(",
+    "{",
+    "}",
+    ":",
+    "=",
+];
+
+fn random_text(corpus: &[String], random: &mut Random) -> String {
+    let mut text = String::new();
+    for _ in 0..1 + random.below(12) {
+        if random.below(4) == 0 {
+            let source = &corpus[random.below(corpus.len())];
+            let from = random.below(source.len().max(1));
+            let length = random.below(400);
+            text.extend(source.chars().skip(from).take(length));
+        } else {
+            let most = if random.below(20) == 0 { 900 } else { 12 };
+            let count = 1 + random.below(most);
+            let few = 1 + random.below(6);
+            let picked: Vec<&str> = (0..few).map(|_| MARKS[random.below(MARKS.len())]).collect();
+            (0..count).for_each(|_| text += picked[random.below(few)]);
+        }
+    }
+    text
+}
+
+/// The same with notices in between: what the answer leaves besides them is the whole. And with windows that
+/// change: no text is lost.
+fn disturbed(text: &str, columns: u16, pieces: &[&str], random: &mut Random, seed: u64) {
+    const NOTICE: &str = "(a notice)";
+    if columns < 20 {
+        return;
+    }
+    let mut page = Page::new(columns);
+    page.write("> a question\n");
+    let mut live = Live::new(LOOK, columns.into(), true, "");
+    for piece in pieces {
+        let output = live.push(&sanitize(piece), columns.into(), HEIGHT.into());
+        acts_on_nothing(&output, "");
+        page.write(&output);
+        if random.below(8) == 0 {
+            page.write(&(live.set_aside(columns.into()) + NOTICE + "\n"));
+        }
+    }
+    page.write(&live.end(columns.into()));
+    let without = |mut rows: Vec<String>| {
+        rows.retain(|row| row != NOTICE);
+        while rows.pop_if(|row| row.is_empty()).is_some() {}
+        rows
+    };
+    let mut whole = Page::new(columns);
+    whole.write("> a question\n");
+    let mut live = Live::new(LOOK, columns.into(), true, "");
+    whole.write(&live.push(&sanitize(text), columns.into(), HEIGHT.into()));
+    whole.write(&live.end(columns.into()));
+    assert_eq!(without(page.texts()), whole.texts(), "notices, seed {seed}");
+
+    let mut page = Page::new(columns);
+    (0..HEIGHT * 2).for_each(|n| page.write(&format!("line {n} before\n")));
+    let mut live = Live::new(LOOK, columns.into(), true, "");
+    let mut width = columns;
+    for piece in pieces {
+        if random.below(6) == 0 {
+            width = 20 + random.below(100) as u16;
+            page.resize(width);
+        }
+        page.write(&live.push(&sanitize(piece), width.into(), HEIGHT.into()));
+    }
+    page.write(&live.end(width.into()));
+    let rows = page.texts();
+    for n in 0..HEIGHT * 2 {
+        assert!(rows.contains(&format!("line {n} before")), "line {n} is gone, seed {seed}");
+    }
+}
+
+const ANSWER: &str = "# Rivers\n\nThe **Rhine** is 1,233 km long; its `source` is in the *Alps*.\n\n- Basel, a town with a harbour\n- Cologne\n\n\
+                      | Town | km |\n|---|--:|\n| Basel | 166 |\n| Bonn | 655 |\n\n```sh\nls *.md\n```\nSee [the map](https://a.b/c).\n";
+
+fn scripted(home: &Home, answer: &str) -> [String; 2] {
+    home.script("answers", &format!("{}\n", answer.replace('\n', "\\n")))
+}
+
+/// The program answers this on a terminal of these columns.
+fn answered(home: &Home, setup: Setup, answer: &str, more: &[&str]) -> Terminal {
+    let asks = ["-p", "Say it", "--incognito", "-q"];
+    let script = scripted(home, answer);
+    home.terminal_as(&setup, &[&script.each_ref().map(String::as_str)[..], &asks, more].concat())
+}
+
+fn screen_of(setup: Setup, more: &[&str]) -> String {
+    let home = Home::new();
+    let mut terminal = answered(&home, setup, ANSWER, more);
+    assert_eq!(terminal.ends(), 0);
+    terminal.screen()
+}
+
+fn columns(columns: u16) -> Setup {
+    Setup { columns, ..Setup::default() }
+}
+
+fn with(name: &'static str, value: &str) -> Setup {
+    Setup { environment: vec![(name, value.to_string())], columns: 80, ..Setup::default() }
+}
+
+#[test]
+fn an_answer_is_rendered_on_a_terminal() {
+    let wide = "Rivers\n\nThe Rhine is 1,233 km long; its source is in the Alps.\n\n• Basel, a town with a harbour\n• Cologne\n\n\
+                Town  │  km\n──────┼────\nBasel │ 166\nBonn  │ 655\n\n```sh\nls *.md\n```\nSee the map (https://a.b/c).";
+    for width in [80, 200] {
+        assert_eq!(screen_of(columns(width), &[]).trim_end(), wide);
+    }
+    let narrow = "Rivers\n\nThe Rhine is 1,233\nkm long; its source\nis in the Alps.\n\n• Basel, a town with\n  a harbour\n• Cologne\n\n\
+                  Town  │  km\n──────┼────\nBasel │ 166\nBonn  │ 655\n\n```sh\nls *.md\n```\nSee the map\n(https://a.b/c).";
+    assert_eq!(screen_of(columns(20), &[]).trim_end(), narrow);
+}
+
+#[test]
+fn it_is_the_text_itself_wherever_it_is_not_for_a_person_to_read() {
+    let home = Home::new();
+    let script = scripted(&home, ANSWER);
+    let args = [&script.each_ref().map(String::as_str)[..], &["-p", "Say it", "--markdown", "on"]].concat();
+    assert_eq!(home.run(&args).done().code(0).stdout, ANSWER);
+    let json = home.run(&[&args[..], &["--json"]].concat()).done().code(0).stdout;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["text"], ANSWER);
+    assert_eq!(screen_of(columns(80), &["--raw"]).trim_end(), ANSWER.trim_end());
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    assert_eq!(screen_of(columns(80), &["--markdown", "off"]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(columns(80), &["--plain"]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(with("TERM", "dumb"), &[]).trim_end(), ANSWER.trim_end());
+    assert_eq!(screen_of(with("FIRESIDE_MARKDOWN", "off"), &[]).trim_end(), ANSWER.trim_end());
+    let home = Home::new();
+    let mut terminal = home.terminal(&scripted(&home, ANSWER));
+    terminal.at_prompt().line("Say it").sees("• Cologne").sees("ls *.md").at_prompt();
+    terminal.line("/set markdown off").sees("markdown is off").at_prompt();
+    terminal.wiped().line("Again").sees("- Cologne").sees("**Rhine**").at_prompt();
+    terminal.line("/set markdown on").sees("markdown is on").at_prompt();
+    terminal.wiped().line("/show prompt").sees("[assistant] # Rivers").sees("| Bonn | 655 |").at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn nothing_is_redrawn_on_a_plain_terminal() {
+    let home = Home::new();
+    for setup in [with("TERM", "dumb"), columns(80)] {
+        let mut terminal = answered(&home, setup, ANSWER, &["--plain", "--markdown", "on"]);
+        assert_eq!(terminal.ends(), 0);
+        assert!(terminal.screen().contains("• Cologne\n\nTown  │  km\n"), "{}", terminal.screen());
+        assert!(terminal.screen().contains("The **Rhine** is"), "{}", terminal.screen());
+        assert!(!terminal.bytes().contains(&0x1b), "{:?}", String::from_utf8_lossy(&terminal.bytes()));
+    }
+}
+
+#[test]
+fn styles_are_used_where_they_are_wanted() {
+    let home = Home::new();
+    let mut terminal = answered(&home, columns(80), ANSWER, &[]);
+    terminal.sees("the map").wait("bold", |screen| {
+        let styles = |row, column| screen.cell(row, column).map(|cell| (cell.bold(), cell.italic()));
+        let (bold, italic) = (screen.contents_between(2, 4, 2, 9), screen.contents_between(2, 49, 2, 53));
+        (bold.as_str(), italic.as_str()) == ("Rhine", "Alps")
+            && styles(2, 4) == Some((true, false))
+            && styles(2, 49) == Some((false, true))
+            && styles(2, 10) == Some((false, false))
+    });
+    assert_eq!(terminal.ends(), 0);
+    drop(terminal);
+    for (setup, more) in [(with("NO_COLOR", "1"), &[][..]), (columns(80), &["--color", "never"][..])] {
+        let mut terminal = answered(&home, setup, ANSWER, more);
+        assert_eq!(terminal.ends(), 0);
+        let screen = terminal.screen();
+        assert!(screen.contains("# Rivers\n\nThe **Rhine** is") && screen.contains("• Cologne"), "{screen}");
+        let bytes = String::from_utf8(terminal.bytes()).unwrap();
+        let ends = bytes
+            .split("\x1b[")
+            .skip(1)
+            .map(|rest| rest.trim_start_matches(|c: char| !c.is_ascii_alphabetic()));
+        assert!(ends.into_iter().all(|end| !end.starts_with('m')), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_table_is_seen_while_it_grows_and_stays_when_it_is_stopped() {
+    let home = Home::new();
+    let answer = format!("| a | b |\n|---|---|\n| one | 1 |\n{}| none | 0 |", "\\p".repeat(600));
+    let answers =
+        [answer.as_str(), "| twenty-two | 22 |"].map(|answer| answer.replace('\n', "\\n")).join("\n");
+    let mut terminal = home.terminal(&home.script("answers", &answers));
+    terminal.at_prompt().line("Say it").sees("a   │ b\n────┼──\none │ 1").keys(CTRL_C);
+    terminal.sees("> Say it\na   │ b\n────┼──\none │ 1\nstopped; /more continues").at_prompt();
+    terminal.wiped().line("/more").sees("a          │ b\n───────────┼───\none        │ 1\ntwenty-two │ 22");
+    terminal.at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn the_window_may_change_in_the_middle() {
+    let home = Home::new();
+    let words: String = (1..=60).map(|n| format!("\\pword{n} ")).collect();
+    let answer = format!("**open {words}** end\n\n| a | b |\n|---|---|\n| one | {words} |\n\nthe end\n");
+    let mut terminal = home.terminal(&scripted(&home, &answer));
+    terminal.at_prompt().line("Say it").sees("word10 ").resize(33).sees("word20 ").resize(120);
+    terminal.sees("one").resize(40).sees("the end").at_prompt();
+    let shown = terminal.screen();
+    assert!(shown.contains("> Say it"), "{shown}");
+    for n in 1..=60 {
+        assert!(shown.contains(&format!("word{n}")), "word{n} is gone: {shown}");
+    }
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
