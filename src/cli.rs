@@ -224,10 +224,10 @@ pub enum Commands {
     },
     /// list the roles for --role, or show one
     ///
-    /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines ---
-    /// with settings as `name: value`, description and vars; then the system prompt; then examples, pairs of
-    /// ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other variables.
-    /// --save-role NAME makes one of a command line.
+    /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines
+    /// --- with settings as `name: value`, description and vars; then the system prompt; then examples, pairs
+    /// of ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other
+    /// variables. --save-role NAME makes one of a command line.
     Roles {
         #[arg(value_name = "NAME")]
         name: Option<String>,

@@ -277,8 +277,8 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt is
-    /// the caller's. If that fails, nothing has changed.
+    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt
+    /// is the caller's. If that fails, nothing has changed.
     pub fn take_role(
         &mut self,
         role: Option<TakenRole>,

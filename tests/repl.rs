@@ -432,6 +432,7 @@ fn every_command_is_in_a_transcript() {
         include_str!("roles.rs"),
         include_str!("branches.rs"),
         include_str!("beginnings.rs"),
+        include_str!("probabilities.rs"),
     ]
     .concat();
     for command in COMMANDS {
