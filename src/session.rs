@@ -5,6 +5,7 @@
 
 mod beginning;
 mod compare;
+mod counts;
 mod error;
 mod keeping;
 mod leaving;
@@ -21,10 +22,7 @@ use std::time::Duration;
 use crate::backend::crash_mark;
 use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
-use crate::chat::truncation;
-use crate::chat::{
-    Attachment, Conversation, Cost, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
-};
+use crate::chat::{Attachment, Conversation, Event, Message, MessageId, Request, Role, Settings, Task};
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
 use crate::models;
@@ -218,49 +216,6 @@ impl Session {
         let request = self.request(self.conversation.view(), empty_answer());
         let next = Message::new(Role::User, "").with_files(attached.to_vec());
         self.backend.prepare(request, next.with_headers(self.settings().file_header));
-    }
-
-    /// The tokens of the conversation with `next` at its end; estimated if the backend counts none.
-    pub fn count(&mut self, next: Option<&Message>) -> Result<Counts, Error> {
-        let request = self.next_request(next);
-        if self.model().host.is_none() || self.shows_itself() {
-            return Ok(self.inspect()?.count(request)?);
-        }
-        let prompt = truncation::estimate(&request.visible()).iter().map(|count| count.tokens).sum();
-        let limit = self.model().context_limit;
-        Ok(Counts { prompt, cached: 0, limit, prefill: None, estimated: true })
-    }
-
-    /// What `next` costs more than `before` at the end of the conversation.
-    pub fn cost(&mut self, before: &Message, next: &Message) -> Result<Cost, Error> {
-        Ok(Cost::between(self.count(Some(before))?, self.count(Some(next))?))
-    }
-
-    /// The tokens of each file of a message; estimated if the backend counts none.
-    pub fn file_tokens(&mut self, message: &Message) -> Result<Vec<usize>, Error> {
-        let alone = |file: &Attachment| Arc::new(Message::new(Role::User, "").with_files([file.clone()]));
-        let messages: Vec<Arc<Message>> = message.files().map(alone).collect();
-        let counts = match self.model().host.is_none() || self.shows_itself() {
-            true => self.inspect()?.token_counts(messages)?,
-            false => truncation::estimate(&messages),
-        };
-        Ok(counts.into_iter().map(|count| count.attached).collect())
-    }
-
-    /// Whether the backend may see the conversation, and gives access to prompts and tokens.
-    fn shows_itself(&mut self) -> bool {
-        self.leaves_for().is_none() && self.backend.inspect().is_some()
-    }
-
-    /// The approximate tokens of each message on the path, with the system prompt, if any, first; and which
-    /// of the other messages were dropped.
-    pub fn token_counts(&mut self) -> Result<(Vec<usize>, Dropped), Error> {
-        let request = self.next_request(None);
-        let counts = match self.model().host.is_none() || self.shows_itself() {
-            true => self.inspect()?.token_counts(request.messages)?,
-            false => truncation::estimate(&request.messages),
-        };
-        Ok((counts.into_iter().map(|count| count.tokens).collect(), request.dropped))
     }
 
     /// The prompt with `next` at the end of the conversation.
