@@ -16,7 +16,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::iter::successors;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -46,7 +46,7 @@ pub struct Args {
     /// the prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
-    /// text file to put before the prompt; repeatable
+    /// text file, folder or pattern ('src/*.rs') to put before the prompt, - for stdin; repeatable
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
     pub file: Vec<PathBuf>,
     /// answer the prompt, then stay in the chat
@@ -362,6 +362,7 @@ impl Args {
             ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
             ("raw", self.raw, "chat-template", given("chat-template")),
             ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("no-stdin", self.no_stdin, "file -", self.file.iter().any(|file| file == Path::new("-"))),
             ("raw", self.raw, "role", self.role.is_some()),
             ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
         ];
@@ -383,13 +384,6 @@ impl Args {
         self.json || self.output.json_stream
     }
 }
-
-fn needs_value(arg: &Arg) -> bool {
-    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|number| number.min_values() > 0)
-}
-
-const OPTIONS_AND_PROMPTS: &str =
-    "fireside --help lists the options; a prompt that begins with - goes after -p or --";
 
 #[cfg(test)]
 mod tests {

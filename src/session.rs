@@ -23,7 +23,7 @@ use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation;
 use crate::chat::{
-    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
+    Attachment, Conversation, Cost, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
 };
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -229,6 +229,22 @@ impl Session {
         let prompt = truncation::estimate(&request.visible()).iter().map(|count| count.tokens).sum();
         let limit = self.model().context_limit;
         Ok(Counts { prompt, cached: 0, limit, prefill: None, estimated: true })
+    }
+
+    /// What `next` costs more than `before` at the end of the conversation.
+    pub fn cost(&mut self, before: &Message, next: &Message) -> Result<Cost, Error> {
+        Ok(Cost::between(self.count(Some(before))?, self.count(Some(next))?))
+    }
+
+    /// The tokens of each file of a message; estimated if the backend counts none.
+    pub fn file_tokens(&mut self, message: &Message) -> Result<Vec<usize>, Error> {
+        let alone = |file: &Attachment| Arc::new(Message::new(Role::User, "").with_files([file.clone()]));
+        let messages: Vec<Arc<Message>> = message.files().map(alone).collect();
+        let counts = match self.model().host.is_none() || self.shows_itself() {
+            true => self.inspect()?.token_counts(messages)?,
+            false => truncation::estimate(&messages),
+        };
+        Ok(counts.into_iter().map(|count| count.attached).collect())
     }
 
     /// Whether the backend may see the conversation, and gives access to prompts and tokens.
