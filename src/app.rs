@@ -64,7 +64,7 @@ fn refuse_what_is_wrong(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let goes_on = subcommand.is_some_and(Commands::tolerates_wrong_settings);
-    let tells = matches!(subcommand, Some(Commands::Config { what: None, .. } | Commands::Doctor));
+    let tells = matches!(subcommand, Some(Commands::Config(_) | Commands::Doctor));
     let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
         config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
     for wrong in said.into_iter().filter(|_| !tells) {
@@ -125,7 +125,7 @@ impl App<'_> {
             return commands::devices::run(self.screen, self.args.json);
         }
         if let Some(subcommand) = self.args.subcommand.take() {
-            self.refuse_what_is_for_asking()?;
+            self.refuse_what_is_for_asking(&subcommand)?;
             let server = server_for(&subcommand, &self.args, &self.config)?;
             let (open, chat) = (
                 model_opener(&self.args),
@@ -186,8 +186,9 @@ impl App<'_> {
     }
 
     /// Refuses options that only make sense for a prompt.
-    fn refuse_what_is_for_asking(&self) -> Result<(), Failure> {
+    fn refuse_what_is_for_asking(&self, subcommand: &Commands) -> Result<(), Failure> {
         let Args { prompt, file, interactive, raw, special, no_stdin, dry_run, .. } = &self.args;
+        let in_role = self.args.role.is_some() && !matches!(subcommand, Commands::Config(_));
         let given = [
             ("--prompt", prompt.is_some()),
             ("--file", !file.is_empty()),
@@ -196,6 +197,8 @@ impl App<'_> {
             ("--special", *special),
             ("--no-stdin", *no_stdin),
             ("--dry-run", *dry_run),
+            ("--role", in_role),
+            ("--save-role", self.args.save_role.is_some()),
         ];
         let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
         match given.or(self.args.output.given()) {

@@ -3,6 +3,7 @@
 //! Flags that are settings come from the table in settings/table.rs; llama.cpp's short forms of several
 //! letters are rewritten before clap sees them. Next: settings/resolve.rs, which resolves the settings.
 
+mod config;
 pub mod help;
 mod history;
 pub mod man;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use self::config::ConfigArgs;
 pub use self::history::History;
 pub use self::output::Output;
 pub use self::score::Score;
@@ -208,20 +210,7 @@ pub enum Commands {
     /// can run code here, with few rights. Ctrl-C ends it.
     Worker(Worker),
     /// list every setting with its value and where it comes from; init writes a config file
-    Config {
-        /// init: write a config file with every setting as a comment; path: print where the file is
-        #[arg(value_name = "init|path")]
-        what: Option<String>,
-        /// with init: replace the file
-        #[arg(long)]
-        force: bool,
-        /// what holds in this role
-        #[arg(long, value_name = "NAME")]
-        role: Option<String>,
-        /// value of a variable of the role; repeatable
-        #[arg(long = "var", value_name = "NAME=VALUE")]
-        vars: Vec<String>,
-    },
+    Config(ConfigArgs),
     /// list the roles for --role, or show one
     ///
     /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines
@@ -253,7 +242,7 @@ impl Commands {
     pub fn tolerates_wrong_settings(&self) -> bool {
         matches!(
             self,
-            Commands::Config { .. } | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
+            Commands::Config(_) | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
         )
     }
 }

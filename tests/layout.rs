@@ -154,6 +154,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "clap",
         &[
             "cli.rs",
+            "cli/config.rs",
             "cli/help.rs",
             "cli/history.rs",
             "cli/man.rs",

@@ -457,7 +457,11 @@ fn a_command_line_is_saved_as_a_role_and_comes_back() {
     let all = home.run(&["config", "--role", "new", "--json"]).done().code(0).json()["settings"].clone();
     let value = |name: &str| all[name]["value"].as_str().unwrap().to_string();
     assert_eq!(["temp", "stop", "mlock"].map(value), ["0.3", "a, b, it's", "on"]);
-    save(&["--temp", "1"]).failed(1, "new.md already exists").hint("choose another name");
+    save(&["--temp", "1"]).failed(1, "new.md already exists").hint("--force replaces it");
+    save(&["-p", "x", "--choices", "a,b"]).failed(2, "--choices cannot be saved in a role");
+    home.run(&["--role", "new", "list"]).done().failed(2, "--role does not go with a subcommand");
+    save(&["--temp", "1", "--force"]).code(0);
+    assert_eq!(prompt(&home, &["--role", "new", "-p", "Hi"], ""), "[user] Hi\n");
     save(&[]).failed(2, "there is nothing to save");
     save(&["-p", "x", "--file", "y"]).failed(2, "--file cannot be saved in a role");
     save(&["-p", "x", "--role", "new"]).failed(2, "--role and --save-role exclude each other");

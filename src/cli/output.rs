@@ -27,7 +27,7 @@ pub struct Output {
     /// write the answer to a file, whole or not at all; stdout stays empty
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// with --output: replace an existing file
+    /// with --output or --save-role: replace an existing file
     #[arg(long)]
     pub force: bool,
 }
@@ -61,7 +61,12 @@ impl Output {
             ("--choices", !self.choices.is_empty(), "--think on", args.sets("think", "on")),
         ];
         let requires = [
-            ("--force", self.force, "--output", self.output.is_some()),
+            (
+                "--force",
+                self.force,
+                "--output or --save-role",
+                self.output.is_some() || args.save_role.is_some(),
+            ),
             ("--exit-choice", self.exit_choice, "--choices", !self.choices.is_empty()),
             ("--logprobs", self.logprobs.is_some(), "--json or --json-stream", args.prints_json()),
         ];

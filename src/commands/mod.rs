@@ -26,7 +26,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Commands, History};
+use crate::cli::{Commands, ConfigArgs, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
@@ -194,7 +194,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
             subcommand,
             Commands::List { .. }
                 | Commands::Show { .. }
-                | Commands::Config { what: None, .. }
+                | Commands::Config(ConfigArgs { what: None, .. })
                 | Commands::Roles { .. }
                 | Commands::Doctor
                 | Commands::Help { .. }
@@ -220,7 +220,7 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         Commands::Bench { model } => bench::run(model.as_deref(), context),
         Commands::Score(args) => score::run(&args, context),
         Commands::Worker(worker) => worker::run(&worker, context),
-        Commands::Config { what, force, .. } => config::run(what.as_deref(), force, context),
+        Commands::Config(args) => config::run(args.what.as_deref(), args.force, context),
         Commands::Roles { name } => roles::run(name.as_deref(), context),
         Commands::Doctor => doctor::run(context),
         Commands::Help { what } => help::run(&what, context),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{CommandContext, lossy};
 use crate::cli::prompt::variables;
-use crate::cli::{Args, Commands};
+use crate::cli::{Args, Commands, ConfigArgs};
 use crate::failure::{Exit, Failure};
 use crate::files::{self, reason};
 use crate::input;
@@ -18,6 +18,7 @@ use crate::ui::table::{Column, pairs};
 
 /// The placeholder for stdin in a prompt, which becomes that for the input.
 const STDIN: &str = "{stdin}";
+const FORCE: &str = "--force";
 
 pub(super) fn run(name: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failure> {
     let folder = saved::roles_folder(context.config)?;
@@ -96,7 +97,7 @@ fn object(role: &Role) -> Value {
 pub fn in_role(mut config: Config, args: &Args) -> Config {
     let folder = config.paths.as_ref().map(|paths| paths.roles.as_path());
     let (name, vars) = match &args.subcommand {
-        Some(Commands::Config { role: Some(role), vars, .. }) => (Some(role), vars),
+        Some(Commands::Config(ConfigArgs { role: Some(role), vars, .. })) => (Some(role), vars),
         _ => (args.role.as_ref(), &args.vars),
     };
     let taken = match name {
@@ -156,9 +157,8 @@ pub fn save(
     })?;
     let existing = match files::would_replace(&path) {
         false => files::Existing::Keep,
-        true if !input::can_ask() => {
-            return Err(saved::exists(&path).hint("remove it, or choose another name"));
-        }
+        true if args.output.force => files::Existing::Replace,
+        true if !input::can_ask() => return Err(saved::exists(&path).hint("--force replaces it")),
         true => match input::confirm(screen, &saved::replace_question(&path))? {
             true => files::Existing::Replace,
             false => return Err(Failure::new("nothing was written")),
@@ -185,8 +185,9 @@ fn refuse_what_no_role_has(args: &Args) -> Result<(), Failure> {
         ("--title", title.is_some()),
         ("--server", server.is_some()),
     ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((option, _)) => Err(Failure::usage(format!("{option} cannot be saved in a role"))
+    let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+    match given.or(args.output.given().filter(|option| *option != FORCE)) {
+        Some(option) => Err(Failure::usage(format!("{option} cannot be saved in a role"))
             .hint("a role has settings, a model, a system prompt and a prompt")),
         None => Ok(()),
     }
