@@ -1,4 +1,4 @@
-//! clap's errors → one line and a hint.
+//! clap's errors, and options that contradict each other → one line and a hint.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory};
@@ -65,5 +65,31 @@ fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
     match error.get(ContextKind::InvalidArg)? {
         ContextValue::String(word) => setting(word),
         _ => None,
+    }
+}
+
+impl Args {
+    /// Refuses options that contradict each other. settings/resolve.rs does this for two settings.
+    pub(super) fn refuse_contradictions(&self) -> Result<(), Failure> {
+        let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
+        let is = |name, wanted| self.sets(name, wanted);
+        let pairs = [
+            ("plain", self.plain, "color", is("color", "always")),
+            ("quiet", self.quiet, "stats", is("stats", "on")),
+            ("think", is("think", "on"), "think-budget", is("think-budget", "0")),
+            ("quiet", self.quiet, "verbose", self.verbose),
+            ("raw", self.raw, "system-prompt", given("system-prompt")),
+            ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
+            ("raw", self.raw, "chat-template", given("chat-template")),
+            ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("raw", self.raw, "role", self.role.is_some()),
+            ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
+        ];
+        match pairs.iter().find(|(_, one, _, other)| *one && *other) {
+            Some((one, _, other, _)) => {
+                Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
+            }
+            None => self.output.refuse_contradictions(self),
+        }
     }
 }
