@@ -422,6 +422,12 @@ fn tokens_and_prompts_of_a_real_model_can_be_seen() {
 
 /// Every command of the table is typed in this file or in that of its subject.
 #[test]
+fn a_script_cannot_say_why() {
+    chat("Yes.\n", "/why\n").failed(0, "there is no answer yet");
+    chat("Yes.\n", "Hi\n/why\n").stdout("Yes.\n").says("script tells no probabilities of given texts");
+}
+
+#[test]
 fn every_command_is_in_a_transcript() {
     let here = [
         include_str!("repl.rs"),

@@ -1,4 +1,6 @@
-//! clap's errors → one line and a hint.
+//! clap's errors, and options that contradict each other → one line and a hint.
+
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory};
@@ -75,3 +77,30 @@ pub(super) fn needs_value(arg: &Arg) -> bool {
 
 pub(super) const OPTIONS_AND_PROMPTS: &str =
     "fireside --help lists the options; a prompt that begins with - goes after -p or --";
+
+impl Args {
+    /// Refuses options that contradict each other. settings/resolve.rs does this for two settings.
+    pub(super) fn refuse_contradictions(&self) -> Result<(), Failure> {
+        let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
+        let is = |name, wanted| self.sets(name, wanted);
+        let pairs = [
+            ("plain", self.plain, "color", is("color", "always")),
+            ("quiet", self.quiet, "stats", is("stats", "on")),
+            ("think", is("think", "on"), "think-budget", is("think-budget", "0")),
+            ("quiet", self.quiet, "verbose", self.verbose),
+            ("raw", self.raw, "system-prompt", given("system-prompt")),
+            ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
+            ("raw", self.raw, "chat-template", given("chat-template")),
+            ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("no-stdin", self.no_stdin, "file -", self.file.iter().any(|file| file == Path::new("-"))),
+            ("raw", self.raw, "role", self.role.is_some()),
+            ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
+        ];
+        match pairs.iter().find(|(_, one, _, other)| *one && *other) {
+            Some((one, _, other, _)) => {
+                Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
+            }
+            None => self.output.refuse_contradictions(self),
+        }
+    }
+}

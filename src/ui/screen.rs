@@ -149,7 +149,7 @@ impl Screen {
     /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            None | Some(Event::Asked { .. }) => self.progress.tick(),
+            None | Some(Event::Asked { .. } | Event::Token(_) | Event::Choices(_)) => self.progress.tick(),
             Some(Event::Loading { fraction }) => {
                 self.set_answer_aside();
                 self.progress.loading(*fraction);
@@ -160,7 +160,6 @@ impl Screen {
             }
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
-            Some(Event::Token(_) | Event::Choices(_)) => {}
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
