@@ -139,6 +139,10 @@ fn finish(
     if let Some(line) = &only_thought {
         screen.note(line);
     }
+    let unmatched = answer.unmatched.filter(|_| answer.error.is_none() && stop != StopReason::Interrupted);
+    if let Some(kind) = unmatched {
+        screen.note(&stats::unmatched(kind));
+    }
     if manner.stats {
         screen.stats(&answer.stats, first_token);
     }
@@ -151,7 +155,7 @@ fn finish(
     Ok(match stop {
         StopReason::Interrupted => Exit::Interrupted,
         StopReason::Error => Exit::Failed,
-        _ if only_thought.is_some() => Exit::Cut,
+        _ if only_thought.is_some() || unmatched.is_some() => Exit::Cut,
         StopReason::Context | StopReason::Repetition => Exit::Cut,
         StopReason::Length if own_limit => Exit::Cut,
         _ => Exit::Answered,

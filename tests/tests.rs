@@ -25,6 +25,8 @@ mod attached;
 mod control;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
+// Answers that match a schema, a grammar or a regular expression.
+mod constrained;
 // Malicious chat templates.
 mod rendering;
 // The models on this machine: found, listed, shown, removed.

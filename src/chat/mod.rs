@@ -4,6 +4,7 @@ pub mod id;
 pub mod part;
 pub mod message;
 pub mod conversation;
+pub mod constraint;
 pub mod settings;
 pub mod record;
 pub mod dropped;
@@ -12,6 +13,7 @@ pub mod events;
 pub mod truncation;
 pub mod fences;
 
+pub use constraint::Constraint;
 pub use conversation::Conversation;
 pub use dropped::Dropped;
 pub use events::{Counts, DraftCounts, Event, Stats, StopReason};

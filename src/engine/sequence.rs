@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
+use super::constrained::Constrained;
 use super::model::{Model, Sampler};
 use super::stream::Stream;
 use super::stream::reasoning::ReplyDelta;
@@ -17,6 +18,7 @@ use crate::chat::{Event, StopReason};
 /// An answer being generated.
 pub struct Sequence<'a> {
     sampler: Box<dyn Sampler>,
+    constraint: Option<Constrained>,
     stream: Stream,
     /// Tokens that end the answer besides the model's own end tokens.
     ends: Vec<Token>,
@@ -51,6 +53,7 @@ impl<'a> Sequence<'a> {
     ) -> Sequence<'a> {
         Sequence {
             sampler,
+            constraint: None,
             stream,
             ends,
             max_tokens: max_tokens as usize,
@@ -60,6 +63,11 @@ impl<'a> Sequence<'a> {
             tokens: 0,
             thinking: 0,
         }
+    }
+
+    /// The same with a constraint on the answer.
+    pub fn constrained(self, constraint: Option<Constrained>) -> Sequence<'a> {
+        Sequence { constraint, ..self }
     }
 
     pub fn cancel(&self) -> &'a AtomicBool {
@@ -83,10 +91,7 @@ impl<'a> Sequence<'a> {
         if self.cancelled() {
             return Ok(StepResult::End(StopReason::Interrupted));
         }
-        let next = match self.forced.pop_front() {
-            Some(token) => self.sampler.take(token),
-            None => self.sampler.pick(logits)?, // logits → token
-        };
+        let Some(next) = self.next(logits)? else { return Ok(StepResult::End(StopReason::End)) };
         if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
             return Ok(StepResult::End(StopReason::End));
         }
@@ -110,6 +115,29 @@ impl<'a> Sequence<'a> {
             return Ok(StepResult::End(StopReason::Length));
         }
         Ok(StepResult::Token(next))
+    }
+
+    /// Logits → token. `None`: the answer is whole.
+    fn next(&mut self, logits: &[f32]) -> Result<Option<Token>> {
+        if let Some(constraint) = self.constraint.as_ref().filter(|_| self.forced.is_empty()) {
+            self.forced.extend(constraint.lead(self.stream.stage()));
+        }
+        if let Some(token) = self.forced.pop_front() {
+            return Ok(Some(self.sampler.take(token)));
+        }
+        let Some(constraint) = &mut self.constraint else { return self.sampler.pick(logits).map(Some) };
+        let chosen = constraint.choose(&mut *self.sampler, self.stream.stage(), logits)?;
+        if chosen.is_some_and(|(_, is_answer)| is_answer) {
+            self.stream.begin_answer();
+        }
+        Ok(chosen.map(|(token, _)| token))
+    }
+
+    /// The drafted tokens that may follow, without those from the first one on that may not.
+    pub fn keep_fitting(&mut self, drafts: &mut Vec<Token>) {
+        if let Some(constraint) = &mut self.constraint {
+            drafts.truncate(constraint.fitting(self.stream.stage(), drafts));
+        }
     }
 
     /// Whether this token may end the answer.

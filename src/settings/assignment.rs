@@ -77,11 +77,18 @@ pub(super) struct Collected {
 impl Collected {
     /// Adds a value, or records why it is invalid. `called`: the setting's name as the user wrote it.
     pub(super) fn add(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
-        match checked(setting, value, called) {
-            Ok(()) => self.assignments.push(Assignment { setting, value: value.to_string(), source }),
+        match read(setting, value, called) {
+            Ok(value) => self.assignments.push(Assignment { setting, value, source }),
             Err(what) => self.wrong.push(Wrong { source, what, harmless: false }),
         }
     }
+}
+
+/// What a person wrote → a checked value; the error says why it is invalid.
+pub(super) fn read(setting: &Setting, written: &str, called: &str) -> Result<String, String> {
+    let value = setting.read.map_or(Ok(written.to_string()), |read| read(written));
+    let value = value.map_err(|why| refusal(called, written, &why))?;
+    checked(setting, &value, called).map(|()| value)
 }
 
 /// Checks a value of a setting; the error says why it is invalid.

@@ -4,7 +4,7 @@
 //! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values.
 //! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
 //! assignment.rs has the values with their sources. servers.rs has the servers of the config file, paths.rs the
-//! paths of fireside's own files.
+//! paths of fireside's own files; constraints.rs has schemas, grammars and regular expressions.
 
 pub mod assignment;
 pub mod paths;
@@ -12,6 +12,7 @@ pub mod resolve;
 pub mod servers;
 pub mod setting;
 pub mod table;
+mod constraints;
 mod environment;
 mod file;
 mod values;

@@ -3,7 +3,8 @@
 //!
 //! Errors are collected; the caller decides whether to continue. Next: file.rs, environment.rs.
 
-use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force};
+use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force, read};
+use super::constraints::CONSTRAINTS;
 use super::paths::Paths;
 use super::servers::{self, Server};
 use super::setting::Setting;
@@ -26,7 +27,7 @@ pub enum Error {
 }
 
 /// Settings that exclude each other.
-const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
+const RIVALS: &[&[&str]] = &[&["incognito", "keep"], &["system-prompt", "system-prompt-file"], &CONSTRAINTS];
 
 /// All values from all sources, and the resolved settings.
 #[derive(Debug, Clone, Default)]
@@ -76,23 +77,29 @@ impl Config {
         self.remote(wanted).is_some_and(|(_, server)| server.name.is_empty())
     }
 
-    /// If two settings exclude each other, the one from the higher source wins; from the same source, they
-    /// are an error.
-    fn decide(&mut self, rivals: &[&str; 2]) {
-        let given = |name: &str| {
-            let shown = (setting(name)?.get)(&self.settings);
-            let source = self.source(name);
-            (source != Source::Default && !["", "off"].contains(&&*shown)).then_some(source)
+    /// Of settings that exclude each other, the one from the highest source wins; two from the same source are an
+    /// error.
+    fn decide(&mut self, rivals: &[&str]) {
+        let in_use = |a: &&Assignment| {
+            let mut settings = Settings::default();
+            (a.setting.set)(&mut settings, &a.value).is_ok() && settings != Settings::default()
         };
-        let [Some(one), Some(other)] = rivals.map(given) else { return };
-        if one == other {
+        let given = |name: &&str| {
+            let values = in_force(&self.assignments).filter(|a| a.setting.name == *name);
+            values.last().filter(in_use).map(|a| (a.source, a.setting.name))
+        };
+        let given: Vec<(Source, &str)> = rivals.iter().filter_map(given).collect();
+        let Some(highest) = given.iter().map(|(source, _)| *source).max() else { return };
+        let winners: Vec<&str> =
+            given.iter().filter(|(source, _)| *source == highest).map(|(_, name)| *name).collect();
+        if let [one, other, ..] = winners[..] {
             let called =
-                rivals.map(|name| if one == Source::Flag { format!("--{name}") } else { name.into() });
-            let what = format!("{} and {} exclude each other", called[0], called[1]);
-            return self.wrong.push(Wrong { source: one, what, harmless: false });
+                |name| if highest == Source::Flag { format!("--{name}") } else { String::from(name) };
+            let what = format!("{} and {} exclude each other", called(one), called(other));
+            return self.wrong.push(Wrong { source: highest, what, harmless: false });
         }
-        let beaten = if one < other { rivals[0] } else { rivals[1] };
-        self.change(|assignments| assignments.retain(|assignment| assignment.setting.name != beaten));
+        let beaten = |name| rivals.contains(&name) && !winners.contains(&name);
+        self.change(|assignments| assignments.retain(|assignment| !beaten(assignment.setting.name)));
     }
 
     /// The same with the recommendations of another model.
@@ -137,10 +144,8 @@ impl Config {
 
     /// Sets a value in the chat, over all other sources. `None` restores the value from before the chat.
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
-        if let Some(value) = value {
-            checked(row, value, row.name).map_err(Error::Wrong)?;
-        }
-        let assignment = |value: &str| Assignment { setting: row, value: value.into(), source: Source::Chat };
+        let value = value.map(|value| read(row, value, row.name)).transpose().map_err(Error::Wrong)?;
+        let assignment = |value| Assignment { setting: row, value, source: Source::Chat };
         self.change(|assignments| {
             assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
             assignments.extend(value.map(assignment));
