@@ -1,6 +1,7 @@
 //! Answers that must match a schema, a grammar or a regular expression.
 
 use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fireside::chat::Constraint;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::mutate::Random;
 use crate::support::parrot::{CHATML, Kind, Parrot};
-use crate::support::{Done, Home, Run, tiny};
+use crate::support::{Done, Home, Run, default_model, program, repository, tiny};
 
 /// A run of a tiny chat model with random weights, hot.
 fn run(home: &Home, model: &str, args: &[&str]) -> Run {
@@ -134,6 +135,56 @@ fn thinking_is_free_and_the_answer_is_not() {
     let done = home.run(&args).model(&path).done();
     let object = done.json();
     assert_eq!((&object["text"], &object["thinking"]), (&json!("yes"), &json!("Let")), "{done:#?}");
+}
+
+/// The format of GPT-OSS, whose answers begin with a header.
+const HARMONY: &str = "{# <|channel|> #}{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>\
+                       {% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}";
+
+#[test]
+fn headers_lead_to_the_thinking_and_then_to_the_answer() {
+    let home = Home::new();
+    let mut parrot = Parrot::saying(&["<|message|>", "hm", "<|end|>"]).template(HARMONY);
+    for marker in ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"] {
+        parrot = parrot.marker(marker, Kind::Control);
+    }
+    let path = parrot.write(&home, "harmony");
+    let args = ["-p", "Hi", "--temp", "0", "--regex", "(no|yes)", "--json", "-n", "80"];
+    let object = home.run(&args).model(&path).done().code(0).json();
+    assert_eq!(object["thinking"], "hm", "{object}");
+    assert!(["no", "yes"].contains(&object["text"].as_str().unwrap()), "{object}");
+}
+
+#[test]
+fn a_cut_answer_goes_on_where_it_ended() {
+    let home = Home::new();
+    let typed = "/set regex [a-z]{40}\n/set predict 9\n/set stats off\nHi\n/set predict 100\n/more\n";
+    let args = ["--repl-stdin", "--temp", "2", "--think", "off"];
+    let done = home.run(&args).model(&tiny("llama-bpe")).stdin(typed).done().code(0);
+    let text: String = done.stdout.lines().collect();
+    assert!(text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_lowercase()), "{done:#?}");
+    done.says("the answer is incomplete: it does not match the regular expression");
+}
+
+#[test]
+fn the_transcripts_of_the_docs_are_true() {
+    let Some(model) = default_model() else { return };
+    let page = std::fs::read_to_string(repository().join("docs/scripting.md")).unwrap();
+    let (_, rest) = page.split_once("## Structured output").unwrap();
+    let (block, _) = rest.split_once("```console\n").unwrap().1.split_once("```").unwrap();
+    let home = Home::new();
+    std::os::unix::fs::symlink(program(), home.path("fireside")).unwrap();
+    let path = format!("{}:{}", home.path("").display(), std::env::var("PATH").unwrap());
+    let mut commands = 0;
+    for part in block.split("$ ").filter(|part| !part.is_empty()) {
+        let (command, expected) = part.split_once('\n').unwrap();
+        let mut run = Command::new("sh");
+        run.args(["-c", command]).envs(home.environment()).env("PATH", &path).env("FIRESIDE_MODEL", &model);
+        let done = run.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), expected, "{command}");
+        commands += 1;
+    }
+    assert_eq!(commands, 3);
 }
 
 /// Schemas and grammars that use everything, to be damaged.

@@ -24,7 +24,7 @@ pub(super) const GENERATIONS: &str = "schema generations";
 /// Whole answers for each keyword.
 const ANSWERS: usize = 100;
 /// Tokens of one.
-const LONGEST: u32 = 120;
+const LONGEST: u32 = 60;
 /// Most answers that are cut off, for each whole one.
 const MOST_CUT: usize = 4;
 /// Most spellings of one instance that are tried.
@@ -259,7 +259,7 @@ fn schemas_as_large_as_those_of_tools_are_taken() {
 /// A text for each of llama.cpp's grammars, and one that differs at its end.
 const TEXTS: [(&str, &str, &str); 8] = [
     ("arithmetic", "a=\n12", "(b+3*cd)/7 =\n a\n"),
-    ("c", "int f(){", "int f(int a){x = -a*( g(1,2)+b );return x;}"),
+    ("c", "int f(){", "int f(int a){x = -a*( g(1, 2)+b );return x;}"),
     ("chess", "1. e4 e5\n", "1. e4 e5\n2. Nf3 O-O-O+\n"),
     ("english", "Hello \u{e9}", "Hello, world!\nYes"),
     ("japanese", "hai", "\u{3042}\u{30a2} \u{4e00}"),
