@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::backend::Description;
 use crate::chat::message::without_mark;
 use crate::chat::record::Record;
-use crate::chat::settings::Auto;
 use crate::chat::{Message, Settings};
 use crate::cli::{self, Args, Commands};
 use crate::commands::{self, CommandContext, OfChat};
@@ -22,7 +21,7 @@ use crate::repl::{self, Lines, commands as slash};
 use crate::saved;
 use crate::session::{Session, SessionOptions};
 use crate::settings::{Config, Source, Wrong};
-use crate::ui::{Screen, Style, crash, terminal};
+use crate::ui::{self, Screen, Style, crash, terminal};
 use crate::units::count;
 
 /// Runs the command line; returns the exit code.
@@ -30,7 +29,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
     if let Some(folder) = &args.man {
         return cli::man::write(folder).map_or_else(|failure| report(&failure), |()| Exit::Answered);
     }
-    let config = Config::gather(&args.settings);
+    let mut config = Config::gather(&args.settings);
     if let Some(path) = &args.probe {
         let tried = models::probe::child(path, config.settings()).map_err(Failure::from);
         return tried.map_or_else(|failure| failure.print(), |()| Exit::Answered);
@@ -41,8 +40,12 @@ pub fn run(args: Args, started: Instant) -> Exit {
         let served = commands::worker::serve(worker, config.settings());
         return served.map_or_else(|failure| failure.print(), |()| Exit::Answered);
     }
-    let Settings { color, show_thinking: thinking, .. } = *config.settings();
-    let mut screen = Screen::new(Style { color, plain: args.plain, quiet: args.quiet, thinking });
+    models::drop_hiding_aliases(&mut config);
+    let config = commands::roles::in_role(config, &args);
+    if args.plain {
+        ui::be_plain();
+    }
+    let mut screen = Screen::new(Style::of(config.settings(), args.quiet));
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
         return failure.exit;
@@ -61,7 +64,7 @@ fn refuse_what_is_wrong(
     screen: &mut Screen,
 ) -> Result<(), Failure> {
     let goes_on = subcommand.is_some_and(Commands::tolerates_wrong_settings);
-    let tells = matches!(subcommand, Some(Commands::Config | Commands::Doctor));
+    let tells = matches!(subcommand, Some(Commands::Config { what: None, .. } | Commands::Doctor));
     let (said, mut fatal): (Vec<&Wrong>, Vec<&Wrong>) =
         config.wrong.iter().partition(|wrong| wrong.harmless || (goes_on && wrong.source != Source::Flag));
     for wrong in said.into_iter().filter(|_| !tells) {
@@ -69,6 +72,9 @@ fn refuse_what_is_wrong(
     }
     let Some(last) = fatal.pop() else { return Ok(()) };
     fatal.iter().for_each(|wrong| screen.warning(&wrong.what));
+    if last.source == Source::Role {
+        return Err(saved::wrong_role(vec![last.what.clone()], "fireside roles", screen));
+    }
     let file =
         config.paths.as_ref().filter(|_| fatal.iter().chain([&last]).any(|w| w.source == Source::File));
     let file = file.map_or(String::new(), |paths| format!("edit {}; ", paths.config_file.display()));
@@ -89,8 +95,10 @@ pub fn help(styled: &str, plain: &str) -> Exit {
 }
 
 fn screen_without_arguments() -> Screen {
-    let plain = std::env::args_os().any(|word| word == "--plain");
-    Screen::new(Style { color: Auto::Auto, plain, quiet: false, thinking: false })
+    if std::env::args_os().any(|word| word == "--plain") {
+        ui::be_plain();
+    }
+    Screen::new(Style::of(&Settings::default(), false))
 }
 
 struct App<'a> {
@@ -131,6 +139,9 @@ impl App<'_> {
             return Err(Failure::usage("there are two prompts").hint("use either -p or the argument"));
         }
         let prompt = words.or(self.args.prompt.clone()).map(without_mark);
+        if let Some(name) = &self.args.save_role {
+            return commands::roles::save(name, &self.args, prompt.as_deref(), &self.config, self.screen);
+        }
         if self.args.special && !self.args.raw {
             return Err(Failure::usage("--special requires --raw"));
         }
@@ -169,7 +180,8 @@ impl App<'_> {
 
     fn wants_chat(&self) -> bool {
         let lines = std::io::stdin().is_terminal() || self.args.repl_stdin;
-        lines && !self.args.json && !self.args.dry_run && !self.args.raw
+        let one_answer = self.args.json || self.args.output.given().is_some();
+        lines && !one_answer && !self.args.dry_run && !self.args.raw
     }
 
     /// Refuses options that only make sense for a prompt.
@@ -184,8 +196,9 @@ impl App<'_> {
             ("--no-stdin", *no_stdin),
             ("--dry-run", *dry_run),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
+        let given = given.iter().find(|(_, given)| *given).map(|(option, _)| *option);
+        match given.or(self.args.output.given()) {
+            Some(option) => Err(Failure::usage(format!("{option} does not go with a subcommand"))
                 .hint("to use the name of a subcommand as a prompt, put it after -p")),
             None => Ok(()),
         }
@@ -195,8 +208,9 @@ impl App<'_> {
     fn ask(&mut self, prompt: Option<String>, piped: bool) -> Result<Exit, Failure> {
         let options = match self.args.interactive || self.args.dry_run {
             true => SessionOptions::default(),
-            false => oneshot::options(),
+            false => oneshot::options(&self.args.output)?,
         };
+        let mut manner = Manner::of(&self.args, self.started)?;
         let known_to_ask = prompt.is_some();
         if known_to_ask {
             self.open_session(options.clone())?; // loads while stdin is read
@@ -210,7 +224,7 @@ impl App<'_> {
         let settings = self.config.settings();
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
         let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
-        let message = question.ok_or_else(nothing_to_ask)?;
+        let message = oneshot::in_role(question, self.config.role())?.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
             self.open_session(options)?;
         }
@@ -224,7 +238,7 @@ impl App<'_> {
         if had_input {
             session.bypass_prompt_cache(); // piped text may contain secrets
         }
-        let stats = session.settings().stats == Some(true);
+        manner.stats = session.settings().stats == Some(true);
         if !self.args.raw {
             session.model().cautions.iter().for_each(|line| self.screen.note(line));
         }
@@ -233,12 +247,11 @@ impl App<'_> {
         }
         ask_before_leaving(self.session.as_mut().expect("opened above"), self.screen)?;
         terminal::end_on_second_interrupt();
-        let manner = Manner { json: self.args.json, raw: self.args.raw, stats, started: self.started };
         self.keep(false);
         let cache = self.config.paths.as_ref().map(|paths| paths.prompt_cache.clone());
         let new_cache = cache.filter(|folder| !folder.exists());
         let session = self.session.as_mut().expect("opened above");
-        let exit = oneshot::run(session, message, self.screen, manner);
+        let exit = oneshot::run(session, message, self.screen, &manner);
         let kept = session.finish();
         session.troubles().iter().for_each(|line| self.screen.note(line));
         if !kept {
@@ -338,6 +351,7 @@ impl App<'_> {
         let options = SessionOptions { raw: self.args.raw, special: self.args.special, ..options };
         let mut opener = SessionOpener { args: &self.args, config: &self.config, screen: self.screen };
         let (session, resumed) = opener.open(options)?;
+        self.screen.restyle(session.settings());
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
             self.screen.note(&build_notes(session.settings()));
@@ -352,9 +366,8 @@ impl App<'_> {
         } else {
             self.screen.failure(failure);
         }
-        if self.args.json && self.understood {
-            let object = oneshot::failed(self.session.as_ref(), failure, self.started);
-            let _ = self.screen.json(&object.to_string()); // the failure above matters more
+        if self.understood {
+            oneshot::fail(&self.args, self.session.as_ref(), failure, self.started, self.screen);
         }
         failure.exit
     }

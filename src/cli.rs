@@ -6,8 +6,10 @@
 pub mod help;
 mod history;
 pub mod man;
+mod output;
 pub mod prompt;
 mod refusal;
+mod score;
 mod translate;
 mod worker;
 
@@ -19,6 +21,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::history::History;
+pub use self::output::Output;
+pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
 use crate::settings::{Given, SETTINGS, Setting};
@@ -61,7 +65,9 @@ pub struct Args {
     /// print one JSON object: the answer with all its details, or the result of a subcommand
     #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// no colours, no progress bars, no animation
+    #[command(flatten)]
+    pub output: Output,
+    /// no colours, no progress bars, no redrawing, no line editor: for screen readers and logs
     #[arg(long, global = true, help_heading = "Output")]
     pub plain: bool,
     /// print nothing on stderr but errors
@@ -79,6 +85,15 @@ pub struct Args {
     /// title of the conversation; default: from its first message
     #[arg(long, value_name = "TEXT", help_heading = "Conversation")]
     pub title: Option<String>,
+    /// answer in a role: settings, system prompt and prompt from NAME.md in the folder of roles
+    #[arg(long, value_name = "NAME", help_heading = "Ask")]
+    pub role: Option<String>,
+    /// value of a variable of the role; repeatable
+    #[arg(long = "var", value_name = "NAME=VALUE", help_heading = "Ask")]
+    pub vars: Vec<String>,
+    /// write the settings, system prompt and prompt of this command line to a role, then exit
+    #[arg(long, value_name = "NAME", help_heading = "Ask")]
+    pub save_role: Option<String>,
     /// ask a server instead of this machine: its URL, or its name in the config file; -m names a model there
     #[arg(long, value_name = "URL|NAME", global = true, help_heading = "Model")]
     pub server: Option<String>,
@@ -182,13 +197,41 @@ pub enum Commands {
         #[arg(id = "MODEL")]
         model: Option<String>,
     },
+    /// measure how likely a text is: perplexity and log-probability per token
+    ///
+    /// A text of at least two chunks (of 512 tokens, or of --ctx-size) is evaluated in chunks, and the second half of
+    /// each counts, as in llama-perplexity. Of a shorter one, and after a prompt, every token counts.
+    Score(Score),
     /// lend this machine's GPU or processors to fireside on another machine
     ///
     /// The other machine uses them with --rpc HOST:PORT and the token that this command makes. Whoever has the token
     /// can run code here, with few rights. Ctrl-C ends it.
     Worker(Worker),
-    /// list every setting with its value and source
-    Config,
+    /// list every setting with its value and where it comes from; init writes a config file
+    Config {
+        /// init: write a config file with every setting as a comment; path: print where the file is
+        #[arg(value_name = "init|path")]
+        what: Option<String>,
+        /// with init: replace the file
+        #[arg(long)]
+        force: bool,
+        /// what holds in this role
+        #[arg(long, value_name = "NAME")]
+        role: Option<String>,
+        /// value of a variable of the role; repeatable
+        #[arg(long = "var", value_name = "NAME=VALUE")]
+        vars: Vec<String>,
+    },
+    /// list the roles for --role, or show one
+    ///
+    /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines ---
+    /// with settings as `name: value`, description and vars; then the system prompt; then examples, pairs of
+    /// ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other variables.
+    /// --save-role NAME makes one of a command line.
+    Roles {
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// report how this installation was built, where its files are, and what is wrong
     Doctor,
     /// explain a subcommand, a setting or a topic: keys, commands, settings, environment, files, exit-codes
@@ -210,7 +253,7 @@ impl Commands {
     pub fn tolerates_wrong_settings(&self) -> bool {
         matches!(
             self,
-            Commands::Config | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
+            Commands::Config { .. } | Commands::Doctor | Commands::Help { .. } | Commands::Completions { .. }
         )
     }
 }
@@ -320,8 +363,7 @@ impl Args {
     /// Refuses options that contradict each other. settings/resolve.rs does this for two settings.
     fn refuse_contradictions(&self) -> Result<(), Failure> {
         let given = |name| self.settings.0.iter().any(|(given, _)| *given == name);
-        let is =
-            |name, wanted| self.settings.0.iter().any(|(given, value)| *given == name && value == wanted);
+        let is = |name, wanted| self.sets(name, wanted);
         let pairs = [
             ("plain", self.plain, "color", is("color", "always")),
             ("quiet", self.quiet, "stats", is("stats", "on")),
@@ -331,13 +373,25 @@ impl Args {
             ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
             ("raw", self.raw, "chat-template", given("chat-template")),
             ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("raw", self.raw, "role", self.role.is_some()),
+            ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
         ];
         match pairs.iter().find(|(_, one, _, other)| *one && *other) {
             Some((one, _, other, _)) => {
                 Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
             }
-            None => Ok(()),
+            None => self.output.refuse_contradictions(self),
         }
+    }
+
+    /// Whether a setting is given with this value.
+    fn sets(&self, name: &str, wanted: &str) -> bool {
+        self.settings.0.iter().any(|(given, value)| *given == name && value == wanted)
+    }
+
+    /// Whether the output is JSON for another program.
+    pub fn prints_json(&self) -> bool {
+        self.json || self.output.json_stream
     }
 }
 

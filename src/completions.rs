@@ -64,6 +64,13 @@ fn command() -> Command {
         .mut_arg("chat-template", |arg| arg.add(ArgValueCompleter::new(templates)))
         .mut_arg("model", names)
         .mut_arg("server", |arg| arg.add(ArgValueCompleter::new(servers)))
+        .mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        .mut_subcommand("config", |subcommand| {
+            subcommand.mut_arg("role", |arg| arg.add(ArgValueCompleter::new(roles)))
+        })
+        .mut_subcommand("roles", |subcommand| {
+            subcommand.mut_arg("name", |arg| arg.add(ArgValueCompleter::new(roles)))
+        })
         .mut_subcommand("bench", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("show", |subcommand| subcommand.mut_arg("MODEL", names))
         .mut_subcommand("rm", |subcommand| subcommand.mut_arg("MODEL", names))
@@ -95,7 +102,15 @@ fn models_here(typed: &OsStr) -> Vec<CompletionCandidate> {
     let config = Config::gather(&Given::default());
     let here = library::list(&models::places(&config)).into_iter().map(|model| (model.name, None));
     let servers = config.servers.into_iter().map(|server| (format!("@{}", server.name), Some(server.url)));
-    starting(typed, here.chain(servers)) // no server is asked
+    let aliases = config.aliases.into_iter().map(|alias| (alias.name, Some(alias.model)));
+    starting(typed, here.chain(aliases).chain(servers)) // no server is asked
+}
+
+/// The roles with their descriptions.
+fn roles(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let paths = Config::gather(&Given::default()).paths;
+    let all = saved::roles(paths.as_ref().map(|paths| paths.roles.as_path()));
+    starting(typed, all.into_iter().map(|(name, about)| (name, Some(about))))
 }
 
 /// The servers of the config file.

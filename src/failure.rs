@@ -25,23 +25,44 @@ use crate::ui::{self, Screen};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Answered; also if the user's own limit ended the answer.
-    Answered = 0,
+    Answered,
     /// Something failed.
-    Failed = 1,
+    Failed,
     /// Wrong command line or setting, or no prompt.
-    Usage = 2,
+    Usage,
     /// The prompt does not fit the context.
-    TooLong = 3,
+    TooLong,
     /// The answer was cut off: context full, default length limit, endless repetition, nothing but thinking, a schema
     /// that it does not match.
-    Cut = 4,
+    Cut,
+    /// The answer has no such code block.
+    NoCode,
+    /// The likeliest choice is the one at this place, counted from 0.
+    Choice(u8),
     /// Ctrl-C.
-    Interrupted = 130,
+    Interrupted,
 }
 
 impl Exit {
+    /// The most choices that have an exit code.
+    pub const CHOICES: usize = 100;
+
+    /// The process's exit code.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Answered => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::TooLong => 3,
+            Exit::Cut => 4,
+            Exit::NoCode => 5,
+            Exit::Choice(place) => 10 + i32::from(place),
+            Exit::Interrupted => 130,
+        }
+    }
+
     /// All exit codes with their meanings.
-    pub const ALL: [(Exit, &str); 6] = [
+    pub const ALL: [(Exit, &str); 8] = [
         (Exit::Answered, "answered; also if your own -n ended the answer"),
         (Exit::Failed, "failed; also if doctor, check or history replay found a problem"),
         (Exit::Usage, "wrong command line or setting, or no prompt"),
@@ -51,6 +72,8 @@ impl Exit {
             "the answer was cut off: context full, fireside's default limit, endless repetition, nothing but thinking, or a \
              schema or grammar that it does not match",
         ),
+        (Exit::NoCode, "the answer has no code block, or none of the wanted language (--code)"),
+        (Exit::Choice(0), "and up to 109: the likeliest choice, counted from 0 (--exit-choice)"),
         (Exit::Interrupted, "interrupted (Ctrl-C)"),
     ];
 }

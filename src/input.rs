@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::chat::Attachment;
 use crate::chat::message::{without_final_newline, without_mark};
+use crate::chat::{Attachment, Settings};
 use crate::files::{expanded, reason};
 use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
@@ -42,6 +42,14 @@ pub fn attach(path: &Path) -> Result<Attachment, Error> {
     let name = path.display().to_string();
     let text = without_final_newline(read_file(path)?);
     Ok(Attachment::new(name, text))
+}
+
+/// The system prompt of a new conversation.
+pub fn system_prompt(settings: &Settings) -> Result<Option<String>, Error> {
+    match &settings.system_prompt_file {
+        Some(file) => Ok(Some(attach(file)?.text)),
+        None => Ok(settings.system_prompt.clone().map(without_mark)),
+    }
 }
 
 /// The text of a file or a named pipe.

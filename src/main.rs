@@ -28,7 +28,7 @@ fn main() {
         Err(Instead::Failure(failure)) => app::report(&failure),
     };
     // A regular exit runs destructors, which wait for, or crash on, a model that still loads or evaluates.
-    signal_hook::low_level::exit(exit as i32);
+    signal_hook::low_level::exit(exit.code());
 }
 
 /// Makes the C library request memory from the system in steps of 16 MiB instead of 128 KiB. Every step
@@ -55,5 +55,5 @@ fn die(reason: &str) {
     terminal::restore();
     let reason = reason.rsplit_once("/llama.cpp/").map_or(reason, |(_, inside)| inside); // drops the build path
     ui::last_line(&format!("fireside: llama.cpp stopped: {reason}"));
-    signal_hook::low_level::exit(Exit::Failed as i32);
+    signal_hook::low_level::exit(Exit::Failed.code());
 }

@@ -1,20 +1,28 @@
-//! One answer: prompt, stdin and attached files → the answer on stdout and an exit code.
+//! One answer: prompt, stdin and attached files → the answer on stdout, or in a file, and an exit code.
+//!
+//! output.rs prints it in the wanted shape, object.rs makes JSON of it.
+
+mod block;
+mod object;
+mod output;
 
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde_json::{Value, json};
-
+use self::output::Printer;
+pub use self::output::{NewFile, Shape};
 use crate::chat::message::join_parts;
+use crate::chat::probability::likeliest;
 use crate::chat::settings::{Auto, Overflow};
-use crate::chat::{Attachment, Event, Message, Role, StopReason};
+use crate::chat::{Attachment, Message, Role, StopReason, Task};
+use crate::cli::{self, Args};
 use crate::failure::{self, Exit, Failure};
-use crate::files::reason;
+use crate::files::{is_stdout, reason};
 use crate::input;
 use crate::session::{Answer, Session, SessionOptions};
-use crate::settings::{Group, SETTINGS, setting};
+use crate::settings::TakenRole;
 use crate::ui::{Screen, stats, terminal};
 
 /// The placeholder for stdin in a prompt.
@@ -52,24 +60,68 @@ pub fn question(
     Ok((!nothing).then(|| Message::new(Role::User, text).with_files(attached).with_headers(header)))
 }
 
-/// Session options for one answer: a token limit, and no questions to the user.
-pub fn options() -> SessionOptions {
-    SessionOptions {
+/// The message as the role's prompt puts it.
+pub fn in_role(question: Option<Message>, role: Option<&TakenRole>) -> Result<Option<Message>, Failure> {
+    let Some(role) = role else { return Ok(question) };
+    if question.is_none() && role.needs_input() {
+        return Err(Failure::usage(format!("the role {} needs a text", role.name))
+            .hint(format!("pipe it in or give it as the prompt: fireside --role {} < FILE", role.name)));
+    }
+    let mut message = question.unwrap_or_else(|| Message::new(Role::User, ""));
+    if let Some(text) = role.message(&message.text()) {
+        message.set_text(&text);
+    }
+    Ok((!message.parts.is_empty()).then_some(message))
+}
+
+/// Session options for one answer: a token limit, no questions to the user, and what the output needs.
+pub fn options(output: &cli::Output) -> Result<SessionOptions, Failure> {
+    let choices = output.choices()?;
+    Ok(SessionOptions {
         default_predict: PREDICT,
         default_overflow: Some(Overflow::Stop),
+        task: if choices.is_empty() { Task::Answer } else { Task::Choose(choices) },
+        logprobs: output.logprobs.map(usize::from),
         ..SessionOptions::default()
-    }
+    })
 }
 
 /// How to print the answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Manner {
-    pub json: bool,
-    /// Text completion, without a chat template.
-    pub raw: bool,
+    pub shape: Shape,
+    /// `None`: stdout.
+    pub file: Option<NewFile>,
+    /// Whether the exit code tells which choice it is.
+    pub exit_choice: bool,
+    /// Whether the object has the log-probability of each token.
+    pub tells: bool,
     pub stats: bool,
     /// When the process started.
     pub started: Instant,
+}
+
+impl Manner {
+    /// As the command line wants it. Refuses a file that cannot be written.
+    pub fn of(args: &Args, started: Instant) -> Result<Manner, Failure> {
+        let Args { output, .. } = args;
+        let shape = match () {
+            () if args.json => Shape::Json,
+            () if output.json_stream => Shape::Events,
+            () if let Some(language) = &output.code => Shape::Code(language.clone()),
+            () => Shape::Text { raw: args.raw },
+        };
+        let file = output.output.as_deref().filter(|path| !is_stdout(path));
+        let file = file.map(|path| NewFile::new(path, output.force)).transpose()?;
+        Ok(Manner {
+            shape,
+            file,
+            exit_choice: output.exit_choice,
+            tells: output.logprobs.is_some(),
+            stats: false,
+            started,
+        })
+    }
 }
 
 /// Sends the message and prints the answer while it is generated. Returns the exit code.
@@ -77,74 +129,75 @@ pub fn run(
     session: &mut Session,
     message: Message,
     screen: &mut Screen,
-    manner: Manner,
+    manner: &Manner,
 ) -> Result<Exit, Failure> {
-    let mut output: io::Result<()> = Ok(());
-    let mut first_token = None;
-    let said = session.say(message, &mut |event| {
-        if terminal::interrupted() {
-            return ControlFlow::Break(());
-        }
-        screen.show_progress(event);
-        if let Some(Event::Text(text)) = event {
-            first_token.get_or_insert_with(|| manner.started.elapsed());
-            if !manner.json {
-                output = screen.answer(text);
-            }
-        }
-        if output.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let mut printer = Printer::new(screen, manner, session);
+    let said = session.say(message, &mut |event| match terminal::interrupted() {
+        true => ControlFlow::Break(()),
+        false => printer.watch(event),
     });
-    screen.end_progress();
+    printer.screen.end_progress();
     match said {
         Ok(answer) => {
             let answer = answer.clone();
-            finish(session, &answer, first_token, screen, manner, output)
+            finish(session, &answer, printer)
         }
-        Err(_) if output.is_err() => gone(output),
+        Err(_) if printer.output.is_err() => gone(printer.output),
         Err(failed) => {
-            screen.end_raw_answer();
+            printer.break_off();
             Err(failure::why(failed.error, failed.message.as_deref(), session, false))
         }
     }
 }
 
-fn finish(
-    session: &mut Session,
-    answer: &Answer,
-    first_token: Option<Duration>,
-    screen: &mut Screen,
-    manner: Manner,
-    output: io::Result<()>,
-) -> Result<Exit, Failure> {
+fn finish(session: &mut Session, answer: &Answer, mut printer: Printer) -> Result<Exit, Failure> {
+    let manner = printer.manner;
     let stop = answer.stats.stop;
-    // JSON has an id only for a conversation that is completely on disk.
-    let kept = manner.json && session.finish();
-    let kept = if kept { session.saved_id() } else { None };
-    let written = output.and_then(|()| match (manner.json, manner.raw) {
-        (true, _) => screen.json(&answered(session, answer, kept, first_token, manner.started).to_string()),
-        (false, true) => {
-            screen.end_raw_answer();
-            Ok(())
+    let own_limit = stop == StopReason::Length && session.settings().predict.is_none();
+    let only_thought = stats::only_thought(&answer.text, &answer.stats);
+    let unmatched = answer.unmatched.filter(|_| answer.error.is_none() && stop != StopReason::Interrupted);
+    let exit = match stop {
+        StopReason::Interrupted if printer.has_block() => Exit::Answered, // nothing after the block is wanted
+        StopReason::Interrupted => Exit::Interrupted,
+        StopReason::Error => Exit::Failed,
+        _ if only_thought.is_some() || unmatched.is_some() => Exit::Cut,
+        StopReason::Context | StopReason::Repetition => Exit::Cut,
+        StopReason::Length if own_limit => Exit::Cut,
+        _ if printer.lacks_block(&answer.text) => Exit::NoCode,
+        StopReason::Choice if manner.exit_choice => {
+            likeliest(&printer.choices).map_or(Exit::Failed, |place| Exit::Choice(place as u8))
         }
-        (false, false) => screen.end_answer(),
-    });
+        _ => Exit::Answered,
+    };
+    let stopped = stop == StopReason::Interrupted && exit == Exit::Answered;
+    if manner.shape.is_json() {
+        // JSON has an id only for a conversation that is completely on disk.
+        let kept = if session.finish() { session.saved_id() } else { None };
+        let object = object::answered(session, answer, kept, printer.first_token, manner.started);
+        printer.object(object);
+    }
+    let first_token = printer.first_token;
+    let written = printer.end(exit)?;
     if written.is_err() {
         return gone(written);
     }
-    let own_limit = stop == StopReason::Length && session.settings().predict.is_none();
-    if stop != StopReason::Length || own_limit {
+    let screen = printer.screen;
+    if (stop != StopReason::Length || own_limit) && !stopped {
         stats::cut(stop).into_iter().for_each(|line| screen.note(line));
     }
-    let only_thought = stats::only_thought(&answer.text, &answer.stats);
     if let Some(line) = &only_thought {
         screen.note(line);
     }
-    let unmatched = answer.unmatched.filter(|_| answer.error.is_none() && stop != StopReason::Interrupted);
     if let Some(kind) = unmatched {
         screen.note(&stats::unmatched(kind));
     }
     if manner.stats {
         screen.stats(&answer.stats, first_token);
+    }
+    if exit == Exit::NoCode
+        && let Shape::Code(language) = &manner.shape
+    {
+        screen.failure(&output::no_block(language));
     }
     if let Some(error) = &answer.error {
         screen.failure(&Failure::from(error.clone()));
@@ -152,14 +205,26 @@ fn finish(
     if stop != StopReason::Interrupted {
         session.flush(); // the answer is complete: this delays only the shell's prompt
     }
-    Ok(match stop {
-        StopReason::Interrupted => Exit::Interrupted,
-        StopReason::Error => Exit::Failed,
-        _ if only_thought.is_some() || unmatched.is_some() => Exit::Cut,
-        StopReason::Context | StopReason::Repetition => Exit::Cut,
-        StopReason::Length if own_limit => Exit::Cut,
-        _ => Exit::Answered,
-    })
+    Ok(exit)
+}
+
+/// Prints what a program reads of a failure, if a program reads it.
+pub fn fail(
+    args: &Args,
+    session: Option<&Session>,
+    failure: &Failure,
+    started: Instant,
+    screen: &mut Screen,
+) {
+    let in_file = args.output.output.as_deref().is_some_and(|path| !is_stdout(path));
+    if !args.prints_json() || in_file {
+        return;
+    }
+    let object = object::failed(session, failure, started);
+    let lines = if args.json { vec![object] } else { object::last(object) };
+    for line in lines {
+        let _ = screen.json(&line.to_string()); // the failure itself matters more
+    }
 }
 
 /// A closed pipe is not a failure; any other write error is.
@@ -170,93 +235,6 @@ fn gone(output: io::Result<()>) -> Result<Exit, Failure> {
         }
         _ => Ok(Exit::Answered),
     }
-}
-
-/// `--json`'s object for an answer.
-fn answered(
-    session: &Session,
-    answer: &Answer,
-    kept: Option<String>,
-    first_token: Option<Duration>,
-    started: Instant,
-) -> Value {
-    let stats = &answer.stats;
-    let seconds = |time: Duration| json!(time.as_secs_f64());
-    json!({
-        "text": answer.text,
-        "thinking": answer.thinking,
-        "stop_reason": stats.stop.name(),
-        "conversation": kept,
-        "tokens": {
-            "prompt": stats.prompt_tokens,
-            "cached": stats.cached_tokens,
-            "generated": stats.generated_tokens,
-            "drafted": stats.drafts.map(|drafts| drafts.drafted),
-            "accepted": stats.drafts.map(|drafts| drafts.accepted),
-        },
-        "timings": {
-            "load": seconds(stats.load),
-            "prompt": seconds(stats.prompt),
-            "first_token": first_token.map(seconds),
-            "generation": seconds(stats.generation),
-            "total": seconds(started.elapsed()),
-        },
-        "speed": { "prompt": stats.prompt_speed(), "generation": stats.generation_speed() },
-        "seed": stats.seed,
-        "model": model(Some(session)),
-        "sampling": sampling(session),
-        "error": answer.error.clone().map(|error| error_object(&error.into())),
-    })
-}
-
-/// `--json`'s object without an answer: the same fields, and the error.
-pub fn failed(session: Option<&Session>, failure: &Failure, started: Instant) -> Value {
-    let stop = if failure.exit == Exit::Interrupted { StopReason::Interrupted } else { StopReason::Error };
-    json!({
-        "text": "",
-        "thinking": null,
-        "stop_reason": stop.name(),
-        "conversation": session.and_then(Session::saved_id),
-        "tokens": { "prompt": 0, "cached": 0, "generated": 0, "drafted": 0, "accepted": 0 },
-        "timings": {
-            "load": 0.0, "prompt": 0.0, "first_token": null, "generation": 0.0,
-            "total": started.elapsed().as_secs_f64(),
-        },
-        "speed": { "prompt": null, "generation": null },
-        "seed": session.and_then(|s| s.settings().sampling.seed),
-        "model": model(session),
-        "sampling": session.map_or(json!({}), sampling),
-        "error": error_object(failure),
-    })
-}
-
-fn error_object(failure: &Failure) -> Value {
-    json!({ "message": failure.message, "hint": failure.hint })
-}
-
-fn model(session: Option<&Session>) -> Value {
-    session.map_or(Value::Null, |session| {
-        let model = session.model();
-        let setting = |name| setting(name).map(|row| (row.get)(session.settings()));
-        json!({
-            "name": model.name,
-            "path": model.path.as_ref().map(|path| path.to_string_lossy()),
-            "fingerprint": model.host.is_none().then_some(&model.fingerprint),
-            "device": model.device,
-            "batch_size": session.settings().batch_size,
-            "flash_attn": setting("flash-attn").filter(|_| model.host.is_none()),
-        })
-    })
-}
-
-/// All sampling settings by name: numbers as numbers, the others as on the command line.
-fn sampling(session: &Session) -> Value {
-    let rows = SETTINGS.iter().filter(|row| row.group == Group::Sampling && row.name != "seed");
-    let value = |text: String| {
-        let whole = text.parse::<i64>().map(|number| json!(number));
-        whole.unwrap_or_else(|_| text.parse::<f64>().map_or(json!(text), |number| json!(number)))
-    };
-    Value::Object(rows.map(|row| (row.name.to_string(), value((row.get)(session.settings())))).collect())
 }
 
 #[cfg(test)]

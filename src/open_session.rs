@@ -9,8 +9,6 @@ use crate::backend::local::Local;
 use crate::backend::remote::Remote;
 use crate::backend::script::Script;
 use crate::backend::{Backend, check_constraint};
-use crate::chat::Settings;
-use crate::chat::message::without_mark;
 use crate::chat::record::Record;
 use crate::cli::{Args, Commands};
 use crate::failure::{Exit, Failure};
@@ -49,7 +47,7 @@ impl SessionOpener<'_> {
         let wanted = self.which_model(before)?;
         self.may_go_out(&wanted)?;
         let ready = model_opener(self.args)(self.config, &wanted)?;
-        let system = system_prompt(self.config.settings())?.filter(|_| !options.raw);
+        let system = input::system_prompt(ready.config.settings())?.filter(|_| !options.raw);
         let mut session = Session::new(ready, SessionOptions { system: system.clone(), ..options });
         if let Some(record) = &resumed {
             session.turn_to(record, Heading::of(record));
@@ -124,11 +122,16 @@ impl SessionOpener<'_> {
     /// The name of a model at the server that the command line names, by its URL or its name.
     fn at_server(&self, server: &str) -> Result<String, Failure> {
         let model = self.config.settings().model.as_deref();
-        let model = model.filter(|_| self.config.source("model") == Source::Flag).unwrap_or_default();
+        let model = model.filter(|_| self.is_named_here()).unwrap_or_default();
         if self.config.remote(model).is_some() {
             return Err(Failure::usage(format!("-m {model} and --server {server} both name a server")));
         }
         Ok(format!("{model}{AT}{}", named_server(server, self.config)?.title()))
+    }
+
+    /// Whether the command line names the model, itself or by a role.
+    fn is_named_here(&self) -> bool {
+        matches!(self.config.source("model"), Source::Flag | Source::Role)
     }
 
     /// Asks before a server is contacted that only the resumed conversation names.
@@ -148,7 +151,7 @@ impl SessionOpener<'_> {
     /// tells which settings it does not take.
     fn may_go_out(&mut self, wanted: &str) -> Result<(), Failure> {
         let Some((_, server)) = self.config.remote(wanted) else { return Ok(()) };
-        let said = self.args.server.is_some() || self.config.source("model") == Source::Flag;
+        let said = self.args.server.is_some() || self.is_named_here();
         if !said && !input::can_ask() && !self.args.repl_stdin {
             let title = server.title();
             let failure =
@@ -200,7 +203,12 @@ impl SessionOpener<'_> {
             let rows: Vec<Choice> = models.iter().map(|(model, _)| row(&model.name)).collect();
             let described = commands::list::described(&models);
             let mut about = |place: usize| (described[place].clone(), described[place].clone());
-            let question = picker::Question { text: "Which model?", rows: &rows, about: Some(&mut about) };
+            let question = picker::Question {
+                text: "Which model?",
+                rows: &rows,
+                about: Some(&mut about),
+                ..Default::default()
+            };
             let place = self.screen.pick(question).ok().flatten();
             return place.map(|place| models[place].0.path.clone()).ok_or_else(Failure::interrupted);
         }
@@ -237,7 +245,8 @@ impl SessionOpener<'_> {
                 (about.clone(), about)
             };
             let text = "There is no model on this machine yet. Which one do you want to download?";
-            let question = picker::Question { text, rows: &rows, about: Some(&mut about) };
+            let question =
+                picker::Question { text, rows: &rows, about: Some(&mut about), ..Default::default() };
             let place = self.screen.pick(question).ok().flatten().ok_or_else(Failure::interrupted)?;
             return commands::pull::bring_model(entries[place].0, self.config, self.screen);
         }
@@ -272,8 +281,8 @@ type Opened = Result<ReadyModel, session::Error>;
 /// `None`: the model is not at a server.
 fn remote(config: &Config, wanted: &str) -> Option<Opened> {
     let (name, server) = config.remote(wanted)?;
-    let config = config.advised(Vec::new());
-    let opened = Remote::open(&server, name, config.settings(), &terminal::interrupted);
+    let config = config.advised(config.of_model(&[format!("{name}{AT}{}", server.title())]));
+    let opened = Remote::open(&server, &name, config.settings(), &terminal::interrupted);
     let ready = |remote: Remote| ReadyModel { start: Box::new(move || Box::new(remote)), config };
     Some(opened.map(ready).map_err(session::Error::from))
 }
@@ -288,7 +297,7 @@ fn script(config: &Config, wanted: &str) -> Opened {
     let path = wanted.strip_prefix("script:").unwrap_or(wanted).to_string();
     let script = Script::read(Path::new(&path))?;
     let start = Box::new(move || Box::new(script) as Box<dyn Backend>);
-    Ok(ReadyModel { start, config: config.clone() })
+    Ok(ReadyModel { start, config: config.advised(config.of_model(&["script".into()])) })
 }
 
 /// The server of the command line, for a subcommand that asks one.
@@ -307,7 +316,7 @@ pub fn ask_before_leaving(session: &mut Session, screen: &mut Screen) -> Result<
     if input::can_ask() && !input::confirm(screen, &saved::leaving_question(&server))? {
         return Err(Failure::new("nothing was sent"));
     }
-    session.agree();
+    session.agree(&server);
     Ok(())
 }
 
@@ -324,12 +333,5 @@ fn named_server(given: &str, config: &Config) -> Result<Server, Failure> {
                 .hint(format!("give its URL, or a section [servers.{given}] in the config file{known}")))
         }
         (_, wrong) => Err(Failure::usage(format!("--server {}", wrong.unwrap_or("is no address")))),
-    }
-}
-
-fn system_prompt(settings: &Settings) -> Result<Option<String>, Failure> {
-    match &settings.system_prompt_file {
-        Some(file) => Ok(Some(input::attach(file)?.text)),
-        None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
 }

@@ -1,4 +1,4 @@
-//! Saved conversations, as users select them: the most recent one, an id prefix, a choice from a list.
+//! What users have saved and select: conversations (the most recent one, an id prefix, a choice from a list), roles.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::history::database::{Conversations, Filter, Summary};
 use crate::history::exchange::{ExportFormat, export};
 use crate::history::journal::{is_waiting, take_in};
 use crate::input;
-use crate::settings::{Config, Paths, Server};
+use crate::settings::{Config, Paths, Server, roles};
 use crate::ui::Screen;
 use crate::ui::picker::{self, Choice};
 use crate::ui::table::{Column, cut, table};
@@ -39,6 +39,35 @@ pub fn tell_where(config: &Config, screen: &mut Screen) {
         "conversations are saved in {shown}; --incognito, or incognito = true in the config file, turns that off"
     ));
     let _ = files::replace(told, b""); // otherwise the next run reports it again
+}
+
+/// The folder of roles; a failure without a home folder.
+pub fn roles_folder(config: &Config) -> Result<&Path, Failure> {
+    let folder = config.paths.as_ref().map(|paths| paths.roles.as_path());
+    folder.ok_or_else(|| Failure::new("there is no home folder, so there are no roles"))
+}
+
+/// The roles that can be used, with their descriptions.
+pub fn roles(folder: Option<&Path>) -> Vec<(String, String)> {
+    let Some(folder) = folder else { return Vec::new() };
+    let about = |name: String| Some((roles::find(folder, &name).ok()?.description, name));
+    roles::list(folder).into_iter().filter_map(about).map(|(about, name)| (name, about)).collect()
+}
+
+/// What to say where there is no role.
+pub fn no_roles(folder: &Path) -> String {
+    format!(
+        "there are no roles yet; --save-role NAME makes one, as does a file NAME.md in {}",
+        folder.display()
+    )
+}
+
+/// The failure for a role that cannot be used; shows all but the last of several errors. `list`: what lists
+/// the roles.
+pub fn wrong_role(mut wrong: Vec<String>, list: &str, screen: &mut Screen) -> Failure {
+    let last = wrong.pop().unwrap_or_default();
+    wrong.iter().for_each(|wrong| screen.warning(wrong));
+    Failure::usage(last).hint(format!("{list} lists the roles, fireside help roles explains them"))
 }
 
 /// Damaged databases that fireside moved aside.
@@ -112,10 +141,10 @@ pub fn id(store: &Conversations, prefix: &str) -> Result<String, Failure> {
     }
 }
 
-/// The short ids of all conversations, most recent first; empty if the database cannot be read.
-pub fn latest(config: &Config) -> Vec<String> {
+/// The short ids and titles of all conversations, most recent first; empty if the database cannot be read.
+pub fn latest(config: &Config) -> Vec<(String, String)> {
     let all = store(config).ok().and_then(|store| store.list(&Filter::default()).ok()).unwrap_or_default();
-    all.iter().map(|one| one.id[..SHORT.min(one.id.len())].to_string()).collect()
+    all.into_iter().map(|one| (one.id[..SHORT.min(one.id.len())].to_string(), one.title)).collect()
 }
 
 fn load(store: &Conversations, id: &str) -> Result<Record, Failure> {
@@ -143,7 +172,12 @@ pub fn pick(config: &Config, screen: &mut Screen, ask: AskUser) -> Result<Option
         let messages = count(*path, "message");
         (format!("{}  {messages}, {}  {last}", &id[..SHORT.min(id.len())], age(*changed)), last)
     };
-    let question = picker::Question { text: "Which conversation?", rows: &rows, about: Some(&mut about) };
+    let question = picker::Question {
+        text: "Which conversation?",
+        rows: &rows,
+        about: Some(&mut about),
+        ..Default::default()
+    };
     let cannot = |e| Failure::new(format!("could not use the terminal: {}", crate::files::reason(&e)));
     match screen.pick(question).map_err(cannot)? {
         Some(place) => load(&store, &all[place].id).map(Some),

@@ -3,14 +3,18 @@
 //!
 //! The chat, single answers and `-i` all use it, so that a turn is the same everywhere.
 
+mod beginning;
+mod compare;
 mod error;
 mod keeping;
 mod leaving;
 mod replay;
+mod score;
 mod truncate;
 mod turn;
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +23,17 @@ use crate::backend::{self, Backend, BackendEvent, Description, Inspect, Rendered
 use crate::chat::settings::Overflow;
 use crate::chat::truncation;
 use crate::chat::{
-    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings,
+    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
 };
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
-use crate::settings::{Config, Effect, Setting};
+use crate::models;
+use crate::settings::{Config, Effect, SETTINGS, Setting, TakenRole};
 
+pub use self::compare::SecondModel;
 pub use self::error::Error;
 pub use self::replay::{Difference, Replay, ReplayResult};
+pub use self::score::Scored;
 use self::turn::empty_answer;
 pub use self::turn::{Answer, FailedTurn};
 
@@ -62,6 +69,10 @@ pub struct SessionOptions {
     pub default_overflow: Option<Overflow>,
     /// Whether prompts may be saved in the prompt cache.
     pub prompt_cache: bool,
+    /// What to do with each message.
+    pub task: Task,
+    /// Tell the probability of each token, and this many of the likeliest others.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -74,6 +85,8 @@ impl Default for SessionOptions {
             default_predict: NO_LIMIT,
             default_overflow: None,
             prompt_cache: true,
+            task: Task::Answer,
+            logprobs: None,
         }
     }
 }
@@ -102,13 +115,19 @@ pub struct Session {
     answered: Option<(MessageId, Request)>,
     /// The conversation that the user agreed to send to a server, and the server's URL.
     agreed: Option<(String, String)>,
+    /// The user's beginning of the next answer.
+    beginning: Option<String>,
 }
 
 impl Session {
     /// Starts the backend, which begins loading the model at once.
     pub fn new(ready: ReadyModel, mut options: SessionOptions) -> Session {
+        let mut conversation = Conversation::new(options.system.take());
+        if let Some(role) = ready.config.role() {
+            conversation.begin_with(&role.examples);
+        }
         Session {
-            conversation: Conversation::new(options.system.take()),
+            conversation,
             config: ready.config,
             options,
             backend: (ready.start)(),
@@ -119,6 +138,7 @@ impl Session {
             id: fresh_id(),
             answered: None,
             agreed: None,
+            beginning: None,
         }
     }
 
@@ -157,13 +177,18 @@ impl Session {
     /// Begins a new conversation with the same settings.
     pub fn clear(&mut self) {
         self.conversation = Conversation::new(self.conversation.system.take());
+        self.begin_with_examples();
         (self.title, self.id) = (None, fresh_id());
         self.last = None;
-        self.answered = None;
+        (self.answered, self.beginning) = (None, None);
         let about = Heading { model: Some(self.model_name()), ..Heading::default() };
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }
+    }
+
+    fn begin_with_examples(&mut self) {
+        self.conversation.begin_with(self.config.role().map_or(&[], |role| &role.examples));
     }
 
     /// Waits for the prompt cache to save the last prompt, at most as long as its prefill took: what would take
@@ -230,16 +255,20 @@ impl Session {
 
     /// The prompt of the answer at the head; without an answer, the prompt of the next request.
     pub fn render_last(&mut self) -> Result<Rendered, Error> {
-        let head = self.conversation.head();
-        let request = match &self.answered {
-            Some((answer, request)) if Some(*answer) == head => request.clone(),
+        let request = self.request_of_last();
+        Ok(self.inspect()?.render(request)?)
+    }
+
+    /// The request of the answer at the head; without an answer, the next request.
+    fn request_of_last(&self) -> Request {
+        match &self.answered {
+            Some((answer, request)) if Some(*answer) == self.conversation.head() => request.clone(),
             _ => {
                 let mut messages = self.conversation.view();
                 messages.pop_if(|message| message.role == Role::Assistant);
                 self.request(messages, empty_answer())
             }
-        };
-        Ok(self.inspect()?.render(request)?)
+        }
     }
 
     /// The backend's access to prompts and tokens; an error if it has none.
@@ -282,10 +311,38 @@ impl Session {
         Ok(())
     }
 
-    /// The model as `-m` takes it: its path, or its name.
+    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt is
+    /// the caller's. If that fails, nothing has changed.
+    pub fn take_role(
+        &mut self,
+        role: Option<TakenRole>,
+        open: ModelOpener,
+        watch: OnEvent,
+    ) -> Result<(), Error> {
+        let config = self.config.with_role_in_chat(role);
+        let model = config.role_model().filter(|model| !self.is_running(&config, model));
+        let differs = |row: &&Setting| (row.get)(config.settings()) != (row.get)(self.settings());
+        let reloads = SETTINGS.iter().filter(|row| row.effect == Effect::Reload).any(|row| differs(&row));
+        match model {
+            Some(model) => self.change_model(model, &config, open, watch)?,
+            None if reloads => self.change_model(&self.model_name(), &config, open, watch)?,
+            None => self.config = config,
+        }
+        self.begin_with_examples();
+        Ok(())
+    }
+
+    fn is_running(&self, config: &Config, wanted: &str) -> bool {
+        let path = self.model().path.as_ref();
+        path.is_some_and(|path| models::find(config, wanted).as_ref() == Ok(path))
+            || self.model_name() == wanted
+    }
+
+    /// The model as `-m` takes it anywhere: its path, which begins in no current folder, or its name.
     pub fn model_name(&self) -> String {
         let model = self.model();
-        model.path.as_ref().map_or(model.name.clone(), |p| p.display().to_string())
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        model.path.as_ref().map_or(model.name.clone(), |path| whole(path).display().to_string())
     }
 
     /// Switches to the model `wanted` with the settings of `config`. If that fails, the old model stays.
@@ -310,12 +367,18 @@ impl Session {
             Ok(config) => self.config = config,
             Err(error) => {
                 self.backend.close();
-                self.backend = (open(&self.config, &old)?.start)();
+                self.reopen(&old, open)?;
                 return Err(error);
             }
         }
         let model = self.model_name();
         self.journal.iter_mut().for_each(|journal| journal.set_model(Some(model.clone())));
+        Ok(())
+    }
+
+    /// Opens the model of this name after it was closed.
+    fn reopen(&mut self, name: &str, open: ModelOpener) -> Result<(), Error> {
+        self.backend = (open(&self.config, name)?.start)();
         Ok(())
     }
 

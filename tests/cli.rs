@@ -311,9 +311,9 @@ fn flags_beat_environment_beats_file_and_config_says_which() {
     let listed = run.done().code(0).stderr("").stdout;
     for row in [
         "temp 0.3 # flag",
-        "top-k 6 # environment",
-        "top-p 0.5 # config file",
-        "stop a, b # config file",
+        "top-k 6 # FIRESIDE_TOP_K",
+        "top-p 0.5 # config.toml line 3",
+        "stop a, b # config.toml line 4",
         "min-p 0.05 # default",
     ] {
         assert!(rows(&listed).contains(&row.to_string()), "{row} in {listed}");

@@ -2,8 +2,8 @@
 //! no row may have a difference.
 //!
 //! scripts/references fetches the references into target/references. Each check is a test of its own and
-//! compares its row with the docs; the last one to finish prints the table. All but llama-cli and
-//! llama-server also run in CI.
+//! compares its row with the docs; the last one to finish prints the table. All but llama-cli, llama-server and
+//! the log-probabilities also run in CI.
 
 mod parity;
 mod schemas;
@@ -20,7 +20,7 @@ use crate::support::{cannot_run, repository};
 use crate::tidy;
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 10] = [
+const CHECKS: [&str; 11] = [
     templates::CHECK,
     splitter::CHECK,
     vocabularies::VECTORS,
@@ -31,6 +31,7 @@ const CHECKS: [&str; 10] = [
     schemas::GENERATIONS,
     parity::CHECK,
     parity::server::CHECK,
+    parity::logprobs::CHECK,
 ];
 
 const FAMILIES: &str = "families";

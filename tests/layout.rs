@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui"]),
     (
         "repl",
         &[
@@ -141,8 +141,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("seccompiler", &["rpc/sandbox.rs"]),
     ("minijinja", &["engine/prompt/jinja.rs", "engine/prompt/jinja/python.rs"]),
     ("aho_corasick", &["engine/prompt/markers.rs", "engine/prompt/encode.rs"]),
-    ("rustyline", &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs"]),
+    (
+        "rustyline",
+        &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs", "repl/editor/menu.rs"],
+    ),
     ("indicatif", &["ui/progress.rs"]),
+    ("pulldown_cmark", &["chat/blocks.rs"]),
     (
         "clap",
         &[
@@ -150,7 +154,9 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli/help.rs",
             "cli/history.rs",
             "cli/man.rs",
+            "cli/output.rs",
             "cli/refusal.rs",
+            "cli/score.rs",
             "cli/translate.rs",
             "cli/worker.rs",
             "completions.rs",

@@ -422,7 +422,15 @@ fn tokens_and_prompts_of_a_real_model_can_be_seen() {
 /// Every command of the table is typed in this file or in that of its subject.
 #[test]
 fn every_command_is_in_a_transcript() {
-    let here = [include_str!("repl.rs"), include_str!("history.rs"), include_str!("thinking.rs")].concat();
+    let here = [
+        include_str!("repl.rs"),
+        include_str!("history.rs"),
+        include_str!("thinking.rs"),
+        include_str!("roles.rs"),
+        include_str!("branches.rs"),
+        include_str!("beginnings.rs"),
+    ]
+    .concat();
     for command in COMMANDS {
         for name in [&command.name].into_iter().chain(command.aliases) {
             let typed = [format!("\"/{name}"), format!("\\n/{name}"), format!("{{word}}\\n/{name}")];

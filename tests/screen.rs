@@ -137,7 +137,9 @@ fn help_is_whole() {
     for args in [&["--help"][..], &["-h"], &["list", "--help"], &["pull", "--help"], &["show", "--help"]] {
         is_whole(&home, args);
     }
-    for subcommand in ["rm", "check", "convert", "history", "bench", "config", "doctor", "completions"] {
+    for subcommand in
+        ["rm", "check", "convert", "history", "bench", "config", "roles", "doctor", "completions"]
+    {
         is_whole(&home, &[subcommand, "--help"]);
     }
     for what in ["list", "search", "show", "export", "import", "replay", "rm"] {
@@ -175,6 +177,15 @@ fn a_model_and_the_installation_are_described_whole() {
     let model = tiny("llama-bpe");
     let model = model.to_str().unwrap();
     for args in [&["show", model][..], &["check", model], &["config", "-m", model], &["doctor"]] {
+        is_whole(&home, args);
+    }
+    let role = "---\ndescription: Sums up a text of any length in a language of your choice\ntemp: 0.1\n---\nBe brief.\n";
+    home.write(".config/fireside/roles/summarise.md", role);
+    home.write(".config/fireside/roles/broken.md", "---\ntepm: 1\n---\n");
+    home.write(".config/fireside/config.toml", "[aliases]\nsmall = \"mamba\"\n[models.absent]\ntemp = 1\n");
+    for args in
+        [&["roles"][..], &["roles", "summarise"], &["roles", "broken"], &["config", "--role", "summarise"]]
+    {
         is_whole(&home, args);
     }
     for args in [&["show", "nowhere"][..], &["show"], &["rm", "nowhere"], &["lsit"], &["-m", "no", "a b"]] {
@@ -258,6 +269,8 @@ fn every_command() -> Vec<&'static str> {
         "/history",
         "/history mountains",
         "/resume ffff",
+        "/begin",
+        "/compare",
         "/context",
         "/thinking",
         "/stats",
@@ -267,12 +280,20 @@ fn every_command() -> Vec<&'static str> {
         "/redo",
         "/frobnicate",
         "/clear",
+        "/role",
+        "/role guide where=mountains",
+        "/role",
+        "/role nowhere",
+        "/role none",
     ]
 }
 
 fn session(columns: u16) -> Page {
     let home = with_conversations();
     home.write("notes.txt", "Some notes about mountains.");
+    let role = "---\ndescription: Guides people through $where\ntemp: 0.1\nstop: [\"###\"]\nkeep: true\n---\nBe a guide to $where.\n\
+                ### INPUT:\nHi\n### OUTPUT:\nHello\n### PROMPT:\nGuide me: $input\n";
+    home.write(".config/fireside/roles/guide.md", role);
     let answers = "<think>The user wants to know something about a thing that was not named before now.</think>It is a \
                    long answer about mountains, and about the villages that lie between them all winter long.\n";
     let args = home.script("answers", answers);
@@ -289,7 +310,10 @@ fn every_command_says_whole_words() {
     let typed: Vec<&str> = every_command().into_iter().map(|line| line.split(' ').next().unwrap()).collect();
     for command in fireside::repl::commands::COMMANDS {
         let name = format!("/{}", command.name);
-        assert!(typed.contains(&name.as_str()) || ["/exit", "/tokens"].contains(&name.as_str()), "{name}");
+        assert!(
+            typed.contains(&name.as_str()) || ["/exit", "/role", "/tokens", "/tree"].contains(&name.as_str()),
+            "{name}"
+        );
     }
     let reference = session(1000).words().join(" ");
     for columns in WIDTHS {

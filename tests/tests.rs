@@ -13,16 +13,26 @@ mod cli;
 mod install;
 // Settings: flag, environment, config file, `/set`; errors in them.
 mod settings;
+// The config file: written, sections for models, aliases; which source of a setting beats which.
+mod config;
+// Roles.
+mod roles;
 // `help`, `-h`, `--help`.
 mod help;
 // `--json`.
 mod json;
 // Input and output through pipes, and Ctrl-C.
 mod pipes;
+// The shapes of one answer: code, files, events, choices.
+mod shapes;
+// Log-probabilities: of answers, choices and texts.
+mod probabilities;
 // Files attached to a message.
 mod attached;
 // Output that must not act on a terminal.
 mod control;
+// `--plain`, colours in pipes, the background of the terminal.
+mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
 // Answers that match a schema, a grammar or a regular expression.
@@ -56,6 +66,9 @@ pub(crate) mod runs;
 pub(crate) mod history;
 // Chats and single questions, treated alike.
 mod conversations;
+// The branches of a conversation, and what adds them; answers that the user begins.
+mod branches;
+mod beginnings;
 // Files that the user names: exports and input.
 mod named;
 // Bugs from daily use.
@@ -82,10 +95,16 @@ mod repl;
 // The chat in a real pseudo-terminal: the line being typed, and the rest.
 mod keys;
 mod pty;
+// The line editor: vi, hints, menus, the external editor, the search.
+mod typing;
+// What a chat shows besides the answer: what is typed meanwhile, the prompt, counters.
+mod status;
 mod drafts;
 mod questions;
 // Whole words on any terminal.
 mod screen;
+// Pictures of the screen for the README.
+mod screenshots;
 // Bold, dim, red, or no colour.
 mod colours;
 // Counts, sizes and durations as people read them.

@@ -40,6 +40,9 @@ pub enum Error {
     /// A probe failed because of a setting, not because of the file; worded by the probe's child process.
     #[error("{line}")]
     Setting { line: String, hint: Option<String> },
+    /// The model of this name tells nothing of the probabilities of given texts.
+    #[error("{0} tells no probabilities of given texts: only models on this machine do")]
+    NoProbabilities(String),
     /// The script cannot be read, or fails with this text instead of an answer.
     #[error("{0}")]
     Script(String),

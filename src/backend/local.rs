@@ -196,7 +196,7 @@ impl Inspect for Local {
         self.ask(move |ready| {
             let prompt = ready.engine.prompt(&request)?;
             let tokens = ready.engine.pieces(&prompt);
-            Ok(Rendered { tokens, text: prompt.text, notes: prompt.notes })
+            Ok(Rendered { tokens, thinks: prompt.thinks, text: prompt.text, notes: prompt.notes })
         })
     }
 

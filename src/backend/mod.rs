@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub use self::error::{Error, ServerFault};
@@ -95,6 +95,8 @@ pub struct Rendered {
     /// Token ids with the text they stand for.
     pub tokens: Vec<(i32, String)>,
     pub notes: Vec<String>,
+    /// Whether the model may think before the answer.
+    pub thinks: bool,
 }
 
 /// The output of a backend; `Ready` or `Done` is the last one.
@@ -132,6 +134,13 @@ impl ReplyStream {
         loading: Arc<Loading>,
     ) -> ReplyStream {
         ReplyStream { events, held: RefCell::new(None), cancel, loading, interrupt: None }
+    }
+
+    /// An answer that fails at once.
+    pub(crate) fn failed(error: Error) -> ReplyStream {
+        let (events, inbox) = channel();
+        let _ = events.send(BackendEvent::Done(Err(error)));
+        ReplyStream::new(inbox, Arc::default(), Arc::default())
     }
 
     /// Calls this when the answer is cancelled.

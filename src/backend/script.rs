@@ -2,7 +2,8 @@
 //!
 //! Each line of the file is one answer, with `\n` for a line break. The answers are used in order, then from
 //! the first again. `\p` pauses for 50 ms, `\!` panics; a line that begins with `!` fails with the rest of
-//! the line. Text between `<think>` and `</think>` is thinking. Tokens are words, split at pauses.
+//! the line. A first line `name: NAME` names the model. Text between `<think>` and `</think>` is thinking.
+//! Tokens are words, split at pauses.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Backend, BackendEvent, Description, Error, Inspect, Loading, Rendered, ReplyStream};
-use crate::chat::{Counts, Event, Message, Request, Stats, StopReason, TokenCount};
+use crate::chat::{Counts, Event, Message, Request, Stats, StopReason, Task, TokenCount};
 use crate::engine::prompt::format::{AnswerPrefix, ThinkingFormat};
 use crate::engine::stream::reasoning::{Reasoning, ReplyDelta};
 use crate::units::count;
@@ -29,12 +30,14 @@ impl Script {
     pub fn read(path: &Path) -> Result<Script, Error> {
         let cannot = |e| Error::Script(format!("could not read the script {}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(cannot)?;
+        let named = text.strip_prefix("name: ").map(|text| text.split_once('\n').unwrap_or((text, "")));
+        let (name, text) = named.unwrap_or(("script", &text));
         let answers: Vec<String> = text.lines().map(|line| line.replace("\\n", "\n")).collect();
         if answers.is_empty() {
             return Err(Error::Script(format!("the script {} is empty", path.display())));
         }
         let description = Description {
-            name: "script".into(),
+            name: name.into(),
             facts: count(answers.len(), "answer"),
             device: "no model".into(),
             chats: true,
@@ -53,6 +56,9 @@ impl Backend for Script {
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
+        if request.task != Task::Answer {
+            return ReplyStream::failed(Error::NoProbabilities(self.description.name.clone()));
+        }
         let answer = self.answers[self.next % self.answers.len()].clone();
         self.next += 1;
         let (events, inbox) = channel();
@@ -87,7 +93,7 @@ impl Inspect for Script {
         let lines: Vec<String> = request.visible().iter().map(line).collect();
         let text = lines.join("\n") + &request.answer_prefix;
         let tokens = (0..).zip(text.split_inclusive(char::is_whitespace).map(String::from)).collect();
-        Ok(Rendered { text, tokens, notes: Vec::new() })
+        Ok(Rendered { text, tokens, ..Rendered::default() })
     }
 }
 

@@ -14,10 +14,12 @@ use super::record::{self, AnswerRecord, Entry, Record};
 pub struct Conversation {
     /// The system prompt; may change between turns.
     pub system: Option<String>,
+    /// Examples that the very first message comes after: pairs of a message and its answer.
+    examples: Vec<[Message; 2]>,
     /// Parents before their children.
     entries: Vec<Entry>,
     head: Option<MessageId>,
-    /// The heads before each undo, for redo; emptied by the next answer.
+    /// The heads before each undo and each change of the branch, for redo; emptied by the next answer.
     taken_back: Vec<MessageId>,
     /// Replacements of earlier messages, each with the head before it.
     instead: Vec<(MessageId, Option<MessageId>)>,
@@ -26,6 +28,29 @@ pub struct Conversation {
 impl Conversation {
     pub fn new(system: Option<String>) -> Conversation {
         Conversation { system, ..Conversation::default() }
+    }
+
+    /// The examples to begin with; a conversation with messages keeps those that it has.
+    pub fn begin_with(&mut self, examples: &[[String; 2]]) {
+        let message = |[asked, answer]: &[String; 2]| {
+            [Message::new(Role::User, asked.as_str()), Message::new(Role::Assistant, answer.as_str())]
+        };
+        self.examples = examples.iter().map(message).collect();
+    }
+
+    /// Adds the examples if there is no message yet; `true` if there are any.
+    pub fn add_examples(&mut self) -> bool {
+        let begins = self.entries.is_empty() && !self.examples.is_empty();
+        for [asked, answer] in if begins { self.examples.clone() } else { Vec::new() } {
+            self.add(asked, None, None);
+            self.add(answer, Some(AnswerRecord::example()), None);
+        }
+        begins
+    }
+
+    /// Whether there is nothing but examples.
+    pub fn has_only_examples(&self) -> bool {
+        self.path().last().is_none_or(|entry| entry.is_example())
     }
 
     /// The last message of the path; the next message follows it.
@@ -69,6 +94,22 @@ impl Conversation {
         Some(question)
     }
 
+    /// Makes a message the head, or the newest answer to it if it has any; [`Conversation::redo`] returns.
+    /// `false`: it was the head already.
+    pub fn go_to(&mut self, id: MessageId) -> bool {
+        let mut to = id;
+        let follows = |entry: &&Entry, id| entry.parent == Some(id) && entry.message.role.answers();
+        while let Some(answer) = self.entries.iter().rfind(|entry| follows(entry, to)) {
+            to = answer.id;
+        }
+        if self.head == Some(to) {
+            return false;
+        }
+        self.taken_back.extend(self.head);
+        self.head = Some(to);
+        true
+    }
+
     /// Records that the last user message replaced the path to this head; [`Conversation::undo`] restores it.
     pub fn said_instead(&mut self, before: Option<MessageId>) {
         let question = self.last_user();
@@ -81,7 +122,7 @@ impl Conversation {
         after.skip_while(|entry| entry.message.role.answers()).count()
     }
 
-    /// Reverts the last undo; returns the restored user message.
+    /// Reverts the last undo or change of the branch; returns the restored user message.
     pub fn redo(&mut self) -> Option<MessageId> {
         self.head = Some(self.taken_back.pop()?);
         self.last_user()
@@ -90,6 +131,11 @@ impl Conversation {
     /// The messages of all branches in the order of their creation.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The number of a message: counted from 1 in the order of their creation.
+    pub fn number(&self, id: Option<MessageId>) -> Option<usize> {
+        self.entries.iter().position(|entry| Some(entry.id) == id).map(|place| place + 1)
     }
 
     /// The conversation of a record.
@@ -109,6 +155,11 @@ impl Conversation {
 
     pub fn stop_reason(&self, id: MessageId) -> Option<StopReason> {
         StopReason::from_name(&self.entry(id).answer.as_ref()?.stop)
+    }
+
+    /// The record of an answer, if there is one.
+    pub fn record_of(&self, id: MessageId) -> Option<&AnswerRecord> {
+        self.entry(id).answer.as_deref()
     }
 
     pub fn parent(&self, id: MessageId) -> Option<MessageId> {
@@ -144,15 +195,23 @@ impl Conversation {
         self.entries.iter().filter(|entry| entry.parent == id).count()
     }
 
+    /// The number of answers to the message at the head that this model gave, or an unknown one.
+    pub fn answers_by(&self, model: &str) -> usize {
+        let answers = self.entries.iter().filter(|entry| entry.parent == self.head);
+        answers.filter(|entry| entry.answer.as_ref().is_none_or(|answer| answer.model == model)).count()
+    }
+
     /// The path to the head, oldest message first.
     pub fn path(&self) -> Vec<&Entry> {
         record::path(&self.entries, self.head)
     }
 
-    /// The messages for the model: the system prompt, if any, and the path to the head.
+    /// The messages for the model: the system prompt, if any, the examples, and the path to the head.
     pub fn view(&self) -> Vec<Arc<Message>> {
         let system = self.system.iter().map(|text| Arc::new(Message::new(Role::System, text.clone())));
-        system.chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
+        let examples =
+            self.examples.iter().filter(|_| self.entries.is_empty()).flatten().cloned().map(Arc::new);
+        system.chain(examples).chain(self.path().into_iter().map(|entry| entry.message.clone())).collect()
     }
 
     /// The last user message on the path.
@@ -160,14 +219,17 @@ impl Conversation {
         self.user_messages().pop()
     }
 
-    /// The last answer, if the path ends with one.
+    /// The last answer, if the path ends with one that is no example.
     pub fn last_answer(&self) -> Option<MessageId> {
-        self.head.filter(|id| self.message(*id).role == Role::Assistant)
+        let is_own = |entry: &Entry| entry.message.role == Role::Assistant && !entry.is_example();
+        self.head.filter(|id| is_own(self.entry(*id)))
     }
 
-    /// The user messages on the path, oldest first. `/edit` counts them from 1.
+    /// The user messages on the path, oldest first, without the examples. `/edit` counts them from 1.
     pub fn user_messages(&self) -> Vec<MessageId> {
-        let of_user = self.path().into_iter().filter(|entry| entry.message.role == Role::User);
+        let path = self.path();
+        let own = path.iter().rposition(|entry| entry.is_example()).map_or(0, |last| last + 1);
+        let of_user = path[own..].iter().filter(|entry| entry.message.role == Role::User);
         of_user.map(|entry| entry.id).collect()
     }
 

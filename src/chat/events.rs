@@ -4,6 +4,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use super::dropped::Dropped;
+use super::probability::{Choice, TokenProbability};
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,18 +21,21 @@ pub enum StopReason {
     Repetition,
     /// The user stopped it.
     Interrupted,
+    /// It is one of the given choices.
+    Choice,
     /// Something failed.
     Error,
 }
 
 impl StopReason {
-    const ALL: [StopReason; 7] = [
+    const ALL: [StopReason; 8] = [
         StopReason::End,
         StopReason::Length,
         StopReason::Stop,
         StopReason::Context,
         StopReason::Repetition,
         StopReason::Interrupted,
+        StopReason::Choice,
         StopReason::Error,
     ];
 
@@ -47,6 +51,7 @@ impl StopReason {
             StopReason::Context => "context",
             StopReason::Repetition => "repetition",
             StopReason::Interrupted => "interrupted",
+            StopReason::Choice => "choice",
             StopReason::Error => "error",
         }
     }
@@ -55,6 +60,8 @@ impl StopReason {
 /// An event during a turn.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The request is about to be sent; its seed.
+    Asked { seed: u32 },
     /// The model file is being loaded; 0 to 1.
     Loading { fraction: f32 },
     /// Prefill; both numbers in tokens, without the cached ones.
@@ -63,6 +70,11 @@ pub enum Event {
     Thinking { text: String, tokens: usize },
     /// The next piece of the answer, in whole characters.
     Text(String),
+    /// The next token, if its probability was asked for: before the text that it completes. Also the token that
+    /// ends the answer.
+    Token(Box<TokenProbability>),
+    /// The choices, in the order in which they were given; the text of the likeliest follows.
+    Choices(Vec<Choice>),
     /// A notice for the user, one line.
     Notice(String),
     /// The prompt leaves too little space for the answer; an error follows. In tokens.

@@ -1,9 +1,11 @@
 //! A conversation as it is saved, exported and imported: all messages of its tree and all facts about them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::events::{Stats, StopReason};
 use super::id::MessageId;
 use super::message::Message;
 use super::settings::renamed;
@@ -69,7 +71,8 @@ pub struct AnswerRecord {
     /// Time of the request, in milliseconds since 1970: templates may contain the date.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<i64>,
-    /// Bytes of the answer and of its thinking that come from the earlier answer it continues.
+    /// Bytes of the answer and of its thinking that come from the earlier answer it continues, or from the
+    /// user.
     #[serde(skip_serializing_if = "is_zero")]
     pub answer_prefix: u32,
     #[serde(skip_serializing_if = "is_zero")]
@@ -102,7 +105,31 @@ fn under_present_names<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[(Stri
     Ok(pairs.into_iter().map(|(name, value)| (present(name), value)).collect())
 }
 
+/// The stop reason of an example.
+const EXAMPLE: &str = "example";
+
 impl AnswerRecord {
+    /// The record of an answer that the user's role gives as an example.
+    pub fn example() -> AnswerRecord {
+        AnswerRecord { stop: EXAMPLE.into(), ..AnswerRecord::default() }
+    }
+
+    /// The statistics of the answer, as far as they are recorded.
+    pub fn stats(&self) -> Stats {
+        let known = |tokens: u32| (tokens > 0).then_some(tokens as usize);
+        let stop = StopReason::from_name(&self.stop).unwrap_or(StopReason::Error);
+        Stats {
+            prompt_tokens: known(self.prompt_tokens),
+            cached_tokens: known(self.prompt_tokens).map(|_| self.cached_tokens as usize),
+            generated_tokens: known(self.generated_tokens),
+            prompt: Duration::from_millis(self.prompt_time.into()),
+            generation: Duration::from_millis(self.generation_time.into()),
+            context_used: (self.prompt_tokens + self.generated_tokens) as usize,
+            context_limit: self.context_limit as usize,
+            ..Stats::unknown(stop, self.seed.unwrap_or_default())
+        }
+    }
+
     /// Whether the answer is complete: it ended or was stopped.
     pub fn is_finished(&self) -> bool {
         !self.stop.is_empty()
@@ -138,6 +165,11 @@ impl Entry {
     /// A message without an answer record and without a time.
     pub fn new(id: MessageId, parent: Option<MessageId>, message: Message) -> Entry {
         Entry { id, parent, message: Arc::new(message), created: None, answer: None }
+    }
+
+    /// Whether it is the answer of an example, which no model gave.
+    pub fn is_example(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.stop == EXAMPLE)
     }
 
     /// A title for a conversation that begins with this message.

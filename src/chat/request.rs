@@ -25,6 +25,7 @@ pub struct Request {
     pub raw: bool,
     /// With `raw`: parse control tokens in the text.
     pub special: bool,
+    pub task: Task,
     pub generation: Generation,
     /// Whether the prompt may be saved in the on-disk prompt cache.
     pub cacheable: bool,
@@ -47,6 +48,7 @@ impl Request {
             thinking_prefix: String::new(),
             raw: false,
             special: false,
+            task: Task::Answer,
             generation: Generation::of(settings, 0, u32::MAX),
             cacheable: false,
             conversation: None,
@@ -59,6 +61,32 @@ impl Request {
     pub fn visible(&self) -> Vec<Arc<Message>> {
         visible(&self.messages, &self.dropped)
     }
+}
+
+/// What to do with the prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Generate an answer.
+    Answer,
+    /// Answer with the likeliest of these texts.
+    Choose(Vec<String>),
+    /// Evaluate a text that follows the prompt, and tell the probability of each of its tokens.
+    Score(Score),
+}
+
+/// A text to evaluate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Score {
+    /// The whole answer, with its beginning in the request; its thinking.
+    pub text: String,
+    pub thinking: String,
+    /// The size, in tokens, of the chunks into which a text of at least two chunks is cut, each evaluated by
+    /// itself; `None`: never cut.
+    pub chunk: Option<usize>,
+    /// The most chunks to evaluate.
+    pub most_chunks: Option<usize>,
+    /// How many of the likeliest other tokens to tell of each.
+    pub others: usize,
 }
 
 /// How to generate an answer. With the same model and messages, it determines every token.
@@ -76,6 +104,8 @@ pub struct Generation {
     pub thinking: Thinking,
     /// Whether to use speculative decoding.
     pub speculative: bool,
+    /// Tell the probability of each token, and this many of the likeliest others.
+    pub logprobs: Option<usize>,
 }
 
 /// Whether and how long the model thinks.
@@ -104,6 +134,7 @@ impl Generation {
                 tags: settings.think_tags.clone(),
             },
             speculative: !settings.no_speculative,
+            logprobs: None,
         }
     }
 }

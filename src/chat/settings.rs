@@ -36,6 +36,20 @@ pub enum Auto {
     Off,
 }
 
+/// The keys of the line editor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyBindings {
+    Emacs,
+    Vi,
+}
+
+/// The background of the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    Dark,
+    Light,
+}
+
 /// What to do when a conversation does not fit the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
@@ -251,6 +265,15 @@ pub struct Settings {
     pub sampling: Sampling,
     pub stats: Option<bool>,
     pub color: Auto,
+    /// `None`: as the terminal says.
+    pub theme: Option<Theme>,
+    pub keys: KeyBindings,
+    /// Suggest the rest of a line from earlier ones.
+    pub hints: bool,
+    /// The prompt of a chat, without the space at its end.
+    pub prompt_format: String,
+    /// Show bars and counters on a terminal.
+    pub progress: bool,
     /// Save nothing.
     pub incognito: bool,
     /// Save conversations even without a terminal.
@@ -305,6 +328,11 @@ impl Default for Settings {
             sampling: Sampling::default(),
             stats: None,
             color: Auto::Auto,
+            theme: None,
+            keys: KeyBindings::Emacs,
+            hints: true,
+            prompt_format: ">".into(),
+            progress: true,
             incognito: false,
             keep: false,
             chat_template: None,

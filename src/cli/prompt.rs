@@ -49,6 +49,15 @@ pub fn among(
     }
 }
 
+/// `NAME=VALUE` words → pairs. A value may contain anything; the error names the first word without a name.
+pub fn variables(words: &[String]) -> Result<Vec<(String, String)>, Vec<String>> {
+    let pair = |word: &String| match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+        _ => Err(vec![format!("--var takes NAME=VALUE, not '{word}'")]),
+    };
+    words.iter().map(pair).collect()
+}
+
 /// Quotes a text so that a shell takes it as one word.
 fn quoted(text: &str) -> String {
     let acts = |c| matches!(c, '"' | '$' | '`' | '\\' | '!');

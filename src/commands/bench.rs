@@ -13,7 +13,7 @@ use super::CommandContext;
 use crate::chat::{Event, Message, Role, Stats};
 use crate::failure::{Exit, Failure};
 use crate::gguf;
-use crate::models::{self, about};
+use crate::models;
 use crate::session::{FailedTurn, Session, SessionOptions};
 use crate::settings::Config;
 use crate::settings::setting;
@@ -49,14 +49,7 @@ enum Share {
 
 pub(super) fn run(wanted: Option<&str>, context: &mut CommandContext) -> Result<Exit, Failure> {
     let config = settings(context.config)?;
-    let wanted = match wanted.map(String::from).or_else(|| config.settings().model.clone()) {
-        Some(wanted) => wanted,
-        None => {
-            let usual =
-                models::usual(&config).ok_or_else(|| about::unnamed(&config, &about::all(&config)))?;
-            usual.display().to_string()
-        }
-    };
+    let wanted = super::wanted_model(wanted, &config)?;
     if config.remote(&wanted).is_some() {
         return Err(Failure::usage(format!("bench measures this machine, and {wanted} is at a server")));
     }

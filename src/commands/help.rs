@@ -43,7 +43,12 @@ const VARIABLES: &[[&str; 2]] = &[
     ["OLLAMA_MODELS", "Ollama's models folder"],
     ["VISUAL", "editor for /edit and Ctrl-X Ctrl-E; otherwise EDITOR"],
     ["NO_COLOR", "if not empty: no colours"],
-    ["TERM", "dumb: no colours, nothing animated"],
+    ["CLICOLOR_FORCE", "if neither empty nor 0: colours on stderr even in a pipe; NO_COLOR wins"],
+    [
+        "COLORFGBG",
+        "colours of the terminal, for --theme auto where the terminal does not tell its background",
+    ],
+    ["TERM", "dumb: no escape sequences, as with --plain"],
 ];
 
 pub(super) fn run(what: &[String], context: &mut CommandContext) -> Result<Exit, Failure> {
@@ -113,8 +118,8 @@ fn settings(context: &CommandContext) -> String {
     format!(
         "{}\n\n{}",
         "A setting is a flag (--temp 0.2), an environment variable (FIRESIDE_TEMP=0.2), a line in the config file (temp = 0.2), or \
-         /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, config file, model file, catalogue, \
-         defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
+         /set temp 0.2 in a chat. Precedence, highest first: /set, flags, environment, role, the config file's section for the \
+         model, config file, model file, catalogue, defaults. fireside config shows all values and their sources; fireside help NAME explains one setting.",
         pairs(&rows, columns(context)).join("\n")
     )
 }
@@ -155,6 +160,6 @@ fn files(context: &CommandContext) -> String {
 }
 
 fn exit_codes(context: &CommandContext) -> String {
-    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit as i32), says.to_string()]);
+    let rows = Exit::ALL.map(|(exit, says)| [format!("{:3}", exit.code()), says.to_string()]);
     pairs(&rows, columns(context)).join("\n")
 }

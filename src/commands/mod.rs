@@ -14,6 +14,8 @@ pub mod list;
 pub mod pull;
 mod replay;
 mod rm;
+pub mod roles;
+mod score;
 mod model_card;
 mod servers;
 mod show;
@@ -28,6 +30,7 @@ use crate::cli::{Commands, History};
 use crate::completions;
 use crate::failure::{Exit, Failure};
 use crate::files::{Existing, expanded, reason, would_replace};
+use crate::models::{self, about};
 use crate::session::ModelOpener;
 use crate::settings::{Config, Server};
 use crate::ui::table::{Column, table};
@@ -153,6 +156,15 @@ fn may_replace(path: &Path, force: bool, context: &mut CommandContext) -> Result
     }
 }
 
+/// The model that the command line names, or the default one.
+fn wanted_model(named: Option<&str>, config: &Config) -> Result<String, Failure> {
+    if let Some(named) = named.map(String::from).or_else(|| config.settings().model.clone()) {
+        return Ok(named);
+    }
+    let usual = models::usual(config).ok_or_else(|| about::unnamed(config, &about::all(config)))?;
+    Ok(usual.display().to_string())
+}
+
 /// A path as text, for JSON.
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -182,7 +194,8 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
             subcommand,
             Commands::List { .. }
                 | Commands::Show { .. }
-                | Commands::Config
+                | Commands::Config { what: None, .. }
+                | Commands::Roles { .. }
                 | Commands::Doctor
                 | Commands::Help { .. }
                 | Commands::Worker(_)
@@ -205,8 +218,10 @@ fn dispatch(subcommand: Commands, context: &mut CommandContext) -> Result<Exit, 
         }
         Commands::History { what } => history::run(what, context),
         Commands::Bench { model } => bench::run(model.as_deref(), context),
+        Commands::Score(args) => score::run(&args, context),
         Commands::Worker(worker) => worker::run(&worker, context),
-        Commands::Config => config::run(context),
+        Commands::Config { what, force, .. } => config::run(what.as_deref(), force, context),
+        Commands::Roles { name } => roles::run(name.as_deref(), context),
         Commands::Doctor => doctor::run(context),
         Commands::Help { what } => help::run(&what, context),
         Commands::Completions { shell } => context.print(completions::script(&shell)?.trim_end()),

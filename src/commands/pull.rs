@@ -32,7 +32,7 @@ pub struct PullSource {
 }
 
 pub(super) fn run(what: &str, context: &mut CommandContext) -> Result<Exit, Failure> {
-    let started = Instant::now();
+    let (started, what) = (Instant::now(), &*context.config.unaliased(what));
     if context.config.settings().offline
         && let Ok(path) = find_exactly(what, &models::places(context.config))
     {

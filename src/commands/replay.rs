@@ -18,8 +18,9 @@ const AROUND: usize = 40;
 
 pub(super) fn run(id: &str, number: Option<usize>, context: &mut CommandContext) -> Result<Exit, Failure> {
     let record = saved::find(&saved::store(context.config)?, id)?;
+    let is_answer = |entry: &Entry| entry.message.role == Role::Assistant && !entry.is_example();
     let answers: Vec<(usize, &Entry)> =
-        (1..).zip(record.path().into_iter().filter(|entry| entry.message.role == Role::Assistant)).collect();
+        (1..).zip(record.path().into_iter().filter(|entry| is_answer(entry))).collect();
     if let Some(number) = number.filter(|number| !(1..=answers.len()).contains(number)) {
         let failure = Failure::usage(format!("'{}' has no answer {number}", record.title));
         return Err(failure.hint(format!("it has {}, counted from 1", count(answers.len(), "answer"))));

@@ -15,10 +15,10 @@ use crate::units::size;
 
 /// `yes`: the number of confirmations given on the command line.
 pub(super) fn run(wanted: &str, yes: u8, context: &mut CommandContext) -> Result<Exit, Failure> {
-    let places = places(context.config);
+    let (places, wanted) = (places(context.config), context.config.unaliased(wanted));
     let model = match yes {
-        0 => names::find_one(wanted, &places)?,
-        _ => names::find_one_exactly(wanted, &places)?, // no confirmation would show which one it is
+        0 => names::find_one(&wanted, &places)?,
+        _ => names::find_one_exactly(&wanted, &places)?, // no confirmation would show which one it is
     };
     let removal = Removal::of(&model);
     let state = ModelState::at(context.config.paths.as_ref().map(|paths| paths.model_state.clone()));

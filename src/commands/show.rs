@@ -47,14 +47,19 @@ pub(super) fn run(
         }
         return servers::show(&wanted, parts.template, context);
     }
-    let (headers, card) = match wanted.or(settings.model.as_deref()) {
-        Some(wanted) => match models::find(context.config, wanted) {
-            Ok(path) => local(&path, settings)?,
-            Err(_) if Reference::parse(wanted).is_some() => remote(wanted, settings, context)?,
+    let config = context.config;
+    let (headers, card, settings) = match wanted.or(settings.model.as_deref()) {
+        Some(wanted) => match models::find(config, wanted) {
+            Ok(path) => local(&path, config)?,
+            Err(_) if Reference::parse(&config.unaliased(wanted)).is_some() => {
+                let (headers, card) = remote(&config.unaliased(wanted), settings, context)?;
+                (headers, card, settings.clone())
+            }
             Err(not_here) => return Err(look_first(not_here)),
         },
-        None => local(&usual(context.config)?, settings)?,
+        None => local(&usual(config)?, config)?,
     };
+    let settings = &settings;
     if context.json {
         return context.print_json(&object(&card, &headers, parts, settings));
     }
@@ -100,8 +105,8 @@ fn look_first(not_here: NotHere) -> Failure {
     hint.into_iter().fold(not_here.into(), Failure::hint)
 }
 
-/// The headers of all parts of a model on this machine, and its card.
-fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), Failure> {
+/// The headers of all parts of a model on this machine, its card, and its settings.
+fn local(path: &Path, config: &Config) -> Result<(Vec<Header>, ModelCard, Settings), Failure> {
     let read = |path: &Path| gguf::read(path).map_err(|refusal| models::refused(path, refusal));
     let mut headers = vec![read(path)?];
     if headers[0].uint("split.no").is_some_and(|number| number > 0) {
@@ -112,8 +117,9 @@ fn local(path: &Path, settings: &Settings) -> Result<(Vec<Header>, ModelCard), F
     for part in others.iter().filter(|part| *part != path && part.exists()) {
         headers.push(read(part)?);
     }
-    let card = ModelCard::of(&headers, settings, path.display().to_string());
-    Ok((headers, card))
+    let settings = config.advised(models::of_sections(config, path)).settings().clone();
+    let card = ModelCard::of(&headers, &settings, path.display().to_string());
+    Ok((headers, card, settings))
 }
 
 /// The header of a file on the hub, and its card. Downloads only the beginning of the file.

@@ -174,6 +174,21 @@ impl Cache {
         }
     }
 
+    /// Makes room for `needed` tokens; what that loses is evaluated when it is needed.
+    pub fn reserve(&mut self, model: &mut impl Model, needed: usize) -> Result<()> {
+        self.make_room(model, needed, needed).map(|_left| ())
+    }
+
+    /// Truncates to `len` tokens, or goes back to a checkpoint before that and evaluates the rest.
+    pub fn return_to(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
+        if len < self.tokens.len() {
+            let tokens = self.tokens[..len].to_vec();
+            self.keep(model, &tokens);
+            self.read(model, &tokens, &|| false, &mut |_| {}).map(|_whole| ())?;
+        }
+        Ok(())
+    }
+
     /// Truncates to `len` tokens. If the model drops more than that, the difference is evaluated again.
     pub fn truncate_to(&mut self, model: &mut impl Model, len: usize) -> Result<()> {
         let kept = model.truncate(self.sequence, len);

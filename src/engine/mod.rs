@@ -24,10 +24,12 @@ pub mod constraint; // 6
 pub mod sampler;
 mod candidates;
 pub mod constrained;
+mod probability;
 pub mod draft; // 7
 pub mod costs;
 pub mod sequence; // 8
 pub mod scheduler; // 9
+mod evaluate;
 pub mod stream; // 10
 mod error;
 #[cfg(test)]
@@ -55,7 +57,7 @@ use self::scheduler::{Scheduler, Slot};
 use self::sequence::Sequence;
 use self::stream::{Stream, Thoughts};
 use self::token::Token;
-use crate::chat::{Counts, Event, Message, Request, Role, Stats, TokenCount};
+use crate::chat::{Counts, Event, Message, Request, Role, Stats, Task, TokenCount};
 
 /// A loaded model and everything needed to converse with it.
 pub struct Engine<M> {
@@ -110,7 +112,11 @@ impl<M: Model> Engine<M> {
             return Err(Error::TooLong { prompt: tokens, limit });
         }
         prompt.notes.iter().cloned().for_each(|note| show(Event::Notice(note)));
-        self.answer(request, &prompt, cancel, show)
+        match &request.task {
+            Task::Answer => self.answer(request, &prompt, cancel, show),
+            Task::Choose(choices) => self.choose(request, &prompt, choices, cancel, show),
+            Task::Score(score) => self.score(request, &prompt, score, cancel, show),
+        }
     }
 
     /// Prefills the prompt, then generates until a stop condition is met.
@@ -152,7 +158,7 @@ impl<M: Model> Engine<M> {
         }
         let started = Instant::now();
         let sequence = Sequence::new(sampler, stream, ends, generation.max_tokens, cancel);
-        let sequence = sequence.constrained(constrained);
+        let sequence = sequence.constrained(constrained).telling(generation.logprobs);
         self.drafter.begin();
         let drafter = generation.speculative.then_some(&mut self.drafter as &mut dyn Drafter);
         let mut scheduler = Scheduler::new(&mut self.costs);

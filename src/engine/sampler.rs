@@ -95,6 +95,7 @@ impl Chain {
         let id = |place: Token| ids.map_or(place, |ids| ids[place as usize]);
         let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
         if let Some(best) = best {
+            self.leave(id(best), logits[best as usize]);
             return Ok(self.take(id(best)));
         }
         let few = match self.shortcut {
@@ -121,6 +122,12 @@ impl Chain {
         let token = candidates.selected_token();
         let token = token.context("the model's output is not a number: the file may be damaged")?.0;
         Ok(self.take(token))
+    }
+
+    /// Notes that nothing but this token was left to choose.
+    fn leave(&mut self, token: Token, logit: f32) {
+        self.candidates.data.clear();
+        self.candidates.data.push(LlamaTokenData::new(LlamaToken(token), logit, 0.0));
     }
 
     /// The places in `ids` of the tokens whose logits may change before the top k are taken, in ascending order.
@@ -162,6 +169,7 @@ impl Sampler for Chain {
 
     fn pick_among(&mut self, logits: &[f32], allowed: &[Token]) -> Result<Token> {
         if let [only] = allowed {
+            self.leave(*only, logits[*only as usize]);
             return Ok(self.take(*only));
         }
         let mut few = std::mem::take(&mut self.few);
@@ -170,6 +178,10 @@ impl Sampler for Chain {
         let picked = self.choose(&few, Some(allowed));
         self.few = few;
         picked
+    }
+
+    fn left(&self) -> Vec<(Token, f32)> {
+        self.candidates.data.iter().map(|candidate| (candidate.id().0, candidate.logit())).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::constrained::Constrained;
 use super::model::{Model, Sampler};
+use super::probability;
 use super::stream::Stream;
 use super::stream::reasoning::ReplyDelta;
 use super::token::Token;
@@ -31,6 +32,8 @@ pub struct Sequence<'a> {
     tokens: usize,
     /// The thinking tokens among them.
     thinking: usize,
+    /// Tell the probability of each token, and this many of the likeliest others.
+    logprobs: Option<usize>,
 }
 
 /// The result of one step.
@@ -62,12 +65,18 @@ impl<'a> Sequence<'a> {
             repetition: Repetition::new(),
             tokens: 0,
             thinking: 0,
+            logprobs: None,
         }
     }
 
     /// The same with a constraint on the answer.
     pub fn constrained(self, constraint: Option<Constrained>) -> Sequence<'a> {
         Sequence { constraint, ..self }
+    }
+
+    /// The same sequence, which tells the probability of each token and that many of the likeliest others.
+    pub fn telling(self, logprobs: Option<usize>) -> Sequence<'a> {
+        Sequence { logprobs, ..self }
     }
 
     pub fn cancel(&self) -> &'a AtomicBool {
@@ -91,7 +100,12 @@ impl<'a> Sequence<'a> {
         if self.cancelled() {
             return Ok(StepResult::End(StopReason::Interrupted));
         }
-        let Some(next) = self.next(logits)? else { return Ok(StepResult::End(StopReason::End)) };
+        let Some((next, drawn)) = self.next(logits)? else { return Ok(StepResult::End(StopReason::End)) };
+        if let Some(others) = self.logprobs {
+            let left = drawn.then(|| self.sampler.left());
+            let told = probability::of_token(model, next, logits, left.as_deref(), others);
+            show(Event::Token(Box::new(told)));
+        }
         if model.ends(next) || (self.may_end(model, next) && !self.stream.parted_by(next)) {
             return Ok(StepResult::End(StopReason::End));
         }
@@ -117,20 +131,22 @@ impl<'a> Sequence<'a> {
         Ok(StepResult::Token(next))
     }
 
-    /// Logits → token. `None`: the answer is whole.
-    fn next(&mut self, logits: &[f32]) -> Result<Option<Token>> {
+    /// Logits → token, and whether it was drawn from them, not forced. `None`: the answer is whole.
+    fn next(&mut self, logits: &[f32]) -> Result<Option<(Token, bool)>> {
         if let Some(constraint) = self.constraint.as_ref().filter(|_| self.forced.is_empty()) {
             self.forced.extend(constraint.lead(self.stream.stage()));
         }
         if let Some(token) = self.forced.pop_front() {
-            return Ok(Some(self.sampler.take(token)));
+            return Ok(Some((self.sampler.take(token), false)));
         }
-        let Some(constraint) = &mut self.constraint else { return self.sampler.pick(logits).map(Some) };
+        let Some(constraint) = &mut self.constraint else {
+            return self.sampler.pick(logits).map(|token| Some((token, true)));
+        };
         let chosen = constraint.choose(&mut *self.sampler, self.stream.stage(), logits)?;
         if chosen.is_some_and(|(_, is_answer)| is_answer) {
             self.stream.begin_answer();
         }
-        Ok(chosen.map(|(token, _)| token))
+        Ok(chosen.map(|(token, _)| (token, true)))
     }
 
     /// The drafted tokens that may follow, without those from the first one on that may not.

@@ -19,6 +19,7 @@ impl From<Error> for Failure {
                 "close other programs, or use a smaller quantisation, a smaller --ctx-size, or fewer --gpu-layers; \
                  --cpu-moe keeps the experts of a mixture in main memory",
             ),
+            Error::NoProbabilities(_) => usage(&error),
             Error::Load { .. } | Error::NotTried { .. } | Error::Script(_) | Error::Stopped => {
                 worded(&error, None)
             }
@@ -68,6 +69,7 @@ fn server(error: &Error, ServerFault { server, fault }: &ServerFault) -> Failure
                 .into()
         }
         Fault::Unmatched(_) => "the server ignores it, or the model broke off: nothing else was shown".into(),
+        Fault::NoProbabilities => "leave out --logprobs, or use a server that gives OpenAI's logprobs".into(),
         Fault::Refused { .. } | Fault::BrokeOff(_) => return worded(error, None),
     };
     worded(error, Some(hint))

@@ -20,13 +20,18 @@ impl From<Error> for Failure {
             Error::TooLong { error, droppable } => {
                 return Failure { hint: droppable.then(|| DROPPING.into()), ..error.into() };
             }
+            Error::NothingToCompare => Some("/compare adds a second answer to a message that has one".into()),
+            Error::ContinuesText(_) => Some("write the beginning at the end of your message".into()),
+            Error::Thinks(_) => Some("/set think off, if the model can do without".into()),
             Error::NotCut => Some("/retry gets another one".into()),
             Error::NoModel { ref path, .. } => Some(format!("the file was {path}; -m says where it is now")),
             Error::OtherModel(_) => {
                 Some("-m says which file is meant, also if it was moved or copied".into())
             }
             Error::Hidden(_)
+            | Error::NoAnswer
             | Error::NothingToAnswer
+            | Error::CannotContinue(_)
             | Error::NothingToContinue
             | Error::NoSummary(_)
             | Error::NotReplayable(_) => None,

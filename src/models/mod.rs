@@ -40,7 +40,7 @@ use crate::engine::prompt_cache::{Usage, forget, usage};
 use crate::gguf::{self, Header, Refusal};
 use crate::model_state::ModelState;
 use crate::processor;
-use crate::settings::{Assignment, Config, Source, setting};
+use crate::settings::{Alias, Assignment, Config, Source, Wrong, setting};
 pub use error::Error;
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
@@ -56,12 +56,13 @@ pub fn places(config: &Config) -> Vec<Place> {
 
 /// The file for a name or path.
 pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
-    names::find(wanted, &places(config))
+    let (meant, places) = (config.unaliased(wanted), places(config));
+    if config.is_typed(wanted) { names::find(&meant, &places) } else { names::find_by_name(&meant, &places) }
 }
 
 /// Whether a word is a model's name, on this machine or in the catalogue, or a model file's path.
 pub fn is_called(config: &Config, word: &str) -> bool {
-    names::is_name(word, &places(config))
+    config.unaliased(word) != word || names::is_name(word, &places(config))
 }
 
 /// The default model: the one used last, or the only one in the user's models folder.
@@ -140,15 +141,17 @@ pub fn forget_prompts(folder: &Path, conversations: &[String]) -> std::io::Resul
     forget(folder, conversations)
 }
 
-/// The model of a stored conversation, unless the command line or the environment sets one. An error if it is
+/// The model of a stored conversation, unless the command line, the environment or a role sets one. An error if it is
 /// no longer here.
 pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<String>, String> {
-    let given = config.source("model") >= Source::Environment;
+    let given = config.source("model") >= Source::Role;
     match before.filter(|_| !given) {
         None => Ok(None),
         Some(model) if config.remote(model).is_some() => Ok(Some(model.to_string())),
-        Some(model) if names::find_exactly(model, &places(config)).is_ok() => Ok(Some(model.to_string())),
-        Some(model) => Err(format!("the conversation used {model}, which is no longer here")),
+        Some(model) => match names::find_exactly_by_name(model, &places(config)) {
+            Ok(path) => Ok(Some(path.display().to_string())),
+            Err(_) => Err(format!("the conversation used {model}, which is no longer here")),
+        },
     }
 }
 
@@ -162,9 +165,40 @@ pub fn entry_of(path: &Path) -> Option<&'static CatalogueEntry> {
     path.file_name().and_then(|name| entry_for_file(&name.to_string_lossy()))
 }
 
-/// The recommendations for the model at `path`; empty if its header cannot be read.
-pub fn advised(path: &Path) -> Vec<Assignment> {
-    gguf::read(path).map(|header| advice_of(&header)).unwrap_or_default()
+/// What the config file's sections say for the model at `path`, and the recommendations for it; none if its
+/// header cannot be read.
+pub fn advised(config: &Config, path: &Path) -> Vec<Assignment> {
+    let advice = gguf::read(path).map(|header| advice_of(&header)).unwrap_or_default();
+    of_sections(config, path).into_iter().chain(advice).collect()
+}
+
+/// What the config file's sections say for the model at `path`.
+pub fn of_sections(config: &Config, path: &Path) -> Vec<Assignment> {
+    if config.sections.is_empty() { Vec::new() } else { config.of_model(&names_of(config, path)) }
+}
+
+/// The names that sections match: the one in the list of models, and the catalogue's.
+pub fn names_of(config: &Config, path: &Path) -> Vec<String> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let short = catalogue::catalogue().iter().find(|(_, entry)| entry.file.eq_ignore_ascii_case(&file));
+    let short = short.map(|(name, _)| name.clone());
+    [library::title(path, &places(config))].into_iter().chain(short).collect()
+}
+
+/// Drops the aliases that would hide a model, on this machine or in the catalogue, and says so.
+pub fn drop_hiding_aliases(config: &mut Config) {
+    let all = std::mem::take(&mut config.aliases);
+    let places = if all.is_empty() { Vec::new() } else { places(config) };
+    let is_name = |name: &str| {
+        let found = names::find_exactly(name, &places);
+        names::is_name(name, &places) || !matches!(found, Err(NotHere::Unknown { .. }))
+    };
+    let (hiding, others): (Vec<Alias>, _) = all.into_iter().partition(|alias| is_name(&alias.name));
+    config.aliases = others;
+    config.wrong.extend(hiding.into_iter().map(|Alias { name, line, .. }| {
+        let what = format!("config.toml line {line}: the alias {name} is ignored: a model has this name");
+        Wrong { source: Source::File, what, harmless: true }
+    }));
 }
 
 /// The recommendations of the file's authors and of the catalogue; the file's win.
@@ -173,7 +207,7 @@ pub fn advice_of(header: &Header) -> Vec<Assignment> {
     let mut advice = Vec::new();
     let mut add = |name: &str, value: String, source: Source| {
         let valid = setting(name).filter(|row| (row.set)(&mut Settings::default(), &value).is_ok());
-        advice.extend(valid.map(|setting| Assignment { setting, value, source }));
+        advice.extend(valid.map(|setting| Assignment::new(setting, &value, source)));
     };
     for (name, value) in entry.into_iter().flat_map(|entry| &entry.sampling) {
         add(name, value.to_string(), Source::Catalogue);

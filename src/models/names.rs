@@ -33,17 +33,29 @@ pub enum NotHere {
 /// short name in the catalogue; or the beginning of exactly one name. An error if different files share the
 /// name.
 pub fn find(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
-    found(wanted, places, meant)
+    found(wanted, places, meant, true)
+}
+
+/// The same for a name that stands in a file: nothing in the current folder is meant.
+pub fn find_by_name(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, meant, false)
 }
 
 /// The same without prefixes, for uses where the user does not see which model was chosen.
 pub fn find_exactly(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
-    found(wanted, places, called)
+    found(wanted, places, called, true)
 }
 
-fn found(wanted: &str, places: &[Place], meant: Meaning) -> Result<PathBuf, NotHere> {
+/// The same for a name that is stored: nothing in the current folder is meant.
+pub fn find_exactly_by_name(wanted: &str, places: &[Place]) -> Result<PathBuf, NotHere> {
+    found(wanted, places, called, false)
+}
+
+/// `here`: a relative path begins in the current folder.
+fn found(wanted: &str, places: &[Place], meant: Meaning, here: bool) -> Result<PathBuf, NotHere> {
     let path = expanded(Path::new(wanted));
-    if (wanted.contains('/') || is_gguf(&path)) && path.symlink_metadata().is_ok() {
+    let is_path = (wanted.contains('/') || is_gguf(&path)) && (here || path.is_absolute());
+    if is_path && path.symlink_metadata().is_ok() {
         return Ok(path); // problems are reported when the file is read
     }
     let models = all(places);

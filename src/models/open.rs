@@ -11,8 +11,9 @@ use super::attention::{scores_fit, to_measure};
 use super::device::device;
 use super::fit::{chosen, fit};
 use super::memory::{first_batch_size, weights_bytes};
+use super::templates::template_of;
 use super::{
-    Error, advice_of, chat_template, entry_of, find, on_gpu, places, probe, refused, select_workers, threads,
+    Error, advice_of, entry_of, find, of_sections, on_gpu, places, probe, refused, select_workers, threads,
 };
 use crate::backend::Description;
 use crate::backend::local::{Measured, Spec};
@@ -50,10 +51,10 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     }
     let header = gguf::read(path).and_then(|header| gguf::check(&header).map(|()| header));
     let header = header.map_err(|refusal| refused(path, refusal))?;
-    select_workers(config)?;
     let entry = entry_of(path);
-    let advice = advice_of(&header);
+    let advice: Vec<Assignment> = of_sections(config, path).into_iter().chain(advice_of(&header)).collect();
     let config = config.advised(advice.clone());
+    select_workers(&config)?;
     let kept = config.paths.as_ref().filter(|_| !config.settings().incognito);
     let state = ModelState::at(kept.map(|p| p.model_state.clone()));
     let crashes = state.crash(&machine()).filter(|_| !config.settings().no_repack);
@@ -80,7 +81,7 @@ fn open_file(config: &Config, path: &Path) -> Result<Opened, Error> {
     let config = config.advised(advice.into_iter().chain(ours).chain(chosen).collect());
     let settings = config.settings();
     let limit = fit.limit;
-    let template = chat_template(&header, settings)?;
+    let template = template_of(&header, &config)?;
     let (fingerprint, probe) =
         fingerprint(&header, before.as_ref(), settings, template.as_deref()).map_err(unreadable)?;
     let threads = threads(settings);

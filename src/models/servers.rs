@@ -37,6 +37,6 @@ pub fn models(servers: Vec<Server>, offline: bool, cancelled: &(dyn Fn() -> bool
 pub fn facts(config: &Config, wanted: &str, cancelled: &dyn Fn() -> bool) -> Result<(Server, Facts), Error> {
     let unknown = || Error::NotHere(NotHere::Unknown { wanted: wanted.into(), close: None });
     let (name, server) = config.remote(wanted).ok_or_else(unknown)?;
-    let facts = remote::facts(&server, name, config.settings().offline, cancelled)?;
+    let facts = remote::facts(&server, &name, config.settings().offline, cancelled)?;
     Ok((server, facts))
 }

@@ -12,6 +12,7 @@ use crate::engine::prompt::builtin::{self, builtin};
 use crate::engine::prompt::template::{Supports, Template};
 use crate::gguf::Header;
 use crate::input;
+use crate::settings::Config;
 
 const KEY: &str = "tokenizer.chat_template";
 
@@ -61,6 +62,19 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
     }
     let unread = |source| Error::NoTemplate { own: own_names(header), source };
     input::read_file(Path::new(wanted)).map(Some).map_err(unread)
+}
+
+/// The same; a name in the config file or in a role never means a file in the current folder.
+pub(super) fn template_of(header: &Header, config: &Config) -> Result<Option<String>, Error> {
+    let wanted = config.settings().chat_template.as_deref().filter(|_| config.is_in_file("chat-template"));
+    match wanted.filter(|name| Path::new(name).is_relative()) {
+        Some(name) if builtin(name).is_none() && !named(header).any(|(own, _)| own == name) => {
+            let why = "there is no such template".to_string();
+            let source = input::Error::Unreadable { name: name.into(), why };
+            Err(Error::NoTemplate { own: own_names(header), source })
+        }
+        _ => chat_template(header, config.settings()),
+    }
 }
 
 fn own_names(header: &Header) -> Vec<String> {

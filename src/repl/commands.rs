@@ -1,14 +1,21 @@
-//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs and model.rs
-//! have the functions behind it.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs, tree.rs and
+//! model.rs have the functions behind it.
 
 mod model;
+mod tree;
 mod conversation;
+mod role;
 
 use std::path::{Path, PathBuf};
 
 pub(super) use self::conversation::resume_conversation;
-use self::conversation::{clear, context, edit, export, fork, history, redo, resume, thinking, title, undo};
-use self::model::{SHOWS, file, model, set, show, show_stats, system, tokens};
+use self::conversation::{
+    clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
+};
+use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
+pub(super) use self::role::told;
+pub(super) use self::tree::pick_message;
+use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};
 use crate::chat::{Message, MessageId};
 use crate::failure::Failure;
@@ -23,6 +30,10 @@ pub enum NextAction {
     Ask(Ask),
     /// Resume a conversation that the user picks from a list.
     Resume,
+    /// Go to a message that the user picks from the tree.
+    PickMessage,
+    /// Answer the last message with this model as well.
+    Compare(String),
     /// Put this text into the line editor.
     Edit(String),
     /// Ask the user, and act after a yes.
@@ -40,6 +51,7 @@ pub enum Argument {
     Setting,
     Model,
     Conversation,
+    Role,
     Command,
     Words(&'static [&'static str]),
 }
@@ -87,13 +99,40 @@ pub const COMMANDS: &[Command] = &[
     row(&["exit", "bye", "quit"], "", Argument::None, "leave (also Ctrl-D)", |_, _| Ok(NextAction::Quit)),
     row(&["clear", "new"], "", Argument::None, "start a new conversation", clear),
     row(&["undo"], "", Argument::None, "undo the last exchange", undo),
-    row(&["redo"], "", Argument::None, "restore the exchange that /undo removed", redo),
+    row(
+        &["redo"],
+        "",
+        Argument::None,
+        "restore the exchange that /undo removed, or the branch that /tree left",
+        redo,
+    ),
+    row(
+        &["tree"],
+        "[N]",
+        Argument::None,
+        "show the branches of this conversation and go to one, or to its N-th message",
+        tree::tree,
+    ),
     row(&["retry", "regen"], "", Argument::None, "generate another answer to the last message", |_, _| {
         Ok(NextAction::Ask(Ask::Retry))
     }),
     row(&["more"], "", Argument::None, "continue an answer that was cut off", |_, _| {
         Ok(NextAction::Ask(Ask::More))
     }),
+    row(
+        &["begin"],
+        "[TEXT|none]",
+        Argument::None,
+        "write the beginning of the next answer, which the model continues; also of another one with /retry",
+        begin,
+    ),
+    row(
+        &["compare"],
+        "MODEL",
+        Argument::Model,
+        "answer the last message with a second model as well; both answers are kept as branches",
+        compare,
+    ),
     row(&["edit"], "[N]", Argument::None, "edit your last message, or the N-th, and send it again", edit),
     row(&["system"], "[TEXT|none]", Argument::None, "show or change the system prompt", system),
     row(
@@ -111,6 +150,13 @@ pub const COMMANDS: &[Command] = &[
         show,
     ),
     row(&["model"], "[NAME|PATH]", Argument::Model, "show the model, or switch to another", model),
+    row(
+        &["role"],
+        "[NAME [VARIABLE=VALUE]|none]",
+        Argument::Role,
+        "list the roles, take one with its system prompt and settings, or leave it",
+        role::role,
+    ),
     row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
     row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
@@ -144,6 +190,13 @@ pub const COMMANDS: &[Command] = &[
         context,
     ),
     row(&["thinking"], "", Argument::None, "show the thinking before the last answer", thinking),
+    row(
+        &["why"],
+        "",
+        Argument::None,
+        "show how likely each token of the last answer was, and what else was",
+        why,
+    ),
     row(&["stats"], "", Argument::None, "show statistics of the last answer", show_stats),
 ];
 
@@ -193,56 +246,70 @@ fn unknown(name: &str) -> Failure {
 
 /// Names for completion, looked up on demand.
 pub struct Names {
-    pub models: Box<dyn Fn() -> Vec<String>>,
+    pub models: Box<dyn Fn() -> Vec<Candidate>>,
     /// Short ids.
-    pub conversations: Box<dyn Fn() -> Vec<String>>,
+    pub conversations: Box<dyn Fn() -> Vec<Candidate>>,
+    pub roles: Box<dyn Fn() -> Vec<Candidate>>,
 }
 
 /// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
-pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<String>)> {
+pub fn complete(line: &str, names: &Names) -> Option<(usize, Vec<Candidate>)> {
     let Some(typed) = line.strip_prefix('/') else {
         return Some((line.len(), Vec::new()));
     };
     let Some((name, rest)) = typed.split_once(char::is_whitespace) else {
-        let all = COMMANDS.iter().flat_map(|c| c.aliases.iter().copied().chain([c.name]));
-        return Some((1, matching(typed, all)));
+        return Some((1, matching(typed, COMMANDS.iter().flat_map(|command| spellings(command, typed)))));
     };
     let rest = rest.trim_start();
     let start = line.len() - rest.len();
     match command(name)?.argument {
         Argument::None => Some((line.len(), Vec::new())),
         Argument::Path => None,
-        Argument::Command => Some((start, matching(rest, COMMANDS.iter().map(|c| c.name)))),
+        Argument::Command => {
+            Some((start, matching(rest, COMMANDS.iter().map(|c| Candidate::new(c.name, c.help)))))
+        }
         Argument::Words(words) => Some((start, matching(rest, words.iter().copied()))),
         Argument::Model => {
-            let offered = matching(rest, (names.models)().iter().map(String::as_str));
+            let offered = matching(rest, (names.models)());
             if offered.is_empty() { None } else { Some((start, offered)) }
         }
-        Argument::Conversation => {
-            Some((start, matching(rest, (names.conversations)().iter().map(String::as_str))))
+        Argument::Conversation => Some((start, matching(rest, (names.conversations)()))),
+        Argument::Role => {
+            let none = Candidate::new("none", "leave the role");
+            Some((start, matching(rest, (names.roles)().into_iter().chain([none]))))
         }
         Argument::Setting => match rest.split_once(char::is_whitespace) {
-            None => Some((start, matching(rest, changeable().map(|row| row.name)))),
+            None => Some((start, matching(rest, changeable().map(|row| Candidate::new(row.name, row.help))))),
             Some(("chat-template", value)) => {
                 let offered = matching(value, builtin_templates().into_iter().chain([DEFAULT]));
                 if offered.is_empty() { None } else { Some((line.len() - value.len(), offered)) }
             }
             Some((name, value)) => {
-                let mut choices = setting(name).map(Setting::choices).unwrap_or_default();
-                choices.extend(setting(name).filter(|row| row.repeats).map(|_| "none"));
-                if !(choices.is_empty() && value.is_empty()) {
-                    choices.push(DEFAULT);
-                }
-                Some((line.len() - value.len(), matching(value, choices.into_iter())))
+                Some((line.len() - value.len(), matching(value, values(name, value.is_empty()))))
             }
         },
     }
 }
 
-fn matching<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = names.filter(|n| n.starts_with(typed)).map(|n| format!("{n} ")).collect();
-    names.sort();
-    names
+/// A command's name, and its aliases once something is typed.
+fn spellings(command: &'static Command, typed: &str) -> impl Iterator<Item = Candidate> {
+    let aliases = if typed.is_empty() { &[] } else { command.aliases };
+    let alias = |alias: &&str| Candidate::new(*alias, format!("the same as /{}", command.name));
+    aliases.iter().map(alias).chain([Candidate::new(command.name, command.help)])
+}
+
+/// The values that Tab knows for a setting; `all`: nothing is typed yet.
+fn values(name: &str, all: bool) -> Vec<Candidate> {
+    let row = setting(name);
+    let choices = row.map(Setting::choices).unwrap_or_default();
+    let empty = row.filter(|row| row.repeats).map(|_| Candidate::new("none", "empties the list"));
+    let about = |value: &str| row.map(|row| about_value(row.help, value)).unwrap_or_default();
+    let mut values: Vec<Candidate> =
+        choices.into_iter().map(|value| Candidate::new(value, about(value))).chain(empty).collect();
+    if !(values.is_empty() && all) {
+        values.push(Candidate::new(DEFAULT, "the value from before the chat"));
+    }
+    values
 }
 
 /// The value that restores a setting to its value before the chat.
@@ -282,10 +349,11 @@ pub fn table() -> String {
 
 /// The help on keys.
 pub const KEYS: &str = "
-Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves.
+Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves, Ctrl-L clears the screen.
 Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
-Tab completes, Up recalls earlier lines, Ctrl-R searches them. Esc cancels a search, a completion or a question.
-Ctrl-W or Alt-Backspace deletes a word, Ctrl-X Ctrl-E opens $EDITOR.";
+Tab completes, Up recalls earlier lines, Ctrl-R searches them; Right or End accepts the dim rest of an earlier line.
+Esc cancels a search, a completion or a question; with /set keys vi, it is vi's. Ctrl-W or Alt-Backspace deletes a word, \
+Ctrl-G or Ctrl-X Ctrl-E opens $EDITOR.";
 
 /// `"two words"` → `two words`, as a shell does.
 fn unquoted(value: &str) -> &str {
@@ -322,10 +390,12 @@ mod tests {
 
     #[test]
     fn tab_knows_commands_settings_and_values() {
-        let one =
-            |name: &'static str| Box::new(move || vec![name.to_string()]) as Box<dyn Fn() -> Vec<String>>;
-        let names = Names { models: one("tiny"), conversations: one("3fa90011") };
-        let offers = |line: &str| complete(line, &names).map(|(_, names)| names);
+        let one = |name: &'static str| Box::new(move || vec![name.into()]) as Box<dyn Fn() -> Vec<Candidate>>;
+        let names = Names { models: one("tiny"), conversations: one("3fa90011"), roles: one("reviewer") };
+        let offers = |line: &str| {
+            let offered = complete(line, &names)?.1;
+            Some(offered.into_iter().map(|one| one.text).collect::<Vec<_>>())
+        };
         assert_eq!(offers("/und").unwrap(), ["undo "]);
         assert_eq!(offers("/set top-").unwrap(), ["top-k ", "top-n-sigma ", "top-p "]);
         assert_eq!(offers("/set flash-attn o").unwrap(), ["off ", "on "]);
@@ -334,6 +404,7 @@ mod tests {
         assert_eq!(offers("/set chat-template llama").unwrap(), ["llama2 ", "llama3 "]);
         assert_eq!(offers("/set chat-template ./x"), None, "file names");
         assert_eq!(offers("/model t").unwrap(), ["tiny "]);
+        assert_eq!(offers("/role ").unwrap(), ["none ", "reviewer "]);
         assert_eq!(offers("/resume 3f").unwrap(), ["3fa90011 "]);
         assert_eq!(offers("/file x"), None, "file names");
         assert!(offers("hello").unwrap().is_empty());

@@ -10,6 +10,7 @@ mod external;
 mod feed;
 mod full;
 mod keys;
+mod menu;
 mod plain;
 
 use std::io::BufReader;
@@ -19,9 +20,11 @@ pub(super) use self::external::{in_external_editor, is_external_set, no_editor};
 use self::feed::Feed;
 use self::full::Full;
 use self::plain::Plain;
+use super::candidate::Candidate;
+use crate::chat::Settings;
 use crate::failure::Failure;
 use crate::ui::answer::{self, Reply};
-use crate::ui::terminal;
+use crate::ui::{is_plain, terminal};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub(super) enum Input {
 }
 
 /// The line up to the cursor → where completion starts, and its candidates; `None`: complete file names.
-pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<String>)>>;
+pub(super) type Complete = Box<dyn Fn(&str) -> Option<(usize, Vec<Candidate>)>>;
 
 pub(super) struct Editor(Mode);
 
@@ -44,9 +47,9 @@ enum Mode {
 }
 
 impl Editor {
-    /// An editor on the terminal; a plain one if TERM is `dumb`.
+    /// An editor on the terminal; a plain one with `--plain` and if TERM is `dumb`.
     pub(super) fn on_terminal(history: Option<PathBuf>, complete: Complete) -> Result<Editor, Failure> {
-        let feed = if crate::ui::dumb() { None } else { Feed::new() };
+        let feed = if is_plain() { None } else { Feed::new() };
         match (feed, terminal::device()) {
             (Some(feed), _) => {
                 Full::new(feed, history, complete).map(|full| Editor(Mode::Full(Box::new(full))))
@@ -73,12 +76,10 @@ impl Editor {
         }
     }
 
-    /// Sets the style of prompts, as SGR parameters.
-    pub(super) fn draw_prompts(&mut self, style: &'static str) {
-        if let Mode::Full(full) = &mut self.0
-            && let Some(assistant) = full.editor.helper_mut()
-        {
-            assistant.prompts = style;
+    /// Adopts changed settings. `style`: that of prompts, as SGR parameters.
+    pub(super) fn adopt(&mut self, settings: &Settings, style: &'static str) {
+        if let Mode::Full(full) = &mut self.0 {
+            full.adopt(settings, style);
         }
     }
 

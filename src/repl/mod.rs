@@ -1,32 +1,36 @@
 //! The chat: reads a line, runs a command or asks the model, and shows the answer. A failed command or answer
 //! does not end it; a failed read or write of the terminal does.
 
+mod candidate;
 pub mod commands;
+mod compare;
 mod editor;
 mod lines;
+mod prompt;
 mod rows;
 mod turn;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::candidate::Candidate;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
 use crate::chat::message::without_mark;
-use crate::chat::record::Record;
+use crate::chat::record::{Entry, Record};
 use crate::chat::{Attachment, Message, MessageId, Role};
 use crate::failure::{Exit, Failure};
 use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
-use crate::session::{self, ModelOpener, Session};
-use crate::settings::Setting;
+use crate::session::{self, ModelOpener, OnEvent, Session};
+use crate::settings::{Server, Setting, TakenRole};
 use crate::ui::{Screen, terminal};
+use crate::units::size;
 
+/// Before the messages of a resumed conversation.
 const PROMPT: &str = "> ";
-/// The prompt of an incognito chat.
-const INCOGNITO: &str = "incognito> ";
 const UNCHANGED: &str = "nothing changed";
 
 /// What to ask the model for.
@@ -48,6 +52,10 @@ pub struct Chat<'a> {
     open: ModelOpener,
     /// Whether the notice that the context is nearly full was shown.
     warned: bool,
+    /// The system prompt before that of the role in use.
+    before_role: Option<Option<String>>,
+    /// The last message as the role's prompt put it, and as it was typed.
+    in_prompt: Option<(String, String)>,
 }
 
 /// The source of the lines.
@@ -70,21 +78,34 @@ pub fn run(
     let mut editor = match lines {
         Lines::Terminal { history } => {
             let places = models::places(session.config());
-            let servers: Vec<String> =
-                session.config().servers.iter().map(|server| server.name.clone()).collect();
             let config = session.config().clone();
+            let servers = config.servers.iter().map(|server| format!("@{}", server.name).into());
+            let aliases = config.aliases.iter().map(|alias| Candidate::new(&alias.name, &alias.model));
+            let others: Vec<Candidate> = servers.chain(aliases).collect();
+            let folder = config.paths.as_ref().map(|paths| paths.roles.clone());
             let names = Names {
                 models: Box::new(move || {
-                    let here = library::list(&places).into_iter().map(|model| model.name);
-                    here.chain(servers.iter().map(|server| format!("@{server}"))).collect()
+                    let here = library::list(&places).into_iter();
+                    let here = here.map(|model| Candidate::new(model.name, size(model.size)));
+                    here.chain(others.iter().cloned()).collect()
                 }),
-                conversations: Box::new(move || saved::latest(&config)),
+                conversations: Box::new(move || {
+                    saved::latest(&config).into_iter().map(|(id, title)| Candidate::new(id, title)).collect()
+                }),
+                roles: Box::new(move || {
+                    let all = saved::roles(folder.as_deref()).into_iter();
+                    all.map(|(name, about)| Candidate::new(name, about)).collect()
+                }),
             };
             Editor::on_terminal(history, Box::new(move |line| commands::complete(line, &names)))?
         }
         Lines::Stdin => Editor::on_stdin(),
     };
-    let mut chat = Chat { session, screen, attached: Vec::new(), open, warned: false };
+    if let Some(role) = session.config().role() {
+        screen.note(&commands::told(session, role));
+    }
+    let (attached, warned, before_role, in_prompt) = (Vec::new(), false, None, None);
+    let mut chat = Chat { session, screen, attached, open, warned, before_role, in_prompt };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
@@ -102,6 +123,11 @@ pub fn show_resumed(session: &mut Session, record: &Record, screen: &mut Screen)
         );
     }
     screen.note(&saved::continuing(record));
+    show_last(&path, screen);
+}
+
+/// Shows the last exchange of a path.
+fn show_last(path: &[&Entry], screen: &mut Screen) {
     for entry in path.iter().rev().take(2).rev() {
         let prompt = if entry.message.role == Role::User { PROMPT } else { "" };
         screen.show_typed(prompt, &entry.message.in_short());
@@ -114,7 +140,7 @@ impl Chat<'_> {
         loop {
             self.session.prepare(&self.attached);
             let _ = terminal::interrupted(); // discards a Ctrl-C from before the prompt, not one after Enter
-            editor.draw_prompts(self.screen.prompt_style());
+            editor.adopt(self.session.settings(), self.screen.prompt_style());
             let line = editor.read(&self.prompt(), &std::mem::take(&mut initial))?;
             let next = match line {
                 Input::End => NextAction::Quit,
@@ -135,6 +161,12 @@ impl Chat<'_> {
                 NextAction::Change(place, before) => initial = self.change(place, before, editor)?,
                 NextAction::Resume => {
                     self.resume(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
+                NextAction::PickMessage => {
+                    self.pick_message(editor).unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
+                NextAction::Compare(model) => {
+                    self.compare(&model, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
                 NextAction::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
@@ -159,22 +191,27 @@ impl Chat<'_> {
 
     /// Names the host that the next message goes to.
     fn prompt(&self) -> String {
-        let prompt = if self.session.settings().incognito { INCOGNITO } else { PROMPT };
+        let text = prompt::filled(&self.session.settings().prompt_format, self.session);
+        let incognito = match self.session.settings().incognito {
+            true if text.starts_with(char::is_alphanumeric) => "incognito ",
+            true => "incognito",
+            false => "",
+        };
         let host = &self.session.model().host;
-        host.as_ref().map_or(prompt.into(), |host| format!("{host} {prompt}"))
+        let host = host.as_ref().map_or(String::new(), |host| format!("{host} "));
+        format!("{host}{incognito}{text} ")
     }
 
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
-    fn may_leave(&mut self, editor: &mut Editor) -> Result<bool, Failure> {
-        let Some(server) = self.session.leaves_for() else { return Ok(true) };
+    fn may_leave(&mut self, server: Option<Server>, editor: &mut Editor) -> Result<bool, Failure> {
+        let Some(server) = server else { return Ok(true) };
         if editor.asks() {
             let answer = editor.ask(&format!("{} [y/N] ", saved::leaving_question(&server)))?;
             if !answer.is_some_and(|answer| input::is_yes(&answer)) {
-                self.screen.note("nothing was sent; /model switches back");
                 return Ok(false);
             }
         }
-        self.session.agree(); // without a terminal, the command line or /model has named the server
+        self.session.agree(&server); // without a terminal, the command line or /model has named the server
         Ok(true)
     }
 
@@ -208,9 +245,16 @@ impl Chat<'_> {
         }
     }
 
+    /// Lets the user pick a message of any branch, and goes to it.
+    fn pick_message(&mut self, editor: &mut Editor) -> Result<(), Failure> {
+        let mut ask =
+            |_: &mut Screen, question: &str| Ok(editor.ask(question)?.map(|typed| typed.trim().to_string()));
+        commands::pick_message(self, &mut ask)
+    }
+
     fn understand(&mut self, text: String) -> NextAction {
         let one_line = !text.contains('\n') && commands::is_command(&text);
-        if one_line || text.starts_with("/system ") {
+        if one_line || ["/system ", "/begin "].iter().any(|command| text.starts_with(command)) {
             return commands::run(self, &text).unwrap_or_else(|failure| {
                 self.screen.failure(&failure);
                 NextAction::Prompt
@@ -219,8 +263,11 @@ impl Chat<'_> {
         if text.trim().is_empty() && self.attached.is_empty() {
             return NextAction::Prompt;
         }
-        let message =
-            Message::new(Role::User, text.trim_end()).with_files(std::mem::take(&mut self.attached));
+        let typed = text.trim_end();
+        let sent = self.session.config().role().and_then(|role| role.message(typed));
+        self.in_prompt = sent.clone().map(|sent| (sent, typed.to_string()));
+        let message = Message::new(Role::User, sent.as_deref().unwrap_or(typed))
+            .with_files(std::mem::take(&mut self.attached));
         NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
     }
 
@@ -232,26 +279,42 @@ impl Chat<'_> {
     fn change_model(&mut self, wanted: &str) -> Result<(), Failure> {
         let config = self.session.config().clone();
         let open = self.open;
-        self.watched(|session, watch| session.change_model(wanted, &config, open, watch))
+        self.watched(|session, watch| session.change_model(wanted, &config, open, watch))?;
+        self.heed_settings();
+        Ok(())
+    }
+
+    fn take_role(&mut self, role: Option<TakenRole>) -> Result<(), Failure> {
+        let open = self.open;
+        self.watched(|session, watch| session.take_role(role, open, watch))?;
+        self.heed_settings();
+        Ok(())
     }
 
     fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Failure> {
         let open = self.open;
         self.watched(|session, watch| session.set(row, value, open, watch))?;
-        self.screen.set_color(self.session.settings().color);
-        self.screen.set_thinking(self.session.settings().show_thinking);
+        self.heed_settings();
         Ok(())
     }
 
+    fn heed_settings(&mut self) {
+        self.screen.restyle(self.session.settings());
+    }
+
     /// Runs something that may load a model. Shows progress; Ctrl-C stops it.
-    fn watched(
+    pub(in crate::repl) fn watched<T>(
         &mut self,
-        act: impl FnOnce(&mut Session, crate::session::OnEvent) -> Result<(), session::Error>,
-    ) -> Result<(), Failure> {
+        act: impl FnOnce(&mut Session, OnEvent) -> Result<T, session::Error>,
+    ) -> Result<T, Failure> {
         let screen = &mut *self.screen;
         let done = act(self.session, &mut |event| {
             screen.show_progress(event);
-            if terminal::stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if terminal::stopped() {
+                return ControlFlow::Break(());
+            }
+            screen.show_typing();
+            ControlFlow::Continue(())
         });
         self.screen.end_progress();
         Ok(done?)

@@ -8,7 +8,7 @@ use super::{Ask, Chat};
 use crate::chat::settings::Overflow;
 use crate::chat::{Event, Message, Stats, StopReason};
 use crate::failure::{self, Exit, Failure};
-use crate::session::{Answer, FailedTurn};
+use crate::session::{Answer, FailedTurn, OnEvent, Session};
 use crate::settings::setting;
 use crate::ui::{stats, terminal};
 use crate::units::count;
@@ -37,7 +37,8 @@ enum Decision {
 impl Chat<'_> {
     /// Asks the model, and again once the user has decided what to drop or to go on without a worker. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
-        if !self.may_leave(editor)? {
+        if !self.may_leave(self.session.leaves_for(), editor)? {
+            self.screen.note("nothing was sent; /model switches back");
             return Ok(match ask {
                 Ask::Say(message) => self.back_into_editor(Some(Box::new(message))),
                 _ => String::new(),
@@ -113,44 +114,32 @@ impl Chat<'_> {
 
     /// Asks once, and shows the answer while it is generated.
     fn ask_once(&mut self, ask: Ask) -> Result<Asked, Failure> {
-        let mut full = None;
-        let mut broken = Ok(());
-        let screen = &mut *self.screen;
         let conversation = self.session.conversation();
         let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
-        screen.begin_answer(&before.map_or("".into(), |answer| conversation.message(answer).text()));
-        let watch = &mut |event: Option<&Event>| {
-            screen.show_progress(event);
-            match event {
-                Some(Event::Text(text)) => broken = screen.answer(text),
-                Some(Event::Full { prompt, limit }) => full = Some((*prompt, *limit)),
-                _ => {}
-            }
-            if broken.is_err() || terminal::stopped() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
+        let before = before.map_or("".into(), |answer| conversation.message(answer).text()).into_owned();
         let later = match &ask {
             Ask::Instead(place, _) => self.session.conversation().later_than(*place),
             _ => 0,
         };
-        let asked = match ask {
-            Ask::Say(message) => self.session.say(message, watch),
-            Ask::Retry => self.session.retry(watch),
-            Ask::More => self.session.more(watch),
-            Ask::Instead(place, message) => self.session.say_instead(place, message, watch),
-        };
-        let asked = asked.cloned();
-        if let Err(e) = broken {
-            return Err(Failure::new(format!("could not write the answer: {e}")));
-        }
+        let mut full = None;
+        let asked = self.show_answer(&before, |session, watch| {
+            let watch = &mut |event: Option<&Event>| {
+                if let Some(Event::Full { prompt, limit }) = event {
+                    full = Some((*prompt, *limit));
+                }
+                watch(event)
+            };
+            let asked = match ask {
+                Ask::Say(message) => session.say(message, watch),
+                Ask::Retry => session.retry(watch),
+                Ask::More => session.more(watch),
+                Ask::Instead(place, message) => session.say_instead(place, message, watch),
+            };
+            asked.cloned()
+        })?;
         match asked {
             Ok(answer) => {
-                self.screen
-                    .end_answer()
-                    .map_err(|e| Failure::new(format!("could not write the answer: {e}")))?;
+                self.screen.end_answer().map_err(unwritten)?;
                 self.after(&answer);
                 if later > 0 {
                     let later = count(later, "later message");
@@ -166,6 +155,30 @@ impl Chat<'_> {
                 },
             }),
         }
+    }
+
+    /// Shows an answer while it is generated; `before` is its beginning that was shown earlier.
+    pub(super) fn show_answer<E>(
+        &mut self,
+        before: &str,
+        ask: impl FnOnce(&mut Session, OnEvent) -> Result<Answer, E>,
+    ) -> Result<Result<Answer, E>, Failure> {
+        let mut broken = Ok(());
+        let screen = &mut *self.screen;
+        screen.begin_answer(before);
+        let asked = ask(self.session, &mut |event| {
+            screen.show_progress(event);
+            if let Some(Event::Text(text)) = event {
+                broken = screen.answer(text);
+            }
+            if broken.is_err() || terminal::stopped() {
+                return ControlFlow::Break(());
+            }
+            screen.show_typing();
+            ControlFlow::Continue(())
+        });
+        broken.map_err(unwritten)?;
+        Ok(asked)
     }
 
     fn after(&mut self, answer: &Answer) {
@@ -228,7 +241,17 @@ impl Chat<'_> {
             return String::new();
         };
         self.attached = message.files().cloned().collect();
+        let sent = message.text().into_owned();
+        let text = match self.in_prompt.take() {
+            Some((in_prompt, typed)) if in_prompt == sent => typed, // it will go into the prompt again
+            _ => sent,
+        };
         // Text typed in the meantime goes on a new line.
-        message.text().into_owned() + if terminal::typed_ahead() { "\n" } else { "" }
+        text + if terminal::typed_ahead() { "\n" } else { "" }
     }
+}
+
+/// The failure to write an answer, which ends the chat.
+pub(super) fn unwritten(error: std::io::Error) -> Failure {
+    Failure::new(format!("could not write the answer: {error}"))
 }

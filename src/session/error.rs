@@ -20,12 +20,25 @@ pub enum Error {
     /// The backend of this name gives no access to prompts and token counts.
     #[error("{0} does not show its prompts and counts no tokens ahead")]
     Hidden(String),
+    #[error("there is no answer yet")]
+    NoAnswer,
     #[error("there is nothing to answer again")]
     NothingToAnswer,
     #[error("there is no answer to continue")]
     NothingToContinue,
     #[error("the answer was not cut off: the model ended it")]
     NotCut,
+    #[error("there is no answer to compare with")]
+    NothingToCompare,
+    /// The model of this name cannot continue the beginning of an answer: its server offers no way.
+    #[error("the server of {0} cannot continue the beginning of an answer")]
+    CannotContinue(String),
+    /// The same, because it has no chat template.
+    #[error("{0} has no chat template: it continues your text instead of answering")]
+    ContinuesText(String),
+    /// The same, because it thinks first.
+    #[error("{0} thinks before it answers, so its answer cannot begin with your text")]
+    Thinks(String),
     /// No summary of the dropped messages, with the reason.
     #[error("{0}")]
     NoSummary(&'static str),
@@ -62,6 +75,10 @@ impl Error {
 
     /// Whether a model cannot be opened because there is too little memory now.
     pub(super) fn lacks_memory(&self) -> bool {
-        matches!(self, Error::Model(error) if error.lacks_memory())
+        match self {
+            Error::Model(error) => error.lacks_memory(),
+            Error::Backend(error) => matches!(error, backend::Error::NoMemory { .. }),
+            _ => false,
+        }
     }
 }

@@ -66,7 +66,7 @@ impl Session {
         self.title.clone_from(&about.title);
         self.id.clone_from(&record.id);
         self.last = None;
-        self.answered = None;
+        (self.answered, self.beginning) = (None, None);
         if let Some(journal) = &mut self.journal {
             journal.turn_to(about, &self.conversation);
         }
@@ -78,9 +78,10 @@ impl Session {
         let entries: Vec<record::Entry> = all.path().into_iter().cloned().collect();
         let title = all.title.strip_suffix(FORK).unwrap_or(&all.title);
         let (title, last) = (format!("{title}{FORK}"), self.last.take());
+        let beginning = self.beginning.take();
         let heading = Heading { title: Some(title), model: all.model.clone(), stored: None };
         self.turn_to(&Record { id: fresh_id(), entries, ..all }, heading);
-        self.last = last; // the copy has the same last answer
+        (self.last, self.beginning) = (last, beginning); // the copy has the same last answer
         self.keep_up();
     }
 

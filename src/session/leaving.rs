@@ -13,8 +13,16 @@ impl Session {
     /// The server that would see this conversation for the first time, unless the user has agreed: there are
     /// messages, and the last answer is not the server's.
     pub fn leaves_for(&self) -> Option<Server> {
-        let server = self.server()?;
-        if self.conversation.path().is_empty() || self.agreed.as_ref() == Some(&self.going(&server)) {
+        self.unless_known(self.server()?)
+    }
+
+    /// The same if the model of this name answers it.
+    pub fn leaves_with(&self, model: &str) -> Option<Server> {
+        self.unless_known(self.config.remote(model)?.1)
+    }
+
+    fn unless_known(&self, server: Server) -> Option<Server> {
+        if self.conversation.has_only_examples() || self.agreed.as_ref() == Some(&self.going(&server)) {
             return None;
         }
         let path = self.conversation.path();
@@ -25,8 +33,8 @@ impl Session {
     }
 
     /// The user has agreed that this conversation goes to the server.
-    pub fn agree(&mut self) {
-        self.agreed = self.server().map(|server| self.going(&server));
+    pub fn agree(&mut self, server: &Server) {
+        self.agreed = Some(self.going(server));
     }
 
     /// This conversation and a server.

@@ -10,7 +10,7 @@ use super::{Error, ModelOpener, NO_LIMIT, OnEvent, PATIENCE};
 use crate::backend::{Backend, BackendEvent};
 use crate::chat::conversation::Conversation;
 use crate::chat::record::{AnswerRecord, Entry, Record};
-use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason};
+use crate::chat::{Dropped, Event, Generation, Message, Request, Role, Settings, Stats, StopReason, Task};
 use crate::settings::setting;
 use crate::settings::{Config, Source};
 
@@ -68,6 +68,9 @@ impl Replay {
         }
         if answer.dropped_meanwhile {
             return Err(Error::NotReplayable("messages were dropped from the context while it was written"));
+        }
+        if answer.stop == StopReason::Choice.name() {
+            return Err(Error::NotReplayable("it was chosen among given answers, which were not saved"));
         }
         let then = &*entry.message;
         let loaded = self.loaded(answer)?;
@@ -156,6 +159,7 @@ fn request(
         thinking_prefix,
         raw: false,
         special: false,
+        task: Task::Answer,
         generation: Generation::of(settings, seed, max_tokens),
         cacheable: false,
         conversation: None,

@@ -9,9 +9,11 @@ use super::truncate::{Truncation, drops, fit};
 use super::{Error, OnEvent, PATIENCE, Session};
 use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
-use crate::chat::settings::Overflow;
+use crate::chat::settings::{Auto, Overflow};
 use crate::chat::truncation::reserve;
-use crate::chat::{Constraint, Event, Generation, Message, MessageId, Request, Role, Stats, StopReason};
+use crate::chat::{
+    Constraint, Event, Generation, Message, MessageId, Request, Role, Stats, StopReason, Task,
+};
 use crate::clock::now;
 
 /// How long the first token waits for the disk at most.
@@ -56,7 +58,8 @@ impl Session {
             thinking_prefix: answer_prefix.thinking.unwrap_or_default(),
             raw: self.options.raw,
             special: self.options.special,
-            generation: Generation::of(self.settings(), self.seed(), predict),
+            task: self.options.task.clone(),
+            generation: self.generation(predict),
             cacheable: self.options.prompt_cache,
             conversation: self.journal.as_ref().map(|journal| journal.id().to_string()),
             no_cache: false,
@@ -64,9 +67,19 @@ impl Session {
         }
     }
 
-    /// The seed setting plus the number of earlier answers to the same message; random if none is set.
+    fn generation(&self, predict: u32) -> Generation {
+        let mut generation = Generation::of(self.settings(), self.seed(), predict);
+        generation.logprobs = self.options.logprobs;
+        if self.options.task != Task::Answer {
+            generation.thinking.think = Auto::Off; // what follows the prompt is given
+        }
+        generation
+    }
+
+    /// The seed setting plus the number of this model's earlier answers to the same message; random if none is
+    /// set.
     fn seed(&self) -> u32 {
-        let others = self.conversation.branches(self.conversation.head()) as u32;
+        let others = self.conversation.answers_by(&self.model().name) as u32;
         let fresh = || RandomState::new().build_hasher().finish() as u32; // keyed by the system's randomness
         self.settings().sampling.seed.map_or_else(fresh, |seed| seed.wrapping_add(others))
     }
@@ -74,13 +87,16 @@ impl Session {
     /// Sends a message and returns the answer. If that fails, or is stopped before the first token, the head
     /// is where it was before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
+        if self.conversation.add_examples() && self.title.is_none() {
+            self.set_title(&Entry::new(MessageId::fresh(), None, message.clone()).title()); // not the example's
+        }
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {
             Some(same) => self.conversation.move_to(Some(same)),
             None => _ = self.conversation.add(message.clone(), None, Some(now())),
         }
         self.keep_up();
-        self.answer(empty_answer(), watch).map_err(|error| {
+        self.answer_begun(watch).map_err(|error| {
             self.conversation.move_to(before);
             self.keep_up();
             FailedTurn { error, message: Some(Box::new(message)) }
@@ -94,7 +110,8 @@ impl Session {
         let nothing = FailedTurn { error: Error::NothingToAnswer, message: None };
         let question = self.conversation.last_user().ok_or(nothing)?;
         self.conversation.move_to(Some(question));
-        self.instead(before, empty_answer(), watch)
+        let answered = self.answer_begun(watch);
+        self.instead(before, answered)
     }
 
     /// Continues the last answer.
@@ -108,16 +125,17 @@ impl Session {
         }
         let answer_prefix = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
-        self.instead(before, answer_prefix, watch)
+        let answered = self.answer(answer_prefix, watch);
+        self.instead(before, answered)
     }
 
+    /// Where another answer to an earlier message failed, the head is where it was before.
     fn instead(
         &mut self,
         before: Option<MessageId>,
-        answer_prefix: Message,
-        watch: OnEvent,
+        answered: Result<(), Error>,
     ) -> Result<&Answer, FailedTurn> {
-        self.answer(answer_prefix, watch).map_err(|error| {
+        answered.map_err(|error| {
             self.conversation.move_to(before);
             self.keep_up();
             FailedTurn { error, message: None }
@@ -137,6 +155,13 @@ impl Session {
         let question = self.conversation.redo()?;
         self.keep_up();
         Some(self.conversation.message(question).clone())
+    }
+
+    /// Goes to a message of any branch, and to the answer to it. `false`: the conversation was there already.
+    pub fn go_to(&mut self, id: MessageId) -> bool {
+        let moved = self.conversation.go_to(id);
+        self.keep_up();
+        moved
     }
 
     /// Sends `message` in place of the one at `place`, on a new branch.
@@ -159,12 +184,15 @@ impl Session {
         Ok(self.last.as_ref().expect("just answered"))
     }
 
-    /// Requests an answer to the messages on the path, and adds it.
-    fn answer(&mut self, answer_prefix: Message, watch: OnEvent) -> Result<(), Error> {
+    /// Requests an answer to the messages on the path, which continues `answer_prefix`, and adds it.
+    pub(super) fn answer(&mut self, answer_prefix: Message, watch: OnEvent) -> Result<(), Error> {
         let asked = Instant::now();
         let overflow = self.settings().overflow.or(self.options.default_overflow);
         let mut request = self.request(self.conversation.view(), answer_prefix.clone());
         request.reserve = reserve(&request, overflow, self.model().context_limit);
+        if watch(Some(&Event::Asked { seed: request.generation.seed })).is_break() {
+            return Err(Error::Interrupted);
+        }
         let mut written = Written::new(answer_prefix.clone(), asked);
         let (mut next, mut before, mut dropped_meanwhile) = (request.clone(), None::<Stats>, false);
         let mut broken = None;

@@ -1,6 +1,6 @@
 //! Values of settings with their sources: checked, collected, and applied by precedence.
 
-use super::servers::Server;
+use super::constraints::CONSTRAINTS;
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
@@ -12,6 +12,10 @@ pub enum Source {
     Catalogue,
     Model,
     File,
+    /// A section of the config file for some models.
+    Section,
+    /// A role.
+    Role,
     Environment,
     Flag,
     /// `/set` in the chat.
@@ -27,6 +31,8 @@ impl Source {
             Source::Catalogue => "the catalogue's advice for this model",
             Source::Model => "the model file's advice",
             Source::File => "config file",
+            Source::Section => "model section",
+            Source::Role => "role",
             Source::Environment => "environment",
             Source::Flag => "flag",
             Source::Chat => "/set",
@@ -36,7 +42,7 @@ impl Source {
 
     /// Whether the source changes with the model.
     pub(super) fn is_advice(self) -> bool {
-        matches!(self, Source::Catalogue | Source::Model | Source::Machine)
+        matches!(self, Source::Catalogue | Source::Model | Source::Section | Source::Machine)
     }
 }
 
@@ -46,13 +52,29 @@ pub struct Assignment {
     pub setting: &'static Setting,
     pub value: String,
     pub source: Source,
+    /// Where exactly, as in `config.toml line 3`; empty: the source says it all.
+    pub at: String,
 }
 
 impl Assignment {
     /// The parameters must be a valid setting and value.
     pub fn of(name: &str, value: &str, source: Source) -> Assignment {
-        let setting = setting(name).expect("the setting is in the table");
-        Assignment { setting, value: value.into(), source }
+        Assignment::new(setting(name).expect("the setting is in the table"), value, source)
+    }
+
+    /// The value must be valid.
+    pub fn new(setting: &'static Setting, value: &str, source: Source) -> Assignment {
+        Assignment { setting, value: value.into(), source, at: String::new() }
+    }
+
+    /// With its exact place.
+    pub fn at(self, at: impl Into<String>) -> Assignment {
+        Assignment { at: at.into(), ..self }
+    }
+
+    /// Where the value comes from, as exactly as it is known.
+    pub fn origin(&self) -> &str {
+        if self.at.is_empty() { self.source.name() } else { &self.at }
     }
 }
 
@@ -65,27 +87,8 @@ pub struct Wrong {
     pub harmless: bool,
 }
 
-/// The values from all sources, lowest precedence first.
-#[derive(Debug, Default)]
-pub(super) struct Collected {
-    /// Valid values only.
-    pub assignments: Vec<Assignment>,
-    pub wrong: Vec<Wrong>,
-    pub servers: Vec<Server>,
-}
-
-impl Collected {
-    /// Adds a value, or records why it is invalid. `called`: the setting's name as the user wrote it.
-    pub(super) fn add(&mut self, setting: &'static Setting, value: &str, source: Source, called: &str) {
-        match read(setting, value, called) {
-            Ok(value) => self.assignments.push(Assignment { setting, value, source }),
-            Err(what) => self.wrong.push(Wrong { source, what, harmless: false }),
-        }
-    }
-}
-
 /// What a person wrote → a checked value; the error says why it is invalid.
-pub(super) fn read(setting: &Setting, written: &str, called: &str) -> Result<String, String> {
+pub(super) fn value_of(setting: &Setting, written: &str, called: &str) -> Result<String, String> {
     let value = setting.read.map_or(Ok(written.to_string()), |read| read(written));
     let value = value.map_err(|why| refusal(called, written, &why))?;
     checked(setting, &value, called).map(|()| value)
@@ -114,8 +117,34 @@ pub(super) fn applied(all: &[Assignment]) -> Settings {
     settings
 }
 
-/// The values of the highest source of each setting, in order.
+/// Settings that exclude each other.
+pub(super) const RIVALS: &[&[&str]] =
+    &[&["incognito", "keep"], &["system-prompt", "system-prompt-file"], &CONSTRAINTS];
+
+/// The values of the highest source of each setting, in order, without those that a rival from a higher source
+/// beats.
 pub(super) fn in_force(all: &[Assignment]) -> impl Iterator<Item = &Assignment> {
     let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| a.source).max();
-    all.iter().filter(move |a| Some(a.source) == highest(a.setting.name))
+    let beaten = move |a: &Assignment| rivals(a.setting.name).any(|rival| given(all, rival) > Some(a.source));
+    all.iter().filter(move |a| Some(a.source) == highest(a.setting.name) && !beaten(a))
+}
+
+/// Two settings from the same source that exclude each other.
+pub(super) fn excluded(all: &[Assignment], source: Source) -> Option<[&'static str; 2]> {
+    RIVALS.iter().find_map(|group| {
+        let mut both = group.iter().copied().filter(|name| given(all, name) == Some(source));
+        Some([both.next()?, both.next()?])
+    })
+}
+
+/// The settings that a setting excludes.
+fn rivals(name: &str) -> impl Iterator<Item = &'static str> {
+    let groups = RIVALS.iter().filter(move |group| group.contains(&name));
+    groups.flat_map(|group| group.iter().copied()).filter(move |other| *other != name)
+}
+
+/// The source of a setting that is set, and not to off.
+pub(super) fn given(all: &[Assignment], name: &str) -> Option<Source> {
+    let last = all.iter().filter(|a| a.setting.name == name).max_by_key(|a| a.source)?;
+    (!["", "off", "false", "0", "none"].contains(&last.value.as_str())).then_some(last.source)
 }

@@ -1,7 +1,8 @@
 //! The variables `FIRESIDE_…` → values of settings. An empty variable counts as unset; an unknown one is
 //! reported.
 
-use super::assignment::{Collected, Source, Wrong, perhaps};
+use super::assignment::{Assignment, Source, Wrong, perhaps};
+use super::collected::Collected;
 use super::setting::{Setting, variable};
 use super::table::SETTINGS;
 use crate::chat::settings::renamed;
@@ -25,7 +26,9 @@ pub(super) fn read(found: &mut Collected) {
             found.wrong.push(Wrong { source: Source::Environment, what, harmless });
         };
         match (row, value.into_string()) {
-            (Some(row), Ok(value)) => found.add(row, &value, Source::Environment, &name),
+            (Some(row), Ok(value)) => {
+                found.add(Assignment::new(row, &value, Source::Environment).at(&name), &name);
+            }
             (Some(_), Err(_)) => refuse(format!("{name} is not UTF-8 text"), false),
             (None, _) if OTHERS.contains(&own) || PREFIXES.iter().any(|start| own.starts_with(start)) => {}
             (None, _) if let Some(new) = renamed(&own.to_lowercase()) => {

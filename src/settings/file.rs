@@ -1,5 +1,5 @@
-//! The config file (TOML, one `name = value` per line, and the servers in tables) → values of settings, servers,
-//! and all errors with their lines.
+//! The config file (TOML, one `name = value` per line; servers, aliases and sections for models in tables) → what
+//! they say, and all errors with their lines.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::assignment::{Collected, Source, Wrong, checked, perhaps};
+use super::assignment::{Assignment, Source, Wrong, excluded, perhaps, value_of};
+use super::collected::Collected;
+use super::models::{self, Alias, Section, is_per_model};
 use super::servers::{self, Secret, Server};
 use super::setting::Setting;
 use super::table::{names, setting};
@@ -21,13 +23,16 @@ use crate::suggest::nearest;
 /// Size limit of the config file, in bytes.
 const LONGEST: u64 = 1 << 20;
 
+/// The tables besides the settings.
+const TABLES: [&str; 3] = ["aliases", "models", "servers"];
+
 /// The keys of a server.
 const KEYS: [&str; 5] = ["url", "key", "key-command", "allow-http", "timeout"];
 
 /// A missing file sets nothing.
 pub(super) fn read(path: &Path, found: &mut Collected) {
     match files::read_text(path, LONGEST) {
-        Ok(text) => parse(&text, files::is_private(path), found),
+        Ok(text) => parse(&text, path, files::is_private(path), found),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
         Err(e) => {
             let what = format!("could not read the config file {}: {}", path.display(), reason(&e));
@@ -37,9 +42,10 @@ pub(super) fn read(path: &Path, found: &mut Collected) {
 }
 
 /// `private`: only its owner can read the file.
-fn parse(text: &str, private: bool, found: &mut Collected) {
+fn parse(text: &str, path: &Path, private: bool, found: &mut Collected) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut file = ConfigFile { text, private, found, wrong: BTreeMap::new() };
+    let folder = files::folder_of(path);
+    let mut file = ConfigFile { text, folder, private, found, section: None, wrong: BTreeMap::new() };
     for error in errors {
         file.refuse(error.span().map_or(0, |span| span.start), error.message());
     }
@@ -48,14 +54,19 @@ fn parse(text: &str, private: bool, found: &mut Collected) {
             file.entry(name, value);
         }
     }
+    file.refuse_aliases_of_aliases();
     let wrong = file.wrong.into_values();
     found.wrong.extend(wrong.map(|what| Wrong { source: Source::File, what, harmless: false }));
 }
 
 struct ConfigFile<'a> {
     text: &'a str,
+    /// Where relative paths in it begin.
+    folder: &'a Path,
     private: bool,
     found: &'a mut Collected,
+    /// The pattern of the section that is being read.
+    section: Option<String>,
     /// The first error of each line.
     wrong: BTreeMap<usize, String>,
 }
@@ -75,19 +86,34 @@ impl ConfigFile<'_> {
     }
 
     fn entry(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue>) {
+        match (name.get_ref().as_ref(), value.get_ref()) {
+            ("servers", DeValue::Table(all)) => all.iter().for_each(|(name, keys)| self.server(name, keys)),
+            ("aliases", DeValue::Table(all)) => all.iter().for_each(|(name, model)| self.alias(name, model)),
+            ("models", DeValue::Table(all)) => all.iter().for_each(|(name, keys)| self.models(name, keys)),
+            _ => self.setting(name, value),
+        }
+    }
+
+    fn setting(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue>) {
         let at = name.span().start;
         let name = name.get_ref().as_ref();
-        if let ("servers", DeValue::Table(servers)) = (name, value.get_ref()) {
-            return servers.iter().for_each(|(name, keys)| self.server(name, keys));
-        }
         if let Some(new) = renamed(name) {
             return self.refuse(at, &format!("{name} is now {new}"));
         }
         let Some(row) = setting(name) else {
-            let meant = nearest(name, names());
+            if let (Some(_), DeValue::Table(_)) = (&self.section, value.get_ref()) {
+                let quotes = "a name with a dot needs quotes, as in [models.\"llama-3.2-1b\"]";
+                return self.refuse(at, &format!("there is no setting '{name}': {quotes}"));
+            }
+            let tables = TABLES.iter().copied().filter(|_| self.section.is_none());
+            let meant = nearest(name, names().chain(tables));
             return self
                 .refuse(at, &format!("there is no setting '{name}'{}", perhaps(meant.map(String::from))));
         };
+        if self.section.is_some() && !is_per_model(row) {
+            return self
+                .refuse(at, &format!("{} holds for all models: it goes above all sections", row.name));
+        }
         match value.get_ref() {
             DeValue::Array(items) if row.repeats => items.iter().for_each(|item| self.value(row, item)),
             DeValue::Table(pairs) if row.value == "KEY=VALUE" => {
@@ -101,6 +127,61 @@ impl ConfigFile<'_> {
                 }
             }
             _ => self.value(row, value),
+        }
+    }
+
+    /// `[models."PATTERN"]`.
+    fn models(&mut self, pattern: &Spanned<impl AsRef<str>>, keys: &Spanned<DeValue>) {
+        let (at, pattern) = (pattern.span().start, pattern.get_ref().as_ref());
+        let DeValue::Table(keys) = keys.get_ref() else {
+            return self.refuse(at, &format!("a section is a table: [models.{pattern:?}]"));
+        };
+        let before = std::mem::take(&mut self.found.assignments);
+        self.section = Some(pattern.to_string());
+        keys.iter().for_each(|(name, value)| self.setting(name, value));
+        self.section = None;
+        let assignments = std::mem::replace(&mut self.found.assignments, before);
+        if let Some([one, other]) = excluded(&assignments, Source::Section) {
+            self.refuse(at, &format!("{one} and {other} exclude each other"));
+        }
+        self.found.sections.push(Section { pattern: pattern.into(), line: self.line(at), assignments });
+    }
+
+    /// One of `[aliases]`.
+    fn alias(&mut self, name: &Spanned<impl AsRef<str>>, model: &Spanned<DeValue>) {
+        let (at, name) = (name.span().start, name.get_ref().as_ref());
+        let same = |alias: &&Alias| alias.name.eq_ignore_ascii_case(name);
+        match model.get_ref() {
+            _ if !models::is_alias(name) => {
+                self.refuse(
+                    at,
+                    "an alias consists of letters, digits, -, _ and ., and does not end in .gguf",
+                );
+            }
+            _ if let Some(other) = self.found.aliases.iter().find(same) => {
+                let other = format!("line {} has the alias '{}' already", other.line, other.name);
+                self.refuse(at, &other);
+            }
+            DeValue::String(model) if !model.is_empty() => {
+                let model = setting("model").expect("it is in the table").anchored(model, self.folder);
+                self.found.aliases.push(Alias { name: name.into(), model, line: self.line(at) });
+            }
+            _ => {
+                self.refuse(at, &format!("an alias takes a model's name in quotes, as in {name} = \"NAME\""))
+            }
+        }
+    }
+
+    /// An alias is looked up once, so that there is no circle.
+    fn refuse_aliases_of_aliases(&mut self) {
+        let all = self.found.aliases.clone();
+        let is_alias = |name: &str| all.iter().any(|alias| alias.name.eq_ignore_ascii_case(name));
+        self.found.aliases.retain(|alias| !is_alias(&alias.model));
+        for Alias { name, model, line } in all.iter().filter(|alias| is_alias(&alias.model)) {
+            let why = format!(
+                "config.toml line {line}: the alias {name} must name a model, and {model} is an alias"
+            );
+            self.wrong.entry(*line).or_insert(why);
         }
     }
 
@@ -186,10 +267,19 @@ impl ConfigFile<'_> {
 
     fn say(&mut self, row: &'static Setting, at: usize, value: &str) {
         let called = format!("{} {}", self.place(at), row.name);
-        match checked(row, value, &called) {
-            Ok(()) => self.found.add(row, value, Source::File, &called),
-            Err(what) => _ = self.wrong.entry(self.line(at)).or_insert(what),
-        }
+        let value = match value_of(row, &row.anchored(value, self.folder), &called) {
+            Ok(value) => value,
+            Err(what) => {
+                self.wrong.entry(self.line(at)).or_insert(what);
+                return;
+            }
+        };
+        let line = format!("config.toml line {}", self.line(at));
+        let (source, place) = match &self.section {
+            None => (Source::File, line),
+            Some(pattern) => (Source::Section, format!("[models.{pattern:?}], {line}")),
+        };
+        self.found.assignments.push(Assignment::new(row, &value, source).at(place));
     }
 }
 
@@ -200,7 +290,7 @@ mod tests {
 
     fn parsed(text: &str) -> Collected {
         let mut found = Collected::default();
-        parse(text, true, &mut found);
+        parse(text, Path::new("/c/config.toml"), true, &mut found);
         found
     }
 
@@ -221,7 +311,7 @@ mod tests {
         assert_eq!((&*work.url, work.allow_http, work.timeout.as_secs()), ("https://h/v1", true, 9));
         assert_eq!(work.key.as_ref().map(Secret::expose), Some("k"));
         let mut found = Collected::default();
-        parse(text, false, &mut found);
+        parse(text, Path::new("/c/config.toml"), false, &mut found);
         assert!(found.servers.is_empty() && found.wrong[0].what.contains("line 4: key may stand here only"));
         for (line, why) in [
             ("url = \"h\"", "line 2: url must be an http"),

@@ -10,6 +10,8 @@ use crate::files::expanded;
 #[derive(Debug, Clone)]
 pub struct Paths {
     pub config_file: PathBuf,
+    /// The folder of roles.
+    pub roles: PathBuf,
     /// The models folder: its GGUF files are found by name.
     pub models: PathBuf,
     /// Lines typed in the chat.
@@ -34,9 +36,10 @@ pub struct Paths {
 
 impl Paths {
     /// The paths with descriptions, for `help files`.
-    pub fn table(&self) -> [(&'static str, &Path); 10] {
+    pub fn table(&self) -> [(&'static str, &Path); 11] {
         [
             ("config file", &self.config_file),
+            ("roles", &self.roles),
             ("models, also in subfolders", &self.models),
             ("conversations", &self.conversations),
             ("input history of the chat", &self.line_history),
@@ -60,6 +63,7 @@ impl Paths {
         let models = models.map(|folder| expanded(&folder));
         Some(Paths {
             config_file: base.config_dir().join("fireside").join("config.toml"),
+            roles: base.config_dir().join("fireside").join("roles"),
             models: models.unwrap_or_else(|| base.data_dir().join("fireside").join("models")),
             line_history: state.join("lines"),
             model_state: state.join("models.json"),

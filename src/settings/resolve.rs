@@ -3,11 +3,16 @@
 //!
 //! Errors are collected; the caller decides whether to continue. Next: file.rs, environment.rs.
 
-use super::assignment::{Assignment, Collected, Source, Wrong, applied, checked, in_force, read};
-use super::constraints::CONSTRAINTS;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::assignment::{Assignment, Source, Wrong, applied, checked, excluded, in_force, value_of};
+use super::collected::Collected;
+use super::models::{self, Alias, Section};
 use super::paths::Paths;
+use super::roles::TakenRole;
 use super::servers::{self, Server};
-use super::setting::Setting;
+use super::setting::{Effect, Group, Setting};
 use super::table::{SETTINGS, setting};
 use super::{environment, file};
 use crate::chat::settings::Settings;
@@ -26,9 +31,6 @@ pub enum Error {
     Wrong(String),
 }
 
-/// Settings that exclude each other.
-const RIVALS: &[&[&str]] = &[&["incognito", "keep"], &["system-prompt", "system-prompt-file"], &CONSTRAINTS];
-
 /// All values from all sources, and the resolved settings.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -40,6 +42,10 @@ pub struct Config {
     pub wrong: Vec<Wrong>,
     /// The servers of the config file.
     pub servers: Vec<Server>,
+    pub aliases: Vec<Alias>,
+    /// The sections of the config file for some models.
+    pub sections: Vec<Section>,
+    role: Option<Arc<TakenRole>>,
     /// `None` without a home folder: nothing is saved then.
     pub paths: Option<Paths>,
 }
@@ -54,12 +60,69 @@ impl Config {
         environment::read(&mut found);
         for (name, value) in &given.0 {
             let row = setting(name).expect("the flags come from the table");
-            found.add(row, value, Source::Flag, &format!("--{name}"));
+            found.add(Assignment::new(row, value, Source::Flag), &format!("--{name}"));
         }
-        let Collected { assignments, wrong, servers } = found;
-        let mut config = Config { settings: applied(&assignments), assignments, wrong, servers, paths };
-        RIVALS.iter().for_each(|rivals| config.decide(rivals));
+        for source in [Source::File, Source::Environment, Source::Flag] {
+            let called = |name: &str| if source == Source::Flag { format!("--{name}") } else { name.into() };
+            let pair = excluded(&found.assignments, source).map(|pair| pair.map(called));
+            let what = pair.map(|[one, other]| format!("{one} and {other} exclude each other"));
+            found.wrong.extend(what.map(|what| Wrong { source, what, harmless: false }));
+        }
+        let Collected { assignments, wrong, servers, aliases, sections } = found;
+        let settings = applied(&assignments);
+        Config { settings, assignments, wrong, servers, aliases, sections, paths, role: None }
+    }
+
+    /// The role in use.
+    pub fn role(&self) -> Option<&TakenRole> {
+        self.role.as_deref()
+    }
+
+    /// The same with a role instead of the one before.
+    pub fn with_role(&self, role: Option<TakenRole>) -> Config {
+        let mut config = self.clone();
+        config.change(|assignments| {
+            assignments.retain(|assignment| assignment.source != Source::Role);
+            assignments.extend(role.iter().flat_map(|role| role.settings.clone()));
+        });
+        config.role = role.map(Arc::new);
         config
+    }
+
+    /// The same in a running chat, where settings that count at the start stay as they are.
+    pub fn with_role_in_chat(&self, mut role: Option<TakenRole>) -> Config {
+        role.iter_mut().for_each(|role| role.settings.retain(|one| !starts(one.setting)));
+        let before = self.assignments.iter().filter(|one| one.source == Source::Role && starts(one.setting));
+        let mut config = self.with_role(role);
+        config.change(|assignments| assignments.extend(before.cloned()));
+        config
+    }
+
+    /// The model of the role in use, unless something else decides.
+    pub fn role_model(&self) -> Option<&str> {
+        self.settings.model.as_deref().filter(|_| self.source("model") == Source::Role)
+    }
+
+    /// The settings of the config file's sections for a model with these names.
+    pub fn of_model(&self, names: &[String]) -> Vec<Assignment> {
+        models::of_model(&self.sections, names)
+    }
+
+    /// The name that an alias stands for; any other name as it is.
+    pub fn unaliased<'a>(&'a self, wanted: &'a str) -> Cow<'a, str> {
+        models::unaliased(wanted, &self.aliases, &self.servers)
+    }
+
+    /// Whether somebody typed the name of this model here and now, so that a relative path begins in the current
+    /// folder.
+    pub fn is_typed(&self, wanted: &str) -> bool {
+        let in_file = self.is_in_file("model") && self.settings.model.as_deref() == Some(wanted);
+        self.unaliased(wanted) == wanted && !in_file
+    }
+
+    /// Whether the value in effect stands in the config file or in a role.
+    pub fn is_in_file(&self, name: &str) -> bool {
+        matches!(self.source(name), Source::File | Source::Section | Source::Role)
     }
 
     /// The settings in effect.
@@ -68,38 +131,14 @@ impl Config {
     }
 
     /// The server of a remote model, and the model's name there, which may be empty.
-    pub fn remote<'a>(&self, wanted: &'a str) -> Option<(&'a str, Server)> {
-        servers::remote(wanted, &self.servers)
+    pub fn remote(&self, wanted: &str) -> Option<(String, Server)> {
+        let meant = self.unaliased(wanted);
+        servers::remote(&meant, &self.servers).map(|(name, server)| (name.to_string(), server))
     }
 
     /// Whether a model is at a server that has no section in the config file.
     pub fn is_at_unnamed_server(&self, wanted: &str) -> bool {
         self.remote(wanted).is_some_and(|(_, server)| server.name.is_empty())
-    }
-
-    /// Of settings that exclude each other, the one from the highest source wins; two from the same source are an
-    /// error.
-    fn decide(&mut self, rivals: &[&str]) {
-        let in_use = |a: &&Assignment| {
-            let mut settings = Settings::default();
-            (a.setting.set)(&mut settings, &a.value).is_ok() && settings != Settings::default()
-        };
-        let given = |name: &&str| {
-            let values = in_force(&self.assignments).filter(|a| a.setting.name == *name);
-            values.last().filter(in_use).map(|a| (a.source, a.setting.name))
-        };
-        let given: Vec<(Source, &str)> = rivals.iter().filter_map(given).collect();
-        let Some(highest) = given.iter().map(|(source, _)| *source).max() else { return };
-        let winners: Vec<&str> =
-            given.iter().filter(|(source, _)| *source == highest).map(|(_, name)| *name).collect();
-        if let [one, other, ..] = winners[..] {
-            let called =
-                |name| if highest == Source::Flag { format!("--{name}") } else { String::from(name) };
-            let what = format!("{} and {} exclude each other", called(one), called(other));
-            return self.wrong.push(Wrong { source: highest, what, harmless: false });
-        }
-        let beaten = |name| rivals.contains(&name) && !winners.contains(&name);
-        self.change(|assignments| assignments.retain(|assignment| !beaten(assignment.setting.name)));
     }
 
     /// The same with the recommendations of another model.
@@ -114,7 +153,16 @@ impl Config {
 
     /// The source of the value in effect.
     pub fn source(&self, name: &str) -> Source {
-        in_force(&self.assignments).find(|a| a.setting.name == name).map_or(Source::Default, |a| a.source)
+        self.in_force(name).map_or(Source::Default, |a| a.source)
+    }
+
+    /// Where the value in effect comes from, as exactly as it is known.
+    pub fn origin(&self, name: &str) -> String {
+        self.in_force(name).map_or(Source::Default.name(), Assignment::origin).to_string()
+    }
+
+    fn in_force(&self, name: &str) -> Option<&Assignment> {
+        in_force(&self.assignments).find(|a| a.setting.name == name)
     }
 
     /// The settings that affect an answer, with their values: a list's values one by one.
@@ -133,10 +181,12 @@ impl Config {
     pub fn shaped(&self, pairs: &[(String, String)]) -> Result<Config, Error> {
         let mut config = self.clone();
         config.change(|assignments| assignments.retain(|assignment| !assignment.setting.shapes));
+        let sections = config.sections.iter_mut();
+        sections.for_each(|section| section.assignments.retain(|assignment| !assignment.setting.shapes));
         for (name, value) in pairs {
             let row = setting(name).ok_or_else(|| Error::Unknown(name.clone()))?;
             checked(row, value, row.name).map_err(Error::Wrong)?;
-            let assignment = Assignment { setting: row, value: value.clone(), source: Source::Chat };
+            let assignment = Assignment::new(row, value, Source::Chat);
             config.change(|assignments| assignments.push(assignment));
         }
         Ok(config)
@@ -144,8 +194,8 @@ impl Config {
 
     /// Sets a value in the chat, over all other sources. `None` restores the value from before the chat.
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
-        let value = value.map(|value| read(row, value, row.name)).transpose().map_err(Error::Wrong)?;
-        let assignment = |value| Assignment { setting: row, value, source: Source::Chat };
+        let value = value.map(|value| value_of(row, value, row.name)).transpose().map_err(Error::Wrong)?;
+        let assignment = |value: String| Assignment::new(row, &value, Source::Chat);
         self.change(|assignments| {
             assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
             assignments.extend(value.map(assignment));
@@ -159,12 +209,17 @@ impl Config {
     }
 }
 
+/// Whether a setting counts at the start only. A role's model and system prompt have ways of their own.
+pub(super) fn starts(row: &Setting) -> bool {
+    row.effect == Effect::Start && row.group != Group::Ask && row.name != "model"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn given(name: &str, value: &str, source: Source) -> Assignment {
-        Assignment { setting: setting(name).unwrap(), value: value.into(), source }
+        Assignment::of(name, value, source)
     }
 
     fn config(assignments: Vec<Assignment>) -> Config {

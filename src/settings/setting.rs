@@ -1,6 +1,8 @@
 //! One setting: its name, the values it takes, its help, when a change takes effect, and its parser and
 //! formatter.
 
+use std::path::Path;
+
 use crate::chat::settings::Settings;
 
 /// The groups of the table, in the order of `--help` and the docs.
@@ -103,14 +105,43 @@ impl Setting {
 
     /// The ways to set a value at the start: flag, environment variable, config file.
     pub fn ways(&self, value: &str) -> String {
-        let Setting { name, .. } = self;
-        let (flag, line) = match value {
-            "on" | "true" | "1" if self.value.is_empty() => (String::new(), "true".to_string()),
-            _ if self.value.is_empty() => (format!("={value}"), "false".to_string()),
-            _ if self.takes_text() => (format!(" {value}"), format!("{value:?}")),
-            _ => (format!(" {value}"), value.to_string()),
+        let flag = match value {
+            "on" | "true" | "1" if self.value.is_empty() => String::new(),
+            _ if self.value.is_empty() => format!("={value}"),
+            _ => format!(" {value}"),
         };
-        format!("--{name}{flag}, {}={value} or {name} = {line}", self.env())
+        format!("--{0}{flag}, {1}={value} or {0} = {2}", self.name, self.env(), self.in_toml(value))
+    }
+
+    /// A value as the config file has it: a switch as a truth, a number bare, all else in quotes.
+    pub fn in_toml(&self, value: &str) -> String {
+        match value {
+            "on" | "true" | "1" if self.value.is_empty() => "true".into(),
+            "off" | "false" | "0" if self.value.is_empty() => "false".into(),
+            _ if !self.takes_text() && value.parse::<f64>().is_ok_and(f64::is_finite) => value.to_string(),
+            _ => toml::Value::from(value).to_string(),
+        }
+    }
+
+    /// A value that stands in a file in `folder`: a relative path begins there, not in the current folder. What
+    /// may be a name is a path if it looks like one.
+    pub fn anchored(&self, value: &str, folder: &Path) -> String {
+        let path = Path::new(value);
+        let kept = path.is_absolute() || path.starts_with("~") || ["", "none"].contains(&value);
+        let dotted = path.starts_with(".") || path.starts_with("..");
+        let is_path = !kept
+            && match self.value {
+                "FILE" | "FOLDER" => true,
+                "NAME|FILE" => value.contains(['/', '.']),
+                _ if self.name == "model" => {
+                    dotted || (value.contains(['/', '.']) && folder.join(path).is_file())
+                }
+                _ => false,
+            };
+        match is_path {
+            true => folder.join(path.strip_prefix(".").unwrap_or(path)).display().to_string(),
+            false => value.to_string(),
+        }
     }
 
     /// Values for completion.

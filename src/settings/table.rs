@@ -3,6 +3,7 @@
 //! end up in `Settings`.
 
 use super::constraints::*;
+use super::looks::*;
 use super::setting::{Access, Group, Setting, row};
 use super::values::*;
 use super::workers::{show_workers, workers};
@@ -239,6 +240,15 @@ pub const SETTINGS: &[Setting] = &[
     row("show-thinking", "", Group::Output, choice!(show_thinking, SWITCH))
         .help("show the model's thinking on stderr"),
     row("color", "auto|always|never", Group::Output, choice!(color, WHEN)).help("coloured output"),
+    row("theme", "auto|light|dark", Group::Output, choice!(theme, THEMES))
+        .help("colours for this background; auto: ask the terminal"),
+    row("keys", "emacs|vi", Group::Output, choice!(keys, KEY_BINDINGS)).help("keys of the line editor in a chat"),
+    row("hints", "on|off", Group::Output, choice!(hints, SWITCH))
+        .help("suggest the rest of a line from earlier ones, dimmed; Right, End or Ctrl-E accepts"),
+    row("prompt-format", "TEXT", Group::Output, value!(prompt_format, prompt_format, Clone::clone))
+        .help("prompt of a chat, in which {model}, {used}, {limit} and {percent} show the model and the use of the context"),
+    row("progress", "on|off", Group::Output, choice!(progress, SWITCH))
+        .help("show bars and counters on a terminal: loading, prefill, thinking, downloads"),
     row("incognito", "", Group::Conversation, choice!(incognito, SWITCH)).help(
         "save nothing: no conversation, no input history, no facts about models; with --continue or \
          --resume, nothing new",

@@ -27,7 +27,7 @@ pub enum Reply {
 
 /// Asks on the terminal; `None`: there is none, or only a simple one.
 pub fn ask(question: &str) -> Option<Reply> {
-    let terminal = terminal::device().filter(|_| !super::dumb())?;
+    let terminal = terminal::device().filter(|_| !super::is_simple())?;
     let columns = size(&terminal).map_or(DEFAULT_COLUMNS, |(columns, _)| columns);
     let question = wrap::wrapped(&sanitize(question), TextKind::Columns, columns);
     let mut shown = DrawnQuestion { terminal: &terminal, columns, text: String::new() };
@@ -66,7 +66,7 @@ struct DrawnQuestion<'a> {
 }
 
 impl DrawnQuestion<'_> {
-    /// Draws the new part of the answer, or all of it again.
+    /// Draws the new part of the answer, or all of it again: in plain output, in a new row.
     fn draw(&mut self, text: String) {
         if text == self.text {
             return;
@@ -77,9 +77,10 @@ impl DrawnQuestion<'_> {
         };
         let drawn = match text.strip_prefix(&self.text) {
             Some(new) => new.to_string(),
+            None if super::is_plain() => format!("\n{text}"),
             None => format!("{up}\r\x1b[J{text}"),
         };
-        let next_row = if terminal::is_full(&text, self.columns) { "\r\n" } else { "" };
+        let next_row = if terminal::is_full(&text, self.columns) { "\n" } else { "" };
         self.put(&format!("{drawn}{next_row}"));
         self.text = text;
     }

@@ -159,8 +159,10 @@ fn restore() {
             let mut now = MaybeUninit::<libc::termios>::zeroed();
             if libc::tcgetattr(*device, now.as_mut_ptr()) == 0 && now.assume_init().c_lflag != mode.c_lflag {
                 libc::write(*device, marks.as_ptr().cast(), marks.len());
-                let off = terminal::screen_off();
-                libc::write(*device, off.as_ptr().cast(), off.len());
+                let below = terminal::below_off().as_bytes();
+                for off in [terminal::screen_off(), terminal::cursor_off(), below] {
+                    libc::write(*device, off.as_ptr().cast(), off.len());
+                }
             }
             libc::tcsetattr(*device, libc::TCSANOW, mode);
         }

@@ -5,9 +5,11 @@
 //! focus events are not keys.
 
 mod modified;
+mod replies;
 
 use self::modified::{Modifiers, arrow, meaning};
 use super::acts;
+use crate::chat::settings::Theme;
 
 /// Longest text in a reply of the terminal (names, colors) before the decoder gives up on it.
 const LONGEST: usize = 256;
@@ -50,6 +52,8 @@ enum First {
     Nothing,
     /// The mark before a pasted text.
     Paste,
+    /// The terminal's reply about its background.
+    Background(Theme),
 }
 
 /// The mark after a pasted text.
@@ -61,6 +65,8 @@ pub struct Decoder {
     bytes: Vec<u8>,
     /// Inside a paste: the number of bytes already searched for the end mark.
     pasting: Option<usize>,
+    /// The background that the terminal reported last.
+    pub(super) background: Option<Theme>,
 }
 
 impl Decoder {
@@ -108,6 +114,10 @@ impl Decoder {
         match first {
             First::Key(key) => Some(key),
             First::Nothing => None,
+            First::Background(theme) => {
+                self.background = Some(theme);
+                None
+            }
             First::Paste => {
                 self.pasting = Some(0);
                 None
@@ -236,7 +246,10 @@ fn string(bytes: &[u8], begun: usize) -> Option<(usize, First)> {
         inside.windows(end.len()).position(|window| window == end).map(|at| begun + at + end.len())
     });
     match ends.into_iter().flatten().min() {
-        Some(end) => Some((end, First::Nothing)),
+        Some(end) => {
+            let background = replies::background(&inside[..end - begun]);
+            Some((end, background.map_or(First::Nothing, First::Background)))
+        }
         None if inside.len() > LONGEST => Some((begun, First::Nothing)),
         None => None,
     }
@@ -325,6 +338,26 @@ mod tests {
         ] {
             assert_eq!(text(&keys(bytes, bytes.len())), expected, "{bytes:?}");
             assert_eq!(text(&keys(bytes, 1)), expected, "byte by byte: {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_background_is_no_key() {
+        for (bytes, theme) in [
+            (&b"a\x1b]11;rgb:ffff/ffff/ffff\x1b\\b"[..], Some(Theme::Light)),
+            (b"a\x1b]11;rgb:0000/0000/0000\x07b", Some(Theme::Dark)),
+            ("a\u{9d}11;rgb:fd/f6/e3\u{9c}b".as_bytes(), Some(Theme::Light)),
+            (b"a\x1b]10;rgb:ffff/ffff/ffff\x07b", None),
+            (b"a\x1bP11;rgb:nonsense\x1b\\b", None),
+        ] {
+            for step in [1, bytes.len()] {
+                let (mut decoder, mut keys) = (Decoder::default(), Vec::new());
+                for piece in bytes.chunks(step) {
+                    decoder.add(piece);
+                    keys.extend(std::iter::from_fn(|| decoder.whole()));
+                }
+                assert_eq!((text(&keys).as_str(), decoder.background), ("ab", theme), "{bytes:?}");
+            }
         }
     }
 

@@ -5,22 +5,30 @@
 //! results (engine/prompt/jinja/apart.rs), and the message of processor.c.
 
 pub mod answer;
+mod below;
 pub mod crash;
 pub mod keys;
 pub mod picker;
+mod plain;
+pub mod probabilities;
 mod progress;
 mod screen;
 pub mod stats;
+mod style;
 pub mod table;
 pub mod terminal;
+pub mod theme;
 pub mod typing;
 mod sanitize;
 mod wrap;
 
 use std::io::{self, IsTerminal, Write};
 
+use plain::is_simple;
+pub use plain::{be_plain, is_plain};
 pub use sanitize::{acts, sanitize};
-pub use screen::{Screen, Style};
+pub use screen::Screen;
+pub use style::Style;
 use wrap::TextKind;
 pub use wrap::width;
 
@@ -33,23 +41,20 @@ fn wrapped(text: &str, kind: TextKind, columns: Option<usize>) -> String {
 }
 
 /// Redraws the line just typed after a prompt with breaks between words; the terminal breaks it anywhere.
-pub fn retype(prompt: &str, style: &str, line: &str) {
+/// `hint` stands after it on the screen, and goes.
+pub fn retype(prompt: &str, style: &str, line: &str, hint: &str) {
     let Some((columns, height)) = terminal::window() else { return };
     let typed = sanitize(line);
     let text = format!("{prompt}{typed}");
-    let (whole, rows) = (wrap::wrapped(&text, TextKind::Prose, columns), terminal::rows(&text, columns) + 1);
-    if whole == text || rows >= height || !wrap::is_sure(&text) {
+    let whole = wrap::wrapped(&text, TextKind::Prose, columns);
+    let rows = terminal::rows(&format!("{text}{hint}"), columns) + 1;
+    if (whole == text && hint.is_empty()) || rows >= height || !wrap::is_sure(&text) {
         return; // lines that scrolled off the screen, or of uncertain height, stay as they are
     }
     if let (Some(mut terminal), Some(rest)) = (terminal::device(), whole.strip_prefix(prompt)) {
         let again = format!("\x1b[{rows}A\r\x1b[J\x1b[{style}m{prompt}\x1b[0m{rest}\n");
         let _ = terminal.write_all(again.as_bytes()); // on failure the line stays as typed
     }
-}
-
-/// Whether the terminal is a simple one (TERM=dumb).
-pub fn dumb() -> bool {
-    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Longest failure or hint, in characters: texts from a damaged file may be long.

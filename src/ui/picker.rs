@@ -30,14 +30,31 @@ pub struct Choice {
     pub name: bool,
     /// An id that the filter matches by prefix; empty: none.
     pub id: String,
+    pub listed: Listed,
+}
+
+/// When a row is in the list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listed {
+    #[default]
+    Always,
+    /// While nothing is typed.
+    Unfiltered,
+    /// While something is typed.
+    Filtered,
 }
 
 /// A question with its rows.
+#[derive(Default)]
 pub struct Question<'a> {
     pub text: &'a str,
     pub rows: &'a [Choice],
     /// Describes a row by its index: its second line, and the text to filter by; `None`: rows have one line.
     pub about: Option<Describe<'a>>,
+    /// Draws a row by its index, at most so many columns wide; `None`: the title alone is shown.
+    pub line: Option<&'a dyn Fn(usize, usize) -> String>,
+    /// The index of the row that is selected first.
+    pub at: usize,
 }
 
 pub type Describe<'a> = &'a mut dyn FnMut(usize) -> (String, String);
@@ -76,6 +93,8 @@ struct List<'a> {
     question: Question<'a>,
     /// The descriptions computed so far.
     about: Vec<Option<(String, String)>>,
+    /// The titles in lower case, once something is typed.
+    titles: Vec<String>,
     typed: String,
     /// Indices of the rows that match the filter.
     found: Vec<usize>,
@@ -88,9 +107,11 @@ struct List<'a> {
 
 impl List<'_> {
     fn new(question: Question) -> List {
-        let found = (0..question.rows.len()).collect();
-        let about = vec![None; question.rows.len()];
-        List { question, about, typed: String::new(), found, at: 0, top: 0, page: 1 }
+        let (about, selected) = (vec![None; question.rows.len()], question.at);
+        let (titles, typed, found) = (Vec::new(), String::new(), Vec::new());
+        let mut list = List { question, about, titles, typed, found, at: 0, top: 0, page: 1 };
+        list.find(selected);
+        list
     }
 
     fn key(&mut self, key: Key) {
@@ -110,15 +131,27 @@ impl List<'_> {
     fn filter(&mut self, key: Key) {
         let chosen = self.found.get(self.at).copied();
         edit(&mut self.typed, key);
+        self.find(chosen.unwrap_or(0));
+    }
+
+    /// Finds the rows that match the filter. Selects the row `chosen`; if it is not among them, the one above
+    /// it in the whole list, and the first one in a filtered list.
+    fn find(&mut self, chosen: usize) {
         let typed = self.typed.to_lowercase();
         let words: Vec<&str> = typed.split_whitespace().collect();
-        self.found = (0..self.question.rows.len()).filter(|place| self.has(*place, &words)).collect();
-        self.at = self.found.iter().position(|place| Some(*place) == chosen).unwrap_or(0);
+        if !words.is_empty() && self.titles.is_empty() {
+            self.titles = self.question.rows.iter().map(|row| row.title.to_lowercase()).collect();
+        }
+        let mut found: Vec<usize> = self.listed().collect();
+        found.retain(|place| words.is_empty() || self.has(*place, &words));
+        self.found = found;
+        let same = self.found.iter().position(|place| *place == chosen);
+        let above = || self.found.iter().rposition(|place| *place < chosen).filter(|_| words.is_empty());
+        self.at = same.or_else(above).unwrap_or(0);
     }
 
     fn has(&mut self, place: usize, words: &[&str]) -> bool {
-        let Choice { title, id, .. } = &self.question.rows[place];
-        let (title, id) = (title.to_lowercase(), id.to_lowercase());
+        let (title, id) = (&self.titles[place], self.question.rows[place].id.to_lowercase());
         let missing: Vec<&&str> = words
             .iter()
             .filter(|word| !title.contains(**word))
@@ -128,6 +161,13 @@ impl List<'_> {
             let about = self.about(place).1.to_lowercase();
             missing.iter().all(|word| about.contains(**word))
         }
+    }
+
+    /// The rows that are in the list now, or that the filter may find.
+    fn listed(&self) -> impl Iterator<Item = usize> + use<'_> {
+        let elsewhere = if self.typed.trim().is_empty() { Listed::Filtered } else { Listed::Unfiltered };
+        let rows = self.question.rows.iter().enumerate();
+        rows.filter(move |(_, row)| row.listed != elsewhere).map(|(place, _)| place)
     }
 
     fn about(&mut self, place: usize) -> &(String, String) {
@@ -153,14 +193,17 @@ impl List<'_> {
             let (mark, on, off) =
                 if number == self.at { ("> ", "\x1b[7m", "\x1b[m") } else { ("  ", "", "") };
             let Choice { title, name, .. } = &self.question.rows[place];
-            let title = line(mark, title, if *name { squeezed } else { cut });
+            let title = match self.question.line {
+                Some(drawn) => line(mark, &drawn(place, columns.saturating_sub(mark.len())), cut),
+                None => line(mark, title, if *name { squeezed } else { cut }),
+            };
             screen += &format!("\r\n{on}{title}{off}");
             if each > 1 {
                 let about = self.about(place).0.clone();
                 screen += &format!("\r\n{}", line("    ", &about, cut));
             }
         }
-        let count = format!("{} of {}", self.found.len(), self.question.rows.len());
+        let count = format!("{} of {}", self.found.len(), self.listed().count());
         let helps = (0..=KEYS.len()).rev().map(|most| match most {
             0 => count.clone(),
             most => format!("{count}; {}", KEYS[..most].join(", ")),
@@ -190,7 +233,12 @@ mod tests {
             asked.push(place);
             (String::new(), format!("about {place}"))
         };
-        let mut list = List::new(Question { text: "Which?", rows: &rows, about: Some(&mut about) });
+        let mut list = List::new(Question {
+            text: "Which?",
+            rows: &rows,
+            about: Some(&mut about),
+            ..Question::default()
+        });
         list.drawn(80, 6);
         list.key(Key::End);
         list.drawn(80, 6);

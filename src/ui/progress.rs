@@ -41,6 +41,15 @@ impl ProgressLine {
         bar.set_position((fraction * 1000.0) as u64);
     }
 
+    pub(super) fn move_if(&mut self, moving: bool) {
+        self.moving = moving;
+    }
+
+    /// Whether a line is on the screen.
+    pub(super) fn is_drawn(&self) -> bool {
+        self.bar.is_some()
+    }
+
     /// Whether progress is drawn.
     pub(super) fn moves(&self) -> bool {
         self.moving

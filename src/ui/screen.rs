@@ -3,26 +3,23 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::below::Below;
 use super::progress::ProgressLine;
+use super::style::Style;
 use super::wrap::{self, TextKind, Wrap};
-use super::{DEFAULT_COLUMNS, dumb, one_line, picker, print, sanitize, stats, stdout, terminal, wrapped};
-use crate::chat::settings::Auto;
-use crate::chat::{Event, Stats};
+use super::{
+    DEFAULT_COLUMNS, is_plain, one_line, picker, plain, print, sanitize, stats, stdout, terminal, theme,
+    wrapped,
+};
+use crate::chat::settings::Theme;
+use crate::chat::{Event, Settings, Stats};
 
 /// SGR parameter of the prompt: bold.
 const PROMPT: &str = "1";
 
-/// The user's choice of what to show.
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    pub color: Auto,
-    /// No animation, no colors.
-    pub plain: bool,
-    /// Show answers and failures only.
-    pub quiet: bool,
-    /// Show thinking.
-    pub thinking: bool,
-}
+/// Holds back what the terminal shows until the end (mode 2026); harmless where it is unknown.
+const SYNCHRONISED: &str = "\x1b[?2026h";
+const SYNCHRONISED_END: &str = "\x1b[?2026l";
 
 /// Shows answers on stdout and everything else on stderr.
 pub struct Screen {
@@ -37,12 +34,12 @@ pub struct Screen {
     answer: Option<Wrap>,
     thinking: Option<Wrap>,
     progress: ProgressLine,
+    below: Below,
 }
 
 impl Screen {
     pub fn new(style: Style) -> Screen {
         let errors_to_terminal = io::stderr().is_terminal();
-        let moving = errors_to_terminal && !style.plain && !style.quiet && !dumb();
         Screen {
             style,
             answers_to_terminal: io::stdout().is_terminal(),
@@ -51,16 +48,20 @@ impl Screen {
             thought: None,
             answer: None,
             thinking: None,
-            progress: ProgressLine::new(moving),
+            progress: ProgressLine::new(style.moves(errors_to_terminal)),
+            below: Below::default(),
         }
     }
 
-    pub fn set_color(&mut self, color: Auto) {
-        self.style.color = color;
+    /// Adopts changed settings.
+    pub fn restyle(&mut self, settings: &Settings) {
+        self.style = Style::of(settings, self.style.quiet);
+        self.progress.move_if(self.style.moves(self.errors_to_terminal));
     }
 
-    pub fn set_thinking(&mut self, shown: bool) {
-        self.style.thinking = shown;
+    /// The theme for colours on the terminal.
+    pub fn theme(&self) -> Theme {
+        theme::theme(self.style.theme)
     }
 
     /// The width of the terminal at stdout; `None`: not a terminal, so nothing is wrapped or cut.
@@ -80,7 +81,7 @@ impl Screen {
     }
 
     fn streamed(&self) -> TextKind {
-        if self.style.plain || dumb() { TextKind::Prose } else { TextKind::Streamed }
+        if is_plain() { TextKind::Prose } else { TextKind::Streamed }
     }
 
     /// Prints a piece of the answer: unchanged to a pipe or file; on a terminal with visible control
@@ -93,7 +94,55 @@ impl Screen {
         self.at_line_start = Some(text.ends_with('\n'));
         let (kind, columns) = (self.streamed(), self.columns());
         let shown = if columns.is_some() { sanitize(text) } else { text.into() };
-        print(&wrap::pushed(&mut self.answer, kind, columns, &shown))
+        let piece = wrap::pushed(&mut self.answer, kind, columns, &shown);
+        self.print_above(&piece)
+    }
+
+    /// Prints a piece of the answer; what is typed stands in the row below.
+    fn print_above(&mut self, piece: &str) -> io::Result<()> {
+        let (erased, drawn) = (terminal::below_off(), self.row_below());
+        if erased.is_empty() && drawn.is_empty() {
+            return print(piece);
+        }
+        print(&format!("{SYNCHRONISED}{erased}{piece}{drawn}{SYNCHRONISED_END}"))
+    }
+
+    /// Shows what is typed while the model answers, in the row below.
+    pub fn show_typing(&mut self) {
+        if self.below.is_behind() {
+            let _ = print(&self.row_below()); // only for the eye
+        }
+    }
+
+    /// The output that draws the row below, or removes it.
+    fn row_below(&self) -> String {
+        let window = self.columns().filter(|_| self.errors_to_terminal && !is_plain());
+        match window.filter(|_| terminal::keeps_typing()) {
+            Some(columns) => {
+                let style = if self.colored() { "2" } else { "" };
+                self.below.drawn(self.column(), columns, style)
+            }
+            None => String::new(),
+        }
+    }
+
+    /// The column of the cursor in what the model writes; 0 in the row of a bar, which is drawn anew.
+    fn column(&self) -> usize {
+        let written = match self.thought {
+            _ if self.progress.is_drawn() => None,
+            Some(_) => self.thinking.as_ref(),
+            None => self.answer.as_ref().filter(|_| self.at_line_start.is_some()),
+        };
+        written.map_or(0, Wrap::column)
+    }
+
+    /// Takes away what is not there to stay, so that something else can be printed.
+    fn make_room(&mut self) {
+        self.progress.clear();
+        let erased = terminal::below_off();
+        if !erased.is_empty() {
+            let _ = print(erased); // only for the eye
+        }
     }
 
     /// A piece of thinking, `tokens` so far: printed if thinking is shown, otherwise only counted.
@@ -102,7 +151,7 @@ impl Screen {
         if !self.style.thinking {
             return self.progress.thinking(tokens);
         }
-        self.progress.clear();
+        self.make_room();
         let (kind, columns) = (self.streamed(), self.note_columns());
         let shown = wrap::pushed(&mut self.thinking, kind, columns, &sanitize(text));
         self.write_stderr(&shown, "2", "");
@@ -113,6 +162,7 @@ impl Screen {
         self.progress.clear();
         match self.thought.take() {
             Some(_) if self.style.thinking => {
+                self.make_room();
                 let rest = self.thinking.take().map_or_else(String::new, |mut wrap| wrap.end());
                 self.write_stderr(&rest, "2", "\n");
             }
@@ -145,6 +195,7 @@ impl Screen {
     /// The rest of the answer that was held back at a possible break.
     fn rest_of_answer(&mut self) -> String {
         self.end_thinking();
+        self.make_room();
         self.answer.take().map_or_else(String::new, |mut wrap| wrap.end())
     }
 
@@ -180,7 +231,7 @@ impl Screen {
     }
 
     fn put(&mut self, text: &str) -> io::Result<()> {
-        self.progress.clear();
+        self.make_room();
         let mut out = stdout()?;
         out.write_all(text.as_bytes())?;
         out.write_all(if text.ends_with('\n') { b"" } else { b"\n" })?;
@@ -190,16 +241,17 @@ impl Screen {
     /// Shows the progress of an event; `None`: only time has passed.
     pub fn show_progress(&mut self, event: Option<&Event>) {
         match event {
-            None => self.progress.tick(),
+            None | Some(Event::Asked { .. }) => self.progress.tick(),
             Some(Event::Loading { fraction }) => self.progress.loading(*fraction),
             Some(Event::Prefill { done, total }) => self.progress.reading(*done, *total),
             Some(Event::Thinking { text, tokens }) => self.think(text, *tokens),
             Some(Event::Text(_)) => self.end_thinking(),
+            Some(Event::Token(_) | Event::Choices(_)) => {}
             Some(Event::Notice(line)) => self.note(line),
             Some(Event::Dropped { messages, tokens, dropped }) => {
                 self.note(&stats::dropped(*messages, *tokens, dropped))
             }
-            Some(Event::Full { .. }) => self.progress.clear(), // the caller reports it
+            Some(Event::Full { .. }) => self.make_room(), // the caller reports it
         }
     }
 
@@ -244,7 +296,7 @@ impl Screen {
     }
 
     pub fn end_progress(&mut self) {
-        self.progress.clear();
+        self.make_room();
     }
 
     /// Whether notices are suppressed.
@@ -277,7 +329,7 @@ impl Screen {
 
     /// The same for a line that a user typed at this prompt.
     pub fn show_typed(&mut self, prompt: &str, text: &str) {
-        self.progress.clear();
+        self.make_room();
         let shown = wrapped(&sanitize(&format!("{prompt}{text}")), TextKind::Prose, self.note_columns());
         let (prompt, text) = shown.split_at(prompt.len().min(shown.len()));
         self.write_stderr(&format!("{}{text}", self.drawn(prompt, PROMPT)), "", "\n");
@@ -285,24 +337,24 @@ impl Screen {
 
     /// The same for text with its own lines, which is not wrapped.
     pub fn show_source(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&sanitize(text), "", "\n");
     }
 
     /// A question, answered on the same line.
     pub fn question(&mut self, text: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), TextKind::Columns, self.note_columns()), "", "");
     }
 
     /// Whether the terminal can show a picker.
     pub fn can_pick(&self) -> bool {
-        self.errors_to_terminal && !self.style.plain && !dumb() && terminal::device().is_some()
+        self.errors_to_terminal && !is_plain() && terminal::device().is_some()
     }
 
     /// Lets the user pick a row; `None`: cancelled.
     pub fn pick(&mut self, question: picker::Question) -> io::Result<Option<usize>> {
-        self.progress.clear();
+        self.make_room();
         let terminal = terminal::device().ok_or_else(|| io::Error::other("there is no terminal"))?;
         picker::pick(terminal, question)
     }
@@ -322,11 +374,11 @@ impl Screen {
 
     /// Prints whole lines to stderr. Sanitized even in a pipe, which may end at a terminal.
     fn tell(&mut self, text: &str, kind: TextKind, color: &str) {
-        self.progress.clear();
+        self.make_room();
         self.write_stderr(&wrapped(&sanitize(text), kind, self.note_columns()), color, "\n");
     }
 
-    fn write_stderr(&self, text: &str, color: &str, end: &str) {
+    pub(super) fn write_stderr(&self, text: &str, color: &str, end: &str) {
         let line = self.drawn(text, color) + end;
         let _ = io::stderr().lock().write_all(line.as_bytes()); // a failure cannot be reported anywhere
     }
@@ -343,15 +395,7 @@ impl Screen {
         if self.colored() { PROMPT } else { "" }
     }
 
-    fn colored(&self) -> bool {
-        match self.style.color {
-            _ if self.style.plain => false,
-            Auto::On => true,
-            Auto::Off => false,
-            Auto::Auto => {
-                let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-                self.errors_to_terminal && !unwanted && !dumb()
-            }
-        }
+    pub(super) fn colored(&self) -> bool {
+        plain::is_coloured(self.style.color, self.errors_to_terminal)
     }
 }

@@ -91,6 +91,7 @@ fn ending(stop: StopReason) -> &'static str {
         StopReason::Context => "the end of the context",
         StopReason::Repetition => "endless repetition",
         StopReason::Interrupted => "you",
+        StopReason::Choice => "the likeliest choice",
         StopReason::Error => "an error",
     }
 }
@@ -136,7 +137,7 @@ pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
 /// The notice about a cut-off answer; `None` if the model ended it.
 pub fn cut(stop: StopReason) -> Option<&'static str> {
     match stop {
-        StopReason::End | StopReason::Stop | StopReason::Error => None,
+        StopReason::End | StopReason::Stop | StopReason::Choice | StopReason::Error => None,
         StopReason::Length => Some("cut off: the token limit (predict) was reached"),
         StopReason::Context => Some("cut off: the context is full (a larger ctx-size holds more)"),
         StopReason::Repetition => Some("cut off: the model was repeating itself endlessly"),

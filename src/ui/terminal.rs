@@ -1,6 +1,8 @@
 //! The state of the terminal: notices Ctrl-C, hides typing while the model generates, and restores the
 //! terminal at the end.
 
+mod cursor;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -14,8 +16,10 @@ use nix::sys::termios::{
     InputFlags, LocalFlags, SetArg, SpecialCharacterIndices as Key, Termios, tcgetattr, tcsetattr,
 };
 use nix::unistd::{Pid, getpgrp, getsid, tcgetpgrp};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP};
 
+pub use self::cursor::{Cursor, shape_cursor};
+pub(super) use self::cursor::{below_off, cursor_off, is_text_below, text_is_below};
 use super::{keys, typing, width};
 
 /// Whether Ctrl-C was pressed and not handled yet.
@@ -27,6 +31,8 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 const UNBROKEN: &str = "nobody panics holding it";
 /// The number of suspensions.
 static SUSPENDED: AtomicUsize = AtomicUsize::new(0);
+/// The mode to set once the program is in the foreground again.
+static DUE: Mutex<Option<Termios>> = Mutex::new(None);
 /// Whether keys are read one by one and stored.
 static HUSHED: AtomicBool = AtomicBool::new(false);
 /// Whether the alternate screen is shown.
@@ -50,17 +56,20 @@ pub fn watch_signals(found: impl FnOnce(File, &Termios)) {
         *ORIGINAL.lock().expect(UNBROKEN) = Some(mode.clone());
         found(terminal, &mode);
     }
-    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP]) {
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT])
+    {
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                if signal == SIGTSTP {
-                    stop();
-                } else {
-                    restore();
-                    if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
-                        let _ = std::fs::remove_file(path); // a failure cannot be reported anywhere
+                match signal {
+                    SIGTSTP => stop(),
+                    SIGCONT => resume(),
+                    _ => {
+                        restore();
+                        if let Some(path) = UNFINISHED.lock().expect(UNBROKEN).take() {
+                            let _ = std::fs::remove_file(path); // a failure cannot be reported anywhere
+                        }
+                        signal_hook::low_level::exit(128 + signal);
                     }
-                    signal_hook::low_level::exit(128 + signal);
                 }
             }
         });
@@ -81,7 +90,15 @@ pub fn interrupted() -> bool {
 pub fn stopped() -> bool {
     let signalled = interrupted();
     let terminal = device().filter(|terminal| HUSHED.load(Ordering::Relaxed) && is_ours(terminal));
-    terminal.map_or(signalled, |terminal| typing::stopped(&terminal, signalled))
+    terminal.map_or(signalled, |terminal| {
+        set_due(); // some shells bring a running program to the foreground without a signal
+        typing::stopped(&terminal, signalled)
+    })
+}
+
+/// Whether keys are read while the model generates, and stored.
+pub(super) fn keeps_typing() -> bool {
+    HUSHED.load(Ordering::Relaxed) && device().is_some_and(|terminal| is_ours(&terminal))
 }
 
 /// Whether this program is in the foreground.
@@ -135,6 +152,11 @@ pub fn rows(text: &str, columns: usize) -> usize {
     row + usize::from(column >= columns)
 }
 
+/// The column after a text in a window of this many columns, counted from its last row's first.
+pub fn column(text: &str, columns: usize) -> usize {
+    end(text, columns).1
+}
+
 /// Whether a text fills its last row, so that the next character begins another row.
 pub(super) fn is_full(text: &str, columns: usize) -> bool {
     end(text, columns).1 >= columns
@@ -185,7 +207,9 @@ pub fn restore() {
     };
     if is_ours(&terminal) && tcgetattr(&terminal).as_ref() != Ok(&original) {
         let _ = terminal.write_all(NO_PASTE_MARKS);
-        let _ = terminal.write_all(screen_off());
+        for off in [screen_off(), cursor_off(), below_off().as_bytes()] {
+            let _ = terminal.write_all(off);
+        }
         let _ = tcsetattr(&terminal, SetArg::TCSANOW, &original);
     }
 }
@@ -231,9 +255,31 @@ pub fn suspend() {
 fn stop() {
     let under_a_shell = getsid(None) != Ok(getpgrp());
     if under_a_shell {
-        let _ = as_found(|| signal_hook::low_level::raise(SIGSTOP));
+        *DUE.lock().expect(UNBROKEN) = device().and_then(|terminal| tcgetattr(terminal).ok());
+        restore();
+        let _ = signal_hook::low_level::raise(SIGSTOP);
+        resume();
     }
     SUSPENDED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sets the mode that is due, if the program is in the foreground. In the background it goes on without: setting
+/// the mode there would stop it.
+fn resume() {
+    if device().is_some_and(|terminal| is_ours(&terminal)) {
+        set_due();
+    }
+}
+
+/// Sets the mode that is due. In the background, this stops the program until it is in the foreground.
+fn set_due() {
+    let mut due = DUE.lock().expect(UNBROKEN);
+    if let (Some(mode), Some(mut terminal)) = (due.take(), device()) {
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &mode);
+        if OWN_SCREEN.load(Ordering::Relaxed) {
+            let _ = terminal.write_all(OWN_SCREEN_ON);
+        }
+    }
 }
 
 /// Enables bracketed paste outside the editor too, so that a paste is one message instead of one per line.
@@ -290,6 +336,7 @@ impl Raw {
     }
 
     fn but(more: InputFlags) -> Raw {
+        set_due();
         let found = device().and_then(|terminal| Some((tcgetattr(&terminal).ok()?, terminal)));
         Raw(found.map(|(found, terminal)| {
             let mut raw = found.clone();

@@ -13,6 +13,7 @@ use nix::sys::select::{FdSet, select};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::keys::{Decoder, Key};
+use crate::chat::settings::Theme;
 
 /// The longest pause between the bytes of a key. An Esc byte without more bytes in this time is the key Esc.
 const HASTE: Duration = Duration::from_millis(50);
@@ -28,12 +29,15 @@ struct Typed {
     decoder: Decoder,
     /// When the last byte arrived.
     last: Option<Instant>,
+    /// How often the keys have changed.
+    changes: usize,
 }
 
 impl Typed {
     fn add(&mut self, bytes: &[u8]) {
         self.decoder.add(bytes);
         self.last = Some(Instant::now());
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.whole()));
     }
 
@@ -44,6 +48,7 @@ impl Typed {
         if waited < HASTE {
             return Some(HASTE - waited);
         }
+        self.changes += 1;
         self.keys.extend(std::iter::from_fn(|| self.decoder.last()));
         None
     }
@@ -69,6 +74,7 @@ pub fn next(terminal: &File, awake: Option<BorrowedFd>, timeout: Option<Duration
     loop {
         let (key, patience) = with(|typed| {
             let patience = typed.patience();
+            typed.changes += usize::from(!typed.keys.is_empty());
             (typed.keys.pop_front(), patience)
         });
         if let Some(key) = key {
@@ -125,6 +131,7 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
         let _ = typed.patience();
         let stop = typed.keys.iter().position(|key| matches!(key, Key::Esc | Key::Ctrl('c')));
         stop.and_then(|at| typed.keys.remove(at));
+        typed.changes += usize::from(stop.is_some());
         let Some(end) = signalled.then_some(typed.keys.len()).or(stop) else { return false };
         typed.keys.iter_mut().take(end).filter(|key| **key == Key::Enter).for_each(|key| *key = Key::NewLine);
         while end == typed.keys.len() && typed.keys.back() == Some(&Key::NewLine) {
@@ -132,6 +139,21 @@ pub fn stopped(terminal: &File, signalled: bool) -> bool {
         }
         true
     })
+}
+
+/// The background that the terminal has reported.
+pub(super) fn background() -> Option<Theme> {
+    with(|typed| typed.decoder.background)
+}
+
+/// Reads until the terminal has reported its background, or until the deadline. Typed keys are stored.
+pub(super) fn await_background(terminal: &File, deadline: Instant) {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    while background().is_none() && !left().is_zero() {
+        if is_readable(terminal, left()) && !take_in(terminal, MOST) {
+            return;
+        }
+    }
 }
 
 /// Applies a key to a line that is only edited at its end.
@@ -149,9 +171,32 @@ pub fn edit(line: &mut String, key: Key) {
     }
 }
 
+/// How often what is typed has changed so far.
+pub(super) fn changes() -> usize {
+    with(|typed| typed.changes)
+}
+
+/// The lines that the unused keys make, as far as one can tell without the editor.
+pub(super) fn lines() -> Vec<String> {
+    let mut lines = vec![String::new()];
+    with(|typed| {
+        for key in &typed.keys {
+            match (key, lines.last_mut()) {
+                (Key::Enter | Key::NewLine | Key::Ctrl('j'), _) => lines.push(String::new()),
+                (key, Some(line)) => edit(line, key.clone()),
+                (_, None) => {}
+            }
+        }
+    });
+    lines
+}
+
 /// Returns unused keys; they come before all later ones.
 pub fn give_back(keys: impl DoubleEndedIterator<Item = Key>) {
-    with(|typed| keys.rev().for_each(|key| typed.keys.push_front(key)));
+    with(|typed| {
+        typed.changes += 1;
+        keys.rev().for_each(|key| typed.keys.push_front(key));
+    });
 }
 
 /// Whether there is unused input.

@@ -106,6 +106,11 @@ impl Wrap {
         self
     }
 
+    /// Used cells of the row; more than the window has if the terminal breaks the line.
+    pub(super) fn column(&self) -> usize {
+        self.column
+    }
+
     /// The output for the next piece of text.
     fn push(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());

@@ -4,6 +4,7 @@
 //! Quantised kernels give slightly different numbers for different batch sizes. Where two texts part, the
 //! logits decide: if the best token leads by less than that noise, it is a near tie, otherwise a difference.
 
+pub(super) mod logprobs;
 pub(super) mod server;
 
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use fireside::chat::settings::Auto;
 use fireside::chat::{Constraint, StopReason};
 use fireside::engine::constraint::{check, matches};
 use fireside::engine::model::Model;
@@ -189,6 +190,7 @@ fn what_random_models_write_is_valid() {
                 request.generation.constraint = Some(constraint(schema));
                 request.generation.seed = (number * 1_000_000 + attempts) as u32;
                 request.generation.speculative = attempts % 2 == 0;
+                request.generation.thinking.think = Auto::Off;
                 request.generation.sampling.temp = 2.0;
                 request.generation.sampling.logit_bias.clone_from(&ends);
                 let answer = answer(&mut engine, &request);

@@ -209,6 +209,16 @@ impl Terminal {
         self.shown.0.lock().unwrap().screen.screen().contents()
     }
 
+    /// The rows of the current screen, without spaces at their ends.
+    pub fn rows(&self, columns: u16) -> Vec<String> {
+        self.screen_as(|screen| screen.rows(0, columns).map(|row| row.trim_end().to_string()).collect())
+    }
+
+    /// What `read` makes of the current screen.
+    pub fn screen_as<T>(&self, read: impl Fn(&vt100::Screen) -> T) -> T {
+        read(self.shown.0.lock().unwrap().screen.screen())
+    }
+
     /// All output so far, unchanged.
     pub fn bytes(&self) -> Vec<u8> {
         self.shown.0.lock().unwrap().bytes.clone()

@@ -174,7 +174,7 @@ impl Inspect for Remote {
             Kind::Llama => self.open.text(&request)?,
             _ => tokens.iter().map(|(_, text)| text.as_str()).collect(),
         };
-        Ok(Rendered { text, tokens, notes: Vec::new() })
+        Ok(Rendered { text, tokens, ..Rendered::default() })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::words;
+use super::logprobs;
 use crate::chat::{DraftCounts, Event, Request, Stats, StopReason};
 use crate::engine::prompt::format::{AnswerPrefix, ThinkingFormat};
 use crate::engine::stream::reasoning::{Reasoning, ReplyDelta};
@@ -41,6 +42,10 @@ pub(super) struct Answer {
     generation: Option<Duration>,
     limit: usize,
     seed: u32,
+    /// How many of the likeliest other tokens to tell; `None`: no probabilities.
+    logprobs: Option<usize>,
+    /// Text came without its probabilities.
+    untold: bool,
 }
 
 impl Answer {
@@ -68,6 +73,8 @@ impl Answer {
             generation: None,
             limit,
             seed: generation.seed,
+            logprobs: generation.logprobs,
+            untold: false,
         }
     }
 
@@ -87,6 +94,14 @@ impl Answer {
         let text = |name: &str| delta.and_then(|delta| delta.get(name)?.as_str()).unwrap_or_default();
         let thinking = [text("reasoning_content"), text("reasoning")].into_iter().find(|t| !t.is_empty());
         let answer = choice.get("text").and_then(Value::as_str).unwrap_or_else(|| text("content"));
+        if let Some(others) = self.logprobs {
+            let told = logprobs::tokens(choice, others).unwrap_or_default();
+            self.untold |= told.is_empty() && !(answer.is_empty() && thinking.is_none());
+            told.into_iter().for_each(|token| show(Event::Token(Box::new(token))));
+            if self.untold {
+                return Ok(()); // what comes without them is refused
+            }
+        }
         if let Some(thinking) = thinking {
             self.marked = true;
             let whole = std::mem::take(&mut self.space) + thinking;
@@ -151,6 +166,11 @@ impl Answer {
     /// Whether the server has ended the answer.
     pub(super) fn is_finished(&self) -> bool {
         self.finish.is_some()
+    }
+
+    /// Whether probabilities were asked for, and text came without them.
+    pub(super) fn lacks_probabilities(&self) -> bool {
+        self.untold
     }
 
     /// Whether any text has come.

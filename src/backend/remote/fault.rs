@@ -34,6 +34,8 @@ pub enum Fault {
     Unnamed(Vec<String>),
     /// It cannot continue an answer.
     CannotContinue,
+    /// It answers without the probabilities that were asked for.
+    NoProbabilities,
     /// The answer broke off, with the reason.
     BrokeOff(String),
     /// It has nothing that keeps answers to such a constraint.
@@ -89,6 +91,7 @@ impl Fault {
             Fault::CannotContinue => write!(f, "{server} cannot continue an answer"),
             Fault::Lacks(kind) => write!(f, "{server} cannot keep its answers to a {kind}"),
             Fault::Unmatched(kind) => write!(f, "the answer of {server} does not match the {kind}"),
+            Fault::NoProbabilities => write!(f, "{server} does not tell the probabilities of its tokens"),
             Fault::BrokeOff(why) => write!(f, "the answer of {server} broke off: {why}"),
         }
     }

@@ -10,6 +10,7 @@ mod constrained;
 mod count;
 mod delta;
 mod facts;
+mod logprobs;
 mod fault;
 mod question;
 mod reach;
@@ -25,7 +26,7 @@ use self::client::{Client, at};
 pub use self::facts::{Facts, Kind, Listed};
 pub use self::fault::{Fault, listed};
 use super::{Backend, BackendEvent, Description, Error, Inspect, ReplyStream};
-use crate::chat::{Request, Settings};
+use crate::chat::{Request, Settings, Task};
 use crate::settings::{Server, servers};
 use crate::units::{count, size};
 
@@ -130,6 +131,9 @@ impl Backend for Remote {
     }
 
     fn reply(&mut self, request: Request) -> ReplyStream {
+        if request.task != Task::Answer {
+            return ReplyStream::failed(Error::NoProbabilities(self.description.name.clone()));
+        }
         let (events, inbox) = channel();
         let cancel: Arc<AtomicBool> = Arc::default();
         let (open, watched) = (self.open.clone(), cancel.clone());

@@ -10,6 +10,9 @@ use crate::chat::settings::{Auto, Sampling};
 use crate::chat::{Generation, Message, Request, Role};
 use crate::settings::stage_names;
 
+/// The most of the likeliest tokens that OpenAI's API tells of each.
+const MOST_LOGPROBS: usize = 20;
+
 /// A setting of the sampler, and its field in the JSON for each kind of server; empty: there is none.
 struct Row {
     setting: &'static str,
@@ -93,7 +96,7 @@ pub(super) fn question(
     body.insert("model".into(), json!(facts.model.id));
     body.insert("stream".into(), json!(true));
     body.insert("stream_options".into(), json!({ "include_usage": true }));
-    sampling(&request.generation, facts.kind, &mut body);
+    sampling(&request.generation, request.raw, facts.kind, &mut body);
     if facts.kind == Kind::Llama {
         body.insert("cache_prompt".into(), json!(!request.no_cache));
         body.insert("return_progress".into(), json!(true));
@@ -118,8 +121,8 @@ pub(super) fn continues(request: &Request) -> bool {
     begun && !request.raw
 }
 
-fn sampling(generation: &Generation, kind: Kind, body: &mut Map<String, Value>) {
-    let Generation { sampling, seed, max_tokens, stop, .. } = generation;
+fn sampling(generation: &Generation, raw: bool, kind: Kind, body: &mut Map<String, Value>) {
+    let Generation { sampling, seed, max_tokens, stop, logprobs, .. } = generation;
     for row in ROWS.iter().filter(|row| !row.field(kind).is_empty()) {
         let value = (row.value)(sampling);
         // What is off is left out where not every server knows it.
@@ -132,6 +135,16 @@ fn sampling(generation: &Generation, kind: Kind, body: &mut Map<String, Value>) 
         body.insert("top_k".into(), json!(-1)); // off
     }
     body.insert("seed".into(), json!(seed));
+    if let Some(others) = logprobs {
+        // The token itself is often among the likeliest. Without any of them llama-server tells none.
+        let most = if kind == Kind::Llama { others + 1 } else { (others + 1).min(MOST_LOGPROBS) };
+        if raw {
+            body.insert("logprobs".into(), json!(most));
+        } else {
+            body.insert("logprobs".into(), json!(true));
+            body.insert("top_logprobs".into(), json!(most));
+        }
+    }
     if *max_tokens != u32::MAX {
         body.insert("max_tokens".into(), json!(max_tokens));
     }

@@ -144,7 +144,7 @@ fn receive(
     }
     if kind.contains("application/json") {
         let whole = client.json(response).map_err(Broken::Refused)?; // it does not stream
-        return answer.take(&whole, show).map_err(Broken::Off);
+        return take(open, answer, &whole, show);
     }
     client.plain(&response).map_err(Broken::Refused)?;
     let (mut events, mut piece, mut read) = (Events::default(), vec![0; PIECE], 0);
@@ -171,7 +171,7 @@ fn receive(
                     "sent an event that is not JSON"
                 })
             })?;
-            answer.take(&chunk, show).map_err(Broken::Off)?;
+            take(open, answer, &chunk, show)?;
         }
         if ends() {
             return Ok(());
@@ -183,5 +183,14 @@ fn receive(
             _ if read > MOST => return Err(Broken::Wrong("does not stop sending")),
             _ => {}
         }
+    }
+}
+
+/// Takes a chunk, or a whole answer. What comes without the probabilities that were asked for is refused.
+fn take(open: &Open, answer: &mut Answer, chunk: &Value, show: &mut dyn FnMut(Event)) -> Result<(), Broken> {
+    answer.take(chunk, show).map_err(Broken::Off)?;
+    match answer.lacks_probabilities() {
+        true => Err(Broken::Refused(open.client.fault(Fault::NoProbabilities))),
+        false => Ok(()),
     }
 }

@@ -32,6 +32,7 @@ use crate::chat::settings::Auto;
 use crate::chat::{Message, Request, Role, TokenCount};
 
 /// The exact prompt of a request.
+#[derive(Default)]
 pub struct Prompt {
     pub text: String,
     pub tokens: Vec<Token>,
@@ -40,6 +41,8 @@ pub struct Prompt {
     /// How to tell thinking from the answer, if the model thinks; and whether the prompt ends inside the
     /// thinking (`Some(true)`), right after it (`Some(false)`), or shows neither.
     pub(super) thinking: Option<(ThinkingFormat, Option<bool>)>,
+    /// Whether thinking is to be expected: not if only the vocabulary has tags for it.
+    pub thinks: bool,
 }
 
 /// Builds the prompts of one model.
@@ -208,6 +211,7 @@ impl Prompter {
         let thinking = &request.generation.thinking;
         let think = if thinking.budget == Some(0) { Auto::Off } else { thinking.think };
         let given = thinking.tags.as_ref().map(|[open, close]| ThinkingFormat::tags(open, close));
+        let tags_given = given.is_some();
         let format = given.or_else(|| self.format.clone());
         let (variables, todo, note) = format::wish(think, format.as_ref(), template);
         let asked = request.asked.unwrap_or_else(now); // the same for each render
@@ -227,7 +231,11 @@ impl Prompter {
         })?;
         let notes = left_out.into_iter().chain(notes).chain(note.map(String::from)).collect();
         let tokens = self.encoder.encode(model, &guarded);
-        Ok(Prompt { text: guarded.text, tokens, notes, thinking: format.map(|format| (format, opened)) })
+        let named =
+            |format: &ThinkingFormat| format.markers().iter().any(|mark| template.source().contains(mark));
+        let expected = format.as_ref().is_some_and(|format| tags_given || named(format));
+        let (thinks, thinking) = (opened.unwrap_or(expected), format.map(|format| (format, opened)));
+        Ok(Prompt { text: guarded.text, tokens, notes, thinking, thinks })
     }
 
     /// Plain text: the concatenated messages. Adds nothing but the beginning-of-text token.
@@ -243,7 +251,7 @@ impl Prompter {
         if tokens.is_empty() {
             tokens.extend(vocabulary.bos); // an empty prompt cannot be evaluated
         }
-        Prompt { text, tokens, notes: Vec::new(), thinking: None }
+        Prompt { text, tokens, notes: Vec::new(), thinking: None, thinks: false }
     }
 }
 

@@ -142,12 +142,13 @@ fn write(chat: &mut Chat, path: &Path, format: ExportFormat, existing: Existing)
 }
 
 pub(super) fn clear(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
+    let dropped = if chat.session.beginning().is_some() { "; dropped the answer's beginning" } else { "" };
     chat.session.clear();
     let detached = match &std::mem::take(&mut chat.attached)[..] {
         [] => String::new(),
         files => format!("; detached {}", names(files)),
     };
-    chat.screen.note(&format!("started a new conversation{detached}"));
+    chat.screen.note(&format!("started a new conversation{detached}{dropped}"));
     Ok(NextAction::Prompt)
 }
 
@@ -171,7 +172,7 @@ pub(super) fn undo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
 }
 
 pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
-    let nothing = || Failure::new("nothing to redo").hint("/redo restores the exchange that /undo removed");
+    let nothing = || Failure::new("nothing to redo").hint("/redo restores what /undo removed or /tree left");
     let message = chat.session.redo().ok_or_else(nothing)?;
     if chat.attached.iter().eq(message.files()) {
         chat.attached.clear(); // the restored message has them
@@ -215,15 +216,16 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     let counts = chat.session.count(None)?;
     let (weights, dropped) = chat.session.token_counts()?;
     let conversation = chat.session.conversation();
-    let path: Vec<&Message> = conversation.path().into_iter().map(|entry| &*entry.message).collect();
-    let system =
-        conversation.system.iter().map(|text| Message::new(Role::System, text.clone())).collect::<Vec<_>>();
+    let (view, own) = (conversation.view(), conversation.user_messages().len());
+    let of_user = |message: &Message| message.role == Role::User;
+    let examples = view.iter().filter(|message| of_user(message)).count() - own;
     let (mut rows, mut leaving, mut asked) = (Vec::new(), dropped.count, 0);
-    for (message, tokens) in system.iter().chain(path.iter().copied()).zip(weights) {
+    for (message, tokens) in view.iter().zip(weights) {
         let leaves = message.role != Role::System && leaving > 0;
         leaving -= usize::from(leaves);
-        asked += usize::from(message.role == Role::User);
-        let number = if message.role == Role::User { asked.to_string() } else { String::new() };
+        asked += usize::from(of_user(message));
+        let number =
+            if of_user(message) && asked > examples { (asked - examples).to_string() } else { String::new() };
         let seen = if leaves { "dropped" } else { "" };
         let text = saved::short(&message.in_short(), 50);
         let tokens = count_in_column(tokens, 6, "token");
@@ -231,7 +233,11 @@ pub(super) fn context(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     }
     let columns = [("", Column::Whole), ("", Column::Cut)];
     let mut lines = table(columns, &rows, chat.screen.note_columns()).split_off(1);
-    lines.push(used(counts, path.len(), chat.session.model().host.is_none()));
+    lines.push(used(
+        counts,
+        view.len() - conversation.system.iter().count(),
+        chat.session.model().host.is_none(),
+    ));
     if let Some(summary) = &dropped.summary {
         lines.push(format!("summary of the dropped messages: {summary}"));
     }
@@ -266,5 +272,14 @@ pub(super) fn thinking(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> 
         Some(thinking) => chat.screen.show_conversation(&thinking),
         None => chat.screen.note("the model did not think before its last answer"),
     }
+    Ok(NextAction::Prompt)
+}
+
+/// How many of the likeliest other tokens `/why` shows.
+const OTHERS: usize = 3;
+
+pub(super) fn why(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
+    let tokens = chat.watched(|session, watch| session.score_last(OTHERS, watch))?.tokens;
+    chat.screen.show_probabilities(&tokens);
     Ok(NextAction::Prompt)
 }

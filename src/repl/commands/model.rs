@@ -179,6 +179,35 @@ pub(super) fn model(chat: &mut Chat, wanted: &str) -> Result<NextAction, Failure
     Ok(NextAction::Prompt)
 }
 
+pub(super) fn compare(_: &mut Chat, wanted: &str) -> Result<NextAction, Failure> {
+    if wanted.is_empty() {
+        return Err(
+            Failure::usage("/compare needs the name of a model").hint("fireside list shows the models")
+        );
+    }
+    Ok(NextAction::Compare(path(wanted).display().to_string()))
+}
+
+pub(super) fn begin(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> {
+    match (text, chat.session.beginning()) {
+        ("", Some(text)) => {
+            let text = format!("the next answer begins with: {text}");
+            chat.screen.show_conversation(&text);
+        }
+        ("", None) => chat.screen.show("the model begins the next answer itself"),
+        ("none", _) => {
+            chat.session.begin(None)?;
+            chat.screen.note("the model begins the next answer itself");
+        }
+        (text, _) => {
+            chat.wait_for_model()?;
+            chat.session.begin(Some(text.to_string()))?;
+            chat.screen.note("the next answer begins with this text: after a message, or with /retry");
+        }
+    }
+    Ok(NextAction::Prompt)
+}
+
 pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> {
     if typed.is_empty() || typed == "none" {
         if typed == "none" {

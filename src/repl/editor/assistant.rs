@@ -1,19 +1,24 @@
 //! rustyline's helper: how to draw the edited line, and what Tab offers.
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 
+use rustyline::CompletionType;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
-use rustyline::{Context, Helper, Hinter, Validator};
+use rustyline::hint::{Hint, Hinter, HistoryHinter};
+use rustyline::{Context, Helper, Validator};
 
 use super::Complete;
 use super::keys::{LineState, UNBROKEN};
+use super::menu::menu;
+use crate::repl::candidate::Candidate;
 use crate::repl::rows::Rows;
-use crate::ui::{acts, sanitize, terminal, width};
+use crate::ui::table::cut;
+use crate::ui::{acts, sanitize, terminal};
 
-#[derive(Helper, Hinter, Validator)]
+#[derive(Helper, Validator)]
 pub(super) struct Assistant {
     complete: Complete,
     files: FilenameCompleter,
@@ -23,12 +28,73 @@ pub(super) struct Assistant {
     odd: Cell<usize>,
     /// SGR parameters of the prompt; empty: no style.
     pub(super) prompts: &'static str,
+    /// Whether to suggest the rest of a line.
+    pub(super) hints: bool,
+    /// The prompt of the line.
+    pub(super) prompt: String,
+    /// The hint on the screen.
+    shown_hint: RefCell<String>,
+    /// Whether the menu has descriptions.
+    described: Cell<bool>,
 }
 
 impl Assistant {
     pub(super) fn new(complete: Complete, state: Arc<Mutex<LineState>>) -> Assistant {
         let files = FilenameCompleter::new();
-        Assistant { complete, files, state, rows: Rows::new(), odd: Cell::default(), prompts: "" }
+        Assistant {
+            complete,
+            files,
+            state,
+            rows: Rows::new(),
+            odd: Cell::default(),
+            prompts: "",
+            hints: false,
+            prompt: String::new(),
+            shown_hint: RefCell::default(),
+            described: Cell::default(),
+        }
+    }
+
+    /// Takes the hint that was on the screen when the line ended.
+    pub(super) fn take_hint(&self) -> String {
+        self.shown_hint.take()
+    }
+}
+
+/// The rest of an earlier line.
+pub(super) struct Ghost {
+    rest: String,
+    /// What fits the row.
+    shown: String,
+}
+
+impl Hint for Ghost {
+    fn display(&self) -> &str {
+        &self.shown
+    }
+
+    fn completion(&self) -> Option<&str> {
+        Some(&self.rest)
+    }
+}
+
+/// Suggests the rest of the latest line with the same beginning.
+impl Hinter for Assistant {
+    type Hint = Ghost;
+
+    fn hint(&self, line: &str, position: usize, ctx: &Context) -> Option<Ghost> {
+        self.shown_hint.take();
+        let mut state = self.state.lock().expect(UNBROKEN);
+        let searching = std::mem::take(&mut state.search_begins) || state.searching;
+        let wanted = self.hints && !line.trim().is_empty() && !searching;
+        let rest = wanted.then(|| HistoryHinter::new().hint(line, position, ctx)).flatten()?;
+        let columns = terminal::columns()?;
+        let used = terminal::column(&format!("{}{}", self.prompt, sanitize(line)), columns);
+        let (first, more) = rest.split_once('\n').map_or((rest.as_str(), ""), |(first, _)| (first, "…"));
+        let text = sanitize(first).replace('\t', " ") + more;
+        let shown = cut(&text, columns.saturating_sub(used + 1));
+        self.shown_hint.replace(shown.clone());
+        (!shown.is_empty()).then_some(Ghost { rest, shown })
     }
 }
 
@@ -48,6 +114,17 @@ impl Highlighter for Assistant {
         sanitize(line)
     }
 
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
+    }
+
+    fn highlight_candidate<'c>(&self, row: &'c str, _: CompletionType) -> Cow<'c, str> {
+        match row.find("  ").filter(|_| self.described.get() && !self.prompts.is_empty()) {
+            Some(gap) => Cow::Owned(format!("{}\x1b[2m{}\x1b[0m", &row[..gap], &row[gap..])),
+            None => Cow::Borrowed(row),
+        }
+    }
+
     fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {
         self.rows.next(line, position);
         let odd = line.chars().filter(|c| matches!(c, '\n' | '\t') || acts(*c)).count();
@@ -63,33 +140,16 @@ impl Completer for Assistant {
             let new_line = "\n".to_string();
             return Ok((pos - 1, vec![Pair { display: new_line.clone(), replacement: new_line }]));
         }
-        let (start, mut offered) = match (self.complete)(&line[..pos]) {
-            Some((start, names)) => {
-                let pair = |name: String| Pair { display: name.trim_end().to_string(), replacement: name };
-                (start, names.into_iter().map(pair).collect())
+        let (start, offered) = match (self.complete)(&line[..pos]) {
+            Some(offered) => offered,
+            None => {
+                let (start, files) = self.files.complete(line, pos, ctx)?;
+                let file = |Pair { display: name, replacement: text }| Candidate { name, ..text.into() };
+                (start, files.into_iter().map(file).collect())
             }
-            None => self.files.complete(line, pos, ctx)?,
         };
-        offered.retain(|pair| !pair.display.contains(acts)); // a file name must not control the terminal
-        Ok((start, as_many_as_fit(offered)))
+        let (menu, described) = menu(offered);
+        self.described.set(described);
+        Ok((start, menu))
     }
-}
-
-/// The candidates that fit the window, with the number of the others in the last one. Otherwise rustyline
-/// would ask whether to show them all, and take only few keys as an answer.
-fn as_many_as_fit(mut offered: Vec<Pair>) -> Vec<Pair> {
-    let Some((columns, rows)) = terminal::window() else { return offered };
-    let more = |count: usize| format!("… and {count} more");
-    let widths = offered.iter().map(|pair| width(&pair.display));
-    let widest = widths.chain([width(&more(offered.len()))]).max().unwrap_or_default();
-    let most = (columns / (widest + 2)).max(1) * rows.saturating_sub(3).max(2);
-    if offered.len() > most {
-        // Sorted, the first and the last candidate have the common prefix of all.
-        offered.sort_by(|a, b| a.replacement.cmp(&b.replacement));
-        let left_out = offered.len() - (most - 1);
-        let last = offered.pop().map(|last| Pair { display: more(left_out), ..last });
-        offered.truncate(most - 1);
-        offered.extend(last);
-    }
-    offered
 }

@@ -15,6 +15,7 @@ use nix::pty::openpty;
 use nix::sys::termios::{FlushArg, cfmakeraw, tcflush, tcgetattr};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
+use crate::chat::settings::KeyBindings;
 use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
 use crate::ui::typing::{self, Waited, is_readable};
@@ -55,26 +56,26 @@ impl Feed {
     }
 
     /// The same for something that reads keys: a thread feeds them.
-    pub(super) fn run<T>(&self, read: impl FnOnce() -> T) -> io::Result<T> {
+    pub(super) fn run<T>(&self, bindings: KeyBindings, read: impl FnOnce() -> T) -> io::Result<T> {
         let (awake, wake) = io::pipe()?; // close-on-exec, unlike nix's: a child process must not keep it open
         let _raw = Raw::new();
         std::thread::scope(|scope| {
             let wake = wake; // closed at the end of the line, even after a panic
-            scope.spawn(|| self.pump(awake.as_fd()));
+            scope.spawn(|| self.pump(bindings, awake.as_fd()));
             let read = self.around(read);
             drop(wake);
             read
         })
     }
 
-    fn pump(&self, awake: BorrowedFd) {
+    fn pump(&self, bindings: KeyBindings, awake: BorrowedFd) {
         loop {
             let run = match typing::next(&self.terminal, Some(awake), None, typing::MOST) {
                 Waited::Nothing => return,
                 Waited::End => vec![Key::Ctrl('c')],
                 Waited::Key(key) => typing::take_run(key),
             };
-            let bytes: String = run.iter().map(as_bytes).collect();
+            let bytes: String = run.iter().map(|key| as_bytes(key, bindings)).collect();
             let may_end = matches!(run.last(), Some(Key::Enter | Key::Esc | Key::Ctrl(_)));
             match self.give(awake, bytes.as_bytes()) {
                 Taken::No => return typing::give_back(run.into_iter()),
@@ -128,10 +129,19 @@ impl Drop for Swapped {
     }
 }
 
-/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G: after Esc, rustyline waits for more bytes.
-fn as_bytes(key: &Key) -> String {
+/// rustyline's Alt-h, which in vi mode does what Esc does: it leaves insert mode and moves left. After Esc
+/// itself, rustyline waits for more bytes and takes the next key for a part of it.
+const VI_ESC: &str = "\x1bh";
+
+/// The bytes that rustyline reads as this key. Esc becomes Ctrl-G, except in vi mode, and Ctrl-G a sequence of
+/// keys.rs.
+fn as_bytes(key: &Key, bindings: KeyBindings) -> String {
+    let vi = bindings == KeyBindings::Vi;
     let fixed = match key {
         Key::Char(c) => return c.to_string(),
+        Key::Esc if vi => VI_ESC,
+        Key::Alt(c) if vi => return format!("{VI_ESC}{c}"), // Esc and a key in quick succession
+        Key::Ctrl('g') => "\x18\x07",
         Key::Ctrl('v' | 'q') => "", // would insert the next key literally
         Key::Ctrl('\\') => "",      // would end the line like Ctrl-C
         Key::Ctrl(c) => return char::from(*c as u8 & 0x1f).to_string(),
@@ -151,10 +161,10 @@ fn as_bytes(key: &Key) -> String {
         Key::Left => "\x1b[D",
         Key::Home => "\x1b[H",
         Key::End => "\x1b[F",
-        Key::WordLeft => "\x1bb",
-        Key::WordRight => "\x1bf",
+        Key::WordLeft => "\x1b[1;5D",
+        Key::WordRight => "\x1b[1;5C",
         Key::BackspaceWord => "\x1b\x7f",
-        Key::DeleteWord => "\x1bd",
+        Key::DeleteWord => "\x1b[3;5~",
         Key::Pasted(text) => return format!("\x1b[200~{text}\x1b[201~"),
     };
     fixed.to_string()

@@ -1,35 +1,42 @@
 //! The line editor: rustyline with fireside's own keys, and its history in a file.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 
-use rustyline::config::{Behavior, CompletionType};
+use rustyline::config::{Behavior, CompletionType, Configurer};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
-use rustyline::{ColorMode, Config};
+use rustyline::{ColorMode, Config, EditMode};
 
 use super::assistant::Assistant;
 use super::blocks::inside;
 use super::external::in_external_editor;
 use super::feed::Feed;
-use super::keys::{self, EndKey, LineState, Shared, UNBROKEN};
+use super::keys::{self, EndKey, EndedLine, LineState, Shared, UNBROKEN};
 use super::{Complete, Input};
+use crate::chat::Settings;
+use crate::chat::settings::KeyBindings;
 use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::lines;
-use crate::ui::terminal::{self, Hushed};
+use crate::ui::terminal::{self, Cursor, Hushed};
+use crate::ui::theme::{self, Asked};
 use crate::ui::{last_line, retype};
 
 /// How long rustyline waits for the rest of a key sequence, in milliseconds; sequences arrive whole.
 const KEYS_APART: u16 = 100;
 
 pub(super) struct Full {
-    pub(super) editor: rustyline::Editor<Assistant, MemHistory>,
+    editor: rustyline::Editor<Assistant, MemHistory>,
     feed: Feed,
+    bindings: KeyBindings,
     history: Option<PathBuf>,
     shared: Shared,
     /// Lines typed before the editor started.
     earlier: VecDeque<String>,
+    /// Dropped while typing is still hidden.
+    _asked: Option<Asked>,
     _hushed: Hushed,
 }
 
@@ -57,24 +64,23 @@ impl Full {
         for line in history.as_ref().and_then(|path| lines::read(path).ok()).unwrap_or_default() {
             let _ = editor.add_history_entry(line);
         }
-        Ok(Full {
-            editor,
-            history,
-            shared,
-            earlier: terminal::lines_typed_ahead().into(),
-            feed,
-            _hushed: Hushed::new(),
-        })
+        let earlier = terminal::lines_typed_ahead().into();
+        let hushed = Hushed::new();
+        let bindings = KeyBindings::Emacs;
+        Ok(Full { editor, feed, bindings, history, shared, earlier, _asked: theme::ask(), _hushed: hushed })
     }
 
     pub(super) fn read(&mut self, prompt: &str, initial: &str, cancels: bool) -> Result<Input, Failure> {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
-            retype(prompt, "", &line);
+            retype(prompt, "", &line, "");
             self.remember(&line);
             return Ok(Input::Text(line));
         }
         *self.shared.state.lock().expect(UNBROKEN) = LineState::new(cancels);
+        if let Some(assistant) = self.editor.helper_mut() {
+            assistant.prompt = prompt.into();
+        }
         let line = self.edited(initial, prompt);
         terminal::mark_pastes(); // for text pasted while the model generates
         line
@@ -83,18 +89,16 @@ impl Full {
     fn edited(&mut self, initial: &str, prompt: &str) -> Result<Input, Failure> {
         let mut initial = (initial.to_string(), String::new());
         loop {
-            let editor = &mut self.editor;
-            let read = self.feed.run(|| editor.readline_with_initial(prompt, (&initial.0, &initial.1)));
+            let read = self.line(prompt, (&initial.0, &initial.1));
             match read.map_err(ReadlineError::from).flatten() {
                 Ok(line) => {
-                    let style = self.editor.helper().map_or("", |assistant| assistant.prompts);
-                    retype(prompt, style, &line);
+                    retype(prompt, self.prompt_style(), &line, "");
                     let block = self.shared.state.lock().expect(UNBROKEN).block;
                     let line = inside(&line).filter(|_| block).unwrap_or(line);
                     self.remember(&line);
                     return Ok(Input::Text(line));
                 }
-                Err(ReadlineError::Interrupted) => match self.shared.take_ended() {
+                Err(ReadlineError::Interrupted) => match self.without_hint(prompt) {
                     Some(ended) if ended.key == EndKey::Edit => {
                         let edited = in_external_editor(&ended.line);
                         initial.0 = edited.unwrap_or_else(|failure| {
@@ -118,6 +122,47 @@ impl Full {
                 Err(ReadlineError::Signal(_)) => {}
                 Err(e) => return Err(Failure::new(format!("could not read from the terminal: {e}"))),
             }
+        }
+    }
+
+    /// Lets rustyline read one line.
+    fn line(&mut self, prompt: &str, initial: (&str, &str)) -> io::Result<rustyline::Result<String>> {
+        let vi = self.bindings == KeyBindings::Vi;
+        if vi {
+            terminal::shape_cursor(Cursor::Bar);
+        }
+        let editor = &mut self.editor;
+        let read = self.feed.run(self.bindings, || editor.readline_with_initial(prompt, initial));
+        if vi {
+            terminal::shape_cursor(Cursor::Usual);
+        }
+        read
+    }
+
+    /// Takes the line that a key ended, and removes the hint after it.
+    fn without_hint(&self, prompt: &str) -> Option<EndedLine> {
+        let ended = self.shared.take_ended()?;
+        let hint = self.editor.helper().map(Assistant::take_hint).unwrap_or_default();
+        if !hint.is_empty() {
+            retype(prompt, self.prompt_style(), &ended.line, &hint);
+        }
+        Some(ended)
+    }
+
+    fn prompt_style(&self) -> &'static str {
+        self.editor.helper().map_or("", |assistant| assistant.prompts)
+    }
+
+    /// Adopts changed settings. `style`: that of prompts, as SGR parameters.
+    pub(super) fn adopt(&mut self, settings: &Settings, style: &'static str) {
+        self.bindings = settings.keys;
+        self.editor.set_edit_mode(match settings.keys {
+            KeyBindings::Emacs => EditMode::Emacs,
+            KeyBindings::Vi => EditMode::Vi,
+        });
+        if let Some(assistant) = self.editor.helper_mut() {
+            // A hint that is not dim could not be told from typed text.
+            (assistant.prompts, assistant.hints) = (style, settings.hints && !style.is_empty());
         }
     }
 

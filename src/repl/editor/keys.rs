@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use rustyline::history::History;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Editor, Event, EventContext, EventHandler, Helper, KeyCode, KeyEvent,
-    Modifiers, RepeatCount,
+    At, Cmd, ConditionalEventHandler, EditMode, Editor, Event, EventContext, EventHandler, Helper, InputMode,
+    KeyCode, KeyEvent, Modifiers, Movement, RepeatCount, Word,
 };
 
 use super::blocks::{BLOCK, inside};
+use crate::ui::terminal::{self, Cursor};
 
 pub(super) const UNBROKEN: &str = "nobody panics holding it";
 
@@ -27,6 +28,8 @@ pub(super) struct LineState {
     cancels: bool,
     /// Whether a search through earlier lines is running.
     pub(super) searching: bool,
+    /// Whether the line is drawn for a search next.
+    pub(super) search_begins: bool,
     /// The line before the search.
     before_search: String,
 }
@@ -77,7 +80,22 @@ pub(super) fn bind<H: Helper, I: History>(editor: &mut Editor<H, I>, shared: &Sh
     editor.bind_sequence(KeyEvent::ctrl('Z'), end(EndKey::Suspend));
     let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('E')]);
     editor.bind_sequence(edit, end(EndKey::Edit));
+    let edit = Event::KeySeq(vec![KeyEvent::ctrl('X'), KeyEvent::ctrl('G')]); // Ctrl-G
+    editor.bind_sequence(edit, handler(Box::new(EditorKey(shared.clone()))));
     editor.bind_sequence(KeyEvent::ctrl('J'), EventHandler::Simple(Cmd::Newline));
+    editor.bind_sequence(KeyEvent::ctrl('L'), EventHandler::Simple(Cmd::ClearScreen));
+    for (key, command) in [
+        (KeyEvent(KeyCode::Left, Modifiers::CTRL), Cmd::Move(PREVIOUS_WORD)),
+        (KeyEvent(KeyCode::Right, Modifiers::CTRL), Cmd::Move(NEXT_WORD)),
+        (KeyEvent(KeyCode::Backspace, Modifiers::ALT), Cmd::Kill(PREVIOUS_WORD)),
+        (KeyEvent(KeyCode::Delete, Modifiers::CTRL), Cmd::Kill(NEXT_WORD)),
+    ] {
+        editor.bind_sequence(key, EventHandler::Simple(command));
+    }
+    for key in [KeyEvent::ctrl('E'), KeyEvent(KeyCode::End, Modifiers::NONE)] {
+        editor.bind_sequence(key, handler(Box::new(HintKey)));
+    }
+    editor.bind_sequence(Event::Any, handler(Box::new(ViMode)));
     editor.bind_sequence(KeyEvent::ctrl('R'), handler(Box::new(SearchKey(shared.state.clone()))));
     for mark in ['\\', '"'] {
         editor.bind_sequence(KeyEvent::from(mark), handler(Box::new(MarkKey(mark, shared.state.clone()))));
@@ -86,11 +104,17 @@ pub(super) fn bind<H: Helper, I: History>(editor: &mut Editor<H, I>, shared: &Sh
     editor.bind_sequence(enter, handler(Box::new(EnterKey(shared.state.clone()))));
 }
 
+const PREVIOUS_WORD: Movement = Movement::BackwardWord(1, Word::Emacs);
+const NEXT_WORD: Movement = Movement::ForwardWord(1, At::AfterEnd, Word::Emacs);
+
 /// Records a character of a mark; rustyline inserts it.
 struct MarkKey(char, Arc<Mutex<LineState>>);
 
 impl ConditionalEventHandler for MarkKey {
     fn handle(&self, _: &Event, count: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        if is_command_mode(ctx) {
+            return None;
+        }
         let mut state = self.1.lock().expect(UNBROKEN);
         let (before, after) = ctx.line().split_at(ctx.pos());
         let before = before.to_string() + &self.0.to_string().repeat(count.into());
@@ -123,13 +147,59 @@ impl ConditionalEventHandler for EnterKey {
 struct SearchKey(Arc<Mutex<LineState>>);
 
 impl ConditionalEventHandler for SearchKey {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+    fn handle(&self, event: &Event, count: RepeatCount, positive: bool, ctx: &EventContext) -> Option<Cmd> {
         let mut state = self.0.lock().expect(UNBROKEN);
         if !state.searching {
             state.before_search = ctx.line().to_string();
+            state.search_begins = true;
+        }
+        drop(state);
+        ViMode.handle(event, count, positive, ctx)
+    }
+}
+
+/// At the end of the line, accepts the hint.
+struct HintKey;
+
+impl ConditionalEventHandler for HintKey {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        (ctx.has_hint() && ctx.pos() == ctx.line().len()).then_some(Cmd::CompleteHint)
+    }
+}
+
+/// Cancels a search, or opens the editor.
+struct EditorKey(Shared);
+
+impl ConditionalEventHandler for EditorKey {
+    fn handle(&self, event: &Event, count: RepeatCount, positive: bool, ctx: &EventContext) -> Option<Cmd> {
+        if self.0.state.lock().expect(UNBROKEN).searching {
+            return Some(Cmd::Abort);
+        }
+        EndLine { shared: self.0.clone(), key: EndKey::Edit }.handle(event, count, positive, ctx)
+    }
+}
+
+/// Shows vi's mode by the shape of the cursor. Sees the keys without a handler of their own.
+struct ViMode;
+
+impl ConditionalEventHandler for ViMode {
+    fn handle(&self, event: &Event, _: RepeatCount, _: bool, ctx: &EventContext) -> Option<Cmd> {
+        let KeyEvent(key, modifiers) = event.get(0)?;
+        let inserts = match (is_command_mode(ctx), key) {
+            (true, KeyCode::Char('R' | 'S')) if modifiers.contains(Modifiers::CTRL) => true,
+            (true, KeyCode::Char(c)) => "aAcCiIRsS".contains(*c) && *modifiers == Modifiers::NONE,
+            (true, _) => false,
+            (false, _) => !modifiers.contains(Modifiers::ALT), // feed.rs sends Esc as a key with Alt
+        };
+        if ctx.mode() == EditMode::Vi && inserts == is_command_mode(ctx) {
+            terminal::shape_cursor(if inserts { Cursor::Bar } else { Cursor::Block });
         }
         None
     }
+}
+
+fn is_command_mode(ctx: &EventContext) -> bool {
+    ctx.mode() == EditMode::Vi && ctx.input_mode() == InputMode::Command
 }
 
 struct EndLine {

@@ -16,13 +16,13 @@ use crate::support::{Home, default_model};
 pub(crate) const CHECK: &str = "llama-server";
 
 /// A llama-server with one model, which ends with the test.
-struct Server {
+pub(super) struct Server {
     child: Child,
     url: String,
 }
 
 impl Server {
-    fn start(program: &Path, model: &Path, args: &[&str]) -> Server {
+    pub(super) fn start(program: &Path, model: &Path, args: &[&str]) -> Server {
         let mut command = Command::new(program);
         command
             .arg("--model")
@@ -38,7 +38,7 @@ impl Server {
     }
 
     /// fireside's object for an answer from there.
-    fn answers(&self, home: &Home, args: &[&str]) -> Value {
+    pub(super) fn answers(&self, home: &Home, args: &[&str]) -> Value {
         let args = [&["--server", &self.url, "--temp", "0", "--json"], args].concat();
         serde_json::from_str(&home.run(&args).done().stdout).unwrap()
     }
