@@ -16,7 +16,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::iter::successors;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};

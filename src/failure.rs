@@ -3,6 +3,7 @@
 //! The errors know no option, no command and no exit code. The files here, each for one part, add them.
 
 mod backend;
+mod constraint;
 mod convert;
 mod engine;
 mod gguf;
@@ -31,7 +32,8 @@ pub enum Exit {
     Usage,
     /// The prompt does not fit the context.
     TooLong,
-    /// The answer was cut off: context full, default length limit, endless repetition, nothing but thinking.
+    /// The answer was cut off: context full, default length limit, endless repetition, nothing but thinking, a schema
+    /// that it does not match.
     Cut,
     /// The answer has no such code block.
     NoCode,
@@ -67,7 +69,8 @@ impl Exit {
         (Exit::TooLong, "the prompt does not fit the context"),
         (
             Exit::Cut,
-            "the answer was cut off: context full, fireside's default limit, endless repetition, or nothing but thinking",
+            "the answer was cut off: context full, fireside's default limit, endless repetition, nothing but thinking, or a \
+             schema or grammar that it does not match",
         ),
         (Exit::NoCode, "the answer has no code block, or none of the wanted language (--code)"),
         (Exit::Choice(0), "and up to 109: the likeliest choice, counted from 0 (--exit-choice)"),

@@ -173,11 +173,12 @@ fn finish(session: &mut Session, answer: &Answer, mut printer: Printer) -> Resul
     let stop = answer.stats.stop;
     let own_limit = stop == StopReason::Length && session.settings().predict.is_none();
     let only_thought = stats::only_thought(&answer.text, &answer.stats);
+    let unmatched = answer.unmatched.filter(|_| answer.error.is_none() && stop != StopReason::Interrupted);
     let exit = match stop {
         StopReason::Interrupted if printer.has_block() => Exit::Answered, // nothing after the block is wanted
         StopReason::Interrupted => Exit::Interrupted,
         StopReason::Error => Exit::Failed,
-        _ if only_thought.is_some() => Exit::Cut,
+        _ if only_thought.is_some() || unmatched.is_some() => Exit::Cut,
         StopReason::Context | StopReason::Repetition => Exit::Cut,
         StopReason::Length if own_limit => Exit::Cut,
         _ if printer.lacks_block(&answer.text) => Exit::NoCode,
@@ -204,6 +205,9 @@ fn finish(session: &mut Session, answer: &Answer, mut printer: Printer) -> Resul
     }
     if let Some(line) = &only_thought {
         screen.note(line);
+    }
+    if let Some(kind) = unmatched {
+        screen.note(&stats::unmatched(kind));
     }
     if manner.stats {
         screen.stats(&answer.stats, first_token);

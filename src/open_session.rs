@@ -5,10 +5,10 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::backend::Backend;
 use crate::backend::local::Local;
 use crate::backend::remote::Remote;
 use crate::backend::script::Script;
+use crate::backend::{Backend, check_constraint};
 use crate::chat::record::Record;
 use crate::cli::{Args, Commands};
 use crate::failure::{Exit, Failure};
@@ -38,6 +38,10 @@ pub struct SessionOpener<'a> {
 impl SessionOpener<'_> {
     /// Returns the session and the saved conversation that it resumes.
     pub fn open(&mut self, options: SessionOptions) -> Result<(Session, Option<Record>), Failure> {
+        if let Some(constraint) = &self.config.settings().constraint {
+            let notices = check_constraint(constraint)?;
+            notices.iter().for_each(|line| self.screen.note(line));
+        }
         let resumed = self.conversation()?;
         let before = resumed.as_ref().and_then(|record| record.model.as_deref());
         let wanted = self.which_model(before)?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::crash_mark;
-use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
+use crate::backend::{self, Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::{Attachment, Conversation, Event, Message, MessageId, Request, Role, Settings, Task};
 use crate::history::database::fresh_id;
@@ -270,6 +270,11 @@ impl Session {
         }
         let mut config = self.config.clone();
         config.set(row, value)?;
+        let constraint = &config.settings().constraint;
+        if let Some(constraint) = constraint.as_ref().filter(|_| *constraint != self.settings().constraint) {
+            let notices = backend::check_constraint(constraint)?;
+            notices.into_iter().for_each(|line| _ = watch(Some(&Event::Notice(line))));
+        }
         if row.effect == Effect::Reload {
             return self.change_model(&self.model_name(), &config, open, watch);
         }

@@ -6,6 +6,7 @@
 //! the log-probabilities also run in CI.
 
 mod parity;
+mod schemas;
 mod splitter;
 mod templates;
 mod vocabularies;
@@ -19,13 +20,15 @@ use crate::support::{cannot_run, repository};
 use crate::tidy;
 
 /// Every check, in the order of the table.
-const CHECKS: [&str; 9] = [
+const CHECKS: [&str; 11] = [
     templates::CHECK,
     splitter::CHECK,
     vocabularies::VECTORS,
     vocabularies::RANDOM,
     vocabularies::INJECTION,
     FAMILIES,
+    schemas::INSTANCES,
+    schemas::GENERATIONS,
     parity::CHECK,
     parity::server::CHECK,
     parity::logprobs::CHECK,

@@ -136,6 +136,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "engine/llama/workers.rs",
         ],
     ),
+    ("llguidance", &["engine/constraint.rs", "engine/constraint/matcher.rs"]),
     ("landlock", &["rpc/sandbox.rs"]),
     ("seccompiler", &["rpc/sandbox.rs"]),
     ("minijinja", &["engine/prompt/jinja.rs", "engine/prompt/jinja/python.rs"]),

@@ -305,3 +305,35 @@ fn a_full_context_is_noticed_before_or_after_the_server_refuses() {
     );
     stop.done().failed(3, "600 tokens, and the context holds 512");
 }
+
+#[test]
+fn a_schema_is_sent_and_its_answer_is_checked() {
+    let home = Home::new();
+    let server = FakeServer::answering(vec![
+        answer("{\"age\": 7}"),
+        answer("Sure! Here it is: {\"age\": 7}"),
+        answer("{\"age\": \"old\"}"),
+        answer("{\"age\": 7"),
+    ]);
+    let args = ["-p", "Hi", "--schema", "age int"];
+    ask(&home, &server, &args).done().code(0).stdout("{\"age\": 7}\n");
+    let format = server.questions()[0].json()["response_format"].clone();
+    assert_eq!(format["type"], "json_schema");
+    assert_eq!(format["json_schema"]["schema"]["properties"]["age"]["type"], "integer");
+    let ignored = ask(&home, &server, &args).done();
+    ignored.failed(1, "does not match the schema").hint("the server ignores it").stdout("");
+    for _ in 0..2 {
+        let done = ask(&home, &server, &args).done().code(1).says("does not match the schema");
+        assert!("{\"age\": 7\n".starts_with(done.stdout.trim_end()), "nothing else was shown: {done:#?}");
+    }
+}
+
+#[test]
+fn only_llama_server_gets_a_grammar() {
+    let home = Home::new();
+    let args = ["-p", "Hi", "--grammar", "root ::= [a-z]+"];
+    ask(&home, &llama_server(4096), &args).done().failed(1, "does not match the grammar");
+    let other = hello();
+    ask(&home, &other, &args).done().failed(1, "cannot keep its answers to a grammar").hint("--json-schema");
+    assert!(other.questions().is_empty(), "nothing was asked");
+}

@@ -38,6 +38,8 @@ mod control;
 mod plain;
 // One-shot answers and how they end: limits, stop strings, seeds, templates.
 mod answers;
+// Answers that match a schema, a grammar or a regular expression.
+mod constrained;
 // Malicious chat templates.
 mod rendering;
 // The models on this machine: found, listed, shown, removed.

@@ -16,7 +16,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub use self::error::{Error, ServerFault};
-use crate::chat::{Counts, Event, Message, Request, Stats, TokenCount};
+use crate::chat::{Constraint, Counts, Event, Message, Request, Stats, TokenCount};
+pub use crate::engine::constraint::{matches, matches_loosely};
+use crate::engine::{self, constraint};
+
+/// Checks a constraint without a model. Returns notices for the user, one line each.
+pub fn check_constraint(constraint: &Constraint) -> Result<Vec<String>, Error> {
+    constraint::check(constraint).map_err(|error| engine::Error::from(error).into())
+}
 
 /// Answers conversations, one request at a time, in the background.
 pub trait Backend {

@@ -4,6 +4,7 @@ pub mod id;
 pub mod part;
 pub mod message;
 pub mod conversation;
+pub mod constraint;
 pub mod settings;
 pub mod record;
 pub mod tree;
@@ -17,6 +18,7 @@ pub mod blocks;
 pub mod language;
 pub mod cost;
 
+pub use constraint::Constraint;
 pub use conversation::Conversation;
 pub use cost::Cost;
 pub use dropped::Dropped;

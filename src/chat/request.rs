@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::constraint::Constraint;
 use super::dropped::{Dropped, visible};
 use super::message::Message;
 use super::settings::{Auto, Sampling, Settings};
@@ -98,6 +99,8 @@ pub struct Generation {
     pub max_tokens: u32,
     /// Stop strings: the answer ends before any of these.
     pub stop: Vec<String>,
+    /// What the answer, without its thinking, must match.
+    pub constraint: Option<Constraint>,
     pub thinking: Thinking,
     /// Whether to use speculative decoding.
     pub speculative: bool,
@@ -124,6 +127,7 @@ impl Generation {
             seed,
             max_tokens,
             stop: settings.stop.clone(),
+            constraint: settings.constraint.clone(),
             thinking: Thinking {
                 think: settings.think,
                 budget: settings.think_budget,

@@ -6,6 +6,8 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::constraint::Constraint;
+
 /// Old names of settings, each with the new one.
 const RENAMED: &[(&str, &str)] = &[("no-snapshots", "no-prompt-cache"), ("no-guess", "no-speculative")];
 
@@ -246,6 +248,8 @@ pub struct Settings {
     /// Most tokens of one answer; `None`: the default of the mode (chat or one answer).
     pub predict: Option<u32>,
     pub stop: Vec<String>,
+    /// What the answer must match.
+    pub constraint: Option<Constraint>,
     /// Whether the model thinks before it answers; auto: the default of the template.
     pub think: Auto,
     /// Most tokens of thinking; `None`: no separate limit.
@@ -316,6 +320,7 @@ impl Default for Settings {
             file_header: Auto::Auto,
             predict: None,
             stop: Vec::new(),
+            constraint: None,
             think: Auto::Auto,
             think_budget: None,
             think_tags: None,

@@ -132,6 +132,7 @@ pub fn summarise(request: &Request, count: usize, limit: usize) -> Request {
     asked.generation.thinking.think = Auto::Off;
     asked.generation.sampling.temp = 0.0;
     asked.generation.stop.clear();
+    asked.generation.constraint = None;
     asked.generation.max_tokens = most as u32;
     asked
 }

@@ -26,6 +26,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),
     ("-tb", "--threads-batch"),
+    ("-jf", "--json-schema-file"),
     ("-r", "--stop"),
     ("-l", "--logit-bias"),
     ("-st", ""),

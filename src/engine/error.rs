@@ -1,5 +1,6 @@
 //! Why an engine cannot be created or cannot answer.
 
+use super::constraint;
 use crate::rpc;
 
 /// `Clone`: everyone waiting for an unusable model receives the error.
@@ -30,6 +31,9 @@ pub enum Error {
     /// A worker that has a part of the model is lost.
     #[error(transparent)]
     Worker(#[from] rpc::Error),
+    /// The answer's constraint cannot be used, or not with this model.
+    #[error(transparent)]
+    Constraint(#[from] constraint::Error),
     #[error("interrupted")]
     Interrupted,
 }
@@ -47,6 +51,10 @@ impl Error {
 impl From<anyhow::Error> for Error {
     /// Keeps an engine error inside `anyhow`; any other becomes one line with the whole chain of causes.
     fn from(error: anyhow::Error) -> Error {
+        let error = match error.downcast::<constraint::Error>() {
+            Ok(error) => return Error::Constraint(error),
+            Err(error) => error,
+        };
         error.downcast().unwrap_or_else(|error| Error::Llama(format!("{error:#}").replace('\n', " ")))
     }
 }

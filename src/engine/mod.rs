@@ -20,8 +20,10 @@ mod checkpoints;
 pub mod prompt_cache; // 4
 pub mod prefill; // 5
 mod batch_size;
-pub mod sampler; // 6
+pub mod constraint; // 6
+pub mod sampler;
 mod candidates;
+pub mod constrained;
 mod probability;
 pub mod draft; // 7
 pub mod costs;
@@ -33,11 +35,14 @@ mod error;
 #[cfg(test)]
 mod toy;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use self::constrained::Constrained;
+use self::constraint::Tokens;
 use self::costs::Costs;
 use self::draft::{Drafter, Lookup};
 pub use self::error::Error;
@@ -61,6 +66,8 @@ pub struct Engine<M> {
     prefill: Prefill,
     drafter: Lookup,
     costs: Costs,
+    /// Made for the first answer with a constraint.
+    tokens: OnceCell<Tokens>,
 }
 
 impl<M: Model> Engine<M> {
@@ -68,7 +75,7 @@ impl<M: Model> Engine<M> {
     pub fn new(model: M, template: Option<&str>, args: &[(String, String)]) -> Result<Engine<M>, Error> {
         let prompter = Prompter::new(&model, template, args)?;
         let (prefill, drafter, costs) = Default::default();
-        Ok(Engine { model, prompter, prefill, drafter, costs })
+        Ok(Engine { model, prompter, prefill, drafter, costs, tokens: OnceCell::new() })
     }
 
     /// The same engine, with a prompt cache on disk.
@@ -126,6 +133,13 @@ impl<M: Model> Engine<M> {
         let generation = &request.generation;
         let mut sampler = self.model.sampler(&generation.sampling, generation.seed)?;
         sampler.see(&prompt.tokens);
+        let answer_prefix = AnswerPrefix { thinking: &request.thinking_prefix, text: &request.answer_prefix };
+        let budget = generation.thinking.budget;
+        let thoughts = prompt.thinking.as_ref();
+        let thoughts = thoughts.map(|thinking| Thoughts::new(&self.model, thinking, answer_prefix, budget));
+        let stream = Stream::new(thoughts, &generation.stop);
+        let ends = self.prompter.ends(request);
+        let constrained = self.constrained(request, prompt, &ends, stream.tags())?;
 
         let prefilled = self.prefill(request, prompt, cancel, show);
         self.model.notices().into_iter().for_each(|note| show(Event::Notice(note)));
@@ -143,14 +157,8 @@ impl<M: Model> Engine<M> {
             return Ok(stats);
         }
         let started = Instant::now();
-        let answer_prefix = AnswerPrefix { thinking: &request.thinking_prefix, text: &request.answer_prefix };
-        let budget = generation.thinking.budget;
-        let thoughts = prompt.thinking.as_ref();
-        let thoughts = thoughts.map(|thinking| Thoughts::new(&self.model, thinking, answer_prefix, budget));
-        let stream = Stream::new(thoughts, &generation.stop);
-        let ends = self.prompter.ends(request);
-        let sequence =
-            Sequence::new(sampler, stream, ends, generation.max_tokens, cancel).telling(generation.logprobs);
+        let sequence = Sequence::new(sampler, stream, ends, generation.max_tokens, cancel);
+        let sequence = sequence.constrained(constrained).telling(generation.logprobs);
         self.drafter.begin();
         let drafter = generation.speculative.then_some(&mut self.drafter as &mut dyn Drafter);
         let mut scheduler = Scheduler::new(&mut self.costs);
@@ -167,6 +175,21 @@ impl<M: Model> Engine<M> {
         let used = prompt.tokens.len() + stats.generated_tokens.unwrap_or(0);
         stats.context_used = used.min(stats.context_limit);
         Ok(stats)
+    }
+
+    /// What keeps the answer to its constraint, if it has one. `tags`: tokens that are no text in it.
+    fn constrained(
+        &self,
+        request: &Request,
+        prompt: &Prompt,
+        ends: &[Token],
+        tags: Vec<Token>,
+    ) -> Result<Option<Constrained>, Error> {
+        let Some(constraint) = &request.generation.constraint else { return Ok(None) };
+        let tokens = self.tokens.get_or_init(|| Tokens::of(&self.model));
+        let matcher = tokens.matcher(constraint, &request.answer_prefix, ends, tags)?;
+        let format = prompt.thinking.as_ref().map(|(format, _)| format);
+        Ok(Some(Constrained::new(&self.model, matcher, format)))
     }
 
     /// Loads a prompt into the model's memory and leaves the logits after its last token.

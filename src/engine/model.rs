@@ -145,6 +145,8 @@ pub trait Sampler {
     fn take(&mut self, token: Token) -> Token;
     /// Chooses and records the next token. `logits`: one number per vocabulary token.
     fn pick(&mut self, logits: &[f32]) -> Result<Token>;
+    /// The same as if the vocabulary had only these tokens, which ascend.
+    fn pick_among(&mut self, logits: &[f32], allowed: &[Token]) -> Result<Token>;
     /// The tokens among which the last pick was drawn, with their logits after the whole chain.
     fn left(&self) -> Vec<(Token, f32)>;
 }

@@ -23,6 +23,8 @@ pub struct Chain {
     chain: LlamaSampler,
     /// One candidate per vocabulary token; kept to save the allocation.
     candidates: LlamaTokenDataArray,
+    /// The logits of some tokens; kept for the same reason.
+    few: Vec<f32>,
     /// The number of recent tokens that the penalties look at, and those tokens.
     lookback: usize,
     recent: VecDeque<Token>,
@@ -71,6 +73,7 @@ impl Chain {
         Chain {
             chain: LlamaSampler::chain(stages, true),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
+            few: Vec::new(),
             lookback: lookback(sampling, limit),
             recent: VecDeque::new(),
             shortcut: shortcut(sampling, &biases),
@@ -87,14 +90,21 @@ impl Chain {
         Chain::new(stages, &sampling, sampling.logit_bias.clone(), n_vocab)
     }
 
-    /// Runs the chain and returns its choice.
-    fn choose(&mut self, logits: &[f32]) -> Result<Token> {
+    /// Chooses from logits, one for each token; `ids`: the tokens that they belong to, ascending, if not to all.
+    fn choose(&mut self, logits: &[f32], ids: Option<&[Token]>) -> Result<Token> {
+        let id = |place: Token| ids.map_or(place, |ids| ids[place as usize]);
+        let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
+        if let Some(best) = best {
+            self.leave(id(best), logits[best as usize]);
+            return Ok(self.take(id(best)));
+        }
         let few = match self.shortcut {
-            Shortcut::TopK(k) => candidates::among(logits, k, &self.touched()),
+            Shortcut::TopK(k) => candidates::among(logits, k, &self.touched(ids)),
             _ => None,
         };
         let candidates = &mut self.candidates;
-        let candidate = |id: Token| LlamaTokenData::new(LlamaToken(id), logits[id as usize], 0.0);
+        let candidate =
+            |place: Token| LlamaTokenData::new(LlamaToken(id(place)), logits[place as usize], 0.0);
         candidates.data.clear();
         match few {
             Some(few) => candidates.data.extend(few.into_iter().map(candidate)),
@@ -110,13 +120,24 @@ impl Chain {
         candidates.sorted = false;
         candidates.apply_sampler(&mut self.chain);
         let token = candidates.selected_token();
-        Ok(token.context("the model's output is not a number: the file may be damaged")?.0)
+        let token = token.context("the model's output is not a number: the file may be damaged")?.0;
+        Ok(self.take(token))
     }
 
-    /// The tokens whose logits may change before the top k are taken, in ascending order.
-    fn touched(&self) -> Vec<Token> {
-        let mut touched: Vec<Token> = self.biases.iter().map(|(token, _)| *token).collect();
-        touched.extend(&self.recent);
+    /// Notes that nothing but this token was left to choose.
+    fn leave(&mut self, token: Token, logit: f32) {
+        self.candidates.data.clear();
+        self.candidates.data.push(LlamaTokenData::new(LlamaToken(token), logit, 0.0));
+    }
+
+    /// The places in `ids` of the tokens whose logits may change before the top k are taken, in ascending order.
+    fn touched(&self, ids: Option<&[Token]>) -> Vec<Token> {
+        let place = |token: &Token| match ids {
+            Some(ids) => ids.binary_search(token).ok().map(|place| place as Token),
+            None => Some(*token),
+        };
+        let tokens = self.biases.iter().map(|(token, _)| token).chain(&self.recent);
+        let mut touched: Vec<Token> = tokens.filter_map(place).collect();
         touched.sort_unstable();
         touched.dedup();
         touched
@@ -143,20 +164,20 @@ impl Sampler for Chain {
     }
 
     fn pick(&mut self, logits: &[f32]) -> Result<Token> {
-        let best = if self.shortcut == Shortcut::Best { candidates::best(logits) } else { None };
-        let token = match best {
-            Some(token) => {
-                self.candidates.data.clear();
-                self.candidates.data.push(LlamaTokenData::new(
-                    LlamaToken(token),
-                    logits[token as usize],
-                    0.0,
-                ));
-                token
-            }
-            None => self.choose(logits)?,
-        };
-        Ok(self.take(token))
+        self.choose(logits, None)
+    }
+
+    fn pick_among(&mut self, logits: &[f32], allowed: &[Token]) -> Result<Token> {
+        if let [only] = allowed {
+            self.leave(*only, logits[*only as usize]);
+            return Ok(self.take(*only));
+        }
+        let mut few = std::mem::take(&mut self.few);
+        few.clear();
+        few.extend(allowed.iter().map(|token| logits[*token as usize]));
+        let picked = self.choose(&few, Some(allowed));
+        self.few = few;
+        picked
     }
 
     fn left(&self) -> Vec<(Token, f32)> {

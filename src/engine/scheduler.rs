@@ -171,6 +171,7 @@ impl RunningSequence<'_> {
         // Nothing after a token that ends the answer is needed: the logits before it decide the end.
         let end = drafts.iter().position(|draft| sequence.may_end(model, *draft)).unwrap_or(drafts.len());
         drafts.truncate(end);
+        sequence.keep_fitting(&mut drafts);
         self.next.append(&mut drafts);
         Ok(())
     }
@@ -186,6 +187,8 @@ impl RunningSequence<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::constrained::Constrained;
+    use super::super::constraint::Tokens;
     use super::super::draft::Lookup;
     use super::super::prompt::format::{AnswerPrefix, ThinkingFormat};
     use super::super::sampler::Chain;
@@ -193,6 +196,7 @@ mod tests {
     use super::super::stream::{Stream, Thoughts};
     use super::super::toy::Toy;
     use super::*;
+    use crate::chat::Constraint;
     use crate::chat::settings::Sampling;
 
     /// Everything that determines an answer.
@@ -205,6 +209,8 @@ mod tests {
         /// Whether it thinks, and its thinking budget in tokens.
         thinks: bool,
         budget: Option<u32>,
+        /// What the answer must match.
+        regex: Option<&'static str>,
         /// Cancelled after this many events.
         cancel: usize,
     }
@@ -218,6 +224,7 @@ mod tests {
             stops,
             thinks: false,
             budget: None,
+            regex: None,
             cancel: usize::MAX,
         }
     }
@@ -267,6 +274,11 @@ mod tests {
             let sampling = Sampling { temp: 0.0, ..Sampling::default() };
             let sampler = Box::new(Chain::for_logits(&sampling, 1, toy.vocabulary.len));
             let sequence = Sequence::new(sampler, stream, Vec::new(), case.predict, cancel);
+            let sequence = sequence.constrained(case.regex.map(|regex| {
+                let constraint = Constraint::Regex(regex.into());
+                let matcher = Tokens::of(&toy).matcher(&constraint, "", &[], Vec::new()).unwrap();
+                Constrained::new(&toy, matcher, case.thinks.then_some(&format))
+            }));
             let drafter = drafter.map(|drafter| drafter as _); // shortens its lifetime
             scheduler.add(&toy, Slot { sequence, cache, drafter, show }).unwrap();
         }
@@ -411,6 +423,33 @@ mod tests {
         for end in [End, Length, Stop, Context, Repetition, Interrupted] {
             assert!(ends.iter().filter(|stop| **stop == end).count() > 20, "{end:?}");
         }
+    }
+
+    #[test]
+    fn a_constrained_answer_is_the_same_with_drafts_and_without() {
+        let mut chance = Chance(4);
+        let (mut accepted, mut whole) = (0, 0);
+        for _ in 0..100 {
+            let regex = ["[ab]{3,30}", "(abc|cab| ){1,20}", "[^<]*", "<[a-z]+>"][chance.below(4)];
+            let case =
+                Case { regex: Some(regex), cancel: usize::MAX, stops: Vec::new(), ..Case::any(&mut chance) };
+            let (events, plain, memory) = run(&case, None);
+            let says = case.says.bytes().map(Token::from).chain([256]).collect();
+            let mut gambler = Gambler { says, chance: Chance(chance.below(1000) as u64) };
+            let (drafted_events, drafted, drafted_memory) = run(&case, Some(&mut gambler));
+            assert_eq!((drafted_events, drafted_memory), (events.clone(), memory), "{case:?}");
+            assert_eq!((drafted.stop, drafted.tokens), (plain.stop, plain.tokens), "{case:?}");
+            accepted += drafted.drafts.accepted;
+            if plain.stop == StopReason::End && !case.thinks {
+                whole += 1;
+                let text = said(&events).1;
+                assert!(
+                    super::super::constraint::matches(&Constraint::Regex(regex.into()), &text),
+                    "{text:?} {case:?}"
+                );
+            }
+        }
+        assert!(accepted > 100 && whole > 15, "{accepted} drafted tokens, {whole} whole answers");
     }
 
     #[test]

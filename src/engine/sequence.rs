@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
+use super::constrained::Constrained;
 use super::model::{Model, Sampler};
 use super::probability;
 use super::stream::Stream;
@@ -18,6 +19,7 @@ use crate::chat::{Event, StopReason};
 /// An answer being generated.
 pub struct Sequence<'a> {
     sampler: Box<dyn Sampler>,
+    constraint: Option<Constrained>,
     stream: Stream,
     /// Tokens that end the answer besides the model's own end tokens.
     ends: Vec<Token>,
@@ -54,6 +56,7 @@ impl<'a> Sequence<'a> {
     ) -> Sequence<'a> {
         Sequence {
             sampler,
+            constraint: None,
             stream,
             ends,
             max_tokens: max_tokens as usize,
@@ -64,6 +67,11 @@ impl<'a> Sequence<'a> {
             thinking: 0,
             logprobs: None,
         }
+    }
+
+    /// The same with a constraint on the answer.
+    pub fn constrained(self, constraint: Option<Constrained>) -> Sequence<'a> {
+        Sequence { constraint, ..self }
     }
 
     /// The same sequence, which tells the probability of each token and that many of the likeliest others.
@@ -92,13 +100,9 @@ impl<'a> Sequence<'a> {
         if self.cancelled() {
             return Ok(StepResult::End(StopReason::Interrupted));
         }
-        let forced = self.forced.pop_front();
-        let next = match forced {
-            Some(token) => self.sampler.take(token),
-            None => self.sampler.pick(logits)?, // logits → token
-        };
+        let Some((next, drawn)) = self.next(logits)? else { return Ok(StepResult::End(StopReason::End)) };
         if let Some(others) = self.logprobs {
-            let left = forced.is_none().then(|| self.sampler.left());
+            let left = drawn.then(|| self.sampler.left());
             let told = probability::of_token(model, next, logits, left.as_deref(), others);
             show(Event::Token(Box::new(told)));
         }
@@ -125,6 +129,31 @@ impl<'a> Sequence<'a> {
             return Ok(StepResult::End(StopReason::Length));
         }
         Ok(StepResult::Token(next))
+    }
+
+    /// Logits → token, and whether it was drawn from them, not forced. `None`: the answer is whole.
+    fn next(&mut self, logits: &[f32]) -> Result<Option<(Token, bool)>> {
+        if let Some(constraint) = self.constraint.as_ref().filter(|_| self.forced.is_empty()) {
+            self.forced.extend(constraint.lead(self.stream.stage()));
+        }
+        if let Some(token) = self.forced.pop_front() {
+            return Ok(Some((self.sampler.take(token), false)));
+        }
+        let Some(constraint) = &mut self.constraint else {
+            return self.sampler.pick(logits).map(|token| Some((token, true)));
+        };
+        let chosen = constraint.choose(&mut *self.sampler, self.stream.stage(), logits)?;
+        if chosen.is_some_and(|(_, is_answer)| is_answer) {
+            self.stream.begin_answer();
+        }
+        Ok(chosen.map(|(token, _)| (token, true)))
+    }
+
+    /// The drafted tokens that may follow, without those from the first one on that may not.
+    pub fn keep_fitting(&mut self, drafts: &mut Vec<Token>) {
+        if let Some(constraint) = &mut self.constraint {
+            drafts.truncate(constraint.fitting(self.stream.stage(), drafts));
+        }
     }
 
     /// Whether this token may end the answer.

@@ -63,6 +63,12 @@ fn server(error: &Error, ServerFault { server, fault }: &ServerFault) -> Failure
         Fault::Unnamed(models) if models.is_empty() => format!("name one: -m NAME{AT}{server}"),
         Fault::Unnamed(models) => format!("name one with -m: {}", listed(models)),
         Fault::CannotContinue => "/retry gets another answer; -n raises the limit of tokens".into(),
+        Fault::Lacks("schema") => return worded(error, None),
+        Fault::Lacks(_) => {
+            "a JSON schema (--json-schema) may do; grammars need llama-server or a model on this machine"
+                .into()
+        }
+        Fault::Unmatched(_) => "the server ignores it, or the model broke off: nothing else was shown".into(),
         Fault::NoProbabilities => "leave out --logprobs, or use a server that gives OpenAI's logprobs".into(),
         Fault::Refused { .. } | Fault::BrokeOff(_) => return worded(error, None),
     };

@@ -26,6 +26,7 @@ impl From<Error> for Failure {
                 "close other programs, shorten the prompt, or use smaller data types for the KV cache: \
                  --cache-type-k q8_0 --cache-type-v q8_0",
             ),
+            Error::Constraint(error) => error.clone().into(),
             Error::Worker(error) => error.clone().into(),
             Error::Llama(_) => worded(&error, None),
         }

@@ -208,6 +208,9 @@ impl Chat<'_> {
         if let Some(line) = stats::only_thought(&answer.text, stats) {
             self.screen.note(&line);
         }
+        if let Some(kind) = answer.unmatched.filter(|_| answer.error.is_none()) {
+            self.screen.note(&stats::unmatched(kind));
+        }
         let measured = stats.context_limit > 0 || stats.generated_tokens.is_some_and(|tokens| tokens > 0);
         if self.session.settings().stats != Some(false) && measured && answer.error.is_none() {
             self.screen.stats(stats, answer.first_token);

@@ -11,7 +11,9 @@ use crate::backend::{self, BackendEvent, ReplyStream};
 use crate::chat::record::{self, Entry};
 use crate::chat::settings::{Auto, Overflow};
 use crate::chat::truncation::reserve;
-use crate::chat::{Event, Generation, Message, MessageId, Request, Role, Stats, StopReason, Task};
+use crate::chat::{
+    Constraint, Event, Generation, Message, MessageId, Request, Role, Stats, StopReason, Task,
+};
 use crate::clock::now;
 
 /// How long the first token waits for the disk at most.
@@ -32,6 +34,8 @@ pub struct Answer {
     pub first_token: Option<Duration>,
     /// Why it broke off; what had come is kept.
     pub error: Option<backend::Error>,
+    /// What it was to match, but does not.
+    pub unmatched: Option<&'static str>,
 }
 
 /// A failed turn, after which the head is where it was before.
@@ -234,7 +238,11 @@ impl Session {
         let (text, thinking) = (message.text().into_owned(), message.thinking.clone());
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
-        self.last = Some(Answer { text, thinking, stats, first_token, error: broken });
+        let constraint = request.generation.constraint.as_ref();
+        let matches = if self.model().host.is_some() { backend::matches_loosely } else { backend::matches };
+        let unmatched = constraint.filter(|constraint| !matches(constraint, &text));
+        let unmatched = unmatched.map(Constraint::kind);
+        self.last = Some(Answer { text, thinking, stats, first_token, error: broken, unmatched });
         self.prefill_disabled = false;
         self.answered = Some((answer, request));
         Ok(())

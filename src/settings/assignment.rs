@@ -1,5 +1,6 @@
 //! Values of settings with their sources: checked, collected, and applied by precedence.
 
+use super::constraints::CONSTRAINTS;
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
@@ -86,6 +87,13 @@ pub struct Wrong {
     pub harmless: bool,
 }
 
+/// What a person wrote → a checked value; the error says why it is invalid.
+pub(super) fn value_of(setting: &Setting, written: &str, called: &str) -> Result<String, String> {
+    let value = setting.read.map_or(Ok(written.to_string()), |read| read(written));
+    let value = value.map_err(|why| refusal(called, written, &why))?;
+    checked(setting, &value, called).map(|()| value)
+}
+
 /// Checks a value of a setting; the error says why it is invalid.
 pub(super) fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
     (setting.set)(&mut Settings::default(), value).map_err(|why| refusal(called, value, &why))
@@ -110,32 +118,33 @@ pub(super) fn applied(all: &[Assignment]) -> Settings {
 }
 
 /// Settings that exclude each other.
-pub(super) const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
+pub(super) const RIVALS: &[&[&str]] =
+    &[&["incognito", "keep"], &["system-prompt", "system-prompt-file"], &CONSTRAINTS];
 
 /// The values of the highest source of each setting, in order, without those that a rival from a higher
 /// source beats.
 pub(super) fn in_force(all: &[Assignment]) -> impl Iterator<Item = &Assignment> {
     let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| a.source).max();
-    let beaten =
-        move |a: &Assignment| rival(a.setting.name).is_some_and(|rival| given(all, rival) > Some(a.source));
+    let beaten = move |a: &Assignment| rivals(a.setting.name).any(|rival| given(all, rival) > Some(a.source));
     all.iter().filter(move |a| Some(a.source) == highest(a.setting.name) && !beaten(a))
 }
 
 /// Two settings from the same source that exclude each other.
 pub(super) fn excluded(all: &[Assignment], source: Source) -> Option<[&'static str; 2]> {
-    RIVALS.iter().copied().find(|pair| pair.iter().all(|name| given(all, name) == Some(source)))
+    RIVALS.iter().find_map(|group| {
+        let mut both = group.iter().copied().filter(|name| given(all, name) == Some(source));
+        Some([both.next()?, both.next()?])
+    })
 }
 
-fn rival(name: &str) -> Option<&'static str> {
-    RIVALS.iter().find_map(|[one, other]| match name {
-        name if name == *one => Some(*other),
-        name if name == *other => Some(*one),
-        _ => None,
-    })
+/// The settings that a setting excludes.
+fn rivals(name: &str) -> impl Iterator<Item = &'static str> {
+    let groups = RIVALS.iter().filter(move |group| group.contains(&name));
+    groups.flat_map(|group| group.iter().copied()).filter(move |other| *other != name)
 }
 
 /// The source of a setting that is set, and not to off.
 pub(super) fn given(all: &[Assignment], name: &str) -> Option<Source> {
     let last = all.iter().filter(|a| a.setting.name == name).max_by_key(|a| a.source)?;
-    (!["", "off", "false", "0"].contains(&last.value.as_str())).then_some(last.source)
+    (!["", "off", "false", "0", "none"].contains(&last.value.as_str())).then_some(last.source)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::assignment::{Assignment, Source, Wrong, checked, excluded, perhaps};
+use super::assignment::{Assignment, Source, Wrong, excluded, perhaps, value_of};
 use super::collected::Collected;
 use super::models::{self, Alias, Section, is_per_model};
 use super::servers::{self, Secret, Server};
@@ -267,16 +267,18 @@ impl ConfigFile<'_> {
 
     fn say(&mut self, row: &'static Setting, at: usize, value: &str) {
         let called = format!("{} {}", self.place(at), row.name);
-        if let Err(what) = checked(row, value, &called) {
-            self.wrong.entry(self.line(at)).or_insert(what);
-            return;
-        }
+        let value = match value_of(row, &row.anchored(value, self.folder), &called) {
+            Ok(value) => value,
+            Err(what) => {
+                self.wrong.entry(self.line(at)).or_insert(what);
+                return;
+            }
+        };
         let line = format!("config.toml line {}", self.line(at));
         let (source, place) = match &self.section {
             None => (Source::File, line),
             Some(pattern) => (Source::Section, format!("[models.{pattern:?}], {line}")),
         };
-        let value = row.anchored(value, self.folder);
         self.found.assignments.push(Assignment::new(row, &value, source).at(place));
     }
 }

@@ -6,7 +6,8 @@
 //! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
 //! assignment.rs has the values with their sources, collected.rs what they all say. servers.rs has the servers
 //! of the config file, models.rs its aliases and its sections for models, roles.rs the roles beside it, paths.rs
-//! the paths of fireside's own files; commented.rs writes a config file.
+//! the paths of fireside's own files; commented.rs writes a config file, constraints.rs has schemas, grammars and
+//! regular expressions.
 
 pub mod assignment;
 pub mod models;
@@ -18,6 +19,7 @@ pub mod setting;
 pub mod table;
 mod collected;
 mod commented;
+mod constraints;
 mod environment;
 mod file;
 mod looks;

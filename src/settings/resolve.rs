@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::assignment::{Assignment, Source, Wrong, applied, checked, excluded, in_force};
+use super::assignment::{Assignment, Source, Wrong, applied, checked, excluded, in_force, value_of};
 use super::collected::Collected;
 use super::models::{self, Alias, Section};
 use super::paths::Paths;
@@ -194,10 +194,8 @@ impl Config {
 
     /// Sets a value in the chat, over all other sources. `None` restores the value from before the chat.
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
-        if let Some(value) = value {
-            checked(row, value, row.name).map_err(Error::Wrong)?;
-        }
-        let assignment = |value: &str| Assignment::new(row, value, Source::Chat);
+        let value = value.map(|value| value_of(row, value, row.name)).transpose().map_err(Error::Wrong)?;
+        let assignment = |value: String| Assignment::new(row, &value, Source::Chat);
         self.change(|assignments| {
             assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
             assignments.extend(value.map(assignment));

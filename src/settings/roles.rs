@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use self::front_matter::Value;
 use self::text::Text;
 pub use self::write::Draft;
-use super::assignment::{Assignment, Source, checked, excluded, perhaps};
+use super::assignment::{Assignment, Source, excluded, perhaps, value_of};
 use super::setting::Setting;
 use super::table::{names, setting};
 use crate::chat::message::{join_parts, without_mark};
@@ -298,11 +298,13 @@ impl Reader {
             value => value,
         };
         let called = format!("{} {}", self.place(line), row.name);
-        if let Err(what) = checked(row, value, &called) {
-            self.wrong.entry(line).or_insert(what);
-            return;
-        }
-        let value = row.anchored(value, files::folder_of(&self.role.path));
+        let value = match value_of(row, &row.anchored(value, files::folder_of(&self.role.path)), &called) {
+            Ok(value) => value,
+            Err(what) => {
+                self.wrong.entry(line).or_insert(what);
+                return;
+            }
+        };
         let at = format!("role {}", self.role.name);
         self.role.settings.push(Assignment::new(row, &value, Source::Role).at(at));
     }

@@ -44,6 +44,7 @@ pub enum Effect {
 
 type Set = fn(&mut Settings, &str) -> Result<(), String>;
 type Get = fn(&Settings) -> String;
+type Read = fn(&str) -> Result<String, String>;
 
 /// One row of the table.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub struct Setting {
     pub repeats: bool,
     /// It affects answers.
     pub shapes: bool,
+    /// Turns what a person wrote into its value, if that is not the same.
+    pub read: Option<Read>,
     pub set: Set,
     pub get: Get,
 }
@@ -178,6 +181,7 @@ pub(super) const fn row(name: &'static str, value: &'static str, group: Group, a
         effect,
         repeats: false,
         shapes,
+        read: None,
         set,
         get,
     }
@@ -202,6 +206,10 @@ impl Setting {
     }
     pub(super) const fn start(mut self) -> Setting {
         self.effect = Effect::Start;
+        self
+    }
+    pub(super) const fn read(mut self, read: Read) -> Setting {
+        self.read = Some(read);
         self
     }
     pub(super) const fn reload(mut self) -> Setting {

@@ -2,6 +2,7 @@
 //! Tab completion, `--json`'s `sampling`, the man page and docs/configuration.md. Values arrive as text and
 //! end up in `Settings`.
 
+use super::constraints::*;
 use super::looks::*;
 use super::setting::{Access, Group, Setting, row};
 use super::values::*;
@@ -149,6 +150,26 @@ pub const SETTINGS: &[Setting] = &[
         .help("stop generating before this text; repeatable, none clears the list")
         .aliases(&["reverse-prompt"])
         .repeats(),
+    row("json-schema", "JSON|FILE", Group::Answer, JSON_SCHEMA)
+        .help("generate JSON that matches this JSON schema; none: any text")
+        .short('j')
+        .read(json_or_file),
+    row("json-schema-file", "FILE", Group::Answer, JSON_SCHEMA.unshown())
+        .help("the same with a schema from a file")
+        .read(file),
+    row("schema", "FIELDS", Group::Answer, JSON_SCHEMA.unshown())
+        .help("generate a JSON object with these fields, as in 'name, age int, mood happy|sad: how they feel'")
+        .read(fields),
+    row("schema-multi", "FIELDS", Group::Answer, JSON_SCHEMA.unshown())
+        .help("the same with a list of such objects")
+        .read(list_of_fields),
+    row("grammar", "GBNF", Group::Answer, GRAMMAR)
+        .help("generate text that matches this grammar in llama.cpp's notation"),
+    row("grammar-file", "FILE", Group::Answer, GRAMMAR.unshown())
+        .help("the same with a grammar from a file")
+        .read(file),
+    row("regex", "REGEX", Group::Answer, REGEX)
+        .help("generate text that this regular expression matches as a whole"),
     row("think", "on|off|auto", Group::Answer, choice!(think, AUTO))
         .help("think before answering, if the chat template supports it; auto: the template's default"),
     row("think-budget", "N", Group::Answer, value!(think_budget, think_budget, or_minus_one))

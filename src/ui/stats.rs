@@ -123,6 +123,11 @@ pub fn only_thought(text: &str, stats: &Stats) -> Option<String> {
     })
 }
 
+/// The notice that an answer is no whole one. `kind`: what it was to match.
+pub fn unmatched(kind: &str) -> String {
+    format!("the answer is incomplete: it does not match the {kind}")
+}
+
 /// The notice about messages dropped from the context.
 pub fn dropped(messages: usize, tokens: usize, dropped: &Dropped) -> String {
     let next = if messages == dropped.count { "" } else { "next " };

@@ -38,6 +38,10 @@ pub enum Fault {
     NoProbabilities,
     /// The answer broke off, with the reason.
     BrokeOff(String),
+    /// It has nothing that keeps answers to such a constraint.
+    Lacks(&'static str),
+    /// The answer does not match the constraint.
+    Unmatched(&'static str),
 }
 
 impl Fault {
@@ -85,6 +89,8 @@ impl Fault {
             Fault::Unnamed(models) if models.is_empty() => write!(f, "{server} lists no models"),
             Fault::Unnamed(models) => write!(f, "{server} has {} models, and none is named", models.len()),
             Fault::CannotContinue => write!(f, "{server} cannot continue an answer"),
+            Fault::Lacks(kind) => write!(f, "{server} cannot keep its answers to a {kind}"),
+            Fault::Unmatched(kind) => write!(f, "the answer of {server} does not match the {kind}"),
             Fault::NoProbabilities => write!(f, "{server} does not tell the probabilities of its tokens"),
             Fault::BrokeOff(why) => write!(f, "the answer of {server} broke off: {why}"),
         }

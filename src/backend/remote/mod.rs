@@ -2,9 +2,11 @@
 //!
 //! Opening asks the server what it is and has (facts.rs, over client.rs and reach.rs). A request becomes JSON
 //! (question.rs), the answer comes as server-sent events (sse.rs) whose chunks become events and statistics
-//! (delta.rs). count.rs counts tokens where a server can; fault.rs has what may go wrong.
+//! (delta.rs). count.rs counts tokens where a server can; fault.rs has what may go wrong,
+//! constrained.rs what schemas and grammars need.
 
 mod client;
+mod constrained;
 mod count;
 mod delta;
 mod facts;

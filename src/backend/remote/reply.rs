@@ -1,12 +1,14 @@
 //! One answer: checks that the prompt fits, asks, and passes on what comes until the end, a fault, or a
 //! cancellation.
 
+use std::cell::OnceCell;
 use std::io::Read;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
 use super::client::HTML;
+use super::constrained::constrained;
 use super::delta::Answer;
 use super::fault::Fault;
 use super::question::{continues, question};
@@ -43,7 +45,14 @@ pub(super) fn answer(
         }
         return Err(too_long(prompt.tokens, limit, show));
     }
-    let (path, body) = question(request, facts, &open.template_args);
+    let (path, mut body) = question(request, facts, &open.template_args);
+    let mut guard = None;
+    if let Some(constraint) = &request.generation.constraint {
+        let asked = constrained(constraint, facts.kind, &request.answer_prefix);
+        let ((field, value), watching) = asked.map_err(|fault| client.fault(fault))?;
+        body[field] = value;
+        guard = Some(watching);
+    }
     let mut answer = Answer::to(request, limit);
     let response = client.begin(path, &body, cancel, &mut |line| show(Event::Notice(line)));
     let response = match response {
@@ -62,12 +71,38 @@ pub(super) fn answer(
         Err(_) if is_cancelled(cancel) => return Err(Error::Interrupted),
         Err(error) => return Err(error),
     };
-    let ended = receive(open, response, &mut answer, cancel, show);
+    let unmatched = OnceCell::new();
+    let mut show = |event: Event| {
+        if let (Event::Text(text), Some(guard), None) = (&event, &mut guard, unmatched.get())
+            && let Err(fault) = guard.takes(text)
+        {
+            let _ = unmatched.set(fault);
+        }
+        if unmatched.get().is_none() {
+            show(event);
+        }
+    };
+    let ended = receive(
+        open,
+        response,
+        &mut answer,
+        &|| is_cancelled(cancel) || unmatched.get().is_some(),
+        &mut show,
+    );
     if is_cancelled(cancel) {
-        return Ok(answer.end(Some(StopReason::Interrupted), show));
+        return Ok(answer.end(Some(StopReason::Interrupted), &mut show));
     }
     let why = match ended {
-        Ok(()) => return Ok(answer.end(None, show)),
+        Ok(()) => {
+            let stats = answer.end(None, &mut show);
+            let fault = unmatched.get().cloned();
+            let whole =
+                guard.filter(|_| stats.stop == StopReason::End).map_or(Ok(()), |mut guard| guard.ends());
+            return match fault.map_or(whole, Err) {
+                Ok(()) => Ok(stats),
+                Err(fault) => Err(client.fault(fault)),
+            };
+        }
         Err(Broken::Refused(error)) => return Err(error),
         Err(Broken::Wrong(why)) if !answer.has_begun() => {
             return Err(client.fault(Fault::NotTheApi(why.into())));
@@ -75,7 +110,7 @@ pub(super) fn answer(
         Err(Broken::Wrong(why)) => format!("it {why}"),
         Err(Broken::Off(why)) => why,
     };
-    answer.end(Some(StopReason::Error), show);
+    answer.end(Some(StopReason::Error), &mut show);
     Err(client.fault(Fault::BrokeOff(why)))
 }
 
@@ -99,7 +134,7 @@ fn receive(
     open: &Open,
     mut response: HttpResponse,
     answer: &mut Answer,
-    cancel: &AtomicBool,
+    ends: &dyn Fn() -> bool,
     show: &mut dyn FnMut(Event),
 ) -> Result<(), Broken> {
     let client = &open.client;
@@ -116,7 +151,7 @@ fn receive(
     loop {
         let bytes = match response.body.read(&mut piece) {
             Ok(bytes) => bytes,
-            Err(_) if is_cancelled(cancel) || answer.is_finished() => return Ok(()),
+            Err(_) if ends() || answer.is_finished() => return Ok(()),
             Err(error) => return Err(Broken::Off(lost(&error))),
         };
         read += bytes as u64;
@@ -138,7 +173,7 @@ fn receive(
             })?;
             take(open, answer, &chunk, show)?;
         }
-        if is_cancelled(cancel) {
+        if ends() {
             return Ok(());
         }
         match bytes {

@@ -45,7 +45,7 @@ pub(in crate::engine) const CHANNEL: &str = "<|channel|>";
 pub(in crate::engine) const MESSAGE: &str = "<|message|>";
 pub(in crate::engine) const START: &str = "<|start|>";
 pub(in crate::engine) const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
-const ANALYSIS: &str = "<|channel|>analysis<|message|>";
+pub(in crate::engine) const ANALYSIS: &str = "<|channel|>analysis<|message|>";
 const FINAL: &str = "<|channel|>final<|message|>";
 const TO_FINAL: &str = "<|end|><|start|>assistant<|channel|>final<|message|>";
 

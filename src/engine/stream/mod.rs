@@ -4,10 +4,12 @@
 //! the answer (`stops.rs`).
 
 pub mod utf8;
+pub mod stage;
 pub mod reasoning;
 pub mod stops;
 
 use self::reasoning::{Reasoning, ReplyDelta};
+use self::stage::Stage;
 use self::stops::Stops;
 use self::utf8::Detokenizer;
 use super::model::Model;
@@ -63,6 +65,23 @@ impl Stream {
 
     pub fn thinks(&self) -> bool {
         self.thoughts.as_ref().is_some_and(|thoughts| thoughts.reasoning.thinks())
+    }
+
+    /// What the next token belongs to.
+    pub fn stage(&self) -> Stage {
+        self.thoughts.as_ref().map_or(Stage::Answer, |thoughts| thoughts.reasoning.stage())
+    }
+
+    /// What follows is the answer, even if it looks like something else.
+    pub fn begin_answer(&mut self) {
+        if let Some(thoughts) = &mut self.thoughts {
+            thoughts.reasoning.begin_answer();
+        }
+    }
+
+    /// Tokens that are tags or parts of tags.
+    pub fn tags(&self) -> Vec<Token> {
+        self.thoughts.iter().flat_map(|thoughts| thoughts.tags.iter().map(|(token, _)| *token)).collect()
     }
 
     /// Whether a token may end the thinking.

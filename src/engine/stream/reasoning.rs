@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::stage::{Phase, Stage};
 use crate::engine::prompt::format::{AnswerPrefix, CHANNEL, ENDS, MESSAGE, START, ThinkingFormat};
 
 /// The longest white space before thinking, in bytes: anything longer belongs to the answer.
@@ -29,20 +30,6 @@ impl ReplyDelta {
         self.thinking += &later.thinking;
         self.answer += &later.answer;
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Only white space so far.
-    Undecided,
-    Thinking,
-    /// Before the answer: white space is skipped.
-    Before,
-    Answer,
-    /// Harmony: in the header of a message, up to `<|message|>`.
-    Header,
-    /// Harmony: between two messages.
-    Between,
 }
 
 /// The next certain part of the stream.
@@ -130,6 +117,18 @@ impl Reasoning {
 
     pub fn thinks(&self) -> bool {
         self.phase == Phase::Thinking
+    }
+
+    /// What the next token belongs to.
+    pub fn stage(&self) -> Stage {
+        self.phase.stage(self.format == ThinkingFormat::Harmony, self.role)
+    }
+
+    /// What follows is the answer, even if it looks like something else.
+    pub fn begin_answer(&mut self) {
+        if matches!(self.phase, Phase::Undecided | Phase::Before) {
+            self.begin(Phase::Answer);
+        }
     }
 
     /// Takes the next piece of the stream and returns the text that is certain now.

@@ -54,7 +54,8 @@ pub(super) fn set(chat: &mut Chat, words: &str) -> Result<NextAction, Failure> {
         return Ok(NextAction::Prompt);
     }
     chat.set(row, Some(unquoted(value)))?;
-    let note = format!("{} is {}", row.name, (row.get)(chat.session.settings()));
+    let now = Some((row.get)(chat.session.settings())).filter(|now| !now.is_empty());
+    let note = format!("{} is {}", row.name, now.unwrap_or_else(|| unquoted(value).into()));
     let idle = match &chat.session.model().host {
         Some(host) if row.effect == Effect::Reload && row.name != "template-arg" => {
             format!("; it has no effect at {host}: only models on this machine take it")
