@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui", "units"]),
     (
         "repl",
         &[
@@ -145,6 +145,8 @@ const HOMES: &[(&str, &[&str])] = &[
         &["repl/editor/assistant.rs", "repl/editor/full.rs", "repl/editor/keys.rs", "repl/editor/menu.rs"],
     ),
     ("indicatif", &["ui/progress.rs"]),
+    ("ignore", &["input/folder.rs"]),
+    ("globset", &["input/folder.rs"]),
     ("pulldown_cmark", &["chat/blocks.rs"]),
     (
         "clap",
