@@ -116,7 +116,8 @@ struct App<'a> {
 impl App<'_> {
     fn choose(&mut self) -> Result<Exit, Failure> {
         let is_model = |word: &str| models::is_called(&self.config, word) || Reference::parse(word).is_some();
-        let words = cli::prompt::among(&self.args.words, self.args.subcommand.as_ref(), is_model)?;
+        let words =
+            cli::prompt::among(&self.args.words, &self.args.file, self.args.subcommand.as_ref(), is_model)?;
         let words = words.or((!self.args.rest.is_empty()).then(|| self.args.rest.join(" ")));
         terminal::watch_signals(crash::remember);
         if self.args.list_devices {
@@ -223,7 +224,9 @@ impl App<'_> {
         };
         let settings = self.config.settings();
         let had_input = piped.as_ref().is_some_and(|text| !text.is_empty()) && !settings.keep;
-        let question = oneshot::question(prompt.as_deref(), &self.args.file, piped, settings.file_header)?;
+        let (files, header) = (&self.args.file, settings.file_header);
+        let note = |line: &str| self.screen.note(line);
+        let question = oneshot::question(prompt.as_deref(), files, piped, header, note)?;
         let message = oneshot::in_role(question, self.config.role())?.ok_or_else(nothing_to_ask)?;
         if !known_to_ask {
             self.open_session(options)?;

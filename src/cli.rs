@@ -15,7 +15,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::iter::successors;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -44,7 +44,7 @@ pub struct Args {
     /// the prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Ask")]
     pub prompt: Option<String>,
-    /// text file to put before the prompt; repeatable
+    /// text file, folder or pattern ('src/*.rs') to put before the prompt, - for stdin; repeatable
     #[arg(short, long, value_name = "FILE", help_heading = "Ask")]
     pub file: Vec<PathBuf>,
     /// answer the prompt, then stay in the chat
@@ -224,10 +224,10 @@ pub enum Commands {
     },
     /// list the roles for --role, or show one
     ///
-    /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines ---
-    /// with settings as `name: value`, description and vars; then the system prompt; then examples, pairs of
-    /// ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other variables.
-    /// --save-role NAME makes one of a command line.
+    /// A role is a file NAME.md in the folder of roles (fireside help files): front matter between two lines
+    /// --- with settings as `name: value`, description and vars; then the system prompt; then examples, pairs
+    /// of ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other
+    /// variables. --save-role NAME makes one of a command line.
     Roles {
         #[arg(value_name = "NAME")]
         name: Option<String>,
@@ -373,6 +373,7 @@ impl Args {
             ("raw", self.raw, "system-prompt-file", given("system-prompt-file")),
             ("raw", self.raw, "chat-template", given("chat-template")),
             ("interactive", self.interactive, "dry-run", self.dry_run),
+            ("no-stdin", self.no_stdin, "file -", self.file.iter().any(|file| file == Path::new("-"))),
             ("raw", self.raw, "role", self.role.is_some()),
             ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
         ];
@@ -394,13 +395,6 @@ impl Args {
         self.json || self.output.json_stream
     }
 }
-
-fn needs_value(arg: &Arg) -> bool {
-    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|number| number.min_values() > 0)
-}
-
-const OPTIONS_AND_PROMPTS: &str =
-    "fireside --help lists the options; a prompt that begins with - goes after -p or --";
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,17 @@
 //! Reads files, pipes and answers to questions as text: UTF-8, limited in length, interruptible with Ctrl-C.
 
+mod folder;
+mod attach;
+
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+pub use self::attach::{Attached, attach};
+use crate::chat::Settings;
 use crate::chat::message::{without_final_newline, without_mark};
-use crate::chat::{Attachment, Settings};
 use crate::files::{expanded, reason};
 use crate::ui::answer::{self, Reply};
 use crate::ui::{Screen, keys, terminal};
@@ -29,6 +33,11 @@ pub enum Error {
     /// `at`: the offset of the first invalid byte.
     #[error("{name} is not UTF-8 text: the first invalid byte is at offset {at}")]
     NotText { name: String, at: usize },
+    /// A folder without text files, or a glob that matches none. `left_out`: its other files, and why.
+    #[error("there are no text files in {name}{}", left_out.as_ref().map_or(String::new(), |files| format!(": {files}")))]
+    NoText { name: String, left_out: Option<String> },
+    #[error("{name} is not a valid pattern: {why}")]
+    BadGlob { name: String, why: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -37,19 +46,17 @@ fn unreadable(name: &str, error: &io::Error) -> Error {
     Error::Unreadable { name: name.into(), why: reason(error) }
 }
 
-/// Reads a text file as an attachment.
-pub fn attach(path: &Path) -> Result<Attachment, Error> {
-    let name = path.display().to_string();
-    let text = without_final_newline(read_file(path)?);
-    Ok(Attachment::new(name, text))
-}
-
 /// The system prompt of a new conversation.
 pub fn system_prompt(settings: &Settings) -> Result<Option<String>, Error> {
     match &settings.system_prompt_file {
-        Some(file) => Ok(Some(attach(file)?.text)),
+        Some(file) => Ok(Some(read_text(file)?)),
         None => Ok(settings.system_prompt.clone().map(without_mark)),
     }
+}
+
+/// The text of a file or a named pipe, without one trailing newline.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    read_file(path).map(without_final_newline)
 }
 
 /// The text of a file or a named pipe.

@@ -4,6 +4,7 @@
 
 mod block;
 mod object;
+mod forecast;
 mod output;
 
 use std::io::{self, ErrorKind};
@@ -31,16 +32,28 @@ const SLOT: &str = "{stdin}";
 /// Default limit of an answer, in tokens.
 const PREDICT: u32 = 2048;
 
-/// The message: attached files, then stdin, then the prompt. `None` if all are empty.
+/// The name of stdin among the files.
+pub const STDIN: &str = "-";
+
+/// The message: attached files, then stdin, then the prompt. `None` if all are empty. Calls `note` with a line
+/// about files of a folder that are left out.
 pub fn question(
     prompt: Option<&str>,
     files: &[impl AsRef<Path>],
-    piped: Option<String>,
+    mut piped: Option<String>,
     header: Auto,
+    mut note: impl FnMut(&str),
 ) -> Result<Option<Message>, Failure> {
     let mut attached = Vec::new();
-    for file in files {
-        attached.push(input::attach(file.as_ref())?);
+    for file in files.iter().map(AsRef::as_ref) {
+        if file == Path::new(STDIN) {
+            let piped = piped.take().filter(|piped| !piped.is_empty()).ok_or_else(nothing_piped)?;
+            attached.push(Attachment::new("stdin", piped));
+            continue;
+        }
+        let found = input::attach(file)?;
+        found.left_out.iter().for_each(|files| note(&format!("left out of {}: {files}", file.display())));
+        attached.extend(found.files);
     }
     let prompt = prompt.unwrap_or_default();
     let is_document = !files.is_empty() || header == Auto::On;
@@ -58,6 +71,11 @@ pub fn question(
     };
     let nothing = text.is_empty() && attached.iter().all(|a| a.text.is_empty());
     Ok((!nothing).then(|| Message::new(Role::User, text).with_files(attached).with_headers(header)))
+}
+
+fn nothing_piped() -> Failure {
+    Failure::usage("nothing was piped in for --file -")
+        .hint("as in: git diff | fireside --file - -p \"Explain this.\"")
 }
 
 /// The message as the role's prompt puts it.
@@ -239,7 +257,8 @@ mod tests {
 
     fn content(prompt: Option<&str>, piped: Option<&str>) -> Option<String> {
         let no_files: [&Path; 0] = [];
-        question(prompt, &no_files, piped.map(String::from), Auto::Auto).unwrap().map(|m| m.content())
+        let message = question(prompt, &no_files, piped.map(String::from), Auto::Auto, |_| {});
+        message.unwrap().map(|m| m.content())
     }
 
     #[test]

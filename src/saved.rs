@@ -1,4 +1,5 @@
-//! What users have saved and select: conversations (the most recent one, an id prefix, a choice from a list), roles.
+//! What users have saved, as they select it: conversations (the most recent one, an id prefix, a choice from a
+//! list), roles.
 
 use std::path::{Path, PathBuf};
 

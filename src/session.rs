@@ -23,7 +23,7 @@ use crate::backend::{Backend, BackendEvent, Description, Inspect, Rendered};
 use crate::chat::settings::Overflow;
 use crate::chat::truncation;
 use crate::chat::{
-    Attachment, Conversation, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
+    Attachment, Conversation, Cost, Counts, Dropped, Event, Message, MessageId, Request, Role, Settings, Task,
 };
 use crate::history::database::fresh_id;
 use crate::history::journal::{Heading, Journal};
@@ -231,6 +231,22 @@ impl Session {
         Ok(Counts { prompt, cached: 0, limit, prefill: None, estimated: true })
     }
 
+    /// What `next` costs more than `before` at the end of the conversation.
+    pub fn cost(&mut self, before: &Message, next: &Message) -> Result<Cost, Error> {
+        Ok(Cost::between(self.count(Some(before))?, self.count(Some(next))?))
+    }
+
+    /// The tokens of each file of a message; estimated if the backend counts none.
+    pub fn file_tokens(&mut self, message: &Message) -> Result<Vec<usize>, Error> {
+        let alone = |file: &Attachment| Arc::new(Message::new(Role::User, "").with_files([file.clone()]));
+        let messages: Vec<Arc<Message>> = message.files().map(alone).collect();
+        let counts = match self.model().host.is_none() || self.shows_itself() {
+            true => self.inspect()?.token_counts(messages)?,
+            false => truncation::estimate(&messages),
+        };
+        Ok(counts.into_iter().map(|count| count.attached).collect())
+    }
+
     /// Whether the backend may see the conversation, and gives access to prompts and tokens.
     fn shows_itself(&mut self) -> bool {
         self.leaves_for().is_none() && self.backend.inspect().is_some()
@@ -306,8 +322,8 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt is
-    /// the caller's. If that fails, nothing has changed.
+    /// Takes a role instead of the one before, or none; loads a model if the role needs it. The system prompt
+    /// is the caller's. If that fails, nothing has changed.
     pub fn take_role(
         &mut self,
         role: Option<TakenRole>,

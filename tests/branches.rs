@@ -229,6 +229,20 @@ fn where_nothing_may_move_the_tree_is_a_numbered_list() {
 }
 
 #[test]
+fn edit_undo_and_redo_work_on_the_branch_one_went_to() {
+    let home = Home::new();
+    imported(&home, SKY, 6);
+    let editor = home.write("editor.sh", "sed -i s/night/noon/ \"$1\"");
+    let lines = "/tree 5\n/edit\n/show prompt\n/undo\n/show prompt\n/redo\n/tree\n";
+    let run = home.scripted("It is bright.\n", &["--repl-stdin", "-q", "--resume", "0011"]).stdin(lines);
+    let done = run.env("EDITOR", format!("sh '{}'", editor.display())).done().code(0);
+    let done = done.stdout("It is bright.\n");
+    let prompt = "[user] Why is the sky blue?\n[assistant] Rayleigh scattering.\n[user] And at";
+    let done = done.says(&format!("> And at noon?\n{prompt} noon?\n{prompt} night?\n1 * user: Why is"));
+    done.says("9 @ assistant: It is bright.  script, just now\n");
+}
+
+#[test]
 fn an_empty_conversation_has_no_tree() {
     chat(&Home::new(), "One.\n", &[], "/tree\n/tree 1\n").says("fireside: the conversation is empty\n");
 }

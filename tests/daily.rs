@@ -47,7 +47,7 @@ fn files_of_a_message_that_is_taken_back_are_attached_again() {
     let home = Home::new();
     home.write("a.txt", "text");
     let done = said(&home, "/file a.txt\nask\n/undo\n/file\n/redo\n/file\n/undo\n/clear\n");
-    let done = done.says("removed: ask (reattached a.txt)").says("attached: a.txt\n");
+    let done = done.says("removed: ask (reattached a.txt)").says("  1       1 token   a.txt\n");
     done.says("no files are attached").says("started a new conversation; detached a.txt");
 }
 

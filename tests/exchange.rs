@@ -263,7 +263,10 @@ fn random_part(random: &mut Random) -> Part {
     let text = random_text(random);
     match random.below(6) {
         0 => Part::text(text),
-        1 => Part::File(Attachment { name: random_text(random), text, header: random.below(2) == 0 }),
+        1 => Part::File(Attachment {
+            header: random.below(2) == 0,
+            ..Attachment::file(random_text(random), text)
+        }),
         2 => {
             Part::Media(Media { name: Some(text), size: Some(random.next()), ..Media::new(MediaKind::Audio) })
         }

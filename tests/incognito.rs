@@ -52,8 +52,14 @@ fn nothing_is_written_by_a_chat_or_an_answer() {
             .line(&format!("/file {}", file.display()))
             .sees("to your next message")
             .at("incognito> ");
+        // On a slow machine, the file is worth a question.
+        terminal.line("Hello").wait("an answer or a question", |screen| {
+            screen.contents().contains("tokens/s") || screen.contents().contains("Send it?")
+        });
+        if terminal.screen().contains("Send it?") {
+            terminal.line("y");
+        }
         terminal
-            .line("Hello")
             .sees("tokens/s")
             .at("incognito> ")
             .line("/retry")

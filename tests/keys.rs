@@ -115,7 +115,7 @@ fn tab_completes_commands_settings_values_and_paths() {
     terminal.keys(CTRL_U).keys("/file som").keys(TAB).at("> /file some\\ notes.txt");
     terminal.keys(ENTER).sees("attached some notes.txt to your next message: 5 bytes, 3 tokens").at_prompt();
     terminal.keys("plain wor").keys(TAB).keys("ds").at("> plain words").keys(CTRL_U);
-    terminal.keys("/s").keys(TAB).keys(TAB).sees("/s\nset").sees("stats").sees("system");
+    terminal.keys("/s").keys(TAB).keys(TAB).sees("/s\nsave").sees("set").sees("stats").sees("system");
 }
 
 #[test]

@@ -23,7 +23,7 @@ const MOST_LINES: usize = 600;
 /// everything below them.
 const MAY_IMPORT_ALL: &[&str] = &["app", "open_session"];
 const ARROWS: &[(&str, &[&str])] = &[
-    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui"]),
+    ("oneshot", &["chat", "cli", "failure", "files", "input", "session", "settings", "ui", "units"]),
     (
         "repl",
         &[
@@ -148,6 +148,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("pulldown_cmark", &["chat/blocks.rs", "ui/markdown/inline.rs"]),
     ("syntect", &["ui/markdown/code.rs"]),
     ("two_face", &["ui/markdown/code.rs"]),
+    ("ignore", &["input/folder.rs"]),
+    ("globset", &["input/folder.rs"]),
     (
         "clap",
         &[

@@ -94,11 +94,11 @@ fn stdin_that_is_not_utf8_is_refused_with_the_offset() {
 #[test]
 fn an_attached_file_that_cannot_be_read_is_one_line() {
     let home = Home::new();
-    home.write("folder/inside", "");
+    home.write("folder/.inside", "hidden");
     home.write("bytes.bin", b"ok\xfe");
     for (file, why) in [
         ("nosuch.txt", "could not read nosuch.txt: no such file"),
-        ("folder", "could not read folder: it is a folder"),
+        ("folder", "there are no text files in folder"),
         ("bytes.bin", "bytes.bin is not UTF-8 text: the first invalid byte is at offset 2"),
     ] {
         home.run(&["-p", "a", "-f", file]).model(&tiny("llama-bpe")).done().failed(1, why);

@@ -113,10 +113,10 @@ fn ctrl_c_while_a_long_prompt_is_read_puts_the_message_back() {
         return;
     };
     terminal.at_prompt().line("/file long.txt").sees("to your next message").at_prompt();
-    terminal.line("Summarise.").sees("prefill ").sees(" s left").keys(CTRL_C);
+    terminal.line("Summarise.").at("Send it? [y/N] ").line("y").sees("prefill ").sees(" s left").keys(CTRL_C);
     terminal.sees("stopped before the answer began").at("> Summarise.");
     assert!(!terminal.screen().contains("prefill "), "the bar is gone");
-    terminal.keys(CTRL_U).line("/file").sees("attached: long.txt").at_prompt();
+    terminal.keys(CTRL_U).line("/file").sees(" tokens  long.txt").at_prompt();
     terminal.line("/file none").sees("no files are attached").at_prompt();
     terminal.line("Hello").sees("8 tokens, ").at_prompt();
 }

@@ -315,9 +315,9 @@ fn a_file_goes_with_the_next_message_only() {
         .stdout("One.\nTwo.\n")
         .says("no files are attached\n")
         .says(
-            "attached my notes.txt to your next message: 5 bytes, 3 tokens, less than 1 s to prefill\n",
+            "attached my notes.txt to your next message: 5 bytes, 3 tokens, less than 1 s to prefill; 997 of 1000 tokens left in the context\n",
         )
-        .says("attached: my notes.txt, my notes.txt\n")
+        .says("  1       7 tokens  my notes.txt\n  2       7 tokens  my notes.txt\n")
         .says("[user] my notes.txt:\n```\na b c\n```\n\nmy notes.txt:\n```\na b c\n```\n\nSummarise.\n[assistant] One.\n[user] And?\n");
 }
 
@@ -325,9 +325,10 @@ fn a_file_goes_with_the_next_message_only() {
 fn files_that_cannot_be_attached_say_why() {
     let home = Home::new();
     home.write("bytes", b"ab\xff");
-    home.write("folder/x", "");
+    home.write("folder/x", b"\xff");
     chat_at(&home, "x\n", "/file missing.txt\n").failed(0, "missing.txt");
-    chat_at(&home, "x\n", "/file folder\n").failed(0, "it is a folder");
+    chat_at(&home, "x\n", "/file folder\n")
+        .failed(0, "there are no text files in folder: folder/x (not text)");
     chat_at(&home, "x\n", "/file bytes\n").failed(0, "offset 2").hint("iconv");
     home.write("long", "word ".repeat(1200));
     let done = home.scripted("One.\n", &["--repl-stdin"]);
@@ -343,7 +344,7 @@ fn a_failed_message_keeps_its_files() {
     home.write("notes", "a b c\n");
     chat_at(&home, "!no\nOne.\n", "/file notes\nSum up.\n/file\nSum up.\n/show prompt\n")
         .stdout("One.\n")
-        .stderr("fireside: no\nattached: notes\n[user] a b c\n\nSum up.\n");
+        .stderr("fireside: no\n  1       3 tokens  notes\n[user] a b c\n\nSum up.\n");
 }
 
 #[test]
@@ -426,9 +427,12 @@ fn every_command_is_in_a_transcript() {
         include_str!("repl.rs"),
         include_str!("history.rs"),
         include_str!("thinking.rs"),
+        include_str!("copying.rs"),
+        include_str!("probabilities.rs"),
         include_str!("roles.rs"),
         include_str!("branches.rs"),
         include_str!("beginnings.rs"),
+        include_str!("probabilities.rs"),
     ]
     .concat();
     for command in COMMANDS {

@@ -29,6 +29,9 @@ mod shapes;
 mod probabilities;
 // Files attached to a message.
 mod attached;
+mod mentions;
+// The last answer in the clipboard and in files.
+mod copying;
 // Output that must not act on a terminal.
 mod control;
 // `--plain`, colours in pipes, the background of the terminal.

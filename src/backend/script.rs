@@ -84,7 +84,9 @@ impl Inspect for Script {
     }
 
     fn token_counts(&mut self, messages: Vec<Arc<Message>>) -> Result<Vec<TokenCount>, Error> {
-        let count = |m: &Arc<Message>| TokenCount { tokens: words(std::slice::from_ref(m)), attached: 0 };
+        let attached = |m: &Message| m.files().map(|file| file.content().split_whitespace().count()).sum();
+        let count =
+            |m: &Arc<Message>| TokenCount { tokens: words(std::slice::from_ref(m)), attached: attached(m) };
         Ok(messages.iter().map(count).collect())
     }
 

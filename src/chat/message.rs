@@ -80,16 +80,16 @@ impl Message {
         self
     }
 
-    /// Decides which files get a header; auto: all of them if there are several.
+    /// Decides which files get a header; auto: those that have one already, and all of them if there are several.
     pub fn with_headers(mut self, wanted: Auto) -> Message {
-        let header = match wanted {
-            Auto::On => true,
-            Auto::Off => false,
-            Auto::Auto => self.files().count() > 1,
-        };
+        let several = self.files().count() > 1;
         for part in &mut self.parts {
             if let Part::File(file) = part {
-                file.header = header;
+                file.header = match wanted {
+                    Auto::On => true,
+                    Auto::Off => false,
+                    Auto::Auto => file.header || several,
+                };
             }
         }
         self

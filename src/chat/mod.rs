@@ -14,8 +14,11 @@ pub mod events;
 pub mod truncation;
 pub mod fences;
 pub mod blocks;
+pub mod language;
+pub mod cost;
 
 pub use conversation::Conversation;
+pub use cost::Cost;
 pub use dropped::Dropped;
 pub use events::{Counts, DraftCounts, Event, Stats, StopReason};
 pub use id::MessageId;

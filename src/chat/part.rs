@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fences::fenced;
+use super::language::language;
 
 /// A part; in JSON an object with `type` and the fields of its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Attachment {
     /// Whether the model gets its name and a code fence, or the text alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub header: bool,
+    /// The language of the fence; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub language: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +118,23 @@ impl Part {
 impl Attachment {
     /// Without a header.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Attachment {
-        Attachment { name: name.into(), text: text.into(), header: false }
+        Attachment { name: name.into(), text: text.into(), header: false, language: String::new() }
+    }
+
+    /// A file, whose name tells its language.
+    pub fn file(name: impl Into<String>, text: impl Into<String>) -> Attachment {
+        let name = name.into();
+        Attachment { language: language(&name).into(), ..Attachment::new(name, text) }
+    }
+
+    /// With a header even if it is alone.
+    pub fn with_header(self) -> Attachment {
+        Attachment { header: true, ..self }
+    }
+
+    /// The name on one line; names may contain line breaks.
+    pub fn title(&self) -> String {
+        self.name.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The file as the model gets it.
@@ -122,8 +142,7 @@ impl Attachment {
         if !self.header {
             return Cow::Borrowed(&self.text);
         }
-        let name = self.name.split_whitespace().collect::<Vec<_>>().join(" "); // names may contain line breaks
-        Cow::Owned(format!("{name}:\n{}", fenced("", &self.text)))
+        Cow::Owned(format!("{}:\n{}", self.title(), fenced(&self.language, &self.text)))
     }
 }
 
@@ -171,7 +190,7 @@ mod tests {
     fn parts_come_back_as_they_were_and_unknown_ones_verbatim() {
         for part in [
             json!({ "type": "text", "text": "hi" }),
-            json!({ "type": "file", "name": "a.txt", "text": "one", "header": true }),
+            json!({ "type": "file", "name": "a.txt", "text": "one", "header": true, "language": "c" }),
             json!({ "type": "media", "kind": "image", "hash": "ab", "media_type": "image/png", "size": 3, "name": "a.png" }),
             json!({ "type": "tool_call", "id": "1", "name": "sum", "arguments": { "a": 2 } }),
             json!({ "type": "tool_result", "id": "1", "text": "4" }),

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::{Args, Instead, needs_value};
+use super::refusal::needs_value;
+use super::{Args, Instead};
 
 /// The examples at the end of `--help`.
 pub(super) const EXAMPLES: &str = "\

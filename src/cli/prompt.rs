@@ -1,19 +1,26 @@
 //! The words on the command line → the prompt, or a failure with a hint: a subcommand, a model, or quotes.
 
+use std::path::{Path, PathBuf};
+
 use super::{Commands, help};
 use crate::failure::Failure;
 use crate::suggest::nearest;
 
-/// The prompt among the words on the command line. A single word is a prompt too, unless it resembles a
+/// The prompt among the words on the command line, which also attaches `files`. A single word is a prompt too, unless it resembles a
 /// subcommand or is the name of a model.
 pub fn among(
     words: &[String],
+    files: &[PathBuf],
     subcommand: Option<&Commands>,
     is_model: impl Fn(&str) -> bool,
 ) -> Result<Option<String>, Failure> {
     let Some(first) = words.first() else {
         return Ok(None);
     };
+    if !files.is_empty() && words.iter().all(|word| Path::new(word).is_file()) {
+        return Err(Failure::usage(format!("'{first}' is a file, not a prompt"))
+            .hint("each file takes its own --file; a pattern needs quotes, as in: --file '*.txt'"));
+    }
     let all = help::subcommands();
     let mistyped = first.len() > 2 && first.bytes().all(|b| b.is_ascii_lowercase());
     let meant = nearest(first, all.iter().map(|(name, _)| name.as_str()))
@@ -73,7 +80,7 @@ mod tests {
 
     fn words(words: &[&str]) -> Result<Option<String>, Failure> {
         let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-        among(&words, None, |word| word == "tiny")
+        among(&words, &[], None, |word| word == "tiny")
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! clap's errors → one line and a hint.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 
-use super::{Args, OPTIONS_AND_PROMPTS};
+use super::Args;
 use crate::chat::settings::renamed;
 use crate::failure::Failure;
 use crate::settings::{Setting, setting};
@@ -67,3 +67,11 @@ fn setting_named(error: &clap::Error) -> Option<&'static Setting> {
         _ => None,
     }
 }
+
+/// Whether an option takes a value that must be there.
+pub(super) fn needs_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values() && arg.get_num_args().is_none_or(|number| number.min_values() > 0)
+}
+
+pub(super) const OPTIONS_AND_PROMPTS: &str =
+    "fireside --help lists the options; a prompt that begins with - goes after -p or --";

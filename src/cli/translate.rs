@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, CommandFactory};
 
-use super::{Args, OPTIONS_AND_PROMPTS, needs_value};
+use super::Args;
+use super::refusal::{OPTIONS_AND_PROMPTS, needs_value};
 use crate::failure::Failure;
 
 /// llama.cpp's short options of several letters and fireside's options; an empty string drops the option.

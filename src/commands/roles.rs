@@ -134,7 +134,7 @@ pub fn save(
     for (name, value) in &args.settings.0 {
         match *name {
             "system-prompt" => system = Some(value.clone()),
-            "system-prompt-file" => system = Some(input::attach(Path::new(value))?.text),
+            "system-prompt-file" => system = Some(input::read_text(Path::new(value))?),
             _ => {
                 let row = setting(name).expect("the flags come from the table");
                 settings.push(Assignment::new(row, &row.anchored(value, &here), Source::Role));

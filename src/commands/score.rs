@@ -106,7 +106,7 @@ pub(super) fn run(args: &cli::Score, context: &mut CommandContext) -> Result<Exi
 /// The text of a file, or of stdin, without one trailing newline.
 fn text(file: &Path, context: &mut CommandContext) -> Result<String, Failure> {
     if file != Path::new("-") {
-        return Ok(input::attach(file)?.text);
+        return Ok(input::read_text(file)?);
     }
     let screen = &mut *context.screen;
     let piped = input::read_stdin(|| screen.note("reading stdin to its end"))?;

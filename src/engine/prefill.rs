@@ -249,7 +249,9 @@ impl Prefill {
     fn save(&mut self, model: &impl Model) {
         let (tokens, parts) = (self.cache.tokens(), model.restores_parts());
         let prompt_cache = self.prompt_cache.as_mut().filter(|_| self.cacheable);
-        let Some((prompt_cache, secs_per_token)) = prompt_cache.zip(self.secs_per_token) else { return };
+        let Some(prompt_cache) = prompt_cache else { return };
+        let unknown = prompt_cache.saves_everything().then_some(0.0);
+        let Some(secs_per_token) = self.secs_per_token.or(unknown) else { return };
         let shared = self.shared == Some(tokens.len());
         let checkpoints = checkpoints_to_save(&self.cache);
         let bytes = model.state_bytes(0) + checkpoints.iter().map(|c| c.state.len()).sum::<usize>();

@@ -222,6 +222,11 @@ impl PromptCache {
         (self.rules.worth_shared.as_secs_f64()..self.rules.worth.as_secs_f64()).contains(&reading)
     }
 
+    /// Whether prompts are saved whatever their evaluation costs.
+    pub fn saves_everything(&self) -> bool {
+        self.rules.worth.is_zero()
+    }
+
     /// Whether saving the memory of these tokens pays: `bytes` in size, and `secs_per_token` to evaluate.
     /// `shared`: other conversations start with them too.
     pub fn wants(

@@ -10,6 +10,11 @@ impl From<Error> for Failure {
             Error::TooLong { .. } => worded(&error, None).exit(Exit::TooLong),
             Error::NotText { .. } => worded(&error, None)
                 .hint("iconv converts text from other encodings; binary files cannot be attached"),
+            Error::NoText { .. } => worded(&error, None).hint(
+                "hidden files, and those that .gitignore lists, count only when you name them one by one",
+            ),
+            Error::BadGlob { .. } => worded(&error, None)
+                .hint("* and ? match within a name, ** across folders; [ and { need their ends"),
             Error::Unreadable { .. } => worded(&error, None),
         }
     }

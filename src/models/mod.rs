@@ -141,8 +141,8 @@ pub fn forget_prompts(folder: &Path, conversations: &[String]) -> std::io::Resul
     forget(folder, conversations)
 }
 
-/// The model of a stored conversation, unless the command line, the environment or a role sets one. An error if it is
-/// no longer here.
+/// The model of a stored conversation, unless the command line, the environment or a role sets one. An error
+/// if it is no longer here.
 pub fn of_conversation(config: &Config, before: Option<&str>) -> Result<Option<String>, String> {
     let given = config.source("model") >= Source::Role;
     match before.filter(|_| !given) {

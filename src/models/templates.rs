@@ -67,7 +67,7 @@ pub fn chat_template(header: &Header, settings: &Settings) -> Result<Option<Stri
 /// The same; a name in the config file or in a role never means a file in the current folder.
 pub(super) fn template_of(header: &Header, config: &Config) -> Result<Option<String>, Error> {
     let wanted = config.settings().chat_template.as_deref().filter(|_| config.is_in_file("chat-template"));
-    match wanted.filter(|name| Path::new(name).is_relative()) {
+    match wanted.filter(|name| !name.contains(['/', '.'])) {
         Some(name) if builtin(name).is_none() && !named(header).any(|(own, _)| own == name) => {
             let why = "there is no such template".to_string();
             let source = input::Error::Unreadable { name: name.into(), why };

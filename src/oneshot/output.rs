@@ -3,12 +3,13 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::Manner;
 use super::block::FirstBlock;
+use super::forecast::Forecast;
 use super::object::{self, Facts};
 use crate::chat::{Choice, Event};
 use crate::failure::{Exit, Failure};
@@ -68,6 +69,7 @@ pub(super) struct Printer<'a> {
     /// The result of printing so far.
     pub(super) output: io::Result<()>,
     facts: Facts,
+    forecast: Forecast,
     /// What will be in the file.
     held: String,
     block: FirstBlock,
@@ -88,6 +90,7 @@ impl<'a> Printer<'a> {
             first_token: None,
             output: Ok(()),
             facts,
+            forecast: Forecast::new(session.model().context_limit),
             held: String::new(),
             block: FirstBlock::of(language),
             choices: Vec::new(),
@@ -98,6 +101,8 @@ impl<'a> Printer<'a> {
     /// Prints an event; `None`: only time has passed. `Break`: printing has failed.
     pub(super) fn watch(&mut self, event: Option<&Event>) -> ControlFlow<()> {
         self.screen.show_progress(event);
+        let forecast = self.forecast.line(event, Instant::now());
+        forecast.iter().for_each(|line| self.screen.note(line));
         if let Some(event) = event {
             self.take(event);
         }

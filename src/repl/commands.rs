@@ -1,25 +1,27 @@
-//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs, tree.rs and
-//! model.rs have the functions behind it.
+//! The slash commands: one table for dispatch, completion, `/help` and the docs. conversation.rs, tree.rs,
+//! model.rs, files.rs and answer.rs have the functions behind it.
 
+mod words;
 mod model;
 mod tree;
 mod conversation;
+mod files;
+mod answer;
 mod role;
 
-use std::path::{Path, PathBuf};
-
+use self::answer::{copy, save};
 pub(super) use self::conversation::resume_conversation;
 use self::conversation::{
     clear, context, edit, export, fork, history, redo, resume, thinking, title, undo, why,
 };
-use self::model::{SHOWS, begin, compare, file, model, set, show, show_stats, system, tokens};
+use self::files::file;
+use self::model::{SHOWS, begin, compare, model, set, show, show_stats, system, tokens};
 pub(super) use self::role::told;
 pub(super) use self::tree::pick_message;
 use super::candidate::{Candidate, about_value, matching};
 use super::{Ask, Chat};
 use crate::chat::{Message, MessageId};
 use crate::failure::Failure;
-use crate::files::expanded;
 use crate::models::builtin_templates;
 use crate::settings::{Effect, SETTINGS, Setting, setting};
 use crate::suggest::nearest;
@@ -38,6 +40,8 @@ pub enum NextAction {
     Edit(String),
     /// Ask the user, and act after a yes.
     Confirm(Confirm),
+    /// Run this command of the shell, and attach its output.
+    Shell(String),
     /// Edit this message in the line editor.
     Change(MessageId, Message),
     Quit,
@@ -157,7 +161,28 @@ pub const COMMANDS: &[Command] = &[
         "list the roles, take one with its system prompt and settings, or leave it",
         role::role,
     ),
-    row(&["file", "read"], "[PATH|none]", Argument::Path, "attach a text file to the next message", file),
+    row(
+        &["file", "read"],
+        "[PATH|none [N|NAME]]",
+        Argument::Path,
+        "attach a text file, a folder or a pattern such as src/*.rs to the next message; none detaches all files or one; \
+         without arguments, list them",
+        file,
+    ),
+    row(
+        &["copy"],
+        "[N|code]",
+        Argument::Words(&["code"]),
+        "copy the last answer, its N-th code block or all its code to the clipboard",
+        copy,
+    ),
+    row(
+        &["save"],
+        "[--code] [--force] FILE",
+        Argument::Path,
+        "write the last answer, or with --code its code blocks, to a file; --force replaces a file without asking",
+        save,
+    ),
     row(&["title"], "[TEXT]", Argument::None, "show or change the title of this conversation", title),
     row(
         &["history"],
@@ -353,26 +378,8 @@ Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctr
 Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
 Tab completes, Up recalls earlier lines, Ctrl-R searches them; Right or End accepts the dim rest of an earlier line.
 Esc cancels a search, a completion or a question; with /set keys vi, it is vi's. Ctrl-W or Alt-Backspace deletes a word, \
-Ctrl-G or Ctrl-X Ctrl-E opens $EDITOR.";
-
-/// `"two words"` → `two words`, as a shell does.
-fn unquoted(value: &str) -> &str {
-    let inside = |quote: char| value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote));
-    inside('"').or_else(|| inside('\'')).unwrap_or(value)
-}
-
-/// A typed path → the path, without quotes and Tab's backslashes, and with `~` expanded.
-fn path(typed: &str) -> PathBuf {
-    let mut plain = String::new();
-    let mut escaped = false;
-    for c in unquoted(typed).chars() {
-        escaped = c == '\\' && !escaped;
-        if !escaped {
-            plain.push(c);
-        }
-    }
-    expanded(Path::new(&plain))
-}
+Ctrl-G or Ctrl-X Ctrl-E opens $EDITOR.
+@PATH in a typed message attaches a file or a folder; !COMMAND runs a command and attaches its output.";
 
 #[cfg(test)]
 mod tests {

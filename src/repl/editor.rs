@@ -21,14 +21,17 @@ use self::feed::Feed;
 use self::full::Full;
 use self::plain::Plain;
 use super::candidate::Candidate;
+use super::typed::{inert, plain};
 use crate::chat::Settings;
 use crate::failure::Failure;
+use crate::input::is_yes;
 use crate::ui::answer::{self, Reply};
 use crate::ui::{is_plain, terminal};
 
 /// What the user did at the prompt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input {
+    /// A line with marks (typed.rs).
     Text(String),
     /// Ctrl-C, with the text typed before it.
     Interrupted(String),
@@ -88,7 +91,7 @@ impl Editor {
         matches!(self.0, Mode::Full(_))
     }
 
-    /// The next line; it starts as `initial`.
+    /// The next line; it starts as `initial`, a line with marks.
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Input, Failure> {
         match &mut self.0 {
             Mode::Full(full) => full.read(prompt, initial, false),
@@ -96,16 +99,21 @@ impl Editor {
         }
     }
 
-    /// Lets the user edit `text`. `None`: cancelled with Esc, or the input ended.
+    /// Lets the user edit `text`, where nothing counts as typed. `None`: cancelled with Esc, or the input ended.
     pub(super) fn change(&mut self, prompt: &str, text: &str) -> Result<Option<String>, Failure> {
         let line = match &mut self.0 {
-            Mode::Full(full) => full.read(prompt, text, true)?,
+            Mode::Full(full) => full.read(prompt, &inert(text), true)?,
             Mode::Plain(plain) => plain.read(prompt, text)?,
         };
         Ok(match line {
-            Input::Text(line) => Some(line),
+            Input::Text(line) => Some(plain(&line).into_owned()),
             Input::Interrupted(_) | Input::End => None,
         })
+    }
+
+    /// Asks for confirmation; anything but yes means no.
+    pub(super) fn confirms(&mut self, question: &str) -> Result<bool, Failure> {
+        Ok(self.ask(&format!("{question} [y/N] "))?.is_some_and(|answer| is_yes(&answer)))
     }
 
     /// The answer to a question; `None`: no answer. Not part of the chat or its input history.
@@ -115,8 +123,8 @@ impl Editor {
                 Some(Reply::Line(line)) => Some(line),
                 _ => None,
             },
-            Mode::Plain(plain) => match plain.read(question, "")? {
-                Input::Text(line) => Some(line),
+            Mode::Plain(lines) => match lines.read(question, "")? {
+                Input::Text(line) => Some(plain(&line).into_owned()),
                 Input::Interrupted(_) | Input::End => None,
             },
         })

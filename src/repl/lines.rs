@@ -1,5 +1,5 @@
 //! The input history of the chat, in a file: one entry per line, with `\n`, `\r` and `\\` for line breaks and
-//! backslashes.
+//! backslashes, and `\@` and `\!` for those that nobody typed (typed.rs).
 //!
 //! Several processes may append to the file, each under a lock. It is shortened once it has far more than
 //! `MOST` entries.
@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::typed::MARKS;
 use crate::files::{folder_of, lock, own_file, own_folder, replace};
 
 /// Most entries that are read.
@@ -73,7 +74,8 @@ fn cut(path: &Path) -> io::Result<()> {
 }
 
 fn escaped(line: &str) -> String {
-    line.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
+    let line = line.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    MARKS.iter().fold(line, |line, (mark, c)| line.replace(*mark, &format!("\\{c}")))
 }
 
 fn unescaped(line: &str) -> String {
@@ -85,7 +87,9 @@ fn unescaped(line: &str) -> String {
             _ => match chars.next() {
                 Some('n') => text.push('\n'),
                 Some('r') => text.push('\r'),
-                Some(other) => text.push(other),
+                Some(other) => {
+                    text.push(MARKS.iter().find(|(_, c)| *c == other).map_or(other, |(mark, _)| *mark))
+                }
                 None => text.push('\\'),
             },
         }
@@ -102,7 +106,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/lines");
         assert!(read(&path).unwrap().is_empty());
-        let odd = ["one", "two\nlines\n", "C:\\new\\\\x\\", "#V2x", "  indented", "\u{9b}31m", "a\rb"];
+        let odd = [
+            "one",
+            "two\nlines\n",
+            "C:\\new\\\\x\\",
+            "#V2x",
+            "  indented",
+            "\u{9b}31m",
+            "a\rb",
+            "@x \\@y!",
+            "\u{10ffff}ls \u{10fffe}z",
+        ];
         odd.iter().for_each(|line| append(&path, line).unwrap());
         assert_eq!(read(&path).unwrap(), odd);
         std::fs::write(&path, format!("#V2\n{}", "line\n".repeat(MOST + MORE) + "last\n")).unwrap();

@@ -3,24 +3,28 @@
 
 mod candidate;
 pub mod commands;
+mod attaching;
 mod compare;
 mod editor;
 mod lines;
 mod prompt;
 mod rows;
+mod shell;
 mod turn;
+mod typed;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use self::attaching::Draft;
 use self::candidate::Candidate;
 use self::commands::{Confirm, Names, NextAction};
 use self::editor::{Editor, Input, no_editor};
+use self::typed::plain;
 use crate::chat::message::without_mark;
 use crate::chat::record::{Entry, Record};
 use crate::chat::{Attachment, Message, MessageId, Role};
 use crate::failure::{Exit, Failure};
-use crate::input;
 use crate::models;
 use crate::models::library;
 use crate::saved;
@@ -49,13 +53,13 @@ pub struct Chat<'a> {
     pub screen: &'a mut Screen,
     /// Files for the next message.
     pub attached: Vec<Attachment>,
+    /// The message that is being sent, as it was typed.
+    draft: Option<Draft>,
     open: ModelOpener,
     /// Whether the notice that the context is nearly full was shown.
     warned: bool,
     /// The system prompt before that of the role in use.
     before_role: Option<Option<String>>,
-    /// The last message as the role's prompt put it, and as it was typed.
-    in_prompt: Option<(String, String)>,
 }
 
 /// The source of the lines.
@@ -104,8 +108,8 @@ pub fn run(
     if let Some(role) = session.config().role() {
         screen.note(&commands::told(session, role));
     }
-    let (attached, warned, before_role, in_prompt) = (Vec::new(), false, None, None);
-    let mut chat = Chat { session, screen, attached, open, warned, before_role, in_prompt };
+    let (attached, draft, warned, before_role) = (Vec::new(), None, false, None);
+    let mut chat = Chat { session, screen, attached, draft, open, warned, before_role };
     let initial = match first {
         Some(message) => chat.ask(Ask::Say(message), &mut editor)?,
         None => String::new(),
@@ -171,6 +175,10 @@ impl Chat<'_> {
                 NextAction::Confirm(confirm) => {
                     self.confirm(confirm, editor)?.unwrap_or_else(|failure| self.screen.failure(&failure));
                 }
+                NextAction::Shell(command) => {
+                    self.run_command(&command, editor)
+                        .unwrap_or_else(|failure| self.screen.failure(&failure));
+                }
                 NextAction::Quit => return Ok(Exit::Answered),
             }
         }
@@ -181,8 +189,7 @@ impl Chat<'_> {
         if !editor.asks() {
             return Ok(Err(confirm.refusal));
         }
-        let answer = editor.ask(&format!("{} [y/N] ", confirm.question))?;
-        if !answer.is_some_and(|answer| input::is_yes(&answer)) {
+        if !editor.confirms(&confirm.question)? {
             self.screen.note(UNCHANGED);
             return Ok(Ok(()));
         }
@@ -205,11 +212,8 @@ impl Chat<'_> {
     /// Asks before the conversation goes to a server for the first time. `false`: it stays here.
     fn may_leave(&mut self, server: Option<Server>, editor: &mut Editor) -> Result<bool, Failure> {
         let Some(server) = server else { return Ok(true) };
-        if editor.asks() {
-            let answer = editor.ask(&format!("{} [y/N] ", saved::leaving_question(&server)))?;
-            if !answer.is_some_and(|answer| input::is_yes(&answer)) {
-                return Ok(false);
-            }
+        if editor.asks() && !editor.confirms(&saved::leaving_question(&server))? {
+            return Ok(false);
         }
         self.session.agree(&server); // without a terminal, the command line or /model has named the server
         Ok(true)
@@ -252,7 +256,12 @@ impl Chat<'_> {
         commands::pick_message(self, &mut ask)
     }
 
-    fn understand(&mut self, text: String) -> NextAction {
+    /// What a line with marks asks for.
+    fn understand(&mut self, line: String) -> NextAction {
+        if let Some(command) = line.strip_prefix('!') {
+            return NextAction::Shell(plain(command).into_owned());
+        }
+        let text = plain(&line);
         let one_line = !text.contains('\n') && commands::is_command(&text);
         if one_line || ["/system ", "/begin "].iter().any(|command| text.starts_with(command)) {
             return commands::run(self, &text).unwrap_or_else(|failure| {
@@ -260,15 +269,7 @@ impl Chat<'_> {
                 NextAction::Prompt
             });
         }
-        if text.trim().is_empty() && self.attached.is_empty() {
-            return NextAction::Prompt;
-        }
-        let typed = text.trim_end();
-        let sent = self.session.config().role().and_then(|role| role.message(typed));
-        self.in_prompt = sent.clone().map(|sent| (sent, typed.to_string()));
-        let message = Message::new(Role::User, sent.as_deref().unwrap_or(typed))
-            .with_files(std::mem::take(&mut self.attached));
-        NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
+        self.message(line)
     }
 
     /// Waits until the model is loaded.

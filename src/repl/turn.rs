@@ -37,8 +37,15 @@ enum Decision {
 impl Chat<'_> {
     /// Asks the model, and again once the user has decided what to drop or to go on without a worker. Returns text for the line editor.
     pub(super) fn ask(&mut self, mut ask: Ask, editor: &mut Editor) -> Result<String, Failure> {
-        if !self.may_leave(self.session.leaves_for(), editor)? {
+        let leaves = self.may_leave(self.session.leaves_for(), editor)?;
+        if !leaves {
             self.screen.note("nothing was sent; /model switches back");
+        }
+        let sends = match &ask {
+            Ask::Say(message) => leaves && self.may_be_sent(message, editor)?,
+            _ => leaves,
+        };
+        if !sends {
             return Ok(match ask {
                 Ask::Say(message) => self.back_into_editor(Some(Box::new(message))),
                 _ => String::new(),
@@ -237,14 +244,8 @@ impl Chat<'_> {
         let Some(message) = message else {
             return String::new();
         };
-        self.attached = message.files().cloned().collect();
-        let sent = message.text().into_owned();
-        let text = match self.in_prompt.take() {
-            Some((in_prompt, typed)) if in_prompt == sent => typed, // it will go into the prompt again
-            _ => sent,
-        };
         // Text typed in the meantime goes on a new line.
-        text + if terminal::typed_ahead() { "\n" } else { "" }
+        self.unsent(&message) + if terminal::typed_ahead() { "\n" } else { "" }
     }
 }
 

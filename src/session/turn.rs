@@ -84,7 +84,8 @@ impl Session {
     /// is where it was before.
     pub fn say(&mut self, message: Message, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         if self.conversation.add_examples() && self.title.is_none() {
-            self.set_title(&Entry::new(MessageId::fresh(), None, message.clone()).title()); // not the example's
+            // Not from the example.
+            self.set_title(&Entry::new(MessageId::fresh(), None, message.clone()).title());
         }
         let before = self.conversation.head();
         match self.conversation.unanswered(&message) {

@@ -112,8 +112,8 @@ pub(super) fn applied(all: &[Assignment]) -> Settings {
 /// Settings that exclude each other.
 pub(super) const RIVALS: &[[&str; 2]] = &[["incognito", "keep"], ["system-prompt", "system-prompt-file"]];
 
-/// The values of the highest source of each setting, in order, without those that a rival from a higher source
-/// beats.
+/// The values of the highest source of each setting, in order, without those that a rival from a higher
+/// source beats.
 pub(super) fn in_force(all: &[Assignment]) -> impl Iterator<Item = &Assignment> {
     let highest = |name| all.iter().filter(|a| a.setting.name == name).map(|a| a.source).max();
     let beaten =

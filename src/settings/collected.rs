@@ -1,5 +1,5 @@
-//! What the config file, the environment and the command line say, collected: values, servers, aliases, sections
-//! for models, and what is wrong.
+//! What the config file, the environment and the command line say, collected: values, servers, aliases,
+//! sections for models, and what is wrong.
 
 use super::assignment::{Assignment, Wrong, checked};
 use super::models::{Alias, Section};

@@ -1,5 +1,5 @@
-//! The table of settings → a config file in which every setting stands as a comment, with its help, its default
-//! and the values that it takes.
+//! The table of settings → a config file in which every setting stands as a comment, with its help, its
+//! default and the values that it takes.
 
 use super::setting::Setting;
 use super::table::SETTINGS;
@@ -7,8 +7,8 @@ use crate::chat::settings::Settings;
 
 const HEAD: &str = "\
 # fireside's settings. Every line is a comment: remove the # before a setting to change it.
-# Precedence: /set in a chat, command line, environment, role, section for a model, this file, the model file's
-# advice, the catalogue's, defaults. fireside config shows every value in effect and where it comes from.
+# Precedence: /set in a chat, command line, environment, role, section for a model, this file, the model
+# file's advice, the catalogue's, defaults. fireside config shows every value in effect and where it comes from.
 # A relative path begins in the folder of this file.
 ";
 

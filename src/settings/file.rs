@@ -1,5 +1,5 @@
-//! The config file (TOML, one `name = value` per line; servers, aliases and sections for models in tables) → what
-//! they say, and all errors with their lines.
+//! The config file (TOML, one `name = value` per line; servers, aliases and sections for models in tables) →
+//! what they say, and all errors with their lines.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

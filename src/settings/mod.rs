@@ -4,9 +4,9 @@
 //! table.rs has a row for each setting (a `Setting`, see setting.rs). values.rs parses and shows its values,
 //! looks.rs those about the terminal.
 //! resolve.rs joins the sources into the settings in effect; file.rs and environment.rs read two of them, and
-//! assignment.rs has the values with their sources, collected.rs what they all say. servers.rs has the servers of
-//! the config file, models.rs its aliases and its sections for models, roles.rs the roles beside it, paths.rs the
-//! paths of fireside's own files.
+//! assignment.rs has the values with their sources, collected.rs what they all say. servers.rs has the servers
+//! of the config file, models.rs its aliases and its sections for models, roles.rs the roles beside it, paths.rs
+//! the paths of fireside's own files; commented.rs writes a config file.
 
 pub mod assignment;
 pub mod models;

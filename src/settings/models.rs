@@ -1,5 +1,5 @@
-//! The config file's sections for some models (`[models."PATTERN"]`) and its aliases of their names → what holds
-//! for a model, and the name that is meant.
+//! The config file's sections for some models (`[models."PATTERN"]`) and its aliases of their names → what
+//! holds for a model, and the name that is meant.
 
 use std::borrow::Cow;
 

@@ -113,8 +113,8 @@ impl Config {
         models::unaliased(wanted, &self.aliases, &self.servers)
     }
 
-    /// Whether somebody typed the name of this model here and now, so that a relative path begins in the current
-    /// folder.
+    /// Whether somebody typed the name of this model here and now, so that a relative path begins in the
+    /// current folder.
     pub fn is_typed(&self, wanted: &str) -> bool {
         let in_file = self.is_in_file("model") && self.settings.model.as_deref() == Some(wanted);
         self.unaliased(wanted) == wanted && !in_file

@@ -1,7 +1,7 @@
 //! Roles: `roles/NAME.md` beside the config file → settings, a system prompt, examples and a prompt.
 //!
-//! A file begins with front matter between `---` lines (front_matter.rs), if it has any. Then comes the system
-//! prompt; then examples, pairs of `### INPUT:` and `### OUTPUT:`; then, after `### PROMPT:`, the prompt of a
+//! A file begins with front matter between `---` lines (front_matter.rs), if it has any. Then comes the
+//! system prompt; then examples, pairs of `### INPUT:` and `### OUTPUT:`; then, after `### PROMPT:`, the prompt of a
 //! task. Variables stand in all texts (text.rs); `$input`, the user's text, in the prompt only.
 
 mod front_matter;
@@ -58,7 +58,8 @@ pub struct TakenRole {
     prompt: Option<Text>,
 }
 
-/// The role in `folder` with this name, with the values of its variables. All that is wrong with it, a line each.
+/// The role in `folder` with this name, with the values of its variables. An error is all that is wrong with it,
+/// a line each.
 pub fn taken(
     folder: Option<&Path>,
     name: &str,
@@ -218,8 +219,8 @@ impl TakenRole {
         self.prompt.as_ref().is_some_and(|prompt| prompt.variables().next().is_some())
     }
 
-    /// The message for the user's text; `None`: the text itself. Where the prompt has no place for it, it stands
-    /// before the prompt.
+    /// The message for the user's text; `None`: the text itself. Where the prompt has no place for it, it
+    /// stands before the prompt.
     pub fn message(&self, input: &str) -> Option<String> {
         let prompt = self.prompt.as_ref()?;
         Some(match self.needs_input() {

@@ -120,8 +120,8 @@ impl Setting {
         }
     }
 
-    /// A value that stands in a file in `folder`: a relative path begins there, not in the current folder. What
-    /// may be a name is a path if it looks like one.
+    /// A value that stands in a file in `folder`: a relative path begins there, not in the current folder.
+    /// What may be a name is a path if it looks like one.
     pub fn anchored(&self, value: &str, folder: &Path) -> String {
         let path = Path::new(value);
         let kept = path.is_absolute() || path.starts_with("~") || ["", "none"].contains(&value);

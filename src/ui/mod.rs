@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod below;
+pub mod clipboard;
 pub mod crash;
 pub mod keys;
 pub mod live;

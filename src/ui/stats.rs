@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::chat::{DraftCounts, Dropped, Stats, StopReason};
-use crate::units::count;
+use crate::chat::{Cost, DraftCounts, Dropped, Stats, StopReason};
+use crate::units::{about, count};
 
 /// One line: tokens, speed, context.
 pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
@@ -31,6 +31,17 @@ pub fn line(stats: &Stats, first_token: Option<Duration>) -> String {
 
 fn tokens(number: usize) -> String {
     count(number, "token")
+}
+
+/// What attached files cost, as in `3 tokens, about 2 s to prefill; 997 of 1000 tokens left in the context`.
+pub fn cost(cost: &Cost) -> String {
+    let approximately = if cost.estimated { "about " } else { "" };
+    let prefill =
+        cost.prefill.map_or(String::new(), |time| format!(", {} to prefill", about(time.as_secs_f64())));
+    let left = cost.left().filter(|_| !cost.is_too_long());
+    let left =
+        left.map_or(String::new(), |left| format!("; {left} of {} left in the context", tokens(cost.limit)));
+    format!("{approximately}{}{prefill}{left}", tokens(cost.tokens))
 }
 
 /// All statistics, one per line.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{ask, chat, hello, named};
+use super::{ask, chat, hello, llama_server, named};
 use crate::support::pty::*;
 use crate::support::server::{FakeServer, Reply};
 use crate::support::{Home, tiny};
@@ -177,4 +177,33 @@ fn a_chat_switches_to_a_server_and_back() {
     assert!(server.questions()[0].body.contains("Local."));
     let gone = chat(&home, &server, &[], "Hi\n/model tiny@http://127.0.0.1:1\nHi\n").code(0);
     gone.stdout("Hello there\nHello there\n").says("could not reach http://127.0.0.1:1");
+}
+
+#[test]
+fn what_a_message_names_or_a_command_says_leaves_only_after_a_yes() {
+    let home = Home::new();
+    home.write("notes.txt", "confidential");
+    let server = llama_server(4096);
+    let mut terminal = home.terminal(&["--server", &server.url]);
+    let host = server.url.trim_start_matches("http://");
+    let prompt = format!("{host} > ");
+    let asked = || server.asked().iter().filter(|asked| asked.body.contains("confidential")).count();
+    terminal
+        .at(&prompt)
+        .line("see @notes.txt")
+        .at(&format!("Send the files to {host} with your message? [y/N] "));
+    terminal.keys(ESC).sees("nothing was sent").at(&format!("{prompt}see @notes.txt")).keys(CTRL_U);
+    let question = format!("Attach the output? It goes to {host} with your next message. [y/N] ");
+    terminal
+        .at(&prompt)
+        .line("!cat notes.txt")
+        .sees("confidential")
+        .at(&question)
+        .keys(ESC)
+        .sees("not attached");
+    assert_eq!(asked(), 0, "not even to count its tokens");
+    terminal.at(&prompt).line("!cat notes.txt").at(&question).line("y").sees("attached $ cat notes.txt");
+    terminal.at(&prompt).line("see @notes.txt").line("y").sees("Hello there").at(&prompt);
+    let question = server.questions().pop().unwrap().body;
+    assert_eq!(question.matches("confidential").count(), 2, "{question}");
 }

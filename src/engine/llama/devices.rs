@@ -133,11 +133,18 @@ fn described(device: sys::ggml_backend_dev_t) -> Option<Device> {
 fn with_test_memory(mut devices: Vec<Device>) -> Vec<Device> {
     let Ok(caps) = std::env::var("FIRESIDE_TEST_GPUS") else { return devices };
     let caps = caps.split(',').filter_map(|mib| mib.trim().parse::<u64>().ok()).map(|mib| mib << 20);
-    for (index, cap) in caps.enumerate() {
-        if let Some(gpu) = devices.iter_mut().filter(|device| device.is_gpu()).nth(index) {
-            gpu.free = gpu.free.min(cap);
-            continue;
+    let caps: Vec<u64> = caps.collect();
+    let mut there: Vec<Option<String>> = Vec::new(); // two back ends may have the same GPU
+    for device in devices.iter_mut().filter(|device| device.is_gpu()) {
+        let known =
+            device.hardware.as_ref().and_then(|_| there.iter().position(|gpu| *gpu == device.hardware));
+        let place = known.unwrap_or(there.len());
+        if known.is_none() {
+            there.push(device.hardware.clone());
         }
+        device.free = caps.get(place).map_or(device.free, |cap| device.free.min(*cap));
+    }
+    for (index, cap) in caps.into_iter().enumerate().skip(there.len()) {
         let (name, description) = (format!("Pretend{index}"), "pretended GPU".into());
         let kind = DeviceKind::Gpu;
         devices.push(Device { name, description, kind, free: cap, total: cap, hardware: None });

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Confirm, NextAction, path};
+use super::words::{flagged, path};
+use super::{Confirm, NextAction};
 use crate::chat::record::Record;
 use crate::chat::{Attachment, Counts, Message, Role};
 use crate::failure::Failure;
@@ -11,6 +12,7 @@ use crate::history::database::{Filter, Hit};
 use crate::history::exchange::ExportFormat;
 use crate::history::journal::Heading;
 use crate::models;
+use crate::repl::typed::inert;
 use crate::repl::{Ask, Chat, UNCHANGED, editor, show_resumed};
 use crate::saved;
 use crate::ui::table::{Column, table};
@@ -102,13 +104,8 @@ pub(super) fn fork(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
     Ok(NextAction::Prompt)
 }
 
-const FORCE: &str = "--force";
-
 pub(super) fn export(chat: &mut Chat, file: &str) -> Result<NextAction, Failure> {
-    let outside = |rest: &&str| rest.is_empty() || rest.starts_with(char::is_whitespace);
-    let first = file.strip_prefix(FORCE).filter(outside);
-    let last = || file.strip_suffix(FORCE).filter(|rest| rest.ends_with(char::is_whitespace));
-    let (force, file) = first.or_else(last).map_or((false, file), |rest| (true, rest.trim()));
+    let ([force], file) = flagged(file, ["--force"]);
     if chat.session.conversation().is_empty() {
         return Err(Failure::new("the conversation is empty"));
     }
@@ -184,7 +181,7 @@ pub(super) fn redo(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {
 pub(super) fn edit(chat: &mut Chat, which: &str) -> Result<NextAction, Failure> {
     let said = chat.session.conversation().user_messages();
     if said.is_empty() {
-        return editor::in_external_editor("").map(NextAction::Edit);
+        return editor::in_external_editor("").map(|text| NextAction::Edit(inert(&text)));
     }
     let place = match which {
         "" => said.len(),

@@ -1,15 +1,14 @@
 //! Commands about the model: which one, its settings, its files and its prompt.
 
-use super::{DEFAULT, NextAction, changeable, command, path, unquoted};
+use super::words::{path, unquoted};
+use super::{DEFAULT, NextAction, changeable, command};
 use crate::chat::settings::renamed;
-use crate::chat::{Message, Role};
 use crate::failure::Failure;
-use crate::input::attach;
 use crate::repl::Chat;
 use crate::settings::{Effect, Setting, names, setting};
 use crate::suggest::nearest;
 use crate::ui::stats;
-use crate::units::{about, count, size};
+use crate::units::count;
 
 pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
 
@@ -205,58 +204,6 @@ pub(super) fn begin(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> 
         }
     }
     Ok(NextAction::Prompt)
-}
-
-pub(super) fn file(chat: &mut Chat, typed: &str) -> Result<NextAction, Failure> {
-    if typed.is_empty() || typed == "none" {
-        if typed == "none" {
-            chat.attached.clear();
-        }
-        let names: Vec<&str> = chat.attached.iter().map(|a| a.name.as_str()).collect();
-        let line = if names.is_empty() {
-            "no files are attached".into()
-        } else {
-            format!("attached: {}", names.join(", "))
-        };
-        chat.screen.show(&line);
-        return Ok(NextAction::Prompt);
-    }
-    let path = path(typed);
-    let attachment = attach(&path).map_err(Failure::from).map_err(|failure| match failure.hint {
-        None if typed.contains(' ') && !path.exists() => {
-            failure.hint("attach one file at a time; a name with spaces needs quotes")
-        }
-        _ => failure,
-    })?;
-    let bytes = attachment.text.len() as u64;
-    chat.wait_for_model()?;
-    let without = chat.session.count(Some(&with_files(chat)))?;
-    chat.attached.push(attachment);
-    let with = chat.session.count(Some(&with_files(chat)))?;
-    let tokens = with.prompt.saturating_sub(without.prompt);
-    let prefill = with.prefill.zip(without.prefill).map_or(String::new(), |(with, without)| {
-        format!(", {} to prefill", about(with.saturating_sub(without).as_secs_f64()))
-    });
-    chat.screen.note(&format!(
-        "attached {} to your next message: {}, {}{}{prefill}",
-        path.display(),
-        size(bytes),
-        if with.estimated { "about " } else { "" },
-        count(tokens, "token")
-    ));
-    if with.limit > 0 && with.prompt >= with.limit {
-        chat.screen.note(&format!(
-            "too long for the context of {} tokens: /file none detaches it; a part of it may fit",
-            with.limit
-        ));
-    }
-    Ok(NextAction::Prompt)
-}
-
-/// A message with the attached files only.
-fn with_files(chat: &Chat) -> Message {
-    let message = Message::new(Role::User, "").with_files(chat.attached.clone());
-    message.with_headers(chat.session.settings().file_header)
 }
 
 pub(super) fn tokens(chat: &mut Chat, _: &str) -> Result<NextAction, Failure> {

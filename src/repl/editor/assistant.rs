@@ -15,6 +15,7 @@ use super::keys::{LineState, UNBROKEN};
 use super::menu::menu;
 use crate::repl::candidate::Candidate;
 use crate::repl::rows::Rows;
+use crate::repl::typed;
 use crate::ui::table::cut;
 use crate::ui::{acts, sanitize, terminal};
 
@@ -91,7 +92,7 @@ impl Hinter for Assistant {
         let columns = terminal::columns()?;
         let used = terminal::column(&format!("{}{}", self.prompt, sanitize(line)), columns);
         let (first, more) = rest.split_once('\n').map_or((rest.as_str(), ""), |(first, _)| (first, "…"));
-        let text = sanitize(first).replace('\t', " ") + more;
+        let text = typed::plain(&sanitize(first)).replace('\t', " ") + more;
         let shown = cut(&text, columns.saturating_sub(used + 1));
         self.shown_hint.replace(shown.clone());
         (!shown.is_empty()).then_some(Ghost { rest, shown })
@@ -111,7 +112,10 @@ impl Highlighter for Assistant {
     }
 
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        sanitize(line)
+        match sanitize(line) {
+            Cow::Borrowed(line) => typed::plain(line),
+            Cow::Owned(line) => typed::plain(&line).into_owned().into(),
+        }
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
@@ -140,12 +144,24 @@ impl Completer for Assistant {
             let new_line = "\n".to_string();
             return Ok((pos - 1, vec![Pair { display: new_line.clone(), replacement: new_line }]));
         }
-        let (start, offered) = match (self.complete)(&line[..pos]) {
-            Some(offered) => offered,
-            None => {
-                let (start, files) = self.files.complete(line, pos, ctx)?;
-                let file = |Pair { display: name, replacement: text }| Candidate { name, ..text.into() };
-                (start, files.into_iter().map(file).collect())
+        let mention = typed::being_typed(&line[..pos]);
+        let commands = if mention.is_some() { None } else { (self.complete)(&line[..pos]) };
+        let (start, offered) = match (commands, mention) {
+            (Some(offered), _) => offered,
+            (None, mention) => {
+                let at = mention.unwrap_or_default();
+                let (start, files) = match mention {
+                    Some(at) => self.files.complete_path(&line[at..pos], pos - at)?,
+                    None => self.files.complete(line, pos, ctx)?,
+                };
+                let end = if mention.is_some() && files.len() == 1 {
+                    typed::end_of_path(&line[at..pos], &files[0].replacement)
+                } else {
+                    ""
+                };
+                let file =
+                    |Pair { display: name, replacement: text }| Candidate { name, ..(text + end).into() };
+                (at + start, files.into_iter().map(file).collect())
             }
         };
         let (menu, described) = menu(offered);

@@ -16,6 +16,7 @@ use nix::sys::termios::{FlushArg, cfmakeraw, tcflush, tcgetattr};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use crate::chat::settings::KeyBindings;
+use crate::repl::typed::inert;
 use crate::ui::keys::Key;
 use crate::ui::terminal::{self, Raw};
 use crate::ui::typing::{self, Waited, is_readable};
@@ -165,7 +166,7 @@ fn as_bytes(key: &Key, bindings: KeyBindings) -> String {
         Key::WordRight => "\x1b[1;5C",
         Key::BackspaceWord => "\x1b\x7f",
         Key::DeleteWord => "\x1b[3;5~",
-        Key::Pasted(text) => return format!("\x1b[200~{text}\x1b[201~"),
+        Key::Pasted(text) => return format!("\x1b[200~{}\x1b[201~", inert(text)),
     };
     fixed.to_string()
 }

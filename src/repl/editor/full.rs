@@ -20,6 +20,7 @@ use crate::chat::settings::KeyBindings;
 use crate::failure::Failure;
 use crate::files::reason;
 use crate::repl::lines;
+use crate::repl::typed::{self, inert, no_command, plain};
 use crate::ui::terminal::{self, Cursor, Hushed};
 use crate::ui::theme::{self, Asked};
 use crate::ui::{last_line, retype};
@@ -74,6 +75,7 @@ impl Full {
         if let Some(line) = self.earlier.pop_front() {
             crate::ui::log(&format!("{prompt}{line}\n"));
             retype(prompt, "", &line, "");
+            let line = inert(&line); // the terminal marked no pastes yet
             self.remember(&line);
             return Ok(Input::Text(line));
         }
@@ -92,19 +94,21 @@ impl Full {
             let read = self.line(prompt, (&initial.0, &initial.1));
             match read.map_err(ReadlineError::from).flatten() {
                 Ok(line) => {
-                    retype(prompt, self.prompt_style(), &line, "");
+                    retype(prompt, self.prompt_style(), &plain(&line), "");
                     let block = self.shared.state.lock().expect(UNBROKEN).block;
-                    let line = inside(&line).filter(|_| block).unwrap_or(line);
+                    let line = inside(&line).filter(|_| block).map(no_command).unwrap_or(line);
                     self.remember(&line);
                     return Ok(Input::Text(line));
                 }
                 Err(ReadlineError::Interrupted) => match self.without_hint(prompt) {
                     Some(ended) if ended.key == EndKey::Edit => {
-                        let edited = in_external_editor(&ended.line);
-                        initial.0 = edited.unwrap_or_else(|failure| {
-                            failure.print();
-                            ended.line
-                        });
+                        initial.0 = match in_external_editor(&plain(&ended.line)) {
+                            Ok(text) => typed::edited(&ended.line, &text),
+                            Err(failure) => {
+                                failure.print();
+                                ended.line
+                            }
+                        };
                         initial.1.clear();
                     }
                     Some(ended) if ended.key == EndKey::Suspend => {
@@ -144,7 +148,7 @@ impl Full {
         let ended = self.shared.take_ended()?;
         let hint = self.editor.helper().map(Assistant::take_hint).unwrap_or_default();
         if !hint.is_empty() {
-            retype(prompt, self.prompt_style(), &ended.line, &hint);
+            retype(prompt, self.prompt_style(), &plain(&ended.line), &hint);
         }
         Some(ended)
     }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Input;
 use super::blocks::{finished, unfinished};
 use crate::failure::Failure;
+use crate::repl::typed::{inert, plain};
 use crate::ui::{keys, last_line, terminal};
 
 pub(super) struct Plain {
@@ -27,7 +28,7 @@ impl Plain {
     pub(super) fn read(&mut self, prompt: &str, initial: &str) -> Result<Input, Failure> {
         let mut text = String::new();
         if !initial.is_empty() && self.prompt {
-            last_line(&format!("(not sent: {initial})"));
+            last_line(&format!("(not sent: {})", plain(initial)));
         }
         loop {
             if self.prompt {
@@ -49,7 +50,7 @@ impl Plain {
             }
             let whole = text.strip_suffix('\n').unwrap_or(&text);
             if read == 0 || !unfinished(whole) {
-                return Ok(Input::Text(finished(whole)));
+                return Ok(Input::Text(inert(&finished(whole)))); // pastes are not marked here
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The front matter of a role, a small part of YAML → keys with values.
 //!
-//! One `key: value` a line. A value is a word, a text in quotes, or a list (`[a, b]`, or `- a` on lines of its
-//! own); `vars` and the like have indented `key: value` lines. `#` begins a comment. All else of YAML is refused,
-//! so that nothing is read otherwise than meant.
+//! One `key: value` a line. A value is a word, a text in quotes, or a list (`[a, b]`, or `- a` on lines of
+//! its own); `vars` and the like have indented `key: value` lines. `#` begins a comment. All else of YAML is
+//! refused, so that nothing is read otherwise than meant.
 
 /// A value, and the line where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

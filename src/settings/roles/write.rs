@@ -15,7 +15,8 @@ pub struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The file's text; `None`: it would not be read as it is meant, because a text looks like part of the file.
+    /// The file's text; `None`: it would not be read as it is meant, because a text looks like part of the
+    /// file.
     pub fn text(&self, name: &str, path: &Path) -> Option<String> {
         let mut lines: Vec<String> = Vec::new();
         for (at, one) in self.settings.iter().enumerate() {

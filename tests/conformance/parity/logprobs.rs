@@ -36,22 +36,14 @@ fn log_probabilities_are_those_of_llama_server() {
     }
     let (mut compared, mut differing) = (0, Vec::new());
     let home = Home::new();
-    let args = ["-n", TOKENS, "--temp", "0", "--json", "--logprobs", OTHERS];
+    let args = ["-n", TOKENS, "--logprobs", OTHERS];
     for model in models() {
         for prompt in PROMPTS {
             // A fresh server: what it has in its cache was evaluated in other batches.
             let server = Server::start(&program, &model, &["--ctx-size", "4096", "--flash-attn", "on"]);
             let there = server.answers(&home, &[&args[..], &["-p", prompt]].concat());
-            let alone = [
-                "--no-speculative",
-                "--no-prompt-cache",
-                "--flash-attn",
-                "on",
-                "--batch-size",
-                "512",
-                "-p",
-                prompt,
-            ];
+            let alone = "--temp 0 --json --no-speculative --no-prompt-cache --flash-attn on --batch-size 512";
+            let alone: Vec<&str> = alone.split(' ').chain(["-p", prompt]).collect();
             let here = home.run(&[&args[..], &alone].concat()).model(&model).done().code(0).json();
             let tokens = |object: &Value| object["logprobs"].as_array().unwrap().clone();
             for (one, other) in tokens(&here).iter().zip(&tokens(&there)) {

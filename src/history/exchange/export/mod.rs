@@ -101,7 +101,9 @@ fn markdown_message(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
         let code = |name: &str| format!("`{}`", line(name).replace('`', "'"));
         match part {
             Part::Text(_) | Part::Media(_) => writeln!(out, "{}\n", closed(&part.content()))?,
-            Part::File(file) => writeln!(out, "{}:\n\n{}\n", code(&file.name), fenced("", &file.text))?,
+            Part::File(file) => {
+                writeln!(out, "{}:\n\n{}\n", code(&file.name), fenced(&file.language, &file.text))?
+            }
             Part::ToolCall(call) => {
                 writeln!(out, "Call of {}:\n\n{}\n", code(&call.name), fenced("", &call.arguments_text()))?
             }

@@ -1,0 +1,206 @@
+//! Files for the next message: attached by a command or mentioned in the message itself, with what they cost; and
+//! the question before a message is sent whose files take long to read or much of the context.
+
+use std::path::Path;
+
+use super::commands::NextAction;
+use super::editor::Editor;
+use super::shell::{self, MOST_BYTES};
+use super::typed::{self, mentions, plain};
+use super::{Ask, Chat};
+use crate::chat::{Attachment, Message, Role};
+use crate::failure::{Exit, Failure};
+use crate::files::{expanded, reason};
+use crate::input::{self, Attached};
+use crate::ui::stats;
+use crate::units::{count, size};
+
+/// A message as it was typed, to be put back into the line editor if it is not sent.
+pub(super) struct Draft {
+    /// With marks.
+    line: String,
+    /// The text of the message, which a role's prompt may have put differently.
+    sent: String,
+    /// The files attached before.
+    attached: Vec<Attachment>,
+    /// Whether it mentions files.
+    mentions: bool,
+}
+
+/// `src/a.rs`, or `12 files of src`.
+fn named(shown: &str, files: &[Attachment]) -> String {
+    match files {
+        [file] if file.name == shown => shown.to_string(),
+        [file] => format!("{} ({shown})", file.title()),
+        files => format!("{} of {shown}", count(files.len(), "file")),
+    }
+}
+
+fn bytes(files: &[Attachment]) -> String {
+    size(files.iter().map(|file| file.text.len() as u64).sum())
+}
+
+impl Chat<'_> {
+    /// The next message as far as it is known: its files.
+    pub(super) fn next_message(&self) -> Message {
+        let message = Message::new(Role::User, "").with_files(self.attached.clone());
+        message.with_headers(self.session.settings().file_header)
+    }
+
+    /// Attaches files, which `shown` names, to the next message, and says what they cost.
+    pub(super) fn attach(&mut self, shown: &str, found: Attached) -> Result<(), Failure> {
+        let before = self.next_message();
+        let what = format!("{} to your next message: {}", named(shown, &found.files), bytes(&found.files));
+        self.attached.extend(found.files);
+        let next = self.next_message();
+        let cost = self.wait_for_model().and_then(|()| Ok(self.session.cost(&before, &next)?));
+        let cost = cost.inspect_err(|_| self.screen.note(&format!("attached {what}")))?;
+        self.screen.note(&format!("attached {what}, {}", stats::cost(&cost)));
+        found.left_out.iter().for_each(|files| self.screen.note(&format!("left out of {shown}: {files}")));
+        if cost.is_too_long() {
+            let limit = count(cost.limit, "token");
+            let part = if before.parts.is_empty() { "it" } else { "all files" };
+            self.screen.note(&format!(
+                "too long for the context of {limit}: /file none detaches {part}; a part of it may fit"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A line that is no command → the message, with the files that it mentions.
+    pub(super) fn message(&mut self, line: String) -> NextAction {
+        let (text, before) = (plain(&line).trim_end().to_string(), self.attached.clone());
+        let found = match self.mentioned(&line) {
+            Ok(found) => found,
+            Err(failure) => {
+                if failure.exit != Exit::Interrupted {
+                    self.screen.failure(&failure);
+                }
+                return NextAction::Edit(line);
+            }
+        };
+        let mentions = !found.is_empty();
+        for (path, found) in found {
+            self.screen.note(&format!("attached {}: {}", named(&path, &found.files), bytes(&found.files)));
+            found.left_out.iter().for_each(|files| self.screen.note(&format!("left out of {path}: {files}")));
+            self.attached.extend(found.files);
+        }
+        if text.trim().is_empty() && self.attached.is_empty() {
+            return NextAction::Prompt;
+        }
+        let role = self.session.config().role();
+        let sent = role.and_then(|role| role.message(&text)).unwrap_or(text);
+        let message = Message::new(Role::User, sent.clone()).with_files(std::mem::take(&mut self.attached));
+        self.draft = Some(Draft { line, sent, attached: before, mentions });
+        NextAction::Ask(Ask::Say(message.with_headers(self.session.settings().file_header)))
+    }
+
+    /// Reads the files that typed mentions name, if they exist and are not attached yet; each with its path.
+    fn mentioned(&self, line: &str) -> Result<Vec<(String, Attached)>, Failure> {
+        let mut found: Vec<(String, Attached)> = Vec::new();
+        for mention in mentions(line) {
+            for path in mention.paths() {
+                let mut attached = match input::attach(Path::new(path)) {
+                    Ok(attached) => attached,
+                    Err(_) if !expanded(Path::new(path)).exists() => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let earlier = || self.attached.iter().chain(found.iter().flat_map(|(_, one)| &one.files));
+                attached.files.retain(|file| earlier().all(|other| other.name != file.name));
+                if !attached.files.is_empty() {
+                    // The text speaks of the files by name, so the model needs their names too.
+                    attached.files = attached.files.into_iter().map(Attachment::with_header).collect();
+                    found.push((path.to_string(), attached));
+                }
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asks before mentioned files leave this machine, shows what they cost, and asks before the message is sent if
+    /// its files cost much. `false`: it is not sent.
+    pub(super) fn may_be_sent(&mut self, message: &Message, editor: &mut Editor) -> Result<bool, Failure> {
+        if message.files().next().is_none() {
+            return Ok(true);
+        }
+        let mentions = self.draft.as_ref().is_some_and(|draft| draft.mentions);
+        // First of all: a server may count tokens, too.
+        if let Some(host) = self.session.model().host.clone().filter(|_| mentions)
+            && !self.agrees(&format!("Send the files to {host} with your message?"), editor)?
+        {
+            return Ok(false);
+        }
+        match self.wait_for_model() {
+            Err(failure) if failure.exit == Exit::Interrupted => {
+                self.screen.note("stopped before the answer began");
+                return Ok(false);
+            }
+            Err(_) => return Ok(true), // the turn reports it
+            Ok(()) => {}
+        }
+        let Ok(cost) = self.session.cost(&Message::new(Role::User, ""), message) else { return Ok(true) };
+        let high = cost.is_high() && !cost.is_too_long(); // else the turn asks what to do
+        if mentions || high {
+            self.screen.note(&format!("your message has {}", stats::cost(&cost)));
+        }
+        Ok(!high || self.agrees("Send it?", editor)?)
+    }
+
+    /// Asks before a message is sent. Without anyone to ask, it is.
+    fn agrees(&mut self, question: &str, editor: &mut Editor) -> Result<bool, Failure> {
+        let agrees = !editor.asks() || editor.confirms(question)?;
+        if !agrees {
+            self.screen.note("nothing was sent");
+        }
+        Ok(agrees)
+    }
+
+    /// A message that was not sent → the line for the editor. Its files are attached again.
+    pub(super) fn unsent(&mut self, message: &Message) -> String {
+        match self.draft.take() {
+            Some(draft) if draft.sent == message.text() => {
+                self.attached = draft.attached;
+                draft.line
+            }
+            _ => {
+                self.attached = message.files().cloned().collect();
+                typed::inert(&message.text())
+            }
+        }
+    }
+
+    /// Runs a command of the shell, and attaches its output to the next message.
+    pub(super) fn run_command(&mut self, command: &str, editor: &mut Editor) -> Result<(), Failure> {
+        let command = command.trim();
+        if command.is_empty() {
+            return Err(Failure::usage("there is no command after !")
+                .hint("as in: !git diff; to send a message that begins with !, put a space before it"));
+        }
+        let ran = shell::run(command);
+        let output = ran.map_err(|e| Failure::new(format!("could not run '{command}': {}", reason(&e))))?;
+        let ended = output.status.to_string();
+        let ended = ended.replace("exit status:", "exit code").replace("signal:", "ended by signal");
+        self.screen.note(&ended);
+        if output.cut {
+            let most = size(MOST_BYTES as u64);
+            self.screen.note(&format!("the output is cut after {most}: the model gets only its beginning"));
+        }
+        if output.text.trim().is_empty() {
+            self.screen.note("there is no output to attach");
+            return Ok(());
+        }
+        if let Some(host) = &self.session.model().host
+            && editor.asks()
+            && !editor.confirms(&format!("Attach the output? It goes to {host} with your next message."))?
+        {
+            self.screen.note("not attached");
+            return Ok(());
+        }
+        let ended = if output.status.success() { String::new() } else { format!(" ({ended})") };
+        let name = format!("$ {command}{ended}");
+        let text = crate::chat::message::without_final_newline(output.text);
+        let files = vec![Attachment::new(&name, text).with_header()];
+        self.attach(&name, Attached { files, left_out: None })
+    }
+}

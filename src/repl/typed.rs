@@ -1,0 +1,190 @@
+//! Which `@` and `!` of a line were typed: only those attach files and run commands.
+//!
+//! A line from the editor has marks in place of the others: pasted ones, and those in text that fireside put into
+//! the line. Marks survive every edit, and are shown and sent as the characters that they stand for. Two
+//! noncharacters of Unicode serve as marks; they have no place in text that programs exchange.
+
+use std::borrow::Cow;
+use std::iter::successors;
+
+const AT: char = '\u{10fffe}';
+const EXCLAMATION: char = '\u{10ffff}';
+
+/// Marks with the characters that they stand for.
+pub(super) const MARKS: [(char, char); 2] = [(AT, '@'), (EXCLAMATION, '!')];
+
+/// Text that nobody typed → the same with marks.
+pub(super) fn inert(text: &str) -> String {
+    let mut before = None;
+    let marked = text.chars().map(|c| {
+        let begins = begins_word(before.replace(c));
+        match c {
+            '@' if begins => AT,
+            AT | EXCLAMATION => char::REPLACEMENT_CHARACTER,
+            c => c,
+        }
+    });
+    no_command(marked.collect())
+}
+
+/// The same line, but not a command for the shell.
+pub(super) fn no_command(line: String) -> String {
+    match line.strip_prefix('!') {
+        Some(rest) => format!("{EXCLAMATION}{rest}"),
+        None => line,
+    }
+}
+
+/// A line without marks.
+pub(super) fn plain(line: &str) -> Cow<'_, str> {
+    match line.contains([AT, EXCLAMATION]) {
+        true => line.replace(AT, "@").replace(EXCLAMATION, "!").into(),
+        false => line.into(),
+    }
+}
+
+/// Text from an external editor, where nobody knows what was typed → a line. What was a mention in `before`, the
+/// line as it was, still is one.
+pub(super) fn edited(before: &str, text: &str) -> String {
+    let typed = mentions(before);
+    typed.iter().fold(inert(text), |line, mention| {
+        let text = &before[mention.at..mention.end];
+        line.replace(&inert(text), text)
+    })
+}
+
+/// A typed `@` and what may be a path after it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mention {
+    /// The position of the `@`, and the end, in bytes.
+    at: usize,
+    end: usize,
+    path: String,
+    /// Whether the path is in quotes, which may end without a second one.
+    quoted: bool,
+}
+
+impl Mention {
+    /// The paths that may be meant, longest first: punctuation at the end may belong to the sentence.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        let is_path = |path: &&str| !path.is_empty();
+        successors(Some(self.path.as_str()).filter(is_path), move |path| {
+            let path: &str = path;
+            path.strip_suffix(|c| !self.quoted && ".,;:!?)]}>'\"`…".contains(c)).filter(is_path)
+        })
+    }
+}
+
+/// The mentions in a line: `@path` with backslashes before spaces, or `@"a path"`.
+pub(super) fn mentions(line: &str) -> Vec<Mention> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = line[from..].find('@').map(|at| from + at) {
+        from = at + 1;
+        if begins_word(line[..at].chars().next_back()) {
+            let mention = mention(line, at);
+            from = mention.end;
+            found.push(mention);
+        }
+    }
+    found
+}
+
+/// The position after the `@` of a mention at the end of the line, which is still being typed.
+pub(super) fn being_typed(line: &str) -> Option<usize> {
+    let last = mentions(line).pop()?;
+    let closed = last.quoted && line[last.at + 2..].contains('"');
+    (last.end == line.len() && !closed).then_some(last.at + 1)
+}
+
+/// What ends a mention whose only completion is this path: the second quote, if there is a first.
+pub(super) fn end_of_path(mention: &str, path: &str) -> &'static str {
+    if mention.starts_with('"') && !path.ends_with('/') { "\"" } else { "" }
+}
+
+/// Whether a word begins after this character.
+fn begins_word(before: Option<char>) -> bool {
+    before.is_none_or(|c| c.is_whitespace() || "([{<\"'`".contains(c))
+}
+
+fn mention(line: &str, at: usize) -> Mention {
+    let rest = &line[at + 1..];
+    if let Some(inside) = rest.strip_prefix('"') {
+        let length = inside.find(['"', '\n']).unwrap_or(inside.len());
+        let closed = usize::from(inside[length..].starts_with('"'));
+        return Mention { at, end: at + 2 + length + closed, path: inside[..length].into(), quoted: true };
+    }
+    let (mut path, mut escaped, mut end) = (String::new(), false, line.len());
+    for (offset, c) in rest.char_indices() {
+        match c {
+            '\\' if !escaped => {
+                escaped = true;
+                continue;
+            }
+            c if c.is_whitespace() && (!escaped || c == '\n') => {
+                end = at + 1 + offset;
+                break;
+            }
+            c => path.push(c),
+        }
+        escaped = false;
+    }
+    Mention { at, end, path, quoted: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(line: &str) -> Vec<Vec<String>> {
+        mentions(line).iter().map(|mention| mention.paths().map(String::from).collect()).collect()
+    }
+
+    #[test]
+    fn what_was_pasted_stays_text_and_comes_back_as_it_was() {
+        for text in ["@a.txt", "!ls", "see (@a.txt) and joe@example.org, @b!", "!@x", "", "é@ü @ü"] {
+            let line = inert(text);
+            assert_eq!(plain(&line), text);
+            assert!(mentions(&line).is_empty() && !line.starts_with('!'), "{text}");
+        }
+        assert_eq!(inert("a@b !c"), "a@b !c", "nothing to mark");
+        assert_eq!(plain(&inert("\u{10fffe}\u{10ffff}")), "\u{fffd}\u{fffd}");
+        assert_eq!(plain(&no_command("!ls @x".into())), "!ls @x");
+    }
+
+    #[test]
+    fn mentions_begin_words() {
+        assert_eq!(paths("a@b.c @"), [[""; 0]]);
+        assert_eq!(
+            paths("@a see (@b/c.rs), @d."),
+            [vec!["a"], vec!["b/c.rs),", "b/c.rs)", "b/c.rs"], vec!["d.", "d"]]
+        );
+        assert_eq!(paths("@my\\ notes.txt x\n@two\\\nlines"), [vec!["my notes.txt"], vec!["two"]]);
+        assert_eq!(paths("\"@a\""), [["a\"", "a"]]);
+    }
+
+    #[test]
+    fn quotes_hold_spaces() {
+        assert_eq!(paths("see @\"my notes.\" and @\"open one"), [["my notes."], ["open one"]]);
+        assert_eq!(paths("@\"\" x"), [[""; 0]]);
+    }
+
+    #[test]
+    fn the_last_mention_is_completed() {
+        assert_eq!(being_typed("see @sr"), Some(5));
+        assert_eq!(being_typed("see @"), Some(5));
+        assert_eq!(being_typed("see @\"my no"), Some(5));
+        assert_eq!(being_typed("@my\\ no"), Some(1));
+        for line in ["see @src ", "a@b", "@\"a b\"", "see", &inert("@sr")] {
+            assert_eq!(being_typed(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_external_editor_leaves_typed_mentions_typed() {
+        let line = edited("see @a.txt", "Please see @a.txt and @b.txt");
+        assert_eq!(paths(&line), [["a.txt"]]);
+        assert_eq!(plain(&line), "Please see @a.txt and @b.txt");
+        assert_eq!(paths(&edited(&inert("see @a.txt"), "see @a.txt")), [[""; 0]; 0]);
+    }
+}
