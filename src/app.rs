@@ -360,7 +360,9 @@ impl App<'_> {
         self.screen.restyle(session.settings());
         if self.args.verbose {
             self.screen.note(&format!("{}; {}", session.model().facts, session.model().device));
-            self.screen.note(&build_notes(session.settings()));
+            for (about, found) in models::build(session.settings()) {
+                self.screen.note(&format!("{about}: {found}"));
+            }
         }
         (self.session, self.resumed) = (Some(session), resumed);
         Ok(())
@@ -392,11 +394,4 @@ fn banner(model: &Description, screen: &mut Screen) {
     screen.note(&format!("{}; {}; {context}", model.facts, model.device));
     model.warnings.iter().chain(&model.cautions).for_each(|line| screen.note(line));
     screen.note("/help lists the commands, Ctrl-D leaves");
-}
-
-/// llama.cpp's build options and devices.
-fn build_notes(settings: &Settings) -> String {
-    let lines: Vec<String> =
-        models::build(settings).iter().map(|(about, found)| format!("{about}: {found}")).collect();
-    lines.join("\n")
 }

@@ -33,6 +33,8 @@ pub(super) struct Assistant {
     pub(super) hints: bool,
     /// The prompt of the line.
     pub(super) prompt: String,
+    /// What stands in the line before anything is typed: no hint continues it.
+    pub(super) initial: String,
     /// The hint on the screen.
     shown_hint: RefCell<String>,
     /// Whether the menu has descriptions.
@@ -51,6 +53,7 @@ impl Assistant {
             prompts: "",
             hints: false,
             prompt: String::new(),
+            initial: String::new(),
             shown_hint: RefCell::default(),
             described: Cell::default(),
         }
@@ -87,7 +90,7 @@ impl Hinter for Assistant {
         self.shown_hint.take();
         let mut state = self.state.lock().expect(UNBROKEN);
         let searching = std::mem::take(&mut state.search_begins) || state.searching;
-        let wanted = self.hints && !line.trim().is_empty() && !searching;
+        let wanted = self.hints && !line.trim().is_empty() && line != self.initial && !searching;
         let rest = wanted.then(|| HistoryHinter::new().hint(line, position, ctx)).flatten()?;
         let columns = terminal::columns()?;
         let used = terminal::column(&format!("{}{}", self.prompt, sanitize(line)), columns);

@@ -136,6 +136,9 @@ impl Full {
             terminal::shape_cursor(Cursor::Bar);
         }
         let editor = &mut self.editor;
+        if let Some(assistant) = editor.helper_mut() {
+            assistant.initial = format!("{}{}", initial.0, initial.1);
+        }
         let read = self.feed.run(self.bindings, || editor.readline_with_initial(prompt, initial));
         if vi {
             terminal::shape_cursor(Cursor::Usual);
