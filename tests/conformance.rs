@@ -114,11 +114,19 @@ fn conclude(row: Row) {
 /// The page with the table.
 const PAGE: &str = "docs/conformance.md";
 
-/// The page has the rows of the default model; near ties depend on the processor.
+/// The page has the rows of the default model. Near ties depend on the processor, and so does how many answers of
+/// random models are whole.
 fn hold_against_docs(row: &str) {
-    let without_ties = |line: &str| line.rsplitn(3, '|').nth(2).unwrap_or_default().to_string();
+    let fixed = |line: &str| {
+        let mut fields: Vec<String> = line.split('|').map(|field| field.trim().to_string()).collect();
+        fields.truncate(5); // check, reference, compared, differing
+        if fields.get(1).is_some_and(|check| check == schemas::GENERATIONS) {
+            fields.remove(3);
+        }
+        fields
+    };
     let page = std::fs::read_to_string(repository().join(PAGE)).unwrap();
-    let there = page.lines().any(|line| without_ties(line) == without_ties(row));
+    let there = page.lines().any(|line| fixed(line) == fixed(row));
     let others = std::env::var_os("UPDATE_DOCS").is_some() || parity::models().len() > 1;
     assert!(there || others, "a row of {PAGE} is out of date: UPDATE_DOCS=1 make conformance\n{row}");
 }
