@@ -355,7 +355,7 @@ fn more_shows_nothing_of_an_answer_that_it_cannot_continue() {
     let home = Home::new();
     let [option, script] = home.script("answers", "Whole.\\nThe last line\n");
     for how in ["auto", "off"] {
-        let more = ["--incognito", "-q", "--prompt-format", "> ", "--markdown", how];
+        let more = ["-q", "--markdown", how];
         let mut terminal = home.terminal(&[&[option.as_str(), &script][..], &more].concat());
         done(terminal.at_prompt(), "Hi");
         done(&mut terminal, "/more");
