@@ -128,10 +128,8 @@ impl Session {
     /// The last answer, which was cut off, or why `more` cannot continue it.
     pub fn cut_off(&self) -> Result<MessageId, Error> {
         let answer = self.conversation.last_answer().ok_or(Error::NothingToContinue)?;
-        match self.conversation.stop_reason(answer) {
-            Some(StopReason::End) => Err(Error::NotCut),
-            _ => Ok(answer),
-        }
+        let ended = self.conversation.stop_reason(answer) == Some(StopReason::End);
+        if ended { Err(Error::NotCut) } else { Ok(answer) }
     }
 
     /// Where another answer to an earlier message failed, the head is where it was before.
