@@ -16,6 +16,10 @@ fn put(home: &Home, name: &str) -> PathBuf {
     home.write(&format!("{MODELS}/{name}.gguf"), std::fs::read(tiny("llama-bpe")).unwrap())
 }
 
+fn row_of(listed: &str, begin: &str) -> String {
+    listed.lines().find(|line| line.starts_with(begin)).unwrap_or_default().into()
+}
+
 fn settings(home: &Home, args: &[&str]) -> Value {
     home.run(&[&["config", "--json"], args].concat()).done().code(0).stderr("").json()["settings"].clone()
 }
@@ -154,13 +158,15 @@ fn a_section_holds_for_the_models_whose_names_match() {
     assert_eq!(of("tiny-llama-3b"), ["0.2", "3", "a, b", "0.3"]);
     assert_eq!(of("other"), ["0.5", "40", "none", "0.3"]);
     let listed = home.run(&["config", "-m", "other"]).done().code(0).stdout;
-    let row =
-        |begin: &str| listed.lines().find(|line| line.starts_with(begin)).unwrap_or_default().to_string();
+    let row = |begin: &str| row_of(&listed, begin);
     assert!(
         row("models.\"absent\"").ends_with("line 10; no model on this machine has such a name"),
         "{listed}"
     );
     assert!(row("models.\"tiny-*\"").ends_with("# config.toml line 3"), "{listed}");
+    let elsewhere = home.write("elsewhere/Absent.gguf", std::fs::read(tiny("llama-bpe")).unwrap());
+    let listed = home.run(&["config", "-m", elsewhere.to_str().unwrap()]).done().code(0).stdout;
+    assert!(row_of(&listed, "models.\"absent\"").ends_with("# config.toml line 10"), "{listed}");
     let template = |model: &str| home.run(&["show", model, "--template"]).done().code(0).stdout;
     home.write(CONFIG, "[models.\"other-*\"]\nchat-template = \"llama2\"\n");
     assert!(template("other").contains("[INST]") && !template("tiny-llama-1b").contains("[INST]"));
@@ -232,6 +238,7 @@ fn an_alias_is_a_model_wherever_one_is_named() {
     run(&["rm", "rest", "-y"]).code(0).stdout_has("removed Other-Q4_0");
     let done = run(&["config", "--json"]).code(0).json();
     assert_eq!(done["aliases"]["little"]["model"], "tiny-llama-1b");
+    run(&["-m", "litle", "-p", "Hi"]).failed(1, "there is no model 'litle'").hint("did you mean little?");
     home.write(CONFIG, "[aliases]\nlittle = \"nowhere\"\n");
     run(&["-m", "little", "-p", "Hi"]).failed(1, "there is no model 'nowhere'");
 }

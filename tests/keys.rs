@@ -239,18 +239,46 @@ impl Drop for Tmux {
     }
 }
 
-#[test]
-fn a_narrower_window_leaves_no_row_of_the_line_behind() {
+/// A chat in a window of 100 columns; `None` without tmux.
+fn in_tmux(home: &Home, answers: &str) -> Option<Tmux> {
     if std::process::Command::new("tmux").arg("-V").output().is_err() {
-        return crate::support::cannot_run("tmux is not there");
+        crate::support::cannot_run("tmux is not there");
+        return None;
     }
-    let home = Home::new();
     let tmux = Tmux(home.path("tmux"));
-    let [option, script] = home.script("answers", ANSWERS);
+    let [option, script] = home.script("answers", answers);
     let line =
         format!("env HOME='{}' '{}' {option} '{script}'", home.path("").display(), crate::support::program());
     tmux.run(&["new-session", "-d", "-x", "100", "-y", "30", &line]);
     tmux.wait("the prompt", |screen| screen.contains("Ctrl-D leaves") && screen.trim_end().ends_with('>'));
+    Some(tmux)
+}
+
+#[test]
+fn a_window_that_is_narrowed_during_an_answer_takes_nothing_of_it() {
+    let home = Home::new();
+    let pause = "\\p".repeat(30);
+    let Some(tmux) = in_tmux(&home, &format!("It begins.\\n{pause}Row two.\\nRow three.\\nRow four.\n"))
+    else {
+        return;
+    };
+    let long =
+        "a question that takes one row of a wide window and three rows of a narrow one, as it is so long";
+    tmux.run(&["send-keys", "-l", long]);
+    tmux.run(&["send-keys", "Enter"]);
+    tmux.wait("the answer", |screen| screen.contains("It begins."));
+    tmux.run(&["resize-window", "-x", "35", "-y", "30"]);
+    tmux.wait("the next prompt", |screen| screen.trim_end().ends_with("\n>"));
+    let screen = tmux.run(&["capture-pane", "-p"]);
+    for row in ["It begins.", "Row two.", "Row three.", "Row four.", "tokens", "context"] {
+        assert!(screen.rsplit("long").next().unwrap().contains(row), "{row} is gone:\n{screen}");
+    }
+}
+
+#[test]
+fn a_narrower_window_leaves_no_row_of_the_line_behind() {
+    let home = Home::new();
+    let Some(tmux) = in_tmux(&home, ANSWERS) else { return };
     let begun = "a message begun in a wide window that is long enough to be broken more than once";
     tmux.run(&["send-keys", "-l", begun]);
     tmux.wait("the line", |screen| screen.contains(begun));

@@ -64,6 +64,7 @@ fn exit_bye_and_quit_leave() {
 fn an_unknown_command_says_which_was_probably_meant() {
     chat("x\n", "/undoo\n").failed(0, "there is no command /undoo").hint("did you mean /undo?");
     chat("x\n", "/byee\n").failed(0, "/byee").hint("/bye?");
+    chat("x\n", "/Temp 0.5\n").failed(0, "there is no command /Temp").hint("did you mean /set temp?");
     chat("x\n", "/zzzzzzzz\n").failed(0, "/zzzzzzzz").hint("/help lists the commands");
 }
 

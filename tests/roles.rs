@@ -256,7 +256,8 @@ fn a_changed_role_is_read_or_refused_with_its_lines() {
 fn a_missing_variable_or_role_is_named() {
     let home = home_with("sum", SUMMARISE);
     let run = |args: &[&str]| home.scripted("x\n", &[&["-p", "Hi"], args].concat()).done();
-    run(&["--role", "sum"]).failed(2, "the role sum needs a value for style, as in style=VALUE");
+    run(&["--role", "sum"])
+        .failed(2, "the role sum needs a value for style: --var style=VALUE, or in a chat");
     run(&["--role", "sum", "--var", "stile=x"]).failed(2, "no variable 'stile', did you mean style?");
     run(&["--role", "sum", "--var", "style"]).failed(2, "--var takes NAME=VALUE, not 'style'");
     run(&["--role", "smu"]).failed(2, "there is no role 'smu', did you mean sum?").hint("fireside roles");

@@ -350,6 +350,21 @@ fn answered(columns: u16, answer: &str, more: &[&str], environment: &[(&'static 
     Page::of(&terminal.bytes(), columns)
 }
 
+#[test]
+fn more_shows_nothing_of_an_answer_that_it_cannot_continue() {
+    let home = Home::new();
+    let [option, script] = home.script("answers", "Whole.\\nThe last line\n");
+    for how in ["auto", "off"] {
+        let more = ["-q", "--markdown", how];
+        let mut terminal = home.terminal(&[&[option.as_str(), &script][..], &more].concat());
+        done(terminal.at_prompt(), "Hi");
+        done(&mut terminal, "/more");
+        let shown = terminal.screen();
+        assert!(shown.contains("/more\nfireside: the answer was not cut off"), "{how}: {shown}");
+        assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+    }
+}
+
 /// Options without which Markdown is rendered.
 const AS_WRITTEN: &[&str] = &["--markdown", "off"];
 

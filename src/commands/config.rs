@@ -1,6 +1,6 @@
 //! `fireside config`: every setting with its value and where it comes from; the config file itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -68,7 +68,7 @@ fn show(context: &mut CommandContext) -> Result<Exit, Failure> {
         let object = object(config, &rows, &problems);
         return context.print_json(&object);
     }
-    let text = text(config, &rows, &problems, context.screen.columns());
+    let text = text(config, path.map(PathBuf::as_path), &rows, &problems, context.screen.columns());
     context.print(&text)
 }
 
@@ -87,7 +87,14 @@ fn row_of(row: &'static Setting, config: &Config, usual: Option<&Path>) -> Row {
     }
 }
 
-fn text(config: &Config, rows: &[Row], problems: &[String], columns: Option<usize>) -> String {
+/// `model`: the file in use.
+fn text(
+    config: &Config,
+    model: Option<&Path>,
+    rows: &[Row],
+    problems: &[String],
+    columns: Option<usize>,
+) -> String {
     let head = config.paths.as_ref().map_or_else(
         || "# no home folder: no config file is read and nothing is saved".into(),
         |paths| {
@@ -108,7 +115,7 @@ fn text(config: &Config, rows: &[Row], problems: &[String], columns: Option<usiz
     }));
     for section in &config.sections {
         let holds: Vec<String> = section.assignments.iter().map(written).collect();
-        let origin = format!("config.toml line {}{}", section.line, used(config, section));
+        let origin = format!("config.toml line {}{}", section.line, used(config, model, section));
         lines.push(line(&format!("models.{:?}", section.pattern), &holds.join(", "), &origin));
     }
     lines.extend(problems.iter().map(|problem| format!("# error: {problem}")));
@@ -121,10 +128,10 @@ fn written(assignment: &Assignment) -> String {
 }
 
 /// A section that is for no model is probably a mistake.
-fn used(config: &Config, section: &Section) -> &'static str {
-    let is_here = |model: &library::ModelFile| section.is_for(&models::names_of(config, &model.path));
-    let remote = section.pattern.contains('@');
-    match remote || library::list(&models::places(config)).iter().any(is_here) {
+fn used(config: &Config, model: Option<&Path>, section: &Section) -> &'static str {
+    let is_for = |path: &Path| section.is_for(&models::names_of(config, path));
+    let is_here = || library::list(&models::places(config)).iter().any(|model| is_for(&model.path));
+    match section.pattern.contains('@') || model.is_some_and(is_for) || is_here() {
         true => "",
         false => "; no model on this machine has such a name",
     }

@@ -41,6 +41,7 @@ use crate::gguf::{self, Header, Refusal};
 use crate::model_state::ModelState;
 use crate::processor;
 use crate::settings::{Alias, Assignment, Config, Source, Wrong, setting};
+use crate::suggest::nearest;
 pub use error::Error;
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
@@ -57,7 +58,18 @@ pub fn places(config: &Config) -> Vec<Place> {
 /// The file for a name or path.
 pub fn find(config: &Config, wanted: &str) -> Result<PathBuf, NotHere> {
     let (meant, places) = (config.unaliased(wanted), places(config));
-    if config.is_typed(wanted) { names::find(&meant, &places) } else { names::find_by_name(&meant, &places) }
+    let found = if config.is_typed(wanted) {
+        names::find(&meant, &places)
+    } else {
+        names::find_by_name(&meant, &places)
+    };
+    found.map_err(|not_here| match not_here {
+        NotHere::Unknown { wanted, close: None } => {
+            let aliases = config.aliases.iter().map(|alias| alias.name.as_str());
+            NotHere::Unknown { close: nearest(&wanted, aliases).map(String::from), wanted }
+        }
+        other => other,
+    })
 }
 
 /// Whether a word is a model's name, on this machine or in the catalogue, or a model file's path.

@@ -265,7 +265,10 @@ fn unknown(name: &str) -> Failure {
     let failure = Failure::new(format!("there is no command /{name}"));
     match nearest(name, names).filter(|_| !name.is_empty()) {
         Some(close) => failure.hint(format!("did you mean /{close}?")),
-        None => failure.hint("/help lists the commands"),
+        None => match setting(&name.to_lowercase()) {
+            Some(row) => failure.hint(format!("did you mean /set {}?", row.name)),
+            None => failure.hint("/help lists the commands"),
+        },
     }
 }
 

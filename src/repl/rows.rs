@@ -41,6 +41,11 @@ impl Rows {
         Rows(terminal::reflows().then(RefCell::default))
     }
 
+    /// Forgets the previous line: what stands above a new one is not to be erased.
+    pub(super) fn begin(&self) {
+        self.0.as_ref().map(RefCell::take);
+    }
+
     /// The escape sequence to write before the prompt is redrawn.
     pub(super) fn before(&self, prompt: &str) -> String {
         let (Some(shown), Some(columns)) = (&self.0, terminal::columns()) else { return String::new() };

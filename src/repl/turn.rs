@@ -121,9 +121,9 @@ impl Chat<'_> {
 
     /// Asks once, and shows the answer while it is generated.
     fn ask_once(&mut self, ask: Ask) -> Result<Asked, Failure> {
+        let continued = self.session.cut_off().ok().filter(|_| matches!(ask, Ask::More));
         let conversation = self.session.conversation();
-        let before = conversation.last_answer().filter(|_| matches!(ask, Ask::More));
-        let before = before.map_or("".into(), |answer| conversation.message(answer).text()).into_owned();
+        let before = continued.map_or("".into(), |answer| conversation.message(answer).text()).into_owned();
         let later = match &ask {
             Ask::Instead(place, _) => self.session.conversation().later_than(*place),
             _ => 0,

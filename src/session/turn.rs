@@ -118,16 +118,18 @@ impl Session {
     /// Continues the last answer.
     pub fn more(&mut self, watch: OnEvent) -> Result<&Answer, FailedTurn> {
         let before = self.conversation.head();
-        let Some(answer) = self.conversation.last_answer() else {
-            return Err(FailedTurn { error: Error::NothingToContinue, message: None });
-        };
-        if self.conversation.stop_reason(answer) == Some(StopReason::End) {
-            return Err(FailedTurn { error: Error::NotCut, message: None });
-        }
+        let answer = self.cut_off().map_err(|error| FailedTurn { error, message: None })?;
         let answer_prefix = self.conversation.message(answer).clone();
         self.conversation.move_to(self.conversation.parent(answer));
         let answered = self.answer(answer_prefix, watch);
         self.instead(before, answered)
+    }
+
+    /// The last answer, which was cut off, or why `more` cannot continue it.
+    pub fn cut_off(&self) -> Result<MessageId, Error> {
+        let answer = self.conversation.last_answer().ok_or(Error::NothingToContinue)?;
+        let ended = self.conversation.stop_reason(answer) == Some(StopReason::End);
+        if ended { Err(Error::NotCut) } else { Ok(answer) }
     }
 
     /// Where another answer to an earlier message failed, the head is where it was before.

@@ -184,7 +184,10 @@ impl Role {
         let missing: Vec<&str> = names().filter(|name| value(name).is_none()).collect();
         if let Some(first) = missing.first() {
             let what = format!("the role {} needs a value for {}", self.name, missing.join(" and "));
-            return Err(vec![format!("{what}, as in {first}=VALUE")]);
+            let name = &self.name;
+            return Err(vec![format!(
+                "{what}: --var {first}=VALUE, or in a chat /role {name} {first}=VALUE"
+            )]);
         }
         let filled = |text: &Text| text.with(value);
         let at = format!("role {}", self.name);

@@ -12,9 +12,11 @@ pub(super) fn workers(value: &str) -> Result<Vec<String>, String> {
     };
     let all: Vec<&str> = words(value).collect();
     match all.iter().find(|address| !valid(address)) {
-        Some(wrong) => Err(format!("must be HOST:PORT, as in 127.0.0.1:50052, and '{wrong}' is not")),
-        None if all.is_empty() => Err("must be HOST:PORT, as in 127.0.0.1:50052, or none".into()),
-        None => Ok(all.into_iter().map(String::from).collect()),
+        Some(wrong) if all.len() > 1 => {
+            Err(format!("must be HOST:PORT, as in 127.0.0.1:50052, and '{wrong}' is not"))
+        }
+        None if !all.is_empty() => Ok(all.into_iter().map(String::from).collect()),
+        _ => Err("must be HOST:PORT, as in 127.0.0.1:50052, or none".into()),
     }
 }
 

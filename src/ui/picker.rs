@@ -179,7 +179,10 @@ impl List<'_> {
     fn drawn(&mut self, columns: usize, rows: usize) -> String {
         let asked = sanitize(&format!("{} {}", self.question.text, self.typed)).replace(['\n', '\t'], " ");
         let asked = wrapped(&asked, TextKind::Prose, columns);
-        let asked: Vec<&str> = asked.split('\n').take(ROWS_OF_QUESTION).collect();
+        let asked: Vec<&str> = asked.split('\n').collect();
+        // What is typed stands last.
+        let more = if self.typed.is_empty() { 0 } else { asked.len().saturating_sub(ROWS_OF_QUESTION) };
+        let asked: Vec<&str> = asked.into_iter().skip(more).take(ROWS_OF_QUESTION).collect();
         let each = if self.question.about.is_some() { 2 } else { 1 };
         self.page = (rows.saturating_sub(asked.len() + 1) / each).max(1);
         self.top = self.top.clamp((self.at + 1).saturating_sub(self.page), self.at);
@@ -223,6 +226,16 @@ mod tests {
             .iter()
             .map(|title| Choice { title: title.to_string(), id: "3fa90011".into(), ..Choice::default() })
             .collect()
+    }
+
+    #[test]
+    fn what_is_typed_is_shown_below_a_long_question() {
+        let rows = rows(&["One"]);
+        let text = "A question of many words that needs more rows than it gets";
+        let mut list = List::new(Question { text, rows: &rows, ..Question::default() });
+        assert!(list.drawn(20, 8).contains("A question of many"));
+        list.key(Key::Char('o'));
+        assert!(list.drawn(20, 8).contains("gets o"), "{}", list.drawn(20, 8));
     }
 
     #[test]

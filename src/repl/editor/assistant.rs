@@ -34,7 +34,7 @@ pub(super) struct Assistant {
     /// The prompt of the line.
     pub(super) prompt: String,
     /// What stands in the line before anything is typed: no hint continues it.
-    pub(super) initial: String,
+    initial: String,
     /// The hint on the screen.
     shown_hint: RefCell<String>,
     /// Whether the menu has descriptions.
@@ -57,6 +57,12 @@ impl Assistant {
             shown_hint: RefCell::default(),
             described: Cell::default(),
         }
+    }
+
+    /// Prepares for a new line with this text in it.
+    pub(super) fn begin(&mut self, initial: String) {
+        self.initial = initial;
+        self.rows.begin();
     }
 
     /// Takes the hint that was on the screen when the line ended.

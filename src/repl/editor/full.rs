@@ -137,7 +137,7 @@ impl Full {
         }
         let editor = &mut self.editor;
         if let Some(assistant) = editor.helper_mut() {
-            assistant.initial = format!("{}{}", initial.0, initial.1);
+            assistant.begin(format!("{}{}", initial.0, initial.1));
         }
         let read = self.feed.run(self.bindings, || editor.readline_with_initial(prompt, initial));
         if vi {
