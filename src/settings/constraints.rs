@@ -19,7 +19,7 @@ const MOST: u64 = 1 << 20;
 const NONE: &str = "none";
 
 /// The settings of which one answer can have only one.
-pub(super) const CONSTRAINTS: [&str; 7] =
+pub const CONSTRAINTS: [&str; 7] =
     ["json-schema", "json-schema-file", "schema", "schema-multi", "grammar", "grammar-file", "regex"];
 
 pub(super) const JSON_SCHEMA: Access = Access {
