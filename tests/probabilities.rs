@@ -163,6 +163,12 @@ fn the_object_has_bytes_and_the_end() {
         assert!(token["logprob"].as_f64().unwrap() <= 0.0 && token["token"].is_u64());
         assert_eq!(token["after_samplers"]["logprob"], 0.0);
     }
+    let stream = ["-p", "Hi", "-n", "6", "--temp", "0", "--json-stream", "--logprobs", "2"];
+    let stream = home.run(&stream).model(&tiny("llama-bpe")).done().code(0).stdout;
+    let told: Vec<&str> =
+        stream.lines().filter_map(|line| line.strip_prefix(r#"{"event":"token","#)).collect();
+    let same = |(line, token): (&&str, &serde_json::Value)| token.to_string() == format!("{{{line}");
+    assert!(told.len() == tokens.len() && told.iter().zip(tokens).all(same), "{stream}");
     let plain = home.run(&args[..7]).model(&tiny("llama-bpe")).done().code(0).json();
     assert!(plain.get("logprobs").is_none());
 }
