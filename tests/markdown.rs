@@ -336,6 +336,31 @@ fn acts_on_nothing(output: &str, what: &str) {
     assert!(!output.chars().any(|c| fireside::ui::acts(c) && !c.is_control()), "{what}");
 }
 
+/// What random texts are made of.
+fn corpus() -> Vec<String> {
+    answers().into_iter().chain(examples()).collect()
+}
+
+fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
+    let start = random.0;
+    let text = random_text(corpus, random);
+    let columns = [5, 8, 20, 33, 80, 200][random.below(6)];
+    let most = [1, 2, 5, 30, 300][random.below(5)];
+    let whole = shown(columns, [text.as_str()]);
+    let split = pieces(&text, most, random);
+    let result = std::panic::catch_unwind(|| is_like_the_whole(columns, &text, &whole, &split));
+    assert!(result.is_ok(), "seed {start}");
+    disturbed(&text, columns, &split, random, start);
+}
+
+#[test]
+fn texts_that_once_came_out_otherwise() {
+    // Code and comments that overlap; an empty row after one that the terminal divides.
+    for seed in [10327815428740484894, 1705064983775800024] {
+        comes_out_like_the_whole(&corpus(), &mut Random(seed));
+    }
+}
+
 /// Random texts, pieces, windows and notices, for as long as FIRESIDE_FUZZ_SECONDS says: `make fuzz-markdown`.
 #[test]
 #[ignore = "runs as long as it is told to"]
@@ -344,20 +369,10 @@ fn random_texts_come_out_like_the_whole() {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     let seed = std::env::var("FIRESIDE_FUZZ_SEED").map_or(now, |text| text.parse().unwrap());
-    let mut corpus = answers();
-    corpus.extend(examples());
-    let mut rounds = 0;
+    let (corpus, mut rounds) = (corpus(), 0);
     let mut random = Random(seed);
     while std::time::Instant::now() < end {
-        let start = random.0;
-        let text = random_text(&corpus, &mut random);
-        let columns = [5, 8, 20, 33, 80, 200][random.below(6)];
-        let most = [1, 2, 5, 30, 300][random.below(5)];
-        let whole = shown(columns, [text.as_str()]);
-        let split = pieces(&text, most, &mut random);
-        let result = std::panic::catch_unwind(|| is_like_the_whole(columns, &text, &whole, &split));
-        assert!(result.is_ok(), "seed {start}");
-        disturbed(&text, columns, &split, &mut random, start);
+        comes_out_like_the_whole(&corpus, &mut random);
         rounds += 1;
     }
     assert!(rounds > 0, "no time for a single text");

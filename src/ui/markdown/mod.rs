@@ -153,7 +153,13 @@ impl Markdown {
         if self.line.len() > HIDDEN && !matches!(self.leaf, Leaf::Table(_) | Leaf::Code(_)) {
             rows.extend(self.raw(&self.line, Prefix::default()));
         }
-        let missing = rows.len().saturating_sub(most.max(1));
+        let mut missing = rows.len().saturating_sub(most.max(1));
+        // After a row that the terminal itself divides, an empty one would be no row at all.
+        missing += if missing > 0 {
+            rows[missing..].iter().take_while(|row| row.text.is_empty()).count()
+        } else {
+            0
+        };
         rows.drain(..missing);
         (rows, missing > 0)
     }
