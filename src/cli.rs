@@ -27,7 +27,7 @@ pub use self::output::Output;
 pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
-use crate::settings::{Given, SETTINGS, Setting};
+use crate::settings::{CONSTRAINTS, Given, SETTINGS, Setting};
 
 /// Run open models on your own machine, in your terminal.
 ///
@@ -352,6 +352,12 @@ impl Args {
     /// Whether a setting is given with this value.
     fn sets(&self, name: &str, wanted: &str) -> bool {
         self.settings.0.iter().any(|(given, value)| *given == name && value == wanted)
+    }
+
+    /// The schema, grammar or regular expression that is given: the name of its setting.
+    fn constraint(&self) -> Option<&'static str> {
+        let mut given = self.settings.0.iter().filter(|(_, value)| value != "none");
+        given.find_map(|(name, _)| CONSTRAINTS.into_iter().find(|one| one == name))
     }
 
     /// Whether the output is JSON for another program.

@@ -163,6 +163,11 @@ fn the_object_has_bytes_and_the_end() {
         assert!(token["logprob"].as_f64().unwrap() <= 0.0 && token["token"].is_u64());
         assert_eq!(token["after_samplers"]["logprob"], 0.0);
     }
+    let stream = ["-p", "Hi", "-n", "6", "--temp", "0", "--json-stream", "--logprobs", "2"];
+    let stream = home.run(&stream).model(&tiny("llama-bpe")).done().code(0).stdout;
+    let told = stream.lines().filter(|line| line.starts_with(r#"{"event":"token","#));
+    let told: Vec<String> = told.map(|line| line.replacen(r#""event":"token","#, "", 1)).collect();
+    assert_eq!(told, tokens.iter().map(ToString::to_string).collect::<Vec<_>>(), "{stream}");
     let plain = home.run(&args[..7]).model(&tiny("llama-bpe")).done().code(0).json();
     assert!(plain.get("logprobs").is_none());
 }

@@ -480,3 +480,19 @@ fn a_command_line_is_saved_as_a_role_and_comes_back() {
     let path = home.run(&["config", "--role", "path", "--json"]).done().code(0).json();
     assert_eq!(path["settings"]["chat-template"]["value"], home.path("template.jinja").to_str().unwrap());
 }
+
+#[test]
+fn a_schema_is_saved_in_a_role_and_read_from_where_it_was() {
+    let home = Home::new();
+    home.write("s.json", "\u{feff}{\"type\":\n\"boolean\"}\n");
+    let ways = [["-jf", "s.json"], ["-j", "s.json"], ["--schema", "a int"], ["--schema-multi", "a int"]];
+    for (name, way) in ["a", "b", "c", "d"].into_iter().zip(ways) {
+        home.scripted("x\n", &[&["--save-role", name][..], &way].concat()).done().code(0);
+        let shown = home.run(&["roles", name, "--json"]).done().code(0).stdout;
+        assert!(shown.contains(r#"\"boolean\""#) || shown.contains(r#"\"integer\""#), "{way:?}: {shown}");
+        assert!(!shown.contains("s.json") && !shown.contains('\u{feff}'), "{shown}");
+        let file = std::fs::read_to_string(home.path(&format!(".config/fireside/roles/{name}.md"))).unwrap();
+        let anchored = home.path("s.json").display().to_string();
+        assert!(file.contains(&anchored) == (way[1] == "s.json"), "{way:?}: {file}");
+    }
+}

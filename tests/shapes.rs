@@ -185,6 +185,15 @@ fn a_choice_with_a_comma_is_given_by_itself() {
 }
 
 #[test]
+fn a_schema_in_the_config_file_plays_no_part_in_a_choice() {
+    let home = Home::new();
+    home.write(".config/fireside/config.toml", "schema = \"a int\"\n");
+    let run = home.run(&["-p", "Is it?", "--choices", "yes,no", "-q"]).model(&tiny("llama-bpe"));
+    let done = run.done().code(0).stderr("");
+    assert!(["yes\n", "no\n"].contains(&done.stdout.as_str()), "{done:#?}");
+}
+
+#[test]
 fn a_choice_cannot_be_replayed() {
     let home = Home::new();
     let args = ["-p", "Is it?", "--choices", "yes,no", "--keep", "-q"];
@@ -201,13 +210,15 @@ fn a_choice_cannot_be_replayed() {
 fn what_makes_no_sense_is_refused() {
     let home = Home::new();
     let many = (0..101).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
-    let refused: [(&[&str], &str); 20] = [
+    let refused: [(&[&str], &str); 22] = [
         (&["--choices", "yes,,no"], "--choices: one of the choices is empty"),
         (&["--choices", ""], "--choices: one of the choices is empty"),
         (&["--choices", "a,b,a"], "--choices: 'a' is there twice"),
         (&["--choices", "a", "--choices", "a"], "--choices: 'a' is there twice"),
         (&["--choices", &many], "--choices: 101 choices, and at most 100 are possible"),
         (&["--choices", "a,b", "--think", "on"], "--choices and --think on exclude each other"),
+        (&["--choices", "a,b", "--schema", "a"], "--choices and --schema exclude each other"),
+        (&["--regex", "a", "--choices", "a,b"], "--choices and --regex exclude each other"),
         (&["--choices", "a,b", "--code"], "--code and --choices exclude each other"),
         (&["--choices", "a,b", "--json", "--logprobs", "1"], "--choices and --logprobs exclude each other"),
         (&["--exit-choice"], "--exit-choice requires --choices"),

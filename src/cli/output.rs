@@ -60,6 +60,9 @@ impl Output {
             ("--choices", !self.choices.is_empty(), "--logprobs", self.logprobs.is_some()),
             ("--choices", !self.choices.is_empty(), "--think on", args.sets("think", "on")),
         ];
+        if let (false, Some(name)) = (self.choices.is_empty(), args.constraint()) {
+            return Err(Failure::usage(format!("--choices and --{name} exclude each other")));
+        }
         let requires = [
             (
                 "--force",

@@ -145,8 +145,17 @@ fn parser(factory: &ParserFactory, grammar: &TopLevelGrammar) -> Result<Parser, 
 fn first_line(text: &str) -> String {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().find_map(|line| line.strip_prefix("error: ")).or_else(|| lines().next());
-    line.unwrap_or("it is not understood").chars().take(200).collect()
+    let line = line.unwrap_or("it is not understood");
+    let plainer = PLAINER.iter().find(|(part, _)| line.contains(part));
+    plainer.map_or(line, |(_, plain)| plain).chars().take(200).collect()
 }
+
+/// What parts of llguidance's messages mean to the user.
+const PLAINER: [(&str, &str); 3] = [
+    ("NoExtensionBias", "it matches no text"),
+    ("lookarounds not supported", "anchors and word boundaries (^, $, \\b) inside it are not supported"),
+    ("oneOf constraints are not", "oneOf: a value might match two of its schemas; anyOf allows that"),
+];
 
 /// A regular expression for the whole answer, whose ends need no anchors.
 fn unanchored(regex: &str) -> &str {
@@ -308,6 +317,10 @@ mod tests {
         matching(&regex(r"^[$]\$"), &["$$"], &["$"]);
         assert!(why(&regex("(a")).starts_with("the regular expression cannot be used: "));
         assert!(why(&regex("a(?=b)")).contains("look-around"));
+        assert!(why(&regex("[a&&b]")).ends_with("it matches no text"));
+        for inner in [r"\ba", "a$b", "(?m)^a$"] {
+            assert!(why(&regex(inner)).contains("anchors and word boundaries"), "{inner}");
+        }
     }
 
     #[test]
@@ -350,7 +363,7 @@ mod tests {
         assert!(place(schema).starts_with("/$defs/x: "));
         let both =
             json!({ "anyOf": [{ "type": "null" }, { "oneOf": [{ "minimum": 1 }, { "maximum": 3 }] }] });
-        assert!(place(both).starts_with("/anyOf/1: oneOf"));
+        assert!(place(both).starts_with("/anyOf/1: oneOf: a value might match two"));
         assert!(place(json!({ "$ref": "#" })).starts_with("at its root: it contains itself"));
         let inside = json!({ "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/a" } });
         let endless = json!({ "$ref": "#/$defs/a", "$defs": { "a": inside } });

@@ -105,8 +105,8 @@ pub(super) fn event(event: &Event, session: &Facts) -> Option<Value> {
         Event::Thinking { text, .. } => Some(json!({ "event": "thinking", "text": text })),
         Event::Text(text) => Some(json!({ "event": "text", "text": text })),
         Event::Token(told) => {
-            let mut line = told.to_json();
-            line["event"] = json!("token");
+            let mut line = json!({ "event": "token" });
+            line.as_object_mut()?.extend(told.to_json().as_object()?.clone());
             Some(line)
         }
         _ => None,

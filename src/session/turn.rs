@@ -241,6 +241,7 @@ impl Session {
         let answer = self.conversation.add_as(id, message, Some(how), Some(now()));
         self.keep_up();
         let constraint = request.generation.constraint.as_ref();
+        let constraint = constraint.filter(|_| stats.stop != StopReason::Choice);
         let matches = if self.model().host.is_some() { backend::matches_loosely } else { backend::matches };
         let unmatched = constraint.filter(|constraint| !matches(constraint, &text));
         let unmatched = unmatched.map(Constraint::kind);

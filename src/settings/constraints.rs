@@ -9,7 +9,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::setting::Access;
+use super::setting::{Access, is_json};
+use crate::chat::message::without_mark;
 use crate::chat::{Constraint, Settings};
 use crate::files::{expanded, read_text, reason};
 
@@ -19,7 +20,7 @@ const MOST: u64 = 1 << 20;
 const NONE: &str = "none";
 
 /// The settings of which one answer can have only one.
-pub(super) const CONSTRAINTS: [&str; 7] =
+pub const CONSTRAINTS: [&str; 7] =
     ["json-schema", "json-schema-file", "schema", "schema-multi", "grammar", "grammar-file", "regex"];
 
 pub(super) const JSON_SCHEMA: Access = Access {
@@ -64,8 +65,7 @@ fn set(settings: &mut Settings, value: &str, kind: fn(String) -> Constraint) -> 
 
 /// JSON, or the text of a file.
 pub(super) fn json_or_file(value: &str) -> Result<String, String> {
-    let is_json = value.trim_start().starts_with(['{', '[']) || ["true", "false"].contains(&value.trim());
-    if is_json { Ok(value.into()) } else { file(value) }
+    if is_json(value) { Ok(value.into()) } else { file(value) }
 }
 
 /// The text of a file.
@@ -73,7 +73,7 @@ pub(super) fn file(value: &str) -> Result<String, String> {
     if [NONE, ""].contains(&value) {
         return Ok(value.into());
     }
-    let text = read_text(&expanded(Path::new(value)), MOST);
+    let text = read_text(&expanded(Path::new(value)), MOST).map(without_mark);
     text.map_err(|error| format!("must be a file that can be read ({})", reason(&error)))
 }
 

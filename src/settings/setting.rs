@@ -133,6 +133,7 @@ impl Setting {
             && match self.value {
                 "FILE" | "FOLDER" => true,
                 "NAME|FILE" => value.contains(['/', '.']),
+                "JSON|FILE" => !is_json(value),
                 _ if self.name == "model" => {
                     dotted || (value.contains(['/', '.']) && folder.join(path).is_file())
                 }
@@ -224,4 +225,9 @@ impl Setting {
         self.shapes = true;
         self
     }
+}
+
+/// Whether a value is meant as a schema, not as the path of one.
+pub(super) fn is_json(value: &str) -> bool {
+    value.trim_start().starts_with(['{', '[']) || ["true", "false"].contains(&value.trim())
 }

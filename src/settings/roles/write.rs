@@ -48,13 +48,14 @@ impl Draft<'_> {
 
     /// Whether the role is what is meant.
     fn is(&self, role: &Role) -> bool {
-        let said = |all: &[Assignment]| -> Vec<(&str, String)> {
-            all.iter().map(|one| (one.setting.name, one.value.clone())).collect()
-        };
+        let value =
+            |one: &Assignment| one.setting.read.map_or(Ok(one.value.clone()), |read| read(&one.value));
+        let given = self.settings.iter().map(|one| Some((one.setting.name, value(one).ok()?)));
         let [system, prompt] = role.texts();
         let meant = self.prompt().map(|prompt| Text::parse(&prompt, 1).plain());
-        let mut given = said(self.settings);
-        let mut read = said(&role.settings);
+        let Some(mut given) = given.collect::<Option<Vec<_>>>() else { return false };
+        let mut read: Vec<_> =
+            role.settings.iter().map(|one| (one.setting.name, one.value.clone())).collect();
         given.sort();
         read.sort();
         given == read
