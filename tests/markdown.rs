@@ -355,8 +355,8 @@ fn comes_out_like_the_whole(corpus: &[String], random: &mut Random) {
 
 #[test]
 fn texts_that_once_came_out_otherwise() {
-    // Code and comments that overlap; an empty row after one that the terminal divides.
-    for seed in [10327815428740484894, 1705064983775800024] {
+    // Code and comments that overlap; empty rows after one that the terminal divides.
+    for seed in [10327815428740484894, 1705064983775800024, 11857849645831316432] {
         comes_out_like_the_whole(&corpus(), &mut Random(seed));
     }
 }

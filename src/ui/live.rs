@@ -41,9 +41,8 @@ impl Live {
         let mut rows = self.markdown.take();
         let most = height.saturating_sub(1).max(1);
         let (tail, cut) = if self.redraws { self.markdown.tail(most) } else { Default::default() };
-        // What follows might fit where a wide character did not, or be no text.
-        let parted = |last: &&mut Row| cut && (cells(&last.text) < columns || tail.is_empty());
-        if let Some(last) = rows.last_mut().filter(parted) {
+        // What follows might fit where a wide character did not.
+        if let Some(last) = rows.last_mut().filter(|last| cut && cells(&last.text) < columns) {
             last.soft = false;
         }
         self.draw(rows, tail, columns)

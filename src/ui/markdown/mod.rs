@@ -153,14 +153,12 @@ impl Markdown {
         if self.line.len() > HIDDEN && !matches!(self.leaf, Leaf::Table(_) | Leaf::Code(_)) {
             rows.extend(self.raw(&self.line, Prefix::default()));
         }
-        let mut missing = rows.len().saturating_sub(most.max(1));
-        // After a row that the terminal itself divides, an empty one would be no row at all.
-        missing += if missing > 0 {
-            rows[missing..].iter().take_while(|row| row.text.is_empty()).count()
-        } else {
-            0
-        };
+        let missing = rows.len().saturating_sub(most.max(1));
         rows.drain(..missing);
+        // After a row that the terminal itself divides, an empty one would be no row at all.
+        if let Some(first) = rows.first_mut().filter(|first| missing > 0 && first.text.is_empty()) {
+            first.text.push(' ');
+        }
         (rows, missing > 0)
     }
 
