@@ -174,6 +174,9 @@ impl Chat<'_> {
         let screen = &mut *self.screen;
         screen.begin_answer(before);
         let asked = ask(self.session, &mut |event| {
+            if let Some(Event::Asked { .. }) = event {
+                return ControlFlow::Continue(()); // a stop waits until the model has the question
+            }
             screen.show_progress(event);
             if let Some(Event::Text(text)) = event {
                 broken = screen.answer(text);
