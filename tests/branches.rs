@@ -1,20 +1,16 @@
 //! `/tree`, `/compare` and `/begin`: the branches of a conversation, in the chat and on its terminal.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use fireside::backend::script::Script;
-use fireside::backend::{Backend, Description, ReplyStream};
-use fireside::chat::{Event, Message, Request, Role};
-use fireside::models::Error::NoMemory;
-use fireside::session::{self, ReadyModel, Session, SessionOptions};
+use fireside::chat::{Event, Message, Role};
+use fireside::session::{Session, SessionOptions};
 use fireside::settings::Config;
 use serde_json::{Value, json};
 
 use crate::history::{chat, history, id};
 use crate::support::pty::*;
 use crate::support::server::FakeServer;
-use crate::support::{GGUF_F32, Home, repository, tiny};
+use crate::support::{GGUF_F32, Home, memory, tiny};
 
 /// Imports a conversation: messages with the places of their parents, and the place of the head.
 fn imported(home: &Home, messages: &[(Option<usize>, &str, &str)], head: usize) {
@@ -410,41 +406,10 @@ fn a_conversation_is_compared_at_a_server_only_after_a_yes() {
     terminal.keys(CTRL_D).ends();
 }
 
-/// Models of which one fits into memory at a time. `ROOM`: whether it is free.
-struct Large(Script);
-
-static ROOM: AtomicBool = AtomicBool::new(true);
-
-impl Backend for Large {
-    fn load(&mut self) -> ReplyStream {
-        self.0.load()
-    }
-    fn reply(&mut self, request: Request) -> ReplyStream {
-        self.0.reply(request)
-    }
-    fn describe(&self) -> &Description {
-        self.0.describe()
-    }
-    fn close(&mut self) {
-        ROOM.store(true, Ordering::Relaxed);
-    }
-}
-
-fn large(config: &Config, wanted: &str) -> Result<ReadyModel, session::Error> {
-    if wanted == "huge" || !ROOM.load(Ordering::Relaxed) {
-        return Err(NoMemory { needed: 2, free: 1, smaller: None }.into());
-    }
-    let script = Script::read(&repository().join("LICENSE"))?;
-    let start = Box::new(move || {
-        ROOM.store(false, Ordering::Relaxed);
-        Box::new(Large(script)) as Box<dyn Backend>
-    });
-    Ok(ReadyModel { start, config: config.clone() })
-}
-
 #[test]
 fn where_only_one_model_fits_the_first_is_closed_and_opened_again() {
-    let mut session = Session::new(large(&Config::default(), "first").unwrap(), SessionOptions::default());
+    let mut session =
+        Session::new(memory::open(&Config::default(), "first").unwrap(), SessionOptions::default());
     let mut notices = Vec::new();
     let mut watch = |event: Option<&Event>| {
         if let Some(Event::Notice(line)) = event {
@@ -453,13 +418,13 @@ fn where_only_one_model_fits_the_first_is_closed_and_opened_again() {
         ControlFlow::Continue(())
     };
     session.say(Message::new(Role::User, "Hi"), &mut watch).unwrap();
-    let error = session.open_second("huge", large, &mut watch).err().expect("it never fits");
+    let error = session.open_second("huge", memory::open, &mut watch).err().expect("it never fits");
     assert!(error.to_string().contains("not enough memory"), "{error}");
     session.say(Message::new(Role::User, "On"), &mut watch).expect("the first model is back");
     let head = session.conversation().head();
-    let mut second = session.open_second("second", large, &mut watch).unwrap();
+    let mut second = session.open_second("second", memory::open, &mut watch).unwrap();
     session.answer_with(&mut second, &mut watch).unwrap();
-    assert!(session.close_second(second, large).unwrap(), "the first model was closed");
+    assert!(session.close_second(second, memory::open).unwrap(), "the first model was closed");
     assert_eq!((session.conversation().head(), session.conversation().entries().len()), (head, 5));
     session.retry(&mut watch).expect("the first model is back");
     assert_eq!(notices, ["closing script: memory does not hold both models"; 2]);

@@ -3,17 +3,12 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fireside::backend::script::Script;
-use fireside::backend::{Backend, Description, ReplyStream};
-use fireside::chat::Request;
-use fireside::models::Error::NoMemory;
-use fireside::session::{Error, ReadyModel, Session, SessionOptions};
+use fireside::session::{Session, SessionOptions};
 use fireside::settings::Config;
 use serde_json::Value;
 
-use crate::support::{Home, cannot_run, default_model, repository, tiny};
+use crate::support::{Home, cannot_run, default_model, memory, repository, tiny};
 
 /// The pretended GPUs: their free memory in MiB.
 const GPUS: &str = "FIRESIDE_TEST_GPUS";
@@ -168,50 +163,15 @@ fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
     assert_eq!(grown.stdout, there.stdout);
 }
 
-/// The models in memory, each of which takes half of it.
-static LOADED: AtomicUsize = AtomicUsize::new(0);
-
-struct Half(Script);
-
-impl Backend for Half {
-    fn load(&mut self) -> ReplyStream {
-        self.0.load()
-    }
-    fn reply(&mut self, request: Request) -> ReplyStream {
-        self.0.reply(request)
-    }
-    fn describe(&self) -> &Description {
-        self.0.describe()
-    }
-    fn close(&mut self) {
-        LOADED.store(0, Ordering::Relaxed);
-    }
-}
-
-/// "large" needs all the memory, and "huge" more than there is.
-fn opened(config: &Config, wanted: &str) -> Result<ReadyModel, Error> {
-    let free = 2 - LOADED.load(Ordering::Relaxed) as u64;
-    let needed = if wanted == "huge" { 3 } else { 2 };
-    if wanted != "script" && needed > free {
-        return Err(NoMemory { needed, free, smaller: None }.into());
-    }
-    let script = Script::read(&repository().join("README.md"))?;
-    let start = Box::new(move || {
-        LOADED.store(1, Ordering::Relaxed);
-        Box::new(Half(script)) as Box<dyn Backend>
-    });
-    Ok(ReadyModel { start, config: config.clone() })
-}
-
 #[test]
 fn the_memory_of_the_old_model_is_free_for_the_new_one() {
     let config = Config::default();
-    let mut session = Session::new(opened(&config, "script").unwrap(), SessionOptions::default());
+    let mut session = Session::new(memory::open(&config, "first").unwrap(), SessionOptions::default());
     let mut watch = |_: Option<&fireside::chat::Event>| ControlFlow::Continue(());
-    session.change_model("large", &config, opened, &mut watch).expect("the old one has gone");
-    let error = session.change_model("huge", &config, opened, &mut watch).unwrap_err();
+    session.change_model("large", &config, memory::open, &mut watch).expect("the old one has gone");
+    let error = session.change_model("huge", &config, memory::open, &mut watch).unwrap_err();
     assert!(error.to_string().contains("not enough memory"), "{error}");
-    assert_eq!(LOADED.load(Ordering::Relaxed), 1, "the old one is back");
+    assert!(!memory::is_free(), "the old one is back");
 }
 
 #[test]

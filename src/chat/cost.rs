@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::events::Counts;
 
-/// Prefill that takes longer is worth a question.
-const LONG: Duration = Duration::from_secs(10);
+/// Prefill that takes longer is worth a question, or a line where nobody can be asked.
+pub const LONG: Duration = Duration::from_secs(10);
 
 /// What a message adds to a conversation. All sizes in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::chat::Event;
+use crate::chat::cost::LONG;
 use crate::units::{about, count};
 
-/// A prefill that takes longer is announced.
-const LONG: f64 = 10.0;
 /// How much of the prefill tells its speed.
 const TELLING: Duration = Duration::from_secs(1);
 
@@ -34,7 +33,7 @@ impl Forecast {
         self.said = true;
         let seconds = elapsed.as_secs_f64() * (total - from) as f64 / read as f64;
         let fills = self.limit > 0 && total * 2 >= self.limit;
-        (seconds > LONG || fills).then(|| {
+        (seconds > LONG.as_secs_f64() || fills).then(|| {
             let percent = (total * 100).checked_div(self.limit);
             let share = percent.map_or(String::new(), |percent| format!(", {percent} % of the context"));
             format!("the prompt has {} to prefill{share}: {}", count(*total, "token"), about(seconds))

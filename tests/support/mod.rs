@@ -4,6 +4,7 @@ pub mod chats;
 mod clock;
 pub mod engine;
 pub mod hub;
+pub mod memory;
 pub mod mutate;
 mod odd;
 pub mod parrot;
