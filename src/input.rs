@@ -143,7 +143,7 @@ impl<T> Pending<T> {
         loop {
             match self.0.recv_timeout(PATIENCE) {
                 Ok(read) => return Ok(read),
-                Err(_) if terminal::interrupted() => return Err(Error::Interrupted),
+                Err(_) if terminal::stopped() => return Err(Error::Interrupted),
                 Err(_) if started.elapsed() >= STDIN_PATIENCE => {
                     waiting.take().into_iter().for_each(|says| says());
                 }

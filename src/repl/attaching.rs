@@ -156,10 +156,16 @@ impl Chat<'_> {
         Ok(agrees)
     }
 
+    /// Whether the message is what was typed last, so that Up recalls it.
+    pub(super) fn was_typed(&self, message: &Message) -> bool {
+        self.draft.as_ref().is_some_and(|draft| draft.sent == message.text())
+    }
+
     /// A message that was not sent → the line for the editor. Its files are attached again.
     pub(super) fn unsent(&mut self, message: &Message) -> String {
+        let was_typed = self.was_typed(message);
         match self.draft.take() {
-            Some(draft) if draft.sent == message.text() => {
+            Some(draft) if was_typed => {
                 self.attached = draft.attached;
                 draft.line
             }
