@@ -207,6 +207,7 @@ fn ctrl_c_stops_a_command_and_not_the_chat() {
     let home = home();
     let mut terminal = chat(&home);
     terminal.line("!echo begun; sleep 1000").sees("sleep 1000\nbegun").keys(CTRL_C);
+    terminal.sees("^C\nended by signal 2 (SIGINT)\n");
     terminal.sees("attached $ echo begun; sleep 1000 (ended by signal 2 (SIGINT))").at_prompt();
     terminal.line("/file none").at_prompt().line("Still there?").sees("One.").at_prompt();
     // One that ignores it is killed by the second.

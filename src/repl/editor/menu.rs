@@ -76,7 +76,7 @@ fn page(offered: &[Candidate], common: &str, page: usize, window: (usize, usize)
     let room = columns.checked_sub(widest + 2 * GAP).filter(|room| *room >= SHORTEST);
     let room = room.filter(|_| offered.iter().any(|one| !one.about.is_empty()));
     let more = |count: usize| match room {
-        Some(_) => format!("… and {count} more: Tab, Tab"),
+        Some(_) => format!("… and {count} more: press Tab twice"),
         None => format!("… and {count} more"),
     };
     let widest = if room.is_some() { widest } else { widest.max(width(&more(offered.len()))) };
