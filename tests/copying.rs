@@ -84,7 +84,7 @@ fn the_systems_tools_are_tried_in_order() {
     let copied_by = |tools: &[(&str, u8)], set: &[(&'static str, String)], by: &str| {
         let _ = std::fs::remove_dir_all(home.path("bin"));
         tools.iter().for_each(|(name, ends)| tool(name, *ends));
-        let environment = [set, &[path.clone()]].concat();
+        let environment = [set, std::slice::from_ref(&path)].concat();
         let mut terminal = chat(&home, &environment, "Hi.\n");
         terminal.line("/copy").sees(&format!("the answer, 3 bytes: {by}")).at_prompt();
     };

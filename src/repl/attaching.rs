@@ -38,9 +38,9 @@ fn named(shown: &str, files: &[Attachment]) -> String {
     }
 }
 
-/// `a.rs is`, or `12 files of src are`; `verbs`: for one and for several.
-fn which(shown: &str, files: &[Attachment], verbs: [&str; 2]) -> String {
-    format!("{} {}", named(shown, files), verbs[usize::from(files.len() > 1)])
+/// `a.rs is`, or `12 files of src are`; `forms`: the verb for one and for several.
+fn which(shown: &str, files: &[Attachment], forms: [&str; 2]) -> String {
+    format!("{} {}", named(shown, files), forms[usize::from(files.len() > 1)])
 }
 
 /// Files to attach, of which some may be attached already.
