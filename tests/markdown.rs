@@ -7,8 +7,8 @@ use fireside::ui::live::Live;
 use fireside::ui::markdown::Look;
 use fireside::ui::sanitize;
 
-use crate::support::Home;
 use crate::support::pty::*;
+use crate::support::{Home, alone, own_peak};
 
 const LOOK: Look = Look { theme: Theme::Dark, styled: true };
 const WIDTHS: [u16; 3] = [20, 80, 200];
@@ -266,8 +266,19 @@ fn hostile_texts_take_linear_time_and_act_on_nothing() {
 
 #[test]
 #[ignore = "takes a minute: make fuzz-markdown"]
-fn ten_megabytes_of_hostile_text_take_linear_time_and_act_on_nothing() {
-    are_rendered(&hostile(10_000_000));
+#[allow(clippy::print_stderr)] // the figure is a result
+fn ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing() {
+    let this =
+        "markdown::ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing";
+    if !alone(this) {
+        return;
+    }
+    let texts = hostile(10_000_000);
+    let before = own_peak();
+    are_rendered(&texts);
+    let grown = (own_peak() - before) >> 20;
+    eprintln!("rendering took {grown} MiB at most");
+    assert!(grown < 64, "{grown} MiB");
 }
 
 /// Texts of this many bytes, each with much of something.
