@@ -38,7 +38,7 @@ fn named(shown: &str, files: &[Attachment]) -> String {
     }
 }
 
-/// `a.rs is`, or `12 files of src are`; `forms`: the verb for one and for several.
+/// `a.rs is`, or `12 files of src are`; `forms`: the word after one file and after several.
 fn which(shown: &str, files: &[Attachment], forms: [&str; 2]) -> String {
     format!("{} {}", named(shown, files), forms[usize::from(files.len() > 1)])
 }
