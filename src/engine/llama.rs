@@ -12,6 +12,7 @@ mod facts;
 mod fallback;
 #[cfg(test)]
 pub(crate) mod ggml;
+mod growth;
 mod lent;
 mod log;
 mod pages;
@@ -19,6 +20,7 @@ mod placement;
 mod plugins;
 mod refusal;
 mod repack;
+mod room;
 mod weights;
 mod workers;
 
@@ -28,8 +30,8 @@ use anyhow::{Context as _, Result, bail};
 use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_better};
+pub use self::context::ContextOptions;
 use self::context::{Context, Extent};
-pub use self::context::{ContextOptions, GpuMemory};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
 use self::fallback::LONG;
 use self::log::reason;
@@ -37,18 +39,14 @@ pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::{plugin_folder, plugins};
 pub use self::refusal::lacks_memory;
-use self::refusal::{is_memory, refused};
 pub use self::repack::multiply_repacked;
+pub use self::room::{GpuPart, Part, Room};
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 pub use self::workers::{Lending, lendable, select_workers, serve};
 use super::model::{Cancel, MemoryKind, Model, Row, Sampler};
 use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
-
-/// The share of a GPU's free memory that a growing context leaves, and the most of it in bytes.
-const RESERVED_SHARE: u64 = 8;
-const MOST_RESERVED: u64 = 256 << 20;
 
 /// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
@@ -69,33 +67,6 @@ impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
         let lens = vec![0; options.sequences];
         Llama { weights, options, context: None, capacity: 0, lens, rows: 0, notices: Vec::new() }
-    }
-
-    /// Creates a context in place of the old one, with whatever of the sequences can be kept. Whether that
-    /// succeeds or not, memory never holds both.
-    fn replace(&mut self, capacity: usize, states: &[Option<Vec<u8>>], lens: &[usize]) -> Result<()> {
-        self.context = None;
-        self.capacity = 0;
-        self.lens = vec![0; self.options.sequences];
-        let opened = Context::open(self.weights, &self.options, capacity);
-        self.weights.check_workers()?;
-        self.context = Some(opened.map_err(|error| refused(&self.options, capacity, &error.to_string()))?);
-        self.capacity = capacity;
-        for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
-            if let Some(state) = state {
-                let _ = self.restore(sequence, state, *len); // if it fails, the sequence is evaluated again
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the KV cache in main memory from now on.
-    fn leave_gpu(&mut self, capacity: usize) {
-        self.options.kv_offload = false;
-        self.notices.push(format!(
-            "the GPU has no room for a context of {capacity} tokens: the KV cache is in main memory now, which is \
-             slower; cache-type-k and cache-type-v q8_0 would halve it"
-        ));
     }
 
     /// Clears a sequence.
@@ -257,6 +228,10 @@ impl Model for Llama<'_> {
         self.weights.on_gpu
     }
 
+    fn copies_weights(&self) -> bool {
+        self.options.copies_weights
+    }
+
     fn state_bytes(&self, sequence: usize) -> usize {
         self.saved_bytes(sequence, Extent::Whole)
     }
@@ -305,36 +280,11 @@ impl Model for Llama<'_> {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
-        if capacity <= self.capacity {
-            return Ok(());
-        }
-        let states: Vec<Option<Vec<u8>>> =
-            (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
-        let (before, lens) = (self.capacity, self.lens.clone());
-        if self.options.kv_offload && !self.has_room(capacity) {
-            self.leave_gpu(capacity);
-        }
-        let mut grown = self.replace(capacity, &states, &lens);
-        if grown.as_ref().is_err_and(is_memory) && self.options.kv_offload && self.weights.on_gpu {
-            self.leave_gpu(capacity); // another program took the memory
-            grown = self.replace(capacity, &states, &lens);
-        }
-        if grown.is_err() && before > 0 {
-            let _ = self.replace(before, &states, &lens); // what is in memory stays usable
-        }
-        grown
+        if capacity <= self.capacity { Ok(()) } else { self.grow_to(capacity) }
     }
 
-    /// Asks the devices for the memory that a larger context takes in addition.
     fn has_room(&self, capacity: usize) -> bool {
-        let held = |part: &GpuMemory| if self.context.is_some() { part.bytes(self.capacity) } else { 0 };
-        let more = |part: &GpuMemory| part.bytes(capacity).saturating_sub(held(part));
-        let devices = if self.options.on_gpus.is_empty() { Vec::new() } else { devices() };
-        let fits = |part: &GpuMemory| {
-            let free = devices.iter().find(|device| device.name == part.gpu).map(|device| device.free);
-            free.is_none_or(|free| more(part) <= free - (free / RESERVED_SHARE).min(MOST_RESERVED))
-        };
-        !self.options.kv_offload || self.options.on_gpus.iter().all(fits)
+        self.finds_room(capacity)
     }
 
     fn notices(&mut self) -> Vec<String> {
