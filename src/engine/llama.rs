@@ -48,6 +48,11 @@ use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
+/// How many bytes of weights a row of a batch must read for each byte of recurrent state that is copied before it.
+/// Rows of a batch share the reading, ten or so; a copy is read and written, to fresh pages; it may take a tenth of
+/// the batch's time.
+const COPY_COST: u64 = 300;
+
 /// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
     weights: &'w Weights,
@@ -127,6 +132,26 @@ impl<'w> Llama<'w> {
         }
         self.lens[sequence] = len;
         Ok(())
+    }
+
+    /// Copies of what a batch changes and truncation does not undo, of each sequence that has tokens. `None`: a
+    /// GPU evaluates the batch, which it finishes anyway, or the copies cannot be made or would take long
+    /// compared with the batch.
+    fn copies_for(&self, batch: &[Row]) -> Option<Vec<Option<Vec<u8>>>> {
+        if self.memory_kind() == MemoryKind::Attention || self.weights.on_gpu || batch.len() < 2 {
+            return None;
+        }
+        let sequences = || (0..self.options.sequences).filter(|sequence| self.lens[*sequence] > 0);
+        let bytes: usize = sequences().map(|sequence| self.saved_bytes(sequence, Extent::Recurrence)).sum();
+        let read = self.weights.model.size().saturating_mul(batch.len() as u64);
+        if (bytes as u64).saturating_mul(COPY_COST) > read {
+            return None;
+        }
+        let mut copies = vec![None; self.options.sequences];
+        for sequence in sequences() {
+            copies[sequence] = Some(self.checkpoint(sequence).ok()?);
+        }
+        Some(copies)
     }
 
     /// Turns whatever would make C++ end the process into an error. Returns the length of each sequence after
@@ -220,8 +245,7 @@ impl Model for Llama<'_> {
 
     /// The CPU listens to `Cancel` between operations, of which a layer has some large ones.
     fn interruptible_parts(&self) -> usize {
-        let whole = self.weights.on_gpu || self.memory_kind() != MemoryKind::Attention;
-        if whole { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
+        if self.weights.on_gpu { 1 } else { 2 * self.weights.model.n_layer().max(1) as usize }
     }
 
     fn on_gpu(&self) -> bool {
@@ -313,8 +337,10 @@ impl Model for Llama<'_> {
         // If memory cannot be truncated, cancelling in mid-batch would lose everything evaluated so far.
         let stays =
             batch.iter().all(|row| row.position > self.lens[row.sequence] || self.can_return(row.sequence));
+        let mut copies = if stays { None } else { self.copies_for(batch) };
+        let heeds = stays || copies.is_some();
         let context = self.context.as_mut().context("nothing was made room for")?;
-        let done = context.decode(batch, if stays { cancel } else { &|| false });
+        let done = context.decode(batch, if heeds { cancel } else { &|| false });
         if self.weights.uses_workers() {
             context.synchronize();
             self.weights.check_workers()?;
@@ -324,8 +350,12 @@ impl Model for Llama<'_> {
             self.rows = batch.iter().filter(|row| row.logits).count();
         } else {
             self.rows = 0;
+            // Part of the batch may be in memory.
             for (sequence, len) in before.into_iter().enumerate() {
-                self.truncate(sequence, len); // part of the batch may be in memory
+                match copies.as_mut().and_then(|copies| copies[sequence].take()) {
+                    Some(copy) => _ = self.go_back(sequence, &copy, len), // if that fails, it is empty
+                    None => _ = self.truncate(sequence, len),
+                }
             }
         }
         done.context("llama.cpp could not evaluate the tokens")

@@ -130,7 +130,7 @@ pub trait Model {
     /// Evaluates a batch: rows of one or several sequences in any order, those of each sequence consecutive
     /// in position and starting right after its tokens in memory. `Break`: it was cancelled. Then, and on
     /// failure, each of its sequences is unchanged, or empty if it cannot return to that; so a batch with
-    /// such a sequence cannot be cancelled once it has started.
+    /// such a sequence cannot be cancelled once it has started, where returning would cost too much.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>>;
     /// The logits of a row of the last evaluated batch: one number per vocabulary token. Counts only the rows
     /// that requested logits, from 0.
