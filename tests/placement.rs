@@ -205,6 +205,24 @@ fn more_layers_than_fit_are_refused_if_the_user_asks_for_them() {
 }
 
 #[test]
+fn a_model_that_does_not_fit_is_refused_with_what_helps() {
+    let home = Home::new();
+    let run = |args: &[&str], model: &std::path::Path, mib: u64| {
+        let free = home.write("free", (mib << 20).to_string());
+        let run = home.run(&[&["-p", "Hi", "-n", "1"], args].concat()).model(model).env(GPUS, "200");
+        run.env("FIRESIDE_TEST_MEMORY", free).done()
+    };
+    let mixture = repository().join("tests/families/deepseek-v1.gguf");
+    let refused = run(&["--device", "none"], &mixture, 1);
+    refused.failed(1, "not enough memory: the model needs ").hint("; --cpu-moe --fit off reads the experts");
+    let Some(model) = default_model() else { return cannot_run("the default model is not here") };
+    let refused = run(&[], &model, 60).failed(1, "not enough memory: the model needs ");
+    let (_, tokens) = refused.stderr.split_once("; with --ctx-size ").expect(&refused.stderr);
+    let tokens = tokens.split(' ').next().unwrap();
+    run(&["--ctx-size", tokens], &model, 60).code(0);
+}
+
+#[test]
 fn a_context_that_outgrows_the_gpu_moves_to_main_memory() {
     let home = Home::new();
     let long = "one two three four five six seven eight nine ten ".repeat(100);

@@ -4,7 +4,9 @@
 use regex_lite::Regex;
 
 use super::Error;
-use super::memory::{bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes};
+use super::memory::{
+    SMALLEST_CONTEXT, bits, context_limit, first_batch_size, limited, wanted_context, weights_bytes,
+};
 use super::plan::{ENOUGH, Machine, Plan, Share, plan, planned_context, usable};
 use crate::chat::Settings;
 use crate::chat::settings::SplitMode;
@@ -154,8 +156,24 @@ impl<'h> Survey<'h> {
             on_gpus + plan.main.with_context(tokens)
         };
         let free = available_memory().unwrap_or(u64::MAX);
-        let limit = limited(self.header, settings, fits, needed, free)?;
+        let limit = limited(self.header, settings, fits, needed, free).map_err(|mut error| {
+            if let Error::NoMemory { remedies, .. } = &mut error {
+                remedies.context = self.smaller_context(settings, batch, plan.context);
+            }
+            error
+        })?;
         Ok(Fit { gpus: self.gpus, plan: Some(plan), room, limit })
+    }
+
+    /// A context smaller than `than`, in tokens, for which the GPUs would take so much more of the model that it fits.
+    fn smaller_context(&self, settings: &Settings, batch: u32, than: usize) -> Option<usize> {
+        let machine = self.machine(batch);
+        let fits = |tokens: &usize| {
+            let plan = plan(&self.layers, machine, settings, *tokens);
+            tokens_that_fit(&plan, machine).is_some_and(|fits| fits >= *tokens)
+        };
+        let halves = std::iter::successors(Some(than / 2), |tokens| Some(tokens / 2));
+        halves.take_while(|tokens| *tokens >= SMALLEST_CONTEXT).find(fits)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Error;
 use super::catalogue::smaller;
+use super::error::Remedies;
 use crate::chat::settings::{CacheType, CtxSize, Settings};
 use crate::engine::llama::{Device, DeviceKind};
 use crate::gguf::{self, Header};
@@ -10,7 +11,7 @@ use crate::gguf::{self, Header};
 /// Context of a model whose header states no trained context, in tokens.
 const DEFAULT_CONTEXT: usize = 2048;
 /// Smallest context that makes sense, in tokens.
-const SMALLEST_CONTEXT: usize = 256;
+pub(super) const SMALLEST_CONTEXT: usize = 256;
 /// Context that is enough for a conversation, in tokens.
 const USEFUL_CONTEXT: usize = 4096;
 /// Compute buffers, besides weights and KV cache: bytes, and a fraction of the weights.
@@ -148,7 +149,11 @@ pub(super) fn limited(
         return Err(Error::NoMemory {
             needed: needed(SMALLEST_CONTEXT),
             free,
-            smaller: smaller(header.str("general.name"), header.file_size, free),
+            remedies: Remedies {
+                smaller: smaller(header.str("general.name"), weights_bytes(header), free),
+                context: None,
+                mixture: header.arch_uint("expert_count").is_some_and(|experts| experts > 0),
+            },
         });
     };
     match settings.ctx_size {
