@@ -87,7 +87,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("backend", &["chat", "engine", "files", "http", "model_state", "settings", "units"]),
-    ("engine", &["chat", "clock", "files", "rpc", "settings"]),
+    ("engine", &["chat", "clock", "files", "rpc", "settings", "units"]),
     ("convert", &["files", "gguf", "units"]),
     ("gguf", &["units"]),
     ("history", &["chat", "clock", "files", "units"]),

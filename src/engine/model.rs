@@ -91,6 +91,10 @@ pub trait Model {
     fn on_gpu(&self) -> bool {
         false
     }
+    /// Whether a batch first copies weights from main memory to a GPU: then it takes about as long whatever its size.
+    fn copies_weights(&self) -> bool {
+        false
+    }
     /// The number of bytes that [`Model::save`] would return now.
     fn state_bytes(&self, sequence: usize) -> usize;
     /// The state of a sequence as bytes, which only an identical model can restore, into any sequence.
@@ -109,7 +113,8 @@ pub trait Model {
     /// Grows each sequence's capacity to `capacity` tokens. A sequence that could not be preserved is empty
     /// afterwards; on failure, capacity and sequences stay as they are where that is possible.
     fn grow(&mut self, capacity: usize) -> Result<()>;
-    /// Whether the fastest memory has room for such a capacity; growing beyond it uses slower memory.
+    /// Whether the fastest memory has room for such a capacity, and main memory for the copies that growing makes;
+    /// beyond it, growing uses slower memory, copies nothing, or fails.
     fn has_room(&self, _capacity: usize) -> bool {
         true
     }
@@ -125,7 +130,7 @@ pub trait Model {
     /// Evaluates a batch: rows of one or several sequences in any order, those of each sequence consecutive
     /// in position and starting right after its tokens in memory. `Break`: it was cancelled. Then, and on
     /// failure, each of its sequences is unchanged, or empty if it cannot return to that; so a batch with
-    /// such a sequence cannot be cancelled once it has started.
+    /// such a sequence cannot be cancelled once it has started, where returning would cost too much.
     fn decode(&mut self, batch: &[Row], cancel: Cancel) -> Result<ControlFlow<()>>;
     /// The logits of a row of the last evaluated batch: one number per vocabulary token. Counts only the rows
     /// that requested logits, from 0.

@@ -19,6 +19,7 @@ pub(super) struct Toy {
     pub(super) batch_size: usize,
     pub keeps_when_grown: bool,
     pub on_gpu: bool,
+    pub copies_weights: bool,
     /// The sizes of the decoded batches.
     pub batches: Vec<usize>,
     kind: MemoryKind,
@@ -60,6 +61,7 @@ impl Toy {
             batch_size: 16,
             keeps_when_grown: true,
             on_gpu: false,
+            copies_weights: false,
             batches: Vec::new(),
             kind: MemoryKind::Attention,
             capacity: 0,
@@ -143,6 +145,10 @@ impl Model for Toy {
 
     fn on_gpu(&self) -> bool {
         self.on_gpu
+    }
+
+    fn copies_weights(&self) -> bool {
+        self.copies_weights
     }
 
     fn state_bytes(&self, sequence: usize) -> usize {

@@ -15,6 +15,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::devices::backend;
 use super::log::{contained, forget_errors, reason};
+use super::room::Room;
 use super::weights::Weights;
 use crate::chat::Settings;
 use crate::chat::settings::{Auto, CacheType};
@@ -40,23 +41,10 @@ pub struct ContextOptions {
     pub cache_type_v: CacheType,
     /// Whether each layer's part of the KV cache is where the layer is, otherwise all in main memory.
     pub kv_offload: bool,
-    /// What a context takes on each GPU.
-    pub on_gpus: Vec<GpuMemory>,
-}
-
-/// The memory of a context on a GPU.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GpuMemory {
-    pub gpu: String,
-    /// Bytes for any context, and for each token of it.
-    pub fixed: u64,
-    pub per_token: f64,
-}
-
-impl GpuMemory {
-    pub fn bytes(&self, tokens: usize) -> u64 {
-        self.fixed + (self.per_token * tokens as f64) as u64
-    }
+    /// What a context takes of memory, and how to ask what is free; `None`: nobody is asked.
+    pub room: Option<Room>,
+    /// Whether each batch copies weights from main memory to a GPU.
+    pub copies_weights: bool,
 }
 
 impl ContextOptions {
@@ -76,7 +64,8 @@ impl ContextOptions {
             cache_type_k: settings.cache_type_k,
             cache_type_v: settings.cache_type_v,
             kv_offload: !settings.no_kv_offload,
-            on_gpus: Vec::new(),
+            room: None,
+            copies_weights: false,
         }
     }
 }
