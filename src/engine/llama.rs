@@ -19,6 +19,7 @@ mod placement;
 mod plugins;
 mod refusal;
 mod repack;
+mod resize;
 mod weights;
 mod workers;
 
@@ -37,7 +38,6 @@ pub use self::log::{Hooks, contained, install, not_locked};
 pub use self::placement::{Placement, buffer_types};
 pub use self::plugins::{plugin_folder, plugins};
 pub use self::refusal::lacks_memory;
-use self::refusal::{is_memory, refused};
 pub use self::repack::multiply_repacked;
 pub use self::weights::{LoadOptions, Parts, SpecialIds, Weights};
 pub use self::workers::{Lending, lendable, select_workers, serve};
@@ -46,10 +46,6 @@ use super::sampler::Chain;
 use super::token::{Token, Vocabulary};
 use crate::chat::settings::Sampling;
 
-/// The share of a GPU's free memory that a growing context leaves, and the most of it in bytes.
-const RESERVED_SHARE: u64 = 8;
-const MOST_RESERVED: u64 = 256 << 20;
-
 /// Token sequences evaluated on loaded weights.
 pub struct Llama<'w> {
     weights: &'w Weights,
@@ -57,7 +53,7 @@ pub struct Llama<'w> {
     /// Created on first use, with the capacity needed then.
     context: Option<Context<'w>>,
     capacity: usize,
-    /// The number of tokens in memory of each sequence.
+    /// The number of tokens in memory of each sequence, and of each branch after them.
     lens: Vec<usize>,
     /// The number of rows of the last batch that have logits.
     rows: usize,
@@ -67,35 +63,8 @@ pub struct Llama<'w> {
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
-        let lens = vec![0; options.sequences];
+        let lens = vec![0; options.sequences + options.branches];
         Llama { weights, options, context: None, capacity: 0, lens, rows: 0, notices: Vec::new() }
-    }
-
-    /// Creates a context in place of the old one, with whatever of the sequences can be kept. Whether that
-    /// succeeds or not, memory never holds both.
-    fn replace(&mut self, capacity: usize, states: &[Option<Vec<u8>>], lens: &[usize]) -> Result<()> {
-        self.context = None;
-        self.capacity = 0;
-        self.lens = vec![0; self.options.sequences];
-        let opened = Context::open(self.weights, &self.options, capacity);
-        self.weights.check_workers()?;
-        self.context = Some(opened.map_err(|error| refused(&self.options, capacity, &error.to_string()))?);
-        self.capacity = capacity;
-        for (sequence, (state, len)) in states.iter().zip(lens).enumerate() {
-            if let Some(state) = state {
-                let _ = self.restore(sequence, state, *len); // if it fails, the sequence is evaluated again
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the KV cache in main memory from now on.
-    fn leave_gpu(&mut self, capacity: usize) {
-        self.options.kv_offload = false;
-        self.notices.push(format!(
-            "the GPU has no room for a context of {capacity} tokens: the KV cache is in main memory now, which is \
-             slower; cache-type-k and cache-type-v q8_0 would halve it"
-        ));
     }
 
     /// Clears a sequence.
@@ -174,11 +143,16 @@ impl<'w> Llama<'w> {
             if row.token < 0 || row.token as usize >= self.weights.vocabulary().len {
                 bail!("token {} is not in the vocabulary", row.token);
             }
-            let len = lens.get_mut(row.sequence).context("there is no such sequence")?;
-            if row.position != *len || *len >= self.capacity {
-                bail!("a token cannot have the position {} after {len} of {}", row.position, self.capacity);
+            for len in lens.get_mut(row.sequences()).context("there is no such sequence")? {
+                if row.position != *len || *len >= self.capacity {
+                    bail!(
+                        "a token cannot have the position {} after {len} of {}",
+                        row.position,
+                        self.capacity
+                    );
+                }
+                *len += 1;
             }
-            *len += 1;
         }
         Ok(lens)
     }
@@ -229,6 +203,32 @@ impl Model for Llama<'_> {
 
     fn sequences(&self) -> usize {
         self.options.sequences
+    }
+
+    fn branches(&self) -> usize {
+        self.options.branches
+    }
+
+    fn rows(&self) -> usize {
+        self.options.outputs
+    }
+
+    fn widen(&mut self, rows: usize, branches: usize) -> Result<()> {
+        self.widen_to(rows, branches)
+    }
+
+    fn branch(&mut self, sequence: usize, count: usize) {
+        let first = self.options.sequences;
+        assert!(count <= self.options.branches, "there are {} branches", self.options.branches);
+        for branch in (first..self.lens.len()).filter(|branch| self.lens[*branch] > 0) {
+            self.context.iter_mut().for_each(|context| _ = context.remove(branch, 0));
+        }
+        self.lens.truncate(first);
+        self.lens.resize(first + count, self.lens[sequence]);
+        self.lens.resize(first + self.options.branches, 0);
+        for branch in first..first + count {
+            self.context.iter_mut().for_each(|context| context.share(sequence, branch));
+        }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -305,36 +305,11 @@ impl Model for Llama<'_> {
     }
 
     fn grow(&mut self, capacity: usize) -> Result<()> {
-        if capacity <= self.capacity {
-            return Ok(());
-        }
-        let states: Vec<Option<Vec<u8>>> =
-            (0..self.options.sequences).map(|sequence| self.save(sequence).ok()).collect();
-        let (before, lens) = (self.capacity, self.lens.clone());
-        if self.options.kv_offload && !self.has_room(capacity) {
-            self.leave_gpu(capacity);
-        }
-        let mut grown = self.replace(capacity, &states, &lens);
-        if grown.as_ref().is_err_and(is_memory) && self.options.kv_offload && self.weights.on_gpu {
-            self.leave_gpu(capacity); // another program took the memory
-            grown = self.replace(capacity, &states, &lens);
-        }
-        if grown.is_err() && before > 0 {
-            let _ = self.replace(before, &states, &lens); // what is in memory stays usable
-        }
-        grown
+        self.grow_to(capacity)
     }
 
-    /// Asks the devices for the memory that a larger context takes in addition.
     fn has_room(&self, capacity: usize) -> bool {
-        let held = |part: &GpuMemory| if self.context.is_some() { part.bytes(self.capacity) } else { 0 };
-        let more = |part: &GpuMemory| part.bytes(capacity).saturating_sub(held(part));
-        let devices = if self.options.on_gpus.is_empty() { Vec::new() } else { devices() };
-        let fits = |part: &GpuMemory| {
-            let free = devices.iter().find(|device| device.name == part.gpu).map(|device| device.free);
-            free.is_none_or(|free| more(part) <= free - (free / RESERVED_SHARE).min(MOST_RESERVED))
-        };
-        !self.options.kv_offload || self.options.on_gpus.iter().all(fits)
+        self.has_room_for(capacity)
     }
 
     fn notices(&mut self) -> Vec<String> {
