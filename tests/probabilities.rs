@@ -11,7 +11,7 @@ use fireside::engine::token::Token;
 
 use crate::support::engine::{FLOAT_NOISE, Subject, TINY, turn, user};
 use crate::support::pty::*;
-use crate::support::{Home, default_model, tiny};
+use crate::support::{Home, default_model, repository, tiny, transcripts};
 
 /// Rows of logits of one batch.
 const ROWS: usize = 32;
@@ -291,4 +291,21 @@ fn unlikely_tokens_have_colours_on_a_terminal_and_lines_without() {
     terminal.sees(" %  \"").at_prompt();
     assert!(!terminal.screen().contains("below 5 %"));
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+#[test]
+fn the_transcripts_of_the_docs_are_true() {
+    let Some(model) = default_model() else { return };
+    assert_eq!(transcripts::check("docs/scripting.md", "## Choices", &model, 0.0), 2);
+    assert_eq!(transcripts::check("docs/scripting.md", "## Scoring a text", &model, 0.2), 3);
+    let args = ["-p", "What is the capital of France?", "--choices", "London,Paris,Rome", "--json"];
+    let told = Home::new().run(&args).model(&model).done().code(0).json();
+    let page = std::fs::read_to_string(repository().join("docs/scripting.md")).unwrap();
+    let shown = page.lines().filter(|line| line.starts_with(r#"{"text":"#) && line.contains("probability"));
+    let shown: Vec<serde_json::Value> = shown.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(shown.len(), told["choices"].as_array().unwrap().len());
+    for (shown, told) in shown.iter().zip(told["choices"].as_array().unwrap()) {
+        let apart = shown["logprob"].as_f64().unwrap() - told["logprob"].as_f64().unwrap();
+        assert!(shown["text"] == told["text"] && apart.abs() < 2.0, "{shown} {told}");
+    }
 }
