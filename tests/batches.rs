@@ -180,7 +180,7 @@ fn a_batch_that_cannot_be_is_an_error_and_changes_nothing() {
     let mut model = ready(&subject, options);
     model.append(0, &[1; 10], Logits::Last).unwrap();
     let most = Row::run(0, 10, &[1; 9], Logits::All);
-    let row = Row { sequence: 0, position: 10, token: 1, logits: true };
+    let row = Row { sequence: 0, also: 0, position: 10, token: 1, logits: true };
     let wrong: [&[Row]; 8] = [
         &[],
         &Row::run(0, 10, &[1; 65], Logits::Last),

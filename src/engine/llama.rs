@@ -60,7 +60,7 @@ pub struct Llama<'w> {
     /// Created on first use, with the capacity needed then.
     context: Option<Context<'w>>,
     capacity: usize,
-    /// The number of tokens in memory of each sequence.
+    /// The number of tokens in memory of each sequence, and of each branch after them.
     lens: Vec<usize>,
     /// The number of rows of the last batch that have logits.
     rows: usize,
@@ -70,7 +70,7 @@ pub struct Llama<'w> {
 
 impl<'w> Llama<'w> {
     pub fn new(weights: &'w Weights, options: ContextOptions) -> Llama<'w> {
-        let lens = vec![0; options.sequences];
+        let lens = vec![0; options.sequences + options.branches];
         Llama { weights, options, context: None, capacity: 0, lens, rows: 0, notices: Vec::new() }
     }
 
@@ -170,11 +170,16 @@ impl<'w> Llama<'w> {
             if row.token < 0 || row.token as usize >= self.weights.vocabulary().len {
                 bail!("token {} is not in the vocabulary", row.token);
             }
-            let len = lens.get_mut(row.sequence).context("there is no such sequence")?;
-            if row.position != *len || *len >= self.capacity {
-                bail!("a token cannot have the position {} after {len} of {}", row.position, self.capacity);
+            for len in lens.get_mut(row.sequences()).context("there is no such sequence")? {
+                if row.position != *len || *len >= self.capacity {
+                    bail!(
+                        "a token cannot have the position {} after {len} of {}",
+                        row.position,
+                        self.capacity
+                    );
+                }
+                *len += 1;
             }
-            *len += 1;
         }
         Ok(lens)
     }
@@ -225,6 +230,32 @@ impl Model for Llama<'_> {
 
     fn sequences(&self) -> usize {
         self.options.sequences
+    }
+
+    fn branches(&self) -> usize {
+        self.options.branches
+    }
+
+    fn rows(&self) -> usize {
+        self.options.outputs
+    }
+
+    fn widen(&mut self, rows: usize, branches: usize) -> Result<()> {
+        self.widen_to(rows, branches)
+    }
+
+    fn branch(&mut self, sequence: usize, count: usize) {
+        let first = self.options.sequences;
+        assert!(count <= self.options.branches, "there are {} branches", self.options.branches);
+        for branch in (first..self.lens.len()).filter(|branch| self.lens[*branch] > 0) {
+            self.context.iter_mut().for_each(|context| _ = context.remove(branch, 0));
+        }
+        self.lens.truncate(first);
+        self.lens.resize(first + count, self.lens[sequence]);
+        self.lens.resize(first + self.options.branches, 0);
+        for branch in first..first + count {
+            self.context.iter_mut().for_each(|context| context.share(sequence, branch));
+        }
     }
 
     fn len(&self, sequence: usize) -> usize {
@@ -352,7 +383,7 @@ impl Model for Llama<'_> {
             self.rows = 0;
             // Part of the batch may be in memory.
             for (sequence, len) in before.into_iter().enumerate() {
-                match copies.as_mut().and_then(|copies| copies[sequence].take()) {
+                match copies.as_mut().and_then(|copies| copies.get_mut(sequence)?.take()) {
                     Some(copy) => _ = self.go_back(sequence, &copy, len), // if that fails, it is empty
                     None => _ = self.truncate(sequence, len),
                 }
