@@ -5,8 +5,9 @@
 //! model's limit.
 
 mod attention;
+mod bandwidth;
+mod computer;
 mod context;
-mod cpu;
 mod devices;
 mod facts;
 mod fallback;
@@ -28,6 +29,7 @@ use anyhow::{Context as _, Result, bail};
 use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_better};
+pub use self::bandwidth::{MemorySpeed, memory_speed};
 use self::context::{Context, Extent};
 pub use self::context::{ContextOptions, GpuMemory};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};
