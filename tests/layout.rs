@@ -123,8 +123,9 @@ const HOMES: &[(&str, &[&str])] = &[
         "llama_cpp_sys_2",
         &[
             "engine/llama/attention.rs",
+            "engine/llama/bandwidth.rs",
+            "engine/llama/computer.rs",
             "engine/llama/context.rs",
-            "engine/llama/cpu.rs",
             "engine/llama/devices.rs",
             "engine/llama/ggml.rs",
             "engine/llama/lent.rs",
@@ -202,8 +203,9 @@ const HOMES: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "main.rs",
     "engine/llama/attention.rs",
+    "engine/llama/bandwidth.rs",
+    "engine/llama/computer.rs",
     "engine/llama/context.rs",
-    "engine/llama/cpu.rs",
     "engine/llama/devices.rs",
     "engine/llama/ggml.rs",
     "engine/llama/lent.rs",

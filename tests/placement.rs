@@ -160,7 +160,7 @@ fn part_of_a_model_goes_where_there_is_room_and_is_said_so() {
     let chat = home.run(&["--repl-stdin"]).model(&model).stdin("/set gpu-layers\n").env(GPUS, "200").done();
     let chat = chat.code(0).stderr;
     assert!(chat.contains("this machine"), "{chat}");
-    // `show` and `list` count the same memory.
+    // `show` counts the same memory, and so does `list`: see big_models.rs.
     let show = home.run(&["show"]).arg(&model).env(GPUS, "200").done().code(0).stdout;
     assert!(show.contains("on the GPU: ") && show.contains("the whole model needs"), "{show}");
     assert_eq!(show.matches(" read per token").count(), 3, "in all, by the GPU and by main memory: {show}");

@@ -5,8 +5,9 @@
 //! model's limit.
 
 mod attention;
+mod bandwidth;
+mod computer;
 mod context;
-mod cpu;
 mod devices;
 mod facts;
 mod fallback;
@@ -30,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use llama_cpp_2::token::LlamaToken;
 
 pub use self::attention::{AttentionShape, flash_is_better};
+pub use self::bandwidth::{MemorySpeed, memory_speed};
 pub use self::context::ContextOptions;
 use self::context::{Context, Extent};
 pub use self::devices::{BINDING, BUILD, Device, DeviceKind, devices, gpus, system_info};

@@ -2,7 +2,7 @@
 //!
 //! open.rs prepares a file for loading, fit.rs and plan.rs decide what goes where, memory.rs what fits into main
 //! memory, device.rs describes the result, threads.rs finds the number of threads, templates.rs the chat
-//! template, about.rs the facts for lists; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
+//! template, about.rs the facts for lists, bandwidth.rs what decoding reads; servers.rs asks for remote models; probe.rs tries out new files; error.rs has the errors.
 
 pub mod library;
 pub mod names;
@@ -15,6 +15,7 @@ pub mod removal;
 pub mod servers;
 pub mod about;
 mod attention;
+pub mod bandwidth;
 mod device;
 mod error;
 pub mod memory;
