@@ -10,6 +10,7 @@ mod odd;
 pub mod parrot;
 pub mod pty;
 pub mod server;
+pub mod transcripts;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
