@@ -244,7 +244,7 @@ pub const SETTINGS: &[Setting] = &[
         "render Markdown in answers on a terminal; auto: unless --plain is given or the terminal is a simple one",
     ),
     row("theme", "auto|light|dark", Group::Output, choice!(theme, THEMES))
-        .help("colours for this background; auto: ask the terminal"),
+        .help("colours for this background; auto: in a chat as the terminal tells, else as COLORFGBG tells, else dark"),
     row("keys", "emacs|vi", Group::Output, choice!(keys, KEY_BINDINGS)).help("keys of the line editor in a chat"),
     row("hints", "on|off", Group::Output, choice!(hints, SWITCH))
         .help("suggest the rest of a line from earlier ones, dimmed; Right, End or Ctrl-E accepts"),

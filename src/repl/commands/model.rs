@@ -10,7 +10,13 @@ use crate::suggest::nearest;
 use crate::ui::stats;
 use crate::units::count;
 
-pub(super) const SHOWS: &[&str] = &["model", "settings", "prompt", "template", "system"];
+pub(super) const SHOWS: &[(&str, &str)] = &[
+    ("model", "its file, kind, device and context"),
+    ("settings", "every setting with its value and source"),
+    ("prompt", "the last prompt, exactly as the model saw it"),
+    ("template", "the chat template"),
+    ("system", "the system prompt"),
+];
 
 pub(super) fn system(chat: &mut Chat, text: &str) -> Result<NextAction, Failure> {
     match text {
@@ -129,7 +135,8 @@ pub(super) fn show(chat: &mut Chat, what: &str) -> Result<NextAction, Failure> {
         "system" => return system(chat, ""),
         other => {
             let failure = Failure::new(format!("/show cannot show '{other}'"));
-            return Err(failure.hint(format!("/show takes one of: {}", SHOWS.join(" "))));
+            let words: Vec<&str> = SHOWS.iter().map(|(word, _)| *word).collect();
+            return Err(failure.hint(format!("/show takes one of: {}", words.join(" "))));
         }
     }
     Ok(NextAction::Prompt)

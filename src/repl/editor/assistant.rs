@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustyline::CompletionType;
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::completion::{Completer, FilenameCompleter, Pair, unescape};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint, Hinter, HistoryHinter};
 use rustyline::{Context, Helper, Validator};
@@ -13,11 +15,13 @@ use rustyline::{Context, Helper, Validator};
 use super::Complete;
 use super::keys::{LineState, UNBROKEN};
 use super::menu::menu;
+use crate::files::expanded;
 use crate::repl::candidate::Candidate;
 use crate::repl::rows::Rows;
 use crate::repl::typed;
 use crate::ui::table::cut;
 use crate::ui::{acts, sanitize, terminal};
+use crate::units::size;
 
 #[derive(Helper, Validator)]
 pub(super) struct Assistant {
@@ -145,6 +149,16 @@ impl Highlighter for Assistant {
     }
 }
 
+/// What the menu says about a file, whose path is escaped as Tab does it: its size, or that it is a folder.
+fn about_file(escaped: &str) -> String {
+    let path = unescape(escaped, Some('\\'));
+    match fs::metadata(expanded(Path::new(&*path))) {
+        Ok(file) if file.is_dir() => "folder".into(),
+        Ok(file) if file.is_file() => size(file.len()),
+        _ => String::new(),
+    }
+}
+
 impl Completer for Assistant {
     type Candidate = Pair;
 
@@ -168,8 +182,10 @@ impl Completer for Assistant {
                 } else {
                     ""
                 };
-                let file =
-                    |Pair { display: name, replacement: text }| Candidate { name, ..(text + end).into() };
+                let file = |Pair { display: name, replacement: text }| {
+                    let about = about_file(&text);
+                    Candidate { text: text + end, name, about }
+                };
                 (at + start, files.into_iter().map(file).collect())
             }
         };
