@@ -179,8 +179,8 @@ pub const SETTINGS: &[Setting] = &[
         .help("tags around the model's thinking if fireside cannot detect them: '<thinking> </thinking>'"),
     row("overflow", "ask|roll|compact|stop", Group::Answer, choice!(overflow, OVERFLOW))
         .help(
-            "if the conversation exceeds the context: drop the oldest messages (roll), summarise them first \
-             (compact), or refuse (stop); default: ask in a chat, stop otherwise",
+            "if the conversation exceeds the context: let you decide (ask), drop the oldest messages (roll), summarise \
+             them first (compact), or refuse (stop); default: ask in a chat, stop otherwise",
         ),
     row("no-speculative", "", Group::Answer, choice!(no_speculative, SWITCH)).help("disable speculative decoding"),
     row("temp", "T", Group::Sampling, number!(sampling.temp, 0.0..=100.0))

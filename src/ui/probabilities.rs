@@ -79,7 +79,7 @@ impl Screen {
         self.note(&legend.join(", "));
         let surprising = lines(tokens, Lines::Surprising);
         if !surprising.is_empty() {
-            self.show_source(&surprising.join("\n"));
+            self.show(&surprising.join("\n"));
         }
     }
 }
