@@ -15,14 +15,15 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Up, Ctrl-R", "recall or search earlier lines, including those of earlier sessions"),
     (
         "Right, End, Ctrl-E at the end",
-        "accept the dim suggestion: the rest of the latest line with this beginning (`/set hints off`)",
+        "accept the dim suggestion: the rest of the path that you type after `@`, or of the latest line with this beginning \
+         (`/set hints off`)",
     ),
     (
         "Tab",
         "complete commands, settings and their values, models, conversation IDs and paths, also after `@`; twice: list them \
-         with descriptions",
+         with descriptions, twice more: the next page",
     ),
-    ("`@PATH` in a typed message", "attach a file or a folder"),
+    ("`@PATH` in a typed message", "attach a file or a folder (`\\@PATH` stays text)"),
     ("`!COMMAND`", "run a command of the shell and attach its output"),
     ("Ctrl-W, Alt-Backspace", "delete a word"),
     ("Ctrl-G, Ctrl-X Ctrl-E", "edit the line in `$VISUAL` or `$EDITOR`; Ctrl-G cancels a search"),
