@@ -179,6 +179,27 @@ fn much_to_read_is_asked_about_and_comes_back_after_a_no() {
 }
 
 #[test]
+fn long_prefill_is_asked_about_at_any_width() {
+    for columns in [20, 80, 200] {
+        let home = home();
+        home.write("long.txt", "word ".repeat(99));
+        // 99 words of the file and 5 more.
+        for (speed, long, seconds) in [(10, true, "10 s"), (11, false, "9 s")] {
+            let script = home.script("answers", &format!("prefill: {speed}\nOne.\n"));
+            let setup = Setup { columns, ..Setup::default() };
+            let mut terminal = home.terminal_as(&setup, &script);
+            terminal.at_prompt().line("Read @long.txt").sees(seconds);
+            if long {
+                terminal.at("Send it? [y/N] ").keys(ESC).sees("nothing was sent").at("> Read @long.txt");
+                terminal.keys(ENTER).at("Send it? [y/N] ").line("y");
+            }
+            terminal.sees("One.").at_prompt();
+            assert_eq!(terminal.screen().contains("Send it?"), long, "{}", terminal.screen());
+        }
+    }
+}
+
+#[test]
 fn a_command_is_run_shown_and_attached() {
     let home = home();
     let mut terminal = chat(&home);

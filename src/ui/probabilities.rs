@@ -89,7 +89,7 @@ impl Screen {
         self.note(&legend.collect::<Vec<_>>().join(", "));
         let surprising = lines(tokens, Lines::Surprising);
         if !surprising.is_empty() {
-            self.show_source(&surprising.join("\n"));
+            self.show(&surprising.join("\n"));
         }
     }
 }

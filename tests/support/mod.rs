@@ -69,6 +69,11 @@ impl Home {
         Home { folder: Rc::new(TempDir::new().unwrap()) }
     }
 
+    /// One whose path is equally long wherever the tests run.
+    pub fn in_tmp() -> Home {
+        Home { folder: Rc::new(TempDir::new_in("/tmp").unwrap()) }
+    }
+
     pub fn path(&self, inside: &str) -> PathBuf {
         self.folder.path().join(inside)
     }

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustyline::CompletionType;
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::completion::{Completer, FilenameCompleter, Pair, unescape};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint, Hinter, HistoryHinter};
 use rustyline::{Context, Helper, Validator};
@@ -14,11 +16,13 @@ use super::Complete;
 use super::keys::{LineState, UNBROKEN};
 use super::menu::Menu;
 use super::paths::Paths;
+use crate::files::expanded;
 use crate::repl::candidate::Candidate;
 use crate::repl::rows::Rows;
 use crate::repl::typed::{self, Mention, being_typed};
 use crate::ui::table::cut;
 use crate::ui::{acts, sanitize, terminal};
+use crate::units::size;
 
 #[derive(Helper, Validator)]
 pub(super) struct Assistant {
@@ -159,9 +163,22 @@ impl Highlighter for Assistant {
     }
 }
 
-/// Names of files as candidates, with `end` after each.
+/// What the menu says about a file, whose path is escaped as Tab does it: its size, or that it is a folder.
+fn about_file(escaped: &str) -> String {
+    let path = unescape(escaped, Some('\\'));
+    match fs::metadata(expanded(Path::new(&*path))) {
+        Ok(file) if file.is_dir() => "folder".into(),
+        Ok(file) if file.is_file() => size(file.len()),
+        _ => String::new(),
+    }
+}
+
+/// Files as candidates, with `end` after each.
 fn named(files: Vec<Pair>, end: &str) -> Vec<Candidate> {
-    let file = |Pair { display: name, replacement: text }| Candidate { name, ..(text + end).into() };
+    let file = |Pair { display: name, replacement: text }| {
+        let about = about_file(&text);
+        Candidate { text: text + end, name, about }
+    };
     files.into_iter().map(file).collect()
 }
 
