@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """GGUF files with random weights in the shapes of real models, for measurements of speed and memory.
 
-    benches/shapes.py 8b|hybrid OUT.gguf [TOKENIZER.gguf]
+    benches/shapes.py 8b|hybrid|long OUT.gguf [TOKENIZER.gguf]
 
     8b       Llama 3.1 8B in the types that Q4_K_M mixes: 5 GB
     hybrid   Falcon-H1 0.5B: attention and recurrence (Mamba 2) in each of 36 layers, Q4_K
+    long     a Llama of 8 layers with a context of 32,768, Q4_K: one that reads 16,000 tokens in a minute
 
 Tokenizer and chat template are those of TOKENIZER.gguf, a byte-level BPE one; the default model's if left out. Matrices are pieces of
 one pool of random blocks. What a layer adds is tiny beside the embeddings, and the output matrix is the embedding matrix shifted along
@@ -130,25 +131,34 @@ def embeddings(kind, width, tokens):
     return ours, out
 
 
-def llama_8b():
-    width, hidden, heads, groups, length, layers = 4096, 14336, 32, 8, 128, 32
+def llama(width, hidden, heads, groups, length, layers, context, tokens):
+    """Llama in the types that Q4_K_M mixes."""
     values = {
-        "context_length": 131072, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
+        "context_length": context, "embedding_length": width, "block_count": layers, "feed_forward_length": hidden,
         "attention.head_count": heads, "attention.head_count_kv": groups, "rope.dimension_count": length,
         "rope.freq_base": 500000.0, "attention.layer_norm_rms_epsilon": 1e-5,
     }
+    usual = width**-0.5
     tensors = []
     for layer in range(layers):
         finer = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2  # as llama.cpp decides
         larger = Q6_K if finer else Q4_K
         tensors += in_block(layer, [
             ("attn_norm.weight", [width], F32, 1.0), ("ffn_norm.weight", [width], F32, 1.0),
-            ("attn_q.weight", [width, heads * length], Q4_K, 1 / 64), ("attn_k.weight", [width, groups * length], Q4_K, 1 / 64),
-            ("attn_v.weight", [width, groups * length], larger, 1 / 64), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
-            ("ffn_gate.weight", [width, hidden], Q4_K, 1 / 64), ("ffn_up.weight", [width, hidden], Q4_K, 1 / 64),
+            ("attn_q.weight", [width, heads * length], Q4_K, usual), ("attn_k.weight", [width, groups * length], Q4_K, usual),
+            ("attn_v.weight", [width, groups * length], larger, usual), ("attn_output.weight", [heads * length, width], Q4_K, 1e-4),
+            ("ffn_gate.weight", [width, hidden], Q4_K, usual), ("ffn_up.weight", [width, hidden], Q4_K, usual),
             ("ffn_down.weight", [hidden, width], larger, 1e-4),
         ])
-    return "llama", width, 128256, values, tensors
+    return "llama", width, tokens, values, tensors
+
+
+def llama_8b():
+    return llama(width=4096, hidden=14336, heads=32, groups=8, length=128, layers=32, context=131072, tokens=128256)
+
+
+def long_llama():
+    return llama(width=512, hidden=1536, heads=8, groups=4, length=64, layers=8, context=32768, tokens=49152)
 
 
 def falcon_h1_half_b():
@@ -181,7 +191,7 @@ def in_block(layer, tensors):
     return [(f"blk.{layer}.{name}", *rest) for name, *rest in tensors]
 
 
-SHAPES = {"8b": llama_8b, "hybrid": falcon_h1_half_b}
+SHAPES = {"8b": llama_8b, "hybrid": falcon_h1_half_b, "long": long_llama}
 
 
 def make(shape, path, tokenizer=TOKENIZER):

@@ -7,8 +7,8 @@ use fireside::ui::live::Live;
 use fireside::ui::markdown::Look;
 use fireside::ui::sanitize;
 
-use crate::support::Home;
 use crate::support::pty::*;
+use crate::support::{Home, alone, own_peak};
 
 const LOOK: Look = Look { theme: Theme::Dark, styled: true };
 const WIDTHS: [u16; 3] = [20, 80, 200];
@@ -266,8 +266,19 @@ fn hostile_texts_take_linear_time_and_act_on_nothing() {
 
 #[test]
 #[ignore = "takes a minute: make fuzz-markdown"]
-fn ten_megabytes_of_hostile_text_take_linear_time_and_act_on_nothing() {
-    are_rendered(&hostile(10_000_000));
+#[allow(clippy::print_stderr)] // the figure is a result
+fn ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing() {
+    let this =
+        "markdown::ten_megabytes_of_hostile_text_take_linear_time_and_little_memory_and_act_on_nothing";
+    if !alone(this) {
+        return;
+    }
+    let texts = hostile(10_000_000);
+    let before = own_peak();
+    are_rendered(&texts);
+    let grown = (own_peak() - before) >> 20;
+    eprintln!("rendering took {grown} MiB at most");
+    assert!(grown < 64, "{grown} MiB");
 }
 
 /// Texts of this many bytes, each with much of something.
@@ -666,4 +677,43 @@ fn the_window_may_change_in_the_middle() {
         assert!(shown.contains(&format!("word{n}")), "word{n} is gone: {shown}");
     }
     assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
+/// Where this text stands in a row of its own, dim, right below the cursor.
+fn is_below(screen: &vt100::Screen, text: &str) -> bool {
+    let (row, _) = screen.cursor_position();
+    let columns = screen.size().1.get();
+    let below = screen.contents_between(row + 1, 0, row + 1, columns);
+    let is_dim = screen.cell(row + 1, 0).is_some_and(|cell| cell.dim());
+    below.trim_end() == text && is_dim && screen.contents().trim_end().ends_with(text)
+}
+
+/// The answer grows above it, is redrawn, and is at last what it is when nobody types.
+#[test]
+fn what_is_typed_stands_below_a_rendered_answer() {
+    let beginning =
+        "# A title\n\nSome **bold words** in a row that is longer than a narrow window.\n\n- one\n- two";
+    let later = " **and bo\\pld words** that are *not ended\n\n```rust\nfn main() {}\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nThe last **row";
+    let answer = format!("{beginning}{}{later}", "\\p".repeat(20)).replace('\n', "\\n");
+    for columns in WIDTHS {
+        let home = Home::new();
+        let script = home.script("answers", &format!("{answer}{}\n", "\\p".repeat(600)));
+        let args = [&script.each_ref().map(String::as_str)[..], &["--stats=off"]].concat();
+        let shown = |typed: &str| {
+            let mut terminal = home.terminal_as(&Setup { columns, ..Setup::default() }, &args);
+            terminal.at_prompt().line("Go").sees("two");
+            if !typed.is_empty() {
+                terminal.keys("typed");
+                terminal.wait("what is typed, below", |screen| is_below(screen, "> typed"));
+                terminal.sees("The last");
+                terminal.wait("the same below the end", |screen| is_below(screen, "> typed"));
+                terminal.keys(" ahead");
+                terminal.wait("all that is typed", |screen| is_below(screen, "> typed ahead"));
+            }
+            terminal.sees("The last").keys(CTRL_C).sees("stopped").at(&format!("> {typed}"));
+            let rows = terminal.rows(columns).into_iter().skip_while(|row| row != "> Go");
+            rows.take_while(|row| !row.starts_with("stopped")).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("typed ahead"), shown(""), "{columns} columns");
+    }
 }

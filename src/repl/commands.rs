@@ -379,10 +379,12 @@ pub fn table() -> String {
 pub const KEYS: &str = "
 Ctrl-C or Esc stops an answer; text typed meanwhile goes into the next line. Ctrl-D leaves, Ctrl-L clears the screen.
 Alt-Enter, Shift-Enter, Ctrl-J or a \\ before Enter starts a new line; \"\"\" and \"\"\" enclose several lines.
-Tab completes, Up recalls earlier lines, Ctrl-R searches them; Right or End accepts the dim rest of an earlier line.
+Tab completes, Up recalls earlier lines, Ctrl-R searches them; Right or End accepts the dim rest of a path after @ \
+or of an earlier line.
 Esc cancels a search, a completion or a question; with /set keys vi, it is vi's. Ctrl-W or Alt-Backspace deletes a word, \
 Ctrl-G or Ctrl-X Ctrl-E opens $EDITOR.
-@PATH in a typed message attaches a file or a folder; !COMMAND runs a command and attaches its output.";
+@PATH in a typed message attaches a file or a folder (\\@PATH stays text); \
+!COMMAND runs a command and attaches its output.";
 
 #[cfg(test)]
 mod tests {

@@ -247,7 +247,7 @@ pub const SETTINGS: &[Setting] = &[
         .help("colours for this background; auto: ask the terminal"),
     row("keys", "emacs|vi", Group::Output, choice!(keys, KEY_BINDINGS)).help("keys of the line editor in a chat"),
     row("hints", "on|off", Group::Output, choice!(hints, SWITCH))
-        .help("suggest the rest of a line from earlier ones, dimmed; Right, End or Ctrl-E accepts"),
+        .help("suggest the rest of a path after @ or of an earlier line, dimmed; Right, End or Ctrl-E accepts"),
     row("prompt-format", "TEXT", Group::Output, value!(prompt_format, prompt_format, Clone::clone))
         .help("prompt of a chat, in which {model}, {used}, {limit} and {percent} show the model and the use of the context"),
     row("progress", "on|off", Group::Output, choice!(progress, SWITCH))

@@ -11,6 +11,7 @@ mod odd;
 pub mod parrot;
 pub mod pty;
 pub mod server;
+pub mod transcripts;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
@@ -237,7 +238,7 @@ pub fn alone(test: &str) -> bool {
         return true;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env("FIRESIDE_TEST_ALONE", test);
+    command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("FIRESIDE_TEST_ALONE", test);
     let done = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     false
