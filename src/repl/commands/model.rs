@@ -86,11 +86,14 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
 }
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
-    let source = chat.session.config().source(row.name);
-    let (value, source) = (row.shown(chat.session.settings()), source.name());
+    let config = chat.session.config();
+    let given = config.given_as(row.name);
+    let as_given = if given == row.name { String::new() } else { format!(" (as {given})") };
+    let value = Some(config.value(row)).filter(|value| !value.is_empty()).unwrap_or("not set".into());
+    let source = config.source(given).name();
     match chat.screen.note_columns().is_none_or(|columns| columns >= 80) {
-        true => format!("{:22} {value:24} {source}", row.name),
-        false => format!("{:22} {value} ({source})", row.name),
+        true => format!("{:22} {value:24} {source}{as_given}", row.name),
+        false => format!("{:22} {value} ({source}){as_given}", row.name),
     }
 }
 
