@@ -5,6 +5,7 @@
 //! logits decide: if the best token leads by less than that noise, it is a near tie, otherwise a difference.
 
 pub(super) mod logprobs;
+pub(super) mod perplexity;
 pub(super) mod server;
 
 use std::path::{Path, PathBuf};
