@@ -27,7 +27,7 @@ pub use self::output::Output;
 pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
-use crate::settings::{CONSTRAINTS, Given, SETTINGS, Setting};
+use crate::settings::{CONSTRAINTS, Given, SETTINGS, Setting, is_stdin};
 
 /// Run open models on your own machine, in your terminal.
 ///
@@ -218,6 +218,7 @@ pub enum Commands {
     /// of ### INPUT: and ### OUTPUT:; and for a task, below ### PROMPT:, the prompt with $input and other
     /// variables. --save-role NAME makes one of a command line.
     Roles {
+        /// role to show; without one, list them
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
@@ -285,6 +286,8 @@ pub fn command() -> Command {
         command.mut_subcommands(|subcommand| subcommand.defer(with_settings))
     }
     fn with_settings(command: Command) -> Command {
+        let asks_server = ["list", "show"].contains(&command.get_name());
+        let command = if asks_server { command } else { command.mut_arg("server", |arg| arg.hide(true)) };
         SETTINGS
             .iter()
             .fold(below(command), |command, row| command.arg(flag(row).hide(row.name != "offline")))
@@ -358,6 +361,12 @@ impl Args {
     fn constraint(&self) -> Option<&'static str> {
         let mut given = self.settings.0.iter().filter(|(_, value)| value != "none");
         given.find_map(|(name, _)| CONSTRAINTS.into_iter().find(|one| one == name))
+    }
+
+    /// The option that reads stdin as a file, with its value.
+    pub fn file_on_stdin(&self) -> Option<String> {
+        let is_file = |(name, value): &&(&'static str, String)| is_stdin(name, value);
+        self.settings.0.iter().find(is_file).map(|(name, value)| format!("--{name} {value}"))
     }
 
     /// Whether the output is JSON for another program.

@@ -43,7 +43,7 @@ use crate::model_state::ModelState;
 use crate::processor;
 use crate::settings::{Alias, Assignment, Config, Source, Wrong, setting};
 use crate::suggest::nearest;
-pub use error::Error;
+pub use error::{Error, Remedies};
 use open::machine;
 pub use open::{Opened, fitting, mark_verified, open, parts, prove};
 pub use templates::{builtin_templates, chat_template, has_template, own_template, supports, template_names};
