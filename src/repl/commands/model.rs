@@ -87,11 +87,9 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
     let source = chat.session.config().source(row.name);
-    let (value, source) = (row.shown(chat.session.settings()), source.name());
-    match chat.screen.note_columns().is_none_or(|columns| columns >= 80) {
-        true => format!("{:22} {value:24} {source}", row.name),
-        false => format!("{:22} {value} ({source})", row.name),
-    }
+    let wide = chat.screen.note_columns().is_none_or(|columns| columns >= 80);
+    let most = if wide { 24 } else { 0 };
+    format!("{:22} {:most$} {}", row.name, row.shown(chat.session.settings()), source.name())
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
