@@ -145,6 +145,17 @@ fn ctrl_c_before_the_first_word_puts_the_message_back() {
     terminal.line("/show prompt").sees("[user] A question\n>");
 }
 
+#[test]
+fn another_key_for_the_interrupt_signal_stops_an_answer() {
+    let home = Home::new();
+    let words: Vec<String> =
+        [program().to_string()].into_iter().chain(home.script("answers", &slow())).collect();
+    let mut terminal = home.shell_command(&Setup::default(), "stty intr ^K; exec \"$@\"", &words);
+    terminal.at_prompt().line("Count").sees("w2 ").keys("half\x0b").sees("stopped; /more continues");
+    terminal.at("> half").keys(CTRL_U).at_prompt();
+    assert_eq!(terminal.keys(CTRL_D).ends(), 0);
+}
+
 /// The next message is not glued to the one that was stopped.
 #[test]
 fn a_message_that_was_stopped_gives_way_to_the_next_line() {

@@ -279,8 +279,22 @@ fn every_page_is_in_the_index_and_the_readme_is_short() {
 }
 
 /// Options of other programs that the docs mention.
-const OTHER_OPTIONS: &[&str] =
-    &["bench", "features", "lib", "locked", "nocapture", "only", "path", "release", "staged", "test"];
+const OTHER_OPTIONS: &[&str] = &[
+    "bench",
+    "build",
+    "features",
+    "gpu",
+    "lib",
+    "locked",
+    "nocapture",
+    "only",
+    "path",
+    "release",
+    "shapes",
+    "staged",
+    "test",
+    "tools",
+];
 
 #[test]
 fn options_in_the_docs_exist() {

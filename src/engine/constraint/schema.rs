@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, within, wrong};
 use super::finite::endless;
 use super::formats::{Format, format};
+use super::regex::of_ecma;
 use super::values::{literal, names, number, plain_text, types, whole_number};
+use super::words::of_json;
 
 /// Keywords that say nothing about which values are valid.
 const ANNOTATIONS: &[&str] = &[
@@ -71,7 +73,7 @@ pub(super) struct Checked {
 }
 
 pub(super) fn checked(text: &str) -> Result<Checked, Error> {
-    let root: Value = serde_json::from_str(text).map_err(|error| Error::NotJson(error.to_string()))?;
+    let root: Value = serde_json::from_str(text).map_err(|error| Error::NotJson(of_json(&error)))?;
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     let old = ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft));
     let mut reader = Reader { root: &root, old, ..Reader::empty(&root) };
@@ -224,15 +226,20 @@ impl<'s> Reader<'s> {
                     for (name, value) in map {
                         let place = within(&here, name);
                         plain_text(name, &place)?;
-                        schemas.insert(name.clone(), self.schema(value, &place)?);
+                        let name = match key.as_str() {
+                            "properties" => name.clone(),
+                            _ => of_ecma(name).map_err(|why| wrong(&place, why))?,
+                        };
+                        schemas.insert(name, self.schema(value, &place)?);
                     }
                     plain.insert(key.clone(), schemas.into());
                 }
                 "required" => _ = plain.insert(key.clone(), names(value, &here)?),
                 "type" => _ = plain.insert(key.clone(), types(value, &here)?),
                 "pattern" => {
-                    value.as_str().ok_or_else(|| wrong(&here, "it is not a text"))?;
-                    plain.insert(key.clone(), value.clone());
+                    let pattern = value.as_str().ok_or_else(|| wrong(&here, "it is not a text"))?;
+                    let pattern = of_ecma(pattern).map_err(|why| wrong(&here, why))?;
+                    plain.insert(key.clone(), pattern.into());
                 }
                 "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
                     plain.insert(key.clone(), whole_number(value, &here)?.into());
@@ -252,7 +259,10 @@ impl<'s> Reader<'s> {
                 }
                 "uniqueItems" if *value == Value::Bool(false) => {}
                 key if UNSUPPORTED.contains(&key) => {
-                    return Err(wrong(&here, "this keyword is not supported"));
+                    return Err(wrong(
+                        &here,
+                        "this keyword is not supported: leave it out, and check the answer for it",
+                    ));
                 }
                 key if ANNOTATIONS.contains(&key) => {}
                 key => _ = self.unknown.insert(key.into()),
@@ -268,7 +278,7 @@ impl<'s> Reader<'s> {
 
     fn list(&mut self, value: &Value, at: &str) -> Result<Vec<Value>, Error> {
         let list = value.as_array().filter(|list| !list.is_empty());
-        let list = list.ok_or_else(|| wrong(at, "it is not a list of schemas"))?;
+        let list = list.ok_or_else(|| wrong(at, "it is not a list of one or more schemas"))?;
         let each = list.iter().enumerate();
         each.map(|(index, value)| self.schema(value, &within(at, &index.to_string()))).collect()
     }

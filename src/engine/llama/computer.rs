@@ -8,6 +8,7 @@ use std::time::Instant;
 use llama_cpp_sys_2 as sys;
 
 use super::devices::backend;
+use super::pages::ask_for_huge_pages;
 
 /// A ggml backend: a device ready to compute.
 pub(super) struct Computer(NonNull<sys::ggml_backend>);
@@ -98,6 +99,7 @@ impl<'c> Graph<'c> {
         // SAFETY: the context and the backend are alive.
         graph.buffer = unsafe { sys::ggml_backend_alloc_ctx_tensors(context.as_ptr(), computer.raw()) };
         let buffer = NonNull::new(graph.buffer)?;
+        ask_for_huge_pages(); // weights that are laid out anew have them too
         // SAFETY: the buffer was just allocated.
         unsafe { sys::ggml_backend_buffer_clear(buffer.as_ptr(), 0) };
         graph.is_supported().then_some(graph)
