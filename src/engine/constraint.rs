@@ -7,6 +7,7 @@
 //! `schema.rs` and `gbnf.rs` check what the user wrote and translate it; `matcher.rs` follows an answer token by
 //! token. What cannot be enforced is refused with its place, before a model is asked. Next: sampler.rs.
 
+mod ecma;
 mod error;
 mod facts;
 mod finite;
@@ -121,6 +122,7 @@ fn options() -> Value {
 }
 
 fn of_schema(mut schema: Value, options: Value) -> TopLevelGrammar {
+    ecma::translate(&mut schema);
     schema["x-guidance"] = options;
     TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema))
 }
