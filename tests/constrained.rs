@@ -230,58 +230,76 @@ castle ::= "O-O" "-O"?
 "##,
 ];
 
-#[test]
-fn damaged_schemas_and_grammars_are_taken_or_refused() {
-    let mut random = Random::new(7);
-    let words = [
-        "{",
-        "}",
-        "[",
-        "]",
-        "\"",
-        ",",
-        ":",
-        "1e9",
-        "-1",
-        "99999999999999999999",
-        "null",
-        "{}",
-        "\"#\"",
-        "\"$ref\":\"#\",",
-        "\"not\":{},",
-        "\"type\":\"object\",",
-        "(",
-        ")",
-        "*",
-        "+",
-        "{0,99999}",
-        "|",
-        "root",
-        "::=",
-        "\\",
-        "\\u0000",
-        "^",
-        "[^]",
-        "\"a\"",
-        "é",
-        "\u{0}",
-        "(?=a)",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "items",
-        "\n",
-    ];
-    let (mut taken, mut slowest) = (0, (Duration::ZERO, String::new()));
-    for round in 0..2000 {
-        let schema = round % 2 == 0;
+/// What is inserted.
+const WORDS: [&str; 37] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    ",",
+    ":",
+    "1e9",
+    "-1",
+    "99999999999999999999",
+    "null",
+    "{}",
+    "\"#\"",
+    "\"$ref\":\"#\",",
+    "\"not\":{},",
+    "\"type\":\"object\",",
+    "(",
+    ")",
+    "*",
+    "+",
+    "{0,99999}",
+    "|",
+    "root",
+    "::=",
+    "\\",
+    "\\u0000",
+    "^",
+    "[^]",
+    "\"a\"",
+    "é",
+    "\u{0}",
+    "(?=a)",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "items",
+    "\n",
+];
+
+/// How many damaged schemas and grammars there are.
+pub(crate) const MUTANTS: usize = 2000;
+
+/// Schemas and grammars in turn, each damaged in some places: always the same.
+pub(crate) struct Mutants {
+    random: Random,
+    round: usize,
+}
+
+impl Default for Mutants {
+    fn default() -> Mutants {
+        Mutants { random: Random::new(7), round: 0 }
+    }
+}
+
+impl Iterator for Mutants {
+    type Item = Constraint;
+
+    fn next(&mut self) -> Option<Constraint> {
+        let random = &mut self.random;
+        let schema = self.round % 2 == 0;
+        self.round += 1;
         let mut text = if schema { random.pick(&SCHEMAS) } else { random.pick(&GRAMMARS) }.to_string();
         for _ in 0..1 + random.below(4) {
             let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
             let (from, to) = (*random.pick(&places), *random.pick(&places));
             let (from, to) = (from.min(to), from.max(to));
             match random.below(4) {
-                0 => text.insert_str(from, words[random.below(words.len())]),
+                0 => text.insert_str(from, WORDS[random.below(WORDS.len())]),
                 1 => text.replace_range(
                     from..to.min(places[places.partition_point(|at| *at < from)] + 9).max(from),
                     "",
@@ -298,7 +316,14 @@ fn damaged_schemas_and_grammars_are_taken_or_refused() {
                 }
             }
         }
-        let constraint = if schema { Constraint::JsonSchema(text) } else { Constraint::Grammar(text) };
+        Some(if schema { Constraint::JsonSchema(text) } else { Constraint::Grammar(text) })
+    }
+}
+
+#[test]
+fn damaged_schemas_and_grammars_are_taken_or_refused() {
+    let (mut taken, mut slowest) = (0, (Duration::ZERO, String::new()));
+    for constraint in Mutants::default().take(MUTANTS) {
         let started = Instant::now();
         let checked = check(&constraint);
         let took = started.elapsed();
@@ -315,7 +340,7 @@ fn damaged_schemas_and_grammars_are_taken_or_refused() {
         }
     }
     assert!((100..1900).contains(&taken), "{taken} were taken");
-    let _ = writeln!(std::io::stderr(), "{taken} of 2000 were taken; the slowest took {slowest:?}");
+    let _ = writeln!(std::io::stderr(), "{taken} of {MUTANTS} were taken; the slowest took {slowest:?}");
 }
 
 #[test]
