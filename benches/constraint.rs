@@ -1,9 +1,12 @@
 //! What a constraint costs: microseconds a token for the mask and for choosing under it, and its share of a whole step of the
-//! default model; the same on a vocabulary of 262,144 if scripts/references has fetched it, and the time to begin.
+//! default model; the same on a vocabulary of 262,144, if scripts/references has fetched it, with the steps of a model of Gemma 3
+//! 270M's shape; and the time to begin.
 //!
-//! `cargo bench --bench constraint`. The other numbers are on made-up logits: the text is random, but it matches.
+//! `cargo bench --bench constraint`. The large vocabulary gets made-up logits: the text is random, but it matches.
 
 #![allow(clippy::print_stdout)] // its figures are what it is for
+
+mod gemma;
 
 use std::path::Path;
 use std::time::Instant;
@@ -35,16 +38,15 @@ fn main() {
     llama::install(Hooks { log: None, abort: |_| {} });
     if Path::new(DEFAULT).exists() {
         let weights = weights(DEFAULT, Parts::InTurn);
-        let mut model = Llama::new(&weights, ContextOptions::new(&Settings::default(), 1024, 64, 2));
-        model.grow(1024).expect("there is room");
-        model.append(0, &[1], Logits::Last).expect("it evaluates");
         println!("{DEFAULT}:");
-        walk(&mut model, true);
+        walk(&mut gemma::begun(&weights, 1024), None);
     }
     if Path::new(LARGE).exists() {
         let weights = weights(LARGE, Parts::Vocabulary);
-        println!("{LARGE}:");
-        walk(&mut Llama::new(&weights, ContextOptions::new(&Settings::default(), 1024, 64, 2)), false);
+        let shaped = gemma::weights(&mut gemma::Chance(1));
+        println!("{LARGE}, with the steps of a model of Gemma 3 270M's shape:");
+        let mut vocabulary = Llama::new(&weights, ContextOptions::new(&Settings::default(), 1024, 64, 2));
+        walk(&mut vocabulary, Some(&mut gemma::begun(&shaped, 1024)));
     }
 }
 
@@ -53,8 +55,8 @@ fn weights(path: &str, parts: Parts) -> Weights {
     Weights::load(Path::new(path), &options, |_| true).expect("it is a model")
 }
 
-/// Writes answers until enough tokens are timed.
-fn walk(model: &mut Llama, evaluates: bool) {
+/// Writes answers until enough tokens are timed. `other`: evaluates instead of a model that is only a vocabulary.
+fn walk<'w>(model: &mut Llama<'w>, mut other: Option<&mut Llama<'w>>) {
     let started = Instant::now();
     let tokens = Tokens::of(model);
     println!("  the vocabulary once: {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
@@ -69,8 +71,10 @@ fn walk(model: &mut Llama, evaluates: bool) {
     let mut plain_sampler = model.sampler(&Sampling::default(), 1).expect("the settings are good");
     let micros = |since: Instant| since.elapsed().as_secs_f64() * 1e6;
     while masks.len() < STEPS {
-        let logits =
-            if evaluates { model.logits(0).to_vec() } else { made_up[masks.len() % made_up.len()].clone() };
+        let logits = match other {
+            None => model.logits(0).to_vec(),
+            Some(_) => made_up[masks.len() % made_up.len()].clone(),
+        };
         let started = Instant::now();
         let allowed = match matcher.allowed(&[]).expect("it goes on") {
             Allowed::End => {
@@ -89,37 +93,36 @@ fn walk(model: &mut Llama, evaluates: bool) {
         let started = Instant::now();
         plain_sampler.pick(&logits).expect("they are numbers");
         plain.push(micros(started));
-        if evaluates {
-            let started = Instant::now();
-            model.append(0, &[token], Logits::Last).expect("it evaluates");
-            let _done = model.logits(0)[0];
-            steps.push(micros(started));
-        }
+        let evaluating = other.as_deref_mut().unwrap_or(&mut *model);
+        let started = Instant::now();
+        evaluating.append(0, &[token], Logits::Last).expect("it evaluates");
+        let _done = evaluating.logits(0)[0];
+        steps.push(micros(started));
     }
-    for (name, times) in
-        [("mask", masks), ("choosing under it", picks), ("choosing freely", plain), ("evaluating", steps)]
-    {
-        if let Some([mean, middle, high]) = spread(times) {
-            println!("  {name}: mean {mean:.0} µs a token, median {middle:.0}, 99th percentile {high:.0}");
-        }
-    }
+    let all =
+        [("mask", masks), ("choosing under it", picks), ("choosing freely", plain), ("evaluating", steps)];
+    let means = all.map(|(name, times)| {
+        let [mean, middle, high] = spread(times);
+        println!("  {name}: mean {mean:.0} µs a token, median {middle:.0}, 99th percentile {high:.0}");
+        mean
+    });
+    let [mask, chosen, freely, step] = means;
+    let share = |micros: f64| 100.0 * micros / (step + freely);
+    println!("  the mask takes {:.1} % of a step without a constraint", share(mask));
+    println!("  with what choosing takes longer: {:.1} %", share(mask + chosen - freely));
 }
 
 /// The mean, the middle, and the longest but one in a hundred.
-fn spread(mut times: Vec<f64>) -> Option<[f64; 3]> {
+fn spread(mut times: Vec<f64>) -> [f64; 3] {
     times.sort_by(f64::total_cmp);
     let mean = times.iter().sum::<f64>() / times.len() as f64;
-    (!times.is_empty()).then(|| [mean, times[times.len() / 2], times[times.len() * 99 / 100]])
+    [mean, times[times.len() / 2], times[times.len() * 99 / 100]]
 }
 
 /// Logits spread like a model's: bell-shaped.
 fn made_up(vocabulary: usize) -> Vec<Vec<f32>> {
-    let mut state = 1u64; // Knuth's MMIX constants
-    let mut share = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
+    let mut chance = gemma::Chance(1);
     (0..8)
-        .map(|_| (0..vocabulary).map(|_| (0..6).map(|_| share()).sum::<f32>() * 4.0 - 16.0).collect())
+        .map(|_| (0..vocabulary).map(|_| (0..6).map(|_| chance.share()).sum::<f32>() * 4.0 - 16.0).collect())
         .collect()
 }

@@ -48,6 +48,7 @@ pub fn run(args: Args, started: Instant) -> Exit {
     let mut screen = Screen::new(Style::of(config.settings(), args.quiet));
     if let Err(failure) = refuse_what_is_wrong(&config, args.subcommand.as_ref(), &mut screen) {
         screen.failure(&failure);
+        oneshot::fail(&args, None, &failure, started, &mut screen);
         return failure.exit;
     }
     let mut run =
@@ -149,7 +150,8 @@ impl App<'_> {
         if prompt.as_ref().is_some_and(|p| p.is_empty()) {
             return Err(Failure::usage("the prompt is empty"));
         }
-        let piped = !std::io::stdin().is_terminal() && !self.args.no_stdin && !self.args.repl_stdin;
+        let free = !self.args.no_stdin && !self.args.repl_stdin && self.args.file_on_stdin().is_none();
+        let piped = free && !std::io::stdin().is_terminal();
         let asks = prompt.is_some() || !self.args.file.is_empty();
         if self.args.continue_latest && self.args.resume.is_some() {
             return Err(Failure::usage("--continue and --resume exclude each other"));
@@ -214,7 +216,7 @@ impl App<'_> {
             true => SessionOptions::default(),
             false => oneshot::options(&self.args.output)?,
         };
-        let mut manner = Manner::of(&self.args, self.started)?;
+        let mut manner = Manner::of(&self.args, self.config.settings(), self.started)?;
         let known_to_ask = prompt.is_some();
         if known_to_ask {
             self.open_session(options.clone())?; // loads while stdin is read

@@ -27,7 +27,7 @@ pub use self::output::Output;
 pub use self::score::Score;
 pub use self::worker::Worker;
 use crate::failure::Failure;
-use crate::settings::{CONSTRAINTS, Given, SETTINGS, Setting};
+use crate::settings::{CONSTRAINTS, Given, SETTINGS, Setting, is_stdin};
 
 /// Run open models on your own machine, in your terminal.
 ///
@@ -358,6 +358,12 @@ impl Args {
     fn constraint(&self) -> Option<&'static str> {
         let mut given = self.settings.0.iter().filter(|(_, value)| value != "none");
         given.find_map(|(name, _)| CONSTRAINTS.into_iter().find(|one| one == name))
+    }
+
+    /// The option that reads stdin as a file, with its value.
+    pub fn file_on_stdin(&self) -> Option<String> {
+        let is_file = |(name, value): &&(&'static str, String)| is_stdin(name, value);
+        self.settings.0.iter().find(is_file).map(|(name, value)| format!("--{name} {value}"))
     }
 
     /// Whether the output is JSON for another program.

@@ -230,6 +230,16 @@ pub fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
+/// Whether a path names this process's own stdin, which is read once.
+pub fn is_stdin(path: &Path) -> bool {
+    ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].iter().any(|name| path == Path::new(name))
+}
+
+/// Whether a path names a pipe: a named one, or one of this process, as the shell makes of `<(…)`.
+pub fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo())
+}
+
 /// Whether only its owner can read a file.
 pub fn is_private(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 == 0)
@@ -249,10 +259,21 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     if !kind.is_file() && (!kind.is_char_device() || !bytes.is_empty()) {
         return Err(other(if kind.is_dir() { "it is a folder" } else { "it is not a regular file" }.into()));
     }
+    text_of(bytes, most)
+}
+
+/// The text of a pipe of at most `most` bytes, read to its end; waits for its writer.
+pub fn read_stream(stream: impl Read, most: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    stream.take(most + 1).read_to_end(&mut bytes)?;
+    text_of(bytes, most)
+}
+
+fn text_of(bytes: Vec<u8>, most: u64) -> io::Result<String> {
     if bytes.len() as u64 > most {
-        return Err(other(format!("it is longer than {} MiB", most >> 20)));
+        return Err(io::Error::other(format!("it is longer than {} MiB", most >> 20)));
     }
-    String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text".into()))
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 /// `path` with `ending` appended to the file's name.

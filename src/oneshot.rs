@@ -17,7 +17,7 @@ pub use self::output::{NewFile, Shape};
 use crate::chat::message::join_parts;
 use crate::chat::probability::likeliest;
 use crate::chat::settings::{Auto, Overflow};
-use crate::chat::{Attachment, Message, Role, StopReason, Task};
+use crate::chat::{Attachment, Constraint, Message, Role, Settings, StopReason, Task};
 use crate::cli::{self, Args};
 use crate::failure::{self, Exit, Failure};
 use crate::files::{is_stdout, reason};
@@ -120,8 +120,8 @@ pub struct Manner {
 }
 
 impl Manner {
-    /// As the command line wants it. Refuses a file that cannot be written.
-    pub fn of(args: &Args, started: Instant) -> Result<Manner, Failure> {
+    /// As the command line wants it. Refuses a file that cannot be written, and code in JSON.
+    pub fn of(args: &Args, settings: &Settings, started: Instant) -> Result<Manner, Failure> {
         let Args { output, .. } = args;
         let shape = match () {
             () if args.json => Shape::Json,
@@ -129,6 +129,10 @@ impl Manner {
             () if let Some(language) = &output.code => Shape::Code(language.clone()),
             () => Shape::Text { raw: args.raw },
         };
+        if matches!((&shape, &settings.constraint), (Shape::Code(_), Some(Constraint::JsonSchema(_)))) {
+            return Err(Failure::usage("--code needs a code block in the answer, but a schema demands JSON")
+                .hint("leave one of them out: without --code, the answer is the JSON; --schema none removes a schema"));
+        }
         let file = output.output.as_deref().filter(|path| !is_stdout(path));
         let file = file.map(|path| NewFile::new(path, output.force)).transpose()?;
         Ok(Manner {
@@ -235,7 +239,7 @@ pub fn fail(
     screen: &mut Screen,
 ) {
     let in_file = args.output.output.as_deref().is_some_and(|path| !is_stdout(path));
-    if !args.prints_json() || in_file {
+    if !args.prints_json() || in_file || args.subcommand.is_some() {
         return;
     }
     let object = object::failed(session, failure, started);

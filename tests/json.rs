@@ -129,9 +129,22 @@ fn stdin_that_is_no_text_is_an_object() {
 }
 
 #[test]
+fn a_wrong_value_of_a_setting_is_an_object() {
+    let home = Home::new();
+    let done = home.run(&["--json", "-p", "a", "--temp", "x"]).done().code(2);
+    let object = done.json();
+    assert_eq!(keys(&object), KEYS);
+    let message = object["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("--temp ") && done.stderr.contains(message), "{done:#?}");
+    let done = home.run(&["--json-stream", "-p", "a", "-jf", "none.json"]).done().code(2);
+    assert!(done.stdout.lines().last().unwrap().starts_with(r#"{"event":"end""#), "{done:#?}");
+    home.run(&["list", "--json", "--temp", "x"]).done().failed(2, "--temp");
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_no_object() {
     let home = Home::new();
-    home.run(&["--json", "-p", "a", "--temp", "x"]).done().failed(2, "--temp");
+    home.run(&["--json", "-p", "a", "--tmep", "x"]).done().failed(2, "--tmep");
     home.run(&["--json", "-p", "a", "--dry-run"]).done().failed(2, "--dry-run");
 }
 

@@ -209,7 +209,7 @@ fn a_choice_cannot_be_replayed() {
 fn what_makes_no_sense_is_refused() {
     let home = Home::new();
     let many = (0..101).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
-    let refused: [(&[&str], &str); 22] = [
+    let refused: [(&[&str], &str); 24] = [
         (&["--choices", "yes,,no"], "--choices: one of the choices is empty"),
         (&["--choices", ""], "--choices: one of the choices is empty"),
         (&["--choices", "a,b,a"], "--choices: 'a' is there twice"),
@@ -224,6 +224,8 @@ fn what_makes_no_sense_is_refused() {
         (&["--logprobs", "3"], "--logprobs requires --json or --json-stream"),
         (&["--logprobs", "21", "--json"], "21 is not in 0..=20"),
         (&["--logprobs", "x", "--json"], "invalid digit"),
+        (&["--logprobs", "-1", "--json"], "-1 is not in 0..=20"),
+        (&["--code", "--schema", "a"], "--code needs a code block in the answer, but a schema demands JSON"),
         (&["--json", "--json-stream"], "--json-stream and --json exclude each other"),
         (&["--json", "--code"], "--code and --json exclude each other"),
         (&["--json-stream", "--code"], "--code and --json-stream exclude each other"),

@@ -15,6 +15,7 @@ const TEXTS: [&str; 3] = ["the cat 12", "€ Ä ß é日本 😀 \u{7f}\u{0}", "
 
 #[test]
 fn another_tokenizer_than_its_own_never_runs_without_end() {
+    let mut written = 0;
     for model in MODELS {
         let file = std::fs::read(tiny(model)).unwrap();
         for tokenizer in TOKENIZERS {
@@ -30,6 +31,20 @@ fn another_tokenizer_than_its_own_never_runs_without_end() {
                 assert!(matches!(run.done.code, Some(0 | 1 | 4)), "{what}");
                 assert!(!stderr.contains("internal error"), "{what}");
             }
+            // What it writes has its form, or it says that it cannot write that.
+            let done =
+                home.run(&["-p", "Hi", "--schema", "a yes|no", "--temp", "2", "--think", "off", "-n", "90"]);
+            let done = done.model(&path).done();
+            let object = serde_json::from_str::<serde_json::Value>(&done.stdout).ok();
+            let is_right =
+                object.is_some_and(|object| ["yes", "no"].contains(&object["a"].as_str().unwrap()));
+            let can = done.code == Some(0);
+            assert!(
+                can == is_right && (can || matches!(done.code, Some(1 | 4))),
+                "{model} as {tokenizer}: {done:#?}"
+            );
+            written += usize::from(can);
         }
     }
+    assert!(written > 15, "{written}");
 }

@@ -22,7 +22,7 @@ pub struct Output {
     #[arg(long)]
     pub exit_choice: bool,
     /// with --json or --json-stream: the log-probability of each token and of the N likeliest others, 0 to 20
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=20))]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u8).range(0..=20))]
     pub logprobs: Option<u8>,
     /// write the answer to a file, whole or not at all; stdout stays empty
     #[arg(long, value_name = "FILE")]

@@ -8,6 +8,7 @@ use clap::{Arg, Command, CommandFactory};
 use super::Args;
 use crate::chat::settings::renamed;
 use crate::failure::Failure;
+use crate::files::is_stdin;
 use crate::settings::{Setting, setting};
 
 /// clap's error as one line and a hint.
@@ -96,11 +97,29 @@ impl Args {
             ("raw", self.raw, "role", self.role.is_some()),
             ("role", self.role.is_some(), "save-role", self.save_role.is_some()),
         ];
+        self.refuse_a_second_use_of_stdin()?;
         match pairs.iter().find(|(_, one, _, other)| *one && *other) {
             Some((one, _, other, _)) => {
                 Err(Failure::usage(format!("--{one} and --{other} exclude each other")))
             }
             None => self.output.refuse_contradictions(self),
+        }
+    }
+
+    /// stdin can be read only once.
+    fn refuse_a_second_use_of_stdin(&self) -> Result<(), Failure> {
+        let Some(option) = self.file_on_stdin() else { return Ok(()) };
+        let mut texts = self.prompt.iter().chain(&self.words).chain(&self.rest);
+        let others = [
+            ("--no-stdin", self.no_stdin),
+            ("--file -", self.file.iter().any(|file| is_stdin(file))),
+            ("{stdin} in the prompt", texts.any(|text| text.contains("{stdin}"))),
+            ("--save-role", self.save_role.is_some()),
+        ];
+        match others.iter().find(|(_, given)| *given) {
+            Some((other, _)) => Err(Failure::usage(format!("{option} and {other} exclude each other"))
+                .hint("stdin is read once: name a file instead of it")),
+            None => Ok(()),
         }
     }
 }

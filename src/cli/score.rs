@@ -18,6 +18,6 @@ pub struct Score {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub chunks: Option<u32>,
     /// list each token with its log-probability and the N likeliest others, 0 to 20
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=20))]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u8).range(0..=20))]
     pub logprobs: Option<u8>,
 }

@@ -78,12 +78,16 @@ fn row_of(row: &'static Setting, config: &Config, usual: Option<&Path>) -> Row {
             let source = "the one used last, or the only one".to_string();
             Row { setting: row, value: lossy(path), source: source.clone(), origin: source }
         }
-        _ => Row {
-            setting: row,
-            value: (row.get)(config.settings()),
-            source: config.source(row.name).name().into(),
-            origin: config.origin(row.name),
-        },
+        _ => {
+            let given = config.given_as(row.name);
+            let as_given = if given == row.name { String::new() } else { format!(" (as {given})") };
+            Row {
+                setting: row,
+                value: config.value(row),
+                source: config.source(given).name().into(),
+                origin: config.origin(given) + &as_given,
+            }
+        }
     }
 }
 

@@ -4,22 +4,25 @@
 //! JSON schema, grammar, regular expression ─► llguidance's grammar ─► matcher ─► allowed tokens
 //! ```
 //!
-//! `schema.rs` and `gbnf.rs` check what the user wrote and translate it; `matcher.rs` follows an answer token by
-//! token. What cannot be enforced is refused with its place, before a model is asked. Next: sampler.rs.
+//! `schema.rs`, `gbnf.rs` and `regex.rs` check what the user wrote and translate it; `matcher.rs` follows an answer
+//! token by token. What cannot be enforced is refused with its place, before a model is asked. Next: sampler.rs.
 
 mod ecma;
 mod error;
+mod expr;
 mod facts;
 mod finite;
 mod formats;
 mod gbnf;
 mod lark;
 mod matcher;
+mod one_of;
+mod regex;
+mod patience;
 mod schema;
 mod values;
+mod words;
 
-use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
@@ -30,28 +33,40 @@ use serde_json::{Value, json};
 pub use self::error::Error;
 use self::error::within;
 pub use self::matcher::{Allowed, Matcher, Tokens};
+use self::patience::in_time;
 use self::schema::Checked;
+use self::words::of_llguidance;
 use crate::chat::Constraint;
 
-/// Stack for what llguidance does recursively; only touched pages take memory.
-const STACK: usize = 256 << 20;
 /// Space between the tokens of JSON: at most one, so that the answer is one line.
 const SPACE: &str = " ";
 /// The letters after a backslash in JSON strings: without `u`, every text has one spelling.
 const ESCAPES: &str = r#"nrbtf\""#;
+/// Most characters that a message shows.
+const MOST_SHOWN: usize = 10;
+/// How many bytes are written to try a constraint.
+const TRIED: usize = 64;
 /// How long the place of an error is searched for.
 const SEARCHING: Duration = Duration::from_millis(300);
-/// How long llguidance may take for one constraint: almost all take a hundredth of a second.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks a constraint without a model. Returns notices for the user, one line each.
 pub fn check(constraint: &Constraint) -> Result<Vec<String>, Error> {
-    let (grammar, notices) = grammar(constraint)?;
-    let mut parser = compiled(constraint, &Arc::new(bytes()), grammar)?;
-    match parser.compute_mask_or_eos() {
-        Ok(_) => Ok(notices),
-        Err(error) => Err(refused(constraint, &error.to_string())),
+    in_time(constraint, |constraint| {
+        let (mut parser, notices) = made(constraint, &bytes(), options())?;
+        tried(&mut parser).map_err(|error| refused(constraint, &error.to_string()))?;
+        Ok(notices)
+    })
+}
+
+/// Writes the beginning of an answer, to see whether the masks can be computed.
+fn tried(parser: &mut Parser) -> anyhow::Result<()> {
+    for _ in 0..TRIED {
+        let mask = parser.compute_mask_or_eos()?;
+        // Space may come nearly everywhere in JSON, and leads nowhere.
+        let Some(byte) = (b'!'..=u8::MAX).find(|byte| mask.is_allowed((*byte).into())) else { break };
+        parser.consume_token(byte.into())?;
     }
+    Ok(())
 }
 
 /// Whether a text is a whole answer, which nothing need follow.
@@ -73,25 +88,50 @@ pub struct Follower {
 
 impl Follower {
     fn of(constraint: &Constraint) -> Result<Follower, Error> {
-        let parser = compiled(constraint, &Arc::new(bytes()), grammar(constraint)?.0)?;
+        let parser = in_time(constraint, |constraint| made(constraint, &bytes(), options()))?.0;
         Ok(Follower { parser, loosely: false })
     }
 
     /// Takes JSON with any white space and all escapes.
     pub fn loosely(constraint: &Constraint) -> Result<Follower, Error> {
-        let Constraint::JsonSchema(text) = constraint else { return Follower::of(constraint) };
         let options = json!({ "json_allow_general_unicode_escapes": true });
-        let parser =
-            compiled(constraint, &Arc::new(bytes()), of_schema(schema::checked(text)?.schema, options))?;
-        Ok(Follower { parser, loosely: true })
+        let parser = in_time(constraint, |constraint| made(constraint, &bytes(), options))?.0;
+        Ok(Follower { parser, loosely: matches!(constraint, Constraint::JsonSchema(_)) })
     }
 
     /// Whether the text goes on so.
     pub fn push(&mut self, text: &str) -> bool {
-        let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
-        let taken = self.parser.try_consume_tokens(&tokens).unwrap_or(0);
+        let taken = self.take(text);
         let rest = text.as_bytes()[taken..].trim_ascii();
-        taken == tokens.len() || (self.loosely && rest.is_empty() && self.is_whole())
+        rest.is_empty() && (taken == text.len() || (self.loosely && self.is_whole()))
+    }
+
+    /// How many bytes of the text match.
+    fn take(&mut self, text: &str) -> usize {
+        let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+        self.parser.try_consume_tokens(&tokens).unwrap_or(0)
+    }
+
+    /// Says which characters might come next.
+    fn next(&mut self) -> String {
+        let mask = self.parser.compute_mask();
+        let is_allowed = |byte: u8| mask.as_ref().is_ok_and(|mask| mask.is_allowed(byte.into()));
+        let all: Vec<char> = (b' '..=b'~').filter(|byte| is_allowed(*byte)).map(char::from).collect();
+        let some: Vec<String> = all.iter().take(MOST_SHOWN).map(|c| format!("'{c}'")).collect();
+        let more = if all.len() > MOST_SHOWN || (0x80..=u8::MAX).any(is_allowed) { ", …" } else { "" };
+        if all.is_empty() && more.is_empty() { "nothing".into() } else { some.join(", ") + more }
+    }
+
+    /// Why an answer cannot begin with this text.
+    fn refused(mut self, kind: &'static str, begun: &str) -> Error {
+        let taken = self.take(begun);
+        let before = String::from_utf8_lossy(&begun.as_bytes()[..taken]);
+        let before: String = before.chars().skip(before.chars().count().saturating_sub(MOST_SHOWN)).collect();
+        let next = match taken {
+            0 => format!("it begins with {}", self.next()),
+            _ => format!("after '{before}' comes {}", self.next()),
+        };
+        Error::Begun { kind, next }
     }
 
     /// Whether nothing need follow.
@@ -100,20 +140,29 @@ impl Follower {
     }
 }
 
-/// llguidance's form of a constraint, and notices for the user.
-fn grammar(constraint: &Constraint) -> Result<(TopLevelGrammar, Vec<String>), Error> {
-    Ok(match constraint {
+/// The parser of a constraint, and notices for the user. `options`: how JSON is written.
+fn made(
+    constraint: &Constraint,
+    factory: &ParserFactory,
+    options: Value,
+) -> Result<(Parser, Vec<String>), Error> {
+    let (grammar, notices) = match constraint {
         Constraint::JsonSchema(text) => {
             let Checked { schema, notices, .. } = schema::checked(text)?;
-            (of_schema(schema, options()), notices)
+            (of_schema(schema, options), notices)
         }
         Constraint::Grammar(text) => {
             let lark = lark::lark(&gbnf::parse(text)?);
             let complex = |why| Error::Complex { kind: constraint.kind(), why };
             (TopLevelGrammar::from_lark(lark.map_err(complex)?), Vec::new())
         }
-        Constraint::Regex(text) => (TopLevelGrammar::from_regex(unanchored(text)), Vec::new()),
-    })
+        Constraint::Regex(text) => {
+            regex::check(text).map_err(Error::Regex)?;
+            (TopLevelGrammar::from_regex(unanchored(text)), Vec::new())
+        }
+    };
+    let parser = parser(factory, &grammar).map_err(|why| located(constraint, why))?;
+    Ok((parser, notices))
 }
 
 /// How we write JSON.
@@ -123,6 +172,7 @@ fn options() -> Value {
 
 fn of_schema(mut schema: Value, options: Value) -> TopLevelGrammar {
     ecma::translate(&mut schema);
+    one_of::replace(&mut schema);
     schema["x-guidance"] = options;
     TopLevelGrammar::from_grammar(GrammarWithLexer::from_json_schema(schema))
 }
@@ -134,30 +184,18 @@ fn bytes() -> ParserFactory {
 
 fn factory(tokens: &llguidance::toktrie::TokEnv) -> ParserFactory {
     let mut factory = ParserFactory::new_simple(tokens).expect("its own slices are sound");
-    factory.quiet().limits_mut().verbose_errors = false;
+    let limits = factory.quiet().limits_mut();
+    limits.verbose_errors = false;
+    // An object with 2000 optional properties has four items for each.
+    (limits.max_items_in_row, limits.step_max_items) = (12_000, 300_000);
+    limits.step_lexer_fuel = 2_000_000;
     factory
 }
 
 fn parser(factory: &ParserFactory, grammar: &TopLevelGrammar) -> Result<Parser, String> {
     let parser = factory.create_parser(grammar.clone());
-    parser.map(|parser| Parser::new(Ok(parser))).map_err(|error| first_line(&error.to_string()))
+    parser.map(|parser| Parser::new(Ok(parser))).map_err(|error| of_llguidance(&error.to_string()))
 }
-
-/// The line of llguidance's message that says what is wrong.
-fn first_line(text: &str) -> String {
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines().find_map(|line| line.strip_prefix("error: ")).or_else(|| lines().next());
-    let line = line.unwrap_or("it is not understood");
-    let plainer = PLAINER.iter().find(|(part, _)| line.contains(part));
-    plainer.map_or(line, |(_, plain)| plain).chars().take(200).collect()
-}
-
-/// What parts of llguidance's messages mean to the user.
-const PLAINER: [(&str, &str); 3] = [
-    ("NoExtensionBias", "it matches no text"),
-    ("lookarounds not supported", "anchors and word boundaries (^, $, \\b) inside it are not supported"),
-    ("oneOf constraints are not", "oneOf: a value might match two of its schemas; anyOf allows that"),
-];
 
 /// A regular expression for the whole answer, whose ends need no anchors.
 fn unanchored(regex: &str) -> &str {
@@ -169,30 +207,9 @@ fn unanchored(regex: &str) -> &str {
     if escapes == 1 { regex.strip_suffix('$').unwrap_or(regex) } else { regex }
 }
 
-/// The parser of a constraint; if there is none, why, and where in the constraint. llguidance recurses deeply, and
-/// not everything that it does has a limit.
-fn compiled(
-    constraint: &Constraint,
-    factory: &Arc<ParserFactory>,
-    grammar: TopLevelGrammar,
-) -> Result<Parser, Error> {
-    let (sender, made) = channel();
-    let (factory, refused) = (factory.clone(), constraint.clone());
-    let work = move || {
-        let parser = parser(&factory, &grammar).map_err(|why| located(&refused, why));
-        let _ = sender.send(parser); // fails if nobody waits any more
-    };
-    let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
-    thread.expect("a thread can be started");
-    made.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        let why = format!("it takes longer than {} seconds", PATIENCE.as_secs());
-        Err(Error::Complex { kind: constraint.kind(), why })
-    })
-}
-
 /// llguidance's refusal of a whole constraint in our words.
 fn refused(constraint: &Constraint, why: &str) -> Error {
-    let why = first_line(why);
+    let why = of_llguidance(why);
     match constraint {
         Constraint::JsonSchema(_) => Error::Schema { place: String::new(), why },
         Constraint::Grammar(_) => Error::Grammar { line: 1, column: 1, why },

@@ -14,7 +14,12 @@ impl From<Error> for Failure {
             Error::Regex(_) => "look-around and back-references are not supported",
             Error::Complex { .. } => "shorter limits on lengths and counts make it simpler",
             Error::Unwritable { .. } => return worded(&error, Some("use another model".into())),
-            Error::Begun { .. } => return worded(&error, Some("/retry gets another one".into())),
+            Error::Begun { .. } => {
+                return worded(
+                    &error,
+                    Some("/begin changes its beginning, /retry gets another answer".into()),
+                );
+            }
         };
         usage(&error).hint(hint)
     }

@@ -1,6 +1,6 @@
 //! Values of settings with their sources: checked, collected, and applied by precedence.
 
-use super::constraints::CONSTRAINTS;
+use super::constraints::{CONSTRAINTS, piped};
 use super::setting::Setting;
 use super::table::setting;
 use crate::chat::settings::Settings;
@@ -94,6 +94,13 @@ pub(super) fn value_of(setting: &Setting, written: &str, called: &str) -> Result
     checked(setting, &value, called).map(|()| value)
 }
 
+/// The same from the command line, where a file may be a pipe.
+pub(super) fn value_of_flag(setting: &Setting, written: &str, called: &str) -> Result<String, String> {
+    let Some(text) = piped(setting.name, written) else { return value_of(setting, written, called) };
+    let value = text.map_err(|why| refusal(called, written, &why))?;
+    checked(setting, &value, called).map(|()| value)
+}
+
 /// Checks a value of a setting; the error says why it is invalid.
 pub(super) fn checked(setting: &Setting, value: &str, called: &str) -> Result<(), String> {
     (setting.set)(&mut Settings::default(), value).map_err(|why| refusal(called, value, &why))
@@ -138,7 +145,7 @@ pub(super) fn excluded(all: &[Assignment], source: Source) -> Option<[&'static s
 }
 
 /// The settings that a setting excludes.
-fn rivals(name: &str) -> impl Iterator<Item = &'static str> {
+pub(super) fn rivals(name: &str) -> impl Iterator<Item = &'static str> {
     let groups = RIVALS.iter().filter(move |group| group.contains(&name));
     groups.flat_map(|group| group.iter().copied()).filter(move |other| *other != name)
 }

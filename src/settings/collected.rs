@@ -1,7 +1,7 @@
 //! What the config file, the environment and the command line say, collected: values, servers, aliases,
 //! sections for models, and what is wrong.
 
-use super::assignment::{Assignment, Wrong, value_of};
+use super::assignment::{Assignment, Source, Wrong, value_of, value_of_flag};
 use super::models::{Alias, Section};
 use super::servers::Server;
 
@@ -19,7 +19,8 @@ pub(super) struct Collected {
 impl Collected {
     /// Adds a value, or records why it is invalid. `called`: the setting's name as the user wrote it.
     pub(super) fn add(&mut self, given: Assignment, called: &str) {
-        match value_of(given.setting, &given.value, called) {
+        let read = if given.source == Source::Flag { value_of_flag } else { value_of };
+        match read(given.setting, &given.value, called) {
             Ok(value) => self.assignments.push(Assignment { value, ..given }),
             Err(what) => self.wrong.push(Wrong { source: given.source, what, harmless: false }),
         }

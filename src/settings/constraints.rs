@@ -5,6 +5,8 @@
 //! found: a file is read when it is named, and an answer can be repeated without it. The short form of a schema
 //! is that of `llm` (Simon Willison's): <https://llm.datasette.io/en/stable/schemas.html>.
 
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -12,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::setting::{Access, is_json};
 use crate::chat::message::without_mark;
 use crate::chat::{Constraint, Settings};
-use crate::files::{expanded, read_text, reason};
+use crate::files::{self, expanded, is_pipe, read_stream, read_text, reason};
 
 /// Most bytes of a schema or a grammar.
 const MOST: u64 = 1 << 20;
@@ -22,6 +24,8 @@ const NONE: &str = "none";
 /// The settings of which one answer can have only one.
 pub const CONSTRAINTS: [&str; 7] =
     ["json-schema", "json-schema-file", "schema", "schema-multi", "grammar", "grammar-file", "regex"];
+/// Those whose value can be a file.
+const FILES: [&str; 3] = ["json-schema", "json-schema-file", "grammar-file"];
 
 pub(super) const JSON_SCHEMA: Access = Access {
     set: |s, v| set(s, v, Constraint::JsonSchema),
@@ -45,6 +49,15 @@ pub(super) const REGEX: Access = Access {
     },
 };
 
+/// The setting that shows what this one sets: itself, or the one that [`Access::unshown`] is another name of.
+pub(super) fn shown_as(name: &str) -> &str {
+    match name {
+        "json-schema-file" | "schema" | "schema-multi" => "json-schema",
+        "grammar-file" => "grammar",
+        _ => name,
+    }
+}
+
 impl Access {
     /// The same under another name: only the first one shows the value.
     pub(super) const fn unshown(self) -> Access {
@@ -65,16 +78,42 @@ fn set(settings: &mut Settings, value: &str, kind: fn(String) -> Constraint) -> 
 
 /// JSON, or the text of a file.
 pub(super) fn json_or_file(value: &str) -> Result<String, String> {
-    if is_json(value) { Ok(value.into()) } else { file(value) }
+    if is_json(value) { Ok(value.into()) } else { read(value, "JSON or a file") }
 }
 
 /// The text of a file.
 pub(super) fn file(value: &str) -> Result<String, String> {
+    read(value, "a file")
+}
+
+fn read(value: &str, what: &str) -> Result<String, String> {
     if [NONE, ""].contains(&value) {
         return Ok(value.into());
     }
     let text = read_text(&expanded(Path::new(value)), MOST).map(without_mark);
-    text.map_err(|error| format!("must be a file that can be read ({})", reason(&error)))
+    text.map_err(|error| format!("must be {what} that can be read ({})", reason(&error)))
+}
+
+/// Whether a value of a setting stands for stdin.
+pub fn is_stdin(name: &str, value: &str) -> bool {
+    FILES.contains(&name) && files::is_stdin(Path::new(value))
+}
+
+/// The text of stdin, or of another pipe, if a value on the command line names one.
+pub(super) fn piped(name: &str, value: &str) -> Option<Result<String, String>> {
+    let path = expanded(Path::new(value));
+    let text = match () {
+        () if is_stdin(name, value) && io::stdin().is_terminal() => {
+            Err(io::Error::other("stdin is a terminal"))
+        }
+        () if is_stdin(name, value) => read_stream(io::stdin(), MOST),
+        () if FILES.contains(&name) && !is_json(value) && is_pipe(&path) => {
+            File::open(&path).and_then(|pipe| read_stream(pipe, MOST))
+        }
+        () => return None,
+    };
+    let text = text.map(without_mark);
+    Some(text.map_err(|error| format!("must be a file or a pipe that can be read ({})", reason(&error))))
 }
 
 /// The short form of a schema, one object → a JSON schema. JSON is taken as it is.

@@ -28,7 +28,7 @@ mod workers;
 
 pub use assignment::{Assignment, Source, Wrong};
 pub use commented::commented;
-pub use constraints::CONSTRAINTS;
+pub use constraints::{CONSTRAINTS, is_stdin};
 pub use models::{Alias, Section, is_per_model};
 pub use paths::Paths;
 pub use resolve::{Config, Error, Given};

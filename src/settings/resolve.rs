@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::assignment::{Assignment, Source, Wrong, applied, checked, excluded, in_force, value_of};
+use super::assignment::{Assignment, Source, Wrong, applied, checked, excluded, in_force, rivals, value_of};
 use super::collected::Collected;
+use super::constraints::shown_as;
 use super::models::{self, Alias, Section};
 use super::paths::Paths;
 use super::roles::TakenRole;
@@ -161,6 +162,19 @@ impl Config {
         self.in_force(name).map_or(Source::Default.name(), Assignment::origin).to_string()
     }
 
+    /// The name under which what a setting shows was given: another one for it, or its own.
+    pub fn given_as<'a>(&self, name: &'a str) -> &'a str {
+        let is_other = |a: &&Assignment| a.setting.name != name && shown_as(a.setting.name) == name;
+        let other = in_force(&self.assignments).find(is_other);
+        other.filter(|_| self.in_force(name).is_none()).map_or(name, |a| a.setting.name)
+    }
+
+    /// A setting's value, or what was given under this other name for it.
+    pub fn value(&self, row: &Setting) -> String {
+        let given = self.in_force(row.name).filter(|a| shown_as(row.name) != row.name && a.value != "none");
+        given.map_or_else(|| (row.get)(&self.settings), |a| a.value.clone())
+    }
+
     fn in_force(&self, name: &str) -> Option<&Assignment> {
         in_force(&self.assignments).find(|a| a.setting.name == name)
     }
@@ -196,8 +210,10 @@ impl Config {
     pub fn set(&mut self, row: &'static Setting, value: Option<&str>) -> Result<(), Error> {
         let value = value.map(|value| value_of(row, value, row.name)).transpose().map_err(Error::Wrong)?;
         let assignment = |value: String| Assignment::new(row, &value, Source::Chat);
+        let rivals: Vec<&str> = rivals(row.name).filter(|_| value.is_some()).collect();
+        let is_replaced = |a: &Assignment| a.setting.name == row.name || rivals.contains(&a.setting.name);
         self.change(|assignments| {
-            assignments.retain(|a| a.setting.name != row.name || a.source != Source::Chat);
+            assignments.retain(|a| a.source != Source::Chat || !is_replaced(a));
             assignments.extend(value.map(assignment));
         });
         Ok(())

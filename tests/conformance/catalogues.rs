@@ -84,7 +84,7 @@ fn published_schemas_are_taken_or_refused_with_a_reason() {
             (checked, _) => differing.push(format!("{name}: {checked:?}, expected was {expected}")),
         }
     }
-    differing.extend(invalid(&python, "published.jsonl", &lines.iter().collect::<Vec<_>>()));
+    differing.extend(invalid(&python, "published.jsonl", &lines));
     let (took, name) = slowest;
     std::fs::write(work().join("published.slowest.txt"), format!("{took:?} for {name}\n")).unwrap();
     conclude(Row { check: CHECK, reference: "jsonschema 4.26.0", compared, differing, near_ties: None });

@@ -7,23 +7,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fireside::chat::settings::Auto;
-use fireside::chat::{Constraint, StopReason};
+use fireside::chat::{Constraint, Request, StopReason};
+use fireside::engine::Engine;
 use fireside::engine::constraint::{check, matches};
 use fireside::engine::model::Model;
 use fireside::engine::token::Token;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{PAGE, Row, conclude, conclude_with_cut, reference, work};
+use super::{PAGE, Row, conclude, conclude_with_cut, reference, vocabularies, work};
+use crate::families;
 use crate::support::engine::{FLOAT_NOISE, Subject, answer, turn, user};
+use crate::support::guesser::Guesser;
 use crate::support::{repository, tiny};
 use crate::tidy;
 
 pub(super) const INSTANCES: &str = "schema instances";
 pub(super) const GENERATIONS: &str = "schema generations";
+pub(super) const VOCABULARIES: &str = "schema vocabularies";
 
 /// Whole answers for each keyword.
 const ANSWERS: usize = 100;
+/// Answers with each of the other vocabularies.
+const EACH: usize = 40;
 /// Tokens of one.
 const LONGEST: u32 = 60;
 /// Most answers that are cut off, for each whole one.
@@ -174,57 +180,41 @@ fn what_is_valid_can_be_written_and_nothing_else() {
     tidy::check_table(PAGE, "schemas", &table, |now, table| now == table, "make conformance");
 }
 
-#[test]
-fn what_random_models_write_is_valid() {
-    let (Some(suite), Some(python)) = (suite(), reference("python")) else { return };
-    let mut lines: BTreeMap<&String, Vec<Value>> = BTreeMap::new();
-    let mut cut = 0;
-    for (number, name) in MODELS.into_iter().enumerate() {
-        let subject = Subject::load(&tiny(name), FLOAT_NOISE);
-        let mut engine = subject.engine();
-        let ends: Vec<(i32, f32)> = {
-            let model = subject.model();
-            let ends = (0..model.vocabulary().len as Token).filter(|token| model.ends(*token));
-            let tokens = ENDS.iter().filter_map(|text| model.tokenize(text, false).last().copied());
-            tokens.chain(ends).map(|token| (token, 8.0)).collect()
-        };
-        for (keyword, groups) in suite.iter().filter(|(name, _)| !EXPRESSIONS.contains(&name.as_str())) {
-            let schemas: Vec<&Value> = groups.iter().map(|group| &group.schema).collect();
-            let schemas: Vec<&Value> =
-                schemas.into_iter().filter(|schema| check(&constraint(schema)).is_ok()).collect();
-            let (mut whole, mut attempts) = (0, 0);
-            while whole < ANSWERS / MODELS.len()
-                && attempts < ANSWERS / MODELS.len() * MOST_CUT
-                && !schemas.is_empty()
-            {
-                let schema = schemas[attempts % schemas.len()];
-                attempts += 1;
-                let mut request = turn(&[user("Hi")], LONGEST);
-                request.generation.constraint = Some(constraint(schema));
-                request.generation.seed = (number * 1_000_000 + attempts) as u32;
-                request.generation.speculative = attempts % 2 == 0;
-                request.generation.thinking.think = Auto::Off;
-                request.generation.sampling.temp = 2.0;
-                request.generation.sampling.logit_bias.clone_from(&ends);
-                let answer = answer(&mut engine, &request);
-                if answer.stop != StopReason::End {
-                    cut += 1;
-                    continue;
-                }
-                whole += 1;
-                let line = json!({ "keyword": keyword, "schema": schema, "text": answer.text });
-                lines.entry(keyword).or_default().push(line);
-            }
-        }
-    }
-    let all: Vec<&Value> = lines.values().flatten().collect();
-    let differing = invalid(&python, "generations.jsonl", &all);
-    let (check, reference, compared) = (GENERATIONS, "jsonschema 4.26.0", all.len());
-    conclude_with_cut(Row { check, reference, compared, differing, near_ties: None }, Some(cut));
+/// Texts that models with random weights or logits write, to be validated.
+#[derive(Default)]
+struct Written {
+    lines: Vec<Value>,
+    cut: usize,
 }
 
-/// What Python's jsonschema says against lines of `{"keyword", "schema", "text"}`.
-pub(super) fn invalid(python: &Path, file: &str, lines: &[&Value]) -> Vec<String> {
+impl Written {
+    /// Asks for an answer that matches a schema of this keyword; whether it is whole.
+    fn ask<M: Model>(
+        &mut self,
+        engine: &mut Engine<M>,
+        keyword: &str,
+        schema: &Value,
+        request: &Request,
+    ) -> bool {
+        let answer = answer(engine, request);
+        let whole = answer.stop == StopReason::End;
+        if whole {
+            self.lines.push(json!({ "keyword": keyword, "schema": schema, "text": answer.text }));
+        }
+        self.cut += usize::from(!whole);
+        whole
+    }
+
+    /// Validates all of it with Python's jsonschema.
+    fn conclude(&self, check: &'static str, python: &Path, file: &str) {
+        let differing = invalid(python, file, &self.lines);
+        let (reference, compared) = ("jsonschema 4.26.0", self.lines.len());
+        conclude_with_cut(Row { check, reference, compared, differing, near_ties: None }, Some(self.cut));
+    }
+}
+
+/// What Python's jsonschema finds wrong with lines of `{"keyword", "schema", "text"}`, one line each.
+pub(super) fn invalid(python: &Path, file: &str, lines: &[Value]) -> Vec<String> {
     let file = work().join(file);
     std::fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     let checked = Command::new("python3")
@@ -235,6 +225,93 @@ pub(super) fn invalid(python: &Path, file: &str, lines: &[&Value]) -> Vec<String
         .unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     String::from_utf8(checked.stdout).unwrap().lines().map(String::from).collect()
+}
+
+/// A request for an answer that matches a schema, hot. `ends`: tokens that should come more often.
+fn asked(schema: &Value, seed: usize, ends: &[(Token, f32)]) -> Request {
+    let mut request = turn(&[user("Hi")], LONGEST);
+    request.generation.constraint = Some(constraint(schema));
+    request.generation.seed = seed as u32;
+    request.generation.speculative = seed % 2 == 0;
+    request.generation.thinking.think = Auto::Off;
+    request.generation.sampling.temp = 2.0;
+    request.generation.sampling.logit_bias = ends.to_vec();
+    request
+}
+
+/// The tokens that end texts, lists, objects and answers, with what is added to their logits.
+fn ends(model: &impl Model) -> Vec<(Token, f32)> {
+    let ends = (0..model.vocabulary().len as Token).filter(|token| model.ends(*token));
+    let tokens = ENDS.iter().filter_map(|text| model.tokenize(text, false).last().copied());
+    tokens.chain(ends).map(|token| (token, 8.0)).collect()
+}
+
+/// The schemas of each keyword that are taken, but for those that Python would read otherwise.
+fn taken(suite: &BTreeMap<String, Vec<Group>>) -> BTreeMap<&str, Vec<&Value>> {
+    let suite = suite.iter().filter(|(keyword, _)| !EXPRESSIONS.contains(&keyword.as_str()));
+    let schemas = suite.map(|(keyword, groups)| {
+        let schemas = groups.iter().map(|group| &group.schema);
+        (keyword.as_str(), schemas.filter(|schema| check(&constraint(schema)).is_ok()).collect::<Vec<_>>())
+    });
+    schemas.filter(|(_, schemas)| !schemas.is_empty()).collect()
+}
+
+#[test]
+fn what_random_models_write_is_valid() {
+    let (Some(suite), Some(python)) = (suite(), reference("python")) else { return };
+    let (taken, mut written) = (taken(&suite), Written::default());
+    for (number, name) in MODELS.into_iter().enumerate() {
+        let subject = Subject::load(&tiny(name), FLOAT_NOISE);
+        let mut engine = subject.engine();
+        let ends = ends(&subject.model());
+        for (keyword, schemas) in &taken {
+            let (mut whole, mut attempts) = (0, 0);
+            while whole < ANSWERS / MODELS.len() && attempts < ANSWERS / MODELS.len() * MOST_CUT {
+                let schema = schemas[attempts % schemas.len()];
+                attempts += 1;
+                let request = asked(schema, number * 1_000_000 + attempts, &ends);
+                whole += usize::from(written.ask(&mut engine, keyword, schema, &request));
+            }
+        }
+    }
+    written.conclude(GENERATIONS, &python, "generations.jsonl");
+}
+
+#[test]
+fn what_is_written_with_every_vocabulary_is_valid() {
+    let (Some(suite), Some(python), Some(vocabularies)) =
+        (suite(), reference("python"), vocabularies::files())
+    else {
+        return;
+    };
+    let taken: Vec<(&str, &Value)> = taken(&suite)
+        .into_iter()
+        .flat_map(|(keyword, schemas)| schemas.into_iter().map(move |schema| (keyword, schema)))
+        .collect();
+    let (mut written, mut number) = (Written::default(), 0);
+    let mut some = |name: &str, model: Guesser| {
+        let ends = ends(&model);
+        let mut engine = Engine::new(model, None, &[]).unwrap();
+        let before = written.lines.len();
+        for _ in 0..EACH {
+            let (keyword, schema) = taken[number % taken.len()];
+            number += 1;
+            let request = Request { raw: true, ..asked(schema, number, &ends) };
+            written.ask(&mut engine, keyword, schema, &request);
+        }
+        assert!(written.lines.len() > before + EACH / 4, "{name}: {} whole", written.lines.len() - before);
+    };
+    for file in vocabularies {
+        let subject = vocabularies::Subject::load(&file);
+        some(&subject.name, Guesser::new(subject.model()));
+    }
+    for name in families::references().into_keys() {
+        let file = repository().join(format!("tests/families/{name}.gguf"));
+        if file.exists() {
+            some(&name, Guesser::new(Subject::load(&file, FLOAT_NOISE).model()));
+        }
+    }
+    written.conclude(VOCABULARIES, &python, "vocabularies.jsonl");
 }
 
 /// Schemas in the shape of tool catalogues: nested, with long texts and hundreds of properties.

@@ -31,14 +31,14 @@ pub(super) const INJECTION: &str = "injection";
 const TEXTS: usize = 2000;
 
 /// A vocabulary by itself.
-struct Subject {
-    name: String,
+pub(super) struct Subject {
+    pub(super) name: String,
     path: PathBuf,
     weights: Weights,
 }
 
 impl Subject {
-    fn load(path: &Path) -> Subject {
+    pub(super) fn load(path: &Path) -> Subject {
         let name = path.file_stem().unwrap().to_str().unwrap().replace("ggml-vocab-", "");
         let plain = load(path, Parts::Vocabulary, None);
         let special_ids = plain
@@ -50,7 +50,7 @@ impl Subject {
         subject
     }
 
-    fn model(&self) -> Llama<'_> {
+    pub(super) fn model(&self) -> Llama<'_> {
         self.of(&self.weights)
     }
 
@@ -67,15 +67,19 @@ impl Subject {
     }
 }
 
-/// Every vocabulary of llama.cpp, or `None` if the references were not fetched.
-fn subjects() -> Option<Vec<Subject>> {
+/// The files of every vocabulary of llama.cpp, or `None` if the references were not fetched.
+pub(super) fn files() -> Option<Vec<PathBuf>> {
     let folder = reference("llama.cpp/models")?;
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         files.filter(|path| path.extension().is_some_and(|end| end == "gguf")).collect();
     files.sort();
     assert!(files.len() >= 19);
-    Some(files.iter().map(|file| Subject::load(file)).collect())
+    Some(files)
+}
+
+fn subjects() -> Option<Vec<Subject>> {
+    Some(files()?.iter().map(|file| Subject::load(file)).collect())
 }
 
 #[test]

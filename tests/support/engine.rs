@@ -122,7 +122,7 @@ pub struct Answer {
     pub drafts: DraftCounts,
 }
 
-pub fn answer(engine: &mut Engine<Llama>, turn: &Request) -> Answer {
+pub fn answer<M: Model>(engine: &mut Engine<M>, turn: &Request) -> Answer {
     let mut text = String::new();
     let stats = engine.reply(turn, &AtomicBool::new(false), &mut |event| {
         if let Event::Text(piece) = event {

@@ -3,6 +3,7 @@
 pub mod chats;
 mod clock;
 pub mod engine;
+pub mod guesser;
 pub mod hub;
 pub mod memory;
 pub mod mutate;

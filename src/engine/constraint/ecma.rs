@@ -51,7 +51,7 @@ pub(super) fn translate(schema: &mut Value) {
     }
 }
 
-fn rust(pattern: &str) -> String {
+pub(super) fn rust(pattern: &str) -> String {
     let mut translated = String::new();
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {

@@ -18,8 +18,8 @@ pub enum Error {
     #[error("the model's vocabulary cannot write what the {kind} demands")]
     Unwritable { kind: &'static str },
     /// An answer to be continued does not match.
-    #[error("the answer so far does not match the {kind}, so it cannot be continued")]
-    Begun { kind: &'static str },
+    #[error("the answer so far does not match the {kind}, so it cannot be continued: {next}")]
+    Begun { kind: &'static str, next: String },
 }
 
 /// What is wrong with a schema, and where.

@@ -1,4 +1,7 @@
-//! What can be said of the texts of an expression: how they begin, what is in them, and what might continue them.
+//! What can be said of the texts of an expression: how they begin, what is in them, what might continue them, and
+//! what it costs to follow one.
+
+use super::expr::Expr;
 
 /// The first bytes of characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,5 +57,71 @@ impl Facts {
         let again = if most == Some(1) { Bytes::default() } else { self.first };
         let more = if self.more.meets(again) { self.all } else { self.more.and(again) };
         Facts { nullable: self.nullable || least == 0, more, ..self }
+    }
+}
+
+/// Most counts that may be possible at once: llguidance takes time for each, at each byte.
+pub(super) const MOST_COPIES: u64 = 1000;
+pub(super) const MULTIPLIED: &str =
+    "its counts multiply each other, because a text can be counted in many ways";
+
+/// What it costs to follow a text: how many counts of it may be possible at once. A single count is 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    pub(super) facts: Facts,
+    /// If it is plain where in the text the expression begins.
+    pub(super) clear: u64,
+    /// If it may begin anywhere.
+    pub(super) unclear: u64,
+}
+
+impl Cost {
+    /// `rule`: the cost of each rule.
+    pub(super) fn of(expr: &Expr, rule: &dyn Fn(usize) -> Cost) -> Cost {
+        let both = |one: u64, other: u64| one.saturating_add(other - 1);
+        match expr {
+            Expr::Chars(ranges) => {
+                let bytes = Bytes::of(ranges);
+                Cost { facts: Facts { first: bytes, all: bytes, ..Facts::default() }, clear: 1, unclear: 1 }
+            }
+            Expr::Seq(items) => {
+                let empty = Facts { nullable: true, ..Facts::default() };
+                let mut all = Cost { facts: empty, clear: 1, unclear: 1 };
+                let mut is_clear = true;
+                for item in items {
+                    let item = Cost::of(item, rule);
+                    is_clear &= !all.facts.more.meets(item.facts.first);
+                    all.clear =
+                        if is_clear { all.clear.max(item.clear) } else { both(all.clear, item.unclear) };
+                    all.unclear = both(all.unclear, item.unclear);
+                    all.facts = all.facts.then(item.facts);
+                }
+                all
+            }
+            Expr::Or(branches) => {
+                let either = |one: Cost, other: Cost| {
+                    let apart = !one.facts.first.meets(other.facts.first);
+                    Cost {
+                        facts: one.facts.or(other.facts),
+                        clear: if apart { one.clear.max(other.clear) } else { both(one.clear, other.clear) },
+                        unclear: both(one.unclear, other.unclear),
+                    }
+                };
+                let branches = branches.iter().map(|branch| Cost::of(branch, rule));
+                branches.reduce(either).unwrap_or(Cost { facts: Facts::default(), clear: 1, unclear: 1 })
+            }
+            Expr::Repeat(item, least, most) => {
+                let item = Cost::of(item, rule);
+                let times = u64::from(most.unwrap_or(*least).max(1));
+                let meets = item.facts.nullable || item.facts.more.meets(item.facts.first);
+                let unclear = item.unclear.saturating_mul(times);
+                Cost {
+                    facts: item.facts.repeated(*least, *most),
+                    clear: if meets && *most != Some(1) { unclear } else { item.clear },
+                    unclear,
+                }
+            }
+            Expr::Rule(number) => rule(*number),
+        }
     }
 }

@@ -1,28 +1,20 @@
 //! The text of a grammar in llama.cpp's notation (GBNF) → its rules; or the place of what is wrong.
 //!
 //! Everything in llama.cpp's grammars/README.md but tokens (`<think>`, `<[1000]>`): an answer consists of text.
-//! Unlike in llama.cpp a rule may begin with itself, and counts may be large. Next: lark.rs.
+//! Unlike in llama.cpp a rule may begin with itself, counts may be large, and a rule that is there twice is refused:
+//! llama.cpp takes the last one. Next: lark.rs.
 
 use std::collections::HashMap;
 
 use super::Error;
+use super::expr::{Expr, fixpoint, joined, or, without};
 
 /// Deepest nesting of parentheses.
 const DEEPEST: usize = 100;
 /// Most repetitions that can be counted.
 const MOST: u32 = 100_000;
-
-/// What a part of a rule describes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Expr {
-    /// One character of these ranges, which ascend and do not touch; none: nothing at all.
-    Chars(Vec<(char, char)>),
-    Seq(Vec<Expr>),
-    Or(Vec<Expr>),
-    /// At least, and at most.
-    Repeat(Box<Expr>, u32, Option<u32>),
-    Rule(usize),
-}
+/// Most rules.
+const MOST_RULES: usize = 5000;
 
 /// A grammar; rule 0 is `root`. Every rule has a finite text.
 #[derive(Debug)]
@@ -32,7 +24,7 @@ pub(super) struct Grammar {
 
 pub(super) fn parse(text: &str) -> Result<Grammar, Error> {
     let mut parser = Parser { text, at: 0, names: HashMap::new(), rules: Vec::new() };
-    parser.rule_number("root", 0);
+    parser.rule_number("root", 0)?;
     parser.space(true);
     while parser.peek().is_some() {
         parser.rule()?;
@@ -68,14 +60,7 @@ fn ending(rules: &[Expr]) -> Vec<bool> {
             Expr::Rule(rule) => ending[*rule],
         }
     }
-    let mut ending = vec![false; rules.len()];
-    loop {
-        let now: Vec<bool> = rules.iter().map(|rule| ends(rule, &ending)).collect();
-        if now == ending {
-            return ending;
-        }
-        ending = now;
-    }
+    fixpoint(rules, ends)
 }
 
 struct Parser<'t> {
@@ -113,10 +98,15 @@ impl Parser<'_> {
     }
 
     fn wrong_at(&self, at: usize, why: &str) -> Error {
-        let before = &self.text[..at];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = self.place(at);
         Error::Grammar { line, column, why: why.into() }
+    }
+
+    /// The line and the column of a byte, counted from 1.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let before = &self.text[..at];
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (before.matches('\n').count() + 1, column)
     }
 
     /// Skips white space and comments; across lines only if `lines`.
@@ -142,13 +132,16 @@ impl Parser<'_> {
         Ok(name)
     }
 
-    fn rule_number(&mut self, name: &str, at: usize) -> usize {
+    fn rule_number(&mut self, name: &str, at: usize) -> Result<usize, Error> {
         let next = self.rules.len();
         let number = *self.names.entry(name.into()).or_insert(next);
         if number == next {
             self.rules.push((None, at));
         }
-        number
+        if next == MOST_RULES {
+            return Err(self.wrong_at(at, &format!("there are more than {MOST_RULES} rules")));
+        }
+        Ok(number)
     }
 
     fn rule(&mut self) -> Result<(), Error> {
@@ -164,7 +157,11 @@ impl Parser<'_> {
             return Err(self.wrong("neither a part of a rule nor the end of a line"));
         }
         self.space(true);
-        let number = self.rule_number(&name, start);
+        let number = self.rule_number(&name, start)?;
+        if let (Some(_), before) = self.rules[number] {
+            let (line, _) = self.place(before);
+            return Err(self.wrong_at(start, &format!("the rule '{name}' is in line {line} already")));
+        }
         self.rules[number] = (Some(expr), start);
         Ok(())
     }
@@ -204,7 +201,7 @@ impl Parser<'_> {
                 Some(c) if c.is_ascii_alphanumeric() || c == '-' => {
                     let at = self.at;
                     let name = self.name()?;
-                    Expr::Rule(self.rule_number(&name, at))
+                    Expr::Rule(self.rule_number(&name, at)?)
                 }
                 Some('*' | '+' | '?' | '{') => return Err(self.wrong("there is nothing to repeat")),
                 _ => break,
@@ -217,7 +214,7 @@ impl Parser<'_> {
 
     /// The item with the repetitions that follow it.
     fn repeated(&mut self, mut item: Expr, nested: bool) -> Result<Expr, Error> {
-        loop {
+        for _ in 0..DEEPEST {
             let (least, most) = match self.peek() {
                 Some('*') => (0, None),
                 Some('+') => (1, None),
@@ -247,6 +244,7 @@ impl Parser<'_> {
             self.space(nested);
             item = Expr::Repeat(Box::new(item), least, most);
         }
+        Err(self.wrong(&format!("more than {DEEPEST} repetitions of each other")))
     }
 
     fn count(&mut self) -> Result<u32, Error> {
@@ -316,59 +314,6 @@ impl Parser<'_> {
     }
 }
 
-/// Alternatives; characters among them become one class.
-fn or(branches: Vec<Expr>) -> Expr {
-    let (mut others, mut ranges) = (Vec::new(), Vec::new());
-    for branch in branches {
-        match branch {
-            Expr::Chars(more) => ranges.extend(more),
-            Expr::Or(more) => others.extend(more),
-            branch => others.push(branch),
-        }
-    }
-    if !ranges.is_empty() || others.is_empty() {
-        others.push(Expr::Chars(joined(ranges)));
-    }
-    if others.len() == 1 { others.remove(0) } else { Expr::Or(others) }
-}
-
-/// The same characters as ranges that ascend and do not touch.
-fn joined(mut ranges: Vec<(char, char)>) -> Vec<(char, char)> {
-    ranges.sort_unstable();
-    let mut joined: Vec<(char, char)> = Vec::new();
-    for (first, last) in ranges {
-        match joined.last_mut() {
-            Some((_, before)) if after(*before).is_none_or(|next| first <= next) => {
-                *before = last.max(*before)
-            }
-            _ => joined.push((first, last)),
-        }
-    }
-    joined
-}
-
-/// All other characters.
-fn without(ranges: &[(char, char)]) -> Vec<(char, char)> {
-    let (mut others, mut next) = (Vec::new(), Some('\0'));
-    for (first, last) in joined(ranges.to_vec()) {
-        if let Some(start) = next.filter(|start| *start < first) {
-            others.push((start, before(first)));
-        }
-        next = after(last);
-    }
-    others.extend(next.map(|start| (start, char::MAX)));
-    others
-}
-
-fn after(c: char) -> Option<char> {
-    (c..=char::MAX).nth(1)
-}
-
-/// The character before one that is not the first.
-fn before(c: char) -> char {
-    ('\0'..c).next_back().unwrap_or('\0')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +340,8 @@ mod tests {
         assert_eq!(wrong(""), "line 1, column 1: there is no rule 'root'");
         assert!(wrong("root ::= (\"a\"").starts_with("line 1, column 14: ')'"));
         assert!(wrong("root ::= \"a\" )").starts_with("line 1, column 14: neither"));
+        let twice = wrong("root ::= a\na ::= \"a\"\n\na ::= \"b\"");
+        assert_eq!(twice, "line 4, column 1: the rule 'a' is in line 2 already");
         assert!(wrong("root ::= <think>").contains("tokens"));
         assert!(wrong("root ::= root \"a\"").contains("matches no text"));
         assert!(wrong("root ::= \"\\q\"").starts_with("line 1, column 11: there is no escape"));

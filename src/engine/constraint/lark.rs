@@ -8,8 +8,9 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::facts::{Bytes, Facts};
-use super::gbnf::{Expr, Grammar};
+use super::expr::{Expr, fixpoint};
+use super::facts::{Bytes, Cost, Facts, MOST_COPIES, MULTIPLIED};
+use super::gbnf::Grammar;
 
 /// Longest regular expression, in bytes.
 const LONGEST: usize = 1 << 20;
@@ -17,8 +18,8 @@ const EMPTY: Expr = Expr::Seq(Vec::new());
 
 pub(super) fn lark(grammar: &Grammar) -> Result<String, String> {
     let recursive = recursive(&grammar.rules);
-    let facts = vec![Cell::new(None); recursive.len()];
-    let mut pieces = Pieces { rules: &grammar.rules, recursive, facts, terms: Vec::new() };
+    let costs = vec![Cell::new(None); recursive.len()];
+    let mut pieces = Pieces { rules: &grammar.rules, recursive, costs, terms: Vec::new() };
     let mut nodes: Vec<Option<Node>> = Vec::new();
     for (rule, expr) in grammar.rules.iter().enumerate() {
         let needed = rule == 0 || pieces.recursive[rule];
@@ -41,6 +42,9 @@ pub(super) fn lark(grammar: &Grammar) -> Result<String, String> {
     for (term, expr) in pieces.terms.iter().enumerate().filter(|(_, expr)| **expr != EMPTY) {
         let mut regex = String::new();
         pieces.regex(expr, &mut regex)?;
+        if pieces.cost(expr).clear > MOST_COPIES {
+            return Err(MULTIPLIED.into());
+        }
         let some = if pieces.facts(expr).nullable { " & /(?s:.)+/" } else { "" };
         let _ = writeln!(text, "T{term}: /{regex}/{some}");
     }
@@ -49,30 +53,12 @@ pub(super) fn lark(grammar: &Grammar) -> Result<String, String> {
 
 /// Which rules lead to a rule that refers to itself.
 fn recursive(rules: &[Expr]) -> Vec<bool> {
-    fn mentioned(expr: &Expr, found: &mut Vec<usize>) {
-        match expr {
-            Expr::Chars(_) => {}
-            Expr::Seq(items) | Expr::Or(items) => items.iter().for_each(|item| mentioned(item, found)),
-            Expr::Repeat(item, ..) => mentioned(item, found),
-            Expr::Rule(rule) => found.push(*rule),
-        }
-    }
-    let mentioned: Vec<Vec<usize>> = rules
-        .iter()
-        .map(|rule| {
-            let mut found = Vec::new();
-            mentioned(rule, &mut found);
-            found
-        })
-        .collect();
-    let mut regular = vec![false; rules.len()]; // all that it mentions is
-    loop {
-        let now: Vec<bool> = mentioned.iter().map(|rules| rules.iter().all(|rule| regular[*rule])).collect();
-        if now == regular {
-            return regular.iter().map(|regular| !regular).collect();
-        }
-        regular = now;
-    }
+    let names_only = |rule: &Expr, regular: &[bool]| {
+        let mut only = true;
+        rule.for_each_rule(&mut |named| only &= regular[named]);
+        only
+    };
+    fixpoint(rules, names_only).into_iter().map(|regular| !regular).collect()
 }
 
 /// A rule in pieces.
@@ -123,7 +109,7 @@ struct Pieces<'g> {
     rules: &'g [Expr],
     recursive: Vec<bool>,
     /// Those of the rules that are known.
-    facts: Vec<Cell<Option<Facts>>>,
+    costs: Vec<Cell<Option<Cost>>>,
     /// Expressions without recursion.
     terms: Vec<Expr>,
 }
@@ -201,23 +187,15 @@ impl Pieces<'_> {
 
     /// The facts of an expression without recursion.
     fn facts(&self, expr: &Expr) -> Facts {
-        let empty = Facts { nullable: true, ..Facts::default() };
-        match expr {
-            Expr::Chars(ranges) => {
-                let bytes = Bytes::of(ranges);
-                Facts { nullable: false, first: bytes, more: Bytes::default(), all: bytes }
-            }
-            Expr::Seq(items) => items.iter().map(|item| self.facts(item)).fold(empty, Facts::then),
-            Expr::Or(branches) => {
-                branches.iter().map(|branch| self.facts(branch)).reduce(Facts::or).unwrap_or_default()
-            }
-            Expr::Repeat(item, least, most) => self.facts(item).repeated(*least, *most),
-            Expr::Rule(rule) => {
-                let facts = self.facts[*rule].get().unwrap_or_else(|| self.facts(&self.rules[*rule]));
-                self.facts[*rule].set(Some(facts));
-                facts
-            }
-        }
+        self.cost(expr).facts
+    }
+
+    fn cost(&self, expr: &Expr) -> Cost {
+        Cost::of(expr, &|rule| {
+            let cost = self.costs[rule].get().unwrap_or_else(|| self.cost(&self.rules[rule]));
+            self.costs[rule].set(Some(cost));
+            cost
+        })
     }
 
     /// The pieces that the text after them might continue.
@@ -268,11 +246,9 @@ impl Pieces<'_> {
                 let most = most.map_or(String::new(), |most| most.to_string());
                 let _ = write!(text, "){{{least},{most}}}");
             }
-            Expr::Rule(rule) => {
-                text.push_str("(?:");
-                self.regex(&self.rules[*rule], text)?;
-                text.push(')');
-            }
+            // What is nothing but empty would not let the text grow, however often it comes.
+            Expr::Rule(_) if self.facts(expr).all == Bytes::default() => {}
+            Expr::Rule(rule) => self.regex(&self.rules[*rule], text)?,
         }
         Ok(())
     }

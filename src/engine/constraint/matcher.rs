@@ -9,7 +9,9 @@ use std::sync::Arc;
 use llguidance::toktrie::{TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use llguidance::{Matcher as Parser, ParserFactory};
 
-use super::{Error, compiled, factory, grammar};
+use super::patience::in_time;
+use super::words::of_llguidance;
+use super::{Error, Follower, factory, made, options};
 use crate::chat::Constraint;
 use crate::engine::model::Model;
 use crate::engine::token::Token;
@@ -70,11 +72,11 @@ impl Tokens {
         ends: &[Token],
         never: Vec<Token>,
     ) -> Result<Matcher, Error> {
-        let (grammar, _) = grammar(constraint)?;
         let mut ends: Vec<Token> = self.ends.iter().chain(ends).copied().collect();
         ends.sort_unstable();
         ends.dedup();
-        let parser = compiled(constraint, &self.factory, grammar)?;
+        let factory = self.factory.clone();
+        let (parser, _) = in_time(constraint, move |constraint| made(constraint, &factory, options()))?;
         let trie = self.factory.tok_env().tok_trie();
         let end = trie.eos_token() as Token;
         let (kind, allowed, added) = (constraint.kind(), Vec::new(), Vec::new());
@@ -84,7 +86,7 @@ impl Tokens {
         let taken = matcher.parser.try_consume_tokens(&tokens);
         let whole = taken.is_ok_and(|taken| taken == tokens.len());
         if !whole || trie.decode_raw(&tokens) != begun.as_bytes() {
-            return Err(Error::Begun { kind });
+            return Err(Follower::of(constraint)?.refused(kind, begun));
         }
         Ok(matcher)
     }
@@ -179,7 +181,7 @@ impl Matcher {
     fn failed(&self, why: &str) -> Error {
         match self.parser.stop_reason() {
             llguidance::api::StopReason::NoExtensionBias => Error::Unwritable { kind: self.kind },
-            _ => Error::Complex { kind: self.kind, why: super::first_line(why) },
+            _ => Error::Complex { kind: self.kind, why: of_llguidance(why) },
         }
     }
 }

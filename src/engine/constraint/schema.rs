@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use super::error::{Error, within, wrong};
 use super::finite::endless;
 use super::formats::{Format, format};
+use super::regex::check_ecma;
 use super::values::{literal, names, number, plain_text, types, whole_number};
+use super::words::of_json;
 
 /// Keywords that say nothing about which values are valid.
 const ANNOTATIONS: &[&str] = &[
@@ -71,7 +73,7 @@ pub(super) struct Checked {
 }
 
 pub(super) fn checked(text: &str) -> Result<Checked, Error> {
-    let root: Value = serde_json::from_str(text).map_err(|error| Error::NotJson(error.to_string()))?;
+    let root: Value = serde_json::from_str(text).map_err(|error| Error::NotJson(of_json(&error)))?;
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     let old = ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft));
     let mut reader = Reader { root: &root, old, ..Reader::empty(&root) };
@@ -224,6 +226,9 @@ impl<'s> Reader<'s> {
                     for (name, value) in map {
                         let place = within(&here, name);
                         plain_text(name, &place)?;
+                        if key == "patternProperties" {
+                            check_ecma(name).map_err(|why| wrong(&place, why))?;
+                        }
                         schemas.insert(name.clone(), self.schema(value, &place)?);
                     }
                     plain.insert(key.clone(), schemas.into());
@@ -231,8 +236,9 @@ impl<'s> Reader<'s> {
                 "required" => _ = plain.insert(key.clone(), names(value, &here)?),
                 "type" => _ = plain.insert(key.clone(), types(value, &here)?),
                 "pattern" => {
-                    value.as_str().ok_or_else(|| wrong(&here, "it is not a text"))?;
-                    plain.insert(key.clone(), value.clone());
+                    let pattern = value.as_str().ok_or_else(|| wrong(&here, "it is not a text"))?;
+                    check_ecma(pattern).map_err(|why| wrong(&here, why))?;
+                    plain.insert(key.clone(), pattern.into());
                 }
                 "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties" => {
                     plain.insert(key.clone(), whole_number(value, &here)?.into());

@@ -80,10 +80,13 @@ fn only_at_the_start(chat: &Chat, row: &Setting, value: &str) -> Failure {
 }
 
 fn shown_setting(chat: &Chat, row: &'static Setting) -> String {
-    let source = chat.session.config().source(row.name);
+    let config = chat.session.config();
+    let given = config.given_as(row.name);
+    let as_given = if given == row.name { String::new() } else { format!(" (as {given})") };
+    let value = Some(config.value(row)).filter(|value| !value.is_empty()).unwrap_or("not set".into());
     let wide = chat.screen.note_columns().is_none_or(|columns| columns >= 80);
     let most = if wide { 24 } else { 0 };
-    format!("{:22} {:most$} {}", row.name, row.shown(chat.session.settings()), source.name())
+    format!("{:22} {value:most$} {}{as_given}", row.name, config.source(given).name())
 }
 
 fn no_setting(name: &str, value: &str) -> Failure {
