@@ -497,7 +497,8 @@ impl Iterator for Mutants {
                 ),
                 2 => {
                     let part = text[from..to].to_string();
-                    text.insert_str(*random.pick(&places), &part[..part.floor_char_boundary(60)]);
+                    let end = (0..=part.len().min(60)).rev().find(|end| part.is_char_boundary(*end));
+                    text.insert_str(*random.pick(&places), &part[..end.unwrap_or(0)]);
                 }
                 _ => {
                     let digits = text.bytes().position(|byte| byte.is_ascii_digit());

@@ -232,7 +232,7 @@ fn asked(schema: &Value, seed: usize, ends: &[(Token, f32)]) -> Request {
     let mut request = turn(&[user("Hi")], LONGEST);
     request.generation.constraint = Some(constraint(schema));
     request.generation.seed = seed as u32;
-    request.generation.speculative = seed % 2 == 0;
+    request.generation.speculative = seed.is_multiple_of(2);
     request.generation.thinking.think = Auto::Off;
     request.generation.sampling.temp = 2.0;
     request.generation.sampling.logit_bias = ends.to_vec();
